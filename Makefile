@@ -1,0 +1,39 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format consumers bench
+
+help:  ## list what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/ready  ## build a module from made-up weights and load it with hub.Module
+	$(BIN)/hubexport build --variant mobilenet_v2_075_192 --checkpoint synthetic --output_dir $(DEMO) --overwrite
+	$(BIN)/python scripts/demo.py $(DEMO)/google/imagenet/mobilenet_v2_075_192
+
+test: $(VENV)/ready  ## run all tests; consumers whose Python is not there are reported
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready  ## check style, imports and types
+	$(BIN)/python -m black --check --diff --quiet .
+	$(BIN)/python -m isort --check .
+	$(BIN)/python -m flake8
+	$(BIN)/python -m mypy
+
+format: $(VENV)/ready  ## rewrite the code in the project's style
+	$(BIN)/python -m isort .
+	$(BIN)/python -m black .
+
+consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the modules in each
+	$(BIN)/python -m tests.environments
+	$(BIN)/python -m pytest -m consumers
+
+bench: $(VENV)/ready  ## measure a build against TensorFlow Hub's own exporter
+	$(BIN)/python scripts/benchmark_build.py

@@ -1,0 +1,43 @@
+"""hubexport turns TF-Slim image checkpoints into TensorFlow Hub modules that every TensorFlow from 1.7 on loads.
+
+import hubexport
+
+variant = hubexport.load_variant("mobilenet_v2_075_192")
+[path] = hubexport.build_modules(variant, [hubexport.ModuleSpec.parse("feature_vector/2")])
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HubexportError",
+    "ModuleSpec",
+    "Variant",
+    "build_modules",
+    "list_variants",
+    "load_variant",
+]
+
+if TYPE_CHECKING:
+    from hubexport.build import build_modules
+    from hubexport.config_files import list_variants, load_variant
+    from hubexport.errors import HubexportError
+    from hubexport.variants import ModuleSpec, Variant
+
+_HOMES = {
+    "HubexportError": "hubexport.errors",
+    "ModuleSpec": "hubexport.variants",
+    "Variant": "hubexport.variants",
+    "build_modules": "hubexport.build",
+    "list_variants": "hubexport.config_files",
+    "load_variant": "hubexport.config_files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name's module when it is first asked for: `import hubexport` alone costs nothing."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hubexport' has no attribute {name!r}")

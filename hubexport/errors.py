@@ -1,0 +1,59 @@
+"""What hubexport says when it cannot go on: one root, three lines, a few kinds."""
+
+from collections.abc import Iterable, Sequence
+import difflib
+
+
+class HubexportError(Exception):
+    """A failure that is not a bug in hubexport; the command line prints it and exits with status 1.
+
+    Args:
+        what: one line, what could not be done and on which thing.
+        why: one line, what was found and what was wanted.
+        fix: one line, what to do about it.
+        details: further findings, one a line, for failures that have many (one a variable, say).
+    """
+
+    def __init__(self, what: str, *, why: str, fix: str, details: Sequence[str] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        lines = [self.what, f"  why: {self.why}", *(f"    - {detail}" for detail in self.details)]
+        return "\n".join([*lines, f"  fix: {self.fix}"])
+
+
+class UsageError(HubexportError):
+    """The command line asks for something that does not exist or does not go together."""
+
+
+class ConfigError(HubexportError):
+    """A variant's YAML file is not what the strict format wants, or there is no such variant."""
+
+
+class CheckpointError(HubexportError):
+    """A checkpoint cannot be found, opened, trusted or fitted to the network."""
+
+
+class DownloadError(CheckpointError):
+    """A published archive cannot be fetched, or what came is not it."""
+
+
+class OutputError(HubexportError):
+    """A module directory cannot be written, or stands there already."""
+
+
+def guess(found: str, allowed: Iterable[str]) -> str:
+    """Returns ` (did you mean 'x'?)` for a near miss, else the empty string.
+
+    Example:
+        >>> guess("image_sise", ["image_size", "network"])
+        " (did you mean 'image_size'?)"
+        >>> guess("zebra", ["image_size", "network"])
+        ''
+    """
+    near = difflib.get_close_matches(found, list(allowed), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,0 +1,49 @@
+"""The real data that some tests need, and what a test says where it is missing."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DATA = Path(os.environ.get("HUBEXPORT_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+MAKE_CHECKPOINT = DATA.parent / "scripts" / "make_checkpoint.py"
+
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"needs the real weights and photographs in {DATA}; see HUBEXPORT_TEST_DATA"
+)
+
+REAL_ARCHIVE = DATA / "mobilenet_v2_1.0_224.tgz"
+
+
+def published_table() -> list[dict[str, str]]:
+    """The published checkpoints, one row each."""
+    with (DATA / "mobilenet_v2_checkpoints.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def reference_outputs(variant: str) -> dict[str, np.ndarray]:
+    """Images in [0, 1] and what an independent PyTorch implementation computed from the values of synthetic:1."""
+    name = {"mobilenet_v2_075_192": "ref_0.75_192", "mobilenet_v2_050_96": "ref_0.5_96"}[variant]
+    with np.load(DATA / "reference" / f"{name}.npz") as arrays:
+        return {
+            "images": arrays["images_uint8"].astype(np.float32) / 255,
+            "image_feature_vector": arrays["image_feature_vector"],
+            "image_classification": arrays["image_classification"],
+        }
+
+
+def photographs(size: int) -> tuple[np.ndarray, list[int]]:
+    """The eight photographs, float32 [8, size, size, 3] in [0, 1], and the index of the right class of each."""
+    from PIL import Image
+
+    expected = json.loads((DATA / "images" / "expected_top3.json").read_text())
+    images = []
+    for name in expected:
+        with Image.open(DATA / "images" / name) as image:
+            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            images.append(np.asarray(resized, np.float32) / 255)
+    return np.stack(images), [top3[0][0] for top3 in expected.values()]
