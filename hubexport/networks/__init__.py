@@ -1,0 +1,1 @@
+"""Network architectures as data; imports no TensorFlow."""
