@@ -1,0 +1,203 @@
+"""Variants and modules, as strict data classes.
+
+A variant is one trained network at one size; its name is the name of its file. A module is what is exported of it: a
+kind in a version.
+"""
+
+from collections.abc import Sequence
+import re
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from hubexport.errors import UsageError, guess
+from hubexport.networks.layers import Network
+from hubexport.networks.registry import NETWORKS
+
+Kind = Literal["feature_vector", "classification"]
+KINDS: tuple[Kind, ...] = ("feature_vector", "classification")
+VERSIONS = (1, 2, 3)
+
+# Far beyond any published network; what is larger would be a slip of the pen that fills the disk.
+_MAX_DEPTH_MULTIPLIER = 10
+_MAX_IMAGE_SIZE = 8192
+_MAX_CLASSES = 1_000_000
+
+
+class ModuleSpec(pydantic.BaseModel):
+    """What to export of a variant, written `kind/version`, like `feature_vector/2`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.version}"
+
+    @classmethod
+    def parse(cls, text: object) -> "ModuleSpec":
+        """Reads `kind/version`.
+
+        Raises:
+            ValueError: it is something else; the message says what is allowed.
+        """
+        kind, _, version = text.partition("/") if isinstance(text, str) else ("", "", "")
+        if kind not in KINDS:
+            raise ValueError(f"KIND/VERSION with a kind of {_either(KINDS)}{guess(kind, KINDS)}")
+        if version not in map(str, VERSIONS):
+            raise ValueError(f"KIND/VERSION with a version of {_either(VERSIONS)}")
+        return cls(kind=kind, version=int(version))
+
+
+def _either(values: Sequence[object]) -> str:
+    *most, last = map(str, values)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _known_network(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"{_either(list(NETWORKS))}{guess(name, NETWORKS)}")
+    return name
+
+
+def _multiple_of_32(size: int) -> int:
+    if not 0 < size <= _MAX_IMAGE_SIZE or size % 32:
+        raise ValueError(f"a positive multiple of 32, up to {_MAX_IMAGE_SIZE}")
+    return size
+
+
+def _matching(pattern: str, meaning: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(meaning)
+        return text
+
+    return AfterValidator(check)
+
+
+def _unique(specs: tuple[ModuleSpec, ...]) -> tuple[ModuleSpec, ...]:
+    if len(set(specs)) < len(specs):
+        raise ValueError("each KIND/VERSION once")
+    return specs
+
+
+# Names become folders: no separators, nothing hidden, no `..`.
+_Segment = Annotated[
+    str, _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', a letter or digit first")
+]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class StrictModel(pydantic.BaseModel):
+    """Takes the keys that it has and the types that it says, and nothing else; cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PublishedCheckpoint(StrictModel):
+    """Where the trained values come from.
+
+    Attributes:
+        url: the archive, a gzipped tar.
+        sha256: of the archive, in lower-case hexadecimal.
+        name: the checkpoint's prefix inside the archive, like `mobilenet_v2_0.75_192.ckpt`.
+    """
+
+    url: Annotated[str, _matching(r"https?://\S+", "an http:// or https:// address")]
+    sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
+    name: _Segment
+
+
+class PublishedFigures(StrictModel):
+    """What the checkpoint's publishers measured.
+
+    Attributes:
+        macs_millions: multiply-adds for one image, truncated to millions.
+        parameters_millions: convolution weights and biases without batch norm, truncated to 10,000s.
+        top1_percent: accuracy on the ImageNet validation set.
+        top5_percent: the same, for the right class among the best five.
+        pixel1_cpu_ms: milliseconds for one image on a Pixel 1.
+    """
+
+    macs_millions: Annotated[int, Field(gt=0)]
+    parameters_millions: _Positive
+    top1_percent: _Percent
+    top5_percent: _Percent
+    pixel1_cpu_ms: _Positive | None = None
+
+
+class Variant(StrictModel):
+    """One trained network at one size.
+
+    Attributes:
+        name: the name of its file, without `.yaml`.
+        publisher: first part of its modules' handles.
+        collection: second part of its modules' handles.
+        network: the architecture's name in `hubexport.networks.registry`.
+        depth_multiplier: scales the number of channels of every layer; greater than 0, at most 10.
+        image_size: height and width of the images in pixels, a multiple of 32.
+        num_classes: how many classes the checkpoint was trained for, the background class included.
+        dataset: what it was trained on.
+        checkpoint: where it is published; None if it always comes with `--checkpoint`.
+        published: figures of its publishers; None if there are none.
+        modules: what to build unless asked otherwise.
+    """
+
+    name: _Segment
+    publisher: _Segment = "google"
+    collection: _Segment = "imagenet"
+    network: Annotated[str, AfterValidator(_known_network)]
+    depth_multiplier: Annotated[float, Field(gt=0, le=_MAX_DEPTH_MULTIPLIER)]
+    image_size: Annotated[int, AfterValidator(_multiple_of_32)]
+    num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
+    dataset: str
+    checkpoint: PublishedCheckpoint | None = None
+    published: PublishedFigures | None = None
+    modules: Annotated[
+        tuple[Annotated[ModuleSpec, BeforeValidator(ModuleSpec.parse)], ...],
+        Field(strict=False, min_length=1),
+        AfterValidator(_unique),
+    ]
+
+    def handle(self, spec: ModuleSpec) -> str:
+        """Returns a module's handle, like `google/imagenet/mobilenet_v2_075_192/feature_vector/2`."""
+        return f"{self.publisher}/{self.collection}/{self.name}/{spec}"
+
+    def network_for(self, kind: Kind) -> Network:
+        """Lays out the network; only classification modules have a classifier."""
+        num_classes = self.num_classes if kind == "classification" else None
+        return NETWORKS[self.network](self.depth_multiplier, self.image_size, num_classes)
+
+    def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
+        """Resolves what was asked for with `--module`.
+
+        Args:
+            requests: `KIND/VERSION`, or `KIND` for its versions in this variant's `modules`; empty means all of those.
+        Returns:
+            Each module once, in the order asked for.
+        Raises:
+            UsageError: a kind or version that does not exist.
+        """
+        selected = [spec for request in requests for spec in self._select(request)]
+        return tuple(dict.fromkeys(selected)) or self.modules
+
+    def _select(self, request: str) -> list[ModuleSpec]:
+        if request in KINDS:
+            if specs := [spec for spec in self.modules if spec.kind == request]:
+                return specs
+            raise UsageError(
+                f"--module {request}: which version?",
+                why=f"the config of {self.name} lists no {request} module",
+                fix=f"say --module {request}/{VERSIONS[-1]}, or another of the versions {_either(VERSIONS)}",
+            )
+        try:
+            return [ModuleSpec.parse(request)]
+        except ValueError as error:
+            raise UsageError(
+                f"--module {request}: no such module",
+                why=f"allowed is {error}",
+                fix=f"say one like --module {self.modules[0]}",
+            ) from None

@@ -1,0 +1,92 @@
+"""Safe YAML that remembers its line numbers: plain data only, no tags, aliases, merge keys or keys given twice."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hubexport.errors import ConfigError
+
+Location = tuple[str | int, ...]
+
+_MAX_BYTES = 1 << 20
+_COLLECTION_TAGS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A parsed file: its value, and on which line (from 1) each key or list item stands."""
+
+    path: Path
+    value: Any
+    lines: dict[Location, int]
+
+    def line(self, location: Location) -> int:
+        """Returns the line of a location, or of the nearest thing around it."""
+        while location and location not in self.lines:
+            location = location[:-1]
+        return self.lines.get(location, 1)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader without aliases, which could make a small file a huge value."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> Document:
+    """Reads one YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or uses what is not allowed here.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}", why=str(error.strerror), fix="make it readable") from None
+    if len(text) > _MAX_BYTES:
+        raise _rejection(path, 1, f"it is larger than {_MAX_BYTES} bytes")
+    lines: dict[Location, int] = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        value = _value(path, loader, node, (), lines) if node else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _rejection(path, mark.line + 1 if mark else 1, error.problem or str(error)) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise _rejection(path, 1, str(error).splitlines()[0]) from None
+    except RecursionError:
+        raise _rejection(path, 1, "it is nested too deeply") from None
+    return Document(path, value, lines)
+
+
+def _value(path: Path, loader: _Loader, node: yaml.Node, at: Location, lines: dict[Location, int]) -> Any:
+    lines.setdefault(at, node.start_mark.line + 1)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTION_TAGS:
+        raise _rejection(path, node.start_mark.line + 1, f"the tag {node.tag!r} is not allowed")
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(path, loader, item, (*at, i), lines) for i, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node)
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _rejection(path, line, "a key must be a word")
+        key = key_node.value
+        if key in mapping:
+            raise _rejection(path, line, f"key '{key}' is given twice")
+        lines[(*at, key)] = line
+        mapping[key] = _value(path, loader, value_node, (*at, key), lines)
+    return mapping
+
+
+def _rejection(path: Path, line: int, why: str) -> ConfigError:
+    return ConfigError(f"{path}:{line}: not a valid variant", why=why, fix="correct this line of the YAML file")

@@ -1,0 +1,38 @@
+"""What several test modules need."""
+
+from pathlib import Path
+
+import pytest
+
+from hubexport.config_files import load_variant
+from hubexport.variants import Variant
+
+_SMALL = """\
+network: mobilenet_v2
+depth_multiplier: 0.35
+image_size: 96
+num_classes: 7
+dataset: made up
+checkpoint:
+  url: https://example.invalid/small.tgz
+  sha256: 71a814047d7729bad711ae3e7db30e6c32999a1189f88d328b73939f7aa80d62
+  name: small.ckpt
+modules:
+  - feature_vector/2
+  - classification/2
+"""
+
+
+@pytest.fixture
+def config_dir(tmp_path: Path) -> Path:
+    """A folder with one config, `small`: the smallest network with seven classes."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "small.yaml").write_text(_SMALL)
+    return folder
+
+
+@pytest.fixture
+def small(config_dir: Path) -> Variant:
+    """The variant `small`."""
+    return load_variant("small", config_dir)

@@ -1,0 +1,225 @@
+"""The configs: what is shipped, and what the strict format says of mistakes."""
+
+import re
+import string
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+import yaml
+
+from hubexport.config_files import builtin_config_dir, list_variants, load_variant
+from hubexport.errors import ConfigError, UsageError
+from hubexport.variants import ModuleSpec
+from tests.data import needs_data, published_table
+
+_GOOD = """\
+network: mobilenet_v2
+depth_multiplier: 0.5
+image_size: 96
+num_classes: 5
+dataset: flowers
+checkpoint:
+  url: https://example.com/flowers.tgz
+  sha256: 71a814047d7729bad711ae3e7db30e6c32999a1189f88d328b73939f7aa80d62
+  name: flowers.ckpt
+published:
+  macs_millions: 18
+  parameters_millions: 1.95
+  top1_percent: 51.2
+  top5_percent: 75.8
+modules:
+  - feature_vector/2
+  - classification/3
+"""
+
+
+def _load(folder, text):
+    (folder / "flowers.yaml").write_text(text, encoding="utf-8")
+    return load_variant("flowers", folder)
+
+
+@needs_data
+def test_shipped_configs_agree_with_the_published_table():
+    """Each of ours with the row of its name: the address, the digest and every figure."""
+    table = {row["variant"]: row for row in published_table()}
+    variants = list_variants()
+    assert len(variants) >= 3
+    for variant in variants:
+        row = table[variant.name]
+        assert variant.depth_multiplier == float(row["depth_multiplier"])
+        assert variant.image_size == int(row["image_size"])
+        assert variant.checkpoint.url == row["archive_url"]
+        assert variant.checkpoint.sha256 == row["archive_sha256"]
+        figures = variant.published.model_dump()
+        assert figures == {name: pytest.approx(float(row[name])) for name in figures}
+
+
+def test_seed_modules_are_what_their_configs_build():
+    """The handles of the two pages, and the twins that they name."""
+    handles = {variant.handle(spec) for variant in list_variants() for spec in variant.modules}
+    assert {
+        "google/imagenet/mobilenet_v2_075_192/feature_vector/2",
+        "google/imagenet/mobilenet_v2_075_192/classification/2",
+        "google/imagenet/mobilenet_v2_050_96/classification/1",
+        "google/imagenet/mobilenet_v2_050_96/feature_vector/1",
+        "google/imagenet/mobilenet_v2_100_224/feature_vector/2",
+        "google/imagenet/mobilenet_v2_100_224/classification/2",
+    } <= handles
+
+
+def test_a_config_of_ones_own_is_found_beside_the_built_in_ones(tmp_path):
+    """--config_dir adds."""
+    variant = _load(tmp_path, _GOOD.replace("network:", "publisher: me\nnetwork:"))
+    assert variant.num_classes == 5
+    assert variant.handle(variant.modules[0]) == "me/imagenet/flowers/feature_vector/2"
+    names = [v.name for v in list_variants(tmp_path)]
+    assert "flowers" in names
+    assert "mobilenet_v2_050_96" in names
+    assert names == sorted(names)
+
+
+def test_a_config_of_ones_own_replaces_a_built_in_one_of_its_name(tmp_path):
+    """So that a mirror's address, say, can be put in."""
+    (tmp_path / "mobilenet_v2_050_96.yaml").write_text(_GOOD)
+    assert load_variant("mobilenet_v2_050_96", tmp_path).dataset == "flowers"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "why"),
+    [
+        pytest.param("image_size:", "image_sise:", 3, "did you mean 'image_size'?", id="typo"),
+        pytest.param("  top1_percent", "  top1_procent", 13, "did you mean 'top1_percent'?", id="nested typo"),
+        pytest.param("num_classes: 5\n", "", 1, "missing key 'num_classes'", id="missing"),
+        pytest.param("size: 96", "size: '96'", 3, "'image_size': found '96', allowed is a valid integer", id="type"),
+        pytest.param("size: 96", "size: 100", 3, "found 100, allowed is a positive multiple of 32", id="not 32"),
+        pytest.param("size: 96", "size: 0", 3, "found 0, allowed is a positive multiple of 32", id="zero"),
+        pytest.param("size: 96", "size: true", 3, "found True, allowed is a valid integer", id="bool"),
+        pytest.param("r: 0.5", "r: 0", 2, "found 0, allowed is greater than 0", id="depth"),
+        pytest.param("r: 0.5", "r: .nan", 2, "'depth_multiplier': found nan", id="nan"),
+        pytest.param("r: 0.5", "r: 1e400", 2, "'depth_multiplier': found '1e400'", id="huge"),
+        pytest.param("mobilenet_v2", "mobilenet_v7", 1, "(did you mean 'mobilenet_v2'?)", id="network"),
+        pytest.param("- feature_vector/2", "- feature/2", 16, "kind of feature_vector or classification", id="kind"),
+        pytest.param("vector/2", "vector/9", 16, "found 'feature_vector/9'", id="version"),
+        pytest.param("classification/3", "feature_vector/2", 15, "each KIND/VERSION once", id="twice"),
+        pytest.param("sha256: 71", "sha256: Q1", 8, "64 lower-case hexadecimal digits", id="digest"),
+        pytest.param("https:", "ftp:", 7, "an http:// or https:// address", id="url"),
+        pytest.param("name: flow", "name: ../flow", 9, "letters, digits", id="path"),
+        pytest.param("dataset:", "image_size:", 5, "key 'image_size' is given twice", id="key twice"),
+        pytest.param("flowers\n", "&a flowers\npublisher: *a\n", 6, "aliases are not allowed", id="alias"),
+        pytest.param("flowers\n", "!!python/object/apply:os.getcwd []\n", 5, "the tag '", id="tag"),
+        pytest.param("flowers\n", "!!python/name:os.system x\n", 5, "constructor for the tag", id="scalar tag"),
+        pytest.param("network:", "name: x\nnetwork:", 1, "the variant is named by its file", id="name"),
+        pytest.param(_GOOD, "- a\n- b\n", 1, "allowed is a mapping", id="list"),
+        pytest.param(_GOOD, "", 1, "allowed is a mapping", id="empty"),
+        pytest.param(_GOOD, "{" * 9999, 1, "nested too deeply", id="deep"),
+        pytest.param(_GOOD, "a: [1,\n", 2, "expected the node content", id="syntax"),
+        pytest.param(_GOOD, "? [a]\n: b\n", 1, "a key must be a word", id="key"),
+        pytest.param(_GOOD, "a: b\n" * 300_000, 1, "larger than", id="large"),
+    ],
+)
+def test_mistakes_are_reported_with_file_and_line(tmp_path, old, new, line, why):
+    """And with what was found and what is allowed."""
+    assert old in _GOOD
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, _GOOD.replace(old, new, 1))
+    assert caught.value.what == f"{tmp_path / 'flowers.yaml'}:{line}: not a valid variant"
+    assert why in caught.value.why
+
+
+def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path):
+    """The first in `why`, the others below it."""
+    with pytest.raises(ConfigError) as caught:
+        _load(
+            tmp_path,
+            _GOOD.replace("image_size: 96", "image_size: 95").replace("num_classes: 5", "num_classes: -5"),
+        )
+    assert "'image_size': found 95" in caught.value.why
+    assert caught.value.details == ("line 4: 'num_classes': found -5, allowed is greater than 0",)
+
+
+def test_an_unknown_variant_is_guessed_at():
+    """There is no file for it."""
+    with pytest.raises(ConfigError, match=r"no variant 'mobilenet_v2_050_95' \(did you mean 'mobilenet_v2_050_96'\?\)"):
+        load_variant("mobilenet_v2_050_95")
+
+
+def test_a_variant_name_cannot_leave_the_folder(tmp_path):
+    """Names are looked up, not put into a path."""
+    (tmp_path / "flowers.yaml").write_text(_GOOD)
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(ConfigError, match="no variant"):
+        load_variant("../flowers", tmp_path / "inner")
+
+
+def test_a_config_dir_that_is_none_is_an_error(tmp_path):
+    """A misspelt folder must not look like an empty one."""
+    for folder in (tmp_path / "nowhere", "x" * 5000):
+        with pytest.raises(ConfigError, match="no folder"):
+            list_variants(folder)
+
+
+def test_modules_can_be_asked_for_by_kind_or_by_version(tmp_path):
+    """Of any variant, in any version, each once."""
+    variant = _load(tmp_path, _GOOD)
+    assert list(map(str, variant.select_modules([]))) == ["feature_vector/2", "classification/3"]
+    assert list(map(str, variant.select_modules(["classification"]))) == ["classification/3"]
+    asked = ["feature_vector/1", "feature_vector/3", "feature_vector/1"]
+    assert list(map(str, variant.select_modules(asked))) == ["feature_vector/1", "feature_vector/3"]
+
+
+@pytest.mark.parametrize("request_", ["features", "feature_vector/0", "feature_vector/4", "classification/", "/2", ""])
+def test_modules_that_do_not_exist_cannot_be_asked_for(tmp_path, request_):
+    """The error names those that do."""
+    with pytest.raises(UsageError, match="no such module"):
+        _load(tmp_path, _GOOD).select_modules([request_])
+
+
+def test_a_kind_alone_needs_a_version_in_the_config(tmp_path):
+    """Otherwise it would be a guess."""
+    variant = _load(tmp_path, _GOOD.replace("  - classification/3\n", ""))
+    with pytest.raises(UsageError, match="which version"):
+        variant.select_modules(["classification"])
+
+
+_JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(string.printable)
+    | st.sampled_from(["mobilenet_v2", "feature_vector/2", 96, 0.5, 1001]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(re.findall(r"^ *(\w+):", _GOOD, re.MULTILINE)) | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(changes=st.dictionaries(st.sampled_from(sorted(yaml.safe_load(_GOOD))) | st.text(), _JUNK, max_size=3))
+def test_any_config_is_either_a_sound_variant_or_a_config_error(tmp_path_factory, changes):
+    """Whatever YAML holds, nothing else is raised, and what is accepted can be laid out."""
+    folder = tmp_path_factory.mktemp("configs")
+    text = yaml.safe_dump({**yaml.safe_load(_GOOD), **changes})
+    try:
+        variant = _load(folder, text)
+    except ConfigError as error:
+        assert re.search(r"flowers\.yaml:\d+: ", error.what)
+    else:
+        assert variant.network_for("classification").num_classes == variant.num_classes
+        assert all(isinstance(spec, ModuleSpec) for spec in variant.modules)
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_either_a_variant_or_a_config_error(tmp_path_factory, data):
+    """A config that is no YAML, no UTF-8, or nothing at all."""
+    folder = tmp_path_factory.mktemp("configs")
+    (folder / "flowers.yaml").write_bytes(data)
+    with pytest.raises(ConfigError):
+        load_variant("flowers", folder)
+
+
+def test_the_built_in_configs_are_found_in_a_checkout():
+    """An installed package has them beside its modules; see test_packaging."""
+    assert (builtin_config_dir() / "mobilenet_v2_075_192.yaml").is_file()
