@@ -1,0 +1,161 @@
+"""Directories that appear whole or not at all, and digests of what is in them.
+
+Work in progress lives in scratch directories near its destination, named `.hubexport-…` and locked by the process
+that fills them. One whose process died is removed by the next one that works in the same place.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+import shutil
+import tempfile
+
+from hubexport.errors import OutputError
+
+_SCRATCH_PREFIX = ".hubexport-"
+
+# From linux/fs.h and fcntl.h, for renameat2(2).
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def file_sha256(path: Path) -> str:
+    """Returns a file's SHA-256 in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tree_files(directory: Path) -> list[Path]:
+    """Returns all files below a directory, sorted by their path."""
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Makes a private directory in `parent`, and removes it with all that is left in it at the end.
+
+    First it removes what killed processes left behind in `parent`.
+
+    Raises:
+        OSError: the directory cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with _locked(parent):
+        _remove_leftovers(parent)
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
+        lock = _open_directory(scratch)
+        _lock(lock, fcntl.LOCK_EX)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    for leftover in parent.glob(f"{_SCRATCH_PREFIX}*"):
+        try:
+            descriptor = _open_directory(leftover)
+        except OSError:
+            continue  # Another user's, or its owner removed it just now.
+        if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):  # Otherwise its owner lives.
+            shutil.rmtree(leftover, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Holds off others that make or remove scratch directories here."""
+    descriptor = _open_directory(directory)
+    try:
+        _lock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, operation: int) -> bool:
+    """Returns whether the lock was had; where directories cannot be locked (NFS), leftovers just stay."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError:
+        return False
+    return True
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
+    """Moves a finished directory to its place: after a crash at any moment, the old one stands there, or the new one.
+
+    Args:
+        staged: in a scratch directory on the same file system; gone afterwards, or, with `overwrite`, the old one.
+        final: where it goes.
+        overwrite: swap it with what stands there already.
+    Raises:
+        OutputError: something stands there and `overwrite` is false, or the file system cannot swap directories.
+        OSError: the directory cannot be moved.
+    """
+    _flush(staged)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        if not overwrite:
+            raise exists_error(final) from None
+        _exchange(staged, final)
+    _flush_one(final.parent)
+
+
+def exists_error(final: Path) -> OutputError:
+    """Returns the error for a place that is taken."""
+    return OutputError(
+        f"{final} exists already",
+        why="a finished module is kept unless you say otherwise",
+        fix="add --overwrite, or name another --output_dir",
+    )
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swaps two paths in one step, which Python's standard library cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        failure = errno.ENOSYS
+    else:
+        status = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+        failure = ctypes.get_errno() if status else 0
+    if failure in (errno.ENOSYS, errno.EINVAL):
+        raise OutputError(
+            f"cannot replace {other}",
+            why="this system cannot swap two directories in one step, and a crash between two steps would lose both",
+            fix="remove the old one first, or name another --output_dir",
+        )
+    if failure:
+        raise OSError(failure, os.strerror(failure), str(other))
+
+
+def _flush(directory: Path) -> None:
+    """Puts a directory and all in it onto the disk."""
+    for path in [*directory.rglob("*"), directory]:
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,153 @@
+"""Directories that appear whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from hubexport import output
+from hubexport.errors import OutputError
+from hubexport.output import publish_directory, scratch_directory
+from tests.command import environment
+
+
+def _staged(parent: Path, content: str) -> Path:
+    staged = parent / "staged"
+    staged.mkdir()
+    (staged / "file").write_text(content)
+    return staged
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    return list(folder.glob(".hubexport-*"))
+
+
+def test_a_new_directory_is_moved_to_its_place(tmp_path):
+    """Its parents are made."""
+    with scratch_directory(tmp_path) as scratch:
+        publish_directory(_staged(scratch, "new"), tmp_path / "a" / "b", overwrite=False)
+    assert (tmp_path / "a" / "b" / "file").read_text() == "new"
+    assert not _leftovers(tmp_path)
+
+
+def test_what_stands_there_is_kept(tmp_path):
+    """Unless overwriting is asked for."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_text("old")
+    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="exists already"):
+        publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=False)
+    assert (tmp_path / "old" / "file").read_text() == "old"
+    assert not _leftovers(tmp_path)
+
+
+def test_a_file_that_stands_there_is_kept(tmp_path):
+    """It is not ours."""
+    (tmp_path / "old").write_text("precious")
+    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="exists already"):
+        publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=False)
+    assert (tmp_path / "old").read_text() == "precious"
+
+
+def test_overwriting_swaps_in_one_step(tmp_path, monkeypatch):
+    """There is no moment without a directory: the only call that touches the place is the exchange."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_text("old")
+    monkeypatch.setattr(output.shutil, "rmtree", lambda *args, **options: None)
+    with scratch_directory(tmp_path) as scratch:
+        publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=True)
+    assert (tmp_path / "old" / "file").read_text() == "new"
+    assert (scratch / "staged" / "file").read_text() == "old"
+
+
+def test_a_system_that_cannot_swap_says_so_and_keeps_the_old(tmp_path, monkeypatch):
+    """Rather than leave a moment with neither."""
+
+    class NoExchange:
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    monkeypatch.setattr(output.ctypes, "CDLL", lambda *args, **options: NoExchange())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_text("old")
+    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="cannot replace"):
+        publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=True)
+    assert (tmp_path / "old" / "file").read_text() == "old"
+
+
+def test_other_failures_to_move_are_not_taken_for_an_existing_directory(tmp_path, monkeypatch):
+    """A read-only place, say."""
+
+    def refuse(self, target):
+        raise OSError(errno.EROFS, "Read-only file system", str(target))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with scratch_directory(tmp_path) as scratch, pytest.raises(OSError, match="Read-only"):
+        publish_directory(_staged(scratch, "new"), tmp_path / "x", overwrite=True)
+
+
+def test_scratch_is_removed_after_a_failure(tmp_path):
+    """With all that is in it."""
+    with pytest.raises(ZeroDivisionError), scratch_directory(tmp_path) as scratch:
+        _staged(scratch, "x")
+        raise ZeroDivisionError
+    assert not _leftovers(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    """And what a living one works on is not."""
+    code = (
+        "import os, sys, pathlib\n"
+        "from hubexport.output import scratch_directory\n"
+        "with scratch_directory(pathlib.Path(sys.argv[1])) as scratch:\n"
+        "    (scratch / 'half').write_text('x')\n"
+        "    print(scratch, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
+    with subprocess.Popen(command, **pipes) as dying, subprocess.Popen(command, **pipes) as living:
+        killed = Path(dying.stdout.readline().strip())
+        kept = Path(living.stdout.readline().strip())
+        dying.kill()
+        dying.wait()
+        assert (killed / "half").exists()
+        with scratch_directory(tmp_path) as scratch:
+            assert not killed.exists()
+            assert (kept / "half").exists()
+            assert set(_leftovers(tmp_path)) == {kept, scratch}
+        living.stdin.close()
+        assert living.wait(timeout=30) == 0
+    assert not _leftovers(tmp_path)
+
+
+def test_a_file_system_without_locks_keeps_leftovers_and_works(tmp_path, monkeypatch):
+    """NFS refuses to lock a directory; there nobody can know whether the owner of one lives."""
+
+    def refuse(descriptor, operation):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(output.fcntl, "flock", refuse)
+    (tmp_path / ".hubexport-old").mkdir()
+    with scratch_directory(tmp_path) as scratch:
+        publish_directory(_staged(scratch, "new"), tmp_path / "a", overwrite=False)
+    assert (tmp_path / "a" / "file").read_text() == "new"
+    assert _leftovers(tmp_path) == [tmp_path / ".hubexport-old"]
+
+
+def test_leftovers_of_others_do_not_get_in_the_way(tmp_path):
+    """A file with such a name, say."""
+    (tmp_path / ".hubexport-strange").write_text("x")
+    with scratch_directory(tmp_path):
+        pass
+    assert (tmp_path / ".hubexport-strange").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_place_is_an_os_error(tmp_path):
+    """Which the build turns into its own."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError), scratch_directory(tmp_path):
+        pass
