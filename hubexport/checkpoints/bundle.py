@@ -1,0 +1,138 @@
+"""TensorFlow's V2 checkpoints ("tensor bundles"), read and written without TensorFlow.
+
+`PREFIX.index` is a table from names to `BundleEntryProto`: dtype, shape, and where in which of the files
+`PREFIX.data-00000-of-00001` and so on the values are, with their checksum. The empty name has a `BundleHeaderProto`.
+What is written here has the same bytes as what TensorFlow's SaveV2 op writes, and everything that is read is checked
+before it is believed: an index may claim any offset, size or shape.
+"""
+
+from collections.abc import Mapping
+import math
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+import numpy as np
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.table import TableError, masked_crc32c, table_bytes, table_entries
+from hubexport.networks.layers import Shape
+from hubexport.protos import DT_FLOAT, BundleEntryProto, BundleHeaderProto, TensorShapeProto
+
+_HEADER_KEY = b""
+# What the keys of pieces begin with; the whole value's entry, under its plain name, lists them.
+_SLICE_KEY = b"\0"
+_PRODUCER = 1
+_LITTLE_ENDIAN = 0
+# A hundred times the index of the largest network that TF-Slim has.
+_MAX_INDEX_BYTES = 64 << 20
+_FLOAT = np.dtype("<f4")
+
+# tensorflow/core/framework/types.proto, for messages.
+_DTYPE_NAMES = {
+    DT_FLOAT: "float32",
+    2: "float64",
+    3: "int32",
+    4: "uint8",
+    7: "string",
+    9: "int64",
+    10: "bool",
+    14: "bfloat16",
+    19: "float16",
+}
+
+
+class BundleError(ValueError):
+    """The files are no V2 checkpoint, or a damaged one."""
+
+
+class BundleReader:
+    """The values of a V2 checkpoint by name.
+
+    Args:
+        prefix: what the names of its files begin with.
+    Attributes:
+        shapes: of all stored values, by name.
+        has_slices: whether some values are stored in pieces, which only TensorFlow's reader puts together.
+    Raises:
+        BundleError: it is none, or its index is damaged.
+        OSError: its index cannot be read.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        self._prefix = prefix
+        index = Path(f"{prefix}.index")
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise BundleError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
+        try:
+            entries = dict(table_entries(index.read_bytes()))
+            self._header = BundleHeaderProto.FromString(entries.pop(_HEADER_KEY))
+            self._entries = {
+                key.decode(): BundleEntryProto.FromString(value)
+                for key, value in entries.items()
+                if not key.startswith(_SLICE_KEY)
+            }
+        except (TableError, DecodeError, KeyError, UnicodeDecodeError) as error:
+            raise BundleError(f"{index.name}: {_reason(error)}") from error
+        if self._header.endianness != _LITTLE_ENDIAN:
+            raise BundleError(f"{index.name}: it was written on a big-endian machine")
+        self.has_slices = any(entry.slices for entry in self._entries.values())
+        self.shapes: dict[str, Shape] = {
+            name: tuple(dim.size for dim in entry.shape.dim) for name, entry in self._entries.items()
+        }
+
+    def dtype(self, name: str) -> str:
+        """Returns the name of a stored value's dtype, like `float32`."""
+        number = self._entries[name].dtype
+        return _DTYPE_NAMES.get(number, f"dtype {number}")
+
+    def read(self, name: str) -> Array:
+        """Reads one float32 value.
+
+        Raises:
+            BundleError: it is damaged, or not where the index says.
+            OSError: its file cannot be read.
+        """
+        entry = self._entries[name]
+        wanted = math.prod(self.shapes[name]) * _FLOAT.itemsize
+        if entry.dtype != DT_FLOAT or entry.size != wanted or min(self.shapes[name], default=0) < 0:
+            raise BundleError(f"{name}: {entry.size} bytes are no float32 of shape {list(self.shapes[name])}")
+        path = Path(f"{self._prefix}.data-{entry.shard_id:05}-of-{self._header.num_shards:05}")
+        with path.open("rb") as file:
+            if entry.offset < 0 or entry.offset + entry.size > path.stat().st_size:
+                raise BundleError(f"{name}: the index points beyond the end of {path.name}")
+            file.seek(entry.offset)
+            data = file.read(entry.size)
+        if masked_crc32c(data) != entry.crc32c:
+            raise BundleError(f"{name}: its checksum is wrong")
+        return np.frombuffer(data, _FLOAT).reshape(self.shapes[name])
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TableError):
+        return str(error)
+    return "it has no header" if isinstance(error, KeyError) else "an entry cannot be decoded"
+
+
+def write_bundle(prefix: Path, values: Mapping[str, Array]) -> None:
+    """Writes float32 values as a V2 checkpoint of one data file.
+
+    Args:
+        prefix: what the names of the files begin with; they must not exist.
+        values: by name.
+    Raises:
+        OSError: the files cannot be written.
+    """
+    header = BundleHeaderProto(num_shards=1, version={"producer": _PRODUCER})
+    entries = [(_HEADER_KEY, header.SerializeToString())]
+    offset = 0
+    with Path(f"{prefix}.data-00000-of-00001").open("xb") as file:
+        for name in sorted(values):
+            data = np.ascontiguousarray(values[name], _FLOAT).tobytes()
+            file.write(data)
+            shape = TensorShapeProto(dim=[{"size": length} for length in values[name].shape])
+            entry = BundleEntryProto(
+                dtype=DT_FLOAT, shape=shape, offset=offset, size=len(data), crc32c=masked_crc32c(data)
+            )
+            entries.append((name.encode(), entry.SerializeToString()))
+            offset += len(data)
+    Path(f"{prefix}.index").write_bytes(table_bytes(entries))

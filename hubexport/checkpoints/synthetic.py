@@ -1,0 +1,36 @@
+"""Made-up values for a network: deterministic, and conditioned so that activations neither die nor explode.
+
+They stand in for trained values in demonstrations and tests. Each variable's values depend on the seed and on its name
+alone, through NumPy's frozen legacy generator: the same on every machine, and for every network that has the variable.
+"""
+
+import zlib
+
+import numpy as np
+
+from hubexport.arrays import Array
+from hubexport.networks.layers import Variable
+
+# Keeps the streams of neighbouring seeds apart; any prime would do.
+_SEED_STRIDE = 7919
+
+
+def synthetic_value(variable: Variable, seed: int) -> Array:
+    """Makes up one variable's values, float32 of its shape.
+
+    Scales and variances spread around 1, offsets and means around 0. Weights are normal with variance 1.4 / fan-in,
+    between the 1 that linear layers and the 2 that rectified ones want.
+    """
+    generator = np.random.RandomState((zlib.crc32(variable.name.encode()) + _SEED_STRIDE * seed) % 2**32)
+    kind = variable.name.rpartition("/")[2]
+    if kind == "gamma":
+        value = generator.uniform(0.7, 1.3, variable.shape)
+    elif kind == "moving_variance":
+        value = generator.uniform(0.6, 1.4, variable.shape)
+    elif kind in ("beta", "moving_mean", "biases"):
+        value = generator.normal(0, 0.2, variable.shape)
+    else:
+        height, width, inputs, _ = variable.shape
+        fan_in = height * width * (1 if kind == "depthwise_weights" else inputs)
+        value = generator.normal(0, np.sqrt(1.4 / fan_in), variable.shape)
+    return np.asarray(value, np.float32)

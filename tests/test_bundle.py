@@ -1,0 +1,230 @@
+"""Our checkpoint reader and writer against TensorFlow's, and against damage."""
+
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport.checkpoints import bundle, table
+from hubexport.checkpoints.bundle import BundleError, BundleReader, write_bundle
+from hubexport.checkpoints.table import TableError, table_bytes, table_entries
+from hubexport.protos import BundleEntryProto, BundleHeaderProto
+from tests.checkpoints import network_values, training_values, write_v2
+
+_SUFFIXES = (".index", ".data-00000-of-00001")
+
+
+def _files(prefix: Path) -> list[bytes]:
+    return [Path(f"{prefix}{suffix}").read_bytes() for suffix in _SUFFIXES]
+
+
+def test_writes_the_bytes_that_tensorflow_writes(tmp_path):
+    """Table, blocks, restarts, checksums and all; SaveV2 is given the names sorted, as Saver gives them."""
+    values = network_values(depth_multiplier=0.35)
+    write_bundle(tmp_path / "ours", values)
+    write_v2(tmp_path / "theirs", {name: values[name] for name in sorted(values)})
+    assert _files(tmp_path / "ours") == _files(tmp_path / "theirs")
+
+
+_NAMES = st.text("abz/_\u00e9\U0001f600", min_size=1, max_size=30)
+_SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes=st.dictionaries(_NAMES, _SHAPES, min_size=1, max_size=40))
+def test_any_names_and_shapes_have_the_bytes_that_tensorflow_writes(tmp_path_factory, shapes):
+    """Scalars, empty arrays, names that share much or nothing."""
+    folder = tmp_path_factory.mktemp("bundle")
+    values = {name: np.full(shape, number, np.float32) for number, (name, shape) in enumerate(shapes.items())}
+    write_bundle(folder / "ours", values)
+    write_v2(folder / "theirs", {name: values[name] for name in sorted(values)})
+    assert _files(folder / "ours") == _files(folder / "theirs")
+    reader = BundleReader(folder / "ours")
+    assert reader.shapes == {name: value.shape for name, value in values.items()}
+    for name, value in values.items():
+        np.testing.assert_array_equal(reader.read(name), value)
+
+
+def test_reads_what_tensorflow_wrote(tmp_path):
+    """All names and shapes; values of every dtype are told apart."""
+    values = training_values()
+    write_v2(tmp_path / "model.ckpt", values)
+    reader = BundleReader(tmp_path / "model.ckpt")
+    assert reader.shapes == {name: np.shape(value) for name, value in values.items()}
+    assert not reader.has_slices
+    assert reader.dtype("global_step") == "int64"
+    for name, value in values.items():
+        if name != "global_step":
+            assert reader.dtype(name) == "float32"
+            np.testing.assert_array_equal(reader.read(name), value)
+
+
+def test_reads_several_data_files(tmp_path):
+    """As Saver(sharded=True) leaves them."""
+    values = network_values()
+    names = sorted(values)
+    for shard, part in enumerate((names[:100], names[100:])):
+        write_v2(tmp_path / f"part-{shard}", {name: values[name] for name in part})
+    parts = [str(tmp_path / f"part-{shard}") for shard in range(2)]
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(tmp_path / "model.ckpt"))
+    assert (tmp_path / "model.ckpt.data-00001-of-00002").is_file()
+    reader = BundleReader(tmp_path / "model.ckpt")
+    for name, value in values.items():
+        np.testing.assert_array_equal(reader.read(name), value)
+
+
+def test_values_in_slices_are_noticed(tmp_path):
+    """Partitioned variables; TensorFlow's reader puts them together."""
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "model.ckpt"),
+        tensor_names=["x", "x"],
+        shape_and_slices=["4 2 0,2:-", "4 2 2,2:-"],
+        tensors=[tf.zeros([2, 2]), tf.ones([2, 2])],
+    )
+    assert BundleReader(tmp_path / "model.ckpt").has_slices
+
+
+@settings(deadline=None, max_examples=60)
+@given(entries=st.dictionaries(st.binary(max_size=40), st.binary(max_size=300), min_size=1, max_size=60))
+def test_a_table_holds_what_was_put_in(entries):
+    """Any keys and values, sorted."""
+    wanted = sorted(entries.items())
+    assert list(table_entries(table_bytes(wanted))) == wanted
+
+
+def test_a_table_of_more_than_one_block_is_not_written():
+    """Rather than one that TensorFlow would write otherwise."""
+    with pytest.raises(ValueError, match="do not fit"):
+        table_bytes([(b"k", bytes(300_000))])
+
+
+def test_tables_of_several_blocks_are_read(tmp_path):
+    """An index of ten thousand variables."""
+    values = {f"variable/{number:05}/of/many": np.float32(number) for number in range(10_000)}
+    write_v2(tmp_path / "model.ckpt", values)
+    assert Path(f"{tmp_path}/model.ckpt.index").stat().st_size > table._MAX_BLOCK_BYTES
+    reader = BundleReader(tmp_path / "model.ckpt")
+    assert len(reader.shapes) == 10_000
+    assert reader.read("variable/09999/of/many") == 9999
+
+
+def test_the_checksum_is_leveldbs():
+    """Of RFC 3720's 32 zero bytes, 0x8a9136aa, masked as LevelDB's crc32c.h says."""
+    rotated = (0x8A9136AA >> 15 | 0x8A9136AA << 17) & 0xFFFFFFFF
+    assert table.masked_crc32c(bytes(32)) == (rotated + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def test_an_index_with_a_flipped_bit_is_damaged(tmp_path):
+    """In any of its blocks; the names would still be read."""
+    write_bundle(tmp_path / "m", {"variable": np.zeros(4, np.float32)})
+    index = (tmp_path / "m.index").read_bytes()
+    position = index.index(b"variable") + 3
+    (tmp_path / "m.index").write_bytes(index[:position] + bytes([index[position] ^ 1]) + index[position + 1 :])
+    with pytest.raises(BundleError, match="a checksum is wrong"):
+        BundleReader(tmp_path / "m")
+
+
+def _with_entry(prefix: Path, **changes) -> None:
+    """Rewrites the index with something else said of `x`, all checksums right."""
+    entries = dict(table_entries(Path(f"{prefix}.index").read_bytes()))
+    entry = BundleEntryProto.FromString(entries[b"x"])
+    for field, value in changes.items():
+        if field == "shape":
+            del entry.shape.dim[:]
+            for length in value:
+                entry.shape.dim.add(size=length)
+        else:
+            setattr(entry, field, value)
+    entries[b"x"] = entry.SerializeToString()
+    Path(f"{prefix}.index").write_bytes(table_bytes(sorted(entries.items())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"offset": 1000}, "points beyond the end", id="offset"),
+        pytest.param({"offset": -8}, "points beyond the end", id="negative offset"),
+        pytest.param({"shape": [1 << 40], "size": 1 << 42}, "points beyond the end", id="huge"),
+        pytest.param({"size": 8}, "8 bytes are no float32 of shape [4]", id="size"),
+        pytest.param({"shape": [-1, -4]}, "no float32 of shape", id="negative shape"),
+        pytest.param({"dtype": 2}, "no float32", id="dtype"),
+        pytest.param({"crc32c": 7}, "its checksum is wrong", id="checksum"),
+    ],
+)
+def test_an_index_that_lies_is_not_believed(tmp_path, changes, reason):
+    """Neither memory nor time is spent on its word."""
+    write_bundle(tmp_path / "m", {"x": np.arange(4, dtype=np.float32)})
+    _with_entry(tmp_path / "m", **changes)
+    with pytest.raises(BundleError) as caught:
+        BundleReader(tmp_path / "m").read("x")
+    assert reason in str(caught.value)
+
+
+def test_a_shard_that_is_not_there(tmp_path):
+    """The index says in which file a value is."""
+    write_bundle(tmp_path / "m", {"x": np.arange(4, dtype=np.float32)})
+    _with_entry(tmp_path / "m", shard_id=3)
+    with pytest.raises(FileNotFoundError):
+        BundleReader(tmp_path / "m").read("x")
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        pytest.param(None, "it has no header", id="none"),
+        pytest.param(b"\xff", "an entry cannot be decoded", id="junk"),
+        pytest.param(BundleHeaderProto(num_shards=1, endianness=1).SerializeToString(), "big-endian", id="big-endian"),
+    ],
+)
+def test_headers_that_are_not_understood(tmp_path, header, reason):
+    """The first entry of every index."""
+    entries = [(b"", header)] * (header is not None) + [(b"x", BundleEntryProto(dtype=1).SerializeToString())]
+    (tmp_path / "m.index").write_bytes(table_bytes(entries))
+    with pytest.raises(BundleError) as caught:
+        BundleReader(tmp_path / "m")
+    assert reason in str(caught.value)
+
+
+def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
+    """It would be held in memory."""
+    monkeypatch.setattr(bundle, "_MAX_INDEX_BYTES", 100)
+    write_bundle(tmp_path / "m", {"x" * 200: np.zeros(4, np.float32)})
+    with pytest.raises(BundleError, match="larger than"):
+        BundleReader(tmp_path / "m")
+
+
+@settings(deadline=None, max_examples=400)
+@given(data=st.data())
+def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
+    """Bytes changed, cut or added at random, checksums of the blocks ignored so that the damage gets further in."""
+    folder = tmp_path_factory.mktemp("bundle")
+    write_bundle(folder / "m", {name: np.ones(3, np.float32) for name in ("a", "ab", "b")})
+    index = bytearray((folder / "m.index").read_bytes())
+    for position, value in data.draw(
+        st.lists(st.tuples(st.integers(0, len(index) - 1), st.integers(0, 255)), max_size=6)
+    ):
+        index[position] = value
+    cut = data.draw(st.integers(0, len(index)))
+    (folder / "m.index").write_bytes(index[cut:] if data.draw(st.booleans()) else index[:cut] + data.draw(st.binary()))
+    with pytest.MonkeyPatch.context() as patch:
+        if data.draw(st.booleans()):
+            patch.setattr(table, "masked_crc32c", lambda data: int.from_bytes(index[-4:], "little"))
+        try:
+            reader = BundleReader(folder / "m")
+            for name in reader.shapes:
+                reader.read(name)
+        except (BundleError, FileNotFoundError):
+            pass
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.binary(max_size=300))
+def test_any_block_is_entries_or_an_error(data):
+    """The innermost parser, without the checksums before it."""
+    try:
+        assert sum(len(key) + len(value) for key, value in table._block_entries(data)) >= 0
+    except (TableError, IndexError, table.struct.error):
+        pass
