@@ -1,0 +1,122 @@
+"""Opens archives that somebody else made: nothing in them can write outside, link, or grow without bound."""
+
+from collections.abc import Iterator
+import contextlib
+import gzip
+from pathlib import Path, PurePosixPath
+import re
+import shutil
+import tarfile
+import zlib
+
+from hubexport.errors import CheckpointError
+
+# The largest published TF-Slim archive unpacks to less than 1 GB.
+MAX_UNPACKED_BYTES = 4 << 30
+MAX_MEMBERS = 10_000
+# Of single reads: tarfile reads the headers that extend a member's name or attributes in one piece.
+_MAX_READ_BYTES = 1 << 20
+
+_CHECKPOINT_FILE = re.compile(r".+\.(index|data-\d{5}-of-\d{5}|ckpt(-\d+)?)")
+
+
+def is_gzip(path: Path) -> bool:
+    """Tells by its first bytes whether a file is gzipped."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def unpack_checkpoint(archive: Path, into: Path) -> None:
+    """Unpacks the checkpoint files of a gzipped tar, all into one folder, and leaves the rest packed.
+
+    Args:
+        archive: the `.tgz`; every member is looked at, also those that are not unpacked.
+        into: an existing folder.
+    Raises:
+        CheckpointError: the archive is damaged, is not one, is too large, or has members that no checkpoint archive has
+            (links, devices, absolute paths, `..`, one file twice).
+        OSError: the files cannot be written.
+    """
+    with _damage_reported(archive), gzip.open(archive, "rb") as unzipped:
+        stream = _BoundedStream(archive, unzipped)
+        with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
+            for count, member in enumerate(tar, start=1):
+                if count > MAX_MEMBERS:
+                    raise _refusal(archive, f"it has more than {MAX_MEMBERS} members")
+                _check_member(archive, member)
+                if member.isfile() and _CHECKPOINT_FILE.fullmatch(name := PurePosixPath(member.name).name):
+                    _extract(archive, tar, member, into / name)
+        # What follows the last member is padding, but its checksum covers all the rest.
+        while stream.read(_MAX_READ_BYTES):
+            pass
+
+
+class _BoundedStream:
+    """The unzipped bytes, refused once they are more than any checkpoint has."""
+
+    def __init__(self, archive: Path, stream: gzip.GzipFile) -> None:
+        self._archive = archive
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Reads up to `size` bytes."""
+        if size > _MAX_READ_BYTES:
+            raise _refusal(self._archive, "a member's header is larger than 1 MiB")
+        self._check(self._stream.tell() + size)
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        """Goes on to a position; tarfile skips members' contents so."""
+        self._check(position)
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        """Returns the position in the unzipped bytes."""
+        return self._stream.tell()
+
+    def _check(self, position: int) -> None:
+        # The last read may reach a little beyond the end.
+        if position > MAX_UNPACKED_BYTES + _MAX_READ_BYTES:
+            raise _refusal(self._archive, f"it unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+        raise _refusal(archive, f"its member {member.name!r} points outside")
+    if not (member.isfile() or member.isdir()):
+        raise _refusal(archive, f"its member {member.name!r} is a link or a device")
+    # A sparse file's holes are not in the stream, so that the stream's bound would not hold them.
+    if member.issparse():
+        raise _refusal(archive, f"its member {member.name!r} is a sparse file")
+
+
+def _extract(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    content = tar.extractfile(member)
+    assert content is not None, "extractfile returns None for directories and devices only"
+    try:
+        file = target.open("xb")
+    except FileExistsError:
+        raise _refusal(archive, f"it has two files named {target.name!r}") from None
+    with content, file:
+        shutil.copyfileobj(content, file, _MAX_READ_BYTES)
+
+
+@contextlib.contextmanager
+def _damage_reported(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+        raise CheckpointError(
+            f"cannot unpack {archive}",
+            why=f"it is damaged, or no gzipped tar: {error}",
+            fix="fetch it again, and compare its SHA-256 with the published one",
+        ) from error
+
+
+def _refusal(archive: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"refuses to unpack {archive}",
+        why=why,
+        fix="use an archive from a source that you trust, or unpack it yourself and name the checkpoint inside",
+    )

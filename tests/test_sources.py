@@ -1,0 +1,192 @@
+"""What --checkpoint may name, and what it says when there is nothing of the kind."""
+
+import shutil
+
+import pytest
+
+from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, resolve_source
+from hubexport.errors import CheckpointError
+from hubexport.output import file_sha256
+from hubexport.progress import Progress
+from tests.archives import member, tgz
+from tests.checkpoints import network_values, write_v1, write_v2
+
+
+def _resolve(text, variant):
+    return resolve_source(str(text), variant, Progress())
+
+
+@pytest.fixture
+def v2(tmp_path):
+    """A V2 checkpoint's prefix, alone in its folder."""
+    folder = tmp_path / "v2"
+    folder.mkdir()
+    write_v2(folder / "model.ckpt-12", network_values())
+    return folder / "model.ckpt-12"
+
+
+def test_a_prefix_of_v2_files(small, v2):
+    """Its provenance names the files and their digests, and no path of this machine."""
+    source = _resolve(v2, small)
+    assert isinstance(source, FileSource)
+    assert source.prefix == v2
+    index, data = f"{v2.name}.index", f"{v2.name}.data-00000-of-00001"
+    assert source.provenance() == {
+        "source": "model.ckpt-12",
+        "sha256": {name: file_sha256(v2.with_name(name)) for name in (index, data)},
+    }
+
+
+def test_a_v1_file(small, tmp_path):
+    """One file, recognized by its content."""
+    write_v1(tmp_path / "old", {"x": network_values()["MobilenetV2/Conv/weights"]})
+    source = _resolve(tmp_path / "old", small)
+    assert source == FileSource(tmp_path / "old", (tmp_path / "old",))
+
+
+def test_a_directory_with_one_checkpoint(small, v2):
+    """Whatever else lies there."""
+    (v2.parent / "checkpoint").write_text("model_checkpoint_path: 'model.ckpt-12'\n")
+    (v2.parent / "model.ckpt-12.meta").write_bytes(b"graph")
+    assert _resolve(v2.parent, small).prefix == v2
+
+
+def test_a_directory_with_two_checkpoints_is_ambiguous(small, v2):
+    """The error names both."""
+    write_v2(v2.with_name("model.ckpt-20"), network_values())
+    with pytest.raises(CheckpointError, match="does not hold one checkpoint") as caught:
+        _resolve(v2.parent, small)
+    assert caught.value.why == "it holds 2: model.ckpt-12, model.ckpt-20"
+
+
+def test_an_archive(small, v2, tmp_path):
+    """Unpacked for as long as it is read."""
+    members = [member(f"./{path.name}", path.read_bytes()) for path in sorted(v2.parent.iterdir())]
+    (tmp_path / "a.tgz").write_bytes(tgz(*members))
+    source = _resolve(tmp_path / "a.tgz", small)
+    assert isinstance(source, ArchiveSource)
+    digest = file_sha256(tmp_path / "a.tgz")
+    assert source.provenance() == {"source": "a.tgz", "sha256": digest, "published": False}
+    with source.opened() as files:
+        assert files.prefix.name == "model.ckpt-12"
+        assert files.prefix.with_name("model.ckpt-12.index").is_file()
+    assert not files.prefix.parent.exists()
+
+
+def test_the_published_archive_is_recognized_by_its_digest(small, v2, tmp_path):
+    """Wherever it came from."""
+    members = [member(path.name, path.read_bytes()) for path in sorted(v2.parent.iterdir())]
+    (tmp_path / "a.tgz").write_bytes(tgz(*members))
+    digest = file_sha256(tmp_path / "a.tgz")
+    published = small.model_copy(update={"checkpoint": small.checkpoint.model_copy(update={"sha256": digest})})
+    assert _resolve(tmp_path / "a.tgz", published).provenance()["published"] is True
+
+
+def test_an_archive_that_is_not_the_published_one_is_warned_of(small, tmp_path):
+    """It is used all the same: somebody named it."""
+    (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
+    warnings = []
+
+    class Ear(Progress):
+        def warn(self, message):
+            warnings.append(message)
+
+    resolve_source(str(tmp_path / "a.tgz"), small, Ear())
+    [warning] = warnings
+    assert warning.startswith(f"{tmp_path / 'a.tgz'} is not the archive that was published for small")
+    resolve_source(str(tmp_path / "a.tgz"), small.model_copy(update={"checkpoint": None}), Ear())
+    assert len(warnings) == 1
+
+
+def test_an_archive_without_checkpoint(small, tmp_path):
+    """The error speaks of the archive, not of a temporary folder."""
+    (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
+    with pytest.raises(CheckpointError) as caught:
+        _resolve(tmp_path / "a.tgz", small).opened().__enter__()
+    assert caught.value.what == f"{tmp_path / 'a.tgz'} does not hold one checkpoint"
+
+
+@pytest.mark.parametrize(("text", "seed"), [("synthetic", 0), ("synthetic:1", 1), ("synthetic:123456789", 123456789)])
+def test_synthetic(small, text, seed):
+    """With a seed or without."""
+    assert _resolve(text, small) == SyntheticSource(seed)
+
+
+@pytest.mark.parametrize("text", ["synthetic:", "synthetic:x", "synthetic:-1", "synthetic:1.5", "synthetic:1234567890"])
+def test_synthetic_with_something_that_is_no_seed(small, text):
+    """Not silently another seed."""
+    with pytest.raises(CheckpointError, match="not a synthetic checkpoint"):
+        _resolve(text, small)
+
+
+def test_nothing_there(small, tmp_path):
+    """The error says what was looked for."""
+    with pytest.raises(CheckpointError, match="no checkpoint") as caught:
+        _resolve(tmp_path / "model.ckpt", small)
+    assert "model.ckpt.index" in caught.value.why
+
+
+@pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+def test_one_file_of_a_checkpoint_is_not_its_name(small, v2, suffix):
+    """A frequent slip; the fix names the prefix."""
+    with pytest.raises(CheckpointError) as caught:
+        _resolve(f"{v2}{suffix}", small)
+    assert caught.value.fix == f"say --checkpoint {v2}"
+
+
+def test_a_file_that_is_no_checkpoint(small, tmp_path):
+    """Told by content, not by name."""
+    (tmp_path / "model.tgz").write_text("hello")
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        _resolve(tmp_path / "model.tgz", small)
+
+
+def test_a_path_that_cannot_be_looked_at(small, tmp_path):
+    """The system's own reason is the why."""
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "a.index").symlink_to("a.index")
+    with pytest.raises(CheckpointError):
+        _resolve(tmp_path / "loop", small)
+    with pytest.raises(CheckpointError):
+        _resolve("x" * 5000, small)
+
+
+def test_an_empty_directory(small, tmp_path):
+    """Holds none."""
+    with pytest.raises(CheckpointError) as caught:
+        _resolve(tmp_path / "configs", small)
+    assert caught.value.why == "it holds 0"
+
+
+def test_a_missing_data_file(small, v2):
+    """Found out without TensorFlow."""
+    v2.with_name(f"{v2.name}.data-00000-of-00001").unlink()
+    with pytest.raises(CheckpointError, match="is incomplete") as caught:
+        _resolve(v2, small)
+    assert caught.value.why.startswith("0 of 1 data files")
+
+
+def test_a_missing_data_file_of_several(small, v2):
+    """The names say how many there should be."""
+    shutil.move(f"{v2}.data-00000-of-00001", f"{v2}.data-00001-of-00003")
+    with pytest.raises(CheckpointError) as caught:
+        _resolve(v2, small)
+    assert caught.value.why.startswith("1 of 3 data files")
+
+
+def test_a_variant_without_published_checkpoint_needs_one_named(small):
+    """There is nothing to download."""
+    with pytest.raises(CheckpointError, match="no checkpoint for small"):
+        resolve_source(None, small.model_copy(update={"checkpoint": None}), Progress())
+
+
+def test_the_suffix_of_averaged_values():
+    """As tf.train.ExponentialMovingAverage names them."""
+    import tensorflow.compat.v1 as tf
+
+    with tf.Graph().as_default():
+        variable = tf.get_variable("x", [])
+        average = tf.train.ExponentialMovingAverage(0.9)
+        average.apply([variable])
+        assert average.average_name(variable) == f"x{AVERAGED_SUFFIX}"
