@@ -1,0 +1,1 @@
+"""Writers of module directories, one file a format."""

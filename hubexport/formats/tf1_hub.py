@@ -1,0 +1,159 @@
+"""The TF1 Hub format, module versions 1 to 3: a SavedModel of two graph versions that `hub.Module` reads.
+
+    saved_model.pb          two MetaGraphs, tagged [] (inference) and ["train"]
+    tfhub_module.pb         says that this is the TF1 Hub format, its version 3
+    variables/variables.*   the values, by variable name
+
+The MetaGraphs hold what tensorflow_hub from 0.1.0 on looks for and nothing else: a collection that it does not know
+is an error to it. The bytes of `saved_model.pb` depend on the network alone, not on the TensorFlow installed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.formats import graphdef
+from hubexport.formats.graphdef import GraphWriter, NetworkGraph
+from hubexport.networks.layers import Network, Variable
+from hubexport.protos import (
+    DT_FLOAT,
+    ImageModuleInfo,
+    Message,
+    MetaGraphDef,
+    ModuleAttachment,
+    SavedModel,
+    SignatureDef,
+    TensorInfo,
+    VariableDef,
+)
+from hubexport.variants import ModuleSpec
+
+# A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
+_MODULE_DEF = b"\x08\x03"
+_SAVED_MODEL_SCHEMA_VERSION = 1
+
+# TF-Slim's training default, and what tfhub.dev's versions from 3 on used instead, for faster fine-tuning.
+_MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
+_MOMENTUM_OF_VERSION_3 = 0.99
+
+# hub.Module restores all variables from variables/, but old TensorFlows refuse a variable without initializer.
+_NO_INITIALIZER = "init"
+
+
+def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Array]) -> None:
+    """Writes the files of a TF1 Hub module into a new or empty directory.
+
+    Args:
+        directory: where to; exists.
+        spec: kind and version (1 to 3) of the module.
+        network: with classifier if and only if the kind is `classification`.
+        values: float32, by variable name, for at least the network's variables.
+    Raises:
+        OSError: the files cannot be written.
+    """
+    (directory / "saved_model.pb").write_bytes(saved_model_bytes(spec, network))
+    (directory / "tfhub_module.pb").write_bytes(_MODULE_DEF)
+    (directory / "variables").mkdir()
+    written = {variable.name: values[variable.name] for variable in network.variables}
+    write_bundle(directory / "variables" / "variables", written)
+
+
+def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
+    """Returns the serialized SavedModel: the same bytes for the same arguments, whatever TensorFlow is installed."""
+    saved_model = SavedModel(saved_model_schema_version=_SAVED_MODEL_SCHEMA_VERSION)
+    for training in (False, True):
+        saved_model.meta_graphs.append(_meta_graph(spec, network, training))
+    return saved_model.SerializeToString(deterministic=True)
+
+
+def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
+    graph = GraphWriter()
+    images = graphdef.image_placeholder(graph, "hub_input/images", network)
+    momentum = _write_momentum(graph, spec)
+    scaled = graphdef.scaled_images(graph, images, "hub_input", network)
+    written = graphdef.write_network(graph, network, scaled, momentum, training=training)
+    graph.node("NoOp", _NO_INITIALIZER)
+
+    meta_graph = MetaGraphDef(graph_def=graph.graph)
+    meta_graph.meta_info_def.tags.extend(["train"] if training else [])
+    _add_collections(meta_graph, network, written)
+    _add_signatures(meta_graph, spec, network, written, images, momentum)
+    if spec.version >= 3:
+        _attach_image_size(meta_graph, network)
+    return meta_graph
+
+
+def _write_momentum(graph: GraphWriter, spec: ModuleSpec) -> str:
+    if spec.version < 3:
+        return graph.constant("batch_norm_momentum", _MOMENTUM_OF_VERSIONS_1_AND_2)
+    default = graph.constant("batch_norm_momentum/input", _MOMENTUM_OF_VERSION_3)
+    return graph.node(
+        "PlaceholderWithDefault",
+        "batch_norm_momentum",
+        default,
+        dtype=graphdef.FLOAT,
+        shape=graphdef.shape_attr(()),
+    )
+
+
+def _add_collections(meta_graph: Message, network: Network, written: NetworkGraph) -> None:
+    collections = meta_graph.collection_def
+    for variable in network.variables:
+        serialized = _variable_def(variable).SerializeToString(deterministic=True)
+        keys = ["variables", "model_variables"] + ["trainable_variables"] * variable.trainable
+        for key in keys:
+            collections[key].bytes_list.value.append(serialized)
+    collections["regularization_losses"].node_list.value.extend(written.regularization_losses)
+    if written.update_ops:
+        collections["update_ops"].node_list.value.extend(written.update_ops)
+
+
+def _variable_def(variable: Variable) -> Message:
+    # No snapshot_name: TensorFlow then finds the value under the name that graphdef.variable_value gives. Without an
+    # explicit trainable, TensorFlow 1.13 and later read False.
+    return VariableDef(
+        variable_name=f"{variable.name}:0",
+        initializer_name=_NO_INITIALIZER,
+        is_resource=True,
+        trainable=variable.trainable,
+    )
+
+
+def _add_signatures(
+    meta_graph: Message,
+    spec: ModuleSpec,
+    network: Network,
+    written: NetworkGraph,
+    images: str,
+    momentum: str,
+) -> None:
+    results = {"image_feature_vector": network.features}
+    if network.logits:
+        results["image_classification"] = network.logits
+    plain_inputs = {"images": _tensor_info(images, (None, *network.image_shape))}
+    inputs_with_momentum = {**plain_inputs, "batch_norm_momentum": _tensor_info(momentum, ())}
+    signatures = {name: (plain_inputs, layer) for name, layer in results.items()}
+    signatures["default"] = signatures[
+        "image_classification" if spec.kind == "classification" else "image_feature_vector"
+    ]
+    if spec.version >= 3:
+        signatures |= {f"{name}_with_bn_hparams": (inputs_with_momentum, layer) for name, layer in results.items()}
+    for name, (inputs, default) in signatures.items():
+        outputs = {
+            key: _tensor_info(written.outputs[layer], (None, *network.shapes[layer]))
+            for key, layer in [("default", default), *network.endpoints.items()]
+        }
+        meta_graph.signature_def[name].CopyFrom(SignatureDef(inputs=inputs, outputs=outputs))
+
+
+def _tensor_info(tensor: str, shape: tuple[int | None, ...]) -> Message:
+    return TensorInfo(name=tensor, dtype=DT_FLOAT, tensor_shape=graphdef.shape_proto(shape))
+
+
+def _attach_image_size(meta_graph: Message, network: Network) -> None:
+    """Attaches what `hub.get_expected_image_size` reads."""
+    height, width, _ = network.image_shape
+    info = ImageModuleInfo(default_image_size={"height": height, "width": width})
+    attachment = ModuleAttachment(key="image_module_info", value=info.SerializeToString())
+    meta_graph.collection_def["hub_module_attachments"].bytes_list.value.append(attachment.SerializeToString())

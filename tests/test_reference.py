@@ -1,0 +1,84 @@
+"""The emitted graphs against TF-Slim's own, which `hubexport.reference` builds without our layer lists."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.formats.tf1_hub import saved_model_bytes
+from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
+from hubexport.variants import ModuleSpec
+from tests.graphs import imported, load_values, read_saved_model, variable_values
+
+# Two float32 implementations of the same ops; the largest outputs are about 6.
+_TOLERANCE = 1e-5
+
+_SIZES = [(0.35, 224), (0.35, 96), (0.5, 160), (0.75, 128), (1.0, 96), (1.3, 64), (1.4, 96)]
+
+
+def _reference(values, images, training, depth_multiplier, num_classes=1001):
+    """Runs TF-Slim's graph: facts about its collections, its outputs, and its variables before and after updates."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        placeholder = tf.placeholder(tf.float32, [None, *images.shape[1:]])
+        built = reference_mobilenet_v2(
+            placeholder, depth_multiplier, num_classes, is_training=training, dropout_keep_prob=1.0
+        )
+        facts = {
+            "variables": [(v.op.name, tuple(v.shape)) for v in tf.global_variables()],
+            "trainable": [v.op.name for v in tf.trainable_variables()],
+            "updates": len(built.update_ops),
+        }
+        load_values(session, values)
+        feed = {placeholder: images}
+        facts["losses"] = session.run(built.regularization_losses)
+        outputs = {**built.endpoints, "features": built.features, "logits": built.logits}
+        facts["outputs"] = session.run(outputs, feed)
+        session.run(built.update_ops, feed)
+        facts["after"] = variable_values(session)
+        return facts
+
+
+def _emitted(values, images, training, network):
+    """Runs our graph, in the same terms."""
+    graphs = read_saved_model(saved_model_bytes(ModuleSpec(kind="classification", version=1), network))
+    with imported(graphs[("train",) if training else ()], values) as graph:
+        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+        facts = {
+            "variables": [(v.op.name, tuple(v.shape)) for v in tf.global_variables()],
+            "trainable": [v.op.name for v in tf.trainable_variables()],
+            "updates": len(updates),
+        }
+        facts["losses"] = graph.session.run(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES))
+        logits = graph.run("image_classification", images)
+        features = graph.run("image_feature_vector", images)["default"]
+        facts["outputs"] = {**logits, "features": features, "logits": logits["default"]}
+        del facts["outputs"]["default"]
+        graph.session.run(updates, {"hub_input/images:0": images})
+        facts["after"] = variable_values(graph.session)
+        return facts
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize(("depth_multiplier", "size"), _SIZES)
+def test_emitted_graph_is_tf_slims(depth_multiplier, size, training):
+    """Variables, losses, update ops, and every endpoint; dropout is switched off in training."""
+    network = mobilenet_v2(depth_multiplier, size, 1001, dropout_keep_prob=1.0)
+    values = {variable.name: synthetic_value(variable, seed=3) for variable in network.variables}
+    images = np.random.RandomState(0).uniform(size=(4, size, size, 3)).astype(np.float32)
+
+    wanted = _reference(values, images, training, depth_multiplier)
+    found = _emitted(values, images, training, network)
+
+    assert found["variables"] == wanted["variables"]
+    assert found["trainable"] == wanted["trainable"]
+    assert len(wanted["losses"]) == 36
+    np.testing.assert_allclose(found["losses"], wanted["losses"], rtol=1e-6)
+    assert found["updates"] == wanted["updates"] == (104 if training else 0)
+    assert found["outputs"].keys() == wanted["outputs"].keys()
+    for key, value in wanted["outputs"].items():
+        np.testing.assert_allclose(found["outputs"][key], value, rtol=0, atol=_TOLERANCE, err_msg=key)
+    moved = {name for name, value in values.items() if not np.array_equal(wanted["after"][name], value)}
+    assert len(moved) == (104 if training else 0)
+    for name, value in wanted["after"].items():
+        np.testing.assert_allclose(found["after"][name], value, rtol=0, atol=1e-6, err_msg=name)
