@@ -1,0 +1,86 @@
+"""The main job: a variant and a checkpoint become module directories."""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import os
+from pathlib import Path
+
+from hubexport.checkpoints.reader import read_values
+from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
+from hubexport.errors import OutputError
+from hubexport.formats.tf1_hub import write_tf1_module
+from hubexport.manifest import write_manifest
+from hubexport.output import exists_error, publish_directory, scratch_directory
+from hubexport.progress import Progress
+from hubexport.variants import ModuleSpec, Variant
+
+
+def build_modules(
+    variant: Variant,
+    modules: Sequence[ModuleSpec] = (),
+    *,
+    checkpoint: str | None = None,
+    weights: Weights = "averaged",
+    output_dir: str | Path = "modules",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Builds modules of one variant: all of them, or, if anything is wrong with the checkpoint, none.
+
+    Args:
+        variant: what to build.
+        modules: kinds and versions; empty means those of the variant's config.
+        checkpoint: where the values come from, see `hubexport.checkpoints.sources`; None downloads the published one.
+        weights: `averaged` or `raw`, see `hubexport.checkpoints.select`.
+        output_dir: a module goes to the folder below that is named like its handle.
+        overwrite: replace modules that stand there.
+        progress: hears of each step.
+    Returns:
+        The module directories, in the order of `modules`.
+    Raises:
+        CheckpointError: the checkpoint cannot be found, read or fitted to the network.
+        OutputError: a module stands there already, or cannot be written.
+    """
+    progress = progress or Progress()
+    output_dir = Path(output_dir)
+    directories = {spec: output_dir / variant.handle(spec) for spec in modules or variant.modules}
+    with _write_failures_reported(output_dir):
+        for directory in directories.values():
+            if not overwrite and os.path.lexists(directory):
+                raise exists_error(directory)
+
+    source = resolve_source(checkpoint, variant, progress)
+    networks = {spec: variant.network_for(spec.kind) for spec in directories}
+    variables = {variable.name: variable for network in networks.values() for variable in network.variables}
+    values = read_values(source, list(variables.values()), weights, variant, progress)
+    synthetic = isinstance(source, SyntheticSource)
+    provenance = {
+        "values": "synthetic" if synthetic else "trained",
+        "weights": weights,
+        "checkpoint": source.provenance(),
+    }
+
+    with _write_failures_reported(output_dir), scratch_directory(output_dir) as scratch:
+        staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in directories}
+        for spec, network in networks.items():
+            progress.step(f"writing {variant.handle(spec)}")
+            staged[spec].mkdir()
+            write_tf1_module(staged[spec], spec, network, values)
+            write_manifest(staged[spec], variant, spec, network, provenance)
+        for spec, directory in directories.items():
+            publish_directory(staged[spec], directory, overwrite=overwrite)
+    if synthetic:
+        progress.warn(f"SYNTHETIC weights: {variant.name} is UNTRAINED, its modules work but know nothing")
+    return list(directories.values())
+
+
+@contextlib.contextmanager
+def _write_failures_reported(output_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write modules to {output_dir}",
+            why=f"{error.strerror or error}: {error.filename or output_dir}",
+            fix="make room and make it writable, or name another --output_dir",
+        ) from error

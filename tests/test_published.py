@@ -1,0 +1,84 @@
+"""The modules that are promised, through the real hub.Module, against numbers that others computed."""
+
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from hubexport import ModuleSpec, build_modules, load_variant
+from tests.data import DATA, REAL_ARCHIVE, needs_data, photographs, reference_outputs
+
+hub = pytest.importorskip("tensorflow_hub")
+pytestmark = [
+    needs_data,
+    pytest.mark.skipif(not hasattr(hub, "Module"), reason="tensorflow-hub 0.15 is the last with hub.Module"),
+]
+
+
+def _predict(path, images, signature):
+    with tf.Graph().as_default(), tf.Session() as session:
+        output = hub.Module(str(path))(tf.constant(images), signature=signature)
+        session.run(tf.global_variables_initializer())
+        return session.run(output)
+
+
+def _built(variant, module, checkpoint, output_dir, weights="averaged"):
+    spec = ModuleSpec.parse(module)
+    [path] = build_modules(
+        load_variant(variant), [spec], checkpoint=str(checkpoint), output_dir=output_dir, weights=weights
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("variant", "module", "signatures"),
+    [
+        ("mobilenet_v2_075_192", "feature_vector/2", ["image_feature_vector"]),
+        ("mobilenet_v2_075_192", "classification/2", ["image_feature_vector", "image_classification"]),
+        ("mobilenet_v2_050_96", "classification/1", ["image_feature_vector", "image_classification"]),
+        ("mobilenet_v2_050_96", "feature_vector/1", ["image_feature_vector"]),
+    ],
+)
+def test_seed_modules_compute_what_an_independent_pytorch_network_computed(tmp_path, variant, module, signatures):
+    """Both signatures, nine images."""
+    path = _built(variant, module, "synthetic:1", tmp_path)
+    wanted = reference_outputs(variant)
+    for signature in signatures:
+        found = _predict(path, wanted["images"], signature)
+        assert found.shape == wanted[signature].shape
+        np.testing.assert_allclose(found, wanted[signature], rtol=0, atol=5e-5, err_msg=signature)
+    default = _predict(path, wanted["images"], None)
+    np.testing.assert_array_equal(default, _predict(path, wanted["images"], signatures[-1]))
+
+
+def test_real_weights_classify_all_photographs_right(tmp_path):
+    """The top-1 class of each of the eight."""
+    images, labels = photographs(224)
+    path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path)
+    assert _predict(path, images, "image_classification").argmax(axis=1).tolist() == labels
+    assert len(labels) == len(list((DATA / "images").glob("*.jpg"))) == 8
+
+
+def test_raw_weights_classify_the_photographs_wrong(tmp_path):
+    """In this checkpoint they are deliberately noisy: whoever takes them by mistake must notice."""
+    images, labels = photographs(224)
+    path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path, weights="raw")
+    right = _predict(path, images, "image_classification").argmax(axis=1) == labels
+    assert right.sum() <= 4
+
+
+def test_probabilities_are_those_of_the_publishers_frozen_graph(tmp_path):
+    """It comes with the archive; another program froze it."""
+    images, _ = photographs(224)
+    path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path)
+    with tarfile.open(REAL_ARCHIVE) as archive:
+        frozen = tf.GraphDef.FromString(archive.extractfile("./mobilenet_v2_1.0_224_frozen.pb").read())
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(frozen, name="")
+        wanted = session.run("MobilenetV2/Predictions/Reshape_1:0", {"input:0": images * 2 - 1})
+    with tf.Graph().as_default(), tf.Session() as session:
+        outputs = hub.Module(str(path))(tf.constant(images), as_dict=True)
+        session.run(tf.global_variables_initializer())
+        found = session.run(outputs["MobilenetV2/Predictions"])
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
