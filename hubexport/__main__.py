@@ -1,0 +1,5 @@
+"""`python -m hubexport`."""
+
+from hubexport.cli.main import run
+
+run()

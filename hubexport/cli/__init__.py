@@ -1,0 +1,1 @@
+"""The command line: one module a subcommand. Each parses, calls the library and prints."""

@@ -1,0 +1,68 @@
+"""Lists the variants: their modules, and what their publishers measured."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hubexport.cli.build import add_config_dir
+
+if TYPE_CHECKING:
+    from hubexport.variants import Variant
+
+SUMMARY = "list variants, their modules and published figures"
+
+# Wide enough for every row when no terminal says how wide it is: a line that is cut or folded cannot be searched.
+_UNBOUNDED_COLUMNS = 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport list` takes."""
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    add_config_dir(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints all variants."""
+    from hubexport.config_files import list_variants
+
+    variants = list_variants(args.config_dir)
+    if args.format == "json":
+        print(json.dumps([_as_json(variant) for variant in variants], indent=2))
+    else:
+        _print_table(variants)
+
+
+def _as_json(variant: "Variant") -> dict[str, Any]:
+    described = variant.model_dump(mode="json")
+    described["modules"] = [variant.handle(spec) for spec in variant.modules]
+    return described
+
+
+def _print_table(variants: "list[Variant]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from hubexport.variants import PublishedFigures
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    table.add_column("modules")
+    for heading in (
+        "depth",
+        "pixels",
+        "classes",
+        "MACs (M)",
+        "parameters (M)",
+        "top-1 %",
+        "top-5 %",
+        "Pixel 1 ms",
+    ):
+        table.add_column(heading, justify="right")
+    for variant in variants:
+        figures = [getattr(variant.published, name, None) for name in PublishedFigures.model_fields]
+        size = [variant.depth_multiplier, variant.image_size, variant.num_classes]
+        cells = ["-" if number is None else str(number) for number in size + figures]
+        table.add_row(variant.name, ", ".join(map(str, variant.modules)), *cells)
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED_COLUMNS).print(table)

@@ -1,0 +1,90 @@
+"""`hubexport`: absl app, subcommands, and the one place where errors become lines on stderr and an exit status."""
+
+import argparse
+from collections.abc import Sequence
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from absl import app, flags
+from absl.flags import argparse_flags
+
+from hubexport import __version__
+from hubexport.cli import build, list_variants
+from hubexport.errors import HubexportError, UsageError, guess
+
+_COMMANDS = {"build": build, "list": list_variants}
+
+# What a shell reports for a program that SIGINT or SIGTERM ended: 128 + the signal's number.
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+def run() -> NoReturn:
+    """Runs the program with the arguments of this process; the console script's entry point."""
+    # Unlike the default, this lets scratch directories be removed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        app.run(_main, flags_parser=_parse)
+    except HubexportError as error:
+        print(f"ERROR {error}", file=sys.stderr)
+    except BrokenPipeError:
+        # The reader of stdout has gone, as in `hubexport list | head -1`; Python would say so once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    sys.exit(1)
+
+
+def _main(args: argparse.Namespace) -> int:
+    args.run(args)
+    sys.stdout.flush()
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="hubexport",
+        description="Turns TF-Slim image checkpoints into TensorFlow Hub modules.",
+        epilog="`hubexport COMMAND --help` tells more; --helpfull also lists the flags of absl.",
+    )
+    parser.add_argument("--version", action="version", version=f"hubexport {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in _COMMANDS.items():
+        command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
+        command.add_arguments(command_parser)
+        command_parser.set_defaults(run=command.run, parser=command_parser)
+    try:
+        args, unknown = parser.parse_known_args(list(argv[1:]))
+    except flags.Error as error:
+        raise UsageError(
+            f"hubexport: {str(error).removeprefix('ERROR:: ')}",
+            why="a flag of absl has a value that it cannot take",
+            fix="see hubexport --helpfull",
+        ) from None
+    if unknown:
+        args.parser.error(f"no such argument: {' '.join(unknown)}")
+    return args
+
+
+class _Parser(argparse_flags.ArgumentParser):
+    """Says what is wrong with a command line in hubexport's form, with a guess at what was meant."""
+
+    def __init__(self, **options: Any) -> None:
+        # With prefixes allowed, a new flag could change what an old command line means.
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = [word.partition("=")[0] for word in args or ()]
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings]
+        unknown = [word for word in self._given if word.startswith("--") and word not in known]
+        guesses = [f"{word}{guess(word, known)}" for word in unknown if guess(word, known)]
+        raise UsageError(
+            f"{self.prog}: {message.splitlines()[0]}",
+            why=f"unknown: {', '.join(guesses)}" if guesses else "the command line cannot be understood",
+            fix=f"see {self.prog} --help",
+        )

@@ -1,0 +1,262 @@
+"""The command line as a user meets it: results on stdout, all else on stderr, 1 for any failure."""
+
+import json
+import os
+import pty
+import subprocess
+
+import pytest
+
+from tests.checkpoints import network_values, write_v1
+from tests.command import command, environment, hubexport
+from tests.data import REPOSITORY
+
+# Prints at exit whether TensorFlow was imported, whatever happened before.
+_SPY = (
+    "import atexit, sys\n"
+    "atexit.register(lambda: print('tensorflow' in sys.modules, 'numpy' in sys.modules, file=sys.stderr))\n"
+    "import runpy\n"
+    "sys.argv[1:] = {arguments!r}\n"
+    "runpy.run_module('hubexport', run_name='__main__', alter_sys=True)\n"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--help"], id="help"),
+        pytest.param(["build", "--help"], id="build help"),
+        pytest.param(["--helpfull"], id="helpfull"),
+        pytest.param(["--version"], id="version"),
+        pytest.param(["list"], id="list"),
+        pytest.param(["list", "--format", "json"], id="list json"),
+        pytest.param([], id="no command"),
+        pytest.param(["bild"], id="no such command"),
+        pytest.param(["build"], id="no variant"),
+        pytest.param(["build", "--variant", "mobilenet_v2_050_95"], id="no such variant"),
+        pytest.param(["build", "--variant", "mobilenet_v2_050_96", "--module", "x/1"], id="no such module"),
+        pytest.param(["build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "/nowhere"], id="no checkpoint"),
+        pytest.param(
+            ["build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic"], id="a build from V2 values"
+        ),
+        pytest.param(["build", "--variant", "bad", "--config_dir", "{configs}"], id="bad config"),
+    ],
+)
+def test_answers_without_importing_tensorflow(config_dir, arguments):
+    """Seen in sys.modules when the process ends."""
+    (config_dir / "bad.yaml").write_text("network: x\n")
+    arguments = [argument.format(configs=config_dir) for argument in arguments]
+    code = _SPY.format(arguments=arguments)
+    done = subprocess.run(
+        [command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=False, cwd=config_dir
+    )
+    assert done.stderr.splitlines()[-1].startswith("False"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        pytest.param(
+            ["bild"],
+            [
+                "ERROR hubexport: argument COMMAND: invalid choice: 'bild' (choose from 'build', 'list')",
+                "  why: the command line cannot be understood",
+                "  fix: see hubexport --help",
+            ],
+            id="command",
+        ),
+        pytest.param(
+            ["build", "--variannt", "mobilenet_v2_050_96"],
+            [
+                "ERROR hubexport build: the following arguments are required: --variant",
+                "  why: unknown: --variannt (did you mean '--variant'?)",
+                "  fix: see hubexport build --help",
+            ],
+            id="flag",
+        ),
+        pytest.param(
+            ["list", "--verbosity=loud"],
+            [
+                "ERROR hubexport: flag --verbosity=loud: invalid literal for int() with base 10: 'loud'",
+                "  why: a flag of absl has a value that it cannot take",
+                "  fix: see hubexport --helpfull",
+            ],
+            id="absl flag",
+        ),
+        pytest.param(
+            ["build", "--variant", "mobilenet_v2_050_96", "--module", "clasification/1"],
+            [
+                "ERROR --module clasification/1: no such module",
+                "  why: allowed is KIND/VERSION with a kind of feature_vector or classification "
+                "(did you mean 'classification'?)",
+                "  fix: say one like --module classification/1",
+            ],
+            id="module",
+        ),
+    ],
+)
+def test_errors_are_what_why_and_fix_on_stderr(arguments, lines):
+    """Nothing on stdout, exit status 1, no traceback."""
+    done = hubexport(*arguments)
+    # Python 3.12 quotes an argument's choices no more.
+    assert [
+        line.replace("(choose from build, list)", "(choose from 'build', 'list')") for line in done.stderr.splitlines()
+    ] == lines
+    assert done.stdout == ""
+    assert done.returncode == 1
+
+
+def test_prefixes_of_flags_are_not_taken():
+    """They would change their meaning with the next flag."""
+    done = hubexport("build", "--vari", "mobilenet_v2_050_96")
+    assert done.returncode == 1
+    assert "--vari (did you mean '--variant'?)" in done.stderr
+
+
+def test_build_prints_one_path_a_module_and_the_rest_on_stderr(tmp_path):
+    """Plain lines where there is no terminal, and none of TensorFlow's own."""
+    done = hubexport(
+        *("build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--output_dir", tmp_path / "m")
+    )
+    assert done.returncode == 0, done.stderr
+    handle = tmp_path / "m" / "google" / "imagenet" / "mobilenet_v2_050_96"
+    assert done.stdout == f"{handle}/classification/1\n{handle}/feature_vector/1\n"
+    assert done.stderr.splitlines() == [
+        "making up values from seed 0",
+        "writing google/imagenet/mobilenet_v2_050_96/classification/1",
+        "writing google/imagenet/mobilenet_v2_050_96/feature_vector/1",
+        "WARNING SYNTHETIC weights: mobilenet_v2_050_96 is UNTRAINED, its modules work but know nothing",
+    ]
+
+
+def test_a_v1_checkpoint_starts_tensorflow_without_its_chatter(config_dir, tmp_path):
+    """Only TensorFlow reads that format; what its C++ parts say at the start stays off the screen."""
+    write_v1(tmp_path / "old.ckpt", network_values())
+    options = ("--config_dir", config_dir, "--weights", "raw", "--output_dir", tmp_path / "m")
+    done = hubexport("build", "--variant", "small", "--checkpoint", tmp_path / "old.ckpt", *options)
+    assert done.stderr.splitlines() == [
+        f"reading {tmp_path / 'old.ckpt'}",
+        "starting TensorFlow",
+        "writing google/imagenet/small/feature_vector/2",
+        "writing google/imagenet/small/classification/2",
+    ]
+    assert done.returncode == 0
+
+
+def test_chatter_that_heeds_no_setting_stays_off_the_screen():
+    """TensorFlow 2.21 writes some lines straight to the file descriptor; what comes after the start is shown again."""
+    code = (
+        "import os\n"
+        "from hubexport.cli.progress import shown_progress\n"
+        "with shown_progress() as progress:\n"
+        "    with progress.tensorflow_starting():\n"
+        "        os.write(2, b'chatter')\n"
+        "    os.write(2, b'afterwards')\n"
+    )
+    done = subprocess.run([command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stderr == "starting TensorFlow\nafterwards"
+
+
+def test_build_shows_a_moving_display_on_a_terminal(tmp_path):
+    """And still prints the result on stdout alone."""
+    ours, theirs = pty.openpty()
+    arguments = ("build", "--variant", "mobilenet_v2_050_96", "--module", "feature_vector/1")
+    process = subprocess.Popen(
+        command(*arguments, "--checkpoint", "synthetic", "--output_dir", tmp_path / "m"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment({"TERM": "xterm", "COLUMNS": "120"}),
+        text=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while block := _read_terminal(ours):
+        shown += block
+    os.close(ours)
+    assert process.stdout.read().endswith("/feature_vector/1\n")
+    assert process.wait(timeout=60) == 0
+    assert b"writing google/imagenet/mobilenet_v2_050_96/feature_vector/1" in shown
+    assert b"\x1b[" in shown
+    assert b"UNTRAINED" in shown
+
+
+def _read_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # Linux's way to say that the other end is closed.
+        return b""
+
+
+def test_flagfile_and_verbosity_work(tmp_path):
+    """As everywhere in absl; the file's flags stand where --flagfile stands."""
+    (tmp_path / "flags").write_text("--variant=mobilenet_v2_050_96\n--checkpoint=/nowhere\n")
+    done = hubexport("build", "--verbosity=0", f"--flagfile={tmp_path / 'flags'}")
+    assert "ERROR no checkpoint /nowhere" in done.stderr
+    assert done.returncode == 1
+
+
+def test_helpfull_lists_the_flags_of_absl():
+    """And --help does not."""
+    assert "--verbosity" in hubexport("--helpfull").stdout
+    assert "--verbosity" not in hubexport("--help").stdout
+
+
+def test_list_as_a_table_has_a_line_a_variant():
+    """Whole lines, so that they can be searched; stdout is no terminal here."""
+    lines = hubexport("list").stdout.splitlines()
+    [line] = [line for line in lines if "mobilenet_v2_075_192" in line]
+    for cell in ("feature_vector/2, classification/2", "0.75", "192", "1001", "153", "2.61", "68.7", "88.9", "41.6"):
+        assert cell in line
+
+
+def test_list_as_json_has_everything():
+    """For programs."""
+    variants = json.loads(hubexport("list", "--format", "json").stdout)
+    [variant] = [variant for variant in variants if variant["name"] == "mobilenet_v2_050_96"]
+    assert variant["published"]["top1_percent"] == 51.2
+    assert variant["modules"] == [
+        "google/imagenet/mobilenet_v2_050_96/classification/1",
+        "google/imagenet/mobilenet_v2_050_96/feature_vector/1",
+    ]
+
+
+def test_list_takes_configs_of_ones_own(config_dir):
+    """Without published figures there are dashes."""
+    [line] = [line for line in hubexport("list", "--config_dir", config_dir).stdout.splitlines() if "small" in line]
+    assert line.split() == "small feature_vector/2, classification/2 0.35 96 7 - - - - -".split()
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    """`hubexport list | head -1`."""
+    done = subprocess.run(
+        f"{' '.join(command('list'))} | head -1",
+        shell=True,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path):
+    """The config's own address, which no test can reach: the proxy is none."""
+    env = {"HUBEXPORT_CACHE_DIR": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    done = hubexport("build", "--variant", "mobilenet_v2_075_192", "--output_dir", tmp_path / "m", env=env)
+    assert done.returncode == 1
+    what, _, fix = done.stderr.splitlines()[-3:]
+    assert what.startswith("ERROR cannot download https://storage.googleapis.com/mobilenet_v2/")
+    assert "name it with --checkpoint" in fix
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_package_imports_without_tensorflow_and_offers_its_names():
+    """Each public name is imported when it is asked for."""
+    code = (
+        "import sys, hubexport\n"
+        "names = [getattr(hubexport, name).__name__ for name in hubexport.__all__]\n"
+        "assert names == hubexport.__all__, names\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([command()[0], "-c", code], env=environment(), check=True, cwd=REPOSITORY.parent)
