@@ -1,0 +1,139 @@
+"""Virtual environments with old and new TensorFlows, made once and kept in the cache folder.
+
+python -m tests.environments [NAME…]      sets up those named, or all, and tells which cannot be
+"""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from hubexport.checkpoints.download import cache_dir
+
+_REQUIREMENTS = Path(__file__).with_name("requirements")
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """A Python and pinned packages.
+
+    Attributes:
+        name: of its requirements file, too.
+        python: like `3.6`.
+        pip: the last pip for that Python, where the one that comes with it is too old for today's packages.
+    """
+
+    name: str
+    python: str
+    pip: str | None = None
+
+    @property
+    def requirements(self) -> Path:
+        """The pinned packages."""
+        return _REQUIREMENTS / f"{self.name}.txt"
+
+
+# Each has the tensorflow_hub of its TensorFlow's time, and nothing of hubexport.
+CONSUMERS = (
+    Environment("tf1.7", "3.6", pip="21.3.1"),
+    Environment("tf1.7-hub0.2", "3.6", pip="21.3.1"),
+    Environment("tf1.13", "3.7", pip="24.0"),
+    Environment("tf1.15", "3.7", pip="24.0"),
+    Environment("tf2.15", "3.11"),
+    Environment("tf2.21", "3.13"),
+)
+# The newest Python and TensorFlow on which hubexport itself runs; the development environment is the oldest TensorFlow.
+NEWEST = Environment("newest", "3.13")
+
+
+class PythonMissing(Exception):
+    """No interpreter of an environment's version is on this machine."""
+
+
+def python_of(environment: Environment) -> Path:
+    """Returns the interpreter of an environment, which is made if it is not there.
+
+    Raises:
+        PythonMissing: it cannot be made here.
+    """
+    pins = hashlib.sha256(environment.requirements.read_bytes()).hexdigest()[:12]
+    folder = cache_dir() / "environments" / f"{environment.name}-{pins}"
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if ready.exists():
+        return python
+    base = _find_python(environment.python)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(Path(f"{folder}.lock")):
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _run(base, "-m", "venv", folder)
+            if environment.pip:
+                _run(python, "-m", "pip", "install", "--quiet", f"pip=={environment.pip}")
+            _run(python, "-m", "pip", "install", "--quiet", "--requirement", environment.requirements)
+            ready.touch()
+    return python
+
+
+def python_or_skip(environment: Environment) -> Path:
+    """Returns the interpreter of an environment, or skips the test that asks and says why.
+
+    Raises:
+        PythonMissing: it cannot be made here, though HUBEXPORT_REQUIRED_ENVIRONMENTS names it.
+    """
+    try:
+        return python_of(environment)
+    except PythonMissing as error:
+        if environment.name in os.environ.get("HUBEXPORT_REQUIRED_ENVIRONMENTS", "").split():
+            raise
+        pytest.skip(f"{environment.name} is not tried: {error}")
+
+
+def _find_python(version: str) -> str:
+    candidates = [f"python{version}"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
+        candidates += map(str, Path(root, "versions").glob(f"{version}.*/bin/python"))
+    for candidate in candidates:
+        with contextlib.suppress(OSError):
+            probe = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            if subprocess.run(probe, capture_output=True, text=True, check=False).stdout.strip() == version:
+                return candidate
+    raise PythonMissing(f"no Python {version} on this machine")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(*command: str | Path) -> None:
+    # A PYTHONPATH of ours would put today's packages into an old Python.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run([*map(str, command)], env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
+
+
+def main(names: list[str]) -> None:
+    """Sets environments up, one line each."""
+    for environment in (*CONSUMERS, NEWEST):
+        if not names or environment.name in names:
+            try:
+                print(f"{environment.name:14}{python_of(environment)}", flush=True)
+            except PythonMissing as error:
+                print(f"{environment.name:14}CANNOT BE SET UP: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

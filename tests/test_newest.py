@@ -1,0 +1,43 @@
+"""The newest Python and TensorFlow that are supported: the same bytes come out, and the same judge agrees."""
+
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from hubexport.output import file_sha256, tree_files
+from tests.command import environment
+from tests.data import REPOSITORY
+from tests.environments import NEWEST, python_or_skip
+
+pytestmark = [pytest.mark.consumers, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def newest() -> Path:
+    """The interpreter of the newest environment."""
+    return python_or_skip(NEWEST)
+
+
+def _build(python, output_dir):
+    for variant in ("mobilenet_v2_075_192", "mobilenet_v2_050_96"):
+        command = [python, "-m", "hubexport", "build", "--variant", variant, "--checkpoint", "synthetic:1"]
+        subprocess.run([*command, "--output_dir", output_dir], env=environment(), check=True, capture_output=True)
+    return {str(path.relative_to(output_dir)): file_sha256(path) for path in tree_files(output_dir)}
+
+
+def test_both_ends_of_the_supported_range_build_the_same_bytes(newest, tmp_path):
+    """Both seed modules and their twins, every file."""
+    here = _build(sys.executable, tmp_path / "here")
+    assert len(here) == 4 * 5
+    assert _build(newest, tmp_path / "there") == here
+
+
+def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
+    """The tests of the graphs, the checkpoint files and the messages, run over there."""
+    tests = ["test_reference.py", "test_tf1_hub.py", "test_bundle.py", "test_protos.py", "test_values.py"]
+    command = [newest, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
