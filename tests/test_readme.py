@@ -1,0 +1,103 @@
+"""The README's own words: its programs run, its config builds, its errors and figures are those of the code."""
+
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hubexport import build_modules, list_variants, load_variant
+from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from tests.checkpoints import network_values, write_v2
+from tests.command import command, environment, hubexport
+from tests.data import REPOSITORY
+
+hub = pytest.importorskip("tensorflow_hub")
+
+_README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", _README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory) -> Path:
+    """A folder in which `modules/` has what the README's programs load."""
+    folder = tmp_path_factory.mktemp("readme")
+    build_modules(load_variant("mobilenet_v2_075_192"), checkpoint="synthetic", output_dir=folder / "modules")
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(hub, "Module"), reason="tensorflow-hub 0.15 is the last with hub.Module")
+@pytest.mark.parametrize("program", _blocks("python"), ids=range(len(_blocks("python"))))
+def test_programs_run(modules, program):
+    """Each by itself, and each prints something."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=modules, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
+
+
+def test_the_config_of_ones_own_builds(tmp_path):
+    """The YAML file and the command below it, as they stand."""
+    [config] = _blocks("yaml")
+    [line] = [line for block in _blocks("sh") for line in block.splitlines() if "flowers" in line]
+    (tmp_path / "configs_of_mine").mkdir()
+    (tmp_path / "configs_of_mine" / "flowers_075_192.yaml").write_text(config)
+    (tmp_path / "train_dir").mkdir()
+    values = network_values(depth_multiplier=0.75, num_classes=5)
+    averaged = {f"{name}{AVERAGED_SUFFIX}": value for name, value in values.items()}
+    write_v2(tmp_path / "train_dir" / "model.ckpt-20000", {**values, **averaged})
+    done = hubexport(*line.removeprefix("hubexport ").split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "modules/me/flowers/flowers_075_192/feature_vector/3",
+        "modules/me/flowers/flowers_075_192/classification/3",
+    ]
+
+
+def test_every_flag_of_build_is_in_its_table():
+    """And no other."""
+    shown = set(re.findall(r"^\| `(--\w+)", _README, re.MULTILINE))
+    offered = set(re.findall(r"--\w+", hubexport("build", "--help").stdout)) - {"--help", "--helpfull"}
+    assert shown == offered
+
+
+def test_every_error_of_its_table_is_one_of_the_code():
+    """Word for word, but for what stands in place of names."""
+    code = "".join(path.read_text() for path in (REPOSITORY / "hubexport").rglob("*.py"))
+    table = _README[_README.index("| error | what to do |") :].split("\n\n")[0]
+    errors = re.findall(r"^\| `([^`]*)`", table, re.MULTILINE)
+    assert len(errors) >= 9
+    for error in errors:
+        words = re.sub(r"^\S*…\S*|…$", "", error).strip()
+        assert words in code, error
+
+
+def test_every_variant_is_in_its_table():
+    """With its modules, size, features and accuracy."""
+    for variant in list_variants():
+        features = variant.network_for("feature_vector").num_features
+        row = (
+            f"| `{variant.name}` | {', '.join(map(str, variant.modules))} | {variant.image_size} | {features} "
+            f"| {variant.published.top1_percent} |"
+        )
+        assert row in _README
+
+
+def test_the_demo_prints_what_it_finds(modules):
+    """`make demo`'s second half; its first is the build that made these modules."""
+    done = subprocess.run(
+        [command()[0], REPOSITORY / "scripts" / "demo.py", modules / "modules"],
+        env={**environment(), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("images          [batch, 192, 192, 3], float32 in [0, 1]") == 2
+    assert "default output  [2, 1280]" in done.stdout
+    assert "default output  [2, 1001]" in done.stdout
