@@ -48,11 +48,12 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Builds, and prints one path a module."""
-    from hubexport.build import build_modules
     from hubexport.config_files import load_variant
 
     variant = load_variant(args.variant, args.config_dir)
     modules = variant.select_modules(args.module)
+    from hubexport.build import build_modules  # NumPy and the messages: not worth waiting for before an error.
+
     with shown_progress() as progress:
         paths = build_modules(
             variant,
