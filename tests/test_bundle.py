@@ -101,6 +101,36 @@ def test_a_table_of_more_than_one_block_is_not_written():
         table_bytes([(b"k", bytes(300_000))])
 
 
+def _table_of_blocks(blocks, handles):
+    """A table whose index names blocks at will: data blocks, then (offset, size) of each entry of the index."""
+    body, index_entries = b"", []
+    for block in blocks:
+        body, _ = table._appended(body, block)
+    for number, (offset, size) in enumerate(handles):
+        handle = table._varint(offset) + table._varint(size)
+        index_entries.append((number.to_bytes(4, "big"), handle))
+    body, index = table._appended(body, table._block(index_entries, restart_interval=1))
+    return body + (b"\0\0" + index).ljust(40, b"\0") + table.FOOTER_MAGIC
+
+
+def test_an_index_that_names_a_block_again_and_again_is_refused():
+    """Each time it would be read and summed."""
+    block = table._block([(b"k", bytes(50_000))], 16)
+    once = _table_of_blocks([block], [(0, len(block))])
+    assert [key for key, _ in table_entries(once)] == [b"k"]
+    with pytest.raises(TableError, match="overlap"):
+        list(table_entries(_table_of_blocks([block], [(0, len(block))] * 1000)))
+
+
+def test_keys_that_grow_without_bound_are_refused():
+    """Each shares all but one byte with the one before: 10,000 of them would take 50 MB out of 50 kB."""
+    entries = [(b"x" * length, b"") for length in range(1, 10_000)]
+    small = table._block(entries, restart_interval=10_000)
+    assert len(small) < 60_000
+    with pytest.raises(TableError, match="too long"):
+        list(table_entries(_table_of_blocks([small], [(0, len(small))])))
+
+
 def test_tables_of_several_blocks_are_read(tmp_path):
     """An index of ten thousand variables."""
     values = {f"variable/{number:05}/of/many": np.float32(number) for number in range(10_000)}

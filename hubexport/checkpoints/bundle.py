@@ -24,7 +24,7 @@ _SLICE_KEY = b"\0"
 _PRODUCER = 1
 _LITTLE_ENDIAN = 0
 # A hundred times the index of the largest network that TF-Slim has.
-_MAX_INDEX_BYTES = 64 << 20
+_MAX_INDEX_BYTES = 16 << 20
 _FLOAT = np.dtype("<f4")
 
 # tensorflow/core/framework/types.proto, for messages.

@@ -21,6 +21,8 @@ _UNCOMPRESSED = 0
 _RESTART_INTERVAL = 16
 # TensorFlow begins a new block beyond this; the indexes that we write are far smaller.
 _MAX_BLOCK_BYTES = 262144
+# Keys that share nearly all with the one before could make a small table a huge one; TF-Slim's names grow twofold.
+_MAX_EXPANSION = 16
 _CRC_MASK_DELTA = 0xA282EAD8
 
 
@@ -56,7 +58,7 @@ def table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yields a table's keys and values.
 
     Raises:
-        TableError: it is no table, damaged or compressed.
+        TableError: it is no table, damaged, compressed, or made to take more time or memory than its length deserves.
     """
     footer = table[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or not footer.endswith(FOOTER_MAGIC):
@@ -64,9 +66,17 @@ def table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     try:
         _, _, position = _handle(footer, 0)
         index_offset, index_size, _ = _handle(footer, position)
+        block_bytes = key_bytes = 0
         for _, handle in _block_entries(_read_block(table, index_offset, index_size)):
             offset, size, _ = _handle(handle, 0)
-            yield from _block_entries(_read_block(table, offset, size))
+            block_bytes += size
+            if block_bytes > len(table):
+                raise TableError("its blocks overlap")
+            for key, value in _block_entries(_read_block(table, offset, size)):
+                key_bytes += len(key)
+                if key_bytes > _MAX_EXPANSION * len(table):
+                    raise TableError("its keys are too long")
+                yield key, value
     except (IndexError, struct.error):
         raise TableError("it ends in the middle of an entry") from None
 
