@@ -67,6 +67,24 @@ def test_refuses_sparse_files_whose_holes_would_fill_the_disk(tmp_path):
     assert "sparse" in caught.value.why
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"GNU.sparse.map": "x,y", "GNU.sparse.size": "5"}, id="sparse map"),
+        pytest.param({"GNU.sparse.map": "0,1", "GNU.sparse.size": "abc"}, id="sparse size"),
+        pytest.param({"size": "-5"}, id="negative size"),
+        pytest.param({"size": "-1024"}, id="back to its own header"),
+        pytest.param({"size": "9" * 30}, id="huge size"),
+    ],
+)
+def test_numbers_in_extended_headers_are_not_believed(tmp_path, headers):
+    """tarfile takes them as they come."""
+    info, content = member("m.ckpt.meta")
+    info.pax_headers = headers
+    with pytest.raises(CheckpointError):
+        _unpack(tmp_path, tgz(_GOOD[0], (info, content), _GOOD[1], format=tarfile.PAX_FORMAT))
+
+
 def test_refuses_to_unpack_more_than_the_bound(tmp_path, monkeypatch):
     """A bomb: a few kilobytes that unpack to many."""
     monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 1 << 20)
@@ -118,12 +136,22 @@ def test_damaged_archives_are_errors(tmp_path, data):
 
 
 @settings(deadline=None, max_examples=300)
-@given(data=st.data())
-def test_no_damage_makes_it_write_elsewhere_or_raise_anything_else(tmp_path_factory, data):
-    """Bytes of the tar inside are changed at random."""
-    packed = bytearray(gzip.decompress(tgz(*_GOOD)))
+@given(
+    format=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    headers=st.dictionaries(
+        st.sampled_from(["size", "path", "linkpath", "mtime", "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.major"]),
+        st.text("0123456789-,.x/", min_size=1, max_size=8),
+        max_size=3,
+    ),
+    data=st.data(),
+)
+def test_no_damage_makes_it_write_elsewhere_or_raise_anything_else(tmp_path_factory, format, headers, data):
+    """Extended headers say anything, and bytes of the tar inside are changed at random."""
+    info, content = member("./m.ckpt.data-00000-of-00001")
+    info.pax_headers = headers
+    packed = bytearray(gzip.decompress(tgz(_GOOD[0], (info, content), _GOOD[2], format=format)))
     positions = st.integers(0, len(packed) - 1)
-    for position, value in data.draw(st.lists(st.tuples(positions, st.integers(0, 255)), min_size=1, max_size=8)):
+    for position, value in data.draw(st.lists(st.tuples(positions, st.integers(0, 255)), max_size=8)):
         packed[position] = value
     folder = tmp_path_factory.mktemp("archive")
     try:

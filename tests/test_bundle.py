@@ -253,8 +253,8 @@ def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
 @settings(deadline=None, max_examples=300)
 @given(data=st.binary(max_size=300))
 def test_any_block_is_entries_or_an_error(data):
-    """The innermost parser, without the checksums before it."""
+    """The innermost parser, without the checksums before it; what it gives lies within the block."""
     try:
-        assert sum(len(key) + len(value) for key, value in table._block_entries(data)) >= 0
+        assert sum(len(value) for _, value in table._block_entries(data)) <= len(data)
     except (TableError, IndexError, table.struct.error):
         pass

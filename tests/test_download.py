@@ -25,6 +25,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "/good.tgz": (200, _ARCHIVE, len(_ARCHIVE)),
             "/wrong.tgz": (200, b"something else", 14),
             "/short.tgz": (200, _ARCHIVE[:1000], len(_ARCHIVE)),
+            "/odd.tgz": (200, _ARCHIVE, "many"),
             "/gone.tgz": (404, b"", 0),
             "/busy.tgz": (503, b"", 0),
         }[self.path]
@@ -80,6 +81,11 @@ def test_progress_is_told_in_bytes(server):
     fetch(_published(server, "good.tgz"), Ear())
     assert heard[-1] == (len(_ARCHIVE), len(_ARCHIVE))
     assert heard == sorted(heard)
+
+
+def test_a_length_that_is_no_number_is_not_believed(server):
+    """What counts is the digest."""
+    assert fetch(_published(server, "odd.tgz"), Progress()).read_bytes() == _ARCHIVE
 
 
 def test_a_damaged_file_in_the_cache_is_downloaded_again(server):

@@ -159,6 +159,14 @@ def test_an_empty_directory(small, tmp_path):
     assert caught.value.why == "it holds 0"
 
 
+def test_files_that_vanish_while_they_are_read(small, v2):
+    """Between reading the values and summing the files up for the manifest."""
+    source = _resolve(v2, small)
+    v2.with_name(f"{v2.name}.index").unlink()
+    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+        source.provenance()
+
+
 def test_a_missing_data_file(small, v2):
     """Found out without TensorFlow."""
     v2.with_name(f"{v2.name}.data-00000-of-00001").unlink()

@@ -11,7 +11,7 @@ import zlib
 
 from hubexport.errors import CheckpointError
 
-# The largest published TF-Slim archive unpacks to less than 1 GB.
+# Far more than any checkpoint of an image network, and not so much that it fills a disk.
 MAX_UNPACKED_BYTES = 4 << 30
 MAX_MEMBERS = 10_000
 # Of single reads: tarfile reads the headers that extend a member's name or attributes in one piece.
@@ -67,6 +67,9 @@ class _BoundedStream:
 
     def seek(self, position: int) -> int:
         """Goes on to a position; tarfile skips members' contents so."""
+        # Only a negative size leads back; each step back would unzip everything before it again.
+        if position < self._stream.tell():
+            raise _refusal(self._archive, "a member's size leads backwards")
         self._check(position)
         return self._stream.seek(position)
 
@@ -84,6 +87,8 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         raise _refusal(archive, f"its member {member.name!r} points outside")
+    if member.size < 0:
+        raise _refusal(archive, f"its member {member.name!r} has a negative size")
     if not (member.isfile() or member.isdir()):
         raise _refusal(archive, f"its member {member.name!r} is a link or a device")
     # A sparse file's holes are not in the stream, so that the stream's bound would not hold them.
@@ -106,7 +111,8 @@ def _extract(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, targe
 def _damage_reported(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+    # tarfile raises ValueError and OverflowError for numbers in extended headers that are none, or too large.
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"cannot unpack {archive}",
             why=f"it is damaged, or no gzipped tar: {error}",

@@ -59,7 +59,8 @@ def _download(url: str, target: Path, progress: Progress) -> str:
     digest = hashlib.sha256()
     with requests.get(url, stream=True, timeout=_TIMEOUT_S) as answer, target.open("xb") as file:
         answer.raise_for_status()
-        total = int(answer.headers.get("Content-Length", 0)) or None
+        announced = answer.headers.get("Content-Length", "")
+        total = int(announced) if announced.isdecimal() else None
         done = 0
         for block in answer.iter_content(_BLOCK_BYTES):
             done += len(block)

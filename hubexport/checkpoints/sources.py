@@ -54,7 +54,8 @@ class FileSource:
 
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint: names and digests, no paths of this machine."""
-        return {"source": self.prefix.name, "sha256": {path.name: file_sha256(path) for path in self.files}}
+        with _read_failures_reported(self.prefix):
+            return {"source": self.prefix.name, "sha256": {path.name: file_sha256(path) for path in self.files}}
 
     @contextlib.contextmanager
     def opened(self) -> Iterator["FileSource"]:
@@ -122,17 +123,23 @@ def resolve_source(text: str | None, variant: Variant, progress: Progress) -> So
     if text.partition(":")[0] == "synthetic":
         return _synthetic(text)
     path = Path(text)
-    try:
+    with _read_failures_reported(path):
         if path.is_dir():
             return _only_checkpoint(path, None, shown_as=path)
         if path.is_file():
             return _single_file(path, variant, progress)
         return _prefix(path)
+
+
+@contextlib.contextmanager
+def _read_failures_reported(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
             f"cannot read checkpoint {path}",
             why=f"{error.strerror}: {error.filename}",
-            fix="name one that you may read",
+            fix="name one that you may read, and leave it in its place while it is read",
         ) from error
 
 

@@ -63,9 +63,10 @@ def mobilenet_v2(
 
     for number, (expansion, channels, stride) in enumerate(_blocks(), start=2):
         scope = "expanded_conv" if number == 2 else f"expanded_conv_{number - 2}"
-        block = _bottleneck(scope, net[-1], depth, depth * expansion, _divisible(channels * depth_multiplier), stride)
+        outputs = _divisible(channels * depth_multiplier)
+        block = _bottleneck(scope, net[-1], depth, depth * expansion, outputs, stride)
         net += block
-        depth = _divisible(channels * depth_multiplier)
+        depth = outputs
         endpoints[f"MobilenetV2/layer_{number}"] = net[-1].name
         for layer in block:
             if isinstance(layer, Identity):
