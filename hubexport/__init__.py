@@ -14,13 +14,18 @@ __version__ = "0.1.0"
 __all__ = [
     "HubexportError",
     "ModuleSpec",
+    "Options",
+    "Order",
+    "Outcome",
     "Variant",
+    "build_batch",
     "build_modules",
     "list_variants",
     "load_variant",
 ]
 
 if TYPE_CHECKING:
+    from hubexport.batch import Options, Order, Outcome, build_batch
     from hubexport.build import build_modules
     from hubexport.config_files import list_variants, load_variant
     from hubexport.errors import HubexportError
@@ -29,7 +34,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "HubexportError": "hubexport.errors",
     "ModuleSpec": "hubexport.variants",
+    "Options": "hubexport.batch",
+    "Order": "hubexport.batch",
+    "Outcome": "hubexport.batch",
     "Variant": "hubexport.variants",
+    "build_batch": "hubexport.batch",
     "build_modules": "hubexport.build",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",

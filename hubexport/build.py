@@ -4,15 +4,19 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import os
 from pathlib import Path
+import shutil
 
 from hubexport.checkpoints.reader import read_values
 from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
 from hubexport.errors import OutputError
 from hubexport.formats.tf1_hub import write_tf1_module
+from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.manifest import write_manifest
 from hubexport.output import exists_error, publish_directory, scratch_directory
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant
+from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
+
+LABELS = "labels.txt"
 
 
 def build_modules(
@@ -65,13 +69,22 @@ def build_modules(
         for spec, network in networks.items():
             progress.step(f"writing {variant.handle(spec)}")
             staged[spec].mkdir()
-            write_tf1_module(staged[spec], spec, network, values)
+            write_module = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
+            write_module(staged[spec], spec, network, values)
+            if variant.labels and spec.kind == "classification":
+                _copy_labels(variant.labels, staged[spec])
             write_manifest(staged[spec], variant, spec, network, provenance)
         for spec, directory in directories.items():
             publish_directory(staged[spec], directory, overwrite=overwrite)
     if synthetic:
         progress.warn(f"SYNTHETIC weights: {variant.name} is UNTRAINED, its modules work but know nothing")
     return list(directories.values())
+
+
+def _copy_labels(labels: str, directory: Path) -> None:
+    assets = directory / "assets"
+    assets.mkdir()
+    shutil.copyfile(labels, assets / LABELS)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """The YAML files in `configs/` and in users' own folders: found, read strictly, and explained where they are wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import fnmatch
 import os
 from pathlib import Path
 import re
@@ -10,7 +12,11 @@ import pydantic
 
 from hubexport.errors import ConfigError, guess
 from hubexport.variants import PublishedCheckpoint, PublishedFigures, StrictModel, Variant
-from hubexport.yaml_lines import Document, read_yaml
+from hubexport.yaml_lines import Document, Place, read_yaml
+
+# The key that names a file of facts which a family of variants has in common, and what those facts may mention.
+_FAMILY_KEY = "extends"
+_FILLED_IN = ("depth_multiplier", "image_size")
 
 
 def builtin_config_dir() -> Path:
@@ -41,12 +47,35 @@ def load_variant(name: str, config_dir: str | Path | None = None) -> Variant:
     """
     files = _config_files(config_dir)
     if name not in files:
-        raise ConfigError(
-            f"no variant {name!r}{guess(name, files)}",
-            why=f"there are {', '.join(sorted(files))}",
-            fix="name one of these, or add its YAML file to a folder and name that with --config_dir",
-        )
+        raise _no_variant(name, files)
     return _load(files[name])
+
+
+def select_variants(patterns: Sequence[str], config_dir: str | Path | None = None) -> list[Variant]:
+    """Loads the variants that are asked for, each once.
+
+    Args:
+        patterns: names, patterns of names like `mobilenet_v2_*_96`, or `all`.
+        config_dir: as for `list_variants`.
+    Raises:
+        ConfigError: a pattern fits no name, or a file that one fits is not a valid config.
+    """
+    files = _config_files(config_dir)
+    selected: dict[str, Path] = {}
+    for pattern in patterns:
+        names = fnmatch.filter(sorted(files), "*" if pattern == "all" else pattern)
+        if not names:
+            raise _no_variant(pattern, files)
+        selected |= {name: files[name] for name in names}
+    return [_load(path) for path in selected.values()]
+
+
+def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
+    return ConfigError(
+        f"no variant {name!r}{guess(name, files)}",
+        why=f"there are {', '.join(sorted(files))}",
+        fix="name one of these, or add its YAML file to a folder and name that with --config_dir",
+    )
 
 
 def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
@@ -63,22 +92,87 @@ def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
 
 
 def _load(path: Path) -> Variant:
-    document = read_yaml(path)
+    document = _with_family(read_yaml(path))
     if isinstance(document.value, dict) and "name" in document.value:
         # The file's name is the variant's; two names could disagree.
-        findings = [(document.line(("name",)), "'name' is not a key: the variant is named by its file")]
+        findings = [(document.place(("name",)), "'name' is not a key: the variant is named by its file")]
     else:
         try:
-            return Variant.model_validate({"name": path.stem, **_mapping(document)})
+            variant = Variant.model_validate({"name": path.stem, **_mapping(document)})
+            return _with_labels(variant, document.place(("labels",)))
         except pydantic.ValidationError as error:
             findings = list(_findings(document, error))
-    (line, first), *others = findings
-    raise ConfigError(
-        f"{path}:{line}: not a valid variant",
-        why=first,
-        details=[f"line {line}: {text}" for line, text in others],
+    (place, first), *others = findings
+    raise _invalid(place, first, others)
+
+
+def _invalid(place: Place, why: str, others: Sequence[tuple[Place, str]] = ()) -> ConfigError:
+    return ConfigError(
+        f"{place}: not a valid variant",
+        why=why,
+        details=[f"{f'line {at.line}' if at.path == place.path else at}: {text}" for at, text in others],
         fix="correct the file; the README's chapter on adding a variant lists all keys",
     )
+
+
+def _with_family(document: Document) -> Document:
+    """Adds what the file that `extends` names has in common for a family of variants."""
+    if not isinstance(document.value, dict) or _FAMILY_KEY not in document.value:
+        return document
+    own = {key: value for key, value in document.value.items() if key != _FAMILY_KEY}
+    family = read_yaml(_family_file(document))
+    filled = {f"{{{key}}}": str(own[key]) for key in _FILLED_IN if key in own}
+    base = dataclasses.replace(family, value=_fill_in(_mapping(family), filled))
+    return dataclasses.replace(document, value=own).over(base)
+
+
+def _family_file(document: Document) -> Path:
+    """Finds `families/NAME.yaml` beside the variant's file, or among the built-in ones."""
+    name = document.value[_FAMILY_KEY]
+    families: dict[str, Path] = {}
+    for folder in (builtin_config_dir(), document.path.parent):
+        families |= {path.stem: path for path in (folder / "families").glob("*.yaml")}
+    if not isinstance(name, str) or name not in families:
+        raise _invalid(
+            document.place((_FAMILY_KEY,)),
+            f"'{_FAMILY_KEY}': found {_shown(name)}, allowed is one of {', '.join(sorted(families))}"
+            f"{guess(str(name), families)}",
+        )
+    return families[name]
+
+
+def _fill_in(value: Any, filled: Mapping[str, str]) -> Any:
+    """Replaces `{image_size}` and the like in all texts."""
+    match value:
+        case str():
+            for placeholder, text in filled.items():
+                value = value.replace(placeholder, text)
+            return value
+        case dict():
+            return {key: _fill_in(item, filled) for key, item in value.items()}
+        case list():
+            return [_fill_in(item, filled) for item in value]
+    return value
+
+
+def _with_labels(variant: Variant, place: Place) -> Variant:
+    """Finds the file of class names beside the config, and checks that it names each class."""
+    if variant.labels is None:
+        return variant
+    path = place.path.parent / variant.labels
+    try:
+        names = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise _invalid(place, f"'labels': cannot read {path}: {reason}") from None
+    if len(names) != variant.num_classes or not all(name.strip() for name in names):
+        blank = sum(not name.strip() for name in names)
+        raise _invalid(
+            place,
+            f"'labels': found {len(names)} lines{f', {blank} of them blank' * (blank > 0)} in {path}, allowed is one "
+            f"name for each of the {variant.num_classes} classes (`num_classes`)",
+        )
+    return variant.model_copy(update={"labels": str(path)})
 
 
 def _mapping(document: Document) -> dict[str, Any]:
@@ -91,23 +185,23 @@ def _mapping(document: Document) -> dict[str, Any]:
     return document.value
 
 
-def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[tuple[int, str]]:
-    """Yields (line, what was found and what is allowed) for each complaint."""
+def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[tuple[Place, str]]:
+    """Yields (place, what was found and what is allowed) for each complaint."""
     problems = error.errors(include_url=False, include_context=False)
     # A misspelt key is also missing under its right name: the misspelling comes first.
     for problem in sorted(problems, key=lambda problem: problem["type"] == "missing"):
         location, found = problem["loc"], problem["input"]
         key = ".".join(map(str, location))
-        line = document.line(location)
+        place = document.place(location)
         if problem["type"] == "extra_forbidden":
             allowed = _keys_at(location[:-1])
             known = f"allowed are {', '.join(allowed)}{guess(str(location[-1]), allowed)}"
-            yield line, f"unknown key '{key}', {known}"
+            yield place, f"unknown key '{key}', {known}"
         elif problem["type"] == "missing":
-            yield line, f"missing key '{key}'"
+            yield place, f"missing key '{key}'"
         else:
             allowed_value = re.sub("^(Input should be|Value error,|String should) ", "", problem["msg"])
-            yield line, f"'{key}': found {_shown(found)}, allowed is {allowed_value}"
+            yield place, f"'{key}': found {_shown(found)}, allowed is {allowed_value}"
 
 
 def _keys_at(location: tuple[str | int, ...]) -> list[str]:
@@ -116,7 +210,8 @@ def _keys_at(location: tuple[str | int, ...]) -> list[str]:
         ("checkpoint",): PublishedCheckpoint,
         ("published",): PublishedFigures,
     }
-    return [key for key in models[location].model_fields if key != "name" or location]
+    keys = [key for key in models[location].model_fields if key != "name" or location]
+    return keys if location else [_FAMILY_KEY, *keys]
 
 
 def _shown(value: object) -> str:

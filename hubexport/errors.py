@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 import difflib
+import functools
+from typing import Any
 
 
 class HubexportError(Exception):
@@ -20,6 +22,10 @@ class HubexportError(Exception):
         self.why = why
         self.fix = fix
         self.details = tuple(details)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between processes; by default only `what` would.
+        return functools.partial(type(self), why=self.why, fix=self.fix, details=self.details), (self.what,)
 
     def __str__(self) -> str:
         lines = [self.what, f"  why: {self.why}", *(f"    - {detail}" for detail in self.details)]

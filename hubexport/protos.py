@@ -12,22 +12,31 @@ from google.protobuf.message import Message
 
 __all__ = [
     "AttrValue",
+    "AttrValue_ListValue",
     "BundleEntryProto",
     "BundleHeaderProto",
     "DT_FLOAT",
     "DT_INT32",
+    "DT_RESOURCE",
+    "DT_STRING",
+    "FunctionDef",
+    "FunctionSpec",
     "GraphDef",
     "ImageModuleInfo",
-    "ListValue",
     "Message",
     "MetaGraphDef",
     "ModuleAttachment",
     "NodeDef",
+    "SavedFunction",
     "SavedModel",
+    "SavedObject",
+    "SavedObjectGraph",
     "SignatureDef",
+    "StructuredValue",
     "TensorInfo",
     "TensorProto",
     "TensorShapeProto",
+    "TrackableObjectGraph",
     "VariableDef",
 ]
 
@@ -37,6 +46,7 @@ _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "bool": _Field.TYPE_BOOL,
     "bytes": _Field.TYPE_BYTES,
+    "double": _Field.TYPE_DOUBLE,
     "fixed32": _Field.TYPE_FIXED32,
     "float": _Field.TYPE_FLOAT,
     "int32": _Field.TYPE_INT32,
@@ -45,11 +55,11 @@ _SCALARS = {
 }
 
 # Message: {field: (number, type)}. A type in a list is repeated, one in braces is the value of a map from strings.
-# Enums are int32, which has the same bytes.
+# Enums are int32, which has the same bytes. A message inside another has both names, joined by `_`.
 _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     # tensorflow/core/framework
     "AttrValue": {
-        "list": (1, "ListValue"),
+        "list": (1, "AttrValue_ListValue"),
         "s": (2, "bytes"),
         "i": (3, "int64"),
         "f": (4, "float"),
@@ -57,34 +67,130 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "type": (6, "int32"),
         "shape": (7, "TensorShapeProto"),
         "tensor": (8, "TensorProto"),
+        "func": (10, "NameAttrList"),
     },
-    "ListValue": {"i": (3, ["int64"])},
-    "TensorShapeProto": {"dim": (2, ["Dim"])},
-    "Dim": {"size": (1, "int64")},
-    "TensorProto": {"dtype": (1, "int32"), "tensor_shape": (2, "TensorShapeProto"), "float_val": (5, ["float"])},
+    "AttrValue_ListValue": {"i": (3, ["int64"]), "type": (6, ["int32"]), "shape": (7, ["TensorShapeProto"])},
+    "NameAttrList": {"name": (1, "string")},
+    "TensorShapeProto": {"dim": (2, ["TensorShapeProto_Dim"])},
+    "TensorShapeProto_Dim": {"size": (1, "int64")},
+    "TensorProto": {
+        "dtype": (1, "int32"),
+        "tensor_shape": (2, "TensorShapeProto"),
+        "float_val": (5, ["float"]),
+        "string_val": (8, ["bytes"]),
+    },
     "NodeDef": {"name": (1, "string"), "op": (2, "string"), "input": (3, ["string"]), "attr": (5, {"AttrValue"})},
-    "VersionDef": {"producer": (1, "int32")},
-    "GraphDef": {"node": (1, ["NodeDef"]), "versions": (4, "VersionDef")},
+    "VersionDef": {"producer": (1, "int32"), "min_consumer": (2, "int32")},
+    "GraphDef": {"node": (1, ["NodeDef"]), "library": (2, "FunctionDefLibrary"), "versions": (4, "VersionDef")},
+    "FunctionDefLibrary": {"function": (1, ["FunctionDef"])},
+    "FunctionDef": {
+        "signature": (1, "OpDef"),
+        "node_def": (3, ["NodeDef"]),
+        "ret": (4, {"string"}),
+        "attr": (5, {"AttrValue"}),
+        "control_ret": (6, {"string"}),
+    },
+    "OpDef": {
+        "name": (1, "string"),
+        "input_arg": (2, ["OpDef_ArgDef"]),
+        "output_arg": (3, ["OpDef_ArgDef"]),
+        "is_stateful": (17, "bool"),
+        "control_output": (20, ["string"]),
+    },
+    "OpDef_ArgDef": {"name": (1, "string"), "type": (3, "int32")},
     "VariableDef": {
         "variable_name": (1, "string"),
         "initializer_name": (2, "string"),
         "is_resource": (5, "bool"),
         "trainable": (7, "bool"),
     },
-    # tensorflow/core/protobuf
+    # tensorflow/core/protobuf: SavedModels
+    "SavedModel": {"saved_model_schema_version": (1, "int64"), "meta_graphs": (2, ["MetaGraphDef"])},
     "MetaGraphDef": {
-        "meta_info_def": (1, "MetaInfoDef"),
+        "meta_info_def": (1, "MetaGraphDef_MetaInfoDef"),
         "graph_def": (2, "GraphDef"),
+        "saver_def": (3, "SaverDef"),
         "collection_def": (4, {"CollectionDef"}),
         "signature_def": (5, {"SignatureDef"}),
+        "object_graph_def": (7, "SavedObjectGraph"),
     },
-    "MetaInfoDef": {"tags": (4, ["string"])},
-    "CollectionDef": {"node_list": (1, "NodeList"), "bytes_list": (2, "BytesList")},
-    "NodeList": {"value": (1, ["string"])},
-    "BytesList": {"value": (1, ["bytes"])},
-    "SignatureDef": {"inputs": (1, {"TensorInfo"}), "outputs": (2, {"TensorInfo"})},
+    "MetaGraphDef_MetaInfoDef": {"tags": (4, ["string"]), "stripped_default_attrs": (7, "bool")},
+    "SaverDef": {
+        "filename_tensor_name": (1, "string"),
+        "save_tensor_name": (2, "string"),
+        "restore_op_name": (3, "string"),
+        "version": (7, "int32"),
+    },
+    "CollectionDef": {"node_list": (1, "CollectionDef_NodeList"), "bytes_list": (2, "CollectionDef_BytesList")},
+    "CollectionDef_NodeList": {"value": (1, ["string"])},
+    "CollectionDef_BytesList": {"value": (1, ["bytes"])},
+    "SignatureDef": {
+        "inputs": (1, {"TensorInfo"}),
+        "outputs": (2, {"TensorInfo"}),
+        "method_name": (3, "string"),
+    },
     "TensorInfo": {"name": (1, "string"), "dtype": (2, "int32"), "tensor_shape": (3, "TensorShapeProto")},
-    "SavedModel": {"saved_model_schema_version": (1, "int64"), "meta_graphs": (2, ["MetaGraphDef"])},
+    # tensorflow/core/protobuf: the objects of a TF2 SavedModel
+    "SavedObjectGraph": {"nodes": (1, ["SavedObject"]), "concrete_functions": (2, {"SavedConcreteFunction"})},
+    "SavedObject": {
+        "children": (1, ["TrackableObjectGraph_TrackableObject_ObjectReference"]),
+        "user_object": (4, "SavedUserObject"),
+        "function": (6, "SavedFunction"),
+        "variable": (7, "SavedVariable"),
+        "bare_concrete_function": (8, "SavedBareConcreteFunction"),
+    },
+    "SavedUserObject": {"identifier": (1, "string"), "version": (2, "VersionDef")},
+    "SavedFunction": {"concrete_functions": (1, ["string"]), "function_spec": (2, "FunctionSpec")},
+    "SavedConcreteFunction": {
+        "bound_inputs": (2, ["int32"]),
+        "canonicalized_input_signature": (3, "StructuredValue"),
+        "output_signature": (4, "StructuredValue"),
+    },
+    "SavedBareConcreteFunction": {
+        "concrete_function_name": (1, "string"),
+        "argument_keywords": (2, ["string"]),
+        "allowed_positional_arguments": (3, "int64"),
+        "function_spec": (4, "FunctionSpec"),
+    },
+    "SavedVariable": {
+        "dtype": (1, "int32"),
+        "shape": (2, "TensorShapeProto"),
+        "trainable": (3, "bool"),
+        "synchronization": (4, "int32"),
+        "aggregation": (5, "int32"),
+        "name": (6, "string"),
+    },
+    "FunctionSpec": {"fullargspec": (1, "StructuredValue"), "input_signature": (5, "StructuredValue")},
+    "StructuredValue": {
+        "none_value": (1, "NoneValue"),
+        "float64_value": (11, "double"),
+        "string_value": (13, "string"),
+        "bool_value": (14, "bool"),
+        "tensor_spec_value": (33, "TensorSpecProto"),
+        "list_value": (51, "ListValue"),
+        "tuple_value": (52, "TupleValue"),
+        "dict_value": (53, "DictValue"),
+        "named_tuple_value": (54, "NamedTupleValue"),
+    },
+    "NoneValue": {},
+    "ListValue": {"values": (1, ["StructuredValue"])},
+    "TupleValue": {"values": (1, ["StructuredValue"])},
+    "DictValue": {"fields": (1, {"StructuredValue"})},
+    "NamedTupleValue": {"name": (1, "string"), "values": (2, ["PairValue"])},
+    "PairValue": {"key": (1, "string"), "value": (2, "StructuredValue")},
+    "TensorSpecProto": {"name": (1, "string"), "shape": (2, "TensorShapeProto"), "dtype": (3, "int32")},
+    "TrackableObjectGraph": {"nodes": (1, ["TrackableObjectGraph_TrackableObject"])},
+    "TrackableObjectGraph_TrackableObject": {
+        "children": (1, ["TrackableObjectGraph_TrackableObject_ObjectReference"]),
+        "attributes": (2, ["TrackableObjectGraph_TrackableObject_SerializedTensor"]),
+    },
+    "TrackableObjectGraph_TrackableObject_ObjectReference": {"node_id": (1, "int32"), "local_name": (2, "string")},
+    "TrackableObjectGraph_TrackableObject_SerializedTensor": {
+        "name": (1, "string"),
+        "full_name": (2, "string"),
+        "checkpoint_key": (3, "string"),
+    },
+    # tensorflow/core/protobuf: checkpoints
     "BundleHeaderProto": {"num_shards": (1, "int32"), "endianness": (2, "int32"), "version": (3, "VersionDef")},
     "BundleEntryProto": {
         "dtype": (1, "int32"),
@@ -98,12 +204,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     "TensorSliceProto": {},
     # tensorflow_hub
     "ModuleAttachment": {"key": (1, "string"), "value": (2, "bytes")},
-    "ImageModuleInfo": {"default_image_size": (1, "InputSize")},
-    "InputSize": {"height": (1, "int32"), "width": (2, "int32")},
+    "ImageModuleInfo": {"default_image_size": (1, "ImageModuleInfo_InputSize")},
+    "ImageModuleInfo_InputSize": {"height": (1, "int32"), "width": (2, "int32")},
 }
 
 # All fields of these are one oneof: which of them is set is known, even to its default.
-_ONEOFS = ("AttrValue", "CollectionDef")
+_ONEOFS = ("AttrValue", "CollectionDef", "StructuredValue")
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
@@ -127,6 +233,10 @@ def _set_type(message: descriptor_pb2.DescriptorProto, field: Any, kind: str | l
         [name], field.label = kind, _Field.LABEL_REPEATED
     if isinstance(kind, set):
         name = _add_map_entry(message, field.name, name)
+    _set_element_type(field, name)
+
+
+def _set_element_type(field: Any, name: str) -> None:
     if name in _SCALARS:
         field.type = _SCALARS[name]
     else:
@@ -138,9 +248,8 @@ def _add_map_entry(message: descriptor_pb2.DescriptorProto, field_name: str, val
     entry_name = f"{field_name.title().replace('_', '')}Entry"
     entry = message.nested_type.add(name=entry_name)
     entry.options.map_entry = True
-    optional = _Field.LABEL_OPTIONAL
-    entry.field.add(name="key", number=1, type=_Field.TYPE_STRING, label=optional)
-    entry.field.add(name="value", number=2, type=_Field.TYPE_MESSAGE, label=optional, type_name=f".{_PACKAGE}.{value}")
+    entry.field.add(name="key", number=1, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)
+    _set_element_type(entry.field.add(name="value", number=2, label=_Field.LABEL_OPTIONAL), value)
     return f"{message.name}.{entry_name}"
 
 
@@ -153,21 +262,30 @@ def _message(name: str) -> Any:
 
 
 AttrValue = _message("AttrValue")
+AttrValue_ListValue = _message("AttrValue_ListValue")
 BundleEntryProto = _message("BundleEntryProto")
 BundleHeaderProto = _message("BundleHeaderProto")
+FunctionDef = _message("FunctionDef")
+FunctionSpec = _message("FunctionSpec")
 GraphDef = _message("GraphDef")
 ImageModuleInfo = _message("ImageModuleInfo")
-ListValue = _message("ListValue")
 MetaGraphDef = _message("MetaGraphDef")
 ModuleAttachment = _message("ModuleAttachment")
 NodeDef = _message("NodeDef")
+SavedFunction = _message("SavedFunction")
 SavedModel = _message("SavedModel")
+SavedObject = _message("SavedObject")
+SavedObjectGraph = _message("SavedObjectGraph")
 SignatureDef = _message("SignatureDef")
+StructuredValue = _message("StructuredValue")
 TensorInfo = _message("TensorInfo")
 TensorProto = _message("TensorProto")
 TensorShapeProto = _message("TensorShapeProto")
+TrackableObjectGraph = _message("TrackableObjectGraph")
 VariableDef = _message("VariableDef")
 
 # tensorflow/core/framework/types.proto
 DT_FLOAT = 1
 DT_INT32 = 3
+DT_STRING = 7
+DT_RESOURCE = 20

@@ -17,7 +17,10 @@ from hubexport.networks.registry import NETWORKS
 
 Kind = Literal["feature_vector", "classification"]
 KINDS: tuple[Kind, ...] = ("feature_vector", "classification")
-VERSIONS = (1, 2, 3)
+# 1 to 3 are in the TF1 Hub format, 4 and 5 are TF2 SavedModels.
+TF1_VERSIONS = (1, 2, 3)
+TF2_VERSIONS = (4, 5)
+VERSIONS = TF1_VERSIONS + TF2_VERSIONS
 
 # Far beyond any published network; what is larger would be a slip of the pen that fills the disk.
 _MAX_DEPTH_MULTIPLIER = 10
@@ -141,6 +144,7 @@ class Variant(StrictModel):
         image_size: height and width of the images in pixels, a multiple of 32.
         num_classes: how many classes the checkpoint was trained for, the background class included.
         dataset: what it was trained on.
+        labels: a text file with the name of each class, one a line; in a config, relative to it.
         checkpoint: where it is published; None if it always comes with `--checkpoint`.
         published: figures of its publishers; None if there are none.
         modules: what to build unless asked otherwise.
@@ -154,6 +158,7 @@ class Variant(StrictModel):
     image_size: Annotated[int, AfterValidator(_multiple_of_32)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: str
+    labels: str | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
     modules: Annotated[

@@ -15,18 +15,39 @@ _COLLECTION_TAGS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+    """A line of a file, from 1; shown as `path:line`."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Document:
-    """A parsed file: its value, and on which line (from 1) each key or list item stands."""
+    """A parsed file: its value, and where each key or list item stands."""
 
     path: Path
     value: Any
-    lines: dict[Location, int]
+    places: dict[Location, Place]
 
-    def line(self, location: Location) -> int:
-        """Returns the line of a location, or of the nearest thing around it."""
-        while location and location not in self.lines:
+    def place(self, location: Location) -> Place:
+        """Returns the place of a location, or of the nearest thing around it."""
+        while location and location not in self.places:
             location = location[:-1]
-        return self.lines.get(location, 1)
+        return self.places.get(location, Place(self.path, 1))
+
+    def over(self, base: "Document") -> "Document":
+        """Returns this document with what it does not say taken from another one, mapping by mapping."""
+        return Document(self.path, _over(self.value, base.value), {**base.places, **self.places})
+
+
+def _over(value: Any, base: Any) -> Any:
+    if not isinstance(value, dict) or not isinstance(base, dict):
+        return value
+    return base | {key: _over(item, base[key]) if key in base else item for key, item in value.items()}
 
 
 class _Loader(yaml.SafeLoader):
@@ -52,11 +73,11 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError(f"cannot read {path}", why=str(error.strerror), fix="make it readable") from None
     if len(text) > _MAX_BYTES:
         raise _rejection(path, 1, f"it is larger than {_MAX_BYTES} bytes")
-    lines: dict[Location, int] = {}
+    places: dict[Location, Place] = {}
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        value = _value(path, loader, node, (), lines) if node else None
+        value = _value(path, loader, node, (), places) if node else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _rejection(path, mark.line + 1 if mark else 1, error.problem or str(error)) from None
@@ -64,15 +85,15 @@ def read_yaml(path: Path) -> Document:
         raise _rejection(path, 1, str(error).splitlines()[0]) from None
     except RecursionError:
         raise _rejection(path, 1, "it is nested too deeply") from None
-    return Document(path, value, lines)
+    return Document(path, value, places)
 
 
-def _value(path: Path, loader: _Loader, node: yaml.Node, at: Location, lines: dict[Location, int]) -> Any:
-    lines.setdefault(at, node.start_mark.line + 1)
+def _value(path: Path, loader: _Loader, node: yaml.Node, at: Location, places: dict[Location, Place]) -> Any:
+    places.setdefault(at, Place(path, node.start_mark.line + 1))
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTION_TAGS:
         raise _rejection(path, node.start_mark.line + 1, f"the tag {node.tag!r} is not allowed")
     if isinstance(node, yaml.SequenceNode):
-        return [_value(path, loader, item, (*at, i), lines) for i, item in enumerate(node.value)]
+        return [_value(path, loader, item, (*at, i), places) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node)
     mapping: dict[str, Any] = {}
@@ -83,8 +104,8 @@ def _value(path: Path, loader: _Loader, node: yaml.Node, at: Location, lines: di
         key = key_node.value
         if key in mapping:
             raise _rejection(path, line, f"key '{key}' is given twice")
-        lines[(*at, key)] = line
-        mapping[key] = _value(path, loader, value_node, (*at, key), lines)
+        places[(*at, key)] = Place(path, line)
+        mapping[key] = _value(path, loader, value_node, (*at, key), places)
     return mapping
 
 

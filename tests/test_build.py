@@ -205,9 +205,9 @@ def test_a_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path, limit):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == 1
-    error = done.stderr[done.stderr.index("ERROR") :].splitlines()
-    assert error[0].startswith("ERROR cannot write")
-    assert len(error) == 3
+    assert done.stderr.count("ERROR") == 1, "both modules fail in the same way, which is said once"
+    assert "ERROR cannot write" in done.stderr
+    assert "0 built, 2 failed" in done.stderr
     assert _files(tmp_path / "m") == {}
     assert hubexport(*_build_arguments(config_dir, checkpoint, tmp_path / "m")).returncode == 0
 

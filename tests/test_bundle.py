@@ -107,7 +107,7 @@ def _table_of_blocks(blocks, handles):
     for block in blocks:
         body, _ = table._appended(body, block)
     for number, (offset, size) in enumerate(handles):
-        handle = table._varint(offset) + table._varint(size)
+        handle = table.varint(offset) + table.varint(size)
         index_entries.append((number.to_bytes(4, "big"), handle))
     body, index = table._appended(body, table._block(index_entries, restart_interval=1))
     return body + (b"\0\0" + index).ljust(40, b"\0") + table.FOOTER_MAGIC

@@ -15,6 +15,7 @@ _FLOORS = [
     ["checkpoints"],
     ["formats", "reference", "manifest"],
     ["build"],
+    ["batch"],
     ["cli"],
     ["__main__"],
 ]

@@ -32,8 +32,8 @@ def test_the_wheel_has_the_configs_and_every_module(wheel):
     """And nothing of the tests."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport").rglob("*.py")}
-    configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").glob("*.yaml")}
-    assert len(configs) >= 3
+    configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").rglob("*.yaml")}
+    assert len(configs) >= 23
     assert modules | configs | {"hubexport/py.typed"} == {name for name in names if ".dist-info/" not in name}
 
 

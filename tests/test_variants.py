@@ -168,7 +168,7 @@ def test_modules_can_be_asked_for_by_kind_or_by_version(tmp_path):
     assert list(map(str, variant.select_modules(asked))) == ["feature_vector/1", "feature_vector/3"]
 
 
-@pytest.mark.parametrize("request_", ["features", "feature_vector/0", "feature_vector/4", "classification/", "/2", ""])
+@pytest.mark.parametrize("request_", ["features", "feature_vector/0", "feature_vector/6", "classification/", "/2", ""])
 def test_modules_that_do_not_exist_cannot_be_asked_for(tmp_path, request_):
     """The error names those that do."""
     with pytest.raises(UsageError, match="no such module"):

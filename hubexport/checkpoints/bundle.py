@@ -9,14 +9,15 @@ before it is believed: an index may claim any offset, size or shape.
 from collections.abc import Mapping
 import math
 from pathlib import Path
+import struct
 
 from google.protobuf.message import DecodeError
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.table import TableError, masked_crc32c, table_bytes, table_entries
+from hubexport.checkpoints.table import TableError, masked_crc32c, table_bytes, table_entries, varint
 from hubexport.networks.layers import Shape
-from hubexport.protos import DT_FLOAT, BundleEntryProto, BundleHeaderProto, TensorShapeProto
+from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, TensorShapeProto
 
 _HEADER_KEY = b""
 # What the keys of pieces begin with; the whole value's entry, under its plain name, lists them.
@@ -33,7 +34,7 @@ _DTYPE_NAMES = {
     2: "float64",
     3: "int32",
     4: "uint8",
-    7: "string",
+    DT_STRING: "string",
     9: "int64",
     10: "bool",
     14: "bfloat16",
@@ -113,12 +114,12 @@ def _reason(error: Exception) -> str:
     return "it has no header" if isinstance(error, KeyError) else "an entry cannot be decoded"
 
 
-def write_bundle(prefix: Path, values: Mapping[str, Array]) -> None:
-    """Writes float32 values as a V2 checkpoint of one data file.
+def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
+    """Writes values as a V2 checkpoint of one data file.
 
     Args:
         prefix: what the names of the files begin with; they must not exist.
-        values: by name.
+        values: by name; arrays are stored as float32, bytes as one string.
     Raises:
         OSError: the files cannot be written.
     """
@@ -127,12 +128,30 @@ def write_bundle(prefix: Path, values: Mapping[str, Array]) -> None:
     offset = 0
     with Path(f"{prefix}.data-00000-of-00001").open("xb") as file:
         for name in sorted(values):
-            data = np.ascontiguousarray(values[name], _FLOAT).tobytes()
+            value = values[name]
+            shape: Shape = () if isinstance(value, bytes) else value.shape
+            dtype, data, checksum = _stored(value)
             file.write(data)
-            shape = TensorShapeProto(dim=[{"size": length} for length in values[name].shape])
-            entry = BundleEntryProto(
-                dtype=DT_FLOAT, shape=shape, offset=offset, size=len(data), crc32c=masked_crc32c(data)
-            )
+            dims = TensorShapeProto(dim=[{"size": length} for length in shape])
+            entry = BundleEntryProto(dtype=dtype, shape=dims, offset=offset, size=len(data), crc32c=checksum)
             entries.append((name.encode(), entry.SerializeToString()))
             offset += len(data)
     Path(f"{prefix}.index").write_bytes(table_bytes(entries))
+
+
+def _stored(value: Array | bytes) -> tuple[int, bytes, int]:
+    """Returns a value's dtype, what is stored of it, and its checksum.
+
+    Of a string its length is stored, a checksum of the length as a fixed32, and the bytes. The whole's checksum reads
+    the length as a fixed32, too, not as the varint that is stored.
+    """
+    if not isinstance(value, bytes):
+        data = np.ascontiguousarray(value, _FLOAT).tobytes()
+        return DT_FLOAT, data, masked_crc32c(data)
+    length = struct.pack("<I", len(value))
+    length_checksum = struct.pack("<I", masked_crc32c(length))
+    return (
+        DT_STRING,
+        varint(len(value)) + length_checksum + value,
+        masked_crc32c(length + length_checksum + value),
+    )

@@ -90,7 +90,7 @@ def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> byt
             restarts.append(len(block))
         else:
             shared = _shared_prefix(last_key, key)
-        block += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
+        block += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
         last_key = key
     restarts = restarts or [0]
     return bytes(block) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
@@ -99,7 +99,7 @@ def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> byt
 def _appended(table: bytes, block: bytes) -> tuple[bytes, bytes]:
     """Returns the table with a block and its trailer at the end, and the block's handle."""
     checked = block + bytes([_UNCOMPRESSED])
-    handle = _varint(len(table)) + _varint(len(block))
+    handle = varint(len(table)) + varint(len(block))
     return table + checked + struct.pack("<I", masked_crc32c(checked)), handle
 
 
@@ -140,7 +140,7 @@ def _handle(data: bytes, position: int) -> tuple[int, int, int]:
     return offset, size, position
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)

@@ -1,28 +1,44 @@
-"""Builds modules of one variant from a checkpoint, and prints their paths."""
+"""Builds modules of variants from checkpoints, and prints their paths."""
 
 import argparse
+from collections.abc import Sequence
+import sys
+from typing import TYPE_CHECKING
 
 from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import table_console
+from hubexport.errors import HubexportError
 
-SUMMARY = "build modules of a variant"
+if TYPE_CHECKING:
+    from hubexport.batch import Outcome
+
+SUMMARY = "build modules of variants"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport build` takes."""
-    parser.add_argument("--variant", required=True, metavar="NAME", help="which; `hubexport list` lists them")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="which; `hubexport list` lists them. May be a pattern like 'mobilenet_v2_*_96', or all, and may be given "
+        "several times",
+    )
     parser.add_argument(
         "--module",
         action="append",
         default=[],
         metavar="KIND[/VERSION]",
-        help="feature_vector or classification, in version 1, 2 or 3; may be given several times "
+        help="feature_vector or classification, in version 1 to 5; may be given several times "
         "(default: all of the variant's config)",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
         help="a published archive (.tgz), a directory with one checkpoint, a prefix like model.ckpt, or "
-        "synthetic[:SEED] for made-up weights (default: download the archive that the config names)",
+        "synthetic[:SEED] for made-up weights; {variant} in it stands for each variant's name (default: download the "
+        "archive that the config names)",
     )
     parser.add_argument(
         "--weights",
@@ -38,7 +54,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="modules go to DIR/google/imagenet/NAME/KIND/VERSION (default: modules)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace modules that stand there already")
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="build several variants in N processes (default: 1)",
+    )
     add_config_dir(parser)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
@@ -46,23 +76,43 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config_dir", metavar="DIR", help="a folder with YAML files of your own variants")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Builds, and prints one path a module."""
-    from hubexport.config_files import load_variant
+def run(args: argparse.Namespace) -> int:
+    """Builds, prints one path a module, and returns the exit status."""
+    from hubexport.config_files import select_variants
 
-    variant = load_variant(args.variant, args.config_dir)
-    modules = variant.select_modules(args.module)
-    from hubexport.build import build_modules  # NumPy and the messages: not worth waiting for before an error.
+    variants = select_variants(args.variant, args.config_dir)
+    modules = [variant.select_modules(args.module) for variant in variants]
+    from hubexport.batch import Options, Order, build_batch  # NumPy: not worth waiting for before an error.
 
+    orders = [Order(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
+    options = Options(args.checkpoint, args.weights, args.output_dir, args.overwrite)
     with shown_progress() as progress:
-        paths = build_modules(
-            variant,
-            modules,
-            checkpoint=args.checkpoint,
-            weights=args.weights,
-            output_dir=args.output_dir,
-            overwrite=args.overwrite,
-            progress=progress,
-        )
-    for path in paths:
+        outcomes = build_batch(orders, options, jobs=args.jobs, progress=progress)
+    return _report(outcomes)
+
+
+def _report(outcomes: "Sequence[Outcome]") -> int:
+    for path in [outcome.result for outcome in outcomes if not isinstance(outcome.result, HubexportError)]:
         print(path)
+    # The same error of several modules is said once.
+    errors = {str(outcome.result): None for outcome in outcomes if isinstance(outcome.result, HubexportError)}
+    for error in errors:
+        print(f"ERROR {error}", file=sys.stderr)
+    if len(outcomes) > 1:
+        _print_table(outcomes)
+    return 1 if errors else 0
+
+
+def _print_table(outcomes: "Sequence[Outcome]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    failed = sum(isinstance(outcome.result, HubexportError) for outcome in outcomes)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    table.add_column("module", no_wrap=True, footer=f"{len(outcomes) - failed} built, {failed} failed")
+    table.add_column("result")
+    table.add_column("seconds", justify="right", footer=f"{sum(outcome.seconds for outcome in outcomes):.2f}")
+    for outcome in outcomes:
+        what = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else "built"
+        table.add_row(outcome.handle, what, f"{outcome.seconds:.2f}")
+    table_console(sys.stderr).print(table)

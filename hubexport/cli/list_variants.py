@@ -6,14 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hubexport.cli.build import add_config_dir
+from hubexport.cli.tables import table_console
 
 if TYPE_CHECKING:
     from hubexport.variants import Variant
 
 SUMMARY = "list variants, their modules and published figures"
-
-# Wide enough for every row when no terminal says how wide it is: a line that is cut or folded cannot be searched.
-_UNBOUNDED_COLUMNS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_dir(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prints all variants."""
+def run(args: argparse.Namespace) -> int:
+    """Prints all variants, and returns the exit status."""
     from hubexport.config_files import list_variants
 
     variants = list_variants(args.config_dir)
@@ -31,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps([_as_json(variant) for variant in variants], indent=2))
     else:
         _print_table(variants)
+    return 0
 
 
 def _as_json(variant: "Variant") -> dict[str, Any]:
@@ -41,7 +40,6 @@ def _as_json(variant: "Variant") -> dict[str, Any]:
 
 def _print_table(variants: "list[Variant]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from hubexport.variants import PublishedFigures
@@ -65,4 +63,4 @@ def _print_table(variants: "list[Variant]") -> None:
         size = [variant.depth_multiplier, variant.image_size, variant.num_classes]
         cells = ["-" if number is None else str(number) for number in size + figures]
         table.add_row(variant.name, ", ".join(map(str, variant.modules)), *cells)
-    Console(width=None if sys.stdout.isatty() else _UNBOUNDED_COLUMNS).print(table)
+    table_console(sys.stdout).print(table)

@@ -38,9 +38,9 @@ def run() -> NoReturn:
 
 
 def _main(args: argparse.Namespace) -> int:
-    args.run(args)
+    status: int = args.run(args)
     sys.stdout.flush()
-    return 0
+    return status
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 import contextlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from absl import logging
-
-from hubexport.progress import Progress
+from hubexport.progress import Progress, tensorflow_hushed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +32,7 @@ class _ShownProgress(Progress):
     @contextlib.contextmanager
     def tensorflow_starting(self) -> Iterator[None]:
         self.step("starting TensorFlow")
-        with _hushed():
+        with tensorflow_hushed():
             yield
 
 
@@ -69,26 +66,3 @@ class _TerminalProgress(_ShownProgress):
 
         self._status.update(escape(text))
         self._status.start()
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ parts say when they start off the screen, unless somebody wants to hear it.
-
-    The environment variable hushes what they log later. From 2.16 on a few start-up messages heed it no more, so that
-    the file descriptor has to go elsewhere meanwhile; an exception is raised all the same.
-    """
-    if logging.get_verbosity() > logging.INFO or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -8,23 +8,28 @@ The MetaGraphs hold what tensorflow_hub from 0.1.0 on looks for and nothing else
 is an error to it. The bytes of `saved_model.pb` depend on the network alone, not on the TensorFlow installed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import write_bundle
-from hubexport.formats import graphdef
-from hubexport.formats.graphdef import GraphWriter, NetworkGraph
+from hubexport.formats.graphdef import (
+    MOMENTUM_FROM_VERSION_3,
+    OPS_OF_TF1,
+    NetworkGraph,
+    scaled_images,
+    write_l2_loss,
+    write_network,
+)
+from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.networks.layers import Network, Variable
 from hubexport.protos import (
-    DT_FLOAT,
     ImageModuleInfo,
     Message,
     MetaGraphDef,
     ModuleAttachment,
     SavedModel,
     SignatureDef,
-    TensorInfo,
     VariableDef,
 )
 from hubexport.variants import ModuleSpec
@@ -32,10 +37,11 @@ from hubexport.variants import ModuleSpec
 # A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
 _MODULE_DEF = b"\x08\x03"
 _SAVED_MODEL_SCHEMA_VERSION = 1
+# That of TensorFlow 1.7: it leaks into the importing graph.
+_PRODUCER = 26
 
-# TF-Slim's training default, and what tfhub.dev's versions from 3 on used instead, for faster fine-tuning.
+# TF-Slim's training default.
 _MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
-_MOMENTUM_OF_VERSION_3 = 0.99
 
 # hub.Module restores all variables from variables/, but old TensorFlows refuse a variable without initializer.
 _NO_INITIALIZER = "init"
@@ -69,15 +75,24 @@ def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
 
 def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
     graph = GraphWriter()
-    images = graphdef.image_placeholder(graph, "hub_input/images", network)
+    image_shape = (None, *network.image_shape)
+    images = graph.node("Placeholder", "hub_input/images", dtype=FLOAT, shape=shape_attr(image_shape))
     momentum = _write_momentum(graph, spec)
-    scaled = graphdef.scaled_images(graph, images, "hub_input", network)
-    written = graphdef.write_network(graph, network, scaled, momentum, training=training)
+    scaled = scaled_images(graph, images, "hub_input", network)
+    handles = {variable.name: graph.variable_handle(variable.name, variable.shape) for variable in network.variables}
+    written = write_network(graph, network, scaled, handles, momentum, ops=OPS_OF_TF1, training=training)
+    losses = [
+        write_l2_loss(graph, variable, written.values[variable.name], network.weight_decay)
+        for variable in network.variables
+        if variable.regularized
+    ]
     graph.node("NoOp", _NO_INITIALIZER)
 
-    meta_graph = MetaGraphDef(graph_def=graph.graph)
+    meta_graph = MetaGraphDef()
+    meta_graph.graph_def.node.extend(graph.nodes)
+    meta_graph.graph_def.versions.producer = _PRODUCER
     meta_graph.meta_info_def.tags.extend(["train"] if training else [])
-    _add_collections(meta_graph, network, written)
+    _add_collections(meta_graph, network, losses, written.update_ops)
     _add_signatures(meta_graph, spec, network, written, images, momentum)
     if spec.version >= 3:
         _attach_image_size(meta_graph, network)
@@ -87,30 +102,30 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
 def _write_momentum(graph: GraphWriter, spec: ModuleSpec) -> str:
     if spec.version < 3:
         return graph.constant("batch_norm_momentum", _MOMENTUM_OF_VERSIONS_1_AND_2)
-    default = graph.constant("batch_norm_momentum/input", _MOMENTUM_OF_VERSION_3)
+    default = graph.constant("batch_norm_momentum/input", MOMENTUM_FROM_VERSION_3)
     return graph.node(
         "PlaceholderWithDefault",
         "batch_norm_momentum",
         default,
-        dtype=graphdef.FLOAT,
-        shape=graphdef.shape_attr(()),
+        dtype=FLOAT,
+        shape=shape_attr(()),
     )
 
 
-def _add_collections(meta_graph: Message, network: Network, written: NetworkGraph) -> None:
+def _add_collections(meta_graph: Message, network: Network, losses: Sequence[str], update_ops: Sequence[str]) -> None:
     collections = meta_graph.collection_def
     for variable in network.variables:
         serialized = _variable_def(variable).SerializeToString(deterministic=True)
         keys = ["variables", "model_variables"] + ["trainable_variables"] * variable.trainable
         for key in keys:
             collections[key].bytes_list.value.append(serialized)
-    collections["regularization_losses"].node_list.value.extend(written.regularization_losses)
-    if written.update_ops:
-        collections["update_ops"].node_list.value.extend(written.update_ops)
+    collections["regularization_losses"].node_list.value.extend(losses)
+    if update_ops:
+        collections["update_ops"].node_list.value.extend(update_ops)
 
 
 def _variable_def(variable: Variable) -> Message:
-    # No snapshot_name: TensorFlow then finds the value under the name that graphdef.variable_value gives. Without an
+    # No snapshot_name: TensorFlow then finds the value under the name that GraphWriter.read_variable gives. Without an
     # explicit trainable, TensorFlow 1.13 and later read False.
     return VariableDef(
         variable_name=f"{variable.name}:0",
@@ -131,8 +146,8 @@ def _add_signatures(
     results = {"image_feature_vector": network.features}
     if network.logits:
         results["image_classification"] = network.logits
-    plain_inputs = {"images": _tensor_info(images, (None, *network.image_shape))}
-    inputs_with_momentum = {**plain_inputs, "batch_norm_momentum": _tensor_info(momentum, ())}
+    plain_inputs = {"images": tensor_info(images, (None, *network.image_shape))}
+    inputs_with_momentum = {**plain_inputs, "batch_norm_momentum": tensor_info(momentum, ())}
     signatures = {name: (plain_inputs, layer) for name, layer in results.items()}
     signatures["default"] = signatures[
         "image_classification" if spec.kind == "classification" else "image_feature_vector"
@@ -141,14 +156,10 @@ def _add_signatures(
         signatures |= {f"{name}_with_bn_hparams": (inputs_with_momentum, layer) for name, layer in results.items()}
     for name, (inputs, default) in signatures.items():
         outputs = {
-            key: _tensor_info(written.outputs[layer], (None, *network.shapes[layer]))
+            key: tensor_info(written.outputs[layer], (None, *network.shapes[layer]))
             for key, layer in [("default", default), *network.endpoints.items()]
         }
         meta_graph.signature_def[name].CopyFrom(SignatureDef(inputs=inputs, outputs=outputs))
-
-
-def _tensor_info(tensor: str, shape: tuple[int | None, ...]) -> Message:
-    return TensorInfo(name=tensor, dtype=DT_FLOAT, tensor_shape=graphdef.shape_proto(shape))
 
 
 def _attach_image_size(meta_graph: Message, network: Network) -> None:

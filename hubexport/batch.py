@@ -1,0 +1,209 @@
+"""Many modules in one run: variants one after another, or spread over processes, and an outcome for each module.
+
+What one module's failure stops is that module alone. All modules of a variant are built together, so that they share
+its checkpoint; if that fails, each is tried by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
+import contextlib
+from contextlib import AbstractContextManager
+import dataclasses
+import multiprocessing
+import os
+from pathlib import Path
+import signal
+import sys
+import threading
+import time
+
+from hubexport.build import build_modules
+from hubexport.checkpoints.sources import Weights
+from hubexport.errors import DownloadError, HubexportError
+from hubexport.progress import Progress, tensorflow_hushed
+from hubexport.variants import ModuleSpec, Variant
+
+# In `--checkpoint`, the name of the variant that is built.
+VARIANT_PLACEHOLDER = "{variant}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Modules of one variant that shall be built."""
+
+    variant: Variant
+    modules: tuple[ModuleSpec, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How all of them shall be built; see `hubexport.build.build_modules`.
+
+    Attributes:
+        checkpoint: `{variant}` in it stands for the name of each variant.
+    """
+
+    checkpoint: str | None = None
+    weights: Weights = "averaged"
+    output_dir: str | Path = "modules"
+    overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one module.
+
+    Attributes:
+        handle: which.
+        result: its directory, or why there is none.
+        seconds: its share of the time that its variant took.
+    """
+
+    handle: str
+    result: Path | HubexportError
+    seconds: float
+
+
+def build_batch(
+    orders: Sequence[Order], options: Options, *, jobs: int = 1, progress: Progress | None = None
+) -> list[Outcome]:
+    """Builds all modules that can be built.
+
+    Args:
+        orders: what to build; each variant once.
+        options: how.
+        jobs: how many processes share the work; 1 is this process alone. With more, a script that calls this needs the
+            usual `if __name__ == "__main__":`.
+        progress: hears of each step, or with several processes of each variant that is done.
+    Returns:
+        One outcome a module, in the order asked for.
+    """
+    progress = progress or Progress()
+    if jobs > 1 and len(orders) > 1:
+        return _build_in_processes(orders, options, min(jobs, len(orders)), progress)
+    return [outcome for order in orders for outcome in _build(order, options, progress)]
+
+
+def _build(order: Order, options: Options, progress: Progress) -> list[Outcome]:
+    start = time.monotonic()
+    results = _results(order, options, progress)
+    seconds = (time.monotonic() - start) / len(results)
+    return [_outcome(order, spec, result, seconds) for spec, result in results]
+
+
+def _outcome(order: Order, spec: ModuleSpec, result: Path | HubexportError, seconds: float = 0.0) -> Outcome:
+    return Outcome(order.variant.handle(spec), result, seconds)
+
+
+def _results(order: Order, options: Options, progress: Progress) -> list[tuple[ModuleSpec, Path | HubexportError]]:
+    variant = order.variant
+    checkpoint = options.checkpoint and options.checkpoint.replace(VARIANT_PLACEHOLDER, variant.name)
+    try:
+        paths = build_modules(
+            variant,
+            order.modules,
+            checkpoint=checkpoint,
+            weights=options.weights,
+            output_dir=options.output_dir,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
+    except HubexportError as error:
+        # What cannot be fetched for one cannot be fetched for another.
+        if len(order.modules) == 1 or isinstance(error, DownloadError):
+            return [(spec, error) for spec in order.modules]
+        alone = [dataclasses.replace(order, modules=(spec,)) for spec in order.modules]
+        return [result for one in alone for result in _results(one, options, progress)]
+    return list(zip(order.modules, paths, strict=True))
+
+
+class _WorkersProgress(Progress):
+    """Keeps what a worker process has to tell."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def tensorflow_starting(self) -> AbstractContextManager[None]:
+        return tensorflow_hushed()
+
+
+def _build_in_worker(order: Order, options: Options) -> tuple[list[Outcome], list[str]]:
+    progress = _WorkersProgress()
+    return _build(order, options, progress), progress.warnings
+
+
+def _build_in_processes(orders: Sequence[Order], options: Options, jobs: int, progress: Progress) -> list[Outcome]:
+    done: dict[str, list[Outcome]] = {}
+    progress.step(f"building {len(orders)} variants in {jobs} processes")
+    for order, outcomes in _finished(orders, options, jobs, progress):
+        done[order.variant.name] = outcomes
+        progress.step(f"{len(done)} of {len(orders)} variants done: {order.variant.name}")
+    return [outcome for order in orders for outcome in done[order.variant.name]]
+
+
+def _finished(
+    orders: Sequence[Order], options: Options, jobs: int, progress: Progress
+) -> Iterator[tuple[Order, list[Outcome]]]:
+    """Yields each order with its outcomes, in the order in which they come."""
+    lost = []
+    with _workers(jobs) as pool:
+        futures = {pool.submit(_build_in_worker, order, options): order for order in orders}
+        for future in concurrent.futures.as_completed(futures):
+            try:
+                outcomes, warnings = future.result()
+            except BrokenProcessPool:
+                lost.append(futures[future])
+                continue
+            for warning in warnings:
+                progress.warn(warning)
+            yield futures[future], outcomes
+    # One process that dies takes the pool with it: those that it was not about are built by others.
+    for order in lost:
+        if len(orders) > 1:
+            yield from _finished([order], options, 1, progress)
+        else:
+            yield order, [_outcome(order, spec, _killed(order.variant)) for spec in order.modules]
+
+
+def _killed(variant: Variant) -> HubexportError:
+    return HubexportError(
+        f"cannot build {variant.name}",
+        why="its process was killed, perhaps because memory ran out",
+        fix="make room, or say --jobs 1",
+    )
+
+
+@contextlib.contextmanager
+def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    others = multiprocessing.active_children()
+    # Forked ones would inherit the threads' locks, but not the threads.
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
+    try:
+        yield pool
+    except BaseException:
+        # Whoever interrupts does not want to wait for what has been begun.
+        for worker in set(multiprocessing.active_children()) - set(others):
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole group; the first process ends the others in its own way, and they clean up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends an orphan, which would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

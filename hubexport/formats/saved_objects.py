@@ -1,0 +1,213 @@
+"""The objects of a TF2 SavedModel: what `tf.saved_model.load` makes its Python object from.
+
+A SavedObjectGraph is a list of objects that refer to each other by their index: the root, lists, variables, and
+functions. A function has no code of its own, but the names of FunctionDefs in the library, what each takes beyond its
+arguments (its variables), and the structure of arguments and results. Structures are written as StructuredValues.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import re
+from typing import Any
+
+from hubexport.formats.nodes import Dims, shape_proto
+from hubexport.networks.layers import Variable
+from hubexport.protos import (
+    DT_FLOAT,
+    FunctionSpec,
+    Message,
+    SavedFunction,
+    SavedObject,
+    SavedObjectGraph,
+    StructuredValue,
+    TrackableObjectGraph,
+)
+
+_ROOT = 0
+
+# tensorflow/core/framework/variable.proto
+_ON_READ = 3
+_MEAN = 2
+
+# What TensorFlow looks for under a variable, and what it calls a variable's key in checkpoints.
+_VALUE = "VARIABLE_VALUE"
+_KEY_SUFFIX = f"/.ATTRIBUTES/{_VALUE}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """A float32 tensor among a function's arguments or results; None in its shape is an unknown length."""
+
+    shape: Dims
+    name: str
+
+
+def checkpoint_key(variable: Variable) -> str:
+    """Returns the name under which a variable's value stands in the SavedModel's checkpoint."""
+    return f"{variable.name}{_KEY_SUFFIX}"
+
+
+def argument_name(name: str) -> str:
+    """Returns a name that functions' arguments and results may have: lower-case letters, digits and `_`."""
+    return re.sub("[^a-z0-9_]", "_", name.lower())
+
+
+class ObjectGraphWriter:
+    """Writes a SavedObjectGraph, and the same objects as a checkpoint lists them.
+
+    Attributes:
+        objects: the SavedObjectGraph.
+    """
+
+    def __init__(self) -> None:
+        self.objects = SavedObjectGraph()
+        self._keys: dict[int, Variable] = {}
+        self._add(user_object=_user_object("_generic_user_object"))
+
+    def _add(self, **kind: Any) -> int:
+        self.objects.nodes.append(SavedObject(**kind))
+        return len(self.objects.nodes) - 1
+
+    def attach(self, name: str, child: int) -> None:
+        """Makes an object an attribute of the root."""
+        self._attach(_ROOT, name, child)
+
+    def _attach(self, parent: int, name: str, child: int) -> None:
+        self.objects.nodes[parent].children.add(node_id=child, local_name=name)
+
+    def list_of(self, items: Sequence[int]) -> int:
+        """Adds a list."""
+        index = self._add(user_object=_user_object("trackable_list_wrapper"))
+        for number, item in enumerate(items):
+            self._attach(index, str(number), item)
+        return index
+
+    def signatures(self, functions: Mapping[str, int]) -> int:
+        """Adds what `signatures` gives: functions by name."""
+        index = self._add(user_object=_user_object("signature_map"))
+        for name, function in functions.items():
+            self._attach(index, name, function)
+        return index
+
+    def variable(self, variable: Variable) -> int:
+        """Adds a variable.
+
+        What is not trained is a moving average: each replica has its own, of which others read the mean. Otherwise
+        replicas would drift apart without an error.
+        """
+        average = {} if variable.trainable else {"synchronization": _ON_READ, "aggregation": _MEAN}
+        index = self._add(
+            variable={
+                "dtype": DT_FLOAT,
+                "shape": shape_proto(variable.shape),
+                "trainable": variable.trainable,
+                "name": variable.name,
+                **average,
+            }
+        )
+        self._keys[index] = variable
+        return index
+
+    def concrete_function(self, name: str, arguments: Sequence[Any], result: Any, variables: Sequence[int]) -> None:
+        """Describes a FunctionDef of the library.
+
+        Args:
+            name: the FunctionDef's.
+            arguments: in order, each a TensorSpec or the one Python value that it was written for.
+            result: a TensorSpec, or a dictionary of them.
+            variables: what it takes after its tensors.
+        """
+        self._describe(name, structured(((*arguments,), {})), result, variables)
+
+    def _describe(self, name: str, arguments: Message, result: Any, variables: Sequence[int]) -> None:
+        described = self.objects.concrete_functions[name]
+        described.bound_inputs.extend(variables)
+        described.canonicalized_input_signature.CopyFrom(arguments)
+        described.output_signature.CopyFrom(structured(result))
+
+    def function(self, names: Sequence[str], defaults: Mapping[str, Any]) -> int:
+        """Adds a function that calls the first of its FunctionDefs that the arguments fit.
+
+        Args:
+            names: of the FunctionDefs, each described by `concrete_function`.
+            defaults: the arguments in order, each with its default; Ellipsis where it has none.
+        """
+        given = tuple(value for value in defaults.values() if value is not ...)
+        spec = _function_spec(list(defaults), given or None, [])
+        return self._add(function=SavedFunction(concrete_functions=names, function_spec=spec))
+
+    def signature(self, name: str, arguments: Sequence[TensorSpec], result: Any, variables: Sequence[int]) -> int:
+        """Adds a function of keyword arguments, as the values of `signatures` are."""
+        keywords = [spec.name for spec in arguments]
+        self._describe(name, structured(((), {spec.name: spec for spec in arguments})), result, variables)
+        return self._add(
+            bare_concrete_function={
+                "concrete_function_name": name,
+                "argument_keywords": keywords,
+                "allowed_positional_arguments": len(keywords),
+                "function_spec": _function_spec([], None, keywords),
+            }
+        )
+
+    def checkpoint_graph(self) -> Message:
+        """Returns how a checkpoint leads from the root to its variables."""
+        graph = TrackableObjectGraph()
+        for index, saved in enumerate(self.objects.nodes):
+            node = graph.nodes.add(children=saved.children)
+            if index in self._keys:
+                variable = self._keys[index]
+                node.attributes.add(name=_VALUE, full_name=variable.name, checkpoint_key=checkpoint_key(variable))
+        return graph
+
+
+def _user_object(identifier: str) -> dict[str, Any]:
+    return {"identifier": identifier, "version": {"producer": 1, "min_consumer": 1}}
+
+
+def _function_spec(arguments: list[str], defaults: tuple[Any, ...] | None, keywords: list[str]) -> Message:
+    """Returns an `inspect.FullArgSpec`, which TensorFlow keeps of every function."""
+    fields: dict[str, Any] = {
+        "args": arguments,
+        "varargs": None,
+        "varkw": None,
+        "defaults": defaults,
+        "kwonlyargs": keywords,
+        "kwonlydefaults": None,
+        "annotations": {},
+    }
+    pairs = [{"key": key, "value": structured(value)} for key, value in fields.items()]
+    return FunctionSpec(
+        fullargspec=StructuredValue(named_tuple_value={"name": "FullArgSpec", "values": pairs}),
+        input_signature=structured(None),
+    )
+
+
+def structured(value: Any) -> Message:
+    """Returns a nested structure of None, bools, floats, strings, tuples, lists, dictionaries and TensorSpecs."""
+    message = StructuredValue()
+    match value:
+        case None:
+            message.none_value.SetInParent()
+        case bool():
+            message.bool_value = value
+        case float():
+            message.float64_value = value
+        case str():
+            message.string_value = value
+        case TensorSpec():
+            message.tensor_spec_value.MergeFrom(
+                type(message.tensor_spec_value)(name=value.name, shape=shape_proto(value.shape), dtype=DT_FLOAT)
+            )
+        case tuple():
+            message.tuple_value.SetInParent()
+            message.tuple_value.values.extend(map(structured, value))
+        case list():
+            message.list_value.SetInParent()
+            message.list_value.values.extend(map(structured, value))
+        case dict():
+            message.dict_value.SetInParent()
+            for key, item in value.items():
+                message.dict_value.fields[key].CopyFrom(structured(item))
+        case _:
+            raise TypeError(f"{value!r} has no StructuredValue")
+    return message

@@ -1,0 +1,222 @@
+"""The Reusable SavedModel, module versions 4 and 5: what `hub.load` and `hub.KerasLayer` take in TensorFlow 2.
+
+    saved_model.pb          one MetaGraph, tagged `serve`: objects, the functions that they call, a graph for serving
+    variables/variables.*   the values, and how the objects lead to them
+
+Like the TF1 format it is written as protos from the layer list, not traced: there is nothing in it that TensorFlow 2.4
+does not know, and its bytes do not depend on the TensorFlow installed. `__call__` is one flat function for each
+combination of its flags. Were there an inner function with all endpoints, its gradient would carry zeros for all of
+them.
+"""
+
+from collections.abc import Mapping, Sequence
+import itertools
+from pathlib import Path
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.formats.graphdef import (
+    MOMENTUM_FROM_VERSION_3,
+    OPS_OF_TF2,
+    scaled_images,
+    write_l2_loss,
+    write_network,
+)
+from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
+from hubexport.formats.saved_objects import ObjectGraphWriter, TensorSpec, argument_name, checkpoint_key
+from hubexport.networks.layers import Network, Variable
+from hubexport.protos import DT_FLOAT, DT_RESOURCE, AttrValue, Message, SavedModel, SignatureDef
+from hubexport.variants import ModuleSpec
+
+_SAVED_MODEL_SCHEMA_VERSION = 1
+# tensorflow/core/protobuf/saver.proto
+_SAVER_V2 = 2
+# That of TensorFlow 2.4, and the oldest consumer that TensorFlow's own SavedModels admit.
+_PRODUCER = 561
+_MIN_CONSUMER = 12
+
+_OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_SERVING = "serving_default"
+# Of the output of `serving_default`, as in tfhub.dev's modules.
+_OUTPUT_NAMES = {"classification": "logits", "feature_vector": "feature_vector"}
+
+
+def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Array]) -> None:
+    """Writes the files of a Reusable SavedModel into a new or empty directory.
+
+    Args:
+        directory: where to; exists.
+        spec: kind and version (4 or 5) of the module.
+        network: with classifier if and only if the kind is `classification`.
+        values: float32, by variable name, for at least the network's variables.
+    Raises:
+        OSError: the files cannot be written.
+    """
+    module = _Module(spec, network)
+    (directory / "saved_model.pb").write_bytes(module.saved_model_bytes())
+    (directory / "variables").mkdir()
+    written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in network.variables}
+    written[_OBJECT_GRAPH_KEY] = module.objects.checkpoint_graph().SerializeToString(deterministic=True)
+    write_bundle(directory / "variables" / "variables", written)
+
+
+def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
+    """Returns the serialized SavedModel: the same bytes for the same arguments, whatever TensorFlow is installed."""
+    return _Module(spec, network).saved_model_bytes()
+
+
+class _Module:
+    """A module's objects and functions.
+
+    Attributes:
+        objects: what `hub.load` makes its object from.
+    """
+
+    def __init__(self, spec: ModuleSpec, network: Network) -> None:
+        self._spec = spec
+        self._network = network
+        self._functions: list[Message] = []
+        self.objects = ObjectGraphWriter()
+        self._ids = {variable.name: self.objects.variable(variable) for variable in network.variables}
+        self._image_shape = (None, *network.image_shape)
+
+        trainable = [self._ids[variable.name] for variable in network.variables if variable.trainable]
+        losses = [self._write_loss(variable) for variable in network.variables if variable.regularized]
+        self.objects.attach("variables", self.objects.list_of([*self._ids.values()]))
+        self.objects.attach("trainable_variables", self.objects.list_of(trainable))
+        self.objects.attach("regularization_losses", self.objects.list_of(losses))
+        self.objects.attach("__call__", self._write_call())
+        signatures = {_SERVING: self._write_serving()} if spec.version >= 5 else {}
+        self.objects.attach("signatures", self.objects.signatures(signatures))
+
+    def _write_call(self) -> int:
+        """Writes `__call__(inputs, training=False, return_endpoints=False, batch_norm_momentum=0.99)`."""
+        flags = itertools.product((False, True), repeat=2)
+        names = [self._write_forward(training, return_endpoints) for training, return_endpoints in flags]
+        defaults = {
+            "inputs": ...,
+            "training": False,
+            "return_endpoints": False,
+            "batch_norm_momentum": MOMENTUM_FROM_VERSION_3,
+        }
+        return self.objects.function(names, defaults)
+
+    def _write_forward(self, training: bool, return_endpoints: bool) -> str:
+        images = TensorSpec(self._image_shape, "inputs")
+        momentum = TensorSpec((), "batch_norm_momentum")
+        name = _forward_name(training, return_endpoints)
+        graph = FunctionWriter(name, {spec.name: spec.shape for spec in (images, momentum)}, [*self._ids])
+        scaled = scaled_images(graph, images.name, "hub_input", self._network)
+        written = write_network(
+            graph, self._network, scaled, graph.handles, momentum.name, ops=OPS_OF_TF2, training=training
+        )
+        layers = {"default": self._default_layer}
+        if return_endpoints:
+            layers |= self._network.endpoints
+        # TensorFlow flattens a dictionary in the order of its sorted keys.
+        specs = {key: TensorSpec(self._output_shape(layers[key]), argument_name(key)) for key in sorted(layers)}
+        results = {spec.name: written.outputs[layers[key]] for key, spec in specs.items()}
+        self._functions.append(graph.definition(results, written.update_ops))
+        arguments = (images, training, return_endpoints, momentum)
+        result = specs if return_endpoints else specs["default"]
+        self.objects.concrete_function(name, arguments, result, [*self._ids.values()])
+        return name
+
+    @property
+    def _default_layer(self) -> str:
+        return self._network.logits or self._network.features
+
+    def _output_shape(self, layer: str) -> tuple[int | None, ...]:
+        return (None, *self._network.shapes[layer])
+
+    def _write_loss(self, variable: Variable) -> int:
+        """Writes one of `regularization_losses`, a function without arguments."""
+        name = argument_name(f"{variable.name}/regularization_loss")
+        graph = FunctionWriter(name, {}, [variable.name])
+        value = graph.read_variable(variable.name, variable.shape, graph.handles[variable.name])
+        loss = write_l2_loss(graph, variable, value, self._network.weight_decay)
+        self._functions.append(graph.definition({"loss": loss}))
+        self.objects.concrete_function(name, (), TensorSpec((), "loss"), [self._ids[variable.name]])
+        return self.objects.function([name], {})
+
+    def _write_serving(self) -> int:
+        """Writes `signatures["serving_default"]`, which calls the function for inference."""
+        images = TensorSpec(self._image_shape, "images")
+        output = TensorSpec(self._output_shape(self._default_layer), _OUTPUT_NAMES[self._spec.kind])
+        graph = FunctionWriter(_SERVING, {images.name: images.shape}, [*self._ids])
+        momentum = graph.constant("batch_norm_momentum", MOMENTUM_FROM_VERSION_3)
+        called = _forward_name(training=False, return_endpoints=False)
+        result = _call(graph, "inference", called, (images.name, momentum), [*graph.handles.values()])
+        self._functions.append(graph.definition({output.name: result}))
+        return self.objects.signature(_SERVING, (images,), {output.name: output}, [*self._ids.values()])
+
+    def saved_model_bytes(self) -> bytes:
+        """Returns the serialized SavedModel."""
+        saved_model = SavedModel(saved_model_schema_version=_SAVED_MODEL_SCHEMA_VERSION)
+        meta_graph = saved_model.meta_graphs.add(object_graph_def=self.objects.objects)
+        meta_graph.meta_info_def.tags.append("serve")
+        meta_graph.meta_info_def.stripped_default_attrs = True
+        self._write_serving_graph(meta_graph)
+        meta_graph.graph_def.library.function.extend(self._functions)
+        meta_graph.graph_def.versions.producer = _PRODUCER
+        meta_graph.graph_def.versions.min_consumer = _MIN_CONSUMER
+        return saved_model.SerializeToString(deterministic=True)
+
+    def _write_serving_graph(self, meta_graph: Message) -> None:
+        """Writes what programs with a session read, TensorFlow Serving among them: they do not look at the objects."""
+        graph = GraphWriter()
+        handles = [graph.variable_handle(variable.name, variable.shape) for variable in self._network.variables]
+        _write_saver(graph, self._network.variables, handles, meta_graph.saver_def)
+        if self._spec.version >= 5:
+            shape = shape_attr(self._image_shape)
+            images = graph.node("Placeholder", f"{_SERVING}_images", dtype=FLOAT, shape=shape)
+            result = _call(graph, "StatefulPartitionedCall", _SERVING, (images,), handles)
+            output_shape = self._output_shape(self._default_layer)
+            signature = SignatureDef(
+                inputs={"images": tensor_info(images, self._image_shape)},
+                outputs={_OUTPUT_NAMES[self._spec.kind]: tensor_info(result, output_shape)},
+                method_name="tensorflow/serving/predict",
+            )
+            meta_graph.signature_def[_SERVING].CopyFrom(signature)
+        meta_graph.graph_def.node.extend(graph.nodes)
+
+
+def _forward_name(training: bool, return_endpoints: bool) -> str:
+    return f"call_{'training' if training else 'inference'}{'_with_endpoints' if return_endpoints else ''}"
+
+
+def _call(graph: GraphWriter, name: str, function: str, tensors: Sequence[str], handles: Sequence[str]) -> str:
+    """Writes the call of a function with one result, and returns that."""
+    return graph.node(
+        "StatefulPartitionedCall",
+        name,
+        *tensors,
+        *handles,
+        Tin=types(*[DT_FLOAT] * len(tensors), *[DT_RESOURCE] * len(handles)),
+        Tout=types(DT_FLOAT),
+        f=AttrValue(func={"name": function}),
+    )
+
+
+def _write_saver(graph: GraphWriter, variables: Sequence[Variable], handles: Sequence[str], saver: Message) -> None:
+    """Writes the nodes that save and restore the variables of a session, and says in `saver` which they are."""
+    filename = graph.node("Placeholder", "saver/filename", dtype=STRING, shape=shape_attr(()))
+    keys = graph.text_constant("saver/keys", [checkpoint_key(variable) for variable in variables])
+    slices = graph.text_constant("saver/slices", [""] * len(variables))
+    dtypes = types(*[DT_FLOAT] * len(variables))
+
+    values = [graph.read_variable(v.name, v.shape, handle) for v, handle in zip(variables, handles, strict=True)]
+    graph.node("SaveV2", "saver/SaveV2", filename, keys, slices, *values, dtypes=dtypes)
+    saver.save_tensor_name = graph.node("Identity", "saver/saved", filename, "^saver/SaveV2", T=STRING)
+
+    graph.node("RestoreV2", "saver/RestoreV2", filename, keys, slices, dtypes=dtypes)
+    assigned = []
+    for index, (variable, handle) in enumerate(zip(variables, handles, strict=True)):
+        restored = graph.output("RestoreV2", "saver/RestoreV2", index)
+        assigned.append(f"{variable.name}/Assign")
+        graph.node("AssignVariableOp", assigned[-1], handle, restored, dtype=FLOAT)
+    graph.node("NoOp", "saver/restored", *(f"^{node}" for node in assigned))
+
+    saver.filename_tensor_name = filename
+    saver.restore_op_name = "saver/restored"
+    saver.version = _SAVER_V2

@@ -1,0 +1,287 @@
+"""Uses Reusable SavedModels as a TensorFlow 2 program of its time would, and writes down what it saw.
+
+    python consume_tf2.py TASK.json SEEN.json
+
+It needs nothing but some TensorFlow from 2.4 on, a tensorflow_hub of that time and Keras 2 (`tf_keras` where
+TensorFlow's own is Keras 3), so it is written for Python 3.8. It judges nothing: `tests/test_consumers_tf2.py`
+compares what was seen with what is promised.
+
+TASK.json: {"modules": [{"path", "inputs": npz with `images` float32 [batch, height, width, 3], `photographs` of the
+same kind and `labels` int64, "outputs": where the predictions go (npz), "scratch": a folder, "fine_tune": whether to
+try Keras and replicas, too, which takes most of the time}, ...]}
+SEEN.json: {"tensorflow", "tensorflow_hub", "modules": [one object of facts a module]}
+"""
+
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+tf.get_logger().setLevel("ERROR")
+# Before anything else touches the devices; MirroredStrategy gets both.
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import tensorflow_hub as hub  # noqa: E402
+
+try:
+    import tf_keras as keras  # noqa: E402
+except ImportError:
+    keras = tf.keras
+
+# Those of all layers take hundreds of megabytes a module; two images show as much as nine.
+ENDPOINT_IMAGES = 2
+MOMENTUM = 0.6
+EPOCHS = 6
+LEARNING_RATE = 0.003
+
+
+def main(task_file, seen_file):
+    with open(task_file) as f:
+        task = json.load(f)
+    seen = {
+        "tensorflow": tf.__version__,
+        "tensorflow_hub": hub.__version__,
+        "keras": keras.__name__,
+        "modules": [see(module) for module in task["modules"]],
+    }
+    with open(seen_file, "w") as f:
+        json.dump(seen, f)
+
+
+def see(module):
+    with np.load(module["inputs"]) as inputs:
+        images, photographs, labels = inputs["images"], inputs["photographs"], inputs["labels"]
+    facts = {}
+    obj = hub.load(module["path"])
+    see_interface(obj, facts)
+    see_inference(obj, images, module["outputs"], facts)
+    see_training_mode(obj, images[:4], facts)
+    see_gradients(hub.load(module["path"]), images[:4], facts)
+    if module["fine_tune"]:
+        see_keras_fine_tuning(module, photographs, labels, facts)
+        see_replicas(module["path"], images[:4], facts)
+    return facts
+
+
+def see_interface(obj, facts):
+    facts["variables"] = [v.name for v in obj.variables]
+    facts["trainable_variables"] = [v.name for v in obj.trainable_variables]
+    facts["says_trainable"] = [v.name for v in obj.variables if v.trainable]
+    facts["signatures"] = {
+        name: {
+            "inputs": {k: v.shape.as_list() for k, v in function.structured_input_signature[1].items()},
+            "outputs": {k: v.shape.as_list() for k, v in function.structured_outputs.items()},
+        }
+        for name, function in obj.signatures.items()
+    }
+    losses = [loss() for loss in obj.regularization_losses]
+    facts["regularization_losses"] = len(losses)
+    facts["regularization_loss"] = float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+    facts["regularization_loss_by_hand"] = sum(
+        4e-5 / 2 * float(np.sum(np.square(v.numpy().astype(np.float64))))
+        for v in obj.variables
+        if v.name.endswith("/weights:0")
+    )
+    facts["is_keras"] = isinstance(obj, keras.layers.Layer)
+
+
+def see_inference(obj, images, outputs, facts):
+    """Predictions in every way, and that they change no variable."""
+    before = values(obj)
+    predictions = {"default": obj(images).numpy()}
+    positional = obj(tf.constant(images), False, False, 0.5)
+    facts["arguments_by_position"] = bool(np.array_equal(positional, predictions["default"]))
+    endpoints = obj(images[:ENDPOINT_IMAGES], return_endpoints=True)
+    predictions.update({"endpoint:%s" % key: value.numpy() for key, value in endpoints.items()})
+    facts["static_shapes"] = {key: value.shape.as_list() for key, value in symbolic(obj, images).items()}
+    for name, function in obj.signatures.items():
+        for key, value in function(images=tf.constant(images)).items():
+            predictions["%s:%s" % (name, key)] = value.numpy()
+    in_function = tf.function(lambda x: obj(x))(images)
+    facts["error_in_function"] = float(np.abs(in_function - predictions["default"]).max())
+    facts["changed_by_inference"] = changed(before, values(obj))
+    np.savez(outputs, **predictions)
+
+
+def symbolic(obj, images):
+    """The shapes that a caller's own tf.function sees while it is traced, with a batch of unknown size."""
+    shapes = {}
+
+    @tf.function(input_signature=[tf.TensorSpec([None] + list(images.shape[1:]), tf.float32)])
+    def trace(x):
+        shapes.update(obj(x, return_endpoints=True))
+        return obj(x)
+
+    trace.get_concrete_function()
+    return shapes
+
+
+def see_training_mode(obj, images, facts):
+    """What a training step does to the moving averages, and where dropout is."""
+    before = values(obj)
+    first = obj(images, training=True, return_endpoints=True, batch_norm_momentum=MOMENTUM)
+    after = values(obj)
+    facts["changed_by_training"] = changed(before, after)
+    facts["errors_of_moving_averages"] = errors_of_updates(first, images, before, after)
+    second = obj(images, training=True, return_endpoints=True, batch_norm_momentum=MOMENTUM)
+    facts["features_repeat"] = bool(np.array_equal(first["MobilenetV2/global_pool"], second["MobilenetV2/global_pool"]))
+    facts["default_repeats"] = bool(np.array_equal(first["default"], second["default"]))
+    # Without endpoints, and with the default momentum, which is 0.99: one step of it from the same start.
+    for variable, value in zip(obj.variables, before.values()):
+        variable.assign(value)
+    obj(images, training=True)
+    defaulted = values(obj)
+    ratios = [
+        np.median((defaulted[name] - before[name]) / (after[name] - before[name]))
+        for name in before
+        if name.endswith("Conv/BatchNorm/moving_mean:0")
+    ]
+    facts["default_momentum"] = float(1 - ratios[0] * (1 - MOMENTUM))
+
+
+def errors_of_updates(endpoints, images, before, after):
+    """Largest relative error of `moving += (1 - momentum) * (batch statistic - moving)`, computed in float64.
+
+    What goes into each batch norm is computed once more, from the layer before, which is an endpoint.
+    """
+    errors = {}
+    for scope, inputs in batch_norm_inputs(endpoints, images).items():
+        if "depthwise" in scope:
+            stride = 2 if scope.split("/")[1] in STRIDED else 1
+            kernel = before["%s/depthwise_weights:0" % scope]
+            batch = tf.nn.depthwise_conv2d(inputs, kernel, [1, stride, stride, 1], "SAME")
+        else:
+            stride = 2 if scope == "MobilenetV2/Conv" else 1
+            batch = tf.nn.conv2d(inputs, before["%s/weights:0" % scope], stride, "SAME")
+        pixels = batch.numpy().astype(np.float64).reshape(-1, batch.shape[-1])
+        statistics = {"moving_mean": pixels.mean(0), "moving_variance": pixels.var(0, ddof=1)}
+        for name, statistic in statistics.items():
+            variable = "%s/BatchNorm/%s:0" % (scope, name)
+            step = (1 - MOMENTUM) * (statistic - before[variable])
+            error = np.abs(after[variable] - before[variable] - step).max() / np.abs(step).max()
+            errors[variable] = float(error)
+    return errors
+
+
+# Table 2 of the paper: the blocks that halve the image.
+STRIDED = ("expanded_conv_1", "expanded_conv_3", "expanded_conv_6", "expanded_conv_13")
+
+
+def batch_norm_inputs(endpoints, images):
+    """What each convolution with batch norm takes, by its scope."""
+    inputs = {"MobilenetV2/Conv": images * 2 - 1}
+    previous = endpoints["MobilenetV2/layer_1"]
+    for number in range(2, 19):
+        scope = "MobilenetV2/expanded_conv" + ("_%d" % (number - 2) if number > 2 else "")
+        layer = "MobilenetV2/layer_%d" % number
+        if number > 2:
+            inputs[scope + "/expand"] = previous
+        inputs[scope + "/depthwise"] = endpoints.get(layer + "/expansion_output", previous)
+        inputs[scope + "/project"] = endpoints[layer + "/depthwise_output"]
+        previous = endpoints[layer]
+    inputs["MobilenetV2/Conv_1"] = previous
+    return inputs
+
+
+def see_gradients(obj, images, facts):
+    """With a persistent tape, asked twice: the gradient of a loss with weight decay."""
+    for training in (False, True):
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_sum(tf.square(obj(images, training=training)))
+            loss += tf.add_n([decay() for decay in obj.regularization_losses])
+        first = tape.gradient(loss, obj.trainable_variables)
+        second = tape.gradient(loss, obj.trainable_variables)
+        key = "in_training" if training else "in_inference"
+        facts["gradients_" + key] = sum(
+            g is not None and bool(np.isfinite(g).all() and np.abs(g).max() > 0) for g in first
+        )
+        facts["gradients_repeat_" + key] = all(np.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(first, second))
+
+
+def see_keras_fine_tuning(module, photographs, labels, facts):
+    """A Keras Sequential is fitted to the photographs, saved, and loaded again."""
+    keras.utils.set_random_seed(1) if hasattr(keras.utils, "set_random_seed") else tf.random.set_seed(1)
+    layer = hub.KerasLayer(module["path"], trainable=True, arguments={"batch_norm_momentum": 0.997})
+    model = keras.Sequential([layer, keras.layers.Dense(len(labels), kernel_initializer="zeros")])
+    model.build([None] + list(photographs.shape[1:]))
+    before = [v.numpy() for v in layer.variables]
+    model.compile(
+        optimizer=keras.optimizers.SGD(LEARNING_RATE),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    facts["keras_output_shape"] = list(model.output_shape)
+    facts["keras_losses"] = len(model.losses)
+    history = model.fit(photographs, labels, batch_size=len(labels), epochs=EPOCHS, verbose=0)
+    facts["keras_loss_history"] = [float(loss) for loss in history.history["loss"]]
+    facts["keras_moved"] = sorted(
+        {
+            v.name.split(":")[0].rpartition("/")[2]
+            for v, value in zip(layer.variables, before)
+            if not np.array_equal(v.numpy(), value)
+        }
+    )
+    predicted = model.predict(photographs, verbose=0)
+    saved = os.path.join(module["scratch"], "saved")
+    model.save(saved)
+    again = keras.models.load_model(saved)
+    facts["keras_error_of_reload"] = float(np.abs(again.predict(photographs, verbose=0) - predicted).max())
+    facts["keras_losses_of_reload"] = len(again.losses)
+    frozen = hub.KerasLayer(module["path"])
+    facts["keras_frozen_trainable"] = len(frozen.trainable_variables)
+    inputs = keras.Input(photographs.shape[1:])
+    endpoints = hub.KerasLayer(module["path"], arguments={"return_endpoints": True})(inputs)
+    facts["keras_endpoint_shape"] = list(endpoints["MobilenetV2/layer_18"].shape)
+
+
+def see_replicas(path, images, facts):
+    """Under MirroredStrategy each replica takes a part of the batch; the averages that others read are their mean."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        obj = hub.load(path)
+    parts = [images[:1], images[1:2]]
+    alone = []
+    for part in parts:
+        single = hub.load(path)
+        single(part, training=True, batch_norm_momentum=MOMENTUM)
+        alone.append(values(single))
+
+    @tf.function
+    def step(batches):
+        def replica(batch):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.square(obj(batch, training=True, batch_norm_momentum=MOMENTUM)))
+            return tape.gradient(loss, obj.trainable_variables[0])
+
+        return strategy.run(replica, args=(batches,))
+
+    batches = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    )
+    gradients = strategy.experimental_local_results(step(batches))
+    facts["replicas"] = strategy.num_replicas_in_sync
+    facts["replica_gradients"] = sum(bool(np.abs(g.numpy()).max() > 0) for g in gradients)
+    together = values(obj)
+    moving = [name for name in together if "/moving_" in name]
+    facts["error_of_replicas_mean"] = max(
+        float(np.abs(together[n] - (alone[0][n] + alone[1][n]) / 2).max() / np.abs(alone[0][n]).max()) for n in moving
+    )
+    facts["replicas_differ"] = any(not np.allclose(alone[0][n], alone[1][n]) for n in moving)
+
+
+def values(obj):
+    return {v.name: v.numpy() if hasattr(v, "numpy") else tf.identity(v).numpy() for v in obj.variables}
+
+
+def changed(before, after):
+    names = [name for name in before if not np.array_equal(before[name], after[name])]
+    return {"count": len(names), "names": sorted({name.rpartition("/")[2] for name in names})}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
