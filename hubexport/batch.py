@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from typing import NoReturn
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.sources import Weights
@@ -133,7 +134,18 @@ class _WorkersProgress(Progress):
 
 def _build_in_worker(order: Order, options: Options) -> tuple[list[Outcome], list[str]]:
     progress = _WorkersProgress()
-    return _build(order, options, progress), progress.warnings
+    # Ended in the middle of its work, it cleans up; otherwise there is nothing to clean up.
+    signal.signal(signal.SIGTERM, _end_worker)
+    try:
+        return _build(order, options, progress), progress.warnings
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_worker(*_: object) -> NoReturn:
+    # The pool says it again when one of its processes has gone; that must not disturb the cleaning up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _build_in_processes(orders: Sequence[Order], options: Options, jobs: int, progress: Progress) -> list[Outcome]:
@@ -151,7 +163,8 @@ def _finished(
     """Yields each order with its outcomes, in the order in which they come."""
     lost = []
     with _workers(jobs) as pool:
-        futures = {pool.submit(_build_in_worker, order, options): order for order in orders}
+        with _interrupts_ignored():
+            futures = {pool.submit(_build_in_worker, order, options): order for order in orders}
         for future in concurrent.futures.as_completed(futures):
             try:
                 outcomes, warnings = future.result()
@@ -194,10 +207,20 @@ def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Lets processes start deaf to Ctrl-C, which reaches the whole group; this one ends the others in its own way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may say what signals do.
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole group; the first process ends the others in its own way, and they clean up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -47,9 +47,7 @@ def serve(module: str, input_tensor: str, output_tensor: str, images: np.ndarray
             raise RuntimeError(tf.TF_Message(status).decode())
 
     tags = (ctypes.c_char_p * 1)(b"serve")
-    session = pointer(
-        tf.TF_LoadSessionFromSavedModel(options, None, module.encode(), tags, 1, graph, None, status)
-    )
+    session = pointer(tf.TF_LoadSessionFromSavedModel(options, None, module.encode(), tags, 1, graph, None, status))
     check()
 
     def output(tensor: str) -> _Output:

@@ -8,17 +8,20 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import json
 import os
 from pathlib import Path
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from hubexport.checkpoints.download import cache_dir
 
 _REQUIREMENTS = Path(__file__).with_name("requirements")
+_PROGRAMS = Path(__file__).with_name("consumers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +50,13 @@ CONSUMERS = (
     Environment("tf1.7-hub0.2", "3.6", pip="21.3.1"),
     Environment("tf1.13", "3.7", pip="24.0"),
     Environment("tf1.15", "3.7", pip="24.0"),
+    Environment("tf2.4", "3.8"),
+    Environment("tf2.10", "3.10"),
     Environment("tf2.15", "3.11"),
     Environment("tf2.21", "3.13"),
 )
+# Those that load Reusable SavedModels.
+TF2_CONSUMERS = tuple(environment for environment in CONSUMERS if environment.name.startswith("tf2"))
 # The newest Python and TensorFlow on which hubexport itself runs; the development environment is the oldest TensorFlow.
 NEWEST = Environment("newest", "3.13")
 
@@ -97,6 +104,33 @@ def python_or_skip(environment: Environment) -> Path:
         pytest.skip(f"{environment.name} is not tried: {error}")
 
 
+def run_consumer(python: Path, program: str, tasks: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Runs a program of `tests/consumers` in an environment.
+
+    Args:
+        python: the environment's interpreter.
+        program: the program's file name.
+        tasks: what it is told, one object a module.
+        folder: where question and answer go.
+    Returns:
+        What it saw: in `modules`, one object a task.
+    """
+    (folder / "task.json").write_text(json.dumps({"modules": tasks}))
+    command = [python, _PROGRAMS / program, folder / "task.json", folder / "seen.json"]
+    done = subprocess.run(
+        [*map(str, command)], env=_clean_environment(), capture_output=True, text=True, check=False, timeout=560
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen: dict[str, Any] = json.loads((folder / "seen.json").read_text())
+    assert len(seen["modules"]) == len(tasks)
+    return seen
+
+
+def _clean_environment() -> dict[str, str]:
+    # A PYTHONPATH of ours would put today's packages into an old Python.
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def _find_python(version: str) -> str:
     candidates = [f"python{version}"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
@@ -118,9 +152,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _run(*command: str | Path) -> None:
-    # A PYTHONPATH of ours would put today's packages into an old Python.
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run([*map(str, command)], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run([*map(str, command)], env=_clean_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
 

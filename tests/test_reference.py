@@ -1,4 +1,7 @@
-"""The emitted graphs against TF-Slim's own, which `hubexport.reference` builds without our layer lists."""
+"""Both formats against TF-Slim's own graphs, which `hubexport.reference` builds without our layer lists."""
+
+from pathlib import Path
+import tempfile
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.formats.tf1_hub import saved_model_bytes
+from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
 from hubexport.variants import ModuleSpec
@@ -13,6 +17,9 @@ from tests.graphs import imported, load_values, read_saved_model, variable_value
 
 # Two float32 implementations of the same ops; the largest outputs are about 6.
 _TOLERANCE = 1e-5
+
+# TF-Slim's default, which the reference and module version 1 have.
+_SLIM_MOMENTUM = 0.997
 
 _SIZES = [(0.35, 224), (0.35, 96), (0.5, 160), (0.75, 128), (1.0, 96), (1.3, 64), (1.4, 96)]
 
@@ -59,16 +66,40 @@ def _emitted(values, images, training, network):
         return facts
 
 
+def _emitted_functions(values, images, training, network):
+    """Calls the function of our TF2 SavedModel, in the same terms."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_tf2_module(Path(folder), ModuleSpec(kind="classification", version=5), network, values)
+        module = tf.saved_model.load_v2(folder)
+    facts = {
+        "variables": [(_name(v), tuple(v.shape)) for v in module.variables],
+        "trainable": [_name(v) for v in module.trainable_variables],
+        "losses": [loss().numpy() for loss in module.regularization_losses],
+    }
+    outputs = module(images, training=training, return_endpoints=True, batch_norm_momentum=_SLIM_MOMENTUM)
+    outputs = {key: value.numpy() for key, value in outputs.items()}
+    outputs["logits"] = outputs.pop("default")
+    facts["outputs"] = {**outputs, "features": outputs["MobilenetV2/global_pool"][:, 0, 0]}
+    facts["after"] = {_name(v): v.numpy() for v in module.variables}
+    facts["updates"] = sum(not np.array_equal(value, values[name]) for name, value in facts["after"].items())
+    return facts
+
+
+def _name(variable):
+    return variable.name.removesuffix(":0")
+
+
+@pytest.mark.parametrize("emitted", [_emitted, _emitted_functions], ids=["tf1", "tf2"])
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(("depth_multiplier", "size"), _SIZES)
-def test_emitted_graph_is_tf_slims(depth_multiplier, size, training):
+def test_emitted_network_is_tf_slims(depth_multiplier, size, training, emitted):
     """Variables, losses, update ops, and every endpoint; dropout is switched off in training."""
     network = mobilenet_v2(depth_multiplier, size, 1001, dropout_keep_prob=1.0)
     values = {variable.name: synthetic_value(variable, seed=3) for variable in network.variables}
     images = np.random.RandomState(0).uniform(size=(4, size, size, 3)).astype(np.float32)
 
     wanted = _reference(values, images, training, depth_multiplier)
-    found = _emitted(values, images, training, network)
+    found = emitted(values, images, training, network)
 
     assert found["variables"] == wanted["variables"]
     assert found["trainable"] == wanted["trainable"]

@@ -1,9 +1,9 @@
 """Uses hub modules as a program of its time would, and writes down what it saw.
 
-    python consume.py TASK.json SEEN.json
+    python consume_tf1.py TASK.json SEEN.json
 
 It needs nothing but some TensorFlow from 1.7 on, a tensorflow_hub of that time and what they bring along, so it is
-written for Python 3.6. It judges nothing: `tests/test_consumers.py` compares what was seen with what is promised.
+written for Python 3.6. It judges nothing: `tests/test_consumers_tf1.py` compares what was seen with what is promised.
 
 TASK.json: {"modules": [{"path", "version", "inputs": npz with `images` float32 [batch, height, width, 3],
 "outputs": where the predictions go (npz), "export": where a re-export goes}, ...]}

@@ -1,10 +1,7 @@
-"""Every promised TensorFlow, as it really is: each loads, predicts with and fine-tunes the same directories."""
+"""TF1 Hub modules in every promised TensorFlow, as it really is: each loads, predicts with and fine-tunes the same directories."""
 
 import dataclasses
-import json
-import os
 from pathlib import Path
-import subprocess
 from typing import Any
 
 import numpy as np
@@ -12,13 +9,11 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
 from tests.data import needs_data, reference_outputs
-from tests.environments import CONSUMERS, python_or_skip
+from tests.environments import CONSUMERS, python_or_skip, run_consumer
 from tests.graphs import checkpoint_values, imported, read_saved_model
 
 # An environment may have to be made first.
 pytestmark = [pytest.mark.consumers, pytest.mark.timeout(1800), needs_data]
-
-_SCRIPT = Path(__file__).with_name("consumers") / "consume.py"
 
 # The two seed modules, and version 3 of both kinds.
 _MODULES = [
@@ -84,22 +79,12 @@ def seen(request, modules, tmp_path_factory) -> list[Seen]:
                 "export": str(folder / f"export-{number}"),
             }
         )
-    (folder / "task.json").write_text(json.dumps({"modules": tasks}))
-    _run(python, folder / "task.json", folder / "seen.json")
-    found = json.loads((folder / "seen.json").read_text())
+    found = run_consumer(python, "consume_tf1.py", tasks, folder)
     assert found["tensorflow"].startswith(request.param.name.removeprefix("tf").partition("-")[0])
-    assert len(found["modules"]) == len(chosen)
     return [
         Seen(module, facts, dict(np.load(task["outputs"])))
         for module, facts, task in zip(chosen, found["modules"], tasks, strict=True)
     ]
-
-
-def _run(python: Path, *arguments: Path) -> None:
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [str(python), str(_SCRIPT), *map(str, arguments)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=560)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def _with_graph_version_train(seen: list[Seen]) -> list[Seen]:

@@ -1,0 +1,75 @@
+"""Every published variant in both formats: it loads, it is what the published table says, and the formats agree."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport import list_variants
+from tests.command import hubexport
+from tests.data import needs_data, published_table
+from tests.graphs import checkpoint_values, imported, read_saved_model
+
+pytestmark = needs_data
+
+_FORMATS_AGREE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """All 44, built by one command."""
+    folder = tmp_path_factory.mktemp("modules")
+    asked = ("--variant", "all", "--module", "feature_vector/5", "--module", "classification/3")
+    done = hubexport("build", *asked, "--checkpoint", "synthetic", "--output_dir", folder, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 44
+    assert "44 built, 0 failed" in done.stderr
+    return folder / "google" / "imagenet"
+
+
+@pytest.mark.parametrize("name", [variant.name for variant in list_variants()])
+def test_each_module_is_what_its_variant_promises(modules, name):
+    """Shapes, keys, parameters; TF1 and TF2 compute the same features and endpoints from the same values."""
+    [row] = [row for row in published_table() if row["variant"] == name]
+    size = int(row["image_size"])
+    images = np.random.RandomState(0).uniform(size=(2, size, size, 3)).astype(np.float32)
+    features = {1.3: 1664, 1.4: 1792}.get(float(row["depth_multiplier"]), 1280)
+
+    classification = modules / name / "classification" / "3"
+    graph = read_saved_model((classification / "saved_model.pb").read_bytes())[()]
+    stored = checkpoint_values(classification)
+    with imported(graph, stored) as tf1:
+        vectors = tf1.run("image_feature_vector", images)
+        logits = tf1.run("image_classification", images)
+    assert vectors["default"].shape == (2, features)
+    assert logits["default"].shape == (2, 1001)
+
+    module = tf.saved_model.load(str(modules / name / "feature_vector" / "5"))
+    endpoints = {key: value.numpy() for key, value in module(images, return_endpoints=True).items()}
+    assert endpoints["default"].shape == (2, features)
+    assert set(vectors) - set(endpoints) == {"MobilenetV2/Logits", "MobilenetV2/Predictions"}
+    for key, value in endpoints.items():
+        np.testing.assert_allclose(value, vectors[key], rtol=0, atol=_FORMATS_AGREE, err_msg=key)
+    served = module.signatures["serving_default"](images=tf.constant(images))["feature_vector"]
+    np.testing.assert_allclose(served, vectors["default"], rtol=0, atol=_FORMATS_AGREE)
+
+    assert _published_millions(stored) == float(row["parameters_millions"])
+    classifier = 1001 * (features + 1)
+    of_features = {variable.name.removesuffix(":0"): variable.numpy() for variable in module.variables}
+    assert _parameters(of_features) == _parameters(stored) - classifier
+    for name, value in of_features.items():
+        np.testing.assert_array_equal(value, stored[name], err_msg=name)
+
+
+def _parameters(values):
+    """Weights and biases of the convolutions; the published counts leave batch norm out."""
+    return sum(value.size for name, value in values.items() if "BatchNorm" not in name)
+
+
+def _published_millions(values):
+    """Truncated, as the published table has them."""
+    return int(_parameters(values) / 1e4) / 100
+
+
+def test_no_variant_of_the_table_is_missing():
+    """And none is there that is not in it."""
+    assert {variant.name for variant in list_variants()} == {row["variant"] for row in published_table()}

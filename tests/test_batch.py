@@ -1,0 +1,265 @@
+"""Many modules in one run: globs, processes, and what one module's failure does to the others."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+import pickle
+import signal
+import subprocess
+import time
+
+import pytest
+
+from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
+from hubexport.batch import Options, Order, build_batch
+from hubexport.config_files import select_variants
+from hubexport.errors import CheckpointError, ConfigError
+from hubexport.output import file_sha256, tree_files
+from tests.checkpoints import network_values, write_v2
+from tests.command import command, environment, hubexport
+
+_CONFIG = """\
+network: mobilenet_v2
+depth_multiplier: 0.35
+image_size: 96
+num_classes: {num_classes}
+dataset: made up
+modules: [feature_vector/3, classification/5]
+"""
+_MODULES = tuple(map(ModuleSpec.parse, ("feature_vector/3", "classification/5")))
+
+
+@pytest.fixture
+def configs(tmp_path) -> Path:
+    """Three variants of the smallest network, the second of which has other classes."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    for name, num_classes in (("one", 7), ("three", 7), ("two", 5)):
+        (folder / f"{name}.yaml").write_text(_CONFIG.format(num_classes=num_classes))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """Values that fit `one` and `three`, and the features of `two`."""
+    (tmp_path / "checkpoint").mkdir()
+    write_v2(tmp_path / "checkpoint" / "model.ckpt", network_values(num_classes=7))
+    return tmp_path / "checkpoint" / "model.ckpt"
+
+
+def _orders(configs, *names):
+    return [Order(variant, variant.modules) for variant in select_variants(names, configs)]
+
+
+def _digests(folder):
+    return {str(path.relative_to(folder)): file_sha256(path) for path in tree_files(folder)}
+
+
+def test_variants_are_chosen_by_name_pattern_or_all(configs):
+    """Each once, in the order asked for; a pattern's are sorted."""
+
+    def names(*patterns):
+        return [variant.name for variant in select_variants(patterns, configs)]
+
+    assert names("two", "t*", "one") == ["two", "three", "one"]
+    assert names("mobilenet_v2_*_96") == [f"mobilenet_v2_{depth}_96" for depth in ("035", "050", "075", "100")]
+    assert names("all") == [variant.name for variant in list_variants(configs)]
+    assert len(names("mobilenet*")) == 22
+    with pytest.raises(ConfigError, match=r"no variant 'mobilenet_v3_\*'"):
+        names("one", "mobilenet_v3_*")
+
+
+def test_a_broken_config_stops_only_those_who_ask_for_it(configs):
+    """A pattern that fits it does."""
+    (configs / "broken.yaml").write_text("network: x\n")
+    assert [variant.name for variant in select_variants(["o*"], configs)] == ["one"]
+    with pytest.raises(ConfigError, match="broken.yaml:1"):
+        select_variants(["all"], configs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_modules_failure_stops_no_other(configs, checkpoint, tmp_path, jobs):
+    """Not even the other module of its variant; the outcomes are in the order asked for."""
+    options = Options(str(checkpoint), "raw", tmp_path / "m")
+    outcomes = build_batch(_orders(configs, "one", "two", "three"), options, jobs=jobs)
+    handles = [f"google/imagenet/{name}/{spec}" for name in ("one", "two", "three") for spec in _MODULES]
+    assert [outcome.handle for outcome in outcomes] == handles
+    for outcome in outcomes:
+        if outcome.handle == "google/imagenet/two/classification/5":
+            assert isinstance(outcome.result, CheckpointError)
+            assert "it was trained with 7 outputs, not 5" in str(outcome.result)
+            assert not (tmp_path / "m" / outcome.handle).exists()
+        else:
+            assert outcome.result == tmp_path / "m" / outcome.handle
+            assert (outcome.result / "hubexport.json").is_file()
+            assert outcome.seconds > 0
+
+
+def test_processes_change_no_byte(configs, tmp_path):
+    """Whoever builds them."""
+    orders = _orders(configs, "one", "two", "three")
+    for jobs in (1, 3):
+        build_batch(orders, Options("synthetic:3", output_dir=tmp_path / str(jobs)), jobs=jobs)
+    assert len(_digests(tmp_path / "1")) == 3 * (5 + 4)
+    assert _digests(tmp_path / "1") == _digests(tmp_path / "3")
+
+
+def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
+    """So that a run that was interrupted can be taken up again."""
+    [order] = _orders(configs, "one")
+    build_modules(order.variant, order.modules[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
+    before = _digests(tmp_path / "m")
+    first, second = build_batch([order], Options("synthetic", output_dir=tmp_path / "m"))
+    assert "exists already" in str(first.result)
+    assert second.result == tmp_path / "m" / second.handle
+    assert before.items() < _digests(tmp_path / "m").items()
+
+
+def test_a_checkpoint_for_each_variant(configs, tmp_path):
+    """`{variant}` stands for its name."""
+    for name, num_classes in (("one", 7), ("two", 5)):
+        (tmp_path / name).mkdir()
+        write_v2(tmp_path / name / "model.ckpt", network_values(num_classes=num_classes, seed=num_classes))
+    options = Options(f"{tmp_path}/{{variant}}/model.ckpt", "raw", tmp_path / "m")
+    outcomes = build_batch(_orders(configs, "one", "two", "three"), options)
+    failed = [outcome.handle for outcome in outcomes if isinstance(outcome.result, HubexportError)]
+    assert failed == [f"google/imagenet/three/{spec}" for spec in _MODULES]
+    for name, num_classes in (("one", 7), ("two", 5)):
+        manifest = json.loads((tmp_path / "m/google/imagenet" / name / "classification/5/hubexport.json").read_text())
+        assert manifest["num_classes"] == num_classes
+
+
+def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkpoint, tmp_path):
+    """Paths on stdout, errors and the table on stderr, status 1."""
+    given = ("--variant", "t*", "--variant", "one", "--config_dir", configs, "--weights", "raw", "--jobs", "2")
+    done = hubexport("build", *given, "--checkpoint", checkpoint, "--output_dir", "m", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "m/google/imagenet/three/feature_vector/3",
+        "m/google/imagenet/three/classification/5",
+        "m/google/imagenet/two/feature_vector/3",
+        "m/google/imagenet/one/feature_vector/3",
+        "m/google/imagenet/one/classification/5",
+    ]
+    assert done.stderr.count("ERROR cannot restore two") == 1
+    table = [line.split() for line in done.stderr[done.stderr.index("module ") :].splitlines()]
+    assert ["google/imagenet/two/feature_vector/3", "built"] in [line[:2] for line in table]
+    assert ["google/imagenet/two/classification/5", "FAILED:"] in [line[:2] for line in table]
+    assert "5 built, 1 failed" in done.stderr
+
+
+def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
+    """A module that one of the variants does not have in its config, a number of processes that is none."""
+    (configs / "two.yaml").write_text(_CONFIG.format(num_classes=5).replace("feature_vector/3, ", ""))
+    given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *given, "--module", "feature_vector", "--output_dir", tmp_path / "m")
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR --module feature_vector: which version?")
+    for jobs in ("0", "-1", "many"):
+        done = hubexport("build", *given, "--jobs", jobs, "--output_dir", tmp_path / "m")
+        assert done.returncode == 1
+        assert "argument --jobs" in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_warnings_of_other_processes_are_heard(configs, tmp_path):
+    """Made-up weights must not be taken for trained ones."""
+    given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *given, "--jobs", "2", "--output_dir", tmp_path / "m")
+    for name in ("one", "two"):
+        assert f"WARNING SYNTHETIC weights: {name} is UNTRAINED" in done.stderr
+    assert "2 of 2 variants done" in done.stderr
+
+
+def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
+    """As the kernel does when memory runs out."""
+    monkeypatch.setattr("hubexport.batch._start_worker", _die_at_two)
+    outcomes = build_batch(
+        _orders(configs, "one", "two", "three"), Options("synthetic", output_dir=tmp_path / "m"), jobs=2
+    )
+    failed = {outcome.handle: str(outcome.result) for outcome in outcomes if isinstance(outcome.result, HubexportError)}
+    assert set(failed) == {f"google/imagenet/two/{spec}" for spec in _MODULES}
+    for error in failed.values():
+        assert error.startswith("cannot build two\n  why: its process was killed")
+
+
+def _die_at_two() -> None:
+    """Starts a worker in which the variant `two` is deadly."""
+    import hubexport.batch
+
+    build = hubexport.batch.build_modules
+
+    def deadly(variant, *args, **options):
+        if variant.name == "two":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return build(variant, *args, **options)
+
+    hubexport.batch.build_modules = deadly
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_path, number):
+    """Nor a process."""
+    given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
+    process = subprocess.Popen(
+        command("build", *given),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "m").rglob("hubexport.json")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    # What Ctrl-C does, or `kill`.
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in errors, errors
+    assert not _left_of_session(process.pid)
+    assert not list((tmp_path / "m").rglob(".hubexport-*"))
+    for manifest in (tmp_path / "m").rglob("hubexport.json"):
+        for name, digest in json.loads(manifest.read_text())["sha256"].items():
+            assert file_sha256(manifest.parent / name) == digest
+
+
+def _left_of_session(session: int) -> list[str]:
+    """The processes of a session that are still there after some seconds."""
+    deadline = time.monotonic() + 10
+    while (left := _processes_of_session(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _processes_of_session(session: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(") ")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append((stat.parent / "cmdline").read_text())
+    return found
+
+
+def test_workers_do_not_outlive_a_killed_command(tmp_path):
+    """Which cannot end them any more."""
+    given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
+    process = subprocess.Popen(
+        command("build", *given), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "m").rglob("hubexport.json")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait(timeout=30)
+    assert not _left_of_session(process.pid)
+
+
+def test_errors_travel_between_processes():
+    """With all that they say."""
+    error = CheckpointError("what", why="why", fix="fix", details=["one", "two"])
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is CheckpointError
+    assert str(again) == str(error)
