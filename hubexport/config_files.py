@@ -119,11 +119,17 @@ def _with_family(document: Document) -> Document:
     """Adds what the file that `extends` names has in common for a family of variants."""
     if not isinstance(document.value, dict) or _FAMILY_KEY not in document.value:
         return document
-    own = {key: value for key, value in document.value.items() if key != _FAMILY_KEY}
+    own = dataclasses.replace(
+        document,
+        value={key: value for key, value in document.value.items() if key != _FAMILY_KEY},
+        places={location: place for location, place in document.places.items() if location != (_FAMILY_KEY,)},
+    )
     family = read_yaml(_family_file(document))
-    filled = {f"{{{key}}}": str(own[key]) for key in _FILLED_IN if key in own}
-    base = dataclasses.replace(family, value=_fill_in(_mapping(family), filled))
-    return dataclasses.replace(document, value=own).over(base)
+    given = _mapping(family) | own.value
+    if missing := [key for key in _FILLED_IN if key not in given]:
+        raise _invalid(document.place(()), f"missing key '{missing[0]}'")
+    filled = {f"{{{key}}}": str(given[key]) for key in _FILLED_IN}
+    return own.over(dataclasses.replace(family, value=_fill_in(family.value, filled)))
 
 
 def _family_file(document: Document) -> Path:

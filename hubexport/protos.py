@@ -77,6 +77,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "dtype": (1, "int32"),
         "tensor_shape": (2, "TensorShapeProto"),
         "float_val": (5, ["float"]),
+        "int_val": (7, ["int32"]),
         "string_val": (8, ["bytes"]),
     },
     "NodeDef": {"name": (1, "string"), "op": (2, "string"), "input": (3, ["string"]), "attr": (5, {"AttrValue"})},

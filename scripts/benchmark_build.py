@@ -1,29 +1,37 @@
-"""Measures a build against TensorFlow Hub's own exporter, and against importing TensorFlow and nothing else.
+"""Measures builds against TensorFlow Hub's own exporter, and against importing TensorFlow and nothing else.
 
     python scripts/benchmark_build.py [--variant NAME] [--kind KIND] [--runs N]
+    python scripts/benchmark_build.py --variant all [--runs N] [--jobs N]
 
-Each run is a whole process, and the three alternate, so that a noisy machine is noisy to all of them; figures are
+Each run is a whole process, and the contenders alternate, so that a noisy machine is noisy to all of them; figures are
 medians. It needs the development environment: tensorflow-hub 0.15 is the last with an exporter.
 """
 
 import argparse
 from collections.abc import Sequence
 import dataclasses
-import os
 from pathlib import Path
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-from hubexport import Variant, load_variant
+from processes import Cost, run
+
+from hubexport import Variant, list_variants, load_variant
 from hubexport.checkpoints.bundle import write_bundle
 from hubexport.checkpoints.select import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
 
 EXPORTER = Path(__file__).with_name("straightforward_exporter.py")
+
+# What of the exporter's time all modules may take, by their versions, and how much memory all processes together.
+GOALS_OF_ALL = {(3,): 0.02, (3, 5): 0.10}
+PEAK_GOAL_MIB = 2048
+# The exporter is run on these: the smallest, the largest, and some between.
+EXPORTED_VARIANTS = ("mobilenet_v2_035_96", "mobilenet_v2_075_192", "mobilenet_v2_100_224", "mobilenet_v2_140_224")
+COUNTS = (1, 5, 20, 80)
 
 # Prints the median seconds that hub.Module(path)(images) takes for each of the paths given. They alternate and take
 # turns at being first; the first round warms up, and is not counted.
@@ -50,39 +58,31 @@ for path in paths:
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What a process took."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
-
-
 def main() -> None:
     """Measures, and prints the figures with their goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="mobilenet_v2_075_192")
     parser.add_argument("--kind", choices=("feature_vector", "classification"), default="classification")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--jobs", type=int, default=2, help="processes that build all variants (default: 2)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        compare(load_variant(args.variant), args.kind, args.runs, Path(folder))
+        if args.variant == "all":
+            compare_all(list_variants(), args.runs, args.jobs, Path(folder))
+        else:
+            compare(load_variant(args.variant), args.kind, args.runs, Path(folder))
 
 
 def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
     """Builds version 2 of one kind from a made-up checkpoint in the three ways."""
-    checkpoint = folder / "model.ckpt"
-    variables = variant.network_for("classification").variables
-    write_bundle(checkpoint, {f"{v.name}{AVERAGED_SUFFIX}": synthetic_value(v, seed=1) for v in variables})
+    checkpoint = write_checkpoint(variant, folder)
     ours = folder / "ours" / variant.publisher / variant.collection / variant.name / kind / "2"
     theirs = folder / "theirs"
-    size = [str(variant.depth_multiplier), str(variant.image_size)]
     module = ["--variant", variant.name, "--module", f"{kind}/2"]
     target = ["--checkpoint", str(checkpoint), "--output_dir", str(folder / "ours"), "--overwrite"]
     commands = {
         "hubexport build": ["-m", "hubexport", "build", *module, *target],
-        "(a) hub exporter": [str(EXPORTER), *size, kind, str(checkpoint), str(theirs)],
+        "(a) hub exporter": exporter(variant, kind, checkpoint, theirs),
         "(b) import tensorflow": ["-c", "import tensorflow"],
     }
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
@@ -94,19 +94,82 @@ def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
     report(costs, ours, theirs, runs)
 
 
-def run(arguments: Sequence[str]) -> Cost:
-    """Runs Python with these arguments to its end.
+def write_checkpoint(variant: Variant, folder: Path) -> Path:
+    """Writes made-up averaged values of a variant, and returns the checkpoint's prefix."""
+    variables = variant.network_for("classification").variables
+    prefix = folder / f"{variant.name}.ckpt"
+    write_bundle(prefix, {f"{v.name}{AVERAGED_SUFFIX}": synthetic_value(v, seed=1) for v in variables})
+    return prefix
 
-    The peak is right only because this process is small: Linux lets a child begin with its parent's.
-    """
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"failed: {' '.join(arguments)}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+def exporter(variant: Variant, kind: str, checkpoint: Path, output_dir: Path) -> list[str]:
+    """Returns the command that exports one module in the straightforward way."""
+    size = [str(variant.depth_multiplier), str(variant.image_size)]
+    return [str(EXPORTER), *size, kind, str(checkpoint), str(output_dir)]
+
+
+def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path) -> None:
+    """Builds all variants and kinds in versions 3 and 5 from made-up checkpoints, and exports some of them."""
+    for variant in variants:
+        write_checkpoint(variant, folder)
+    kinds = ("feature_vector", "classification")
+    sample = [(load_variant(name), kind) for name in EXPORTED_VARIANTS for kind in kinds]
+    exported_s: list[float] = []
+    built: dict[tuple[int, ...], list[Cost]] = {(3,): [], (3, 5): []}
+    for _ in range(runs):
+        for versions, costs in built.items():
+            modules = [f"--module={kind}/{version}" for version in versions for kind in kinds]
+            costs.append(run(build_command(modules, "all", jobs, folder)))
+        variant, kind = sample[len(exported_s) % len(sample)]
+        checkpoint = folder / f"{variant.name}.ckpt"
+        exported_s.append(run(exporter(variant, kind, checkpoint, folder / "theirs")).wall_s)
+        shutil.rmtree(folder / "theirs")
+    exports_s = statistics.mean(exported_s) * len(variants) * len(kinds)
+    print(f"{len(variants)} variants x {len(kinds)} kinds, {jobs} processes, medians of {runs} alternating runs\n")
+    print(f"{'':24}{'modules':>8}{'wall s':>9}{'s/module':>10}{'peak MiB':>10}")
+    for versions, costs in built.items():
+        report_all(versions, len(variants) * len(kinds) * len(versions), costs, exports_s)
+    print(f"\nestimated: the exporter takes {exports_s:.0f} s, from {len(exported_s)} runs of")
+    print(f"{min(exported_s):.2f} to {max(exported_s):.2f} s, once for each variant and kind, in one format\n")
+    report_growth(folder)
+
+
+def build_command(modules: Sequence[str], variants: str, jobs: int, folder: Path) -> list[str]:
+    """Returns the command that builds modules of variants from the checkpoints in a folder."""
+    shutil.rmtree(folder / "ours", ignore_errors=True)
+    target = ["--checkpoint", f"{folder}/{{variant}}.ckpt", "--output_dir", str(folder / "ours")]
+    options = ["--jobs", str(jobs), "--config_dir", str(folder), *target]
+    return ["-m", "hubexport", "build", "--variant", variants, *modules, *options]
+
+
+def report_all(versions: tuple[int, ...], modules: int, costs: Sequence[Cost], exports_s: float) -> None:
+    """Prints what all modules in some versions took, beside the goals."""
+    wall_s = statistics.median(cost.wall_s for cost in costs)
+    peak_mib = max(cost.peak_mib for cost in costs)
+    name = f"versions {' and '.join(map(str, versions))}"
+    ratio, goal = wall_s / exports_s, GOALS_OF_ALL[versions]
+    print(f"{name:24}{modules:8}{wall_s:9.2f}{wall_s / modules:10.3f}{peak_mib:10.0f}")
+    print(f"{'  of the exporter':24}{ratio:17.4f}  goal {goal:.2f}  {'reached' if ratio <= goal else 'MISSED'}")
+    reached = "reached" if peak_mib <= PEAK_GOAL_MIB else "MISSED"
+    print(f"{'  peak of all processes':24}{peak_mib:13.0f} MiB  goal {PEAK_GOAL_MIB}  {reached}")
+
+
+def report_growth(folder: Path) -> None:
+    """Prints the time a module takes in one process, by how many there are: copies of one variant."""
+    original = load_variant("mobilenet_v2_075_192")
+    config = f"network: mobilenet_v2\ndepth_multiplier: 0.75\nimage_size: 192\nnum_classes: {original.num_classes}\n"
+    for number in range(max(COUNTS)):
+        (folder / f"copy_{number:03}.yaml").write_text(f"{config}dataset: none\nmodules: [feature_vector/5]\n")
+        for suffix in ("index", "data-00000-of-00001"):
+            link = folder / f"copy_{number:03}.ckpt.{suffix}"
+            link.symlink_to(folder / f"{original.name}.ckpt.{suffix}")
+    print("copies of one variant in one process, versions 3 and 5 of one kind")
+    for count in COUNTS:
+        names = [f"--variant=copy_{number:03}" for number in range(count)]
+        modules = ["--module=feature_vector/3", "--module=feature_vector/5"]
+        cost = run(build_command([*modules, *names[1:]], names[0].partition("=")[2], 1, folder))
+        each_s = cost.wall_s / count / 2
+        print(f"{2 * count:6} modules {cost.wall_s:9.2f} s {each_s:9.3f} s/module {cost.peak_mib:6.0f} MiB")
 
 
 def report(costs: dict[str, list[Cost]], ours: Path, theirs: Path, runs: int) -> None:

@@ -2,8 +2,8 @@
 
 python -m tests.cpp_loader MODULE_DIR INPUT_TENSOR OUTPUT_TENSOR IMAGES.npy OUTPUTS.npy
 
-No Python of TensorFlow's takes part: `TF_LoadSessionFromSavedModel` runs `tensorflow::LoadSavedModel`, which looks at the
-graph, the saver and the signatures, and not at the objects.
+No Python of TensorFlow's takes part: `TF_LoadSessionFromSavedModel` runs `tensorflow::LoadSavedModel`, which looks at
+the graph, the saver and the signatures, and not at the objects.
 """
 
 import ctypes

@@ -48,6 +48,18 @@ def test_any_names_and_shapes_have_the_bytes_that_tensorflow_writes(tmp_path_fac
         np.testing.assert_array_equal(reader.read(name), value)
 
 
+@settings(deadline=None, max_examples=40)
+@given(strings=st.dictionaries(_NAMES, st.binary(max_size=300), min_size=1, max_size=5), long=st.integers(0, 70_000))
+def test_strings_have_the_bytes_that_tensorflow_writes(tmp_path_factory, strings, long):
+    """Empty ones, and such as need one, two or three bytes for their length, beside arrays."""
+    folder = tmp_path_factory.mktemp("bundle")
+    values = {"array": np.float32([1, 2]), "long": bytes(long), **strings}
+    write_bundle(folder / "ours", values)
+    write_v2(folder / "theirs", {name: values[name] for name in sorted(values)})
+    assert _files(folder / "ours") == _files(folder / "theirs")
+    assert BundleReader(folder / "ours").dtype("long") == "string"
+
+
 def test_reads_what_tensorflow_wrote(tmp_path):
     """All names and shapes; values of every dtype are told apart."""
     values = training_values()

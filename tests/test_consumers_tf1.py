@@ -1,4 +1,4 @@
-"""TF1 Hub modules in every promised TensorFlow, as it really is: each loads, predicts with and fine-tunes the same directories."""
+"""TF1 Hub modules in every promised TensorFlow, as it really is: the same directories load, predict and fine-tune."""
 
 import dataclasses
 from pathlib import Path

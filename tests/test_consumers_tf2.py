@@ -1,4 +1,4 @@
-"""Reusable SavedModels in every promised TensorFlow 2, as it really is: each loads and fine-tunes the same directories."""
+"""Reusable SavedModels in every promised TensorFlow 2, as it really is: the same directories load and fine-tune."""
 
 import dataclasses
 from pathlib import Path

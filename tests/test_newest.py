@@ -21,22 +21,29 @@ def newest() -> Path:
 
 
 def _build(python, output_dir):
-    for variant in ("mobilenet_v2_075_192", "mobilenet_v2_050_96"):
-        command = [python, "-m", "hubexport", "build", "--variant", variant, "--checkpoint", "synthetic:1"]
+    for variant, *modules in (
+        ("mobilenet_v2_075_192",),
+        ("mobilenet_v2_050_96",),
+        ("mobilenet_v2_035_96", "--module=feature_vector/5", "--module=classification/4"),
+    ):
+        command = [python, "-m", "hubexport", "build", "--variant", variant, "--checkpoint", "synthetic:1", *modules]
         subprocess.run([*command, "--output_dir", output_dir], env=environment(), check=True, capture_output=True)
     return {str(path.relative_to(output_dir)): file_sha256(path) for path in tree_files(output_dir)}
 
 
 def test_both_ends_of_the_supported_range_build_the_same_bytes(newest, tmp_path):
-    """Both seed modules and their twins, every file."""
+    """Both seed modules and their twins, and the TF2 format, every file."""
     here = _build(sys.executable, tmp_path / "here")
-    assert len(here) == 4 * 5
+    assert len(here) == 4 * 5 + 2 * 4
     assert _build(newest, tmp_path / "there") == here
 
 
 def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
     """The tests of the graphs, the checkpoint files and the messages, run over there."""
-    tests = ["test_reference.py", "test_tf1_hub.py", "test_bundle.py", "test_protos.py", "test_values.py"]
+    tests = [
+        *("test_reference.py", "test_tf1_hub.py", "test_tf2_saved_model.py"),
+        *("test_bundle.py", "test_protos.py", "test_values.py"),
+    ]
     command = [newest, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

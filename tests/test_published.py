@@ -10,6 +10,7 @@ from hubexport import ModuleSpec, build_modules, load_variant
 from tests.data import DATA, REAL_ARCHIVE, needs_data, photographs, reference_outputs
 
 hub = pytest.importorskip("tensorflow_hub")
+keras = pytest.importorskip("tensorflow").keras
 pytestmark = [
     needs_data,
     pytest.mark.skipif(not hasattr(hub, "Module"), reason="tensorflow-hub 0.15 is the last with hub.Module"),
@@ -66,6 +67,40 @@ def test_raw_weights_classify_the_photographs_wrong(tmp_path):
     path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path, weights="raw")
     predicted = _predict(path, images, "image_classification").argmax(axis=1)
     assert all(found != label for found, label in zip(predicted, labels, strict=True))
+
+
+def test_real_weights_classify_all_photographs_right_in_keras(tmp_path):
+    """Through hub.KerasLayer, with the logits of the TF1 module."""
+    images, labels = photographs(224)
+    tf1 = _built("mobilenet_v2_100_224", "classification/3", REAL_ARCHIVE, tmp_path)
+    tf2 = _built("mobilenet_v2_100_224", "classification/5", REAL_ARCHIVE, tmp_path)
+    model = keras.Sequential([hub.KerasLayer(str(tf2))])
+    logits = model.predict(images, verbose=0)
+    assert logits.argmax(axis=1).tolist() == labels
+    np.testing.assert_allclose(logits, _predict(tf1, images, "image_classification"), rtol=0, atol=1e-5)
+
+
+def test_fine_tuning_real_weights_in_keras_learns_the_photographs(tmp_path):
+    """Eight classes of one photograph each.
+
+    Batch norm's stored statistics are made up in this checkpoint, so that its features vanish in training mode, and have
+    to be learned anew: the loss begins at ln 8 and the weight decay.
+    """
+    images, _ = photographs(224)
+    labels = np.arange(len(images))
+    path = _built("mobilenet_v2_100_224", "feature_vector/5", REAL_ARCHIVE, tmp_path)
+    layer = hub.KerasLayer(str(path), trainable=True, arguments={"batch_norm_momentum": 0.5})
+    model = keras.Sequential([layer, keras.layers.Dense(len(labels), kernel_initializer="zeros")])
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.003),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    losses = model.fit(images, labels, batch_size=len(labels), epochs=20, verbose=0).history["loss"]
+    weight_decay = losses[0] - np.log(len(labels))
+    assert losses[-1] - weight_decay < 0.6 * np.log(len(labels)), losses
+    # Not in training mode any more: the averages have moved along.
+    assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] >= 0.5
 
 
 def test_probabilities_are_those_of_the_publishers_frozen_graph(tmp_path):

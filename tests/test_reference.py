@@ -17,6 +17,8 @@ from tests.graphs import imported, load_values, read_saved_model, variable_value
 
 # Two float32 implementations of the same ops; the largest outputs are about 6.
 _TOLERANCE = 1e-5
+# Where TF-Slim has the convolution of a single pixel, which rounds more than our matrix product does.
+_TOLERANCE_OF_LOGITS = 2e-5
 
 # TF-Slim's default, which the reference and module version 1 have.
 _SLIM_MOMENTUM = 0.997
@@ -108,7 +110,8 @@ def test_emitted_network_is_tf_slims(depth_multiplier, size, training, emitted):
     assert found["updates"] == wanted["updates"] == (104 if training else 0)
     assert found["outputs"].keys() == wanted["outputs"].keys()
     for key, value in wanted["outputs"].items():
-        np.testing.assert_allclose(found["outputs"][key], value, rtol=0, atol=_TOLERANCE, err_msg=key)
+        tolerance = _TOLERANCE_OF_LOGITS if key in ("logits", "MobilenetV2/Logits") else _TOLERANCE
+        np.testing.assert_allclose(found["outputs"][key], value, rtol=0, atol=tolerance, err_msg=key)
     moved = {name for name, value in values.items() if not np.array_equal(wanted["after"][name], value)}
     assert len(moved) == (104 if training else 0)
     for name, value in wanted["after"].items():

@@ -44,13 +44,15 @@ def test_shipped_configs_agree_with_the_published_table():
     """Each of ours with the row of its name: the address, the digest and every figure."""
     table = {row["variant"]: row for row in published_table()}
     variants = list_variants()
-    assert len(variants) >= 3
+    assert {variant.name for variant in variants} == set(table)
+    assert len(table) == 22
     for variant in variants:
         row = table[variant.name]
         assert variant.depth_multiplier == float(row["depth_multiplier"])
         assert variant.image_size == int(row["image_size"])
         assert variant.checkpoint.url == row["archive_url"]
         assert variant.checkpoint.sha256 == row["archive_sha256"]
+        assert variant.checkpoint.name == row["archive_url"].rpartition("/")[2].replace(".tgz", ".ckpt")
         figures = variant.published.model_dump()
         assert figures == {name: pytest.approx(float(row[name])) for name in figures}
 
@@ -125,6 +127,108 @@ def test_mistakes_are_reported_with_file_and_line(tmp_path, old, new, line, why)
         _load(tmp_path, _GOOD.replace(old, new, 1))
     assert caught.value.what == f"{tmp_path / 'flowers.yaml'}:{line}: not a valid variant"
     assert why in caught.value.why
+
+
+_FAMILY = """\
+network: mobilenet_v2
+num_classes: 5
+dataset: flowers at {image_size} pixels
+checkpoint:
+  url: https://example.com/flowers_{depth_multiplier}_{image_size}.tgz
+  name: flowers_{image_size}.ckpt
+modules:
+  - feature_vector/3
+  - classification/5
+"""
+_MEMBER = """\
+extends: flowers
+depth_multiplier: 0.5
+image_size: 96
+checkpoint:
+  sha256: 71a814047d7729bad711ae3e7db30e6c32999a1189f88d328b73939f7aa80d62
+"""
+
+
+def _load_member(folder, text, family=_FAMILY):
+    (folder / "families").mkdir(exist_ok=True)
+    (folder / "families" / "flowers.yaml").write_text(family)
+    (folder / "roses.yaml").write_text(text)
+    return load_variant("roses", folder)
+
+
+def test_a_family_gives_what_its_variants_have_in_common(tmp_path):
+    """Mapping by mapping, with the variant's own size filled in; what the variant says itself wins."""
+    variant = _load_member(tmp_path, _MEMBER)
+    assert (variant.name, variant.num_classes, variant.dataset) == ("roses", 5, "flowers at 96 pixels")
+    assert variant.checkpoint.url == "https://example.com/flowers_0.5_96.tgz"
+    assert variant.checkpoint.name == "flowers_96.ckpt"
+    assert variant.checkpoint.sha256.startswith("71a8")
+    assert list(map(str, variant.modules)) == ["feature_vector/3", "classification/5"]
+    variant = _load_member(tmp_path, f"{_MEMBER}  name: roses.ckpt\nnum_classes: 7\nmodules: [classification/4]\n")
+    assert variant.checkpoint.name == "roses.ckpt"
+    assert variant.checkpoint.url == "https://example.com/flowers_0.5_96.tgz"
+    assert variant.num_classes == 7
+    assert list(map(str, variant.modules)) == ["classification/4"]
+    assert "flowers" not in [variant.name for variant in list_variants(tmp_path)]
+
+
+def test_a_built_in_family_can_be_extended(tmp_path):
+    """From anywhere; one of ones own, of its name, is taken instead."""
+    (tmp_path / "roses.yaml").write_text("extends: mobilenet_v2_imagenet\n" + _MEMBER.partition("\n")[2])
+    assert load_variant("roses", tmp_path).checkpoint.url.endswith("mobilenet_v2_0.5_96.tgz")
+
+
+@pytest.mark.parametrize(
+    ("member", "family", "place", "why"),
+    [
+        pytest.param(
+            ("flowers", "flower"), None, "roses.yaml:1", "one of flowers, mob.*did you mean 'flowers'", id="name"
+        ),
+        pytest.param(("flowers", "[a]"), None, "roses.yaml:1", "found \\['a'\\]", id="no name"),
+        pytest.param(("size: 96", "size: 95"), None, "roses.yaml:3", "found 95", id="in the variant"),
+        pytest.param(("sha256: 71", "sha256: Q1"), None, "roses.yaml:5", "64 lower-case", id="deep in the variant"),
+        pytest.param(("image_size: 96\n", ""), None, "roses.yaml:1", "missing key 'image_size'", id="missing"),
+        pytest.param(None, ("classes: 5", "classes: 0"), "flowers.yaml:2", "found 0", id="in the family"),
+        pytest.param(None, ("https:", "ftp:"), "flowers.yaml:5", "https:// address", id="deep in the family"),
+        pytest.param(None, ("network:", "extends: x\nnetwork:"), "flowers.yaml:1", "unknown key 'extends'", id="twice"),
+        pytest.param(None, (_FAMILY, "- a\n"), "flowers.yaml:1", "a mapping of keys", id="no mapping"),
+    ],
+)
+def test_mistakes_are_reported_in_the_file_that_makes_them(tmp_path, member, family, place, why):
+    """The variant's or its family's."""
+    with pytest.raises(ConfigError, match=why) as caught:
+        _load_member(
+            tmp_path,
+            _MEMBER.replace(*member, 1) if member else _MEMBER,
+            _FAMILY.replace(*family, 1) if family else _FAMILY,
+        )
+    assert caught.value.what.endswith(f"{place}: not a valid variant")
+
+
+def test_labels_are_found_beside_the_config(tmp_path):
+    """One name a class, and the path made whole."""
+    (tmp_path / "names.txt").write_text("daisy\nrose\ntulip\nsunflower\ndandelion\n")
+    variant = _load(tmp_path, f"labels: names.txt\n{_GOOD}")
+    assert variant.labels == str(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        pytest.param(b"a\nb\nc\nd\n", "found 4 lines in .*names.txt, allowed is one name for each of the 5", id="few"),
+        pytest.param(b"a\nb\n\nd\ne\n", "found 5 lines, 1 of them blank", id="blank"),
+        pytest.param(b"\xff\xfe\n", "it is not UTF-8", id="binary"),
+        pytest.param(None, "No such file", id="missing"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path, content, why):
+    """Before anything is built."""
+    if content is not None:
+        (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, f"{_GOOD}labels: names.txt\n")
+    assert caught.value.what == f"{tmp_path / 'flowers.yaml'}:18: not a valid variant"
+    assert re.search(why, str(caught.value)), caught.value
 
 
 def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path):

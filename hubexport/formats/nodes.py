@@ -41,11 +41,13 @@ _OUTPUT_NAMES = {
     "FusedBatchNormV3": ("y", "batch_mean", "batch_variance"),
     "Identity": ("output",),
     "L2Loss": ("output",),
+    "MatMul": ("product",),
     "Mul": ("z",),
     "RandomUniform": ("output",),
     "ReadVariableOp": ("value",),
     "RealDiv": ("z",),
     "Relu6": ("activations",),
+    "Reshape": ("output",),
     "Shape": ("output",),
     "Softmax": ("softmax",),
     "Squeeze": ("output",),
@@ -93,6 +95,11 @@ class GraphWriter:
         array = np.asarray(value, np.float32)
         tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=shape_proto(array.shape), float_val=array.ravel().tolist())
         return self.node("Const", name, dtype=FLOAT, value=AttrValue(tensor=tensor))
+
+    def int_constant(self, name: str, values: Sequence[int]) -> str:
+        """Appends a vector of int32."""
+        tensor = TensorProto(dtype=DT_INT32, tensor_shape=shape_proto([len(values)]), int_val=values)
+        return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
 
     def text_constant(self, name: str, values: Sequence[str]) -> str:
         """Appends a vector of strings."""

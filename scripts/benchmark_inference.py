@@ -1,0 +1,128 @@
+"""Measures images per second of built modules against Keras' own MobileNetV2 of the same depth multiplier and size.
+
+    python scripts/benchmark_inference.py [--variant NAME] [--batch N …] [--seconds S] [--rounds N] [--processes N]
+
+The TF1 module runs in a session, the TF2 module and the Keras model each in a tf.function; none is trained, which costs
+the same. All take images in [0, 1] and give logits. They take turns, so that a noisy machine is noisy to all of them,
+and do so in several processes, because one and the same graph differs by 5% between two processes. Figures are medians
+over all turns. It needs the development environment: tensorflow-hub 0.15 is the last with hub.Module.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import multiprocessing
+import os
+from pathlib import Path
+import statistics
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tensorflow_hub as hub  # noqa: E402
+
+from hubexport import ModuleSpec, Variant, build_modules, load_variant  # noqa: E402
+from hubexport.arrays import Array  # noqa: E402
+
+GOAL = 1.0
+KERAS = "tf.keras.applications"
+
+Predict = Callable[[], object]
+
+
+def main() -> None:
+    """Measures, and prints the figures with their goal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="mobilenet_v2_100_224")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--seconds", type=float, default=0.7, help="how long one turn lasts at least")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=8)
+    args = parser.parse_args()
+    variant = load_variant(args.variant)
+    turns = f"{args.rounds} turns of {args.seconds} s in each of {args.processes} processes"
+    print(f"{variant.name}, images per second, medians of {turns}\n")
+    print(f"{'batch':>5}  {'':24}{'images/s':>10}{'ratio':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        specs = [ModuleSpec.parse("classification/3"), ModuleSpec.parse("classification/5")]
+        paths = build_modules(variant, specs, checkpoint="synthetic", output_dir=folder)
+        for batch in args.batch:
+            report(batch, measure_in_processes(args, variant, paths, batch))
+
+
+def measure_in_processes(
+    args: argparse.Namespace, variant: Variant, paths: Sequence[Path], batch: int
+) -> dict[str, list[float]]:
+    """Returns the images per second of each contender, turn by turn, of one process after another."""
+    rates: dict[str, list[float]] = {}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for _ in range(args.processes):
+            task = (variant, paths, batch, args.seconds, args.rounds)
+            for name, seen in pool.apply(measure, task).items():
+                rates.setdefault(name, []).extend(seen)
+    return rates
+
+
+def contenders(variant: Variant, tf1_module: Path, tf2_module: Path, *, batch: int) -> dict[str, Predict]:
+    """Returns for each a function that predicts one batch."""
+    size = variant.image_size
+    images = np.random.RandomState(0).uniform(size=(batch, size, size, 3)).astype(np.float32)
+    model = tf.keras.applications.MobileNetV2(
+        (size, size, 3),
+        alpha=variant.depth_multiplier,
+        weights=None,
+        classes=variant.num_classes,
+        classifier_activation=None,
+    )
+    return {
+        KERAS: in_function(lambda x: model(x * 2 - 1, training=False), images),
+        "TF1 module, session": in_session(tf1_module, images),
+        "TF2 module, tf.function": in_function(hub.load(str(tf2_module)), images),
+    }
+
+
+def in_function(call: Callable[[tf.Tensor], tf.Tensor], images: Array) -> Predict:
+    """Predicts in a tf.function."""
+    function, tensor = tf.function(lambda x: call(x)), tf.constant(images)
+    return lambda: function(tensor).numpy()
+
+
+def in_session(module: Path, images: Array) -> Predict:
+    """Predicts in a session of TensorFlow 1."""
+    with tf.Graph().as_default() as graph:
+        placeholder = tf.compat.v1.placeholder(tf.float32, [None, *images.shape[1:]])
+        logits = hub.Module(str(module))(placeholder)
+        initialize = tf.compat.v1.global_variables_initializer()
+    session = tf.compat.v1.Session(graph=graph)
+    session.run(initialize)
+    return lambda: session.run(logits, {placeholder: images})
+
+
+def measure(variant: Variant, paths: Sequence[Path], batch: int, seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Returns the images per second of each, turn by turn; a first turn warms up and is not counted."""
+    tf.get_logger().setLevel("ERROR")
+    predicts = contenders(variant, *paths, batch=batch)
+    rates: dict[str, list[float]] = {name: [] for name in predicts}
+    for turn in range(rounds + 1):
+        order = list(predicts) if turn % 2 else list(reversed(predicts))
+        for name in order:
+            calls, start = 0, time.perf_counter()
+            while time.perf_counter() - start < seconds:
+                predicts[name]()
+                calls += 1
+            rates[name].append(calls * batch / (time.perf_counter() - start))
+    return {name: seen[1:] for name, seen in rates.items()}
+
+
+def report(batch: int, rates: dict[str, list[float]]) -> None:
+    """Prints medians, and the median of the ratios within each round."""
+    for name, seen in rates.items():
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(seen, rates[KERAS], strict=True))
+        verdict = "" if name == KERAS else f"  goal {GOAL:.2f}  {'reached' if ratio >= GOAL else 'MISSED'}"
+        print(f"{batch:5}  {name:24}{statistics.median(seen):10.1f}{ratio:8.3f}{verdict}")
+
+
+if __name__ == "__main__":
+    main()
