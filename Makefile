@@ -35,5 +35,7 @@ consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the module
 	$(BIN)/python -m tests.environments
 	$(BIN)/python -m pytest -m consumers
 
-bench: $(VENV)/ready  ## measure a build against TensorFlow Hub's own exporter
+bench: $(VENV)/ready  ## measure builds against TensorFlow Hub's own exporter, and modules against Keras
 	$(BIN)/python scripts/benchmark_build.py
+	$(BIN)/python scripts/benchmark_build.py --variant all
+	$(BIN)/python scripts/benchmark_inference.py

@@ -1,4 +1,4 @@
-"""Loads a module with the real `hub.Module`, and prints what it finds.
+"""Loads TF1 Hub modules with the real `hub.Module`, and prints what it finds.
 
 python scripts/demo.py MODULES_DIR      such as modules/google/imagenet/mobilenet_v2_075_192
 """
@@ -15,10 +15,10 @@ import tensorflow_hub as hub  # noqa: E402
 
 
 def main(modules: Path) -> None:
-    """Applies each module below a folder to random images."""
+    """Applies each TF1 Hub module below a folder to random images."""
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    for path in sorted(manifest.parent for manifest in modules.rglob("hubexport.json")):
+    for path in sorted(file.parent for file in modules.rglob("tfhub_module.pb")):
         with tf.Graph().as_default(), tf.Session() as session:
             spec = hub.load_module_spec(str(path))
             height, width = hub.get_expected_image_size(spec)

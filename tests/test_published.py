@@ -83,8 +83,8 @@ def test_real_weights_classify_all_photographs_right_in_keras(tmp_path):
 def test_fine_tuning_real_weights_in_keras_learns_the_photographs(tmp_path):
     """Eight classes of one photograph each.
 
-    Batch norm's stored statistics are made up in this checkpoint, so that its features vanish in training mode, and have
-    to be learned anew: the loss begins at ln 8 and the weight decay.
+    Batch norm's stored statistics are made up in this checkpoint, so that its features vanish in training mode, and
+    have to be learned anew: the loss begins at ln 8 and the weight decay.
     """
     images, _ = photographs(224)
     labels = np.arange(len(images))

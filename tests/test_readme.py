@@ -1,18 +1,24 @@
 """The README's own words: its programs run, its config builds, its errors and figures are those of the code."""
 
+import json
 import os
 from pathlib import Path
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from hubexport import build_modules, list_variants, load_variant
+from hubexport import ModuleSpec, build_modules, list_variants, load_variant
 from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from hubexport.formats.tf1_hub import saved_model_bytes
+from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.variants import KINDS
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import REPOSITORY
+from tests.graphs import imported, read_saved_model
 
 hub = pytest.importorskip("tensorflow_hub")
 
@@ -27,7 +33,8 @@ def _blocks(language: str) -> list[str]:
 def modules(tmp_path_factory) -> Path:
     """A folder in which `modules/` has what the README's programs load."""
     folder = tmp_path_factory.mktemp("readme")
-    build_modules(load_variant("mobilenet_v2_075_192"), checkpoint="synthetic", output_dir=folder / "modules")
+    specs = [ModuleSpec(kind=kind, version=version) for version in (2, 5) for kind in KINDS]
+    build_modules(load_variant("mobilenet_v2_075_192"), specs, checkpoint="synthetic", output_dir=folder / "modules")
     return folder
 
 
@@ -48,6 +55,7 @@ def test_the_config_of_ones_own_builds(tmp_path):
     [line] = [line for block in _blocks("sh") for line in block.splitlines() if "flowers" in line]
     (tmp_path / "configs_of_mine").mkdir()
     (tmp_path / "configs_of_mine" / "flowers_075_192.yaml").write_text(config)
+    (tmp_path / "configs_of_mine" / "flowers.txt").write_text("daisy\nrose\ntulip\nsunflower\ndandelion\n")
     (tmp_path / "train_dir").mkdir()
     values = network_values(depth_multiplier=0.75, num_classes=5)
     averaged = {f"{name}{AVERAGED_SUFFIX}": value for name, value in values.items()}
@@ -55,9 +63,20 @@ def test_the_config_of_ones_own_builds(tmp_path):
     done = hubexport(*line.removeprefix("hubexport ").split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "modules/me/flowers/flowers_075_192/feature_vector/3",
-        "modules/me/flowers/flowers_075_192/classification/3",
+        "modules/me/flowers/flowers_075_192/feature_vector/5",
+        "modules/me/flowers/flowers_075_192/classification/5",
     ]
+    module = tmp_path / "modules/me/flowers/flowers_075_192/classification/5"
+    assert (module / "assets" / "labels.txt").read_text().split()[1] == "rose"
+    assert "assets/labels.txt" in json.loads((module / "hubexport.json").read_text())["sha256"]
+    images = np.random.RandomState(0).uniform(size=(2, 192, 192, 3)).astype(np.float32)
+    logits = hub.load(str(module))(images)
+    assert logits.shape == (2, 5)
+    network = mobilenet_v2(0.75, 192, 5)
+    reference = saved_model_bytes(ModuleSpec.parse("classification/3"), network)
+    with imported(read_saved_model(reference)[()], values) as tf1:
+        wanted = tf1.run("image_classification", images)["default"]
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
 
 
 def test_every_flag_of_build_is_in_its_table():
