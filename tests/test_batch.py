@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import pickle
 import signal
+import socket
 import subprocess
 import time
 
@@ -223,6 +224,35 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_pat
     for manifest in (tmp_path / "m").rglob("hubexport.json"):
         for name, digest in json.loads(manifest.read_text())["sha256"].items():
             assert file_sha256(manifest.parent / name) == digest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, number):
+    """Here both wait for a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x.tgz"
+        published = f"checkpoint: {{url: {address}, sha256: {'ab' * 32}, name: x.ckpt}}\n"
+        for name in ("one", "two"):
+            (configs / f"{name}.yaml").write_text(_CONFIG.format(num_classes=7) + published)
+        given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
+        process = subprocess.Popen(
+            command("build", *given, "--output_dir", tmp_path / "m"),
+            env=environment({"HUBEXPORT_CACHE_DIR": str(tmp_path / "cache")}),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        server.settimeout(20)
+        waiting = [server.accept()[0] for _ in range(2)]
+        start = time.monotonic()
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, errors = process.communicate(timeout=30)
+        for connection in waiting:
+            connection.close()
+    assert time.monotonic() - start < 10
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in errors, errors
+    assert not _left_of_session(process.pid)
 
 
 def _left_of_session(session: int) -> list[str]:

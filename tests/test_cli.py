@@ -253,7 +253,8 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path):
     what, _, fix = done.stderr[done.stderr.index("ERROR") :].splitlines()[:3]
     assert what.startswith("ERROR cannot download https://storage.googleapis.com/mobilenet_v2/")
     assert "name it with --checkpoint" in fix
-    assert done.stderr.count("ERROR") == 1, "what cannot be fetched for one module is not asked for again for another"
+    assert done.stderr.count("ERROR") == 1, "both modules fail in the same way, which is said once"
+    assert done.stderr.count("downloading ") == 1, "what cannot be fetched for one is not asked for again for the other"
     assert not (tmp_path / "m").exists()
 
 
