@@ -161,7 +161,22 @@ def _finished(
     orders: Sequence[Order], options: Options, jobs: int, progress: Progress
 ) -> Iterator[tuple[Order, list[Outcome]]]:
     """Yields each order with its outcomes, in the order in which they come."""
+    there_before = {path for order in orders for path in _directories(order, options).values() if os.path.lexists(path)}
     lost = []
+    for order, outcomes in _attempted(orders, options, jobs, progress):
+        if outcomes is None:
+            lost.append(order)
+        else:
+            yield order, outcomes
+    # One process that dies takes the pool with it, and what others have built with it is not heard of.
+    for order in lost:
+        yield order, _build_again(order, options, there_before, progress)
+
+
+def _attempted(
+    orders: Sequence[Order], options: Options, jobs: int, progress: Progress
+) -> Iterator[tuple[Order, list[Outcome] | None]]:
+    """Yields each order with its outcomes, or with None where they were lost with a process."""
     with _workers(jobs) as pool:
         with _interrupts_ignored():
             futures = {pool.submit(_build_in_worker, order, options): order for order in orders}
@@ -169,17 +184,28 @@ def _finished(
             try:
                 outcomes, warnings = future.result()
             except BrokenProcessPool:
-                lost.append(futures[future])
+                yield futures[future], None
                 continue
             for warning in warnings:
                 progress.warn(warning)
             yield futures[future], outcomes
-    # One process that dies takes the pool with it: those that it was not about are built by others.
-    for order in lost:
-        if len(orders) > 1:
-            yield from _finished([order], options, 1, progress)
-        else:
-            yield order, [_outcome(order, spec, _killed(order.variant)) for spec in order.modules]
+
+
+def _directories(order: Order, options: Options) -> dict[ModuleSpec, Path]:
+    return {spec: Path(options.output_dir) / order.variant.handle(spec) for spec in order.modules}
+
+
+def _build_again(order: Order, options: Options, there_before: set[Path], progress: Progress) -> list[Outcome]:
+    """Builds, in a process of its own, what had not come to its place when the pool was lost."""
+    directories = _directories(order, options)
+    built = {spec: path for spec, path in directories.items() if os.path.lexists(path) and path not in there_before}
+    outcomes = {spec: _outcome(order, spec, path) for spec, path in built.items()}
+    if missing := tuple(spec for spec in order.modules if spec not in built):
+        rest = dataclasses.replace(order, modules=missing)
+        [(_, again)] = _attempted([rest], options, 1, progress)
+        killed = [_outcome(order, spec, _killed(order.variant)) for spec in missing]
+        outcomes |= zip(missing, again or killed, strict=True)
+    return [outcomes[spec] for spec in order.modules]
 
 
 def _killed(variant: Variant) -> HubexportError:

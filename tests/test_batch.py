@@ -174,27 +174,39 @@ def test_warnings_of_other_processes_are_heard(configs, tmp_path):
 
 
 def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
-    """As the kernel does when memory runs out."""
+    """As the kernel does when memory runs out; not even one that was built, but not heard of yet."""
     monkeypatch.setattr("hubexport.batch._start_worker", _die_at_two)
+    monkeypatch.setenv("BUILT_BY_ONE", str(tmp_path / "m/google/imagenet/one" / str(_MODULES[-1])))
     outcomes = build_batch(
         _orders(configs, "one", "two", "three"), Options("synthetic", output_dir=tmp_path / "m"), jobs=2
     )
+    assert [outcome.handle for outcome in outcomes] == [
+        f"google/imagenet/{name}/{spec}" for name in ("one", "two", "three") for spec in _MODULES
+    ]
     failed = {outcome.handle: str(outcome.result) for outcome in outcomes if isinstance(outcome.result, HubexportError)}
     assert set(failed) == {f"google/imagenet/two/{spec}" for spec in _MODULES}
     for error in failed.values():
         assert error.startswith("cannot build two\n  why: its process was killed")
+    for outcome in outcomes:
+        assert outcome.handle in failed or (outcome.result / "hubexport.json").is_file()
 
 
 def _die_at_two() -> None:
-    """Starts a worker in which the variant `two` is deadly."""
+    """Starts a worker in which `two` is deadly once `one` is built, and `one` takes long to tell that it is."""
     import hubexport.batch
 
     build = hubexport.batch.build_modules
+    built = Path(os.environ["BUILT_BY_ONE"])
 
     def deadly(variant, *args, **options):
+        while variant.name == "two" and not built.exists():
+            time.sleep(0.01)
         if variant.name == "two":
             os.kill(os.getpid(), signal.SIGKILL)
-        return build(variant, *args, **options)
+        paths = build(variant, *args, **options)
+        if variant.name == "one":
+            time.sleep(2)
+        return paths
 
     hubexport.batch.build_modules = deadly
 
