@@ -26,7 +26,7 @@ from hubexport.progress import Progress, tensorflow_hushed
 from hubexport.variants import ModuleSpec, Variant
 
 # In `--checkpoint`, the name of the variant that is built.
-VARIANT_PLACEHOLDER = "{variant}"
+_VARIANT_PLACEHOLDER = "{variant}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,8 @@ def _outcome(order: Order, spec: ModuleSpec, result: Path | HubexportError, seco
 
 def _results(order: Order, options: Options, progress: Progress) -> list[tuple[ModuleSpec, Path | HubexportError]]:
     variant = order.variant
-    checkpoint = options.checkpoint and options.checkpoint.replace(VARIANT_PLACEHOLDER, variant.name)
+    there_before = _standing(order, options)
+    checkpoint = options.checkpoint and options.checkpoint.replace(_VARIANT_PLACEHOLDER, variant.name)
     try:
         paths = build_modules(
             variant,
@@ -114,9 +115,26 @@ def _results(order: Order, options: Options, progress: Progress) -> list[tuple[M
         # What cannot be fetched for one cannot be fetched for another.
         if len(order.modules) == 1 or isinstance(error, DownloadError):
             return [(spec, error) for spec in order.modules]
-        alone = [dataclasses.replace(order, modules=(spec,)) for spec in order.modules]
-        return [result for one in alone for result in _results(one, options, progress)]
+        # Those that had come to their places before it failed are as good as any.
+        results = dict(_new(order, options, there_before))
+        for spec in order.modules:
+            if spec not in results:
+                results |= _results(dataclasses.replace(order, modules=(spec,)), options, progress)
+        return [(spec, results[spec]) for spec in order.modules]
     return list(zip(order.modules, paths, strict=True))
+
+
+def _standing(order: Order, options: Options) -> dict[ModuleSpec, Path]:
+    """Returns the modules that stand in their places, whoever built them."""
+    directories = {spec: Path(options.output_dir) / order.variant.handle(spec) for spec in order.modules}
+    return {spec: path for spec, path in directories.items() if os.path.lexists(path)}
+
+
+def _new(
+    order: Order, options: Options, there_before: dict[ModuleSpec, Path]
+) -> dict[ModuleSpec, Path | HubexportError]:
+    """Returns the modules that have come to their places since."""
+    return {spec: path for spec, path in _standing(order, options).items() if spec not in there_before}
 
 
 class _WorkersProgress(Progress):
@@ -161,7 +179,7 @@ def _finished(
     orders: Sequence[Order], options: Options, jobs: int, progress: Progress
 ) -> Iterator[tuple[Order, list[Outcome]]]:
     """Yields each order with its outcomes, in the order in which they come."""
-    there_before = {path for order in orders for path in _directories(order, options).values() if os.path.lexists(path)}
+    there_before = {order.variant.name: _standing(order, options) for order in orders}
     lost = []
     for order, outcomes in _attempted(orders, options, jobs, progress):
         if outcomes is None:
@@ -170,7 +188,7 @@ def _finished(
             yield order, outcomes
     # One process that dies takes the pool with it, and what others have built with it is not heard of.
     for order in lost:
-        yield order, _build_again(order, options, there_before, progress)
+        yield order, _build_again(order, options, there_before[order.variant.name], progress)
 
 
 def _attempted(
@@ -191,15 +209,12 @@ def _attempted(
             yield futures[future], outcomes
 
 
-def _directories(order: Order, options: Options) -> dict[ModuleSpec, Path]:
-    return {spec: Path(options.output_dir) / order.variant.handle(spec) for spec in order.modules}
-
-
-def _build_again(order: Order, options: Options, there_before: set[Path], progress: Progress) -> list[Outcome]:
+def _build_again(
+    order: Order, options: Options, there_before: dict[ModuleSpec, Path], progress: Progress
+) -> list[Outcome]:
     """Builds, in a process of its own, what had not come to its place when the pool was lost."""
-    directories = _directories(order, options)
-    built = {spec: path for spec, path in directories.items() if os.path.lexists(path) and path not in there_before}
-    outcomes = {spec: _outcome(order, spec, path) for spec, path in built.items()}
+    built = _new(order, options, there_before)
+    outcomes = {spec: _outcome(order, spec, result) for spec, result in built.items()}
     if missing := tuple(spec for spec in order.modules if spec not in built):
         rest = dataclasses.replace(order, modules=missing)
         [(_, again)] = _attempted([rest], options, 1, progress)

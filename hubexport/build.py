@@ -16,7 +16,7 @@ from hubexport.output import exists_error, publish_directory, scratch_directory
 from hubexport.progress import Progress
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
-LABELS = "labels.txt"
+_LABELS = "labels.txt"
 
 
 def build_modules(
@@ -84,7 +84,7 @@ def build_modules(
 def _copy_labels(labels: str, directory: Path) -> None:
     assets = directory / "assets"
     assets.mkdir()
-    shutil.copyfile(labels, assets / LABELS)
+    shutil.copyfile(labels, assets / _LABELS)
 
 
 @contextlib.contextmanager

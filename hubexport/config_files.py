@@ -168,8 +168,9 @@ def _with_labels(variant: Variant, place: Place) -> Variant:
     path = place.path.parent / variant.labels
     try:
         names = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    except (OSError, ValueError) as error:
+        # A path with a NUL in it is a ValueError, as bytes that are no UTF-8 are.
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", str(error))
         raise _invalid(place, f"'labels': cannot read {path}: {reason}") from None
     if len(names) != variant.num_classes or not all(name.strip() for name in names):
         blank = sum(not name.strip() for name in names)

@@ -27,6 +27,7 @@ __all__ = [
     "MetaGraphDef",
     "ModuleAttachment",
     "NodeDef",
+    "SAVED_MODEL_SCHEMA_VERSION",
     "SavedFunction",
     "SavedModel",
     "SavedObject",
@@ -290,3 +291,6 @@ DT_FLOAT = 1
 DT_INT32 = 3
 DT_STRING = 7
 DT_RESOURCE = 20
+
+# tensorflow/core/protobuf/saved_model.proto
+SAVED_MODEL_SCHEMA_VERSION = 1

@@ -16,7 +16,7 @@ from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
 from hubexport.batch import Options, Order, build_batch
 from hubexport.config_files import select_variants
 from hubexport.errors import CheckpointError, ConfigError
-from hubexport.output import file_sha256, tree_files
+from hubexport.output import file_sha256, publish_directory, tree_files
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 
@@ -115,6 +115,20 @@ def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
     assert "exists already" in str(first.result)
     assert second.result == tmp_path / "m" / second.handle
     assert before.items() < _digests(tmp_path / "m").items()
+
+
+def test_what_came_to_its_place_before_a_failure_is_built(configs, tmp_path, monkeypatch):
+    """And not "exists already" when the others are tried once more."""
+
+    def full(staged, final, **options):
+        if "classification" in str(final):
+            raise OSError(28, "No space left on device", str(final))
+        publish_directory(staged, final, **options)
+
+    monkeypatch.setattr("hubexport.build.publish_directory", full)
+    first, second = build_batch(_orders(configs, "one"), Options("synthetic", output_dir=tmp_path / "m"))
+    assert first.result == tmp_path / "m" / first.handle
+    assert "No space left on device" in str(second.result)
 
 
 def test_a_checkpoint_for_each_variant(configs, tmp_path):

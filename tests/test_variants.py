@@ -3,7 +3,7 @@
 import re
 import string
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 import yaml
@@ -299,8 +299,13 @@ _JUNK = st.recursive(
 )
 
 
+_KEYS = st.sampled_from([*yaml.safe_load(_GOOD), "labels", "extends"])
+
+
 @settings(deadline=None, max_examples=150)
-@given(changes=st.dictionaries(st.sampled_from(sorted(yaml.safe_load(_GOOD))) | st.text(), _JUNK, max_size=3))
+@given(changes=st.dictionaries(_KEYS | st.text(), _JUNK | st.text(), max_size=3))
+@example(changes={"labels": "a\0b"})
+@example(changes={"extends": ["mobilenet_v2_imagenet"]})
 def test_any_config_is_either_a_sound_variant_or_a_config_error(tmp_path_factory, changes):
     """Whatever YAML holds, nothing else is raised, and what is accepted can be laid out."""
     folder = tmp_path_factory.mktemp("configs")

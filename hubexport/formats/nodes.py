@@ -136,7 +136,7 @@ class FunctionWriter(GraphWriter):
 
     def __init__(self, name: str, arguments: Mapping[str, Dims], variables: Sequence[str]) -> None:
         super().__init__()
-        self.name = name
+        self._name = name
         self._arguments = arguments
         self.handles = {variable: f"variable_{number}" for number, variable in enumerate(variables)}
 
@@ -166,7 +166,7 @@ class FunctionWriter(GraphWriter):
         shapes = [*self._arguments.values(), *([()] * len(handles))]
         return FunctionDef(
             signature={
-                "name": self.name,
+                "name": self._name,
                 "input_arg": arguments + handles,
                 "output_arg": [{"name": name, "type": DT_FLOAT} for name in results],
                 "is_stateful": True,

@@ -24,6 +24,7 @@ from hubexport.formats.graphdef import (
 from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.networks.layers import Network, Variable
 from hubexport.protos import (
+    SAVED_MODEL_SCHEMA_VERSION,
     ImageModuleInfo,
     Message,
     MetaGraphDef,
@@ -36,7 +37,6 @@ from hubexport.variants import ModuleSpec
 
 # A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
 _MODULE_DEF = b"\x08\x03"
-_SAVED_MODEL_SCHEMA_VERSION = 1
 # That of TensorFlow 1.7: it leaks into the importing graph.
 _PRODUCER = 26
 
@@ -67,7 +67,7 @@ def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values
 
 def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
     """Returns the serialized SavedModel: the same bytes for the same arguments, whatever TensorFlow is installed."""
-    saved_model = SavedModel(saved_model_schema_version=_SAVED_MODEL_SCHEMA_VERSION)
+    saved_model = SavedModel(saved_model_schema_version=SAVED_MODEL_SCHEMA_VERSION)
     for training in (False, True):
         saved_model.meta_graphs.append(_meta_graph(spec, network, training))
     return saved_model.SerializeToString(deterministic=True)

@@ -25,10 +25,17 @@ from hubexport.formats.graphdef import (
 from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
 from hubexport.formats.saved_objects import ObjectGraphWriter, TensorSpec, argument_name, checkpoint_key
 from hubexport.networks.layers import Network, Variable
-from hubexport.protos import DT_FLOAT, DT_RESOURCE, AttrValue, Message, SavedModel, SignatureDef
+from hubexport.protos import (
+    DT_FLOAT,
+    DT_RESOURCE,
+    SAVED_MODEL_SCHEMA_VERSION,
+    AttrValue,
+    Message,
+    SavedModel,
+    SignatureDef,
+)
 from hubexport.variants import ModuleSpec
 
-_SAVED_MODEL_SCHEMA_VERSION = 1
 # tensorflow/core/protobuf/saver.proto
 _SAVER_V2 = 2
 # That of TensorFlow 2.4, and the oldest consumer that TensorFlow's own SavedModels admit.
@@ -152,7 +159,7 @@ class _Module:
 
     def saved_model_bytes(self) -> bytes:
         """Returns the serialized SavedModel."""
-        saved_model = SavedModel(saved_model_schema_version=_SAVED_MODEL_SCHEMA_VERSION)
+        saved_model = SavedModel(saved_model_schema_version=SAVED_MODEL_SCHEMA_VERSION)
         meta_graph = saved_model.meta_graphs.add(object_graph_def=self.objects.objects)
         meta_graph.meta_info_def.tags.append("serve")
         meta_graph.meta_info_def.stripped_default_attrs = True
