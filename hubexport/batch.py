@@ -20,6 +20,7 @@ import time
 from typing import NoReturn
 
 from hubexport.build import build_modules
+from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.sources import Weights
 from hubexport.errors import DownloadError, HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
@@ -49,6 +50,7 @@ class Options:
     weights: Weights = "averaged"
     output_dir: str | Path = "modules"
     overwrite: bool = False
+    downloads: Downloads = Downloads()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,7 @@ def _results(order: Order, options: Options, progress: Progress) -> list[tuple[M
             weights=options.weights,
             output_dir=options.output_dir,
             overwrite=options.overwrite,
+            downloads=options.downloads,
             progress=progress,
         )
     except HubexportError as error:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import shutil
 
+from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.reader import read_values
 from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
 from hubexport.errors import OutputError
@@ -27,6 +28,7 @@ def build_modules(
     weights: Weights = "averaged",
     output_dir: str | Path = "modules",
     overwrite: bool = False,
+    downloads: Downloads = Downloads(),
     progress: Progress | None = None,
 ) -> list[Path]:
     """Builds modules of one variant: all of them, or, if anything is wrong with the checkpoint, none.
@@ -35,9 +37,11 @@ def build_modules(
         variant: what to build.
         modules: kinds and versions; empty means those of the variant's config.
         checkpoint: where the values come from, see `hubexport.checkpoints.sources`; None downloads the published one.
-        weights: `averaged` or `raw`, see `hubexport.checkpoints.select`.
+        weights: `averaged` or `raw`, see `hubexport.checkpoints.select`; of a source that has but one value a variable,
+            these.
         output_dir: a module goes to the folder below that is named like its handle.
         overwrite: replace modules that stand there.
+        downloads: where a published checkpoint is looked for, and fetched from.
         progress: hears of each step.
     Returns:
         The module directories, in the order of `modules`.
@@ -53,14 +57,14 @@ def build_modules(
             if not overwrite and os.path.lexists(directory):
                 raise exists_error(directory)
 
-    source = resolve_source(checkpoint, variant, progress)
+    source = resolve_source(checkpoint, variant, progress, downloads)
     networks = {spec: variant.network_for(spec.kind) for spec in directories}
     variables = {variable.name: variable for network in networks.values() for variable in network.variables}
-    values = read_values(source, list(variables.values()), weights, variant, progress)
+    restored = read_values(source, list(variables.values()), weights, variant, progress)
     synthetic = isinstance(source, SyntheticSource)
     provenance = {
         "values": "synthetic" if synthetic else "trained",
-        "weights": weights,
+        "weights": restored.weights,
         "checkpoint": source.provenance(),
     }
 
@@ -70,7 +74,7 @@ def build_modules(
             progress.step(f"writing {variant.handle(spec)}")
             staged[spec].mkdir()
             write_module = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
-            write_module(staged[spec], spec, network, values)
+            write_module(staged[spec], spec, network, restored.values)
             if variant.labels and spec.kind == "classification":
                 _copy_labels(variant.labels, staged[spec])
             write_manifest(staged[spec], variant, spec, network, provenance)

@@ -257,8 +257,9 @@ def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, num
     """Here both wait for a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/x.tgz"
-        published = f"checkpoint: {{url: {address}, sha256: {'ab' * 32}, name: x.ckpt}}\n"
-        for name in ("one", "two"):
+        # Two archives: one alone would be downloaded by one of them.
+        for name, sha256 in (("one", "1" * 64), ("two", "2" * 64)):
+            published = f"checkpoint: {{url: {address}, sha256: '{sha256}', name: x.ckpt}}\n"
             (configs / f"{name}.yaml").write_text(_CONFIG.format(num_classes=7) + published)
         given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
         process = subprocess.Popen(

@@ -2,140 +2,571 @@
 
 import contextlib
 import hashlib
-import http.server
+import os
 import socket
+import ssl
 import threading
 
 import pytest
+import requests
 
+from hubexport.checkpoints import cache as cache_module
 from hubexport.checkpoints import download
+from hubexport.checkpoints.cache import CachedArchive, Downloads, archive_path, look_up, partial_path
 from hubexport.checkpoints.download import fetch
-from hubexport.errors import DownloadError
+from hubexport.errors import CheckpointError, DownloadError, UsageError
 from hubexport.progress import Progress
 from hubexport.variants import PublishedCheckpoint
+from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_some, serve_when_told
 
-_ARCHIVE = bytes(range(256)) * 3000
-_SHA256 = hashlib.sha256(_ARCHIVE).hexdigest()
+# The server sends so much before it fails. The last piece may be lost on the way.
+_HALF = 300_000
+_SHUFFLED = ARCHIVE[::-1]
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        status, body, announced = {
-            "/good.tgz": (200, _ARCHIVE, len(_ARCHIVE)),
-            "/wrong.tgz": (200, b"something else", 14),
-            "/short.tgz": (200, _ARCHIVE[:1000], len(_ARCHIVE)),
-            "/odd.tgz": (200, _ARCHIVE, "many"),
-            "/gone.tgz": (404, b"", 0),
-            "/busy.tgz": (503, b"", 0),
-        }[self.path]
-        self.send_response(status)
-        self.send_header("Content-Length", str(announced))
-        self.end_headers()
-        self.wfile.write(body)
+class _Ear(Progress):
+    def __init__(self):
+        self.steps = []
+        self.warnings = []
+        self.bytes = []
 
-    def log_message(self, *args):
-        pass
+    def step(self, message):
+        self.steps.append(message)
+
+    def advance(self, done, total):
+        self.bytes.append((done, total))
+
+    def warn(self, message):
+        self.warnings.append(message)
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server, and an empty cache."""
-    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
+def server(monkeypatch):
+    """A server that is asked again without a wait."""
     monkeypatch.setenv("NO_PROXY", "*")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        server.requests = []
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    monkeypatch.setattr(download, "_WAITS_S", (0, 0, 0, 0))
+    with running_server() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
-def _published(server, name, sha256=_SHA256):
-    url = f"http://127.0.0.1:{server.server_address[1]}/{name}"
-    return PublishedCheckpoint(url=url, sha256=sha256, name="model.ckpt")
-
-
-def _cached_files(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file())
-
-
-def test_an_archive_is_downloaded_once(server, tmp_path):
-    """The second time it comes from the cache."""
-    first = fetch(_published(server, "good.tgz"), Progress())
-    assert first.read_bytes() == _ARCHIVE
-    assert first.name == "good.tgz"
-    assert fetch(_published(server, "good.tgz"), Progress()) == first
-    assert server.requests == ["/good.tgz"]
-
-
-def test_progress_is_told_in_bytes(server):
-    """Up to the announced length."""
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that a download waits, which are not waited here."""
     heard = []
-
-    class Ear(Progress):
-        def advance(self, done, total):
-            heard.append((done, total))
-
-    fetch(_published(server, "good.tgz"), Ear())
-    assert heard[-1] == (len(_ARCHIVE), len(_ARCHIVE))
-    assert heard == sorted(heard)
+    monkeypatch.setattr(download.time, "sleep", heard.append)
+    return heard
 
 
-def test_a_length_that_is_no_number_is_not_believed(server):
+@pytest.fixture
+def cache(tmp_path):
+    """An empty cache."""
+    return Downloads(tmp_path / "cache")
+
+
+@pytest.fixture
+def ear():
+    """Hears all."""
+    return _Ear()
+
+
+def _files(cache):
+    """What the cache holds, without locks."""
+    return sorted(path.name for path in cache.cache_dir.rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+def _start(server, cache, content):
+    """Leaves what an earlier download might have left."""
+    partial = partial_path(archive_path(server.published(), cache))
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(content)
+
+
+def test_an_archive_is_downloaded_once(server, cache):
+    """The second time it comes from the cache."""
+    path = fetch(server.published(), Progress(), cache)
+    assert path == cache.cache_dir / "checkpoints" / SHA256[:16] / "net.tgz"
+    assert path.read_bytes() == ARCHIVE
+    assert fetch(server.published(), Progress(), cache) == path
+    assert [request.path for request in server.requests] == ["/net.tgz"]
+    assert _files(cache) == ["net.tgz"]
+
+
+def test_the_cache_is_where_the_environment_says(server, tmp_path, monkeypatch):
+    """Unless somebody says another place."""
+    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "there"))
+    assert fetch(server.published(), Progress()).is_relative_to(tmp_path / "there")
+
+
+def test_progress_is_told_in_bytes(server, cache, ear):
+    """Up to the announced length."""
+    fetch(server.published(), ear, cache)
+    assert ear.steps == [f"downloading {server.address}/net.tgz"]
+    assert ear.bytes[-1] == (len(ARCHIVE), len(ARCHIVE))
+    assert ear.bytes == sorted(ear.bytes)
+    assert ear.warnings == []
+
+
+def test_progress_hears_no_password(server, cache, ear):
+    """Nor does whoever reads the error."""
+    server.acts = [answer(404)]
+    mirror = server.address.replace("//", "//me:secret@")
+    with pytest.raises(DownloadError) as caught:
+        fetch(server.published(), ear, Downloads(cache.cache_dir, mirror))
+    assert ear.steps == [f"downloading {server.address}/net.tgz"]
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["many", "-1", "9" * 5000], ids=["word", "negative", "endless"])
+def test_a_length_that_is_no_number_is_not_believed(server, cache, ear, length):
     """What counts is the digest."""
-    assert fetch(_published(server, "odd.tgz"), Progress()).read_bytes() == _ARCHIVE
+    server.acts = [answer(200, ARCHIVE, Content_Length=length)]
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert ear.bytes[-1] == (len(ARCHIVE), None)
 
 
-def test_a_damaged_file_in_the_cache_is_downloaded_again(server):
-    """Its digest is checked each time."""
-    path = fetch(_published(server, "good.tgz"), Progress())
+def test_an_archive_that_is_called_a_gzipped_tar_is_not_unpacked(server, cache):
+    """As many a server calls it."""
+    server.acts = [answer(200, ARCHIVE, Content_Encoding="x-gzip")]
+    assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+    assert server.requests[0].encoding == "identity"
+
+
+def test_a_damaged_file_in_the_cache_is_replaced_when_the_new_one_is_right(server, cache):
+    """Its digest is checked each time; a failure leaves it alone."""
+    path = archive_path(server.published(), cache)
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
-    assert fetch(_published(server, "good.tgz"), Progress()).read_bytes() == _ARCHIVE
+    server.acts = [answer(404), answer(200, b"something else"), serve]
+    for _ in range(2):
+        with pytest.raises(DownloadError):
+            fetch(server.published(), Progress(), cache)
+        assert path.read_bytes() == b"damaged"
+    assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+
+
+def test_a_wrong_digest_shows_both_and_sets_the_file_aside(server, cache):
+    """What came is not what was published, and asked for once; the older of two that are alike is replaced."""
+    server.acts = [answer(200, b"something else")]
+    wrong = hashlib.sha256(b"something else").hexdigest()
+    kept = archive_path(server.published(), cache).with_name(f"net.tgz.wrong-{wrong[:8]}")
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="is not the published archive") as caught:
+            fetch(server.published(), Progress(), cache)
+        assert SHA256 in caught.value.why
+        assert wrong in caught.value.why
+        assert str(kept) in caught.value.fix
+        assert kept.read_bytes() == b"something else"
+        assert _files(cache) == [kept.name]
     assert len(server.requests) == 2
 
 
-def test_a_wrong_digest_shows_both_and_leaves_nothing(server, tmp_path):
-    """What came is not what was published."""
-    with pytest.raises(DownloadError, match="is not the published archive") as caught:
-        fetch(_published(server, "wrong.tgz"), Progress())
-    assert _SHA256 in caught.value.why
-    assert hashlib.sha256(b"something else").hexdigest() in caught.value.why
-    assert _cached_files(tmp_path) == []
+def test_a_truncated_download_is_resumed(server, cache, ear):
+    """Only the missing bytes travel."""
+    server.acts = [serve_some(_HALF), serve]
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    first, second = server.requests
+    assert first.range is None
+    start = int(second.range.removeprefix("bytes=").removesuffix("-"))
+    assert _HALF - download._BLOCK_BYTES < start <= _HALF
+    assert second.sent == len(ARCHIVE) - start
+    assert ear.warnings == [
+        f"net.tgz: the connection ended after {start} of {len(ARCHIVE)} bytes; attempt 2 of 5 in 0 s"
+    ]
+    assert ear.bytes == sorted(ear.bytes)
+    assert ear.bytes[-1] == (len(ARCHIVE), len(ARCHIVE))
+    assert _files(cache) == ["net.tgz"]
+
+
+def test_what_has_come_is_kept_for_the_next_run(server, cache, ear):
+    """When all attempts were in vain."""
+    server.acts = [serve_some(_HALF)]
+    with pytest.raises(DownloadError, match="cannot download") as caught:
+        fetch(server.published(), Progress(), cache)
+    assert "in attempt 5 of 5; 0.3 MB of it are kept" in caught.value.why
+    assert _files(cache) == ["net.tgz.part"]
+    assert len(server.requests) == 5
+    server.acts = [serve]
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert ear.steps == [f"downloading {server.address}/net.tgz, of which 0.3 MB are there"]
+    assert server.requests[-1].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
+
+
+def test_a_connection_that_ends_without_a_length_known_is_no_end(server, cache):
+    """Each chunk says its length, and the last one says that it is the last."""
+
+    def chunks(handler):
+        handler.protocol_version = "HTTP/1.1"
+        handler.head(200, Transfer_Encoding="chunked")
+        handler.body(b"%x\r\n%b\r\n" % (_HALF, ARCHIVE[:_HALF]))
+        handler.close_connection = True
+
+    server.acts = [chunks, serve]
+    assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+    assert server.requests[1].range
+
+
+def test_a_stall_is_a_failure_too(server, cache, ear, monkeypatch):
+    """The connection stands, but nothing comes."""
+    monkeypatch.setattr(download, "_TIMEOUT_S", 0.5)
+    server.acts = [serve_some(_HALF, wait=True), lambda handler: handler.server.gate.wait(60), serve]
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert [warning.partition(";")[0] for warning in ear.warnings] == ["net.tgz: timed out"] * 2
+    assert server.requests[2].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
+
+
+def test_what_is_not_there_is_asked_for_once(server, cache):
+    """The next time it will not be there either."""
+    server.acts = [answer(404)]
+    with pytest.raises(DownloadError, match="cannot download") as caught:
+        fetch(server.published(), Progress(), cache)
+    assert caught.value.why == "the server answered 404 Not Found"
+    assert "--checkpoint" in caught.value.fix
+    assert len(server.requests) == 1
+    assert _files(cache) == []
+
+
+def test_a_failure_leaves_what_had_come_before(server, cache):
+    """What is no longer there today may be back tomorrow."""
+    _start(server, cache, ARCHIVE[:_HALF])
+    server.acts = [answer(404), serve]
+    with pytest.raises(DownloadError):
+        fetch(server.published(), Progress(), cache)
+    fetch(server.published(), Progress(), cache)
+    assert server.requests[1].range == f"bytes={_HALF}-"
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_busy_server_is_asked_again(server, cache, ear, status):
+    """And progress hears why."""
+    server.acts = [answer(status, b"busy"), serve]
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    [warning] = ear.warnings
+    assert f"the server answered {status} " in warning
+
+
+def test_a_server_that_is_busy_for_ever_is_given_up(server, cache, ear, waits, monkeypatch):
+    """After waits that double."""
+    monkeypatch.setattr(download, "_WAITS_S", (1, 2, 4, 8))
+    server.acts = [answer(503)]
+    with pytest.raises(DownloadError, match="cannot download") as caught:
+        fetch(server.published(), ear, cache)
+    assert caught.value.why == "the server answered 503 Service Unavailable, in attempt 5 of 5"
+    assert waits == [1, 2, 4, 8]
+    assert len(server.requests) == 5
+    assert ear.warnings[0] == "net.tgz: the server answered 503 Service Unavailable; attempt 2 of 5 in 1 s"
+    assert len(ear.warnings) == 4
+    assert _files(cache) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
-    [("gone.tgz", "404"), ("busy.tgz", "503"), ("short.tgz", "1000")],
-    ids=["404", "503", "short"],
+    ("wanted", "waited"), [("30", 30), ("3600", 60), ("9" * 5000, 0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0)]
 )
-def test_failures_of_the_server_leave_nothing(server, tmp_path, name, why):
-    """And say what went wrong."""
-    with pytest.raises(DownloadError, match="cannot download") as caught:
-        fetch(_published(server, name), Progress())
-    assert why in caught.value.why
-    assert "--checkpoint" in caught.value.fix
-    assert _cached_files(tmp_path) == []
+def test_a_server_may_say_how_long_to_wait(server, cache, waits, wanted, waited):
+    """But not for ever."""
+    server.acts = [answer(503, Retry_After=wanted), serve]
+    fetch(server.published(), Progress(), cache)
+    assert waits == [waited]
 
 
-def test_a_download_without_end_is_cut(server, tmp_path, monkeypatch):
-    """The disk has one."""
-    monkeypatch.setattr(download, "_MAX_BYTES", 1000)
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_followed(server, cache, status):
+    """With the wish for the missing part."""
+    _start(server, cache, ARCHIVE[:_HALF])
+    server.acts = [answer(status, Location="/elsewhere"), serve]
+    assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+    assert [request.path for request in server.requests] == ["/net.tgz", "/elsewhere"]
+    assert server.requests[1].sent == len(ARCHIVE) - _HALF
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [
+        pytest.param("/net.tgz", "Exceeded 30 redirects", id="in a circle"),
+        pytest.param("ftp://127.0.0.1/x", "No connection adapters", id="ftp"),
+        pytest.param("http://a..b/x", "label empty", id="no name"),
+        pytest.param("http://[::1/x", "IPv6", id="no address"),
+    ],
+)
+def test_redirects_to_nowhere_are_errors(server, cache, ear, to, why):
+    """Which no second attempt makes better."""
+    server.acts = [answer(302, Location=to)]
     with pytest.raises(DownloadError) as caught:
-        fetch(_published(server, "good.tgz"), Progress())
+        fetch(server.published(), ear, cache)
+    assert why in caught.value.why
+    assert ear.warnings == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param([answer(200, ARCHIVE)], id="all of it"),
+        pytest.param([answer(416), serve], id="416"),
+        pytest.param(
+            [answer(206, ARCHIVE[_HALF - 9 :], Content_Range=f"bytes {_HALF - 9}-599999/600000"), serve],
+            id="another part",
+        ),
+        pytest.param([answer(206, ARCHIVE[_HALF:]), serve], id="some part"),
+    ],
+)
+def test_a_server_that_does_not_send_the_rest_sends_all(server, cache, ear, refusal):
+    """What does not belong at the end of the file is not put there."""
+    _start(server, cache, ARCHIVE[:_HALF])
+    server.acts = list(refusal)
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert not any("does not fit" in warning for warning in ear.warnings)
+    assert server.requests[0].range == f"bytes={_HALF}-"
+    assert [request.range for request in server.requests[1:]] == [None] * (len(refusal) - 1)
+    assert _files(cache) == ["net.tgz"]
+
+
+def test_a_part_that_is_smaller_than_asked_for_is_followed_by_another(server, cache):
+    """A server may cut it where it likes."""
+    _start(server, cache, ARCHIVE[:_HALF])
+    part = answer(206, ARCHIVE[_HALF : _HALF + 1000], Content_Range=f"bytes {_HALF}-{_HALF + 999}/600000")
+    server.acts = [part, serve]
+    assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+    assert server.requests[1].range == f"bytes={_HALF + 1000}-"
+
+
+def test_a_rest_of_a_whole_that_is_not_told_is_taken(server, cache, ear):
+    """A server need not know how long its file is."""
+    _start(server, cache, ARCHIVE[:_HALF])
+    server.acts = [answer(206, ARCHIVE[_HALF:], Content_Range=f"bytes {_HALF}-599999/*")]
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert len(server.requests) == 1
+    assert ear.bytes[-1] == (600_000, 600_000)
+
+
+def test_a_file_that_is_whole_but_nameless_is_asked_for_again(server, cache):
+    """Its process was killed at the very last moment; the server has no rest of it."""
+    _start(server, cache, ARCHIVE)
+    assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+    assert [request.range for request in server.requests] == [f"bytes={len(ARCHIVE)}-", None]
+
+
+def test_a_rest_that_does_not_fit_to_the_beginning_is_no_reason_to_give_up(server, cache, ear):
+    """The beginning may be of another file: all is downloaded again, once."""
+    _start(server, cache, _SHUFFLED[:_HALF])
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert [request.range for request in server.requests] == [f"bytes={_HALF}-", None]
+    assert ear.warnings == ["net.tgz: the rest does not fit to what was there before; all of it is downloaded again"]
+    assert _files(cache) == ["net.tgz"]
+
+
+def test_a_file_that_is_wrong_from_the_start_is_downloaded_twice_at_most(server, cache):
+    """Once to complete what was there, once in one piece."""
+    _start(server, cache, b"x" * 10)
+    server.acts = [answer(206, b"y", Content_Range="bytes 10-10/11"), answer(200, b"z")]
+    with pytest.raises(DownloadError, match="is not the published archive"):
+        fetch(server.published(), Progress(), cache)
+    assert len(server.requests) == 2
+    assert _files(cache) == [f"net.tgz.wrong-{hashlib.sha256(b'z').hexdigest()[:8]}"]
+
+
+@pytest.mark.parametrize("length", ["600000", "unknown"])
+def test_a_download_without_end_is_cut(server, cache, monkeypatch, length):
+    """The disk has one."""
+    monkeypatch.setattr(download, "_MAX_BYTES", _HALF)
+    server.acts = [answer(200, ARCHIVE, Content_Length=length)]
+    with pytest.raises(DownloadError) as caught:
+        fetch(server.published(), Progress(), cache)
     assert "larger than" in caught.value.why
-    assert _cached_files(tmp_path) == []
+    assert len(server.requests) == 1
+    assert _files(cache) == []
 
 
-def test_no_network(tmp_path, monkeypatch):
+def test_no_network(server, cache, ear):
     """The error says what to do instead."""
-    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "*")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as reserved:
         port = reserved.getsockname()[1]
-    published = PublishedCheckpoint(url=f"http://127.0.0.1:{port}/x.tgz", sha256=_SHA256, name="x.ckpt")
+    published = PublishedCheckpoint(url=f"http://127.0.0.1:{port}/x.tgz", sha256=SHA256, name="x.ckpt")
     with pytest.raises(DownloadError) as caught:
-        fetch(published, Progress())
+        fetch(published, ear, cache)
     assert "refused" in caught.value.why
     assert "name it with --checkpoint" in caught.value.fix
+    assert len(ear.warnings) == 4
+
+
+def test_a_certificate_that_is_not_trusted_is_not_asked_for_again(server, cache, ear, monkeypatch):
+    """It will not be trusted in four seconds either; the library wraps that error like this."""
+
+    def get(*_, **__):
+        try:
+            raise ssl.SSLCertVerificationError("self-signed certificate")
+        except ssl.SSLError as error:
+            raise requests.exceptions.SSLError("Max retries exceeded") from error
+
+    monkeypatch.setattr(download.requests, "get", get)
+    with pytest.raises(DownloadError) as caught:
+        fetch(server.published(), ear, cache)
+    assert "self-signed certificate" in caught.value.why
+    assert ear.warnings == []
+
+
+def test_an_error_is_not_explained_by_one_that_was_there_before(server, cache):
+    """Whoever handles an error may well download something."""
+    server.acts = [answer(302, Location="/net.tgz")]
+    with pytest.raises(DownloadError) as caught:
+        try:
+            raise CheckpointError("the other one", why="-", fix="-")
+        except CheckpointError:
+            fetch(server.published(), Progress(), cache)
+    assert "redirects" in caught.value.why
+
+
+def test_a_mirror_has_the_archives_by_their_names(server, cache):
+    """And the digest is that of the config."""
+    published = PublishedCheckpoint(url="http://example.invalid/a/b/net.tgz", sha256=SHA256, name="x.ckpt")
+    mirror = Downloads(cache.cache_dir, f"{server.address}/copies/")
+    path = fetch(published, Progress(), mirror)
+    assert path == archive_path(published, cache)
+    assert [request.path for request in server.requests] == ["/copies/net.tgz"]
+
+
+@pytest.mark.parametrize("mirror", ["ftp://example.org", "/home/me", "example.org", "http://", ""])
+def test_a_mirror_is_an_address(mirror):
+    """Other things are refused at once."""
+    with pytest.raises(UsageError, match="--mirror"):
+        Downloads(mirror=mirror)
+
+
+@pytest.mark.parametrize(
+    ("content", "state"), [(None, "not there"), (b"damaged", "damaged")], ids=["missing", "damaged"]
+)
+def test_offline_asks_nobody(server, cache, content, state):
+    """The error says why there is nothing."""
+    offline = Downloads(cache.cache_dir, offline=True)
+    path = archive_path(server.published(), cache)
+    if content:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    with pytest.raises(DownloadError, match="net.tgz is not in the cache") as caught:
+        fetch(server.published(), Progress(), offline)
+    assert caught.value.why == f"{path} is {state}, and --offline forbids to download it"
+    assert "hubexport fetch" in caught.value.fix
+    assert server.requests == []
+
+
+def test_offline_takes_what_is_in_the_cache(server, cache):
+    """Which needs no network."""
+    path = fetch(server.published(), Progress(), cache)
+    assert fetch(server.published(), Progress(), Downloads(cache.cache_dir, offline=True)) == path
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_of_the_environment_is_asked(server, cache, monkeypatch, name):
+    """It gets the whole address."""
+    for variable in ("NO_PROXY", "no_proxy", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, server.address)
+    published = PublishedCheckpoint(url="http://example.invalid/net.tgz", sha256=SHA256, name="x.ckpt")
+    assert fetch(published, Progress(), cache).read_bytes() == ARCHIVE
+    assert [request.path for request in server.requests] == ["http://example.invalid/net.tgz"]
+
+
+def test_a_second_download_waits_for_the_first(server, cache):
+    """And then takes what has come, without asking the server."""
+    asked = threading.Event()
+    paths = []
+
+    def act(handler):
+        asked.set()
+        serve_when_told(_HALF)(handler)
+
+    class Second(Progress):
+        def step(self, message):
+            assert message == "waiting for another process that downloads net.tgz"
+            server.gate.set()
+
+    first = threading.Thread(target=lambda: paths.append(fetch(server.published(), Progress(), cache)))
+    server.acts = [act]
+    first.start()
+    asked.wait()
+    paths.append(fetch(server.published(), Second(), cache))
+    first.join()
+    assert len(set(paths)) == 1
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/hubexport"])
+def test_a_cache_that_cannot_be_written_is_a_clean_error(server, tmp_path, place):
+    """/proc takes nothing, not even from root."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DownloadError, match="cannot keep net.tgz in the cache") as caught:
+        fetch(server.published(), Progress(), Downloads(tmp_path / place))
+    assert str(tmp_path / place) in caught.value.why
+    assert "--cache_dir" in caught.value.fix
+    assert server.requests == []
+
+
+def test_a_full_disk_is_a_clean_error(server, cache):
+    """It is not the network's fault."""
+    partial = partial_path(archive_path(server.published(), cache))
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match="cannot keep net.tgz in the cache") as caught:
+        fetch(server.published(), Progress(), cache)
+    assert "No space left on device" in caught.value.why
+    assert len(server.requests) == 1
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(server, cache, monkeypatch):
+    """Otherwise a power cut could leave an empty one there."""
+    synced = []
+    fsync = os.fsync
+
+    def spy(descriptor):
+        fsync(descriptor)
+        synced.append((os.fstat(descriptor).st_size, _files(cache)))
+
+    monkeypatch.setattr(os, "fsync", spy)
+    fetch(server.published(), Progress(), cache)
+    assert synced == [(len(ARCHIVE), ["net.tgz.part"])]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://example.invalid/a.tgz", "a.tgz"),
+        ("http://example.invalid/", "archive"),
+        ("http://example.invalid/..", "archive"),
+        ("http://example.invalid/a.tgz?b=1&c=*", "a.tgz_b_1_c__"),
+        ("http://example.invalid/a\0.tgz", "a_.tgz"),
+    ],
+)
+def test_an_archive_lies_in_its_folder_whatever_its_address(url, name, cache):
+    """Under a name that a file can have."""
+    path = archive_path(PublishedCheckpoint(url=url, sha256=SHA256, name="x.ckpt"), cache)
+    assert path == cache.cache_dir / "checkpoints" / SHA256[:16] / name
+
+
+def test_the_cache_tells_what_it_has(server, cache):
+    """Without the network."""
+    published = server.published()
+    path = archive_path(published, cache)
+    assert look_up(published, cache) == CachedArchive(path, 0, "not cached", ())
+    _start(server, cache, b"some")
+    assert look_up(published, cache) == CachedArchive(partial_path(path), 4, "partial", ())
+    path.write_bytes(b"wrong")
+    aside = path.with_name("net.tgz.wrong-01234567")
+    aside.write_bytes(b"x")
+    assert look_up(published, cache) == CachedArchive(path, 5, "damaged", (aside,))
+    path.write_bytes(ARCHIVE)
+    assert look_up(published, cache) == CachedArchive(path, len(ARCHIVE), "intact", (aside,))
+    assert server.requests == []
+
+
+def test_a_file_in_the_cache_that_cannot_be_read_is_replaced(server, cache, monkeypatch):
+    """Whoever may write there may do that."""
+    path = archive_path(server.published(), cache)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"secret")
+
+    def refuse(_):
+        raise PermissionError
+
+    with monkeypatch.context() as context:
+        context.setattr(cache_module, "file_sha256", refuse)
+        assert look_up(server.published(), cache) == CachedArchive(path, 0, "unreadable", ())
+        assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE

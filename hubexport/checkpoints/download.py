@@ -1,83 +1,281 @@
-"""Published archives, downloaded once into a cache and never trusted without their SHA-256."""
+"""Published archives, downloaded once into a cache and never trusted without their SHA-256.
 
-import hashlib
+What has come of an archive when a download breaks stays in the cache; the next attempt, of this process or another,
+asks for the rest alone. Only what is whole and right gets the archive's name. Proxies are those of the environment.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
 import os
 from pathlib import Path
+import re
+import ssl
+import time
 
-import platformdirs
 import requests
 
-from hubexport.errors import DownloadError
-from hubexport.output import file_sha256, scratch_directory
+from hubexport.checkpoints.cache import (
+    CachedArchive,
+    Downloads,
+    archive_path,
+    file_name,
+    look_up,
+    partial_path,
+    wrong_path,
+)
+from hubexport.errors import DownloadError, HubexportError
+from hubexport.output import file_sha256
 from hubexport.progress import Progress
 from hubexport.variants import PublishedCheckpoint
 
 # To connect, and between two pieces of the answer.
 _TIMEOUT_S = 30
-_BLOCK_BYTES = 1 << 18
+# Before the second attempt, the third and so on.
+_WAITS_S = (1, 2, 4, 8)
+# However long a server asks to wait.
+_LONGEST_WAIT_S = 60
+# What is lost when a connection breaks is less than this.
+_BLOCK_BYTES = 1 << 14
 # No published archive comes near; without a bound a broken server could fill the disk.
 _MAX_BYTES = 4 << 30
 
+_OK = 200
+_PARTIAL_CONTENT = 206
+_REQUEST_TIMEOUT = 408
+_RANGE_NOT_SATISFIABLE = 416
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERROR = 500
 
-def cache_dir() -> Path:
-    """Returns the cache: `$HUBEXPORT_CACHE_DIR`, or a folder of the user's cache folder."""
-    return Path(os.environ.get("HUBEXPORT_CACHE_DIR") or platformdirs.user_cache_dir("hubexport"))
+# So many digits that every number is one; Python refuses to read thousands of them.
+_NUMBER = r"[0-9]{1,15}"
+_CONTENT_RANGE = re.compile(rf"bytes (?P<first>{_NUMBER})-(?P<last>{_NUMBER})/(?P<total>{_NUMBER}|\*)")
 
 
-def fetch(published: PublishedCheckpoint, progress: Progress) -> Path:
+class _Failed(Exception):
+    """The archive cannot be had from this address; the message says why."""
+
+
+class _Interrupted(_Failed):
+    """This attempt failed, another one may not.
+
+    Args:
+        why: what happened.
+        wait_s: how long to wait at least.
+    """
+
+    def __init__(self, why: str, wait_s: int = 0) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
+
+
+def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloads = Downloads()) -> Path:
     """Returns the path of a published archive in the cache, downloading it if it is not there.
 
+    Args:
+        published: which.
+        progress: hears of the download, and of each attempt that failed.
+        downloads: where it is kept and fetched from.
     Raises:
-        DownloadError: it cannot be fetched or stored, or its digest is not the config's.
+        DownloadError: it cannot be fetched or stored, its digest is not the config's, or it is not in the cache and
+            the network is forbidden.
     """
-    archive = cache_dir() / "checkpoints" / published.sha256[:16] / published.url.rpartition("/")[2]
+    found = look_up(published, downloads)
+    if found.state == "intact":
+        return found.path
+    if downloads.offline:
+        raise _offline_error(published, found)
+    archive = archive_path(published, downloads)
     try:
-        if archive.is_file() and file_sha256(archive) == published.sha256:
-            return archive
-        progress.step(f"downloading {published.url}")
-        with scratch_directory(archive.parent) as scratch:
-            partial = scratch / archive.name
-            found = _download(published.url, partial, progress)
-            if found != published.sha256:
-                raise DownloadError(
-                    f"{published.url} is not the published archive",
-                    why=f"its SHA-256 is {found}, the config says {published.sha256}",
-                    fix="try again; if it stays so, do not use it, and correct the config only if you know why",
-                )
-            partial.replace(archive)
-    except (requests.RequestException, OSError) as error:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(archive, progress):
+            # Another process may have been quicker.
+            if look_up(published, downloads).state != "intact":
+                _download(_address(published, downloads), archive, published.sha256, progress)
+    except OSError as error:
         raise DownloadError(
-            f"cannot download {published.url}",
-            why=_reason(error),
-            fix="check the network and proxy settings, or fetch the archive elsewhere and name it with --checkpoint",
+            f"cannot keep {archive.name} in the cache",
+            why=f"{error.strerror}: {error.filename or archive.parent}",
+            fix="make room there, or name a folder in which you may write with --cache_dir",
         ) from error
     return archive
 
 
-def _download(url: str, target: Path, progress: Progress) -> str:
-    """Writes what a URL answers to a new file, and returns its SHA-256."""
-    digest = hashlib.sha256()
-    with requests.get(url, stream=True, timeout=_TIMEOUT_S) as answer, target.open("xb") as file:
-        answer.raise_for_status()
-        announced = answer.headers.get("Content-Length", "")
-        total = int(announced) if announced.isdecimal() else None
-        done = 0
-        for block in answer.iter_content(_BLOCK_BYTES):
-            done += len(block)
-            if done > _MAX_BYTES:
-                raise OSError(f"it is larger than {_MAX_BYTES >> 30} GiB")
-            digest.update(block)
-            file.write(block)
-            progress.advance(done, total)
-        if total and done < total and not answer.headers.get("Content-Encoding"):
-            raise OSError(f"the connection ended after {done} of {total} bytes")
+def _offline_error(published: PublishedCheckpoint, found: CachedArchive) -> DownloadError:
+    return DownloadError(
+        f"{file_name(published.url)} is not in the cache",
+        why=f"{found.path} is {'not there' if found.state == 'not cached' else found.state}, and --offline forbids to "
+        "download it",
+        fix="run `hubexport fetch` where there is a network, or name a copy of it with --checkpoint",
+    )
+
+
+def _address(published: PublishedCheckpoint, downloads: Downloads) -> str:
+    return f"{downloads.mirror.rstrip('/')}/{file_name(published.url)}" if downloads.mirror else published.url
+
+
+@contextlib.contextmanager
+def _locked(archive: Path, progress: Progress) -> Iterator[None]:
+    """Lets one process at a time download an archive."""
+    # The file stays: if it were removed, one process could lock it and another its successor.
+    with archive.with_name(f"{archive.name}.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.step(f"waiting for another process that downloads {archive.name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
+    """Puts what a URL answers in an archive's place, if it is the archive.
+
+    Raises:
+        DownloadError: it is not, or it does not come.
+        OSError: it cannot be stored.
+    """
+    partial = partial_path(archive)
+    resumed = _complete(url, partial, progress)
+    if resumed and file_sha256(partial) != sha256:
+        progress.warn(f"{archive.name}: the rest does not fit to what was there before; all of it is downloaded again")
+        partial.unlink()
+        _complete(url, partial, progress)
+    found = file_sha256(partial)
+    if found == sha256:
+        partial.replace(archive)
+        return
+    kept = wrong_path(archive, found)
+    partial.replace(kept)
+    raise DownloadError(
+        f"{_shown(url)} is not the published archive",
+        why=f"its SHA-256 is {found}, the config says {sha256}",
+        fix=f"look at what came, which is kept as {kept}; do not use it, and correct the config only if you know why",
+    )
+
+
+def _complete(url: str, partial: Path, progress: Progress) -> bool:
+    """Downloads what is missing of a file, and returns whether something was there before.
+
+    Raises:
+        DownloadError: some of it is missing still, and further attempts are vain.
+        OSError: it cannot be stored.
+    """
+    there = f", of which {_size(partial) / 1e6:.1f} MB are there" if _size(partial) else ""
+    progress.step(f"downloading {_shown(url)}{there}")
+    attempt = 1
+    while True:
+        try:
+            return _attempt(url, partial, progress)
+        except _Failed as error:
+            if not isinstance(error, _Interrupted) or attempt > len(_WAITS_S):
+                raise _download_error(url, partial, error, attempt) from error
+            wait_s = max(_WAITS_S[attempt - 1], error.wait_s)
+            attempt += 1
+            progress.warn(f"{partial.stem}: {error}; attempt {attempt} of {len(_WAITS_S) + 1} in {wait_s} s")
+            time.sleep(wait_s)
+
+
+def _download_error(url: str, partial: Path, error: _Failed, attempts: int) -> DownloadError:
+    tried = f", in attempt {attempts} of {len(_WAITS_S) + 1}" if attempts > 1 else ""
+    kept = f"; {_size(partial) / 1e6:.1f} MB of it are kept, and will be resumed" if _size(partial) else ""
+    return DownloadError(
+        f"cannot download {_shown(url)}",
+        why=f"{error}{tried}{kept}",
+        fix="check the network and proxy settings, or fetch the archive elsewhere and name it with --checkpoint",
+    )
+
+
+def _attempt(url: str, partial: Path, progress: Progress) -> bool:
+    """Asks once for what is missing of a file, and returns whether what was there before is still in it.
+
+    Raises:
+        _Failed: some of it is missing still.
+        OSError: it cannot be stored.
+    """
+    # Compressed once more on the way, its bytes could not be counted.
+    headers = {"Accept-Encoding": "identity"}
+    if size := _size(partial):
+        headers["Range"] = f"bytes={size}-"
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+            start, total = _part(answer, partial)
+            _store(answer, partial, start, total, progress)
+    except (requests.RequestException, ValueError) as error:
+        # Of an address that is none, some libraries below requests complain in their own way.
+        raise _failure(error) from error
+    return start > 0
+
+
+def _part(answer: requests.Response, partial: Path) -> tuple[int, int | None]:
+    """Returns where in the file the answer's bytes belong, and how many the whole has, if that is known.
+
+    Raises:
+        _Failed: the answer is of no use. If the server cannot go on where the file ends, it is removed.
+    """
+    status = answer.status_code
+    size = _size(partial)
+    if status == _OK:
+        length = answer.headers.get("Content-Length", "")
+        return 0, int(length) if re.fullmatch(_NUMBER, length) else None
+    if status == _PARTIAL_CONTENT or (status == _RANGE_NOT_SATISFIABLE and size):
+        part = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if status == _PARTIAL_CONTENT and part and int(part["first"]) == size:
+            return size, int(part["last"]) + 1 if part["total"] == "*" else int(part["total"])
+        partial.unlink(missing_ok=True)
+        raise _Interrupted("the server did not send the rest that it was asked for, so that all is downloaded again")
+    said = f"the server answered {status} {answer.reason}".strip()
+    if status in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS) or status >= _SERVER_ERROR:
+        wait = answer.headers.get("Retry-After", "")
+        raise _Interrupted(said, min(int(wait), _LONGEST_WAIT_S) if re.fullmatch(_NUMBER, wait) else 0)
+    raise _Failed(said)
+
+
+def _store(answer: requests.Response, partial: Path, start: int, total: int | None, progress: Progress) -> None:
+    """Writes an answer's bytes to the file from `start` on, which is its end or 0.
+
+    Raises:
+        _Failed: fewer than `total` came, or too many.
+        OSError: they cannot be stored.
+    """
+    # Many a server calls a .tgz a gzipped .tar; it must not be unpacked on the way.
+    answer.raw.headers.pop("Content-Encoding", None)
+    done = start
+    broken = False
+    with partial.open("ab" if start else "wb") as file:
+        try:
+            for block in answer.iter_content(_BLOCK_BYTES):
+                done += len(block)
+                if max(done, total or 0) > _MAX_BYTES:
+                    partial.unlink()
+                    raise _Failed(f"it is larger than {_MAX_BYTES >> 30} GiB")
+                file.write(block)
+                progress.advance(done, total)
+        except requests.exceptions.ChunkedEncodingError:
+            broken = True
         file.flush()
         os.fsync(file.fileno())
-    return digest.hexdigest()
+    if broken or (total is not None and done < total):
+        of_total = f" of {total}" if total is not None else ""
+        raise _Interrupted(f"the connection ended after {done}{of_total} bytes")
 
 
-def _reason(error: Exception) -> str:
-    """Returns the innermost cause: requests and urllib3 wrap it in several layers of text."""
-    while isinstance(error.__context__, Exception):
-        error = error.__context__
-    return " ".join(str(error).split()) or type(error).__name__
+def _failure(error: Exception) -> _Failed:
+    """Tells what may be better next time from what will not."""
+    cause = error
+    # requests and urllib3 wrap the cause in several layers of text. What was handled before all of that is none of it.
+    while isinstance(cause.__context__, Exception) and not isinstance(cause.__context__, HubexportError):
+        cause = cause.__context__
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    passing = isinstance(error, (requests.ConnectionError, requests.Timeout))
+    if passing and not isinstance(cause, ssl.SSLCertVerificationError):
+        return _Interrupted(reason)
+    return _Failed(reason)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _shown(url: str) -> str:
+    """Returns an address without a password."""
+    return re.sub(r"//[^/@]*@", "//", url, count=1)

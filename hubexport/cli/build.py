@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import sys
 from typing import TYPE_CHECKING
 
+from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import table_console
 from hubexport.errors import HubexportError
@@ -40,13 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "synthetic[:SEED] for made-up weights; {variant} in it stands for each variant's name (default: download the "
         "archive that the config names)",
     )
-    parser.add_argument(
-        "--weights",
-        choices=("averaged", "raw"),
-        default="averaged",
-        help="the moving averages of the trained values, with which the published accuracy was measured, or the "
-        "plain values (default: averaged)",
-    )
+    add_weights(parser)
     parser.add_argument(
         "--output_dir",
         default="modules",
@@ -61,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="build several variants in N processes (default: 1)",
     )
+    add_download_arguments(parser)
     add_config_dir(parser)
 
 
@@ -69,11 +65,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError
     return number
-
-
-def add_config_dir(parser: argparse.ArgumentParser) -> None:
-    """Declares where to look for configs beside the built-in ones."""
-    parser.add_argument("--config_dir", metavar="DIR", help="a folder with YAML files of your own variants")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.batch import Options, Order, build_batch  # NumPy: not worth waiting for before an error.
 
     orders = [Order(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
-    options = Options(args.checkpoint, args.weights, args.output_dir, args.overwrite)
+    options = Options(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
     with shown_progress() as progress:
         outcomes = build_batch(orders, options, jobs=args.jobs, progress=progress)
     return _report(outcomes)

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.build import add_config_dir
+from hubexport.cli.arguments import add_config_dir
 from hubexport.cli.tables import table_console
 
 if TYPE_CHECKING:

@@ -1,0 +1,161 @@
+"""Downloads the published archives of variants into the cache and prints their paths, or lists what is there."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+import json
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hubexport.cli.arguments import add_config_dir, add_download_arguments, downloads_of
+from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import table_console
+from hubexport.errors import CheckpointError, HubexportError, UsageError
+
+if TYPE_CHECKING:
+    from hubexport.checkpoints.cache import CachedArchive, Downloads
+    from hubexport.progress import Progress
+    from hubexport.variants import PublishedCheckpoint, Variant
+
+    # The path of a published archive and whether it was there before, or why it is not there.
+    Outcome = tuple[Path, bool] | HubexportError
+
+SUMMARY = "download published archives, or list those in the cache"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport fetch` takes."""
+    parser.add_argument(
+        "--variant",
+        action="append",
+        metavar="NAME",
+        help="whose archive; `hubexport list` lists them. May be a pattern like 'mobilenet_v2_*_96', or all, and may "
+        "be given several times",
+    )
+    add_download_arguments(parser)
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="download nothing, but show what the cache has of each archive: its size, and whether it is intact",
+    )
+    parser.add_argument("--format", choices=("table", "json"), help="of --list (default: table)")
+    add_config_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetches and prints one path an archive, or lists; returns the exit status."""
+    from hubexport.config_files import list_variants, select_variants
+
+    downloads = downloads_of(args)
+    if not args.list:
+        _check_usage(args)
+        return _fetch(select_variants(args.variant, args.config_dir), downloads)
+    variants = select_variants(args.variant, args.config_dir) if args.variant else list_variants(args.config_dir)
+    _list(variants, downloads, args.format)
+    return 0
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if not args.variant:
+        args.parser.error("the following arguments are required: --variant")
+    if args.format:
+        raise UsageError(
+            f"--format {args.format}: of what?",
+            why="it is the form of what --list shows",
+            fix="add --list, or leave it out",
+        )
+
+
+def _fetch(variants: "Sequence[Variant]", downloads: "Downloads") -> int:
+    with shown_progress() as progress:
+        outcomes = list(_outcomes(variants, downloads, progress))
+    archives = [outcome for outcome in outcomes if not isinstance(outcome, HubexportError)]
+    for path, was_there in archives:
+        if was_there:
+            print(f"already in the cache: {path}", file=sys.stderr)
+    for path, _ in archives:
+        print(path)
+    # The same error of several archives is said once.
+    errors = {str(outcome): None for outcome in outcomes if isinstance(outcome, HubexportError)}
+    for error in errors:
+        print(f"ERROR {error}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _outcomes(variants: "Sequence[Variant]", downloads: "Downloads", progress: "Progress") -> "Iterator[Outcome]":
+    """Yields what becomes of each archive; one that several variants share comes once."""
+    seen = set()
+    for variant in variants:
+        published = variant.checkpoint
+        if published is None:
+            yield CheckpointError(
+                f"no archive for {variant.name}",
+                why="its config does not say where one is published",
+                fix="leave it out, and name a checkpoint of your own when you build it, with --checkpoint",
+            )
+        elif (published.url, published.sha256) not in seen:
+            seen.add((published.url, published.sha256))
+            yield _outcome(published, downloads, progress)
+
+
+def _outcome(published: "PublishedCheckpoint", downloads: "Downloads", progress: "Progress") -> "Outcome":
+    from hubexport.checkpoints.cache import look_up
+
+    found = look_up(published, downloads)
+    if found.state == "intact":
+        return found.path, True
+    from hubexport.checkpoints.download import fetch  # Its HTTP library is not needed for what is there.
+
+    try:
+        return fetch(published, progress, downloads), False
+    except HubexportError as error:
+        return error
+
+
+def _list(variants: "Sequence[Variant]", downloads: "Downloads", form: str | None) -> None:
+    from hubexport.checkpoints.cache import look_up
+
+    found = [look_up(variant.checkpoint, downloads) if variant.checkpoint else None for variant in variants]
+    listed = list(zip(variants, found, strict=True))
+    if form == "json":
+        print(json.dumps([_as_json(variant, archive) for variant, archive in listed], indent=2))
+    else:
+        _print_table(listed)
+
+
+def _as_json(variant: "Variant", archive: "CachedArchive | None") -> dict[str, Any]:
+    if variant.checkpoint is None or archive is None:
+        return {"variant": variant.name, "state": "not published"}
+    return {
+        "variant": variant.name,
+        "url": variant.checkpoint.url,
+        "sha256": variant.checkpoint.sha256,
+        "path": str(archive.path),
+        "size_bytes": archive.size,
+        "state": archive.state,
+        "set_aside": [str(path) for path in archive.set_aside],
+    }
+
+
+def _print_table(listed: "Sequence[tuple[Variant, CachedArchive | None]]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from hubexport.checkpoints.cache import file_name
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    table.add_column("size (MB)", justify="right")
+    table.add_column("state", overflow="fold")
+    table.add_column("path", overflow="fold")
+    for variant, archive in listed:
+        if variant.checkpoint is None or archive is None:
+            table.add_row(variant.name, "-", "-", "not published", "-")
+            continue
+        size = f"{archive.size / 1e6:.1f}" if archive.size else "-"
+        state = "".join([archive.state, *(f", set aside: {path.name}" for path in archive.set_aside)])
+        # A path may have brackets in it, which are no markup.
+        table.add_row(variant.name, file_name(variant.checkpoint.url), size, state, Text(str(archive.path)))
+    table_console(sys.stdout).print(table)
