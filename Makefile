@@ -2,6 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+REAL_ARCHIVE ?= ../shared/data/mobilenet_v2_1.0_224.tgz
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format consumers bench
@@ -35,7 +36,8 @@ consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the module
 	$(BIN)/python -m tests.environments
 	$(BIN)/python -m pytest -m consumers
 
-bench: $(VENV)/ready  ## measure builds against TensorFlow Hub's own exporter, and modules against Keras
+bench: $(VENV)/ready  ## measure builds against TensorFlow Hub's own exporter, modules against Keras, conversions
 	$(BIN)/python scripts/benchmark_build.py
 	$(BIN)/python scripts/benchmark_build.py --variant all
 	$(BIN)/python scripts/benchmark_inference.py
+	$(BIN)/python scripts/benchmark_convert.py $(REAL_ARCHIVE)

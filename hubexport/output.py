@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all, and digests of what is in them.
+"""Files and directories that appear whole or not at all, and digests of what is in them.
 
 Work in progress lives in scratch directories near its destination, named `.hubexport-…` and locked by the process
 that fills them. One whose process died is removed by the next one that works in the same place.
@@ -119,12 +119,34 @@ def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
     _flush_one(final.parent)
 
 
+def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
+    """Moves a finished file to its place in one step.
+
+    Args:
+        staged: in a scratch directory on the same file system.
+        final: where it goes.
+        overwrite: replace a file that stands there already.
+    Raises:
+        OutputError: something stands there and `overwrite` is false.
+        OSError: the file cannot be moved.
+    """
+    _flush_one(staged)
+    if overwrite:
+        staged.replace(final)
+    else:
+        try:
+            os.link(staged, final)
+        except FileExistsError:
+            raise exists_error(final) from None
+    _flush_one(final.parent)
+
+
 def exists_error(final: Path) -> OutputError:
     """Returns the error for a place that is taken."""
     return OutputError(
         f"{final} exists already",
-        why="a finished module is kept unless you say otherwise",
-        fix="add --overwrite, or name another --output_dir",
+        why="what is finished is kept unless you say otherwise",
+        fix="add --overwrite, or name another place",
     )
 
 
@@ -141,7 +163,7 @@ def _exchange(one: Path, other: Path) -> None:
         raise OutputError(
             f"cannot replace {other}",
             why="this system cannot swap two directories in one step, and a crash between two steps would lose both",
-            fix="remove the old one first, or name another --output_dir",
+            fix="remove the old one first, or name another place",
         )
     if failure:
         raise OSError(failure, os.strerror(failure), str(other))

@@ -5,6 +5,7 @@ kind in a version.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 import re
 from typing import Annotated, Literal
 
@@ -175,6 +176,10 @@ class Variant(StrictModel):
         """Lays out the network; only classification modules have a classifier."""
         num_classes = self.num_classes if kind == "classification" else None
         return NETWORKS[self.network](self.depth_multiplier, self.image_size, num_classes)
+
+    def class_names(self) -> list[str] | None:
+        """Returns the lines of the file of labels; None if the variant has none."""
+        return Path(self.labels).read_text(encoding="utf-8").splitlines() if self.labels else None
 
     def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
         """Resolves what was asked for with `--module`.

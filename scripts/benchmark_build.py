@@ -21,7 +21,7 @@ from processes import Cost, run
 
 from hubexport import Variant, list_variants, load_variant
 from hubexport.checkpoints.bundle import write_bundle
-from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
 
 EXPORTER = Path(__file__).with_name("straightforward_exporter.py")

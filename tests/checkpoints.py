@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 

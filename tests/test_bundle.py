@@ -192,7 +192,7 @@ def _with_entry(prefix: Path, **changes) -> None:
         pytest.param({"shape": [1 << 40], "size": 1 << 42}, "points beyond the end", id="huge"),
         pytest.param({"size": 8}, "8 bytes are no float32 of shape [4]", id="size"),
         pytest.param({"shape": [-1, -4]}, "no float32 of shape", id="negative shape"),
-        pytest.param({"dtype": 2}, "no float32", id="dtype"),
+        pytest.param({"dtype": 2}, "no float64", id="dtype"),
         pytest.param({"crc32c": 7}, "its checksum is wrong", id="checksum"),
     ],
 )

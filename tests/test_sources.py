@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.output import file_sha256
@@ -42,7 +42,7 @@ def test_a_v1_file(small, tmp_path):
     """One file, recognized by its content."""
     write_v1(tmp_path / "old", {"x": network_values()["MobilenetV2/Conv/weights"]})
     source = _resolve(tmp_path / "old", small)
-    assert source == FileSource(tmp_path / "old", (tmp_path / "old",))
+    assert source == FileSource(tmp_path / "old", (tmp_path / "old",), "V1")
 
 
 def test_a_directory_with_one_checkpoint(small, v2):
@@ -132,7 +132,7 @@ def test_one_file_of_a_checkpoint_is_not_its_name(small, v2, suffix):
     """A frequent slip; the fix names the prefix."""
     with pytest.raises(CheckpointError) as caught:
         _resolve(f"{v2}{suffix}", small)
-    assert caught.value.fix == f"say --checkpoint {v2}"
+    assert caught.value.fix == f"say {v2}"
 
 
 def test_a_file_that_is_no_checkpoint(small, tmp_path):

@@ -17,13 +17,10 @@ MAX_MEMBERS = 10_000
 # Of single reads: tarfile reads the headers that extend a member's name or attributes in one piece.
 _MAX_READ_BYTES = 1 << 20
 
+# Of a SavedModel or a TF1 Hub module.
+MODULE_FILE = "saved_model.pb"
+
 _CHECKPOINT_FILE = re.compile(r".+\.(index|data-\d{5}-of-\d{5}|ckpt(-\d+)?)")
-
-
-def is_gzip(path: Path) -> bool:
-    """Tells by its first bytes whether a file is gzipped."""
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 def unpack_checkpoint(archive: Path, into: Path) -> None:
@@ -37,15 +34,44 @@ def unpack_checkpoint(archive: Path, into: Path) -> None:
             (links, devices, absolute paths, `..`, one file twice).
         OSError: the files cannot be written.
     """
-    with _damage_reported(archive), gzip.open(archive, "rb") as unzipped:
+    with _damage_reported(archive):
+        for tar, member in _members(archive):
+            name = PurePosixPath(member.name).name
+            if member.isfile() and _CHECKPOINT_FILE.fullmatch(name):
+                _extract(archive, tar, member, into / name)
+
+
+def find_module(archive: Path) -> PurePosixPath | None:
+    """Returns the folder of the module that a gzipped tar holds; None if it holds none.
+
+    Raises:
+        CheckpointError: see `unpack_checkpoint`.
+    """
+    with _damage_reported(archive):
+        paths = [PurePosixPath(member.name) for _, member in _members(archive)]
+    return next((path.parent for path in paths if path.name == MODULE_FILE), None)
+
+
+def unpack_all(archive: Path, into: Path) -> None:
+    """Unpacks all files of a gzipped tar, each in its folder; see `unpack_checkpoint`."""
+    with _damage_reported(archive):
+        for tar, member in _members(archive):
+            if member.isfile():
+                target = into / member.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _extract(archive, tar, member, target)
+
+
+def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yields the members one after another, each looked at, with the tar that they can be extracted from."""
+    with gzip.open(archive, "rb") as unzipped:
         stream = _BoundedStream(archive, unzipped)
         with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
             for count, member in enumerate(tar, start=1):
                 if count > MAX_MEMBERS:
                     raise _refusal(archive, f"it has more than {MAX_MEMBERS} members")
                 _check_member(archive, member)
-                if member.isfile() and _CHECKPOINT_FILE.fullmatch(name := PurePosixPath(member.name).name):
-                    _extract(archive, tar, member, into / name)
+                yield tar, member
         # What follows the last member is padding, but its checksum covers all the rest.
         while stream.read(_MAX_READ_BYTES):
             pass

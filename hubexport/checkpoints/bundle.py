@@ -10,12 +10,15 @@ from collections.abc import Mapping
 import math
 from pathlib import Path
 import struct
+from typing import Any
 
 from google.protobuf.message import DecodeError
 import numpy as np
+import numpy.typing as npt
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.table import TableError, masked_crc32c, table_bytes, table_entries, varint
+from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.table import TableError, masked_crc32c, read_varint, table_bytes, table_entries, varint
 from hubexport.networks.layers import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, TensorShapeProto
 
@@ -27,22 +30,28 @@ _LITTLE_ENDIAN = 0
 # Four hundred times the index of a MobileNet V2's training checkpoint.
 _MAX_INDEX_BYTES = 16 << 20
 _FLOAT = np.dtype("<f4")
+# Between the length of a string and the string.
+_LENGTH_CHECKSUM_BYTES = 4
 
-# tensorflow/core/framework/types.proto, for messages.
-_DTYPE_NAMES = {
+# tensorflow/core/framework/types.proto: those that are stored as NumPy has them, and others for messages.
+_DTYPES = {
     DT_FLOAT: "float32",
     2: "float64",
     3: "int32",
     4: "uint8",
-    DT_STRING: "string",
+    5: "int16",
+    6: "int8",
     9: "int64",
     10: "bool",
-    14: "bfloat16",
+    17: "uint16",
     19: "float16",
+    22: "uint32",
+    23: "uint64",
 }
+_DTYPE_NAMES = {**_DTYPES, DT_STRING: "string", 14: "bfloat16"}
 
 
-class BundleError(ValueError):
+class BundleError(DamageError):
     """The files are no V2 checkpoint, or a damaged one."""
 
 
@@ -86,26 +95,50 @@ class BundleReader:
         number = self._entries[name].dtype
         return _DTYPE_NAMES.get(number, f"dtype {number}")
 
-    def read(self, name: str) -> Array:
-        """Reads one float32 value.
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """Reads one value of numbers.
 
         Raises:
-            BundleError: it is damaged, or not where the index says.
+            BundleError: it is damaged, not where the index says, or holds no numbers.
+            OSError: its file cannot be read.
+        """
+        entry, shape = self._entries[name], self.shapes[name]
+        if entry.dtype not in _DTYPES:
+            raise BundleError(f"{name}: {self.dtype(name)} holds no numbers that can be read")
+        dtype = np.dtype(_DTYPES[entry.dtype]).newbyteorder("<")
+        if entry.size != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
+            raise BundleError(f"{name}: {entry.size} bytes are no {dtype.name} of shape {list(shape)}")
+        data = self._stored_bytes(name)
+        if masked_crc32c(data) != entry.crc32c:
+            raise BundleError(f"{name}: its checksum is wrong")
+        return np.frombuffer(data, dtype).reshape(shape)
+
+    def read_text(self, name: str) -> bytes:
+        """Reads one string.
+
+        Raises:
+            BundleError: it is damaged, not where the index says, or no string.
             OSError: its file cannot be read.
         """
         entry = self._entries[name]
-        wanted = math.prod(self.shapes[name]) * _FLOAT.itemsize
-        if entry.dtype != DT_FLOAT or entry.size != wanted or min(self.shapes[name], default=0) < 0:
-            raise BundleError(f"{name}: {entry.size} bytes are no float32 of shape {list(self.shapes[name])}")
+        data = self._stored_bytes(name)
+        try:
+            _, position = read_varint(data, 0)
+        except (IndexError, TableError):
+            position = 0
+        text = data[position + _LENGTH_CHECKSUM_BYTES :]
+        if entry.dtype != DT_STRING or self.shapes[name] or _stored(text)[1:] != (data, entry.crc32c):
+            raise BundleError(f"{name}: it is no string, or its checksum is wrong")
+        return text
+
+    def _stored_bytes(self, name: str) -> bytes:
+        entry = self._entries[name]
         path = Path(f"{self._prefix}.data-{entry.shard_id:05}-of-{self._header.num_shards:05}")
         with path.open("rb") as file:
-            if entry.offset < 0 or entry.offset + entry.size > path.stat().st_size:
+            if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > path.stat().st_size:
                 raise BundleError(f"{name}: the index points beyond the end of {path.name}")
             file.seek(entry.offset)
-            data = file.read(entry.size)
-        if masked_crc32c(data) != entry.crc32c:
-            raise BundleError(f"{name}: its checksum is wrong")
-        return np.frombuffer(data, _FLOAT).reshape(self.shapes[name])
+            return file.read(entry.size)
 
 
 def _reason(error: Exception) -> str:

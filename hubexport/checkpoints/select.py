@@ -2,35 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from hubexport.arrays import Array
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, plain_shapes, recognize
 from hubexport.checkpoints.sources import Weights
+from hubexport.checkpoints.stored import StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.networks.layers import Shape, Variable
-from hubexport.networks.registry import NETWORKS, PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.variants import Variant
 
-# What tf.train.ExponentialMovingAverage appends to the name of the variable that it averages.
-AVERAGED_SUFFIX = "/ExponentialMovingAverage"
-
-
-class StoredValues(Protocol):
-    """What is needed of a checkpoint, as `BundleReader` has it."""
-
-    shapes: dict[str, Shape]
-
-    def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
-
-    def read(self, name: str) -> Array:
-        """Reads one value."""
+_ONLY_AVERAGED = "some variables have averaged values only", "restore them with --weights averaged"
 
 
 def select_values(
-    stored: StoredValues, shown_as: Path, variables: Sequence[Variable], weights: Weights, variant: Variant
+    stored: StoredValues, shown_as: Path, variables: Sequence[Variable], weights: Weights, variant: Variant | None
 ) -> dict[str, Array]:
     """Reads the value of each variable.
 
@@ -40,25 +28,26 @@ def select_values(
         variables: whose values are wanted.
         weights: `averaged` takes the moving average of each variable that has one, and the plain value of the others;
             `raw` takes the plain values.
-        variant: what the checkpoint should be of, for guessing what is wrong.
+        variant: what the checkpoint should be of, for guessing what is wrong; None if it is recognized already.
     Returns:
         float32 values by variable name, finite and of the variables' shapes.
     Raises:
         CheckpointError: a value is missing, misshaped, no float32 or not finite.
     """
+    what = f"cannot restore {variant.name if variant else 'the values'} from {shown_as}"
     if weights == "averaged" and not any(name.endswith(AVERAGED_SUFFIX) for name in stored.shapes):
         raise CheckpointError(
-            f"cannot restore {variant.name} from {shown_as}",
+            what,
             why="there are no averaged values in this checkpoint",
             fix="restore the plain ones with --weights raw",
         )
-    names = {variable.name: _stored_name(stored, variable.name, weights) for variable in variables}
+    names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
-        raise _misfit(stored, shown_as, problems, weights, variant)
+        raise _misfit(stored, what, problems, weights, variant)
     values = {name: stored.read(stored_name) for name, stored_name in names.items()}
     if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
         raise CheckpointError(
-            f"cannot restore {variant.name} from {shown_as}",
+            what,
             why=f"{len(broken)} of {len(values)} variables hold values that are not finite",
             details=[f"{names[name]}: {_count_broken(values[name])}" for name in broken],
             fix="use an earlier checkpoint of this training",
@@ -66,7 +55,8 @@ def select_values(
     return values
 
 
-def _stored_name(stored: StoredValues, name: str, weights: Weights) -> str:
+def stored_name(stored: StoredValues, name: str, weights: Weights) -> str:
+    """Returns under which name the wanted value of a variable is stored, if it is."""
     averaged = f"{name}{AVERAGED_SUFFIX}"
     return averaged if weights == "averaged" and averaged in stored.shapes else name
 
@@ -94,43 +84,38 @@ def _listed(shape: Shape) -> str:
 
 
 def _misfit(
-    stored: StoredValues, shown_as: Path, problems: Sequence[str], weights: Weights, variant: Variant
+    stored: StoredValues, what: str, problems: Sequence[str], weights: Weights, variant: Variant | None
 ) -> CheckpointError:
-    why, fix = _likely_cause(stored, weights, variant)
-    return CheckpointError(f"cannot restore {variant.name} from {shown_as}", why=why, details=problems, fix=fix)
+    if variant:
+        why, fix = _likely_cause(stored, weights, variant)
+    elif weights == "raw":
+        why, fix = _ONLY_AVERAGED
+    else:
+        why, fix = "not all is there as float32", "name a checkpoint of TF-Slim's as its training wrote it"
+    return CheckpointError(what, why=why, details=problems, fix=fix)
 
 
 def _likely_cause(stored: StoredValues, weights: Weights, variant: Variant) -> tuple[str, str]:
     """Returns why the checkpoint does not fit, and what to do, by trying networks that it might be of."""
-    shapes = {name.removesuffix(AVERAGED_SUFFIX): shape for name, shape in stored.shapes.items()}
-    for multiplier in (variant.depth_multiplier, *PUBLISHED_DEPTH_MULTIPLIERS):
-        num_classes = _stored_classes(shapes, variant)
-        network = NETWORKS[variant.network](multiplier, variant.image_size, num_classes)
-        if any(shapes.get(variable.name) != variable.shape for variable in network.variables):
-            continue
-        if multiplier != variant.depth_multiplier:
-            return (
-                f"this is depth multiplier {multiplier:g}, not {variant.depth_multiplier:g}",
-                f"name a variant of depth multiplier {multiplier:g}, or another checkpoint",
-            )
-        if num_classes is None:
-            return "this checkpoint has no classifier", "build only its feature_vector module"
-        if num_classes != variant.num_classes:
-            return (
-                f"it was trained with {num_classes} outputs, not {variant.num_classes}",
-                f"set num_classes: {num_classes} in a config of your own, and name its folder with --config_dir",
-            )
-        if weights == "raw":
-            return "some variables have averaged values only", "restore them with --weights averaged"
-    wanted = variant.network_for("classification").variables
-    known = sum(variable.name in shapes for variable in wanted)
-    return (
-        f"it holds {known} of the network's {len(wanted)} variables by name, among {len(shapes)} in all",
-        f"name a checkpoint of TF-Slim's {variant.network} at depth multiplier {variant.depth_multiplier:g}",
-    )
-
-
-def _stored_classes(shapes: Mapping[str, Shape], variant: Variant) -> int | None:
-    """Returns the length of the stored classifier's biases, the last variable of a network; None without any."""
-    biases = shapes.get(variant.network_for("classification").variables[-1].name)
-    return biases[0] if biases else None
+    shapes = plain_shapes(stored)
+    found = recognize(shapes, (variant.depth_multiplier, *PUBLISHED_DEPTH_MULTIPLIERS))
+    if found is None:
+        wanted = variant.network_for("classification").variables
+        known = sum(variable.name in shapes for variable in wanted)
+        return (
+            f"it holds {known} of the network's {len(wanted)} variables by name, among {len(shapes)} in all",
+            f"name a checkpoint of TF-Slim's {variant.network} at depth multiplier {variant.depth_multiplier:g}",
+        )
+    if found.depth_multiplier != variant.depth_multiplier:
+        return (
+            f"this is depth multiplier {found.depth_multiplier:g}, not {variant.depth_multiplier:g}",
+            f"name a variant of depth multiplier {found.depth_multiplier:g}, or another checkpoint",
+        )
+    if found.num_classes is None:
+        return "this checkpoint has no classifier", "build only its feature_vector module"
+    if found.num_classes != variant.num_classes:
+        return (
+            f"it was trained with {found.num_classes} outputs, not {variant.num_classes}",
+            f"set num_classes: {found.num_classes} in a config of your own, and name its folder with --config_dir",
+        )
+    return _ONLY_AVERAGED if weights == "raw" else ("not all is there as float32", "name another checkpoint")

@@ -1,8 +1,9 @@
-"""What `--checkpoint` names, recognized and located without TensorFlow.
+"""What `--checkpoint` and `convert` name, recognized by content and located without TensorFlow.
 
-ARCHIVE.tgz            a gzipped tar with one checkpoint inside, like the published ones
-DIRECTORY              holds one checkpoint
+ARCHIVE                a gzipped tar with one checkpoint inside, like the published ones, or a packed module
+DIRECTORY              holds one checkpoint, a module, or a model of Hugging Face's (`model.safetensors`)
 PREFIX                 `…/model.ckpt`, for `…/model.ckpt.index` and `.data-…` (V2), or one V1 file of that name
+FILE                   Keras' `.h5`, `.weights.h5` or `.keras`, or a safetensors file
 synthetic[:SEED]       made-up values
 """
 
@@ -15,8 +16,9 @@ import re
 import tempfile
 from typing import Any, Literal
 
-from hubexport.checkpoints.archive import is_gzip, unpack_checkpoint
-from hubexport.checkpoints.table import FOOTER_MAGIC
+from hubexport.checkpoints.archive import MODULE_FILE, unpack_checkpoint
+from hubexport.checkpoints.cache import Downloads
+from hubexport.checkpoints.containers import Container, container_of
 from hubexport.errors import CheckpointError
 from hubexport.output import file_sha256, scratch_directory
 from hubexport.progress import Progress
@@ -24,6 +26,10 @@ from hubexport.variants import Variant
 
 # Which of a variable's values: its moving average, with which the published accuracy was measured, or its last one.
 Weights = Literal["averaged", "raw"]
+
+_HUGGING_FACE_WEIGHTS = "model.safetensors"
+# The checkpoint of a SavedModel or a TF1 Hub module, and its folder.
+_MODULE_PREFIX = "variables"
 
 _SYNTHETIC = re.compile(r"synthetic(?::(?P<seed>[0-9]{1,9}))?")
 _SHARD = re.compile(r"\.data-\d{5}-of-(?P<count>\d{5})$")
@@ -42,15 +48,30 @@ class SyntheticSource:
 
 @dataclasses.dataclass(frozen=True)
 class FileSource:
-    """A checkpoint in files of its own; `prefix` is what TensorFlow calls its path."""
+    """Values in files of their own.
+
+    Attributes:
+        prefix: what TensorFlow calls a checkpoint's path; otherwise the path that was named.
+        files: all that belong to it.
+        container: how they store the values.
+    """
 
     prefix: Path
     files: tuple[Path, ...]
+    container: Container
 
     @property
-    def is_v1(self) -> bool:
-        """Whether it is the one file of an old checkpoint."""
-        return self.files == (self.prefix,)
+    def shown_as(self) -> Path:
+        """What messages call it."""
+        return self.prefix
+
+    @property
+    def is_of_training(self) -> bool:
+        """Whether it may hold averaged values beside plain ones, and other state of a training.
+
+        Modules and files of other frameworks hold one value a variable.
+        """
+        return self.container in ("V1", "V2") and self.prefix.name != _MODULE_PREFIX
 
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint: names and digests, no paths of this machine."""
@@ -79,6 +100,11 @@ class ArchiveSource:
     published: bool
     name: str | None
 
+    @property
+    def shown_as(self) -> Path:
+        """What messages call it."""
+        return self.path
+
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint."""
         return {"source": self.path.name, "sha256": self.sha256, "published": self.published}
@@ -100,32 +126,36 @@ class ArchiveSource:
                     why=str(error),
                     fix="free some space, or name a folder that has some with the TMPDIR variable",
                 ) from error
-            yield _only_checkpoint(folder, self.name, shown_as=self.path)
+            yield directory_source(folder, self.name, shown_as=self.path)
 
 
 Source = SyntheticSource | FileSource | ArchiveSource
 
 
-def resolve_source(text: str | None, variant: Variant, progress: Progress) -> Source:
+def resolve_source(
+    text: str | None, variant: Variant | None, progress: Progress, downloads: Downloads = Downloads()
+) -> Source:
     """Finds the checkpoint that is meant.
 
     Args:
         text: as in this module's docstring; None means the archive that the variant's config names, which is
             downloaded unless it is in the cache.
-        variant: whose values are wanted.
+        variant: whose values are wanted; None if that is for the values to tell.
         progress: hears of the download, and of an archive that is not the published one.
+        downloads: how to download.
     Raises:
         CheckpointError: there is nothing of the kind, it is incomplete, or it cannot be read.
         DownloadError: the published archive cannot be fetched.
     """
     if text is None:
-        return _published_archive(variant, progress)
+        assert variant is not None, "only a variant's config names an archive"
+        return _published_archive(variant, progress, downloads)
     if text.partition(":")[0] == "synthetic":
         return _synthetic(text)
     path = Path(text)
     with _read_failures_reported(path):
         if path.is_dir():
-            return _only_checkpoint(path, None, shown_as=path)
+            return directory_source(path, None, shown_as=path)
         if path.is_file():
             return _single_file(path, variant, progress)
         return _prefix(path)
@@ -143,7 +173,7 @@ def _read_failures_reported(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _published_archive(variant: Variant, progress: Progress) -> ArchiveSource:
+def _published_archive(variant: Variant, progress: Progress, downloads: Downloads) -> ArchiveSource:
     if variant.checkpoint is None:
         raise CheckpointError(
             f"no checkpoint for {variant.name}",
@@ -152,7 +182,7 @@ def _published_archive(variant: Variant, progress: Progress) -> ArchiveSource:
         )
     from hubexport.checkpoints.download import fetch  # Its HTTP library would slow down every start.
 
-    archive = fetch(variant.checkpoint, progress)
+    archive = fetch(variant.checkpoint, progress, downloads)
     return ArchiveSource(archive, variant.checkpoint.sha256, published=True, name=variant.checkpoint.name)
 
 
@@ -160,34 +190,41 @@ def _synthetic(text: str) -> SyntheticSource:
     match = _SYNTHETIC.fullmatch(text)
     if not match:
         raise CheckpointError(
-            f"--checkpoint {text}: not a synthetic checkpoint",
+            f"{text}: not a synthetic checkpoint",
             why="the seed is a whole number of up to nine digits",
             fix="say synthetic, or synthetic:1",
         )
     return SyntheticSource(int(match["seed"] or 0))
 
 
-def _single_file(path: Path, variant: Variant, progress: Progress) -> Source:
-    if is_gzip(path):
+def _single_file(path: Path, variant: Variant | None, progress: Progress) -> Source:
+    container = container_of(path)
+    if container == "gzip":
         return _archive(path, variant, progress)
     if path.suffix == ".index" or _SHARD.search(path.name):
         raise CheckpointError(
             f"{path} is one file of a checkpoint",
             why="a checkpoint is named by the prefix that its files share",
-            fix=f"say --checkpoint {path.with_suffix('')}",
+            fix=f"say {path.with_suffix('')}",
         )
-    if _is_table(path):
-        return FileSource(path, (path,))
-    raise CheckpointError(
-        f"{path} is not a checkpoint",
-        why="it is neither a gzipped tar nor a V1 checkpoint",
-        fix="name a .tgz archive, a directory or a prefix like model.ckpt",
-    )
+    if container == "pickle":
+        raise CheckpointError(
+            f"refuses to read {path}",
+            why="it is a pickle of Python objects, which can run any program when it is loaded",
+            fix="save the weights as safetensors where you trust the file, and name that",
+        )
+    if container is None:
+        raise CheckpointError(
+            f"{path} is not a checkpoint",
+            why="it is neither a gzipped tar, a V1 checkpoint, Keras' HDF5 or .keras file, nor a safetensors file",
+            fix="name one of these, a directory, or a prefix like model.ckpt",
+        )
+    return FileSource(path, (path,), container)
 
 
-def _archive(path: Path, variant: Variant, progress: Progress) -> ArchiveSource:
+def _archive(path: Path, variant: Variant | None, progress: Progress) -> ArchiveSource:
     digest = file_sha256(path)
-    if variant.checkpoint is None:
+    if variant is None or variant.checkpoint is None:
         return ArchiveSource(path, digest, published=False, name=None)
     published = digest == variant.checkpoint.sha256
     if not published:
@@ -204,23 +241,41 @@ def _prefix(prefix: Path) -> FileSource:
             why=f"there is neither such a file or directory nor {index.name} beside it",
             fix="name a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
         )
-    found = prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")
-    shards = sorted(path for path in found if _SHARD.search(path.name))
-    wanted = int(match["count"]) if shards and (match := _SHARD.search(shards[0].name)) else 1
-    if len(shards) != wanted:
+    found = shards(prefix)
+    wanted = int(match["count"]) if found and (match := _SHARD.search(found[0].name)) else 1
+    if len(found) != wanted:
         raise CheckpointError(
             f"checkpoint {prefix} is incomplete",
-            why=f"{len(shards)} of {wanted} data files are beside {index.name}",
+            why=f"{len(found)} of {wanted} data files are beside {index.name}",
             fix="copy all of its files",
         )
-    return FileSource(prefix, (index, *shards))
+    return FileSource(prefix, (index, *found), "V2")
 
 
-def _only_checkpoint(directory: Path, name: str | None, shown_as: Path) -> FileSource:
-    """Finds the one checkpoint in a directory, or the one with this name."""
+def shards(prefix: Path) -> list[Path]:
+    """Returns the data files of a V2 checkpoint."""
+    found = prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")
+    return sorted(path for path in found if _SHARD.search(path.name))
+
+
+def directory_source(directory: Path, name: str | None, shown_as: Path) -> FileSource:
+    """Finds the values in a directory.
+
+    Args:
+        directory: a module, a model of Hugging Face's, or a folder with checkpoints.
+        name: the prefix of the one that is meant, if there may be several.
+        shown_as: what messages call the directory.
+    Raises:
+        CheckpointError: there is none, or several of which none has that name.
+        OSError: the directory cannot be read.
+    """
+    if (directory / MODULE_FILE).is_file():
+        return _prefix(directory / _MODULE_PREFIX / _MODULE_PREFIX)
+    if (directory / _HUGGING_FACE_WEIGHTS).is_file():
+        return FileSource(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
     files = [path for path in sorted(directory.iterdir()) if path.is_file()]
     found = {path.stem: path.with_suffix("") for path in files if path.suffix == ".index"}
-    found |= {path.name: path for path in files if path.suffix != ".index" and _is_table(path)}
+    found |= {path.name: path for path in files if path.suffix != ".index" and container_of(path) == "V1"}
     if name in found:
         found = {name: found[name]}
     if len(found) != 1:
@@ -230,11 +285,4 @@ def _only_checkpoint(directory: Path, name: str | None, shown_as: Path) -> FileS
             fix="name one by its prefix, like DIRECTORY/model.ckpt",
         )
     (path,) = found.values()
-    return FileSource(path, (path,)) if path.is_file() else _prefix(path)
-
-
-def _is_table(path: Path) -> bool:
-    """Tells V1 checkpoints and V2 index files by their end."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - len(FOOTER_MAGIC)))
-        return file.read() == FOOTER_MAGIC
+    return FileSource(path, (path,), "V1") if path.is_file() else _prefix(path)

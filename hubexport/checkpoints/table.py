@@ -122,9 +122,9 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise TableError("a block's length is wrong")
     position, key = 0, b""
     while position < end:
-        shared, position = _read_varint(block, position)
-        unshared, position = _read_varint(block, position)
-        length, position = _read_varint(block, position)
+        shared, position = read_varint(block, position)
+        unshared, position = read_varint(block, position)
+        length, position = read_varint(block, position)
         value_start = position + unshared
         if shared > len(key) or value_start + length > end:
             raise TableError("an entry's length is wrong")
@@ -135,12 +135,13 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _handle(data: bytes, position: int) -> tuple[int, int, int]:
     """Returns a block's offset and size, and the position after them."""
-    offset, position = _read_varint(data, position)
-    size, position = _read_varint(data, position)
+    offset, position = read_varint(data, position)
+    size, position = read_varint(data, position)
     return offset, size, position
 
 
 def varint(number: int) -> bytes:
+    """Returns a number of 0 or more in groups of seven bits, the lowest first."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -149,7 +150,13 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Returns the number that stands at a position, and the position after it.
+
+    Raises:
+        IndexError: the bytes end before it does.
+        TableError: it has more than 64 bits.
+    """
     number = shift = 0
     while True:
         byte = data[position]

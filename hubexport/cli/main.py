@@ -11,10 +11,18 @@ from absl import app, flags
 from absl.flags import argparse_flags
 
 from hubexport import __version__
-from hubexport.cli import build, list_variants
+from hubexport.cli import build, convert, diff, fetch, inspect, list_variants, show_mapping
 from hubexport.errors import HubexportError, UsageError, guess
 
-_COMMANDS = {"build": build, "list": list_variants}
+_COMMANDS = {
+    "build": build,
+    "fetch": fetch,
+    "inspect": inspect,
+    "convert": convert,
+    "diff": diff,
+    "show-mapping": show_mapping,
+    "list": list_variants,
+}
 
 # What a shell reports for a program that SIGINT or SIGTERM ended: 128 + the signal's number.
 _INTERRUPTED = 130

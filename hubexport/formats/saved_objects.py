@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from hubexport.formats.nodes import Dims, shape_proto
+from hubexport.mappings.tf2 import KEY_SUFFIX, checkpoint_key
 from hubexport.networks.layers import Variable
 from hubexport.protos import (
     DT_FLOAT,
@@ -30,8 +31,7 @@ _ON_READ = 3
 _MEAN = 2
 
 # What TensorFlow looks for under a variable, and what it calls a variable's key in checkpoints.
-_VALUE = "VARIABLE_VALUE"
-_KEY_SUFFIX = f"/.ATTRIBUTES/{_VALUE}"
+_VALUE = KEY_SUFFIX.rpartition("/")[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,6 @@ class TensorSpec:
 
     shape: Dims
     name: str
-
-
-def checkpoint_key(variable: Variable) -> str:
-    """Returns the name under which a variable's value stands in the SavedModel's checkpoint."""
-    return f"{variable.name}{_KEY_SUFFIX}"
 
 
 def argument_name(name: str) -> str:

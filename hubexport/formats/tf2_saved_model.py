@@ -23,7 +23,8 @@ from hubexport.formats.graphdef import (
     write_network,
 )
 from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
-from hubexport.formats.saved_objects import ObjectGraphWriter, TensorSpec, argument_name, checkpoint_key
+from hubexport.formats.saved_objects import ObjectGraphWriter, TensorSpec, argument_name
+from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY, checkpoint_key
 from hubexport.networks.layers import Network, Variable
 from hubexport.protos import (
     DT_FLOAT,
@@ -34,7 +35,7 @@ from hubexport.protos import (
     SavedModel,
     SignatureDef,
 )
-from hubexport.variants import ModuleSpec
+from hubexport.variants import TF2_VERSIONS, Kind, ModuleSpec
 
 # tensorflow/core/protobuf/saver.proto
 _SAVER_V2 = 2
@@ -42,7 +43,6 @@ _SAVER_V2 = 2
 _PRODUCER = 561
 _MIN_CONSUMER = 12
 
-_OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _SERVING = "serving_default"
 # Of the output of `serving_default`, as in tfhub.dev's modules.
 _OUTPUT_NAMES = {"classification": "logits", "feature_vector": "feature_vector"}
@@ -62,9 +62,21 @@ def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values
     module = _Module(spec, network)
     (directory / "saved_model.pb").write_bytes(module.saved_model_bytes())
     (directory / "variables").mkdir()
-    written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in network.variables}
-    written[_OBJECT_GRAPH_KEY] = module.objects.checkpoint_graph().SerializeToString(deterministic=True)
-    write_bundle(directory / "variables" / "variables", written)
+    module.write_checkpoint(directory / "variables" / "variables", values)
+
+
+def write_tf2_checkpoint(prefix: Path, network: Network, values: Mapping[str, Array]) -> None:
+    """Writes values as a checkpoint that `tf.train.Checkpoint` restores into a loaded TF2 module.
+
+    Args:
+        prefix: what the names of the files begin with; they must not exist.
+        network: with classifier if the module has one.
+        values: float32, by variable name, for at least the network's variables.
+    Raises:
+        OSError: the files cannot be written.
+    """
+    kind: Kind = "classification" if network.logits else "feature_vector"
+    _Module(ModuleSpec(kind=kind, version=TF2_VERSIONS[-1]), network).write_checkpoint(prefix, values)
 
 
 def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
@@ -95,6 +107,12 @@ class _Module:
         self.objects.attach("__call__", self._write_call())
         signatures = {_SERVING: self._write_serving()} if spec.version >= 5 else {}
         self.objects.attach("signatures", self.objects.signatures(signatures))
+
+    def write_checkpoint(self, prefix: Path, values: Mapping[str, Array]) -> None:
+        """Writes the variables' values, and how the objects lead to them."""
+        written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in self._network.variables}
+        written[OBJECT_GRAPH_KEY] = self.objects.checkpoint_graph().SerializeToString(deterministic=True)
+        write_bundle(prefix, written)
 
     def _write_call(self) -> int:
         """Writes `__call__(inputs, training=False, return_endpoints=False, batch_norm_momentum=0.99)`."""

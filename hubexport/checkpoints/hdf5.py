@@ -1,0 +1,115 @@
+"""Keras' HDF5 files: `.h5` and `.weights.h5`, whose layouts `hubexport.mappings.keras` describes.
+
+HDF5's library never returns from some damaged files. So another process reads, with bounds to its time and memory, and
+copies the values into a safetensors file.
+"""
+
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.safetensors_file import SafetensorsReader
+from hubexport.checkpoints.stored import DamageError, Renamed, StoredValues
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+# Without one, or with 1, Keras turns the kernels around.
+_KERAS_VERSION = "2.15.0"
+# A file of 100 MB takes one second.
+_CPU_SECONDS = 20
+_CHILD = "from hubexport.checkpoints.hdf5_child import main; main()"
+
+
+def read_hdf5(path: Path, scratch: Path) -> StoredValues:
+    """Reads a file of Keras' weights.
+
+    Args:
+        path: the file.
+        scratch: a folder for the copy of the values, which is there as long as they are read.
+    Returns:
+        The values, of an `.h5` file by `LAYER/WEIGHT`, of others by their paths.
+    Raises:
+        DamageError: it is damaged, or no HDF5 file.
+    """
+    copy = scratch / "values.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(path.absolute()), str(copy), str(_CPU_SECONDS)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode < 0:
+        raise DamageError("HDF5's library does not come to an end with it")
+    if done.returncode:
+        raise DamageError((done.stderr.splitlines() or ["it cannot be read"])[-1])
+    stored = SafetensorsReader(copy)
+    attributes = json.loads(stored.metadata["attributes"])
+    # A whole model keeps its weights in a group of their own.
+    for root in ("", "model_weights"):
+        if f"{root}@layer_names" in attributes:
+            return Renamed(stored, _names_by_layer(root, attributes, stored))
+    return stored
+
+
+def _names_by_layer(root: str, attributes: Mapping[str, list[str]], stored: StoredValues) -> dict[str, str]:
+    """Returns the path of each weight, by its layer's name and its own."""
+    prefix = f"{root}/" if root else ""
+    names = {}
+    for layer in attributes[f"{root}@layer_names"]:
+        for weight in attributes.get(f"{prefix}{layer}@weight_names", []):
+            path = f"{prefix}{layer}/{weight}"
+            if path in stored.shapes:
+                names[f"{layer}/{_weight_name(weight)}"] = path
+    return names
+
+
+def _weight_name(weight: str) -> str:
+    """Returns the last part of a weight's name in Keras 3, of which Keras 2 has `depthwise_kernel:0` for `kernel`."""
+    return weight.rpartition("/")[2].removesuffix(":0").removeprefix("depthwise_")
+
+
+def write_keras_h5(path: Path, values: Mapping[str, Array]) -> None:
+    """Writes a new `.h5` file.
+
+    Args:
+        path: the file.
+        values: by `LAYER/WEIGHT`, in the order of the model's layers, each layer's weights in that of Keras.
+    Raises:
+        OSError: the file cannot be written.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in values:
+        layers.setdefault(name.partition("/")[0], []).append(f"{name}:0")
+    with h5py.File(path, "x") as file:
+        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+        file.attrs["backend"] = np.bytes_("tensorflow")
+        file.attrs["keras_version"] = np.bytes_(_KERAS_VERSION)
+        for layer, weights in layers.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            for weight in weights:
+                group[weight] = values[weight.removesuffix(":0")]
+
+
+def write_keras_weights_h5(path: Path, values: Mapping[str, Array]) -> None:
+    """Writes a new `.weights.h5` file.
+
+    Args:
+        path: the file.
+        values: by their paths in the file.
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with h5py.File(path, "x") as file:
+        file.create_group("vars")  # Of the model itself, which has none; Keras 2 looks for it.
+        for name, value in values.items():
+            file[name] = value

@@ -1,0 +1,36 @@
+"""TensorFlow 2's object-based checkpoints: V2 files whose keys are paths from object to object.
+
+A graph of the objects, stored beside the values, tells which variable each key is of.
+"""
+
+from google.protobuf.message import DecodeError
+
+from hubexport.checkpoints.bundle import BundleError, BundleReader
+from hubexport.checkpoints.stored import Renamed, StoredValues
+from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
+from hubexport.protos import TrackableObjectGraph
+
+
+def values_by_variable(bundle: BundleReader) -> StoredValues:
+    """Returns a checkpoint's values by the names of their variables, not by their keys.
+
+    Keys that no variable has, or several, stay as they are.
+
+    Raises:
+        BundleError: the graph of objects is damaged.
+    """
+    try:
+        graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
+    except DecodeError as error:
+        raise BundleError("its graph of objects cannot be decoded") from error
+    full_names = {
+        attribute.checkpoint_key: attribute.full_name
+        for node in graph.nodes
+        for attribute in node.attributes
+        if attribute.full_name
+    }
+    names: dict[str, str] = {}
+    for key in bundle.shapes:
+        name = full_names.get(key, key.removesuffix(KEY_SUFFIX))
+        names[key if name in names else name] = key
+    return Renamed(bundle, names)

@@ -1,0 +1,55 @@
+"""Converts trained values between TF-Slim, Keras, safetensors, Hugging Face and TensorFlow 2."""
+
+import argparse
+
+from hubexport.cli.arguments import add_config_dir, add_weights
+from hubexport.cli.progress import shown_progress
+from hubexport.mappings.targets import TARGETS
+
+SUMMARY = "take trained values from one framework's files to another's"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport convert` takes."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a TF-Slim checkpoint (archive, directory or prefix), a Keras .h5, .weights.h5 or .keras file, a "
+        "safetensors file, a Hugging Face directory, a TensorFlow 2 checkpoint's prefix, or a module",
+    )
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a file (keras, safetensors), a checkpoint's prefix (slim, tf2) or a directory (huggingface)",
+    )
+    parser.add_argument("--to", required=True, choices=TARGETS, help="whose names and layout the values get")
+    parser.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="what the source must be of (default: what its names and shapes tell); its image size and class names go "
+        "into a Hugging Face directory",
+    )
+    add_weights(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace what stands at TARGET")
+    add_config_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts, prints the target, and returns the exit status."""
+    from hubexport.config_files import load_variant
+
+    variant = load_variant(args.variant, args.config_dir) if args.variant else None
+    from hubexport.conversion import convert  # NumPy: not worth waiting for before an error.
+
+    with shown_progress() as progress:
+        target = convert(
+            args.source,
+            args.target,
+            args.to,
+            variant=variant,
+            weights=args.weights,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
+    print(target)
+    return 0

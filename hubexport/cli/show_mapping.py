@@ -1,0 +1,63 @@
+"""Prints what another framework calls a network's variables, and in what shapes it has them."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from hubexport.cli.arguments import add_config_dir
+from hubexport.cli.tables import table_console
+from hubexport.mappings.targets import TARGETS
+
+SUMMARY = "print the names of variables in another framework"
+
+_ANY_VARIANT = "mobilenet_v2_100_224"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport show-mapping` takes."""
+    parser.add_argument("--to", required=True, choices=TARGETS, help="the framework, as in `hubexport convert`")
+    parser.add_argument(
+        "--variant",
+        default=_ANY_VARIANT,
+        metavar="NAME",
+        help=f"whose shapes to show; the names are the same for all (default: {_ANY_VARIANT})",
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    add_config_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a row for each variable, and returns the exit status."""
+    from hubexport.config_files import load_variant
+    from hubexport.mappings.registry import MAPPINGS
+
+    network = load_variant(args.variant, args.config_dir).network_for("classification")
+    mappings = {heading: mapping(network) for heading, mapping in MAPPINGS[args.to].items()}
+    by_variable = {
+        heading: {entry.variable.name: {"name": entry.name, "shape": list(entry.shape)} for entry in entries}
+        for heading, entries in mappings.items()
+    }
+    rows = [
+        {"TF-Slim": {"name": variable.name, "shape": list(variable.shape)}}
+        | {heading: named[variable.name] for heading, named in by_variable.items()}
+        for variable in network.variables
+    ]
+    if args.format == "json":
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+    return 0
+
+
+def _print_table(rows: list[dict[str, dict[str, Any]]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in rows[0]:
+        table.add_column(heading, no_wrap=True)
+        table.add_column("shape", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell for column in row.values() for cell in (column["name"], str(column["shape"]))))
+    table_console(sys.stdout).print(table)

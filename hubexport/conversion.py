@@ -1,0 +1,129 @@
+"""Takes a network's trained values from one framework's files to another's, without changing a bit of them."""
+
+from collections.abc import Iterator
+import contextlib
+import os
+from pathlib import Path
+
+from hubexport.checkpoints.reader import opened_checkpoint, read_values, restore, unrecognized_error
+from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, resolve_source, shards
+from hubexport.errors import CheckpointError, OutputError, UsageError
+from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
+from hubexport.mappings.targets import Target
+from hubexport.output import exists_error, publish_directory, publish_file, scratch_directory
+from hubexport.progress import Progress
+from hubexport.variants import Variant
+
+# Those that are a checkpoint of several files, named by their prefix.
+_PREFIXES: tuple[Target, ...] = ("slim", "tf2")
+
+
+def convert(
+    source: str,
+    target: str | Path,
+    to: Target,
+    *,
+    variant: Variant | None = None,
+    weights: Weights = "averaged",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Converts a network's trained values.
+
+    Args:
+        source: see `hubexport.checkpoints.sources`.
+        target: a file (`keras`, `safetensors`), a checkpoint's prefix (`slim`, `tf2`) or a directory (`huggingface`).
+        to: whose names and layout the values get: TF-Slim's, those of `tf.keras.applications.MobileNetV2` (of `.h5` or
+            `.weights.h5`, as the target's name ends), TF-Slim's in a safetensors file, those of Hugging Face's
+            `MobileNetV2ForImageClassification`, or those of our own TF2 modules.
+        variant: what the values must be of; None takes what their names and shapes tell.
+        weights: of a training's checkpoint, the `averaged` or the `raw` values.
+        overwrite: replace what stands at the target.
+        progress: hears of each step.
+    Returns:
+        The target.
+    Raises:
+        UsageError: the target's name is none that the framework would load.
+        CheckpointError: the source cannot be found, read or fitted to a network.
+        OutputError: something stands at the target already, or it cannot be written.
+    """
+    progress = progress or Progress()
+    target = Path(target)
+    _check_target(target, to)
+    with _write_failures_reported(target):
+        if not overwrite and (standing := _standing(target, to)):
+            raise exists_error(standing[0])
+    trained = _read(resolve_source(source, variant, progress), weights, variant, progress)
+    if trained.network.logits is None:
+        progress.warn(f"{source} has no classifier: what is written serves feature vectors alone")
+    progress.step(f"writing {target}")
+    with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
+        WRITERS[to](scratch / target.name, trained)
+        _publish(scratch, target, overwrite)
+    return target
+
+
+def _check_target(target: Path, to: Target) -> None:
+    if not target.name:
+        raise UsageError(f"{target}: no target", why="it has no name", fix="name a file, prefix or directory in it")
+    if to == "keras" and target.suffix != KERAS_SUFFIX:
+        raise UsageError(
+            f"{target}: Keras would load no weights from it",
+            why="it goes by the end of a file's name",
+            fix=f"name a file that ends in {KERAS_SUFFIX}, or {KERAS_WEIGHTS_SUFFIX} for Keras 2.12 and newer",
+        )
+
+
+def _standing(target: Path, to: Target) -> list[Path]:
+    """Returns what stands where the target would be written."""
+    if to in _PREFIXES:
+        return [path for path in (Path(f"{target}.index"), *shards(target)) if os.path.lexists(path)]
+    return [target] if os.path.lexists(target) else []
+
+
+def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> Trained:
+    if isinstance(source, SyntheticSource):
+        if variant is None:
+            raise CheckpointError(
+                "no network for synthetic values", why="they could be of any", fix="name a variant with --variant"
+            )
+        network, multiplier = variant.network_for("classification"), variant.depth_multiplier
+        restored = read_values(source, network.variables, weights, variant, progress)
+        return Trained(network, multiplier, restored.values, variant.class_names())
+    with opened_checkpoint(source, progress, [variant.depth_multiplier] if variant else []) as opened:
+        found = opened.recognition
+        if variant:
+            headless = found is not None and found.num_classes is None
+            network = variant.network_for("feature_vector" if headless else "classification")
+            multiplier, labels = variant.depth_multiplier, variant.class_names()
+        elif found:
+            network, multiplier, labels = found.network(), found.depth_multiplier, None
+        else:
+            raise unrecognized_error(opened, source.shown_as)
+        restored = restore(opened, source.shown_as, network.variables, weights, variant)
+    return Trained(network, multiplier, restored.values, labels)
+
+
+def _publish(scratch: Path, target: Path, overwrite: bool) -> None:
+    staged = scratch / target.name
+    if staged.is_dir():
+        publish_directory(staged, target, overwrite=overwrite)
+        return
+    # Of a checkpoint the data comes before the index: until that fits, nobody takes the two for one.
+    written = [target.parent / path.name for path in sorted(scratch.iterdir())]
+    for path in written:
+        publish_file(scratch / path.name, path, overwrite=overwrite)
+    for shard in set(shards(target)) - set(written):
+        shard.unlink()  # Of an old checkpoint of more files.
+
+
+@contextlib.contextmanager
+def _write_failures_reported(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}",
+            why=f"{error.strerror or error}: {error.filename or target}",
+            fix="make room and make it writable, or name another target",
+        ) from error

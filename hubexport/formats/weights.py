@@ -1,0 +1,89 @@
+"""Files of trained values alone, for other frameworks: one function a target of `hubexport convert`."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
+from hubexport.mappings.huggingface import batch_counters, config, huggingface, preprocessor_config
+from hubexport.mappings.keras import keras_h5, keras_weights_h5
+from hubexport.mappings.mapping import Entry
+from hubexport.mappings.targets import Target
+from hubexport.networks.layers import Network
+
+# By the end of a file's name Keras knows its layout.
+KERAS_SUFFIX = ".h5"
+KERAS_WEIGHTS_SUFFIX = ".weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network and what it has learned.
+
+    Attributes:
+        network: with classifier if its values are there.
+        depth_multiplier: its.
+        values: float32, by TF-Slim's names, for the network's variables.
+        labels: the name of each class; None if nobody told them.
+    """
+
+    network: Network
+    depth_multiplier: float
+    values: Mapping[str, Array]
+    labels: Sequence[str] | None
+
+
+def _write_slim(prefix: Path, trained: Trained) -> None:
+    write_bundle(prefix, trained.values)
+
+
+def _write_tf2(prefix: Path, trained: Trained) -> None:
+    write_tf2_checkpoint(prefix, trained.network, trained.values)
+
+
+def _write_keras(path: Path, trained: Trained) -> None:
+    from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # HDF5's library is slow to import.
+
+    if path.name.endswith(KERAS_WEIGHTS_SUFFIX):
+        write_keras_weights_h5(path, _laid_out(keras_weights_h5(trained.network), trained))
+    else:
+        write_keras_h5(path, _laid_out(keras_h5(trained.network), trained))
+
+
+def _write_safetensors(path: Path, trained: Trained) -> None:
+    from hubexport.checkpoints.safetensors_file import write_safetensors  # Not needed by the others.
+
+    write_safetensors(path, trained.values, {})
+
+
+def _write_huggingface(directory: Path, trained: Trained) -> None:
+    from hubexport.checkpoints.safetensors_file import write_safetensors
+
+    directory.mkdir()
+    stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
+    # As transformers writes it: the layout is PyTorch's.
+    write_safetensors(directory / "model.safetensors", stored, {"format": "pt"})
+    _write_json(directory / "config.json", config(trained.network, trained.depth_multiplier, trained.labels))
+    _write_json(directory / "preprocessor_config.json", preprocessor_config(trained.network))
+
+
+# Each writes to a path where nothing is: a checkpoint's prefix, a file or a directory.
+WRITERS: dict[Target, Callable[[Path, Trained], None]] = {
+    "slim": _write_slim,
+    "keras": _write_keras,
+    "safetensors": _write_safetensors,
+    "huggingface": _write_huggingface,
+    "tf2": _write_tf2,
+}
+
+
+def _laid_out(entries: Sequence[Entry], trained: Trained) -> dict[str, Array]:
+    return {entry.name: entry.from_slim(trained.values[entry.variable.name]) for entry in entries}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

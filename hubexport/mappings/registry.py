@@ -1,0 +1,44 @@
+"""Under what names and in what shapes trained values may stand in a file."""
+
+from collections.abc import Callable
+
+from hubexport.mappings.huggingface import PREFIX, huggingface
+from hubexport.mappings.keras import keras_h5, keras_weights_h5
+from hubexport.mappings.mapping import Entry
+from hubexport.mappings.targets import Target
+from hubexport.mappings.tf2 import tf2
+from hubexport.networks.layers import Network
+
+SLIM = "TF-Slim"
+
+
+def slim(network: Network) -> tuple[Entry, ...]:
+    """Returns a network's variables as TF-Slim has them."""
+    return tuple(Entry(variable, variable.name) for variable in network.variables)
+
+
+def _headless_huggingface(network: Network) -> tuple[Entry, ...]:
+    """Returns the same as `MobileNetV2Model` saves them by itself."""
+    entries = huggingface(network)
+    return tuple(Entry(entry.variable, entry.name.removeprefix(PREFIX), entry.axes) for entry in entries)
+
+
+Mapping = Callable[[Network], tuple[Entry, ...]]
+
+# What each target calls the variables, by the kind of file.
+MAPPINGS: dict[Target, dict[str, Mapping]] = {
+    "slim": {SLIM: slim},
+    "keras": {"Keras .h5": keras_h5, "Keras .weights.h5": keras_weights_h5},
+    "safetensors": {SLIM: slim},
+    "huggingface": {"Hugging Face": huggingface},
+    "tf2": {"TensorFlow 2": tf2},
+}
+
+# What to try when telling what the names in a file are. Object-based checkpoints are not among them: their own graph of
+# objects leads to TF-Slim's names.
+LAYOUTS: dict[str, Mapping] = {
+    SLIM: slim,
+    **MAPPINGS["keras"],
+    **MAPPINGS["huggingface"],
+    "Hugging Face without head": _headless_huggingface,
+}

@@ -1,0 +1,489 @@
+"""Conversions there and back, against the frameworks themselves, and from files that are damaged or hostile."""
+
+import io
+import json
+from pathlib import Path
+import pickle
+import struct
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+
+from hubexport.build import build_modules
+from hubexport.checkpoints import hdf5, reader
+from hubexport.checkpoints.bundle import BundleReader, write_bundle
+from hubexport.config_files import load_variant
+from hubexport.conversion import convert
+from hubexport.errors import CheckpointError, HubexportError, OutputError, UsageError
+from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.progress import Progress
+from hubexport.variants import ModuleSpec
+from tests.archives import member, tgz
+from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.command import hubexport
+from tests.data import REAL_ARCHIVE, needs_data, photographs, reference_outputs
+
+# Where each target goes.
+_TARGETS = {
+    "slim": ("slim", "c.ckpt"),
+    "tf2": ("tf2", "c"),
+    "keras": ("keras", "c.h5"),
+    "keras_weights": ("keras", "c.weights.h5"),
+    "safetensors": ("safetensors", "c.safetensors"),
+    "huggingface": ("huggingface", "c"),
+}
+
+
+class _Ear(Progress):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+def _convert(source, folder, target, **options):
+    folder.mkdir(exist_ok=True)
+    to, name = _TARGETS[target]
+    return convert(str(source), folder / name, to, **options)
+
+
+def _stored(prefix):
+    bundle = BundleReader(prefix)
+    return {name: bundle.read(name) for name in bundle.shapes}
+
+
+def _assert_same_bits(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].tobytes() == value.tobytes() and found[name].shape == value.shape, name
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """What TF-Slim's training left; its averaged values are those of seed 1."""
+    write_v2(tmp_path / "model.ckpt", training_values(averaged_seed=1, raw_seed=2))
+    return tmp_path / "model.ckpt"
+
+
+@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
+def test_there_and_back_is_the_same_bit_for_bit(tmp_path, write, target):
+    """Also numbers that arithmetic would change: negative zeros and such as are too small to be normal."""
+    values = network_values()
+    values["MobilenetV2/Conv/weights"][0, 0, 0, :2] = [-0.0, 1e-42]
+    write(tmp_path / "model.ckpt", values)
+    there = _convert(tmp_path / "model.ckpt", tmp_path / "there", target, weights="raw")
+    back = _convert(there, tmp_path / "back", "slim", weights="raw")
+    _assert_same_bits(_stored(back), values)
+
+
+@pytest.mark.parametrize("source", _TARGETS)
+@pytest.mark.parametrize("target", _TARGETS)
+def test_every_pair_converts(tmp_path, checkpoint, source, target):
+    """To the bytes that come straight from the checkpoint."""
+    straight = _convert(checkpoint, tmp_path / "straight", target)
+    between = _convert(checkpoint, tmp_path / "between", source)
+    around = _convert(between, tmp_path / "around", target, weights="raw")
+    assert _files(around.parent) == _files(straight.parent)
+
+
+def _files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+def test_every_depth_multiplier_is_recognized_in_every_format(tmp_path, multiplier):
+    """From names and shapes alone."""
+    values = network_values(multiplier, num_classes=3)
+    write_bundle(tmp_path / "model.ckpt", values)
+    source = tmp_path / "model.ckpt"
+    for target in _TARGETS:
+        source = _convert(source, tmp_path / target, target, weights="raw")
+    found = json.loads((tmp_path / "huggingface" / "c" / "config.json").read_text())
+    assert (found["depth_multiplier"], len(found["id2label"])) == (multiplier, 3)
+    _assert_same_bits(_stored(_convert(source, tmp_path / "back", "slim")), values)
+
+
+@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
+def test_averaged_or_raw_values(tmp_path, checkpoint, weights, seed):
+    """As in a build, averaged ones unless asked otherwise."""
+    options = {} if weights == "averaged" else {"weights": weights}
+    _assert_same_bits(_stored(_convert(checkpoint, tmp_path / "c", "slim", **options)), network_values(seed=seed))
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["c.h5", "c.weights.h5"])
+def test_keras_computes_what_pytorch_computed(tmp_path, name):
+    """With the values of synthetic:1, as the reference."""
+    variant = load_variant("mobilenet_v2_050_96")
+    path = convert("synthetic:1", tmp_path / name, "keras", variant=variant)
+    model = tf.keras.applications.MobileNetV2(
+        alpha=0.5, weights=None, classes=1001, input_shape=(96, 96, 3), classifier_activation=None
+    )
+    model.load_weights(path)
+    wanted = reference_outputs("mobilenet_v2_050_96")
+    logits = model.predict(wanted["images"] * 2 - 1, verbose=0)
+    np.testing.assert_allclose(logits, wanted["image_classification"], atol=1e-4)
+
+
+def _keras_model(classes=7, include_top=True):
+    """Keras' network with values of its own, also in its batch norms."""
+    model = tf.keras.applications.MobileNetV2(
+        alpha=0.35,
+        weights=None,
+        classes=classes,
+        input_shape=(96, 96, 3),
+        classifier_activation=None,
+        include_top=include_top,
+        pooling=None if include_top else "avg",
+    )
+    random = np.random.RandomState(3)
+    model.set_weights([random.uniform(0.5, 1.5, weight.shape) * (weight + 0.1) for weight in model.get_weights()])
+    return model
+
+
+def _save(model, path):
+    model.save(path) if path.name.startswith("whole") else model.save_weights(path)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("name", ["c.h5", "c.weights.h5", "whole.h5", "whole.keras"])
+@pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
+def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small, tmp_path, name, head):
+    """Weights or the whole model; without head it is a feature vector."""
+    model = _keras_model(include_top=head)
+    _save(model, tmp_path / name)
+    spec = ModuleSpec.parse("classification/5" if head else "feature_vector/5")
+    [module] = build_modules(small, [spec], checkpoint=str(tmp_path / name), output_dir=tmp_path / "m")
+    images = np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32)
+    np.testing.assert_allclose(
+        tf.saved_model.load(str(module))(tf.constant(images)).numpy(),
+        model.predict(images * 2 - 1, verbose=0),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    manifest = json.loads((module / "hubexport.json").read_text())
+    assert manifest["weights"] == "only"
+    assert list(manifest["checkpoint"]["sha256"]) == [name]
+
+
+def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path):
+    """And says so; a classification cannot be built of it."""
+    _save(_keras_model(include_top=False), tmp_path / "c.weights.h5")
+    for target in _TARGETS:
+        ear = _Ear()
+        path = _convert(tmp_path / "c.weights.h5", tmp_path / target, target, progress=ear)
+        [warning] = ear.warnings
+        assert "no classifier" in warning and "feature vectors" in warning
+        build_modules(
+            small,
+            [ModuleSpec.parse("feature_vector/3")],
+            checkpoint=str(path),
+            output_dir=tmp_path / target,
+            weights="raw",
+        )
+        with pytest.raises(CheckpointError) as caught:
+            build_modules(
+                small, [ModuleSpec.parse("classification/3")], checkpoint=str(path), output_dir=tmp_path, weights="raw"
+            )
+        assert caught.value.fix == "build only its feature_vector module"
+    config = json.loads((tmp_path / "huggingface" / "c" / "config.json").read_text())
+    assert config["architectures"] == ["MobileNetV2Model"]
+    assert config["id2label"] == {}
+
+
+@pytest.mark.parametrize("version", [1, 3, 4, 5])
+def test_a_module_is_a_source_too(small, tmp_path, version):
+    """As a directory; of either format."""
+    [module] = build_modules(
+        small, [ModuleSpec.parse(f"classification/{version}")], checkpoint="synthetic:1", output_dir=tmp_path
+    )
+    _assert_same_bits(_stored(_convert(module, tmp_path / "c", "slim")), network_values())
+
+
+def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
+    """And what tf.train.Checkpoint saves of it, after training or not, converts back."""
+    [module] = build_modules(
+        small, [ModuleSpec.parse("classification/5")], checkpoint="synthetic:9", output_dir=tmp_path
+    )
+    loaded = tf.saved_model.load(str(module))
+    prefix = _convert(checkpoint, tmp_path / "c", "tf2")
+    tf.train.Checkpoint(root=loaded).read(str(prefix)).assert_existing_objects_matched().assert_consumed()
+    for variable in loaded.variables:
+        variable.assign(variable * 2)
+    saved = tf.train.Checkpoint(module=loaded).save(str(tmp_path / "trained" / "t"))
+    found = _stored(_convert(saved, tmp_path / "back", "slim"))
+    _assert_same_bits(found, {name: value * np.float32(2) for name, value in network_values().items()})
+
+
+def test_the_names_of_the_classes_go_into_the_config(config_dir, tmp_path):
+    """If the variant has them; its image size goes with them."""
+    (config_dir / "labels.txt").write_text("\n".join("abcdefg"))
+    (config_dir / "small.yaml").write_text((config_dir / "small.yaml").read_text() + "labels: labels.txt\n")
+    variant = load_variant("small", config_dir)
+    path = convert("synthetic", tmp_path / "hf", "huggingface", variant=variant)
+    config = json.loads((path / "config.json").read_text())
+    assert config["id2label"] == {str(number): name for number, name in enumerate("abcdefg")}
+    assert config["label2id"]["c"] == 2
+    assert config["image_size"] == 96
+    assert json.loads((path / "preprocessor_config.json").read_text())["size"] == {"height": 96, "width": 96}
+
+
+def test_the_variant_that_is_named_must_fit(checkpoint, tmp_path):
+    """The error is that of a build."""
+    with pytest.raises(CheckpointError) as caught:
+        _convert(checkpoint, tmp_path / "c", "keras", variant=load_variant("mobilenet_v2_100_224"))
+    assert caught.value.why == "this is depth multiplier 0.35, not 1"
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_synthetic_values_need_a_variant(tmp_path):
+    """They could be of any network."""
+    with pytest.raises(CheckpointError, match="no network for synthetic values"):
+        _convert("synthetic", tmp_path / "c", "slim")
+
+
+@pytest.mark.parametrize("name", ["c.keras", "c.hdf5", "c"])
+def test_keras_would_not_load_a_file_of_another_name(checkpoint, tmp_path, name):
+    """It goes by the end of the name."""
+    with pytest.raises(UsageError, match="Keras would load no weights"):
+        convert(str(checkpoint), tmp_path / name, "keras")
+
+
+@pytest.mark.parametrize("target", _TARGETS)
+def test_what_stands_there_is_kept_unless_told_otherwise(tmp_path, checkpoint, target):
+    """Whatever it is; with overwrite nothing of the old one is left."""
+    path = _convert(checkpoint, tmp_path / "c", target)
+    before = _files(path.parent)
+    with pytest.raises(OutputError, match="exists already"):
+        _convert(checkpoint, tmp_path / "c", target, weights="raw")
+    assert _files(path.parent) == before
+    _convert(checkpoint, tmp_path / "c", target, weights="raw", overwrite=True)
+    after = _files(path.parent)
+    assert after.keys() == before.keys() and after != before
+
+
+def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint):
+    """Its data files would make the new one look incomplete."""
+    folder = tmp_path / "c"
+    folder.mkdir()
+    for name in ("c.ckpt.index", "c.ckpt.data-00000-of-00002", "c.ckpt.data-00001-of-00002", "c.ckpt.meta"):
+        (folder / name).write_bytes(b"old")
+    _convert(checkpoint, folder, "slim", overwrite=True)
+    assert sorted(_files(folder)) == ["c.ckpt.data-00000-of-00001", "c.ckpt.index", "c.ckpt.meta"]
+    _convert(folder / "c.ckpt", tmp_path / "again", "slim", weights="raw")
+
+
+def test_a_target_in_which_nobody_can_write(tmp_path, checkpoint):
+    """The error says where."""
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="cannot write"):
+        convert(str(checkpoint), tmp_path / "file" / "c.h5", "keras")
+
+
+@needs_data
+def test_the_command_converts_the_real_archive(tmp_path):
+    """The target on stdout, all else on stderr; Keras then knows what is on the photographs."""
+    done = hubexport("convert", REAL_ARCHIVE, tmp_path / "c.weights.h5", "--to", "keras")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'c.weights.h5'}\n")
+    assert done.stderr.splitlines() == [f"reading {REAL_ARCHIVE}", f"writing {tmp_path / 'c.weights.h5'}"]
+    images, classes = photographs(224)
+    model = tf.keras.applications.MobileNetV2(weights=None, classes=1001)
+    model.load_weights(tmp_path / "c.weights.h5")
+    assert model.predict(images * 2 - 1, verbose=0).argmax(axis=1).tolist() == classes
+
+
+def _text(folder):
+    (folder / "x").write_text("hello")
+
+
+def _empty_directory(folder):
+    (folder / "x").mkdir()
+
+
+def _two_checkpoints(folder):
+    (folder / "x").mkdir()
+    for name in ("a", "b"):
+        write_bundle(folder / "x" / name, {"v": np.zeros(1, np.float32)})
+
+
+def _v2(folder, damage):
+    values = training_values()
+    write_v2(folder / "x", values)
+    damage(Path(f"{folder / 'x'}.index"), Path(f"{folder / 'x'}.data-00000-of-00001"))
+
+
+def _truncated_index(folder):
+    _v2(folder, lambda index, data: index.write_bytes(index.read_bytes()[:-100]))
+
+
+def _truncated_data(folder):
+    _v2(folder, lambda index, data: data.write_bytes(data.read_bytes()[:100_000]))
+
+
+def _wrong_checksum(folder):
+    def damage(index, data):
+        content = bytearray(data.read_bytes())
+        content[::100] = bytes(byte ^ 1 for byte in content[::100])
+        data.write_bytes(content)
+
+    _v2(folder, damage)
+
+
+def _missing_shard(folder):
+    _v2(folder, lambda index, data: data.rename(data.with_name("x.data-00000-of-00002")))
+
+
+def _nan(folder):
+    values = network_values()
+    values["MobilenetV2/Conv/weights"][0] = np.nan
+    _save_safetensors(folder, values)
+
+
+def _infinite(folder):
+    values = network_values()
+    values["MobilenetV2/Conv/weights"][0] = np.inf
+    _save_safetensors(folder, values)
+
+
+def _save_safetensors(folder, values):
+    (folder / "x").write_bytes(safetensors.numpy.save(values))
+
+
+def _header(folder, header, data=b""):
+    text = json.dumps(header).encode()
+    (folder / "x").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def _lying_offsets(folder):
+    _header(folder, {"v": {"dtype": "F32", "shape": [4], "data_offsets": [0, 1 << 40]}}, bytes(16))
+
+
+def _overlapping_offsets(folder):
+    one = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    _header(folder, {"v": one, "w": one}, bytes(16))
+
+
+def _header_of_another_length(folder):
+    (folder / "x").write_bytes(struct.pack("<Q", 90_000_000) + b'{"v"')
+
+
+def _half_precision(folder):
+    _save_safetensors(folder, {name: value.astype(np.float16) for name, value in network_values().items()})
+
+
+def _other_hdf5(folder):
+    with h5py.File(folder / "x", "w") as file:
+        file["measurements"] = np.arange(10)
+
+
+def _truncated_hdf5(folder):
+    write = folder / "whole"
+    hdf5.write_keras_h5(write, {"Conv1/kernel": np.zeros([3, 3, 3, 8], np.float32)})
+    (folder / "x").write_bytes(write.read_bytes()[:-300])
+    write.unlink()
+
+
+def _hdf5_that_unpacks_hugely(folder):
+    with h5py.File(folder / "x", "w") as file:
+        file.create_dataset("v", shape=[1 << 34], dtype="f4", chunks=(1 << 20,), compression="gzip")
+
+
+def _hdf5_of_other_files(folder):
+    with h5py.File(folder / "x", "w") as file:
+        file.create_dataset("v", shape=[4], dtype="f4", external=[("/dev/zero", 0, 16)])
+
+
+def _zip_bomb(folder):
+    with zipfile.ZipFile(folder / "x", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("model.weights.h5", "w", force_zip64=True) as file:
+            for _ in range(300):
+                file.write(bytes(1 << 20))
+
+
+def _other_zip(folder):
+    with zipfile.ZipFile(folder / "x", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+def _torch_zip(folder):
+    with zipfile.ZipFile(folder / "x", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+
+
+class _Spy:
+    """Tells by a file that it was unpickled."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return Path.touch, (self._path,)
+
+
+def _pickle(folder):
+    (folder / "x").write_bytes(pickle.dumps(_Spy(folder / "unpickled")))
+
+
+def _tar_bomb(folder):
+    bomb = io.BytesIO(tgz(member("x.index", bytes(1 << 20)), member("x.data-00000-of-00001", bytes(8 << 20))))
+    (folder / "x").write_bytes(bomb.getvalue())
+
+
+_BAD = {
+    _text: "is not a checkpoint",
+    _empty_directory: "it holds 0",
+    _two_checkpoints: "it holds 2: a, b",
+    _truncated_index: "it does not end like an index",
+    _truncated_data: "points beyond the end",
+    _wrong_checksum: "checksum is wrong",
+    _missing_shard: "1 of 2 data files",
+    _nan: "not finite",
+    _infinite: "not finite",
+    _lying_offsets: "offset",
+    _overlapping_offsets: "offset",
+    _header_of_another_length: "eader",
+    _half_precision: "stored as float16, wanted float32",
+    _other_hdf5: "cannot tell what network",
+    _truncated_hdf5: "truncated",
+    _hdf5_that_unpacks_hugely: "too large for a file of its length",
+    _hdf5_of_other_files: "is in another file",
+    _zip_bomb: "unpacks to more than",
+    _other_zip: "is not a checkpoint",
+    _torch_zip: "pickle",
+    _pickle: "pickle",
+    _tar_bomb: "unpacks to more than",
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), _BAD.items(), ids=[make.__name__.strip("_") for make in _BAD])
+def test_bad_input_is_a_clear_error_and_nothing_is_written(tmp_path, monkeypatch, make, reason):
+    """Of the kind that the command line prints."""
+    monkeypatch.setattr(reader, "_MAX_KERAS_WEIGHTS_BYTES", 100 << 20)
+    monkeypatch.setattr("hubexport.checkpoints.archive.MAX_UNPACKED_BYTES", 4 << 20)
+    make(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        convert(str(tmp_path / "x"), tmp_path / "target" / "c.h5", "keras")
+    assert reason in str(caught.value)
+    assert str(tmp_path / "x") in caught.value.what
+    assert not (tmp_path / "target").exists()
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_the_command_says_it_in_three_lines(tmp_path):
+    """With status 1, and no traceback."""
+    _pickle(tmp_path)
+    done = hubexport("convert", tmp_path / "x", tmp_path / "c.safetensors", "--to", "safetensors")
+    assert done.returncode == 1
+    assert [line[:7] for line in done.stderr.splitlines()] == ["ERROR r", "  why: ", "  fix: "]
+    assert done.stdout == "" and not (tmp_path / "unpickled").exists()
+
+
+def test_errors_are_of_one_kind():
+    """So that a program can catch them."""
+    assert issubclass(CheckpointError, HubexportError)

@@ -1,0 +1,68 @@
+"""The tables of names and layouts, against the frameworks that they speak of."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport.mappings.keras import keras_h5
+from hubexport.mappings.mapping import Entry
+from hubexport.mappings.registry import LAYOUTS, MAPPINGS
+from hubexport.mappings.targets import TARGETS
+from hubexport.networks.layers import Variable
+from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+
+_ALL = {**LAYOUTS, **MAPPINGS["tf2"]}
+
+
+def test_each_target_has_its_mapping():
+    """A new one is not forgotten."""
+    assert tuple(MAPPINGS) == TARGETS
+
+
+@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize("mapping", _ALL.values(), ids=_ALL)
+def test_a_mapping_is_one_to_one(mapping, multiplier):
+    """Every variable has one name, and no two have the same."""
+    network = mobilenet_v2(multiplier, 96, 7)
+    entries = mapping(network)
+    assert sorted(entry.variable.name for entry in entries) == sorted(variable.name for variable in network.variables)
+    assert len({entry.name for entry in entries}) == len(entries)
+    assert all(np.prod(entry.shape) == entry.variable.size for entry in entries)
+
+
+@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
+def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
+    """In the order in which its loaders go through them."""
+    model = tf.keras.applications.MobileNetV2(
+        alpha=multiplier, weights=None, classes=7, include_top=head, input_shape=(96, 96, 3)
+    )
+    wanted = [
+        (f"{layer.name}/{weight.name.split('/')[-1].removesuffix(':0').removeprefix('depthwise_')}", weight.shape)
+        for layer in model.layers
+        for weight in layer.weights
+    ]
+    found = keras_h5(mobilenet_v2(multiplier, 96, 7 if head else None))
+    assert [(entry.name, entry.shape) for entry in found] == [(name, tuple(shape)) for name, shape in wanted]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "index", "there"),
+    [
+        pytest.param(None, (2, 3, 4, 5), (1, 2, 3, 4), (1, 2, 3, 4), id="as it is"),
+        pytest.param((3, 2, 0, 1), (2, 3, 4, 5), (1, 2, 3, 4), (4, 3, 1, 2), id="PyTorch kernel"),
+        pytest.param((2, 3, 0, 1), (2, 3, 4, 1), (1, 2, 3, 0), (3, 0, 1, 2), id="PyTorch depthwise kernel"),
+        pytest.param((2, 3), (1, 1, 4, 5), (0, 0, 3, 4), (3, 4), id="Keras matrix"),
+        pytest.param((3, 2), (1, 1, 4, 5), (0, 0, 3, 4), (4, 3), id="PyTorch matrix"),
+        pytest.param((3, 2), (1, 1, 4, 1), (0, 0, 3, 0), (0, 3), id="one class"),
+    ],
+)
+def test_a_number_is_found_where_the_axes_say(axes, shape, index, there):
+    """And all come back to their places, bit for bit."""
+    value = np.random.RandomState(0).normal(size=shape).astype(np.float32)
+    entry = Entry(Variable("x", shape), "y", axes)
+    moved = entry.from_slim(value)
+    assert moved.shape == entry.shape
+    assert moved[there] == value[index]
+    np.testing.assert_array_equal(entry.to_slim(moved), value)

@@ -1,0 +1,134 @@
+"""Damaged files of every kind: whatever their bytes, they are read or refused, in bounded time."""
+
+import gzip
+import io
+from pathlib import Path
+import zipfile
+
+import h5py
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from hubexport.checkpoints import hdf5
+from hubexport.checkpoints.containers import container_of
+from hubexport.checkpoints.hdf5 import read_hdf5
+from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.safetensors_file import SafetensorsReader
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.stored import DamageError, holds_numbers
+from hubexport.errors import CheckpointError
+from hubexport.progress import Progress
+
+_VALUES = {"a/kernel": np.ones([3, 4], np.float32), "a/bias": np.ones([4], np.float32), "n": np.array(7, np.int64)}
+
+
+def _edits(length):
+    """Bytes that are overwritten, and where the file is cut, if it is."""
+    edit = st.tuples(st.integers(0, length - 1), st.integers(0, 255))
+    return st.lists(edit, max_size=4), st.none() | st.integers(0, length)
+
+
+def _edited(content, edits, end):
+    content = bytearray(content)
+    for position, byte in edits:
+        content[position] = byte
+    return bytes(content[:end])
+
+
+def _read_all(stored):
+    for name in stored.shapes:
+        if holds_numbers(stored.dtype(name)):
+            stored.read(name)
+
+
+_SAFETENSORS = safetensors.numpy.save(_VALUES, {"format": "pt"})
+
+
+@settings(deadline=None, max_examples=300)
+@given(*_edits(len(_SAFETENSORS)))
+def test_damaged_safetensors(tmp_path_factory, edits, end):
+    """The header may say anything."""
+    path = tmp_path_factory.mktemp("fuzz") / "x"
+    path.write_bytes(_edited(_SAFETENSORS, edits, end))
+    try:
+        _read_all(SafetensorsReader(path))
+    except DamageError:
+        pass
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.binary(max_size=40) | st.sampled_from([b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"]).map(lambda start: start + b"x" * 9)
+)
+def test_any_bytes_have_a_container_or_none(tmp_path_factory, content):
+    """To tell takes no more than a look."""
+    path = tmp_path_factory.mktemp("fuzz") / "x"
+    path.write_bytes(content)
+    container_of(path)
+
+
+def _hdf5():
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["layer_names"] = [b"a", b"b"]
+        for layer, weights in (("a", ["a/kernel:0"]), ("b", ["b/gamma:0", "b/beta:0"])):
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            for weight in weights:
+                group[weight] = np.ones([3, 4], np.float32)
+    return content.getvalue()
+
+
+_HDF5 = _hdf5()
+
+
+# Each example starts a process.
+@settings(deadline=None, max_examples=25)
+@given(*_edits(len(_HDF5)))
+def test_damaged_hdf5(tmp_path_factory, edits, end):
+    """HDF5's library may do with it what it likes."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "x").write_bytes(_edited(_HDF5, edits, end))
+    try:
+        _read_all(read_hdf5(folder / "x", folder))
+    except DamageError:
+        pass
+
+
+_ENDLESS = sorted(Path(__file__).with_name("cases").glob("endless_*.h5.gz"))
+
+
+@pytest.mark.parametrize("case", _ENDLESS, ids=lambda path: path.name)
+def test_hdf5_files_with_which_the_library_never_ends(tmp_path, monkeypatch, case):
+    """Found by changing one to three bytes of a good one; the process that reads them is ended."""
+    monkeypatch.setattr(hdf5, "_CPU_SECONDS", 2)
+    (tmp_path / "x").write_bytes(gzip.decompress(case.read_bytes()))
+    with pytest.raises(DamageError, match="does not come to an end"):
+        read_hdf5(tmp_path / "x", tmp_path)
+
+
+def _keras_archive():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", _HDF5)
+    return content.getvalue()
+
+
+_KERAS = _keras_archive()
+
+
+@settings(deadline=None, max_examples=25)
+@given(*_edits(len(_KERAS)))
+def test_damaged_keras_archives(tmp_path_factory, edits, end):
+    """Sizes, checksums, names, flags and compression may be any."""
+    path = tmp_path_factory.mktemp("fuzz") / "x"
+    path.write_bytes(_edited(_KERAS, edits, end))
+    try:
+        with opened_checkpoint(resolve_source(str(path), None, Progress()), Progress()) as opened:
+            _read_all(opened.native)
+    except CheckpointError:
+        pass
