@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointReport",
+    "Comparison",
+    "Downloads",
     "HubexportError",
+    "ModuleReport",
     "ModuleSpec",
     "Options",
     "Order",
@@ -20,6 +24,9 @@ __all__ = [
     "Variant",
     "build_batch",
     "build_modules",
+    "compare",
+    "convert",
+    "describe",
     "list_variants",
     "load_variant",
 ]
@@ -27,12 +34,22 @@ __all__ = [
 if TYPE_CHECKING:
     from hubexport.batch import Options, Order, Outcome, build_batch
     from hubexport.build import build_modules
+    from hubexport.checkpoints.cache import Downloads
+    from hubexport.comparison import Comparison, compare
     from hubexport.config_files import list_variants, load_variant
+    from hubexport.conversion import convert
     from hubexport.errors import HubexportError
+    from hubexport.inspection.checkpoint import CheckpointReport
+    from hubexport.inspection.module import ModuleReport
+    from hubexport.inspection.path import describe
     from hubexport.variants import ModuleSpec, Variant
 
 _HOMES = {
+    "CheckpointReport": "hubexport.inspection.checkpoint",
+    "Comparison": "hubexport.comparison",
+    "Downloads": "hubexport.checkpoints.cache",
     "HubexportError": "hubexport.errors",
+    "ModuleReport": "hubexport.inspection.module",
     "ModuleSpec": "hubexport.variants",
     "Options": "hubexport.batch",
     "Order": "hubexport.batch",
@@ -40,6 +57,9 @@ _HOMES = {
     "Variant": "hubexport.variants",
     "build_batch": "hubexport.batch",
     "build_modules": "hubexport.build",
+    "compare": "hubexport.comparison",
+    "convert": "hubexport.conversion",
+    "describe": "hubexport.inspection.path",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",
 }

@@ -48,6 +48,10 @@ class DownloadError(CheckpointError):
     """A published archive cannot be fetched, or what came is not it."""
 
 
+class ModuleError(HubexportError):
+    """A directory is no module, or a damaged one."""
+
+
 class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 

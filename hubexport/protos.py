@@ -52,6 +52,7 @@ _SCALARS = {
     "float": _Field.TYPE_FLOAT,
     "int32": _Field.TYPE_INT32,
     "int64": _Field.TYPE_INT64,
+    "sint64": _Field.TYPE_SINT64,
     "string": _Field.TYPE_STRING,
 }
 
@@ -72,7 +73,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     },
     "AttrValue_ListValue": {"i": (3, ["int64"]), "type": (6, ["int32"]), "shape": (7, ["TensorShapeProto"])},
     "NameAttrList": {"name": (1, "string")},
-    "TensorShapeProto": {"dim": (2, ["TensorShapeProto_Dim"])},
+    "TensorShapeProto": {"dim": (2, ["TensorShapeProto_Dim"]), "unknown_rank": (3, "bool")},
     "TensorShapeProto_Dim": {"size": (1, "int64")},
     "TensorProto": {
         "dtype": (1, "int32"),
@@ -96,16 +97,21 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "name": (1, "string"),
         "input_arg": (2, ["OpDef_ArgDef"]),
         "output_arg": (3, ["OpDef_ArgDef"]),
+        "attr": (4, ["OpDef_AttrDef"]),
         "is_stateful": (17, "bool"),
         "control_output": (20, ["string"]),
     },
     "OpDef_ArgDef": {"name": (1, "string"), "type": (3, "int32")},
+    "OpDef_AttrDef": {"name": (1, "string"), "default_value": (3, "AttrValue")},
+    "OpList": {"op": (1, ["OpDef"])},
     "VariableDef": {
         "variable_name": (1, "string"),
         "initializer_name": (2, "string"),
+        "save_slice_info_def": (4, "SaveSliceInfoDef"),
         "is_resource": (5, "bool"),
         "trainable": (7, "bool"),
     },
+    "SaveSliceInfoDef": {"full_name": (1, "string")},
     # tensorflow/core/protobuf: SavedModels
     "SavedModel": {"saved_model_schema_version": (1, "int64"), "meta_graphs": (2, ["MetaGraphDef"])},
     "MetaGraphDef": {
@@ -116,7 +122,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "signature_def": (5, {"SignatureDef"}),
         "object_graph_def": (7, "SavedObjectGraph"),
     },
-    "MetaGraphDef_MetaInfoDef": {"tags": (4, ["string"]), "stripped_default_attrs": (7, "bool")},
+    "MetaGraphDef_MetaInfoDef": {
+        "stripped_op_list": (2, "OpList"),
+        "tags": (4, ["string"]),
+        "tensorflow_version": (5, "string"),
+        "stripped_default_attrs": (7, "bool"),
+    },
     "SaverDef": {
         "filename_tensor_name": (1, "string"),
         "save_tensor_name": (2, "string"),
@@ -162,10 +173,15 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "aggregation": (5, "int32"),
         "name": (6, "string"),
     },
-    "FunctionSpec": {"fullargspec": (1, "StructuredValue"), "input_signature": (5, "StructuredValue")},
+    "FunctionSpec": {
+        "fullargspec": (1, "StructuredValue"),
+        "is_method": (2, "bool"),
+        "input_signature": (5, "StructuredValue"),
+    },
     "StructuredValue": {
         "none_value": (1, "NoneValue"),
         "float64_value": (11, "double"),
+        "int64_value": (12, "sint64"),
         "string_value": (13, "string"),
         "bool_value": (14, "bool"),
         "tensor_spec_value": (33, "TensorSpecProto"),

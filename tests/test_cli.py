@@ -7,6 +7,9 @@ import subprocess
 
 import pytest
 
+from hubexport.build import build_modules
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.variants import ModuleSpec
 from tests.checkpoints import network_values, write_v1
 from tests.command import command, environment, hubexport
 from tests.data import REPOSITORY
@@ -44,12 +47,35 @@ _SPY = (
             id="a build of a TF2 SavedModel",
         ),
         pytest.param(["build", "--variant", "bad", "--config_dir", "{configs}"], id="bad config"),
+        pytest.param(["fetch", "--list"], id="fetch list"),
+        pytest.param(["convert", "--help"], id="convert help"),
+        pytest.param(["convert", "/nowhere", "x.h5", "--to", "keras"], id="nothing to convert"),
+        *(
+            pytest.param(["convert", "synthetic", name, "--to", to, "--variant", "mobilenet_v2_050_96"], id=f"to {to}")
+            for to, name in (
+                ("slim", "x"),
+                ("keras", "x.h5"),
+                ("safetensors", "x"),
+                ("huggingface", "x"),
+                ("tf2", "x"),
+            )
+        ),
+        pytest.param(["inspect", "{checkpoint}", "--variables"], id="inspect"),
+        pytest.param(["inspect", "{module}"], id="inspect a module"),
+        pytest.param(["diff", "{checkpoint}", "{module}"], id="diff"),
+        pytest.param(["show-mapping", "--to", "keras"], id="show-mapping"),
     ],
 )
-def test_answers_without_importing_tensorflow(config_dir, arguments):
+def test_answers_without_importing_tensorflow(config_dir, small, arguments):
     """Seen in sys.modules when the process ends."""
     (config_dir / "bad.yaml").write_text("network: x\n")
-    arguments = [argument.format(configs=config_dir) for argument in arguments]
+    places = {"configs": config_dir, "checkpoint": config_dir / "c", "module": ""}
+    if "{checkpoint}" in arguments:
+        write_bundle(places["checkpoint"], network_values())
+    if "{module}" in arguments:
+        spec = ModuleSpec.parse("feature_vector/5")
+        [places["module"]] = build_modules(small, [spec], checkpoint="synthetic", output_dir=config_dir)
+    arguments = [argument.format(**places) for argument in arguments]
     code = _SPY.format(arguments=arguments)
     done = subprocess.run(
         [command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=False, cwd=config_dir
@@ -58,13 +84,20 @@ def test_answers_without_importing_tensorflow(config_dir, arguments):
     assert "Traceback" not in done.stderr
 
 
+_COMMANDS = ("build", "fetch", "inspect", "convert", "diff", "show-mapping", "list")
+
+
+def _quoted(words):
+    return ", ".join(f"'{word}'" for word in words)
+
+
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
         pytest.param(
             ["bild"],
             [
-                "ERROR hubexport: argument COMMAND: invalid choice: 'bild' (choose from 'build', 'list')",
+                f"ERROR hubexport: argument COMMAND: invalid choice: 'bild' (choose from {_quoted(_COMMANDS)})",
                 "  why: the command line cannot be understood",
                 "  fix: see hubexport --help",
             ],
@@ -104,9 +137,8 @@ def test_errors_are_what_why_and_fix_on_stderr(arguments, lines):
     """Nothing on stdout, exit status 1, no traceback."""
     done = hubexport(*arguments)
     # Python 3.12 quotes an argument's choices no more.
-    assert [
-        line.replace("(choose from build, list)", "(choose from 'build', 'list')") for line in done.stderr.splitlines()
-    ] == lines
+    found = [line.replace(", ".join(_COMMANDS), _quoted(_COMMANDS)) for line in done.stderr.splitlines()]
+    assert found == lines
     assert done.stdout == ""
     assert done.returncode == 1
 

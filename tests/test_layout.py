@@ -11,10 +11,12 @@ from tests.data import REPOSITORY
 _FLOORS = [
     ["hubexport", "errors", "arrays", "output", "progress", "protos", "yaml_lines"],
     ["networks"],
+    ["mappings"],
     ["variants", "config_files"],
     ["checkpoints"],
     ["formats", "reference", "manifest"],
-    ["build"],
+    ["inspection"],
+    ["build", "comparison", "conversion"],
     ["batch"],
     ["cli"],
     ["__main__"],

@@ -34,7 +34,8 @@ def test_the_wheel_has_the_configs_and_every_module(wheel):
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport").rglob("*.py")}
     configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert len(configs) >= 23
-    assert modules | configs | {"hubexport/py.typed"} == {name for name in names if ".dist-info/" not in name}
+    data = {"hubexport/py.typed", "hubexport/inspection/op_versions.json"}
+    assert modules | configs | data == {name for name in names if ".dist-info/" not in name}
 
 
 def test_an_installed_package_finds_its_configs(wheel, tmp_path):

@@ -1,0 +1,68 @@
+"""Compares two checkpoints, files of weights or modules, variable by variable."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from hubexport.cli.arguments import add_weights
+from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import table_console
+
+if TYPE_CHECKING:
+    from hubexport.comparison import Comparison
+
+SUMMARY = "compare the values of two checkpoints, files of weights or modules"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport diff` takes."""
+    parser.add_argument("a", metavar="A", help="what `hubexport convert` takes as a source")
+    parser.add_argument("b", metavar="B", help="the same")
+    parser.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=0.0,
+        metavar="X",
+        help="exit with status 0 also if numbers differ by no more than this (default: 0)",
+    )
+    add_weights(parser)
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+
+
+def _tolerance(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what differs, and returns 0 if nothing does, else 1."""
+    from hubexport.comparison import compare
+
+    with shown_progress() as progress:
+        comparison = compare(args.a, args.b, weights=args.weights, progress=progress)
+    if args.format == "json":
+        print(json.dumps(comparison.as_json(), indent=2))
+    else:
+        _print(comparison)
+    return 0 if comparison.within(args.tolerance) else 1
+
+
+def _print(comparison: "Comparison") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    if comparison.differences:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for heading in ("variable", "differs in", "A", "B"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("numbers", "largest difference", "relative"):
+            table.add_column(heading, justify="right")
+        for one in comparison.differences:
+            count = "-" if one.differing is None else f"{one.differing:,}"
+            figures = ("-" if size is None else f"{size:.3g}" for size in (one.largest_absolute, one.largest_relative))
+            table.add_row(one.name, one.problem, one.a or "-", one.b or "-", count, *figures)
+        table_console(sys.stdout).print(table)
+    print(comparison.summary)

@@ -1,0 +1,162 @@
+"""Tells what a checkpoint, a file of weights or a module is, and what is in it."""
+
+import argparse
+from collections.abc import Iterator, Sequence, Sized
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import table_console
+
+if TYPE_CHECKING:
+    from hubexport.inspection.checkpoint import CheckpointReport, VariableReport
+    from hubexport.inspection.module import ModuleReport
+    from hubexport.inspection.op_versions import Compatibility
+    from hubexport.inspection.signatures import GraphVersion, Tensor
+
+SUMMARY = "tell what a checkpoint, a file of weights or a module is"
+
+# What a line has of a long list; all is in the JSON.
+_MOST_OPS = 6
+_FIRST_ENDPOINTS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport inspect` takes."""
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a module, as a directory or packed (.tar.gz), or what `hubexport convert` takes as a source",
+    )
+    parser.add_argument("--variables", action="store_true", help="list the variables of a file of values")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describes what is at a path, and returns the exit status."""
+    from hubexport.inspection.checkpoint import CheckpointReport
+    from hubexport.inspection.path import describe
+
+    with shown_progress() as progress:
+        report = describe(args.path, progress=progress)
+    if args.format == "json":
+        described = report.as_json()
+        if not args.variables:
+            described.pop("variables", None)
+        print(json.dumps(described, indent=2))
+        return 0
+    print(args.path)
+    if isinstance(report, CheckpointReport):
+        _print_lines(_checkpoint_lines(report))
+        if args.variables:
+            _print_variables(report.variables)
+    else:
+        _print_lines(_module_lines(report))
+    return 0
+
+
+def _print_lines(lines: Iterator[tuple[str, str]]) -> None:
+    for label, text in lines:
+        print(f"  {label:18}{text}")
+
+
+def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
+    yield "format", report.container + ", in a gzipped tar" * report.packed
+    if report.network is None:
+        yield "network", "unknown: names and shapes are not those of any network that hubexport knows"
+    else:
+        yield "names", f"{report.layout}"
+        yield "network", f"{report.network}, depth multiplier {report.depth_multiplier:g}"
+        yield "classes", f"{report.num_classes or 'none: it has no classifier, and serves feature vectors alone'}"
+        yield "parameters", f"{report.parameters:,}"
+    if report.step is not None:
+        yield "step", f"{report.step:,}"
+    if report.averaged_copies:
+        yield "averaged copies", f"of {report.averaged_copies} variables"
+    if report.optimizer_slots:
+        slots = (f"{name} of {count} variables" for name, count in report.optimizer_slots.items())
+        yield "optimizer slots", ", ".join(slots)
+    yield "values", f"{len(report.variables)}, {_soundness(report)}"
+
+
+def _soundness(report: "CheckpointReport") -> str:
+    broken = [one.name for one in report.variables if one.nan_count or one.infinite_count]
+    if not broken:
+        return "all numbers finite"
+    return f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {', '.join(broken)}"
+
+
+def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
+    yield "format", report.format + f", written by TensorFlow {report.written_by}" * bool(report.written_by)
+    if report.manifest:
+        yield "handle", str(report.manifest.handle)
+        which = f", {report.manifest.weights}" * (report.manifest.weights in ("averaged", "raw"))
+        yield "values", f"{report.manifest.values}{which}, of {report.manifest.checkpoint.source}"
+    for graph in report.graph_versions:
+        yield "tags", f"[{', '.join(graph.tags)}]"
+        yield from _interface_lines(graph)
+    if report.parameters:
+        of_which = f", {report.parameters.trainable:,} of them trainable" * (report.parameters.trainable is not None)
+        yield "parameters", f"{report.parameters.total:,}{of_which}"
+    sizes = report.sizes
+    parts = (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes)
+    yield "bytes", "graph {:,}, weights {:,}, assets {:,}, other {:,}".format(*parts)
+    most = [f"{op} {count}" for op, count in list(report.op_counts.items())[:_MOST_OPS]]
+    yield "ops", f"{sum(report.op_counts.values()):,}: {', '.join(most)}{_rest(report.op_counts, _MOST_OPS)}"
+    yield "oldest TensorFlow", _oldest(report.compatibility)
+    if report.digest_problems is not None:
+        yield "digests", "; ".join(report.digest_problems) or "every file is as hubexport.json says"
+    for problem in report.problems:
+        yield "PROBLEM", problem
+
+
+def _interface_lines(graph: "GraphVersion") -> Iterator[tuple[str, str]]:
+    endpoints = {tensor.name for tensor in graph.endpoints}
+    for signature in graph.signatures:
+        outputs = [tensor for tensor in signature.outputs if tensor.name not in endpoints]
+        yield "  signature", f"{signature.name}({_tensors(signature.inputs)}) -> {_tensors(outputs)}"
+    if graph.call:
+        outputs = [tensor for tensor in graph.call.outputs if tensor.name not in endpoints]
+        yield "  call", f"({', '.join(graph.call.arguments)}) -> {_tensors(outputs)}"
+    if endpoints:
+        names = [tensor.name for tensor in graph.endpoints]
+        yield "  endpoints", f"{len(names)}: {', '.join(names[:_FIRST_ENDPOINTS])}{_rest(names, _FIRST_ENDPOINTS)}"
+
+
+def _tensors(tensors: "Sequence[Tensor]") -> str:
+    return ", ".join(f"{one.name} {one.dtype} {_shape(one.shape)}" for one in tensors)
+
+
+def _shape(shape: "tuple[int | None, ...] | None") -> str:
+    if shape is None:
+        return "of any shape"
+    return f"[{', '.join('?' if length is None else str(length) for length in shape)}]"
+
+
+def _rest(listed: Sized, shown: int) -> str:
+    return f" and {len(listed) - shown} more" if len(listed) > shown else ""
+
+
+def _oldest(found: "Compatibility") -> str:
+    hub = f", with tensorflow-hub {found.oldest_hub}" * bool(found.oldest_hub)
+    older = f" ({found.next_older} has no {', '.join(found.obstacles)})" if found.obstacles else ""
+    if found.oldest:
+        return f"{found.oldest}{hub}{older}, of {', '.join(found.tried)}"
+    return f"none of {', '.join(found.tried)}{older}"
+
+
+def _print_variables(variables: "tuple[VariableReport, ...]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("variable", "shape", "dtype"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("norm", "minimum", "maximum", "NaN", "infinite"):
+        table.add_column(heading, justify="right")
+    for one in variables:
+        figures = ("-" if number is None else f"{number:.5g}" for number in (one.norm, one.minimum, one.maximum))
+        counts = (str(one.nan_count), str(one.infinite_count))
+        table.add_row(one.name, str(list(one.shape)), one.dtype, *figures, *counts)
+    table_console(sys.stdout).print(table)

@@ -1,0 +1,159 @@
+"""Two files of trained values, or modules, variable by variable."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hubexport.checkpoints.reader import OpenedCheckpoint, opened_checkpoint
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, in_slim_terms
+from hubexport.checkpoints.select import stored_name
+from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.stored import Renamed, StoredValues, holds_numbers
+from hubexport.errors import CheckpointError
+from hubexport.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One variable that is not the same in both.
+
+    Attributes:
+        name: the variable.
+        problem: `missing in A`, `missing in B`, `shape`, `dtype`, or `values`.
+        a: its dtype and shape in A, like `float32 [32]`; None if it is missing there.
+        b: the same in B.
+        differing: how many numbers differ.
+        largest_absolute: the largest difference of two numbers; None where not both are finite everywhere.
+        largest_relative: the largest difference divided by the greater magnitude of the two.
+    """
+
+    name: str
+    problem: str
+    a: str | None
+    b: str | None
+    differing: int | None = None
+    largest_absolute: float | None = None
+    largest_relative: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two files of values.
+
+    Attributes:
+        compared: which values: `all`, or of a network's variables only the `averaged` or `raw` ones.
+        equal: how many variables are the same bit for bit.
+        differences: the others, by name.
+    """
+
+    compared: str
+    equal: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        total = self.equal + len(self.differences)
+        which = {"all": "values", "averaged": "averaged values", "raw": "plain values"}[self.compared]
+        return f"{total} {which} compared: {self.equal} equal bit for bit, {len(self.differences)} different"
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the comparison for `json.dumps`."""
+        return dataclasses.asdict(self)
+
+    def within(self, tolerance: float) -> bool:
+        """Tells whether the same variables are in both, and no two numbers differ by more than `tolerance`."""
+        return all(one.largest_absolute is not None and one.largest_absolute <= tolerance for one in self.differences)
+
+
+def compare(a: str, b: str, *, weights: Weights = "averaged", progress: Progress | None = None) -> Comparison:
+    """Compares two files of values, or modules.
+
+    Values with names of the same kind are compared all, by name. Otherwise, or if only one of the two has averaged
+    copies, the variables of the network are compared, under TF-Slim's names.
+
+    Args:
+        a: one; see `hubexport.checkpoints.sources`.
+        b: the other.
+        weights: which values to take from a training's checkpoint, in the second case.
+        progress: hears of each step.
+    Raises:
+        CheckpointError: one cannot be found, or is damaged.
+    """
+    progress = progress or Progress()
+    sources = [resolve_source(path, None, progress) for path in (a, b)]
+    for source in sources:
+        if isinstance(source, SyntheticSource):
+            raise CheckpointError(
+                "synthetic values cannot be compared",
+                why="they could be of any network",
+                fix="convert them with --variant, and compare what comes of that",
+            )
+    with opened_checkpoint(sources[0], progress) as one, opened_checkpoint(sources[1], progress) as other:
+        return _compare_opened(one, other, weights)
+
+
+def _compare_opened(a: OpenedCheckpoint, b: OpenedCheckpoint, weights: Weights) -> Comparison:
+    averages = (_has_averages(a), _has_averages(b))
+    if _layout(a) == _layout(b) and averages[0] == averages[1]:
+        return _compare("all", a.native, b.native)
+    return _compare(weights if any(averages) else "all", _model_values(a, weights), _model_values(b, weights))
+
+
+def _layout(opened: OpenedCheckpoint) -> str | None:
+    return opened.recognition.layout if opened.recognition else None
+
+
+def _has_averages(opened: OpenedCheckpoint) -> bool:
+    return any(name.endswith(AVERAGED_SUFFIX) for name in opened.native.shapes)
+
+
+def _model_values(opened: OpenedCheckpoint, weights: Weights) -> StoredValues:
+    """Returns the values of a network's variables; all, if it is not known which those are."""
+    stored = in_slim_terms(opened.native, opened.recognition)
+    if opened.recognition is None:
+        return stored
+    names = {v.name: stored_name(stored, v.name, weights) for v in opened.recognition.network().variables}
+    return Renamed(stored, {name: native for name, native in names.items() if native in stored.shapes})
+
+
+def _compare(compared: str, a: StoredValues, b: StoredValues) -> Comparison:
+    names = sorted(name for name in {*a.shapes, *b.shapes} if any(_holds_numbers(one, name) for one in (a, b)))
+    differences = [one for name in names if (one := _difference(name, a, b))]
+    return Comparison(compared, len(names) - len(differences), tuple(differences))
+
+
+def _holds_numbers(stored: StoredValues, name: str) -> bool:
+    return name in stored.shapes and holds_numbers(stored.dtype(name))
+
+
+def _difference(name: str, a: StoredValues, b: StoredValues) -> Difference | None:
+    in_a, in_b = _kind(a, name), _kind(b, name)
+    if in_a is None or in_b is None:
+        return Difference(name, f"missing in {'B' if in_a else 'A'}", in_a, in_b)
+    if a.shapes[name] != b.shapes[name]:
+        return Difference(name, "shape", in_a, in_b)
+    if in_a != in_b:
+        return Difference(name, "dtype", in_a, in_b)
+    one, other = a.read(name), b.read(name)
+    if one.tobytes() == other.tobytes():
+        return None
+    return Difference(name, "values", in_a, in_b, *_figures(one, other))
+
+
+def _kind(stored: StoredValues, name: str) -> str | None:
+    return f"{stored.dtype(name)} {list(stored.shapes[name])}" if name in stored.shapes else None
+
+
+def _figures(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> tuple[int, float | None, float | None]:
+    """Returns how many numbers differ, by how much at most, and by what share of the greater of the two."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    differing = int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return differing, None, None
+    absolute = np.abs(a - b)
+    greater = np.maximum(np.abs(a), np.abs(b))
+    relative = np.divide(absolute, greater, out=np.zeros_like(absolute), where=greater > 0)
+    return differing, float(absolute.max()), float(relative.max())

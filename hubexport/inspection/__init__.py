@@ -1,0 +1,1 @@
+"""Tells what is in modules and checkpoints, without TensorFlow."""

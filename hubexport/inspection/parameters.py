@@ -1,0 +1,130 @@
+"""How many numbers a module has learned, from the index of its checkpoint."""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from hubexport.checkpoints.bundle import BundleError, BundleReader
+from hubexport.inspection.signatures import dtype_name
+from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
+from hubexport.protos import Message, VariableDef
+
+# What parameters are kept in, and how much room one takes. Whole numbers count steps, or seed random numbers.
+_FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+# Ops that are variables, in TF1's graphs.
+_VARIABLE_OPS = ("VarHandleOp", "Variable", "VariableV2")
+
+# Beside the model, checkpoints of a training hold its optimizer. TF1 gives names, TF2 paths from the root object.
+_TF1_BOOKKEEPING = ("global_step", "beta1_power", "beta2_power")
+_TF2_BOOKKEEPING = ("optimizer", "keras_api", "save_counter")
+_TF2_SLOT = "/.OPTIMIZER_SLOT/"
+
+# Of tensors in TensorFlow: more values than anything can hold.
+_MAX_VALUES = 1 << 63
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """The number of floating-point values in a module's variables, without those of an optimizer.
+
+    Attributes:
+        total: all, moving averages included.
+        trainable: those that fine-tuning changes; None if the module does not tell.
+    """
+
+    total: int
+    trainable: int | None
+
+
+def count_parameters(directory: Path, saved_model: Message) -> tuple[Parameters | None, str | None]:
+    """Counts a module's parameters.
+
+    Args:
+        directory: the module's.
+        saved_model: its SavedModel.
+    Returns:
+        The parameters, or None if they cannot be known, and what is wrong with the weights, or None.
+    """
+    index = directory / "variables" / "variables.index"
+    if not index.is_file():
+        if _has_variables(saved_model):
+            return None, "variables/variables.index is missing: the graph has variables, but they have no values"
+        return Parameters(0, 0), None
+    try:
+        reader = BundleReader(index.with_suffix(""))
+        counts = {name: _count(shape) for name, shape in reader.shapes.items() if reader.dtype(name) in _FLOAT_BYTES}
+    except (BundleError, OSError) as error:
+        return None, f"variables/: {error}"
+    model = {name: count for name, count in counts.items() if not _is_bookkeeping(name, reader)}
+    needed = sum(count * _FLOAT_BYTES[reader.dtype(name)] for name, count in counts.items())
+    stored = sum(path.stat().st_size for path in index.parent.glob("variables.data-*") if path.is_file())
+    problem = None
+    if stored < needed:
+        problem = f"variables/: the values take {needed} bytes, but the files that should hold them have {stored}"
+    return Parameters(sum(model.values()), _count_trainable(saved_model, model)), problem
+
+
+def _has_variables(saved_model: Message) -> bool:
+    return any(
+        any(node.op in _VARIABLE_OPS for node in meta_graph.graph_def.node)
+        or any(node.HasField("variable") for node in meta_graph.object_graph_def.nodes)
+        for meta_graph in saved_model.meta_graphs
+    )
+
+
+def _count(shape: Iterable[int]) -> int:
+    """Returns the number of values, and never a number that takes long to compute."""
+    count = 1
+    for length in shape:
+        count *= length
+        if not 0 <= count < _MAX_VALUES:
+            raise BundleError("a shape is impossible")
+    return count
+
+
+def _is_bookkeeping(name: str, reader: BundleReader) -> bool:
+    if OBJECT_GRAPH_KEY in reader.shapes:
+        return not name.endswith(KEY_SUFFIX) or _TF2_SLOT in name or name.partition("/")[0] in _TF2_BOOKKEEPING
+    variable, _, last = name.rpartition("/")
+    # `x/Momentum` or `x/ExponentialMovingAverage` is of the shape of `x`.
+    return last in _TF1_BOOKKEEPING or reader.shapes.get(variable) == reader.shapes[name]
+
+
+def _count_trainable(saved_model: Message, model: dict[str, int]) -> int | None:
+    if any(meta_graph.object_graph_def.nodes for meta_graph in saved_model.meta_graphs):
+        return _count_trainable_objects(saved_model)
+    collections = [meta_graph.collection_def for meta_graph in saved_model.meta_graphs]
+    if not any("trainable_variables" in collection for collection in collections):
+        return None
+    serialized = [
+        value
+        for collection in collections
+        if "trainable_variables" in collection
+        for value in collection["trainable_variables"].bytes_list.value
+    ]
+    return sum(model.get(name, 0) for name in set(_variable_names(serialized)))
+
+
+def _count_trainable_objects(saved_model: Message) -> int | None:
+    variables = [
+        node.variable
+        for meta_graph in saved_model.meta_graphs
+        for node in meta_graph.object_graph_def.nodes
+        if node.variable.trainable and dtype_name(node.variable.dtype) in _FLOAT_BYTES
+    ]
+    try:
+        return sum(_count(dim.size for dim in variable.shape.dim) for variable in variables)
+    except BundleError:
+        return None
+
+
+def _variable_names(serialized: Iterable[bytes]) -> Iterator[str]:
+    """Yields the names under which variables are stored: of the parts of a partitioned one, that of the whole."""
+    for definition in serialized:
+        try:
+            variable = VariableDef.FromString(definition)
+        except DecodeError:
+            continue
+        yield variable.save_slice_info_def.full_name or variable.variable_name.removesuffix(":0")

@@ -1,0 +1,119 @@
+"""What `hubexport.json` says of a module, and whether the files beside it are still those that it lists.
+
+Whoever made the directory made this file, too: it is read like anything from a stranger, and names no file to open.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pydantic
+from pydantic import AfterValidator, ConfigDict, Field
+
+from hubexport.inspection.signatures import plain
+from hubexport.manifest import MANIFEST
+from hubexport.output import file_sha256
+
+# A hundred times ours.
+_MAX_MANIFEST_BYTES = 1 << 20
+_MAX_NUMBER = 1 << 53
+
+
+class ManifestError(Exception):
+    """It is not what hubexport writes; the message says why in a few words."""
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("text without control characters is wanted")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_printable)]
+_Count = Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
+
+
+class Checkpoint(pydantic.BaseModel):
+    """Where a module's values came from: the name of a file, or `synthetic:SEED`."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    source: _Text | None = None
+
+
+class Manifest(pydantic.BaseModel):
+    """What a module's manifest says, see `hubexport.manifest`; None for what it leaves out."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    handle: _Text | None = None
+    variant: _Text | None = None
+    kind: _Text | None = None
+    version: _Count | None = None
+    network: _Text | None = None
+    depth_multiplier: Annotated[float, Field(ge=0, le=_MAX_NUMBER)] | None = None
+    input_height_px: _Count | None = None
+    input_width_px: _Count | None = None
+    num_features: _Count | None = None
+    num_classes: _Count | None = None
+    dataset: _Text | None = None
+    values: _Text | None = None
+    weights: _Text | None = None
+    checkpoint: Checkpoint = Checkpoint()
+    hubexport_version: _Text | None = None
+    sha256: dict[str, str] = Field(exclude=True)
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Reads a module's manifest.
+
+    Returns:
+        None if there is none.
+    Raises:
+        ManifestError: it is not what hubexport writes.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        return None
+    if not path.is_file() or path.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{MANIFEST} is no file, or larger than {_MAX_MANIFEST_BYTES >> 20} MiB")
+    try:
+        return Manifest.model_validate(json.loads(path.read_bytes()))
+    except pydantic.ValidationError as error:
+        raise ManifestError(f"{MANIFEST}: {_first_finding(error)}") from error
+    except OSError as error:
+        raise ManifestError(f"{MANIFEST} cannot be read: {error.strerror}") from error
+    # Numbers of thousands of digits are a ValueError, too.
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{MANIFEST} is no JSON") from error
+
+
+def _first_finding(error: pydantic.ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(plain(str(part)) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def changed_files(directory: Path, files: Iterable[Path], sha256: Mapping[str, str]) -> Iterator[str]:
+    """Compares a module's files with what its manifest lists.
+
+    Args:
+        directory: the module's.
+        files: all that are in it.
+        sha256: the digests that they should have, by their paths in the directory.
+    Yields:
+        What is missing, changed, unreadable or not listed; nothing if all is as it was written.
+    """
+    found = {path.relative_to(directory).as_posix(): path for path in files}
+    for name in sorted({*found, *sha256} - {MANIFEST}):
+        if name not in found:
+            yield f"{plain(name)} is missing"
+        elif name not in sha256:
+            yield f"{plain(name)} is not listed in {MANIFEST}"
+        else:
+            try:
+                if file_sha256(found[name]) != sha256[name]:
+                    yield f"{plain(name)} has changed"
+            except OSError as error:
+                yield f"{plain(name)} cannot be read: {error.strerror}"

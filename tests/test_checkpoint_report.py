@@ -1,0 +1,167 @@
+"""What inspect says of files of values, against TensorFlow's reader and NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport.build import build_modules
+from hubexport.conversion import convert
+from hubexport.errors import CheckpointError
+from hubexport.inspection.path import describe
+from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.variants import ModuleSpec
+from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.command import hubexport
+from tests.data import REAL_ARCHIVE, needs_data
+
+
+def _describe(path):
+    return describe(str(path))
+
+
+@pytest.mark.parametrize(("write", "container"), [(write_v1, "V1 checkpoint"), (write_v2, "V2 checkpoint")])
+def test_a_training_checkpoint(tmp_path, write, container):
+    """Network, classes, step, averages and slots are told from names and shapes."""
+    values = training_values()
+    values["MobilenetV2/Conv/weights/Momentum"] = np.zeros([3, 3, 3, 16], np.float32)
+    write(tmp_path / "model.ckpt", values)
+    report = _describe(tmp_path / "model.ckpt")
+    count = len(network_values())
+    assert (report.container, report.packed, report.layout) == (container, False, "TF-Slim")
+    assert (report.network, report.depth_multiplier, report.num_classes) == ("mobilenet_v2", 0.35, 7)
+    assert (report.num_features, report.step, report.averaged_copies) == (1280, 12345, count)
+    assert report.optimizer_slots == {"Momentum": 1, "RMSProp": count}
+    assert report.parameters == sum(value.size for value in network_values().values())
+
+
+def test_the_figures_of_every_variable(tmp_path):
+    """Those of NumPy, from values that TensorFlow reads; what is not finite is counted and left out."""
+    values = training_values()
+    values["MobilenetV2/Conv/weights"].flat[:5] = [np.nan, np.nan, np.inf, -np.inf, 50]
+    values["large"] = np.float32([3e30, 4e30])
+    values["words"] = np.array([b"a", b"b"])
+    values["empty"] = np.zeros([0, 3], np.float32)
+    write_v2(tmp_path / "model.ckpt", values)
+    report = _describe(tmp_path / "model.ckpt")
+    stored = tf.train.load_checkpoint(str(tmp_path / "model.ckpt"))
+    shapes = stored.get_variable_to_shape_map()
+    assert [one.name for one in report.variables] == sorted(shapes)
+    for one in report.variables:
+        value = np.asarray(stored.get_tensor(one.name))
+        assert one.shape == value.shape
+        if one.name in ("words", "empty"):
+            assert (one.norm, one.minimum, one.maximum) == (None, None, None)
+            continue
+        finite = value[np.isfinite(value)]
+        assert one.dtype == value.dtype.name
+        assert one.norm == pytest.approx(np.sqrt(np.sum(finite.astype(np.float64) ** 2)))
+        assert (one.minimum, one.maximum) == (finite.min(), finite.max())
+        broken = (2, 2) if one.name == "MobilenetV2/Conv/weights" else (0, 0)
+        assert (one.nan_count, one.infinite_count) == broken
+    assert (report.nan_count, report.infinite_count) == (2, 2)
+    assert {one.name: one.dtype for one in report.variables}["words"] == "string"
+
+
+@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize(
+    ("to", "name", "container"),
+    [
+        ("slim", "c", "V2 checkpoint"),
+        ("tf2", "c", "object-based checkpoint"),
+        ("keras", "c.h5", "HDF5 file"),
+        ("keras", "c.weights.h5", "HDF5 file"),
+        ("safetensors", "anything", "safetensors file"),
+        ("huggingface", "c", "safetensors file"),
+    ],
+)
+def test_every_format_and_depth_multiplier_is_told(tmp_path, multiplier, to, name, container):
+    """By content, without being told."""
+    write_v2(tmp_path / "model.ckpt", network_values(multiplier, num_classes=3))
+    path = convert(str(tmp_path / "model.ckpt"), tmp_path / "to" / name, to, weights="raw")
+    report = _describe(path)
+    assert (report.container, report.depth_multiplier, report.num_classes) == (container, multiplier, 3)
+
+
+def test_values_of_no_known_network(tmp_path):
+    """Are described all the same."""
+    write_v2(tmp_path / "c", {"x": np.float32([3, 4]), "x/Adam": np.float32([1, 1])})
+    report = _describe(tmp_path / "c")
+    assert (report.layout, report.network, report.num_classes, report.step) == (None, None, None, None)
+    assert report.optimizer_slots == {"Adam": 1}
+    assert report.variables[0].norm == 5.0
+    done = hubexport("inspect", tmp_path / "c")
+    assert "unknown" in done.stdout and done.returncode == 0
+
+
+def test_damage_is_an_error(tmp_path):
+    """All values are read, so that all checksums are looked at."""
+    write_v2(tmp_path / "c", training_values())
+    data = tmp_path / "c.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        _describe(tmp_path / "c")
+    assert "global_step: its checksum is wrong" in caught.value.why
+
+
+def test_synthetic_values_are_no_thing_to_inspect():
+    """They could be of any network."""
+    with pytest.raises(CheckpointError, match="cannot be inspected"):
+        _describe("synthetic:1")
+
+
+@needs_data
+def test_the_command_tells_what_the_real_archive_is():
+    """For people, and as JSON."""
+    done = hubexport("inspect", REAL_ARCHIVE)
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines == [
+        str(REAL_ARCHIVE),
+        "format V2 checkpoint, in a gzipped tar",
+        "names TF-Slim",
+        "network mobilenet_v2, depth multiplier 1",
+        "classes 1001",
+        "parameters 3,540,265",
+        "step 1,450,000",
+        "averaged copies of 262 variables",
+        "optimizer slots RMSProp of 158 variables, RMSProp_1 of 158 variables",
+        "values 841, all numbers finite",
+    ]
+    described = json.loads(hubexport("inspect", REAL_ARCHIVE, "--format", "json").stdout)
+    assert (described["network"], described["depth_multiplier"], described["packed"]) == ("mobilenet_v2", 1.0, True)
+    assert "variables" not in described
+
+
+def test_the_command_lists_variables(tmp_path):
+    """One line each, and what is not finite above all."""
+    values = {"x": np.float32([3, 4]), "y": np.float32([np.nan, 1])}
+    write_v2(tmp_path / "c", values)
+    done = hubexport("inspect", tmp_path / "c", "--variables")
+    assert "1 NaN and 0 infinite numbers in y" in done.stdout
+    assert [line.split() for line in done.stdout.splitlines() if line.startswith((" x", " y"))] == [
+        ["x", "[2]", "float32", "5", "3", "4", "0", "0"],
+        ["y", "[2]", "float32", "1", "1", "1", "1", "0"],
+    ]
+    described = json.loads(hubexport("inspect", tmp_path / "c", "--variables", "--format", "json").stdout)
+    assert [one["name"] for one in described["variables"]] == ["x", "y"]
+
+
+def test_a_packed_module_and_a_packed_checkpoint_are_told_apart(small, tmp_path):
+    """By what is inside."""
+    from tests.archives import member, tgz
+
+    [module] = build_modules(
+        small, [ModuleSpec.parse("classification/3")], checkpoint="synthetic:1", output_dir=tmp_path
+    )
+    files = [path for path in sorted(module.rglob("*")) if path.is_file()]
+    members = [member(f"./m/{path.relative_to(module)}", path.read_bytes()) for path in files]
+    (tmp_path / "module.tar.gz").write_bytes(tgz(*members))
+    packed, plain = _describe(tmp_path / "module.tar.gz"), _describe(module)
+    assert packed.path == str(tmp_path / "module.tar.gz")
+    assert packed.graph_versions == plain.graph_versions and packed.digest_problems == ()
+    done = hubexport("inspect", tmp_path / "module.tar.gz")
+    assert done.returncode == 0 and "TF1 Hub module" in done.stdout

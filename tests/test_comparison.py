@@ -1,0 +1,132 @@
+"""What diff says, against NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hubexport.build import build_modules
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.comparison import compare
+from hubexport.conversion import convert
+from hubexport.errors import CheckpointError
+from hubexport.variants import ModuleSpec
+from tests.checkpoints import network_values, training_values, write_v2
+from tests.command import hubexport
+
+
+def _compare(a, b, weights="averaged"):
+    return compare(str(a), str(b), weights=weights)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """What TF-Slim's training left."""
+    write_v2(tmp_path / "model.ckpt", training_values(averaged_seed=1, raw_seed=2))
+    return tmp_path / "model.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("slim", "c"),
+        ("tf2", "c"),
+        ("keras", "c.h5"),
+        ("keras", "c.weights.h5"),
+        ("safetensors", "c"),
+        ("huggingface", "c"),
+    ],
+)
+@pytest.mark.parametrize("weights", ["averaged", "raw"])
+def test_what_was_converted_is_equal(tmp_path, checkpoint, to, name, weights):
+    """Under TF-Slim's names; the values of the other kind are not."""
+    path = convert(str(checkpoint), tmp_path / "to" / name, to, weights=weights)
+    count = len(network_values())
+    comparison = _compare(checkpoint, path, weights)
+    assert (comparison.compared, comparison.equal, comparison.differences) == (weights, count, ())
+    other = _compare(path, checkpoint, {"averaged": "raw", "raw": "averaged"}[weights])
+    assert (other.equal, len(other.differences)) == (0, count)
+    assert not other.within(1e-3)
+
+
+def test_a_module_and_the_checkpoint_that_it_was_built_from(small, tmp_path, checkpoint):
+    """In either format."""
+    specs = [ModuleSpec.parse("classification/3"), ModuleSpec.parse("classification/5")]
+    modules = build_modules(small, specs, checkpoint=str(checkpoint), output_dir=tmp_path)
+    assert _compare(modules[0], checkpoint).differences == ()
+    assert _compare(*modules).differences == ()
+    [headless] = build_modules(
+        small, [ModuleSpec.parse("feature_vector/3")], checkpoint=str(checkpoint), output_dir=tmp_path
+    )
+    missing = _compare(headless, checkpoint).differences
+    assert {(one.name, one.problem) for one in missing} == {
+        ("MobilenetV2/Logits/Conv2d_1c_1x1/biases", "missing in A"),
+        ("MobilenetV2/Logits/Conv2d_1c_1x1/weights", "missing in A"),
+    }
+
+
+def test_two_checkpoints_of_one_kind_are_compared_whole(tmp_path):
+    """Slots, steps and averages, too; each kind of difference is told."""
+    a = {"same": np.float32([1, -0.0]), "zero": np.float32([0.0, 1]), "off": np.float32([1, 2, -3])}
+    b = {"same": np.float32([1, -0.0]), "zero": np.float32([-0.0, 1]), "off": np.float32([1, 2.5, -3.25])}
+    a |= {"a": np.float32(1), "shape": np.float32([1]), "dtype": np.float32(1), "nan": np.float32([np.nan, 1])}
+    b |= {"b": np.float32(1), "shape": np.float32([[1]]), "dtype": np.int64(1), "nan": np.float32([np.nan, 2])}
+    write_v2(tmp_path / "a", a | {"words": np.array(b"x")})
+    write_v2(tmp_path / "b", b | {"words": np.array(b"y")})
+    comparison = _compare(tmp_path / "a", tmp_path / "b")
+    assert (comparison.compared, comparison.equal) == ("all", 1)
+    found = {
+        one.name: (one.problem, one.differing, one.largest_absolute, one.largest_relative)
+        for one in comparison.differences
+    }
+    assert found == {
+        "a": ("missing in B", None, None, None),
+        "b": ("missing in A", None, None, None),
+        "shape": ("shape", None, None, None),
+        "dtype": ("dtype", None, None, None),
+        "nan": ("values", 1, None, None),
+        "zero": ("values", 0, 0.0, 0.0),
+        "off": ("values", 2, 0.5, 0.2),
+    }
+
+
+@pytest.mark.parametrize(("tolerance", "status"), [("0", 1), ("0.4", 1), ("0.5", 0)])
+def test_the_command_says_by_its_status_whether_they_are_the_same(tmp_path, tolerance, status):
+    """Within a tolerance, if one is named."""
+    write_bundle(tmp_path / "a", {"x": np.float32([1, 2]), "y": np.float32([1])})
+    write_bundle(tmp_path / "b", {"x": np.float32([1, 2.5]), "y": np.float32([1])})
+    done = hubexport("diff", tmp_path / "a", tmp_path / "b", "--tolerance", tolerance)
+    assert done.returncode == status
+    [row] = [line.split() for line in done.stdout.splitlines() if line.startswith(" x")]
+    assert row == ["x", "values", "float32", "[2]", "float32", "[2]", "1", "0.5", "0.2"]
+    assert done.stdout.splitlines()[-1] == "2 values compared: 1 equal bit for bit, 1 different"
+
+
+def test_the_command_tells_json(tmp_path):
+    """With the same facts."""
+    write_bundle(tmp_path / "a", {"x": np.float32([1, 2])})
+    done = hubexport("diff", tmp_path / "a", tmp_path / "a", "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"compared": "all", "equal": 1, "differences": []})
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "x"])
+def test_a_tolerance_is_a_number(tolerance):
+    """Of 0 or more."""
+    done = hubexport("diff", "a", "b", "--tolerance", tolerance)
+    assert done.returncode == 1 and "--tolerance" in done.stderr
+
+
+def test_the_damaged_one_of_two_is_named(tmp_path):
+    """Not the other one."""
+    for name in "ab":
+        write_bundle(tmp_path / name, {"x": np.float32([1, 2])})
+    (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(8))
+    with pytest.raises(CheckpointError) as caught:
+        _compare(tmp_path / "a", tmp_path / "b")
+    assert caught.value.what == f"cannot read checkpoint {tmp_path / 'a'}"
+
+
+def test_synthetic_values_cannot_be_compared(checkpoint):
+    """They could be of any network."""
+    with pytest.raises(CheckpointError, match="cannot be compared"):
+        _compare(checkpoint, "synthetic")
