@@ -50,6 +50,12 @@ def convert(
     progress = progress or Progress()
     target = Path(target)
     _check_target(target, to)
+    if to in _PREFIXES and os.path.lexists(target):
+        raise OutputError(
+            f"cannot write {target}",
+            why="a file or folder of that very name would be taken for the checkpoint",
+            fix="name another prefix",
+        )
     with _write_failures_reported(target):
         if not overwrite and (standing := _standing(target, to)):
             raise exists_error(standing[0])

@@ -123,7 +123,7 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
     """Moves a finished file to its place in one step.
 
     Args:
-        staged: in a scratch directory on the same file system.
+        staged: in a scratch directory on the same file system; gone afterwards.
         final: where it goes.
         overwrite: replace a file that stands there already.
     Raises:
@@ -138,6 +138,7 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
             os.link(staged, final)
         except FileExistsError:
             raise exists_error(final) from None
+        staged.unlink()
     _flush_one(final.parent)
 
 

@@ -1,4 +1,4 @@
-"""Virtual environments with old and new TensorFlows, made once and kept in the cache folder.
+"""Virtual environments with old and new TensorFlows, and PyTorch, made once and kept in the cache folder.
 
 python -m tests.environments [NAME…]      sets up those named, or all, and tells which cannot be
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hubexport.checkpoints.download import cache_dir
+from hubexport.checkpoints.cache import cache_dir
 
 _REQUIREMENTS = Path(__file__).with_name("requirements")
 _PROGRAMS = Path(__file__).with_name("consumers")
@@ -59,6 +59,9 @@ CONSUMERS = (
 TF2_CONSUMERS = tuple(environment for environment in CONSUMERS if environment.name.startswith("tf2"))
 # The newest Python and TensorFlow on which hubexport itself runs; the development environment is the oldest TensorFlow.
 NEWEST = Environment("newest", "3.13")
+# Those that run what hubexport converts to, beside the Keras 2 and 3 that come with the TensorFlows. PyPI's torch needs
+# its CUDA packages, 5 GB in all, though nothing here uses them; where pip is offered a build for CPUs, it is 1.2 GB.
+FRAMEWORKS = (Environment("torch", "3.11"),)
 
 
 class PythonMissing(Exception):
@@ -159,7 +162,7 @@ def _run(*command: str | Path) -> None:
 
 def main(names: list[str]) -> None:
     """Sets environments up, one line each."""
-    for environment in (*CONSUMERS, NEWEST):
+    for environment in (*CONSUMERS, *FRAMEWORKS, NEWEST):
         if not names or environment.name in names:
             try:
                 print(f"{environment.name:14}{python_of(environment)}", flush=True)

@@ -57,7 +57,44 @@ def test_strings_have_the_bytes_that_tensorflow_writes(tmp_path_factory, strings
     write_bundle(folder / "ours", values)
     write_v2(folder / "theirs", {name: values[name] for name in sorted(values)})
     assert _files(folder / "ours") == _files(folder / "theirs")
-    assert BundleReader(folder / "ours").dtype("long") == "string"
+    reader = BundleReader(folder / "ours")
+    assert reader.dtype("long") == "string"
+    for name in values.keys() - {"array"}:
+        assert reader.read_text(name) == values[name]
+
+
+@pytest.mark.parametrize("position", [0, 2, 10], ids=["length", "checksum of the length", "string"])
+def test_a_damaged_string_is_refused(tmp_path, position):
+    """Whichever of its bytes it is."""
+    write_bundle(tmp_path / "m", {"x": b"some words"})
+    data = Path(f"{tmp_path / 'm'}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    content[position] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(BundleError, match="no string, or its checksum is wrong"):
+        BundleReader(tmp_path / "m").read_text("x")
+
+
+def test_what_is_no_string_is_not_read_as_one(tmp_path):
+    """Nor the other way round."""
+    write_bundle(tmp_path / "m", {"x": np.zeros([4], np.float32), "empty": np.zeros([0], np.float32), "s": b"words"})
+    reader = BundleReader(tmp_path / "m")
+    for name in ("x", "empty"):
+        with pytest.raises(BundleError, match="no string"):
+            reader.read_text(name)
+    with pytest.raises(BundleError, match="holds no numbers"):
+        reader.read("s")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool", "float32"])
+def test_numbers_of_every_kind_are_read(tmp_path, dtype):
+    """As TensorFlow wrote them."""
+    value = np.arange(-3, 3).astype(dtype).reshape(2, 3)
+    write_v2(tmp_path / "m", {"x": value})
+    reader = BundleReader(tmp_path / "m")
+    assert reader.dtype("x") == dtype
+    np.testing.assert_array_equal(reader.read("x"), value)
+    assert reader.read("x").dtype == value.dtype
 
 
 def test_reads_what_tensorflow_wrote(tmp_path):

@@ -10,8 +10,10 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 import tensorflow as tf
+import tensorflow_hub as hub
 
 from hubexport.build import build_modules
 from hubexport.checkpoints import hdf5, reader
@@ -193,17 +195,22 @@ def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path
             )
         assert caught.value.fix == "build only its feature_vector module"
     config = json.loads((tmp_path / "huggingface" / "c" / "config.json").read_text())
+    assert "classifier_dropout_prob" not in config
     assert config["architectures"] == ["MobileNetV2Model"]
     assert config["id2label"] == {}
 
 
 @pytest.mark.parametrize("version", [1, 3, 4, 5])
 def test_a_module_is_a_source_too(small, tmp_path, version):
-    """As a directory; of either format."""
+    """As a directory or packed; of either format."""
     [module] = build_modules(
         small, [ModuleSpec.parse(f"classification/{version}")], checkpoint="synthetic:1", output_dir=tmp_path
     )
-    _assert_same_bits(_stored(_convert(module, tmp_path / "c", "slim")), network_values())
+    files = [path for path in sorted(module.rglob("*")) if path.is_file()]
+    members = [member(f"./{path.relative_to(module)}", path.read_bytes()) for path in files]
+    (tmp_path / "packed").write_bytes(tgz(*members))
+    for source in (module, tmp_path / "packed"):
+        _assert_same_bits(_stored(_convert(source, tmp_path / f"from-{source.name}", "slim")), network_values())
 
 
 def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
@@ -221,6 +228,25 @@ def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
     _assert_same_bits(found, {name: value * np.float32(2) for name, value in network_values().items()})
 
 
+@pytest.mark.parametrize("save", ["save_weights", "save"])
+def test_a_layer_that_keras_has_fine_tuned(small, tmp_path, save):
+    """In TensorFlow's formats, beside a new head and an optimizer's state."""
+    [module] = build_modules(
+        small, [ModuleSpec.parse("feature_vector/5")], checkpoint="synthetic:1", output_dir=tmp_path
+    )
+    layer = hub.KerasLayer(str(module), trainable=True)
+    model = tf.keras.Sequential([layer, tf.keras.layers.Dense(2)])
+    model.build([None, 96, 96, 3])
+    model.compile(tf.keras.optimizers.Adam(0.01), "mse")
+    model.fit(np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32), np.ones([2, 2]), verbose=0)
+    getattr(model, save)(str(tmp_path / "tuned"), save_format="tf")
+    ear = _Ear()
+    found = _stored(_convert(tmp_path / "tuned", tmp_path / "c", "slim", progress=ear))
+    assert len(ear.warnings) == 1
+    _assert_same_bits(found, {weight.name.removesuffix(":0"): weight.numpy() for weight in layer.weights})
+    assert not np.array_equal(found["MobilenetV2/Conv/weights"], network_values()["MobilenetV2/Conv/weights"])
+
+
 def test_the_names_of_the_classes_go_into_the_config(config_dir, tmp_path):
     """If the variant has them; its image size goes with them."""
     (config_dir / "labels.txt").write_text("\n".join("abcdefg"))
@@ -230,8 +256,10 @@ def test_the_names_of_the_classes_go_into_the_config(config_dir, tmp_path):
     config = json.loads((path / "config.json").read_text())
     assert config["id2label"] == {str(number): name for number, name in enumerate("abcdefg")}
     assert config["label2id"]["c"] == 2
-    assert config["image_size"] == 96
+    assert (config["image_size"], config["classifier_dropout_prob"]) == (96, 0.2)
     assert json.loads((path / "preprocessor_config.json").read_text())["size"] == {"height": 96, "width": 96}
+    with safetensors.safe_open(path / "model.safetensors", "numpy") as file:
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_the_variant_that_is_named_must_fit(checkpoint, tmp_path):
@@ -277,6 +305,15 @@ def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint)
     _convert(checkpoint, folder, "slim", overwrite=True)
     assert sorted(_files(folder)) == ["c.ckpt.data-00000-of-00001", "c.ckpt.index", "c.ckpt.meta"]
     _convert(folder / "c.ckpt", tmp_path / "again", "slim", weights="raw")
+
+
+@pytest.mark.parametrize("target", ["slim", "tf2"])
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
+def test_a_prefix_that_something_else_has_for_a_name(tmp_path, checkpoint, target, make):
+    """It would be taken for the checkpoint afterwards; to overwrite does not help."""
+    make(tmp_path / _TARGETS[target][1])
+    with pytest.raises(OutputError, match="cannot write"):
+        _convert(checkpoint, tmp_path, target, overwrite=True)
 
 
 def test_a_target_in_which_nobody_can_write(tmp_path, checkpoint):

@@ -38,6 +38,30 @@ def test_both_ends_of_the_supported_range_build_the_same_bytes(newest, tmp_path)
     assert _build(newest, tmp_path / "there") == here
 
 
+def _convert(python, folder):
+    folder.mkdir()
+    for to, name in (
+        ("slim", "slim.ckpt"),
+        ("tf2", "tf2"),
+        ("keras", "keras.h5"),
+        ("keras", "keras.weights.h5"),
+        ("safetensors", "slim.safetensors"),
+        ("huggingface", "huggingface"),
+    ):
+        command = [python, "-m", "hubexport", "convert", "synthetic:1", folder / name, "--to", to]
+        subprocess.run(
+            [*command, "--variant", "mobilenet_v2_035_96"], env=environment(), check=True, capture_output=True
+        )
+    return {str(path.relative_to(folder)): file_sha256(path) for path in tree_files(folder)}
+
+
+def test_both_ends_of_the_supported_range_convert_to_the_same_bytes(newest, tmp_path):
+    """Each target, whatever the releases of the HDF5 and safetensors libraries."""
+    here = _convert(sys.executable, tmp_path / "here")
+    assert len(here) == 2 + 2 + 1 + 1 + 1 + 3
+    assert _convert(newest, tmp_path / "there") == here
+
+
 def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
     """The tests of the graphs, the checkpoint files and the messages, run over there."""
     tests = [

@@ -10,7 +10,7 @@ import pytest
 
 from hubexport import output
 from hubexport.errors import OutputError
-from hubexport.output import publish_directory, scratch_directory
+from hubexport.output import publish_directory, publish_file, scratch_directory
 from tests.command import environment
 
 
@@ -151,3 +151,16 @@ def test_a_read_only_place_is_an_os_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError), scratch_directory(tmp_path):
         pass
+
+
+def test_a_file_takes_its_place_in_one_step(tmp_path):
+    """And keeps what stands there, even if that came a moment ago, unless told otherwise."""
+    final = tmp_path / "final"
+    for number, overwrite in enumerate((False, True)):
+        (tmp_path / "staged").write_text(str(number))
+        publish_file(tmp_path / "staged", final, overwrite=overwrite)
+        assert final.read_text() == str(number)
+    (tmp_path / "staged").write_text("late")
+    with pytest.raises(OutputError, match="exists already"):
+        publish_file(tmp_path / "staged", final, overwrite=False)
+    assert final.read_text() == "1"

@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 from hubexport.checkpoints import hdf5
+from hubexport.checkpoints.bundle import write_bundle
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.hdf5 import read_hdf5
 from hubexport.checkpoints.reader import opened_checkpoint
@@ -20,7 +21,9 @@ from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored import DamageError, holds_numbers
 from hubexport.errors import CheckpointError
+from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
+from hubexport.protos import TrackableObjectGraph
 
 _VALUES = {"a/kernel": np.ones([3, 4], np.float32), "a/bias": np.ones([4], np.float32), "n": np.array(7, np.int64)}
 
@@ -68,6 +71,32 @@ def test_any_bytes_have_a_container_or_none(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "x"
     path.write_bytes(content)
     container_of(path)
+
+
+_GRAPHS = st.lists(
+    st.builds(
+        lambda key, name: {"attributes": [{"name": "VARIABLE_VALUE", "full_name": name, "checkpoint_key": key}]},
+        st.sampled_from(["a/.ATTRIBUTES/VARIABLE_VALUE", "b/.ATTRIBUTES/VARIABLE_VALUE", "no such key"]),
+        st.sampled_from(["", "a", "b", "x", OBJECT_GRAPH_KEY]),
+    ),
+    max_size=4,
+).map(lambda nodes: TrackableObjectGraph(nodes=nodes).SerializeToString())
+
+
+@settings(deadline=None, max_examples=200)
+@given(graph=_GRAPHS | st.binary(max_size=60))
+def test_any_graph_of_objects(tmp_path_factory, graph):
+    """It may name keys that are not there, and several by one name: each value is found all the same."""
+    prefix = tmp_path_factory.mktemp("fuzz") / "c"
+    values = {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": np.float32(number) for number, name in enumerate("ab")}
+    write_bundle(prefix, {**values, OBJECT_GRAPH_KEY: graph})
+    try:
+        with opened_checkpoint(resolve_source(str(prefix), None, Progress()), Progress()) as opened:
+            found = [opened.native.read(name) for name in opened.native.shapes if opened.native.dtype(name) != "string"]
+    except CheckpointError as error:
+        assert "graph of objects" in error.why
+    else:
+        assert sorted(found) == [0, 1]
 
 
 def _hdf5():

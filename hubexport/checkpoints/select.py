@@ -44,7 +44,7 @@ def select_values(
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
         raise _misfit(stored, what, problems, weights, variant)
-    values = {name: stored.read(stored_name) for name, stored_name in names.items()}
+    values = {name: stored.read(native) for name, native in names.items()}
     if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
         raise CheckpointError(
             what,

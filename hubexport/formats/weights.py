@@ -65,7 +65,7 @@ def _write_huggingface(directory: Path, trained: Trained) -> None:
 
     directory.mkdir()
     stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
-    # As transformers writes it: the layout is PyTorch's.
+    # The layout is PyTorch's; older releases of transformers refuse a file that does not say so.
     write_safetensors(directory / "model.safetensors", stored, {"format": "pt"})
     _write_json(directory / "config.json", config(trained.network, trained.depth_multiplier, trained.labels))
     _write_json(directory / "preprocessor_config.json", preprocessor_config(trained.network))

@@ -67,7 +67,8 @@ def config(network: Network, depth_multiplier: float, labels: Sequence[str] | No
     """
     # transformers' own default drops what TF-Slim keeps.
     dropout = [round(1 - layer.keep_prob, 6) for layer in network.layers if isinstance(layer, Dropout)]
-    names = labels or [f"LABEL_{number}" for number in range(network.num_classes or 0)]
+    numbers = range(network.num_classes or 0)
+    names = [labels[number] if labels else f"LABEL_{number}" for number in numbers]
     return {
         "architectures": ["MobileNetV2ForImageClassification" if network.logits else "MobileNetV2Model"],
         "model_type": "mobilenet_v2",
