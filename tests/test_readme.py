@@ -9,16 +9,18 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from hubexport import ModuleSpec, build_modules, list_variants, load_variant
-from hubexport.checkpoints.select import AVERAGED_SUFFIX
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.formats.tf1_hub import saved_model_bytes
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.variants import KINDS
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
-from tests.data import REPOSITORY
+from tests.data import REAL_ARCHIVE, REPOSITORY, needs_data
 from tests.graphs import imported, read_saved_model
+from tests.servers import ARCHIVE, SHA256, running_server, serve, serve_some
 
 hub = pytest.importorskip("tensorflow_hub")
 
@@ -47,6 +49,41 @@ def test_programs_run(modules, program):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout
+
+
+@pytest.fixture
+def console_folder(tmp_path):
+    """What the chapter on checkpoints speaks of, and the server that it calls models.example, which breaks once."""
+    (tmp_path / REAL_ARCHIVE.name).symlink_to(REAL_ARCHIVE)
+    network = tf.keras.applications.MobileNetV2(alpha=0.35, weights=None, classes=7, input_shape=(96, 96, 3))
+    tf.saved_model.save(network, str(tmp_path / "written_by_tensorflow_2.15"))
+    with running_server() as server:
+        server.acts = [serve_some(len(ARCHIVE) // 2), serve]
+        (tmp_path / "configs_of_mine").mkdir()
+        (tmp_path / "configs_of_mine" / "flowers.yaml").write_text(
+            "network: mobilenet_v2\ndepth_multiplier: 0.35\nimage_size: 96\nnum_classes: 7\ndataset: made up\n"
+            "modules: [feature_vector/5]\n"
+            f"checkpoint: {{url: {server.address}/flowers.tgz, sha256: {SHA256}, name: x}}\n"
+        )
+        yield tmp_path, server.address
+
+
+@needs_data
+@pytest.mark.skipif(not hasattr(hub, "Module"), reason="the foreign module must be of the TensorFlow that is shown")
+def test_the_chapter_on_checkpoints_shows_real_output(console_folder):
+    """Every line that is shown comes, in this order; where no … stands, no other comes on stdout."""
+    folder, address = console_folder
+    examples = re.findall(r"^\$ hubexport (.*)\n((?:(?!\$ ).*\n)*)", "".join(_blocks("console")), re.MULTILINE)
+    assert len(examples) >= 16
+    for arguments, shown in examples:
+        done = hubexport(*arguments.split(), cwd=folder, env={"NO_PROXY": "*"})
+        stdout = [line.rstrip() for line in done.stdout.replace(address, "https://models.example").splitlines()]
+        stderr = done.stderr.replace(address, "https://models.example").splitlines()
+        wanted = shown.splitlines()
+        coming = iter([*stderr, *stdout])
+        assert all(line == "…" or line in coming for line in wanted), f"{arguments}\n{done.stderr}{done.stdout}"
+        if "…" not in wanted:
+            assert [line for line in wanted if line not in stderr] == [line for line in stdout if line], arguments
 
 
 def test_the_config_of_ones_own_builds(tmp_path):
