@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 REAL_ARCHIVE ?= ../shared/data/mobilenet_v2_1.0_224.tgz
+# A file's tests share what is made once for them. More processes would want more memory than many a machine has.
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format consumers bench
@@ -20,7 +22,7 @@ demo: $(VENV)/ready  ## build a module from made-up weights and load it with hub
 	$(BIN)/python scripts/demo.py $(DEMO)/google/imagenet/mobilenet_v2_075_192
 
 test: $(VENV)/ready  ## run all tests; consumers whose Python is not there are reported
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 lint: $(VENV)/ready  ## check style, imports and types
 	$(BIN)/python -m black --check --diff --quiet .
@@ -34,7 +36,7 @@ format: $(VENV)/ready  ## rewrite the code in the project's style
 
 consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the modules in each
 	$(BIN)/python -m tests.environments
-	$(BIN)/python -m pytest -m consumers
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m consumers
 
 bench: $(VENV)/ready  ## measure builds against TensorFlow Hub's own exporter, modules against Keras, conversions
 	$(BIN)/python scripts/benchmark_build.py

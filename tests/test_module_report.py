@@ -307,6 +307,9 @@ def test_a_method_is_shown_without_self(tmp_path):
     function = objects.nodes.add().function
     function.concrete_functions.append("f")
     objects.concrete_functions["f"].output_signature.tensor_spec_value.dtype = 1
+    inputs = objects.concrete_functions["f"].canonicalized_input_signature.tuple_value.values
+    inputs.add().tuple_value.values.add().tensor_spec_value.name = "named"
+    inputs[0].tuple_value.values.add().tensor_spec_value.dtype = 1
     fields = {"args": ["self", "images", "mode", "mask", "size", "dtype"], "defaults": ["fast", None, -3, tf.int8]}
     for key, values in fields.items():
         pair = function.function_spec.fullargspec.named_tuple_value.values.add(key=key)
@@ -315,7 +318,42 @@ def test_a_method_is_shown_without_self(tmp_path):
     function.function_spec.is_method = True
     (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
     [graph] = describe_module(tmp_path).graph_versions
+    assert [one.name for one in graph.call.inputs] == ["named", "0/1"]
     assert graph.call.arguments == ("images", "mode='fast'", "mask=None", "size=-3", "dtype=...")
+
+
+@pytest.mark.parametrize("node_id", [-1, 0, 2, 3, 99])
+def test_a_call_that_leads_nowhere_is_none(tmp_path, node_id):
+    """Beyond the objects, to one that is no function, or to a function that is not there."""
+    saved_model = saved_model_pb2.SavedModel()
+    objects = saved_model.meta_graphs.add().object_graph_def
+    objects.nodes.add().children.add(local_name="__call__", node_id=node_id)
+    objects.nodes.add().function.concrete_functions.append("f")
+    objects.nodes.add().function.concrete_functions.append("g")
+    objects.concrete_functions["f"].output_signature.tensor_spec_value.dtype = 1
+    (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    [graph] = describe_module(tmp_path).graph_versions
+    assert (graph.call, graph.endpoints) == (None, ())
+
+
+def test_a_table_is_no_variable(tmp_path):
+    """Though its values are stored beside those of variables."""
+
+    class Lookup(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.float32, 0.0)
+            self.table.insert(["a", "b"], [1.0, 2.0])
+            self.scale = tf.Variable(3.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, words):
+            return self.table.lookup(words) * self.scale
+
+    tf.saved_model.save(Lookup(), str(tmp_path / "m"))
+    assert checkpoint_values(tmp_path / "m")["table/.ATTRIBUTES/table-values"].tolist() == [1, 2]
+    parameters = describe_module(tmp_path / "m").parameters
+    assert (parameters.total, parameters.trainable) == (1, 1)
 
 
 def test_dtypes_have_tensorflows_names():

@@ -104,8 +104,9 @@ def test_keras(cases, tmp_path, environment, keras, files):
     """Logits within 1e-4 of TF-Slim's, the photographs' best three as expected; then what Keras saves converts back."""
     tasks, checks = [], []
     for case in cases:
-        # That the files say the same is tested elsewhere.
-        for file in files if case["name"] in ("real", "headless") else files[-1:]:
+        # The other depth multipliers differ in shapes alone: one Keras and one kind of file will do.
+        others = files[-1:] if keras == "keras" and environment == "tf2.21" else []
+        for file in files if case["name"] in ("real", "headless") else others:
             folder = tmp_path / f"{case['name']}-{file}"
             folder.mkdir()
             path = convert(str(case["prefix"]), folder / file, "keras", weights="raw")

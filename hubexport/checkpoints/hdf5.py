@@ -18,8 +18,6 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored import DamageError, Renamed, StoredValues
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
 # Without one, or with 1, Keras turns the kernels around.
 _KERAS_VERSION = "2.15.0"
 # A file of 100 MB takes one second.
