@@ -28,8 +28,8 @@ class HubexportError(Exception):
         return functools.partial(type(self), why=self.why, fix=self.fix, details=self.details), (self.what,)
 
     def __str__(self) -> str:
-        lines = [self.what, f"  why: {self.why}", *(f"    - {detail}" for detail in self.details)]
-        return "\n".join([*lines, f"  fix: {self.fix}"])
+        details = (f"    - {detail}" for detail in self.details)
+        return "\n".join(map(printable, (self.what, f"  why: {self.why}", *details, f"  fix: {self.fix}")))
 
 
 class UsageError(HubexportError):
@@ -54,6 +54,16 @@ class ModuleError(HubexportError):
 
 class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
+
+
+def printable(text: str) -> str:
+    r"""Returns a stranger's text with escapes for what a terminal would obey.
+
+    Example:
+        >>> print(printable("red\x1b[31m"))
+        red\x1b[31m
+    """
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def guess(found: str, allowed: Iterable[str]) -> str:

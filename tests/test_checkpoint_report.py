@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 
 from hubexport.build import build_modules
+from hubexport.checkpoints.bundle import write_bundle
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.inspection.path import describe
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.variants import ModuleSpec
+from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 from tests.data import REAL_ARCHIVE, needs_data
@@ -150,10 +152,19 @@ def test_the_command_lists_variables(tmp_path):
     assert [one["name"] for one in described["variables"]] == ["x", "y"]
 
 
+def test_names_from_strangers_are_shown_as_they_are(tmp_path):
+    """What looks like markup is none, and a terminal obeys nothing; in errors neither."""
+    for name, number in (("a", 1), ("b", 2)):
+        write_bundle(tmp_path / name, {"[red]x\x1b[31m": np.float32(number)})
+    shown = r"[red]x\x1b[31m"
+    assert f" {shown} " in hubexport("inspect", tmp_path / "a", "--variables").stdout
+    assert f" {shown} " in hubexport("diff", tmp_path / "a", tmp_path / "b").stdout
+    (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(4))
+    assert f"why: {shown}: its checksum is wrong" in hubexport("inspect", tmp_path / "a").stderr
+
+
 def test_a_packed_module_and_a_packed_checkpoint_are_told_apart(small, tmp_path):
     """By what is inside."""
-    from tests.archives import member, tgz
-
     [module] = build_modules(
         small, [ModuleSpec.parse("classification/3")], checkpoint="synthetic:1", output_dir=tmp_path
     )

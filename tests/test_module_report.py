@@ -351,7 +351,7 @@ def test_a_table_is_no_variable(tmp_path):
             return self.table.lookup(words) * self.scale
 
     tf.saved_model.save(Lookup(), str(tmp_path / "m"))
-    assert checkpoint_values(tmp_path / "m")["table/.ATTRIBUTES/table-values"].tolist() == [1, 2]
+    assert sorted(checkpoint_values(tmp_path / "m")["table/.ATTRIBUTES/table-values"]) == [1, 2]
     parameters = describe_module(tmp_path / "m").parameters
     assert (parameters.total, parameters.trainable) == (1, 1)
 

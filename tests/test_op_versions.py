@@ -125,10 +125,14 @@ def test_unknown_attributes():
 def test_attributes_at_the_default_that_the_writer_names():
     """Dropped on import, but not in functions, not with another value, and not unless the writer's list has them."""
     saved_model = _graph("Conv2D")
-    saved_model.meta_graphs[0].graph_def.node[0].attr["explicit_paddings"].list.SetInParent()
+    value = saved_model.meta_graphs[0].graph_def.node[0].attr["explicit_paddings"]
+    value.list.SetInParent()
     assert _oldest(saved_model).oldest == "1.15"
     attribute = _list_op(saved_model, "Conv2D", "explicit_paddings")
     assert _oldest(saved_model).oldest == "1.15"
+    value.Clear()
+    assert _oldest(saved_model).oldest == "1.15", "no value is not the default, where there is none"
+    value.list.SetInParent()
     attribute.default_value.list.SetInParent()
     assert _oldest(saved_model).oldest == "1.7"
     attribute.default_value.list.i.append(1)

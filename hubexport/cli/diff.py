@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_weights
 from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import table_console
+from hubexport.cli.tables import cell, table_console
 
 if TYPE_CHECKING:
     from hubexport.comparison import Comparison
@@ -63,6 +63,6 @@ def _print(comparison: "Comparison") -> None:
         for one in comparison.differences:
             count = "-" if one.differing is None else f"{one.differing:,}"
             figures = ("-" if size is None else f"{size:.3g}" for size in (one.largest_absolute, one.largest_relative))
-            table.add_row(one.name, one.problem, one.a or "-", one.b or "-", count, *figures)
+            table.add_row(cell(one.name), one.problem, one.a or "-", one.b or "-", count, *figures)
         table_console(sys.stdout).print(table)
     print(comparison.summary)

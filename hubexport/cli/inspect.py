@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import table_console
+from hubexport.cli.tables import cell, table_console
+from hubexport.errors import printable
 
 if TYPE_CHECKING:
     from hubexport.inspection.checkpoint import CheckpointReport, VariableReport
@@ -75,7 +76,7 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
     if report.averaged_copies:
         yield "averaged copies", f"of {report.averaged_copies} variables"
     if report.optimizer_slots:
-        slots = (f"{name} of {count} variables" for name, count in report.optimizer_slots.items())
+        slots = (f"{printable(name)} of {count} variables" for name, count in report.optimizer_slots.items())
         yield "optimizer slots", ", ".join(slots)
     yield "values", f"{len(report.variables)}, {_soundness(report)}"
 
@@ -84,7 +85,7 @@ def _soundness(report: "CheckpointReport") -> str:
     broken = [one.name for one in report.variables if one.nan_count or one.infinite_count]
     if not broken:
         return "all numbers finite"
-    return f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {', '.join(broken)}"
+    return f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {printable(', '.join(broken))}"
 
 
 def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
@@ -158,5 +159,5 @@ def _print_variables(variables: "tuple[VariableReport, ...]") -> None:
     for one in variables:
         figures = ("-" if number is None else f"{number:.5g}" for number in (one.norm, one.minimum, one.maximum))
         counts = (str(one.nan_count), str(one.infinite_count))
-        table.add_row(one.name, str(list(one.shape)), one.dtype, *figures, *counts)
+        table.add_row(cell(one.name), str(list(one.shape)), one.dtype, *figures, *counts)
     table_console(sys.stdout).print(table)

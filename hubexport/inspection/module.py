@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 
-from hubexport.errors import ModuleError
+from hubexport.errors import ModuleError, printable
 from hubexport.inspection.op_versions import Compatibility, oldest_tensorflow
 from hubexport.inspection.parameters import Parameters, count_parameters
 from hubexport.inspection.provenance import Manifest, ManifestError, changed_files, read_manifest
-from hubexport.inspection.signatures import GraphVersion, describe_graph_version, plain
+from hubexport.inspection.signatures import GraphVersion, describe_graph_version
 from hubexport.output import tree_files
 from hubexport.protos import Message, SavedModel
 
@@ -210,7 +210,7 @@ def _check_digests(directory: Path, files: Sequence[Path]) -> tuple[Manifest | N
 
 def _writer(saved_model: Message) -> str | None:
     versions = [meta_graph.meta_info_def.tensorflow_version for meta_graph in saved_model.meta_graphs]
-    return next((plain(version) for version in versions if version), None)
+    return next((printable(version) for version in versions if version), None)
 
 
 def _count_ops(saved_model: Message) -> dict[str, int]:
@@ -218,5 +218,5 @@ def _count_ops(saved_model: Message) -> dict[str, int]:
     for meta_graph in saved_model.meta_graphs:
         graph = meta_graph.graph_def
         for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
-            counts.update(plain(node.op) for node in nodes)
+            counts.update(printable(node.op) for node in nodes)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

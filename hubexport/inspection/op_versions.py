@@ -21,7 +21,8 @@ import json
 from pathlib import Path
 from types import MappingProxyType
 
-from hubexport.inspection.signatures import natural_key, plain
+from hubexport.errors import printable
+from hubexport.inspection.signatures import natural_key
 from hubexport.protos import Message
 
 TABLE = Path(__file__).with_name("op_versions.json")
@@ -112,7 +113,7 @@ def oldest_tensorflow(meta_graphs: Sequence[Message], *, is_hub_module: bool) ->
         oldest=tried[first].version if first < len(tried) else None,
         next_older=tried[first - 1].version if first else None,
         obstacles=obstacles[first - 1] if first else (),
-        custom_ops=tuple(sorted(plain(op) for op in needs.ops.keys() - known_ops)),
+        custom_ops=tuple(sorted(printable(op) for op in needs.ops.keys() - known_ops)),
         oldest_hub=_oldest_hub(meta_graphs) if is_hub_module else None,
         tried=tuple(tensorflow.version for tensorflow in tried),
     )
@@ -128,10 +129,10 @@ def _obstacles(needs: _Needs, tensorflow: TensorFlow) -> Iterator[str]:
     listed = needs.listed_ops if tensorflow.version in _ONLY_HUB_MODULE else frozenset()
     for op in sorted(needs.ops.keys() | listed, key=natural_key):
         if op not in tensorflow.ops:
-            yield f"op {plain(op)}"
+            yield f"op {printable(op)}"
         elif not tensorflow.ignores_unknown_attributes:
             for attribute in sorted(needs.ops.get(op, set()) - tensorflow.ops[op]):
-                yield f"attribute {plain(attribute)} of {op}"
+                yield f"attribute {printable(attribute)} of {op}"
     if needs.min_consumer > tensorflow.graph_def_version:
         yield f"GraphDef version {needs.min_consumer}"
 

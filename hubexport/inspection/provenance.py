@@ -11,7 +11,7 @@ from typing import Annotated
 import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
-from hubexport.inspection.signatures import plain
+from hubexport.errors import printable
 from hubexport.manifest import MANIFEST
 from hubexport.output import file_sha256
 
@@ -91,7 +91,7 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 def _first_finding(error: pydantic.ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(plain(str(part)) for part in first["loc"])
+    place = ".".join(printable(str(part)) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
@@ -108,12 +108,12 @@ def changed_files(directory: Path, files: Iterable[Path], sha256: Mapping[str, s
     found = {path.relative_to(directory).as_posix(): path for path in files}
     for name in sorted({*found, *sha256} - {MANIFEST}):
         if name not in found:
-            yield f"{plain(name)} is missing"
+            yield f"{printable(name)} is missing"
         elif name not in sha256:
-            yield f"{plain(name)} is not listed in {MANIFEST}"
+            yield f"{printable(name)} is not listed in {MANIFEST}"
         else:
             try:
                 if file_sha256(found[name]) != sha256[name]:
-                    yield f"{plain(name)} has changed"
+                    yield f"{printable(name)} has changed"
             except OSError as error:
-                yield f"{plain(name)} cannot be read: {error.strerror}"
+                yield f"{printable(name)} cannot be read: {error.strerror}"

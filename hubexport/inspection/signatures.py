@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import re
 
+from hubexport.errors import printable
 from hubexport.protos import Message
 
 # tensorflow/core/framework/types.proto
@@ -111,7 +112,7 @@ class GraphVersion:
 def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -> GraphVersion:
     """Tells what a MetaGraph takes and gives; what is not understood is left out."""
     signatures = tuple(
-        Signature(plain(name), _tensors(signature.inputs), _tensors(signature.outputs))
+        Signature(printable(name), _tensors(signature.inputs), _tensors(signature.outputs))
         for name, signature in sorted(meta_graph.signature_def.items())
         if not name.startswith(_INTERNAL_SIGNATURES)
     )
@@ -122,17 +123,12 @@ def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -
         # Without `default`, as in SavedModels that are no Hub modules, all outputs are equal.
         results = [iter(one.outputs) for one in signatures if _DEFAULT in (output.name for output in one.outputs)]
     return GraphVersion(
-        tags=tuple(map(plain, meta_graph.meta_info_def.tags)),
+        tags=tuple(map(printable, meta_graph.meta_info_def.tags)),
         signatures=signatures,
         call=_describe_call(meta_graph.object_graph_def, functions),
         endpoints=_sorted({tensor.name: tensor for tensor in itertools.chain(*results) if tensor.name != _DEFAULT}),
         oldest_tensorflow=oldest_tensorflow,
     )
-
-
-def plain(text: str) -> str:
-    """Returns a stranger's text with escapes for what a terminal would obey."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def dtype_name(number: int) -> str:
@@ -147,7 +143,7 @@ def _tensors(infos: Mapping[str, Message]) -> tuple[Tensor, ...]:
 
 def _tensor(name: str, dtype: int, shape: Message) -> Tensor:
     lengths = tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
-    return Tensor(plain(name), dtype_name(dtype), None if shape.unknown_rank else lengths)
+    return Tensor(printable(name), dtype_name(dtype), None if shape.unknown_rank else lengths)
 
 
 def _sorted(tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -203,7 +199,11 @@ def _arguments(spec: Message) -> Iterator[str]:
     without = len(names) - len(defaults)
     for number, name in enumerate(names):
         if number > 0 or not spec.is_method:  # Otherwise it is `self`.
-            yield plain(name) if number < without else f"{plain(name)}={_python_value(defaults[number - without])}"
+            yield (
+                printable(name)
+                if number < without
+                else f"{printable(name)}={_python_value(defaults[number - without])}"
+            )
 
 
 def _python_value(value: Message) -> str:
