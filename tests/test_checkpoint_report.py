@@ -176,3 +176,12 @@ def test_a_packed_module_and_a_packed_checkpoint_are_told_apart(small, tmp_path)
     assert packed.graph_versions == plain.graph_versions and packed.digest_problems == ()
     done = hubexport("inspect", tmp_path / "module.tar.gz")
     assert done.returncode == 0 and "TF1 Hub module" in done.stdout
+
+
+def test_paths_and_archives_that_the_system_refuses(tmp_path):
+    """Names that are too long, and a file where an archive wants a folder, are no tracebacks."""
+    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+        _describe("x" * 5000)
+    (tmp_path / "a.tgz").write_bytes(tgz(member("a/saved_model.pb"), member("a/b"), member("a/b/c")))
+    with pytest.raises(CheckpointError, match="cannot unpack"):
+        _describe(tmp_path / "a.tgz")

@@ -20,7 +20,7 @@ from hubexport.checkpoints import hdf5, reader
 from hubexport.checkpoints.bundle import BundleReader, write_bundle
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
-from hubexport.errors import CheckpointError, HubexportError, OutputError, UsageError
+from hubexport.errors import CheckpointError, OutputError, UsageError
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec
@@ -521,6 +521,13 @@ def test_the_command_says_it_in_three_lines(tmp_path):
     assert done.stdout == "" and not (tmp_path / "unpickled").exists()
 
 
-def test_errors_are_of_one_kind():
-    """So that a program can catch them."""
-    assert issubclass(CheckpointError, HubexportError)
+def test_without_room_for_temporary_files(checkpoint, tmp_path, monkeypatch):
+    """What needs none is read all the same; for the rest the error says what is wanted."""
+    path = _convert(checkpoint, tmp_path / "c", "keras")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    for target in ("slim", "safetensors"):
+        _convert(checkpoint, tmp_path / target, target)
+    with pytest.raises(CheckpointError) as caught:
+        _convert(path, tmp_path / "c", "slim")
+    assert caught.value.what == f"cannot unpack {path}" and "TMPDIR" in caught.value.fix

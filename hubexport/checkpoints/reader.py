@@ -18,7 +18,14 @@ from hubexport.checkpoints.containers import KERAS_WEIGHTS, Container
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
 from hubexport.checkpoints.select import select_values
-from hubexport.checkpoints.sources import ArchiveSource, FileSource, Source, SyntheticSource, Weights
+from hubexport.checkpoints.sources import (
+    ArchiveSource,
+    FileSource,
+    Source,
+    SyntheticSource,
+    Weights,
+    unpack_failures_reported,
+)
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.errors import CheckpointError
@@ -127,9 +134,9 @@ def opened_checkpoint(
     """
     assert not isinstance(source, SyntheticSource), "there is nothing to open"
     progress.step(f"reading {source.shown_as}")
-    with source.opened() as files, scratch_directory(Path(tempfile.gettempdir())) as scratch:
+    with source.opened() as files, contextlib.ExitStack() as stack:
         with _damage_reported(source.shown_as):
-            stored = _OPENERS[files.container](files, scratch, progress)
+            stored = _OPENERS[files.container](files, stack, progress)
             object_based = isinstance(stored, BundleReader) and OBJECT_GRAPH_KEY in stored.shapes
             if isinstance(stored, BundleReader) and object_based:
                 stored = values_by_variable(stored)
@@ -160,32 +167,33 @@ class _DamageReporting:
             return self._stored.read(name)
 
 
-def _open_v2(source: FileSource, scratch: Path, progress: Progress) -> StoredValues:
+def _open_v2(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     reader = BundleReader(source.prefix)
-    return _open_with_tensorflow(source, scratch, progress) if reader.has_slices else reader
+    return _open_with_tensorflow(source, stack, progress) if reader.has_slices else reader
 
 
-def _open_with_tensorflow(source: FileSource, scratch: Path, progress: Progress) -> StoredValues:
+def _open_with_tensorflow(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     with progress.tensorflow_starting():
         from hubexport.checkpoints.tensorflow_reader import TensorFlowReader  # Takes seconds, and is seldom needed.
     return TensorFlowReader(source.prefix)
 
 
-def _open_safetensors(source: FileSource, scratch: Path, progress: Progress) -> StoredValues:
+def _open_safetensors(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.safetensors_file import SafetensorsReader  # Not needed for TF-Slim's checkpoints.
 
     return SafetensorsReader(source.files[0])
 
 
-def _open_hdf5(source: FileSource, scratch: Path, progress: Progress) -> StoredValues:
+def _open_hdf5(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.hdf5 import read_hdf5  # The same.
 
-    return read_hdf5(source.files[0], scratch)
+    return read_hdf5(source.files[0], _scratch(source, stack))
 
 
-def _open_keras_archive(source: FileSource, scratch: Path, progress: Progress) -> StoredValues:
+def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.hdf5 import read_hdf5
 
+    scratch = _scratch(source, stack)
     weights = scratch / KERAS_WEIGHTS
     try:
         with zipfile.ZipFile(source.files[0]) as archive:
@@ -200,7 +208,14 @@ def _open_keras_archive(source: FileSource, scratch: Path, progress: Progress) -
     return read_hdf5(weights, scratch)
 
 
-_OPENERS: dict[Container, Callable[[FileSource, Path, Progress], StoredValues]] = {
+def _scratch(source: FileSource, stack: contextlib.ExitStack) -> Path:
+    """Makes a folder that is there until the stack ends."""
+    with unpack_failures_reported(source.shown_as):
+        return stack.enter_context(scratch_directory(Path(tempfile.gettempdir())))
+
+
+# What one opens for as long as its values are read goes onto the stack.
+_OPENERS: dict[Container, Callable[[FileSource, contextlib.ExitStack, Progress], StoredValues]] = {
     "V2": _open_v2,
     "V1": _open_with_tensorflow,
     "HDF5": _open_hdf5,

@@ -75,7 +75,7 @@ class FileSource:
 
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint: names and digests, no paths of this machine."""
-        with _read_failures_reported(self.prefix):
+        with read_failures_reported(self.prefix):
             return {"source": self.prefix.name, "sha256": {path.name: file_sha256(path) for path in self.files}}
 
     @contextlib.contextmanager
@@ -117,15 +117,9 @@ class ArchiveSource:
             CheckpointError: the archive is damaged or hostile, or does not hold one checkpoint.
         """
         with contextlib.ExitStack() as stack:
-            try:
+            with unpack_failures_reported(self.path):
                 folder = stack.enter_context(scratch_directory(Path(tempfile.gettempdir())))
                 unpack_checkpoint(self.path, folder)
-            except OSError as error:
-                raise CheckpointError(
-                    f"cannot unpack {self.path}",
-                    why=str(error),
-                    fix="free some space, or name a folder that has some with the TMPDIR variable",
-                ) from error
             yield directory_source(folder, self.name, shown_as=self.path)
 
 
@@ -153,7 +147,7 @@ def resolve_source(
     if text.partition(":")[0] == "synthetic":
         return _synthetic(text)
     path = Path(text)
-    with _read_failures_reported(path):
+    with read_failures_reported(path):
         if path.is_dir():
             return directory_source(path, None, shown_as=path)
         if path.is_file():
@@ -162,7 +156,21 @@ def resolve_source(
 
 
 @contextlib.contextmanager
-def _read_failures_reported(path: Path) -> Iterator[None]:
+def unpack_failures_reported(path: Path) -> Iterator[None]:
+    """Turns what the system says while a file is unpacked into a folder for temporary files into a CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot unpack {path}",
+            why=str(error),
+            fix="free some space, or name a folder that has some with the TMPDIR variable",
+        ) from error
+
+
+@contextlib.contextmanager
+def read_failures_reported(path: Path) -> Iterator[None]:
+    """Turns what the system says while a file is read into a CheckpointError."""
     try:
         yield
     except OSError as error:

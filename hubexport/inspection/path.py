@@ -6,7 +6,12 @@ import tempfile
 from hubexport.checkpoints.archive import MODULE_FILE, find_module, unpack_all
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.reader import opened_checkpoint
-from hubexport.checkpoints.sources import SyntheticSource, resolve_source
+from hubexport.checkpoints.sources import (
+    SyntheticSource,
+    read_failures_reported,
+    resolve_source,
+    unpack_failures_reported,
+)
 from hubexport.errors import CheckpointError
 from hubexport.inspection.checkpoint import CheckpointReport, describe_checkpoint
 from hubexport.inspection.module import ModuleReport, describe_module
@@ -25,14 +30,15 @@ def describe(path: str, *, progress: Progress | None = None) -> ModuleReport | C
         ModuleError: a module is damaged.
     """
     progress = progress or Progress()
-    if (Path(path) / MODULE_FILE).is_file():
-        return describe_module(Path(path))
-    if Path(path).is_file() and container_of(Path(path)) == "gzip":
-        folder = find_module(Path(path))
-        if folder is not None:
-            with scratch_directory(Path(tempfile.gettempdir())) as scratch:
-                unpack_all(Path(path), scratch)
-                return describe_module(scratch / folder, shown_as=Path(path))
+    given = Path(path)
+    with read_failures_reported(given):
+        if (given / MODULE_FILE).is_file():
+            return describe_module(given)
+        folder = find_module(given) if given.is_file() and container_of(given) == "gzip" else None
+    if folder is not None:
+        with unpack_failures_reported(given), scratch_directory(Path(tempfile.gettempdir())) as scratch:
+            unpack_all(given, scratch)
+            return describe_module(scratch / folder, shown_as=given)
     source = resolve_source(path, None, progress)
     if isinstance(source, SyntheticSource):
         raise CheckpointError(
