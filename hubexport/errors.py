@@ -52,6 +52,18 @@ class ModuleError(HubexportError):
     """A directory is no module, or a damaged one."""
 
 
+class ImageError(HubexportError):
+    """There are no images, or one is damaged, too large, or none at all."""
+
+
+class ConsumerError(HubexportError):
+    """A TensorFlow of another environment is not known, cannot be set up, or breaks off."""
+
+
+class DataError(HubexportError):
+    """Labelled images cannot be found or read, or their labels do not fit the module."""
+
+
 class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 

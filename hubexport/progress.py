@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 import contextlib
 from contextlib import AbstractContextManager, nullcontext
+import logging
 import os
 import sys
 
-from absl import logging
+from absl import logging as absl_logging
 
 
 class Progress:
@@ -18,6 +19,12 @@ class Progress:
     def advance(self, done: int, total: int | None) -> None:
         """The current step has come to `done` bytes of `total`, or of an unknown number."""
 
+    def count(self, done: int, total: int) -> None:
+        """The current step has done `done` things of `total`."""
+
+    def note(self, message: str) -> None:
+        """Something about the work that users may want to know afterwards, too."""
+
     def warn(self, message: str) -> None:
         """Something that the user must know, though the work goes on."""
 
@@ -28,12 +35,12 @@ class Progress:
 
 @contextlib.contextmanager
 def tensorflow_hushed() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ parts say when they start off the screen, unless somebody wants to hear it.
+    """Keeps what TensorFlow says when it starts and later off the screen, unless somebody wants to hear it.
 
-    The environment variable hushes what they log later. From 2.16 on a few start-up messages heed it no more, so that
-    the file descriptor has to go elsewhere meanwhile; an exception is raised all the same.
+    The environment variable hushes what its C++ parts log later. From 2.16 on a few start-up messages heed it no more,
+    so that the file descriptor has to go elsewhere meanwhile; an exception is raised all the same.
     """
-    if logging.get_verbosity() > logging.INFO or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if absl_logging.get_verbosity() > absl_logging.INFO or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -47,3 +54,6 @@ def tensorflow_hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+    # What its Python parts say, of deprecations and of files that they load.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)

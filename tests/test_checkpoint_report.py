@@ -9,7 +9,7 @@ import tensorflow as tf
 from hubexport.build import build_modules
 from hubexport.checkpoints.bundle import write_bundle
 from hubexport.conversion import convert
-from hubexport.errors import CheckpointError
+from hubexport.errors import CheckpointError, ModuleError
 from hubexport.inspection.path import describe
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.variants import ModuleSpec
@@ -183,5 +183,5 @@ def test_paths_and_archives_that_the_system_refuses(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
         _describe("x" * 5000)
     (tmp_path / "a.tgz").write_bytes(tgz(member("a/saved_model.pb"), member("a/b"), member("a/b/c")))
-    with pytest.raises(CheckpointError, match="cannot unpack"):
+    with pytest.raises(ModuleError, match="cannot unpack"):
         _describe(tmp_path / "a.tgz")

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 import contextlib
+import fnmatch
 import gzip
+import io
 from pathlib import Path, PurePosixPath
 import re
 import shutil
 import tarfile
+from typing import IO
 import zlib
 
 from hubexport.errors import CheckpointError
@@ -50,6 +53,22 @@ def find_module(archive: Path) -> PurePosixPath | None:
     with _damage_reported(archive):
         paths = [PurePosixPath(member.name) for _, member in _members(archive)]
     return next((path.parent for path in paths if path.name == MODULE_FILE), None)
+
+
+def read_member(archive: Path, pattern: str) -> bytes | None:
+    """Returns the content of the first file whose name fits a pattern like `*.pb`; None if there is none.
+
+    Raises:
+        CheckpointError: see `unpack_checkpoint`.
+    """
+    with _damage_reported(archive):
+        for tar, member in _members(archive):
+            name = PurePosixPath(member.name).name
+            if member.isfile() and not name.startswith(".") and fnmatch.fnmatchcase(name, pattern):
+                content = io.BytesIO()
+                _copy(tar, member, content)
+                return content.getvalue()
+    return None
 
 
 def unpack_all(archive: Path, into: Path) -> None:
@@ -123,14 +142,19 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
 
 
 def _extract(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    content = tar.extractfile(member)
-    assert content is not None, "extractfile returns None for directories and devices only"
     try:
         file = target.open("xb")
     except FileExistsError:
         raise _refusal(archive, f"it has two files named {target.name!r}") from None
-    with content, file:
-        shutil.copyfileobj(content, file, _MAX_READ_BYTES)
+    with file:
+        _copy(tar, member, file)
+
+
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: IO[bytes]) -> None:
+    content = tar.extractfile(member)
+    assert content is not None, "extractfile returns None for directories and devices only"
+    with content:
+        shutil.copyfileobj(content, target, _MAX_READ_BYTES)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def shown_progress() -> Iterator[Progress]:
+def shown_progress() -> "Iterator[ShownProgress]":
     """Gives a moving display on a terminal, and plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _PlainProgress()
@@ -28,7 +28,13 @@ def shown_progress() -> Iterator[Progress]:
         status.stop()
 
 
-class _ShownProgress(Progress):
+class ShownProgress(Progress):
+    """Shows on stderr where work is, and lets results through to stdout meanwhile."""
+
+    def result(self, text: str) -> None:
+        """Prints some lines of the command's result."""
+        print(text)
+
     @contextlib.contextmanager
     def tensorflow_starting(self) -> Iterator[None]:
         self.step("starting TensorFlow")
@@ -36,15 +42,18 @@ class _ShownProgress(Progress):
             yield
 
 
-class _PlainProgress(_ShownProgress):
+class _PlainProgress(ShownProgress):
     def step(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
     def warn(self, message: str) -> None:
         print(f"WARNING {message}", file=sys.stderr, flush=True)
 
 
-class _TerminalProgress(_ShownProgress):
+class _TerminalProgress(ShownProgress):
     def __init__(self, console: "Console", status: "Status") -> None:
         self._console = console
         self._status = status
@@ -57,6 +66,17 @@ class _TerminalProgress(_ShownProgress):
     def advance(self, done: int, total: int | None) -> None:
         of_total = f" of {total / 1e6:.1f}" if total else ""
         self._show(f"{self._message}  {done / 1e6:.1f}{of_total} MB")
+
+    def count(self, done: int, total: int) -> None:
+        self._show(f"{self._message}  {done:,} of {total:,}")
+
+    def result(self, text: str) -> None:
+        # While it moves, rich takes what is printed to stderr, even if stdout is a file.
+        self._status.stop()
+        super().result(text)
+
+    def note(self, message: str) -> None:
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         self._console.print(f"WARNING {message}", style="bold yellow", markup=False, highlight=False, soft_wrap=True)

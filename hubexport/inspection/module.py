@@ -89,7 +89,7 @@ class ModuleReport:
         return described
 
 
-def describe_module(directory: Path, shown_as: Path | None = None) -> ModuleReport:
+def describe_module(directory: Path, shown_as: Path | str | None = None) -> ModuleReport:
     """Describes a module.
 
     Args:
@@ -99,7 +99,7 @@ def describe_module(directory: Path, shown_as: Path | None = None) -> ModuleRepo
         ModuleError: there is no module, or its graph is damaged.
     """
     shown_as = shown_as or directory
-    saved_model = _read_graph(directory, shown_as)
+    saved_model = read_saved_model(directory, shown_as)
     try:
         files = tree_files(directory)
         sizes = _measure(directory, files)
@@ -127,7 +127,15 @@ def describe_module(directory: Path, shown_as: Path | None = None) -> ModuleRepo
     )
 
 
-def _read_graph(directory: Path, shown_as: Path) -> Message:
+def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
+    """Reads a module's `saved_model.pb`, within bounds.
+
+    Args:
+        directory: the module's.
+        shown_as: what errors call it.
+    Raises:
+        ModuleError: there is none, or it is damaged.
+    """
     path = directory / _GRAPH
     try:
         if not path.is_file():
@@ -153,7 +161,7 @@ def _is_too_large(meta_graph: Message) -> bool:
     return parts > _MAX_NODES or sum(len(function.node_def) for function in graph.library.function) > _MAX_NODES
 
 
-def _no_module(directory: Path, shown_as: Path) -> ModuleError:
+def _no_module(directory: Path, shown_as: Path | str) -> ModuleError:
     if (directory / _GRAPH_AS_TEXT).is_file():
         return _damaged(shown_as, f"it has {_GRAPH_AS_TEXT}, the form for people; only {_GRAPH} is read")
     return ModuleError(
@@ -163,11 +171,11 @@ def _no_module(directory: Path, shown_as: Path) -> ModuleError:
     )
 
 
-def _damaged(shown_as: Path, why: str) -> ModuleError:
+def _damaged(shown_as: Path | str, why: str) -> ModuleError:
     return ModuleError(f"cannot read module {shown_as}", why=why, fix="build, export or fetch the module again")
 
 
-def _unreadable(shown_as: Path, error: OSError) -> ModuleError:
+def _unreadable(shown_as: Path | str, error: OSError) -> ModuleError:
     return ModuleError(
         f"cannot read module {shown_as}",
         why=f"{error.strerror or error}: {error.filename or shown_as}",

@@ -35,11 +35,19 @@ _Count = Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
 
 
 class Checkpoint(pydantic.BaseModel):
-    """Where a module's values came from: the name of a file, or `synthetic:SEED`."""
+    """Where a module's values came from.
+
+    Attributes:
+        source: the name of a file, or `synthetic:SEED`.
+        sha256: of the file, or of each by its name.
+        published: whether it is the archive that the variant's config names.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     source: _Text | None = None
+    sha256: _Text | dict[_Text, _Text] | None = None
+    published: bool | None = None
 
 
 class Manifest(pydantic.BaseModel):

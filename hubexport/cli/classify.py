@@ -1,0 +1,92 @@
+"""Tells what a classification module takes images for."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module, positive
+from hubexport.cli.progress import shown_progress
+from hubexport.errors import printable
+from hubexport.images.files import find_images
+
+if TYPE_CHECKING:
+    from hubexport.classification import Classification
+
+SUMMARY = "tell what a classification module takes images for"
+
+_CSV_HEADINGS = ("file", "rank", "index", "label", "probability")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport classify` takes."""
+    add_image_arguments(parser)
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a text file with the name of each class, one a line (default: the module's assets/labels.txt)",
+    )
+    parser.add_argument(
+        "--top", type=positive, default=5, metavar="N", help="how many classes to show of each image (default: 5)"
+    )
+    parser.add_argument("--format", choices=("text", "csv", "json"), default="text", help="(default: text)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the most probable classes of each image, and returns 0 if any image could be read."""
+    images = find_images(args.images)
+    from hubexport.classification import classify, module_labels, read_labels  # NumPy and Pillow.
+
+    labels = read_labels(Path(args.labels)) if args.labels else None
+    found: list[dict[str, Any]] = []
+    with shown_progress() as progress:
+        skipped = Skipped(progress)
+        with opened_module(args.module, progress) as (module, directory):
+            results = classify(
+                module,
+                images,
+                unreadable=skipped,
+                labels=labels or module_labels(directory),
+                top=args.top,
+                batch_size=args.batch_size,
+                progress=progress,
+            )
+            progress.step(f"classifying {counted(len(images))}")
+            if args.format == "csv":
+                progress.result(_csv([_CSV_HEADINGS]))
+            for one in results:
+                if args.format == "json":
+                    found.append(_as_json(one))
+                else:
+                    progress.result(_as_text(one) if args.format == "text" else _csv(_rows(one)))
+        if args.format == "json":
+            progress.result(json.dumps({"images": found, "skipped": skipped.as_json()}, indent=2))
+        skipped.sum_up(len(images))
+    return 0
+
+
+def _as_text(one: "Classification") -> str:
+    lines = [printable(str(one.path))]
+    for score in one.top:
+        lines.append(f"  {score.probability:.4f} {score.index:5}  {printable(score.label or '')}".rstrip())
+    return "\n".join(lines)
+
+
+def _as_json(one: "Classification") -> dict[str, Any]:
+    return {"file": str(one.path), "top": [dataclasses.asdict(score) for score in one.top]}
+
+
+def _rows(one: "Classification") -> Iterator[Sequence[object]]:
+    for rank, score in enumerate(one.top, start=1):
+        label = printable(score.label or "")
+        yield printable(str(one.path)), rank, score.index, label, f"{score.probability:.6g}"
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().removesuffix("\n")

@@ -1,0 +1,47 @@
+"""Writes the feature vectors that a module makes of images.
+
+FILE ends in .npy, for a NumPy array of float32 with a row an image, and the names of the images go to FILE.names.txt,
+one a line in the order of the rows; or in .parquet, for a table with the columns `file` and `features`.
+"""
+
+import argparse
+from pathlib import Path
+
+from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
+from hubexport.cli.progress import shown_progress
+from hubexport.images.files import find_images
+
+SUMMARY = "write the feature vectors that a module makes of images"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport features` takes."""
+    add_image_arguments(parser)
+    parser.add_argument("--output", required=True, metavar="FILE", help="where they go: ….npy or ….parquet")
+    parser.add_argument("--overwrite", action="store_true", help="replace what stands at FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
+    images = find_images(args.images)
+    output = Path(args.output)
+    from hubexport.feature_extraction import check_output, extract_features  # NumPy and Pillow.
+
+    check_output(output, overwrite=args.overwrite)
+    with shown_progress() as progress:
+        skipped = Skipped(progress)
+        with opened_module(args.module, progress) as (module, _):
+            progress.step(f"computing the features of {counted(len(images))}")
+            written = extract_features(
+                module,
+                images,
+                output,
+                unreadable=skipped,
+                batch_size=args.batch_size,
+                overwrite=args.overwrite,
+                progress=progress,
+            )
+        skipped.sum_up(len(images))
+    for path in written:
+        print(path)
+    return 0

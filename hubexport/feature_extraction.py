@@ -1,0 +1,190 @@
+"""Feature vectors of photographs, into files that other programs learn from."""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import importlib.util
+import itertools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from hubexport.arrays import Array
+from hubexport.errors import OutputError, UsageError
+from hubexport.images.batches import Batch, Unreadable, apply_to_files
+from hubexport.images.files import none_readable
+from hubexport.output import exists_error, publish_file, scratch_directory
+from hubexport.progress import Progress
+
+if TYPE_CHECKING:
+    from hubexport.running.image_module import ImageModule
+
+# A Parquet file is read by groups of rows; one of these has some megabytes.
+_ROWS_PER_GROUP = 1024
+
+# Takes names of images, and float32 [len(names), num_features].
+_Write = Callable[[Sequence[str], Array], None]
+
+
+def extract_features(
+    module: "ImageModule",
+    images: Sequence[Path],
+    output: Path,
+    *,
+    unreadable: Unreadable,
+    batch_size: int = 32,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes the feature vectors of images, each resized by `hubexport.images.preprocessing.resized`.
+
+    Args:
+        module: of either kind, opened.
+        images: files; see `hubexport.images.files.find_images`.
+        output: `….npy`, float32 [rows, num_features], to which a file `….npy.names.txt` tells which image each row is
+            of, one a line; or `….parquet` with the columns `file` and `features`.
+        unreadable: hears of files that cannot be read, and why; they have no row.
+        batch_size: how many images the module gets at once.
+        overwrite: replace what stands at the output.
+        progress: hears how many images are done.
+    Returns:
+        The files written, `output` first; the rows are in the order of the images.
+    Raises:
+        UsageError, OutputError: see `check_output`; or the output cannot be written.
+        ImageError: no image can be read; then nothing is written.
+    """
+    check_output(output, overwrite=overwrite)
+    height, width, _ = module.image_shape
+    batches = apply_to_files(
+        module.features,
+        images,
+        height,
+        width,
+        batch_size=batch_size,
+        progress=progress or Progress(),
+        unreadable=unreadable,
+    )
+    files = _files(output)
+    with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
+        if not _write(batches, scratch / output.name):
+            raise none_readable(len(images))
+        # The names first: they do no harm without the vectors, but those are of no use without the names.
+        for path in reversed(files):
+            publish_file(scratch / path.name, path, overwrite=overwrite)
+    return files
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Finds out early what would keep feature vectors from being written.
+
+    Raises:
+        UsageError: the output's name does not end in `.npy` or `.parquet`, or what writes Parquet is not installed.
+        OutputError: something stands there.
+    """
+    if output.suffix not in _WRITERS:
+        raise UsageError(
+            f"{output}: no such format",
+            why=f"the end of the name tells it: {' or '.join(_WRITERS)}",
+            fix=f"say {output}.npy, or {output}.parquet",
+        )
+    if output.suffix == _PARQUET and importlib.util.find_spec("pyarrow") is None:
+        raise UsageError(
+            f"cannot write {output}",
+            why="Parquet files are written by pyarrow, which is not installed",
+            fix="pip install 'hubexport[parquet]', or name a file that ends in .npy",
+        )
+    standing = [path for path in _files(output) if os.path.lexists(path)]
+    if any(path.is_dir() for path in standing):
+        raise OutputError(f"cannot write {output}", why="a directory stands there", fix="name another file")
+    if standing and not overwrite:
+        raise exists_error(standing[0])
+
+
+def _files(output: Path) -> list[Path]:
+    return [output, _names_path(output)] if output.suffix == _NPY else [output]
+
+
+def _names_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.names.txt")
+
+
+def _write(batches: Iterator[Batch], path: Path) -> bool:
+    """Writes all batches, each as it comes, and returns whether there are any."""
+    first = next(batches, None)
+    if first is None:
+        return False
+    num_features = first.numbers[0].size
+    with _WRITERS[path.suffix](path, num_features) as write:
+        for batch in itertools.chain([first], batches):
+            write([_name(image) for image in batch.paths], batch.numbers.reshape(-1, num_features))
+    return True
+
+
+def _name(image: Path) -> str:
+    """Returns a path as one line of UTF-8, which few names are not."""
+    text = os.fsencode(image).decode("utf-8", "backslashreplace")
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+@contextlib.contextmanager
+def _npy_writer(path: Path, num_features: int) -> Iterator[_Write]:
+    rows = 0
+    with path.open("wb") as vectors, _names_path(path).open("w", encoding="utf-8", newline="\n") as names:
+
+        def write(files: Sequence[str], numbers: Array) -> None:
+            nonlocal rows
+            rows += len(files)
+            vectors.write(numbers.astype("<f4").tobytes())
+            names.writelines(f"{file}\n" for file in files)
+
+        _write_npy_header(vectors, rows, num_features)
+        yield write
+        # How many rows there are is known now. NumPy leaves room in the header for any number of them.
+        vectors.seek(0)
+        _write_npy_header(vectors, rows, num_features)
+
+
+def _write_npy_header(file: BinaryIO, rows: int, num_features: int) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, num_features)}
+    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _parquet_writer(path: Path, num_features: int) -> Iterator[_Write]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = pa.schema([("file", pa.string()), ("features", pa.list_(pa.float32(), num_features))])
+    waiting: list[Any] = []
+
+    def write(files: Sequence[str], numbers: Array) -> None:
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), num_features)
+        waiting.append(pa.record_batch([pa.array(files), vectors], schema=schema))
+        if sum(batch.num_rows for batch in waiting) >= _ROWS_PER_GROUP:
+            flush()
+
+    def flush() -> None:
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting, schema))
+            waiting.clear()
+
+    with parquet.ParquetWriter(path, schema) as writer:
+        yield write
+        flush()
+
+
+@contextlib.contextmanager
+def _write_failures_reported(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {output}",
+            why=f"{error.strerror or error}: {error.filename or output}",
+            fix="make room and make it writable, or name another file",
+        ) from error
+
+
+_NPY, _PARQUET = ".npy", ".parquet"
+_WRITERS = {_NPY: _npy_writer, _PARQUET: _parquet_writer}

@@ -1,0 +1,81 @@
+"""Which image files are meant by what a user names: files, folders and patterns."""
+
+from collections.abc import Iterator, Sequence
+import glob
+import os
+from pathlib import Path
+
+from hubexport.errors import ImageError
+
+# Of the files in folders, and of those that a pattern matches.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+
+
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """Returns the files that are meant, each once, in the order of the inputs.
+
+    Args:
+        inputs: files, whatever their suffix; folders, for all files of `SUFFIXES` (in any case) in them and their
+            subfolders; patterns like `photos/**/*.jpg`, for the files of `SUFFIXES` that they match. What folders and
+            patterns stand for is sorted, and hidden files and folders are left out.
+    Raises:
+        ImageError: an input stands for nothing, or cannot be looked for.
+    """
+    found: dict[str, Path] = {}
+    try:
+        for text in inputs:
+            for path in _files(text):
+                found.setdefault(os.path.abspath(path), path)
+    except OSError as error:
+        _unreadable(error)
+    return list(found.values())
+
+
+def none_readable(count: int) -> ImageError:
+    """Returns the error for files of which none can be read."""
+    return ImageError(
+        "no image can be read",
+        why=f"none is whole, and of a kind that is known; files tried: {count:,}",
+        fix="name JPEG, PNG, BMP, GIF or WebP files",
+    )
+
+
+def _files(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return list(_in_folder(path)) or _none(f"no images in {text}", f"no file in it ends in {', '.join(SUFFIXES)}")
+    if path.exists():
+        return _none(f"{text} is no image", "it is neither a file nor a folder")
+    if not glob.has_magic(text):
+        return _none(f"there is no {text}", "no such file or folder")
+    matched = map(Path, sorted(glob.glob(text, recursive=True)))
+    images = [path for path in matched if _has_suffix(path.name) and path.is_file()]
+    return images or _none(f"no images match {text}", f"it matches no file that ends in {', '.join(SUFFIXES)}")
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    for parent, subfolders, names in os.walk(folder, onerror=_unreadable):
+        # What is left of the list is walked through, in its order.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if _has_suffix(name) and not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _has_suffix(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _none(what: str, why: str) -> list[Path]:
+    raise ImageError(what, why=why, fix="name image files, folders with such, or patterns like 'photos/**/*.jpg'")
+
+
+def _unreadable(error: OSError) -> None:
+    raise ImageError(
+        f"cannot look for images at {error.filename}",
+        why=error.strerror or str(error),
+        fix="name files and folders that you may read",
+    ) from error
