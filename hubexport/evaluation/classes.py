@@ -1,0 +1,115 @@
+"""Which class the name of a folder means, and which the label of a record."""
+
+import dataclasses
+from pathlib import Path
+
+from hubexport.classification import module_labels, read_labels
+from hubexport.errors import DataError
+
+# In an error, of things that may be thousands.
+_SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """How data number and name the classes of a module.
+
+    Attributes:
+        labels: the lines of a file of labels; None if there is none.
+        source: whose they are, for people.
+        offset: is subtracted from a number of the data, or of a line of `labels` (from 0), to get the class's index in
+            the module's output; TF-Slim calls it `labels_offset`.
+    """
+
+    labels: tuple[str, ...] | None
+    source: str
+    offset: int
+
+    def find(self, folder: str) -> int | None:
+        """Returns the index of the class that a folder is named after: by its label, or else by its number.
+
+        None if there is no such class, or several have the label.
+        """
+        lines = [number for number, label in enumerate(self.labels or ()) if label == folder]
+        if len(lines) == 1:
+            return lines[0] - self.offset
+        if not lines and folder.isdecimal() and folder.isascii():
+            return int(folder) - self.offset
+        return None
+
+    def find_all(self, folders: list[str], root: Path) -> dict[str, int]:
+        """Returns the indices of the classes that folders are named after.
+
+        Raises:
+            DataError: that cannot be told of all; it lists them.
+        """
+        found = {folder: self.find(folder) for folder in folders}
+        unknown = [folder for folder, index in found.items() if index is None]
+        if not unknown:
+            return {folder: index for folder, index in found.items() if index is not None}
+        details = [
+            f"{folder}{' (the label of several classes)' * (folder in (self.labels or ()))}"
+            for folder in unknown[:_SHOWN]
+        ]
+        if len(unknown) > _SHOWN:
+            details.append(f"and {len(unknown) - _SHOWN:,} more")
+        raise DataError(
+            f"cannot tell the classes of {len(unknown):,} of the {len(folders):,} folders in {root}",
+            why=f"a folder is named by the number of its class, or by its label; {self._known}",
+            details=details,
+            fix="rename them, or name with --labels a file that has their names, one class a line",
+        )
+
+    def check_length(self, num_classes: int) -> None:
+        """Sees whether the labels are those of a module with so many classes.
+
+        Raises:
+            DataError: they are not.
+        """
+        if self.labels is None or len(self.labels) - self.offset == num_classes:
+            return
+        less = f" less an offset of {self.offset}" if self.offset else ""
+        raise DataError(
+            f"{self.source} are not those of the module",
+            why=f"they are {len(self.labels):,}{less}, and it has {num_classes:,} classes",
+            fix="name a file that has the name of each class, one a line, or tell with --labels_offset which line is "
+            "that of class 0",
+        )
+
+    @property
+    def _known(self) -> str:
+        return f"known are {self.source}" if self.labels else "no labels are known"
+
+
+def read_classes(labels: str | None, module: Path, offset: int) -> Classes:
+    """Reads the labels that data may use.
+
+    Args:
+        labels: the path of a file of labels; None for those in the module, if it has some.
+        module: the module's directory.
+        offset: see `Classes`.
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    lines = read_labels(Path(labels)) if labels is not None else module_labels(module)
+    source = f"the labels in {labels}" if labels is not None else "the module's labels"
+    return Classes(tuple(lines) if lines is not None else None, source, offset)
+
+
+def check_label(label: int, num_classes: int, of: str) -> None:
+    """Sees whether a label is the index of a class.
+
+    Args:
+        label: less the offset.
+        num_classes: of the module.
+        of: whose label it is, for people.
+    Raises:
+        DataError: it is not.
+    """
+    if not 0 <= label < num_classes:
+        raise DataError(
+            f"the label of {of} does not fit the module",
+            why=f"it is that of class {label}, and the module has {num_classes:,} classes, 0 to {num_classes - 1}",
+            fix="say --labels_offset 1 if the data number the classes from 1 and the module has no background class, "
+            "or --labels_offset -1 if the data number them from 0 and it has one",
+        )

@@ -1,0 +1,223 @@
+"""The evaluation of units by Apache Beam, on as many machines as its runner has.
+
+Each process of a worker loads the module once; it reads, prepares and counts as a local evaluation does. Module, data
+and the folder of results are named by paths, which must be the same on all machines.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+import contextlib
+import dataclasses
+import functools
+import io
+from pathlib import Path
+import pickle
+import signal
+import threading
+from typing import TYPE_CHECKING, TypeAlias
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from hubexport.classification import count_classes
+from hubexport.errors import HubexportError, UsageError
+from hubexport.evaluation.beam_options import Beam
+from hubexport.evaluation.counting import Counts
+from hubexport.evaluation.datasets import Dataset
+from hubexport.evaluation.pipeline import Options, measure
+from hubexport.evaluation.state import State
+from hubexport.evaluation.units import Unit
+from hubexport.inspection.artifact import Artifact
+from hubexport.progress import tensorflow_hushed
+
+if TYPE_CHECKING:
+    from hubexport.running.image_module import ImageModule
+
+# Errors travel like results: a runner would try again what raises them, and hide what they say.
+Outcome: TypeAlias = Counts | HubexportError
+
+_loading = threading.Lock()
+# No unit shall be begun any more in this process.
+_stopped = threading.Event()
+
+
+def measure_on_beam(
+    units: Sequence[tuple[int, Unit]], dataset: Dataset, module: Artifact, options: Options, state: State, by: Beam
+) -> Counts:
+    """Classifies the images of units.
+
+    Args:
+        units: each with its number in the state.
+        dataset: whose they are.
+        module: a classification module.
+        options: how.
+        state: where each result is kept as soon as it is known.
+        by: the runner, and its options.
+    Returns:
+        The counts of all.
+    Raises:
+        UsageError: there is no such runner, or an option has a value that it cannot take.
+        HubexportError: what went wrong with a unit, or with the runner.
+    """
+    pipeline = _pipeline(by)
+    module = dataclasses.replace(module, directory=module.directory.absolute())
+    total = state.scratch_file()
+    outcomes = (
+        pipeline
+        | "Units" >> beam.Create(units)
+        # Without it a runner may keep all on one worker.
+        | "Distribute" >> beam.Reshuffle()
+        | "Measure" >> beam.ParDo(_Measure(dataset, module, options, state))
+    )
+    outcomes | "Add up" >> beam.CombineGlobally(add_up) | "Tell" >> beam.Map(_write, total)
+    try:
+        with _interrupted_between_units():
+            running = pipeline.run()
+        _wait(running)
+        outcome = _read(total)
+    # Runners are programs of many hands, which raise anything.
+    except Exception as error:
+        raise _runner_failed(by, str(error)) from error
+    finally:
+        total.unlink(missing_ok=True)
+    if isinstance(outcome, HubexportError):
+        raise outcome
+    return outcome
+
+
+def _pipeline(by: Beam) -> beam.Pipeline:
+    said = io.StringIO()
+    try:
+        # Its parser prints what it does not understand, and exits.
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(by.flags, runner=by.runner)
+            options.get_all_options()
+            return beam.Pipeline(options=options)
+    except (SystemExit, Exception) as error:
+        why = said.getvalue().rpartition("error: ")[2] or str(error)
+        raise UsageError(
+            f"Apache Beam cannot start {by.runner}",
+            why=" ".join(why.split()),
+            fix="name a runner like DirectRunner, FlinkRunner, SparkRunner or DataflowRunner, with its own options in "
+            "--beam_option",
+        ) from error
+
+
+@contextlib.contextmanager
+def _interrupted_between_units() -> Iterator[None]:
+    """Lets the first Ctrl-C or SIGTERM wait for the units that a runner has begun in this process.
+
+    Runners that work elsewhere do not take long here; one that works here would take an exception that comes from a
+    signal for a failure of the unit, and log it as one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may say what signals do.
+        return
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        _stopped.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        _stopped.clear()
+        if received:
+            signal.raise_signal(received[0])
+
+
+def _wait(running: PipelineResult) -> None:
+    try:
+        running.wait_until_finish()
+    except (KeyboardInterrupt, SystemExit):
+        with contextlib.suppress(Exception):
+            running.cancel()
+        raise
+
+
+def _runner_failed(by: Beam, said: str) -> HubexportError:
+    [*_, last] = [line for line in said.splitlines() if line.strip()] or ["it does not say"]
+    return HubexportError(
+        f"{by.runner} failed",
+        why=" ".join(last.split()),
+        fix="see what it logged; paths must be the same on all workers. What is done is kept: the same command goes on",
+    )
+
+
+class _Measure(beam.DoFn):
+    """Gives the counts of units, or why there are none."""
+
+    def __init__(self, dataset: Dataset, module: Artifact, options: Options, state: State) -> None:
+        # It travels to each worker; units travel by themselves.
+        self._labels = dataclasses.replace(dataset, units=())
+        self._artifact = module
+        self._options = options
+        self._state = state
+
+    def process(self, numbered: tuple[int, Unit]) -> Iterator[Outcome]:
+        if _stopped.is_set():
+            return
+        number, unit = numbered
+        try:
+            module = _loaded(self._artifact)
+            self._labels.check_labels(count_classes(module))
+            [counts] = measure([unit], module, self._options)
+            self._state.keep(number, counts)
+            yield counts
+        except HubexportError as error:
+            yield error
+
+
+def _loaded(artifact: Artifact) -> "ImageModule":
+    """Returns the module, loaded once in a process, for all threads in which its runner works."""
+    with _loading:
+        return _load(artifact)
+
+
+@functools.cache
+def _load(artifact: Artifact) -> "ImageModule":
+    # TensorFlow 1's graphs must be closed by the thread that opened them. This one keeps it open as long as the
+    # process lives: a worker has no other work.
+    loaded: Future[ImageModule] = Future()
+    threading.Thread(target=_keep_open, args=(artifact, loaded), daemon=True).start()
+    return loaded.result()
+
+
+def _keep_open(artifact: Artifact, loaded: "Future[ImageModule]") -> None:
+    try:
+        with contextlib.ExitStack() as stack:
+            with tensorflow_hushed():
+                from hubexport.running.image_module import opened_image_module
+
+                module = stack.enter_context(opened_image_module(artifact.directory, artifact.shown_as))
+            loaded.set_result(module)
+            threading.Event().wait()
+    except Exception as error:
+        loaded.set_exception(error)
+
+
+def add_up(outcomes: Iterable[Outcome]) -> Outcome:
+    """Adds counts up; if there are errors among them, gives the first of them in the order of their texts."""
+    total, errors = Counts(), []
+    for outcome in outcomes:
+        if isinstance(outcome, HubexportError):
+            errors.append(outcome)
+        else:
+            total += outcome
+    return min(errors, key=str) if errors else total
+
+
+def _write(outcome: Outcome, path: Path) -> None:
+    path.write_bytes(pickle.dumps(outcome))
+
+
+def _read(path: Path) -> Outcome:
+    outcome: Outcome = pickle.loads(path.read_bytes())
+    return outcome

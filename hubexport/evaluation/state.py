@@ -1,0 +1,157 @@
+"""Results so far, kept so that an interrupted evaluation can go on.
+
+They are in a folder: one small file for each unit that is done, which appears whole or not at all, and one that tells
+what is evaluated. Any number of processes, on any machines that share the folder, may add to them.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from pathlib import Path
+import uuid
+
+from hubexport.checkpoints.cache import cache_dir
+from hubexport.errors import OutputError, UsageError
+from hubexport.evaluation.counting import Counts
+
+_KEY = "evaluation.json"
+_UNIT = "unit-{:06}.json"
+_UNITS = "unit-*.json"
+_UNFINISHED = ".unfinished-"
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where results are kept.
+
+    Attributes:
+        folder: it.
+        key: of the evaluation that they are of.
+    """
+
+    folder: Path
+    key: str
+
+    def finished(self, units: int) -> dict[int, Counts]:
+        """Returns what is known, by the number of the unit.
+
+        Args:
+            units: how many there are.
+        """
+        known = {number: _read(self._unit(number)) for number in range(units)}
+        return {number: counts for number, counts in known.items() if counts is not None}
+
+    def keep(self, unit: int, counts: Counts) -> None:
+        """Keeps what came of a unit.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with _write_failures_reported(self.folder):
+            _write(self._unit(unit), json.dumps(counts.as_json()))
+
+    def scratch_file(self) -> Path:
+        """Returns the path of a file that is not there, for whoever shares the folder; `remove` removes it too."""
+        return self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+
+    def remove(self) -> None:
+        """Removes the results, and the folder if nothing else is in it."""
+        with _write_failures_reported(self.folder):
+            for pattern in (_UNITS, f"{_UNFINISHED}*", _KEY):
+                for path in self.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def _unit(self, number: int) -> Path:
+        return self.folder / _UNIT.format(number)
+
+
+@contextlib.contextmanager
+def opened_state(folder: str | None, key: str) -> Iterator[State]:
+    """Opens the results so far, which nobody else on this machine may have open. Without any, nothing stays behind.
+
+    Args:
+        folder: where they are or shall be; None for a place of their own in the cache folder.
+        key: a digest of all that decides about results.
+    Raises:
+        UsageError: the folder has something else in it, or another process works on it.
+        OutputError: it cannot be made or written to.
+    """
+    place = Path(folder) if folder is not None else cache_dir() / "evaluations" / key[:16]
+    with contextlib.ExitStack() as stack:
+        with _write_failures_reported(place):
+            place.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            _lock(descriptor, place)
+            _check_key(place, key)
+        state = State(place, key)
+        try:
+            yield state
+        finally:
+            if not any(place.glob(_UNITS)):
+                with contextlib.suppress(OutputError):
+                    state.remove()
+
+
+def _lock(descriptor: int, place: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"{place} is in use",
+            why="another process is at the same evaluation",
+            fix="wait for it, or keep the results elsewhere with --state",
+        ) from None
+    except OSError:
+        return  # Where directories cannot be locked (NFS), nobody else is seen.
+
+
+def _check_key(place: Path, key: str) -> None:
+    path = place / _KEY
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text(encoding="utf-8", errors="replace").strip() == json.dumps({"key": key}):
+            return
+        raise UsageError(
+            f"{place} has the results of another evaluation",
+            why="the module, the data or the options are others than when it was begun, or their files have changed",
+            fix="name another folder with --state, or remove this one",
+        )
+    if any(not one.name.startswith(_UNFINISHED) for one in place.iterdir()):
+        raise UsageError(
+            f"{place} is no place for results",
+            why="there are other things in it",
+            fix="name with --state a folder that is empty or does not exist",
+        )
+    _write(path, json.dumps({"key": key}))
+
+
+def _read(path: Path) -> Counts | None:
+    """Returns what is in a file; None if there is none, or a crash of the machine left it torn."""
+    try:
+        return Counts.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    # Two machines may do the same unit.
+    unfinished = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
+    unfinished.write_text(f"{text}\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+@contextlib.contextmanager
+def _write_failures_reported(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep results in {folder}",
+            why=f"{error.strerror or error}: {error.filename or folder}",
+            fix="make room and make it writable, or name another folder with --state",
+        ) from error

@@ -1,0 +1,83 @@
+"""The way from units to counts, with a module that is none."""
+
+import io
+from types import SimpleNamespace
+
+from PIL import Image
+import numpy as np
+
+from hubexport.evaluation.counting import Counts
+from hubexport.evaluation.pipeline import Options, measure
+from hubexport.evaluation.units import Sample
+
+
+class _Brightest:
+    """Says of each image which of its channels is the brightest, and notes how many had been read by then."""
+
+    image_shape = (4, 4, 3)
+    default_shape = (3,)
+    report = SimpleNamespace(manifest=SimpleNamespace(kind="classification"))
+
+    def __init__(self):
+        self.read = 0
+        self.done = 0
+        self.ahead = []
+
+    def run(self, images):
+        self.ahead.append(self.read - self.done)
+        self.done += len(images)
+        return {"default": images.mean(axis=(1, 2))}
+
+
+class _Unit:
+    """Twenty images, each of one color, the brightest channel of which is its label; and one that is none."""
+
+    size = 21
+
+    def __init__(self, module):
+        self._module = module
+
+    def samples(self):
+        for number in range(20):
+            file = io.BytesIO()
+            Image.new("RGB", (9, 7), tuple(200 * (channel == number % 3) for channel in range(3))).save(file, "png")
+            self._module.read += 1
+            yield Sample(str(number), number % 3, file.getvalue())
+        yield Sample("none", 0, b"no picture")
+
+
+def test_images_are_not_read_further_ahead_than_needed():
+    """Three batches, and one image: memory does not grow with the data. Units do not stop the reading."""
+    module = _Brightest()
+    counts = list(measure([_Unit(module), _Unit(module)], module, Options(batch_size=4, threads=2)))
+    unreadable = "none: it is not a JPEG, PNG, BMP, GIF or WebP file, or its first bytes are damaged"
+    assert counts == [Counts(20, 20, 20, (unreadable,))] * 2
+    assert max(module.ahead) <= 3 * 4 + 1
+    assert module.ahead[5] > 4, "nothing of the next unit was read ahead"
+
+
+def test_images_are_right_only_if_the_label_says_so():
+    """Though the module is the same."""
+    module = _Brightest()
+    unit = _Unit(module)
+    wrong = SimpleNamespace(
+        samples=lambda: (Sample(one.name, (one.label + 1) % 3, one.source) for one in unit.samples())
+    )
+    [counts] = measure([wrong], module, Options(batch_size=7))
+    assert (counts.images, counts.top1, counts.top5) == (20, 0, 20)
+
+
+def test_numbers_are_prepared_as_options_say():
+    """The middle of a picture alone, or all of it."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[1:-1, 1:-1] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    darkest = {}
+    for preprocessing in ("central_crop", "whole"):
+        module = _Brightest()
+        module.run = lambda images: darkest.update({preprocessing: images.min()}) or {"default": images[:, 0, 0]}
+        unit = SimpleNamespace(samples=lambda: iter([Sample("a", 0, file.getvalue())]))
+        list(measure([unit], module, Options(preprocessing)))
+    assert darkest["central_crop"] == 1
+    assert darkest["whole"] < 1
