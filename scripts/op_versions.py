@@ -13,8 +13,9 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
+from hubexport.consumers.environments import Environment
 from hubexport.inspection.op_versions import TABLE
-from tests.environments import CONSUMERS, Environment, python_of, run_consumer
+from tests.environments import CONSUMERS, python_of, run_consumer
 
 # Environments that differ from others in more than their TensorFlow's version.
 LEFT_OUT = ("tf1.7-hub0.2",)

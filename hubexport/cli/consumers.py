@@ -1,0 +1,130 @@
+"""Lists, sets up and removes the consumers: old and new TensorFlows, each in a virtual environment of its own, in which
+`hubexport verify --consumers` uses modules as programs of their time would."""
+
+import argparse
+from collections.abc import Callable, Sequence
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import table_console
+from hubexport.errors import HubexportError
+
+if TYPE_CHECKING:
+    from hubexport.consumers.registry import PinnedConsumer
+
+SUMMARY = "list, set up or remove the TensorFlows that verify tries modules in"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport consumers` takes."""
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _add_action(actions, "list", _list, "tell what there is, what it loads, and whether it is set up")
+    listing.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    for name, action, help_ in (
+        ("create", _create, "set up, of packages that pip fetches: up to 2 GB each, 8.4 GB all"),
+        ("remove", _remove, "delete from the disk"),
+    ):
+        _add_action(actions, name, action, help_).add_argument(
+            "names", nargs="+", metavar="NAME", help="`hubexport consumers list` lists them; all means every one"
+        )
+
+
+def _add_action(
+    actions: Any, name: str, action: Callable[[argparse.Namespace], int], help_: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name, help=help_, description=f"{help_[0].upper()}{help_[1:]}."
+    )
+    # In place of the command's own parser, which does not know the flags of the action.
+    parser.set_defaults(action=action, parser=parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what the action says, and returns the exit status."""
+    status: int = args.action(args)
+    return status
+
+
+def _list(args: argparse.Namespace) -> int:
+    from hubexport.consumers.registry import CONSUMERS
+
+    if args.format == "json":
+        print(json.dumps([_as_json(consumer) for consumer in CONSUMERS], indent=2))
+    else:
+        _print_table(CONSUMERS)
+    return 0
+
+
+def _as_json(consumer: "PinnedConsumer") -> dict[str, Any]:
+    environment = consumer.environment
+    return {
+        "name": consumer.name,
+        "python": consumer.python,
+        "tensorflow": consumer.tensorflow,
+        "tensorflow_hub": consumer.tensorflow_hub,
+        "has_hub_module": consumer.has_hub_module,
+        "loads": consumer.loads,
+        "state": environment.state,
+        "interpreter": str(environment.interpreter) if environment.is_ready else None,
+    }
+
+
+def _print_table(consumers: "Sequence[PinnedConsumer]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("consumer", "Python", "TensorFlow", "tensorflow_hub"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("TF1 Hub modules", "TF2 SavedModels", "state"):
+        table.add_column(heading)
+    for one in consumers:
+        loads = one.loads
+        tf1, tf2 = (", ".join(map(str, loads[format_])) for format_ in ("TF1 Hub module", "TF2 SavedModel"))
+        api = "hub.Module" if one.has_hub_module else "hub.load"
+        state = one.environment.state
+        shown = f"needs Python {one.python}" if state == "Python missing" else state
+        table.add_row(one.name, one.python, one.tensorflow, one.tensorflow_hub, f"{tf1} by {api}", tf2 or "-", shown)
+    table_console(sys.stdout).print(table)
+
+
+def _create(args: argparse.Namespace) -> int:
+    from hubexport.consumers.environments import create
+    from hubexport.consumers.registry import select_consumers
+
+    consumers = select_consumers(args.names)
+    errors = []
+    with shown_progress() as progress:
+        for consumer in consumers:
+            try:
+                progress.result(f"{consumer.name:14}{create(consumer.environment, progress)}")
+            except HubexportError as error:
+                errors.append(error)
+    return _report(errors)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from hubexport.consumers.environments import remove
+    from hubexport.consumers.registry import select_consumers
+
+    errors = []
+    for consumer in select_consumers(args.names):
+        try:
+            removed = remove(consumer.name)
+        except HubexportError as error:
+            errors.append(error)
+            continue
+        for folder in removed:
+            print(folder, flush=True)
+        if not removed:
+            print(f"{consumer.name} is not set up", file=sys.stderr)
+    return _report(errors)
+
+
+def _report(errors: Sequence[HubexportError]) -> int:
+    for error in errors:
+        print(f"ERROR {error}", file=sys.stderr)
+    return 1 if errors else 0

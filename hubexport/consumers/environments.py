@@ -1,0 +1,211 @@
+"""Virtual environments of pinned packages, made once and kept in the cache folder.
+
+Beside an environment's folder there is `FOLDER.lock`, which is empty: of several processes one makes it. What has no
+file `ready` in it was broken off, and is made anew.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import os
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+from typing import Literal
+
+from hubexport.checkpoints.cache import cache_dir
+from hubexport.errors import ConsumerError
+from hubexport.progress import Progress
+
+State = Literal["set up", "not set up", "Python missing"]
+
+_READY = "ready"
+# Of what a failed command said.
+_LAST_LINES = 10
+# One that cannot make environments, such as Debian's without python3-venv, is as good as none.
+_PROBE = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """A Python and pinned packages.
+
+    Attributes:
+        name: what its folder's name begins with.
+        python: like `3.6`.
+        requirements: a file of pinned packages, as pip reads it.
+        pip: the last pip for that Python, where the one that comes with it is too old for today's packages.
+    """
+
+    name: str
+    python: str
+    requirements: Path
+    pip: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, or will be; with other pins it is another one."""
+        pins = hashlib.sha256(self.requirements.read_bytes()).hexdigest()[:12]
+        return _environments_dir() / f"{self.name}-{pins}"
+
+    @property
+    def interpreter(self) -> Path:
+        """Its Python."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is complete; not so if the Python that it was made from has gone."""
+        return os.path.exists(self.folder / _READY) and os.path.exists(self.interpreter)
+
+    @property
+    def state(self) -> State:
+        """Whether it is there, or can be made with what is on this machine."""
+        if self.is_ready:
+            return "set up"
+        return "not set up" if find_python(self.python) else "Python missing"
+
+
+def _environments_dir() -> Path:
+    # Programs run in folders of their own.
+    return cache_dir().absolute() / "environments"
+
+
+def create(environment: Environment, progress: Progress) -> Path:
+    """Makes an environment if it is not there, and returns its interpreter.
+
+    Raises:
+        ConsumerError: there is no such Python here, pip failed, or the cache cannot be written.
+    """
+    if environment.is_ready:
+        return environment.interpreter
+    folder = environment.folder
+    python = find_python(environment.python)
+    if python is None:
+        raise ConsumerError(
+            f"cannot set up {environment.name}",
+            why=f"it needs Python {environment.python}, which is not on this machine",
+            fix=f"install it, with `pyenv install {environment.python}` for example; python{environment.python} on the "
+            "PATH is found as well",
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, progress):
+            if not environment.is_ready:
+                _make(environment, python, progress)
+    except OSError as error:
+        raise ConsumerError(
+            f"cannot set up {environment.name}",
+            why=f"{error.strerror or error}: {error.filename or folder}",
+            fix="make room, or name another cache folder with HUBEXPORT_CACHE_DIR",
+        ) from error
+    return environment.interpreter
+
+
+def _make(environment: Environment, python: str, progress: Progress) -> None:
+    folder = environment.folder
+    progress.step(f"setting up {environment.name} with Python {environment.python}")
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = (environment.interpreter, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    try:
+        _run(environment, python, "-m", "venv", folder)
+        if environment.pip:
+            _run(environment, *pip, f"pip=={environment.pip}")
+        _run(environment, *pip, "--requirement", environment.requirements)
+        (folder / _READY).touch()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _run(environment: Environment, *command: str | Path) -> None:
+    done = subprocess.run(
+        [*map(str, command)],
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        words = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise ConsumerError(
+            f"cannot set up {environment.name}",
+            why=f"`python {' '.join(map(str, command[1:]))}` ended with status {done.returncode}",
+            fix="see what it said; pip needs a network, or an index that its settings name, and room on the disk",
+            details=words[-_LAST_LINES:],
+        )
+
+
+def remove(name: str) -> tuple[Path, ...]:
+    """Removes an environment, also those that were made of other pins under its name, and returns their folders.
+
+    Raises:
+        ConsumerError: it is being made just now, or cannot be removed.
+    """
+    pattern = re.compile(rf"{re.escape(name)}-[0-9a-f]{{12}}")
+    removed = []
+    try:
+        for folder in sorted(path for path in _environments_dir().glob("*") if pattern.fullmatch(path.name)):
+            with _locked(folder):
+                # First of all, so that what is left after an interruption counts for nothing.
+                (folder / _READY).unlink(missing_ok=True)
+                shutil.rmtree(folder)
+            removed.append(folder)
+    except OSError as error:
+        raise ConsumerError(
+            f"cannot remove {name}",
+            why=f"{error.strerror or error}: {error.filename}",
+            fix="wait until no process uses it, and make its folder writable",
+        ) from error
+    return tuple(removed)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, waiting: Progress | None = None) -> Iterator[None]:
+    """Holds off others that make or remove an environment; without `waiting` a BlockingIOError tells of them."""
+    lock = Path(f"{folder}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if waiting is None:
+                raise BlockingIOError(error.errno, "another process works on it", str(folder)) from None
+            waiting.step(f"waiting for another process that sets up {folder.name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def find_python(version: str) -> str | None:
+    """Returns an interpreter of this version, like `3.6`, that can make environments; None if there is none."""
+    return next((candidate for candidate in _candidates(version) if _answers(candidate, version)), None)
+
+
+def _candidates(version: str) -> Iterator[str]:
+    yield f"python{version}"
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
+        yield from map(str, Path(root, "versions").glob(f"{version}.*/bin/python"))
+    yield sys.executable
+
+
+def _answers(candidate: str, version: str) -> bool:
+    try:
+        done = subprocess.run(
+            [candidate, "-c", _PROBE], env=clean_environment(), capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return False
+    return done.stdout.strip() == version
+
+
+def clean_environment() -> dict[str, str]:
+    """Returns this process's environment without what would put our packages into another Python."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}

@@ -1,0 +1,171 @@
+"""The consumers: which TensorFlow with which tensorflow_hub, and what that can load."""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import importlib.metadata
+from pathlib import Path
+import platform
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from hubexport.consumers.environments import Environment
+from hubexport.errors import ConsumerError, guess
+from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS
+
+if TYPE_CHECKING:
+    from hubexport.inspection.module import Format
+
+ALL = "all"
+INSTALLED = "installed"
+
+_REQUIREMENTS = Path(__file__).with_name("requirements")
+# The first tensorflow_hub without hub.Module.
+_HUB_WITHOUT_MODULE = (0, 16)
+# Attachments, which modules of version 3 have, are unknown to the tensorflow_hub before.
+_HUB_WITH_ATTACHMENTS = (0, 2)
+_VERSION_WITH_ATTACHMENTS = 3
+# Reusable SavedModels were tried from here on.
+_OLDEST_FOR_TF2 = (2, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Consumer:
+    """A TensorFlow and a tensorflow_hub that load modules: as such, those of the interpreter that runs.
+
+    Attributes:
+        name: like `tf1.15`.
+        python: like `3.7`.
+        tensorflow: its version, like `1.15.5`.
+        tensorflow_hub: its version.
+    """
+
+    name: str
+    python: str
+    tensorflow: str
+    tensorflow_hub: str
+
+    @property
+    def has_hub_module(self) -> bool:
+        """Whether its tensorflow_hub has `hub.Module`, which alone trains TF1 Hub modules."""
+        return _release(self.tensorflow_hub) < _HUB_WITHOUT_MODULE
+
+    @property
+    def loads(self) -> "dict[Format, tuple[int, ...]]":
+        """The versions of modules that it can load, by their format."""
+        tf1 = tuple(version for version in TF1_VERSIONS if not why_not_applicable(self, "TF1 Hub module", version))
+        tf2 = tuple(version for version in TF2_VERSIONS if not why_not_applicable(self, "TF2 SavedModel", version))
+        return {"TF1 Hub module": tf1, "TF2 SavedModel": tf2}
+
+    def interpreter(self) -> Path:
+        """Returns its Python.
+
+        Raises:
+            ConsumerError: it has an environment of its own, which is not set up.
+        """
+        return Path(sys.executable)
+
+
+@dataclasses.dataclass(frozen=True)
+class PinnedConsumer(Consumer):
+    """One that has an environment of its own.
+
+    Attributes:
+        environment: where it is.
+    """
+
+    environment: Environment
+
+    def interpreter(self) -> Path:
+        if not self.environment.is_ready:
+            raise ConsumerError(
+                f"{self.name} is not set up",
+                why=f"there is no complete environment in {self.environment.folder}",
+                fix=f"run `hubexport consumers create {self.name}`",
+            )
+        return self.environment.interpreter
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _pinned(name: str, python: str, pip: str | None = None) -> PinnedConsumer:
+    requirements = _REQUIREMENTS / f"{name}.txt"
+    pins = dict(line.split("==") for line in requirements.read_text(encoding="utf-8").splitlines() if "==" in line)
+    environment = Environment(name, python, requirements, pip)
+    return PinnedConsumer(name, python, pins["tensorflow"], pins["tensorflow-hub"], environment)
+
+
+# Each has the tensorflow_hub of its TensorFlow's time, and nothing of hubexport.
+CONSUMERS = (
+    _pinned("tf1.7", "3.6", pip="21.3.1"),
+    _pinned("tf1.7-hub0.2", "3.6", pip="21.3.1"),
+    _pinned("tf1.13", "3.7", pip="24.0"),
+    _pinned("tf1.15", "3.7", pip="24.0"),
+    _pinned("tf2.4", "3.8"),
+    _pinned("tf2.10", "3.10"),
+    _pinned("tf2.15", "3.11"),
+    _pinned("tf2.21", "3.13"),
+)
+
+
+@functools.cache
+def installed() -> Consumer:
+    """Returns the interpreter that runs, with its TensorFlow, as a consumer; does not import it.
+
+    Raises:
+        ConsumerError: it has no TensorFlow or no tensorflow_hub.
+    """
+    try:
+        tensorflow = importlib.metadata.version("tensorflow")
+        tensorflow_hub = importlib.metadata.version("tensorflow-hub")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConsumerError(
+            f"{sys.executable} can load no modules",
+            why=f"{error.name} is not installed there",
+            fix=f"run `pip install {error.name}`",
+        ) from error
+    return Consumer(INSTALLED, ".".join(platform.python_version_tuple()[:2]), tensorflow, tensorflow_hub)
+
+
+def select_consumers(names: Sequence[str]) -> tuple[PinnedConsumer, ...]:
+    """Returns consumers by their names, each once, in the order asked for; `all` stands for all.
+
+    Raises:
+        ConsumerError: there is no such consumer.
+    """
+    known = {consumer.name: consumer for consumer in CONSUMERS}
+    selected: list[PinnedConsumer] = []
+    for name in names:
+        if name != ALL and name not in known:
+            raise ConsumerError(
+                f"no consumer {name}{guess(name, [*known, ALL])}",
+                why=f"there are {', '.join(known)}",
+                fix=f"name some of these, or say {ALL}; `hubexport consumers list` tells more",
+            )
+        selected += CONSUMERS if name == ALL else [known[name]]
+    return tuple(dict.fromkeys(selected))
+
+
+def why_not_applicable(consumer: Consumer, format: "Format", version: int) -> str | None:
+    """Tells why a consumer cannot be asked to load a module.
+
+    Args:
+        consumer: which.
+        format: of the module.
+        version: of the module, 1 to 5.
+    Returns:
+        The reason, as a sentence's part; None if it can.
+    """
+    if format == "TF1 SavedModel":
+        return "a SavedModel of TensorFlow 1 is no module of TensorFlow Hub"
+    if format == "TF2 SavedModel":
+        if _release(consumer.tensorflow) >= _OLDEST_FOR_TF2:
+            return None
+        oldest = ".".join(map(str, _OLDEST_FOR_TF2))
+        return f"TensorFlow {consumer.tensorflow} is older than {oldest}, the oldest promised to TF2 SavedModels"
+    if version >= _VERSION_WITH_ATTACHMENTS and _release(consumer.tensorflow_hub) < _HUB_WITH_ATTACHMENTS:
+        return f"tensorflow-hub {consumer.tensorflow_hub} refuses modules with attachments, such as those of version 3"
+    return None

@@ -1,0 +1,473 @@
+"""The judge sees each broken promise: facts of a faultless module, falsified one at a time."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from hubexport.consumers.judge import Promise, judge_quickly
+from hubexport.consumers.judge_tf1 import judge_tf1
+from hubexport.consumers.judge_tf2 import judge_tf2
+from hubexport.networks.mobilenet_v2 import mobilenet_v2
+
+_NETWORK = mobilenet_v2(0.35, 64, 7)
+_HEADLESS = mobilenet_v2(0.35, 64, None)
+_NOISE = np.random.RandomState(0)
+_LOGITS = _NOISE.uniform(size=[3, 7])
+_FEATURES = _NOISE.uniform(size=[3, 1280])
+_LAYER_7 = _NOISE.uniform(size=[3, 8, 8, 16])
+_TOLERANCE = 1e-3
+_EXPECTED = {"default": _LOGITS, "image_feature_vector": _FEATURES, "MobilenetV2/layer_7": _LAYER_7}
+_MOVING = [name.name for name in _NETWORK.variables if "/moving_" in name.name]
+
+
+def _outputs(channels):
+    """The shapes of all outputs, with a default of so many channels."""
+    shapes = {key: [None, *_NETWORK.shapes[layer]] for key, layer in _NETWORK.endpoints.items()}
+    return {**shapes, "default": [None, channels]}
+
+
+def _tf1():
+    """What consume_tf1.py sees of a classification module of version 3."""
+    results = {"default": 7, "image_classification": 7, "image_feature_vector": 1280}
+    momentum = {f"{name}_with_bn_hparams": size for name, size in results.items() if name != "default"}
+    signatures = sorted([*results, *momentum])
+    images = {"images": [None, 64, 64, 3]}
+    average = {"changed": ["moving_mean", "moving_variance"], "largest": 1e-6}
+    facts = {
+        "apis": ["hub.Module", "hub.load"],
+        "signatures": signatures,
+        "train_signatures": list(signatures),
+        "tags": [[], ["train"]],
+        "expected_image_size": [64, 64],
+        "knows_image_module_info": True,
+        "image_module_info": True,
+        "inputs": {
+            name: {**images, **({"batch_norm_momentum": []} if name in momentum else {})} for name in signatures
+        },
+        "outputs": {name: _outputs(size) for name, size in (results | momentum).items()},
+        "variables": [variable.name for variable in _NETWORK.variables],
+        "trainable_variables": [variable.name for variable in _NETWORK.variables if variable.trainable],
+        "changed_by_inference": 0,
+        "update_ops_of_inference": 0,
+        "error_of_reexport": 0.0,
+        "error_of_load": 1e-6,
+        "update_ops": [104, 104],
+        "errors_of_moving_averages": [average, dict(average)],
+        "regularization_losses": 36,
+        "regularization_loss": 1.000001,
+        "regularization_loss_by_hand": 1.0,
+        "features_repeat": True,
+        "default_repeats": False,
+        "trainable": 158,
+        "gradients": 158,
+        "finite_gradients": 158,
+        "losses": [0.69, 0.7, 0.5],
+    }
+    defaults = {"default": _LOGITS, "image_classification": _LOGITS, "image_feature_vector": _FEATURES}
+    defaults |= {name: defaults[name.removesuffix("_with_bn_hparams")] for name in momentum}
+    predictions = {f"{name}:default": np.float32(value) for name, value in defaults.items()}
+    predictions |= {f"default:{key}": np.zeros([2, 1], np.float32) for key in _NETWORK.endpoints}
+    predictions["default:MobilenetV2/layer_7"] = np.float32(_LAYER_7[:2])
+    return facts, predictions
+
+
+def _tf2():
+    """What consume_tf2.py sees of a classification module of version 5."""
+    kinds = ["beta", "biases", "depthwise_weights", "gamma", "moving_mean", "moving_variance", "weights"]
+    trainable = [f"{variable.name}:0" for variable in _NETWORK.variables if variable.trainable]
+    facts = {
+        "apis": ["hub.load", "hub.KerasLayer"],
+        "variables": [f"{variable.name}:0" for variable in _NETWORK.variables],
+        "trainable_variables": trainable,
+        "says_trainable": list(trainable),
+        "is_keras": False,
+        "signatures": {"serving_default": {"inputs": {"images": [None, 64, 64, 3]}, "outputs": {"logits": [None, 7]}}},
+        "regularization_losses": 36,
+        "regularization_loss": 1.000001,
+        "regularization_loss_by_hand": 1.0,
+        "static_shapes": _outputs(7),
+        "arguments_by_position": True,
+        "error_in_function": 0.0,
+        "changed_by_inference": {"count": 0, "names": []},
+        "changed_by_training": {"count": 104, "names": ["moving_mean:0", "moving_variance:0"]},
+        "errors_of_moving_averages": {f"{name}:0": 1e-6 for name in _MOVING},
+        "default_momentum": 0.9900001,
+        "features_repeat": True,
+        "default_repeats": False,
+        "gradients_in_inference": 158,
+        "gradients_in_training": 158,
+        "gradients_repeat_in_inference": True,
+        "gradients_repeat_in_training": True,
+        "keras_losses": 36,
+        "keras_losses_of_reload": 36,
+        "keras_loss_history": [2.0, 1.9],
+        "keras_moved": kinds,
+        "keras_error_of_reload": 0.0,
+        "keras_frozen_trainable": 0,
+        "keras_endpoint_shape": [None, 2, 2, 112],
+        "replicas": 2,
+        "replica_gradients": 2,
+        "replicas_differ": True,
+        "error_of_replicas_mean": 1e-7,
+    }
+    predictions = {"default": np.float32(_LOGITS), "serving_default:logits": np.float32(_LOGITS)}
+    predictions |= {f"endpoint:{key}": np.zeros([2, 1], np.float32) for key in [*_NETWORK.endpoints, "default"]}
+    predictions["endpoint:MobilenetV2/layer_7"] = np.float32(_LAYER_7[:2])
+    return facts, predictions
+
+
+def _problems(judge, facts, predictions, expected):
+    return judge(facts, predictions, Promise(3 if judge is judge_tf1 else 5, _NETWORK, expected, _TOLERANCE)).problems
+
+
+def _without(expected, key):
+    return {name: value for name, value in expected.items() if name != key}
+
+
+_EXPECTED_TF2 = _without(_EXPECTED, "image_feature_vector")
+
+
+def test_faultless_modules_have_no_problems():
+    """Or the rest proves nothing; the largest error is that of rounding to float32."""
+    for judge, (facts, predictions), expected in ((judge_tf1, _tf1(), _EXPECTED), (judge_tf2, _tf2(), _EXPECTED_TF2)):
+        judgement = judge(facts, predictions, Promise(3 if judge is judge_tf1 else 5, _NETWORK, expected, _TOLERANCE))
+        assert judgement.problems == ()
+        assert judgement.largest_error == np.abs(np.float32(_LAYER_7) - _LAYER_7)[:2].max() or (
+            0 < judgement.largest_error < 1e-7
+        )
+
+
+def test_a_consumer_without_hub_module_tells_less():
+    """And is not asked for more; so with TF2 modules that are not fine-tuned."""
+    facts, predictions = _tf1()
+    assert _problems(judge_tf1, {"apis": ["hub.load"], "signatures": facts["signatures"]}, predictions, _EXPECTED) == ()
+    facts, predictions = _tf2()
+    of_keras = {key for key in facts if key.startswith(("keras_", "replica", "error_of_replicas", "gradients_repeat"))}
+    facts = {key: value for key, value in facts.items() if key not in of_keras} | {"apis": ["hub.load"]}
+    assert _problems(judge_tf2, facts, predictions, _EXPECTED_TF2) == ()
+
+
+def test_older_modules_promise_less():
+    """No momentum and no attachment before version 3, no signature before version 5."""
+    facts, predictions = _tf1()
+    for key in ("signatures", "train_signatures"):
+        facts[key] = ["default", "image_classification", "image_feature_vector"]
+    facts["image_module_info"] = False
+    predictions = {key: value for key, value in predictions.items() if "_with_bn_hparams" not in key}
+    assert judge_tf1(facts, predictions, Promise(2, _NETWORK, _EXPECTED, _TOLERANCE)).problems == ()
+    assert len(judge_tf1(facts, predictions, Promise(3, _NETWORK, _EXPECTED, _TOLERANCE)).problems) > 2
+    facts, predictions = _tf2()
+    facts["signatures"] = {}
+    predictions.pop("serving_default:logits")
+    assert judge_tf2(facts, predictions, Promise(4, _NETWORK, _EXPECTED_TF2, _TOLERANCE)).problems == ()
+    assert len(judge_tf2(facts, predictions, Promise(5, _NETWORK, _EXPECTED_TF2, _TOLERANCE)).problems) == 1
+
+
+def test_a_module_without_classifier_promises_less():
+    """Held against the network with one, everything of the classifier is too much."""
+    facts, predictions = _tf1()
+    problems = judge_tf1(facts, predictions, Promise(3, _HEADLESS, {"default": _LOGITS}, _TOLERANCE)).problems
+    for problem in (
+        "variables: not expected MobilenetV2/Logits/Conv2d_1c_1x1/biases, MobilenetV2/Logits/Conv2d_1c_1x1/weights",
+        "signatures: not expected image_classification, image_classification_with_bn_hparams",
+        "outputs: not expected MobilenetV2/Logits, MobilenetV2/Predictions",
+        "signatures default and image_feature_vector predict differently",
+        "regularization losses: 36, not 35",
+        "variables that gradients reach: 158, not 156",
+        "the default output does not repeat in training",
+    ):
+        assert problem in problems
+
+
+_FALSE_FACTS_TF1 = {
+    "signatures": ("default", "signatures: missing default"),
+    "train_signatures": ("default", "signatures of the graph version for training: missing default"),
+    "tags": ([[]], "tags of its graph versions: [[]], not [[], ['train']]"),
+    "expected_image_size": ([64, 96], "expected image size: [64, 96], not [64, 64]"),
+    "image_module_info": (False, "whether it has an image_module_info: False, not True"),
+    "variables": ("MobilenetV2/Conv/weights", "variables: missing MobilenetV2/Conv/weights"),
+    "trainable_variables": ("MobilenetV2/Conv/weights", "trainable variables: missing MobilenetV2/Conv/weights"),
+    "changed_by_inference": (1, "variables changed by inference: 1, not 0"),
+    "update_ops_of_inference": (104, "update ops in the graph version for inference: 104, not 0"),
+    "error_of_reexport": (0.1, "predictions of what Module.export wrote: off by 0.1, allowed is 1e-06"),
+    "error_of_load": (float("nan"), "predictions of hub.load against hub.Module: off by nan, allowed is 2e-05"),
+    "update_ops": ([104, 0], "update ops of two applications: [104, 0], not [104, 104]"),
+    "regularization_losses": (53, "regularization losses: 53, not 36"),
+    "regularization_loss": (
+        1.1,
+        "sum of the regularization losses, in parts of that by hand: off by 0.1, allowed is 1e-05",
+    ),
+    "features_repeat": (False, "features do not repeat in training"),
+    "default_repeats": (True, "logits repeat in training: there is no dropout"),
+    "trainable": (262, "trainable variables in training: 262, not 158"),
+    "gradients": (157, "variables that gradients reach: 157, not 158"),
+    "finite_gradients": (157, "gradients that are finite and not 0: 157, not 158"),
+    "losses": ([0.69, 0.689], "fine-tuning: the loss does not fall, from 0.69 to 0.689"),
+}
+_FALSE_FACTS_TF2 = {
+    "variables": ("MobilenetV2/Conv/weights:0", "variables: missing MobilenetV2/Conv/weights:0"),
+    "trainable_variables": ("MobilenetV2/Conv/weights:0", "trainable_variables: missing MobilenetV2/Conv/weights:0"),
+    "says_trainable": (
+        "MobilenetV2/Conv/weights:0",
+        "variables that say that they are trainable: missing MobilenetV2/Conv/weights:0",
+    ),
+    "is_keras": (True, "it is a Keras object"),
+    "regularization_losses": (53, "regularization losses: 53, not 36"),
+    "regularization_loss": (
+        0.9,
+        "sum of the regularization losses, in parts of that by hand: off by 0.1, allowed is 1e-05",
+    ),
+    "arguments_by_position": (False, "arguments by position give other predictions"),
+    "error_in_function": (0.5, "predictions in a tf.function: off by 0.5, allowed is 1e-06"),
+    "changed_by_inference": (
+        {"count": 1, "names": ["gamma:0"]},
+        "variables changed by inference: {'count': 1, 'names': ['gamma:0']}, not {'count': 0, 'names': []}",
+    ),
+    "changed_by_training": (
+        {"count": 52, "names": ["moving_mean:0"]},
+        "variables changed by training: {'count': 52, 'names': ['moving_mean:0']}, "
+        "not {'count': 104, 'names': ['moving_mean:0', 'moving_variance:0']}",
+    ),
+    "default_momentum": (0.997, "default momentum: off by 0.007, allowed is 1e-05"),
+    "features_repeat": (False, "features do not repeat in training"),
+    "default_repeats": (True, "logits repeat in training: there is no dropout"),
+    "gradients_in_inference": (0, "gradients in inference that are finite and not 0: 0, not 158"),
+    "gradients_in_training": (157, "gradients in training that are finite and not 0: 157, not 158"),
+    "gradients_repeat_in_inference": (False, "a persistent tape in inference gives other gradients a second time"),
+    "gradients_repeat_in_training": (False, "a persistent tape in training gives other gradients a second time"),
+    "keras_losses": (0, "losses of the Keras model: 0, not 36"),
+    "keras_losses_of_reload": (0, "losses of the reloaded Keras model: 0, not 36"),
+    "keras_loss_history": ([2.0, float("nan")], "fine-tuning with Keras: the loss does not fall, from 2 to nan"),
+    "keras_moved": ("gamma", "kinds of variables that fine-tuning with Keras changes: missing gamma"),
+    "keras_error_of_reload": (1.0, "predictions of the reloaded Keras model: off by 1, allowed is 1e-06"),
+    "keras_frozen_trainable": (158, "trainable variables of a frozen KerasLayer: 158, not 0"),
+    "keras_endpoint_shape": (
+        [None, 4, 4, 112],
+        "shape of MobilenetV2/layer_18 in Keras: [None, 4, 4, 112], not [None, 2, 2, 112]",
+    ),
+    "replica_gradients": (1, "replicas with gradients: 1, not 2"),
+    "replicas_differ": (False, "replicas have the same moving averages, whatever they saw"),
+    "error_of_replicas_mean": (
+        0.1,
+        "moving averages of replicas from their mean, in parts of them: off by 0.1, allowed is 1e-05",
+    ),
+}
+
+
+def _falsified(facts, key, value):
+    """A list loses what is named; anything else is replaced."""
+    facts = copy.deepcopy(facts)
+    if isinstance(value, str):
+        facts[key].remove(value)
+    else:
+        facts[key] = value
+    return facts
+
+
+@pytest.mark.parametrize("key", _FALSE_FACTS_TF1)
+def test_tf1_facts_falsified_one_at_a_time(key):
+    """Each is a problem, and no other is."""
+    value, problem = _FALSE_FACTS_TF1[key]
+    facts, predictions = _tf1()
+    assert _problems(judge_tf1, _falsified(facts, key, value), predictions, _EXPECTED) == (problem,)
+
+
+@pytest.mark.parametrize("key", _FALSE_FACTS_TF2)
+def test_tf2_facts_falsified_one_at_a_time(key):
+    """Each is a problem, and no other is."""
+    value, problem = _FALSE_FACTS_TF2[key]
+    facts, predictions = _tf2()
+    assert _problems(judge_tf2, _falsified(facts, key, value), predictions, _EXPECTED_TF2) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        pytest.param(
+            ["inputs", "default", "images"],
+            [None, 96, 96, 3],
+            "inputs of signature default: {'images': [None, 96, 96, 3]}, not {'images': [None, 64, 64, 3]}",
+            id="input shape",
+        ),
+        pytest.param(
+            ["outputs", "image_feature_vector", "default"],
+            [None, 7],
+            "shape of output default of signature image_feature_vector: [None, 7], not [None, 1280]",
+            id="output shape",
+        ),
+        pytest.param(
+            ["outputs", "default", "MobilenetV2/layer_20"],
+            [None, 7],
+            "outputs of signature default: not expected MobilenetV2/layer_20",
+            id="output",
+        ),
+        pytest.param(
+            ["errors_of_moving_averages", 1, "largest"],
+            0.4,
+            "step of the moving averages of application 2, in parts of it: off by 0.4, allowed is 0.001",
+            id="momentum",
+        ),
+        pytest.param(
+            ["errors_of_moving_averages", 0, "changed"],
+            ["moving_mean"],
+            "what the update ops of application 1 change: ['moving_mean'], not ['moving_mean', 'moving_variance']",
+            id="what moves",
+        ),
+    ],
+)
+def test_tf1_parts_of_facts_falsified(path, value, problem):
+    """Inside of signatures and applications."""
+    facts, predictions = _tf1()
+    place = facts
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert _problems(judge_tf1, facts, predictions, _EXPECTED) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        pytest.param(["signatures"], {}, "signatures: {}, not {'serving_default': ", id="no signature"),
+        pytest.param(
+            ["static_shapes", "MobilenetV2/layer_7"],
+            [None, None, None, 16],
+            "shape of endpoint MobilenetV2/layer_7 in a tf.function: [None, None, None, 16], not [None, 8, 8, 16]",
+            id="static shape",
+        ),
+        pytest.param(
+            ["static_shapes", "x"], [None], "endpoints in a tf.function: not expected x", id="static endpoint"
+        ),
+        pytest.param(
+            ["errors_of_moving_averages", "MobilenetV2/Conv/BatchNorm/moving_mean:0"],
+            0.1,
+            "step of MobilenetV2/Conv/BatchNorm/moving_mean:0, in parts of it: off by 0.1, allowed is 0.001",
+            id="momentum",
+        ),
+        pytest.param(
+            ["errors_of_moving_averages", "x"], 0.0, "moving averages: not expected x", id="another moving average"
+        ),
+    ],
+)
+def test_tf2_parts_of_facts_falsified(path, value, problem):
+    """Inside of signatures, shapes and moving averages."""
+    facts, predictions = _tf2()
+    place = facts
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    [found] = _problems(judge_tf2, facts, predictions, _EXPECTED_TF2)
+    assert found.startswith(problem)
+
+
+def _nudged(array):
+    nudged = array.copy()
+    nudged.flat[5] += 0.25
+    return nudged
+
+
+@pytest.mark.parametrize(
+    ("judge", "key", "problems"),
+    [
+        pytest.param(
+            judge_tf1,
+            "default:default",
+            [
+                "predictions of default:default: off by 0.25, allowed is 0.001",
+                "signatures default and image_classification predict differently",
+            ],
+            id="tf1 default",
+        ),
+        pytest.param(
+            judge_tf1,
+            "default:MobilenetV2/layer_7",
+            ["predictions of default:MobilenetV2/layer_7: off by 0.25, allowed is 0.001"],
+            id="tf1 endpoint",
+        ),
+        pytest.param(
+            judge_tf1,
+            "image_feature_vector_with_bn_hparams:default",
+            ["signatures image_feature_vector_with_bn_hparams and image_feature_vector predict differently"],
+            id="tf1 with momentum",
+        ),
+        pytest.param(
+            judge_tf2,
+            "endpoint:MobilenetV2/layer_7",
+            ["predictions of MobilenetV2/layer_7: off by 0.25, allowed is 0.001"],
+            id="tf2 endpoint",
+        ),
+        pytest.param(
+            judge_tf2,
+            "serving_default:logits",
+            ["predictions of serving_default: off by 0.25, allowed is 1e-06"],
+            id="tf2 served",
+        ),
+    ],
+)
+def test_predictions_beyond_the_tolerance(judge, key, problems):
+    """One number, wherever it is."""
+    facts, predictions = _tf1() if judge is judge_tf1 else _tf2()
+    predictions[key] = _nudged(predictions[key])
+    expected = _EXPECTED if judge is judge_tf1 else _EXPECTED_TF2
+    assert list(_problems(judge, facts, predictions, expected)) == problems
+
+
+@pytest.mark.parametrize("value", [np.full([3, 7], np.nan, np.float32), np.zeros([3, 8], np.float32)])
+def test_what_cannot_be_compared_is_a_problem(value):
+    """Numbers that are none, and other shapes."""
+    facts, predictions = _tf2()
+    predictions["default"] = value
+    judgement = judge_tf2(facts, predictions, Promise(5, _NETWORK, _EXPECTED_TF2, _TOLERANCE))
+    assert np.isnan(judgement.largest_error)
+    assert judgement.problems[0] == "predictions of default: off by nan, allowed is 0.001"
+
+
+@pytest.mark.parametrize(
+    ("judge", "key", "expected"),
+    [(judge_tf1, "default:MobilenetV2/layer_7", _EXPECTED), (judge_tf2, "endpoint:MobilenetV2/layer_7", _EXPECTED_TF2)],
+    ids=["tf1", "tf2"],
+)
+def test_a_missing_output_is_a_problem(judge, key, expected):
+    """Whether its values are known or not."""
+    facts, predictions = _tf1() if judge is judge_tf1 else _tf2()
+    del predictions[key]
+    missing, incomplete = _problems(judge, facts, predictions, expected)
+    assert missing == f"there is no output {key.removeprefix('endpoint:')}"
+    assert incomplete == f"{'outputs' if judge is judge_tf1 else 'endpoints'}: missing MobilenetV2/layer_7"
+
+
+def _quick():
+    facts = {
+        "apis": ["hub.KerasLayer", "hub.load"],
+        "variables": {"hub.KerasLayer": [262, 262], "hub.load": [262, 262]},
+    }
+    return facts, {api: np.float32(_LOGITS) for api in facts["apis"]}
+
+
+def test_quick_judgement():
+    """Each way of loading predicts right, and a second application brings no more variables."""
+    promise = Promise(5, _NETWORK, {"default": _LOGITS}, _TOLERANCE)
+    facts, predictions = _quick()
+    assert judge_quickly(facts, predictions, promise).problems == ()
+    predictions["hub.load"] = _nudged(predictions["hub.load"])
+    assert judge_quickly(facts, predictions, promise).problems == (
+        "predictions of hub.load: off by 0.25, allowed is 0.001",
+    )
+    assert judge_quickly(facts, predictions, promise).largest_error == pytest.approx(0.25, abs=1e-6)
+    facts, predictions = _quick()
+    facts["variables"] = {"hub.KerasLayer": [260, 260], "hub.load": [262, 524]}
+    assert judge_quickly(facts, predictions, promise).problems == (
+        "variables with hub.KerasLayer: 260, not 262",
+        "variables after a second application with hub.load: 524, not 262",
+    )
+
+
+def test_many_names_are_cut_short_and_harmless():
+    """Names come from the module, and may hold what a terminal would obey."""
+    facts, predictions = _tf1()
+    facts["variables"] = [*facts["variables"], *(f"\x1b[31m{number}" for number in range(5))]
+    [problem] = _problems(judge_tf1, facts, predictions, _EXPECTED)
+    assert problem == r"variables: not expected \x1b[31m0, \x1b[31m1, \x1b[31m2 and 2 more"
+    facts["variables"] = [variable.name for variable in _NETWORK.variables] + ["MobilenetV2/Conv/weights"]
+    assert _problems(judge_tf1, facts, predictions, _EXPECTED) == ("variables: not expected MobilenetV2/Conv/weights",)

@@ -1,0 +1,191 @@
+"""Programs in other interpreters, and the installed TensorFlow as a consumer: it uses modules, dies, is given up."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hubexport import ModuleSpec, build_modules, load_variant
+from hubexport.consumers.child import running
+from hubexport.consumers.judge import Promise
+from hubexport.consumers.registry import installed
+from hubexport.consumers.use import started, use_module
+from hubexport.errors import ConsumerError
+from hubexport.progress import Progress
+from tests.command import environment
+from tests.data import needs_data, reference_outputs
+
+_VARIANT = "mobilenet_v2_050_96"
+
+
+def _program(folder, code):
+    (folder / "program.py").write_text(code)
+    return [sys.executable, folder / "program.py"]
+
+
+def test_a_program_gets_its_task_and_answers(tmp_path):
+    """It runs as a script, in the folder that is its own."""
+    code = (
+        "import json, os, sys, tempfile\n"
+        "task = json.load(open(sys.argv[1]))\n"
+        "seen = [task, __name__, os.getcwd(), tempfile.gettempdir(), os.environ.get('PYTHONPATH')]\n"
+        "json.dump({'seen': seen}, open(sys.argv[2], 'w'))\n"
+    )
+    with running("x", _program(tmp_path, code), {"a": 1}, tmp_path, timeout_s=60) as program:
+        assert program.seen() == {"seen": [{"a": 1}, "__main__", str(tmp_path), str(tmp_path), None]}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise ValueError('no \\x1b such')", r"it ended with status 1: ValueError: no \x1b such"),
+        ("import os; os.kill(os.getpid(), 11)", "it was ended by signal 11"),
+    ],
+    ids=["exception", "signal"],
+)
+def test_a_dying_program_is_an_error(tmp_path, code, why):
+    """With the last that it said."""
+    code = f"import sys\nfor n in range(30): print('line', n, file=sys.stderr, flush=True)\n{code}"
+    with running("x cannot use y", _program(tmp_path, code), {}, tmp_path, timeout_s=60) as program:
+        with pytest.raises(ConsumerError) as caught:
+            program.seen()
+    assert caught.value.what == "x cannot use y"
+    assert caught.value.why.startswith(why)
+    assert len(caught.value.details) == 15
+    assert "line 0" not in caught.value.details
+    if "ValueError" in why:
+        assert caught.value.details[-1] == r"ValueError: no \x1b such"
+
+
+_ENDLESS = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+# No thread of its Python gets to run meanwhile, as in some calls of TensorFlow's.
+_DEAF = "import ctypes\n" + _ENDLESS.replace("time.sleep", "ctypes.PyDLL(None).sleep")
+
+
+def _is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _pid(folder):
+    _wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
+    return int((folder / "pid").read_text())
+
+
+def test_a_program_that_takes_too_long_is_given_up(tmp_path):
+    """And ended."""
+    with running("x cannot use y", _program(tmp_path, _ENDLESS), {}, tmp_path, timeout_s=0.1) as program:
+        pid = _pid(tmp_path)
+        with pytest.raises(ConsumerError) as caught:
+            program.seen()
+    assert caught.value.why == "it has not come to an end in time"
+    assert not _is_running(pid)
+
+
+def test_a_program_ends_with_its_context(tmp_path):
+    """When an interruption leaves it, too."""
+    with pytest.raises(KeyboardInterrupt):
+        with running("x", _program(tmp_path, _DEAF), {}, tmp_path, timeout_s=60):
+            pid = _pid(tmp_path)
+            assert _is_running(pid)
+            raise KeyboardInterrupt
+    assert not _is_running(pid)
+
+
+def test_a_program_does_not_outlive_a_killed_process(tmp_path):
+    """Which has no time to end it."""
+    code = (
+        "import pathlib, sys\n"
+        "from hubexport.consumers.child import running\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with running('x', [sys.executable, folder / 'program.py'], {}, folder, timeout_s=600) as program:\n"
+        "    program.seen()\n"
+    )
+    _program(tmp_path, _ENDLESS)
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], env=environment()) as parent:
+        pid = _pid(tmp_path)
+        os.kill(parent.pid, signal.SIGKILL)
+    _wait_for(lambda: not _is_running(pid))
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory) -> dict[str, Path]:
+    """One of each format, of the values that the reference outputs are of."""
+    specs = [ModuleSpec.parse(text) for text in ("classification/3", "feature_vector/5")]
+    folder = tmp_path_factory.mktemp("modules")
+    paths = build_modules(load_variant(_VARIANT), specs, checkpoint="synthetic:1", output_dir=folder)
+    return {str(spec): path for spec, path in zip(specs, paths, strict=True)}
+
+
+def _images_and_promise(name):
+    spec, known = ModuleSpec.parse(name), reference_outputs(_VARIANT)
+    network = load_variant(_VARIANT).network_for(spec.kind)
+    return known["images"], Promise(spec.version, network, {"default": known[f"image_{spec.kind}"]}, 5e-5)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "apis"), [("classification/3", ["hub.Module"]), ("feature_vector/5", ["hub.KerasLayer", "hub.load"])]
+)
+def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, monkeypatch):
+    """It predicts what an independent PyTorch implementation computed, and leaves nothing behind."""
+    import importlib.metadata
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    images, promise = _images_and_promise(name)
+    with started(installed(), modules[name], images, promise, thorough=False) as use:
+        findings = use.findings()
+    assert findings.consumer == "installed"
+    assert findings.tensorflow == importlib.metadata.version("tensorflow")
+    assert findings.tensorflow_hub == importlib.metadata.version("tensorflow-hub")
+    if findings.tensorflow_hub < "0.16":
+        assert list(findings.apis) == apis
+    assert 0 < findings.largest_error <= 5e-5
+    assert findings.problems == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_data
+def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypatch):
+    """Named as the user knows it, with what TensorFlow said."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    images, promise = _images_and_promise("feature_vector/5")
+    with pytest.raises(ConsumerError) as caught:
+        use_module(
+            installed(),
+            tmp_path / "nowhere",
+            images,
+            promise,
+            thorough=False,
+            progress=Progress(),
+            shown_as="modules/mine.tar.gz",
+        )
+    assert caught.value.what == f"TensorFlow {installed().tensorflow} (installed) cannot use modules/mine.tar.gz"
+    assert "nowhere" in caught.value.why
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_data
+def test_temporary_files_that_cannot_be_are_a_clean_error(modules, tmp_path, monkeypatch):
+    """Here there is a file in their folder's place."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    images, promise = _images_and_promise("feature_vector/5")
+    with pytest.raises(ConsumerError, match="cannot use") as caught:
+        with started(installed(), modules["feature_vector/5"], np.asarray(images), promise, thorough=False):
+            pass
+    assert caught.value.fix == "make room for temporary files, or name another folder for them with TMPDIR"
