@@ -84,7 +84,10 @@ def test_answers_without_importing_tensorflow(config_dir, small, arguments):
     assert "Traceback" not in done.stderr
 
 
-_COMMANDS = ("build", "fetch", "inspect", "convert", "diff", "show-mapping", "list")
+_COMMANDS = (
+    *("build", "fetch", "inspect", "convert", "diff", "show-mapping"),
+    *("verify", "consumers", "classify", "features", "evaluate", "list"),
+)
 
 
 def _quoted(words):

@@ -10,14 +10,15 @@ from tests.data import REPOSITORY
 # From the ground up; a module may import from its own floor and from those below.
 _FLOORS = [
     ["hubexport", "errors", "arrays", "output", "progress", "protos", "yaml_lines"],
-    ["networks"],
+    ["networks", "images"],
     ["mappings"],
     ["variants", "config_files"],
     ["checkpoints"],
     ["formats", "reference", "manifest"],
     ["inspection"],
-    ["build", "comparison", "conversion"],
-    ["batch"],
+    ["build", "comparison", "conversion", "running", "consumers"],
+    ["batch", "classification", "feature_extraction"],
+    ["evaluation", "verify"],
     ["cli"],
     ["__main__"],
 ]
@@ -25,7 +26,14 @@ _FLOOR = {room: floor for floor, rooms in enumerate(_FLOORS) for room in rooms}
 _NEEDS_TENSORFLOW = {
     "hubexport.checkpoints.tensorflow_reader",
     "hubexport.reference.mobilenet_v2",
+    "hubexport.reference.run",
     "hubexport.reference.slim",
+    "hubexport.running.frozen_graph",
+    "hubexport.running.image_module",
+    "hubexport.running.tf1",
+    "hubexport.running.tf1_training",
+    "hubexport.running.tf2",
+    "hubexport.running.tf2_training",
 }
 # The public names, which are imported when they are asked for.
 _LAZY = {"hubexport"}
@@ -36,7 +44,10 @@ def _module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-_MODULES = {_module_name(path): path for path in (REPOSITORY / "hubexport").rglob("*.py")}
+# What runs in other interpreters is data here.
+_MODULES = {
+    _module_name(path): path for path in (REPOSITORY / "hubexport").rglob("*.py") if path.parent.name != "programs"
+}
 
 
 def _imports(path: Path) -> set[str]:

@@ -11,7 +11,20 @@ from absl import app, flags
 from absl.flags import argparse_flags
 
 from hubexport import __version__
-from hubexport.cli import build, convert, diff, fetch, inspect, list_variants, show_mapping
+from hubexport.cli import (
+    build,
+    classify,
+    consumers,
+    convert,
+    diff,
+    evaluate,
+    features,
+    fetch,
+    inspect,
+    list_variants,
+    show_mapping,
+    verify,
+)
 from hubexport.errors import HubexportError, UsageError, guess
 
 _COMMANDS = {
@@ -21,6 +34,11 @@ _COMMANDS = {
     "convert": convert,
     "diff": diff,
     "show-mapping": show_mapping,
+    "verify": verify,
+    "consumers": consumers,
+    "classify": classify,
+    "features": features,
+    "evaluate": evaluate,
     "list": list_variants,
 }
 

@@ -1,0 +1,204 @@
+"""Proves that a module is right: its files, weights, numbers and behaviour, each by a check of its own."""
+
+import argparse
+from collections.abc import Sequence
+import json
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
+
+from hubexport.cli.arguments import add_config_dir
+from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import cell, table_console
+from hubexport.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from hubexport.consumers.registry import PinnedConsumer
+    from hubexport.variants import ModuleSpec, Variant
+    from hubexport.verify.check import Check
+    from hubexport.verify.result import Result, Verification
+
+SUMMARY = "prove that a module is right"
+
+_STYLES = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport verify` takes."""
+    parser.add_argument(
+        "module", nargs="?", metavar="MODULE", help="a module's directory, a packed one, or its address on a hub server"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="SOURCE",
+        help="what the module was made from, as `hubexport build` takes it (default: hold it against its own values)",
+    )
+    parser.add_argument(
+        "--images", action="append", default=[], metavar="PATH", help="photographs: files, folders or patterns"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="the name of each class, one a line")
+    parser.add_argument("--report", metavar="FILE", help="write all that was found as a page for people, too (HTML)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that stands there already")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    parser.add_argument(
+        "--check",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run this check only, or this group like weights; may be given several times (default: all)",
+    )
+    parser.add_argument("--list_checks", action="store_true", help="tell what each check looks at, and end")
+    parser.add_argument(
+        "--consumers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="try the module in these TensorFlows, too, see `hubexport consumers list`; takes minutes",
+    )
+    parser.add_argument("--variant", metavar="NAME", help="what it should be of (default: what hubexport.json says)")
+    parser.add_argument("--module", dest="spec", metavar="KIND/VERSION", help="the same for its kind and version")
+    add_config_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks a module, prints what was found, and returns 0 if it passed, else 1."""
+    from hubexport.verify.checks import select_checks
+
+    checks = select_checks(args.check)
+    if args.list_checks:
+        return _list_checks(checks)
+    if args.module is None:
+        raise UsageError(
+            "hubexport verify: no module", why="a MODULE is to be verified", fix="name its directory, file or address"
+        )
+    variant, spec = _expected(args)
+    consumers = _consumers(args.consumers)
+    report = _report_path(args)
+    from hubexport.verify.verification import verify
+
+    with shown_progress() as progress:
+        verification = verify(
+            args.module,
+            checkpoint=args.checkpoint,
+            images=_images(args.images),
+            labels=_labels(args.labels),
+            variant=variant,
+            spec=spec,
+            checks=checks,
+            consumers=consumers,
+            progress=progress,
+        )
+    if report:
+        _write_report(verification, report, overwrite=args.overwrite)
+    if args.format == "json":
+        print(json.dumps(verification.as_json(), indent=2, allow_nan=False))
+    else:
+        _print(verification)
+    return 0 if verification.passed else 1
+
+
+def _list_checks(checks: "Sequence[Check]") -> int:
+    for check in checks:
+        print(f"{check.name:28}{check.promise}")
+    return 0
+
+
+def _expected(args: argparse.Namespace) -> "tuple[Variant | None, ModuleSpec | None]":
+    """Returns what the module should be, as far as the command line says it."""
+    from hubexport.config_files import load_variant
+
+    variant = load_variant(args.variant, args.config_dir) if args.variant else None
+    if args.spec is None:
+        return variant, None
+    from hubexport.variants import ModuleSpec
+
+    try:
+        return variant, ModuleSpec.parse(args.spec)
+    except ValueError as error:
+        raise UsageError(
+            f"--module {args.spec}: no such module",
+            why=f"allowed is {error}",
+            fix="say one like --module feature_vector/3",
+        ) from None
+
+
+def _consumers(names: Sequence[str]) -> "Sequence[PinnedConsumer]":
+    if not names:
+        return ()
+    from hubexport.consumers.registry import select_consumers
+
+    consumers = select_consumers(names)
+    for consumer in consumers:
+        consumer.interpreter()  # Better known now than after the other checks.
+    return consumers
+
+
+def _images(inputs: Sequence[str]) -> list[Path]:
+    if not inputs:
+        return []
+    from hubexport.images.files import find_images
+
+    return find_images(inputs)
+
+
+def _labels(path: str | None) -> list[str] | None:
+    if path is None:
+        return None
+    from hubexport.classification import read_labels
+
+    return read_labels(Path(path))
+
+
+def _report_path(args: argparse.Namespace) -> Path | None:
+    """Returns where the report goes, once it is clear that it can."""
+    if args.report is None:
+        return None
+    from hubexport.output import exists_error
+
+    path = Path(args.report)
+    if path.exists() and not args.overwrite:
+        raise exists_error(path)
+    return path
+
+
+def _write_report(verification: "Verification", path: Path, *, overwrite: bool) -> None:
+    from hubexport.errors import OutputError
+    from hubexport.output import publish_file, scratch_directory
+    from hubexport.verify.html import render
+
+    try:
+        with scratch_directory(path.parent) as scratch:
+            staged = scratch / path.name
+            staged.write_text(render(verification), encoding="utf-8")
+            publish_file(staged, path, overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}",
+            why=f"{error.strerror or error}: {error.filename or path}",
+            fix="make room and make it writable, or name another --report",
+        ) from error
+
+
+def _print(verification: "Verification") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("check", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("limit", justify="right", no_wrap=True)
+    table.add_column("what was found")
+    for result in verification.results:
+        status = Text(result.status.upper() if result.status == "fail" else result.status, _STYLES[result.status])
+        table.add_row(result.check, status, *_figures(result), cell(result.explanation))
+    table_console(sys.stdout).print(table)
+    for result in verification.failed:
+        for detail in result.details:
+            print(f"{result.check}: {printable(detail)}")
+    print(verification.summary)
+
+
+def _figures(result: "Result") -> list[str]:
+    return ["-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit)]

@@ -1,0 +1,34 @@
+"""All checks, in the order in which they run: the cheap ones first, and what the others build on."""
+
+from collections.abc import Sequence
+import fnmatch
+
+from hubexport.errors import UsageError, guess
+from hubexport.verify import behaviour, consumers, declarations, numbers, structure, weights
+from hubexport.verify.check import Check
+
+CHECKS: tuple[Check, ...] = tuple(
+    check for room in (structure, declarations, weights, numbers, behaviour, consumers) for check in room.GROUP.checks
+)
+
+
+def select_checks(patterns: Sequence[str]) -> tuple[Check, ...]:
+    """Returns the checks that are asked for, in their own order.
+
+    Args:
+        patterns: names, groups like `weights`, or patterns like `numbers.*`; empty means all.
+    Raises:
+        UsageError: a pattern fits no check.
+    """
+    chosen: set[str] = set()
+    names = [check.name for check in CHECKS]
+    for pattern in patterns:
+        found = {name for name in names if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
+        if not found:
+            raise UsageError(
+                f"--check {pattern}: no such check{guess(pattern, names)}",
+                why=f"there are {', '.join(names)}",
+                fix="name one of these, or a group like weights",
+            )
+        chosen |= found
+    return tuple(check for check in CHECKS if check.name in chosen) if patterns else CHECKS

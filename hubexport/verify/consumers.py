@@ -1,0 +1,54 @@
+"""Checks by programs that know nothing of hubexport: the real hub.Module, hub.load and hub.KerasLayer."""
+
+from collections.abc import Sequence
+import functools
+
+from hubexport.consumers.judge import DEFAULT
+from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
+from hubexport.consumers.use import Findings, use_module
+from hubexport.progress import Progress
+from hubexport.verify.check import Check, Finding, Group, NotApplicable, nothing_wrong
+from hubexport.verify.evidence import Evidence
+
+GROUP = Group("consumers")
+
+
+@GROUP.check
+def installed_tensorflow(evidence: Evidence) -> Finding:
+    """The installed tensorflow_hub loads it, predicts the same, and shares variables between two applications."""
+    return _judged(evidence.installed_use.findings())
+
+
+def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[Check, ...]:
+    """Returns a check for each of these consumers: they try all that programs do with modules."""
+    return tuple(
+        Check(
+            f"consumers.{one.name}",
+            f"TensorFlow {one.tensorflow} with tensorflow_hub {one.tensorflow_hub} predicts and trains as promised.",
+            functools.partial(_thoroughly, one, progress),
+        )
+        for one in consumers
+    )
+
+
+def _thoroughly(consumer: Consumer, progress: Progress, evidence: Evidence) -> Finding:
+    format_, version = evidence.report.format, evidence.subject.spec.version
+    if reason := why_not_applicable(consumer, format_, version):
+        raise NotApplicable(reason)
+    images = evidence.training_pictures
+    findings = use_module(
+        consumer,
+        evidence.subject.directory,
+        images,
+        evidence.promise(images),
+        thorough=True,
+        progress=progress,
+        shown_as=evidence.subject.shown_as,
+    )
+    return _judged(findings)
+
+
+def _judged(findings: Findings) -> Finding:
+    used = f"{', '.join(findings.apis)} of tensorflow_hub {findings.tensorflow_hub}, TensorFlow {findings.tensorflow}"
+    explanation = f"{used}; {DEFAULT} is off by up to {findings.largest_error:.1e}"
+    return nothing_wrong(findings.problems, explanation)

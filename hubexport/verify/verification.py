@@ -1,0 +1,199 @@
+"""One module, all checks: what `hubexport verify` does."""
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import io
+from pathlib import Path
+import platform
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from hubexport import __version__
+from hubexport.arrays import Array
+from hubexport.consumers.registry import PinnedConsumer
+from hubexport.errors import HubexportError
+from hubexport.inspection.artifact import opened_artifact
+from hubexport.networks.layers import Convolution, Layer
+from hubexport.progress import Progress
+from hubexport.variants import ModuleSpec, Variant
+from hubexport.verify.accuracy import PictureErrors
+from hubexport.verify.check import Check, Finding, NotApplicable
+from hubexport.verify.checks import CHECKS
+from hubexport.verify.consumers import checks_in, installed_tensorflow
+from hubexport.verify.evidence import Evidence
+from hubexport.verify.pictures import photographs
+from hubexport.verify.result import LayerError, Photograph, Result, Status, Verification
+from hubexport.verify.subject import Subject, identify
+from hubexport.verify.trained import read_trained
+
+# Classes of a photograph that are shown.
+_TOP = 5
+# Of what TensorFlow says of a damaged module.
+_MAX_LINES = 20
+
+
+def verify(
+    path: str,
+    *,
+    checkpoint: str | None = None,
+    images: Sequence[Path] = (),
+    labels: Sequence[str] | None = None,
+    variant: Variant | None = None,
+    spec: ModuleSpec | None = None,
+    checks: Sequence[Check] = CHECKS,
+    consumers: Sequence[PinnedConsumer] = (),
+    progress: Progress | None = None,
+) -> Verification:
+    """Runs checks over one module.
+
+    Args:
+        path: a module's directory, a packed one, or its address on a hub server.
+        checkpoint: what it should have been made from, see `hubexport.checkpoints.sources`; without it the module is
+            held against its own values.
+        images: photographs.
+        labels: the name of each class; None takes those in the module, if it has some.
+        variant: what it should be of; None takes the word of `hubexport.json` for it.
+        spec: the same for its kind and version.
+        checks: which, in this order.
+        consumers: other TensorFlows in which the module is tried, too, which takes minutes.
+        progress: hears of each step.
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        ImageError: a photograph cannot be read.
+        ModuleError: there is no module, or nobody says what it should be.
+    """
+    started = time.perf_counter()
+    progress = progress or Progress()
+    with opened_artifact(path, progress) as artifact:
+        subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
+        trained = read_trained(checkpoint, subject, progress) if checkpoint else None
+        pictures = photographs(images, *subject.network.image_shape[:2]) if images else None
+        with Evidence(subject, trained, pictures, progress) as evidence:
+            if any(check.run is installed_tensorflow for check in checks):
+                _start_installed_use(evidence)
+            results = tuple(_run(check, evidence, progress) for check in (*checks, *checks_in(consumers, progress)))
+            return Verification(
+                path=str(artifact.shown_as),
+                checkpoint=checkpoint,
+                facts=_facts(subject),
+                results=results,
+                layers=_layers(evidence),
+                photographs=_photographs(evidence, labels),
+                versions=_versions(),
+                seconds=time.perf_counter() - started,
+            )
+
+
+def _start_installed_use(evidence: Evidence) -> None:
+    """Lets the installed tensorflow_hub begin, which then takes next to no time of its own: it has its own process."""
+    with contextlib.suppress(HubexportError):  # Its check will meet it again.
+        evidence.installed_use  # pylint: disable=pointless-statement
+
+
+def _run(check: Check, evidence: Evidence, progress: Progress) -> Result:
+    progress.step(f"checking {check.name}")
+    started = time.perf_counter()
+    try:
+        finding = check.run(evidence)
+        status: Status = "pass" if finding.passed else "fail"
+        result = Result(check.name, status, **_fields(finding))
+    except NotApplicable as reason:
+        result = Result(check.name, "not applicable", str(reason))
+    except HubexportError as error:
+        result = Result(check.name, "fail", f"{error.what}: {error.why}", details=error.details)
+    # Whatever TensorFlow raises when it is given a damaged module tells against the module, and is of any kind.
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        result = Result(check.name, "fail", f"{type(error).__name__}: {lines[0]}", details=(*lines[1:_MAX_LINES],))
+    return dataclasses.replace(result, seconds=time.perf_counter() - started)
+
+
+def _fields(finding: Finding) -> dict[str, Any]:
+    return {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding) if field.name != "passed"}
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    if subject.manifest is None:
+        return {}
+    return {**subject.manifest.model_dump(mode="json"), "sha256": subject.manifest.sha256}
+
+
+def _layers(evidence: Evidence) -> tuple[LayerError, ...]:
+    """Returns what was measured of each layer, over all pictures that were tried."""
+    measured = evidence.measured
+    if not measured:
+        return ()
+    network = evidence.network
+    return tuple(
+        LayerError(
+            name=layer.name,
+            operation=_describe(layer),
+            shape=network.shapes[layer.name],
+            parameters=sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
+            multiply_adds=layer.multiply_adds(*network.input_shapes(layer)),
+            **_worst(layer.name, measured),
+        )
+        for layer in network.layers
+    )
+
+
+def _worst(layer: str, measured: Sequence[PictureErrors]) -> dict[str, Any]:
+    errors = [one.layers[layer] for one in measured]
+    return {
+        "largest": max(one.largest for one in errors),
+        "error": None if errors[0].error is None else max(one.error or 0.0 for one in errors),
+        "floor": max(one.floor for one in errors),
+    }
+
+
+def _describe(layer: Layer) -> str:
+    """Returns what a layer does in a few characters, like `DepthwiseConv2D 3x3 /2, relu6`."""
+    if not isinstance(layer, Convolution):
+        return type(layer).__name__
+    stride = f" /{layer.stride}" if layer.stride > 1 else ""
+    activation = f", {layer.activation}" if layer.activation else ""
+    return f"{type(layer).__name__} {layer.kernel_size}x{layer.kernel_size}{stride}{activation}"
+
+
+def _photographs(evidence: Evidence, labels: Sequence[str] | None) -> tuple[Photograph, ...]:
+    """Returns the classes that the module gives to the photographs, if it did look at them."""
+    if not evidence.network.logits or not evidence.photograph_errors:
+        return ()
+    if labels is None:
+        labels = _own_labels(evidence.subject)
+    return tuple(
+        Photograph(one.picture, _jpeg(image), _classes(one.output, labels))
+        for one, image in zip(evidence.photograph_errors, evidence.photographs.images, strict=True)
+    )
+
+
+def _own_labels(subject: Subject) -> Sequence[str]:
+    path = subject.directory / "assets" / "labels.txt"
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _classes(logits: Array, labels: Sequence[str]) -> tuple[tuple[int, str | None, float], ...]:
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities = powers / powers.sum()
+    best = np.argsort(-probabilities, kind="stable")[:_TOP]
+    return tuple((int(i), labels[i] if i < len(labels) else None, float(probabilities[i])) for i in best)
+
+
+def _jpeg(image: Array) -> bytes:
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.fromarray(np.uint8(np.round(image * 255))).save(encoded, "JPEG", quality=85)
+    return encoded.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of what took part; of TensorFlow only if some check needed it."""
+    versions = {"hubexport": __version__, "Python": platform.python_version(), "NumPy": np.__version__}
+    if "tensorflow" in sys.modules:
+        versions["TensorFlow"] = sys.modules["tensorflow"].__version__
+    return versions

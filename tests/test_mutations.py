@@ -1,0 +1,92 @@
+"""Damages modules in all the ways of `tests/mutations.py`: a check that is named there has to see each."""
+
+import re
+import shutil
+
+import pytest
+
+from hubexport.build import build_modules
+from hubexport.config_files import load_variant
+from hubexport.verify.checks import CHECKS, select_checks
+from hubexport.verify.verification import verify
+from tests.checkpoints import training_values, write_v2
+from tests.data import REPOSITORY
+from tests.mutations import MUTATIONS, list_digests_anew
+
+# Of the other format: they look at what a module of this one does not have.
+_NOT_OF = {"TF1": ("structure.objects",), "TF2": ("structure.collections", "structure.image_size")}
+
+_CONFIG = """\
+network: mobilenet_v2
+depth_multiplier: 0.35
+image_size: 96
+num_classes: 7
+dataset: made up
+modules:
+  - classification/3
+  - classification/5
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A training's checkpoint, with raw and averaged values that differ."""
+    prefix = tmp_path_factory.mktemp("checkpoint") / "model.ckpt"
+    write_v2(prefix, training_values())
+    return str(prefix)
+
+
+@pytest.fixture(scope="module")
+def modules(checkpoint, tmp_path_factory):
+    """A small module of each format."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "small.yaml").write_text(_CONFIG)
+    built = build_modules(load_variant("small", folder), checkpoint=checkpoint, output_dir=folder / "built")
+    return dict(zip(("TF1", "TF2"), built, strict=True))
+
+
+@pytest.mark.parametrize("format_", ["TF1", "TF2"])
+def test_the_intact_modules_pass(modules, checkpoint, format_):
+    """Or the rest proves nothing."""
+    verification = verify(str(modules[format_]), checkpoint=checkpoint)
+    assert verification.passed, verification.failed
+    skipped = {result.check for result in verification.results if result.status == "not applicable"}
+    assert skipped == {*_NOT_OF[format_], "numbers.photographs", "numbers.frozen_graph"}
+
+
+@pytest.mark.parametrize(
+    ("mutation", "format_"),
+    [
+        pytest.param(mutation, format_, id=f"{format_}: {mutation.name}")
+        for mutation in MUTATIONS
+        for format_ in mutation.formats
+    ],
+)
+def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_):
+    """By every check that is named for it."""
+    damaged = tmp_path / "module"
+    shutil.copytree(modules[format_], damaged)
+    mutation.apply(damaged, format_)
+    if not mutation.keeps_digests:
+        list_digests_anew(damaged)
+    expected = [name for name in mutation.caught_by if name not in _NOT_OF[format_]]
+    verification = verify(str(damaged), checkpoint=checkpoint, checks=select_checks(expected))
+    assert [result.check for result in verification.failed] == [check.name for check in select_checks(expected)]
+    assert not verification.passed and expected
+
+
+def test_every_check_of_a_module_is_tried_by_some_damage():
+    """But for those that need more than a module, or find what others find."""
+    tried = {name for mutation in MUTATIONS for name in mutation.caught_by}
+    needing_more = {"numbers.photographs", "numbers.frozen_graph", "consumers.installed_tensorflow"}
+    assert {check.name for check in CHECKS} - tried == needing_more
+
+
+def test_the_page_on_verification_has_both_tables():
+    """A row a check with its promise, and a row a mutation with what sees it."""
+    page = (REPOSITORY / "docs" / "verification.md").read_text()
+    rows = re.findall(r"^\| (.+) \|$", page, re.MULTILINE)
+    wanted = [f"`{check.name}` | {check.promise}" for check in CHECKS]
+    for one in MUTATIONS:
+        wanted.append(f"{one.name} | {', '.join(one.formats)} | {', '.join(f'`{name}`' for name in one.caught_by)}")
+    assert [row for row in rows if not row.startswith(("---", "check |", "damage |"))] == wanted

@@ -1,0 +1,275 @@
+"""`hubexport verify` as a user runs it, and what its checks say beyond what damage shows (see test_mutations.py)."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hubexport.build import build_modules
+from hubexport.config_files import load_variant
+from hubexport.consumers.registry import CONSUMERS
+from hubexport.errors import CheckpointError, ModuleError, UsageError
+from hubexport.variants import ModuleSpec
+from hubexport.verify.checks import CHECKS, select_checks
+from hubexport.verify.pictures import extreme_pictures, random_pictures
+from hubexport.verify.verification import verify
+from tests.command import command, environment, hubexport
+from tests.data import DATA, REAL_ARCHIVE, needs_data
+from tests.environments import python_or_skip
+
+_CHEAP = ["--check", "structure", "--check", "weights"]
+
+
+@pytest.fixture
+def module(small, tmp_path):
+    """A small TF1 module from made-up values."""
+    [path] = build_modules(
+        small, [ModuleSpec.parse("feature_vector/3")], checkpoint="synthetic:1", output_dir=tmp_path / "m"
+    )
+    return path
+
+
+def _result(verification, name):
+    [result] = [result for result in verification.results if result.check == name]
+    return result
+
+
+def test_the_command_passes_a_module_and_fails_a_damaged_one(module):
+    """With a line a check, a line that sums up, and the exit status."""
+    done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP)
+    assert done.returncode == 0, done.stderr
+    assert "weights.equal" in done.stdout and done.stdout.splitlines()[-1].startswith("PASSED: 11 passed, 1 not applic")
+    (module / "surplus").touch()
+    done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP)
+    assert done.returncode == 1 and not done.stderr.count("ERROR")
+    assert done.stdout.splitlines()[-1].startswith("FAILED: 10 passed, 1 failed, 1 not applicable")
+    assert "surplus is not listed in hubexport.json" in done.stdout
+
+
+def test_json_has_figures_and_limits(module):
+    """For pipelines: one object, nothing else on stdout."""
+    done = hubexport("verify", module, "--checkpoint", "synthetic:2", "--format", "json", "--check", "weights.equal")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and found["passed"] is False
+    assert found["facts"]["variant"] == "small" and found["checkpoint"] == "synthetic:2"
+    [result] = found["results"]
+    assert (result["status"], result["measured"], result["limit"], result["unit"]) == ("fail", 260, 0, "variables")
+
+
+def test_a_packed_module_is_verified_like_its_directory(module, tmp_path):
+    """A gzipped tar, under the name of its file."""
+    packed = tmp_path / "module.tar.gz"
+    subprocess.run(["tar", "czf", packed, "-C", module, "."], check=True)
+    verification = verify(str(packed), checkpoint="synthetic:1", checks=select_checks(["structure", "weights"]))
+    assert verification.passed and verification.path == str(packed)
+
+
+def test_a_report_is_written_once(module, tmp_path):
+    """As HTML; another needs --overwrite, which is known before anything is checked."""
+    report = tmp_path / "report.html"
+    arguments = ("verify", module, *_CHEAP, "--report", report)
+    assert hubexport(*arguments).returncode == 0
+    first = report.read_text()
+    assert first.startswith("<!DOCTYPE html>") and "structure.digests" in first
+    done = hubexport(*arguments)
+    assert done.returncode == 1 and "exists already" in done.stderr and "checking" not in done.stderr
+    assert hubexport(*arguments, "--overwrite").returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".html") == ["report.html"]
+
+
+def test_no_report_is_left_where_the_module_or_checkpoint_cannot_be_read(module, tmp_path):
+    """Errors, not findings: there was nothing to judge."""
+    report = tmp_path / "report.html"
+    for arguments in ((tmp_path,), (module, "--checkpoint", tmp_path / "nowhere")):
+        done = hubexport("verify", *arguments, "--report", report)
+        assert done.returncode == 1 and done.stderr.splitlines()[-3].startswith("ERROR"), done.stderr
+        assert not report.exists()
+
+
+def test_checks_are_selected_by_name_group_and_pattern():
+    """In their own order; a near miss is guessed."""
+    assert [check.name for check in select_checks(["weights", "structure.ops"])] == [
+        "structure.ops",
+        "weights.equal",
+        "weights.sound",
+    ]
+    assert [check.name for check in select_checks(["*.signatures"])] == ["structure.signatures", "numbers.signatures"]
+    assert select_checks([]) == CHECKS
+    with pytest.raises(UsageError, match="did you mean 'weights.equal'"):
+        select_checks(["weights.equl"])
+
+
+def test_the_list_of_checks_names_each_with_its_promise():
+    """Names are different, promises are sentences."""
+    lines = hubexport("verify", "--list_checks").stdout.splitlines()
+    assert len(lines) == len(CHECKS) == len({check.name for check in CHECKS})
+    assert all(check.promise.endswith(".") and check.promise in "".join(lines) for check in CHECKS)
+
+
+def test_a_module_without_manifest_is_verified_once_it_is_said_what_it_should_be(module, config_dir):
+    """By --variant and --module; nothing is known of its digests."""
+    (module / "hubexport.json").unlink()
+    with pytest.raises(ModuleError, match="cannot tell what"):
+        verify(str(module))
+    told = ("--variant", "small", "--module", "feature_vector/3", "--config_dir", config_dir)
+    done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP, *told)
+    assert done.returncode == 0, done.stdout
+    other = (*told[:3], "feature_vector/2", *told[4:])
+    done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP, *other)
+    assert done.returncode == 1 and "is attached" in done.stdout
+
+
+def test_a_manifest_that_describes_nothing_is_an_error(module):
+    """Whose author may be anybody."""
+    manifest = json.loads((module / "hubexport.json").read_text())
+    for change in ({"network": "vgg"}, {"kind": "segmentation"}, {"input_height_px": 7}, {"depth_multiplier": None}):
+        (module / "hubexport.json").write_text(json.dumps({**manifest, **change}))
+        with pytest.raises(ModuleError, match="cannot tell what"):
+            verify(str(module))
+
+
+def test_a_checkpoint_of_another_network_is_an_error(module, tmp_path):
+    """Not a finding about the module."""
+    other = load_variant("mobilenet_v2_050_96")
+    [path] = build_modules(
+        other, [ModuleSpec.parse("feature_vector/3")], checkpoint="synthetic", output_dir=tmp_path / "o"
+    )
+    with pytest.raises(CheckpointError, match="cannot restore small"):
+        verify(str(module), checkpoint=str(path), checks=select_checks(["weights"]))
+
+
+def test_without_a_checkpoint_the_numbers_are_held_against_the_module_s_own_values(module):
+    """The graph is judged, the weights are not."""
+    verification = verify(str(module), checks=select_checks(["weights.equal", "numbers.random"]))
+    assert verification.passed and verification.checkpoint is None
+    assert _result(verification, "weights.equal").status == "not applicable"
+    assert 0 < _result(verification, "numbers.random").measured < 1e-4
+
+
+def test_layers_carry_errors_floors_and_costs(module, small):
+    """For the report: all layers, with an error where the module shows them."""
+    verification = verify(str(module), checks=select_checks(["numbers.random"]))
+    network = small.network_for("feature_vector")
+    assert [layer.name for layer in verification.layers] == [layer.name for layer in network.layers]
+    assert sum(layer.parameters for layer in verification.layers) == sum(v.size for v in network.variables)
+    assert sum(layer.multiply_adds for layer in verification.layers) == network.multiply_adds
+    shown = [layer for layer in verification.layers if layer.error is not None]
+    assert len(shown) == len({*network.endpoints.values(), network.features})
+    assert all(0 < layer.error < 10 * layer.floor for layer in shown)
+    assert verification.layers[1].operation == "Conv2D 3x3 /2, relu6"
+
+
+def test_made_up_pictures_are_pictures():
+    """In range, of the size, different from each other, and the same each time."""
+    pictures = random_pictures(96, 64)
+    assert pictures.images.shape == (2, 96, 64, 3) and pictures.images.dtype == np.float32
+    assert 0 <= pictures.images.min() < 0.2 and 0.8 < pictures.images.max() <= 1
+    np.testing.assert_array_equal(pictures.images, random_pictures(96, 64).images)
+    noise, clouds = pictures.images
+    assert np.abs(np.diff(noise, axis=0)).mean() > 5 * np.abs(np.diff(clouds, axis=0)).mean()
+    assert [image.mean() for image in extreme_pictures(32, 32).images] == [0, 1]
+
+
+def test_missing_tensorflow_hub_fails_that_check_alone(module, tmp_path):
+    """A consumer needs one; the other checks do not."""
+    code = (
+        "import importlib.metadata as m, sys; real = m.version\n"
+        "def version(name):\n"
+        "    if name == 'tensorflow-hub': raise m.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "m.version = version\n"
+        f"sys.argv = ['hubexport', 'verify', {str(module)!r}, '--check', 'consumers', '--check', 'structure.ops']\n"
+        "from hubexport.cli.main import run; run()\n"
+    )
+    done = subprocess.run([command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "tensorflow-hub is not installed" in done.stdout and "1 passed, 1 failed" in done.stdout
+
+
+@needs_data
+def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
+    """And the frozen graph tells that it was frozen from averaged weights; a module of raw ones is told apart."""
+    variant, spec = load_variant("mobilenet_v2_100_224"), ModuleSpec.parse("classification/3")
+    options = {"checkpoint": str(REAL_ARCHIVE), "output_dir": tmp_path}
+    [path] = build_modules(variant, [spec], **options)
+    images = sorted((DATA / "images").glob("*.jpg"))
+    verification = verify(
+        str(path),
+        checkpoint=str(REAL_ARCHIVE),
+        images=images,
+        labels=(DATA / "imagenet_labels.txt").read_text().splitlines(),
+        checks=select_checks(["weights", "numbers"]),
+    )
+    assert verification.passed, verification.failed
+    assert not [result for result in verification.results if result.status == "not applicable"]
+    assert "frozen from averaged weights" in _result(verification, "numbers.frozen_graph").explanation
+    expected = json.loads((DATA / "images" / "expected_top3.json").read_text())
+    for photograph in verification.photographs:
+        wanted = expected[photograph.name]
+        assert [list(one[:2]) for one in photograph.classes[:3]] == [one[:2] for one in wanted]
+        np.testing.assert_allclose([one[2] for one in photograph.classes[:3]], [one[2] for one in wanted], atol=1e-4)
+        assert photograph.jpeg.startswith(b"\xff\xd8")
+
+    [path] = build_modules(variant, [spec], weights="raw", overwrite=True, **options)
+    verification = verify(
+        str(path), checkpoint=str(REAL_ARCHIVE), checks=select_checks(["weights.equal", "numbers.frozen_graph"])
+    )
+    assert _result(verification, "weights.equal").status == "pass"
+    frozen = _result(verification, "numbers.frozen_graph")
+    assert frozen.status == "not applicable" and "frozen from averaged weights, but" in frozen.explanation
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "spec"), [("mobilenet_v2_075_192", "feature_vector/2"), ("mobilenet_v2_050_96", "classification/1")]
+)
+def test_the_seed_modules_pass(tmp_path, name, spec):
+    """Every check that applies."""
+    spec = ModuleSpec.parse(spec)
+    [path] = build_modules(load_variant(name), [spec], checkpoint="synthetic:1", output_dir=tmp_path)
+    verification = verify(str(path), checkpoint="synthetic:1")
+    assert verification.passed, verification.failed
+
+
+@pytest.mark.consumers
+@pytest.mark.timeout(1800)
+def test_other_tensorflows_are_asked(small, tmp_path):
+    """One that can load the module, which finds nothing wrong, and one that cannot."""
+    chosen = {consumer.name: consumer for consumer in CONSUMERS}
+    python_or_skip(chosen["tf1.15"].environment)
+    [path] = build_modules(
+        small, [ModuleSpec.parse("classification/2")], checkpoint="synthetic:1", output_dir=tmp_path / "1"
+    )
+    options = {"checks": select_checks(["structure.ops"]), "consumers": [chosen["tf1.15"]]}
+    result = _result(verify(str(path), **options), "consumers.tf1.15")
+    assert result.status == "pass" and "hub.Module of tensorflow_hub 0.12.0" in result.explanation
+    [path] = build_modules(
+        small, [ModuleSpec.parse("classification/5")], checkpoint="synthetic:1", output_dir=tmp_path / "5"
+    )
+    result = _result(verify(str(path), **options), "consumers.tf1.15")
+    assert result.status == "not applicable" and "older than 2.4" in result.explanation
+
+
+def test_an_interrupted_verification_leaves_no_consumer_behind(module, tmp_path):
+    """Nor a report."""
+    assert shutil.which("pgrep"), "the test has to see processes"
+    code = f"""
+import signal, sys, threading, os
+sys.argv = ["hubexport", "verify", {str(module)!r}, "--report", {str(tmp_path / "r.html")!r}]
+import hubexport.verify.verification as verification
+real = verification._run
+def run(check, evidence, progress):
+    if check.name == "numbers.random":
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(check, evidence, progress)
+verification._run = run
+from hubexport.cli.main import run; run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "r.html").exists()
+    left = subprocess.run(["pgrep", "-f", str(module)], capture_output=True, text=True, check=False).stdout
+    assert not left

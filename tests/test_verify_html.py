@@ -1,0 +1,465 @@
+"""What the report of a verification shows, read with Python's own parser of HTML."""
+
+from collections.abc import Callable, Iterator
+import copy
+import dataclasses
+from html.parser import HTMLParser
+import math
+import re
+
+import pytest
+
+from hubexport.verify.html import render
+from hubexport.verify.result import LayerError, Photograph, Result, Verification
+from hubexport.verify.svg import LIMIT_PERCENT, error_plot, limit_bar
+
+_VOID = {"br", "img", "link", "meta", "wbr"}
+
+
+@dataclasses.dataclass
+class _Element:
+    tag: str
+    attributes: dict[str, str | None]
+    children: list["_Element | str"] = dataclasses.field(default_factory=list)
+
+    def all(self, tag: str = "", **attributes: str) -> Iterator["_Element"]:
+        """What is below it, in the order of the page; `class_` stands for `class`."""
+        for child in self.children:
+            if isinstance(child, _Element):
+                wanted = {name.rstrip("_"): value for name, value in attributes.items()}
+                if tag in ("", child.tag) and all(child.attributes.get(name) == wanted[name] for name in wanted):
+                    yield child
+                yield from child.all(tag, **attributes)
+
+    def one(self, tag: str = "", **attributes: str) -> "_Element":
+        [found] = self.all(tag, **attributes)
+        return found
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(child if isinstance(child, str) else child.text for child in self.children).split())
+
+
+class _Parser(HTMLParser):
+    """Builds the tree, and insists on every element being closed where it ought to be."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = [_Element("", {})]
+
+    def handle_starttag(self, tag, attrs):
+        assert len(dict(attrs)) == len(attrs), "an attribute twice"
+        self.open[-1].children.append(_Element(tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(self.open[-1].children[-1])
+
+    def handle_startendtag(self, tag, attrs):
+        self.open[-1].children.append(_Element(tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data):
+        self.open[-1].children.append(data)
+
+
+def _page(verification: Verification) -> _Element:
+    parser = _Parser()
+    parser.feed(render(verification))
+    parser.close()
+    [root] = parser.open
+    return root
+
+
+def _layer(error: float | None, floor: float = 1e-7, name: str = "net/layer") -> LayerError:
+    return LayerError(name, "Conv2D 3x3 /2", (112, 112, 32), 1234567, 10838016, 6.0, error, floor)
+
+
+def _verification(text: Callable[[str], str] = str) -> Verification:
+    """One with everything in it; `text` writes all that somebody else may have written."""
+    results = (
+        Result("structure.files", "pass", text("as listed"), 0, 0, text("files"), (text("one"), text("two")), 0.25),
+        Result("structure.digests", "fail", text("wrong"), 1, 0, text("files"), (text("this one"),), 0.5),
+        Result("numbers.float64", "pass", text("near"), 1e-6, 1e-5, "", (), 1.5),
+        Result("numbers.slim", "fail", text("far"), 0.5, 1e-5),
+        Result("consumers.others", "not applicable", text("not asked for")),
+    )
+    photographs = (
+        Photograph(text("cat.jpg"), b"\xff\xd8<script>", ((7, text("cat"), 0.75), (8, None, 0.0002))),
+        Photograph(text("dog.jpg"), b"\xff\xd8", ((9, text("dog"), 1.0),)),
+    )
+    facts = {
+        "handle": text("google/net/3"),
+        "depth_multiplier": 1.0,
+        "checkpoint": {"source": text("net.tgz"), "sha256": {text("net.index"): text("01ab")}, "published": False},
+        "sha256": {text("saved_model.pb"): text("23cd")},
+    }
+    return Verification(
+        path=text("modules/net"),
+        checkpoint=text("net.ckpt"),
+        facts=facts,
+        results=results,
+        layers=(_layer(1e-6, name=text("net/first")), _layer(None), _layer(0.0), _layer(math.nan, math.inf)),
+        photographs=photographs,
+        versions={text("TensorFlow"): text("2.15.1")},
+        seconds=12.34,
+    )
+
+
+def _minimal(*results: Result) -> Verification:
+    return Verification("modules/net", None, {}, results, (), (), {}, 0.0)
+
+
+def _ids(page: _Element) -> list[str]:
+    return [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+
+
+def test_a_full_report_has_every_part():
+    """With a heading, in the landmarks of a page, and links to all of them."""
+    page = _page(_verification())
+    assert page.one("html").attributes["lang"] == "en"
+    assert page.one("head").one("title").text == "Failed: google/net/3"
+    assert page.one("h1").text == "google/net/3"
+    for landmark in ("header", "nav", "main", "footer"):
+        page.one(landmark)
+    parts = [section.attributes["id"] for section in page.one("main").all("section") if "id" in section.attributes]
+    assert parts == ["failures", "checks", "photographs", "errors", "network", "provenance"]
+    assert [link.attributes["href"] for link in page.one("nav").all("a")] == [f"#{part}" for part in parts]
+    for section in page.one("main").all("section"):
+        assert page.one(id=section.attributes["aria-labelledby"]).tag in ("h2", "h3")
+    header = page.one("header").text
+    for said in ("modules/net", "net.ckpt", "TensorFlow 2.15.1", "12.3 s", "2 of 4 applicable checks failed."):
+        assert said in header
+
+
+def test_a_minimal_report_leaves_out_what_there_is_not():
+    """No layers, no photographs, no facts, no versions, no checkpoint."""
+    page = _page(_minimal(Result("structure.files", "pass", "as listed")))
+    assert "nav" not in {element.tag for element in page.all()}
+    assert [part for part in _ids(page) if part in ("failures", "photographs", "errors", "network", "provenance")] == []
+    assert page.one("h1").text == "modules/net"
+    assert "its own values" in page.one("header").text
+    assert "Computed with" not in page.text and "Each bar" not in page.text
+
+
+def test_a_report_of_nothing():
+    """No check ran."""
+    assert "None ran." in _page(_minimal()).one(id="checks").text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "word", "sentence"),
+    [
+        (["pass", "pass", "not applicable"], "Passed", "All applicable checks passed."),
+        (["pass"], "Passed", "The one applicable check passed."),
+        (["pass", "fail"], "Failed", "1 of 2 applicable checks failed."),
+        (["not applicable"], "Nothing proved", "No check failed, but none passed either."),
+    ],
+)
+def test_the_verdict(statuses, word, sentence):
+    """In words, and with the numbers of checks."""
+    page = _page(_minimal(*(Result(f"a.b{i}", status, "why") for i, status in enumerate(statuses))))
+    assert page.one(class_="word").text == word
+    assert sentence in page.one("header").text
+    counts = {one.one("dt").text: one.one("dd").text for one in next(page.one("header").all("dl")).all("div")}
+    kinds = {"failed": "fail", "passed": "pass", "not applicable": "not applicable"}
+    assert counts == {word: str(statuses.count(kind)) for word, kind in kinds.items()}
+
+
+def test_failed_checks_come_first():
+    """All of them on top, with their details open; then again in their groups, before those that passed."""
+    page = _page(_verification())
+    failures = page.one(id="failures")
+    assert [heading.text for heading in failures.all("h3")] == ["structure.digests", "numbers.slim"]
+    assert "open" in failures.one("details").attributes
+    checks = page.one(id="checks")
+    assert [heading.text for heading in checks.all("h4")] == [
+        *("structure.digests", "structure.files"),
+        *("numbers.slim", "numbers.float64"),
+        "consumers.others",
+    ]
+    folded = checks.one("details")
+    assert "open" not in folded.attributes and [one.text for one in folded.all("li")] == ["one", "two"]
+    for link, failure in zip(checks.all("a"), failures.all("li", class_="fail"), strict=True):
+        assert link.attributes["href"] == f"#{failure.attributes['id']}" and link.text in failure.text
+
+
+def test_groups_stand_in_their_order():
+    """Whatever the order of the results; groups that nobody knows come last."""
+    names = ["zebra.a", "consumers.a", "weights.a", "numbers.a", "behaviour.a", "structure.a", "weights.b"]
+    page = _page(_minimal(*(Result(name, "pass", "fine") for name in names)))
+    groups = [heading.text for heading in page.one(id="checks").all("h3")]
+    assert groups == ["structure", "weights", "numbers", "behaviour", "consumers", "zebra"]
+
+
+def test_each_status_is_said_in_words():
+    """Colour alone would not do."""
+    rows = {
+        row.one("h4").text: row.one(class_="status").text
+        for row in _page(_verification()).one(id="checks").all("li", class_="pass")
+    }
+    assert rows == {"structure.files": "passed", "numbers.float64": "passed"}
+
+
+_HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror='a'>\"'&amp;{{ 7 * 7 }}]]>--><!--"
+
+
+def test_what_strangers_wrote_is_text():
+    """Everywhere: the elements and attributes are those of a report with harmless text."""
+    plain = _page(_verification())
+    hostile = _page(_verification(lambda text: f"{text}{_HOSTILE}"))
+
+    def structure(page: _Element) -> list[tuple[str, list[str]]]:
+        return [(one.tag, sorted(one.attributes)) for one in page.all() if one.tag != "wbr"]
+
+    assert structure(hostile) == structure(plain)
+    shown = " ".join(_HOSTILE.split())
+    for where in (
+        hostile.one("h1"),
+        hostile.one("head").one("title"),
+        next(hostile.one(id="errors").all("g")).one("title"),
+    ):
+        assert shown in where.text
+    assert all(_HOSTILE in image.attributes["alt"] for image in hostile.all("img"))
+    assert next(hostile.all(class_="label")).attributes["title"] == f"cat{_HOSTILE}"
+    assert hostile.text.count("{{ 7 * 7 }}") > 25
+
+
+def test_what_cannot_be_seen_is_made_visible():
+    """Marks that turn text around, control characters, and what is no Unicode; the page can be written as UTF-8."""
+    html = render(_verification(lambda text: f"{text}\u202e\x00\x1b\ud800"))
+    html.encode("utf-8")
+    assert not re.search("[\u202e\x00\x1b]", html)
+    assert r"google/<wbr>net/<wbr>3\u202e\x00\x1b\ud800</h1>" in html
+
+
+def test_the_page_needs_nothing_but_itself():
+    """No address, no script, no style sheet; links lead to what is there, and no name is there twice."""
+    html = render(_verification())
+    page = _page(_verification())
+    assert not re.search(r"https?:|//\w|url\(|@import|\bon\w+=", html)
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & {element.tag for element in page.all()}
+    ids = _ids(page)
+    assert len(ids) == len(set(ids))
+    for element in page.all():
+        for name in ("src", "href", "srcset", "xlink:href", "action"):
+            target = element.attributes.get(name, "data:")
+            assert target.startswith("data:") or target.removeprefix("#") in ids, target
+    policy = next(meta for meta in page.all("meta") if meta.attributes.get("http-equiv"))
+    assert policy.attributes["content"].startswith("default-src 'none'")
+
+
+def test_the_same_verification_gives_the_same_bytes():
+    """Nothing in it depends on when it is written."""
+    assert render(_verification()) == render(copy.deepcopy(_verification()))
+
+
+@pytest.mark.parametrize(
+    ("measured", "limit", "percent"),
+    [
+        pytest.param(1e-5, 1e-5, 75, id="at the limit"),
+        pytest.param(0.1, 1, 50, id="a tenth"),
+        pytest.param(2, 1, 75 + 25 * math.log10(2), id="twice"),
+        pytest.param(10, 1, 100, id="ten times"),
+        pytest.param(1e308, 1e-308, 100, id="quotient overflows"),
+        pytest.param(5e-324, 1e308, 1.5, id="quotient underflows"),
+        pytest.param(1e-9, 1, 1.5, id="still to be seen"),
+        pytest.param(0, 1, 0, id="zero"),
+        pytest.param(math.nan, 1, 100, id="not a number"),
+        pytest.param(math.inf, 1, 100, id="infinite"),
+    ],
+)
+def test_bars_of_figures_over_their_limits(measured, limit, percent):
+    """On a log scale from a thousandth to ten times, never outside."""
+    bar = limit_bar(measured, limit)
+    assert bar.percent == pytest.approx(percent, abs=0.01) and LIMIT_PERCENT == 75
+    [drawn] = _page(_minimal(Result("a.b", "pass", "", measured, limit))).all("svg", class_="bar")
+    assert drawn.one(class_="fill").attributes["width"] == f"{bar.percent}%"
+    assert drawn.attributes["role"] == "img" and drawn.attributes["aria-label"] == bar.label
+
+
+@pytest.mark.parametrize(
+    ("measured", "limit"), [(1, None), (None, 1), (None, None), (0, 0), (3, 0), (1, math.inf), (1, math.nan), (1, -1)]
+)
+def test_figures_without_a_ratio_have_no_bar(measured, limit):
+    """There is no limit to be over, or none that can be divided by."""
+    assert limit_bar(measured, limit) is None
+    page = _page(_minimal(Result("a.b", "fail", "", measured, limit, "files")))
+    assert not list(page.all("svg", class_="bar"))
+    assert ("limit" in next(page.all(class_="figures")).text) == (measured is not None and limit is not None)
+
+
+@pytest.mark.parametrize(
+    ("measured", "text"),
+    [
+        (0.0, "0"),
+        (1234567, "1,234,567"),
+        (1.314e-5, "1.31 × 10⁻⁵"),
+        (9.999e-5, "10⁻⁴"),
+        (0.0234, "0.0234"),
+        (12.345, "12.3"),
+        (999.7, "1,000"),
+        (123456.7, "1.23 × 10⁵"),
+        (1e300, "10³⁰⁰"),
+        (math.nan, "not a number"),
+        (math.inf, "infinite"),
+    ],
+)
+def test_how_figures_are_written(measured, text):
+    """Whole ones whole, others with three digits."""
+    assert next(_page(_minimal(Result("a.b", "pass", "", measured))).all("strong")).text == text
+
+
+def test_photographs_with_their_classes():
+    """Each picture in the page itself, each class with its probability as a bar and in figures."""
+    page = _page(_verification()).one(id="photographs")
+    assert [image.attributes["src"] for image in page.all("img")] == [
+        "data:image/jpeg;base64,/9g8c2NyaXB0Pg==",
+        "data:image/jpeg;base64,/9g=",
+    ]
+    rows = [
+        (row.one("p").text, row.one(class_="fill").attributes["width"])
+        for row in page.one("ul").all("li")
+        if not list(row.all("figure"))
+    ]
+    assert rows == [("cat 7 75.0%", "75.0%"), ("class 8 < 0.1%", "0.02%"), ("dog 9 100.0%", "100.0%")]
+
+
+@pytest.mark.parametrize(
+    ("probability", "width"), [(-1.0, "0.0%"), (7.0, "100.0%"), (math.nan, "0.0%"), (math.inf, "0.0%")]
+)
+def test_bars_of_what_is_no_probability_stay_within_bounds(probability, width):
+    """A broken module may say anything."""
+    photograph = Photograph("cat.jpg", b"", ((1, "cat", probability),))
+    page = _page(dataclasses.replace(_minimal(), photographs=(photograph,)))
+    assert page.one(id="photographs").one(class_="fill").attributes["width"] == width
+
+
+def test_the_log_scale():
+    """Equal ratios are equal distances, from a whole power of ten to another."""
+    plot = error_plot([_layer(3e-6, 2e-8), _layer(1e-7, 1e-7), _layer(math.sqrt(1e-13), 1e-7)])
+    assert [tick.label for tick in plot.powers] == ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]
+    height = {tick.label: tick.position for tick in plot.powers}
+    assert (height["10⁻⁸"], height["10⁻⁵"]) == (plot.bottom, plot.top)
+    assert plot.columns[1].error == pytest.approx(height["10⁻⁷"], abs=0.01)
+    assert plot.columns[2].error == pytest.approx((height["10⁻⁷"] + height["10⁻⁶"]) / 2, abs=0.01)
+    share = math.log10(3e-6) + 8
+    assert plot.columns[0].error == pytest.approx(plot.bottom - share / 3 * (plot.bottom - plot.top), abs=0.01)
+    drawn = [float(one) for one in re.findall(r"V([\d.]+)H", plot.floor_line)]
+    assert drawn[0] == pytest.approx(plot.bottom - math.log10(2) / 3 * (plot.bottom - plot.top), abs=0.01)
+    assert drawn[1] == pytest.approx(height["10⁻⁷"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("errors", "floor", "rows"),
+    [
+        ([1e-6, 0.0], 1e-7, {"0"}),
+        ([1e-6, math.nan], 1e-7, {"∞, NaN"}),
+        ([1e-6, math.inf, 0.0], 1e-7, {"∞, NaN", "0"}),
+        ([0.0, 0.0], 0.0, {"0"}),
+        ([None, None], math.nan, {"∞, NaN"}),
+        ([5e-324, 1e308], 1e-7, set()),
+        ([1e-6], 1e-6, set()),
+    ],
+)
+def test_what_has_no_logarithm_has_a_row_of_its_own(errors, floor, rows):
+    """Outside the scale, which holds everything else, and inside the plot."""
+    plot = error_plot([_layer(error, floor) for error in errors])
+    height = {tick.label: tick.position for tick in plot.powers}
+    assert {"0", "∞, NaN"} & height.keys() == rows
+    scale = [position for label, position in height.items() if label not in rows]
+    assert 2 <= len(scale) <= 10 and all(math.isfinite(position) for position in height.values())
+    for error, column in zip(errors, plot.columns, strict=True):
+        if error is None:
+            assert column.error is None
+        elif error == 0:
+            assert column.error == height["0"] == plot.bottom > max(scale)
+        elif not math.isfinite(error):
+            assert column.error == height["∞, NaN"] == plot.top < min(scale)
+        else:
+            assert plot.top - 0.01 <= column.error <= plot.bottom + 0.01
+    assert "nan" not in plot.error_line + plot.floor_line + plot.floor_area
+
+
+def test_layers_without_a_measured_error_are_gaps():
+    """And so are those that are not on the scale; each run of the others is one line."""
+    plot = error_plot([_layer(error) for error in (1e-6, 2e-6, None, 3e-6, 0.0, 4e-6, 5e-6, 6e-6)])
+    assert re.sub(r"[\d.,]", "", plot.error_line) == "MLMMLL"
+    page = _page(dataclasses.replace(_minimal(), layers=tuple(column.layer for column in plot.columns)))
+    assert len(list(page.one(id="errors").one("svg", role="img").all("circle"))) == 7
+
+
+def test_floors_that_are_zero_are_gaps():
+    """The steps along the others begin anew."""
+    plot = error_plot([_layer(1e-6, floor) for floor in (0.0, 1e-7, 1e-7, 0.0, 1e-7)])
+    assert (plot.floor_line.count("M"), plot.floor_line.count("H")) == (2, 3)
+    assert plot.floor_area.count("Z") == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "labels"), [(1, ["1"]), (3, ["1", "2", "3"]), (40, ["1", "5", "10"]), (2000, ["1", "200", "400"])]
+)
+def test_layers_are_numbered(count, labels):
+    """The first, and round numbers, as many as there is room for; columns fill the width side by side."""
+    plot = error_plot([_layer(1e-6)] * count)
+    assert [tick.label for tick in plot.numbers][: len(labels)] == labels and len(plot.numbers) <= 15
+    assert plot.columns[0].left == plot.left
+    assert plot.columns[-1].left + plot.columns[-1].width == pytest.approx(plot.right, abs=0.02)
+
+
+def test_the_plot_says_what_it_shows():
+    """To those who do not see it, and of each layer to those who point at it."""
+    errors = _page(_verification()).one(id="errors")
+    plot = errors.one("svg", role="img")
+    assert all(plot.one(id=name).text for name in plot.attributes["aria-labelledby"].split())
+    titles = [column.one("title").text for column in plot.all("g", class_="column")]
+    assert titles[0] == ("1 net/first, Conv2D 3x3 /2: difference 10⁻⁶, float32 floor 10⁻⁷, largest value 6")
+    assert "not shown" in titles[1] and "difference 0," in titles[2]
+    assert "difference not a number, float32 floor infinite" in titles[3]
+
+
+def test_the_table_of_layers_has_totals():
+    """Of parameters and multiply-adds, with thousands separated."""
+    table = _page(_verification()).one(id="network").one("table")
+    rows = [[cell.text for cell in row.all() if cell.tag in ("td", "th")] for row in table.one("tbody").all("tr")]
+    assert rows[0] == [
+        *("1", "net/first", "Conv2D 3x3 /2", "112 × 112 × 32", "1,234,567", "10,838,016", "6", "10⁻⁶", "10⁻⁷"),
+    ]
+    assert [row[7] for row in rows[1:]] == ["not shown", "0", "not a number"]
+    totals = [cell.text for cell in table.one("tfoot").all() if cell.tag in ("td", "th")]
+    assert totals == ["", "4 layers in all", "4,938,268", "43,352,064", ""]
+
+
+def test_tables_have_headers_with_scope():
+    """And can be reached by the keyboard where they scroll."""
+    page = _page(_verification())
+    assert {heading.attributes["scope"] for heading in page.all("th")} == {"col", "row"}
+    for box in page.all(role="region"):
+        assert box.attributes["tabindex"] == "0" and box.attributes["aria-label"]
+    assert len(list(page.all(role="region"))) == 3
+
+
+def test_provenance():
+    """All facts, also nested ones, and the digests of the files."""
+    page = _page(_verification()).one(id="provenance")
+    facts = {row.one("dt").text: row.one("dd").text for row in page.one("dl").all("div")}
+    assert facts == {
+        "handle": "google/net/3",
+        "depth multiplier": "1",
+        "checkpoint source": "net.tgz",
+        "checkpoint sha256 net.index": "01ab",
+        "checkpoint as published": "no",
+    }
+    assert [cell.text for cell in page.one("tbody").all() if cell.tag in ("th", "td")] == ["saved_model.pb", "23cd"]
+
+
+def test_facts_that_hubexport_never_wrote():
+    """Are shown as far as they go, and bring nothing down."""
+    deep: dict = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    facts = {"handle": 7, "values": None, "weights": ["list"], "sha256": "text", "deep": deep}
+    page = _page(dataclasses.replace(_minimal(), facts=facts))
+    assert page.one("h1").text == "modules/net"
+    shown = {row.one("dt").text: row.one("dd").text for row in page.one(id="provenance").one("dl").all("div")}
+    assert shown == {"handle": "7", "weights": "…", "deep a a": "…"}
