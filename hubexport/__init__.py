@@ -22,6 +22,7 @@ __all__ = [
     "Order",
     "Outcome",
     "Variant",
+    "Verification",
     "build_batch",
     "build_modules",
     "compare",
@@ -29,6 +30,7 @@ __all__ = [
     "describe",
     "list_variants",
     "load_variant",
+    "verify_module",
 ]
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from hubexport.inspection.module import ModuleReport
     from hubexport.inspection.path import describe
     from hubexport.variants import ModuleSpec, Variant
+    from hubexport.verify.result import Verification
+    from hubexport.verify.verification import verify_module
 
 _HOMES = {
     "CheckpointReport": "hubexport.inspection.checkpoint",
@@ -55,6 +59,7 @@ _HOMES = {
     "Order": "hubexport.batch",
     "Outcome": "hubexport.batch",
     "Variant": "hubexport.variants",
+    "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",
     "build_modules": "hubexport.build",
     "compare": "hubexport.comparison",
@@ -62,6 +67,7 @@ _HOMES = {
     "describe": "hubexport.inspection.path",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",
+    "verify_module": "hubexport.verify.verification",
 }
 
 

@@ -82,13 +82,7 @@ def classify(
         ModuleError: the module gives feature vectors, or numbers that are infinite or NaN.
         UsageError: there are more or fewer labels than classes.
     """
-    classes = count_classes(module)
-    if labels is not None and len(labels) != classes:
-        raise UsageError(
-            f"the labels are not those of {module.report.path}",
-            why=f"they are {len(labels):,}, and it has {classes:,} classes",
-            fix="name a file that has the name of each class, one a line, that of class 0 first",
-        )
+    check_labels(labels, count_classes(module), module.report.path)
     height, width, _ = module.image_shape
     batches = apply_to_files(
         lambda pictures: module.run(pictures)["default"],
@@ -108,7 +102,7 @@ def _classified(
     with contextlib.closing(batches):
         for batch in batches:
             for path, probabilities in zip(batch.paths, softmax(batch.numbers)):
-                yield Classification(path, _best(probabilities, labels, top))
+                yield Classification(path, best_classes(probabilities, labels, top))
 
 
 def count_classes(module: "ImageModule") -> int:
@@ -124,6 +118,20 @@ def count_classes(module: "ImageModule") -> int:
             fix="name a classification module, or use hubexport features",
         )
     return module.default_shape[0]
+
+
+def check_labels(labels: Sequence[str] | None, classes: int, shown_as: str) -> None:
+    """Refuses labels that are more or fewer than a module's classes.
+
+    Raises:
+        UsageError: they are.
+    """
+    if labels is not None and len(labels) != classes:
+        raise UsageError(
+            f"the labels are not those of {shown_as}",
+            why=f"they are {len(labels):,}, and it has {classes:,} classes",
+            fix="name a file that has the name of each class, one a line, that of class 0 first",
+        )
 
 
 def softmax(logits: Array) -> npt.NDArray[np.float64]:
@@ -182,7 +190,8 @@ def _gives_features(module: "ImageModule") -> bool:
     return is_tf1 or (_FEATURE_VECTOR in outputs and "logits" not in outputs)
 
 
-def _best(probabilities: npt.NDArray[np.float64], labels: Sequence[str] | None, top: int) -> tuple[Score, ...]:
+def best_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str] | None, top: int) -> tuple[Score, ...]:
+    """Returns the most probable classes, the first one first; labels are None, or one a class."""
     # Of equals the first one comes first.
     order = np.argsort(-probabilities, kind="stable")[:top]
     return tuple(Score(int(one), labels[one] if labels else None, float(probabilities[one])) for one in order)

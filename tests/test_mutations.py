@@ -8,7 +8,7 @@ import pytest
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.verify.checks import CHECKS, select_checks
-from hubexport.verify.verification import verify
+from hubexport.verify.verification import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
 from tests.mutations import MUTATIONS, list_digests_anew
@@ -48,7 +48,7 @@ def modules(checkpoint, tmp_path_factory):
 @pytest.mark.parametrize("format_", ["TF1", "TF2"])
 def test_the_intact_modules_pass(modules, checkpoint, format_):
     """Or the rest proves nothing."""
-    verification = verify(str(modules[format_]), checkpoint=checkpoint)
+    verification = verify_module(str(modules[format_]), checkpoint=checkpoint)
     assert verification.passed, verification.failed
     skipped = {result.check for result in verification.results if result.status == "not applicable"}
     assert skipped == {*_NOT_OF[format_], "numbers.photographs", "numbers.frozen_graph"}
@@ -70,7 +70,7 @@ def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_)
     if not mutation.keeps_digests:
         list_digests_anew(damaged)
     expected = [name for name in mutation.caught_by if name not in _NOT_OF[format_]]
-    verification = verify(str(damaged), checkpoint=checkpoint, checks=select_checks(expected))
+    verification = verify_module(str(damaged), checkpoint=checkpoint, checks=select_checks(expected))
     assert [result.check for result in verification.failed] == [check.name for check in select_checks(expected)]
     assert not verification.passed and expected
 

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shlex
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.variants import KINDS
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
-from tests.data import REAL_ARCHIVE, REPOSITORY, needs_data
+from tests.data import DATA, REAL_ARCHIVE, REPOSITORY, needs_data
 from tests.graphs import imported, read_saved_model
 from tests.servers import ARCHIVE, SHA256, running_server, serve, serve_some
 
@@ -51,10 +52,22 @@ def test_programs_run(modules, program):
     assert done.stdout
 
 
+def _arrange_photographs(folder):
+    """All in one folder, each in one named by its class, and a file that is none."""
+    (folder / "photos").mkdir()
+    for name, top3 in json.loads((DATA / "images" / "expected_top3.json").read_text()).items():
+        (folder / "classes" / str(top3[0][0])).mkdir(parents=True)
+        for place in (folder / "photos", folder / "classes" / str(top3[0][0])):
+            (place / name).symlink_to(DATA / "images" / name)
+    (folder / "imagenet_labels.txt").symlink_to(DATA / "imagenet_labels.txt")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+
+
 @pytest.fixture
 def console_folder(tmp_path):
-    """What the chapter on checkpoints speaks of, and the server that it calls models.example, which breaks once."""
+    """What the examples speak of, and the server that it calls models.example, which breaks once."""
     (tmp_path / REAL_ARCHIVE.name).symlink_to(REAL_ARCHIVE)
+    _arrange_photographs(tmp_path)
     network = tf.keras.applications.MobileNetV2(alpha=0.35, weights=None, classes=7, input_shape=(96, 96, 3))
     tf.saved_model.save(network, str(tmp_path / "written_by_tensorflow_2.15"))
     with running_server() as server:
@@ -70,13 +83,13 @@ def console_folder(tmp_path):
 
 @needs_data
 @pytest.mark.skipif(not hasattr(hub, "Module"), reason="the foreign module must be of the TensorFlow that is shown")
-def test_the_chapter_on_checkpoints_shows_real_output(console_folder):
+def test_examples_show_real_output(console_folder):
     """Every line that is shown comes, in this order; where no … stands, no other comes on stdout."""
     folder, address = console_folder
     examples = re.findall(r"^\$ hubexport (.*)\n((?:(?!\$ ).*\n)*)", "".join(_blocks("console")), re.MULTILINE)
-    assert len(examples) >= 16
+    assert len(examples) >= 19
     for arguments, shown in examples:
-        done = hubexport(*arguments.split(), cwd=folder, env={"NO_PROXY": "*"})
+        done = hubexport(*shlex.split(arguments), cwd=folder, env={"NO_PROXY": "*"})
         stdout = [line.rstrip() for line in done.stdout.replace(address, "https://models.example").splitlines()]
         stderr = done.stderr.replace(address, "https://models.example").splitlines()
         wanted = shown.splitlines()

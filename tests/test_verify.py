@@ -15,7 +15,7 @@ from hubexport.errors import CheckpointError, ModuleError, UsageError
 from hubexport.variants import ModuleSpec
 from hubexport.verify.checks import CHECKS, select_checks
 from hubexport.verify.pictures import extreme_pictures, random_pictures
-from hubexport.verify.verification import verify
+from hubexport.verify.verification import verify_module
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 from tests.environments import python_or_skip
@@ -63,7 +63,7 @@ def test_a_packed_module_is_verified_like_its_directory(module, tmp_path):
     """A gzipped tar, under the name of its file."""
     packed = tmp_path / "module.tar.gz"
     subprocess.run(["tar", "czf", packed, "-C", module, "."], check=True)
-    verification = verify(str(packed), checkpoint="synthetic:1", checks=select_checks(["structure", "weights"]))
+    verification = verify_module(str(packed), checkpoint="synthetic:1", checks=select_checks(["structure", "weights"]))
     assert verification.passed and verification.path == str(packed)
 
 
@@ -113,7 +113,7 @@ def test_a_module_without_manifest_is_verified_once_it_is_said_what_it_should_be
     """By --variant and --module; nothing is known of its digests."""
     (module / "hubexport.json").unlink()
     with pytest.raises(ModuleError, match="cannot tell what"):
-        verify(str(module))
+        verify_module(str(module))
     told = ("--variant", "small", "--module", "feature_vector/3", "--config_dir", config_dir)
     done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP, *told)
     assert done.returncode == 0, done.stdout
@@ -128,7 +128,7 @@ def test_a_manifest_that_describes_nothing_is_an_error(module):
     for change in ({"network": "vgg"}, {"kind": "segmentation"}, {"input_height_px": 7}, {"depth_multiplier": None}):
         (module / "hubexport.json").write_text(json.dumps({**manifest, **change}))
         with pytest.raises(ModuleError, match="cannot tell what"):
-            verify(str(module))
+            verify_module(str(module))
 
 
 def test_a_checkpoint_of_another_network_is_an_error(module, tmp_path):
@@ -138,12 +138,12 @@ def test_a_checkpoint_of_another_network_is_an_error(module, tmp_path):
         other, [ModuleSpec.parse("feature_vector/3")], checkpoint="synthetic", output_dir=tmp_path / "o"
     )
     with pytest.raises(CheckpointError, match="cannot restore small"):
-        verify(str(module), checkpoint=str(path), checks=select_checks(["weights"]))
+        verify_module(str(module), checkpoint=str(path), checks=select_checks(["weights"]))
 
 
 def test_without_a_checkpoint_the_numbers_are_held_against_the_module_s_own_values(module):
     """The graph is judged, the weights are not."""
-    verification = verify(str(module), checks=select_checks(["weights.equal", "numbers.random"]))
+    verification = verify_module(str(module), checks=select_checks(["weights.equal", "numbers.random"]))
     assert verification.passed and verification.checkpoint is None
     assert _result(verification, "weights.equal").status == "not applicable"
     assert 0 < _result(verification, "numbers.random").measured < 1e-4
@@ -151,7 +151,7 @@ def test_without_a_checkpoint_the_numbers_are_held_against_the_module_s_own_valu
 
 def test_layers_carry_errors_floors_and_costs(module, small):
     """For the report: all layers, with an error where the module shows them."""
-    verification = verify(str(module), checks=select_checks(["numbers.random"]))
+    verification = verify_module(str(module), checks=select_checks(["numbers.random"]))
     network = small.network_for("feature_vector")
     assert [layer.name for layer in verification.layers] == [layer.name for layer in network.layers]
     assert sum(layer.parameters for layer in verification.layers) == sum(v.size for v in network.variables)
@@ -190,13 +190,25 @@ def test_missing_tensorflow_hub_fails_that_check_alone(module, tmp_path):
 
 
 @needs_data
+def test_labels_that_do_not_fit_are_known_before_anything_is_checked(small, tmp_path):
+    """Seven classes, six names."""
+    [path] = build_modules(
+        small, [ModuleSpec.parse("classification/2")], checkpoint="synthetic", output_dir=tmp_path / "m"
+    )
+    (tmp_path / "six.txt").write_text("one\ntwo\nthree\nfour\nfive\nsix\n")
+    done = hubexport("verify", path, "--images", DATA / "images", "--labels", tmp_path / "six.txt")
+    assert done.returncode == 1 and "they are 6, and it has 7 classes" in done.stderr
+    assert "checking" not in done.stderr and not done.stdout
+
+
+@needs_data
 def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
     """And the frozen graph tells that it was frozen from averaged weights; a module of raw ones is told apart."""
     variant, spec = load_variant("mobilenet_v2_100_224"), ModuleSpec.parse("classification/3")
     options = {"checkpoint": str(REAL_ARCHIVE), "output_dir": tmp_path}
     [path] = build_modules(variant, [spec], **options)
     images = sorted((DATA / "images").glob("*.jpg"))
-    verification = verify(
+    verification = verify_module(
         str(path),
         checkpoint=str(REAL_ARCHIVE),
         images=images,
@@ -214,7 +226,7 @@ def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
         assert photograph.jpeg.startswith(b"\xff\xd8")
 
     [path] = build_modules(variant, [spec], weights="raw", overwrite=True, **options)
-    verification = verify(
+    verification = verify_module(
         str(path), checkpoint=str(REAL_ARCHIVE), checks=select_checks(["weights.equal", "numbers.frozen_graph"])
     )
     assert _result(verification, "weights.equal").status == "pass"
@@ -230,7 +242,7 @@ def test_the_seed_modules_pass(tmp_path, name, spec):
     """Every check that applies."""
     spec = ModuleSpec.parse(spec)
     [path] = build_modules(load_variant(name), [spec], checkpoint="synthetic:1", output_dir=tmp_path)
-    verification = verify(str(path), checkpoint="synthetic:1")
+    verification = verify_module(str(path), checkpoint="synthetic:1")
     assert verification.passed, verification.failed
 
 
@@ -244,12 +256,12 @@ def test_other_tensorflows_are_asked(small, tmp_path):
         small, [ModuleSpec.parse("classification/2")], checkpoint="synthetic:1", output_dir=tmp_path / "1"
     )
     options = {"checks": select_checks(["structure.ops"]), "consumers": [chosen["tf1.15"]]}
-    result = _result(verify(str(path), **options), "consumers.tf1.15")
+    result = _result(verify_module(str(path), **options), "consumers.tf1.15")
     assert result.status == "pass" and "hub.Module of tensorflow_hub 0.12.0" in result.explanation
     [path] = build_modules(
         small, [ModuleSpec.parse("classification/5")], checkpoint="synthetic:1", output_dir=tmp_path / "5"
     )
-    result = _result(verify(str(path), **options), "consumers.tf1.15")
+    result = _result(verify_module(str(path), **options), "consumers.tf1.15")
     assert result.status == "not applicable" and "older than 2.4" in result.explanation
 
 

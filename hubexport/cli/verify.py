@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
     variant, spec = _expected(args)
     consumers = _consumers(args.consumers)
     report = _report_path(args)
-    from hubexport.verify.verification import verify
+    from hubexport.verify.verification import verify_module
 
     with shown_progress() as progress:
-        verification = verify(
+        verification = verify_module(
             args.module,
             checkpoint=args.checkpoint,
             images=_images(args.images),

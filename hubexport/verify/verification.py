@@ -14,6 +14,7 @@ import numpy as np
 
 from hubexport import __version__
 from hubexport.arrays import Array
+from hubexport.classification import best_classes, check_labels, module_labels, softmax
 from hubexport.consumers.registry import PinnedConsumer
 from hubexport.errors import HubexportError
 from hubexport.inspection.artifact import opened_artifact
@@ -36,7 +37,7 @@ _TOP = 5
 _MAX_LINES = 20
 
 
-def verify(
+def verify_module(
     path: str,
     *,
     checkpoint: str | None = None,
@@ -65,11 +66,13 @@ def verify(
         CheckpointError: the checkpoint cannot be read.
         ImageError: a photograph cannot be read.
         ModuleError: there is no module, or nobody says what it should be.
+        UsageError: there are more or fewer labels than classes.
     """
     started = time.perf_counter()
     progress = progress or Progress()
     with opened_artifact(path, progress) as artifact:
         subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
+        labels = _labels(labels, subject) if images else None
         trained = read_trained(checkpoint, subject, progress) if checkpoint else None
         pictures = photographs(images, *subject.network.image_shape[:2]) if images else None
         with Evidence(subject, trained, pictures, progress) as evidence:
@@ -86,6 +89,16 @@ def verify(
                 versions=_versions(),
                 seconds=time.perf_counter() - started,
             )
+
+
+def _labels(labels: Sequence[str] | None, subject: Subject) -> Sequence[str] | None:
+    """Returns the names of the classes that the user named, or else the module has."""
+    classes = subject.network.num_classes
+    if classes is None:
+        return None
+    labels = labels or module_labels(subject.directory)
+    check_labels(labels, classes, subject.shown_as)
+    return labels
 
 
 def _start_installed_use(evidence: Evidence) -> None:
@@ -163,24 +176,12 @@ def _photographs(evidence: Evidence, labels: Sequence[str] | None) -> tuple[Phot
     """Returns the classes that the module gives to the photographs, if it did look at them."""
     if not evidence.network.logits or not evidence.photograph_errors:
         return ()
-    if labels is None:
-        labels = _own_labels(evidence.subject)
+    probabilities = softmax(np.stack([one.output for one in evidence.photograph_errors]))
+    best = [best_classes(row, labels, _TOP) for row in probabilities]
     return tuple(
-        Photograph(one.picture, _jpeg(image), _classes(one.output, labels))
-        for one, image in zip(evidence.photograph_errors, evidence.photographs.images, strict=True)
+        Photograph(one.picture, _jpeg(image), tuple((score.index, score.label, score.probability) for score in scores))
+        for one, image, scores in zip(evidence.photograph_errors, evidence.photographs.images, best, strict=True)
     )
-
-
-def _own_labels(subject: Subject) -> Sequence[str]:
-    path = subject.directory / "assets" / "labels.txt"
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-
-
-def _classes(logits: Array, labels: Sequence[str]) -> tuple[tuple[int, str | None, float], ...]:
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    probabilities = powers / powers.sum()
-    best = np.argsort(-probabilities, kind="stable")[:_TOP]
-    return tuple((int(i), labels[i] if i < len(labels) else None, float(probabilities[i])) for i in best)
 
 
 def _jpeg(image: Array) -> bytes:
