@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubexport import list_variants
+from hubexport import list_variants, verify_module
+from hubexport.verify.checks import select_checks
 from tests.command import hubexport
 from tests.data import needs_data, published_table
 from tests.graphs import checkpoint_values, imported, read_saved_model
@@ -58,6 +59,16 @@ def test_each_module_is_what_its_variant_promises(modules, name):
     assert _parameters(of_features) == _parameters(stored) - classifier
     for name, value in of_features.items():
         np.testing.assert_array_equal(value, stored[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", [variant.name for variant in list_variants()])
+def test_each_module_passes_verification(modules, name):
+    """Files and weights of both; one format's numbers, since the two agree."""
+    checks = select_checks(["structure", "weights"])
+    for path in (modules / name / "classification" / "3", modules / name / "feature_vector" / "5"):
+        numbers = select_checks(["numbers.extremes", "numbers.layers"]) if path.name == "3" else ()
+        verification = verify_module(str(path), checkpoint="synthetic", checks=(*checks, *numbers))
+        assert verification.passed, verification.failed
 
 
 def _parameters(values):
