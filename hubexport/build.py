@@ -1,7 +1,7 @@
 """The main job: a variant and a checkpoint become module directories."""
 
-from collections.abc import Iterator, Sequence
-import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 import shutil
@@ -9,11 +9,10 @@ import shutil
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.reader import read_values
 from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
-from hubexport.errors import OutputError
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.manifest import write_manifest
-from hubexport.output import exists_error, publish_directory, scratch_directory
+from hubexport.output import exists_error, publish_directory, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
@@ -91,13 +90,5 @@ def _copy_labels(labels: str, directory: Path) -> None:
     shutil.copyfile(labels, assets / _LABELS)
 
 
-@contextlib.contextmanager
-def _write_failures_reported(output_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write modules to {output_dir}",
-            why=f"{error.strerror or error}: {error.filename or output_dir}",
-            fix="make room and make it writable, or name another --output_dir",
-        ) from error
+def _write_failures_reported(output_dir: Path) -> AbstractContextManager[None]:
+    return write_failures_reported(f"cannot write modules to {output_dir}", output_dir, "name another --output_dir")

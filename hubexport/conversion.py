@@ -1,7 +1,6 @@
 """Takes a network's trained values from one framework's files to another's, without changing a bit of them."""
 
-from collections.abc import Iterator
-import contextlib
+from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, reso
 from hubexport.errors import CheckpointError, OutputError, UsageError
 from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
 from hubexport.mappings.targets import Target
-from hubexport.output import exists_error, publish_directory, publish_file, scratch_directory
+from hubexport.output import exists_error, publish_directory, publish_file, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
@@ -123,13 +122,5 @@ def _publish(scratch: Path, target: Path, overwrite: bool) -> None:
         shard.unlink()  # Of an old checkpoint of more files.
 
 
-@contextlib.contextmanager
-def _write_failures_reported(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {target}",
-            why=f"{error.strerror or error}: {error.filename or target}",
-            fix="make room and make it writable, or name another target",
-        ) from error
+def _write_failures_reported(target: Path) -> AbstractContextManager[None]:
+    return write_failures_reported(f"cannot write {target}", target, "name another target")

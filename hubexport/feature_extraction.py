@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+from contextlib import AbstractContextManager
 import importlib.util
 import itertools
 import os
@@ -14,7 +15,7 @@ from hubexport.arrays import Array
 from hubexport.errors import OutputError, UsageError
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import none_readable
-from hubexport.output import exists_error, publish_file, scratch_directory
+from hubexport.output import exists_error, publish_file, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
 
 if TYPE_CHECKING:
@@ -174,16 +175,8 @@ def _parquet_writer(path: Path, num_features: int) -> Iterator[_Write]:
         flush()
 
 
-@contextlib.contextmanager
-def _write_failures_reported(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output}",
-            why=f"{error.strerror or error}: {error.filename or output}",
-            fix="make room and make it writable, or name another file",
-        ) from error
+def _write_failures_reported(output: Path) -> AbstractContextManager[None]:
+    return write_failures_reported(f"cannot write {output}", output, "name another file")
 
 
 _NPY, _PARQUET = ".npy", ".parquet"

@@ -142,6 +142,25 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
     _flush_one(final.parent)
 
 
+@contextlib.contextmanager
+def write_failures_reported(what: str, place: Path, otherwise: str) -> Iterator[None]:
+    """Turns what the system says while something is written into an OutputError.
+
+    Args:
+        what: could not be done.
+        place: which is to blame if the system does not name another.
+        otherwise: what the user can do if there is no room to be made.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            what,
+            why=f"{error.strerror or error}: {error.filename or place}",
+            fix=f"make room and make it writable, or {otherwise}",
+        ) from error
+
+
 def exists_error(final: Path) -> OutputError:
     """Returns the error for a place that is taken."""
     return OutputError(

@@ -64,6 +64,14 @@ _SPY = (
         pytest.param(["inspect", "{module}"], id="inspect a module"),
         pytest.param(["diff", "{checkpoint}", "{module}"], id="diff"),
         pytest.param(["show-mapping", "--to", "keras"], id="show-mapping"),
+        pytest.param(["verify", "{module}", "--check", "structure", "--check", "weights"], id="verify files"),
+        pytest.param(["verify", "--list_checks"], id="verify list"),
+        pytest.param(["verify", "{module}", "--check", "numbrs"], id="no such check"),
+        pytest.param(["verify", "/nowhere"], id="nothing to verify"),
+        pytest.param(["consumers", "list"], id="consumers"),
+        pytest.param(["classify", "{module}", "/nowhere.jpg"], id="nothing to classify"),
+        pytest.param(["features", "{module}", "/nowhere.jpg", "--output", "x.npy"], id="no features"),
+        pytest.param(["evaluate", "{module}", "--data", "/nowhere"], id="nothing to evaluate with"),
     ],
 )
 def test_answers_without_importing_tensorflow(config_dir, small, arguments):

@@ -81,3 +81,22 @@ def test_numbers_are_prepared_as_options_say():
         list(measure([unit], module, Options(preprocessing)))
     assert darkest["central_crop"] == 1
     assert darkest["whole"] < 1
+
+
+def test_pictures_are_turned_only_where_the_preprocessing_says_so():
+    """Its left half is bright as it is stored, and the right one as EXIF says that it is seen."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 2
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", exif=exif)
+    brightness = {}
+    for preprocessing in ("central_crop", "whole"):
+        module = _Brightest()
+        module.run = lambda images: brightness.update({preprocessing: images[0, 0, 0, 0]}) or {
+            "default": images[:, 0, 0]
+        }
+        unit = SimpleNamespace(samples=lambda: iter([Sample("a", 0, file.getvalue())]))
+        list(measure([unit], module, Options(preprocessing)))
+    assert brightness == {"central_crop": 1, "whole": 0}

@@ -19,6 +19,7 @@ from hubexport.verify.verification import verify_module
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 from tests.environments import python_or_skip
+from tests.servers import answer, running_server
 
 _CHEAP = ["--check", "structure", "--check", "weights"]
 
@@ -59,12 +60,17 @@ def test_json_has_figures_and_limits(module):
     assert (result["status"], result["measured"], result["limit"], result["unit"]) == ("fail", 260, 0, "variables")
 
 
-def test_a_packed_module_is_verified_like_its_directory(module, tmp_path):
-    """A gzipped tar, under the name of its file."""
+def test_packed_modules_and_addresses_are_verified_like_directories(module, tmp_path):
+    """A gzipped tar, in a file and as a hub server gives it."""
     packed = tmp_path / "module.tar.gz"
     subprocess.run(["tar", "czf", packed, "-C", module, "."], check=True)
-    verification = verify_module(str(packed), checkpoint="synthetic:1", checks=select_checks(["structure", "weights"]))
-    assert verification.passed and verification.path == str(packed)
+    checks = select_checks(["structure", "weights"])
+    with running_server() as server:
+        server.acts = [answer(200, packed.read_bytes())]
+        for path in (str(packed), f"{server.address}/hub/small/feature_vector/3"):
+            verification = verify_module(path, checkpoint="synthetic:1", checks=checks)
+            assert verification.passed and verification.path == path
+        assert [request.path for request in server.requests] == ["/hub/small/feature_vector/3?tf-hub-format=compressed"]
 
 
 def test_a_report_is_written_once(module, tmp_path):

@@ -162,21 +162,14 @@ def _report_path(args: argparse.Namespace) -> Path | None:
 
 
 def _write_report(verification: "Verification", path: Path, *, overwrite: bool) -> None:
-    from hubexport.errors import OutputError
-    from hubexport.output import publish_file, scratch_directory
+    from hubexport.output import publish_file, scratch_directory, write_failures_reported
     from hubexport.verify.html import render
 
-    try:
-        with scratch_directory(path.parent) as scratch:
-            staged = scratch / path.name
-            staged.write_text(render(verification), encoding="utf-8")
-            publish_file(staged, path, overwrite=overwrite)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}",
-            why=f"{error.strerror or error}: {error.filename or path}",
-            fix="make room and make it writable, or name another --report",
-        ) from error
+    page = render(verification)
+    failures = write_failures_reported(f"cannot write {path}", path, "name another --report")
+    with failures, scratch_directory(path.parent) as scratch:
+        (scratch / path.name).write_text(page, encoding="utf-8")
+        publish_file(scratch / path.name, path, overwrite=overwrite)
 
 
 def _print(verification: "Verification") -> None:

@@ -78,8 +78,8 @@ def measure(units: Iterable[Unit], module: "ImageModule", options: Options) -> I
     preprocessing = PREPROCESSINGS[options.preprocessing]
 
     def prepare(source: Path | bytes) -> Array:
-        # As TensorFlow's decoder does, which knows nothing of EXIF: the published figures were measured so.
-        image = read_image(source if isinstance(source, Path) else io.BytesIO(source), "it", upright=False)
+        file = source if isinstance(source, Path) else io.BytesIO(source)
+        image = read_image(file, "it", upright=preprocessing.upright)
         return preprocessing.apply(image, height, width)
 
     with _threads(options.threads or available_cores()) as pool:

@@ -28,10 +28,13 @@ class Preprocessing:
         apply: takes a picture in mode RGB, a height and a width in pixels; gives float32 [height, width, 3], RGB,
             intensities in [0, 1].
         meaning: for people.
+        upright: whether pictures are turned as their EXIF data say before; TensorFlow's decoders, with which the
+            published figures were measured, know nothing of them.
     """
 
     apply: Callable[[Image.Image, int, int], Array]
     meaning: str
+    upright: bool
 
 
 def for_evaluation(image: Image.Image, height: int, width: int) -> Array:
@@ -95,6 +98,8 @@ def _neighbours(before: int, after: int) -> tuple[npt.NDArray[np.intp], npt.NDAr
 
 CENTRAL_CROP = "central_crop"
 PREPROCESSINGS = {
-    CENTRAL_CROP: Preprocessing(for_evaluation, f"central crop {CENTRAL_FRACTION}, bilinear as in TensorFlow 1"),
-    "whole": Preprocessing(resized, "the whole picture, bilinear with antialiasing"),
+    CENTRAL_CROP: Preprocessing(
+        for_evaluation, f"central crop {CENTRAL_FRACTION}, bilinear as in TensorFlow 1", upright=False
+    ),
+    "whole": Preprocessing(resized, "the whole picture, bilinear with antialiasing", upright=True),
 }

@@ -6,6 +6,7 @@ what is evaluated. Any number of processes, on any machines that share the folde
 
 from collections.abc import Iterator
 import contextlib
+from contextlib import AbstractContextManager
 import dataclasses
 import fcntl
 import json
@@ -16,6 +17,7 @@ import uuid
 from hubexport.checkpoints.cache import cache_dir
 from hubexport.errors import OutputError, UsageError
 from hubexport.evaluation.counting import Counts
+from hubexport.output import write_failures_reported
 
 _KEY = "evaluation.json"
 _UNIT = "unit-{:06}.json"
@@ -145,13 +147,5 @@ def _write(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-@contextlib.contextmanager
-def _write_failures_reported(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot keep results in {folder}",
-            why=f"{error.strerror or error}: {error.filename or folder}",
-            fix="make room and make it writable, or name another folder with --state",
-        ) from error
+def _write_failures_reported(folder: Path) -> AbstractContextManager[None]:
+    return write_failures_reported(f"cannot keep results in {folder}", folder, "name another folder with --state")

@@ -28,8 +28,8 @@ _EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclasses.dataclass(frozen=True)
-class OutputError:
-    """One layer's output for one picture, against the exact one.
+class Deviation:
+    """How far one layer's output for one picture is from the exact one.
 
     Attributes:
         largest: the largest absolute value of the exact output.
@@ -54,7 +54,7 @@ class PictureErrors:
     """
 
     picture: str
-    layers: Mapping[str, OutputError]
+    layers: Mapping[str, Deviation]
     exact: Mapping[str, Floats]
     output: Array
 
@@ -78,7 +78,7 @@ def measure(
         exact = Forward(network, values, image[None]).run()
         rounded = Forward(network, values, image[None], dtype=np.float32).run()
         layers = {
-            layer: _output_error(exact[layer], rounded[layer], found[shown[layer]] if layer in shown else None)
+            layer: _deviation(exact[layer], rounded[layer], found[shown[layer]] if layer in shown else None)
             for layer in exact
         }
         vectors = {layer: output[0] for layer, output in exact.items() if output[0].ndim == 1}
@@ -86,10 +86,10 @@ def measure(
     return measured
 
 
-def _output_error(exact: Floats, rounded: Floats, found: Array | None) -> OutputError:
+def _deviation(exact: Floats, rounded: Floats, found: Array | None) -> Deviation:
     largest = float(np.abs(exact).max())
     floor = max(difference(rounded, exact), largest * _EPSILON)
-    return OutputError(largest, None if found is None else difference(found, exact), floor)
+    return Deviation(largest, None if found is None else difference(found, exact), floor)
 
 
 def difference(found: Floats, exact: Floats) -> float:

@@ -16,7 +16,6 @@ from hubexport.verify.evidence import LEARNING_RATE, Evidence
 
 GROUP = Group("behaviour")
 
-
 # What a step keeps of a moving average: TF-Slim's default up to version 2, then that of tfhub.dev's modules.
 _MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
 _MOMENTUM = 0.99

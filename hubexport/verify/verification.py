@@ -174,13 +174,18 @@ def _describe(layer: Layer) -> str:
 
 def _photographs(evidence: Evidence, labels: Sequence[str] | None) -> tuple[Photograph, ...]:
     """Returns the classes that the module gives to the photographs, if it did look at them."""
-    if not evidence.network.logits or not evidence.photograph_errors:
+    measured = evidence.photograph_errors
+    classes = evidence.network.num_classes
+    # What a damaged module gives may be anything.
+    if not classes or not measured or any(one.output.shape != (classes,) for one in measured):
         return ()
-    probabilities = softmax(np.stack([one.output for one in evidence.photograph_errors]))
+    probabilities = softmax(np.stack([one.output for one in measured]))
+    if not np.isfinite(probabilities).all():
+        return ()
     best = [best_classes(row, labels, _TOP) for row in probabilities]
     return tuple(
         Photograph(one.picture, _jpeg(image), tuple((score.index, score.label, score.probability) for score in scores))
-        for one, image, scores in zip(evidence.photograph_errors, evidence.photographs.images, best, strict=True)
+        for one, image, scores in zip(measured, evidence.photographs.images, best, strict=True)
     )
 
 
