@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 REAL_ARCHIVE ?= ../shared/data/mobilenet_v2_1.0_224.tgz
-# A file's tests share what is made once for them. More processes would want more memory than many a machine has.
-IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# A file's tests share what is made once for them. More processes would want more memory than many a machine has. Files
+# with few tests take longest, those of the consumers: by default they would come last, and one process would wait.
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format consumers bench
