@@ -40,7 +40,7 @@ class Tf1Training:
     def train(self, images: Array, cotangent: Array, learning_rate: float) -> Step:
         given, output = _ends(self._train)
         with self._train.graph.as_default():
-            loss = tf.add_n([tf.reduce_sum(output * cotangent), *self._losses])
+            loss = tf.reduce_sum(output * cotangent)
             gradients = _gradients(loss, [self._variables[name] for name in self.trainable])
             pairs = [(gradient, self._variables[name]) for name, gradient in gradients.items()]
             with tf.control_dependencies(self._update_ops):

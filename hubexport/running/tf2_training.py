@@ -35,7 +35,6 @@ class Tf2Training:
         before = self.values()
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(self._module(images, training=True) * cotangent)
-            loss += tf.add_n([one() for one in self._module.regularization_losses])
         wanted = {name: self._variables[name] for name in self.trainable}
         gradients = {name: one for name, one in tape.gradient(loss, wanted).items() if one is not None}
         for name, gradient in gradients.items():

@@ -58,7 +58,10 @@ class TrainableModule(Protocol):
         ...
 
     def train(self, images: Array, cotangent: Array, learning_rate: float) -> Step:
-        """Takes one step: gradient descent, and the updates of the moving averages, with the default momentum."""
+        """Takes one step: gradient descent, and the updates of the moving averages, with the default momentum.
+
+        Without weight decay, whose gradient would hide that a weight gets no other.
+        """
         ...
 
     def update(self, images: Array, momentum: float | None = None) -> Outputs:
