@@ -62,6 +62,17 @@ def test_both_ends_of_the_supported_range_convert_to_the_same_bytes(newest, tmp_
     assert _convert(newest, tmp_path / "there") == here
 
 
+def test_a_module_passes_verification_on_the_newest_tensorflow(newest, tmp_path):
+    """Its numbers and behaviour; what is built is the same on both ends."""
+    build = ["build", "--variant", "mobilenet_v2_035_96", "--module", "classification/5", "--output_dir", tmp_path]
+    verify = ["verify", tmp_path / "google/imagenet/mobilenet_v2_035_96/classification/5", "--check", "numbers"]
+    for arguments in (build, [*verify, "--check", "behaviour", "--check", "consumers"]):
+        command = [newest, "-m", "hubexport", *arguments, "--checkpoint", "synthetic:1"]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("PASSED: 14 passed, 2 not applicable")
+
+
 def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
     """The tests of the graphs, the checkpoint files and the messages, run over there."""
     tests = [
