@@ -48,3 +48,11 @@ def downloads_of(args: argparse.Namespace) -> "Downloads":
     from hubexport.checkpoints.cache import Downloads
 
     return Downloads(Path(args.cache_dir) if args.cache_dir else None, args.mirror, args.offline)
+
+
+def positive(text: str) -> int:
+    """Returns a number of things of which there must be one at least, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of
+from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of, positive
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import table_console
 from hubexport.errors import HubexportError
@@ -51,20 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace modules that stand there already")
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="build several variants in N processes (default: 1)",
     )
     add_download_arguments(parser)
     add_config_dir(parser)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

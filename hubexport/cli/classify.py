@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module, positive
+from hubexport.cli.arguments import positive
+from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import printable
 from hubexport.images.files import find_images

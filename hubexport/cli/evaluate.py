@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir
+from hubexport.cli.arguments import add_config_dir, positive
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import UsageError, printable
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--limit",
-        type=_count,
+        type=positive,
         metavar="N",
         help="no more than N images: an even spread of folders, the first of TFRecords (default: all)",
     )
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "published accuracy was measured; or the whole image, resized as `hubexport classify` does (default: "
         "central_crop)",
     )
-    parser.add_argument("--batch_size", type=_count, default=64, metavar="N", help="(default: 64)")
+    parser.add_argument("--batch_size", type=positive, default=64, metavar="N", help="(default: 64)")
     parser.add_argument(
         "--state",
         metavar="DIR",
@@ -84,13 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
     add_config_dir(parser)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hubexport.cli.arguments import positive
 from hubexport.errors import ImageError, printable
 from hubexport.images.files import none_readable
 from hubexport.progress import Progress
@@ -31,14 +32,6 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=positive, default=32, metavar="N", help="how many images to compute at once (default: 32)"
     )
-
-
-def positive(text: str) -> int:
-    """Returns a number of things of which there must be one at least, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def counted(images: int) -> str:

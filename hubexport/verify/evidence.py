@@ -15,7 +15,7 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.object_based import values_by_variable
-from hubexport.checkpoints.stored import DamageError, holds_numbers
+from hubexport.checkpoints.stored import DamageError, StoredValues, holds_numbers
 from hubexport.consumers.judge import Promise
 from hubexport.consumers.registry import installed
 from hubexport.consumers.use import Use, started
@@ -111,13 +111,21 @@ class Evidence:
             ModuleError: they are damaged.
         """
         try:
-            reader = BundleReader(self.subject.directory / _VALUES / _VALUES)
-            values = reader if self.subject.is_tf1 else values_by_variable(reader)
+            values = self.open_stored()
             return {name: values.read(name) for name in values.shapes if holds_numbers(values.dtype(name))}
         except (DamageError, OSError) as error:
             raise ModuleError(
                 f"cannot read the values of {self.subject.shown_as}", why=str(error), fix="build or fetch it again"
             ) from error
+
+    def open_stored(self) -> StoredValues:
+        """Opens the module's `variables` folder, by variable name.
+
+        Raises:
+            DamageError, OSError: it is damaged, or cannot be read.
+        """
+        reader = BundleReader(self.subject.directory / _VALUES / _VALUES)
+        return reader if self.subject.is_tf1 else values_by_variable(reader)
 
     @property
     def values(self) -> Mapping[str, Array]:

@@ -6,8 +6,6 @@ interface, what each TensorFlow takes), not taken from the code that writes modu
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hubexport.checkpoints.bundle import BundleReader
-from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.errors import printable
 from hubexport.inspection.op_versions import known_tensorflows
@@ -196,16 +194,11 @@ def ops(evidence: Evidence) -> Finding:
 def variables(evidence: Evidence) -> Finding:
     """The folder of variables holds the network's variables, float32 and of their shapes, and nothing else."""
     try:
-        stored = _stored_values(evidence)
+        stored = evidence.open_stored()
         problems = [*_wrong_variables(stored, evidence.network)]
     except (DamageError, OSError) as error:
         problems = [f"variables/: {error}"]
     return nothing_wrong(problems, f"{len(evidence.network.variables)} variables", "variables")
-
-
-def _stored_values(evidence: Evidence) -> StoredValues:
-    reader = BundleReader(evidence.subject.directory / "variables" / "variables")
-    return reader if evidence.subject.is_tf1 else values_by_variable(reader)
 
 
 def _wrong_variables(stored: StoredValues, network: Network) -> Iterator[str]:
