@@ -5,25 +5,18 @@ its checkpoint; if that fails, each is tried by itself.
 """
 
 from collections.abc import Iterator, Sequence
-import concurrent.futures
-from concurrent.futures.process import BrokenProcessPool
-import contextlib
-from contextlib import AbstractContextManager
 import dataclasses
-import multiprocessing
+import functools
 import os
 from pathlib import Path
-import signal
-import sys
-import threading
 import time
-from typing import NoReturn
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.sources import Weights
 from hubexport.errors import DownloadError, HubexportError
-from hubexport.progress import Progress, tensorflow_hushed
+from hubexport.processes import in_processes
+from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant
 
 # In `--checkpoint`, the name of the variant that is built.
@@ -85,10 +78,10 @@ def build_batch(
     progress = progress or Progress()
     if jobs > 1 and len(orders) > 1:
         return _build_in_processes(orders, options, min(jobs, len(orders)), progress)
-    return [outcome for order in orders for outcome in _build(order, options, progress)]
+    return [outcome for order in orders for outcome in _build(order, progress, options)]
 
 
-def _build(order: Order, options: Options, progress: Progress) -> list[Outcome]:
+def _build(order: Order, progress: Progress, options: Options) -> list[Outcome]:
     start = time.monotonic()
     results = _results(order, options, progress)
     seconds = (time.monotonic() - start) / len(results)
@@ -140,35 +133,6 @@ def _new(
     return {spec: path for spec, path in _standing(order, options).items() if spec not in there_before}
 
 
-class _WorkersProgress(Progress):
-    """Keeps what a worker process has to tell."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def tensorflow_starting(self) -> AbstractContextManager[None]:
-        return tensorflow_hushed()
-
-
-def _build_in_worker(order: Order, options: Options) -> tuple[list[Outcome], list[str]]:
-    progress = _WorkersProgress()
-    # Ended in the middle of its work, it cleans up; otherwise there is nothing to clean up.
-    signal.signal(signal.SIGTERM, _end_worker)
-    try:
-        return _build(order, options, progress), progress.warnings
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _end_worker(*_: object) -> NoReturn:
-    # The pool says it again when one of its processes has gone; that must not disturb the cleaning up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(1)
-
-
 def _build_in_processes(orders: Sequence[Order], options: Options, jobs: int, progress: Progress) -> list[Outcome]:
     done: dict[str, list[Outcome]] = {}
     progress.step(f"building {len(orders)} variants in {jobs} processes")
@@ -189,7 +153,6 @@ def _finished(
             lost.append(order)
         else:
             yield order, outcomes
-    # One process that dies takes the pool with it, and what others have built with it is not heard of.
     for order in lost:
         yield order, _build_again(order, options, there_before[order.variant.name], progress)
 
@@ -198,18 +161,7 @@ def _attempted(
     orders: Sequence[Order], options: Options, jobs: int, progress: Progress
 ) -> Iterator[tuple[Order, list[Outcome] | None]]:
     """Yields each order with its outcomes, or with None where they were lost with a process."""
-    with _workers(jobs) as pool:
-        with _interrupts_ignored():
-            futures = {pool.submit(_build_in_worker, order, options): order for order in orders}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                outcomes, warnings = future.result()
-            except BrokenProcessPool:
-                yield futures[future], None
-                continue
-            for warning in warnings:
-                progress.warn(warning)
-            yield futures[future], outcomes
+    return in_processes(functools.partial(_build, options=options), orders, jobs, progress)
 
 
 def _build_again(
@@ -232,45 +184,3 @@ def _killed(variant: Variant) -> HubexportError:
         why="its process was killed, perhaps because memory ran out",
         fix="make room, or say --jobs 1",
     )
-
-
-@contextlib.contextmanager
-def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    others = multiprocessing.active_children()
-    # Forked ones would inherit the threads' locks, but not the threads.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
-    try:
-        yield pool
-    except BaseException:
-        # Whoever interrupts does not want to wait for what has been begun.
-        for worker in set(multiprocessing.active_children()) - set(others):
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Lets processes start deaf to Ctrl-C, which reaches the whole group; this one ends the others in its own way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may say what signals do.
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _start_worker() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends an orphan, which would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)

@@ -189,7 +189,7 @@ def test_warnings_of_other_processes_are_heard(configs, tmp_path):
 
 def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
     """As the kernel does when memory runs out; not even one that was built, but not heard of yet."""
-    monkeypatch.setattr("hubexport.batch._start_worker", _die_at_two)
+    monkeypatch.setattr("hubexport.processes._start_worker", _die_at_two)
     monkeypatch.setenv("BUILT_BY_ONE", str(tmp_path / "m/google/imagenet/one" / str(_MODULES[-1])))
     outcomes = build_batch(
         _orders(configs, "one", "two", "three"), Options("synthetic", output_dir=tmp_path / "m"), jobs=2
