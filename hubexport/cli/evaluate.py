@@ -15,7 +15,7 @@ from hubexport.cli.progress import shown_progress
 from hubexport.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from hubexport.evaluation.beam_options import Beam
+    from hubexport.beam.options import Beam
     from hubexport.evaluation.result import Evaluation
 
 SUMMARY = "measure a module's accuracy on labelled images"
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the accuracy, and returns the exit status."""
-    from hubexport.evaluation.beam_options import Beam, check_beam
+    from hubexport.beam.options import Beam, check_beam
 
     beam = Beam(args.runner, tuple(args.beam_option)) if args.runner else None
     if beam:

@@ -9,20 +9,17 @@ from concurrent.futures import Future
 import contextlib
 import dataclasses
 import functools
-import io
 from pathlib import Path
 import pickle
-import signal
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult
 
+from hubexport.beam.options import Beam
+from hubexport.beam.run import new_pipeline, run_pipeline, runner_failed, stopped
 from hubexport.classification import count_classes
-from hubexport.errors import HubexportError, UsageError
-from hubexport.evaluation.beam_options import Beam
+from hubexport.errors import HubexportError
 from hubexport.evaluation.counting import Counts
 from hubexport.evaluation.datasets import Dataset
 from hubexport.evaluation.pipeline import Options, measure
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = Counts | HubexportError
 
 _loading = threading.Lock()
-# No unit shall be begun any more in this process.
-_stopped = threading.Event()
 
 
 def measure_on_beam(
@@ -60,7 +55,7 @@ def measure_on_beam(
         UsageError: there is no such runner, or an option has a value that it cannot take.
         HubexportError: what went wrong with a unit, or with the runner.
     """
-    pipeline = _pipeline(by)
+    pipeline = new_pipeline(by)
     module = dataclasses.replace(module, directory=module.directory.absolute())
     total = state.scratch_file()
     outcomes = (
@@ -72,83 +67,15 @@ def measure_on_beam(
     )
     outcomes | "Add up" >> beam.CombineGlobally(add_up) | "Tell" >> beam.Map(_write, total)
     try:
-        with _interrupted_between_units():
-            running = pipeline.run()
-        _wait(running)
+        run_pipeline(pipeline, by)
         outcome = _read(total)
-    # Runners are programs of many hands, which raise anything.
-    except Exception as error:
-        raise _runner_failed(by, str(error)) from error
+    except (OSError, EOFError) as error:
+        raise runner_failed(by, str(error)) from error
     finally:
         total.unlink(missing_ok=True)
     if isinstance(outcome, HubexportError):
         raise outcome
     return outcome
-
-
-def _pipeline(by: Beam) -> beam.Pipeline:
-    said = io.StringIO()
-    try:
-        # Its parser prints what it does not understand, and exits.
-        with contextlib.redirect_stderr(said):
-            options = PipelineOptions(by.flags, runner=by.runner)
-            options.get_all_options()
-            return beam.Pipeline(options=options)
-    except (SystemExit, Exception) as error:
-        why = said.getvalue().rpartition("error: ")[2] or str(error)
-        raise UsageError(
-            f"Apache Beam cannot start {by.runner}",
-            why=" ".join(why.split()),
-            fix="name a runner like DirectRunner, FlinkRunner, SparkRunner or DataflowRunner, with its own options in "
-            "--beam_option",
-        ) from error
-
-
-@contextlib.contextmanager
-def _interrupted_between_units() -> Iterator[None]:
-    """Lets the first Ctrl-C or SIGTERM wait for the units that a runner has begun in this process.
-
-    Runners that work elsewhere do not take long here; one that works here would take an exception that comes from a
-    signal for a failure of the unit, and log it as one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may say what signals do.
-        return
-    received: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        _stopped.set()
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        _stopped.clear()
-        if received:
-            signal.raise_signal(received[0])
-
-
-def _wait(running: PipelineResult) -> None:
-    try:
-        running.wait_until_finish()
-    except (KeyboardInterrupt, SystemExit):
-        with contextlib.suppress(Exception):
-            running.cancel()
-        raise
-
-
-def _runner_failed(by: Beam, said: str) -> HubexportError:
-    [*_, last] = [line for line in said.splitlines() if line.strip()] or ["it does not say"]
-    return HubexportError(
-        f"{by.runner} failed",
-        why=" ".join(last.split()),
-        fix="see what it logged; paths must be the same on all workers. What is done is kept: the same command goes on",
-    )
 
 
 class _Measure(beam.DoFn):
@@ -162,7 +89,7 @@ class _Measure(beam.DoFn):
         self._state = state
 
     def process(self, numbered: tuple[int, Unit]) -> Iterator[Outcome]:
-        if _stopped.is_set():
+        if stopped():
             return
         number, unit = numbered
         try:

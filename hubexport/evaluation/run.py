@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 
+from hubexport.beam.options import Beam
 from hubexport.classification import count_classes
 from hubexport.errors import ModuleError
-from hubexport.evaluation.beam_options import Beam
 from hubexport.evaluation.counting import Counts
 from hubexport.evaluation.datasets import Dataset
 from hubexport.evaluation.pipeline import Options, measure

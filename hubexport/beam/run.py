@@ -1,0 +1,108 @@
+"""Runs pipelines of Apache Beam: how its own errors and a user's Ctrl-C are told."""
+
+from collections.abc import Iterator
+import contextlib
+import io
+import signal
+import threading
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from hubexport.beam.options import Beam
+from hubexport.errors import HubexportError, UsageError
+
+# No work shall be begun any more in this process.
+_stopped = threading.Event()
+
+
+def stopped() -> bool:
+    """Returns whether a user has interrupted: what has not been begun in this process need not be."""
+    return _stopped.is_set()
+
+
+def new_pipeline(by: Beam) -> beam.Pipeline:
+    """Returns an empty pipeline.
+
+    Raises:
+        UsageError: there is no such runner, or an option has a value that it cannot take.
+    """
+    said = io.StringIO()
+    try:
+        # Its parser prints what it does not understand, and exits.
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(by.flags, runner=by.runner)
+            options.get_all_options()
+            return beam.Pipeline(options=options)
+    except (SystemExit, Exception) as error:
+        why = said.getvalue().rpartition("error: ")[2] or str(error)
+        raise UsageError(
+            f"Apache Beam cannot start {by.runner}",
+            why=" ".join(why.split()),
+            fix="name a runner like DirectRunner, FlinkRunner, SparkRunner or DataflowRunner, with its own options in "
+            "--beam_option",
+        ) from error
+
+
+def run_pipeline(pipeline: beam.Pipeline, by: Beam) -> None:
+    """Runs a pipeline to its end.
+
+    Raises:
+        HubexportError: the runner failed.
+    """
+    try:
+        with _interrupted_between_units():
+            running = pipeline.run()
+        _wait(running)
+    # Runners are programs of many hands, which raise anything.
+    except Exception as error:
+        raise runner_failed(by, str(error)) from error
+
+
+@contextlib.contextmanager
+def _interrupted_between_units() -> Iterator[None]:
+    """Lets the first Ctrl-C or SIGTERM wait for the units that a runner has begun in this process.
+
+    Runners that work elsewhere do not take long here; one that works here would take an exception that comes from a
+    signal for a failure of the unit, and log it as one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may say what signals do.
+        return
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        _stopped.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        _stopped.clear()
+        if received:
+            signal.raise_signal(received[0])
+
+
+def _wait(running: PipelineResult) -> None:
+    try:
+        running.wait_until_finish()
+    except (KeyboardInterrupt, SystemExit):
+        with contextlib.suppress(Exception):
+            running.cancel()
+        raise
+
+
+def runner_failed(by: Beam, said: str) -> HubexportError:
+    """Returns what to tell of a runner that failed."""
+    [*_, last] = [line for line in said.splitlines() if line.strip()] or ["it does not say"]
+    return HubexportError(
+        f"{by.runner} failed",
+        why=" ".join(last.split()),
+        fix="see what it logged; paths must be the same on all workers. What is done is kept: the same command goes on",
+    )
