@@ -146,6 +146,7 @@ class Variant(StrictModel):
         num_classes: how many classes the checkpoint was trained for, the background class included.
         dataset: what it was trained on.
         labels: a text file with the name of each class, one a line; in a config, relative to it.
+        license: of the trained values, as SPDX names it, like `Apache-2.0`; None if nobody says.
         checkpoint: where it is published; None if it always comes with `--checkpoint`.
         published: figures of its publishers; None if there are none.
         modules: what to build unless asked otherwise.
@@ -160,6 +161,7 @@ class Variant(StrictModel):
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: str
     labels: str | None = None
+    license: Annotated[str, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
     modules: Annotated[

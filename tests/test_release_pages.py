@@ -1,0 +1,635 @@
+"""The pages of a release: what they must state, what may be read of them, and that their programs run."""
+
+import ast
+from collections.abc import Iterator
+import dataclasses
+from importlib.metadata import version
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+import pytest
+import yaml
+
+from hubexport import ModuleSpec, build_modules, list_variants, load_variant
+from hubexport.release.facts import Facts, Proof, Values
+from hubexport.release.pages import model_card, module_page, publisher_page
+from hubexport.variants import KINDS, VERSIONS, PublishedCheckpoint, PublishedFigures, Variant
+from tests.command import environment
+from tests.data import DATA, needs_data, published_table
+
+_URL = "https://models.example"
+_PUBLISHED = Values(synthetic=False, weights="averaged", source="mobilenet_v2.tgz", published=True)
+_SYNTHETIC = Values(synthetic=True, weights="only", source="synthetic:1", published=False)
+_OWN = Values(synthetic=False, weights="averaged", source="model.ckpt-20000", published=False)
+_SHA256 = "0123456789abcdef" * 4
+
+# A checkout of tensorflow/tfhub.dev, whose tools/validator.py judges pages.
+_TFHUB_DEV = os.environ.get("HUBEXPORT_TFHUB_DEV")
+
+
+def _facts(variant: str | Variant, spec: str, values: Values = _PUBLISHED, url: str = _URL) -> Facts:
+    return Facts(
+        variant=load_variant(variant) if isinstance(variant, str) else variant,
+        spec=ModuleSpec.parse(spec),
+        url=url,
+        values=values,
+        proof=Proof(passed=27, not_applicable=1, tensorflow="2.15.1"),
+        archive_sha256=_SHA256,
+        archive_bytes=8699141,
+        exporter="1.2.3",
+    )
+
+
+@pytest.fixture
+def flowers(small) -> Variant:
+    """A variant as a user has it: other publisher, dataset, classes with names, and no checkpoint of its publishers."""
+    return small.model_copy(
+        update={
+            "name": "flowers",
+            "publisher": "me",
+            "collection": "garden",
+            "dataset": "my flowers",
+            "labels": "labels.txt",
+            "license": "CC-BY-4.0",
+            "checkpoint": None,
+        }
+    )
+
+
+def _every(values: Values) -> Iterator[Facts]:
+    for variant in list_variants():
+        for kind in KINDS:
+            for number in VERSIONS:
+                yield _facts(variant, f"{kind}/{number}", values)
+
+
+def _words(text: str) -> str:
+    """A page as one line without what Markdown adds, so that a fact may be broken over lines."""
+    without_links = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return " ".join(re.sub(r"[`*]|(?m:^#+ )", "", without_links).split())
+
+
+# What each page that tfhub.dev once had states, and how ours says it.
+_BOTH_SEEDS = {
+    "family": r"MobileNet V2 is a family of neural networks that classify images.* efficiently on the device",
+    "related tasks": r"and do related tasks",
+    "authors": r"Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
+    "paper": r"Inverted Residuals and Linear Bottlenecks: .*Segmentation\".*, 2018",
+    "multiplier": r"a depth multiplier scales the number of features in the convolutional layers",
+    "image sizes": r"trained for images of another size, too, which decides how fast",
+    "implementation": r"mobilenet_v2 as TF-Slim implements it",
+    "multiples of 8": r"rounds the number of features of each layer to a multiple of 8, .* not in the paper",
+    "last convolution": r"below 1\.0 does not shrink the last convolutional layer, from which feature vectors",
+    "trained": r"holds a trained instance of the network",
+    "pre-trained": r"one of the pre-trained models of MobileNet V2",
+    "training": r"from a training on ImageNet \(ILSVRC-2012-CLS\) for image classification",
+    "code": r'hub\.Module\("https://models\.example/g.*"\) height, width = hub\.get_expected_image_size\(module\)',
+    "batch shape": r"\[batch_size, height, width, 3\]",
+    "range": r"in the range \[0, 1\], by the conventions for image input",
+    "train tags": r'the graph version with the tags \{"train"\}, in which batch norm is in training mode',
+}
+_SEEDS = {
+    ("mobilenet_v2_075_192", "feature_vector/2"): {
+        "title": r"^Module google/imagenet/mobilenet_v2_075_192/feature_vector/2 ",
+        "description": r"Image feature vectors from MobileNet V2 \(depth multiplier 0\.75\), trained on ImageNet",
+        "address": r"Module URL: https://models\.example/google/imagenet/mobilenet_v2_075_192/feature_vector/2 ",
+        "this one": r"a depth multiplier of 0\.75 and images of 192x192 pixels",
+        "task": r"packaged to turn images into feature vectors",
+        "twin": r"network with its classifier is the module google/imagenet/mobilenet_v2_075_192/classification/2\.",
+        "checkpoint": r"the checkpoint mobilenet_v2_0\.75_192/mobilenet_v2_0\.75_192\.ckpt in",
+        "signature": r"has TensorFlow Hub's common signature for image feature vectors",
+        "output": r"features = module\(images\) # \[batch_size, num_features\]",
+        "name": r'signature="image_feature_vector"',
+        "features": r"feature vector of an image has num_features = 1280 numbers",
+        "size": r"is fixed: height x width = 192 x 192 pixels",
+        "fine-tuning": r"The module can be fine-tuned\.",
+        "changelog": r"Version 1 Initial release\. Version 2 Repairs UPDATE_OPS for fine-tuning",
+        "issues": r"tensorflow/hub issues 85 and 86",
+    },
+    ("mobilenet_v2_050_96", "classification/1"): {
+        "title": r"^Module google/imagenet/mobilenet_v2_050_96/classification/1 ",
+        "description": r"Image classification by MobileNet V2 \(depth multiplier 0\.50\), trained on ImageNet",
+        "address": r"Module URL: https://models\.example/google/imagenet/mobilenet_v2_050_96/classification/1 ",
+        "this one": r"a depth multiplier of 0\.5 and images of 96x96 pixels",
+        "task": r"packaged for the image classification that it was trained for",
+        "twin": r"take the module google/imagenet/mobilenet_v2_050_96/feature_vector/1 instead, which saves the space",
+        "checkpoint": r"the checkpoint mobilenet_v2_0\.5_96/mobilenet_v2_0\.5_96\.ckpt in",
+        "signature": r"has TensorFlow Hub's common signature for image classification",
+        "output": r"logits = module\(images\) # \[batch_size, num_classes\]",
+        "name": r'signature="image_classification"',
+        "classes": r"an index for each of the num_classes = 1001 classes of the training",
+        "also vectors": r"signature image_feature_vector gives feature vectors as well",
+        "size": r"is fixed: height x width = 96 x 96 pixels",
+        "fine-tuning": r"can be fine-tuned in principle, but through a large classification layer it may overfit",
+        "changelog": r"Version 1 Initial release\.",
+    },
+}
+_STATED = [
+    pytest.param(*module, fact, pattern, id=f"{module[1]}-{fact}")
+    for module, facts in _SEEDS.items()
+    for fact, pattern in {**_BOTH_SEEDS, **facts}.items()
+]
+
+
+@pytest.mark.parametrize(("variant", "spec", "fact", "pattern"), _STATED)
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_each_fact_of_the_original_pages_is_stated(document, variant, spec, fact, pattern):
+    """In the page, and in the card but for its title."""
+    text = _words(document(_facts(variant, spec)))
+    if document is model_card and fact == "title":
+        pattern = pattern.removeprefix("^Module")
+    assert re.search(pattern, text), text
+
+
+@pytest.mark.parametrize(("variant", "spec"), _SEEDS)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://arxiv.org/abs/1801.04381",
+        "https://www.tensorflow.org/hub/common_signatures/images#input",
+        "https://www.tensorflow.org/hub/tf1_hub_module#fine-tuning",
+        "https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/README.md",
+    ],
+)
+def test_each_link_of_the_original_pages_is_there(variant, spec, address):
+    """To the paper, the conventions and the checkpoints."""
+    assert f"]({address})" in module_page(_facts(variant, spec))
+
+
+@needs_data
+@pytest.mark.parametrize(("variant", "spec"), _SEEDS)
+def test_no_sentence_is_copied(variant, spec):
+    """No ten words in a row are those of the original page, but for the paper's authors and title, and code."""
+    original = (DATA.parent / "seeds" / f"{variant}_{spec.replace('/', '_')}.txt").read_text(encoding="utf-8")
+    seen = original.split()
+    runs = {" ".join(seen[start : start + 10]) for start in range(len(seen))}
+    assert len(runs) > 250
+    prose = re.sub(r"```.*?```|^  \* Mark Sandler.*?$", "\n", module_page(_facts(variant, spec)), flags=re.S | re.M)
+    ours = _words(prose).split()
+    assert not runs & {" ".join(ours[start : start + 10]) for start in range(len(ours))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", VERSIONS)
+def test_the_changelog_goes_up_to_the_version(kind, number):
+    """And says what changed in each."""
+    page = module_page(_facts("mobilenet_v2_035_96", f"{kind}/{number}"))
+    changelog = page[page.index("## Changelog") : page.index("## Proof")]
+    assert re.findall(r"^#### Version (.*)$", changelog, re.M) == [str(n) for n in range(1, number + 1)]
+    changes = {2: "UPDATE_OPS", 3: "tensorflow-hub>=0.2.0", 4: "`hub.Module` cannot", 5: "`serving_default`"}
+    assert [n for n, change in changes.items() if change in changelog] == list(range(2, number + 1))
+    assert ("persistent=True" in changelog) == (number == 5)
+
+
+@pytest.mark.parametrize(
+    ("number", "form", "loads", "momentum"),
+    [
+        (1, "hub", "tensorflow-hub 0.1.0 to 0.15", "is 0.997."),
+        (2, "hub", "tensorflow-hub 0.1.0 to 0.15", "is 0.997."),
+        (3, "hub", "tensorflow-hub 0.2.0 to 0.15", "is 0.99 unless"),
+        (4, "saved_model_2", "TensorFlow 2.4 to 2.21", "is 0.99 unless"),
+        (5, "saved_model_2", "TensorFlow 2.4 to 2.21", "is 0.99 unless"),
+    ],
+)
+def test_each_version_says_what_loads_it_and_how_it_trains(number, form, loads, momentum):
+    """As the README promises it."""
+    page = module_page(_facts("mobilenet_v2_035_96", f"feature_vector/{number}"))
+    assert f"\n<!-- format: {form} -->\n" in page
+    assert loads in page and momentum in page
+    assert ("with_bn_hparams" in page) == (number == 3)
+    assert ("hub.KerasLayer" in page) == (number > 3)
+    assert ("= hub.Module(" in page) == (number < 4)
+    assert ('signatures["serving_default"]' in page) == (number == 5)
+
+
+# Of tags/*.yaml in tensorflow/tfhub.dev: those that modules of images can have.
+_ALLOWED = {
+    "dataset": {"imagenet-ilsvrc-2012-cls"},
+    "format": {"hub", "saved_model_2"},
+    "fine-tunable": {"true"},
+    "license": {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "gpl-2.0", "gpl-3.0", "lgpl-2.0", "lgpl-2.1", "lgpl-3.0"}
+    | {"mit", "mpl-2.0", "cddl-1.0", "epl-2.0", "cc-by-nc-4.0", "custom"},
+    "network-architecture": {"mobilenet-v2"},
+    "task": {"image-classification", "image-feature-vector"},
+}
+
+
+def _tags(page: str) -> dict[str, str]:
+    """What stands in comments at the head of a page, by the rules of tfhub.dev's documentation.
+
+    A title, one line that describes, an empty line, comments, and nothing else before the first heading.
+    """
+    lines = page.split("\n")
+    assert re.fullmatch(r"# Module [a-z\d-]+(/[\w.-]+)+/\d+", lines[0])
+    assert lines[1] and not lines[1].startswith(("<!--", "#", " ")) and not lines[2]
+    tags: dict[str, str] = {}
+    for line in lines[3:]:
+        if line.startswith("#"):
+            break
+        if line:
+            matched = re.fullmatch(r"<!-- ([a-z-]+): (\S+) -->", line)
+            assert matched and matched[1] not in tags, line
+            tags[matched[1]] = matched[2]
+    return tags
+
+
+@pytest.mark.parametrize("values", [_PUBLISHED, _SYNTHETIC, _OWN], ids=["published", "synthetic", "own"])
+def test_all_pages_follow_the_rules_of_tfhub(values):
+    """Of every built-in variant, kind and version: the head of the page, its keys and their values."""
+    count = 0
+    for facts in _every(values):
+        page = module_page(facts)
+        assert page.startswith(f"# Module {facts.handle}\n")
+        tags = _tags(page)
+        assert tags.pop("asset-path") == f"{_URL}/{facts.handle}.tar.gz"
+        assert {"fine-tunable", "format", "task"} <= set(tags)
+        assert all(value in _ALLOWED[key] for key, value in tags.items())
+        assert tags["task"] == {"c": "image-classification", "f": "image-feature-vector"}[facts.spec.kind[0]]
+        assert ("dataset" in tags) == ("license" in tags) == (not values.synthetic)
+        assert page.endswith(".\n") and "\n\n\n" not in page and not re.search(r"[ \t]$", page, re.M)
+        count += 1
+    assert count == 220
+
+
+@pytest.mark.skipif(not _TFHUB_DEV, reason="HUBEXPORT_TFHUB_DEV names no checkout of tensorflow/tfhub.dev")
+@pytest.mark.parametrize("values", [_PUBLISHED, _SYNTHETIC], ids=["published", "synthetic"])
+def test_tfhubs_own_validator_passes_all_pages(tmp_path, values, flowers):
+    """With its allowed values; what is added to the checkout counts as changed, so that asset paths are looked at."""
+    root = tmp_path / "tfhub.dev"
+    subprocess.run(["git", "clone", "-q", _TFHUB_DEV, root], check=True)
+    shutil.rmtree(root / "assets" / "docs", ignore_errors=True)
+    pages = [*_every(values), *(_facts(flowers, f"{kind}/5", _OWN) for kind in KINDS)]
+    for facts in pages:
+        publisher, _, name = facts.handle.partition("/")
+        page = root / "assets" / "docs" / publisher / "models" / f"{name}.md"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(module_page(facts), encoding="utf-8")
+        (root / "assets" / "docs" / publisher / f"{publisher}.md").write_text(
+            publisher_page(publisher), encoding="utf-8"
+        )
+    subprocess.run(["git", "add", "-A"], cwd=root, check=True)
+    command = [sys.executable, "tools/validator.py", "--verbosity=0"]
+    done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"Found {len(pages) + 2} matching files - all validated successfully" in done.stderr
+    assert "Skipping asset path validation" not in done.stderr
+
+
+def test_a_publishers_page_has_a_title_a_description_and_no_tags():
+    """Which is all that tfhub.dev wants of it."""
+    title, description, empty, heading, *_ = publisher_page("me").split("\n")
+    assert title == "# Publisher me"
+    assert description and not empty and heading.startswith("#")
+    assert "<!--" not in publisher_page("me")
+
+
+@needs_data
+def test_figures_are_the_publishers():
+    """Every row of their table, in every page and card; ours are of the same size."""
+    for row in published_table():
+        for document in (module_page, model_card):
+            text = document(_facts(row["variant"], "classification/3"))
+            for column, unit in [("top1_percent", "%"), ("top5_percent", "%"), ("pixel1_cpu_ms", "ms")]:
+                assert f" | {row[column]} {unit} |\n" in text
+            assert f" | {row['macs_millions']} million |\n" in text
+            assert f" | {row['parameters_millions']} million |\n" in text
+        computed = re.search(r"computes ([\d.]+) million multiply-adds", text)
+        weights = re.search(r"convolutions have ([\d,]+) weights and biases", text)
+        assert computed and int(float(computed[1])) == int(row["macs_millions"])
+        assert weights and int(weights[1].replace(",", "")) // 10_000 == round(100 * float(row["parameters_millions"]))
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
+@pytest.mark.parametrize("spec", ["classification/5", "feature_vector/2"])
+def test_an_untrained_module_is_said_to_be_one(document, spec):
+    """In the first line after the title and once more; nothing is claimed that only trained values can have."""
+    text = document(_facts("mobilenet_v2_100_224", spec, _SYNTHETIC))
+    description = text[text.index("\n# Module" if text.startswith("\n") else "# ") :].split("\n", 3)[1:3]
+    assert any("UNTRAINED: its values are made up" in line for line in description)
+    assert text.count("UNTRAINED") >= 2 and "`synthetic:1`" in text and "an untrained instance" in text
+    for claim in (
+        "a trained",
+        "was trained",
+        "71.8",
+        "91.0",
+        "Apache",
+        "apache",
+        "imagenet-",
+        ".ckpt",
+        "ImageNetLabels",
+    ):
+        assert claim not in text, claim
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_values_of_ones_own_claim_no_published_accuracy(document, flowers):
+    """Their file and their config's dataset are named; also where the config has figures of a published checkpoint."""
+    text = document(_facts("mobilenet_v2_100_224", "classification/5", _OWN))
+    assert "read from `model.ckpt-20000`, not from a published archive" in text
+    assert "as the module's config says, from a training on ImageNet (ILSVRC-2012-CLS)" in text
+    for claim in ("71.8", "91.0", "mobilenet_v2_1.0_224.ckpt", "pre-trained", "model-index"):
+        assert claim not in text, claim
+    assert "from a training on `my flowers`" in document(_facts(flowers, "classification/5", _OWN))
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_plain_values_claim_no_accuracy_of_averages(document):
+    """The published figures were measured with the averages."""
+    raw = dataclasses.replace(_PUBLISHED, weights="raw")
+    text = document(_facts("mobilenet_v2_100_224", "classification/5", raw))
+    assert "plain values of the training's last step" in text and "71.8" not in text
+    assert "mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.ckpt" in text
+    averaged = document(_facts("mobilenet_v2_100_224", "classification/5"))
+    assert "They are the moving averages" in averaged and "71.8" in averaged
+
+
+def test_a_users_variant_has_its_own_words(flowers):
+    """Handle, classes, labels, license and dataset; what tfhub.dev knows no value of is left out."""
+    page = module_page(_facts(flowers, "classification/5", _OWN))
+    assert page.startswith("# Module me/garden/flowers/classification/5\nImage classification by MobileNet V2 ")
+    assert "`num_classes` = 7 classes" in page and "`assets/labels.txt`" in page
+    assert "ImageNet" not in page.replace("common_signatures", "") and "background" not in page
+    assert "Their license is CC-BY-4.0." in page
+    tags = _tags(page)
+    assert tags["license"] == "custom" and "dataset" not in tags
+    assert "labels.txt" not in module_page(_facts(flowers, "feature_vector/5", _OWN))
+    unlicensed = flowers.model_copy(update={"license": None})
+    assert "icense" not in module_page(_facts(unlicensed, "classification/5", _OWN))
+
+
+def test_a_users_published_checkpoint_is_named_by_its_archive(flowers):
+    """And is none of TF-Slim's."""
+    checkpoint = PublishedCheckpoint(
+        url="https://a.example/x/flowers.tar.gz?key=1", sha256="0" * 64, name="model.ckpt-7"
+    )
+    figures = PublishedFigures(macs_millions=1, parameters_millions=0.5, top1_percent=93.5, top5_percent=99.0)
+    own = flowers.model_copy(update={"checkpoint": checkpoint, "published": figures})
+    page = module_page(_facts(own, "classification/5", dataclasses.replace(_PUBLISHED, weights="only")))
+    assert (
+        "`flowers/model.ckpt-7` in the published archive [`flowers.tar.gz`](https://a.example/x/flowers.tar.gz?key=1)."
+        in page
+    )
+    assert "| 93.5 % |" in page and "pre-trained" not in page and "Pixel" not in page and "ImageNet" not in page
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    for token in MarkdownIt("commonmark").parse(text):
+        yield token
+        yield from token.children or []
+
+
+_HOSTILE = [
+    "--> <script>alert(1)</script> <!--",
+    "`code` ``more`` [link](https://evil.example) ![image](x)",
+    "# heading\n\n---\nlicense: mit\n# Module google/x/1",
+    "* list\n- other\n1. third\n```python\nimport os\n```",
+    "a | b | c\n| --- |\n<b>bold</b> &amp; **x** _y_ \\` {{ 7 * 7 }} {% raw %}",
+    "'quoted' \"twice\": {a: [b]} # no comment\t\x1b[31m\u202e\x00",
+    "`",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", _HOSTILE, ids=range(len(_HOSTILE)))
+@pytest.mark.parametrize("spec", ["classification/2", "feature_vector/5"])
+def test_texts_of_others_are_text_and_nothing_more(flowers, text, spec):
+    """Wherever they stand, the page has the same elements as with a harmless text."""
+
+    def documents(dataset: str, source: str) -> tuple[str, str]:
+        facts = _facts(flowers.model_copy(update={"dataset": dataset}), spec, dataclasses.replace(_OWN, source=source))
+        return module_page(facts), model_card(facts)
+
+    for ours, harmless in zip(documents(text, text), documents("harmless", "harmless")):
+        head, other = _head(ours), _head(harmless)
+        assert set(head) == set(other) and set(head.get("kaggle", ())) == set(other.get("kaggle", ()))
+        tokens, expected = list(_tokens(_body(ours))), list(_tokens(_body(harmless)))
+        assert [token.type for token in tokens] == [token.type for token in expected]
+        assert [token.content for token in tokens if token.type == "html_block"] == [
+            token.content for token in expected if token.type == "html_block"
+        ]
+        changed = [token for token, before in zip(tokens, expected) if token.content != before.content]
+        assert {token.type for token in changed} == {"inline", "code_inline"}
+        assert all(line.isprintable() for line in ours.split("\n"))
+        assert all(token.attrs == before.attrs for token, before in zip(tokens, expected))
+    assert _tags(module_page(_facts(flowers.model_copy(update={"dataset": text}), spec, _OWN)))
+
+
+def test_a_text_of_others_is_shown_as_it_is(flowers):
+    """Not changed more than it takes to stay on one line."""
+    facts = _facts(flowers.model_copy(update={"dataset": "50% <b>`red`</b>\n & _blue_"}), "classification/5", _OWN)
+    spans = [token.content for token in _tokens(module_page(facts)) if token.type == "code_inline"]
+    assert "50% <b>`red`</b> & _blue_" in spans
+    assert _head(model_card(facts))["kaggle"]["trainingData"] == ["50% <b>`red`</b> & _blue_"]
+
+
+def test_addresses_cannot_leave_their_place(flowers):
+    """Neither a comment, nor a link, nor a string of a program."""
+    url = 'https://models.example/a"b>c) d`-->é'
+    checkpoint = PublishedCheckpoint(url='https://a.example/)"`-->.tgz', sha256="0" * 64, name="x")
+    own = flowers.model_copy(update={"checkpoint": checkpoint})
+    page = module_page(_facts(own, "classification/5", url=url))
+    quoted = "https://models.example/a%22b%3Ec%29%20d%60--%3E%C3%A9"
+    assert _tags(page)["asset-path"] == f"{quoted}/me/garden/flowers/classification/5.tar.gz"
+    assert "](https://a.example/%29%22%60--%3E.tgz)" in page
+    for program in _programs(page):
+        ast.parse(program)
+        assert f'("{quoted}/me' in program or f'= "{quoted}/me' in program
+
+
+def _head(card: str) -> dict:
+    """What stands between the first two lines of dashes; nothing in a page."""
+    return yaml.safe_load(card.split("\n---\n")[0]) if card.startswith("---\n") else {}
+
+
+def _body(document: str) -> str:
+    """What follows them."""
+    return document.partition("\n---\n")[2] if document.startswith("---\n") else document
+
+
+def test_a_cards_head_is_what_hugging_face_reads():
+    """Its keys and ids, and the accuracy that the publishers state, in the layout of a model index."""
+    head = _head(model_card(_facts("mobilenet_v2_100_224", "classification/5")))
+    assert head["license"] == "apache-2.0"
+    assert head["pipeline_tag"] == "image-classification"
+    assert head["library_name"] == "tensorflow-hub"
+    assert head["datasets"] == ["imagenet-1k"] and head["metrics"] == ["accuracy"]
+    [entry] = head["model-index"]
+    assert entry["name"] == "google/imagenet/mobilenet_v2_100_224/classification/5"
+    [result] = entry["results"]
+    assert result["task"]["type"] == "image-classification"
+    assert result["dataset"]["type"] == "imagenet-1k" and result["dataset"]["name"] == "ImageNet (ILSVRC-2012-CLS)"
+    assert [(metric["type"], metric["value"]) for metric in result["metrics"]] == [
+        ("accuracy", 71.8),
+        ("accuracy", 91.0),
+    ]
+
+
+def test_a_cards_head_says_no_more_than_is_so(flowers):
+    """Feature vectors have no accuracy, made-up values no dataset, and one's own no published anything."""
+    vectors = _head(model_card(_facts("mobilenet_v2_100_224", "feature_vector/5")))
+    assert vectors["pipeline_tag"] == "image-feature-extraction"
+    assert "datasets" in vectors and not {"model-index", "metrics"} & set(vectors)
+    made_up = _head(model_card(_facts("mobilenet_v2_100_224", "classification/5", _SYNTHETIC)))
+    assert "untrained" in made_up["tags"] and not {"license", "datasets", "model-index"} & set(made_up)
+    own = _head(model_card(_facts(flowers, "classification/5", _OWN)))
+    assert own["license"] == "cc-by-4.0" and not {"datasets", "model-index"} & set(own)
+
+
+@pytest.mark.parametrize(
+    ("license_id", "tfhub", "hugging_face", "kaggle"),
+    [
+        ("Apache-2.0", "apache-2.0", "apache-2.0", "Apache 2.0"),
+        ("MIT", "mit", "mit", "MIT"),
+        ("GPL-2.0-only", "gpl-2.0", "gpl-2.0", "GPL 2"),
+        ("GPL-3.0-or-later", "custom", "other", None),
+        ("CC0-1.0", "custom", "cc0-1.0", "CC0: Public Domain"),
+        ("CDDL-1.0", "cddl-1.0", "other", None),
+        ("LicenseRef-mine", "custom", "other", None),
+    ],
+)
+def test_licenses_have_each_sites_own_name(flowers, license_id, tfhub, hugging_face, kaggle):
+    """What a site has no name for is another, with its own name beside it, or is left out."""
+    facts = _facts(flowers.model_copy(update={"license": license_id}), "classification/5", _OWN)
+    assert _tags(module_page(facts))["license"] == tfhub
+    head = _head(model_card(facts))
+    assert head["license"] == hugging_face
+    assert head.get("license_name") == (license_id.lower() if hugging_face == "other" else None)
+    assert head["kaggle"].get("licenseName") == kaggle
+
+
+def test_a_cards_head_has_what_kaggle_asks_for(flowers):
+    """The fields of its model-instance-metadata.json."""
+    kaggle = _head(model_card(_facts("mobilenet_v2_075_192", "feature_vector/2")))["kaggle"]
+    overview = "Image feature vectors from MobileNet V2 (depth multiplier 0.75), trained on ImageNet (ILSVRC-2012-CLS)."
+    assert kaggle == {
+        "ownerSlug": "google",
+        "modelSlug": "mobilenet-v2",
+        "instanceSlug": "075-192-feature-vector",
+        "framework": "tensorFlow1",
+        "overview": overview,
+        "usage": f"See [the module's page]({_URL}/google/imagenet/mobilenet_v2_075_192/feature_vector/2.md).",
+        "licenseName": "Apache 2.0",
+        "fineTunable": True,
+        "trainingData": ["ILSVRC-2012-CLS (ImageNet)"],
+        "modelInstanceType": "Unspecified",
+    }
+    own = _head(model_card(_facts(flowers, "classification/4", _OWN)))["kaggle"]
+    assert (own["ownerSlug"], own["instanceSlug"], own["framework"]) == ("me", "flowers-classification", "tensorFlow2")
+    made_up = _head(model_card(_facts(flowers, "classification/4", _SYNTHETIC)))["kaggle"]
+    assert made_up["trainingData"] == [] and "UNTRAINED" in made_up["overview"]
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
+@pytest.mark.parametrize("tensorflow", ["2.15.1", None])
+def test_the_last_section_tells_of_the_proof(document, tensorflow):
+    """The archive's size and digest, how many checks passed, and where there is more."""
+    facts = _facts("mobilenet_v2_075_192", "feature_vector/2")
+    facts = dataclasses.replace(facts, proof=dataclasses.replace(facts.proof, tensorflow=tensorflow))
+    proof = document(facts).rpartition("\n## ")[2]
+    assert proof.startswith("Proof\n")
+    for stated in (
+        "`2.tar.gz`: 8,699,141 bytes",
+        f"\n    {_SHA256}\n",
+        "hubexport 1.2.3",
+        "27 checks passed, none failed",
+    ):
+        assert stated in proof
+    assert "`2.verify.json`" in proof and "`2.provenance.json`" in proof
+    assert ("TensorFlow 2.15.1 ran the module" in proof) == (tensorflow is not None)
+    assert ("None of them ran the module in TensorFlow." in proof) == (tensorflow is None)
+
+
+def _programs(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+# Runs each program, and tells the shape of what it computes. What makes TensorFlow faster changes no result: no
+# optimizing of graphs that run once, no tracing of Keras' loop, and no module loaded twice.
+_RUNNER = """
+import functools, json, sys
+import tensorflow as tf
+from tensorflow_hub import module_v2
+import tensorflow_hub as hub
+
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+tf.config.run_functions_eagerly(True)
+hub.load = module_v2.load = functools.cache(module_v2.load)
+
+shapes = []
+for program in json.load(sys.stdin):
+    names = {}
+    if "disable_eager_execution" in program:
+        tf.compat.v1.disable_eager_execution()
+        with tf.Graph().as_default():
+            exec(program, names)
+    else:
+        exec(program, names)
+    if "features" in names or "logits" in names:
+        shape = (names["features"] if "features" in names else names["logits"]).shape
+    else:
+        shape = names["model"].compute_output_shape([None, 96, 96, 3])
+        assert names["model"].losses
+    shapes.append([None if n is None else int(n) for n in shape])
+print(json.dumps(shapes))
+"""
+
+
+def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
+    """The programs of all pages of versions 2 to 5, each once, though on other pages it stands with another version.
+
+    Feature vectors start from the oldest version and classification from the newest, so that each version has some.
+    """
+    counts = {}
+    for kind, numbers in (("feature_vector", (2, 3, 4, 5)), ("classification", (5, 4, 3, 2))):
+        seen = set()
+        for number in numbers:
+            spec = ModuleSpec(kind=kind, version=number)
+            programs = _programs(module_page(_facts(variant, str(spec), _SYNTHETIC, url=url)))
+            counts[number] = len(programs)
+            for program in programs:
+                assert program.count(f'"{url}/{variant.handle(spec)}"') == 1
+                if (text := program.replace(f'/{number}"', '/N"')) not in seen:
+                    seen.add(text)
+                    yield spec, program
+        assert counts == {2: 3, 3: 3, 4: 3, 5: 4}
+
+
+@pytest.mark.skipif(
+    not version("tensorflow-hub").startswith("0.15"), reason="tensorflow-hub 0.15 is the last with hub.Module"
+)
+def test_programs_run(tmp_path):
+    """Those that build graphs in one process and the others in another, on modules that stand where they look."""
+    variant = load_variant("mobilenet_v2_035_96")
+    specs = [ModuleSpec(kind=kind, version=number) for number in (2, 3, 4, 5) for kind in KINDS]
+    build_modules(variant, specs, checkpoint="synthetic", output_dir=tmp_path)
+    programs = list(_first_seen(variant, str(tmp_path)))
+    assert {spec.version for spec, _ in programs} == {2, 3, 4, 5} and len(programs) == 16
+    running = []
+    for graphs in (True, False):
+        chosen = [(spec, program) for spec, program in programs if ("disable_eager" in program) == graphs]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RUNNER],
+            env=environment(),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / f"stderr-{graphs}").open("w"),
+        )
+        process.stdin.write(json.dumps([program for _, program in chosen]))
+        process.stdin.close()
+        running.append((graphs, chosen, process))
+    for graphs, chosen, process in running:
+        printed = process.stdout.read()
+        assert process.wait() == 0, (tmp_path / f"stderr-{graphs}").read_text()[-3000:]
+        shapes = json.loads(printed.splitlines()[-1])
+        assert len(shapes) == len(chosen) >= 6
+        for (spec, program), shape in zip(chosen, shapes):
+            trains = "trainable=True" in program
+            width = 1001 if spec.kind == "classification" else 2 if trains else 1280
+            assert shape == [4 if graphs and trains else None if graphs or trains else 1, width], program
