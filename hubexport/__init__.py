@@ -21,15 +21,18 @@ __all__ = [
     "Options",
     "Order",
     "Outcome",
+    "Recipe",
     "Variant",
     "Verification",
     "build_batch",
     "build_modules",
+    "check_release",
     "compare",
     "convert",
     "describe",
     "list_variants",
     "load_variant",
+    "release_modules",
     "verify_module",
 ]
 
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from hubexport.inspection.checkpoint import CheckpointReport
     from hubexport.inspection.module import ModuleReport
     from hubexport.inspection.path import describe
+    from hubexport.release.check import check_release
+    from hubexport.release.plan import Recipe
+    from hubexport.release.run import release_modules
     from hubexport.variants import ModuleSpec, Variant
     from hubexport.verify.result import Verification
     from hubexport.verify.verification import verify_module
@@ -58,15 +64,18 @@ _HOMES = {
     "Options": "hubexport.batch",
     "Order": "hubexport.batch",
     "Outcome": "hubexport.batch",
+    "Recipe": "hubexport.release.plan",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",
     "build_modules": "hubexport.build",
+    "check_release": "hubexport.release.check",
     "compare": "hubexport.comparison",
     "convert": "hubexport.conversion",
     "describe": "hubexport.inspection.path",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",
+    "release_modules": "hubexport.release.run",
     "verify_module": "hubexport.verify.verification",
 }
 

@@ -64,6 +64,10 @@ class DataError(HubexportError):
     """Labelled images cannot be found or read, or their labels do not fit the module."""
 
 
+class ReleaseError(HubexportError):
+    """A release cannot be made, would change what is published, or is not whole and right."""
+
+
 class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 

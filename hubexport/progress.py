@@ -33,6 +33,23 @@ class Progress:
         return nullcontext()
 
 
+class Warnings(Progress):
+    """Passes on what users must know, and no steps: those of a part of something larger.
+
+    Args:
+        heard_by: the progress of the whole.
+    """
+
+    def __init__(self, heard_by: Progress) -> None:
+        self._heard_by = heard_by
+
+    def warn(self, message: str) -> None:
+        self._heard_by.warn(message)
+
+    def tensorflow_starting(self) -> AbstractContextManager[None]:
+        return self._heard_by.tensorflow_starting()
+
+
 @contextlib.contextmanager
 def tensorflow_hushed() -> Iterator[None]:
     """Keeps what TensorFlow says when it starts and later off the screen, unless somebody wants to hear it.

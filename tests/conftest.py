@@ -7,7 +7,8 @@ import pytest
 from hubexport.config_files import load_variant
 from hubexport.variants import Variant
 
-_SMALL = """\
+# The smallest network with seven classes.
+SMALL = """\
 network: mobilenet_v2
 depth_multiplier: 0.35
 image_size: 96
@@ -28,7 +29,7 @@ def config_dir(tmp_path: Path) -> Path:
     """A folder with one config, `small`: the smallest network with seven classes."""
     folder = tmp_path / "configs"
     folder.mkdir()
-    (folder / "small.yaml").write_text(_SMALL)
+    (folder / "small.yaml").write_text(SMALL)
     return folder
 
 

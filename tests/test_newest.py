@@ -62,6 +62,27 @@ def test_both_ends_of_the_supported_range_convert_to_the_same_bytes(newest, tmp_
     assert _convert(newest, tmp_path / "there") == here
 
 
+def _release(python, folder):
+    folder.mkdir()
+    chosen = ["--variants", "mobilenet_v2_035_96", "--modules", "feature_vector/2", "classification/5"]
+    command = [python, "-m", "hubexport", "release", *chosen, "--checkpoint", "synthetic:1"]
+    done = subprocess.run(
+        [*command, "--verify", "structure", "weights"], cwd=folder, env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {path.relative_to(folder / "dist"): file_sha256(path) for path in tree_files(folder / "dist")}
+
+
+def test_both_ends_of_the_supported_range_release_the_same_archives_and_pages(newest, tmp_path):
+    """What tells of the Python and the packages that were there is not the same, and nothing else differs."""
+    here, there = _release(sys.executable, tmp_path / "here"), _release(newest, tmp_path / "there")
+    same = {path.name.partition(".")[2] for path in here if there.get(path) == here[path]}
+    other = {path.name for path in here if there.get(path) != here[path] and not path.name.startswith("sbom-")}
+    assert same == {"tar.gz", "md", "card.md"}
+    told = {f"{version}.{what}" for version in (2, 5) for what in ("verify.json", "provenance.json", "json")}
+    assert other == told | {"index.json", "SHA256SUMS"}
+
+
 def test_a_module_passes_verification_on_the_newest_tensorflow(newest, tmp_path):
     """Its numbers and behaviour; what is built is the same on both ends."""
     build = ["build", "--variant", "mobilenet_v2_035_96", "--module", "classification/5", "--output_dir", tmp_path]
@@ -77,7 +98,7 @@ def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
     """The tests of the graphs, the checkpoint files and the messages, run over there."""
     tests = [
         *("test_reference.py", "test_tf1_hub.py", "test_tf2_saved_model.py"),
-        *("test_bundle.py", "test_protos.py", "test_values.py"),
+        *("test_bundle.py", "test_protos.py", "test_values.py", "test_release_archive.py"),
     ]
     command = [newest, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)

@@ -129,10 +129,16 @@ def test_the_config_of_ones_own_builds(tmp_path):
     np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
 
 
-def test_every_flag_of_build_is_in_its_table():
+@pytest.mark.parametrize(("command_name", "header"), [("build", "| flag |"), ("release", "| flag of `release` |")])
+def test_every_flag_is_in_its_table(command_name, header):
     """And no other."""
-    shown = set(re.findall(r"^\| `(--\w+)", _README, re.MULTILINE))
-    offered = set(re.findall(r"--\w+", hubexport("build", "--help").stdout)) - {"--help", "--helpfull"}
+    table = _README[_README.index(header) :].split("\n\n")[0]
+    shown = {
+        flag for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE) for flag in re.findall(r"`(--\w+)", row)
+    }
+    if command_name == "release":
+        shown |= {"--beam_option"}  # In the row of --runner.
+    offered = set(re.findall(r"--\w+", hubexport(command_name, "--help").stdout)) - {"--help", "--helpfull"}
     assert shown == offered
 
 

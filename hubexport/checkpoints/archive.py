@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import fnmatch
 import gzip
+import hashlib
 import io
 from pathlib import Path, PurePosixPath
 import re
@@ -81,9 +82,31 @@ def unpack_all(archive: Path, into: Path) -> None:
                 _extract(archive, tar, member, target)
 
 
-def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def hash_members(archive: Path, file: IO[bytes], keep: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
+    """Yields the members of a gzipped tar, folders as well, each with the SHA-256 of its content.
+
+    Args:
+        archive: what messages call it.
+        file: the archive, opened; it is read once, and to its end.
+        keep: the name of a small file whose content is wanted, too; of others it is left empty.
+    Raises:
+        CheckpointError: see `unpack_checkpoint`; or that file is larger than 1 MiB.
+    """
+    with _damage_reported(archive):
+        for tar, member in _members(archive, file):
+            if member.name == keep and member.size > _MAX_READ_BYTES:
+                raise _refusal(archive, f"its member {keep!r} is larger than 1 MiB")
+            digest, kept = hashlib.sha256(), b""
+            if content := tar.extractfile(member):
+                while block := content.read(_MAX_READ_BYTES):
+                    digest.update(block)
+                    kept = block if member.name == keep else b""
+            yield member, digest.hexdigest(), kept
+
+
+def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Yields the members one after another, each looked at, with the tar that they can be extracted from."""
-    with gzip.open(archive, "rb") as unzipped:
+    with gzip.open(file or archive, "rb") as unzipped:
         stream = _BoundedStream(archive, unzipped)
         with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
             for count, member in enumerate(tar, start=1):
@@ -161,8 +184,17 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: IO[bytes]) -> N
 def _damage_reported(archive: Path) -> Iterator[None]:
     try:
         yield
-    # tarfile raises ValueError and OverflowError for numbers in extended headers that are none, or too large.
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
+    # tarfile raises ValueError and OverflowError for numbers in extended headers that are none, or too large, and calls
+    # itself for each header that extends another.
+    except (
+        EOFError,
+        gzip.BadGzipFile,
+        zlib.error,
+        tarfile.TarError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise CheckpointError(
             f"cannot unpack {archive}",
             why=f"it is damaged, or no gzipped tar: {error}",

@@ -22,6 +22,7 @@ from hubexport.cli import (
     fetch,
     inspect,
     list_variants,
+    release,
     show_mapping,
     verify,
 )
@@ -39,6 +40,7 @@ _COMMANDS = {
     "classify": classify,
     "features": features,
     "evaluate": evaluate,
+    "release": release,
     "list": list_variants,
 }
 

@@ -31,6 +31,19 @@ def shown_progress() -> "Iterator[ShownProgress]":
 class ShownProgress(Progress):
     """Shows on stderr where work is, and lets results through to stdout meanwhile."""
 
+    def __init__(self) -> None:
+        self._warnings: set[str] = set()
+
+    def warn(self, message: str) -> None:
+        # Several steps may come upon the same thing.
+        if message not in self._warnings:
+            self._warnings.add(message)
+            self.show_warning(f"WARNING {message}")
+
+    def show_warning(self, text: str) -> None:
+        """Shows it in its own way."""
+        raise NotImplementedError
+
     def result(self, text: str) -> None:
         """Prints some lines of the command's result."""
         print(text)
@@ -49,12 +62,13 @@ class _PlainProgress(ShownProgress):
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    def warn(self, message: str) -> None:
-        print(f"WARNING {message}", file=sys.stderr, flush=True)
+    def show_warning(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
 class _TerminalProgress(ShownProgress):
     def __init__(self, console: "Console", status: "Status") -> None:
+        super().__init__()
         self._console = console
         self._status = status
         self._message = ""
@@ -78,8 +92,8 @@ class _TerminalProgress(ShownProgress):
     def note(self, message: str) -> None:
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
-    def warn(self, message: str) -> None:
-        self._console.print(f"WARNING {message}", style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+    def show_warning(self, text: str) -> None:
+        self._console.print(text, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, text: str) -> None:
         from rich.markup import escape

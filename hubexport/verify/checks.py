@@ -12,11 +12,12 @@ CHECKS: tuple[Check, ...] = tuple(
 )
 
 
-def select_checks(patterns: Sequence[str]) -> tuple[Check, ...]:
+def select_checks(patterns: Sequence[str], flag: str = "--check") -> tuple[Check, ...]:
     """Returns the checks that are asked for, in their own order.
 
     Args:
         patterns: names, groups like `weights`, or patterns like `numbers.*`; empty means all.
+        flag: what messages call the choice.
     Raises:
         UsageError: a pattern fits no check.
     """
@@ -26,7 +27,7 @@ def select_checks(patterns: Sequence[str]) -> tuple[Check, ...]:
         found = {name for name in names if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
         if not found:
             raise UsageError(
-                f"--check {pattern}: no such check{guess(pattern, names)}",
+                f"{flag} {pattern}: no such check{guess(pattern, names)}",
                 why=f"there are {', '.join(names)}",
                 fix="name one of these, or a group like weights",
             )

@@ -81,6 +81,8 @@ class Evidence:
         self._photographs = photographs
         self._progress = progress or Progress()
         self._stack = contextlib.ExitStack()
+        # Whether anything was computed by TensorFlow.
+        self.used_tensorflow = False
 
     def __enter__(self) -> "Evidence":
         return self
@@ -271,6 +273,7 @@ class Evidence:
         return measure(self.module, self.network, self.values, pictures)
 
     def _start_tensorflow(self) -> None:
+        self.used_tensorflow = True
         if "tensorflow" not in sys.modules:
             with self._progress.tensorflow_starting():
                 import hubexport.running.tf1  # noqa: F401  Takes seconds.

@@ -86,7 +86,7 @@ def verify_module(
                 results=results,
                 layers=_layers(evidence),
                 photographs=_photographs(evidence, labels),
-                versions=_versions(),
+                versions=_versions(evidence),
                 seconds=time.perf_counter() - started,
             )
 
@@ -197,9 +197,9 @@ def _jpeg(image: Array) -> bytes:
     return encoded.getvalue()
 
 
-def _versions() -> dict[str, str]:
+def _versions(evidence: Evidence) -> dict[str, str]:
     """Returns the versions of what took part; of TensorFlow only if some check needed it."""
     versions = {"hubexport": __version__, "Python": platform.python_version(), "NumPy": np.__version__}
-    if "tensorflow" in sys.modules:
+    if evidence.used_tensorflow:
         versions["TensorFlow"] = sys.modules["tensorflow"].__version__
     return versions

@@ -1,0 +1,267 @@
+"""Makes a release: builds, proves, packs and documents modules, and publishes them together by one index.
+
+What is published already, and would come out the same, is left alone. Interrupted, the same command goes on where it
+was.
+"""
+
+import argparse
+from collections.abc import Sequence
+import json
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of, positive
+from hubexport.cli.progress import shown_progress
+from hubexport.cli.tables import cell, table_console
+from hubexport.errors import HubexportError, UsageError, printable
+
+if TYPE_CHECKING:
+    from hubexport.batch import Order
+    from hubexport.beam.options import Beam
+    from hubexport.release.plan import Item, Recipe
+    from hubexport.release.run import Outcome
+
+SUMMARY = "make, or check, a release of many modules"
+
+_LOCAL = "local"
+# `--runner beam` alone lets Beam work in this process.
+_BEAM = "beam"
+_DIRECT_RUNNER = "DirectRunner"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport release` takes."""
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=["all"],
+        metavar="NAME",
+        help="which; names, or patterns like 'mobilenet_v2_*_96' (default: all)",
+    )
+    parser.add_argument(
+        "--modules",
+        nargs="+",
+        default=[],
+        metavar="KIND[/VERSION]",
+        help="feature_vector or classification, in version 1 to 5 (default: all of each variant's config)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="SOURCE",
+        help="a directory of archives, each named like the published one or like its variant; synthetic[:SEED]; or "
+        "what `hubexport build` takes (default: download the archives that the configs name)",
+    )
+    add_weights(parser)
+    parser.add_argument("--output_dir", default="dist", metavar="DIR", help="the release's folder (default: dist)")
+    parser.add_argument(
+        "--url",
+        default="https://tfhub.dev",
+        metavar="URL",
+        help="where the release will be served: URL/HANDLE is what its pages tell users to load (default: "
+        "https://tfhub.dev)",
+    )
+    parser.add_argument(
+        "--verify",
+        nargs="+",
+        default=[],
+        metavar="CHECK",
+        help="prove modules by these checks of `hubexport verify` only, or groups of them like weights (default: all)",
+    )
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="work in N processes (default: 1)")
+    parser.add_argument(
+        "--runner",
+        default=_LOCAL,
+        metavar="NAME",
+        help="let Apache Beam do it: beam (in this process), or one of its runners like FlinkRunner (default: local)",
+    )
+    parser.add_argument(
+        "--beam_option",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="an option of Beam or of the runner, like flink_master=localhost:8081; may be given several times",
+    )
+    failures = parser.add_mutually_exclusive_group()
+    failures.add_argument(
+        "--keep_going", action="store_true", help="publish what could be made, though another failed (default)"
+    )
+    failures.add_argument("--fail_fast", action="store_true", help="stop at the first failure, and publish nothing")
+    parser.add_argument("--dry_run", action="store_true", help="tell what would be made, and why, and end")
+    parser.add_argument(
+        "--check", metavar="DIR", help="look whether a release is whole and right, from its files alone, and end"
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    add_download_arguments(parser)
+    add_config_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes or checks a release, tells what became of each artifact, and returns the exit status."""
+    if args.check:
+        return _check(Path(args.check), args.format)
+    beam = _beam(args)
+    orders, recipe = _orders(args), _recipe(args)
+    directory = Path(args.output_dir)
+    with shown_progress() as progress:
+        if args.dry_run:
+            from hubexport.release.plan import make_plan
+
+            plan = make_plan(orders, recipe, directory, progress)
+        else:
+            from hubexport.release.run import release_modules
+
+            outcomes = release_modules(
+                orders, recipe, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
+            )
+    return _tell_plan(plan, args.format) if args.dry_run else _tell_outcomes(outcomes, directory, args.format)
+
+
+def _beam(args: argparse.Namespace) -> "Beam | None":
+    from hubexport.beam.options import Beam, check_beam
+
+    if args.runner == _LOCAL:
+        if args.beam_option:
+            raise UsageError(
+                f"--beam_option {args.beam_option[0]}: of what?",
+                why="Beam is asked only by --runner",
+                fix="add --runner",
+            )
+        return None
+    check_beam()
+    return Beam(_DIRECT_RUNNER if args.runner == _BEAM else args.runner, tuple(args.beam_option))
+
+
+def _orders(args: argparse.Namespace) -> "list[Order]":
+    from hubexport.batch import Order
+    from hubexport.config_files import select_variants
+
+    return [
+        Order(variant, variant.select_modules(args.modules))
+        for variant in select_variants(args.variants, args.config_dir)
+    ]
+
+
+def _recipe(args: argparse.Namespace) -> "Recipe":
+    from hubexport.release.archive import source_date_epoch
+    from hubexport.release.plan import Recipe
+    from hubexport.verify.checks import select_checks
+
+    return Recipe(
+        checkpoint=args.checkpoint,
+        weights=args.weights,
+        url=_url(args.url),
+        checks=tuple(check.name for check in select_checks(args.verify, "--verify")),
+        source_date_epoch=source_date_epoch(),
+        downloads=downloads_of(args),
+    )
+
+
+def _url(text: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(
+            f"--url {text}: not an address",
+            why="the address of a server is wanted, or of a folder on it",
+            fix="say one like --url https://models.example.org/hub",
+        )
+    return text.rstrip("/")
+
+
+def _tell_plan(plan: "Sequence[Item]", form: str) -> int:
+    if form == "json":
+        print(json.dumps([_planned(item) for item in plan], indent=2))
+    else:
+        _print_table(
+            ["artifact", "action", "why"],
+            [[item.handle, item.action, item.why] for item in plan],
+            _counts([item.action for item in plan]),
+            sys.stdout,
+        )
+    _print_errors([item.error for item in plan if item.error])
+    return 1 if any(item.error for item in plan) else 0
+
+
+def _planned(item: "Item") -> dict[str, Any]:
+    return {"handle": item.handle, "action": item.action, "why": item.why}
+
+
+def _tell_outcomes(outcomes: "Sequence[Outcome]", directory: Path, form: str) -> int:
+    """Prints the paths of archives that were published now; what became of all goes to stderr."""
+    failed = [outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError)]
+    if form == "json":
+        print(json.dumps([_told(outcome) for outcome in outcomes], indent=2))
+    else:
+        for outcome in outcomes:
+            if outcome.record and outcome.result in ("made", "listed"):
+                print(directory / outcome.record.files["archive"].path)
+    _print_errors(failed)
+    _print_outcomes(outcomes)
+    return 1 if failed else 0
+
+
+def _told(outcome: "Outcome") -> dict[str, Any]:
+    failed = isinstance(outcome.result, HubexportError)
+    return {
+        "handle": outcome.item.handle,
+        "result": "failed" if failed else outcome.result,
+        "why": outcome.result.why if isinstance(outcome.result, HubexportError) else outcome.item.why,
+        "archive": outcome.record.files["archive"].model_dump() if outcome.record else None,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+    }
+
+
+def _print_outcomes(outcomes: "Sequence[Outcome]") -> None:
+    rows = []
+    for outcome in outcomes:
+        result = outcome.result
+        told = f"FAILED: {result.what}" if isinstance(result, HubexportError) else result
+        size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
+        checks = str(outcome.record.checks.passed) if outcome.record else "-"
+        rows.append([outcome.item.handle, told, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
+    summary = _counts(["FAILED" if isinstance(one.result, HubexportError) else one.result for one in outcomes])
+    _print_table(["artifact", "result", "MB", "checks passed", "seconds"], rows, summary, sys.stderr)
+
+
+def _counts(words: Sequence[str]) -> str:
+    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], summary: str, stream: Any) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("MB", "checks passed", "seconds") else "left")
+    for row in rows:
+        table.add_row(*map(cell, row))
+    table_console(stream).print(table)
+    print(summary, file=stream)
+
+
+def _print_errors(errors: Sequence[HubexportError]) -> None:
+    # The same error of several artifacts is said once.
+    for error in dict.fromkeys(map(str, errors)):
+        print(f"ERROR {error}", file=sys.stderr)
+
+
+def _check(directory: Path, form: str) -> int:
+    from hubexport.release.check import check_release
+
+    with shown_progress() as progress:
+        checked = check_release(directory, progress)
+    if form == "json":
+        import dataclasses
+
+        print(json.dumps(dataclasses.asdict(checked), indent=2))
+        return 1 if checked.problems else 0
+    for problem in checked.problems:
+        print(printable(f"{problem.path}: {problem.what}"))
+    for path in checked.stray:
+        print(printable(f"{path}: not published: no index lists it"), file=sys.stderr)
+    told = f"{len(checked.problems)} problems" if checked.problems else "whole and right"
+    print(f"{directory}: {told}: {checked.artifacts} artifacts, {checked.files} files, {checked.bytes / 1e6:.1f} MB")
+    return 1 if checked.problems else 0

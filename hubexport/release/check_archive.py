@@ -1,0 +1,120 @@
+"""Looks into a packed module: was it packed by us, is it safe to unpack, and is it the one that the index means?"""
+
+from collections.abc import Iterator, Mapping
+import os
+from pathlib import Path, PurePosixPath
+import tarfile
+from typing import BinaryIO
+
+from hubexport.checkpoints.archive import MODULE_FILE, hash_members
+from hubexport.errors import CheckpointError
+from hubexport.inspection.provenance import Manifest
+from hubexport.manifest import MANIFEST
+from hubexport.release.files import Record
+from hubexport.release.untrusted import Folder, WrongError, opened_listed, parsed, read_failures_told
+
+# Deflated, without a name, a comment or a time.
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+# Longer paths cannot be unpacked; ten thousand of them fit into memory.
+_MAX_NAME = 4096
+_HUB_FILE = "tfhub_module.pb"
+_MODES = {True: 0o755, False: 0o644}
+# By what a manifest calls them, what a record calls them.
+_SAME_FACTS = {
+    **{name: name for name in ("handle", "variant", "kind", "version", "network", "depth_multiplier", "dataset")},
+    **{name: name for name in ("num_features", "num_classes", "values")},
+    "input_height_px": "image_size",
+    "input_width_px": "image_size",
+}
+
+
+def wrong_archive(folder: Folder, record: Record) -> Iterator[str]:
+    """Looks into an artifact's archive.
+
+    Args:
+        folder: of the release.
+        record: the artifact's entry in the index.
+    Yields:
+        What is wrong; nothing if all is right.
+    Raises:
+        WrongError: it is not the file that is listed, or cannot be unpacked.
+    """
+    file = record.files["archive"]
+    with opened_listed(folder, file) as opened, read_failures_told():
+        if os.pread(opened.fileno(), len(_GZIP_HEADER), 0) != _GZIP_HEADER:
+            yield "its gzip header tells a name or a time"
+        try:
+            digests, manifest = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
+        except CheckpointError as error:
+            raise WrongError(error.why) from None
+    if MODULE_FILE not in digests:
+        yield f"has no {MODULE_FILE} at its root"
+    if (_HUB_FILE in digests) != (record.format == "hub"):
+        yield f"is no {record.format}: it has {'a' if _HUB_FILE in digests else 'no'} {_HUB_FILE}"
+    if MANIFEST not in digests:
+        yield f"has no {MANIFEST} at its root"
+    else:
+        yield from _wrong_manifest(
+            parsed(Manifest, manifest.decode(errors="replace"), f"its {MANIFEST} is"), record, digests
+        )
+
+
+def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str], bytes]:
+    """Returns the digests of the files in an archive, and the module's manifest.
+
+    Raises:
+        CheckpointError: it cannot be unpacked safely.
+        WrongError: it is not what `hubexport.release.archive.pack` makes.
+    """
+    digests: dict[str, str] = {}
+    manifest, folders, previous = b"", {"."}, b""
+    for member, sha256, kept in hash_members(path, opened, keep=MANIFEST):
+        name = member.name.encode("utf-8", "surrogateescape")
+        if name <= previous:
+            raise WrongError(f"its member {member.name!r} comes after {previous.decode(errors='replace')!r}")
+        previous = name
+        _check_form(member, mtime, folders)
+        if member.isdir():
+            folders.add(member.name)
+        else:
+            digests[member.name] = sha256
+            manifest = kept or manifest
+    return digests, manifest
+
+
+def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
+    path = PurePosixPath(member.name)
+    if len(member.name) > _MAX_NAME:
+        raise WrongError(f"the name of a member has {len(member.name):,} characters")
+    if str(path) != member.name or member.name == ".":
+        raise WrongError(f"the name of its member {member.name!r} is not plain")
+    if str(path.parent) not in folders:
+        raise WrongError(f"its member {member.name!r} comes before its folder")
+    if (member.uid, member.gid, member.uname, member.gname) != (0, 0, "", ""):
+        raise WrongError(f"its member {member.name!r} has an owner")
+    if member.mode != _MODES[member.isdir()]:
+        raise WrongError(f"its member {member.name!r} has the mode {member.mode:o}")
+    if member.mtime != mtime:
+        raise WrongError(f"its member {member.name!r} is of the time {member.mtime}, not {mtime}")
+    if unknown := member.pax_headers.keys() - {"path"}:
+        raise WrongError(f"its member {member.name!r} has attributes: {', '.join(sorted(unknown))}")
+
+
+def _wrong_manifest(manifest: Manifest, record: Record, digests: Mapping[str, str]) -> Iterator[str]:
+    for name, same in _SAME_FACTS.items():
+        if getattr(manifest, name) != getattr(record, same):
+            yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index {getattr(record, same)}"
+    if manifest.checkpoint.model_dump(exclude_none=True) != record.inputs.checkpoint:
+        yield f"its {MANIFEST} names another checkpoint than the index"
+    # A source with one value a variable has no others to choose.
+    if manifest.weights not in (record.inputs.weights, "only"):
+        yield f"its {MANIFEST} says weights {manifest.weights}, the index {record.inputs.weights}"
+    if manifest.hubexport_version != record.inputs.exporter:
+        yield f"its {MANIFEST} names hubexport {manifest.hubexport_version}, the index {record.inputs.exporter}"
+    for name in sorted({*digests, *manifest.sha256} - {MANIFEST}):
+        if name not in digests:
+            yield f"its {name} is missing"
+        elif name not in manifest.sha256:
+            yield f"its {name} is not listed in {MANIFEST}"
+        elif digests[name] != manifest.sha256[name]:
+            yield f"its {name} is not the one that {MANIFEST} lists"

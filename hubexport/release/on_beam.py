@@ -1,0 +1,86 @@
+"""Makes the artifacts of a release by Apache Beam, on as many machines as its runner has.
+
+The steps are the same as in processes. The release's folder, the checkpoints and the folder for temporary files are
+named by paths; those of the release and of the checkpoints must be the same on all machines.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+from pathlib import Path
+import pickle
+
+import apache_beam as beam
+
+from hubexport.beam.options import Beam
+from hubexport.beam.run import new_pipeline, run_pipeline, stopped
+from hubexport.errors import HubexportError
+from hubexport.progress import Progress, tensorflow_hushed
+from hubexport.release.work import Failed, Made, Packed, Task, build, prove
+
+_RESULT_SUFFIX = ".made"
+
+
+def make_on_beam(tasks: Sequence[Task], folder: Path, by: Beam, progress: Progress) -> Iterator[Made | Failed]:
+    """Makes artifacts.
+
+    Args:
+        tasks: what is to be made.
+        folder: where results are handed over; all workers must have it.
+        by: the runner, and its options.
+        progress: hears of the start.
+    Yields:
+        What is proved or has failed, once all is done; what is done when the runner fails, before its error.
+    Raises:
+        UsageError: there is no such runner, or an option has a value that it cannot take.
+        HubexportError: the runner failed.
+    """
+    if not tasks:
+        return
+    progress.step(f"making {sum(len(task.items) for task in tasks)} artifacts by {by.runner}")
+    folder = folder.absolute()
+    pipeline = new_pipeline(by)
+    (
+        pipeline
+        | "Variants" >> beam.Create([dataclasses.replace(task, folder=folder) for task in tasks])
+        # Without it a runner may keep all on one worker.
+        | "Distribute variants" >> beam.Reshuffle()
+        | "Build" >> beam.FlatMap(_build)
+        | "Distribute modules" >> beam.Reshuffle()
+        | "Prove" >> beam.FlatMap(_prove)
+        | "Hand over" >> beam.Map(_write, folder)
+    )
+    failure = None
+    try:
+        run_pipeline(pipeline, by)
+    except HubexportError as error:
+        failure = error
+    for path in sorted(folder.glob(f"*{_RESULT_SUFFIX}")):
+        yield pickle.loads(path.read_bytes())
+    if failure:
+        raise failure
+
+
+def _build(task: Task) -> Iterator[Packed | Failed]:
+    if not stopped():
+        yield from build(task, _WorkerProgress())
+
+
+def _prove(built: Packed | Failed) -> Iterator[Made | Failed]:
+    if isinstance(built, Failed):
+        yield built
+    elif not stopped():
+        yield prove(built, _WorkerProgress())
+
+
+class _WorkerProgress(Progress):
+    """Says nothing, and lets TensorFlow say nothing."""
+
+    tensorflow_starting = staticmethod(tensorflow_hushed)
+
+
+def _write(result: Made | Failed, folder: Path) -> None:
+    path = folder / f"{result.item.handle.replace('/', '-')}{_RESULT_SUFFIX}"
+    # A runner may do a thing twice: whoever is second replaces what is the same.
+    staged = path.with_name(f".{path.name}-{id(result)}")
+    staged.write_bytes(pickle.dumps(result))
+    staged.replace(path)

@@ -1,0 +1,158 @@
+"""The folder of a release: one run at a time, files that come to their places whole, and the index that publishes them.
+
+Readers need no lock. Files come to their places before the index lists them, and listed ones never change, so that
+whoever has read an index finds all that it lists, whatever goes on meanwhile.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from hubexport.errors import ReleaseError
+from hubexport.output import file_sha256, publish_file, scratch_directory
+from hubexport.release.files import INDEX, MAX_INDEX_BYTES, SHA256SUMS, File, Index, Record, as_json
+from hubexport.release.pages import publisher_page
+
+_LOCK = ".hubexport-release.lock"
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps other runs out of a release's folder, which is made if there is none.
+
+    Raises:
+        ReleaseError: another run is at work there.
+        OSError: the folder cannot be made or written to.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = _lock(directory / _LOCK)
+    try:
+        yield
+    finally:
+        (directory / _LOCK).unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ReleaseError(
+                f"another release is at work in {path.parent}",
+                why=f"it holds {path.name}",
+                fix="wait until it has finished, or name another --output_dir",
+            ) from None
+        except OSError as error:
+            # Where files cannot be locked (some network file systems), users must see to it themselves.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+            return descriptor
+        # Its last holder may have removed it after it was opened here: then it keeps nobody out.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def place(record: Record, staged: Mapping[str, Path], directory: Path, published: Record | None) -> None:
+    """Puts an artifact's files into their places, its record last.
+
+    Args:
+        record: of the artifact.
+        staged: its files, on the same file system, by their paths in the release.
+        directory: the release's.
+        published: what the index says of the artifact; None if it is not published.
+    Raises:
+        ReleaseError: it is published, and these are other files.
+        OSError: they cannot be moved.
+    """
+    if published is not None and record != published:
+        raise _differs(record, published)
+    for name, path in staged.items():
+        final = directory / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # Several artifacts share the list of what was installed.
+        if name != record.sbom.path or not _is_right(record.sbom, directory):
+            publish_file(path, final, overwrite=True)
+
+
+def _differs(record: Record, published: Record) -> ReleaseError:
+    changed = [role for role, file in record.files.items() if file != published.files[role]]
+    return ReleaseError(
+        f"{record.handle} is damaged, and came out otherwise than it is published",
+        why=f"other bytes: {', '.join(changed) or 'its record'}",
+        fix="restore its files from a copy of the release, or make a new release into another --output_dir",
+    )
+
+
+def publish(records: Iterable[Record], published: Index, directory: Path) -> bool:
+    """Publishes artifacts whose files are in their places, by one rename of the index.
+
+    Args:
+        records: all of the release, those of earlier runs included.
+        published: the index that there is; what it lists stays as it is.
+        directory: the release's.
+    Returns:
+        Whether anything had to be written.
+    Raises:
+        ReleaseError: there are too many for an index.
+        OSError: it cannot be written.
+    """
+    artifacts = tuple(sorted(records, key=lambda record: record.handle))
+    publishers = {file.path: file for file in published.publishers}
+    with scratch_directory(directory) as scratch:
+        for publisher in sorted({record.handle.partition("/")[0] for record in artifacts}):
+            name = f"{publisher}/{publisher}.md"
+            if name not in publishers or not _is_right(publishers[name], directory):
+                _write(publisher_page(publisher).encode(), directory / name, scratch)
+                publishers[name] = File.of(directory / name, name)
+        index = Index(artifacts=artifacts, publishers=tuple(publishers[name] for name in sorted(publishers)))
+        content = as_json(index)
+        if len(content) > MAX_INDEX_BYTES:
+            raise _too_large(directory, len(artifacts))
+        # Of two files one has to be the first: this one lists nothing that is not there.
+        changed = _write(_sums(index), directory / SHA256SUMS, scratch)
+        return _write(content, directory / INDEX, scratch) or changed
+
+
+def is_whole(published: Index, directory: Path) -> bool:
+    """Returns whether what is published beside the artifacts is as their index says."""
+    publishers = all(_is_right(file, directory) for file in published.publishers)
+    return publishers and _holds(directory / SHA256SUMS, _sums(published))
+
+
+def _sums(index: Index) -> bytes:
+    return "".join(f"{file.sha256}  {file.path}\n" for file in index.files()).encode()
+
+
+def _is_right(file: File, directory: Path) -> bool:
+    path = directory / file.path
+    return path.is_file() and path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def _too_large(directory: Path, artifacts: int) -> ReleaseError:
+    return ReleaseError(
+        f"{directory} has too many artifacts: {artifacts:,}",
+        why=f"its index would be larger than {MAX_INDEX_BYTES >> 20} MiB, and nobody would read it",
+        fix="release the rest into another --output_dir",
+    )
+
+
+def _write(content: bytes, final: Path, scratch: Path) -> bool:
+    """Writes a file in one step, unless it is as it should be."""
+    if _holds(final, content):
+        return False
+    staged = scratch / final.name
+    staged.write_bytes(content)
+    publish_file(staged, final, overwrite=True)
+    return True

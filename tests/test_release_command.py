@@ -1,0 +1,217 @@
+"""`hubexport release` as its users run it, and the same bytes whoever runs it, wherever, and with how many hands."""
+
+import hashlib
+import json
+from pathlib import Path
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from hubexport.output import file_sha256, tree_files
+from tests.archives import member, tgz
+from tests.checkpoints import network_values, write_v2
+from tests.command import command, environment, hubexport
+from tests.conftest import SMALL
+from tests.servers import answer, running_server
+
+_ARGUMENTS = (
+    *("release", "--variants", "small", "--config_dir", "configs", "--checkpoint", "synthetic"),
+    *("--verify", "structure.digests", "weights"),
+)
+_ARCHIVES = [f"dist/google/imagenet/small/{module}.tar.gz" for module in ("feature_vector/2", "classification/2")]
+
+
+@pytest.fixture
+def place(config_dir):
+    """A folder with the folder `configs`."""
+    return config_dir.parent
+
+
+def _digests(folder):
+    return {str(path.relative_to(folder)): file_sha256(path) for path in tree_files(folder)}
+
+
+def test_a_release_from_the_command_line(place):
+    """Paths go to stdout, what became of each artifact to stderr; the next run has nothing to do."""
+    done = hubexport(*_ARGUMENTS, cwd=place)
+    assert (done.returncode, done.stdout.splitlines()) == (0, _ARCHIVES), done.stderr
+    assert "WARNING SYNTHETIC weights: small is UNTRAINED" in done.stderr
+    assert done.stderr.splitlines()[-1] == "2 made"
+    done = hubexport(*_ARGUMENTS, cwd=place)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (0, "", "2 up to date")
+    checked = hubexport("release", "--check", "dist", cwd=place)
+    assert checked.returncode == 0
+    assert checked.stdout.startswith("dist: whole and right: 2 artifacts, 14 files, ")
+
+
+def test_a_dry_run_tells_what_would_be_made_and_why(place):
+    """And writes nothing."""
+    done = hubexport(*_ARGUMENTS, "--dry_run", cwd=place)
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines() if "small" in line] == [
+        ["google/imagenet/small/feature_vector/2", "make", "new"],
+        ["google/imagenet/small/classification/2", "make", "new"],
+    ]
+    assert done.stdout.splitlines()[-1] == "2 make"
+    assert not (place / "dist").exists()
+    hubexport(*_ARGUMENTS, cwd=place)
+    done = hubexport(*_ARGUMENTS, "--checkpoint", "synthetic:1", "--dry_run", "--format", "json", cwd=place)
+    assert done.returncode == 1
+    assert [(item["action"], item["why"]) for item in json.loads(done.stdout)] == [
+        ("refuse", "its content would change, by the checkpoint, and what is published never does")
+    ] * 2
+    assert "ERROR google/imagenet/small/feature_vector/2 is published already\n" in done.stderr
+
+
+def test_what_became_of_each_artifact_for_programs(place):
+    """JSON on stdout, and nothing else there."""
+    done = hubexport(*_ARGUMENTS, "--modules", "feature_vector/3", "--format", "json", cwd=place)
+    [outcome] = json.loads(done.stdout)
+    archive = place / "dist/google/imagenet/small/feature_vector/3.tar.gz"
+    assert (outcome["handle"], outcome["result"]) == ("google/imagenet/small/feature_vector/3", "made")
+    assert outcome["archive"]["sha256"] == file_sha256(archive)
+    assert set(outcome["seconds"]) == {"build", "pack", "verify", "describe"}
+
+
+def test_a_damaged_release_is_told(place):
+    """One line a problem on stdout, exit status 1; also for programs."""
+    hubexport(*_ARGUMENTS, cwd=place)
+    (place / _ARCHIVES[0]).write_bytes(b"damaged")
+    done = hubexport("release", "--check", "dist", cwd=place)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0].startswith("google/imagenet/small/feature_vector/2.tar.gz: ")
+    assert " problems: 2 artifacts, " in done.stdout.splitlines()[-1]
+    told = json.loads(hubexport("release", "--check", "dist", "--format", "json", cwd=place).stdout)
+    assert told["problems"][0]["path"] == "google/imagenet/small/feature_vector/2.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        pytest.param(["--url", "models.example"], "ERROR --url models.example: not an address", id="address"),
+        pytest.param(["--verify", "weigths"], "ERROR --verify weigths: no such check", id="check"),
+        pytest.param(["--beam_option", "x=1"], "ERROR --beam_option x=1: of what?", id="option of Beam"),
+        pytest.param(["--modules", "feature_vektor"], "ERROR --module feature_vektor: no such module", id="module"),
+        pytest.param(["--variants", "nowhere*"], "ERROR no variant", id="variant"),
+        pytest.param(["--keep_going", "--fail_fast"], "ERROR hubexport release: argument --fail_fast", id="both"),
+    ],
+)
+def test_mistakes_are_told(place, arguments, error):
+    """Before anything is begun."""
+    done = hubexport(*_ARGUMENTS, *arguments, cwd=place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(error), done.stderr
+    assert not (place / "dist").exists()
+
+
+def test_the_time_of_files_must_be_one(place):
+    """As reproducible-builds.org defines the variable."""
+    done = hubexport(*_ARGUMENTS, cwd=place, env={"SOURCE_DATE_EPOCH": "yesterday"})
+    assert done.returncode == 1
+    assert "SOURCE_DATE_EPOCH" in done.stderr.splitlines()[0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The digests of a release."""
+    place = tmp_path_factory.mktemp("here")
+    _configs(place)
+    hubexport(*_ARGUMENTS, cwd=place)
+    return _digests(place / "dist")
+
+
+def _configs(place: Path) -> None:
+    (place / "configs").mkdir()
+    (place / "configs" / "small.yaml").write_text(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments"),
+    [
+        pytest.param({"TZ": "Asia/Kathmandu", "LC_ALL": "tr_TR.UTF-8", "LANG": "C"}, [], id="time zone and locale"),
+        pytest.param({"PYTHONHASHSEED": "1", "PYTHONUTF8": "1"}, ["--jobs", "1"], id="hash seed"),
+        pytest.param({"PYTHONHASHSEED": "2", "TF_NUM_INTRAOP_THREADS": "1"}, ["--jobs", "2"], id="processes"),
+        pytest.param({}, ["--runner", "beam"], id="Beam"),
+    ],
+)
+def test_a_release_has_the_same_bytes(undisturbed, tmp_path, env, arguments):
+    """Every file of it, in another directory."""
+    _configs(tmp_path)
+    done = hubexport(*_ARGUMENTS, *arguments, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert _digests(tmp_path / "dist") == undisturbed
+
+
+def _as_another_user(*arguments):
+    """Returns a command line for a user namespace, where this user has another number; and another umask."""
+    unshare = ["unshare", "--user", "--map-user=1234", "--map-group=1234"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system makes no user namespaces")
+    return [*unshare, "sh", "-c", 'test "$(id -u)" = 1234 && umask 077 && exec "$@"', "sh", *arguments]
+
+
+def test_a_release_has_the_same_bytes_of_another_user(undisturbed, tmp_path):
+    """With another home, too."""
+    _configs(tmp_path)
+    env = environment({"HOME": str(tmp_path), "USER": "other", "HUBEXPORT_CACHE_DIR": str(tmp_path / "cache")})
+    done = subprocess.run(
+        _as_another_user(*command(*_ARGUMENTS)), cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert _digests(tmp_path / "dist") == undisturbed
+
+
+def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
+    """What is measured does not depend on the run; but for dropout's random numbers, which are left out."""
+    reports = []
+    for seed in ("1", "2"):
+        place = tmp_path / seed
+        place.mkdir()
+        _configs(place)
+        arguments = [*_ARGUMENTS, "--modules", "classification/2", "--verify", "numbers.random", "behaviour"]
+        done = hubexport(*arguments, cwd=place, env={"PYTHONHASHSEED": seed})
+        assert done.returncode == 0, done.stderr
+        reports.append((place / "dist/google/imagenet/small/classification/2.verify.json").read_bytes())
+    assert reports[0] == reports[1]
+    told = {check["check"]: check["measured"] for check in json.loads(reports[0])["checks"]}
+    assert told["behaviour.dropout"] is None and told["behaviour.gradients"] > 0
+
+
+def test_variants_may_share_the_work(place):
+    """Two of them in two processes: all are in the table, in the order asked for."""
+    shutil.copy(place / "configs/small.yaml", place / "configs/other.yaml")
+    done = hubexport(*_ARGUMENTS, "--variants", "small", "other", "--jobs", "2", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == _ARCHIVES + [path.replace("small", "other") for path in _ARCHIVES]
+    assert done.stderr.splitlines()[-1] == "4 made"
+
+
+def test_published_archives_are_fetched_once(place):
+    """From a mirror, into the cache; what is up to date needs neither."""
+    archive = _archive(place)
+    config = (place / "configs/small.yaml").read_text()
+    digest = hashlib.sha256(archive).hexdigest()
+    (place / "configs/small.yaml").write_text(re.sub("sha256: .*", f"sha256: {digest}", config))
+    arguments = [*_ARGUMENTS[:5], "--weights", "raw", "--verify", "weights", "--cache_dir", "cache"]
+    with running_server() as server:
+        server.acts = [answer(200, archive)]
+        done = hubexport(*arguments, "--mirror", server.address, cwd=place, env={"NO_PROXY": "*"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == _ARCHIVES
+    done = hubexport(*arguments, "--offline", "--cache_dir", "another", cwd=place)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "2 up to date")
+    page = (place / "dist/google/imagenet/small/classification/2.md").read_text()
+    assert "small.ckpt" in page and "UNTRAINED" not in page
+    done = hubexport(*arguments, "--modules", "feature_vector/3", "--offline", "--cache_dir", "another", cwd=place)
+    assert done.returncode == 1
+    assert done.stderr.startswith("looking at what is in dist\nERROR small.tgz is not in the cache")
+
+
+def _archive(folder):
+    write_v2(folder / "small.ckpt", network_values(num_classes=7))
+    return tgz(*(member(path.name, path.read_bytes()) for path in sorted(folder.glob("small.ckpt.*"))))

@@ -1,0 +1,246 @@
+"""Provenance statements, held against what in-toto's Statement v1 and SLSA's Provenance v1 ask, written down here."""
+
+import json
+import re
+import subprocess
+import sys
+
+from packageurl import PackageURL
+import pytest
+
+from hubexport.config_files import load_variant
+from hubexport.release.files import File, as_json
+from hubexport.release.inputs import Inputs, inputs_of
+from hubexport.release.provenance import statement
+from hubexport.variants import ModuleSpec
+from tests.command import environment
+
+_SPEC = ModuleSpec.parse("feature_vector/2")
+_HANDLE = "google/imagenet/mobilenet_v2_075_192/feature_vector/2"
+_DIGESTS = {
+    name: f"{number:064x}" for number, name in enumerate(["archive", "page", "card", "report", "sbom"], start=1)
+}
+_NAMES = {
+    "archive": f"{_HANDLE}.tar.gz",
+    "page": f"{_HANDLE}.md",
+    "card": f"{_HANDLE}.card.md",
+    "report": f"{_HANDLE}.verify.json",
+    "sbom": "sbom-0.cdx.json",
+}
+_FILES = {role: File(path=name, sha256=_DIGESTS[role], bytes=7) for role, name in _NAMES.items()}
+_VERSIONS = {"hubexport": "9.9", "TensorFlow": "2.15.1", "NumPy": "1.26.4"}
+_CHOICES = {
+    "weights": "averaged",
+    "url": "https://tfhub.dev",
+    "checks": ("a.one", "b.two"),
+    "source_date_epoch": 1577836800,
+}
+
+# Without an underscore; those with one are extensions.
+_KNOWN = {
+    "statement": {"_type", "subject", "predicateType", "predicate"},
+    "predicate": {"buildDefinition", "runDetails"},
+    "buildDefinition": {"buildType", "externalParameters", "internalParameters", "resolvedDependencies"},
+    "runDetails": {"builder", "metadata", "byproducts"},
+    "builder": {"id", "version", "builderDependencies"},
+    "descriptor": {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"},
+}
+
+
+@pytest.fixture
+def variant():
+    """One whose checkpoint is published."""
+    return load_variant("mobilenet_v2_075_192")
+
+
+def _inputs(variant, checkpoint) -> Inputs:
+    return inputs_of(variant, checkpoint, **_CHOICES)
+
+
+def _statement(variant, checkpoint, versions=_VERSIONS) -> dict:
+    made = statement(
+        variant,
+        _SPEC,
+        _inputs(variant, checkpoint),
+        subjects=[_FILES["archive"], _FILES["page"], _FILES["card"]],
+        byproducts=[_FILES["report"], _FILES["sbom"]],
+        versions=versions,
+    )
+    return json.loads(as_json(made))
+
+
+_CHECKPOINTS = {
+    "published": {"source": "mobilenet_v2_0.75_192.tgz", "sha256": "ab" * 32, "published": True},
+    "own_archive": {"source": "mine.tgz", "sha256": "cd" * 32, "published": False},
+    "files": {"source": "m.ckpt", "sha256": {"m.ckpt.index": "12" * 32, "m.ckpt.data-00000-of-00001": "34" * 32}},
+    "synthetic": {"source": "synthetic:3"},
+}
+
+
+def _is_uri(text: object) -> bool:
+    return isinstance(text, str) and bool(re.fullmatch(r"[a-z][a-z0-9+.-]*:[A-Za-z0-9:/?#@!$&'()*+,;=._~%-]+", text))
+
+
+def _is_descriptor(found: dict, *, digest_needed: bool) -> bool:
+    """A ResourceDescriptor: one of three is needed, subjects need the digest, in lower-case hexadecimal."""
+    assert found.keys() <= _KNOWN["descriptor"]
+    assert found.keys() & ({"digest"} if digest_needed else {"uri", "digest", "content"})
+    assert all(_is_uri(found[name]) for name in ("uri", "downloadLocation") if name in found)
+    assert isinstance(found.get("name", ""), str)
+    for algorithm, value in found.get("digest", {}).items():
+        assert re.fullmatch("[0-9a-f]{64}", value), algorithm
+    return True
+
+
+@pytest.mark.parametrize("checkpoint", _CHECKPOINTS.values(), ids=_CHECKPOINTS)
+def test_statements_keep_to_the_specifications(variant, checkpoint):
+    """Required fields are there, with the types that they must have, and none that nobody knows."""
+    found = _statement(variant, checkpoint)
+    assert found.keys() == _KNOWN["statement"]
+    assert found["_type"] == "https://in-toto.io/Statement/v1"
+    assert found["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert found["subject"] and all(_is_descriptor(one, digest_needed=True) for one in found["subject"])
+    names = [one["name"] for one in found["subject"]]
+    assert len(names) == len(set(names))
+
+    predicate = found["predicate"]
+    assert predicate.keys() == _KNOWN["predicate"]
+    definition, details = predicate["buildDefinition"], predicate["runDetails"]
+    assert definition.keys() <= _KNOWN["buildDefinition"] and details.keys() <= _KNOWN["runDetails"]
+    assert _is_uri(definition["buildType"])
+    assert isinstance(definition["externalParameters"], dict) and isinstance(definition["internalParameters"], dict)
+    # The same name should not be used for both.
+    assert not definition["externalParameters"].keys() & definition["internalParameters"].keys()
+    assert all(_is_descriptor(one, digest_needed=False) for one in definition["resolvedDependencies"])
+
+    builder = details["builder"]
+    assert builder.keys() <= _KNOWN["builder"]
+    assert _is_uri(builder["id"])
+    assert all(isinstance(text, str) for item in builder["version"].items() for text in item)
+    assert all(_is_descriptor(one, digest_needed=True) for one in details["byproducts"])
+
+
+def test_addresses_are_package_urls(variant):
+    """In the one form that package URLs have, so that they can be compared as text."""
+    found = _statement(variant, _CHECKPOINTS["synthetic"])["predicate"]
+    addresses = [found["buildDefinition"]["buildType"], found["runDetails"]["builder"]["id"]]
+    addresses += [one["uri"] for one in found["buildDefinition"]["resolvedDependencies"]]
+    for address in addresses:
+        assert PackageURL.from_string(address).to_string() == address
+        assert PackageURL.from_string(address).name == "hubexport"
+
+
+def test_subjects_and_byproducts_are_the_files(variant):
+    """By their paths in the release."""
+    found = _statement(variant, _CHECKPOINTS["published"])
+    told = {one["name"]: one["digest"] for one in found["subject"]}
+    assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("archive", "page", "card")}
+    told = {one["name"]: one["digest"] for one in found["predicate"]["runDetails"]["byproducts"]}
+    assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("report", "sbom")}
+
+
+def test_what_the_user_chose_is_told(variant):
+    """All of it, and no digests: those belong to dependencies."""
+    found = _statement(variant, _CHECKPOINTS["own_archive"])["predicate"]["buildDefinition"]["externalParameters"]
+    assert found == {
+        "handle": _HANDLE,
+        "checkpoint": "mine.tgz",
+        "weights": "averaged",
+        "url": "https://tfhub.dev",
+        "checks": ["a.one", "b.two"],
+        "sourceDateEpoch": 1577836800,
+    }
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "dependencies"),
+    [
+        pytest.param(
+            "published",
+            [
+                {
+                    "name": "mobilenet_v2_0.75_192.tgz",
+                    "uri": "https://storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_0.75_192.tgz",
+                    "digest": {"sha256": "ab" * 32},
+                }
+            ],
+            id="published",
+        ),
+        pytest.param("own_archive", [{"name": "mine.tgz", "digest": {"sha256": "cd" * 32}}], id="own_archive"),
+        pytest.param(
+            "files",
+            [
+                {"name": "m.ckpt.data-00000-of-00001", "digest": {"sha256": "34" * 32}},
+                {"name": "m.ckpt.index", "digest": {"sha256": "12" * 32}},
+            ],
+            id="files",
+        ),
+        pytest.param("synthetic", [], id="synthetic"),
+    ],
+)
+def test_dependencies_are_the_checkpoint_and_the_program(variant, checkpoint, dependencies):
+    """A published archive with its address, several files each by its name, none for made-up values."""
+    inputs = _inputs(variant, _CHECKPOINTS[checkpoint])
+    *files, program = _statement(variant, _CHECKPOINTS[checkpoint])["predicate"]["buildDefinition"][
+        "resolvedDependencies"
+    ]
+    assert files == dependencies
+    assert program["uri"] == f"pkg:pypi/hubexport@{inputs.exporter}"
+    # It is not the digest of a file that anybody could download.
+    assert program["digest"] == {"hubexportProgram": inputs.program}
+
+
+def test_the_config_is_told_by_digests(variant):
+    """What decides the module's bytes, and what stands in pages alone."""
+    checkpoint = _CHECKPOINTS["published"]
+    inputs = _inputs(variant, checkpoint)
+    found = _statement(variant, checkpoint)["predicate"]["buildDefinition"]["internalParameters"]
+    assert found == {"network": inputs.network, "description": inputs.description, "compressor": inputs.compressor}
+    other = variant.model_copy(update={"image_size": 224})
+    changed = _statement(other, checkpoint)["predicate"]["buildDefinition"]["internalParameters"]
+    assert (changed["network"], changed["description"]) != (found["network"], found["description"])
+
+
+def test_versions_are_told_in_one_order(variant):
+    """With hubexport's own as the inputs say it, since those decide what is made again."""
+    checkpoint = _CHECKPOINTS["published"]
+    found = _statement(variant, checkpoint)["predicate"]["runDetails"]["builder"]["version"]
+    assert found == {**_VERSIONS, "hubexport": _inputs(variant, checkpoint).exporter}
+    backwards = dict(reversed(_VERSIONS.items()))
+    assert as_json(_statement(variant, checkpoint, backwards)) == as_json(_statement(variant, checkpoint))
+
+
+def test_every_input_is_told(variant):
+    """None can change without a change of the statement: whoever reads it, can make the artifact again."""
+    inputs = _inputs(variant, _CHECKPOINTS["files"])
+    before = json.dumps(_of(variant, inputs))
+    for name in Inputs.model_fields:
+        value = getattr(inputs, name)
+        other = {str: "other", int: 5, tuple: ("other",)}.get(type(value), {"source": "synthetic:9"})
+        assert json.dumps(_of(variant, inputs.model_copy(update={name: other}))) != before, name
+
+
+def _of(variant, inputs) -> dict:
+    return statement(variant, _SPEC, inputs, subjects=[_FILES["archive"]], byproducts=[], versions={})
+
+
+def test_the_same_inputs_give_the_same_bytes():
+    """In another folder, zone and language, with another hash seed; and nothing of that is told."""
+    program = """if True:
+        import sys
+        from tests import test_release_provenance as here
+
+        variant = here.load_variant("mobilenet_v2_075_192")
+        made = here._statement(variant, here._CHECKPOINTS["files"])
+        sys.stdout.buffer.write(here.as_json(made))
+    """
+    told = [
+        subprocess.run([sys.executable, "-c", program], env=environment(env), cwd=cwd, capture_output=True, check=True)
+        for env, cwd in [
+            ({"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"}, "/"),
+            ({"PYTHONHASHSEED": "2", "USER": "somebody", "HOSTNAME": "somewhere"}, "/tmp"),
+        ]
+    ]
+    assert told[0].stdout == told[1].stdout
+    assert json.loads(told[0].stdout)["_type"]
+    assert not re.search(rb"somebody|somewhere|20\d\d-\d\d|/home|/tmp", told[0].stdout)
