@@ -39,10 +39,12 @@ consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the module
 	$(BIN)/python -m tests.environments
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m consumers
 
-bench: demo  ## measure builds, modules, conversions, verifications and evaluations, against baselines that they name
+bench: demo  ## measure builds, modules, conversions, verifications, evaluations and releases, against baselines that they name
 	$(BIN)/python scripts/benchmark_build.py
 	$(BIN)/python scripts/benchmark_build.py --variant all
 	$(BIN)/python scripts/benchmark_inference.py
 	$(BIN)/python scripts/benchmark_convert.py $(REAL_ARCHIVE)
 	$(BIN)/python scripts/benchmark_verify.py
 	$(BIN)/python scripts/benchmark_evaluate.py $(DEMO)/google/imagenet/mobilenet_v2_075_192/classification/2
+	$(BIN)/python scripts/benchmark_release.py
+	$(BIN)/python scripts/benchmark_release.py --scale

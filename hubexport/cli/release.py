@@ -262,6 +262,11 @@ def _check(directory: Path, form: str) -> int:
         print(printable(f"{problem.path}: {problem.what}"))
     for path in checked.stray:
         print(printable(f"{path}: not published: no index lists it"), file=sys.stderr)
-    told = f"{len(checked.problems)} problems" if checked.problems else "whole and right"
-    print(f"{directory}: {told}: {checked.artifacts} artifacts, {checked.files} files, {checked.bytes / 1e6:.1f} MB")
+    told = _number(len(checked.problems), "problem") if checked.problems else "whole and right"
+    sizes = f"{_number(checked.artifacts, 'artifact')}, {checked.files} files, {checked.bytes / 1e6:.1f} MB"
+    print(f"{directory}: {told}: {sizes}")
     return 1 if checked.problems else 0
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -6,8 +6,10 @@ named by paths; those of the release and of the checkpoints must be the same on 
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import os
 from pathlib import Path
 import pickle
+import tempfile
 
 import apache_beam as beam
 
@@ -17,7 +19,8 @@ from hubexport.errors import HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
 from hubexport.release.work import Failed, Made, Packed, Task, build, prove
 
-_RESULT_SUFFIX = ".made"
+# What is handed over: a file each, named after the artifact's handle.
+_MADE, _FAILED = ".made", ".failed"
 
 
 def make_on_beam(tasks: Sequence[Task], folder: Path, by: Beam, progress: Progress) -> Iterator[Made | Failed]:
@@ -54,15 +57,23 @@ def make_on_beam(tasks: Sequence[Task], folder: Path, by: Beam, progress: Progre
         run_pipeline(pipeline, by)
     except HubexportError as error:
         failure = error
-    for path in sorted(folder.glob(f"*{_RESULT_SUFFIX}")):
+    for path in _handed_over(folder):
         yield pickle.loads(path.read_bytes())
     if failure:
         raise failure
 
 
+def _handed_over(folder: Path) -> list[Path]:
+    """Returns one result an artifact: of two attempts at the same thing, the one that came to its end."""
+    by_handle = {path.stem: path for suffix in (_FAILED, _MADE) for path in folder.glob(f"*{suffix}")}
+    return [by_handle[handle] for handle in sorted(by_handle)]
+
+
 def _build(task: Task) -> Iterator[Packed | Failed]:
     if not stopped():
-        yield from build(task, _WorkerProgress())
+        # A runner may try a thing twice, and at the same time: each attempt has its own folder.
+        folder = Path(tempfile.mkdtemp(dir=task.folder))
+        yield from build(dataclasses.replace(task, folder=folder), _WorkerProgress())
 
 
 def _prove(built: Packed | Failed) -> Iterator[Made | Failed]:
@@ -79,8 +90,7 @@ class _WorkerProgress(Progress):
 
 
 def _write(result: Made | Failed, folder: Path) -> None:
-    path = folder / f"{result.item.handle.replace('/', '-')}{_RESULT_SUFFIX}"
-    # A runner may do a thing twice: whoever is second replaces what is the same.
-    staged = path.with_name(f".{path.name}-{id(result)}")
-    staged.write_bytes(pickle.dumps(result))
-    staged.replace(path)
+    suffix = _MADE if isinstance(result, Made) else _FAILED
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        file.write(pickle.dumps(result))
+    os.replace(file.name, folder / f"{result.item.handle.replace('/', '-')}{suffix}")
