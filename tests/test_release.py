@@ -239,15 +239,30 @@ def test_lost_files_that_cannot_come_back_are_told(dist, small):
     assert lost.result.why.endswith("; since it was made, --url changed")
 
 
+def _another_page(facts):
+    return "# another page\n"
+
+
 def test_what_comes_out_otherwise_does_not_replace_what_is_published(dist, small, monkeypatch):
     """Whatever the reason."""
-    (dist / f"google/imagenet/small/{_OLD}.tar.gz").unlink()
-    monkeypatch.setattr("hubexport.release.work.module_page", lambda facts: "# another page\n")
+    (dist / f"google/imagenet/small/{_OLD}.md").unlink()
+    monkeypatch.setattr("hubexport.release.work.module_page", _another_page)
     before = _bytes(dist)
     [outcome] = _release(small, dist, _OLD)
     assert outcome.result.what.endswith("is damaged, and came out otherwise than it is published")
-    assert "page" in outcome.result.why
+    assert outcome.result.why == f"other bytes: google/imagenet/small/{_OLD}.md"
     assert _bytes(dist) == before
+
+
+@pytest.mark.parametrize("lost", ["tar.gz", "json"])
+def test_only_what_is_lost_is_put_back(dist, small, monkeypatch, lost):
+    """What comes out otherwise here, like what is measured on another machine, stays as it is published."""
+    before = _bytes(dist)
+    (dist / f"google/imagenet/small/{_OLD}.{lost}").unlink()
+    monkeypatch.setattr("hubexport.release.work.module_page", _another_page)
+    assert _results(_release(small, dist, _OLD)) == ["made"]
+    assert _bytes(dist) == before
+    assert not check_release(dist).problems
 
 
 def test_what_is_not_right_is_not_published(small, tmp_path, monkeypatch):

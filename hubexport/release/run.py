@@ -188,7 +188,7 @@ class _Run:
         try:
             with write_failures_reported(f"cannot publish {item.handle}", self._directory, "name another --output_dir"):
                 place(result.record, result.staged, self._directory, published)
-            self._outcomes[item.handle] = Outcome(item, "made", result.record, result.seconds)
+            self._outcomes[item.handle] = Outcome(item, "made", published or result.record, result.seconds)
         except HubexportError as error:
             self._outcomes[item.handle] = Outcome(item, error, published, result.seconds)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hubexport.errors import ReleaseError
 from hubexport.output import file_sha256, publish_file, scratch_directory
-from hubexport.release.files import INDEX, MAX_INDEX_BYTES, SHA256SUMS, File, Index, Record, as_json
+from hubexport.release.files import INDEX, MAX_INDEX_BYTES, SHA256SUMS, File, Index, Record, as_json, record_path
 from hubexport.release.pages import publisher_page
 
 _LOCK = ".hubexport-release.lock"
@@ -67,14 +67,13 @@ def place(record: Record, staged: Mapping[str, Path], directory: Path, published
         record: of the artifact.
         staged: its files, on the same file system, by their paths in the release.
         directory: the release's.
-        published: what the index says of the artifact; None if it is not published.
+        published: what the index says of the artifact, if it is published: then only files that are lost or damaged
+            are put back, and they have to be what they were.
     Raises:
-        ReleaseError: it is published, and these are other files.
+        ReleaseError: they are not.
         OSError: they cannot be moved.
     """
-    if published is not None and record != published:
-        raise _differs(record, published)
-    for name, path in staged.items():
+    for name, path in (staged if published is None else _lost(record, staged, directory, published)).items():
         final = directory / name
         final.parent.mkdir(parents=True, exist_ok=True)
         # Several artifacts share the list of what was installed.
@@ -82,13 +81,21 @@ def place(record: Record, staged: Mapping[str, Path], directory: Path, published
             publish_file(path, final, overwrite=True)
 
 
-def _differs(record: Record, published: Record) -> ReleaseError:
-    changed = [role for role, file in record.files.items() if file != published.files[role]]
-    return ReleaseError(
-        f"{record.handle} is damaged, and came out otherwise than it is published",
-        why=f"other bytes: {', '.join(changed) or 'its record'}",
-        fix="restore its files from a copy of the release, or make a new release into another --output_dir",
-    )
+def _lost(record: Record, staged: Mapping[str, Path], directory: Path, published: Record) -> dict[str, Path]:
+    """Returns what can take the places of a published artifact's files that are not right.
+
+    Not all files come out the same everywhere: what is measured, and what was installed, differs between machines.
+    """
+    staged[record_path(record.handle)].write_bytes(as_json(published))
+    made = {file.path: file for file in (*record.all_files(), published.own_file())}
+    lost = [file for file in (*published.all_files(), published.own_file()) if not _is_right(file, directory)]
+    if other := [file.path for file in lost if made.get(file.path) != file]:
+        raise ReleaseError(
+            f"{record.handle} is damaged, and came out otherwise than it is published",
+            why=f"other bytes: {', '.join(other)}",
+            fix="restore its files from a copy of the release, or make a new release into another --output_dir",
+        )
+    return {file.path: staged[file.path] for file in lost}
 
 
 def publish(records: Iterable[Record], published: Index, directory: Path) -> bool:
@@ -133,11 +140,15 @@ def _sums(index: Index) -> bytes:
 
 def _is_right(file: File, directory: Path) -> bool:
     path = directory / file.path
-    return path.is_file() and path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
+    with contextlib.suppress(OSError):  # What cannot be read is replaced, too.
+        return path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
+    return False
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+    with contextlib.suppress(OSError):
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    return False
 
 
 def _too_large(directory: Path, artifacts: int) -> ReleaseError:
