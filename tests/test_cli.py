@@ -72,6 +72,13 @@ _SPY = (
         pytest.param(["classify", "{module}", "/nowhere.jpg"], id="nothing to classify"),
         pytest.param(["features", "{module}", "/nowhere.jpg", "--output", "x.npy"], id="no features"),
         pytest.param(["evaluate", "{module}", "--data", "/nowhere"], id="nothing to evaluate with"),
+        pytest.param(["release", "--help"], id="release help"),
+        pytest.param(["release", "--checkpoint", "synthetic", "--dry_run"], id="release plan"),
+        pytest.param(
+            ["release", "--variants", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--verify", "structure"],
+            id="release proved by files",
+        ),
+        pytest.param(["release", "--check", "/nowhere"], id="no release"),
     ],
 )
 def test_answers_without_importing_tensorflow(config_dir, small, arguments):
@@ -94,7 +101,7 @@ def test_answers_without_importing_tensorflow(config_dir, small, arguments):
 
 _COMMANDS = (
     *("build", "fetch", "inspect", "convert", "diff", "show-mapping"),
-    *("verify", "consumers", "classify", "features", "evaluate", "list"),
+    *("verify", "consumers", "classify", "features", "evaluate", "release", "list"),
 )
 
 
