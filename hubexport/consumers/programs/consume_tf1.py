@@ -7,7 +7,8 @@ written for Python 3.6. It judges nothing: `hubexport.consumers.judge_tf1` compa
 
 TASK.json: {"modules": [{"path", "version", "inputs": npz with `images` float32 [batch, height, width, 3],
 "outputs": where the predictions go (npz), "export": where a re-export goes, "try_load": whether to try hub.load beside
-hub.Module, where both can load the module, which takes seconds}, ...]}
+hub.Module, where both can load the module, which takes seconds, "fine_tune": whether to try training and exporting
+with hub.Module, too, which takes most of the time}, ...]}
 SEEN.json: {"tensorflow", "tensorflow_hub", "modules": [one object of facts a module]}
 """
 
@@ -89,8 +90,9 @@ def see_with_hub_module(module):
     facts = {}
     see_interface(module["path"], facts)
     see_inference(module, images, facts)
-    see_training_mode(module, images[:4], facts)
-    see_fine_tuning(module["path"], images[:4], facts)
+    if module["fine_tune"]:
+        see_training_mode(module, images[:4], facts)
+        see_fine_tuning(module["path"], images[:4], facts)
     return facts
 
 
@@ -114,7 +116,7 @@ def see_interface(path, facts):
 
 
 def see_inference(module, images, facts):
-    """Predictions of all signatures; what inference leaves alone; that a re-export predicts the same."""
+    """Predictions of all signatures; what inference leaves alone; that a re-export, if asked for, predicts the same."""
     with tf.Graph().as_default(), tf.Session() as session:
         placeholder = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
         instance = hub.Module(module["path"], trainable=True)
@@ -134,6 +136,8 @@ def see_inference(module, images, facts):
         after = session.run(tf.global_variables())
         facts["changed_by_inference"] = sum(not np.array_equal(a, b) for a, b in zip(before, after))
         np.savez(module["outputs"], **predictions)
+        if not module["fine_tune"]:
+            return
         instance.export(module["export"], session)
     with tf.Graph().as_default(), tf.Session() as session:
         again = hub.Module(module["export"])(tf.constant(images))
@@ -161,10 +165,10 @@ def see_training_mode(module, images, facts):
         facts["update_ops"] = [len(first["updates"]), len(second["updates"])]
         facts["regularization_losses"] = len(losses)
         facts["regularization_loss"] = float(np.sum(session.run(losses), dtype=np.float64))
+        # At once: TensorFlow works through the whole graph for each new set of what is fetched.
+        weights = session.run([v for v in tf.trainable_variables() if v.op.name.endswith("/weights")])
         facts["regularization_loss_by_hand"] = sum(
-            4e-5 / 2 * float(np.sum(np.square(session.run(v).astype(np.float64))))
-            for v in tf.trainable_variables()
-            if v.op.name.endswith("/weights")
+            4e-5 / 2 * float(np.sum(np.square(value.astype(np.float64)))) for value in weights
         )
         facts["features_repeat"] = bool(np.array_equal(session.run(features, feed), session.run(features, feed)))
         facts["default_repeats"] = bool(np.array_equal(session.run(default, feed), session.run(default, feed)))

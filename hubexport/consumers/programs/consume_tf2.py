@@ -8,7 +8,8 @@ compares what was seen with what is promised.
 
 TASK.json: {"modules": [{"path", "inputs": npz with `images` float32 [batch, height, width, 3], `photographs` of the
 same kind and `labels` int64, "outputs": where the predictions go (npz), "scratch": a folder, "fine_tune": whether to
-try Keras, replicas and persistent tapes, too, which takes most of the time}, ...]}
+try Keras, replicas and persistent tapes, too, which takes most of the time, "persistent": of persistent tapes, in
+which modes, a list of values of `training`, both unless it is there; each takes half a minute}, ...]}
 SEEN.json: {"tensorflow", "tensorflow_hub", "modules": [one object of facts a module]}
 """
 
@@ -61,8 +62,11 @@ def see(module):
     see_interface(obj, facts)
     see_inference(obj, images, module["outputs"], facts)
     see_training_mode(obj, images[:4], facts)
-    see_gradients(hub.load(module["path"]), images[:4], module["fine_tune"], facts)
-    if module["fine_tune"]:
+    if not module["fine_tune"]:
+        see_gradients(obj, images[:4], [], facts)
+    else:
+        # Of what was never called outside of a tape, a persistent one is the hardest.
+        see_gradients(hub.load(module["path"]), images[:4], module.get("persistent", [False, True]), facts)
         see_keras_fine_tuning(module, photographs, labels, facts)
         see_replicas(module["path"], images[:4], facts)
     return facts
@@ -132,10 +136,10 @@ def see_training_mode(obj, images, facts):
     facts["features_repeat"] = bool(np.array_equal(first["MobilenetV2/global_pool"], second["MobilenetV2/global_pool"]))
     facts["default_repeats"] = bool(np.array_equal(first["default"], second["default"]))
     # Without endpoints, and with the default momentum, which is 0.99: one step of it from the same start.
-    for variable, value in zip(obj.variables, before.values()):
-        variable.assign(value)
+    restore(obj, before)
     obj(images, training=True)
     defaulted = values(obj)
+    restore(obj, before)
     ratios = [
         np.median((defaulted[name] - before[name]) / (after[name] - before[name]))
         for name in before
@@ -188,9 +192,10 @@ def batch_norm_inputs(endpoints, images):
     return inputs
 
 
-def see_gradients(obj, images, persistent, facts):
+def see_gradients(obj, images, persistent_modes, facts):
     """The gradient of a loss with weight decay; from a persistent tape, which is slow to begin with, two times."""
     for training in (False, True):
+        persistent = training in persistent_modes
         with tf.GradientTape(persistent=persistent) as tape:
             loss = tf.reduce_sum(tf.square(obj(images, training=training)))
             loss += tf.add_n([decay() for decay in obj.regularization_losses])
@@ -215,8 +220,10 @@ def see_keras_fine_tuning(module, photographs, labels, facts):
     model = keras.Sequential([layer, keras.layers.Dense(len(labels), kernel_initializer="zeros")])
     model.build([None] + list(photographs.shape[1:]))
     before = [v.numpy() for v in layer.variables]
+    # With the other Adam of Keras 2.11 and newer the fit takes twice as long, and says no more of the layer.
+    optimizers = getattr(keras.optimizers, "legacy", keras.optimizers)
     model.compile(
-        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        optimizer=optimizers.Adam(LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         # Without the weight decay, which is part of the loss.
         metrics=[keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True)],
@@ -241,7 +248,7 @@ def see_keras_fine_tuning(module, photographs, labels, facts):
     frozen = hub.KerasLayer(module["path"])
     facts["keras_frozen_trainable"] = len(frozen.trainable_variables)
     inputs = keras.Input(photographs.shape[1:])
-    endpoints = hub.KerasLayer(module["path"], arguments={"return_endpoints": True})(inputs)
+    endpoints = hub.KerasLayer(frozen.resolved_object, arguments={"return_endpoints": True})(inputs)
     facts["keras_endpoint_shape"] = list(endpoints["MobilenetV2/layer_18"].shape)
 
 
@@ -251,9 +258,11 @@ def see_replicas(path, images, facts):
     with strategy.scope():
         obj = hub.load(path)
     parts = [images[:1], images[1:2]]
+    single = hub.load(path)
+    before = values(single)
     alone = []
     for part in parts:
-        single = hub.load(path)
+        restore(single, before)
         single(part, training=True, batch_norm_momentum=MOMENTUM)
         alone.append(values(single))
 
@@ -282,6 +291,11 @@ def see_replicas(path, images, facts):
 
 def values(obj):
     return {v.name: v.numpy() if hasattr(v, "numpy") else tf.identity(v).numpy() for v in obj.variables}
+
+
+def restore(obj, before):
+    for variable in obj.variables:
+        variable.assign(before[variable.name])
 
 
 def changed(before, after):
