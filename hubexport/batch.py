@@ -20,7 +20,7 @@ from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant
 
 # In `--checkpoint`, the name of the variant that is built.
-_VARIANT_PLACEHOLDER = "{variant}"
+VARIANT_PLACEHOLDER = "{variant}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _outcome(order: Order, spec: ModuleSpec, result: Path | HubexportError, seco
 def _results(order: Order, options: Options, progress: Progress) -> list[tuple[ModuleSpec, Path | HubexportError]]:
     variant = order.variant
     there_before = _standing(order, options)
-    checkpoint = options.checkpoint and options.checkpoint.replace(_VARIANT_PLACEHOLDER, variant.name)
+    checkpoint = options.checkpoint and options.checkpoint.replace(VARIANT_PLACEHOLDER, variant.name)
     try:
         paths = build_modules(
             variant,

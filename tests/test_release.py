@@ -126,6 +126,7 @@ def test_a_later_release_adds_to_an_earlier_one(dist, small):
         pytest.param(dataclasses.replace(_RECIPE, weights="raw"), {}, "--weights", id="weights"),
         pytest.param(_RECIPE, {"num_classes": 9}, "the config", id="classes"),
         pytest.param(_RECIPE, {"dataset": "another"}, "the config", id="dataset"),
+        pytest.param(_RECIPE, {"checkpoint": None}, "the config", id="checkpoint of an archive"),
     ],
 )
 def test_published_content_never_changes(dist, small, recipe, facts, blamed):

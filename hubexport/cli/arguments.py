@@ -1,10 +1,14 @@
 """Arguments that several commands take."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hubexport.errors import UsageError
+
 if TYPE_CHECKING:
+    from hubexport.beam.options import Beam
     from hubexport.checkpoints.cache import Downloads
 
 
@@ -48,6 +52,38 @@ def downloads_of(args: argparse.Namespace) -> "Downloads":
     from hubexport.checkpoints.cache import Downloads
 
     return Downloads(Path(args.cache_dir) if args.cache_dir else None, args.mirror, args.offline)
+
+
+def add_beam_option(parser: argparse.ArgumentParser) -> None:
+    """Declares what to tell Apache Beam, beside the name of the runner, which each command declares."""
+    parser.add_argument(
+        "--beam_option",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="an option of Beam or of the runner, like flink_master=localhost:8081; may be given several times",
+    )
+
+
+def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
+    """Returns who does the work; None is this process.
+
+    Args:
+        runner: the name of one of Beam's runners; None if Beam is not asked.
+        options: those of `--beam_option`.
+    Raises:
+        UsageError: Beam is not installed, or is told something though it is not asked.
+    """
+    from hubexport.beam.options import Beam, check_beam
+
+    if runner is None:
+        if options:
+            raise UsageError(
+                f"--beam_option {options[0]}: of what?", why="Beam is asked only by --runner", fix="add --runner"
+            )
+        return None
+    check_beam()
+    return Beam(runner, tuple(options))
 
 
 def positive(text: str) -> int:

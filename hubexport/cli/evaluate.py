@@ -10,9 +10,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir, positive
+from hubexport.cli.arguments import add_beam_option, add_config_dir, beam_of, positive
 from hubexport.cli.progress import shown_progress
-from hubexport.errors import UsageError, printable
+from hubexport.errors import printable
 
 if TYPE_CHECKING:
     from hubexport.beam.options import Beam
@@ -75,28 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="let Apache Beam do it: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of its runners",
     )
-    parser.add_argument(
-        "--beam_option",
-        action="append",
-        default=[],
-        metavar="NAME[=VALUE]",
-        help="an option of Beam or of the runner, like flink_master=localhost:8081; may be given several times",
-    )
+    add_beam_option(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
     add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the accuracy, and returns the exit status."""
-    from hubexport.beam.options import Beam, check_beam
-
-    beam = Beam(args.runner, tuple(args.beam_option)) if args.runner else None
-    if beam:
-        check_beam()
-    elif args.beam_option:
-        raise UsageError(
-            f"--beam_option {args.beam_option[0]}: of what?", why="Beam is asked only by --runner", fix="add --runner"
-        )
+    beam = beam_of(args.runner, args.beam_option)
     _evaluate(args, beam)
     return 0
 

@@ -11,7 +11,15 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of, positive
+from hubexport.cli.arguments import (
+    add_beam_option,
+    add_config_dir,
+    add_download_arguments,
+    add_weights,
+    beam_of,
+    downloads_of,
+    positive,
+)
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import cell, table_console
 from hubexport.errors import HubexportError, UsageError, printable
@@ -75,13 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="let Apache Beam do it: beam (in this process), or one of its runners like FlinkRunner (default: local)",
     )
-    parser.add_argument(
-        "--beam_option",
-        action="append",
-        default=[],
-        metavar="NAME[=VALUE]",
-        help="an option of Beam or of the runner, like flink_master=localhost:8081; may be given several times",
-    )
+    add_beam_option(parser)
     failures = parser.add_mutually_exclusive_group()
     failures.add_argument(
         "--keep_going", action="store_true", help="publish what could be made, though another failed (default)"
@@ -118,18 +120,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _beam(args: argparse.Namespace) -> "Beam | None":
-    from hubexport.beam.options import Beam, check_beam
-
-    if args.runner == _LOCAL:
-        if args.beam_option:
-            raise UsageError(
-                f"--beam_option {args.beam_option[0]}: of what?",
-                why="Beam is asked only by --runner",
-                fix="add --runner",
-            )
-        return None
-    check_beam()
-    return Beam(_DIRECT_RUNNER if args.runner == _BEAM else args.runner, tuple(args.beam_option))
+    runner = {_LOCAL: None, _BEAM: _DIRECT_RUNNER}.get(args.runner, args.runner)
+    return beam_of(runner, args.beam_option)
 
 
 def _orders(args: argparse.Namespace) -> "list[Order]":

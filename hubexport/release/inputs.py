@@ -1,4 +1,7 @@
-"""What an artifact is made from, by names and digests: two artifacts with the same inputs have the same bytes."""
+"""What an artifact is made from, by names and digests.
+
+With the same inputs, archive, page and card have the same bytes everywhere; what is measured may differ.
+"""
 
 from collections.abc import Mapping, Sequence, Set
 import functools
@@ -12,6 +15,7 @@ import pydantic
 from pydantic import ConfigDict
 
 from hubexport import __version__
+from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.cache import Downloads, archive_path, file_name
 from hubexport.checkpoints.sources import ArchiveSource, Weights, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError
@@ -19,7 +23,6 @@ from hubexport.output import file_sha256, tree_files
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
-_VARIANT_PLACEHOLDER = "{variant}"
 _ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
 # Of a variant, what modules do not hold: `labels` is a path, whose file counts; the others stand in pages alone.
 _NOT_IN_MODULES = {"labels", "license", "published", "checkpoint", "modules"}
@@ -29,10 +32,11 @@ _CONFIGS = "configs"
 
 
 class Inputs(pydantic.BaseModel):
-    """What decides an artifact's bytes.
+    """What decides what an artifact is, and what is told of it.
 
     Attributes:
-        network: digest of those facts of the variant's config that modules hold, and of its labels.
+        network: digest of those facts of the variant's config that modules hold, of its labels, and of which checkpoint
+            of an archive is meant.
         checkpoint: as `hubexport.json` says it: the name of the source, and digests of its files if it has some.
         weights: `averaged` or `raw`.
         description: digest of the facts that stand in pages alone, like the license and published figures.
@@ -78,7 +82,7 @@ def checkpoint_of(text: str | None, variant: Variant) -> str | None:
     """
     if text is None:
         return None
-    text = text.replace(_VARIANT_PLACEHOLDER, variant.name)
+    text = text.replace(VARIANT_PLACEHOLDER, variant.name)
     directory = Path(text)
     if not directory.is_dir():
         return text
@@ -88,7 +92,9 @@ def checkpoint_of(text: str | None, variant: Variant) -> str | None:
     for name in names:
         if (directory / name).is_file():
             return str(directory / name)
-    if any(path.name.endswith(_ARCHIVE_SUFFIXES) for path in directory.iterdir()):
+    with read_failures_reported(directory):
+        archives = [path.name for path in directory.iterdir() if path.name.endswith(_ARCHIVE_SUFFIXES)]
+    if archives:
         raise CheckpointError(
             f"no checkpoint for {variant.name} in {directory}",
             why=f"it holds archives, but none named {' or '.join(names)}",
@@ -131,8 +137,9 @@ def inputs_of(
     """
     facts = variant.model_dump(mode="json")
     labels = _labels_sha256(variant.labels) if variant.labels else None
+    meant = variant.checkpoint.name if variant.checkpoint else None
     return Inputs(
-        network=_digest({**_only(facts, set(facts) - _NOT_IN_MODULES), "labels": labels}),
+        network=_digest({**_only(facts, set(facts) - _NOT_IN_MODULES), "labels": labels, "checkpoint": meant}),
         checkpoint=checkpoint,
         weights=weights,
         description=_digest(_only(facts, {"license", "published", "checkpoint"})),
