@@ -351,7 +351,7 @@ def test_checkpoints_are_found_by_the_published_name_too(small, archives, tmp_pa
 
 def test_a_published_archive_is_known_without_having_it(small, tmp_path):
     """A plan downloads nothing; the run that wants it says that it cannot be had."""
-    plan = make_plan(_orders(small), Recipe(checks=_CHECKS), tmp_path / "dist", Progress())
+    plan = make_plan(_orders(small), Recipe(checks=_CHECKS), tmp_path / "dist", None, Progress())
     assert [(item.action, item.inputs.checkpoint["sha256"]) for item in plan] == [("make", small.checkpoint.sha256)] * 2
     assert not (tmp_path / "dist").exists()
 

@@ -107,9 +107,10 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(args.output_dir)
     with shown_progress() as progress:
         if args.dry_run:
+            from hubexport.release.files import read_index
             from hubexport.release.plan import make_plan
 
-            plan = make_plan(orders, recipe, directory, progress)
+            plan = make_plan(orders, recipe, directory, read_index(directory), progress)
         else:
             from hubexport.release.run import release_modules
 

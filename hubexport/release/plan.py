@@ -11,7 +11,7 @@ from hubexport.checkpoints.sources import Weights
 from hubexport.errors import HubexportError, ReleaseError
 from hubexport.output import file_sha256
 from hubexport.progress import Progress
-from hubexport.release.files import Index, Record, read_index, read_record
+from hubexport.release.files import Index, Record, read_record
 from hubexport.release.inputs import CONTENT, Inputs, checkpoint_digests, checkpoint_of, inputs_of
 from hubexport.variants import ModuleSpec, Variant
 from hubexport.verify.checks import select_checks
@@ -89,21 +89,21 @@ class Item:
         return self.variant.handle(self.spec)
 
 
-def make_plan(orders: Sequence[Order], recipe: Recipe, directory: Path, progress: Progress) -> list[Item]:
+def make_plan(
+    orders: Sequence[Order], recipe: Recipe, directory: Path, index: Index | None, progress: Progress
+) -> list[Item]:
     """Compares what is wanted with what is there. This imports no TensorFlow and downloads nothing.
 
     Args:
         orders: what is wanted; each variant once.
         recipe: how.
         directory: the release's, which need not exist.
+        index: what is published there; None if nothing is.
         progress: hears of each variant.
     Returns:
         All artifacts, in the order asked for.
-    Raises:
-        ReleaseError: the index of the release cannot be read.
     """
-    index = read_index(directory) or Index()
-    published = {record.handle: record for record in index.artifacts}
+    published = {record.handle: record for record in index.artifacts} if index else {}
     items = []
     progress.step(f"looking at what is in {directory}")
     for count, order in enumerate(orders, start=1):

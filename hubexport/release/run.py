@@ -78,15 +78,15 @@ def release_modules(
     """
     progress = progress or Progress()
     index = read_index(directory)
-    plan = make_plan(orders, recipe, directory, progress)
+    plan = make_plan(orders, recipe, directory, index, progress)
     if not _work_is_left(plan, index, directory):
         return [_settled(item) for item in plan]
     with write_failures_reported(f"cannot write the release to {directory}", directory, "name another --output_dir"):
         with locked(directory):
             # Another run may have finished meanwhile, or replaced what waits to be listed.
-            if read_index(directory) != index or any(item.action == "list" for item in plan):
-                index = read_index(directory)
-                plan = make_plan(orders, recipe, directory, progress)
+            current = read_index(directory)
+            if current != index or any(item.action == "list" for item in plan):
+                index, plan = current, make_plan(orders, recipe, directory, current, progress)
             return _Run(plan, index or Index(), recipe, directory, progress).finish(jobs, fail_fast, beam)
 
 
