@@ -72,6 +72,30 @@ def read_member(archive: Path, pattern: str) -> bytes | None:
     return None
 
 
+def read_file(archive: Path, file: IO[bytes], name: str, limit: int) -> bytes | None:
+    """Returns the content of a file near the start of a gzipped tar; what comes after it is not looked at.
+
+    Args:
+        archive: what messages call it.
+        file: the archive, opened.
+        name: the member's.
+        limit: how many bytes are unzipped to find and read it.
+    Returns:
+        None if it is not among them.
+    Raises:
+        CheckpointError: see `unpack_checkpoint`.
+    """
+    with _damage_reported(archive):
+        for tar, member in _members(archive, file):
+            if member.offset_data + member.size > limit:
+                break
+            if member.name == name and member.isfile():
+                content = io.BytesIO()
+                _copy(tar, member, content)
+                return content.getvalue()
+    return None
+
+
 def unpack_all(archive: Path, into: Path) -> None:
     """Unpacks all files of a gzipped tar, each in its folder; see `unpack_checkpoint`."""
     with _damage_reported(archive):

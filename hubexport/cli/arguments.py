@@ -92,3 +92,21 @@ def positive(text: str) -> int:
     if number < 1:
         raise ValueError
     return number
+
+
+def base_url(text: str) -> str:
+    """Returns the `--url` of a hub, without a slash at the end.
+
+    Raises:
+        UsageError: it is no address of a server, or of a folder on it.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(
+            f"--url {text}: not an address",
+            why="the address of a server is wanted, or of a folder on it",
+            fix="say one like --url https://models.example.org/hub",
+        )
+    return text.rstrip("/")

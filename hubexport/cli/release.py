@@ -16,13 +16,14 @@ from hubexport.cli.arguments import (
     add_config_dir,
     add_download_arguments,
     add_weights,
+    base_url,
     beam_of,
     downloads_of,
     positive,
 )
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import cell, table_console
-from hubexport.errors import HubexportError, UsageError, printable
+from hubexport.errors import HubexportError, printable
 
 if TYPE_CHECKING:
     from hubexport.batch import Order
@@ -143,24 +144,11 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
     return Recipe(
         checkpoint=args.checkpoint,
         weights=args.weights,
-        url=_url(args.url),
+        url=base_url(args.url),
         checks=tuple(check.name for check in select_checks(args.verify, "--verify")),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
     )
-
-
-def _url(text: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(
-            f"--url {text}: not an address",
-            why="the address of a server is wanted, or of a folder on it",
-            fix="say one like --url https://models.example.org/hub",
-        )
-    return text.rstrip("/")
 
 
 def _tell_plan(plan: "Sequence[Item]", form: str) -> int:

@@ -142,11 +142,25 @@ def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
             raise _no_module(directory, shown_as)
         if path.stat().st_size > _MAX_GRAPH_BYTES:
             raise _damaged(shown_as, f"{_GRAPH} is larger than {_MAX_GRAPH_BYTES >> 20} MiB")
-        saved_model = SavedModel.FromString(path.read_bytes())
-    except DecodeError as error:
-        raise _damaged(shown_as, f"{_GRAPH} cannot be decoded") from error
+        content = path.read_bytes()
     except OSError as error:
         raise _unreadable(shown_as, error) from error
+    return parse_saved_model(content, shown_as)
+
+
+def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
+    """Parses what is in a `saved_model.pb`, within bounds.
+
+    Args:
+        content: of the file.
+        shown_as: what errors call the module.
+    Raises:
+        ModuleError: it is damaged, or has very many parts.
+    """
+    try:
+        saved_model = SavedModel.FromString(content)
+    except DecodeError as error:
+        raise _damaged(shown_as, f"{_GRAPH} cannot be decoded") from error
     if len(saved_model.meta_graphs) > _MAX_GRAPH_VERSIONS or any(map(_is_too_large, saved_model.meta_graphs)):
         raise _damaged(shown_as, f"{_GRAPH} has more than {_MAX_GRAPH_VERSIONS} graphs or {_MAX_NODES:,} nodes")
     if not any(meta_graph.ListFields() for meta_graph in saved_model.meta_graphs):

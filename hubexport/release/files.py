@@ -164,6 +164,10 @@ class Index(_Strict):
         listed |= {file.path: file for file in self.publishers}
         return [listed[path] for path in sorted(listed)]
 
+    def sums(self) -> bytes:
+        """Returns what `SHA256SUMS` says of a release, for `sha256sum -c`."""
+        return "".join(f"{file.sha256}  {file.path}\n" for file in self.files()).encode()
+
 
 def path_in_release(handle: str, role: Role) -> str:
     """Returns where a file of an artifact is, below the release's folder.

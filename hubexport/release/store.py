@@ -124,18 +124,14 @@ def publish(records: Iterable[Record], published: Index, directory: Path) -> boo
         if len(content) > MAX_INDEX_BYTES:
             raise _too_large(directory, len(artifacts))
         # Of two files one has to be the first: this one lists nothing that is not there.
-        changed = _write(_sums(index), directory / SHA256SUMS, scratch)
+        changed = _write(index.sums(), directory / SHA256SUMS, scratch)
         return _write(content, directory / INDEX, scratch) or changed
 
 
 def is_whole(published: Index, directory: Path) -> bool:
     """Returns whether what is published beside the artifacts is as their index says."""
     publishers = all(_is_right(file, directory) for file in published.publishers)
-    return publishers and _holds(directory / SHA256SUMS, _sums(published))
-
-
-def _sums(index: Index) -> bytes:
-    return "".join(f"{file.sha256}  {file.path}\n" for file in index.files()).encode()
+    return publishers and _holds(directory / SHA256SUMS, published.sums())
 
 
 def _is_right(file: File, directory: Path) -> bool:
