@@ -6,6 +6,7 @@ import pytest
 
 from hubexport.config_files import load_variant
 from hubexport.variants import Variant
+from tests.command import hubexport
 
 # The smallest network with seven classes.
 SMALL = """\
@@ -37,3 +38,15 @@ def config_dir(tmp_path: Path) -> Path:
 def small(config_dir: Path) -> Variant:
     """The variant `small`."""
     return load_variant("small", config_dir)
+
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of `small`, in five modules, that tests only read."""
+    folder = tmp_path_factory.mktemp("small_release")
+    (folder / "small.yaml").write_text(SMALL)
+    modules = ("feature_vector/1", "feature_vector/2", "feature_vector/5", "classification/3", "classification/5")
+    arguments = ("--config_dir", folder, "--variants", "small", "--checkpoint", "synthetic", "--output_dir")
+    done = hubexport("release", *arguments, folder / "dist", "--verify", "structure.digests", "--modules", *modules)
+    assert done.returncode == 0, done.stderr
+    return folder / "dist"

@@ -1,0 +1,45 @@
+"""Writes a release, with pages for people, as files for any web server.
+
+With a small rule of the server's, programs load modules from there by URL; docs/hosting.md tells how.
+"""
+
+import argparse
+from pathlib import Path
+
+from hubexport.cli.arguments import base_url
+from hubexport.cli.progress import shown_progress
+
+SUMMARY = "write a release with its pages as files for any web server"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport site` takes."""
+    parser.add_argument("directory", metavar="DIR", help="the release's folder, made by `hubexport release`")
+    parser.add_argument(
+        "--output_dir",
+        default="site",
+        metavar="DIR",
+        help="the site's folder; an older site there is replaced (default: site)",
+    )
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="where the site will be served: pages tell people to load URL/HANDLE (default: what the release was made "
+        "for)",
+    )
+    parser.add_argument(
+        "--unpack",
+        action="store_true",
+        help="also write the modules unpacked, to be copied to a bucket for tf-hub-format=uncompressed",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the site, says where it is, and returns the exit status."""
+    url = base_url(args.url) if args.url else None
+    from hubexport.site.writing import write_site
+
+    with shown_progress() as progress:
+        site = write_site(Path(args.directory), Path(args.output_dir), url, unpack=args.unpack, progress=progress)
+    print(f"{site.directory}: {site.pages:,} pages, {site.files:,} files, {site.bytes / 1e6:.1f} MB, for {site.url}")
+    return 0

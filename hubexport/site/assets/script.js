@@ -1,0 +1,224 @@
+// What makes the pages handier; all of them can be read and searched without it.
+"use strict";
+
+document.documentElement.classList.add("js");
+
+function announce(text) {
+  document.getElementById("announcement").textContent = text;
+}
+
+function button(text, label) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  if (label) made.setAttribute("aria-label", label);
+  return made;
+}
+
+// Copying: `data-copy` holds the text; without a value it is what the element shows.
+async function copy(text, pressed) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Pages without https have no clipboard of the newer kind.
+    const field = document.createElement("textarea");
+    field.value = text;
+    field.className = "quiet";
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+    pressed.focus();
+  }
+  announce("Copied");
+  pressed.textContent = "Copied";
+  pressed.classList.add("done");
+  setTimeout(() => {
+    pressed.textContent = "Copy";
+    pressed.classList.remove("done");
+    announce("");
+  }, 2000);
+}
+
+for (const element of document.querySelectorAll("[data-copy]")) {
+  const isCode = element.matches("pre");
+  const pressed = button("Copy", `Copy ${isCode ? "this program" : element.dataset.copy}`);
+  pressed.className = "copy";
+  pressed.addEventListener("click", () => copy(element.dataset.copy || element.textContent.trimEnd() + "\n", pressed));
+  if (isCode) {
+    const block = document.createElement("div");
+    block.className = "block";
+    element.replaceWith(block);
+    block.append(pressed, element);
+  } else {
+    element.append(pressed);
+  }
+}
+
+// Sorting: a press sorts a column by the values of its `<data>`, or by its words; another one turns it round.
+function order(row, column) {
+  const cell = row.cells[column];
+  const data = cell.querySelector("data");
+  return data ? Number(data.value) : cell.textContent.trim();
+}
+
+function sort(table, column) {
+  const head = table.tHead.rows[0].cells;
+  const descending = head[column].getAttribute("aria-sort") === "ascending";
+  for (const cell of head) cell.removeAttribute("aria-sort");
+  head[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
+  const rows = [...table.tBodies[0].rows].map((row) => [order(row, column), row]);
+  rows.sort(([a], [b]) => (descending ? compare(b, a) : compare(a, b)));
+  table.tBodies[0].append(...rows.map(([, row]) => row));
+}
+
+function makeSortable() {
+  for (const table of document.querySelectorAll("table[data-sortable]")) {
+    [...table.tHead.rows[0].cells].forEach((cell, column) => {
+      const pressed = button(cell.textContent.trim());
+      pressed.addEventListener("click", () => sort(table, column));
+      cell.replaceChildren(pressed);
+    });
+  }
+}
+
+// Searching: in the table if all modules are in it, else by asking the server for another one.
+function wantedBy(form) {
+  return Object.fromEntries(new FormData(form));
+}
+
+function address(form) {
+  const fields = Object.entries(wantedBy(form)).filter(([, value]) => value);
+  const query = new URLSearchParams(fields).toString();
+  return form.getAttribute("action") + (query && `?${query}`);
+}
+
+// The same rule as on the server: one of the versions has to fit as a whole.
+function fits(row, wanted) {
+  const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
+  const facts = row.dataset;
+  return (
+    ["family", "size", "kind"].every((name) => !wanted[name] || wanted[name] === facts[name]) &&
+    [...row.querySelectorAll("[data-version]")].some(({ dataset: one }) => {
+      const text = `${facts.handle}/${one.version} ${facts.dataset}`;
+      return (
+        ["version", "format"].every((name) => !wanted[name] || wanted[name] === one[name]) &&
+        words.every((word) => text.includes(word))
+      );
+    })
+  );
+}
+
+function filter(form, table) {
+  const wanted = wantedBy(form);
+  const rows = [...table.tBodies[0].rows];
+  let found = 0;
+  for (const row of rows) {
+    row.hidden = !fits(row, wanted);
+    found += !row.hidden;
+  }
+  document.getElementById("count").textContent = `${found} of ${rows.length} module${rows.length === 1 ? "" : "s"}`;
+  document.getElementById("nothing").hidden = found > 0;
+}
+
+async function part(response, selector) {
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  return page.querySelector(selector);
+}
+
+let asked = 0;
+async function ask(form) {
+  const number = ++asked;
+  const results = await part(await fetch(address(form)), "#results");
+  if (number === asked && results) {
+    document.getElementById("results").replaceWith(results);
+    makeSortable();
+    announce(document.getElementById("count").textContent);
+  }
+}
+
+function makeSearchable(form) {
+  form.hidden = false;
+  let waiting;
+  const search = () => {
+    const table = document.querySelector("#results table");
+    history.replaceState(null, "", address(form));
+    clearTimeout(waiting);
+    if ("complete" in table.dataset) filter(form, table);
+    else waiting = setTimeout(() => ask(form).catch(() => form.submit()), 200);
+  };
+  form.addEventListener("input", search);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    search();
+  });
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-clear]")) return;
+    event.preventDefault();
+    for (const field of form.elements) if (field.name) field.value = "";
+    search();
+    form.elements.q.focus();
+  });
+  // Files are the same for all addresses: there, what is searched for is told here alone.
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    if (form.elements[name]) form.elements[name].value = value;
+  }
+  const table = document.querySelector("#results table");
+  if (location.search && "complete" in table.dataset) filter(form, table);
+}
+
+// Trying a module: the server's answer is a page, of which the part with the classes is put below the form.
+function makeTryable(form) {
+  const drop = form.querySelector(".drop");
+  const field = form.elements.image;
+  const show = (answer) => {
+    document.getElementById("answer")?.remove();
+    form.after(answer);
+  };
+  const classify = async (file) => {
+    const picture = document.createElement("img");
+    picture.alt = "Your photograph";
+    picture.src = URL.createObjectURL(file);
+    picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
+    picture.addEventListener("error", () => picture.remove());
+    drop.querySelector("img")?.remove();
+    drop.prepend(picture);
+    announce("Classifying");
+    form.setAttribute("aria-busy", "true");
+    const body = new FormData();
+    body.append("image", file);
+    try {
+      const answer = await part(await fetch(form.action, { method: "POST", body }), "#answer, main > .message");
+      show(answer);
+      announce("");
+      answer.focus();
+    } catch {
+      const failed = document.createElement("p");
+      failed.id = "answer";
+      failed.className = "notice fail";
+      failed.textContent = "The server did not answer. Try again in a moment.";
+      show(failed);
+      announce(failed.textContent);
+    }
+    form.removeAttribute("aria-busy");
+    field.value = "";
+  };
+  field.addEventListener("change", () => field.files[0] && classify(field.files[0]));
+  for (const name of ["dragenter", "dragover"]) {
+    drop.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  }
+  for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files[0]) classify(event.dataTransfer.files[0]);
+  });
+}
+
+makeSortable();
+const search = document.getElementById("search");
+if (search) makeSearchable(search);
+document.querySelectorAll("[data-try]").forEach(makeTryable);

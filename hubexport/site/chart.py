@@ -1,0 +1,408 @@
+"""The picture of the MobileNet V2 paper: accuracy over cost, with a line for each depth multiplier.
+
+Matplotlib draws it. What it writes is then made fit to stand in a page whose policy allows no inline styles: colours
+are classes that `assets/chart.css` explains, and points are links.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import io
+import itertools
+import math
+import threading
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from hubexport.config_files import list_variants
+from hubexport.release.files import Record
+from hubexport.site.catalogue import Catalogue
+from hubexport.site.inline_svg import CLASS, Mark, inlined
+from hubexport.variants import PublishedFigures, Variant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Cost = Literal["multiply_adds", "latency"]
+
+# As `assets/chart.css` has them, for those who have no style sheet; after the last one, the first comes again.
+_COLOURS = ("#001177", "#3377ff", "#bb7788", "#dd4400", "#770000", "#330022")
+
+# In the units of the view box, which are pixels on a wide screen.
+_WIDTH = 720
+_PLOT_HEIGHT = 400
+_LEFT, _RIGHT, _TOP = 62, 690, 14
+_TEXT = 14
+_SMALL_TEXT = 12
+_ROW = 28
+_KEYS_IN_ROW = 8
+_NOTE_ROW = 18
+# Of a point with a million parameters.
+_RADIUS = 5.6
+_SIZES = (2, 4, 6)
+_KEY_RADIUS = 6.0
+_KEYS_LEFT = 220
+_KEY_WIDTH = 60
+# Nearly as high and as wide as digits are in any font.
+_DIGIT = (7.2, 11.0)
+_GAP = 3.0
+_DOTS_APART = 4
+# Where a label may stand, as steps to the right and up, the best place first. Lines go to the upper right.
+_SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 0.0))
+
+# Where its middle is, and its radius.
+_Circle = tuple[float, float, float]
+
+# Settings are global in matplotlib.
+_DRAWING = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One trained network, as its publishers measured it.
+
+    Attributes:
+        variant: its name.
+        depth_multiplier: scales the number of channels.
+        image_size: height and width of its images in pixels.
+        parameters_millions: of its layers.
+        multiply_adds_millions: for one image.
+        latency_ms: for one image on a Pixel 1's CPU; None if nobody published it.
+        top1_percent: accuracy on the ImageNet validation set.
+        link: the address of its module; None if the release has none.
+    """
+
+    variant: str
+    depth_multiplier: float
+    image_size: int
+    parameters_millions: float
+    multiply_adds_millions: float
+    latency_ms: float | None
+    top1_percent: float
+    link: str | None
+
+    def cost(self, cost: Cost) -> float | None:
+        """Returns what one image costs."""
+        return self.multiply_adds_millions if cost == "multiply_adds" else self.latency_ms
+
+
+@dataclasses.dataclass(frozen=True)
+class _Words:
+    """What a picture says of its horizontal axis."""
+
+    title: str
+    axis: str
+    figure: str
+
+
+_WORDS: Mapping[Cost, _Words] = {
+    "multiply_adds": _Words("Accuracy over multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
+    "latency": _Words("Accuracy over latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
+}
+
+
+def points(catalogue: Catalogue, link: Callable[[Record], str]) -> list[Point]:
+    """Returns all networks with published figures: those of the built-in configs, and others of the release.
+
+    Args:
+        catalogue: of the release.
+        link: tells the address of a module. Those with made-up values are linked as well.
+    Returns:
+        By depth multiplier and size.
+    """
+    variants = {f"{one.publisher}/{one.collection}/{one.name}": one for one in list_variants()}
+    found = {name: _point(one, one.published, None) for name, one in variants.items() if one.published}
+    for handle, (record, *_) in catalogue.modules.items():
+        if record.kind != "classification":
+            continue
+        name = handle.rpartition("/")[0]
+        if figures := _figures(record):
+            found[name] = _point(record, figures, link(record))
+        elif name in found and _is_same_network(record, variants[name]):
+            found[name] = dataclasses.replace(found[name], link=link(record))
+    return sorted(found.values(), key=lambda point: (point.depth_multiplier, point.image_size, point.variant))
+
+
+def _figures(record: Record) -> PublishedFigures | None:
+    """Returns the figures that an index has; None if it has none, or something else in their place."""
+    try:
+        # JSON does not tell 300 from 300.0.
+        return PublishedFigures.model_validate(record.published, strict=False) if record.published else None
+    except pydantic.ValidationError:
+        return None
+
+
+def _is_same_network(record: Record, variant: Variant) -> bool:
+    """Tells whether a module is of the network that a config describes, and not of another one with its name."""
+    facts = ("network", "depth_multiplier", "image_size", "num_classes", "dataset")
+    return all(getattr(record, fact) == getattr(variant, fact) for fact in facts)
+
+
+def _point(one: Record | Variant, figures: PublishedFigures, link: str | None) -> Point:
+    return Point(
+        variant=one.variant if isinstance(one, Record) else one.name,
+        depth_multiplier=one.depth_multiplier,
+        image_size=one.image_size,
+        parameters_millions=figures.parameters_millions,
+        multiply_adds_millions=figures.macs_millions,
+        latency_ms=figures.pixel1_cpu_ms,
+        top1_percent=figures.top1_percent,
+        link=link,
+    )
+
+
+def accuracy_chart(points: Sequence[Point], cost: Cost) -> str:
+    """Draws accuracy over what an image costs.
+
+    Args:
+        points: the networks; those without this cost are left out, and the picture says so.
+        cost: `multiply_adds` or `latency`.
+    Returns:
+        An `<svg>` element to be put into a page, without styles, scripts or fixed size, whose colours are set by
+        `assets/chart.css`; the same for the same points. The empty text if no point has this cost.
+    """
+    drawn = [point for point in points if point.cost(cost) is not None]
+    if not drawn:
+        return ""
+    # Smaller ones come later, over the larger ones.
+    drawn.sort(key=lambda point: (-point.parameters_millions, -point.depth_multiplier, point.image_size, point.variant))
+    picture = _Picture(drawn, cost, [point.variant for point in points if point.cost(cost) is None])
+    with _DRAWING:
+        svg = picture.drawn()
+    return inlined(svg, picture.marks, cost.replace("_", "-"), picture.title, picture.description)
+
+
+class _Picture:
+    """Lays out a picture and lets matplotlib draw it.
+
+        Args:
+        points: in the order in which they are drawn; all have the cost.
+        cost: which.
+        left_out: the names of variants without it.
+    Attributes:
+        marks: what is drawn as a circle, by its name in matplotlib.
+        title, description: for those who do not see it.
+        cost: as given.
+    """
+
+    def __init__(self, points: Sequence[Point], cost: Cost, left_out: Sequence[str]) -> None:
+        self.cost: Cost = cost
+        self.marks: dict[str, Mark] = {}
+        self._points = points
+        self._multipliers = sorted({point.depth_multiplier for point in points})
+        self._key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW)
+        self._notes = self._source(left_out)
+        self._height = _TOP + _PLOT_HEIGHT + 70 + _ROW * (self._key_rows + 1) + _NOTE_ROW * len(self._notes)
+        self.title = _WORDS[cost].title
+        accuracies = [point.top1_percent for point in points]
+        self.description = (
+            f"{len(points)} networks, with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. The "
+            "larger a point, the more parameters; lines join networks of one depth multiplier at growing image sizes. "
+            f"{sum(point.link is not None for point in points)} of them are links to modules."
+        )
+
+    def _source(self, left_out: Sequence[str]) -> list[str]:
+        notes = [
+            "Figures: of the checkpoints' publishers; accuracy: on the ImageNet validation set; labels: image size."
+        ]
+        if any(point.link is None for point in self._points):
+            notes.append("Hollow points: not in this release.")
+        if left_out:
+            names = ", ".join(left_out[:2]) + (f" and {len(left_out) - 2} more" if len(left_out) > 2 else "")
+            notes.append(f"Left out, since nobody has published this figure: {names}.")
+        return notes
+
+    def _label(self, point: Point) -> str:
+        """Returns what a point tells those who stay on it."""
+        figure = _WORDS[self.cost].figure.format(point.cost(self.cost))
+        absent = "" if point.link is not None else ", not in this release"
+        return (
+            f"{point.variant}: {point.top1_percent:g}% top-1, {figure}, {point.parameters_millions:g} million "
+            f"parameters{absent}"
+        )
+
+    def drawn(self) -> bytes:
+        """Returns what matplotlib draws."""
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+
+        with matplotlib.rc_context():
+            # Not what somebody has set for pictures of their own.
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": self.cost, "font.size": _TEXT})
+            figure = Figure(figsize=(_WIDTH / 72, self._height / 72), dpi=72)
+            FigureCanvasSVG(figure)
+            figure.patch.set_visible(False)
+            self._draw_plot(figure)
+            self._draw_below(figure)
+            written = io.BytesIO()
+            figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        return written.getvalue()
+
+    def _draw_plot(self, figure: "Figure") -> None:
+        bottom = 1 - (_TOP + _PLOT_HEIGHT) / self._height
+        box = (_LEFT / _WIDTH, bottom, (_RIGHT - _LEFT) / _WIDTH, _PLOT_HEIGHT / self._height)
+        axes = figure.add_axes(box)
+        self._set_scales(axes)
+        _plain(axes)
+        for series, multiplier in enumerate(self._multipliers):
+            line = sorted(self._place(point) for point in self._points if point.depth_multiplier == multiplier)
+            name = f"{CLASS}line {_series(series)}"
+            axes.plot(*zip(*line), color=_colour(series), linewidth=1.5, gid=name)
+        for point in self._points:
+            self._mark(axes, *self._place(point), self._mark_of(point))
+        for (x, y), text in self._labels(axes):
+            _text(figure, x, y, text, ha="center")
+
+    def _place(self, point: Point) -> tuple[float, float]:
+        cost = point.cost(self.cost)
+        assert cost is not None, "others are left out"
+        return cost, point.top1_percent
+
+    def _set_scales(self, axes: "Axes") -> None:
+        costs, accuracies = zip(*map(self._place, self._points))
+        axes.set_xscale("log")
+        axes.set_xlim(min(costs) / 1.2, max(costs) * 1.2)
+        axes.set_ylim(min(accuracies) - 4, max(accuracies) + 4)
+        ticks = list(_ticks(min(costs) / 1.2, max(costs) * 1.2))
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel(_WORDS[self.cost].axis)
+        axes.set_ylabel("Top-1 accuracy (%)")
+
+    def _mark_of(self, point: Point) -> Mark:
+        series = self._multipliers.index(point.depth_multiplier)
+        classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
+        radius = _radius(point.parameters_millions)
+        return Mark(classes, _colour(series), radius, self._label(point), point.link)
+
+    def _mark(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
+        """Lets matplotlib put a mark somewhere: in the data's units, or else in the picture's, from its lower left."""
+        from matplotlib.lines import Line2D
+        from matplotlib.transforms import IdentityTransform
+
+        name = f"{CLASS}mark-{len(self.marks)}"
+        self.marks[name] = mark
+        marker = Line2D([x], [y], marker="o", linestyle="none", gid=name, clip_on=False)
+        if where.figure is where:
+            marker.set_transform(IdentityTransform())
+        where.add_artist(marker)
+
+    def _labels(self, axes: "Axes") -> Iterator[tuple[tuple[float, float], str]]:
+        """Yields the images' sizes, each beside its point, where nothing else is; and where it is."""
+        drawn = list(self._circles(axes))
+        taken = [*drawn, *self._dots(axes)]
+        for point, (x, y, radius) in zip(self._points, drawn):
+            text = str(point.image_size)
+            width, height = _DIGIT[0] * len(text), _DIGIT[1]
+            for right, up in _SIDES:
+                away = radius + _GAP
+                box = _Box(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
+                if not any(box.touches(*circle) for circle in taken):
+                    taken += box.dots()
+                    yield (box.x, box.y), text
+                    break
+
+    def _circles(self, axes: "Axes") -> Iterator[_Circle]:
+        for point in self._points:
+            x, y = axes.transData.transform(self._place(point))
+            yield float(x), float(y), _radius(point.parameters_millions)
+
+    def _dots(self, axes: "Axes") -> Iterator[_Circle]:
+        """Yields the lines, as rows of dots."""
+        for line in axes.get_lines():
+            corners = axes.transData.transform(line.get_xydata())
+            for (x, y), (to_x, to_y) in itertools.pairwise(corners):
+                dots = max(math.ceil(math.hypot(to_x - x, to_y - y) / _DOTS_APART), 1)
+                for dot in range(dots):
+                    yield x + (to_x - x) * dot / dots, y + (to_y - y) * dot / dots, 1.0
+
+    def _draw_below(self, figure: "Figure") -> None:
+        """Explains colours and sizes, and says where the figures are from."""
+        y = self._height - _TOP - _PLOT_HEIGHT - 70.0
+        for row in range(0, len(self._multipliers), _KEYS_IN_ROW):
+            _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
+            for column, multiplier in enumerate(self._multipliers[row : row + _KEYS_IN_ROW]):
+                x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
+                key = Mark(f"{CLASS}key {_series(series)}", _colour(series), _KEY_RADIUS)
+                self._mark(figure, x, y, key)
+                _text(figure, x + 12, y, _two_decimals(multiplier))
+            y -= _ROW
+        _text(figure, _LEFT, y, "Parameters (millions)")
+        for column, millions in enumerate(_SIZES):
+            x = _KEYS_LEFT + column * _KEY_WIDTH
+            self._mark(figure, x, y, Mark(f"{CLASS}size", "none", _radius(millions)))
+            _text(figure, x + 20, y, str(millions))
+        for note in self._notes:
+            y -= _ROW if note is self._notes[0] else _NOTE_ROW
+            _text(figure, _LEFT, y, note)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Box:
+    """Where a text stands.
+
+    Attributes:
+        x, y: its middle.
+        width, height: its size.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def touches(self, x: float, y: float, radius: float) -> bool:
+        """Tells whether a circle is in the way."""
+        apart_x = max(abs(self.x - x) - self.width / 2, 0)
+        apart_y = max(abs(self.y - y) - self.height / 2, 0)
+        return math.hypot(apart_x, apart_y) < radius
+
+    def dots(self) -> Iterator[_Circle]:
+        """Yields the text, as a row of circles."""
+        for left in range(0, math.ceil(self.width), _DOTS_APART):
+            yield self.x - self.width / 2 + left, self.y, self.height / 2
+
+
+def _radius(parameters_millions: float) -> float:
+    """Returns the radius of a point whose area is proportional to the parameters."""
+    return _RADIUS * math.sqrt(parameters_millions)
+
+
+def _two_decimals(number: float) -> str:
+    return f"{number:.2f}" if round(number, 2) == number else f"{number:g}"
+
+
+def _series(index: int) -> str:
+    return f"{CLASS}series-{index % len(_COLOURS)}"
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
+
+
+def _ticks(lowest: float, highest: float) -> Iterator[float]:
+    """Yields 1, 2, 5, 10, 20 and so on, between two numbers."""
+    for power in range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1):
+        for digit in (1, 2, 5):
+            if lowest <= digit * 10.0**power <= highest:
+                yield digit * 10.0**power
+
+
+def _plain(axes: "Axes") -> None:
+    """Leaves but faint lines of the axes."""
+    axes.patch.set_visible(False)
+    axes.grid(gid=f"{CLASS}grid", color="#808080", linewidth=0.5)
+    axes.tick_params(length=0, pad=6)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _text(figure: "Figure", x: float, y: float, text: str, **options: Any) -> None:
+    from matplotlib.transforms import IdentityTransform
+
+    # With parse_math, matplotlib would take dollar signs in a variant's name for formulas.
+    options |= {"transform": IdentityTransform(), "fontsize": _SMALL_TEXT, "va": "center", "parse_math": False}
+    figure.text(x, y, text, **options)

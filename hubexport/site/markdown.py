@@ -1,0 +1,232 @@
+"""Markdown that strangers wrote, as HTML that can do nothing but be read."""
+
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+import dataclasses
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+from markupsafe import Markup, escape
+from pygments import highlight as _highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import BashLexer, JsonLexer, PythonLexer, YamlLexer
+
+# Lexers for what pages hold; others of Pygments' hundreds may be slow on text that is made for it.
+_LEXERS = {
+    "python": PythonLexer,
+    "py": PythonLexer,
+    "bash": BashLexer,
+    "sh": BashLexer,
+    "shell": BashLexer,
+    "json": JsonLexer,
+    "yaml": YamlLexer,
+}
+_MAX_HIGHLIGHTED = 20_000
+# Larger texts are not rendered: those that hubexport writes have a tenth of it, and the worst take a second.
+MAX_MARKDOWN = 60_000
+# What tfhub.dev's pages say of a module in comments, one a line.
+_METADATA = re.compile(r"<!-- *[\w-]+: [^>]* -->\s*")
+_WEB, _MAIL = ("http", "https"), "mailto"
+
+# Ids of the text's headings begin with it: those of the page itself do not.
+PREFIX = "doc-"
+
+Resolve = Callable[[str], str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    """A heading of a text: the id that links lead to, its level in the page (from 2 on), and its words."""
+
+    anchor: str
+    level: int
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Rendered Markdown; `headings` are in their order."""
+
+    html: Markup
+    headings: tuple[Heading, ...]
+
+
+def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_title: bool = False) -> Text:
+    """Renders Markdown: no HTML in it, no images, and no links but to the web, to mail and to what is here.
+
+    Args:
+        text: CommonMark with tables, and `<!-- key: value -->` for programs.
+        resolve: returns where a link without a scheme leads, and None if there is nothing.
+        level: of the highest headings that come out, from 2 to 6.
+        without_title: leave out the first heading if the text begins with it.
+    """
+    environment: dict[str, Any] = {"resolve": resolve}
+    tokens = _PARSER.parse(text, environment)
+    if without_title and tokens and tokens[0].type == "heading_open":
+        del tokens[: next(place for place, token in enumerate(tokens) if token.type == "heading_close") + 1]
+    headings = tuple(_number_headings(tokens, level))
+    return Text(Markup(_PARSER.renderer.render(tokens, _PARSER.options, environment)), headings)
+
+
+def highlight(code: str, language: str = "python") -> Markup:
+    """Returns code with its words in `<span>`s, which have Pygments' classes."""
+    lexer = _LEXERS.get(language.lower())
+    if lexer is None or len(code) > _MAX_HIGHLIGHTED:
+        return escape(code)
+    return Markup(_highlight(code, lexer(stripnl=False), HtmlFormatter(nowrap=True)))
+
+
+def _number_headings(tokens: Sequence[Token], highest: int) -> Iterator[Heading]:
+    """Gives headings ids, and levels of which none is left out on the way down."""
+    above: list[int] = []
+    known: dict[str, int] = {}
+    # A heading is always three tokens: its words are between its ends.
+    for opening, content, closing in zip(tokens, tokens[1:], tokens[2:]):
+        if opening.type != "heading_open":
+            continue
+        written = int(opening.tag[1:])
+        above = [*(one for one in above if one < written), written]
+        level = min(highest + len(above) - 1, 6)
+        words = "".join(child.content for child in content.children or ())
+        anchor = _anchor(words, known)
+        opening.tag = f"h{level}"
+        opening.attrSet("id", anchor)
+        closing.tag = opening.tag
+        closing.meta["anchor"], closing.meta["words"] = anchor, words
+        yield Heading(anchor, level, words)
+
+
+def _anchor(words: str, known: dict[str, int]) -> str:
+    """Returns an id that no other heading has; `known` has how often each was wanted."""
+    name = anchor = PREFIX + (re.sub(r"\W+", "-", words.lower()).strip("-")[:60] or "section")
+    while anchor in known:
+        known[name] += 1
+        anchor = f"{name}-{known[name]}"
+    known[anchor] = 1
+    return anchor
+
+
+def _skip_metadata(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """A block rule: reads over a comment that says something to programs."""
+    line = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
+    if not _METADATA.fullmatch(line):
+        return False
+    state.line = start + (not silent)
+    return True
+
+
+def _tame_links(state: StateCore) -> None:
+    """A rule for the parsed text: images become links, and links that lead nowhere become text."""
+    for token in state.tokens:
+        if token.children:
+            token.children = list(_tamed(token.children, state.env["resolve"]))
+
+
+def _tamed(tokens: Sequence[Token], resolve: Resolve) -> Iterator[Token]:
+    kept: list[bool] = []
+    for token in tokens:
+        if token.type == "link_open":
+            target = _target(str(token.attrGet("href") or ""), resolve)
+            kept.append(target is not None)
+            if target is not None:
+                token.attrs = {"href": target}
+                yield token
+        elif token.type == "link_close":
+            if kept.pop():
+                yield token
+        elif token.type == "image":
+            yield from _linked_image(token, resolve if not any(kept) else None)
+        else:
+            yield token
+
+
+def _linked_image(image: Token, resolve: Resolve | None) -> Iterator[Token]:
+    words = Token("text", "", 0, content=image.content or "image")
+    target = _target(str(image.attrGet("src") or ""), resolve) if resolve else None
+    if target is None:
+        yield words
+    else:
+        yield Token("link_open", "a", 1, attrs={"href": target})
+        yield words
+        yield Token("link_close", "a", -1)
+
+
+def _target(href: str, resolve: Resolve) -> str | None:
+    """Returns where a link leads; None if it must not, or leads nowhere."""
+    try:
+        parts = urlsplit(href)
+    except ValueError:
+        return None
+    if parts.scheme:
+        return href if parts.scheme == _MAIL or parts.scheme in _WEB and parts.hostname else None
+    if parts.netloc:
+        return None
+    if href.startswith("#"):
+        return f"#{PREFIX}{href[1:]}" if len(href) > 1 else None
+    return resolve(href)
+
+
+class _Renderer(RendererHTML):
+    """Code that can be scrolled and copied, tables in boxes of their own, headings that links lead to."""
+
+    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
+        """Renders code between fences."""
+        language = tokens[idx].info.split(maxsplit=1)[0] if tokens[idx].info.strip() else ""
+        return _code(tokens[idx].content, language)
+
+    def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
+        """Renders indented code."""
+        return _code(tokens[idx].content, "")
+
+    def heading_close(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]
+    ) -> str:
+        """Ends a heading with a link to itself."""
+        anchor, words = escape(tokens[idx].meta["anchor"]), escape(tokens[idx].meta["words"])
+        return f' <a class="anchor" href="#{anchor}" aria-label="Link to: {words}">#</a></{tokens[idx].tag}>\n'
+
+    def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
+        """Begins a table."""
+        return '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>\n'
+
+    def table_close(
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]
+    ) -> str:
+        """Ends a table."""
+        return "</table></div>\n"
+
+    def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
+        """Begins the head of a column."""
+        return f'<th scope="col"{_alignment(tokens[idx])}>'
+
+    def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
+        """Begins a cell."""
+        return f"<td{_alignment(tokens[idx])}>"
+
+
+def _alignment(cell: Token) -> str:
+    """Returns a class for what the parser says in a style, which pages must not have."""
+    side = str(cell.attrGet("style") or "").removeprefix("text-align:")
+    return f' class="{side}"' if side in ("right", "center") else ""
+
+
+def _code(code: str, language: str) -> str:
+    return f'<pre class="code" tabindex="0" data-copy><code>{highlight(code, language)}</code></pre>\n'
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
+    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # `_tame_links` sees to it.
+    parser.block.ruler.before("paragraph", "metadata", _skip_metadata, {"alt": ["paragraph"]})
+    parser.core.ruler.push("tame_links", _tame_links)
+    return parser
+
+
+# Parsing keeps nothing in it, so that threads share it.
+_PARSER = _parser()

@@ -1,0 +1,299 @@
+"""The pages of a release as HTML: the catalogue, a page a module, a page a publisher, and what the server has to say.
+
+Most of what they show was written by strangers: templates escape all of it, and the policy that pages are served with
+allows no styles and no programs in them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import hashlib
+from importlib import resources
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import jinja2
+from markupsafe import Markup
+
+from hubexport import __version__
+from hubexport.errors import HubexportError
+from hubexport.release.files import File, Record
+from hubexport.release.untrusted import Folder, WrongError, read_listed
+from hubexport.site import words
+from hubexport.site.catalogue import Catalogue, Query, unversioned
+from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, Choice, address_query, choices, listing
+from hubexport.site.markdown import MAX_MARKDOWN, Text, highlight, render_markdown
+from hubexport.site.snippets import snippets
+from hubexport.site.tables import file_rows, layer_rows, read_interface, read_report
+
+if TYPE_CHECKING:
+    from hubexport.classification import Score
+
+_Table = TypeVar("_Table")
+
+# Of an example in the catalogue, the first that there is.
+_EXAMPLES = (("saved_model_2", "classification"), ("saved_model_2", "feature_vector"), ("hub", "classification"))
+# That pages show of those that publishers measured.
+_FIGURES = ("top1_percent", "top5_percent", "pixel1_cpu_ms")
+_ADDRESS_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
+
+
+class Pages:
+    """Writes the pages of a release; each method returns the same text for the same facts, in any thread.
+
+    Args:
+        catalogue: of the release.
+        folder: the release's, which stays open as long as pages are written.
+        url: where people find it, without a slash at the end; links begin with its path.
+        static: for files, where an address that ends in a slash is an `index.html`.
+        can_try: whether the server classifies photographs.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, folder: Folder, *, url: str, static: bool = False, can_try: bool = False
+    ) -> None:
+        self._catalogue = catalogue
+        self._folder = folder
+        self._url = url.rstrip("/")
+        self._root = urlsplit(self._url).path
+        self._slash = "/" if static else ""
+        self._static = static
+        self._can_try = can_try
+        self._has_top1 = any(
+            (record.published or {}).get("top1_percent") is not None for record in catalogue.records.values()
+        )
+        self._charts_made = threading.Lock()
+        self._charts: tuple[Markup, ...] | None = None
+        self._environment = _environment()
+        self._environment.globals |= {
+            "site": self,
+            "version": __version__,
+            "host": urlsplit(self._url).netloc,
+            "root": self._root,
+            "slash": self._slash,
+            "static": static,
+            "assets": _asset_names(),
+        }
+
+    def link(self, record: Record) -> str:
+        """Returns the address of a module's page on this host."""
+        return f"{self._root}{self._path(record)}"
+
+    def catalogue(self, query: Query = Query(), page: int = 1) -> str:
+        """Returns the catalogue: what a search finds, and without one all that there is.
+
+        Args:
+            query: what is looked for.
+            page: of the modules, from 1; on a server two hundred of them are on one.
+        """
+        found = list(self._catalogue.records.values()) if query == Query() else self._catalogue.select(query)
+        shown = listing(
+            self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE, top1=self._has_top1
+        )
+        example = self._example()
+        return self._render(
+            "catalogue.html",
+            # What a search finds is no page to be found by a search.
+            path=f"/{address_query(query, shown.page)}" if query == Query() else None,
+            listing=shown,
+            artifacts=len(self._catalogue.records),
+            query=query,
+            choices=self._choices,
+            address_query=address_query,
+            example=example and highlight(_example_code(f"{self._url}/{example.handle}")),
+            charts=self._drawn_charts() if query == Query() and shown.page == 1 else (),
+        )
+
+    def module(self, record: Record) -> str:
+        """Returns the page of a module."""
+        publisher = record.handle.partition("/")[0]
+        address = f"{self._url}/{record.handle}"
+        text = self._text(record.files.get("page"), record)
+        return self._render(
+            "module.html",
+            path=self._path(record),
+            record=record,
+            address=address,
+            newest=self._catalogue.versions(record)[0],
+            versions=self._catalogue.versions(record),
+            publisher=publisher if publisher in self._catalogue.publishers else None,
+            collection="/".join(record.handle.split("/")[:-3]),
+            figures={name: (record.published or {}).get(name) for name in _FIGURES},
+            changelog=_changelog(text),
+            text=text,
+            twin=self._twin(record),
+            tf1=self._catalogue.newest(unversioned(record), "hub") if record.format != "hub" else None,
+            snippets=[(one, one.code and highlight(one.code)) for one in snippets(record, address)],
+            interface=_or_reason(read_interface, self._folder, record),
+            layers=layer_rows(record),
+            report=_or_reason(read_report, self._folder, record),
+            files=file_rows(record),
+            can_try=self._can_try and record.kind == "classification",
+            try_twin=self._can_try and record.kind == "feature_vector",
+        )
+
+    def publisher(self, name: str) -> str:
+        """Returns the page of a publisher: what it says of itself, and its modules."""
+        handles = [handle for handle in self._catalogue.modules if handle.startswith(f"{name}/")]
+        records = [self._catalogue.modules[handle][0] for handle in handles]
+        return self._render(
+            "publisher.html",
+            path=f"/{name}{self._slash}",
+            name=name,
+            text=self._text(self._catalogue.publishers.get(name), None),
+            listing=listing(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None, top1=self._has_top1),
+            found=len(records),
+        )
+
+    def message(self, title: str, text: str) -> str:
+        """Returns a page that says one thing, like that something is not here."""
+        return self._render("message.html", path=None, title=title, text=text)
+
+    def trial(self, record: Record, scores: "Sequence[Score] | None", error: HubexportError | None) -> str:
+        """Returns what a module takes a photograph for.
+
+        Args:
+            record: of the module.
+            scores: the best classes, best first; None if there are none.
+            error: why not.
+        """
+        return self._render("trial.html", path=None, record=record, scores=scores, error=error)
+
+    def assets(self) -> Mapping[str, bytes]:
+        """Returns what pages load, by its path below the root; under a path there is never anything else."""
+        return {_asset_names()[name]: content for name, content in _asset_contents().items()}
+
+    @functools.cached_property
+    def _choices(self) -> list[Choice]:
+        return choices(self._catalogue)
+
+    def _path(self, record: Record) -> str:
+        return f"/{record.handle}{self._slash}"
+
+    def _render(self, template: str, *, path: str | None, **facts: Any) -> str:
+        """Renders a template; `path` is the page's own address below the root, None if it has none to be found by."""
+        canonical = None if path is None else f"{self._url}{path}"
+        return self._environment.get_template(template).render(canonical=canonical, **facts)
+
+    def _twin(self, record: Record) -> Record | None:
+        """Returns the module of the other kind: in the same version, or else the newest one."""
+        other = "classification" if record.kind == "feature_vector" else "feature_vector"
+        folder = unversioned(record).rpartition("/")[0]
+        same = self._catalogue.records.get(f"{folder}/{other}/{record.version}")
+        return same or self._catalogue.newest(f"{folder}/{other}")
+
+    def _example(self) -> Record | None:
+        records = [versions[0] for versions in self._catalogue.modules.values()]
+        for form, kind in _EXAMPLES:
+            for record in reversed(records):
+                if (record.format, record.kind) == (form, kind):
+                    return record
+        return records[0] if records else None
+
+    def _drawn_charts(self) -> tuple[Markup, ...]:
+        """Draws the pictures once."""
+        with self._charts_made:
+            if self._charts is None:
+                # It is imported late for matplotlib's sake, which takes its time.
+                from hubexport.site.chart import accuracy_chart, points
+
+                found = points(self._catalogue, self.link)
+                linked = any(point.link for point in found)
+                self._charts = (
+                    (Markup(accuracy_chart(found, "multiply_adds")), Markup(accuracy_chart(found, "latency")))
+                    if linked
+                    else ()
+                )
+            return self._charts
+
+    def _text(self, file: File | None, record: Record | None) -> Text | str:
+        """Renders a Markdown file of the release; returns what is wrong with it if that cannot be done."""
+        if file is None:
+            return "is not listed"
+        try:
+            text = read_listed(self._folder, file)
+        except WrongError as error:
+            return str(error)
+        if len(text) > MAX_MARKDOWN:
+            return f"has {len(text):,} characters, too many for this page"
+        if record:
+            text = self._with_our_addresses(text, record)
+        resolve = functools.partial(self._resolved, f"{self._root}/{file.path}")
+        return render_markdown(text, resolve=resolve, level=3 if record else 2, without_title=True)
+
+    def _with_our_addresses(self, text: str, record: Record) -> str:
+        """Puts this hub's address where a page has the one that the release was made for."""
+        made_for = record.inputs.url.rstrip("/")
+        if "://" not in made_for:
+            return text
+        below = record.handle.partition("/")[0]
+        for old in {made_for, quote(made_for, safe=_ADDRESS_CHARACTERS)}:
+            text = text.replace(f"{old}/{below}/", f"{self._url}/{below}/")
+        return text
+
+    def _resolved(self, base: str, href: str) -> str | None:
+        """Returns where a link without a scheme leads; None if nothing of this release is there."""
+        path, _, fragment = urljoin(base, href).partition("#")
+        inside = path.removeprefix(f"{self._root}/")
+        fragment = f"#{fragment}" if fragment else ""
+        if inside in self._catalogue.records:
+            return f"{self.link(self._catalogue.records[inside])}{fragment}"
+        return f"{path}{fragment}" if inside in self._catalogue.files else None
+
+
+def _or_reason(read: Callable[[Folder, Record], _Table], folder: Folder, record: Record) -> _Table | str:
+    """Returns what is read, or what is wrong with it."""
+    try:
+        return read(folder, record)
+    except WrongError as error:
+        return str(error)
+
+
+def _changelog(text: Text | str) -> str | None:
+    """Returns the anchor of a text's changelog."""
+    headings = () if isinstance(text, str) else text.headings
+    return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
+
+
+def _example_code(address: str) -> str:
+    return f'import tensorflow_hub as hub\n\nmodule = hub.load("{address}")\n'
+
+
+def _breakable(path: str) -> Markup:
+    """Returns a path that may be broken behind its slashes."""
+    return Markup("/<wbr>").join(path.split("/"))
+
+
+@functools.cache
+def _asset_contents() -> Mapping[str, bytes]:
+    folder = resources.files("hubexport.site") / "assets"
+    style = [(folder / name).read_bytes() for name in ("style.css", "chart.css") if (folder / name).is_file()]
+    return {
+        "style.css": b"\n".join(style),
+        "script.js": (folder / "script.js").read_bytes(),
+        "icon.svg": (folder / "icon.svg").read_bytes(),
+    }
+
+
+@functools.cache
+def _asset_names() -> Mapping[str, str]:
+    """Returns where each is, which its content decides."""
+    return {
+        name: f"-/{name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:8]}.{name.partition('.')[2]}"
+        for name, content in _asset_contents().items()
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubexport.site"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"words": words, "KINDS": KINDS, "FORMATS": FORMATS}
+    environment.tests["text"] = lambda value: isinstance(value, str)
+    environment.filters["breakable"] = _breakable
+    environment.filters["quoted"] = lambda text: quote(text, safe="")
+    return environment

@@ -1,0 +1,114 @@
+"""Programs that load a module, as long as they have to be to work, for the libraries that can."""
+
+import dataclasses
+import json
+
+from hubexport.release.files import Record
+
+# By kind: what comes out, what its shape is called, and the signature's name in the TF1 Hub format.
+_RESULTS = {
+    "classification": ("logits", "[batch_size, num_classes]"),
+    "feature_vector": ("features", "[batch_size, num_features]"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Snippet:
+    """How one library loads a module.
+
+    Attributes:
+        title: the library.
+        code: a program in Python; None if the library cannot load it.
+        remark: what to know before.
+    """
+
+    title: str
+    code: str | None
+    remark: str
+
+
+def snippets(record: Record, address: str) -> list[Snippet]:
+    """Returns how a module is loaded, by what has proved to work with its format.
+
+    Args:
+        record: of the module.
+        address: of the module, as programs name it.
+    """
+    make = _of_hub_format if record.format == "hub" else _of_saved_model
+    return make(record, json.dumps(address, ensure_ascii=False))
+
+
+def _of_hub_format(record: Record, address: str) -> list[Snippet]:
+    result, shape = _RESULTS[record.kind]
+    tf1 = f"""\
+import tensorflow.compat.v1 as tf  # TensorFlow 1.7 to 1.12: import tensorflow as tf
+import tensorflow_hub as hub
+
+tf.disable_eager_execution()  # TensorFlow 2 only
+module = hub.Module({address})
+height, width = hub.get_expected_image_size(module)
+images = tf.placeholder(tf.float32, [None, height, width, 3])
+{result} = module(images)  # {shape}
+"""
+    tf2 = f"""\
+import tensorflow as tf
+import tensorflow_hub as hub
+
+module = hub.load({address})
+images = {_images(record)}
+{result} = module.signatures["default"](images=images)["default"]  # {shape}
+"""
+    return [
+        Snippet("TensorFlow 1", tf1, "hub.Module, in TensorFlow 1.7 to 2.15 with tensorflow-hub up to 0.15."),
+        Snippet("TensorFlow 2", tf2, "hub.load, for inference: this format is trained with hub.Module alone."),
+        Snippet("Keras", _keras(record, address), _KERAS_REMARK + " Its weights stay as they are in this format."),
+    ]
+
+
+def _of_saved_model(record: Record, address: str) -> list[Snippet]:
+    result, shape = _RESULTS[record.kind]
+    tf1 = f"""\
+import tensorflow as tf  # TensorFlow 1.15 only
+import tensorflow_hub as hub
+
+tf.compat.v1.enable_v2_behavior()
+module = hub.load({address})
+{result} = module({_images(record)})  # {shape}
+"""
+    tf2 = f"""\
+import tensorflow as tf
+import tensorflow_hub as hub
+
+module = hub.load({address})
+images = {_images(record)}
+{result} = module(images)  # {shape}
+"""
+    return [
+        Snippet(
+            "TensorFlow 1",
+            tf1,
+            "hub.Module cannot load this format, hub.load in TensorFlow 1.15 can. Versions 1 to 3 are for hub.Module.",
+        ),
+        Snippet("TensorFlow 2", tf2, "hub.load, in TensorFlow 2.4 to 2.21."),
+        Snippet("Keras", _keras(record, address), _KERAS_REMARK + " With trainable=True it is fine-tuned."),
+    ]
+
+
+_KERAS_REMARK = "hub.KerasLayer, with tf.keras up to TensorFlow 2.15 and the package tf_keras after that."
+
+
+def _keras(record: Record, address: str) -> str:
+    result, shape = _RESULTS[record.kind]
+    return f"""\
+import tensorflow as tf  # TensorFlow 2.16 and newer: import tf_keras, and say tf_keras for tf.keras
+import tensorflow_hub as hub
+
+layer = hub.KerasLayer({address})
+model = tf.keras.Sequential([layer])
+model.build([None, {record.image_size}, {record.image_size}, 3])
+{result} = model({_images(record)})  # {shape}
+"""
+
+
+def _images(record: Record) -> str:
+    return f"tf.zeros([1, {record.image_size}, {record.image_size}, 3])"

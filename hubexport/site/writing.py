@@ -1,0 +1,283 @@
+"""Writes a release and its pages into a folder that any server of files can serve."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import json
+import os
+from pathlib import Path
+import re
+import shutil
+from urllib.parse import urlsplit
+
+from hubexport.checkpoints.archive import unpack_all
+from hubexport.errors import CheckpointError, OutputError, ReleaseError, UsageError
+from hubexport.output import publish_directory, scratch_directory, tree_files, write_failures_reported
+from hubexport.progress import Progress
+from hubexport.release.files import INDEX, SHA256SUMS, File, Index, as_json, read_index
+from hubexport.release.untrusted import Folder, WrongError, opened_listed
+from hubexport.site.catalogue import Catalogue
+from hubexport.site.pages import Pages
+from hubexport.site.rules import headers_file, is_rule_index, nginx_map, rule_index
+
+_RULE_INDEX = "hub.json"
+_UNPACKED = "unpacked"
+# A release has no others. As a page, a file of somebody else would speak in this site's name.
+_SUFFIXES = (".tar.gz", ".md", ".json")
+# Others would mean something to nginx, or to those who read `_headers`.
+_PLAIN_ROOT = re.compile(r"(/[A-Za-z0-9._~+-]+)*")
+_ROBOTS = "User-agent: *\nAllow: /\n"
+
+
+@dataclasses.dataclass
+class Site:
+    """What was written.
+
+    Attributes:
+        directory: the site's.
+        url: where it has to be served.
+        pages: how many there are.
+        files: how many there are, pages included.
+        bytes: of all of them.
+    """
+
+    directory: Path
+    url: str
+    pages: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+def write_site(
+    directory: Path,
+    output_dir: Path,
+    url: str | None = None,
+    *,
+    unpack: bool = False,
+    progress: Progress | None = None,
+) -> Site:
+    """Writes a release as a site; whoever serves the folder meanwhile has the old one, then the new one.
+
+    Args:
+        directory: the release's.
+        output_dir: the site's; an older site there is replaced, with all that is in its folder.
+        url: where it will be served, without a slash at the end; None: where the release's own pages say.
+        unpack: also write the modules unpacked, below `unpacked`.
+        progress: hears of each step.
+    Raises:
+        ReleaseError: there is no release, or a file of it is not as listed.
+        UsageError: the address cannot be that of a site.
+        OutputError: something else stands there, or the site cannot be written.
+    """
+    progress = progress or Progress()
+    index = read_index(directory)
+    if index is None:
+        raise ReleaseError(
+            f"no release in {directory}", why=f"there is no {INDEX}", fix="name a folder that `hubexport release` made"
+        )
+    site = Site(output_dir, url or _own_url(index, directory))
+    # Where a link leads, there the site is.
+    final = output_dir.resolve()
+    replaced = _check_place(final, directory.resolve())
+    failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "name another --output_dir")
+    with failures, scratch_directory(final.parent) as scratch:
+        staged = scratch / "site"
+        staged.mkdir()
+        with Folder(directory) as folder:
+            _Writing(Catalogue(index), folder, directory, staged, site, progress).write(unpack)
+        publish_directory(staged, final, overwrite=replaced)
+    return site
+
+
+def _own_url(index: Index, directory: Path) -> str:
+    """Returns the address that the release's pages tell."""
+    urls = {record.inputs.url for record in index.artifacts}
+    if len(urls) != 1:
+        found = f"its modules were made for {', '.join(sorted(urls))}" if urls else "it lists no module"
+        raise ReleaseError(
+            f"where will the site of {directory} be served?",
+            why=found,
+            fix="say one like --url https://hub.example.org",
+        )
+    [url] = urls
+    return url.rstrip("/")
+
+
+def _check_place(final: Path, release: Path) -> bool:
+    """Tells whether an older site has to be replaced.
+
+    Raises:
+        OutputError: it is something else that would be lost.
+    """
+    if release.is_relative_to(final):
+        raise OutputError(
+            f"cannot write the site to {final}",
+            why="the release is there, and would be replaced with all that is in the folder",
+            fix="name another --output_dir",
+        )
+    try:
+        if not any(final.iterdir()):
+            return False
+        facts = json.loads((final / _RULE_INDEX).read_bytes())
+    except FileNotFoundError:
+        facts = None
+    except (OSError, ValueError):
+        facts = {}
+    if facts is None and not os.path.lexists(final):
+        return False
+    if not is_rule_index(facts):
+        raise OutputError(
+            f"{final} exists already, and is no site",
+            why=f"it has no {_RULE_INDEX} that hubexport wrote, and what is in it would be lost",
+            fix="name another --output_dir, or remove it",
+        )
+    return True
+
+
+class _Writing:
+    """Fills a folder that nobody serves yet.
+
+    Args:
+        catalogue: of the release.
+        folder: the release's, open.
+        directory: the same.
+        staged: the folder to fill.
+        site: what is counted.
+        progress: hears of each step.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, folder: Folder, directory: Path, staged: Path, site: Site, progress: Progress
+    ) -> None:
+        self._catalogue = catalogue
+        self._folder = folder
+        self._directory = directory
+        self._staged = staged
+        self._site = site
+        self._progress = progress
+        self._root = _root(site.url)
+
+    def write(self, unpack: bool) -> None:
+        """Writes all."""
+        self._write_files()
+        self._write_pages()
+        self._write_rules(unpack)
+        if unpack:
+            self._unpack()
+
+    def _write_files(self) -> None:
+        """Puts the release's files into their places."""
+        self._progress.step("copying files")
+        for done, file in enumerate(self._catalogue.files.values(), start=1):
+            with self._damage_told(file):
+                self._place(file)
+            self._progress.count(done, len(self._catalogue.files))
+        self._put(INDEX, as_json(self._catalogue.index))
+        self._put(SHA256SUMS, self._catalogue.index.sums())
+
+    def _write_pages(self) -> None:
+        self._progress.step("writing pages")
+        pages = Pages(self._catalogue, self._folder, url=self._site.url, static=True)
+        self._put_page("index.html", pages.catalogue())
+        for done, record in enumerate(self._catalogue.records.values(), start=1):
+            self._put_page(f"{record.handle}/index.html", pages.module(record))
+            self._progress.count(done, len(self._catalogue.records))
+        for publisher in sorted(self._catalogue.publishers):
+            self._put_page(f"{publisher}/index.html", pages.publisher(publisher))
+        self._put_page("404.html", pages.message("Not found", "There is nothing at this address."))
+        for path, content in pages.assets().items():
+            self._put(path, content)
+
+    def _write_rules(self, unpacked: bool) -> None:
+        """Writes what servers read."""
+        self._put(_RULE_INDEX, as_json(rule_index(self._catalogue, self._site.url, unpacked=unpacked)))
+        self._put("hub.map", nginx_map(self._catalogue, self._root).encode())
+        self._put("_headers", headers_file(self._root).encode())
+        self._put("robots.txt", _ROBOTS.encode())
+
+    def _unpack(self) -> None:
+        self._progress.step("unpacking modules")
+        for done, record in enumerate(self._catalogue.records.values(), start=1):
+            file, into = record.files["archive"], self._staged / _UNPACKED / record.handle
+            into.mkdir(parents=True)
+            with self._damage_told(file):
+                unpack_all(self._staged / file.path, into)
+            for path in tree_files(into):
+                self._count(path.stat().st_size)
+            self._progress.count(done, len(self._catalogue.records))
+
+    def _place(self, file: File) -> None:
+        """Links a file that is as listed into the site, or copies it."""
+        if not file.path.endswith(_SUFFIXES):
+            raise WrongError(f"ends neither in {', '.join(_SUFFIXES[:-1])} nor in {_SUFFIXES[-1]}")
+        target = self._new(file.path)
+        with opened_listed(self._folder, file) as opened:
+            # Another file system, or one without links.
+            with contextlib.suppress(OSError):
+                os.link(self._directory / file.path, target)
+            # What has the name now may be another file than the one that was looked at.
+            if not os.path.lexists(target) or not os.path.samestat(os.fstat(opened.fileno()), target.lstat()):
+                target.unlink(missing_ok=True)
+                with target.open("xb") as copy:
+                    shutil.copyfileobj(opened, copy)
+        self._count(file.bytes)
+
+    def _put_page(self, path: str, text: str) -> None:
+        self._put(path, text.encode())
+        self._site.pages += 1
+
+    def _put(self, path: str, content: bytes) -> None:
+        with self._new(path).open("xb") as file:
+            file.write(content)
+        self._count(len(content))
+
+    def _new(self, path: str) -> Path:
+        """Returns the place of a new file.
+
+        Raises:
+            ReleaseError: the release has a file that lies where one of ours does.
+        """
+        target = self._staged / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(target):
+                return target
+        except (FileExistsError, NotADirectoryError):
+            pass
+        raise self._refusal(path, "is where a site has something else")
+
+    def _count(self, size: int) -> None:
+        self._site.files += 1
+        self._site.bytes += size
+
+    @contextlib.contextmanager
+    def _damage_told(self, file: File) -> Iterator[None]:
+        try:
+            yield
+        except WrongError as error:
+            raise self._refusal(file.path, str(error)) from None
+        except CheckpointError as error:
+            raise self._refusal(file.path, error.why) from None
+
+    def _refusal(self, path: str, why: str) -> ReleaseError:
+        return ReleaseError(
+            f"cannot make a site of {self._directory}",
+            why=f"{path}: {why}",
+            fix=f"restore it from a copy of the release; `hubexport release --check {self._directory}` tells more",
+        )
+
+
+def _root(url: str) -> str:
+    """Returns the path that all addresses of a site begin with.
+
+    Raises:
+        UsageError: it has characters that mean something to servers.
+    """
+    root = urlsplit(url).path
+    if not _PLAIN_ROOT.fullmatch(root):
+        raise UsageError(
+            f"--url {url}: no address for a site",
+            why="its path may have letters, digits and ._~+- alone",
+            fix="say one like --url https://hub.example.org/models",
+        )
+    return root
