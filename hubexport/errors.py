@@ -68,6 +68,10 @@ class ReleaseError(HubexportError):
     """A release cannot be made, would change what is published, or is not whole and right."""
 
 
+class ServerError(HubexportError):
+    """A release cannot be served as was asked."""
+
+
 class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 

@@ -79,12 +79,17 @@ _SPY = (
             id="release proved by files",
         ),
         pytest.param(["release", "--check", "/nowhere"], id="no release"),
+        pytest.param(["serve", "--help"], id="serve help"),
+        pytest.param(["serve", "/nowhere"], id="nothing to serve"),
+        pytest.param(["serve", "{release}", "--host", "no.such.host.invalid"], id="nowhere to serve"),
+        pytest.param(["site", "--help"], id="site help"),
+        pytest.param(["site", "{release}"], id="site"),
     ],
 )
-def test_answers_without_importing_tensorflow(config_dir, small, arguments):
+def test_answers_without_importing_tensorflow(config_dir, small, small_release, arguments):
     """Seen in sys.modules when the process ends."""
     (config_dir / "bad.yaml").write_text("network: x\n")
-    places = {"configs": config_dir, "checkpoint": config_dir / "c", "module": ""}
+    places = {"configs": config_dir, "checkpoint": config_dir / "c", "module": "", "release": small_release}
     if "{checkpoint}" in arguments:
         write_bundle(places["checkpoint"], network_values())
     if "{module}" in arguments:
@@ -101,7 +106,7 @@ def test_answers_without_importing_tensorflow(config_dir, small, arguments):
 
 _COMMANDS = (
     *("build", "fetch", "inspect", "convert", "diff", "show-mapping"),
-    *("verify", "consumers", "classify", "features", "evaluate", "release", "list"),
+    *("verify", "consumers", "classify", "features", "evaluate", "release", "serve", "site", "list"),
 )
 
 

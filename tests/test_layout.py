@@ -20,6 +20,8 @@ _FLOORS = [
     ["batch", "classification", "feature_extraction"],
     ["evaluation", "verify"],
     ["release"],
+    ["site"],
+    ["serve"],
     ["cli"],
     ["__main__"],
 ]

@@ -23,7 +23,9 @@ from hubexport.cli import (
     inspect,
     list_variants,
     release,
+    serve,
     show_mapping,
+    site,
     verify,
 )
 from hubexport.errors import HubexportError, UsageError, guess
@@ -41,6 +43,8 @@ _COMMANDS = {
     "features": features,
     "evaluate": evaluate,
     "release": release,
+    "serve": serve,
+    "site": site,
     "list": list_variants,
 }
 

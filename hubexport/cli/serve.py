@@ -1,0 +1,88 @@
+"""Serves a release: programs load its modules by URL, and people find them in their browsers.
+
+Without more it listens on this machine alone, and writes nothing but its log, one line of JSON a request, to stderr.
+"""
+
+import argparse
+from pathlib import Path
+import re
+import sys
+
+from hubexport.cli.arguments import base_url, positive
+from hubexport.errors import UsageError
+
+SUMMARY = "serve a release to programs and people"
+
+_MAX_PORT = 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `hubexport serve` takes."""
+    parser.add_argument("directory", metavar="DIR", help="the release's folder, made by `hubexport release`")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=8500, metavar="N", help="0 takes a free one (default: 8500)")
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="where people and programs reach this server, if a proxy stands before it: pages tell them to load "
+        "URL/HANDLE (default: the address it listens at)",
+    )
+    parser.add_argument(
+        "--bucket",
+        type=_bucket,
+        metavar="gs://BUCKET/PATH",
+        help="where the unpacked modules are, for tf-hub-format=uncompressed (default: nowhere)",
+    )
+    parser.add_argument(
+        "--enable_try", action="store_true", help="let people classify a photograph on a module's page, by this machine"
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE", help="the names of the classes for that, one a line, for modules that bring none"
+    )
+    parser.add_argument(
+        "--token_file", metavar="FILE", help="answer those only who know one of the tokens in it, one a line"
+    )
+    parser.add_argument("--max_connections", type=positive, default=2000, metavar="N", help="at once (default: 2000)")
+    parser.add_argument(
+        "--grace",
+        type=positive,
+        default=30,
+        metavar="SECONDS",
+        help="how long answers under way may take when the server is told to end (default: 30)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until it is told to end, and returns the exit status."""
+    if args.labels and not args.enable_try:
+        raise UsageError("--labels: for what?", why="photographs are not classified", fix="add --enable_try")
+    url = base_url(args.url) if args.url else ""
+
+    from hubexport.classification import read_labels
+    from hubexport.serve.app import Options
+    from hubexport.serve.run import Listen, serve
+    from hubexport.serve.tokens import read_tokens
+    from hubexport.serve.trying import Trials
+
+    labels = Path(args.labels) if args.labels else None
+    if labels:
+        read_labels(labels)
+    tokens = read_tokens(Path(args.token_file)) if args.token_file else None
+    trials = Trials(labels=labels) if args.enable_try else None
+    listen = Listen(args.host, args.port, args.max_connections, args.grace)
+    serve(Path(args.directory), listen, Options(url, args.bucket, tokens), trials, sys.stdout)
+    return 0
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _MAX_PORT:
+        raise ValueError
+    return port
+
+
+def _bucket(text: str) -> str:
+    # tensorflow_hub takes no others.
+    if not re.fullmatch(r"gs://[\w.-]+(/[\w.+-]+)*/?", text):
+        raise argparse.ArgumentTypeError(f"{text}: an address like gs://models/hub is wanted")
+    return text.rstrip("/")

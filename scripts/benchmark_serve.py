@@ -1,0 +1,242 @@
+"""Measures a server of modules under load, beside nginx that serves the same files, in one run.
+
+    python scripts/benchmark_serve.py DIST [--runs N] [--seconds S] [--soak SECONDS]
+
+DIST is a release. nginx and wrk have to be installed. The contenders alternate, so that a noisy machine is noisy to
+both; figures are medians. Everything happens on this machine, on the loopback interface: client and server share its
+cores. The goals are: archives at 0.7 of nginx's throughput, 1,000 pages a second with the slowest hundredth under
+50 ms, 1,000 connections, and no error and no growth of memory in a soak of five minutes (`--soak 300`).
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+import contextlib
+import dataclasses
+import json
+import os
+from pathlib import Path
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from hubexport.release.files import Index, read_index
+
+PORT, NGINX_PORT = 8591, 8592
+CONNECTIONS = 8
+MANY_CONNECTIONS = 1000
+ARCHIVES_GOAL, PAGES_GOAL, SLOWEST_GOAL_MS = 0.7, 1000, 50
+PAGE_SECONDS = 5.0
+
+# As Debian packages it; sendfile and as many workers as there are cores are what its own configuration says.
+NGINX = """\
+worker_processes auto;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log {folder}/access.log;
+  sendfile on;
+  tcp_nopush on;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+# Asks for random ones of several targets, and tells in the end what it saw.
+WRK = """\
+local targets = {{{targets}}}
+math.randomseed({seed})
+request = function() return wrk.format("GET", targets[math.random(#targets)]) end
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '{{"seconds": %f, "requests": %d, "bytes": %d, "errors": %d, "p50_ms": %f, "p99_ms": %f}}\\n',
+    summary.duration / 1e6, summary.requests, summary.bytes,
+    e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What came of some seconds of requests."""
+
+    seconds: float
+    requests: int
+    bytes: int
+    errors: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def requests_per_s(self) -> float:
+        """How many were answered."""
+        return self.requests / self.seconds
+
+    @property
+    def mb_per_s(self) -> float:
+        """How much was sent."""
+        return self.bytes / self.seconds / 1e6
+
+
+def main() -> None:
+    """Measures, and prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dist", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=PAGE_SECONDS)
+    parser.add_argument("--soak", type=float, default=0, metavar="SECONDS")
+    args = parser.parse_args()
+    index = read_index(args.dist)
+    if index is None or not index.artifacts:
+        raise SystemExit(f"{args.dist} holds no release")
+    print(f"{len(index.artifacts)} modules, {os.cpu_count()} cores, medians of {args.runs} alternating runs")
+    with tempfile.TemporaryDirectory() as folder, nginx(args.dist, Path(folder)), hub(args.dist) as server:
+        compare_archives(index, args.runs, args.seconds)
+        measure_pages(index, args.runs, args.seconds)
+        print(f"memory after that     {memory_mib(server):9.0f} MiB")
+        if args.soak:
+            soak(index, server, args.soak)
+
+
+@contextlib.contextmanager
+def nginx(root: Path, folder: Path) -> Iterator[None]:
+    """Runs nginx for the release's files."""
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=NGINX_PORT, root=root.absolute()))
+    # It would write to its own log before it has read where ours is.
+    command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config), "-g", "daemon off;"]
+    process = subprocess.Popen(command)
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def hub(dist: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Runs `hubexport serve`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hubexport", "serve", str(dist), "--port", str(PORT)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def compare_archives(index: Index, runs: int, seconds: float) -> None:
+    """Downloads the largest and the smallest archive from both."""
+    by_size = sorted(index.artifacts, key=lambda record: record.files["archive"].bytes)
+    for record in (by_size[0], by_size[-1]):
+        file = record.files["archive"]
+        ours, theirs = [], []
+        for _ in range(runs):
+            ours.append(wrk(PORT, [f"/{record.handle}?tf-hub-format=compressed"], CONNECTIONS, seconds))
+            theirs.append(wrk(NGINX_PORT, [f"/{file.path}"], CONNECTIONS, seconds))
+        ratio = statistics.median(our.mb_per_s / their.mb_per_s for our, their in zip(ours, theirs))
+        print(
+            f"archive of {file.bytes / 1e6:5.1f} MB   {_median(ours, 'mb_per_s'):9.0f} MB/s  "
+            f"nginx {_median(theirs, 'mb_per_s'):7.0f} MB/s  ratio {ratio:.2f}  goal {ARCHIVES_GOAL}  "
+            f"{_judged(ratio >= ARCHIVES_GOAL)}  errors {sum(load.errors for load in ours)}"
+        )
+
+
+def measure_pages(index: Index, runs: int, seconds: float) -> None:
+    """Asks for the catalogue, for pages of modules, and for the catalogue by many at once."""
+    modules = [f"/{record.handle}" for record in index.artifacts]
+    for name, targets, connections, goal_ms in (
+        ("catalogue", ["/"], CONNECTIONS, SLOWEST_GOAL_MS),
+        ("modules' pages", modules, CONNECTIONS, SLOWEST_GOAL_MS),
+        (f"{MANY_CONNECTIONS} connections", ["/"], MANY_CONNECTIONS, None),
+    ):
+        # The first one that asks for a page waits until it is made.
+        for target in targets:
+            wrk(PORT, [target], 1, 0.1)
+        loads = [wrk(PORT, targets, connections, seconds) for _ in range(runs)]
+        rate, slowest = _median(loads, "requests_per_s"), _median(loads, "p99_ms")
+        reached = rate >= PAGES_GOAL and (goal_ms is None or slowest < goal_ms)
+        print(
+            f"{name:18} {rate:9.0f} requests/s  median {_median(loads, 'p50_ms'):6.1f} ms  99 of 100 within "
+            f"{slowest:6.1f} ms  {_judged(reached)}  errors {sum(load.errors for load in loads)}"
+        )
+
+
+def soak(index: Index, server: "subprocess.Popen[str]", seconds: float) -> None:
+    """Asks for everything for a long time, while others hold connections, and looks at the server's memory."""
+    targets = ["/", "/?q=feature", "/index.json", "/google"]
+    targets += [f"/{record.handle}" for record in index.artifacts]
+    archives = [f"/{record.handle}?tf-hub-format=compressed" for record in index.artifacts]
+    memory: list[float] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1):
+            memory.append(memory_mib(server))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    loads: list[Load] = []
+    clients = [
+        threading.Thread(target=lambda: loads.append(wrk(PORT, targets, MANY_CONNECTIONS, seconds))),
+        threading.Thread(target=lambda: loads.append(wrk(PORT, archives, CONNECTIONS, seconds))),
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    ended.set()
+    watcher.join()
+    tenth = max(1, len(memory) // 10)
+    means = [statistics.mean(memory[start : start + tenth]) for start in range(0, len(memory), tenth)]
+    requests, sent = sum(load.requests for load in loads), sum(load.bytes for load in loads)
+    errors = sum(load.errors for load in loads)
+    print(f"soak of {seconds:.0f} s: {requests} requests, {sent / 1e9:.1f} GB, errors {errors}")
+    print(f"memory by tenths of the time: {' '.join(f'{mean:.0f}' for mean in means)} MiB")
+
+
+def wrk(port: int, targets: Sequence[str], connections: int, seconds: float) -> Load:
+    """Asks a server for targets, again and again."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        quoted = ", ".join(json.dumps(target) for target in targets)
+        script.write(WRK.format(targets=quoted, seed=random.randrange(1 << 30)))
+        script.flush()
+        threads = "1" if connections == 1 else "2"
+        duration = f"{max(1, round(seconds))}s"
+        command = ["wrk", "-t", threads, "-c", str(connections), "-d", duration, "--timeout", "30s", "-s", script.name]
+        done = subprocess.run([*command, f"http://127.0.0.1:{port}/"], check=True, stdout=subprocess.PIPE, text=True)
+    return Load(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def memory_mib(process: "subprocess.Popen[str]") -> float:
+    """Returns what a process has in memory."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def _median(loads: Sequence[Load], name: str) -> float:
+    return float(statistics.median(getattr(load, name) for load in loads))
+
+
+def _judged(reached: bool) -> str:
+    return "reached" if reached else "MISSED"
+
+
+if __name__ == "__main__":
+    main()

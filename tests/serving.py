@@ -1,0 +1,112 @@
+"""A real `hubexport serve` in a process of its own, and clients that say to it exactly what a test wants."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import http.client
+import json
+from pathlib import Path
+import signal
+import socket
+import subprocess
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.command import command, environment
+
+_TIMEOUT = 30
+
+
+@dataclasses.dataclass
+class Answer:
+    """What came back.
+
+    Attributes:
+        status: the number.
+        headers: by their names in lower case.
+        body: all of it.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body in UTF-8."""
+        return self.body.decode()
+
+
+class Server:
+    """A server that runs.
+
+    Attributes:
+        url: its address, without a slash at the end.
+        process: its process.
+        log_path: what it writes to stderr.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], url: str, log_path: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log_path = log_path
+        self.port = urlsplit(url).port
+
+    def get(self, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+        """Asks for exactly this target, in whose headers' names _ stands for -; follows no redirect."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT)
+        with contextlib.closing(connection):
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            for name, value in headers.items():
+                connection.putheader(name.replace("_", "-"), value)
+            if body is not None:
+                connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+    def connection(self) -> socket.socket:
+        """Opens a connection on which nothing was said."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=_TIMEOUT)
+
+    def logged(self, **facts: Any) -> dict[str, Any]:
+        """Waits for a line with these facts in its log, which may come after the answer, and returns it."""
+        deadline = time.monotonic() + _TIMEOUT
+        while time.monotonic() < deadline:
+            for line in self.log():
+                if facts.items() <= line.items():
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no line with {facts} in {self.log()}")
+
+    def log(self) -> list[dict[str, Any]]:
+        """Returns the lines of its log."""
+        return [json.loads(line) for line in self.log_path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
+        """Tells it to end, and returns its exit status."""
+        self.process.send_signal(sent)
+        return self.process.wait(_TIMEOUT)
+
+
+@contextlib.contextmanager
+def serving(release: Path, *arguments: str, log_path: Path) -> Iterator[Server]:
+    """Serves a release at a free port."""
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [*command("serve"), str(release), "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment(),
+        )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address, log_path.read_text()
+        yield Server(process, address.rstrip("/"), log_path)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

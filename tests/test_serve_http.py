@@ -1,0 +1,256 @@
+"""What the server answers, as RFC 9110 and the protocol of TensorFlow Hub want it."""
+
+import base64
+from collections.abc import Iterator
+import gzip
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.serving import Server, serving
+
+VECTOR = "/google/imagenet/small/feature_vector"
+CLASSES = "/google/imagenet/small/classification"
+BUCKET = "gs://models.example/hub"
+
+
+@pytest.fixture(scope="module", name="server")
+def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "log"
+    with serving(small_release, "--bucket", BUCKET, "--url", "https://models.example/hub", log_path=log) as server:
+        yield server
+
+
+@pytest.fixture(name="archive")
+def _archive(small_release: Path) -> bytes:
+    return (small_release / f"{VECTOR[1:]}/2.tar.gz").read_bytes()
+
+
+def test_programs_get_the_archive_at_the_handle(server, archive):
+    """As tensorflow_hub asks for it."""
+    answer = server.get(f"{VECTOR}/2?tf-hub-format=compressed")
+    digest = hashlib.sha256(archive)
+    assert (answer.status, answer.body) == (200, archive)
+    assert answer.headers["content-type"] == "application/gzip"
+    assert "content-encoding" not in answer.headers
+    assert answer.headers["content-length"] == str(len(archive))
+    assert answer.headers["etag"] == f'"{digest.hexdigest()}"'
+    assert answer.headers["repr-digest"] == f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-disposition"] == 'attachment; filename="small-feature_vector-2.tar.gz"'
+
+
+def test_people_get_a_page_at_the_same_address(server):
+    """Whatever their browser sends."""
+    answer = server.get(f"{VECTOR}/2", accept="text/html")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<!doctype html>" in answer.text.casefold()[:20]
+    assert "google/imagenet/small/feature_vector/2" in answer.text
+
+
+def test_every_listed_file_is_there_as_it_is(server, small_release):
+    """The index, the sums, and all that they name."""
+    names = [line.partition("  ")[2] for line in (small_release / "SHA256SUMS").read_text().splitlines()]
+    assert len(names) == 5 * 6 + 2
+    for name in [*names, "index.json", "SHA256SUMS"]:
+        answer = server.get(f"/{name}")
+        assert (answer.status, answer.body) == (200, (small_release / name).read_bytes()), name
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        (".md", "text/markdown; charset=utf-8"),
+        (".card.md", "text/markdown; charset=utf-8"),
+        (".verify.json", "application/json"),
+        (".json", "application/json"),
+    ],
+)
+def test_files_say_what_they_are(server, suffix, kind):
+    """Browsers are told not to guess."""
+    answer = server.get(f"{VECTOR}/2{suffix}")
+    assert answer.headers["content-type"] == kind
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start", "stop"),
+    [
+        ("0-0", 0, 1),
+        ("10-19", 10, 20),
+        ("100-", 100, None),
+        ("-7", -7, None),
+        ("5-99999999999", 5, None),
+        ("-99999999999", None, None),
+    ],
+)
+def test_parts_of_archives(server, archive, wanted, start, stop):
+    """For downloads that go on where they broke off."""
+    answer = server.get(f"{VECTOR}/2.tar.gz", range=f"bytes={wanted}")
+    begin, end, _ = slice(start, stop).indices(len(archive))
+    assert (answer.status, answer.body) == (206, archive[begin:end])
+    assert answer.headers["content-range"] == f"bytes {begin}-{end - 1}/{len(archive)}"
+    assert answer.headers["content-length"] == str(end - begin)
+
+
+@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "bytes 0-5"])
+def test_ranges_that_are_none_get_it_all(server, archive, wanted):
+    """RFC 9110 lets a server ignore what it does not understand."""
+    answer = server.get(f"{VECTOR}/2.tar.gz", range=wanted)
+    assert (answer.status, answer.body) == (200, archive)
+
+
+@pytest.mark.parametrize("wanted", ["bytes=99999999999-", "bytes=-0"])
+def test_parts_that_there_are_not(server, archive, wanted):
+    """The client hears how long the file is."""
+    answer = server.get(f"{VECTOR}/2.tar.gz", range=wanted)
+    assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{len(archive)}")
+
+
+def test_a_part_of_another_file_than_before_is_all_of_it(server, archive):
+    """If-Range: half of one release and half of another would be neither."""
+    etag = f'"{hashlib.sha256(archive).hexdigest()}"'
+    assert server.get(f"{VECTOR}/2.tar.gz", range="bytes=5-9", if_range=etag).body == archive[5:10]
+    assert server.get(f"{VECTOR}/2.tar.gz", range="bytes=5-9", if_range='"other"').body == archive
+
+
+@pytest.mark.parametrize("path", ["/", f"{VECTOR}/2", f"{VECTOR}/2.tar.gz", f"{VECTOR}/2.md", "/index.json", "/google"])
+def test_what_a_client_has_is_not_sent_again(server, path):
+    """With the entity tag of each encoding."""
+    for encoding in ("identity", "gzip"):
+        first = server.get(path, accept_encoding=encoding)
+        tags = f'W/"else", {first.headers["etag"]}'
+        again = server.get(path, accept_encoding=encoding, if_none_match=tags)
+        assert (first.status, again.status, again.body) == (200, 304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+        assert server.get(path, accept_encoding=encoding, if_none_match='"other"').status == 200
+
+
+@pytest.mark.parametrize("path", ["/", f"{VECTOR}/2", f"{VECTOR}/2?tf-hub-format=compressed", f"{VECTOR}", "/nothing"])
+def test_head_is_get_without_a_body(server, path):
+    """The same status and headers."""
+    head, get = server.get(path, "HEAD"), server.get(path)
+    told = {name: value for name, value in get.headers.items() if name != "date"}
+    assert {name: value for name, value in head.headers.items() if name != "date"} == told
+    assert (head.status, head.body) == (get.status, b"")
+
+
+def test_pages_are_packed_for_those_who_can_unpack(server):
+    """Phones are slow."""
+    plain = server.get("/")
+    packed = server.get("/", accept_encoding="gzip, br")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert packed.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+    assert packed.headers["etag"] != plain.headers["etag"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (VECTOR, f"{VECTOR}/5"),
+        (f"{VECTOR}?tf-hub-format=compressed", f"{VECTOR}/5?tf-hub-format=compressed"),
+        (f"{VECTOR}?format=hub&tf-hub-format=compressed", f"{VECTOR}/2?tf-hub-format=compressed"),
+        (f"{CLASSES}?format=saved_model_2", f"{CLASSES}/5"),
+        (f"{VECTOR}/2/?tf-hub-format=compressed", f"{VECTOR}/2?tf-hub-format=compressed"),
+        ("/google/imagenet/small", "/?q=google%2Fimagenet%2Fsmall%2F"),
+        ("/google/imagenet/", "/?q=google%2Fimagenet%2F"),
+        ("/google/", "/google"),
+    ],
+)
+def test_addresses_that_lead_elsewhere(server, asked, told):
+    """Below the public address: the proxy before this server adds /hub."""
+    answer = server.get(asked)
+    assert answer.status in (301, 302)
+    assert answer.headers["location"] == f"/hub{told}"
+
+
+def test_unpacked_modules_are_in_the_bucket(server):
+    """tensorflow_hub reads the body, to the last byte."""
+    answer = server.get(f"{VECTOR}/2?tf-hub-format=uncompressed")
+    assert (answer.status, answer.text) == (303, f"{BUCKET}{VECTOR}/2")
+    assert answer.headers["location"] == answer.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "words"),
+    [
+        (f"{VECTOR}/2?tf-hub-format=zip", 400, "compressed or uncompressed"),
+        (f"{VECTOR}/2?tfjs-format=file", 404, "not released for TensorFlow.js"),
+        (f"{VECTOR}/2?lite-format=tflite", 404, "not released for TensorFlow Lite"),
+        (f"{VECTOR}/3?tf-hub-format=compressed", 404, "has no version 3 here; it has: 5, 2, 1"),
+        (f"{VECTOR}?format=zip", 400, "hub or saved_model_2"),
+        ("/google/imagenet/other/feature_vector/2?tf-hub-format=compressed", 404, "Nothing of this name"),
+    ],
+)
+def test_what_is_not_there(server, asked, status, words):
+    """Programs get a line of text, people a page."""
+    line, page = server.get(asked), server.get(asked, accept="text/html,*/*")
+    assert (line.status, page.status) == (status, status)
+    assert words in line.text and line.headers["content-type"].startswith("text/plain")
+    assert words in page.text and page.headers["content-type"].startswith("text/html")
+    assert line.headers["cache-control"] == page.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize(
+    "path", ["/", f"{VECTOR}/2", f"{VECTOR}/2.tar.gz", "/-/try/google/imagenet/small/classification/5"]
+)
+def test_nothing_but_reading(server, method, path):
+    """Where nobody may try modules, either."""
+    answer = server.get(path, method)
+    assert answer.status == 405
+    assert sorted(answer.headers["allow"].replace(" ", "").split(",")) == ["GET", "HEAD"]
+
+
+def test_assets_are_kept_for_ever_under_names_of_their_own(server):
+    """What changes has another name."""
+    page = server.get("/").text
+    names = {word for word in page.split('"') if word.startswith("/hub/-/")}
+    assert {Path(name).suffix for name in names} >= {".css", ".js"}
+    for name in names:
+        answer = server.get(name.removeprefix("/hub"))
+        assert answer.status == 200 and "immutable" in answer.headers["cache-control"], name
+    assert server.get("/-/nothing.css").status == 404
+
+
+def test_health_and_metrics(server):
+    """For those who watch the server."""
+    assert server.get("/healthz").text == "ok\n"
+    before = _metric(server, 'hubexport_downloads_total{handle="google/imagenet/small/classification/3"}')
+    server.get(f"{CLASSES}/3?tf-hub-format=compressed")
+    server.get(f"{CLASSES}/3?tf-hub-format=compressed", "HEAD")
+    server.get(f"{CLASSES}/3?tf-hub-format=compressed", range="bytes=0-4")
+    after = _metric(server, 'hubexport_downloads_total{handle="google/imagenet/small/classification/3"}')
+    assert after - before == 1
+    assert _metric(server, "hubexport_modules") == 5
+    assert _metric(server, 'hubexport_requests_total{method="HEAD",status="200",what="archive"}') >= 1
+
+
+def _metric(server: Server, name: str) -> float:
+    for line in server.get("/metrics").text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    return 0
+
+
+def test_the_log_tells_of_each_request(server):
+    """One line of JSON each, in which nothing looks like another."""
+    server.get("/nothing?a=%0A{}", user_agent='x"} \\n')
+    line = server.logged(event="request", path="/nothing", query="a=%0A{}", status=404)
+    assert line["agent"] == 'x"} \\n'
+    assert line["client"] == "127.0.0.1"
+    assert line["bytes"] == len(server.get("/nothing").body)
+
+
+@pytest.mark.parametrize("path", ["/", f"{VECTOR}/2", f"{VECTOR}/2.md", "/nothing", "/healthz", f"{VECTOR}/2.tar.gz"])
+def test_every_answer_is_safe_for_browsers(server, path):
+    """Nothing runs, nothing is framed, nothing is guessed."""
+    headers = server.get(path, accept="text/html").headers
+    policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == "'none'"
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "server" not in headers

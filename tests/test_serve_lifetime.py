@@ -1,0 +1,183 @@
+"""A server's start, its end, and what becomes of requests when a new release is published meanwhile."""
+
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.command import hubexport
+from tests.conftest import SMALL
+from tests.serving import Server, serving
+
+_HANDLE = "google/imagenet/small/feature_vector/2"
+_DEADLINE = 20
+
+
+@pytest.fixture(name="dist")
+def _dist(small_release: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(small_release, tmp_path / "dist")
+
+
+def _wait(what, deadline: float = _DEADLINE):
+    end = time.monotonic() + deadline
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_it_tells_its_address_on_stdout_and_listens_on_this_machine_alone(dist, tmp_path):
+    """So that scripts know when it is there."""
+    with serving(dist, log_path=tmp_path / "log") as server:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert f"{server.url}/{_HANDLE}" in server.get(f"/{_HANDLE}").text
+        listening = Path(f"/proc/{server.process.pid}/net/tcp").read_text()
+        assert f"0100007F:{server.port:04X}" in listening
+        assert f"00000000:{server.port:04X}" not in listening
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path, sent):
+    """New connections are refused meanwhile, and the end is no failure."""
+    archive = dist / f"{_HANDLE}.tar.gz"
+    with serving(dist, log_path=tmp_path / "log") as server:
+        with _slow_connection(server) as connection:
+            connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            got = connection.recv(1000)
+            server.process.send_signal(sent)
+            _wait(lambda: _refuses(server))
+            while chunk := connection.recv(1 << 16):
+                got += chunk
+        assert got.partition(b"\r\n\r\n")[2] == archive.read_bytes()
+        assert server.process.wait(_DEADLINE) == 0
+        assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_downloads_that_take_too_long_are_cut_off(dist, tmp_path):
+    """After the grace: somebody waits for the end."""
+    with serving(dist, "--grace", "1", log_path=tmp_path / "log") as server:
+        with _slow_connection(server) as connection:
+            connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 4)
+            connection.recv(1000)
+            begin = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - begin < 6
+
+
+def _slow_connection(server: Server) -> socket.socket:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(_DEADLINE)
+    connection.connect(("127.0.0.1", server.port))
+    return connection
+
+
+def _refuses(server: Server) -> bool:
+    try:
+        with server.connection():
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
+def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(dist, tmp_path):
+    """As `hubexport release` publishes it, under load."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    with serving(dist, log_path=tmp_path / "log") as server:
+        assert server.get("/google/imagenet/small/classification/1").status == 404
+        old = server.get("/index.json").body
+        with _slow_connection(server) as connection:
+            connection.sendall(b"GET /%s.tar.gz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % _HANDLE.encode())
+            got = connection.recv(1000)
+            arguments = ("--config_dir", tmp_path, "--variants", "small", "--checkpoint", "synthetic")
+            modules = ("--modules", "classification/1", "--verify", "structure.digests")
+            done = hubexport("release", *arguments, *modules, "--output_dir", dist)
+            assert done.returncode == 0, done.stderr
+            _wait(lambda: server.get("/google/imagenet/small/classification/1").status == 200)
+            while chunk := connection.recv(1 << 16):
+                got += chunk
+        assert got.partition(b"\r\n\r\n")[2] == (dist / f"{_HANDLE}.tar.gz").read_bytes()
+        assert server.get("/index.json").body == (dist / "index.json").read_bytes() != old
+        assert "classification/1" in server.get("/").text
+        assert server.logged(event="a new index is served")["modules"] == 6
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed", "other"])
+def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
+    """Until there is a good one again."""
+    index = dist / "index.json"
+    good = index.read_bytes()
+    facts = json.loads(good)
+    facts["artifacts"] = facts["artifacts"][:1]
+    with serving(dist, log_path=tmp_path / "log") as server:
+        bad = {"cut": good[:-100], "removed": None, "other": b'{"format": 2}'}[damage]
+        _replace(index, bad)
+        assert server.logged(level="error")["event"].startswith("the release's new index cannot be read")
+        assert server.get(f"/{_HANDLE}").status == server.get("/healthz").status == 200
+        assert 'hubexport_reloads_total{result="failed"} 1.0' in server.get("/metrics").text
+        _replace(index, json.dumps(facts).encode())
+        _wait(lambda: "hubexport_modules 1.0" in server.get("/metrics").text)
+        assert server.get(f"/{_HANDLE}").status == 404
+
+
+def _replace(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink()
+        return
+    staged = path.with_name("staged")
+    staged.write_bytes(content)
+    staged.rename(path)
+
+
+def test_old_releases_are_not_kept(dist, tmp_path):
+    """Their folders are closed when the last request that needs them has ended."""
+    index = dist / "index.json"
+    content = index.read_bytes()
+    with serving(dist, log_path=tmp_path / "log") as server:
+        for number in range(1, 6):
+            _replace(index, content + b"\n" * number)
+            _wait(lambda: f'result="loaded"}} {number}.0' in server.get("/metrics").text)
+            assert server.get("/").status == 200
+        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        opened = [descriptor for descriptor in descriptors.iterdir() if os.readlink(descriptor) == str(dist)]
+        assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{dist}", "--host", "203.0.113.7"], "ERROR cannot listen at 203.0.113.7, port 8500"),
+        (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen at no.such.host.invalid"),
+        (["{nothing}"], "it holds no index.json"),
+        (["{dist}", "--port", "70000"], "argument --port"),
+        (["{dist}", "--url", "models.example"], "--url models.example: not an address"),
+        (["{dist}", "--bucket", "s3://models"], "argument --bucket"),
+        (["{dist}", "--labels", "names.txt"], "add --enable_try"),
+        (["{dist}", "--enable_try", "--labels", "{nothing}"], "cannot read labels"),
+        (["{dist}", "--token_file", "{nothing}"], "cannot take tokens from"),
+        (["{dist}", "--token_file", "{short}"], "token 2 is shorter than 16 characters"),
+        (["{dist}", "--token_file", "{empty}"], "it holds none"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments, words):
+    """Nothing is listened at."""
+    (tmp_path / "short").write_text("0123456789abcdef\nshort\n")
+    (tmp_path / "empty").write_text("# nothing\n\n")
+    places = {name: tmp_path / name for name in ("dist", "nothing", "short", "empty")}
+    done = hubexport("serve", *(argument.format(**places) for argument in arguments))
+    assert done.returncode == 1 and done.stdout == ""
+    what, why, fix = done.stderr.splitlines()
+    assert words in done.stderr
+    assert what.startswith("ERROR ") and why.startswith("  why: ") and fix.startswith("  fix: ")
+
+
+def test_a_port_that_is_taken(dist, tmp_path):
+    """By another server."""
+    with serving(dist, log_path=tmp_path / "log") as server:
+        done = hubexport("serve", dist, "--port", str(server.port))
+    assert done.returncode == 1
+    assert f"cannot listen at 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr

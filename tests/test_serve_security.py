@@ -1,0 +1,291 @@
+"""What strangers may try: addresses of files that are not theirs, requests that never end, and those of no sense."""
+
+from collections.abc import Iterator
+import contextlib
+import os
+from pathlib import Path
+import random
+import shutil
+import socket
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from tests.serving import Server, serving
+
+_HANDLE = "google/imagenet/small/feature_vector/2"
+_SECRET = "nobody shall read this"
+
+
+@pytest.fixture(scope="module", name="server")
+def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("served")
+    dist = folder / "dist"
+    shutil.copytree(small_release, dist)
+    # Beside the release, in it but not of it, and behind links.
+    (folder / "secret.txt").write_text(_SECRET)
+    (dist / "secret.txt").write_text(_SECRET)
+    (dist / "google" / "imagenet" / "secret.md").write_text(_SECRET)
+    (dist / "google" / "link.txt").symlink_to(folder / "secret.txt")
+    (dist / "google" / "parent").symlink_to(folder)
+    with serving(dist, log_path=folder / "log") as server:
+        yield server
+
+
+_TRAVERSALS = [
+    "/../secret.txt",
+    "/google/../../secret.txt",
+    "/%2e%2e/secret.txt",
+    "/%2e%2e%2fsecret.txt",
+    "/%252e%252e%252fsecret.txt",
+    "/..%5csecret.txt",
+    "/..\\secret.txt",
+    "/google/%2e%2e/%2e%2e/secret.txt",
+    "/..%c0%afsecret.txt",
+    "/%c0%ae%c0%ae/secret.txt",
+    "//secret.txt",
+    "/./secret.txt",
+    "/secret.txt",
+    "/secret.txt%00.md",
+    "/google/link.txt",
+    "/google/parent/secret.txt",
+    "/google/imagenet/secret.md",
+    "/-/../secret.txt",
+    "/-/%2e%2e%2fsecret.txt",
+    "/-/..%2f..%2f..%2fsecret.txt",
+    "/file:///etc/passwd",
+    "//etc/passwd",
+    "/%2fetc%2fpasswd",
+    f"/{_HANDLE}/../../../../../secret.txt",
+    f"/{_HANDLE}.tar.gz/../../../../secret.txt",
+    "/.hubexport-lock",
+    "/google/imagenet/small/feature_vector/2.tar.gz%2f..%2f..",
+]
+
+
+@pytest.mark.parametrize("target", _TRAVERSALS)
+def test_only_what_the_index_lists_is_served(server, target):
+    """Not even if it lies beside it."""
+    answer = server.get(target)
+    assert answer.status in (302, 400, 404)
+    assert _SECRET.encode() not in answer.body and b"root:" not in answer.body
+
+
+@pytest.mark.parametrize("target", ["http://elsewhere.example/secret.txt", "*", "", "google", "\u00e9"])
+def test_targets_that_are_no_paths(server, target):
+    """A proxy's, and none at all."""
+    status = _raw(server, f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    assert status in (400, 404)
+
+
+def test_a_listed_file_behind_a_link_is_not_sent(small_release, tmp_path):
+    """Whoever may write into the folder could let the server read any file."""
+    dist = tmp_path / "dist"
+    shutil.copytree(small_release, dist)
+    page = dist / f"{_HANDLE}.card.md"
+    (tmp_path / "secret").write_bytes(_SECRET.ljust(page.stat().st_size).encode())
+    page.unlink()
+    page.symlink_to(tmp_path / "secret")
+    with serving(dist, log_path=tmp_path / "log") as server:
+        answer = server.get(f"/{_HANDLE}.card.md")
+        assert answer.status == 500 and _SECRET.encode() not in answer.body
+        assert "is a link" in server.logged(level="error")["why"]
+
+
+def test_a_file_that_is_not_what_the_index_lists_is_not_sent(small_release, tmp_path):
+    """Its digest would be wrong; the client hears nothing of why, the log does."""
+    dist = tmp_path / "dist"
+    shutil.copytree(small_release, dist)
+    with serving(dist, log_path=tmp_path / "log") as server:
+        with (dist / f"{_HANDLE}.tar.gz").open("ab") as archive:
+            archive.write(b"more")
+        answer = server.get(f"/{_HANDLE}?tf-hub-format=compressed")
+        assert answer.status == 500
+        assert b"bytes" not in answer.body and b"Traceback" not in answer.body
+        assert "bytes, not" in server.logged(level="error")["why"]
+        (dist / f"{_HANDLE}.tar.gz").unlink()
+        assert server.get(f"/{_HANDLE}.tar.gz").status == 500
+        assert server.get("/healthz").status == 200
+
+
+def _raw(server: Server, request: bytes) -> int:
+    """Sends bytes, and returns the status; 0 if the server hung up without a word."""
+    with server.connection() as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(request)
+        answer = connection.recv(1000)
+        return int(answer.split()[1]) if answer else 0
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "statuses"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"A: " + b"b" * 40_000 + b"\r\n\r\n", (431,), id="one long header"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 9_000 + b"\r\n", (431,), id="many headers"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"A: " + b"b" * 40_000, (431,), id="a header without end"),
+        pytest.param(b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", (431,), id="long target"),
+        pytest.param(b"GET /" + b"a" * 70_000, (431,), id="a target without end"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", (400,), id="TLS"),
+        pytest.param(b"nonsense\r\n\r\n", (400,), id="nonsense"),
+        pytest.param(b"GET / HTTP/9.9\r\n\r\n", (400,), id="version"),
+        pytest.param(b"CONNECT a:1 HTTP/1.1\r\n\r\n", (400, 404, 405), id="connect"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            (400,),
+            id="two lengths",
+        ),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", (400,), id="negative length"),
+    ],
+)
+def test_requests_that_are_refused(server, request_bytes, statuses):
+    """And the next client is served."""
+    assert _raw(server, request_bytes) in statuses
+    assert server.get("/healthz").status == 200
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    """As HTTP/1.1 allows it."""
+    ask = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 50 + b"GET /no HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with server.connection() as connection:
+        connection.sendall(ask)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 OK") == 50
+    assert answer.count(b"HTTP/1.1 404") == 1
+
+
+def test_clients_that_dawdle_lose_their_connection(server):
+    """Those who say nothing, who say it too slowly, and who never end their body; meanwhile others are served."""
+    silent, slow, bodily = (server.connection() for _ in range(3))
+    with silent, slow, bodily:
+        bodily.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        slow.sendall(b"GET / HTTP/1.1\r\nA: ")
+        begin = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):
+                slow.sendall(b"a")
+                time.sleep(0.5)
+                assert server.get("/healthz").status == 200
+        assert 8 < time.monotonic() - begin < 15, "headers may take ten seconds"
+        with contextlib.suppress(ConnectionError):
+            assert silent.recv(10) == b""
+        assert time.monotonic() - begin < 15
+
+
+def test_a_client_that_takes_nothing_loses_its_connection(small_release, tmp_path):
+    """After half a minute."""
+    with serving(small_release, log_path=tmp_path / "log") as server:
+        before = _connections(server)
+        with server.connection() as stalled:
+            stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stalled.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 3)
+            begin = time.monotonic()
+            while not _connections(server) > before:
+                assert time.monotonic() - begin < 5
+            while _connections(server) > before:
+                time.sleep(0.2)
+                assert time.monotonic() - begin < 45
+            assert time.monotonic() - begin > 25
+        assert server.get("/healthz").status == 200
+
+
+def _connections(server: Server) -> int:
+    names = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    return sum(os.readlink(name).startswith("socket:") for name in names)
+
+
+def test_too_many_connections_are_told_so(small_release, tmp_path):
+    """The server goes on answering the others, and new ones once there is room."""
+    with serving(small_release, "--max_connections", "20", log_path=tmp_path / "log") as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(25):
+                stack.enter_context(server.connection())
+            time.sleep(0.5)
+            assert server.get("/healthz").status == 503
+        deadline = time.monotonic() + 10
+        while server.get("/healthz").status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+_SEGMENT = st.sampled_from(
+    ["google", "imagenet", "small", "feature_vector", "classification", "2", "5", "-", "try", ".", "..", "", "%2e%2e"]
+    + [
+        "2.tar.gz",
+        "2.md",
+        "index.json",
+        "%00",
+        "%ff",
+        "é",
+        "a" * 300,
+        "healthz",
+        "style.css",
+        "google.md",
+        "\\",
+        "?",
+        "#",
+    ]
+)
+_QUERY = st.sampled_from(
+    ["", "tf-hub-format=compressed", "tf-hub-format=", "tf-hub-format=uncompressed", "tfjs-format=file", "format=hub"]
+    + ["q=%00%ff", "page=-1", "page=9999999999999999999999", "size=x", "q=" + "a" * 3000, "&&==&%", "version=%f0%9f"]
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(
+    st.lists(_SEGMENT, max_size=7),
+    _QUERY,
+    st.sampled_from(["GET", "HEAD", "POST"]),
+    st.sampled_from(["*/*", "text/html"]),
+)
+def test_no_address_is_the_servers_fault(server, segments, query, method, accept):
+    """The space of addresses, by random: every answer is one that was meant, and none tells what is inside."""
+    target = "/" + "/".join(segments) + (f"?{query}" if query else "")
+    with server.connection() as connection:
+        ask = f"{method} {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        connection.sendall(ask.encode("utf-8"))
+        answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    assert int(answer.split()[1]) in (200, 301, 302, 400, 404, 405, 431), target
+    assert b"Traceback" not in answer and _SECRET.encode() not in answer
+
+
+def test_random_bytes_do_no_harm(server):
+    """To the parser, that is."""
+    randomness = random.Random(5)
+    for _ in range(150):
+        start = randomness.choice(
+            [b"", b"GET ", b"GET / HTTP/1.1\r\n", b"POST /-/try/ HTTP/1.1\r\nContent-Length: 9\r\n"]
+        )
+        assert _raw(server, start + randomness.randbytes(randomness.randrange(1, 300)) + b"\r\n\r\n") < 500
+    assert server.get("/healthz").status == 200
+
+
+def test_tokens(small_release, tmp_path):
+    """Programs send them as Bearer, browsers as password; only the health check is open to all."""
+    (tmp_path / "tokens").write_text("# of the pipeline\n0123456789abcdef\n\nfedcba9876543210\n")
+    with serving(small_release, "--token_file", str(tmp_path / "tokens"), log_path=tmp_path / "log") as server:
+        for path in ("/", f"/{_HANDLE}", f"/{_HANDLE}.tar.gz", "/index.json", "/metrics", "/nothing"):
+            answer = server.get(path)
+            assert answer.status == 401 and "Bearer" in answer.headers["www-authenticate"]
+        assert server.get("/healthz").status == 200
+        # Any name, and the token: c29tZWJvZHk6ZmVkY2JhOTg3NjU0MzIxMA== is somebody:fedcba9876543210.
+        for good in (
+            "Bearer 0123456789abcdef",
+            "bearer fedcba9876543210",
+            "Basic c29tZWJvZHk6ZmVkY2JhOTg3NjU0MzIxMA==",
+        ):
+            answer = server.get(f"/{_HANDLE}.tar.gz", authorization=good)
+            assert answer.status == 200 and answer.headers["cache-control"].startswith("private")
+        for bad in (
+            "",
+            "Bearer",
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdefg",
+            "Basic !!",
+            "Basic YTpi",
+            "0123456789abcdef",
+        ):
+            assert server.get("/", authorization=bad).status == 401, bad
+        assert "0123456789abcdef" not in (tmp_path / "log").read_text()

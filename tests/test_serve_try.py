@@ -1,0 +1,171 @@
+"""People upload photographs over HTTP, in forms of all sorts."""
+
+from collections.abc import Iterator
+import io
+import json
+from pathlib import Path
+import socket
+import time
+
+from PIL import Image
+import numpy as np
+import pytest
+
+from hubexport.checkpoints.archive import unpack_all
+from hubexport.networks.forward import Forward
+from hubexport.verify.evidence import Evidence
+from hubexport.verify.subject import identify
+from tests.serving import Answer, Server, serving
+
+_MODULE = "google/imagenet/small/classification/5"
+_ADDRESS = f"/-/try/{_MODULE}"
+_LABELS = ["tench", "<b>shark</b>", "hen", "owl", "newt", "crab", "bee"]
+_BOUNDARY = "x" * 20
+_TEXT_PART = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\n\r\ntext\r\n--{_BOUNDARY}--\r\n'
+
+
+@pytest.fixture(scope="module", name="server")
+def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("log")
+    labels = folder / "labels.txt"
+    labels.write_text("\n".join(_LABELS) + "\n")
+    with serving(small_release, "--enable_try", "--labels", str(labels), log_path=folder / "log") as server:
+        yield server
+
+
+def _picture(size: int = 96) -> bytes:
+    noise = np.random.default_rng(3).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    written = io.BytesIO()
+    Image.fromarray(noise).save(written, "PNG")
+    return written.getvalue()
+
+
+def _form(content: bytes, field: str = "image") -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="p.png"\r\n\r\n'
+    return head.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def _upload(server: Server, content: bytes, address: str = _ADDRESS, **headers: str) -> Answer:
+    headers = {"content_type": f"multipart/form-data; boundary={_BOUNDARY}", "accept": "application/json"} | headers
+    return server.get(address, "POST", body=content, **headers)
+
+
+def test_the_probabilities_are_those_of_the_network(server, small_release, tmp_path):
+    """As NumPy computes them in float64; a picture of the module's size is not resized."""
+    unpack_all(small_release / f"{_MODULE}.tar.gz", tmp_path)
+    subject = identify(tmp_path, "5.tar.gz")
+    image = np.asarray(Image.open(io.BytesIO(_picture()))) / 255
+    with Evidence(subject) as evidence:
+        [logits] = Forward(subject.network, evidence.values, image[np.newaxis]).run()[subject.network.logits]
+    exponentials = np.exp(logits)
+    expected = exponentials / exponentials.sum()
+    answer = _upload(server, _form(_picture()))
+    top = json.loads(answer.body)["top"]
+    assert answer.status == 200
+    assert [score["index"] for score in top] == list(np.argsort(-expected)[:5])
+    assert [score["label"] for score in top] == [_LABELS[score["index"]] for score in top]
+    np.testing.assert_allclose([score["probability"] for score in top], np.sort(expected)[:-6:-1], atol=1e-5)
+
+
+def test_without_script_the_answer_is_a_page(server):
+    """Where names that somebody wrote are text and nothing else."""
+    answer = _upload(server, _form(_picture()), accept="text/html")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("text/html")
+    assert sum(label.replace("<b>shark</b>", "&lt;b&gt;shark") in answer.text for label in _LABELS) == 5
+    assert "<b>shark" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_what_is_no_image_is_explained(server, accept):
+    """To the person, in words."""
+    answer = _upload(server, _form(b"no image at all"), accept=accept)
+    assert answer.status == 422
+    assert "choose a whole JPEG, PNG, WebP, GIF or BMP image" in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "address", "headers", "status"),
+    [
+        pytest.param(b"", _ADDRESS, {}, 400, id="nothing"),
+        pytest.param(_form(b"x", field="other"), _ADDRESS, {}, 400, id="another field"),
+        pytest.param(_TEXT_PART.encode(), _ADDRESS, {}, 400, id="no file"),
+        pytest.param(_form(b"x")[:-30], _ADDRESS, {}, 400, id="cut"),
+        pytest.param(_form(b"x") * 3, _ADDRESS, {"content_type": "multipart/form-data"}, 400, id="no boundary"),
+        pytest.param(_form(b"x"), _ADDRESS, {"content_type": "image/png"}, 415, id="no form"),
+        pytest.param(_form(b"x"), _ADDRESS, {"sec_fetch_site": "cross-site"}, 403, id="from another site"),
+        pytest.param(_form(b"x"), "/-/try/google/imagenet/small/feature_vector/5", {}, 404, id="feature vectors"),
+        pytest.param(_form(b"x"), "/-/try/google/imagenet/small/classification/4", {}, 404, id="no module"),
+        pytest.param(_form(b"x"), "/-/try/../../etc/passwd", {}, 404, id="no handle"),
+        pytest.param(_form(bytes(11 << 20)), _ADDRESS, {}, 413, id="too large"),
+        pytest.param(
+            b"".join(_form(b"x")[: -len(_BOUNDARY) - 6] for _ in range(9)) + _form(b"x"), _ADDRESS, {}, 400, id="files"
+        ),
+    ],
+)
+def test_forms_that_are_refused(server, body, address, headers, status):
+    """Before anything is computed."""
+    assert _upload(server, body, address, **headers).status == status
+    assert server.get("/healthz").status == 200
+
+
+def test_a_form_whose_length_nobody_says(server):
+    """It could go on for ever."""
+    head = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+    with server.connection() as connection:
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 411")
+
+
+def test_a_form_that_does_not_come(server):
+    """Half a minute is enough for ten megabytes; then the connection is free again."""
+    head = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+    begin = time.monotonic()
+    with server.connection() as connection:
+        connection.settimeout(45)
+        connection.sendall(f"{head}Content-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+    assert 25 < time.monotonic() - begin < 40
+
+
+def test_more_forms_than_there_is_room_for(server):
+    """Those that come slowly count, too."""
+    head = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+    slow: list[socket.socket] = []
+    try:
+        for _ in range(16):
+            connection = server.connection()
+            connection.sendall(f"{head}Content-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n".encode())
+            slow.append(connection)
+        time.sleep(0.5)
+        answer = _upload(server, _form(_picture()))
+        assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
+    finally:
+        for connection in slow:
+            connection.close()
+    deadline = time.monotonic() + 10
+    while _upload(server, _form(_picture())).status != 200:
+        assert time.monotonic() < deadline
+
+
+def test_nobody_may_try_unless_it_is_enabled(small_release, tmp_path):
+    """Which is the default."""
+    with serving(small_release, log_path=tmp_path / "log") as server:
+        assert _upload(server, _form(_picture())).status == 405
+        assert "/-/try/" not in server.get(f"/{_MODULE}").text
+
+
+def test_pages_offer_it_where_it_is_enabled(server):
+    """For classification only."""
+    assert f'action="{_ADDRESS}"' in server.get(f"/{_MODULE}").text
+    assert (
+        'action="/-/try/google/imagenet/small/feature_vector/5"'
+        not in server.get("/google/imagenet/small/feature_vector/5").text
+    )
+
+
+def test_what_became_of_photographs_is_counted(server):
+    """By result."""
+    _upload(server, _form(b"no image"))
+    assert 'hubexport_trials_total{result="refused"}' in server.get("/metrics").text
