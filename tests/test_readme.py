@@ -129,7 +129,10 @@ def test_the_config_of_ones_own_builds(tmp_path):
     np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("command_name", "header"), [("build", "| flag |"), ("release", "| flag of `release` |")])
+@pytest.mark.parametrize(
+    ("command_name", "header"),
+    [("build", "| flag |"), *((name, f"| flag of `{name}` |") for name in ("release", "serve", "site"))],
+)
 def test_every_flag_is_in_its_table(command_name, header):
     """And no other."""
     table = _README[_README.index(header) :].split("\n\n")[0]
