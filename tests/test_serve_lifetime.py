@@ -118,6 +118,8 @@ def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
         _replace(index, bad)
         assert server.logged(level="error")["event"].startswith("the release's new index cannot be read")
         assert server.get(f"/{_HANDLE}").status == server.get("/healthz").status == 200
+        # It is looked at again when it changes, not each second.
+        time.sleep(2.5)
         assert 'hubexport_reloads_total{result="failed"} 1.0' in server.get("/metrics").text
         _replace(index, json.dumps(facts).encode())
         _wait(lambda: "hubexport_modules 1.0" in server.get("/metrics").text)

@@ -1,6 +1,7 @@
 """What uvicorn leaves open about one connection: how long a client may take, and how much it may send."""
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,6 +13,8 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
 # How long a client may take nothing of what it asked for.
 STALL_SECONDS = 30.0
+
+_TCP_CORK: int = getattr(socket, "TCP_CORK", 0)
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -60,12 +63,18 @@ class GuardedProtocol(HttpToolsProtocol):
             raise ValueError("the head is too large")
         self._expect_within(BODY_SECONDS)
         super().on_headers_complete()
+        self._cork(1)
 
     def on_message_complete(self) -> None:
         """Called by the parser: all of the request is there."""
         self._expect_within(None)
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called by uvicorn: all of an answer is written."""
+        self._cork(0)
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """Called by the transport: the client takes less than it is sent."""
@@ -92,6 +101,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def _cork(self, corked: int) -> None:
+        """Lets an answer's headers wait for its body: a packet of their own takes longer than what is in it."""
+        # What is posted may wait for `100 Continue`.
+        if _TCP_CORK and not self.transport.is_closing() and self.scope["method"] != "POST":
+            self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _TCP_CORK, corked)
 
     def _expect_within(self, seconds: float | None) -> None:
         if self._arrival is not None:

@@ -19,8 +19,6 @@ from hubexport.serve.watch import Watched
 MAX_IMAGE_BYTES = Limits.image_bytes
 # Around the image: the parts' headers and boundaries.
 _FORM_BYTES = 16 << 10
-# Of what is too large: a photograph of a good camera, and more.
-_DISCARDED_BYTES = 64 << 20
 _UPLOAD_SECONDS = 30
 _UPLOADS = 16
 
@@ -103,7 +101,6 @@ async def _read_form(request: Request) -> bytes:
     if not length.isdecimal():
         raise HTTPException(411, "The photograph's size has to be said before it comes.")
     if int(length[:12]) > MAX_IMAGE_BYTES + _FORM_BYTES:
-        await _discard(request)
         raise HTTPException(413, f"Photographs of up to {MAX_IMAGE_BYTES >> 20} MiB are taken.")
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=4)
     # Nothing that a stranger sends is written to the disk.
@@ -119,15 +116,6 @@ async def _read_form(request: Request) -> bytes:
         return await image.read()
     finally:
         await form.close()
-
-
-async def _discard(request: Request) -> None:
-    """Takes what a client sends, up to a point: a connection that ends before hides the answer from browsers."""
-    taken = 0
-    async for chunk in request.stream():
-        taken += len(chunk)
-        if taken > _DISCARDED_BYTES:
-            return
 
 
 def _busy() -> HTTPException:

@@ -154,7 +154,8 @@ function makeSearchable(form) {
     search();
   });
   document.addEventListener("click", (event) => {
-    if (!event.target.closest("[data-clear]")) return;
+    // Of a page with a part of the modules the link leads to one with all, and the pictures.
+    if (!event.target.closest("[data-clear]") || !("complete" in document.querySelector("#results table").dataset)) return;
     event.preventDefault();
     for (const field of form.elements) if (field.name) field.value = "";
     search();
@@ -176,7 +177,15 @@ function makeTryable(form) {
     document.getElementById("answer")?.remove();
     form.after(answer);
   };
-  const classify = async (file) => {
+  const say = (text, className) => {
+    const said = document.createElement("p");
+    said.id = "answer";
+    said.className = className;
+    said.textContent = text;
+    show(said);
+    announce(text);
+  };
+  const preview = (file) => {
     const picture = document.createElement("img");
     picture.alt = "Your photograph";
     picture.src = URL.createObjectURL(file);
@@ -184,37 +193,50 @@ function makeTryable(form) {
     picture.addEventListener("error", () => picture.remove());
     drop.querySelector("img")?.remove();
     drop.prepend(picture);
-    announce("Classifying");
+  };
+  let tried = 0;
+  const classify = async (file) => {
+    const number = ++tried;
+    preview(file);
+    say("Classifying …", "answer remark");
     form.setAttribute("aria-busy", "true");
     const body = new FormData();
     body.append("image", file);
+    let answer;
     try {
-      const answer = await part(await fetch(form.action, { method: "POST", body }), "#answer, main > .message");
+      const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+      answer = await part(response, "#answer, main .lead");
+    } catch {
+      // There is no answer then.
+    }
+    if (number !== tried) return;
+    form.removeAttribute("aria-busy");
+    if (answer?.id === "answer") {
       show(answer);
       announce("");
       answer.focus();
-    } catch {
-      const failed = document.createElement("p");
-      failed.id = "answer";
-      failed.className = "notice fail";
-      failed.textContent = "The server did not answer. Try again in a moment.";
-      show(failed);
-      announce(failed.textContent);
+    } else {
+      say(answer?.textContent ?? "The server did not answer. Try again in a moment.", "answer notice fail");
     }
-    form.removeAttribute("aria-busy");
-    field.value = "";
   };
-  field.addEventListener("change", () => field.files[0] && classify(field.files[0]));
-  for (const name of ["dragenter", "dragover"]) {
-    drop.addEventListener(name, (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-  }
-  for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
+  field.addEventListener("change", () => {
+    const [file] = field.files;
+    field.value = ""; // So that the same one can be chosen again.
+    if (file) classify(file);
+  });
+  // A photograph may be dropped anywhere: beside the field, browsers would leave the page for it.
+  document.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
-    if (event.dataTransfer.files[0]) classify(event.dataTransfer.files[0]);
+    drop.classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget || drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    drop.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (!file) return;
+    event.preventDefault();
+    classify(file);
   });
 }
 
