@@ -15,7 +15,8 @@ import yaml
 
 from hubexport.release.files import Index
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.chart import Point, accuracy_chart, points
+from hubexport.site.chart import accuracy_chart
+from hubexport.site.points import Point, points
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -241,7 +242,8 @@ def test_it_is_the_same_in_every_process():
         "matplotlib.rcParams['axes.labelsize'] = matplotlib.rcParams['font.size'] = float(sys.argv[1])\n"
         "from hubexport.release.files import Index\n"
         "from hubexport.site.catalogue import Catalogue\n"
-        "from hubexport.site.chart import accuracy_chart, points\n"
+        "from hubexport.site.chart import accuracy_chart\n"
+        "from hubexport.site.points import points\n"
         "text = accuracy_chart(points(Catalogue(Index()), lambda record: ''), 'latency')\n"
         "print(hashlib.sha256(text.encode()).hexdigest(), matplotlib.rcParams['font.size'] == float(sys.argv[1]))\n"
     )

@@ -23,6 +23,7 @@ from hubexport.site import words
 from hubexport.site.catalogue import Catalogue, Query, unversioned
 from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, Choice, address_query, choices, listing
 from hubexport.site.markdown import MAX_MARKDOWN, Text, highlight, render_markdown
+from hubexport.site.points import points
 from hubexport.site.snippets import snippets
 from hubexport.site.tables import file_rows, layer_rows, read_interface, read_report
 
@@ -195,7 +196,7 @@ class Pages:
         with self._charts_made:
             if self._charts is None:
                 # It is imported late for matplotlib's sake, which takes its time.
-                from hubexport.site.chart import accuracy_chart, points
+                from hubexport.site.chart import accuracy_chart
 
                 found = points(self._catalogue, self.link)
                 linked = any(point.link for point in found)
