@@ -142,9 +142,9 @@ def hub(dist: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def compare_archives(index: Index, runs: int, seconds: float) -> None:
-    """Downloads the largest and the smallest archive from both."""
+    """Downloads the smallest, the median and the largest archive from both."""
     by_size = sorted(index.artifacts, key=lambda record: record.files["archive"].bytes)
-    for record in (by_size[0], by_size[-1]):
+    for record in (by_size[0], by_size[len(by_size) // 2], by_size[-1]):
         file = record.files["archive"]
         ours, theirs = [], []
         for _ in range(runs):

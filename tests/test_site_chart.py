@@ -134,11 +134,29 @@ def test_points_of_the_release_are_links_to_the_newest_version(record):
     assert {name: point.get("href") for name, point in told.items() if point.tag == f"{_SVG}a"} == {
         variant: f"/google/imagenet/{variant}/classification/5/"
     }
-    label = f"{variant}: 68.7% top-1, 153 million multiply-adds, 2.61 million parameters"
+    label = f"{variant}: 68.7% top-1, 153 million multiply-adds, 2.61 million parameters, untrained in this release"
     assert told[variant].attrib["aria-label"] == told[variant].find(f"{_SVG}title").text == label
     absent = told["mobilenet_v2_100_224"]
     assert "chart-absent" in absent.attrib["class"] and absent.attrib["role"] == "img"
     assert absent.attrib["aria-label"].endswith(", not in this release")
+
+
+def test_trained_modules_are_those_whose_figures_are_shown(record):
+    """Made-up values have no accuracy to speak of."""
+    trained = _mobilenet(record, "mobilenet_v2_075_192", 5) | {"values": "trained"}
+    told = _told(_drawn(points(_catalogue(trained), _link), "multiply_adds"))
+    assert told["mobilenet_v2_075_192"].attrib["aria-label"].endswith(" million parameters")
+
+
+def test_without_classification_the_feature_vectors_are_linked(record):
+    """With it they are not."""
+    variant = "mobilenet_v2_075_192"
+    classes = _mobilenet(record, variant, 5)
+    handle = classes["handle"].replace("classification", "feature_vector")
+    vectors = classes | {"kind": "feature_vector", "num_classes": None, "handle": handle}
+    for records, kind in (([vectors], "feature_vector"), ([classes, vectors], "classification")):
+        [link] = [point.link for point in points(_catalogue(*records), _link) if point.link]
+        assert f"/{kind}/" in link
 
 
 @pytest.mark.parametrize("other", [{"image_size": 128}, {"depth_multiplier": 0.5}, {"dataset": "flowers"}])

@@ -130,10 +130,10 @@ class _Picture:
     def _label(self, point: Point) -> str:
         """Returns what a point tells those who stay on it."""
         figure = _WORDS[self.cost].figure.format(point.cost(self.cost))
-        absent = "" if point.link is not None else ", not in this release"
+        remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
         return (
             f"{point.variant}: {point.top1_percent:g}% top-1, {figure}, {point.parameters_millions:g} million "
-            f"parameters{absent}"
+            f"parameters{remark}"
         )
 
     def drawn(self) -> bytes:

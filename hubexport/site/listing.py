@@ -88,7 +88,9 @@ def listing(catalogue: Catalogue, records: Sequence[Record], *, page: int, per_p
         per_page: how many modules a page has; None for all.
         top1: see `Listing.has_top1`.
     """
-    handles = list(dict.fromkeys(map(unversioned, records)))
+    # By name, 224 would come before 96.
+    ordered = sorted(records, key=lambda one: (one.network, one.depth_multiplier, one.image_size, one.handle))
+    handles = list(dict.fromkeys(map(unversioned, ordered)))
     per_page = per_page or max(len(handles), 1)
     pages = max(-(-len(handles) // per_page), 1)
     page = min(max(page, 1), pages)

@@ -27,6 +27,7 @@ class Point:
         latency_ms: for one image on a Pixel 1's CPU; None if nobody published it.
         top1_percent: accuracy on the ImageNet validation set.
         link: the address of its module; None if the release has none.
+        untrained: whether that module's values are made up, so that these figures are not its own.
     """
 
     variant: str
@@ -37,6 +38,7 @@ class Point:
     latency_ms: float | None
     top1_percent: float
     link: str | None
+    untrained: bool = False
 
     def cost(self, cost: Cost) -> float | None:
         """Returns what one image costs."""
@@ -47,7 +49,7 @@ def points(catalogue: Catalogue, link: Callable[[Record], str]) -> list[Point]:
     """Returns all networks with published figures: those of the built-in configs, and others of the release.
 
     Args:
-        catalogue: of the release.
+        catalogue: of the release. Of a network that it has in both kinds, the classification module counts.
         link: tells the address of a module. Those with made-up values are linked as well.
     Returns:
         By depth multiplier and size.
@@ -55,13 +57,14 @@ def points(catalogue: Catalogue, link: Callable[[Record], str]) -> list[Point]:
     variants = {f"{one.publisher}/{one.collection}/{one.name}": one for one in list_variants()}
     found = {name: _point(one, one.published, None) for name, one in variants.items() if one.published}
     for handle, (record, *_) in catalogue.modules.items():
-        if record.kind != "classification":
-            continue
         name = handle.rpartition("/")[0]
+        if record.kind != "classification" and f"{name}/classification" in catalogue.modules:
+            continue
         if figures := _figures(record):
             found[name] = _point(record, figures, link(record))
         elif name in found and _is_same_network(record, variants[name]):
-            found[name] = dataclasses.replace(found[name], link=link(record))
+            untrained = record.values == "synthetic"
+            found[name] = dataclasses.replace(found[name], link=link(record), untrained=untrained)
     return sorted(found.values(), key=lambda point: (point.depth_multiplier, point.image_size, point.variant))
 
 
@@ -76,8 +79,9 @@ def _figures(record: Record) -> PublishedFigures | None:
 
 def _is_same_network(record: Record, variant: Variant) -> bool:
     """Tells whether a module is of the network that a config describes, and not of another one with its name."""
-    facts = ("network", "depth_multiplier", "image_size", "num_classes", "dataset")
-    return all(getattr(record, fact) == getattr(variant, fact) for fact in facts)
+    facts = ("network", "depth_multiplier", "image_size", "dataset")
+    same_classes = record.num_classes in (None, variant.num_classes)
+    return same_classes and all(getattr(record, fact) == getattr(variant, fact) for fact in facts)
 
 
 def _point(one: Record | Variant, figures: PublishedFigures, link: str | None) -> Point:

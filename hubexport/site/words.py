@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 import math
 
-# From the largest down.
-_COUNTS = ((10**9, "bn"), (10**6, "M"))
+# From the largest down: from how many on, and in what unit. Networks are compared in millions.
+_COUNTS = ((10**9, 10**9, "bn"), (10**5, 10**6, "M"))
 _BYTES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def short_count(count: int) -> str:
-    """Returns a large number in three digits.
+    """Returns a large number in two or three digits.
 
     Example:
-        >>> short_count(1692489), short_count(299_521_984), short_count(1001)
-        ('1.69 M', '300 M', '1,001')
+        >>> short_count(1692489), short_count(299_521_984), short_count(410_208), short_count(1001)
+        ('1.69 M', '300 M', '0.41 M', '1,001')
     """
-    for unit, name in _COUNTS:
-        if count >= unit:
+    for least, unit, name in _COUNTS:
+        if count >= least:
             return f"{_three_digits(count / unit)} {name}"
     return f"{count:,}"
 
@@ -78,4 +78,4 @@ def percent(share: float) -> str:
 
 
 def _three_digits(value: float) -> str:
-    return f"{value:,.{max(0, 2 - int(math.log10(value)))}f}"
+    return f"{value:,.{max(0, 2 - int(math.log10(max(value, 1))))}f}"

@@ -1,0 +1,621 @@
+"""People use the pages of `hubexport serve` in a browser: they find, read and try modules, by pointer and by keys."""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+import re
+import shutil
+
+from PIL import Image
+import numpy as np
+import pytest
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+from hubexport.release.files import INDEX
+from tests.browser import Browser, browsing
+from tests.command import hubexport
+from tests.conftest import SMALL
+from tests.data import REPOSITORY
+from tests.html_tree import tree
+from tests.serving import Server, serving
+
+_SMALL = "/google/imagenet/small"
+_CLASSIFIER = f"{_SMALL}/classification/5"
+_VECTORS = [f"{_SMALL}/feature_vector/{version}" for version in range(1, 6)]
+_PUBLISHED = ("mobilenet_v2_035_96", "mobilenet_v2_050_128")
+_LABELS = ["tench", "shark", "hen", "owl", "newt", "crab", "bee"]
+_NOWHERE = "/google/imagenet/nothing/classification/5"
+_ASKED_FOR = re.compile(r"/nothing/\S+ - .* status of 404|/-/try/\S+ - .* status of 4(13|22)")
+_PAGES = {
+    "catalogue": "/",
+    "nothing found": "/?q=inception",
+    "publisher": "/google",
+    "classifier": _CLASSIFIER,
+    **{f"feature vectors {path[-1]}": path for path in _VECTORS},
+    "not found": _NOWHERE,
+}
+each_page = pytest.mark.parametrize("path", [pytest.param(path, id=name) for name, path in _PAGES.items()])
+
+
+@pytest.fixture(scope="module", name="release")
+def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All five versions of `small`, and two networks with published accuracies."""
+    folder = tmp_path_factory.mktemp("release")
+    shutil.copytree(small_release, folder / "dist")
+    (folder / "small.yaml").write_text(SMALL)
+    for name in _PUBLISHED:
+        shutil.copy(REPOSITORY / "configs" / f"{name}.yaml", folder)
+    arguments = ("--config_dir", folder, "--checkpoint", "synthetic", "--output_dir", folder / "dist")
+    modules = ("--modules", "feature_vector/3", "feature_vector/4", "classification/4")
+    done = hubexport(
+        "release", "--variants", "small", *_PUBLISHED, *arguments, *modules, "--verify", "structure.digests"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module", name="server")
+def _server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("log")
+    labels = folder / "labels.txt"
+    labels.write_text("\n".join(_LABELS) + "\n")
+    with serving(release, "--enable_try", "--labels", str(labels), log_path=folder / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module", name="window")
+def _window(server: Server) -> Iterator[Browser]:
+    with browsing(server.url) as browser:
+        yield browser
+
+
+@pytest.fixture(name="browser")
+def _browser(window: Browser) -> Iterator[Browser]:
+    """The window as at first, of whose console nothing may come that the test did not ask for."""
+    window.look()
+    window.complaints()
+    yield window
+    assert [complaint for complaint in window.complaints() if not _ASKED_FOR.search(complaint)] == []
+
+
+@pytest.fixture(scope="module", name="photograph")
+def _photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photograph") / "noise.png"
+    noise = np.random.default_rng(3).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+@pytest.fixture(scope="module", name="modules")
+def _modules(release: Path) -> dict[str, dict]:
+    """The newest record of each module, as the index has it, by its handle without the version."""
+    records = json.loads((release / INDEX).read_text())["artifacts"]
+    return {record["handle"].rpartition("/")[0]: record for record in sorted(records, key=lambda one: one["version"])}
+
+
+def _rows(browser: Browser) -> list[str]:
+    """The modules in the list, as a person sees them: the name and the kind."""
+    return browser.run(
+        "return [...document.querySelectorAll('#results tbody tr')].filter((row) => row.checkVisibility())"
+        ".map((row) => `${row.cells[0].querySelector('a').innerText} ${row.cells[1].innerText}`)"
+    )
+
+
+def _is_listed(browser: Browser, *rows: str) -> None:
+    browser.until(lambda: sorted(_rows(browser)) == sorted(rows))
+
+
+def _choose(browser: Browser, name: str, value: str) -> None:
+    """Picks one of the choices by keys; a click of Selenium's on an option is no input to Chromium."""
+    options = [option.get_attribute("value") for option in Select(browser.one(f"#{name}")).options]
+    browser.run("document.getElementById(arguments[0]).focus()", name)
+    browser.press(Keys.HOME, *[Keys.ARROW_DOWN] * options.index(value))
+
+
+_VECTOR_ROWS = [f"{name} feature vector" for name in ("small", *_PUBLISHED)]
+_CLASSIFIER_ROWS = [f"{name} classification" for name in ("small", *_PUBLISHED)]
+_ALL = [*_CLASSIFIER_ROWS, *_VECTOR_ROWS]
+
+
+# Finding
+
+
+def test_words_narrow_the_list(browser):
+    """While they are typed; who hears the page is told how many are left, and the address keeps what was asked."""
+    browser.open("/")
+    _is_listed(browser, *_ALL)
+    browser.one("#q").click()
+    browser.press("small")
+    _is_listed(browser, "small classification", "small feature vector")
+    assert browser.one("#results [role=status]").text == "2 of 6 modules"
+    assert browser.path == "/?q=small"
+    browser.press(" vector")
+    _is_listed(browser, "small feature vector")
+    assert browser.path == "/?q=small+vector"
+
+
+def test_the_search_outlives_a_reload_and_a_look_at_a_module(browser):
+    """Back leads to the list as it was left; then words narrow it, or clear it, as before."""
+    browser.open("/")
+    browser.one("#q").send_keys("mobilenet vector")
+    _choose(browser, "size", "96")
+    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    browser.driver.refresh()
+    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    browser.one("#results tbody th a").click()
+    assert browser.path == "/google/imagenet/mobilenet_v2_035_96/feature_vector/4"
+    browser.driver.back()
+    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    assert browser.one("#q").get_attribute("value") == "mobilenet vector"
+    assert Select(browser.one("#size")).first_selected_option.text.startswith("96")
+    _choose(browser, "size", "")
+    _is_listed(browser, *_VECTOR_ROWS[1:])
+    browser.one(".search [data-clear]").click()
+    _is_listed(browser, *_ALL)
+    assert browser.path == "/" and len(browser.shown(".chart")) == 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "rows"),
+    [
+        ({"size": "128"}, ["mobilenet_v2_050_128 classification", "mobilenet_v2_050_128 feature vector"]),
+        ({"kind": "classification"}, _CLASSIFIER_ROWS),
+        ({"version": "5"}, ["small classification", "small feature vector"]),
+        ({"format": "hub", "kind": "feature_vector", "version": "1"}, ["small feature vector"]),
+        ({"format": "hub", "version": "5"}, []),
+        ({"family": "mobilenet_v2", "kind": "feature_vector"}, _VECTOR_ROWS),
+    ],
+)
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_choices_narrow_the_list(browser, scripts, filters, rows):
+    """The script's rule is the server's."""
+    if scripts:
+        browser.open("/")
+        for name, value in filters.items():
+            _choose(browser, name, value)
+        _is_listed(browser, *rows)
+        return
+    with browser.without_scripts():
+        browser.open("/")
+        for name, value in filters.items():
+            _choose(browser, name, value)
+        browser.one(".search button").click()
+        _is_listed(browser, *rows)
+        assert all(f"{name}={value}" in browser.path for name, value in filters.items())
+
+
+def test_nothing_found(browser):
+    """It is said, with the way out of it."""
+    browser.open("/")
+    browser.one("#q").send_keys("inception")
+    _is_listed(browser)
+    assert browser.one("#results [role=status]").text == "0 of 6 modules"
+    [words] = browser.shown("#nothing")
+    assert "No module fits" in words
+    browser.one("#nothing a").click()
+    _is_listed(browser, *_ALL)
+    assert browser.shown("#nothing") == []
+
+
+def test_search_without_scripts(browser):
+    """By the form's button, and all the ways back."""
+    with browser.without_scripts():
+        browser.open("/")
+        browser.one("#q").send_keys("small", Keys.ENTER)
+        _is_listed(browser, "small classification", "small feature vector")
+        assert browser.one("#count").text == "2 of 6 modules"
+        assert browser.one("#q").get_attribute("value") == "small"
+        browser.driver.refresh()
+        _is_listed(browser, "small classification", "small feature vector")
+        browser.one("#results tbody th a").click()
+        browser.driver.back()
+        _is_listed(browser, "small classification", "small feature vector")
+        browser.one(".search [data-clear]").click()
+        _is_listed(browser, *_ALL)
+        browser.one("#q").send_keys("inception", Keys.ENTER)
+        assert "No module fits" in browser.one("#nothing").text
+        assert browser.run("return document.documentElement.className") == "", "no script ran"
+
+
+@pytest.mark.parametrize("query", ["", "?q=net"], ids=["all", "found"])
+def test_columns_sort_the_list(browser, modules, query):
+    """Up, then down, and the head says so."""
+    browser.open(f"/{query}")
+    for label, fact in {"Parameters": "parameters", "Image": "image_size", "Depth": "depth_multiplier"}.items():
+        expected = sorted(record[fact] for record in modules.values() if not query or "net" in record["handle"])
+        for direction in ("ascending", "descending"):
+            [head] = [
+                cell for cell in browser.driver.find_elements("css selector", "#results thead th") if label in cell.text
+            ]
+            head.find_element("tag name", "button").click()
+            values = [
+                float(cell.find_element("tag name", "data").get_attribute("value"))
+                for cell in browser.driver.find_elements("css selector", f"#results td[data-label='{label}']")
+                if cell.is_displayed()
+            ]
+            assert values == expected[:: 1 if direction == "ascending" else -1]
+            assert head.get_attribute("aria-sort") == direction
+            assert browser.run("return document.querySelectorAll('[aria-sort]').length") == 1
+
+
+# The picture
+
+
+def _points(browser: Browser, figure: int = 1) -> list:
+    return browser.driver.find_elements("css selector", f".charts figure:nth-child({figure}) a")
+
+
+@pytest.mark.parametrize("figure", [1, 2], ids=["multiply-adds", "latency"])
+def test_points_lead_to_modules(browser, modules, figure):
+    """By a click; where the pointer rests on one, the browser shows its name and figures."""
+    browser.open("/")
+    assert len(_points(browser, figure)) == len(_PUBLISHED)
+    for index in range(len(_PUBLISHED)):
+        browser.open("/")
+        point = _points(browser, figure)[index]
+        title = point.find_element("css selector", "title").get_attribute("textContent")
+        browser.hover(point.find_element("css selector", "circle"))
+        assert browser.run("return arguments[0].matches(':hover')", point)
+        [name] = [name for name in _PUBLISHED if name in title]
+        assert re.search(r"4[0-9.]+%|5[0-9.]+%|6[0-9.]+%", title)
+        point.find_element("css selector", "circle").click()
+        assert browser.path.startswith(f"/google/imagenet/{name}/")
+        assert browser.one("h1").text.startswith(f"google/imagenet/{name}/")
+
+
+def test_points_by_keys(browser):
+    """Tab goes to them, which is to be seen, and Enter through them."""
+    browser.open("/")
+    point = _points(browser)[0]
+    browser.run("document.querySelector('.charts .scroll').focus()")
+    browser.press(Keys.TAB)
+    assert browser.driver.switch_to.active_element == point
+    before = point.screenshot_as_png
+    browser.press(Keys.TAB)
+    assert point.screenshot_as_png != before
+    browser.press(Keys.TAB, shift=True)
+    browser.press(Keys.ENTER)
+    assert any(browser.path.startswith(f"/google/imagenet/{name}/") for name in _PUBLISHED)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("newer", [True, False], ids=["clipboard", "page without https"])
+def test_programs_are_copied(browser, newer):
+    """As they are shown, and Python takes them; without https, browsers have the older clipboard only."""
+    browser.say(
+        "Browser.grantPermissions", origin=browser.url, permissions=["clipboardReadWrite", "clipboardSanitizedWrite"]
+    )
+    browser.open(_CLASSIFIER)
+    browser.run("window.kept = navigator.clipboard")
+    if not newer:
+        browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    blocks = browser.driver.find_elements("css selector", "#use .block")
+    assert len(blocks) >= 2
+    for block in blocks:
+        browser.run("return kept.writeText('nothing yet')")
+        pressed = block.find_element("css selector", "button")
+        pressed.click()
+        browser.until(lambda pressed=pressed: pressed.text == "Copied")
+        assert browser.one("#announcement").text == "Copied"
+        copied = browser.run("return kept.readText()")
+        assert copied == block.find_element("tag name", "code").text + "\n"
+        assert f'"{browser.url}{_CLASSIFIER}"' in copied
+        compile(copied, "copied", "exec")
+        assert browser.driver.switch_to.active_element == pressed
+
+
+def test_handles_and_digests_are_copied(browser, modules):
+    """Whole, though a narrow page shows no more than the beginning."""
+    browser.say(
+        "Browser.grantPermissions", origin=browser.url, permissions=["clipboardReadWrite", "clipboardSanitizedWrite"]
+    )
+    browser.look(360)
+    browser.open(_CLASSIFIER)
+    record = modules[_CLASSIFIER[1:].rpartition("/")[0]]
+    for selector, expected in {
+        "h1": record["handle"],
+        "#use .address": f"{browser.url}/{record['handle']}",
+        "#files .digest": record["files"]["archive"]["sha256"],
+    }.items():
+        browser.one(f"{selector} button").click()
+        browser.until(lambda expected=expected: browser.run("return navigator.clipboard.readText()") == expected)
+
+
+def test_versions_lead_to_each_other(browser):
+    """From the newest to the oldest by the table; an old one says that there is a newer one."""
+    browser.open(_VECTORS[-1])
+    for path in _VECTORS[::-1]:
+        [link] = [
+            link
+            for link in browser.driver.find_elements("css selector", "#versions a")
+            if link.text == f"Version {path[-1]}"
+        ]
+        link.click()
+        browser.until(lambda path=path: browser.path == path)
+        assert browser.one("#versions [aria-current]").text == f"Version {path[-1]}"
+        assert browser.one("h1 span").text == path[1:]
+    browser.one(f".badges a[href$='{_VECTORS[-1]}']").click()
+    assert browser.path == _VECTORS[-1]
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_details_open_by_keys(browser, scripts):
+    """All of them, scripts or none."""
+    browser.open("/")
+    if scripts:
+        browser.open(_CLASSIFIER)
+        _open_details(browser)
+    else:
+        with browser.without_scripts():
+            browser.open(_CLASSIFIER)
+            _open_details(browser)
+
+
+def _open_details(browser: Browser) -> None:
+    summaries = browser.driver.find_elements("css selector", "summary")
+    assert len(summaries) == 3
+    for summary, key in zip(summaries, (Keys.ENTER, Keys.SPACE, Keys.ENTER), strict=True):
+        table = summary.find_element("xpath", "..//table")
+        assert not table.is_displayed()
+        browser.run("arguments[0].focus()", summary)
+        browser.press(key)
+        browser.until(table.is_displayed)
+
+
+def test_no_link_is_dead(server):
+    """Of all pages, and what they link to on this server; places in a page are there."""
+    pages: dict[str, set[str]] = {}
+    waiting = [path for path in _PAGES.values() if path != _NOWHERE]
+    linked: set[tuple[str, str, str]] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in pages:
+            continue
+        answer = server.get(path, accept="text/html")
+        assert answer.status == 200, (path, linked)
+        is_page = answer.headers["content-type"].startswith("text/html")
+        elements = list(tree(answer.text).all()) if is_page else []
+        pages[path] = {element["id"] for element in elements if "id" in element.attributes}
+        for element in elements:
+            for name in ("href", "src"):
+                target, _, place = (element.attributes.get(name) or "").partition("#")
+                target = target.removeprefix(server.url)
+                if element.attributes.get(name) and (not target or target.startswith("/")):
+                    linked.add((path, target or path, place))
+                    waiting.append(target or path)
+    assert len(pages) > 40
+    assert [link for link in linked if link[2] and link[2] not in pages[link[1]]] == []
+
+
+# Trying
+
+
+def _tried(browser: Browser) -> list[str]:
+    """Waits for the answer, and returns the classes."""
+    browser.until(lambda: browser.shown("#answer .scores .label"))
+    classes = browser.shown("#answer .scores .label")
+    assert len(classes) == 5 and all(re.fullmatch(rf"({'|'.join(_LABELS)}) class \d", text) for text in classes)
+    return classes
+
+
+@pytest.fixture(scope="module", name="expected")
+def _expected(server: Server, photograph: Path) -> list[str]:
+    """What programs are told of the photograph."""
+    body = b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.png"\r\n\r\n'
+    body += photograph.read_bytes() + b"\r\n--x--\r\n"
+    headers = {"accept": "application/json", "content_type": "multipart/form-data; boundary=x"}
+    answer = server.get(f"/-/try{_CLASSIFIER}", "POST", body, **headers)
+    return [f"{score['label']} class {score['index']}" for score in json.loads(answer.body)["top"]]
+
+
+def test_a_photograph_is_chosen(browser, photograph, expected):
+    """Its classes come below it, and whoever hears the page is led there; another one may follow."""
+    browser.open(_CLASSIFIER)
+    for _ in range(2):
+        browser.one("#image").send_keys(str(photograph))
+        assert _tried(browser) == expected
+        assert browser.run("return document.activeElement.id") == "answer"
+        assert browser.one(".drop img").get_attribute("alt")
+        assert browser.until(lambda: browser.run("return document.querySelector('.drop img').naturalWidth")) == 96
+    assert len(browser.driver.find_elements("css selector", "#answer")) == 1
+
+
+def _drop(browser: Browser, element: str, path: Path) -> None:
+    """Drags a file from the desktop, as Chromium sees it, onto an element."""
+    browser.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", element)
+    box = browser.run("return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()", element)
+    place = {"x": box["x"] + 30, "y": box["y"] + min(30, box["height"] / 2)}
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.say("Input.dispatchDragEvent", type=kind, data=data, **place)
+
+
+@pytest.mark.parametrize("element", [".drop", "h1", "#signatures table"])
+def test_a_photograph_is_dropped(browser, element, photograph, expected):
+    """Onto the field, or beside it."""
+    browser.open(_CLASSIFIER)
+    _drop(browser, element, photograph)
+    assert _tried(browser) == expected
+    assert browser.path == _CLASSIFIER
+
+
+def test_what_is_no_photograph(browser, tmp_path):
+    """The person reads what is wrong and what to do; the console says the answer's status, and no more."""
+    text = tmp_path / "words.png"
+    text.write_text("words")
+    browser.open(_CLASSIFIER)
+    browser.one("#image").send_keys(str(text))
+    browser.until(lambda: browser.shown("#answer [role=alert]"))
+    assert "choose a whole JPEG, PNG, WebP, GIF or BMP image" in browser.one("#answer").text
+    assert browser.driver.find_elements("css selector", ".drop img") == []
+
+
+def test_what_is_too_large(browser, tmp_path):
+    """Is refused in words, too, each time."""
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(11 << 20))
+    browser.open(_CLASSIFIER)
+    for _ in range(2):
+        browser.one("#image").send_keys(str(large))
+        browser.until(lambda: browser.shown("#answer.fail"))
+        assert "10 MiB" in browser.one("#answer").text
+        assert browser.one("#announcement").text == browser.one("#answer").text
+    assert len(browser.shown("#try > :not(h2, form)")) == 1
+
+
+def test_trying_without_scripts(browser, photograph, expected, tmp_path):
+    """The form's answer is a page, with the form for another one."""
+    text = tmp_path / "words.png"
+    text.write_text("words")
+    with browser.without_scripts():
+        browser.open(_CLASSIFIER)
+        browser.one("#image").send_keys(str(photograph))
+        browser.one(".try button").click()
+        assert _tried(browser) == expected
+        assert browser.path == f"/-/try{_CLASSIFIER}"
+        browser.one("#image").send_keys(str(text))
+        browser.one(".try button").click()
+        browser.until(lambda: browser.shown("#answer [role=alert]"))
+        assert "choose a whole JPEG, PNG, WebP, GIF or BMP image" in browser.one("#answer").text
+        browser.one(f".crumbs a[href='{_CLASSIFIER}']").click()
+        assert browser.one("h1").text.startswith(_CLASSIFIER[1:])
+
+
+# For everybody
+
+# All that has to be reached by keys.
+_REACHABLE = """
+return [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+    .filter((element) => element.checkVisibility({visibilityProperty: true}))
+    .map((element) => element.outerHTML.slice(0, 200));
+"""
+# Where the focus was, and how wide the ring was there that a person sees.
+_WATCH = """
+window.visited = [];
+document.addEventListener("focusin", ({target}) => {
+  const circle = target.querySelector(":scope > circle");
+  const style = getComputedStyle(target.type === "file" ? target.labels[0] : circle ?? target);
+  const edge = circle ? style.strokeWidth : style.outlineStyle === "none" ? "0" : style.outlineWidth;
+  visited.push([target.outerHTML.slice(0, 200), parseFloat(edge) - (circle ? 1.5 : 0)]);
+});
+"""
+
+
+@pytest.mark.parametrize("path", ["/", "/?q=inception", _CLASSIFIER, _VECTORS[0], "/google"])
+def test_keys_reach_everything(browser, path):
+    """In the order of the page and back; where the focus is can be seen, and it is caught nowhere."""
+    browser.open(path)
+    reachable = browser.run(_REACHABLE)
+    assert "Skip to the content" in reachable[0] and len(reachable) > 10
+    browser.run(_WATCH)
+    browser.press(*[Keys.TAB] * len(reachable))
+    forth = browser.run("return visited.splice(0)")
+    browser.press(*[Keys.TAB] * (len(reachable) - 1), shift=True)
+    back = browser.run("return visited.splice(0)")
+    assert [element for element, _ in forth] == reachable
+    assert [element for element, _ in back] == reachable[-2::-1]
+    assert [element for element, ring in forth + back if ring < 2] == []
+
+
+@each_page
+def test_the_first_key_leads_past_the_head(browser, path):
+    """To the content, from where the next one goes on."""
+    browser.open(path)
+    browser.press(Keys.TAB)
+    assert browser.driver.switch_to.active_element.text == "Skip to the content"
+    browser.press(Keys.ENTER, Keys.TAB)
+    assert browser.run("return document.activeElement === document.querySelector('main :is(a, input)')")
+
+
+@each_page
+def test_a_phone_scrolls_no_page_sideways(browser, path):
+    """Wide things scroll in their own frames."""
+    browser.look(360)
+    browser.open(path)
+    browser.run("for (const details of document.querySelectorAll('details')) details.open = true")
+    assert browser.run("return document.documentElement.scrollWidth") == 360
+    assert browser.run("return document.querySelector('h1').getBoundingClientRect().right") <= 360
+
+
+@each_page
+def test_two_themes(browser, path):
+    """The page is dark where the person wants it so, and light else."""
+    colours = []
+    for dark in (False, True):
+        browser.look(dark=dark)
+        browser.open(path)
+        style = "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
+        colours.append([sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in browser.run(style)])
+    (light_page, light_text), (dark_page, dark_text) = colours
+    assert light_page > 600 > 200 > light_text
+    assert dark_text > 600 > 200 > dark_page
+
+
+# What another theme can break.
+_OF_COLOURS = ("color-contrast", "link-in-text-block")
+
+
+def _is_accessible(browser: Browser) -> None:
+    """In both themes, and on a phone."""
+    browser.run("for (const details of document.querySelectorAll('details')) details.open = true")
+    # The rows of long tables are alike, and axe takes its time for each.
+    browser.run("for (const row of document.querySelectorAll('details tbody tr:nth-child(n + 6)')) row.remove()")
+    assert browser.violations() == []
+    browser.look(360)
+    assert browser.violations() == []
+    browser.look(dark=True)
+    assert browser.violations(_OF_COLOURS) == []
+
+
+@each_page
+def test_no_page_breaks_a_rule_of_accessibility(browser, path):
+    """Those of WCAG 2.0 to 2.2 that a program can check, and axe's best practice."""
+    browser.open(path)
+    _is_accessible(browser)
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.parametrize("whole", [True, False], ids=["classes", "error"])
+def test_no_answer_breaks_a_rule_of_accessibility(browser, photograph, tmp_path, scripts, whole):
+    """Neither in the module's page nor in one of its own."""
+    text = tmp_path / "words.png"
+    text.write_text("words")
+    chosen = str(photograph if whole else text)
+    if scripts:
+        browser.open(_CLASSIFIER)
+        browser.one("#image").send_keys(chosen)
+        browser.until(lambda: browser.shown("#answer .scores, #answer .fail"))
+    else:
+        with browser.without_scripts():
+            browser.open(_CLASSIFIER)
+            browser.one("#image").send_keys(chosen)
+            browser.one(".try button").click()
+        browser.until(lambda: browser.path.startswith("/-/try/") and browser.shown("#answer"))
+    _is_accessible(browser)
+
+
+@pytest.mark.parametrize(
+    ("harm", "rule"),
+    [
+        ("document.querySelector('h1').style.color = '#ccc'", "color-contrast"),
+        ("document.querySelector('#q').labels[0].remove(); document.querySelector('#q').placeholder = ''", "label"),
+        ("document.documentElement.lang = ''", "html-has-lang"),
+    ],
+)
+def test_the_checker_sees_what_is_wrong(browser, harm, rule):
+    """Or the tests before this one prove nothing."""
+    browser.open("/")
+    browser.run(harm)
+    assert any(found.startswith(f"{rule}: ") for found in browser.violations())
+
+
+def test_the_console_is_heard(browser):
+    """What the policy forbids, and errors; or an empty console proves nothing."""
+    browser.open("/")
+    browser.run("document.head.append(document.createElement('style')); document.head.lastChild.textContent = 'a {}'")
+    assert any("Content Security Policy" in complaint for complaint in browser.complaints())
+    browser.run("setTimeout(() => { throw new Error('told') })")
+    browser.until(lambda: any("told" in complaint for complaint in browser.complaints()))
