@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
+from hubexport.release.untrusted import Folder
+from hubexport.serve.files import OpenFiles
 from tests.serving import Server, serving
 
 _HANDLE = "google/imagenet/small/feature_vector/2"
@@ -147,7 +149,8 @@ def test_requests_that_are_refused(server, request_bytes, statuses):
 
 def test_pipelined_requests_are_answered_in_order(server):
     """As HTTP/1.1 allows it; all of them together are longer than one may be."""
-    ask = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 1500 + b"GET /no HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    last = b"GET /no HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    ask = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 1500 + last
     with server.connection() as connection:
         connection.sendall(ask)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -188,6 +191,17 @@ def test_a_client_that_takes_nothing_loses_its_connection(small_release, tmp_pat
                 assert time.monotonic() - begin < 45
             assert time.monotonic() - begin > 25
         assert server.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("downloads", [1, 100, 128, 500, 2000])
+def test_many_downloads_take_little_memory(small_release, downloads):
+    """What is read ahead for each becomes less, the more there are: slow clients keep it for long."""
+    with Folder(small_release) as folder:
+        files = OpenFiles(folder)
+        files.sending = downloads
+        assert downloads * files.chunk_bytes <= 128 << 20
+        assert 64 << 10 <= files.chunk_bytes <= 1 << 20
+        assert files.chunk_bytes == 1 << 20 or downloads > 128
 
 
 def _connections(server: Server) -> int:

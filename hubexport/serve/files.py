@@ -17,8 +17,10 @@ from hubexport.release.files import File
 from hubexport.release.untrusted import Folder, WrongError
 from hubexport.serve.headers import digest_headers, is_known
 
-# Read at once, and kept until the client has taken it: smaller ones cost time, larger ones memory of each client.
-_CHUNK_BYTES = 256 << 10
+# Read at once, and kept until the client has taken it: larger ones take less time, and memory of each client. So all
+# answers that are under way share what there is.
+_MIN_CHUNK_BYTES, _MAX_CHUNK_BYTES = 64 << 10, 1 << 20
+_SHARED_BYTES = 128 << 20
 # What lies in memory is read without a thread, which would take longer than to read it.
 _AT_ONCE: int = getattr(os, "RWF_NOWAIT", 0)
 # Open files, beside those that are being sent.
@@ -41,9 +43,12 @@ class OpenFiles:
 
     Args:
         folder: of the release.
+    Attributes:
+        sending: how many answers with one of them are under way.
     """
 
     def __init__(self, folder: Folder) -> None:
+        self.sending = 0
         self._folder = folder
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
 
@@ -65,6 +70,11 @@ class OpenFiles:
         if len(self._files) > _KEPT_OPEN:
             self._files.popitem(last=False)
         return opened
+
+    @property
+    def chunk_bytes(self) -> int:
+        """How much an answer may take into memory now."""
+        return max(_MIN_CHUNK_BYTES, min(_MAX_CHUNK_BYTES, _SHARED_BYTES // max(1, self.sending)))
 
     def _open(self, file: File) -> BinaryIO:
         try:
@@ -98,7 +108,7 @@ async def listed_file(request: Request, file: File, files: OpenFiles, headers: M
     status = 206 if part.is_range else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return _PartResponse(opened, part, status, headers)
+    return _PartResponse(files, opened, part, status, headers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +144,17 @@ class _PartResponse(Response):
     longer than to send it; see scripts/benchmark_serve.py.
     """
 
-    def __init__(self, opened: BinaryIO, part: _Part, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, files: OpenFiles, opened: BinaryIO, part: _Part, status: int, headers: Mapping[str, str]
+    ) -> None:
         super().__init__(status_code=status, headers=headers)
+        self._files = files
         self._opened = opened
         self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
+        self._files.sending += 1
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             place = self._part.start
@@ -150,10 +164,11 @@ class _PartResponse(Response):
                 more = place < self._part.stop
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
         finally:
+            self._files.sending -= 1
             gone.cancel()
 
     async def _read(self, place: int) -> memoryview:
-        wanted = (self._opened.fileno(), min(_CHUNK_BYTES, self._part.stop - place), place)
+        wanted = (self._opened.fileno(), min(self._files.chunk_bytes, self._part.stop - place), place)
         chunk = _read(*wanted, _AT_ONCE) if _AT_ONCE else None
         chunk = chunk or await to_thread.run_sync(_read, *wanted, 0)
         if not chunk:
