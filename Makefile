@@ -39,7 +39,7 @@ consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the module
 	$(BIN)/python -m tests.environments
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m consumers
 
-bench: demo  ## measure builds, modules, conversions, verifications, evaluations and releases, against baselines that they name
+bench: demo  ## measure builds, modules, conversions, verifications, evaluations, releases and a server, against baselines that they name
 	$(BIN)/python scripts/benchmark_build.py
 	$(BIN)/python scripts/benchmark_build.py --variant all
 	$(BIN)/python scripts/benchmark_inference.py
@@ -48,3 +48,5 @@ bench: demo  ## measure builds, modules, conversions, verifications, evaluations
 	$(BIN)/python scripts/benchmark_evaluate.py $(DEMO)/google/imagenet/mobilenet_v2_075_192/classification/2
 	$(BIN)/python scripts/benchmark_release.py
 	$(BIN)/python scripts/benchmark_release.py --scale
+	$(BIN)/hubexport release --checkpoint synthetic --verify structure.digests --output_dir $(DEMO)/dist
+	$(BIN)/python scripts/benchmark_serve.py $(DEMO)/dist

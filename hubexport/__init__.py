@@ -34,6 +34,7 @@ __all__ = [
     "load_variant",
     "release_modules",
     "verify_module",
+    "write_site",
 ]
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from hubexport.release.check import check_release
     from hubexport.release.plan import Recipe
     from hubexport.release.run import release_modules
+    from hubexport.site.writing import write_site
     from hubexport.variants import ModuleSpec, Variant
     from hubexport.verify.result import Verification
     from hubexport.verify.verification import verify_module
@@ -77,6 +79,7 @@ _HOMES = {
     "load_variant": "hubexport.config_files",
     "release_modules": "hubexport.release.run",
     "verify_module": "hubexport.verify.verification",
+    "write_site": "hubexport.site.writing",
 }
 
 

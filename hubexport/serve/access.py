@@ -51,7 +51,7 @@ class Access:
                 await self._admitted(scope, receive, answer)
             except ChangedError as error:
                 LOG.error("a file is not what the index lists", extra={"facts": {"why": str(error)}})
-            except Exception:  # pylint: disable=broad-except
+            except Exception:
                 LOG.exception("a request failed", extra={"facts": {"path": _cut(scope["path"])}})
             finally:
                 self._note(scope, answer)

@@ -57,8 +57,7 @@ class Shelf:
         can_try: whether pages offer to classify photographs.
     Attributes:
         catalogue: what the index says.
-        folder: the release's folder, open as long as this object is used.
-        files: those in it.
+        files: those in the release's folder, which is open as long as this object is used.
         pages: the release's pages.
     Raises:
         ReleaseError: there is no release, or its index cannot be read.
@@ -73,10 +72,10 @@ class Shelf:
                 fix=f"make a release: hubexport release --output_dir {directory}",
             )
         with contextlib.ExitStack() as stack:
-            self.folder = stack.enter_context(Folder(directory))
-            self.files = OpenFiles(self.folder)
+            folder = stack.enter_context(Folder(directory))
+            self.files = OpenFiles(folder)
             self.catalogue = Catalogue(index)
-            self.pages = Pages(self.catalogue, self.folder, url=url, can_try=can_try)
+            self.pages = Pages(self.catalogue, folder, url=url, can_try=can_try)
             self.assets = {path: Text.of(content) for path, content in self.pages.assets().items()}
             weakref.finalize(self, stack.pop_all().close)
         self._texts = _Cache(_CACHE_BYTES)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 import dataclasses
-import hashlib
 import re
 from typing import get_args
 
@@ -53,15 +52,12 @@ class Catalogue:
         index: of the release.
         records: of all modules, by handle, in the index's order.
         files: all that the index lists, by path.
-        sha256: of what the index says: another one means other pages.
     """
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.records: Mapping[str, Record] = {record.handle: record for record in index.artifacts}
         self.files: Mapping[str, File] = {file.path: file for file in index.files()}
-        listed = "".join(f"{path} {file.sha256}\n" for path, file in self.files.items())
-        self.sha256 = hashlib.sha256(listed.encode()).hexdigest()
         self._versions: dict[str, list[Record]] = {}
         for record in index.artifacts:
             self._versions.setdefault(unversioned(record), []).append(record)
