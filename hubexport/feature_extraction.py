@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from contextlib import AbstractContextManager
-import importlib.util
 import itertools
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.errors import OutputError, UsageError
+from hubexport.extras import require_extras
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import none_readable
 from hubexport.output import exists_error, publish_file, scratch_directory, write_failures_reported
@@ -89,12 +89,8 @@ def check_output(output: Path, *, overwrite: bool) -> None:
             why=f"the end of the name tells it: {' or '.join(_WRITERS)}",
             fix=f"say {output}.npy, or {output}.parquet",
         )
-    if output.suffix == _PARQUET and importlib.util.find_spec("pyarrow") is None:
-        raise UsageError(
-            f"cannot write {output}",
-            why="Parquet files are written by pyarrow, which is not installed",
-            fix="pip install 'hubexport[parquet]', or name a file that ends in .npy",
-        )
+    if output.suffix == _PARQUET:
+        require_extras(f"writing {output}", "parquet")
     standing = [path for path in _files(output) if os.path.lexists(path)]
     if any(path.is_dir() for path in standing):
         raise OutputError(f"cannot write {output}", why="a directory stands there", fix="name another file")

@@ -29,6 +29,7 @@ from hubexport.checkpoints.sources import (
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.errors import CheckpointError
+from hubexport.extras import require_extras
 from hubexport.mappings.registry import SLIM
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
@@ -173,6 +174,7 @@ def _open_v2(source: FileSource, stack: contextlib.ExitStack, progress: Progress
 
 
 def _open_with_tensorflow(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
+    require_extras(f"reading {source.shown_as}", "tensorflow")
     with progress.tensorflow_starting():
         from hubexport.checkpoints.tensorflow_reader import TensorFlowReader  # Takes seconds, and is seldom needed.
     return TensorFlowReader(source.prefix)

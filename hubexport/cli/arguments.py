@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubexport.errors import UsageError
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.beam.options import Beam
@@ -74,7 +75,7 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
     Raises:
         UsageError: Beam is not installed, or is told something though it is not asked.
     """
-    from hubexport.beam.options import Beam, check_beam
+    from hubexport.beam.options import Beam
 
     if runner is None:
         if options:
@@ -82,7 +83,7 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
                 f"--beam_option {options[0]}: of what?", why="Beam is asked only by --runner", fix="add --runner"
             )
         return None
-    check_beam()
+    require_extras("--runner", "beam")
     return Beam(runner, tuple(options))
 
 

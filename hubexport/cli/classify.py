@@ -13,6 +13,7 @@ from hubexport.cli.arguments import positive
 from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import printable
+from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the most probable classes of each image, and returns 0 if any image could be read."""
+    require_extras("hubexport classify", "tensorflow")
     images = find_images(args.images)
     from hubexport.classification import classify, module_labels, read_labels  # NumPy and Pillow.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hubexport.cli.arguments import add_beam_option, add_config_dir, beam_of, positive
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import printable
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.beam.options import Beam
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the accuracy, and returns the exit status."""
+    require_extras("hubexport evaluate", "tensorflow")
     beam = beam_of(args.runner, args.beam_option)
     _evaluate(args, beam)
     return 0

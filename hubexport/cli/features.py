@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
 from hubexport.cli.progress import shown_progress
+from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 
 SUMMARY = "write the feature vectors that a module makes of images"
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
+    require_extras("hubexport features", "tensorflow")
     images = find_images(args.images)
     output = Path(args.output)
     from hubexport.feature_extraction import check_output, extract_features  # NumPy and Pillow.
