@@ -19,7 +19,7 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.errors import CheckpointError, OutputError
 from hubexport.output import file_sha256
 from tests.checkpoints import network_values, training_values, write_v2
-from tests.command import command, environment, hubexport
+from tests.command import command, environment, hubexport, hubexport_process
 from tests.graphs import checkpoint_values
 
 _BOTH = [ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/2")]
@@ -121,8 +121,10 @@ def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
     """In other folders, processes, hash seeds, time zones and umasks."""
     arguments = ["build", "--variant", "small", "--config_dir", config_dir, "--checkpoint"]
     shutil.copytree(checkpoint.parent, tmp_path / "elsewhere" / "deep")
-    first = hubexport(*arguments, checkpoint, "--output_dir", tmp_path / "1", env={"PYTHONHASHSEED": "1", "TZ": "UTC"})
-    second = hubexport(
+    first = hubexport_process(
+        *(*arguments, checkpoint, "--output_dir", tmp_path / "1"), env={"PYTHONHASHSEED": "1", "TZ": "UTC"}
+    )
+    second = hubexport_process(
         *(*arguments, tmp_path / "elsewhere" / "deep" / "model.ckpt", "--output_dir", "2/3"),
         env={"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
         cwd=tmp_path,

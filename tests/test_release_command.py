@@ -12,7 +12,7 @@ import pytest
 from hubexport.output import file_sha256, tree_files
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
-from tests.command import command, environment, hubexport
+from tests.command import command, environment, hubexport, hubexport_process
 from tests.conftest import SMALL
 from tests.servers import answer, running_server
 
@@ -139,7 +139,7 @@ def _configs(place: Path) -> None:
 def test_a_release_has_the_same_bytes(undisturbed, tmp_path, env, arguments):
     """Every file of it, in another directory."""
     _configs(tmp_path)
-    done = hubexport(*_ARGUMENTS, *arguments, cwd=tmp_path, env=env)
+    done = hubexport_process(*_ARGUMENTS, *arguments, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert _digests(tmp_path / "dist") == undisturbed
 
@@ -174,7 +174,7 @@ def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
         place.mkdir()
         _configs(place)
         arguments = [*_ARGUMENTS, "--modules", "classification/2", "--verify", "numbers.random", "behaviour"]
-        done = hubexport(*arguments, cwd=place, env={"PYTHONHASHSEED": seed})
+        done = hubexport_process(*arguments, cwd=place, env={"PYTHONHASHSEED": seed})
         assert done.returncode == 0, done.stderr
         reports.append((place / "dist/google/imagenet/small/classification/2.verify.json").read_bytes())
     assert reports[0] == reports[1]
