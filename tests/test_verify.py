@@ -192,7 +192,7 @@ def test_missing_tensorflow_hub_fails_that_check_alone(module, tmp_path):
     )
     done = subprocess.run([command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "can load no modules: tensorflow-hub is not installed" in done.stdout and "1 failed" in done.stdout
+    assert "cannot load modules: tensorflow-hub is not installed" in done.stdout and "1 failed" in done.stdout
     assert "ConsumerError" not in done.stdout, "it is no surprise"
 
 
