@@ -85,15 +85,15 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     """
     if output.suffix not in _WRITERS:
         raise UsageError(
-            f"{output}: no such format",
-            why=f"the end of the name tells it: {' or '.join(_WRITERS)}",
-            fix=f"say {output}.npy, or {output}.parquet",
+            f"{output}: unknown format",
+            why=f"the file's name must end in {' or '.join(_WRITERS)}",
+            fix=f"use {output}.npy or {output}.parquet",
         )
     if output.suffix == _PARQUET:
         require_extras(f"writing {output}", "parquet")
     standing = [path for path in _files(output) if os.path.lexists(path)]
     if any(path.is_dir() for path in standing):
-        raise OutputError(f"cannot write {output}", why="a directory stands there", fix="name another file")
+        raise OutputError(f"cannot write {output}", why="it is a directory", fix="choose another file")
     if standing and not overwrite:
         raise exists_error(standing[0])
 
@@ -172,7 +172,7 @@ def _parquet_writer(path: Path, num_features: int) -> Iterator[_Write]:
 
 
 def _write_failures_reported(output: Path) -> AbstractContextManager[None]:
-    return write_failures_reported(f"cannot write {output}", output, "name another file")
+    return write_failures_reported(f"cannot write {output}", output, "choose another file")
 
 
 _NPY, _PARQUET = ".npy", ".parquet"

@@ -138,7 +138,7 @@ def test_an_existing_module_is_kept_and_nothing_else_is_built(small, checkpoint,
     """Found out before any work: the checkpoint is not even looked for."""
     build_modules(small, _BOTH[1:], checkpoint=str(checkpoint), output_dir=tmp_path / "m")
     before = _files(tmp_path / "m")
-    with pytest.raises(OutputError, match="classification/2 exists already"):
+    with pytest.raises(OutputError, match="classification/2 already exists"):
         build_modules(small, _BOTH, checkpoint="/nowhere", output_dir=tmp_path / "m")
     assert _files(tmp_path / "m") == before
 
@@ -359,7 +359,7 @@ def test_two_builds_into_one_place_at_once_do_not_corrupt_it(config_dir, checkpo
         statuses == [0, 0, 0]
         if overwrite
         else all(
-            process.returncode == 0 or "exists already" in error
+            process.returncode == 0 or "already exists" in error
             for process, error in zip(processes, errors, strict=True)
         )
     )

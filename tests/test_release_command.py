@@ -90,10 +90,10 @@ def test_a_damaged_release_is_told(place):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        pytest.param(["--url", "models.example"], "ERROR --url models.example: not an address", id="address"),
+        pytest.param(["--url", "models.example"], "ERROR --url models.example: not a valid address", id="address"),
         pytest.param(["--verify", "weigths"], "ERROR --verify weigths: no such check", id="check"),
-        pytest.param(["--beam_option", "x=1"], "ERROR --beam_option x=1: of what?", id="option of Beam"),
-        pytest.param(["--modules", "feature_vektor"], "ERROR --module feature_vektor: no such module", id="module"),
+        pytest.param(["--beam_option", "x=1"], "ERROR --beam_option x=1 needs --runner", id="option of Beam"),
+        pytest.param(["--modules", "feature_vektor"], "ERROR --module feature_vektor: unknown module", id="module"),
         pytest.param(["--variants", "nowhere*"], "ERROR no variant", id="variant"),
         pytest.param(["--keep_going", "--fail_fast"], "ERROR hubexport release: argument --fail_fast", id="both"),
     ],

@@ -92,7 +92,7 @@ def read_values(
         CheckpointError: they are not all there and right.
     """
     if isinstance(source, SyntheticSource):
-        progress.step(f"making up values from seed {source.seed}")
+        progress.step(f"making up synthetic values from seed {source.seed}")
         return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, "only")
     with opened_checkpoint(source, progress, (variant.depth_multiplier,)) as opened:
         return restore(opened, source.shown_as, variables, weights, variant)
@@ -113,10 +113,10 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
     """Returns the error for values of which nobody knows what they are of."""
     layout, known, total = most_likely_layout(plain_shapes(opened.native))
     return CheckpointError(
-        f"cannot tell what network {shown_as} is of",
-        why=f"of a MobileNet V2's variables it holds {known} of {total} by their names in {layout}, "
-        f"among {len(opened.native.shapes)} values, but not all in the shapes of a published depth multiplier",
-        fix="name the variant with --variant, or another file",
+        f"cannot identify the network in {shown_as}",
+        why=f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
+        f"{layout} names, and {len(opened.native.shapes)} values in all",
+        fix="pass the variant with --variant, or use another file",
     )
 
 
@@ -234,5 +234,5 @@ def _damage_reported(shown_as: Path) -> Iterator[None]:
         raise CheckpointError(
             f"cannot read checkpoint {shown_as}",
             why=str(error),
-            fix="it is damaged or no file of trained values: fetch or copy it again",
+            fix="it is damaged or not a weights file: fetch or copy it again",
         ) from error
