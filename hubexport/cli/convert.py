@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
         metavar="NAME",
-        help="the variant that SOURCE must hold (default: recognize its names and shapes); its image size and class "
+        help="the variant that SOURCE must hold (default: recognized by names and shapes); its image size and class "
         "names go into a Hugging Face directory",
     )
     add_weights(parser)

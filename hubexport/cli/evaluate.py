@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="a text file with one class name per line, for subfolders with such names (default: the module's own)",
+        help="a text file with one label per line, for subfolders named by label (default: the module's own)",
     )
     parser.add_argument(
         "--labels_offset",
