@@ -46,7 +46,7 @@ def require_extras(needed_for: str, *extras: str) -> None:
         raise MissingExtraError(
             f"{needed_for} needs {_optional(lacking)}",
             why=f"not installed: {', '.join(packages)}",
-            fix=f"pip install 'hubexport[{','.join(lacking)}]'",
+            fix=f"run pip install 'hubexport[{','.join(lacking)}]'",
         )
 
 

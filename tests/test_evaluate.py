@@ -267,5 +267,5 @@ def test_without_beam_a_runner_is_an_error(modules, records, monkeypatch):
     assert done.stderr.splitlines() == [
         "ERROR --runner needs the optional packages of [beam]",
         "  why: not installed: no_such_beam",
-        "  fix: pip install 'hubexport[beam]'",
+        "  fix: run pip install 'hubexport[beam]'",
     ]

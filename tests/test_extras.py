@@ -61,7 +61,7 @@ def test_one_error_names_all_that_is_missing(monkeypatch):
     assert str(caught.value).splitlines() == [
         "hubexport release needs the optional packages of [beam] and [release]",
         "  why: not installed: no_such_beam, no_such_jinja",
-        "  fix: pip install 'hubexport[beam,release]'",
+        "  fix: run pip install 'hubexport[beam,release]'",
     ]
 
 
@@ -118,7 +118,7 @@ def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, ext
     what, why, fix = done.stderr.splitlines()
     assert what.startswith(f"ERROR hubexport {arguments[0]}")
     assert why.startswith("  why: not installed: ")
-    assert fix == f"  fix: pip install 'hubexport[{extra}]'"
+    assert fix == f"  fix: run pip install 'hubexport[{extra}]'"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +146,7 @@ def test_the_light_commands_need_no_extra(tmp_path):
 def test_a_public_name_whose_extra_is_missing_says_so(tmp_path, name, extra):
     """As the commands do."""
     done = _light([], tmp_path, f"import hubexport\nhubexport.{name}")
-    assert done.stderr.splitlines()[-1] == f"  fix: pip install 'hubexport[{extra}]'"
+    assert done.stderr.splitlines()[-1] == f"  fix: run pip install 'hubexport[{extra}]'"
 
 
 def test_every_base_requirement_is_installed_and_declared_once():
