@@ -10,6 +10,8 @@ REAL_ARCHIVE ?= $(DATA)/mobilenet_v2_1.0_224.tgz
 # with few tests take longest: by default they would come last, and one process would wait.
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
+# The groups of setup.cfg's markers.
+LONG := slow or faults or fuzz or consumers or browser
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-all prove lint format docs consumers bench pins environment
@@ -25,16 +27,20 @@ demo:  ## build modules, load one in TensorFlow, and show it photographs (2 minu
 	@.venv-demo/bin/python scripts/demo.py --real_archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output_dir $(DEMO)
 
 test: environment  ## prove the main promises (5 minutes)
-	$(PYTEST) -m "not ($(LONG)) and not prove"
+	$(PYTEST) -m "not ($(LONG) or prove)"
 
-test-long: environment  ## run the other tests, group by group
-	scripts/test_long.sh $(BIN) $(GROUPS)
+test-long: environment  ## run the other tests, and print what each group took
+	$(PYTEST) -m "($(LONG)) and not prove"
 
 test-all: test test-long  ## run both
 
-prove: environment  ## make all environments of old and new TensorFlows anew, and run what is too heavy for every change
-	$(BIN)/python -m tests.environments --anew
+# In a cache folder of its own, so that the environments are made anew.
+prove: export HUBEXPORT_CACHE_DIR := $(CURDIR)/build/prove
+prove: environment  ## set up all old and new TensorFlows, and run the tests that are too heavy for every change
+	rm -rf $(HUBEXPORT_CACHE_DIR)
+	time $(BIN)/python -m tests.environments
 	$(PYTEST) -m prove
+	rm -rf $(HUBEXPORT_CACHE_DIR)
 
 lint: environment  ## check style, imports and types
 	$(BIN)/python -m black --check --diff --quiet .

@@ -10,8 +10,9 @@ python=$(scripts/find_python.sh "${4:-}")
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 constraints=constraints/python$version.txt
 
-# What the environment was made from: the interpreter, what is to be installed, and where this checkout is.
-wanted=$(echo "$python $extras $PWD" | cat - setup.cfg pyproject.toml "$constraints" | cksum)
+# What the environment was made from: the interpreter, what is to be installed, and where this checkout is. In setup.cfg,
+# settings of tools come last, and make no difference.
+wanted=$(echo "$python $extras $PWD" | cat - pyproject.toml "$constraints" | { cat; sed "/^\[flake8\]/,\$d" setup.cfg; } | cksum)
 if [ "$(cat "$directory/made_from" 2>/dev/null)" = "$wanted" ]; then
     exit
 fi

@@ -187,6 +187,7 @@ def test_warnings_of_other_processes_are_heard(configs, tmp_path):
     assert "2 of 2 variants done" in done.stderr
 
 
+@pytest.mark.faults
 def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
     """As the kernel does when memory runs out; not even one that was built, but not heard of yet."""
     monkeypatch.setattr("hubexport.processes._start_worker", _die_at_two)
@@ -226,6 +227,7 @@ def _die_at_two() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.faults
 def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_path, number):
     """Nor a process."""
     given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
@@ -253,6 +255,7 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.faults
 def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, number):
     """Here both wait for a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -300,6 +303,7 @@ def _processes_of_session(session: int) -> list[str]:
     return found
 
 
+@pytest.mark.faults
 def test_workers_do_not_outlive_a_killed_command(tmp_path):
     """Which cannot end them any more."""
     given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")

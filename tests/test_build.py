@@ -255,6 +255,7 @@ def _wait_for_writing(process):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.faults
 def test_a_build_killed_at_any_moment_leaves_nothing_half(config_dir, checkpoint, tmp_path, sig):
     """The moments are spread over start and writing; then the next build removes the leftovers and completes."""
     output_dir = tmp_path / "m"
@@ -311,6 +312,7 @@ def test_an_interrupted_build_ends_at_once(config_dir, tmp_path, sig, status):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.faults
 def test_overwriting_killed_at_any_moment_leaves_the_old_or_the_new(config_dir, checkpoint, tmp_path):
     """A watcher that reads all the time never sees anything else, either."""
     output_dir, new = tmp_path / "m", tmp_path / "new"
@@ -339,6 +341,7 @@ def test_overwriting_killed_at_any_moment_leaves_the_old_or_the_new(config_dir, 
 
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["keep", "overwrite"])
+@pytest.mark.faults
 def test_two_builds_into_one_place_at_once_do_not_corrupt_it(config_dir, checkpoint, tmp_path, overwrite):
     """One of them may lose, in which case it says so."""
     arguments = _build_arguments(config_dir, checkpoint, tmp_path / "m")

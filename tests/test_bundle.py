@@ -171,6 +171,7 @@ def test_an_index_that_names_a_block_again_and_again_is_refused():
         list(table_entries(_table_of_blocks([block], [(0, len(block))] * 1000)))
 
 
+@pytest.mark.slow
 def test_keys_that_grow_without_bound_are_refused():
     """Each shares all but one byte with the one before: 10,000 of them would take 50 MB out of 50 kB."""
     entries = [(b"x" * length, b"") for length in range(1, 10_000)]

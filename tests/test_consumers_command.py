@@ -86,6 +86,7 @@ def place(tmp_path, monkeypatch, capsys):
     return _Place(tmp_path, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_create_makes_an_environment_once_and_remove_deletes_it(place):
     """A real one, with nothing in it."""
     made = place.add("tiny")

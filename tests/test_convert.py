@@ -99,6 +99,7 @@ def _files(folder):
 
 
 @pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.slow
 def test_every_depth_multiplier_is_recognized_in_every_format(tmp_path, multiplier):
     """From names and shapes alone."""
     values = network_values(multiplier, num_classes=3)
@@ -156,6 +157,7 @@ def _save(model, path):
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("name", ["c.h5", "c.weights.h5", "whole.h5", "whole.keras"])
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
+@pytest.mark.slow
 def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small, tmp_path, name, head):
     """Weights or the whole model; without head it is a feature vector."""
     model = _keras_model(include_top=head)
@@ -229,6 +231,7 @@ def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize("save", ["save_weights", "save"])
+@pytest.mark.slow
 def test_a_layer_that_keras_has_fine_tuned(small, tmp_path, save):
     """In TensorFlow's formats, beside a new head and an optimizer's state."""
     [module] = build_modules(

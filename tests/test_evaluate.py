@@ -182,6 +182,7 @@ def _many(folder, pictures):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.faults
 def test_an_interrupted_evaluation_goes_on(capsys, modules, pictures, tmp_path, number, status, cache):
     """The second time only what is left is done, and the figures are those of one that was not interrupted."""
     arguments = (modules["classification/3"], "--data", _many(tmp_path, pictures), "--format", "json")

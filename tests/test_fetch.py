@@ -266,6 +266,7 @@ def test_of_two_processes_one_downloads(place):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.faults
 def test_what_a_killed_process_had_is_resumed(place, sig):
     """There is no file of the archive's name meanwhile, and no traceback."""
     place.server.acts = [serve_when_told(_HALF), serve]

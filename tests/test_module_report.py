@@ -117,6 +117,7 @@ def test_signatures_and_call_are_those_that_tensorflow_loads(built, spec):
 
 
 @pytest.mark.parametrize("spec", _SPECS, ids=str)
+@pytest.mark.slow
 def test_parameters_are_counted(built, spec):
     """All that is stored, and what TensorFlow would train."""
     path = built[str(spec)]
@@ -619,6 +620,7 @@ def targets(tmp_path_factory) -> list[Path]:
 
 @settings(deadline=None, max_examples=500)
 @given(data=st.data())
+@pytest.mark.fuzz
 def test_no_damage_raises_anything_else(targets, data):
     """To graph, manifest or index, at random: a report that JSON and terminals take, or a clean error."""
     path = data.draw(st.sampled_from(targets))

@@ -30,9 +30,7 @@ def modules(tmp_path_factory):
     """A classification module of each format: TF1 Hub and TF2 SavedModel."""
     specs = [ModuleSpec.parse("classification/1"), ModuleSpec.parse("classification/5")]
     folder = tmp_path_factory.mktemp("modules")
-    return dict(
-        zip((1, 5), build_modules(load_variant(_VARIANT), specs, checkpoint="synthetic:1", output_dir=folder))
-    )
+    return dict(zip((1, 5), build_modules(load_variant(_VARIANT), specs, checkpoint="synthetic:1", output_dir=folder)))
 
 
 def _images(known):

@@ -25,6 +25,8 @@ from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
 
+pytestmark = pytest.mark.fuzz
+
 _VALUES = {"a/kernel": np.ones([3, 4], np.float32), "a/bias": np.ones([4], np.float32), "n": np.array(7, np.int64)}
 
 

@@ -129,6 +129,7 @@ def test_a_later_release_adds_to_an_earlier_one(dist, small):
         pytest.param(_RECIPE, {"checkpoint": None}, "the config", id="checkpoint of an archive"),
     ],
 )
+@pytest.mark.slow
 def test_published_content_never_changes(dist, small, recipe, facts, blamed):
     """Not even of the module that would have no other bytes."""
     before = _bytes(dist)
@@ -162,6 +163,7 @@ def test_labels_are_content(dist, small, tmp_path):
         pytest.param(_RECIPE, {"license": "MIT"}, "what its config says of it", id="license"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small, recipe, facts, blamed):
     """Its content is what is asked for."""
     before = _bytes(dist)
@@ -194,6 +196,7 @@ def test_what_a_run_left_unlisted_is_listed_by_the_next(dist, small, monkeypatch
 
 
 @pytest.mark.parametrize("role", ["tar.gz", "md", "provenance.json", "json"])
+@pytest.mark.slow
 def test_what_a_run_left_unlisted_and_damaged_is_made_again(dist, small, role):
     """Every file of it counts: nobody has promised them yet."""
     before = _bytes(dist)

@@ -30,6 +30,8 @@ from tests.archives import member, tgz
 from tests.command import environment
 from tests.releases import INDEX, NEW, OLD, SUMS, Forged, as_json, shrink
 
+pytestmark = pytest.mark.fuzz
+
 _CHECKS = ("structure.digests", "weights.equal")
 _ARCHIVE, _PAGE, _CARD = f"{OLD}.tar.gz", f"{OLD}.md", f"{OLD}.card.md"
 _REPORT, _PROVENANCE, _RECORD = f"{OLD}.verify.json", f"{OLD}.provenance.json", f"{OLD}.json"

@@ -136,6 +136,7 @@ def _configs(place: Path) -> None:
         pytest.param({}, ["--runner", "beam"], id="Beam"),
     ],
 )
+@pytest.mark.slow
 def test_a_release_has_the_same_bytes(undisturbed, tmp_path, env, arguments):
     """Every file of it, in another directory."""
     _configs(tmp_path)
@@ -155,6 +156,7 @@ def _as_another_user(*arguments):
     return [*unshare, "sh", "-c", 'test "$(id -u)" = 1234 && umask 077 && exec "$@"', "sh", *arguments]
 
 
+@pytest.mark.slow
 def test_a_release_has_the_same_bytes_of_another_user(undisturbed, tmp_path):
     """With another home, too."""
     _configs(tmp_path)
@@ -166,6 +168,7 @@ def test_a_release_has_the_same_bytes_of_another_user(undisturbed, tmp_path):
     assert _digests(tmp_path / "dist") == undisturbed
 
 
+@pytest.mark.slow
 def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
     """What is measured does not depend on the run; but for dropout's random numbers, which are left out."""
     reports = []

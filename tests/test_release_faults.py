@@ -49,6 +49,8 @@ from tests.release_runs import (
     write_config,
 )
 
+pytestmark = pytest.mark.faults
+
 _KILLS = 50
 _INDEX = "index.json"
 # What a new index replaces; all else that is listed stays as it is.

@@ -603,6 +603,7 @@ def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
 @pytest.mark.skipif(
     not version("tensorflow-hub").startswith("0.15"), reason="tensorflow-hub 0.15 is the last with hub.Module"
 )
+@pytest.mark.slow
 def test_programs_run(tmp_path):
     """Those that build graphs in one process and the others in another, on modules that stand where they look."""
     variant = load_variant("mobilenet_v2_035_96")

@@ -20,6 +20,8 @@ from tests.data import REPOSITORY
 from tests.html_tree import tree
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.browser
+
 _SMALL = "/google/imagenet/small"
 _CLASSIFIER = f"{_SMALL}/classification/5"
 _VECTORS = [f"{_SMALL}/feature_vector/{version}" for version in range(1, 6)]

@@ -41,6 +41,7 @@ def test_it_tells_its_address_on_stdout_and_listens_on_this_machine_alone(dist, 
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path, sent):
     """New connections are refused meanwhile, and the end is no failure."""
     archive = dist / f"{_HANDLE}.tar.gz"
@@ -57,6 +58,7 @@ def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path,
         assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_downloads_that_take_too_long_are_cut_off(dist, tmp_path):
     """After the grace: somebody waits for the end."""
     with serving(dist, "--grace", "1", log_path=tmp_path / "log") as server:
@@ -84,6 +86,7 @@ def _refuses(server: Server) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(dist, tmp_path):
     """As `hubexport release` publishes it, under load."""
     (tmp_path / "small.yaml").write_text(SMALL)
@@ -107,6 +110,7 @@ def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(di
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "other"])
+@pytest.mark.slow
 def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
     """Until there is a good one again."""
     index = dist / "index.json"
@@ -135,6 +139,7 @@ def _replace(path: Path, content: bytes | None) -> None:
     staged.rename(path)
 
 
+@pytest.mark.slow
 def test_old_releases_are_not_kept(dist, tmp_path):
     """Their folders are closed when the last request that needs them has ended."""
     index = dist / "index.json"
@@ -165,6 +170,7 @@ def test_old_releases_are_not_kept(dist, tmp_path):
         (["{dist}", "--token_file", "{empty}"], "it holds none"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments, words):
     """Nothing is listened at."""
     (tmp_path / "short").write_text("0123456789abcdef\nshort\n")
@@ -177,6 +183,7 @@ def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments,
     assert what.startswith("ERROR ") and why.startswith("  why: ") and fix.startswith("  fix: ")
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken(dist, tmp_path):
     """By another server."""
     with serving(dist, log_path=tmp_path / "log") as server:

@@ -306,6 +306,7 @@ _KEYS = st.sampled_from([*yaml.safe_load(_GOOD), "labels", "extends"])
 @given(changes=st.dictionaries(_KEYS | st.text(), _JUNK | st.text(), max_size=3))
 @example(changes={"labels": "a\0b"})
 @example(changes={"extends": ["mobilenet_v2_imagenet"]})
+@pytest.mark.fuzz
 def test_any_config_is_either_a_sound_variant_or_a_config_error(tmp_path_factory, changes):
     """Whatever YAML holds, nothing else is raised, and what is accepted can be laid out."""
     folder = tmp_path_factory.mktemp("configs")

@@ -209,6 +209,7 @@ def test_labels_that_do_not_fit_are_known_before_anything_is_checked(small, tmp_
 
 
 @needs_data
+@pytest.mark.slow
 def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
     """And the frozen graph tells that it was frozen from averaged weights; a module of raw ones is told apart."""
     variant, spec = load_variant("mobilenet_v2_100_224"), ModuleSpec.parse("classification/3")
@@ -255,6 +256,7 @@ def test_the_seed_modules_pass(tmp_path, name, spec):
 
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
+@pytest.mark.slow
 def test_other_tensorflows_are_asked(small, tmp_path):
     """One that can load the module, which finds nothing wrong, and one that cannot."""
     chosen = {consumer.name: consumer for consumer in CONSUMERS}
