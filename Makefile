@@ -2,13 +2,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+DOCS_VENV := .venv-docs
 REAL_ARCHIVE ?= ../shared/data/mobilenet_v2_1.0_224.tgz
 # A file's tests share what is made once for them. More processes would want more memory than many a machine has. Files
 # with few tests take longest, those of the consumers: by default they would come last, and one process would wait.
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format consumers bench
+.PHONY: help demo test lint format consumers docs bench
 
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,14 @@ format: $(VENV)/ready  ## rewrite the code in the project's style
 consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the modules in each
 	$(BIN)/python -m tests.environments
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m consumers
+
+$(DOCS_VENV)/ready: setup.cfg
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet '.[docs]'
+	touch $@
+
+docs: $(DOCS_VENV)/ready  ## build the documentation's site in build/site
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
 bench: demo  ## measure builds, modules, conversions, verifications, evaluations, releases and a server, against baselines that they name
 	$(BIN)/python scripts/benchmark_build.py

@@ -111,7 +111,7 @@ def _invalid(place: Place, why: str, others: Sequence[tuple[Place, str]] = ()) -
         f"{place}: not a valid variant",
         why=why,
         details=[f"{f'line {at.line}' if at.path == place.path else at}: {text}" for at, text in others],
-        fix="correct the file; the README's chapter on adding a variant lists all keys",
+        fix="correct the file; docs/variants.md lists all keys",
     )
 
 
