@@ -11,7 +11,7 @@ from typing import Any
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\(\.\./(?P<path>[^)#]+)\)")
 # The site's folder for the copies.
@@ -24,7 +24,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Adds the files that pages link to; MkDocs calls this."""
     pages = [page.content_string for page in files.documentation_pages()]
     for path in {path for page in pages for path in _linked_files(page, _repository(config))}:
-        copy = File.generated(config, f"{_COPIES}/{path}", abs_src_path=str(_repository(config) / path))
+        source = str(_repository(config) / path)
+        copy = File.generated(config, f"{_COPIES}/{path}", abs_src_path=source, inclusion=InclusionLevel.NOT_IN_NAV)
         files.append(copy)
     return files
 
