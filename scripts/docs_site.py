@@ -13,6 +13,8 @@ import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 
+# Code in a table: GitHub wants its pipes escaped, MkDocs shows the backslash.
+_CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\(\.\./(?P<path>[^)#]+)\)")
 # The site's folder for the copies.
 _COPIES = "repository"
@@ -31,7 +33,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_: object) -> str:
-    """Points links to the copies; MkDocs calls this. Folders have no copy: links to them become plain text."""
+    """Turns what GitHub shows well into what MkDocs shows well; MkDocs calls this.
+
+    Links to files outside `docs/` point to the copies. Folders have no copy: links to them become plain text.
+    """
 
     def mended(link: re.Match[str]) -> str:
         target = _repository(config) / link["path"]
@@ -39,7 +44,7 @@ def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_: object) -> str
             return f"[{link['text']}]({_COPIES}/{link['path']})"
         return link["text"] if target.is_dir() else link[0]
 
-    return _LINK.sub(mended, markdown)
+    return _LINK.sub(mended, _CODE.sub(lambda code: code[0].replace(r"\|", "|"), markdown))
 
 
 def _linked_files(markdown: str, repository: Path) -> Iterator[str]:
