@@ -82,9 +82,18 @@ _HOMES = {
     "write_site": "hubexport.site.writing",
 }
 
+# The rooms whose modules import an extra's packages.
+_EXTRAS = {"hubexport.release": "release", "hubexport.site": "serve"}
+
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name's module when it is first asked for: `import hubexport` alone costs nothing."""
+    """Imports a public name's module when it is first asked for: `import hubexport` alone costs nothing.
+
+    Raises:
+        MissingExtraError: its module needs packages of an extra that is not installed.
+    """
     if name in _HOMES:
+        if extra := _EXTRAS.get(_HOMES[name].rpartition(".")[0]):
+            importlib.import_module("hubexport.extras").require_extras(f"hubexport.{name}", extra)
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hubexport' has no attribute {name!r}")

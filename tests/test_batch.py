@@ -112,13 +112,13 @@ def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
     build_modules(order.variant, order.modules[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
     before = _digests(tmp_path / "m")
     first, second = build_batch([order], Options("synthetic", output_dir=tmp_path / "m"))
-    assert "exists already" in str(first.result)
+    assert "already exists" in str(first.result)
     assert second.result == tmp_path / "m" / second.handle
     assert before.items() < _digests(tmp_path / "m").items()
 
 
 def test_what_came_to_its_place_before_a_failure_is_built(configs, tmp_path, monkeypatch):
-    """And not "exists already" when the others are tried once more."""
+    """And not "already exists" when the others are tried once more."""
 
     def full(staged, final, **options):
         if "classification" in str(final):
@@ -170,7 +170,7 @@ def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
     given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
     done = hubexport("build", *given, "--module", "feature_vector", "--output_dir", tmp_path / "m")
     assert done.returncode == 1
-    assert done.stderr.startswith("ERROR --module feature_vector: which version?")
+    assert done.stderr.startswith("ERROR --module feature_vector needs a version")
     for jobs in ("0", "-1", "many"):
         done = hubexport("build", *given, "--jobs", jobs, "--output_dir", tmp_path / "m")
         assert done.returncode == 1

@@ -19,7 +19,7 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.errors import CheckpointError, OutputError
 from hubexport.output import file_sha256
 from tests.checkpoints import network_values, training_values, write_v2
-from tests.command import command, environment, hubexport
+from tests.command import command, environment, hubexport, hubexport_process
 from tests.graphs import checkpoint_values
 
 _BOTH = [ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/2")]
@@ -121,8 +121,10 @@ def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
     """In other folders, processes, hash seeds, time zones and umasks."""
     arguments = ["build", "--variant", "small", "--config_dir", config_dir, "--checkpoint"]
     shutil.copytree(checkpoint.parent, tmp_path / "elsewhere" / "deep")
-    first = hubexport(*arguments, checkpoint, "--output_dir", tmp_path / "1", env={"PYTHONHASHSEED": "1", "TZ": "UTC"})
-    second = hubexport(
+    first = hubexport_process(
+        *(*arguments, checkpoint, "--output_dir", tmp_path / "1"), env={"PYTHONHASHSEED": "1", "TZ": "UTC"}
+    )
+    second = hubexport_process(
         *(*arguments, tmp_path / "elsewhere" / "deep" / "model.ckpt", "--output_dir", "2/3"),
         env={"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
         cwd=tmp_path,
@@ -136,7 +138,7 @@ def test_an_existing_module_is_kept_and_nothing_else_is_built(small, checkpoint,
     """Found out before any work: the checkpoint is not even looked for."""
     build_modules(small, _BOTH[1:], checkpoint=str(checkpoint), output_dir=tmp_path / "m")
     before = _files(tmp_path / "m")
-    with pytest.raises(OutputError, match="classification/2 exists already"):
+    with pytest.raises(OutputError, match="classification/2 already exists"):
         build_modules(small, _BOTH, checkpoint="/nowhere", output_dir=tmp_path / "m")
     assert _files(tmp_path / "m") == before
 
@@ -357,7 +359,7 @@ def test_two_builds_into_one_place_at_once_do_not_corrupt_it(config_dir, checkpo
         statuses == [0, 0, 0]
         if overwrite
         else all(
-            process.returncode == 0 or "exists already" in error
+            process.returncode == 0 or "already exists" in error
             for process, error in zip(processes, errors, strict=True)
         )
     )

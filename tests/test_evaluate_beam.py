@@ -126,7 +126,7 @@ def test_labels_are_checked_by_workers(capsys, module, records, tmp_path):
     (tmp_path / "data" / "tench" / "0.png").write_bytes(next(unit.samples()).source)
     (tmp_path / "labels.txt").write_text("tench\ngoldfish\n")
     arguments = ("--data", tmp_path / "data", "--labels", tmp_path / "labels.txt", "--runner", "DirectRunner")
-    with pytest.raises(DataError, match="they are 2, and it has 1,001 classes"):
+    with pytest.raises(DataError, match="there are 2 labels for 1,001 classes"):
         run_evaluate(capsys, module, *arguments)
 
 

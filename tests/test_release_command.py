@@ -12,7 +12,7 @@ import pytest
 from hubexport.output import file_sha256, tree_files
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
-from tests.command import command, environment, hubexport
+from tests.command import command, environment, hubexport, hubexport_process
 from tests.conftest import SMALL
 from tests.servers import answer, running_server
 
@@ -90,10 +90,10 @@ def test_a_damaged_release_is_told(place):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        pytest.param(["--url", "models.example"], "ERROR --url models.example: not an address", id="address"),
+        pytest.param(["--url", "models.example"], "ERROR --url models.example: not a valid address", id="address"),
         pytest.param(["--verify", "weigths"], "ERROR --verify weigths: no such check", id="check"),
-        pytest.param(["--beam_option", "x=1"], "ERROR --beam_option x=1: of what?", id="option of Beam"),
-        pytest.param(["--modules", "feature_vektor"], "ERROR --module feature_vektor: no such module", id="module"),
+        pytest.param(["--beam_option", "x=1"], "ERROR --beam_option x=1 needs --runner", id="option of Beam"),
+        pytest.param(["--modules", "feature_vektor"], "ERROR --module feature_vektor: unknown module", id="module"),
         pytest.param(["--variants", "nowhere*"], "ERROR no variant", id="variant"),
         pytest.param(["--keep_going", "--fail_fast"], "ERROR hubexport release: argument --fail_fast", id="both"),
     ],
@@ -139,7 +139,7 @@ def _configs(place: Path) -> None:
 def test_a_release_has_the_same_bytes(undisturbed, tmp_path, env, arguments):
     """Every file of it, in another directory."""
     _configs(tmp_path)
-    done = hubexport(*_ARGUMENTS, *arguments, cwd=tmp_path, env=env)
+    done = hubexport_process(*_ARGUMENTS, *arguments, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert _digests(tmp_path / "dist") == undisturbed
 
@@ -174,7 +174,7 @@ def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
         place.mkdir()
         _configs(place)
         arguments = [*_ARGUMENTS, "--modules", "classification/2", "--verify", "numbers.random", "behaviour"]
-        done = hubexport(*arguments, cwd=place, env={"PYTHONHASHSEED": seed})
+        done = hubexport_process(*arguments, cwd=place, env={"PYTHONHASHSEED": seed})
         assert done.returncode == 0, done.stderr
         reports.append((place / "dist/google/imagenet/small/classification/2.verify.json").read_bytes())
     assert reports[0] == reports[1]

@@ -156,7 +156,7 @@ def test_old_releases_are_not_kept(dist, tmp_path):
         (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen at no.such.host.invalid"),
         (["{nothing}"], "it holds no index.json"),
         (["{dist}", "--port", "70000"], "argument --port"),
-        (["{dist}", "--url", "models.example"], "--url models.example: not an address"),
+        (["{dist}", "--url", "models.example"], "--url models.example: not a valid address"),
         (["{dist}", "--bucket", "s3://models"], "argument --bucket"),
         (["{dist}", "--labels", "names.txt"], "add --enable_try"),
         (["{dist}", "--enable_try", "--labels", "{nothing}"], "cannot read labels"),

@@ -24,12 +24,14 @@ from hubexport.cli.arguments import (
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import cell, table_console
 from hubexport.errors import HubexportError, printable
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.batch import Order
     from hubexport.beam.options import Beam
     from hubexport.release.plan import Item, Recipe
     from hubexport.release.run import Outcome
+    from hubexport.verify.check import Check
 
 SUMMARY = "make, or check, a release of many modules"
 
@@ -101,10 +103,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes or checks a release, tells what became of each artifact, and returns the exit status."""
+    from hubexport.verify.checks import needs_tensorflow, select_checks
+
     if args.check:
+        require_extras("hubexport release --check", "release")
         return _check(Path(args.check), args.format)
+    checks = select_checks(args.verify, "--verify")
+    proves_with_tensorflow = needs_tensorflow(checks) and not args.dry_run
+    require_extras("hubexport release", "release", *(["tensorflow"] if proves_with_tensorflow else []))
     beam = _beam(args)
-    orders, recipe = _orders(args), _recipe(args)
+    orders, recipe = _orders(args), _recipe(args, checks)
     directory = Path(args.output_dir)
     with shown_progress() as progress:
         if args.dry_run:
@@ -136,16 +144,15 @@ def _orders(args: argparse.Namespace) -> "list[Order]":
     ]
 
 
-def _recipe(args: argparse.Namespace) -> "Recipe":
+def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "Recipe":
     from hubexport.release.archive import source_date_epoch
     from hubexport.release.plan import Recipe
-    from hubexport.verify.checks import select_checks
 
     return Recipe(
         checkpoint=args.checkpoint,
         weights=args.weights,
         url=base_url(args.url),
-        checks=tuple(check.name for check in select_checks(args.verify, "--verify")),
+        checks=tuple(check.name for check in checks),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
     )

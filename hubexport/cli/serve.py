@@ -10,6 +10,7 @@ import sys
 
 from hubexport.cli.arguments import base_url, positive
 from hubexport.errors import UsageError
+from hubexport.extras import require_extras
 
 SUMMARY = "serve a release to programs and people"
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end, and returns the exit status."""
+    require_extras("hubexport serve", "serve")
     if args.labels and not args.enable_try:
         raise UsageError("--labels: for what?", why="photographs are not classified", fix="add --enable_try")
     url = base_url(args.url) if args.url else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hubexport.cli.arguments import base_url
 from hubexport.cli.progress import shown_progress
+from hubexport.extras import require_extras
 
 SUMMARY = "write a release with its pages as files for any web server"
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the site, says where it is, and returns the exit status."""
+    require_extras("hubexport site", "serve")
     url = base_url(args.url) if args.url else None
     from hubexport.site.writing import write_site
 

@@ -11,6 +11,7 @@ from hubexport.cli.arguments import add_config_dir
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import cell, table_console
 from hubexport.errors import UsageError, printable
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "hubexport verify: no module", why="a MODULE is to be verified", fix="name its directory, file or address"
         )
+    if args.report:
+        require_extras("hubexport verify --report", "tensorflow")
     variant, spec = _expected(args)
     consumers = _consumers(args.consumers)
     report = _report_path(args)

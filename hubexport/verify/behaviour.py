@@ -14,7 +14,7 @@ from hubexport.networks.layers import Dropout, Variable
 from hubexport.verify.check import Finding, Group, nothing_wrong, within
 from hubexport.verify.evidence import LEARNING_RATE, Evidence
 
-GROUP = Group("behaviour")
+GROUP = Group("behaviour", needs_tensorflow=True)
 
 # What a step keeps of a moving average: TF-Slim's default up to version 2, then that of tfhub.dev's modules.
 _MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997

@@ -33,3 +33,8 @@ def select_checks(patterns: Sequence[str], flag: str = "--check") -> tuple[Check
             )
         chosen |= found
     return tuple(check for check in CHECKS if check.name in chosen) if patterns else CHECKS
+
+
+def needs_tensorflow(checks: Sequence[Check]) -> bool:
+    """Tells whether any of these checks runs something in the installed TensorFlow."""
+    return any(check.needs_tensorflow for check in checks)

@@ -10,7 +10,7 @@ from hubexport.progress import Progress
 from hubexport.verify.check import Check, Finding, Group, NotApplicable, nothing_wrong
 from hubexport.verify.evidence import Evidence
 
-GROUP = Group("consumers")
+GROUP = Group("consumers", needs_tensorflow=True)
 
 
 @GROUP.check

@@ -13,7 +13,7 @@ from hubexport.verify.check import Finding, Group, NotApplicable, nothing_wrong,
 from hubexport.verify.evidence import Evidence
 from hubexport.verify.pictures import Pictures
 
-GROUP = Group("numbers")
+GROUP = Group("numbers", needs_tensorflow=True)
 
 # In the frozen graphs of the published archives.
 _FROZEN_OUTPUTS = {"features": "MobilenetV2/Logits/AvgPool:0", "probabilities": "MobilenetV2/Predictions/Reshape_1:0"}
