@@ -96,6 +96,7 @@ def run_programs(tmp_path_factory) -> Callable[..., list[dict]]:
             folder = tmp_path_factory.mktemp("programs")
             programs = _blocks(page, "python")
             _build_named_modules("".join(programs), folder, "synthetic")
+            (folder / "examples").symlink_to(REPOSITORY / "examples")
             done = subprocess.run(
                 [python, "-c", _RUN_EACH],
                 input=json.dumps(programs),
