@@ -52,6 +52,10 @@ format: environment  ## rewrite the code in the project's style
 	$(BIN)/python -m isort .
 	$(BIN)/python -m black .
 
+docs:  ## build the documentation's site in build/site
+	@scripts/environment.sh .venv-docs docs "50 packages (290 MB on disk)" "$(PYTHON)"
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 consumers: environment  ## set up old and new TensorFlows, and load the modules in each
 	$(BIN)/python -m tests.environments
 	$(PYTEST) -m consumers

@@ -198,7 +198,7 @@ def test_the_changelog_goes_up_to_the_version(kind, number):
     ],
 )
 def test_each_version_says_what_loads_it_and_how_it_trains(number, form, loads, momentum):
-    """As the README promises it."""
+    """As docs/modules.md promises it."""
     page = module_page(_facts("mobilenet_v2_035_96", f"feature_vector/{number}"))
     assert f"\n<!-- format: {form} -->\n" in page
     assert loads in page and momentum in page
