@@ -136,7 +136,7 @@ def test_published_content_never_changes(dist, small, recipe, facts, blamed):
     outcomes = _release(variant, dist, recipe=recipe)
     assert _results(outcomes) == [ReleaseError, ReleaseError]
     for outcome in outcomes:
-        assert outcome.result.what == f"{outcome.item.handle} is published already"
+        assert outcome.result.what == f"{outcome.item.handle} is already published"
         assert outcome.result.why == f"its content would change, by {blamed}, and what is published never does"
     assert _bytes(dist) == before
 
@@ -167,7 +167,7 @@ def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small
     before = _bytes(dist)
     outcomes = _release(small.model_copy(update=facts), dist, recipe=recipe)
     assert _results(outcomes) == ["kept", "kept"]
-    assert outcomes[0].item.why == f"published before a change of {blamed}"
+    assert outcomes[0].item.why == f"published before {blamed} changed"
     assert _bytes(dist) == before
 
 
@@ -176,7 +176,7 @@ def test_another_hubexport_keeps_what_is_published(dist, small, monkeypatch):
     monkeypatch.setattr("hubexport.release.inputs.program_sha256", lambda: "0" * 64)
     outcomes = _release(small, dist, _OLD, ModuleSpec.parse("feature_vector/3"))
     assert _results(outcomes) == ["kept", "made"]
-    assert outcomes[0].item.why == "published before a change of hubexport's code"
+    assert outcomes[0].item.why == "published before hubexport's code changed"
 
 
 def _never(*_):
@@ -211,7 +211,7 @@ def test_what_a_run_left_unlisted_of_other_inputs_is_made_again(dist, small):
     (dist / INDEX).unlink()
     outcomes = _release(small, dist, recipe=dataclasses.replace(_RECIPE, checkpoint="synthetic:1"))
     assert _results(outcomes) == ["made", "made"]
-    assert outcomes[0].item.why == "an unfinished run had other inputs: the checkpoint"
+    assert outcomes[0].item.why == "an unfinished run used different inputs: the checkpoint"
     assert not check_release(dist, Progress()).problems
 
 
@@ -250,7 +250,7 @@ def test_what_comes_out_otherwise_does_not_replace_what_is_published(dist, small
     monkeypatch.setattr("hubexport.release.work.module_page", _another_page)
     before = _bytes(dist)
     [outcome] = _release(small, dist, _OLD)
-    assert outcome.result.what.endswith("is damaged, and came out otherwise than it is published")
+    assert outcome.result.what.endswith("is damaged, and the rebuilt files differ from the published ones")
     assert outcome.result.why == f"other bytes: google/imagenet/small/{_OLD}.md"
     assert _bytes(dist) == before
 
@@ -278,7 +278,7 @@ def test_what_is_not_right_is_not_published(small, tmp_path, monkeypatch):
     monkeypatch.setattr("hubexport.release.work.pack", damaged)
     [failed, made] = _release(small, tmp_path / "dist")
     assert made.result == "made"
-    assert failed.result.what == f"google/imagenet/small/{_OLD} is not right, and is not published"
+    assert failed.result.what == f"google/imagenet/small/{_OLD} failed verification, and is not published"
     assert failed.result.details[0].startswith("structure.digests: ")
     assert [record.handle for record in read_index(tmp_path / "dist").artifacts] == [made.item.handle]
     assert not (tmp_path / "dist" / record_path(failed.item.handle)).exists()
@@ -325,7 +325,7 @@ def test_the_first_failure_can_stop_all(two_variants, archives, tmp_path):
     recipe = Recipe(checkpoint=str(archives), weights="raw", checks=_CHECKS)
     outcomes = release_modules(two_variants, recipe, tmp_path / "dist", fail_fast=True)
     assert _results(outcomes) == [CheckpointError, ReleaseError]
-    assert outcomes[1].result.why == "another one failed, and --fail_fast was said"
+    assert outcomes[1].result.why == "another artifact failed, and --fail_fast stops at the first failure"
     assert read_index(tmp_path / "dist") is None
     # A checkpoint of another network: the failure comes later, when the first is finished.
     (archives / "two.tgz").write_bytes(_archive(tmp_path, num_classes=5))
