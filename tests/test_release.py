@@ -137,7 +137,7 @@ def test_published_content_never_changes(dist, small, recipe, facts, blamed):
     assert _results(outcomes) == [ReleaseError, ReleaseError]
     for outcome in outcomes:
         assert outcome.result.what == f"{outcome.item.handle} is already published"
-        assert outcome.result.why == f"its content would change, by {blamed}, and what is published never does"
+        assert outcome.result.why == f"its content would change because of {blamed}, and published modules never change"
     assert _bytes(dist) == before
 
 
@@ -157,9 +157,9 @@ def test_labels_are_content(dist, small, tmp_path):
     ("recipe", "facts", "blamed"),
     [
         pytest.param(dataclasses.replace(_RECIPE, url="https://hub.example"), {}, "--url", id="address"),
-        pytest.param(dataclasses.replace(_RECIPE, checks=_CHECKS[:1]), {}, "the choice of checks", id="checks"),
+        pytest.param(dataclasses.replace(_RECIPE, checks=_CHECKS[:1]), {}, "the selected checks", id="checks"),
         pytest.param(dataclasses.replace(_RECIPE, source_date_epoch=9), {}, "SOURCE_DATE_EPOCH", id="time"),
-        pytest.param(_RECIPE, {"license": "MIT"}, "what its config says of it", id="license"),
+        pytest.param(_RECIPE, {"license": "MIT"}, "the description in its config", id="license"),
     ],
 )
 def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small, recipe, facts, blamed):
@@ -236,8 +236,8 @@ def test_lost_files_that_cannot_come_back_are_told(dist, small):
     recipe = dataclasses.replace(_RECIPE, url="https://hub.example")
     [lost, kept] = _release(small, dist, recipe=recipe)
     assert kept.result == "kept"
-    assert lost.result.what == f"google/imagenet/small/{_OLD} is damaged, and cannot be made again as it was"
-    assert lost.result.why.endswith("; since it was made, --url changed")
+    assert lost.result.what == f"google/imagenet/small/{_OLD} is damaged, and cannot be rebuilt as it was"
+    assert lost.result.why.endswith("; --url changed since it was made")
 
 
 def _another_page(facts):
@@ -251,7 +251,7 @@ def test_what_comes_out_otherwise_does_not_replace_what_is_published(dist, small
     before = _bytes(dist)
     [outcome] = _release(small, dist, _OLD)
     assert outcome.result.what.endswith("is damaged, and the rebuilt files differ from the published ones")
-    assert outcome.result.why == f"other bytes: google/imagenet/small/{_OLD}.md"
+    assert outcome.result.why == f"different bytes in google/imagenet/small/{_OLD}.md"
     assert _bytes(dist) == before
 
 

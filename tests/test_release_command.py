@@ -60,7 +60,7 @@ def test_a_dry_run_tells_what_would_be_made_and_why(place):
     done = hubexport(*_ARGUMENTS, "--checkpoint", "synthetic:1", "--dry_run", "--format", "json", cwd=place)
     assert done.returncode == 1
     assert [(item["action"], item["why"]) for item in json.loads(done.stdout)] == [
-        ("refuse", "its content would change, by the checkpoint, and what is published never does")
+        ("refuse", "its content would change because of the checkpoint, and published modules never change")
     ] * 2
     assert "ERROR google/imagenet/small/feature_vector/2 is already published\n" in done.stderr
 
