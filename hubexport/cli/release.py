@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="variants to release: names, or patterns like 'mobilenet_v2_*_96' (default: all)",
+        help="the variants to release: names, or patterns like 'mobilenet_v2_*_96' (default: all)",
     )
     parser.add_argument(
         "--modules",

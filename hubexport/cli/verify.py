@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the checkpoint it was built from, as for `hubexport build` (default: the module's own values)",
     )
     parser.add_argument(
-        "--images", action="append", default=[], metavar="PATH", help="photographs: files, folders or patterns"
+        "--images",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="photographs to run the module on: files, folders or patterns",
     )
     parser.add_argument(
         "--labels",

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import functools
 
-from hubexport.consumers.judge import DEFAULT
 from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
 from hubexport.consumers.use import Findings, use_module
 from hubexport.progress import Progress
@@ -50,5 +49,5 @@ def _thoroughly(consumer: Consumer, progress: Progress, evidence: Evidence) -> F
 
 def _judged(findings: Findings) -> Finding:
     used = f"{', '.join(findings.apis)} in tensorflow_hub {findings.tensorflow_hub}, TensorFlow {findings.tensorflow}"
-    explanation = f"{used}; {DEFAULT} is off by up to {findings.largest_error:.1e}"
+    explanation = f"{used}; outputs are off by up to {findings.largest_error:.1e}"
     return nothing_wrong(findings.problems, explanation)
