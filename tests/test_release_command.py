@@ -43,7 +43,7 @@ def test_a_release_from_the_command_line(place):
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (0, "", "2 up to date")
     checked = hubexport("release", "--check", "dist", cwd=place)
     assert checked.returncode == 0
-    assert checked.stdout.startswith("dist: whole and right: 2 artifacts, 14 files, ")
+    assert checked.stdout.startswith("dist: complete and correct: 2 artifacts, 14 files, ")
 
 
 def test_a_dry_run_tells_what_would_be_made_and_why(place):
@@ -60,9 +60,9 @@ def test_a_dry_run_tells_what_would_be_made_and_why(place):
     done = hubexport(*_ARGUMENTS, "--checkpoint", "synthetic:1", "--dry_run", "--format", "json", cwd=place)
     assert done.returncode == 1
     assert [(item["action"], item["why"]) for item in json.loads(done.stdout)] == [
-        ("refuse", "its content would change, by the checkpoint, and what is published never does")
+        ("refuse", "its content would change because of the checkpoint, and published modules never change")
     ] * 2
-    assert "ERROR google/imagenet/small/feature_vector/2 is published already\n" in done.stderr
+    assert "ERROR google/imagenet/small/feature_vector/2 is already published\n" in done.stderr
 
 
 def test_what_became_of_each_artifact_for_programs(place):
@@ -212,7 +212,7 @@ def test_published_archives_are_fetched_once(place):
     assert "small.ckpt" in page and "UNTRAINED" not in page
     done = hubexport(*arguments, "--modules", "feature_vector/3", "--offline", "--cache_dir", "another", cwd=place)
     assert done.returncode == 1
-    assert done.stderr.startswith("looking at what is in dist\nERROR small.tgz is not in the cache")
+    assert done.stderr.startswith("looking for finished artifacts in dist\nERROR small.tgz is not in the cache")
 
 
 def _archive(folder):

@@ -106,7 +106,7 @@ def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(di
         assert got.partition(b"\r\n\r\n")[2] == (dist / f"{_HANDLE}.tar.gz").read_bytes()
         assert server.get("/index.json").body == (dist / "index.json").read_bytes() != old
         assert "classification/1" in server.get("/").text
-        assert server.logged(event="a new index is served")["modules"] == 6
+        assert server.logged(event="serving a new index")["modules"] == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "other"])
@@ -120,7 +120,7 @@ def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
     with serving(dist, log_path=tmp_path / "log") as server:
         bad = {"cut": good[:-100], "removed": None, "other": b'{"format": 2}'}[damage]
         _replace(index, bad)
-        assert server.logged(level="error")["event"].startswith("the release's new index cannot be read")
+        assert server.logged(level="error")["event"].startswith("cannot read the release's new index")
         assert server.get(f"/{_HANDLE}").status == server.get("/healthz").status == 200
         # It is looked at again when it changes, not each second.
         time.sleep(2.5)
@@ -157,17 +157,17 @@ def test_old_releases_are_not_kept(dist, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{dist}", "--host", "203.0.113.7"], "ERROR cannot listen at 203.0.113.7, port 8500"),
-        (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen at no.such.host.invalid"),
-        (["{nothing}"], "it holds no index.json"),
+        (["{dist}", "--host", "203.0.113.7"], "ERROR cannot listen on 203.0.113.7, port 8500"),
+        (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen on no.such.host.invalid"),
+        (["{nothing}"], "it has no index.json"),
         (["{dist}", "--port", "70000"], "argument --port"),
         (["{dist}", "--url", "models.example"], "--url models.example: not a valid address"),
         (["{dist}", "--bucket", "s3://models"], "argument --bucket"),
         (["{dist}", "--labels", "names.txt"], "add --enable_try"),
         (["{dist}", "--enable_try", "--labels", "{nothing}"], "cannot read labels"),
-        (["{dist}", "--token_file", "{nothing}"], "cannot take tokens from"),
+        (["{dist}", "--token_file", "{nothing}"], "cannot read tokens from"),
         (["{dist}", "--token_file", "{short}"], "token 2 is shorter than 16 characters"),
-        (["{dist}", "--token_file", "{empty}"], "it holds none"),
+        (["{dist}", "--token_file", "{empty}"], "it contains no tokens"),
     ],
 )
 @pytest.mark.slow
@@ -189,4 +189,4 @@ def test_a_port_that_is_taken(dist, tmp_path):
     with serving(dist, log_path=tmp_path / "log") as server:
         done = hubexport("serve", dist, "--port", str(server.port))
     assert done.returncode == 1
-    assert f"cannot listen at 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr
+    assert f"cannot listen on 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr

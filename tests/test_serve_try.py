@@ -81,7 +81,7 @@ def test_what_is_no_image_is_explained(server, accept):
     """To the person, in words."""
     answer = _upload(server, _form(b"no image at all"), accept=accept)
     assert answer.status == 422
-    assert "choose a whole JPEG, PNG, WebP, GIF or BMP image" in answer.text
+    assert "choose an undamaged JPEG, PNG, WebP, GIF or BMP image" in answer.text
     assert "Traceback" not in answer.text
 
 

@@ -228,7 +228,7 @@ def test_what_is_no_whole_picture_is_refused(modules, scratch, image, why):
     """By its content, for it has no name; soon, and in words for whoever uploaded it."""
     error = _error(modules["classification/5"], image)
     assert isinstance(error, ImageError) and why in error.why
-    assert "cannot read the image" in error.what and "choose a whole JPEG, PNG" in error.fix
+    assert "cannot read the image" in error.what and "choose an undamaged JPEG, PNG" in error.fix
     assert not _leftovers(scratch)
 
 
@@ -315,7 +315,7 @@ def test_a_worker_that_takes_too_long_is_killed(modules, scratch, worker):
     """With all that it has started."""
     worker(f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{_SLEEP}', sys.argv[1]])")
     error = _error(modules["classification/5"], _noise(), limits=Limits(seconds=1))
-    assert isinstance(error, ImageError) and error.why == "it is not classified within 1 seconds"
+    assert isinstance(error, ImageError) and error.why == "classifying it takes more than 1 seconds"
     assert not _leftovers(scratch)
 
 

@@ -193,7 +193,7 @@ def test_points_without_the_cost_are_left_out_and_named():
     lacking = [dataclasses.replace(point, latency_ms=None) for point in found[:2]]
     svg = _drawn([*lacking, *found[2:]], "latency")
     assert set(_told(svg)) == {point.variant for point in found[2:]}
-    notes = [text.text for text in svg.iter(f"{_SVG}text") if text.text.startswith("Left out")]
+    notes = [text.text for text in svg.iter(f"{_SVG}text") if text.text.startswith("Not shown")]
     assert len(notes) == 1 and all(point.variant in notes[0] for point in lacking)
     assert accuracy_chart(lacking, "latency") == accuracy_chart([], "multiply_adds") == ""
 

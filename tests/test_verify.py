@@ -266,7 +266,7 @@ def test_other_tensorflows_are_asked(small, tmp_path):
     )
     options = {"checks": select_checks(["structure.ops"]), "consumers": [chosen["tf1.15"]]}
     result = _result(verify_module(str(path), **options), "consumers.tf1.15")
-    assert result.status == "pass" and "hub.Module of tensorflow_hub 0.12.0" in result.explanation
+    assert result.status == "pass" and "hub.Module in tensorflow_hub 0.12.0" in result.explanation
     [path] = build_modules(
         small, [ModuleSpec.parse("classification/5")], checkpoint="synthetic:1", output_dir=tmp_path / "5"
     )

@@ -200,7 +200,7 @@ def _jpeg(image: Array) -> bytes:
     from PIL import Image
 
     encoded = io.BytesIO()
-    Image.fromarray(np.uint8(np.round(image * 255))).save(encoded, "JPEG", quality=85)
+    Image.fromarray(np.round(image * 255).astype(np.uint8)).save(encoded, "JPEG", quality=85)
     return encoded.getvalue()
 
 
