@@ -73,5 +73,5 @@ bench: environment  ## measure against baselines that each script names
 	$(BIN)/hubexport release --checkpoint synthetic --verify structure.digests --output_dir $(DEMO)/dist
 	$(BIN)/python scripts/benchmark_serve.py $(DEMO)/dist
 
-pins: environment  ## pin what pip finds today, into constraints/, for one PYTHON
+pins:  ## pin what pip finds today, into constraints/, for one PYTHON
 	scripts/pin.sh "$(PYTHON)"

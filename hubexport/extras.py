@@ -36,18 +36,23 @@ def require_extras(needed_for: str, *extras: str) -> None:
     Raises:
         MissingExtraError: packages are missing; the error has the pip command that installs them.
     """
-    missing = {
-        extra: [package for package in _PACKAGES[extra] if importlib.util.find_spec(package) is None]
-        for extra in extras
-    }
-    lacking = sorted(extra for extra, packages in missing.items() if packages)
+    lacking = sorted(extra for extra in extras if _missing(extra))
     if lacking:
-        packages = dict.fromkeys(package for extra in lacking for package in missing[extra])
+        packages = dict.fromkeys(package for extra in lacking for package in _missing(extra))
         raise MissingExtraError(
             f"{needed_for} needs {_optional(lacking)}",
             why=f"not installed: {', '.join(packages)}",
             fix=f"run pip install 'hubexport[{','.join(lacking)}]'",
         )
+
+
+def installed_extras() -> list[str]:
+    """Returns the extras whose packages are all installed, by name."""
+    return sorted(extra for extra in _PACKAGES if not _missing(extra))
+
+
+def _missing(extra: str) -> list[str]:
+    return [package for package in _PACKAGES[extra] if importlib.util.find_spec(package) is None]
 
 
 def _optional(extras: list[str]) -> str:

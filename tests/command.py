@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import io
+import logging
 import os
 from pathlib import Path
 import signal
@@ -10,8 +11,12 @@ import subprocess
 import sys
 from unittest import mock
 
+from absl.testing import flagsaver
+
 from hubexport.cli.main import run
 from tests.data import REPOSITORY
+
+_LOGGERS = (logging.root, logging.getLogger("absl"))
 
 
 def hubexport(
@@ -30,6 +35,8 @@ def hubexport(
             mock.patch.object(sys, "argv", words),
             mock.patch.dict(os.environ, env or {}),
             _working_directory(cwd),
+            _logging_restored(),
+            flagsaver.flagsaver(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -39,6 +46,18 @@ def hubexport(
     finally:
         signal.signal(signal.SIGTERM, terminates)
     return subprocess.CompletedProcess(words, status or 0, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _logging_restored() -> Iterator[None]:
+    """Undoes what absl does to the loggers when a program starts."""
+    handlers, levels = logging.root.handlers[:], [(logger, logger.level) for logger in _LOGGERS]
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

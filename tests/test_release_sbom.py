@@ -84,13 +84,14 @@ def test_the_interpreter_is_a_component(document):
 
 
 def test_hubexport_is_the_subject(document):
-    """And needs what setup.cfg says."""
+    """And needs what setup.cfg says, with the extras that are installed."""
     subject = document["metadata"]["component"]
     assert (subject["name"], subject["version"]) == ("hubexport", hubexport.__version__)
     needed = _dependencies(document)[subject["bom-ref"]]
     assert {"tensorflow", "tensorflow-hub", "the interpreter"} < set(needed)
-    # Extras are not needed.
+    # That of developers is not one of them.
     assert "pytest" not in needed
+    assert {"starlette", "deflate", "apache-beam", "pyarrow", "numpy"} < set(needed)
     assert "numpy" in _dependencies(document)["tensorflow"]
 
 

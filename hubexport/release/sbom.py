@@ -3,7 +3,7 @@
 The same environment gives the same bytes: there is no time in it, and its serial number is derived from the rest.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import hashlib
 from importlib import metadata
@@ -24,6 +24,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hubexport import __version__
+from hubexport.extras import installed_extras
 from hubexport.release.files import as_json
 
 _NAME = "hubexport"
@@ -53,7 +54,8 @@ def sbom() -> bytes:
     )
     bom.register_dependency(subject, [interpreter])
     for name, distribution in distributions.items():
-        required = [components[other] for other in _requirements(distribution) if other in components]
+        extras = installed_extras() if name == _NAME else []
+        required = [components[other] for other in _requirements(distribution, extras) if other in components]
         bom.register_dependency(components.get(name, subject), required)
     return _as_json(bom)
 
@@ -108,14 +110,14 @@ def _licenses(distribution: metadata.Distribution) -> list[License]:
     return [LicenseFactory().make_from_string(name, license_acknowledgement=declared) for name in known]
 
 
-def _requirements(distribution: metadata.Distribution) -> set[str]:
-    """Returns the normalized names of what a distribution needs here, without its extras."""
+def _requirements(distribution: metadata.Distribution, extras: Sequence[str]) -> set[str]:
+    """Returns the normalized names of what a distribution needs here, with these of its extras."""
     needed: set[str] = set()
     for text in distribution.requires or []:
         # Of old distributions, some do not keep to the standard.
         with contextlib.suppress(InvalidRequirement):
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in ("", *extras)):
                 needed.add(canonicalize_name(requirement.name))
     return needed
 
