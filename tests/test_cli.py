@@ -147,10 +147,10 @@ def _quoted(words):
         pytest.param(
             ["build", "--variant", "mobilenet_v2_050_96", "--module", "clasification/1"],
             [
-                "ERROR --module clasification/1: no such module",
+                "ERROR no module 'clasification/1'",
                 "  why: allowed is KIND/VERSION with a kind of feature_vector or classification "
                 "(did you mean 'classification'?)",
-                "  fix: say one like --module classification/1",
+                "  fix: name one like feature_vector/3",
             ],
             id="module",
         ),

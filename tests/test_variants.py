@@ -275,7 +275,7 @@ def test_modules_can_be_asked_for_by_kind_or_by_version(tmp_path):
 @pytest.mark.parametrize("request_", ["features", "feature_vector/0", "feature_vector/6", "classification/", "/2", ""])
 def test_modules_that_do_not_exist_cannot_be_asked_for(tmp_path, request_):
     """The error names those that do."""
-    with pytest.raises(UsageError, match="no such module"):
+    with pytest.raises(UsageError, match="no module"):
         _load(tmp_path, _GOOD).select_modules([request_])
 
 
