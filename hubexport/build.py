@@ -49,6 +49,13 @@ def build_modules(
         UsageError: a kind or version does not exist.
         CheckpointError: the checkpoint cannot be found, read or fitted to the network.
         OutputError: a module stands there already, or cannot be written.
+    Example:
+        >>> variant = hubexport.load_variant("mobilenet_v2_035_96")
+        >>> modules = ["feature_vector/5", "classification/5"]
+        >>> for path in hubexport.build_modules(variant, modules, checkpoint="synthetic"):
+        ...     print(path)
+        modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5
+        modules/google/imagenet/mobilenet_v2_035_96/classification/5
     """
     progress = progress or Progress()
     output_dir = Path(output_dir)

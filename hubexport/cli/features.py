@@ -5,9 +5,8 @@ one a line in the order of the rows; or in .parquet, for a table with the column
 """
 
 import argparse
-from pathlib import Path
 
-from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
+from hubexport.cli.images import add_image_arguments
 from hubexport.cli.progress import shown_progress
 from hubexport.images.files import find_images
 
@@ -24,24 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
     images = find_images(args.images)
-    output = Path(args.output)
-    from hubexport.feature_extraction import check_output, extract_features  # NumPy and Pillow.
+    from hubexport.feature_extraction import (  # NumPy and Pillow: not worth waiting for before an error.
+        extract_features,
+    )
 
-    check_output(output, overwrite=args.overwrite)
     with shown_progress() as progress:
-        skipped = Skipped(progress)
-        with opened_module(args.module, progress) as (module, _):
-            progress.step(f"computing the features of {counted(len(images))}")
-            written = extract_features(
-                module,
-                images,
-                output,
-                unreadable=skipped,
-                batch_size=args.batch_size,
-                overwrite=args.overwrite,
-                progress=progress,
-            )
-        skipped.sum_up(len(images))
+        written = extract_features(
+            args.module,
+            images,
+            args.output,
+            batch_size=args.batch_size,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
     for path in written:
         print(path)
     return 0
