@@ -1,52 +1,77 @@
-PYTHON ?= python3.11
+# PYTHON=python3.13 make … takes that one; otherwise the best supported Python on this machine.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-REAL_ARCHIVE ?= ../shared/data/mobilenet_v2_1.0_224.tgz
+# Real weights and photographs, if they are there.
+DATA ?= ../shared/data
+REAL_ARCHIVE ?= $(DATA)/mobilenet_v2_1.0_224.tgz
 # A file's tests share what is made once for them. More processes would want more memory than many a machine has. Files
-# with few tests take longest, those of the consumers: by default they would come last, and one process would wait.
+# with few tests take longest: by default they would come last, and one process would wait.
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
+# The groups of setup.cfg's markers.
+LONG := slow or faults or fuzz or consumers or browser
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format consumers bench
+.PHONY: help demo test test-long test-all prove lint format docs consumers bench pins environment
 
 help:  ## list what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/ready: setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+environment:
+	@scripts/environment.sh $(VENV) dev "180 packages, about 1 GB (3 GB on disk)" "$(PYTHON)"
 
-demo: $(VENV)/ready  ## build a module from made-up weights and load it with hub.Module
-	$(BIN)/hubexport build --variant mobilenet_v2_075_192 --checkpoint synthetic --output_dir $(DEMO) --overwrite
-	$(BIN)/python scripts/demo.py $(DEMO)/google/imagenet/mobilenet_v2_075_192
+demo:  ## build modules, load one in TensorFlow, and show it photographs (2 minutes)
+	@scripts/environment.sh .venv-demo tensorflow "60 packages, about 700 MB (2 GB on disk)" "$(PYTHON)"
+	@.venv-demo/bin/python scripts/demo.py --real_archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output_dir $(DEMO)
 
-test: $(VENV)/ready  ## run all tests; consumers whose Python is not there are reported
-	$(BIN)/python -m pytest $(IN_PARALLEL)
+test: environment  ## prove the main promises (5 minutes)
+	$(PYTEST) -m "not ($(LONG) or prove)"
 
-lint: $(VENV)/ready  ## check style, imports and types
+test-long: environment  ## run the other tests, and print what each group took
+	$(PYTEST) -m "($(LONG)) and not prove"
+
+test-all: test test-long  ## run both
+
+# In a cache folder of its own, so that the environments are made anew.
+prove: export HUBEXPORT_CACHE_DIR := $(CURDIR)/build/prove
+prove: environment  ## set up all old and new TensorFlows, and run the tests that are too heavy for every change
+	rm -rf $(HUBEXPORT_CACHE_DIR)
+	time $(BIN)/python -m tests.environments
+	$(PYTEST) -m prove
+	rm -rf $(HUBEXPORT_CACHE_DIR)
+
+lint: environment  ## check style, imports and types
 	$(BIN)/python -m black --check --diff --quiet .
 	$(BIN)/python -m isort --check .
 	$(BIN)/python -m flake8
 	$(BIN)/python -m mypy
 
-format: $(VENV)/ready  ## rewrite the code in the project's style
+format: environment  ## rewrite the code in the project's style
 	$(BIN)/python -m isort .
 	$(BIN)/python -m black .
 
-consumers: $(VENV)/ready  ## set up old and new TensorFlows, and load the modules in each
-	$(BIN)/python -m tests.environments
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m consumers
+docs:  ## build the documentation's site in build/site
+	@scripts/environment.sh .venv-docs docs "50 packages (290 MB on disk)" "$(PYTHON)"
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
-bench: demo  ## measure builds, modules, conversions, verifications, evaluations, releases and a server, against baselines that they name
+consumers: environment  ## set up old and new TensorFlows, and load the modules in each
+	$(BIN)/python -m tests.environments
+	$(PYTEST) -m consumers
+
+bench: environment  ## measure against baselines that each script names
 	$(BIN)/python scripts/benchmark_build.py
 	$(BIN)/python scripts/benchmark_build.py --variant all
 	$(BIN)/python scripts/benchmark_inference.py
 	$(BIN)/python scripts/benchmark_convert.py $(REAL_ARCHIVE)
 	$(BIN)/python scripts/benchmark_verify.py
+	$(BIN)/hubexport build --variant mobilenet_v2_075_192 --checkpoint synthetic --output_dir $(DEMO) --overwrite
 	$(BIN)/python scripts/benchmark_evaluate.py $(DEMO)/google/imagenet/mobilenet_v2_075_192/classification/2
 	$(BIN)/python scripts/benchmark_release.py
 	$(BIN)/python scripts/benchmark_release.py --scale
 	$(BIN)/hubexport release --checkpoint synthetic --verify structure.digests --output_dir $(DEMO)/dist
 	$(BIN)/python scripts/benchmark_serve.py $(DEMO)/dist
+
+pins: environment  ## pin what pip finds today, into constraints/, for one PYTHON
+	scripts/pin.sh "$(PYTHON)"

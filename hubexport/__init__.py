@@ -106,11 +106,27 @@ _HOMES = {
     "write_site": "hubexport.site.writing",
 }
 
+# The modules and rooms that import an extra's packages.
+_EXTRAS = {
+    "hubexport.classification": "tensorflow",
+    "hubexport.evaluation": "tensorflow",
+    "hubexport.feature_extraction": "tensorflow",
+    "hubexport.release": "release",
+    "hubexport.site": "serve",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use, so that `import hubexport` loads neither NumPy nor TensorFlow."""
+    """Imports a public name on first use, so that `import hubexport` loads neither NumPy nor TensorFlow.
+
+    Raises:
+        MissingExtraError: the name needs packages of an extra that is not installed.
+    """
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        home = _HOMES[name]
+        if extra := _EXTRAS.get(home) or _EXTRAS.get(home.rpartition(".")[0]):
+            importlib.import_module("hubexport.extras").require_extras(f"hubexport.{name}", extra)
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'hubexport' has no attribute {name!r}")
 
 

@@ -198,5 +198,5 @@ def _killed(variant: Variant) -> HubexportError:
     return HubexportError(
         f"cannot build {variant.name}",
         why="its process was killed, perhaps because memory ran out",
-        fix="make room, or say --jobs 1",
+        fix="free memory, or use --jobs 1",
     )

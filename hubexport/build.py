@@ -89,7 +89,9 @@ def build_modules(
         for spec, directory in directories.items():
             publish_directory(staged[spec], directory, overwrite=overwrite)
     if synthetic:
-        progress.warn(f"SYNTHETIC weights: {variant.name} is UNTRAINED, its modules work but know nothing")
+        progress.warn(
+            f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
+        )
     return list(directories.values())
 
 
@@ -100,4 +102,4 @@ def _copy_labels(labels: str, directory: Path) -> None:
 
 
 def _write_failures_reported(output_dir: Path) -> AbstractContextManager[None]:
-    return write_failures_reported(f"cannot write modules to {output_dir}", output_dir, "name another --output_dir")
+    return write_failures_reported(f"cannot write modules to {output_dir}", output_dir, "choose another --output_dir")

@@ -143,8 +143,8 @@ def count_classes(module: "ImageModule") -> int:
     if _gives_features(module) or len(module.default_shape) != 1:
         raise ModuleError(
             f"cannot classify with {module.report.path}",
-            why="it gives feature vectors, not the classes' logits",
-            fix="name a classification module, or use hubexport features",
+            why="it outputs feature vectors, not class logits",
+            fix="use a classification module, or run `hubexport features`",
         )
     return module.default_shape[0]
 
@@ -157,9 +157,9 @@ def check_labels(labels: Sequence[str] | None, classes: int, shown_as: str) -> N
     """
     if labels is not None and len(labels) != classes:
         raise UsageError(
-            f"the labels are not those of {shown_as}",
-            why=f"they are {len(labels):,}, and it has {classes:,} classes",
-            fix="name a file that has the name of each class, one a line, that of class 0 first",
+            f"the labels do not match {shown_as}",
+            why=f"there are {len(labels):,} labels for {classes:,} classes",
+            fix="use a text file with one class name per line, class 0 first",
         )
 
 
@@ -192,7 +192,7 @@ def read_labels(path: Path) -> list[str]:
     Raises:
         UsageError: it cannot be read, or is no text in UTF-8.
     """
-    fix = "name a text file in UTF-8 that has the name of each class, one a line"
+    fix = "use a text file in UTF-8 with one class name per line"
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_LABELS_BYTES + 1)
@@ -201,7 +201,7 @@ def read_labels(path: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"cannot read labels {path}", why=error.strerror or str(error), fix=fix) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read labels {path}", why=f"byte {error.start} is no UTF-8", fix=fix) from error
+        raise UsageError(f"cannot read labels {path}", why=f"byte {error.start} is not UTF-8", fix=fix) from error
     if len(content) > _MAX_LABELS_BYTES:
         raise UsageError(f"cannot read labels {path}", why=f"it is larger than {_MAX_LABELS_BYTES >> 20} MiB", fix=fix)
     return lines

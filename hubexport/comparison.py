@@ -88,8 +88,8 @@ def compare(a: str, b: str, *, weights: Weights = "averaged", progress: Progress
         if isinstance(source, SyntheticSource):
             raise CheckpointError(
                 "synthetic values cannot be compared",
-                why="they could be of any network",
-                fix="convert them with --variant, and compare what comes of that",
+                why="they fit any network",
+                fix="convert them with --variant, and compare the result",
             )
     with opened_checkpoint(sources[0], progress) as one, opened_checkpoint(sources[1], progress) as other:
         return _compare_opened(one, other, weights)

@@ -73,8 +73,8 @@ def select_variants(patterns: Sequence[str], config_dir: str | Path | None = Non
 def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
     return ConfigError(
         f"no variant {name!r}{guess(name, files)}",
-        why=f"there are {', '.join(sorted(files))}",
-        fix="name one of these, or add its YAML file to a folder and name that with --config_dir",
+        why=f"known variants: {', '.join(sorted(files))}",
+        fix="use one of these, or pass the folder of its YAML file with --config_dir",
     )
 
 
@@ -85,7 +85,7 @@ def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
             raise ConfigError(
                 f"no folder {folder}",
                 why="--config_dir is not a directory",
-                fix="name a folder of YAML files",
+                fix="use a folder of YAML files",
             )
         files |= {path.stem: path for path in folder.glob("*.yaml")}
     return files
@@ -95,7 +95,7 @@ def _load(path: Path) -> Variant:
     document = _with_family(read_yaml(path))
     if isinstance(document.value, dict) and "name" in document.value:
         # The file's name is the variant's; two names could disagree.
-        findings = [(document.place(("name",)), "'name' is not a key: the variant is named by its file")]
+        findings = [(document.place(("name",)), "'name' is not a key: the file's name is the variant's name")]
     else:
         try:
             variant = Variant.model_validate({"name": path.stem, **_mapping(document)})
@@ -111,7 +111,7 @@ def _invalid(place: Place, why: str, others: Sequence[tuple[Place, str]] = ()) -
         f"{place}: not a valid variant",
         why=why,
         details=[f"{f'line {at.line}' if at.path == place.path else at}: {text}" for at, text in others],
-        fix="correct the file; the README's chapter on adding a variant lists all keys",
+        fix="correct the file; the documentation on adding a variant lists all keys",
     )
 
 
@@ -141,7 +141,7 @@ def _family_file(document: Document) -> Path:
     if not isinstance(name, str) or name not in families:
         raise _invalid(
             document.place((_FAMILY_KEY,)),
-            f"'{_FAMILY_KEY}': found {_shown(name)}, allowed is one of {', '.join(sorted(families))}"
+            f"'{_FAMILY_KEY}': found {_shown(name)}, must be one of {', '.join(sorted(families))}"
             f"{guess(str(name), families)}",
         )
     return families[name]
@@ -176,8 +176,8 @@ def _with_labels(variant: Variant, place: Place) -> Variant:
         blank = sum(not name.strip() for name in names)
         raise _invalid(
             place,
-            f"'labels': found {len(names)} lines{f', {blank} of them blank' * (blank > 0)} in {path}, allowed is one "
-            f"name for each of the {variant.num_classes} classes (`num_classes`)",
+            f"'labels': found {len(names)} lines{f' ({blank} blank)' * (blank > 0)} in {path}, must be one name for "
+            f"each of the {variant.num_classes} classes (`num_classes`)",
         )
     return variant.model_copy(update={"labels": str(path)})
 
@@ -186,8 +186,8 @@ def _mapping(document: Document) -> dict[str, Any]:
     if not isinstance(document.value, dict):
         raise ConfigError(
             f"{document.path}:1: not a valid variant",
-            why=f"found {_shown(document.value)}, allowed is a mapping of keys to values",
-            fix="write `network: mobilenet_v2` and so on, one key a line",
+            why=f"found {_shown(document.value)}, must be a mapping of keys to values",
+            fix="write one key per line, like `network: mobilenet_v2`",
         )
     return document.value
 
@@ -202,13 +202,17 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
         place = document.place(location)
         if problem["type"] == "extra_forbidden":
             allowed = _keys_at(location[:-1])
-            known = f"allowed are {', '.join(allowed)}{guess(str(location[-1]), allowed)}"
-            yield place, f"unknown key '{key}', {known}"
+            yield place, f"unknown key '{key}'{guess(str(location[-1]), allowed)}; known keys: {', '.join(allowed)}"
         elif problem["type"] == "missing":
             yield place, f"missing key '{key}'"
         else:
-            allowed_value = re.sub("^(Input should be|Value error,|String should) ", "", problem["msg"])
-            yield place, f"'{key}': found {_shown(found)}, allowed is {allowed_value}"
+            yield place, f"'{key}': found {_shown(found)}, must be {_allowed(problem['msg'])}"
+
+
+def _allowed(message: str) -> str:
+    """Returns what pydantic's message says a value must be."""
+    message = re.sub("^(Input should be|Value error,) ", "", message).replace("valid tuple", "valid list")
+    return re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", message)
 
 
 def _keys_at(location: tuple[str | int, ...]) -> list[str]:

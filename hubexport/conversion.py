@@ -52,15 +52,15 @@ def convert(
     if to in _PREFIXES and os.path.lexists(target):
         raise OutputError(
             f"cannot write {target}",
-            why="a file or folder of that very name would be taken for the checkpoint",
-            fix="name another prefix",
+            why="a file or folder with that name exists, and would be read in place of the checkpoint",
+            fix="choose another prefix",
         )
     with _write_failures_reported(target):
         if not overwrite and (standing := _standing(target, to)):
             raise exists_error(standing[0])
     trained = _read(resolve_source(source, variant, progress), weights, variant, progress)
     if trained.network.logits is None:
-        progress.warn(f"{source} has no classifier: what is written serves feature vectors alone")
+        progress.warn(f"{source} has no classifier: the result gives feature vectors only")
     progress.step(f"writing {target}")
     with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
         WRITERS[to](scratch / target.name, trained)
@@ -70,12 +70,16 @@ def convert(
 
 def _check_target(target: Path, to: Target) -> None:
     if not target.name:
-        raise UsageError(f"{target}: no target", why="it has no name", fix="name a file, prefix or directory in it")
+        raise UsageError(
+            f"{target}: not a valid target",
+            why="it has no file name",
+            fix="use the path of a file, prefix or directory in it",
+        )
     if to == "keras" and target.suffix != KERAS_SUFFIX:
         raise UsageError(
-            f"{target}: Keras would load no weights from it",
-            why="it goes by the end of a file's name",
-            fix=f"name a file that ends in {KERAS_SUFFIX}, or {KERAS_WEIGHTS_SUFFIX} for Keras 2.12 and newer",
+            f"{target}: Keras cannot load weights from a file of this name",
+            why="Keras goes by how the file's name ends",
+            fix=f"use a name that ends in {KERAS_SUFFIX}, or in {KERAS_WEIGHTS_SUFFIX} for Keras 2.12 and newer",
         )
 
 
@@ -90,7 +94,7 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
     if isinstance(source, SyntheticSource):
         if variant is None:
             raise CheckpointError(
-                "no network for synthetic values", why="they could be of any", fix="name a variant with --variant"
+                "synthetic values need a variant", why="they fit any network", fix="add --variant NAME"
             )
         network, multiplier = variant.network_for("classification"), variant.depth_multiplier
         restored = read_values(source, network.variables, weights, variant, progress)
@@ -123,4 +127,4 @@ def _publish(scratch: Path, target: Path, overwrite: bool) -> None:
 
 
 def _write_failures_reported(target: Path) -> AbstractContextManager[None]:
-    return write_failures_reported(f"cannot write {target}", target, "name another target")
+    return write_failures_reported(f"cannot write {target}", target, "choose another target")

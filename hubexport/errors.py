@@ -36,6 +36,10 @@ class UsageError(HubexportError):
     """The command line asks for something that does not exist or does not go together."""
 
 
+class MissingExtraError(UsageError):
+    """What is asked for needs packages that are not installed; `fix` is the pip command that installs them."""
+
+
 class ConfigError(HubexportError):
     """A variant's YAML file is not what the strict format wants, or there is no such variant."""
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 from contextlib import AbstractContextManager
-import importlib.util
 import itertools
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.errors import OutputError, UsageError, check_positive
+from hubexport.extras import require_extras
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import counted, find_images, none_readable
 from hubexport.output import exists_error, publish_file, scratch_directory, write_failures_reported
@@ -109,19 +109,15 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     """
     if output.suffix not in _WRITERS:
         raise UsageError(
-            f"{output}: no such format",
-            why=f"the end of the name tells it: {' or '.join(_WRITERS)}",
-            fix=f"say {output}.npy, or {output}.parquet",
+            f"{output}: unknown format",
+            why=f"the file's name must end in {' or '.join(_WRITERS)}",
+            fix=f"use {output}.npy or {output}.parquet",
         )
-    if output.suffix == _PARQUET and importlib.util.find_spec("pyarrow") is None:
-        raise UsageError(
-            f"cannot write {output}",
-            why="Parquet files are written by pyarrow, which is not installed",
-            fix="pip install 'hubexport[parquet]', or name a file that ends in .npy",
-        )
+    if output.suffix == _PARQUET:
+        require_extras(f"writing {output}", "parquet")
     standing = [path for path in _files(output) if os.path.lexists(path)]
     if any(path.is_dir() for path in standing):
-        raise OutputError(f"cannot write {output}", why="a directory stands there", fix="name another file")
+        raise OutputError(f"cannot write {output}", why="it is a directory", fix="choose another file")
     if standing and not overwrite:
         raise exists_error(standing[0])
 
@@ -200,7 +196,7 @@ def _parquet_writer(path: Path, num_features: int) -> Iterator[_Write]:
 
 
 def _write_failures_reported(output: Path) -> AbstractContextManager[None]:
-    return write_failures_reported(f"cannot write {output}", output, "name another file")
+    return write_failures_reported(f"cannot write {output}", output, "choose another file")
 
 
 _NPY, _PARQUET = ".npy", ".parquet"

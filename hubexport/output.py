@@ -157,16 +157,16 @@ def write_failures_reported(what: str, place: Path, otherwise: str) -> Iterator[
         raise OutputError(
             what,
             why=f"{error.strerror or error}: {error.filename or place}",
-            fix=f"make room and make it writable, or {otherwise}",
+            fix=f"free space there and make it writable, or {otherwise}",
         ) from error
 
 
 def exists_error(final: Path) -> OutputError:
     """Returns the error for a place that is taken."""
     return OutputError(
-        f"{final} exists already",
-        why="what is finished is kept unless you say otherwise",
-        fix="add --overwrite, or name another place",
+        f"{final} already exists",
+        why="existing output is kept unless you say otherwise",
+        fix="add --overwrite, or choose another place",
     )
 
 
@@ -183,7 +183,7 @@ def _exchange(one: Path, other: Path) -> None:
         raise OutputError(
             f"cannot replace {other}",
             why="this system cannot swap two directories in one step, and a crash between two steps would lose both",
-            fix="remove the old one first, or name another place",
+            fix="remove the old one first, or choose another place",
         )
     if failure:
         raise OSError(failure, os.strerror(failure), str(other))

@@ -49,9 +49,9 @@ class ModuleSpec(pydantic.BaseModel):
         """
         kind, _, version = text.partition("/") if isinstance(text, str) else ("", "", "")
         if kind not in KINDS:
-            raise ValueError(f"KIND/VERSION with a kind of {_either(KINDS)}{guess(kind, KINDS)}")
+            raise ValueError(f"KIND/VERSION with the kind {_either(KINDS)}{guess(kind, KINDS)}")
         if version not in map(str, VERSIONS):
-            raise ValueError(f"KIND/VERSION with a version of {_either(VERSIONS)}")
+            raise ValueError(f"KIND/VERSION with the version {_either(VERSIONS)}")
         return cls(kind=kind, version=int(version))
 
 
@@ -69,7 +69,7 @@ def module_spec(module: ModuleSpec | str) -> ModuleSpec:
         return ModuleSpec.parse(module)
     except ValueError as error:
         raise UsageError(
-            f"no module {module!r}", why=f"allowed is {error}", fix="name one like feature_vector/3"
+            f"unknown module {module!r}", why=f"it must be {error}", fix="use one like feature_vector/3"
         ) from None
 
 
@@ -83,7 +83,7 @@ def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
     """
     if isinstance(modules, str):
         raise UsageError(
-            f"modules is the string {modules!r}", why="a list of modules is wanted", fix=f"pass [{modules!r}]"
+            f"modules is the string {modules!r}", why="it must be a list of modules", fix=f"pass [{modules!r}]"
         )
     return tuple(dict.fromkeys(map(module_spec, modules)))
 
@@ -116,13 +116,13 @@ def _matching(pattern: str, meaning: str) -> AfterValidator:
 
 def _unique(specs: tuple[ModuleSpec, ...]) -> tuple[ModuleSpec, ...]:
     if len(set(specs)) < len(specs):
-        raise ValueError("each KIND/VERSION once")
+        raise ValueError("a list with each KIND/VERSION once")
     return specs
 
 
 # Names become folders: no separators, nothing hidden, no `..`.
 _Segment = Annotated[
-    str, _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', a letter or digit first")
+    str, _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit")
 ]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -240,8 +240,8 @@ class Variant(StrictModel):
             if specs := [spec for spec in self.modules if spec.kind == request]:
                 return specs
             raise UsageError(
-                f"--module {request}: which version?",
+                f"--module {request} needs a version",
                 why=f"the config of {self.name} lists no {request} module",
-                fix=f"say --module {request}/{VERSIONS[-1]}, or another of the versions {_either(VERSIONS)}",
+                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {_either(VERSIONS)}",
             )
         return [module_spec(request)]

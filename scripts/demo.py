@@ -1,39 +1,121 @@
-"""Loads TF1 Hub modules with the real `hub.Module`, and prints what it finds.
+"""What `make demo` runs: builds modules, loads one as any program would, and shows it photographs.
 
-python scripts/demo.py MODULES_DIR      such as modules/google/imagenet/mobilenet_v2_075_192
+python scripts/demo.py --real_archive ARCHIVE --photographs DIRECTORY --output_dir DIRECTORY
 """
 
+import argparse
+from collections.abc import Sequence
 import os
 from pathlib import Path
+import shlex
+import subprocess
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from PIL import Image
+import numpy as np
+import requests
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-import tensorflow_hub as hub  # noqa: E402
+from hubexport import Variant, load_variant
+from hubexport.arrays import Array
+
+# What a release pipeline builds first; it has to be downloaded.
+_DEFAULT = "mobilenet_v2_075_192"
+# Of the archive that may be at hand.
+_AT_HAND = "mobilenet_v2_100_224"
+_EXAMPLES = Path(__file__).parents[1] / "examples"
+_REACHABLE_TIMEOUT_S = 5
+_PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def main(modules: Path) -> None:
-    """Applies each TF1 Hub module below a folder to random images."""
-    tf.disable_eager_execution()
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    for path in sorted(file.parent for file in modules.rglob("tfhub_module.pb")):
-        with tf.Graph().as_default(), tf.Session() as session:
-            spec = hub.load_module_spec(str(path))
-            height, width = hub.get_expected_image_size(spec)
-            images = np.random.RandomState(0).uniform(size=(2, height, width, 3)).astype(np.float32)
-            outputs = hub.Module(spec)(images, as_dict=True)
-            session.run(tf.global_variables_initializer())
-            default = session.run(outputs["default"])
-            print(path)
-            print(f"  graph versions  {', '.join(str(sorted(tags)) for tags in spec.get_tags())}")
-            print(f"  signatures      {', '.join(sorted(spec.get_signature_names()))}")
-            print(f"  images          [batch, {height}, {width}, 3], float32 in [0, 1]")
-            print(f"  default output  {list(default.shape)}, from {default.min():.3f} to {default.max():.3f}")
-            print(f"  endpoints       {len(outputs) - 1}, such as MobilenetV2/layer_18/output")
-            print(f"  variables       {len(tf.global_variables())}")
+def main() -> None:
+    """Builds, loads, classifies, and says what to type next."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--real_archive", type=Path, help=f"a checkpoint archive of {_AT_HAND}")
+    parser.add_argument("--photographs", type=Path, default=_EXAMPLES, help="a folder of pictures")
+    parser.add_argument("--output_dir", type=Path, required=True, help="where modules go")
+    args = parser.parse_args()
+
+    variant, checkpoint = _choose_weights(args.real_archive)
+    _title("Build the modules")
+    _hubexport("build", "--variant", variant.name, *checkpoint, "--output_dir", args.output_dir, "--overwrite")
+    path = args.output_dir / variant.handle(variant.select_modules(["classification"])[0])
+
+    photographs = args.photographs if args.photographs.is_dir() else _EXAMPLES
+    files = sorted(file for file in photographs.iterdir() if file.suffix in _PHOTOGRAPH_SUFFIXES)
+    _title("Load one in TensorFlow, and show it photographs")
+    probabilities = _probabilities(path, files, variant.image_size)
+    labels = (_EXAMPLES / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
+    width = max(len(file.name) for file in files)
+    for file, row in zip(files, probabilities, strict=True):
+        best = int(row.argmax())
+        print(f"  {file.name:{width}}  {row[best]:6.1%}  {labels[best].partition(',')[0]}")
+    if "synthetic" in checkpoint:
+        print("\nThe weights are made up: the module loads and computes, but these names mean nothing.")
+        print("With the published weights, which cannot be downloaded from here, it names what it sees.")
+    _say_what_next(path, files[0])
+
+
+def _choose_weights(real_archive: Path | None) -> tuple[Variant, Sequence[str | Path]]:
+    """Returns what to build, and the arguments that tell `hubexport build` from which weights."""
+    if real_archive and real_archive.is_file():
+        print(f"Real weights: {real_archive}")
+        return load_variant(_AT_HAND), ("--checkpoint", real_archive)
+    variant = load_variant(_DEFAULT)
+    assert variant.checkpoint is not None  # Every built-in variant has one.
+    try:
+        answer = requests.head(variant.checkpoint.url, timeout=_REACHABLE_TIMEOUT_S)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        print(f"No real weights: {variant.checkpoint.url} cannot be reached ({type(error).__name__}).")
+        print("Going on with made-up ones.")
+        return variant, ("--checkpoint", "synthetic")
+    megabytes = int(answer.headers.get("Content-Length", 0)) / 1e6
+    print(f"Real weights: {variant.checkpoint.url} ({megabytes:.0f} MB), downloaded once.")
+    return variant, ()
+
+
+def _hubexport(*arguments: str | Path) -> None:
+    words = [str(argument) for argument in arguments]
+    print(f"$ hubexport {shlex.join(words)}", flush=True)
+    subprocess.run([sys.executable, "-m", "hubexport", *words], check=True)
+
+
+def _probabilities(path: Path, files: Sequence[Path], image_size: int) -> Array:
+    """Returns float32 [len(files), classes]: what a program computes that knows the module's path alone."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print("  importing TensorFlow, which takes some seconds", flush=True)
+    import tensorflow as tf
+    import tensorflow_hub as hub
+
+    images = np.stack([_pixels(file, image_size) for file in files])
+    print(f'  module = hub.load("{path}")  # TensorFlow {tf.__version__}, tensorflow_hub {hub.__version__}')
+    print('  logits = module.signatures["image_classification"](images)["default"]\n')
+    module = hub.load(str(path))
+    logits = module.signatures["image_classification"](images=tf.constant(images))["default"]
+    probabilities: Array = tf.nn.softmax(logits).numpy()
+    return probabilities
+
+
+def _pixels(file: Path, size: int) -> Array:
+    """Returns float32 [size, size, 3], RGB in [0, 1]: what every module takes."""
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def _say_what_next(path: Path, photograph: Path) -> None:
+    _title("Next")
+    hubexport = Path(sys.executable).with_name("hubexport")
+    program = hubexport.relative_to(Path.cwd()) if hubexport.is_relative_to(Path.cwd()) else hubexport
+    print(f"  {program} classify {path} {photograph} --labels examples/imagenet_labels.txt")
+    print(f"  {program} inspect {path}")
+    print(f"  {program} verify {path}")
+    print(f"  {program} list")
+    print("  and README.md, which begins with these.")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

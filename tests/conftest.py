@@ -1,6 +1,8 @@
 """What several test modules need."""
 
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,25 @@ modules:
   - feature_vector/2
   - classification/2
 """
+
+# The markers of the groups of `make test-long`, see setup.cfg. A test of several belongs to the first.
+_GROUPS = ("browser", "consumers", "fuzz", "faults", "slow")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints what each group of long tests took, all of its processes together."""
+    seconds: dict[str, float] = defaultdict(float)
+    tests: dict[str, int] = defaultdict(int)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            group = next((group for group in _GROUPS if group in getattr(report, "keywords", ())), None)
+            if group is not None:
+                seconds[group] += getattr(report, "duration", 0.0)
+                tests[group] += report.when == "call"
+    if seconds:
+        terminalreporter.section("groups")
+    for group in seconds:
+        terminalreporter.write_line(f"{group:12}{tests[group]:6} tests {seconds[group]:8.0f} s")
 
 
 @pytest.fixture

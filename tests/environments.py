@@ -3,6 +3,7 @@
 python -m tests.environments [NAME…]      sets up those named, or all, and tells which cannot be
 """
 
+from collections.abc import Iterable
 import os
 from pathlib import Path
 import sys
@@ -14,6 +15,7 @@ from hubexport.cli.progress import shown_progress
 from hubexport.consumers import registry
 from hubexport.consumers.child import running
 from hubexport.consumers.environments import Environment, create, find_python
+from hubexport.consumers.registry import Consumer
 from hubexport.errors import ConsumerError
 from hubexport.progress import Progress
 
@@ -22,11 +24,21 @@ _PROGRAMS = Path(__file__).with_name("consumers")
 _TIMEOUT_S = 1700.0
 
 CONSUMERS = tuple(consumer.environment for consumer in registry.CONSUMERS)
+# The oldest and the newest TensorFlow of each format: tried with all long tests. The others are left to `make prove`.
+_ALWAYS_TRIED = ("tf1.7", "tf1.15", "tf2.4", "tf2.21")
 # The newest Python and TensorFlow on which hubexport itself runs; the development environment is the oldest TensorFlow.
 NEWEST = Environment("newest", "3.13", _REQUIREMENTS / "newest.txt")
 # Those that run what hubexport converts to, beside the Keras 2 and 3 that come with the TensorFlows. PyPI's torch needs
 # its CUDA packages, 5 GB in all, though nothing here uses them; where pip is offered a build for CPUs, it is 1.2 GB.
 FRAMEWORKS = (Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),)
+
+
+def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
+    """Returns the parameters of a test that tries consumers: those that only `make prove` tries are marked so."""
+    return [
+        pytest.param(one, id=one.name, marks=[] if one.name in _ALWAYS_TRIED else [pytest.mark.prove])
+        for one in consumers
+    ]
 
 
 def python_of(environment: Environment, progress: Progress = Progress()) -> Path:

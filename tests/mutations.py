@@ -1,6 +1,6 @@
 """Damage to modules: one slip each that an exporter could make, or that could happen to a module afterwards.
 
-`tests/test_mutations.py` applies them, and README.md lists which checks of `hubexport verify` catch each.
+`tests/test_mutations.py` applies them. docs/verification.md lists the checks of `hubexport verify` that catch each one.
 """
 
 from collections.abc import Callable, Iterator

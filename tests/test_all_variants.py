@@ -10,11 +10,11 @@ from tests.command import hubexport
 from tests.data import needs_data, published_table
 from tests.graphs import checkpoint_values, imported, read_saved_model
 
-pytestmark = needs_data
-
 _FORMATS_AGREE = 1e-5
+_NAMES = [variant.name for variant in list_variants()]
 # The smallest, the largest, and one between.
 _SOME = ("mobilenet_v2_035_96", "mobilenet_v2_075_160", "mobilenet_v2_140_224")
+_KINDS = ("classification/3", "feature_vector/5")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,10 @@ def modules(tmp_path_factory):
     return folder / "google" / "imagenet"
 
 
-@pytest.mark.parametrize("name", [variant.name for variant in list_variants()])
+@needs_data
+@pytest.mark.parametrize(
+    "name", [name if name == _SOME[0] else pytest.param(name, marks=pytest.mark.slow) for name in _NAMES]
+)
 def test_each_module_is_what_its_variant_promises(modules, name):
     """Shapes, keys, parameters; TF1 and TF2 compute the same features and endpoints from the same values."""
     [row] = [row for row in published_table() if row["variant"] == name]
@@ -63,13 +66,23 @@ def test_each_module_is_what_its_variant_promises(modules, name):
         np.testing.assert_array_equal(value, stored[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", [variant.name for variant in list_variants()])
-def test_each_module_passes_verification(modules, name):
-    """Files and weights of both, and the numbers of some: the test above compares those of the two formats."""
-    checks = select_checks(["structure", "weights", *(["numbers.extremes"] if name in _SOME else [])])
-    for path in (modules / name / "classification" / "3", modules / name / "feature_vector" / "5"):
-        verification = verify_module(str(path), checkpoint="synthetic", checks=checks)
-        assert verification.passed, verification.failed
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("name", _NAMES)
+def test_each_module_has_the_right_structure_and_weights(modules, name, kind):
+    """In both formats."""
+    checks = select_checks(["structure", "weights"])
+    verification = verify_module(str(modules / name / kind), checkpoint="synthetic", checks=checks)
+    assert verification.passed, verification.failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("name", _SOME)
+def test_some_modules_have_the_right_numbers(modules, name, kind):
+    """Of the others, the test above compares those of the two formats."""
+    checks = select_checks(["numbers.extremes"])
+    verification = verify_module(str(modules / name / kind), checkpoint="synthetic", checks=checks)
+    assert verification.passed, verification.failed
 
 
 def _parameters(values):
@@ -82,6 +95,7 @@ def _published_millions(values):
     return int(_parameters(values) / 1e4) / 100
 
 
+@needs_data
 def test_no_variant_of_the_table_is_missing():
     """And none is there that is not in it."""
     assert {variant.name for variant in list_variants()} == {row["variant"] for row in published_table()}

@@ -178,10 +178,10 @@ def test_addresses_where_nobody_answers_are_refused(url):
     [
         pytest.param(None, "is not a module", "no such file", id="nothing"),
         pytest.param(b"text", "is not a module", "neither a directory", id="text"),
-        pytest.param(tgz(member("model.ckpt.index")), "does not hold one module", "in 0", id="checkpoint"),
+        pytest.param(tgz(member("model.ckpt.index")), "does not hold exactly one module", "in 0", id="checkpoint"),
         pytest.param(
             tgz(member("b/saved_model.pb"), member("a/saved_model.pb")),
-            "does not hold one module",
+            "does not hold exactly one module",
             "in 2 of its folders: a, b",
             id="two",
         ),

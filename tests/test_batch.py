@@ -112,13 +112,13 @@ def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
     build_modules(order.variant, order.modules[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
     before = _digests(tmp_path / "m")
     first, second = build_batch([order], Options("synthetic", output_dir=tmp_path / "m"))
-    assert "exists already" in str(first.result)
+    assert "already exists" in str(first.result)
     assert second.result == tmp_path / "m" / second.handle
     assert before.items() < _digests(tmp_path / "m").items()
 
 
 def test_what_came_to_its_place_before_a_failure_is_built(configs, tmp_path, monkeypatch):
-    """And not "exists already" when the others are tried once more."""
+    """And not "already exists" when the others are tried once more."""
 
     def full(staged, final, **options):
         if "classification" in str(final):
@@ -170,7 +170,7 @@ def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
     given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
     done = hubexport("build", *given, "--module", "feature_vector", "--output_dir", tmp_path / "m")
     assert done.returncode == 1
-    assert done.stderr.startswith("ERROR --module feature_vector: which version?")
+    assert done.stderr.startswith("ERROR --module feature_vector needs a version")
     for jobs in ("0", "-1", "many"):
         done = hubexport("build", *given, "--jobs", jobs, "--output_dir", tmp_path / "m")
         assert done.returncode == 1
@@ -187,6 +187,7 @@ def test_warnings_of_other_processes_are_heard(configs, tmp_path):
     assert "2 of 2 variants done" in done.stderr
 
 
+@pytest.mark.faults
 def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
     """As the kernel does when memory runs out; not even one that was built, but not heard of yet."""
     monkeypatch.setattr("hubexport.processes._start_worker", _die_at_two)
@@ -226,6 +227,7 @@ def _die_at_two() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.faults
 def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_path, number):
     """Nor a process."""
     given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
@@ -253,6 +255,7 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.faults
 def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, number):
     """Here both wait for a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -300,6 +303,7 @@ def _processes_of_session(session: int) -> list[str]:
     return found
 
 
+@pytest.mark.faults
 def test_workers_do_not_outlive_a_killed_command(tmp_path):
     """Which cannot end them any more."""
     given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")

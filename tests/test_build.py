@@ -19,7 +19,7 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.errors import CheckpointError, OutputError
 from hubexport.output import file_sha256
 from tests.checkpoints import network_values, training_values, write_v2
-from tests.command import command, environment, hubexport
+from tests.command import command, environment, hubexport, hubexport_process
 from tests.graphs import checkpoint_values
 
 _BOTH = [ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/2")]
@@ -121,8 +121,10 @@ def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
     """In other folders, processes, hash seeds, time zones and umasks."""
     arguments = ["build", "--variant", "small", "--config_dir", config_dir, "--checkpoint"]
     shutil.copytree(checkpoint.parent, tmp_path / "elsewhere" / "deep")
-    first = hubexport(*arguments, checkpoint, "--output_dir", tmp_path / "1", env={"PYTHONHASHSEED": "1", "TZ": "UTC"})
-    second = hubexport(
+    first = hubexport_process(
+        *(*arguments, checkpoint, "--output_dir", tmp_path / "1"), env={"PYTHONHASHSEED": "1", "TZ": "UTC"}
+    )
+    second = hubexport_process(
         *(*arguments, tmp_path / "elsewhere" / "deep" / "model.ckpt", "--output_dir", "2/3"),
         env={"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
         cwd=tmp_path,
@@ -136,7 +138,7 @@ def test_an_existing_module_is_kept_and_nothing_else_is_built(small, checkpoint,
     """Found out before any work: the checkpoint is not even looked for."""
     build_modules(small, _BOTH[1:], checkpoint=str(checkpoint), output_dir=tmp_path / "m")
     before = _files(tmp_path / "m")
-    with pytest.raises(OutputError, match="classification/2 exists already"):
+    with pytest.raises(OutputError, match="classification/2 already exists"):
         build_modules(small, _BOTH, checkpoint="/nowhere", output_dir=tmp_path / "m")
     assert _files(tmp_path / "m") == before
 
@@ -253,6 +255,7 @@ def _wait_for_writing(process):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.faults
 def test_a_build_killed_at_any_moment_leaves_nothing_half(config_dir, checkpoint, tmp_path, sig):
     """The moments are spread over start and writing; then the next build removes the leftovers and completes."""
     output_dir = tmp_path / "m"
@@ -309,6 +312,7 @@ def test_an_interrupted_build_ends_at_once(config_dir, tmp_path, sig, status):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.faults
 def test_overwriting_killed_at_any_moment_leaves_the_old_or_the_new(config_dir, checkpoint, tmp_path):
     """A watcher that reads all the time never sees anything else, either."""
     output_dir, new = tmp_path / "m", tmp_path / "new"
@@ -337,6 +341,7 @@ def test_overwriting_killed_at_any_moment_leaves_the_old_or_the_new(config_dir, 
 
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["keep", "overwrite"])
+@pytest.mark.faults
 def test_two_builds_into_one_place_at_once_do_not_corrupt_it(config_dir, checkpoint, tmp_path, overwrite):
     """One of them may lose, in which case it says so."""
     arguments = _build_arguments(config_dir, checkpoint, tmp_path / "m")
@@ -357,7 +362,7 @@ def test_two_builds_into_one_place_at_once_do_not_corrupt_it(config_dir, checkpo
         statuses == [0, 0, 0]
         if overwrite
         else all(
-            process.returncode == 0 or "exists already" in error
+            process.returncode == 0 or "already exists" in error
             for process, error in zip(processes, errors, strict=True)
         )
     )

@@ -71,7 +71,7 @@ def test_a_damaged_string_is_refused(tmp_path, position):
     content = bytearray(data.read_bytes())
     content[position] ^= 1
     data.write_bytes(content)
-    with pytest.raises(BundleError, match="no string, or its checksum is wrong"):
+    with pytest.raises(BundleError, match="not a string, or its checksum is wrong"):
         BundleReader(tmp_path / "m").read_text("x")
 
 
@@ -80,9 +80,9 @@ def test_what_is_no_string_is_not_read_as_one(tmp_path):
     write_bundle(tmp_path / "m", {"x": np.zeros([4], np.float32), "empty": np.zeros([0], np.float32), "s": b"words"})
     reader = BundleReader(tmp_path / "m")
     for name in ("x", "empty"):
-        with pytest.raises(BundleError, match="no string"):
+        with pytest.raises(BundleError, match="not a string"):
             reader.read_text(name)
-    with pytest.raises(BundleError, match="holds no numbers"):
+    with pytest.raises(BundleError, match="cannot be read as numbers"):
         reader.read("s")
 
 
@@ -171,6 +171,7 @@ def test_an_index_that_names_a_block_again_and_again_is_refused():
         list(table_entries(_table_of_blocks([block], [(0, len(block))] * 1000)))
 
 
+@pytest.mark.slow
 def test_keys_that_grow_without_bound_are_refused():
     """Each shares all but one byte with the one before: 10,000 of them would take 50 MB out of 50 kB."""
     entries = [(b"x" * length, b"") for length in range(1, 10_000)]
@@ -227,9 +228,9 @@ def _with_entry(prefix: Path, **changes) -> None:
         pytest.param({"offset": 1000}, "points beyond the end", id="offset"),
         pytest.param({"offset": -8}, "points beyond the end", id="negative offset"),
         pytest.param({"shape": [1 << 40], "size": 1 << 42}, "points beyond the end", id="huge"),
-        pytest.param({"size": 8}, "8 bytes are no float32 of shape [4]", id="size"),
-        pytest.param({"shape": [-1, -4]}, "no float32 of shape", id="negative shape"),
-        pytest.param({"dtype": 2}, "no float64", id="dtype"),
+        pytest.param({"size": 8}, "8 bytes do not fit float32 of shape [4]", id="size"),
+        pytest.param({"shape": [-1, -4]}, "do not fit float32 of shape", id="negative shape"),
+        pytest.param({"dtype": 2}, "fit float64", id="dtype"),
         pytest.param({"crc32c": 7}, "its checksum is wrong", id="checksum"),
     ],
 )

@@ -78,6 +78,7 @@ def test_the_figures_of_every_variable(tmp_path):
         ("huggingface", "c", "safetensors file"),
     ],
 )
+@pytest.mark.slow
 def test_every_format_and_depth_multiplier_is_told(tmp_path, multiplier, to, name, container):
     """By content, without being told."""
     write_v2(tmp_path / "model.ckpt", network_values(multiplier, num_classes=3))

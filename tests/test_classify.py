@@ -144,7 +144,7 @@ def test_labels_of_other_classes_are_refused(tmp_path, count):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(UsageError) as raised:
         classify(_Counting(), [tmp_path / "bad.jpg"], labels=["x"] * count, unreadable=pytest.fail)
-    assert raised.value.why == f"they are {count}, and it has 3 classes"
+    assert raised.value.why == f"there are {count} labels for 3 classes"
 
 
 def test_probabilities_are_exact():
@@ -221,7 +221,7 @@ def test_labels_are_the_lines_of_a_file(tmp_path, content, labels):
 def test_labels_that_cannot_be_read_are_refused(tmp_path):
     """Missing, and in another encoding; but a module needs none."""
     (tmp_path / "labels.txt").write_bytes(b"a\nb\xe4r\n")
-    for name, why in [("missing.txt", "No such file"), ("labels.txt", "byte 3 is no UTF-8")]:
+    for name, why in [("missing.txt", "No such file"), ("labels.txt", "byte 3 is not UTF-8")]:
         with pytest.raises(UsageError) as raised:
             read_labels(tmp_path / name)
         assert why in raised.value.why
@@ -255,7 +255,7 @@ def test_errors_in_arguments_start_no_tensorflow(tmp_path):
         "except HubexportError as error:\n"
         "    print(error.what, sorted({'tensorflow', 'numpy', 'PIL', 'requests'} & set(sys.modules)))\n"
     )
-    for image, printed in [("missing.jpg", f"there is no {tmp_path}/missing.jpg []"), ("0.png", "m is not a module")]:
+    for image, printed in [("missing.jpg", f"cannot find {tmp_path}/missing.jpg []"), ("0.png", "m is not a module")]:
         _images(tmp_path, 1)
         done = subprocess.run(
             [sys.executable, "-c", program, tmp_path / image], env=environment(), capture_output=True, text=True

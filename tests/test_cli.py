@@ -121,7 +121,7 @@ def _quoted(words):
             ["bild"],
             [
                 f"ERROR hubexport: argument COMMAND: invalid choice: 'bild' (choose from {_quoted(_COMMANDS)})",
-                "  why: the command line cannot be understood",
+                "  why: the command line is incomplete or invalid",
                 "  fix: see hubexport --help",
             ],
             id="command",
@@ -139,7 +139,7 @@ def _quoted(words):
             ["list", "--verbosity=loud"],
             [
                 "ERROR hubexport: flag --verbosity=loud: invalid literal for int() with base 10: 'loud'",
-                "  why: a flag of absl has a value that it cannot take",
+                "  why: an absl flag has an invalid value",
                 "  fix: see hubexport --helpfull",
             ],
             id="absl flag",
@@ -147,10 +147,10 @@ def _quoted(words):
         pytest.param(
             ["build", "--variant", "mobilenet_v2_050_96", "--module", "clasification/1"],
             [
-                "ERROR no module 'clasification/1'",
-                "  why: allowed is KIND/VERSION with a kind of feature_vector or classification "
+                "ERROR unknown module 'clasification/1'",
+                "  why: it must be KIND/VERSION with the kind feature_vector or classification "
                 "(did you mean 'classification'?)",
-                "  fix: name one like feature_vector/3",
+                "  fix: use one like feature_vector/3",
             ],
             id="module",
         ),
@@ -182,10 +182,10 @@ def test_build_prints_one_path_a_module_and_the_rest_on_stderr(tmp_path):
     handle = tmp_path / "m" / "google" / "imagenet" / "mobilenet_v2_050_96"
     assert done.stdout == f"{handle}/classification/1\n{handle}/feature_vector/1\n"
     assert done.stderr.splitlines()[:4] == [
-        "making up values from seed 0",
+        "making up synthetic values from seed 0",
         "writing google/imagenet/mobilenet_v2_050_96/classification/1",
         "writing google/imagenet/mobilenet_v2_050_96/feature_vector/1",
-        "WARNING SYNTHETIC weights: mobilenet_v2_050_96 is UNTRAINED, its modules work but know nothing",
+        "WARNING SYNTHETIC weights: mobilenet_v2_050_96 is UNTRAINED; its modules run, but their outputs mean nothing",
     ]
     assert "2 built, 0 failed" in done.stderr
 
@@ -300,6 +300,7 @@ def test_a_reader_that_goes_away_is_no_error():
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_without_a_network_the_error_says_what_to_do(tmp_path):
     """The config's own address, which no test can reach: the proxy is none."""
     env = {"HUBEXPORT_CACHE_DIR": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
@@ -307,7 +308,7 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path):
     assert done.returncode == 1
     what, _, fix = done.stderr[done.stderr.index("ERROR") :].splitlines()[:3]
     assert what.startswith("ERROR cannot download https://storage.googleapis.com/mobilenet_v2/")
-    assert "name it with --checkpoint" in fix
+    assert "pass it with --checkpoint" in fix
     assert done.stderr.count("ERROR") == 1, "both modules fail in the same way, which is said once"
     assert done.stderr.count("downloading ") == 1, "what cannot be fetched for one is not asked for again for the other"
     assert not (tmp_path / "m").exists()

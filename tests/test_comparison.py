@@ -38,6 +38,7 @@ def checkpoint(tmp_path):
     ],
 )
 @pytest.mark.parametrize("weights", ["averaged", "raw"])
+@pytest.mark.slow
 def test_what_was_converted_is_equal(tmp_path, checkpoint, to, name, weights):
     """Under TF-Slim's names; the values of the other kind are not."""
     path = convert(str(checkpoint), tmp_path / "to" / name, to, weights=weights)

@@ -169,13 +169,13 @@ def test_a_module_without_classifier_promises_less():
     facts, predictions = _tf1()
     problems = judge_tf1(facts, predictions, Promise(3, _HEADLESS, {"default": _LOGITS}, _TOLERANCE)).problems
     for problem in (
-        "variables: not expected MobilenetV2/Logits/Conv2d_1c_1x1/biases, MobilenetV2/Logits/Conv2d_1c_1x1/weights",
-        "signatures: not expected image_classification, image_classification_with_bn_hparams",
-        "outputs: not expected MobilenetV2/Logits, MobilenetV2/Predictions",
+        "variables: unexpected MobilenetV2/Logits/Conv2d_1c_1x1/biases, MobilenetV2/Logits/Conv2d_1c_1x1/weights",
+        "signatures: unexpected image_classification, image_classification_with_bn_hparams",
+        "outputs: unexpected MobilenetV2/Logits, MobilenetV2/Predictions",
         "signatures default and image_feature_vector predict differently",
-        "regularization losses: 36, not 35",
-        "variables that gradients reach: 158, not 156",
-        "the default output does not repeat in training",
+        "regularization losses: 36, expected 35",
+        "variables with a gradient: 158, expected 156",
+        "the default output differs between two runs in training mode",
     ):
         assert problem in problems
 
@@ -183,74 +183,80 @@ def test_a_module_without_classifier_promises_less():
 _FALSE_FACTS_TF1 = {
     "signatures": ("default", "signatures: missing default"),
     "train_signatures": ("default", "signatures of the graph version for training: missing default"),
-    "tags": ([[]], "tags of its graph versions: [[]], not [[], ['train']]"),
-    "expected_image_size": ([64, 96], "expected image size: [64, 96], not [64, 64]"),
-    "image_module_info": (False, "whether it has an image_module_info: False, not True"),
+    "tags": ([[]], "tags of the graph versions: [[]], expected [[], ['train']]"),
+    "expected_image_size": (
+        [64, 96],
+        "image size that hub.get_expected_image_size returns: [64, 96], expected [64, 64]",
+    ),
+    "image_module_info": (False, "has an image_module_info: False, expected True"),
     "variables": ("MobilenetV2/Conv/weights", "variables: missing MobilenetV2/Conv/weights"),
     "trainable_variables": ("MobilenetV2/Conv/weights", "trainable variables: missing MobilenetV2/Conv/weights"),
-    "changed_by_inference": (1, "variables changed by inference: 1, not 0"),
-    "update_ops_of_inference": (104, "update ops in the graph version for inference: 104, not 0"),
-    "error_of_reexport": (0.1, "predictions of what Module.export wrote: off by 0.1, allowed is 1e-06"),
-    "error_of_load": (float("nan"), "predictions of hub.load against hub.Module: off by nan, allowed is 2e-05"),
-    "update_ops": ([104, 0], "update ops of two applications: [104, 0], not [104, 104]"),
-    "regularization_losses": (53, "regularization losses: 53, not 36"),
+    "changed_by_inference": (1, "variables changed by inference: 1, expected 0"),
+    "update_ops_of_inference": (104, "update ops in the graph version for inference: 104, expected 0"),
+    "error_of_reexport": (0.1, "predictions of the module that Module.export wrote: off by 0.1, limit 1e-06"),
+    "error_of_load": (float("nan"), "predictions of hub.load against hub.Module: off by nan, limit 2e-05"),
+    "update_ops": ([104, 0], "update ops of two applications: [104, 0], expected [104, 104]"),
+    "regularization_losses": (53, "regularization losses: 53, expected 36"),
     "regularization_loss": (
         1.1,
-        "sum of the regularization losses, in parts of that by hand: off by 0.1, allowed is 1e-05",
+        "sum of the regularization losses, relative to the sum by hand: off by 0.1, limit 1e-05",
     ),
-    "features_repeat": (False, "features do not repeat in training"),
-    "default_repeats": (True, "logits repeat in training: there is no dropout"),
-    "trainable": (262, "trainable variables in training: 262, not 158"),
-    "gradients": (157, "variables that gradients reach: 157, not 158"),
-    "finite_gradients": (157, "gradients that are finite and not 0: 157, not 158"),
-    "losses": ([0.69, 0.689], "fine-tuning: the loss does not fall, from 0.69 to 0.689"),
+    "features_repeat": (False, "features differ between two runs in training mode"),
+    "default_repeats": (True, "logits are the same in two runs in training mode: there is no dropout"),
+    "trainable": (262, "trainable variables in training: 262, expected 158"),
+    "gradients": (157, "variables with a gradient: 157, expected 158"),
+    "finite_gradients": (157, "gradients that are finite and nonzero: 157, expected 158"),
+    "losses": ([0.69, 0.689], "fine-tuning: the loss does not fall: it goes from 0.69 to 0.689"),
 }
 _FALSE_FACTS_TF2 = {
     "variables": ("MobilenetV2/Conv/weights:0", "variables: missing MobilenetV2/Conv/weights:0"),
     "trainable_variables": ("MobilenetV2/Conv/weights:0", "trainable_variables: missing MobilenetV2/Conv/weights:0"),
     "says_trainable": (
         "MobilenetV2/Conv/weights:0",
-        "variables that say that they are trainable: missing MobilenetV2/Conv/weights:0",
+        "variables marked as trainable: missing MobilenetV2/Conv/weights:0",
     ),
     "is_keras": (True, "it is a Keras object"),
-    "regularization_losses": (53, "regularization losses: 53, not 36"),
+    "regularization_losses": (53, "regularization losses: 53, expected 36"),
     "regularization_loss": (
         0.9,
-        "sum of the regularization losses, in parts of that by hand: off by 0.1, allowed is 1e-05",
+        "sum of the regularization losses, relative to the sum by hand: off by 0.1, limit 1e-05",
     ),
-    "arguments_by_position": (False, "arguments by position give other predictions"),
-    "error_in_function": (0.5, "predictions in a tf.function: off by 0.5, allowed is 1e-06"),
+    "arguments_by_position": (False, "positional arguments give other predictions"),
+    "error_in_function": (0.5, "predictions in a tf.function: off by 0.5, limit 1e-06"),
     "changed_by_inference": (
         {"count": 1, "names": ["gamma:0"]},
-        "variables changed by inference: {'count': 1, 'names': ['gamma:0']}, not {'count': 0, 'names': []}",
+        "variables changed by inference: {'count': 1, 'names': ['gamma:0']}, expected {'count': 0, 'names': []}",
     ),
     "changed_by_training": (
         {"count": 52, "names": ["moving_mean:0"]},
         "variables changed by training: {'count': 52, 'names': ['moving_mean:0']}, "
-        "not {'count': 104, 'names': ['moving_mean:0', 'moving_variance:0']}",
+        "expected {'count': 104, 'names': ['moving_mean:0', 'moving_variance:0']}",
     ),
-    "default_momentum": (0.997, "default momentum: off by 0.007, allowed is 1e-05"),
-    "features_repeat": (False, "features do not repeat in training"),
-    "default_repeats": (True, "logits repeat in training: there is no dropout"),
-    "gradients_in_inference": (0, "gradients in inference that are finite and not 0: 0, not 158"),
-    "gradients_in_training": (157, "gradients in training that are finite and not 0: 157, not 158"),
-    "gradients_repeat_in_inference": (False, "a persistent tape in inference gives other gradients a second time"),
-    "gradients_repeat_in_training": (False, "a persistent tape in training gives other gradients a second time"),
-    "keras_losses": (0, "losses of the Keras model: 0, not 36"),
-    "keras_losses_of_reload": (0, "losses of the reloaded Keras model: 0, not 36"),
-    "keras_loss_history": ([2.0, float("nan")], "fine-tuning with Keras: the loss does not fall, from 2 to nan"),
+    "default_momentum": (0.997, "default momentum: off by 0.007, limit 1e-05"),
+    "features_repeat": (False, "features differ between two runs in training mode"),
+    "default_repeats": (True, "logits are the same in two runs in training mode: there is no dropout"),
+    "gradients_in_inference": (0, "gradients in inference that are finite and nonzero: 0, expected 158"),
+    "gradients_in_training": (157, "gradients in training that are finite and nonzero: 157, expected 158"),
+    "gradients_repeat_in_inference": (False, "a persistent tape in inference gives other gradients the second time"),
+    "gradients_repeat_in_training": (False, "a persistent tape in training gives other gradients the second time"),
+    "keras_losses": (0, "losses of the Keras model: 0, expected 36"),
+    "keras_losses_of_reload": (0, "losses of the reloaded Keras model: 0, expected 36"),
+    "keras_loss_history": (
+        [2.0, float("nan")],
+        "fine-tuning with Keras: the loss does not fall: it goes from 2 to nan",
+    ),
     "keras_moved": ("gamma", "kinds of variables that fine-tuning with Keras changes: missing gamma"),
-    "keras_error_of_reload": (1.0, "predictions of the reloaded Keras model: off by 1, allowed is 1e-06"),
-    "keras_frozen_trainable": (158, "trainable variables of a frozen KerasLayer: 158, not 0"),
+    "keras_error_of_reload": (1.0, "predictions of the reloaded Keras model: off by 1, limit 1e-06"),
+    "keras_frozen_trainable": (158, "trainable variables of a frozen KerasLayer: 158, expected 0"),
     "keras_endpoint_shape": (
         [None, 4, 4, 112],
-        "shape of MobilenetV2/layer_18 in Keras: [None, 4, 4, 112], not [None, 2, 2, 112]",
+        "shape of MobilenetV2/layer_18 in Keras: [None, 4, 4, 112], expected [None, 2, 2, 112]",
     ),
-    "replica_gradients": (1, "replicas with gradients: 1, not 2"),
-    "replicas_differ": (False, "replicas have the same moving averages, whatever they saw"),
+    "replica_gradients": (1, "replicas with gradients: 1, expected 2"),
+    "replicas_differ": (False, "replicas have the same moving averages although they saw different images"),
     "error_of_replicas_mean": (
         0.1,
-        "moving averages of replicas from their mean, in parts of them: off by 0.1, allowed is 1e-05",
+        "relative error in the mean of the replicas' moving averages: off by 0.1, limit 1e-05",
     ),
 }
 
@@ -287,31 +293,31 @@ def test_tf2_facts_falsified_one_at_a_time(key):
         pytest.param(
             ["inputs", "default", "images"],
             [None, 96, 96, 3],
-            "inputs of signature default: {'images': [None, 96, 96, 3]}, not {'images': [None, 64, 64, 3]}",
+            "inputs of signature default: {'images': [None, 96, 96, 3]}, expected {'images': [None, 64, 64, 3]}",
             id="input shape",
         ),
         pytest.param(
             ["outputs", "image_feature_vector", "default"],
             [None, 7],
-            "shape of output default of signature image_feature_vector: [None, 7], not [None, 1280]",
+            "shape of output default of signature image_feature_vector: [None, 7], expected [None, 1280]",
             id="output shape",
         ),
         pytest.param(
             ["outputs", "default", "MobilenetV2/layer_20"],
             [None, 7],
-            "outputs of signature default: not expected MobilenetV2/layer_20",
+            "outputs of signature default: unexpected MobilenetV2/layer_20",
             id="output",
         ),
         pytest.param(
             ["errors_of_moving_averages", 1, "largest"],
             0.4,
-            "step of the moving averages of application 2, in parts of it: off by 0.4, allowed is 0.001",
+            "relative error in the moving averages' step, application 2: off by 0.4, limit 0.001",
             id="momentum",
         ),
         pytest.param(
             ["errors_of_moving_averages", 0, "changed"],
             ["moving_mean"],
-            "what the update ops of application 1 change: ['moving_mean'], not ['moving_mean', 'moving_variance']",
+            "changed by the update ops of application 1: ['moving_mean'], expected ['moving_mean', 'moving_variance']",
             id="what moves",
         ),
     ],
@@ -329,24 +335,22 @@ def test_tf1_parts_of_facts_falsified(path, value, problem):
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
-        pytest.param(["signatures"], {}, "signatures: {}, not {'serving_default': ", id="no signature"),
+        pytest.param(["signatures"], {}, "signatures: {}, expected {'serving_default': ", id="no signature"),
         pytest.param(
             ["static_shapes", "MobilenetV2/layer_7"],
             [None, None, None, 16],
-            "shape of endpoint MobilenetV2/layer_7 in a tf.function: [None, None, None, 16], not [None, 8, 8, 16]",
+            "shape of endpoint MobilenetV2/layer_7 in a tf.function: [None, None, None, 16], expected [None, 8, 8, 16]",
             id="static shape",
         ),
-        pytest.param(
-            ["static_shapes", "x"], [None], "endpoints in a tf.function: not expected x", id="static endpoint"
-        ),
+        pytest.param(["static_shapes", "x"], [None], "endpoints in a tf.function: unexpected x", id="static endpoint"),
         pytest.param(
             ["errors_of_moving_averages", "MobilenetV2/Conv/BatchNorm/moving_mean:0"],
             0.1,
-            "step of MobilenetV2/Conv/BatchNorm/moving_mean:0, in parts of it: off by 0.1, allowed is 0.001",
+            "relative error in the step of MobilenetV2/Conv/BatchNorm/moving_mean:0: off by 0.1, limit 0.001",
             id="momentum",
         ),
         pytest.param(
-            ["errors_of_moving_averages", "x"], 0.0, "moving averages: not expected x", id="another moving average"
+            ["errors_of_moving_averages", "x"], 0.0, "moving averages: unexpected x", id="another moving average"
         ),
     ],
 )
@@ -374,7 +378,7 @@ def _nudged(array):
             judge_tf1,
             "default:default",
             [
-                "predictions of default:default: off by 0.25, allowed is 0.001",
+                "predictions of default:default: off by 0.25, limit 0.001",
                 "signatures default and image_classification predict differently",
             ],
             id="tf1 default",
@@ -382,7 +386,7 @@ def _nudged(array):
         pytest.param(
             judge_tf1,
             "default:MobilenetV2/layer_7",
-            ["predictions of default:MobilenetV2/layer_7: off by 0.25, allowed is 0.001"],
+            ["predictions of default:MobilenetV2/layer_7: off by 0.25, limit 0.001"],
             id="tf1 endpoint",
         ),
         pytest.param(
@@ -394,13 +398,13 @@ def _nudged(array):
         pytest.param(
             judge_tf2,
             "endpoint:MobilenetV2/layer_7",
-            ["predictions of MobilenetV2/layer_7: off by 0.25, allowed is 0.001"],
+            ["predictions of MobilenetV2/layer_7: off by 0.25, limit 0.001"],
             id="tf2 endpoint",
         ),
         pytest.param(
             judge_tf2,
             "serving_default:logits",
-            ["predictions of serving_default: off by 0.25, allowed is 1e-06"],
+            ["predictions of serving_default: off by 0.25, limit 1e-06"],
             id="tf2 served",
         ),
     ],
@@ -420,7 +424,7 @@ def test_what_cannot_be_compared_is_a_problem(value):
     predictions["default"] = value
     judgement = judge_tf2(facts, predictions, Promise(5, _NETWORK, _EXPECTED_TF2, _TOLERANCE))
     assert np.isnan(judgement.largest_error)
-    assert judgement.problems[0] == "predictions of default: off by nan, allowed is 0.001"
+    assert judgement.problems[0] == "predictions of default: off by nan, limit 0.001"
 
 
 @pytest.mark.parametrize(
@@ -433,7 +437,7 @@ def test_a_missing_output_is_a_problem(judge, key, expected):
     facts, predictions = _tf1() if judge is judge_tf1 else _tf2()
     del predictions[key]
     missing, incomplete = _problems(judge, facts, predictions, expected)
-    assert missing == f"there is no output {key.removeprefix('endpoint:')}"
+    assert missing == f"output {key.removeprefix('endpoint:')} is missing"
     assert incomplete == f"{'outputs' if judge is judge_tf1 else 'endpoints'}: missing MobilenetV2/layer_7"
 
 
@@ -451,15 +455,13 @@ def test_quick_judgement():
     facts, predictions = _quick()
     assert judge_quickly(facts, predictions, promise).problems == ()
     predictions["hub.load"] = _nudged(predictions["hub.load"])
-    assert judge_quickly(facts, predictions, promise).problems == (
-        "predictions of hub.load: off by 0.25, allowed is 0.001",
-    )
+    assert judge_quickly(facts, predictions, promise).problems == ("predictions of hub.load: off by 0.25, limit 0.001",)
     assert judge_quickly(facts, predictions, promise).largest_error == pytest.approx(0.25, abs=1e-6)
     facts, predictions = _quick()
     facts["variables"] = {"hub.KerasLayer": [260, 260], "hub.load": [262, 524]}
     assert judge_quickly(facts, predictions, promise).problems == (
-        "variables with hub.KerasLayer: 260, not 262",
-        "variables after a second application with hub.load: 524, not 262",
+        "variables with hub.KerasLayer: 260, expected 262",
+        "variables after a second application with hub.load: 524, expected 262",
     )
 
 
@@ -468,6 +470,6 @@ def test_many_names_are_cut_short_and_harmless():
     facts, predictions = _tf1()
     facts["variables"] = [*facts["variables"], *(f"\x1b[31m{number}" for number in range(5))]
     [problem] = _problems(judge_tf1, facts, predictions, _EXPECTED)
-    assert problem == r"variables: not expected \x1b[31m0, \x1b[31m1, \x1b[31m2 and 2 more"
+    assert problem == r"variables: unexpected \x1b[31m0, \x1b[31m1, \x1b[31m2 and 2 more"
     facts["variables"] = [variable.name for variable in _NETWORK.variables] + ["MobilenetV2/Conv/weights"]
-    assert _problems(judge_tf1, facts, predictions, _EXPECTED) == ("variables: not expected MobilenetV2/Conv/weights",)
+    assert _problems(judge_tf1, facts, predictions, _EXPECTED) == ("variables: unexpected MobilenetV2/Conv/weights",)

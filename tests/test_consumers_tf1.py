@@ -12,7 +12,7 @@ from hubexport.consumers.judge import Promise
 from hubexport.consumers.registry import CONSUMERS, why_not_applicable
 from hubexport.consumers.use import AS_TF1, module_task, read_outputs
 from tests.data import needs_data, reference_outputs
-from tests.environments import python_or_skip, run_consumer
+from tests.environments import cases, python_or_skip, run_consumer
 from tests.graphs import checkpoint_values, imported, read_saved_model
 
 # An environment may have to be made first.
@@ -94,7 +94,7 @@ def _outputs(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     return outputs
 
 
-@pytest.fixture(scope="module", params=CONSUMERS, ids=lambda consumer: consumer.name)
+@pytest.fixture(scope="module", params=cases(CONSUMERS))
 def seen(request, modules, tmp_path_factory) -> list[Seen]:
     """Runs the consumer program once in one environment, over all modules that it should load."""
     consumer = request.param

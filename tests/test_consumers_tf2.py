@@ -13,7 +13,7 @@ from hubexport.consumers.registry import CONSUMERS, why_not_applicable
 from hubexport.consumers.use import AS_TF2, module_task, read_outputs
 from hubexport.variants import KINDS
 from tests.data import needs_data, photographs, reference_outputs
-from tests.environments import python_or_skip, run_consumer
+from tests.environments import cases, python_or_skip, run_consumer
 from tests.graphs import checkpoint_values, imported, read_saved_model
 
 # An environment may have to be made first.
@@ -70,7 +70,7 @@ def _promise(spec: ModuleSpec) -> Promise:
     return Promise(spec.version, load_variant(_VARIANT).network_for(spec.kind), expected, _TOLERANCE)
 
 
-@pytest.fixture(scope="module", params=_CONSUMERS, ids=lambda consumer: consumer.name)
+@pytest.fixture(scope="module", params=cases(_CONSUMERS))
 def seen(request, modules, tmp_path_factory) -> list[Seen]:
     """Runs the consumer program once in one environment, over all modules that it should see."""
     consumer = request.param

@@ -43,8 +43,8 @@ def test_a_program_gets_its_task_and_answers(tmp_path):
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("raise ValueError('no \\x1b such')", r"it ended with status 1: ValueError: no \x1b such"),
-        ("import os; os.kill(os.getpid(), 11)", "it was ended by signal 11"),
+        ("raise ValueError('no \\x1b such')", r"it exited with status 1: ValueError: no \x1b such"),
+        ("import os; os.kill(os.getpid(), 11)", "it was killed by signal 11"),
     ],
     ids=["exception", "signal"],
 )
@@ -92,7 +92,7 @@ def test_a_program_that_takes_too_long_is_given_up(tmp_path):
         pid = _pid(tmp_path)
         with pytest.raises(ConsumerError) as caught:
             program.seen()
-    assert caught.value.why == "it has not come to an end in time"
+    assert caught.value.why == "it did not finish in time"
     assert not _is_running(pid)
 
 
@@ -188,4 +188,4 @@ def test_temporary_files_that_cannot_be_are_a_clean_error(modules, tmp_path, mon
     with pytest.raises(ConsumerError, match="cannot use") as caught:
         with started(installed(), modules["feature_vector/5"], np.asarray(images), promise, thorough=False):
             pass
-    assert caught.value.fix == "make room for temporary files, or name another folder for them with TMPDIR"
+    assert caught.value.fix == "free space for temporary files, or set TMPDIR to another folder"

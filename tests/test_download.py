@@ -182,12 +182,12 @@ def test_what_has_come_is_kept_for_the_next_run(server, cache, ear):
     server.acts = [serve_some(_HALF)]
     with pytest.raises(DownloadError, match="cannot download") as caught:
         fetch(server.published(), Progress(), cache)
-    assert "in attempt 5 of 5; 0.3 MB of it are kept" in caught.value.why
+    assert "(attempt 5 of 5); the next attempt resumes after 0.3 MB" in caught.value.why
     assert _files(cache) == ["net.tgz.part"]
     assert len(server.requests) == 5
     server.acts = [serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
-    assert ear.steps == [f"downloading {server.address}/net.tgz, of which 0.3 MB are there"]
+    assert ear.steps == [f"downloading {server.address}/net.tgz, resuming after 0.3 MB"]
     assert server.requests[-1].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
 
 
@@ -250,7 +250,7 @@ def test_a_server_that_is_busy_for_ever_is_given_up(server, cache, ear, waits, m
     server.acts = [answer(503)]
     with pytest.raises(DownloadError, match="cannot download") as caught:
         fetch(server.published(), ear, cache)
-    assert caught.value.why == "the server answered 503 Service Unavailable, in attempt 5 of 5"
+    assert caught.value.why == "the server answered 503 Service Unavailable (attempt 5 of 5)"
     assert waits == [1, 2, 4, 8]
     assert len(server.requests) == 5
     assert ear.warnings[0] == "net.tgz: the server answered 503 Service Unavailable; attempt 2 of 5 in 1 s"
@@ -349,7 +349,7 @@ def test_a_rest_that_does_not_fit_to_the_beginning_is_no_reason_to_give_up(serve
     _start(server, cache, _SHUFFLED[:_HALF])
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert [request.range for request in server.requests] == [f"bytes={_HALF}-", None]
-    assert ear.warnings == ["net.tgz: the rest does not fit to what was there before; all of it is downloaded again"]
+    assert ear.warnings == ["net.tgz: the rest does not match the part downloaded before; downloading all of it again"]
     assert _files(cache) == ["net.tgz"]
 
 
@@ -383,7 +383,7 @@ def test_no_network(server, cache, ear):
     with pytest.raises(DownloadError) as caught:
         fetch(published, ear, cache)
     assert "refused" in caught.value.why
-    assert "name it with --checkpoint" in caught.value.fix
+    assert "pass it with --checkpoint" in caught.value.fix
     assert len(ear.warnings) == 4
 
 
@@ -431,7 +431,7 @@ def test_a_mirror_is_an_address(mirror):
 
 
 @pytest.mark.parametrize(
-    ("content", "state"), [(None, "not there"), (b"damaged", "damaged")], ids=["missing", "damaged"]
+    ("content", "state"), [(None, "does not exist"), (b"damaged", "is damaged")], ids=["missing", "damaged"]
 )
 def test_offline_asks_nobody(server, cache, content, state):
     """The error says why there is nothing."""
@@ -442,7 +442,7 @@ def test_offline_asks_nobody(server, cache, content, state):
         path.write_bytes(content)
     with pytest.raises(DownloadError, match="net.tgz is not in the cache") as caught:
         fetch(server.published(), Progress(), offline)
-    assert caught.value.why == f"{path} is {state}, and --offline forbids to download it"
+    assert caught.value.why == f"{path} {state}, and --offline forbids downloading it"
     assert "hubexport fetch" in caught.value.fix
     assert server.requests == []
 
@@ -476,7 +476,7 @@ def test_a_second_download_waits_for_the_first(server, cache):
 
     class Second(Progress):
         def step(self, message):
-            assert message == "waiting for another process that downloads net.tgz"
+            assert message == "waiting for another process to download net.tgz"
             server.gate.set()
 
     first = threading.Thread(target=lambda: paths.append(fetch(server.published(), Progress(), cache)))
@@ -493,7 +493,7 @@ def test_a_second_download_waits_for_the_first(server, cache):
 def test_a_cache_that_cannot_be_written_is_a_clean_error(server, tmp_path, place):
     """/proc takes nothing, not even from root."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DownloadError, match="cannot keep net.tgz in the cache") as caught:
+    with pytest.raises(DownloadError, match="cannot store net.tgz in the cache") as caught:
         fetch(server.published(), Progress(), Downloads(tmp_path / place))
     assert str(tmp_path / place) in caught.value.why
     assert "--cache_dir" in caught.value.fix
@@ -505,7 +505,7 @@ def test_a_full_disk_is_a_clean_error(server, cache):
     partial = partial_path(archive_path(server.published(), cache))
     partial.parent.mkdir(parents=True)
     partial.symlink_to("/dev/full")
-    with pytest.raises(DownloadError, match="cannot keep net.tgz in the cache") as caught:
+    with pytest.raises(DownloadError, match="cannot store net.tgz in the cache") as caught:
         fetch(server.published(), Progress(), cache)
     assert "No space left on device" in caught.value.why
     assert len(server.requests) == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hubexport import extras
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.errors import DataError, ModuleError, UsageError
@@ -181,6 +182,7 @@ def _many(folder, pictures):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.faults
 def test_an_interrupted_evaluation_goes_on(capsys, modules, pictures, tmp_path, number, status, cache):
     """The second time only what is left is done, and the figures are those of one that was not interrupted."""
     arguments = (modules["classification/3"], "--data", _many(tmp_path, pictures), "--format", "json")
@@ -212,7 +214,7 @@ def test_an_interrupted_evaluation_goes_on(capsys, modules, pictures, tmp_path, 
 def test_a_module_of_feature_vectors_is_an_error(capsys, modules, records):
     """That says what to use."""
     with pytest.raises(
-        ModuleError, match=f"cannot classify with {modules['feature_vector/5']}\n  why: it gives feature"
+        ModuleError, match=f"cannot classify with {modules['feature_vector/5']}\n  why: it outputs feature"
     ):
         run_evaluate(capsys, modules["feature_vector/5"], "--data", records)
 
@@ -224,9 +226,9 @@ def test_labels_that_do_not_fit_are_an_error(capsys, modules, tmp_path, pictures
         run_evaluate(capsys, modules["classification/3"], "--data", tmp_path / "one")
     assert str(caught.value).splitlines() == [
         f"the label of {tmp_path}/one: 0.JPEG does not fit the module",
-        "  why: it is that of class 1001, and the module has 1,001 classes, 0 to 1000",
-        "  fix: say --labels_offset 1 if the data number the classes from 1 and the module has no background class, or "
-        "--labels_offset -1 if the data number them from 0 and it has one",
+        "  why: it is class 1001, but the module's 1,001 classes are 0 to 1000",
+        "  fix: use --labels_offset 1 if the data numbers classes from 1 and the module has no background class, or "
+        "--labels_offset -1 if the data numbers them from 0 and the module has one",
     ]
     found, _ = run_evaluate(capsys, modules["classification/3"], "--data", tmp_path / "one", "--labels_offset", "1")
     assert found["images"] == 1
@@ -237,7 +239,7 @@ def test_results_of_another_evaluation_are_not_mixed(capsys, modules, records, t
     state = tmp_path / "state"
     state.mkdir()
     (state / "evaluation.json").write_text('{"key": "another"}\n')
-    with pytest.raises(UsageError, match=f"{state} has the results of another evaluation"):
+    with pytest.raises(UsageError, match=f"{state} holds the results of another evaluation"):
         run_evaluate(capsys, modules["classification/3"], "--data", records, "--state", state)
 
 
@@ -247,7 +249,7 @@ def test_results_of_another_evaluation_are_not_mixed(capsys, modules, records, t
         pytest.param(["--data", "nowhere"], "ERROR no labelled images in nowhere", id="no data"),
         pytest.param(["--data", "x", "--batch_size", "0"], "argument --batch_size: invalid", id="batch"),
         pytest.param(["--data", "x", "--limit", "-1"], "argument --limit: invalid", id="limit"),
-        pytest.param(["--data", "x", "--beam_option", "y"], "ERROR --beam_option y: of what?", id="no runner"),
+        pytest.param(["--data", "x", "--beam_option", "y"], "ERROR --beam_option y needs --runner", id="no runner"),
         pytest.param([], "the following arguments are required: --data", id="nothing"),
     ],
 )
@@ -259,13 +261,12 @@ def test_usage_errors_come_before_tensorflow(modules, arguments, message):
     assert "starting TensorFlow" not in done.stderr
 
 
-def test_without_beam_a_runner_is_an_error(modules, records, tmp_path):
-    """That names the extra; an importable module of that name is hidden."""
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['apache_beam'] = None\n")
-    env = {"PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"}
-    done = hubexport("evaluate", modules["classification/3"], "--data", records, "--runner", "DirectRunner", env=env)
+def test_without_beam_a_runner_is_an_error(modules, records, monkeypatch):
+    """That names the extra."""
+    monkeypatch.setitem(extras._PACKAGES, "beam", ("no_such_beam",))
+    done = hubexport("evaluate", modules["classification/3"], "--data", records, "--runner", "DirectRunner")
     assert done.stderr.splitlines() == [
-        "ERROR --runner needs Apache Beam",
-        "  why: apache_beam is not installed",
-        "  fix: pip install hubexport[beam], here and where the workers are, or leave --runner out",
+        "ERROR --runner needs the optional packages of [beam]",
+        "  why: not installed: no_such_beam",
+        "  fix: run pip install 'hubexport[beam]'",
     ]

@@ -99,6 +99,7 @@ def test_beam_goes_on_where_another_evaluation_stopped(capsys, module, records, 
     assert "resuming: 121 of 122 images are done, 1 are left" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_by_beam_goes_on(capsys, module, records, tmp_path):
     """What has been begun is finished first."""
     state, data = tmp_path / "state", tmp_path / "many"
@@ -126,7 +127,7 @@ def test_labels_are_checked_by_workers(capsys, module, records, tmp_path):
     (tmp_path / "data" / "tench" / "0.png").write_bytes(next(unit.samples()).source)
     (tmp_path / "labels.txt").write_text("tench\ngoldfish\n")
     arguments = ("--data", tmp_path / "data", "--labels", tmp_path / "labels.txt", "--runner", "DirectRunner")
-    with pytest.raises(DataError, match="they are 2, and it has 1,001 classes"):
+    with pytest.raises(DataError, match="there are 2 labels for 1,001 classes"):
         run_evaluate(capsys, module, *arguments)
 
 

@@ -76,13 +76,13 @@ def test_unknown_folders_are_listed(tmp_path, labels):
     with pytest.raises(DataError) as caught:
         _find(root, labels)
     assert str(caught.value).splitlines() == [
-        f"cannot tell the classes of 13 of the 14 folders in {root}",
-        "  why: a folder is named by the number of its class, or by its label; known are the labels in "
+        f"cannot match 13 of the 14 folders in {root} to classes",
+        "  why: a folder must be named by the number of its class, or by one of the labels in "
         f"{tmp_path}/labels.txt",
         "    - crane (the label of several classes)",
         *(f"    - x{number:02}" for number in range(9)),
         "    - and 3 more",
-        "  fix: rename them, or name with --labels a file that has their names, one class a line",
+        "  fix: rename them, or pass a text file of their labels with --labels, one class per line",
     ]
 
 
@@ -100,14 +100,14 @@ def test_labels_must_be_those_of_the_module(tmp_path, labels):
     """One for each class, less the offset."""
     root = tmp_path / "data"
     _touch(root, "0/a.png")
-    with pytest.raises(DataError, match="they are 5, and it has 1,001 classes"):
+    with pytest.raises(DataError, match="there are 5 labels for 1,001 classes"):
         _find(root, labels).check_labels(1001)
 
 
 @pytest.mark.parametrize("label", [-1, 1000, 2**62])
 def test_a_label_must_be_of_a_class(label):
     """And the error knows the usual reason."""
-    with pytest.raises(DataError, match="class -?[0-9]+, and the module has 1,000 classes, 0 to 999"):
+    with pytest.raises(DataError, match="class -?[0-9]+, but the module's 1,000 classes are 0 to 999"):
         check_label(label, 1000, "a.png")
     check_label(999, 1000, "a.png")
 
@@ -125,7 +125,7 @@ def test_files_beside_the_folders_are_told_of(tmp_path):
     root, heard = tmp_path / "data", _Heard()
     _touch(root, "0/a.png", "b.png", ".hidden", ".git/x.png")
     assert _found(_find(root, progress=heard), root) == {"0/a.png": 0}
-    assert heard.warnings == [f"1 files in {root} are of no class, and are left out"]
+    assert heard.warnings == [f"ignoring 1 files in {root} that are not in a class folder"]
 
 
 def test_a_limit_spreads_over_the_folders(tmp_path):
@@ -207,12 +207,12 @@ def test_the_listing_knows_data_from_other_data(shards):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param("nowhere", "there is no such file or folder", id="nothing"),
+        pytest.param("nowhere", "no such file or folder", id="nothing"),
         pytest.param("no*where", "no file matches it", id="pattern of nothing"),
-        pytest.param("labels.txt", "it is no TFRecord", id="no record"),
-        pytest.param("*.txt", "it is no TFRecord", id="pattern of no record"),
+        pytest.param("labels.txt", "it is not a TFRecord", id="no record"),
+        pytest.param("*.txt", "it is not a TFRecord", id="pattern of no record"),
         pytest.param("empty", "none of its 0 files is a TFRecord", id="empty folder"),
-        pytest.param("folders", "none of its 1 folders has an image in it", id="empty class"),
+        pytest.param("folders", "none of its 1 folders holds an image", id="empty class"),
         pytest.param("hollow", "no records", id="no records in a file"),
     ],
 )
@@ -238,7 +238,7 @@ def test_records_of_something_else_are_an_error_that_names_the_file(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "one")) as writer:
         writer.write(tf.train.Example().SerializeToString())
     [unit] = _find(tmp_path / "one").units
-    with pytest.raises(DataError, match=f"cannot read {tmp_path}/one\n  why: a record lacks bytes 'image/encoded'"):
+    with pytest.raises(DataError, match=f"cannot read {tmp_path}/one\n  why: a record needs bytes 'image/encoded'"):
         list(unit.samples())
 
 

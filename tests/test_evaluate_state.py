@@ -28,7 +28,7 @@ def test_results_are_found_again(folder):
 def test_results_of_another_evaluation_are_refused(folder):
     """They stay."""
     before = sorted(folder.iterdir())
-    with pytest.raises(UsageError, match="has the results of another evaluation"), opened_state(str(folder), "other"):
+    with pytest.raises(UsageError, match="holds the results of another evaluation"), opened_state(str(folder), "other"):
         pass
     assert sorted(folder.iterdir()) == before
 
@@ -44,7 +44,7 @@ def test_a_torn_result_is_none(folder, content):
 def test_a_folder_with_other_things_is_refused(tmp_path):
     """Nobody wants results among photographs."""
     (tmp_path / "a.png").touch()
-    with pytest.raises(UsageError, match="there are other things in it"), opened_state(str(tmp_path), "key"):
+    with pytest.raises(UsageError, match="it holds other files"), opened_state(str(tmp_path), "key"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -52,7 +52,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
 def test_two_processes_cannot_have_it(folder):
     """The second is told."""
     with opened_state(str(folder), "key"):
-        with pytest.raises(UsageError, match="another process is at the same evaluation"):
+        with pytest.raises(UsageError, match="another process is running the same evaluation"):
             with opened_state(str(folder), "key"):
                 pass
     with opened_state(str(folder), "key") as state:

@@ -170,7 +170,7 @@ def test_what_stands_there_is_kept_unless_said_otherwise(tmp_path, suffix):
     images = _images(tmp_path / "in", 3)
     _extract(images[:1], output)
     before = _files(tmp_path / "out")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         _extract(images, output)
     assert _files(tmp_path / "out") == before
     _extract(images, output, overwrite=True)
@@ -180,9 +180,9 @@ def test_what_stands_there_is_kept_unless_said_otherwise(tmp_path, suffix):
 def test_names_that_stand_there_are_kept_too(tmp_path):
     """They may be somebody's."""
     (tmp_path / "f.npy.names.txt").write_text("mine")
-    with pytest.raises(OutputError, match="names.txt exists already"):
+    with pytest.raises(OutputError, match="names.txt already exists"):
         check_output(tmp_path / "f.npy", overwrite=False)
-    with pytest.raises(OutputError, match="names.txt exists already"):
+    with pytest.raises(OutputError, match="names.txt already exists"):
         _extract(_images(tmp_path / "in", 1), tmp_path / "f.npy")
     assert _files(tmp_path).keys() == {"f.npy.names.txt", "in/0000.png"}
 
@@ -234,7 +234,7 @@ def test_formats_that_cannot_be_written_are_refused_early(tmp_path, monkeypatch)
     [image] = _images(tmp_path / "in", 1)
     with pytest.raises(UsageError) as raised:
         _run("missing", image, "--output", tmp_path / "f.csv")
-    assert raised.value.why == "the end of the name tells it: .npy or .parquet"
+    assert raised.value.why == "the file's name must end in .npy or .parquet"
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find_spec(name))
     with pytest.raises(UsageError) as raised:

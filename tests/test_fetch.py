@@ -108,7 +108,7 @@ def test_fetch_takes_several_variants_and_stops_at_none(place):
         f"already in the cache: {place.folder / 'two.tgz'}",
         f"ERROR cannot download {place.server.address}/three.tgz",
         "  why: the server answered 404 Not Found",
-        "  fix: check the network and proxy settings, or fetch the archive elsewhere and name it with --checkpoint",
+        "  fix: check the network and proxy settings, or download the archive elsewhere and pass it with --checkpoint",
     ]
     assert done.returncode == 1
 
@@ -127,9 +127,9 @@ def test_a_variant_without_an_archive_is_an_error(place):
     done = place.fetch("--variant", "none", "--variant", "one")
     assert done.stdout == f"{place.folder / 'one.tgz'}\n"
     assert done.stderr.splitlines()[1:] == [
-        "ERROR no archive for none",
+        "ERROR no published archive for none",
         "  why: its config does not say where one is published",
-        "  fix: leave it out, and name a checkpoint of your own when you build it, with --checkpoint",
+        "  fix: leave it out, and pass your own checkpoint to `hubexport build` with --checkpoint",
     ]
     assert done.returncode == 1
 
@@ -141,7 +141,7 @@ def test_a_variant_without_an_archive_is_an_error(place):
             [],
             [
                 "ERROR hubexport fetch: the following arguments are required: --variant",
-                "  why: the command line cannot be understood",
+                "  why: the command line is incomplete or invalid",
                 "  fix: see hubexport fetch --help",
             ],
             id="no variant",
@@ -149,18 +149,18 @@ def test_a_variant_without_an_archive_is_an_error(place):
         pytest.param(
             ["--variant", "one", "--mirror", "ftp://example.org"],
             [
-                "ERROR --mirror ftp://example.org: not an address",
-                "  why: a mirror is an http:// or https:// address",
-                "  fix: say one like --mirror https://example.org/checkpoints",
+                "ERROR --mirror ftp://example.org: not a valid address",
+                "  why: --mirror takes an http or https address",
+                "  fix: use an address like --mirror https://example.org/checkpoints",
             ],
             id="mirror",
         ),
         pytest.param(
             ["--variant", "one", "--format", "json"],
             [
-                "ERROR --format json: of what?",
-                "  why: it is the form of what --list shows",
-                "  fix: add --list, or leave it out",
+                "ERROR --format json needs --list",
+                "  why: only --list prints a table or JSON",
+                "  fix: add --list, or remove --format",
             ],
             id="format",
         ),
@@ -182,9 +182,8 @@ def test_wrong_bytes_are_kept_aside_and_listed(place):
     aside = place.folder / f"one.tgz.wrong-{_WRONG[:8]}"
     assert done.stderr.splitlines()[1:] == [
         f"ERROR {place.server.address}/one.tgz is not the published archive",
-        f"  why: its SHA-256 is {_WRONG}, the config says {SHA256}",
-        f"  fix: look at what came, which is kept as {aside}; do not use it, and correct the config only if you know "
-        "why",
+        f"  why: its SHA-256 is {_WRONG}, but the config says {SHA256}",
+        f"  fix: do not use the file, which is kept as {aside}; correct the config only if you know why it changed",
     ]
     assert done.returncode == 1
     assert aside.read_bytes() == b"wrong"
@@ -227,7 +226,7 @@ def test_a_cache_that_cannot_be_written_is_a_clean_error(place):
     """Here there is a file in its place."""
     place.cache.write_text("x")
     done = place.fetch("--variant", "one")
-    assert done.stderr.startswith("ERROR cannot keep one.tgz in the cache\n")
+    assert done.stderr.startswith("ERROR cannot store one.tgz in the cache\n")
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
 
@@ -255,7 +254,7 @@ def test_of_two_processes_one_downloads(place):
         heard = sorted(process.stderr.readline() for process in processes)
         assert heard == [
             f"downloading {place.server.address}/one.tgz\n",
-            "waiting for another process that downloads one.tgz\n",
+            "waiting for another process to download one.tgz\n",
         ]
         place.server.gate.set()
         for process in processes:
@@ -267,6 +266,7 @@ def test_of_two_processes_one_downloads(place):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.faults
 def test_what_a_killed_process_had_is_resumed(place, sig):
     """There is no file of the archive's name meanwhile, and no traceback."""
     place.server.acts = [serve_when_told(_HALF), serve]

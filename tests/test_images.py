@@ -72,10 +72,10 @@ def test_each_file_is_found_once_in_the_order_of_the_inputs(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        pytest.param("missing.jpg", "there is no ", id="file"),
+        pytest.param("missing.jpg", "cannot find ", id="file"),
         pytest.param("*.png", "no images match ", id="pattern"),
         pytest.param("empty", "no images in ", id="folder"),
-        pytest.param("pipe", "pipe is no image", id="pipe"),
+        pytest.param("pipe", "pipe is not an image", id="pipe"),
         pytest.param("long" * 100, "cannot look for images at ", id="name-too-long"),
     ],
 )

@@ -94,6 +94,7 @@ def test_a_module_passes_verification_on_the_newest_tensorflow(newest, tmp_path)
     assert done.stdout.splitlines()[-1].startswith("PASSED: 14 passed, 2 not applicable")
 
 
+@pytest.mark.prove
 def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
     """The tests of the graphs, the checkpoint files and the messages, run over there."""
     tests = [

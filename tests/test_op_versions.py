@@ -11,7 +11,7 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.inspection.op_versions import known_tensorflows, oldest_tensorflow
 from hubexport.protos import SavedModel
 from hubexport.variants import KINDS, TF1_VERSIONS, VERSIONS
-from tests.environments import CONSUMERS, python_or_skip, run_consumer
+from tests.environments import CONSUMERS, cases, python_or_skip, run_consumer
 from tests.foreign import write_hub_module, write_keras_model, write_tf1_saved_model, write_tf2_saved_model
 
 _VERSIONS = ("1.7", "1.13", "1.15", "2.4", "2.10", "2.15", "2.21")
@@ -283,7 +283,7 @@ def test_a_saved_model_of_tensorflow_1_that_is_no_hub_module(tmp_path):
     assert found.obstacles == ("attribute debug_name of VarHandleOp",)
 
 
-@pytest.fixture(scope="module", params=CONSUMERS, ids=lambda environment: environment.name)
+@pytest.fixture(scope="module", params=cases(CONSUMERS))
 def consumer(request) -> Any:
     """One environment with a TensorFlow, and its entry in the table."""
     version = request.param.name.removeprefix("tf").partition("-")[0]

@@ -37,7 +37,7 @@ def test_what_stands_there_is_kept(tmp_path):
     """Unless overwriting is asked for."""
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("old")
-    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="exists already"):
+    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="already exists"):
         publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=False)
     assert (tmp_path / "old" / "file").read_text() == "old"
     assert not _leftovers(tmp_path)
@@ -46,7 +46,7 @@ def test_what_stands_there_is_kept(tmp_path):
 def test_a_file_that_stands_there_is_kept(tmp_path):
     """It is not ours."""
     (tmp_path / "old").write_text("precious")
-    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="exists already"):
+    with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="already exists"):
         publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=False)
     assert (tmp_path / "old").read_text() == "precious"
 
@@ -161,6 +161,6 @@ def test_a_file_takes_its_place_in_one_step(tmp_path):
         publish_file(tmp_path / "staged", final, overwrite=overwrite)
         assert final.read_text() == str(number)
     (tmp_path / "staged").write_text("late")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         publish_file(tmp_path / "staged", final, overwrite=False)
     assert final.read_text() == "1"

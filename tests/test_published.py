@@ -41,6 +41,7 @@ def _built(variant, module, checkpoint, output_dir, weights="averaged"):
         ("mobilenet_v2_050_96", "feature_vector/1", ["image_feature_vector"]),
     ],
 )
+@pytest.mark.slow
 def test_seed_modules_compute_what_an_independent_pytorch_network_computed(tmp_path, variant, module, signatures):
     """Both signatures, nine images."""
     path = _built(variant, module, "synthetic:1", tmp_path)
@@ -61,6 +62,7 @@ def test_real_weights_classify_all_photographs_right(tmp_path):
     assert len(labels) == len(list((DATA / "images").glob("*.jpg"))) == 8
 
 
+@pytest.mark.slow
 def test_raw_weights_classify_the_photographs_wrong(tmp_path):
     """In this checkpoint they are deliberately noisy: whoever takes them by mistake must notice."""
     images, labels = photographs(224)
@@ -69,6 +71,7 @@ def test_raw_weights_classify_the_photographs_wrong(tmp_path):
     assert all(found != label for found, label in zip(predicted, labels, strict=True))
 
 
+@pytest.mark.slow
 def test_real_weights_classify_all_photographs_right_in_keras(tmp_path):
     """Through hub.KerasLayer, with the logits of the TF1 module."""
     images, labels = photographs(224)
@@ -80,6 +83,7 @@ def test_real_weights_classify_all_photographs_right_in_keras(tmp_path):
     np.testing.assert_allclose(logits, _predict(tf1, images, "image_classification"), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fine_tuning_real_weights_in_keras_learns_the_photographs(tmp_path):
     """Eight classes of one photograph each.
 
@@ -103,6 +107,7 @@ def test_fine_tuning_real_weights_in_keras_learns_the_photographs(tmp_path):
     assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] >= 0.5
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_publishers_frozen_graph(tmp_path):
     """It comes with the archive; another program froze it."""
     images, _ = photographs(224)

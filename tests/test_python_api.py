@@ -129,11 +129,11 @@ def test_an_order_without_modules_is_for_those_of_the_config(small):
 @pytest.mark.parametrize(
     ("module", "why"),
     [
-        ("feature/2", "a kind of feature_vector or classification"),
+        ("feature/2", "the kind feature_vector or classification"),
         ("feature_vectors/2", "(did you mean 'feature_vector'?)"),
-        ("feature_vector/6", "a version of 1, 2, 3, 4 or 5"),
-        ("feature_vector", "a version of 1, 2, 3, 4 or 5"),
-        (None, "a kind of feature_vector or classification"),
+        ("feature_vector/6", "the version 1, 2, 3, 4 or 5"),
+        ("feature_vector", "the version 1, 2, 3, 4 or 5"),
+        (None, "the kind feature_vector or classification"),
     ],
 )
 def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module, why):
@@ -148,9 +148,9 @@ def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module
     for call in calls:
         with pytest.raises(UsageError) as raised:
             call()
-        assert raised.value.what == f"no module {module!r}"
-        assert raised.value.why.startswith("allowed is KIND/VERSION with") and why in raised.value.why
-        assert raised.value.fix == "name one like feature_vector/3"
+        assert raised.value.what == f"unknown module {module!r}"
+        assert raised.value.why.startswith("it must be KIND/VERSION with the") and why in raised.value.why
+        assert raised.value.fix == "use one like feature_vector/3"
 
 
 def test_one_string_is_not_taken_for_a_list_of_its_letters(small, tmp_path):
@@ -247,7 +247,7 @@ def test_extract_features_takes_modules_and_images_by_path(modules, photos, tmp_
     pictures = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted(photos.iterdir())]
     wanted = tf.saved_model.load(str(modules["feature_vector/5"]))(np.stack(pictures)).numpy()
     np.testing.assert_allclose(np.load(output), wanted, atol=1e-4)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         extract_features(modules[module], photos, output)
 
 
@@ -308,14 +308,19 @@ def test_an_evaluation_whose_report_fails_is_not_forgotten(modules, classes):
         pytest.param(lambda m, p, t: classify(m["classification/5"], p, top=0), UsageError, "top is 0", id="top"),
         pytest.param(lambda m, p, t: classify("no", p, batch_size=0), UsageError, "batch_size is 0", id="batch"),
         pytest.param(lambda m, p, t: classify("no", p), ModuleError, "no is not a module", id="module"),
-        pytest.param(lambda m, p, t: classify("no", t / "x"), ImageError, "there is no .*/x", id="image"),
+        pytest.param(lambda m, p, t: classify("no", t / "x"), ImageError, "cannot find .*/x", id="image"),
         pytest.param(lambda m, p, t: classify("no", p, labels="x"), UsageError, "cannot read labels x", id="labels"),
         pytest.param(
-            lambda m, p, t: classify(m["classification/5"], p, labels=["x"]), UsageError, "the labels are not", id="few"
+            lambda m, p, t: classify(m["classification/5"], p, labels=["x"]),
+            UsageError,
+            "the labels do not match",
+            id="few",
         ),
         pytest.param(lambda m, p, t: classify(m["feature_vector/5"], p), ModuleError, "cannot classify", id="kind"),
-        pytest.param(lambda m, p, t: extract_features("no", p, "f.txt"), UsageError, "f.txt: no such", id="format"),
-        pytest.param(lambda m, p, t: extract_features("no", p, t), UsageError, "no such format", id="folder"),
+        pytest.param(
+            lambda m, p, t: extract_features("no", p, "f.txt"), UsageError, "f.txt: unknown format", id="format"
+        ),
+        pytest.param(lambda m, p, t: extract_features("no", p, t), UsageError, "unknown format", id="folder"),
         pytest.param(
             lambda m, p, t: extract_features("no", p, "f.npy", batch_size=-1), UsageError, "batch_size is -1", id="b"
         ),

@@ -186,7 +186,7 @@ def test_only_files_and_folders_are_packed(tmp_path, make, monkeypatch):
     make(Path("assets/odd"))
     with pytest.raises(ModuleError, match=r"cannot pack .*/assets/odd") as caught:
         _packed(directory)
-    assert "neither a file nor a folder" in caught.value.why
+    assert "a link or a special file" in caught.value.why
     assert not directory.with_name("module.tar.gz").exists()
 
 

@@ -30,6 +30,8 @@ from tests.archives import member, tgz
 from tests.command import environment
 from tests.releases import INDEX, NEW, OLD, SUMS, Forged, as_json, shrink
 
+pytestmark = pytest.mark.fuzz
+
 _CHECKS = ("structure.digests", "weights.equal")
 _ARCHIVE, _PAGE, _CARD = f"{OLD}.tar.gz", f"{OLD}.md", f"{OLD}.card.md"
 _REPORT, _PROVENANCE, _RECORD = f"{OLD}.verify.json", f"{OLD}.provenance.json", f"{OLD}.json"
@@ -135,9 +137,9 @@ _DAMAGES = {
     "longer": (lambda path: path.write_bytes(path.read_bytes() + b"\n"), "bytes, not"),
     "empty": (lambda path: path.write_bytes(b""), "has 0 bytes, not"),
     "linked": (_linked, "is a link"),
-    "pipe": (_pipe, "is no regular file"),
-    "socket": (_socket, "is no regular file"),
-    "folder": (_folder, "is no regular file"),
+    "pipe": (_pipe, "is not a regular file"),
+    "socket": (_socket, "is not a regular file"),
+    "folder": (_folder, "is not a regular file"),
     "sparse": (lambda path: os.truncate(path, 1 << 43), "bytes, "),
 }
 _LISTED = {
@@ -176,7 +178,7 @@ def test_folders_must_not_be_links(dist, tmp_path):
     (dist / "google/imagenet").rename(tmp_path / "elsewhere")
     (dist / "google/imagenet").symlink_to(tmp_path / "elsewhere")
     told = _told(_check(dist))
-    assert f"{_ARCHIVE}: is a link, or in a folder that is one" in told
+    assert f"{_ARCHIVE}: is a link, or inside a linked folder" in told
     assert len(told) == 2 * 6
 
 
@@ -234,15 +236,19 @@ def _publishers(change: Callable[[list], object]) -> Callable[[Forged], None]:
 
 
 _IN_THE_INDEX = {
-    "variant": (_update(variant="other"), _RECORD, "are not those of the handle"),
-    "kind": (_update(kind="classification", num_classes=7), _RECORD, "are not those of the handle"),
-    "version": (_update(version=3), _RECORD, "are not those of the handle"),
-    "handle": (_update(handle="google/small/feature_vector/2"), "google/small/feature_vector/2.json", "of the handle"),
+    "variant": (_update(variant="other"), _RECORD, "do not match the handle"),
+    "kind": (_update(kind="classification", num_classes=7), _RECORD, "do not match the handle"),
+    "version": (_update(version=3), _RECORD, "do not match the handle"),
+    "handle": (
+        _update(handle="google/small/feature_vector/2"),
+        "google/small/feature_vector/2.json",
+        "match the handle",
+    ),
     "unknown_version": (_update(version=6), _RECORD, "there is no version 6"),
-    "format": (_update(format="saved_model_2"), _RECORD, "version 2 has not the format saved_model_2"),
-    "classes": (_update(num_classes=7), _RECORD, "has not 7 classes"),
+    "format": (_update(format="saved_model_2"), _RECORD, "version 2 does not have the format saved_model_2"),
+    "classes": (_update(num_classes=7), _RECORD, "cannot have 7 classes"),
     "values": (_update(values="trained"), _RECORD, "its values are not trained"),
-    "figures": (_update(published={"top1_percent": 99.9}), _RECORD, "not of the published checkpoint"),
+    "figures": (_update(published={"top1_percent": 99.9}), _RECORD, "not the published checkpoint's values"),
     "no_source": (_update_inputs(checkpoint={}), _RECORD, "describe no checkpoint"),
     "odd_source": (_update_inputs(checkpoint={"source": 7}), _RECORD, "describe no checkpoint"),
     "odd_digest": (_update_inputs(checkpoint={"source": "a", "sha256": [1]}), _RECORD, "describe no checkpoint"),
@@ -251,7 +257,7 @@ _IN_THE_INDEX = {
         _RECORD,
         "describe no checkpoint",
     ),
-    "other_source": (_update_inputs(checkpoint={"source": "synthetic:7"}), _ARCHIVE, "names another checkpoint"),
+    "other_source": (_update_inputs(checkpoint={"source": "synthetic:7"}), _ARCHIVE, "names a different checkpoint"),
     "digest": (
         _update_inputs(checkpoint={"source": "synthetic:0", "sha256": "0" * 64}),
         _RECORD,
@@ -259,16 +265,20 @@ _IN_THE_INDEX = {
     ),
     "second_time": (_second_time, INDEX, f"lists {OLD} 2 times"),
     "order": (_other_order, INDEX, "is not sorted"),
-    "files_of_another": (_files_of_another, _RECORD, f"its archive is said to be {NEW}.tar.gz"),
+    "files_of_another": (_files_of_another, _RECORD, f"its archive is listed as {NEW}.tar.gz"),
     "no_page": (_no_page, _RECORD, "has no page"),
     "two_bills": (_two_bills, "sbom-", "is listed with 2 different digests or sizes"),
-    "bill": (_bill_called("installed.json"), "installed.json", "is not how a list"),
-    "other_bill": (_bill_called("sbom-0123456789ab.cdx.json"), "sbom-0123456789ab", "is not how a list"),
+    "bill": (_bill_called("installed.json"), "installed.json", "is not named like a bill of materials"),
+    "other_bill": (
+        _bill_called("sbom-0123456789ab.cdx.json"),
+        "sbom-0123456789ab",
+        "is not named like a bill of materials",
+    ),
     "no_publisher": (_publishers(list.clear), _PUBLISHER, "is not listed"),
     "strange_publisher": (
         _publishers(lambda pages: pages[0].update(path="other/other.md")),
         "other/other.md",
-        "of none of the artifacts",
+        "though its publisher has no artifacts",
     ),
     "parameters": (_update(parameters=7), _RECORD, "bytes, not"),
     "inputs": (_update_inputs(program="0"), _PROVENANCE, "hubexportProgram does not agree"),
@@ -346,46 +356,55 @@ def _many_attributes() -> bytes:
 
 
 _IN_THE_ARCHIVE = {
-    "time_of_gzip": (_gzipped(filename="", mtime=1), "its gzip header tells a name or a time"),
-    "name_in_gzip": (_gzipped(filename="x", mtime=0), "its gzip header tells a name or a time"),
+    "time_of_gzip": (_gzipped(filename="", mtime=1), "its gzip header contains a name or a time"),
+    "name_in_gzip": (_gzipped(filename="x", mtime=0), "its gzip header contains a name or a time"),
     "order": (_members(lambda members: members[1:] + members[:1]), "'hubexport.json' comes after"),
     "twice": (_members(lambda members: members + members[-1:]), "comes after"),
     "user": (_attributes(uid=1000), "'saved_model.pb' has an owner"),
     "group": (_attributes(gid=1), "'saved_model.pb' has an owner"),
     "user_name": (_attributes(uname="root"), "'saved_model.pb' has an owner"),
     "group_name": (_attributes(gname="root"), "'saved_model.pb' has an owner"),
-    "time": (_attributes(mtime=1), "is of the time 1, not 0"),
-    "time_of_a_folder": (_attributes("variables", mtime=1), "is of the time 1, not 0"),
-    "fraction": (_attributes(mtime=0.5), "is of the time 0.5, not 0"),
-    "mode": (_attributes(mode=0o755), "has the mode 755"),
-    "mode_of_a_folder": (_attributes("variables", mode=0o777), "has the mode 777"),
-    "attribute": (_attributes(pax_headers={"comment": "x"}), "has attributes: comment"),
+    "time": (_attributes(mtime=1), "has the time 1, not 0"),
+    "time_of_a_folder": (_attributes("variables", mtime=1), "has the time 1, not 0"),
+    "fraction": (_attributes(mtime=0.5), "has the time 0.5, not 0"),
+    "mode": (_attributes(mode=0o755), "has mode 755"),
+    "mode_of_a_folder": (_attributes("variables", mode=0o777), "has mode 777"),
+    "attribute": (_attributes(pax_headers={"comment": "x"}), "has extra attributes: comment"),
     "no_folder": (
         _members(lambda members: [pair for pair in members if not pair[0].isdir()]),
         "'variables/variables.data-00000-of-00001' comes before its folder",
     ),
-    "dot": (_members(lambda members: [member("./a", mode=0o644), *members]), "name of its member './a' is not plain"),
-    "root": (_members(lambda members: [member(".", b"", type=tarfile.DIRTYPE), *members]), "member '.' is not plain"),
+    "dot": (
+        _members(lambda members: [member("./a", mode=0o644), *members]),
+        "name of its member './a' is not normalized",
+    ),
+    "root": (
+        _members(lambda members: [member(".", b"", type=tarfile.DIRTYPE), *members]),
+        "member '.' is not normalized",
+    ),
     "no_manifest": (_in_archive("hubexport.json", None), "has no hubexport.json at its root"),
     "no_json": (_in_archive("hubexport.json", b"x"), "its hubexport.json is not what hubexport writes"),
     "deep_json": (_in_archive("hubexport.json", b"[" * 100_000), "its hubexport.json is not what hubexport writes"),
     "large_json": (_in_archive("hubexport.json", b" " * (2 << 20)), "is larger than 1 MiB"),
-    "handle": (_manifest(handle=NEW), f"says handle {NEW}, the index {OLD}"),
+    "handle": (_manifest(handle=NEW), f"says handle {NEW}, the index says {OLD}"),
     "kind": (_manifest(kind="classification"), "says kind classification"),
-    "size": (_manifest(input_width_px=7), "says input_width_px 7, the index 96"),
-    "untold": (_manifest(network=None), "says network None, the index mobilenet_v2"),
-    "values": (_manifest(values="trained"), "says values trained, the index synthetic"),
-    "weights": (_manifest(weights="raw"), "says weights raw, the index averaged"),
-    "checkpoint": (_manifest(checkpoint={"source": "synthetic:7"}), "names another checkpoint"),
+    "size": (_manifest(input_width_px=7), "says input_width_px 7, the index says 96"),
+    "untold": (_manifest(network=None), "says network None, the index says mobilenet_v2"),
+    "values": (_manifest(values="trained"), "says values trained, the index says synthetic"),
+    "weights": (_manifest(weights="raw"), "says weights raw, the index says averaged"),
+    "checkpoint": (_manifest(checkpoint={"source": "synthetic:7"}), "names a different checkpoint"),
     "exporter": (_manifest(hubexport_version="9"), "names hubexport 9"),
-    "changed": (_in_archive("saved_model.pb", b"other"), "its saved_model.pb is not the one that hubexport.json lists"),
+    "changed": (
+        _in_archive("saved_model.pb", b"other"),
+        "its saved_model.pb does not match its digest in hubexport.json",
+    ),
     "gone": (_in_archive("variables/variables.index", None), "its variables/variables.index is missing"),
     "more": (_in_archive("assets.txt", b""), "its assets.txt is not listed in hubexport.json"),
     "no_module": (_in_archive("saved_model.pb", None), "has no saved_model.pb at its root"),
-    "no_hub_file": (_in_archive("tfhub_module.pb", None), "is no hub: it has no tfhub_module.pb"),
-    "no_gzip": (_packed(b"PK" * 99), "it is damaged, or no gzipped tar"),
-    "no_tar": (_packed(gzip.compress(b"x" * 2000, mtime=0)), "it is damaged, or no gzipped tar"),
-    "nothing": (_packed(gzip.compress(b"", mtime=0)), "it is damaged, or no gzipped tar"),
+    "no_hub_file": (_in_archive("tfhub_module.pb", None), "does not have the format hub: it has no tfhub_module.pb"),
+    "no_gzip": (_packed(b"PK" * 99), "it is damaged or not a gzipped tar"),
+    "no_tar": (_packed(gzip.compress(b"x" * 2000, mtime=0)), "it is damaged or not a gzipped tar"),
+    "nothing": (_packed(gzip.compress(b"", mtime=0)), "it is damaged or not a gzipped tar"),
     "cut": (lambda forged: forged.files.update({_ARCHIVE: forged.files[_ARCHIVE][:-9]}), "it is damaged"),
     "link": (_special("link", tarfile.SYMTYPE, linkname="/etc/passwd"), "'link' is a link or a device"),
     "hard_link": (_special("link", tarfile.LNKTYPE, linkname="saved_model.pb"), "'link' is a link or a device"),
@@ -393,8 +412,8 @@ _IN_THE_ARCHIVE = {
     "pipe": (_special("pipe", tarfile.FIFOTYPE), "'pipe' is a link or a device"),
     "upwards": (_with_member(*member("../up")), "'../up' points outside"),
     "absolute": (_with_member(*member("/etc/x")), "'/etc/x' points outside"),
-    "nested": (_packed(_nested_headers()), "it is damaged, or no gzipped tar"),
-    "attributes": (_packed(_many_attributes()), "has attributes: comment"),
+    "nested": (_packed(_nested_headers()), "it is damaged or not a gzipped tar"),
+    "attributes": (_packed(_many_attributes()), "has extra attributes: comment"),
     "controls": (_with_member(*member("\x1b[31m", mode=0o644)), r"its \x1b[31m is not listed"),
 }
 
@@ -413,7 +432,9 @@ def test_a_hub_module_in_the_place_of_a_saved_model_is_found(forged, tmp_path):
     """By the file that tells them apart."""
     forged.put("tfhub_module.pb", b"\x08\x03", NEW)
     forged.seal()
-    assert f"{NEW}.tar.gz: is no saved_model_2: it has a tfhub_module.pb" in _told(_check(forged.written(tmp_path)))
+    assert f"{NEW}.tar.gz: does not have the format saved_model_2: it has a tfhub_module.pb" in _told(
+        _check(forged.written(tmp_path))
+    )
 
 
 def _page(old: str, new: str) -> tuple[str, Callable[[Forged], None]]:
@@ -463,20 +484,20 @@ _IN_TEXTS = {
         *_page("\n<!-- asset-path: ", "\n<!-- asset-path: x -->\n<!-- asset-path: "),
         "its asset-path is not",
     ),
-    "page_binary": (*_content("page", _PAGE, b"\xff\xfe\x00"), "is no text"),
+    "page_binary": (*_content("page", _PAGE, b"\xff\xfe\x00"), "is not text"),
     "not_passed": (*_report(passed=False), "does not say that the module passed"),
-    "report_of_another": (*_report(handle=NEW), f"is of {NEW}"),
-    "report_of_another_archive": (*_report(archive_sha256="0" * 64), "is of another archive"),
+    "report_of_another": (*_report(handle=NEW), f"is about {NEW}"),
+    "report_of_another_archive": (*_report(archive_sha256="0" * 64), "is about another archive"),
     "tensorflow": (_REPORT, _ran_on("2.16.1"), "the module did not run on TensorFlow 2.16.1"),
     "failed": (*_result(status="fail"), "structure.digests failed"),
-    "not_looked_at": (*_result(status="not applicable"), "its numbers of checks are not 2 passed and 0"),
+    "not_looked_at": (*_result(status="not applicable"), "it does not have 2 checks passed and 0"),
     "above_the_limit": (*_result(measured=3.0, limit=2.0), "structure.digests passed with 3.0, above its limit of 2.0"),
     "other_check": (*_result(check="weights.equal"), "its checks are not those"),
     "one_check_less": (_REPORT, _no_result, "its checks are not those"),
     "odd_status": (*_result(status="perhaps"), "is not what hubexport writes: checks: 0: status"),
     "no_report": (*_content("verification", _REPORT, b"{}"), "is not what hubexport writes: passed"),
     "deep_report": (*_content("verification", _REPORT, b'{"a":' * 100_000), "is not what hubexport writes"),
-    "binary_report": (*_content("verification", _REPORT, bytes(range(256))), "is no text"),
+    "binary_report": (*_content("verification", _REPORT, bytes(range(256))), "is not text"),
     "type": (*_statement("_type", value="x"), "_type does not agree"),
     "predicate": (*_statement("predicateType", value="x"), "predicateType does not agree"),
     "no_predicate": (*_statement("predicate", value=None), "predicate does not agree"),
@@ -571,14 +592,14 @@ _SUMS = {
     "missing": (lambda content: None, "is missing"),
     "empty": (lambda content: b"", f"does not list {_ARCHIVE}"),
     "less": (lambda content: b"".join(content.splitlines(True)[1:]), f"does not list {_PUBLISHER}"),
-    "other": (lambda content: b"0" * 64 + content[64:], "has another digest of"),
-    "one_space": (lambda content: content.replace(b"  ", b" ", 1), "line 1 is not what sha256sum writes"),
-    "binary_mark": (lambda content: content.replace(b"  ", b" *", 1), "line 1 is not what sha256sum writes"),
-    "capitals": (lambda content: content[:64].upper() + content[64:], "line 1 is not what sha256sum writes"),
-    "no_end": (lambda content: content[:-1], "does not end with a line"),
-    "twice": (lambda content: content + content.splitlines(True)[0], f"names {_PUBLISHER} again"),
-    "empty_line": (lambda content: content + b"\n", "line 15 is not what sha256sum writes"),
-    "no_text": (lambda content: b"\xff" + content, "is no text"),
+    "other": (lambda content: b"0" * 64 + content[64:], "has a different digest for"),
+    "one_space": (lambda content: content.replace(b"  ", b" ", 1), "line 1 is not in sha256sum's format"),
+    "binary_mark": (lambda content: content.replace(b"  ", b" *", 1), "line 1 is not in sha256sum's format"),
+    "capitals": (lambda content: content[:64].upper() + content[64:], "line 1 is not in sha256sum's format"),
+    "no_end": (lambda content: content[:-1], "does not end with a newline"),
+    "twice": (lambda content: content + content.splitlines(True)[0], f"repeats {_PUBLISHER}"),
+    "empty_line": (lambda content: content + b"\n", "line 15 is not in sha256sum's format"),
+    "no_text": (lambda content: b"\xff" + content, "is not text"),
 }
 
 
@@ -605,13 +626,13 @@ def test_sums_may_be_ahead_of_the_index(forged, tmp_path):
     [
         ("google/next.tar.gz", "its SHA-256 is"),
         ("google/absent.tar.gz", "is missing"),
-        ("../outside", "is no path in the release"),
-        ("/etc/passwd", "is no path in the release"),
-        ("google/./next.tar.gz", "is no path in the release"),
-        ("google//next.tar.gz", "is no path in the release"),
-        ("a\0b", "is no path in the release"),
+        ("../outside", "is not a path inside the release"),
+        ("/etc/passwd", "is not a path inside the release"),
+        ("google/./next.tar.gz", "is not a path inside the release"),
+        ("google//next.tar.gz", "is not a path inside the release"),
+        ("a\0b", "is not a path inside the release"),
         ("x" * 300, "cannot be read: File name too long"),
-        ("google", "is no regular file"),
+        ("google", "is not a regular file"),
         ("google/google.md/x", "is missing"),
     ],
 )
@@ -662,7 +683,7 @@ def test_no_release(tmp_path):
         (tmp_path / "file", "Not a dir"),
         (tmp_path / "no", "No such"),
     ]:
-        with pytest.raises(ReleaseError, match="there is no release in") as caught:
+        with pytest.raises(ReleaseError, match="no release in") as caught:
             _check(path)
         assert why in caught.value.why and "--output_dir" in caught.value.fix
 
@@ -720,7 +741,7 @@ def test_an_index_that_is_no_file_is_a_problem(dist, damage):
     change(dist / INDEX)
     [problem] = _check(dist).problems
     assert problem.path == INDEX
-    assert problem.what.startswith(("is a link", "is no regular file", "has 8,796,093,022,208 bytes"))
+    assert problem.what.startswith(("is a link", "is not a regular file", "has 8,796,093,022,208 bytes"))
 
 
 def test_large_files_are_not_read(forged, tmp_path):
@@ -728,7 +749,7 @@ def test_large_files_are_not_read(forged, tmp_path):
     forged.record()["files"]["archive"]["bytes"] = 1 << 43
     folder = forged.written(tmp_path)
     os.truncate(folder / _ARCHIVE, 1 << 43)
-    assert f"{_ARCHIVE}: has 8,796,093,022,208 bytes, more than any file of a release" in _told(_check(folder))
+    assert f"{_ARCHIVE}: has 8,796,093,022,208 bytes, more than any release file" in _told(_check(folder))
 
 
 def test_a_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
@@ -748,9 +769,9 @@ def test_a_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
 
 
 _COSTLY = {
-    "entries": (INDEX, b'{"format":1,"publishers":[],"artifacts":[%s{}]}', b"{},", "has in artifacts[0] not what"),
+    "entries": (INDEX, b'{"format":1,"publishers":[],"artifacts":[%s{}]}', b"{},", "artifacts[0] is not what"),
     "lists": (INDEX, b'{"format":1,"publishers":[],"artifacts":[[%s0]]}', b"{},", "more than 20,000 values"),
-    "fields": (INDEX, b'{"format":1,%s"artifacts":[]}', b'"%d":1,', "is not an object of"),
+    "fields": (INDEX, b'{"format":1,%s"artifacts":[]}', b'"%d":1,', "is not a JSON object with the keys"),
     "results": (_REPORT, b'{"checks":[%s{}]}', b"{},", "more than 20,000 values"),
 }
 
@@ -785,7 +806,7 @@ def test_long_names_are_refused(forged, tmp_path):
     """Ten thousand of them would fill the memory."""
     forged.put("x" * 5000, b"")
     forged.seal()
-    assert _told(_check(forged.written(tmp_path))) == [f"{_ARCHIVE}: the name of a member has 5,000 characters"]
+    assert _told(_check(forged.written(tmp_path))) == [f"{_ARCHIVE}: a member's name has 5,000 characters"]
 
 
 def test_many_members_are_refused(forged, tmp_path):

@@ -49,6 +49,8 @@ from tests.release_runs import (
     write_config,
 )
 
+pytestmark = pytest.mark.faults
+
 _KILLS = 50
 _INDEX = "index.json"
 # What a new index replaces; all else that is listed stays as it is.
@@ -396,7 +398,7 @@ def test_what_is_published_is_never_replaced_by_other_content(undisturbed, tmp_p
     seed = 2 if change == "checkpoint" else 1
     given = ("--config_dir", tmp_path / "configs", "--checkpoint", f"synthetic:{seed}", *CHEAP)
     done = make_release("--variants", "one", "two", *given, "--output_dir", directory)
-    _assert_told(done, f"ERROR {_ONE} is published already", "1 FAILED, 1 made")
+    _assert_told(done, f"ERROR {_ONE} is already published", "1 FAILED, 1 made")
     after = contents(directory)
     assert before.keys() < after.keys()
     assert all(after[name] == content for name, content in before.items() if name not in _OF_THE_INDEX)
@@ -405,7 +407,7 @@ def test_what_is_published_is_never_replaced_by_other_content(undisturbed, tmp_p
     (directory / f"{_ONE}.md").unlink()
     before = contents(directory)
     _assert_told(
-        make_release("--variants", "one", *given, "--output_dir", directory), f"ERROR {_ONE} is published already"
+        make_release("--variants", "one", *given, "--output_dir", directory), f"ERROR {_ONE} is already published"
     )
     assert contents(directory) == before
 
@@ -463,7 +465,7 @@ def test_what_is_finished_before_a_failure_waits_for_the_next_run(undisturbed, t
     """It is proved, and only to be listed."""
     directory = tmp_path / "dist"
     given = (*undisturbed.arguments, directory)
-    _assert_told(make_release(*given, "--fail_fast", before=disprove_two), f"{_TWO} is not right")
+    _assert_told(make_release(*given, "--fail_fast", before=disprove_two), f"{_TWO} failed verification")
     assert not (directory / _INDEX).exists()
     assert (directory / f"{_ONE}.json").exists()
     assert "1 listed, 1 made" in make_release(*given).stderr
@@ -614,7 +616,7 @@ def test_a_second_run_ends_at_once_while_another_is_at_work(undisturbed, tmp_pat
     given = (*undisturbed.arguments, directory)
     at_work = Release(*given, before=functools.partial(wait_at, "prove", here, go))
     wait_for(here.exists)
-    _assert_told(make_release(*given), f"ERROR another release is at work in {directory}")
+    _assert_told(make_release(*given), f"ERROR another release is running in {directory}")
     assert contents(directory) == {}
     go.touch()
     assert at_work.wait().status == 0
@@ -633,7 +635,7 @@ def test_of_many_runs_at_one_time_one_makes_the_release(undisturbed, tmp_path):
         assert min(one.status for one in done) == 0
         for one in done:
             if one.status:
-                _assert_told(one, "another release is at work in")
+                _assert_told(one, "another release is running in")
         _assert_sound(directory, {})
         artifacts = json.loads((directory / _INDEX).read_text())["artifacts"]
         assert [artifact["handle"] for artifact in artifacts] == [_ONE, _TWO]

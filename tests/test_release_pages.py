@@ -82,16 +82,16 @@ _BOTH_SEEDS = {
     "authors": r"Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
     "paper": r"Inverted Residuals and Linear Bottlenecks: .*Segmentation\".*, 2018",
     "multiplier": r"a depth multiplier scales the number of features in the convolutional layers",
-    "image sizes": r"trained for images of another size, too, which decides how fast",
+    "image sizes": r"trained for images of other sizes: with smaller images it is faster",
     "implementation": r"mobilenet_v2 as TF-Slim implements it",
     "multiples of 8": r"rounds the number of features of each layer to a multiple of 8, .* not in the paper",
     "last convolution": r"below 1\.0 does not shrink the last convolutional layer, from which feature vectors",
     "trained": r"holds a trained instance of the network",
     "pre-trained": r"one of the pre-trained models of MobileNet V2",
-    "training": r"from a training on ImageNet \(ILSVRC-2012-CLS\) for image classification",
+    "training": r"were trained on ImageNet \(ILSVRC-2012-CLS\) for image classification",
     "code": r'hub\.Module\("https://models\.example/g.*"\) height, width = hub\.get_expected_image_size\(module\)',
     "batch shape": r"\[batch_size, height, width, 3\]",
-    "range": r"in the range \[0, 1\], by the conventions for image input",
+    "range": r"in the range \[0, 1\], following the conventions for image input",
     "train tags": r'the graph version with the tags \{"train"\}, in which batch norm is in training mode',
 }
 _SEEDS = {
@@ -109,7 +109,7 @@ _SEEDS = {
         "features": r"feature vector of an image has num_features = 1280 numbers",
         "size": r"is fixed: height x width = 192 x 192 pixels",
         "fine-tuning": r"The module can be fine-tuned\.",
-        "changelog": r"Version 1 Initial release\. Version 2 Repairs UPDATE_OPS for fine-tuning",
+        "changelog": r"Version 1 Initial release\. Version 2 Fixes UPDATE_OPS for fine-tuning",
         "issues": r"tensorflow/hub issues 85 and 86",
     },
     ("mobilenet_v2_050_96", "classification/1"): {
@@ -118,15 +118,15 @@ _SEEDS = {
         "address": r"Module URL: https://models\.example/google/imagenet/mobilenet_v2_050_96/classification/1 ",
         "this one": r"a depth multiplier of 0\.5 and images of 96x96 pixels",
         "task": r"packaged for the image classification that it was trained for",
-        "twin": r"take the module google/imagenet/mobilenet_v2_050_96/feature_vector/1 instead, which saves the space",
+        "twin": r"the module google/imagenet/mobilenet_v2_050_96/feature_vector/1 is smaller: it has no classification",
         "checkpoint": r"the checkpoint mobilenet_v2_0\.5_96/mobilenet_v2_0\.5_96\.ckpt in",
         "signature": r"has TensorFlow Hub's common signature for image classification",
         "output": r"logits = module\(images\) # \[batch_size, num_classes\]",
         "name": r'signature="image_classification"',
         "classes": r"an index for each of the num_classes = 1001 classes of the training",
-        "also vectors": r"signature image_feature_vector gives feature vectors as well",
+        "also vectors": r"signature image_feature_vector also returns feature vectors",
         "size": r"is fixed: height x width = 96 x 96 pixels",
-        "fine-tuning": r"can be fine-tuned in principle, but through a large classification layer it may overfit",
+        "fine-tuning": r"can be fine-tuned in principle, but training through a large classification layer may overfit",
         "changelog": r"Version 1 Initial release\.",
     },
 }
@@ -198,7 +198,7 @@ def test_the_changelog_goes_up_to_the_version(kind, number):
     ],
 )
 def test_each_version_says_what_loads_it_and_how_it_trains(number, form, loads, momentum):
-    """As the README promises it."""
+    """As docs/modules.md promises it."""
     page = module_page(_facts("mobilenet_v2_035_96", f"feature_vector/{number}"))
     assert f"\n<!-- format: {form} -->\n" in page
     assert loads in page and momentum in page
@@ -332,10 +332,10 @@ def test_values_of_ones_own_claim_no_published_accuracy(document, flowers):
     """Their file and their config's dataset are named; also where the config has figures of a published checkpoint."""
     text = document(_facts("mobilenet_v2_100_224", "classification/5", _OWN))
     assert "read from `model.ckpt-20000`, not from a published archive" in text
-    assert "as the module's config says, from a training on ImageNet (ILSVRC-2012-CLS)" in text
+    assert "According to the module's config, they were trained on ImageNet (ILSVRC-2012-CLS)" in text
     for claim in ("71.8", "91.0", "mobilenet_v2_1.0_224.ckpt", "pre-trained", "model-index"):
         assert claim not in text, claim
-    assert "from a training on `my flowers`" in document(_facts(flowers, "classification/5", _OWN))
+    assert "were trained on `my flowers`" in document(_facts(flowers, "classification/5", _OWN))
 
 
 @pytest.mark.parametrize("document", [module_page, model_card])
@@ -343,7 +343,7 @@ def test_plain_values_claim_no_accuracy_of_averages(document):
     """The published figures were measured with the averages."""
     raw = dataclasses.replace(_PUBLISHED, weights="raw")
     text = document(_facts("mobilenet_v2_100_224", "classification/5", raw))
-    assert "plain values of the training's last step" in text and "71.8" not in text
+    assert "plain values after the last training step" in text and "71.8" not in text
     assert "mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.ckpt" in text
     averaged = document(_facts("mobilenet_v2_100_224", "classification/5"))
     assert "They are the moving averages" in averaged and "71.8" in averaged
@@ -603,6 +603,7 @@ def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
 @pytest.mark.skipif(
     not version("tensorflow-hub").startswith("0.15"), reason="tensorflow-hub 0.15 is the last with hub.Module"
 )
+@pytest.mark.slow
 def test_programs_run(tmp_path):
     """Those that build graphs in one process and the others in another, on modules that stand where they look."""
     variant = load_variant("mobilenet_v2_035_96")

@@ -109,6 +109,7 @@ def test_nothing_of_this_machine_or_moment_is_told(content, document):
     assert str(Path.home()).encode() not in content and sys.prefix.encode() not in content
 
 
+@pytest.mark.slow
 def test_the_same_environment_gives_the_same_bytes(content, tmp_path):
     """In another folder, zone and language, with other hash seeds, and whatever lies in that folder."""
     _install(tmp_path, "lying-around")
@@ -123,6 +124,7 @@ def test_the_same_environment_gives_the_same_bytes(content, tmp_path):
         assert told.stdout == content and not told.stderr
 
 
+@pytest.mark.slow
 def test_another_environment_has_another_serial_number(document, tmp_path, monkeypatch):
     """One distribution more is enough."""
     _install(tmp_path, "one-more")
@@ -166,6 +168,7 @@ def test_what_is_imported_counts(tmp_path, monkeypatch):
         pytest.param([], None, id="none"),
     ],
 )
+@pytest.mark.slow
 def test_licenses_are_those_that_authors_declare(tmp_path, monkeypatch, facts, licenses):
     """An expression, a name, or what the classifiers say; not whole texts."""
     _install(tmp_path, "licensed", *facts)

@@ -20,6 +20,8 @@ from tests.data import REPOSITORY
 from tests.html_tree import tree
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.browser
+
 _SMALL = "/google/imagenet/small"
 _CLASSIFIER = f"{_SMALL}/classification/5"
 _VECTORS = [f"{_SMALL}/feature_vector/{version}" for version in range(1, 6)]
@@ -192,7 +194,7 @@ def test_nothing_found(browser):
     _is_listed(browser)
     assert browser.one("#results [role=status]").text == "0 of 6 modules"
     [words] = browser.shown("#nothing")
-    assert "No module fits" in words
+    assert "No modules match" in words
     browser.one("#nothing a").click()
     _is_listed(browser, *_ALL)
     assert browser.shown("#nothing") == []
@@ -214,7 +216,7 @@ def test_search_without_scripts(browser):
         browser.one(".search [data-clear]").click()
         _is_listed(browser, *_ALL)
         browser.one("#q").send_keys("inception", Keys.ENTER)
-        assert "No module fits" in browser.one("#nothing").text
+        assert "No modules match" in browser.one("#nothing").text
         assert browser.run("return document.documentElement.className") == "", "no script ran"
 
 
@@ -449,7 +451,7 @@ def test_what_is_no_photograph(browser, tmp_path):
     browser.open(_CLASSIFIER)
     browser.one("#image").send_keys(str(text))
     browser.until(lambda: browser.shown("#answer [role=alert]"))
-    assert "choose a whole JPEG, PNG, WebP, GIF or BMP image" in browser.one("#answer").text
+    assert "choose an undamaged JPEG, PNG, WebP, GIF or BMP image" in browser.one("#answer").text
     assert browser.driver.find_elements("css selector", ".drop img") == []
 
 
@@ -479,7 +481,7 @@ def test_trying_without_scripts(browser, photograph, expected, tmp_path):
         browser.one("#image").send_keys(str(text))
         browser.one(".try button").click()
         browser.until(lambda: browser.shown("#answer [role=alert]"))
-        assert "choose a whole JPEG, PNG, WebP, GIF or BMP image" in browser.one("#answer").text
+        assert "choose an undamaged JPEG, PNG, WebP, GIF or BMP image" in browser.one("#answer").text
         browser.one(f".crumbs a[href='{_CLASSIFIER}']").click()
         assert browser.one("h1").text.startswith(_CLASSIFIER[1:])
 
@@ -509,7 +511,7 @@ def test_keys_reach_everything(browser, path):
     """In the order of the page and back; where the focus is can be seen, and it is caught nowhere."""
     browser.open(path)
     reachable = browser.run(_REACHABLE)
-    assert "Skip to the content" in reachable[0] and len(reachable) > 10
+    assert "Skip to content" in reachable[0] and len(reachable) > 10
     browser.run(_WATCH)
     browser.press(*[Keys.TAB] * len(reachable))
     forth = browser.run("return visited.splice(0)")
@@ -525,7 +527,7 @@ def test_the_first_key_leads_past_the_head(browser, path):
     """To the content, from where the next one goes on."""
     browser.open(path)
     browser.press(Keys.TAB)
-    assert browser.driver.switch_to.active_element.text == "Skip to the content"
+    assert browser.driver.switch_to.active_element.text == "Skip to content"
     browser.press(Keys.ENTER, Keys.TAB)
     assert browser.run("return document.activeElement === document.querySelector('main :is(a, input)')")
 

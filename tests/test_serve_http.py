@@ -178,11 +178,11 @@ def test_unpacked_modules_are_in_the_bucket(server):
     ("asked", "status", "words"),
     [
         (f"{VECTOR}/2?tf-hub-format=zip", 400, "compressed or uncompressed"),
-        (f"{VECTOR}/2?tfjs-format=file", 404, "not released for TensorFlow.js"),
-        (f"{VECTOR}/2?lite-format=tflite", 404, "not released for TensorFlow Lite"),
-        (f"{VECTOR}/3?tf-hub-format=compressed", 404, "has no version 3 here; it has: 5, 2, 1"),
+        (f"{VECTOR}/2?tfjs-format=file", 404, "not available for TensorFlow.js"),
+        (f"{VECTOR}/2?lite-format=tflite", 404, "not available for TensorFlow Lite"),
+        (f"{VECTOR}/3?tf-hub-format=compressed", 404, "has no version 3 here. Available versions: 5, 2, 1"),
         (f"{VECTOR}?format=zip", 400, "hub or saved_model_2"),
-        ("/google/imagenet/other/feature_vector/2?tf-hub-format=compressed", 404, "Nothing of this name"),
+        ("/google/imagenet/other/feature_vector/2?tf-hub-format=compressed", 404, "Nothing with this name"),
     ],
 )
 def test_what_is_not_there(server, asked, status, words):

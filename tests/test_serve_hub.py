@@ -11,7 +11,7 @@ from hubexport.consumers.registry import CONSUMERS
 from hubexport.networks.forward import Forward
 from hubexport.verify.evidence import Evidence
 from hubexport.verify.subject import identify
-from tests.environments import python_or_skip, run_consumer
+from tests.environments import cases, python_or_skip, run_consumer
 from tests.serving import Server, serving
 
 # An environment may have to be made first.
@@ -64,7 +64,7 @@ def test_all_consumers_are_asked():
     assert [consumer.name for consumer in CONSUMERS] == list(_WAYS)
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS, ids=lambda consumer: consumer.name)
+@pytest.mark.parametrize("consumer", cases(CONSUMERS))
 def test_modules_load_by_url(consumer, server, expected, tmp_path):
     """From an empty cache: all that is known of the module comes from the server."""
     python = python_or_skip(consumer.environment)

@@ -41,6 +41,7 @@ def test_it_tells_its_address_on_stdout_and_listens_on_this_machine_alone(dist, 
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path, sent):
     """New connections are refused meanwhile, and the end is no failure."""
     archive = dist / f"{_HANDLE}.tar.gz"
@@ -57,6 +58,7 @@ def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path,
         assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_downloads_that_take_too_long_are_cut_off(dist, tmp_path):
     """After the grace: somebody waits for the end."""
     with serving(dist, "--grace", "1", log_path=tmp_path / "log") as server:
@@ -84,6 +86,7 @@ def _refuses(server: Server) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(dist, tmp_path):
     """As `hubexport release` publishes it, under load."""
     (tmp_path / "small.yaml").write_text(SMALL)
@@ -103,10 +106,11 @@ def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(di
         assert got.partition(b"\r\n\r\n")[2] == (dist / f"{_HANDLE}.tar.gz").read_bytes()
         assert server.get("/index.json").body == (dist / "index.json").read_bytes() != old
         assert "classification/1" in server.get("/").text
-        assert server.logged(event="a new index is served")["modules"] == 6
+        assert server.logged(event="serving a new index")["modules"] == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "other"])
+@pytest.mark.slow
 def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
     """Until there is a good one again."""
     index = dist / "index.json"
@@ -116,7 +120,7 @@ def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
     with serving(dist, log_path=tmp_path / "log") as server:
         bad = {"cut": good[:-100], "removed": None, "other": b'{"format": 2}'}[damage]
         _replace(index, bad)
-        assert server.logged(level="error")["event"].startswith("the release's new index cannot be read")
+        assert server.logged(level="error")["event"].startswith("cannot read the release's new index")
         assert server.get(f"/{_HANDLE}").status == server.get("/healthz").status == 200
         # It is looked at again when it changes, not each second.
         time.sleep(2.5)
@@ -135,6 +139,7 @@ def _replace(path: Path, content: bytes | None) -> None:
     staged.rename(path)
 
 
+@pytest.mark.slow
 def test_old_releases_are_not_kept(dist, tmp_path):
     """Their folders are closed when the last request that needs them has ended."""
     index = dist / "index.json"
@@ -152,19 +157,20 @@ def test_old_releases_are_not_kept(dist, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{dist}", "--host", "203.0.113.7"], "ERROR cannot listen at 203.0.113.7, port 8500"),
-        (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen at no.such.host.invalid"),
-        (["{nothing}"], "it holds no index.json"),
+        (["{dist}", "--host", "203.0.113.7"], "ERROR cannot listen on 203.0.113.7, port 8500"),
+        (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen on no.such.host.invalid"),
+        (["{nothing}"], "it has no index.json"),
         (["{dist}", "--port", "70000"], "argument --port"),
-        (["{dist}", "--url", "models.example"], "--url models.example: not an address"),
+        (["{dist}", "--url", "models.example"], "--url models.example: not a valid address"),
         (["{dist}", "--bucket", "s3://models"], "argument --bucket"),
         (["{dist}", "--labels", "names.txt"], "add --enable_try"),
         (["{dist}", "--enable_try", "--labels", "{nothing}"], "cannot read labels"),
-        (["{dist}", "--token_file", "{nothing}"], "cannot take tokens from"),
+        (["{dist}", "--token_file", "{nothing}"], "cannot read tokens from"),
         (["{dist}", "--token_file", "{short}"], "token 2 is shorter than 16 characters"),
-        (["{dist}", "--token_file", "{empty}"], "it holds none"),
+        (["{dist}", "--token_file", "{empty}"], "it contains no tokens"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments, words):
     """Nothing is listened at."""
     (tmp_path / "short").write_text("0123456789abcdef\nshort\n")
@@ -177,9 +183,10 @@ def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments,
     assert what.startswith("ERROR ") and why.startswith("  why: ") and fix.startswith("  fix: ")
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken(dist, tmp_path):
     """By another server."""
     with serving(dist, log_path=tmp_path / "log") as server:
         done = hubexport("serve", dist, "--port", str(server.port))
     assert done.returncode == 1
-    assert f"cannot listen at 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr
+    assert f"cannot listen on 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr

@@ -158,6 +158,7 @@ def test_pipelined_requests_are_answered_in_order(server):
     assert answer.count(b"HTTP/1.1 404") == 1
 
 
+@pytest.mark.slow
 def test_clients_that_dawdle_lose_their_connection(server):
     """Those who say nothing, who say it too slowly, and who never end their body; meanwhile others are served."""
     silent, slow, bodily = (server.connection() for _ in range(3))
@@ -176,6 +177,7 @@ def test_clients_that_dawdle_lose_their_connection(server):
         assert time.monotonic() - begin < 15
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_nothing_loses_its_connection(small_release, tmp_path):
     """After half a minute."""
     with serving(small_release, log_path=tmp_path / "log") as server:
@@ -209,6 +211,7 @@ def _connections(server: Server) -> int:
     return sum(os.readlink(name).startswith("socket:") for name in names)
 
 
+@pytest.mark.slow
 def test_too_many_connections_are_told_so(small_release, tmp_path):
     """The server goes on answering the others, and new ones once there is room."""
     with serving(small_release, "--max_connections", "20", log_path=tmp_path / "log") as server:
@@ -254,6 +257,7 @@ _QUERY = st.sampled_from(
     st.sampled_from(["GET", "HEAD", "POST"]),
     st.sampled_from(["*/*", "text/html"]),
 )
+@pytest.mark.slow
 def test_no_address_is_the_servers_fault(server, segments, query, method, accept):
     """The space of addresses, by random: every answer is one that was meant, and none tells what is inside."""
     target = "/" + "/".join(segments) + (f"?{query}" if query else "")

@@ -193,7 +193,7 @@ def test_points_without_the_cost_are_left_out_and_named():
     lacking = [dataclasses.replace(point, latency_ms=None) for point in found[:2]]
     svg = _drawn([*lacking, *found[2:]], "latency")
     assert set(_told(svg)) == {point.variant for point in found[2:]}
-    notes = [text.text for text in svg.iter(f"{_SVG}text") if text.text.startswith("Left out")]
+    notes = [text.text for text in svg.iter(f"{_SVG}text") if text.text.startswith("Not shown")]
     assert len(notes) == 1 and all(point.variant in notes[0] for point in lacking)
     assert accuracy_chart(lacking, "latency") == accuracy_chart([], "multiply_adds") == ""
 
@@ -253,6 +253,7 @@ def test_labels_of_points_touch_no_point_and_no_other_label():
         assert abs(x - other_x) >= half + other_half or abs(y - other_y) >= 8
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_process():
     """Whatever Python's hashes are, and whatever somebody has set for matplotlib."""
     program = (
@@ -278,6 +279,7 @@ def test_it_is_the_same_in_every_process():
     assert len(done) == 1 and done.pop().endswith(" True\n")
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_when_a_picture_is_drawn():
     """It takes a second."""
     program = "import sys, hubexport.site.chart; print('matplotlib' in sys.modules)"

@@ -457,6 +457,7 @@ print(json.dumps({"found": found, "unpacked": unpacked, "shape": shape}))
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_tensorflow_hub_loads_from_each(nginx, worker, small_release, tmp_path):
     """By handles with and without versions; and from any server at all by the archive's own name."""
     with _files(nginx.site) as port:

@@ -197,6 +197,7 @@ _HARD = {
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _HARD.items()])
+@pytest.mark.slow
 def test_no_text_takes_long(text):
     """The bound on its length holds those that take a parser the longest."""
     start = time.process_time()
@@ -214,6 +215,7 @@ def test_no_text_takes_long(text):
         max_size=40,
     ).map("".join)
 )
+@pytest.mark.fuzz
 def test_nothing_unsafe_comes_out_whatever_goes_in(text):
     """Well-formed, with the elements and attributes that are known and no others."""
     _check_safe(_tree(text))

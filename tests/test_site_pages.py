@@ -90,7 +90,7 @@ def test_a_modules_page_tells_the_facts_of_the_index(pages, records, told, handl
     assert f"{facts['parameters']:,}" in shown["Parameters"]
     outputs = facts["num_classes"] or facts["num_features"]
     assert shown["Output"].split()[0] == f"{outputs:,}"
-    assert shown["Multiply-adds"] == f"{facts['multiply_adds'] / 1e6:.1f} M an image"
+    assert shown["Multiply-adds"] == f"{facts['multiply_adds'] / 1e6:.1f} M per image"
     assert shown["Download"] == f"{facts['files']['archive']['bytes'] / 1e6:.2f} MB .tar.gz"
     assert shown["License"] == "not stated"
     digests = {one["data-copy"] for one in page.all("p", class_="digest")}

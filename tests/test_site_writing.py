@@ -276,7 +276,7 @@ def test_what_a_site_writes_goes_into_no_file_of_the_release(release, tmp_path):
     _edit_artifact(release, lambda artifact: artifact["files"]["card"].update(path="hub.json"))
     with pytest.raises(ReleaseError, match="cannot make a site") as caught:
         write_site(release, tmp_path / "site", _URL)
-    assert "hub.json: is where a site has something else" in caught.value.why
+    assert "hub.json: is where the site has a file of its own" in caught.value.why
     assert (release / "hub.json").read_bytes() == content
 
 
@@ -345,9 +345,9 @@ def test_what_is_no_site_is_not_replaced(small_release, tmp_path, make):
     """Whatever it is."""
     make(tmp_path / "site")
     before = _names(tmp_path)
-    with pytest.raises(OutputError, match="is no site") as caught:
+    with pytest.raises(OutputError, match="is not a site") as caught:
         write_site(small_release, tmp_path / "site", _URL)
-    assert "name another --output_dir" in caught.value.fix
+    assert "choose another --output_dir" in caught.value.fix
     assert _names(tmp_path) == before
 
 
@@ -368,7 +368,7 @@ def test_a_site_does_not_replace_its_own_release(small_release, tmp_path, place)
         shutil.copy(tmp_path / "site/hub.json", folder)
     with pytest.raises(OutputError, match="cannot write the site") as caught:
         write_site(release, release / place, _URL)
-    assert "would be replaced" in caught.value.why
+    assert "would replace that folder" in caught.value.why
     assert (release / "index.json").is_file()
 
 
@@ -394,7 +394,7 @@ def _without_modules(release: Path) -> None:
 def test_it_asks_for_an_address_that_nothing_tells(release, tmp_path, change, why):
     """With one, it is written."""
     change(release)
-    with pytest.raises(ReleaseError, match="where will the site") as caught:
+    with pytest.raises(ReleaseError, match="cannot tell where the site") as caught:
         write_site(release, tmp_path / "site")
     assert why in caught.value.why and "--url" in caught.value.fix
     assert write_site(release, tmp_path / "site", _URL).url == _URL
@@ -403,7 +403,7 @@ def test_it_asks_for_an_address_that_nothing_tells(release, tmp_path, change, wh
 @pytest.mark.parametrize("path", ["/a b", '/x"; return 200;', "/%41", "//", "/ü"])
 def test_an_address_means_nothing_to_servers(small_release, tmp_path, path):
     """It stands in their settings."""
-    with pytest.raises(UsageError, match="no address for a site"):
+    with pytest.raises(UsageError, match="not an address for a site"):
         write_site(small_release, tmp_path / "site", f"{_URL}{path}")
     assert not (tmp_path / "site").exists()
 
@@ -458,7 +458,7 @@ def test_the_command_tells_what_it_wrote(small_release, tmp_path):
     assert done.stdout == f"{tmp_path / 'out'}: 8 pages, {len(written)} files, {size / 1e6:.1f} MB, for {_URL}\n"
     again = hubexport("site", small_release, "--output_dir", tmp_path)
     assert (again.returncode, again.stdout) == (1, "")
-    assert "is no site" in again.stderr and "\n  fix: " in again.stderr
+    assert "is not a site" in again.stderr and "\n  fix: " in again.stderr
 
 
 def test_it_needs_no_tensorflow(small_release, tmp_path):

@@ -55,7 +55,7 @@ def test_a_directory_with_one_checkpoint(small, v2):
 def test_a_directory_with_two_checkpoints_is_ambiguous(small, v2):
     """The error names both."""
     write_v2(v2.with_name("model.ckpt-20"), network_values())
-    with pytest.raises(CheckpointError, match="does not hold one checkpoint") as caught:
+    with pytest.raises(CheckpointError, match="does not hold exactly one checkpoint") as caught:
         _resolve(v2.parent, small)
     assert caught.value.why == "it holds 2: model.ckpt-12, model.ckpt-20"
 
@@ -94,7 +94,7 @@ def test_an_archive_that_is_not_the_published_one_is_warned_of(small, tmp_path):
 
     resolve_source(str(tmp_path / "a.tgz"), small, Ear())
     [warning] = warnings
-    assert warning.startswith(f"{tmp_path / 'a.tgz'} is not the archive that was published for small")
+    assert warning.startswith(f"{tmp_path / 'a.tgz'} is not the published archive of small")
     resolve_source(str(tmp_path / "a.tgz"), small.model_copy(update={"checkpoint": None}), Ear())
     assert len(warnings) == 1
 
@@ -104,7 +104,7 @@ def test_an_archive_without_checkpoint(small, tmp_path):
     (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
     with pytest.raises(CheckpointError) as caught:
         _resolve(tmp_path / "a.tgz", small).opened().__enter__()
-    assert caught.value.what == f"{tmp_path / 'a.tgz'} does not hold one checkpoint"
+    assert caught.value.what == f"{tmp_path / 'a.tgz'} does not hold exactly one checkpoint"
 
 
 @pytest.mark.parametrize(("text", "seed"), [("synthetic", 0), ("synthetic:1", 1), ("synthetic:123456789", 123456789)])
@@ -116,7 +116,7 @@ def test_synthetic(small, text, seed):
 @pytest.mark.parametrize("text", ["synthetic:", "synthetic:x", "synthetic:-1", "synthetic:1.5", "synthetic:1234567890"])
 def test_synthetic_with_something_that_is_no_seed(small, text):
     """Not silently another seed."""
-    with pytest.raises(CheckpointError, match="not a synthetic checkpoint"):
+    with pytest.raises(CheckpointError, match="not a valid synthetic checkpoint"):
         _resolve(text, small)
 
 
@@ -132,7 +132,7 @@ def test_one_file_of_a_checkpoint_is_not_its_name(small, v2, suffix):
     """A frequent slip; the fix names the prefix."""
     with pytest.raises(CheckpointError) as caught:
         _resolve(f"{v2}{suffix}", small)
-    assert caught.value.fix == f"say {v2}"
+    assert caught.value.fix == f"use {v2}"
 
 
 def test_a_file_that_is_no_checkpoint(small, tmp_path):

@@ -182,6 +182,7 @@ def test_the_interface_is_that_of_reusable_savedmodels(spec, modules, images):
         module(np.zeros([1, 32, 32, 3], np.float32))
 
 
+@pytest.mark.slow
 def test_both_versions_and_both_kinds_compute_the_same(modules, images):
     """What version 5 adds is the signature."""
     loaded = {name: tf.saved_model.load(str(path)) for name, path in modules.items()}
@@ -192,6 +193,7 @@ def test_both_versions_and_both_kinds_compute_the_same(modules, images):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_serving_default_predicts_the_same(modules, images, kind):
     """As a function, through TensorFlow 1's loader in a session, and through the loader of TensorFlow Serving."""
     path = modules[f"{kind}/5"]
@@ -217,6 +219,7 @@ def test_serving_default_predicts_the_same(modules, images, kind):
     np.testing.assert_allclose(np.load(folder / "found.npy"), wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_session_can_save_its_variables_and_restore_them(modules, images, tmp_path):
     """With the saver of the MetaGraph, as programs of TensorFlow 1 do."""
     path = str(modules["feature_vector/5"])
@@ -238,6 +241,7 @@ def _read(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_tflite_converts_and_predicts_the_same(modules, images, kind):
     """With the converter's defaults; the interpreter is another implementation of every op."""
     path = str(modules[f"{kind}/5"])
@@ -252,6 +256,7 @@ def test_tflite_converts_and_predicts_the_same(modules, images, kind):
     np.testing.assert_allclose(interpreter.get_tensor(result["index"]), wanted, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_hub_load_works_in_a_tf1_graph(modules, images):
     """Where there is no eager execution, and variables are restored when they are initialized."""
     hub = pytest.importorskip("tensorflow_hub")
@@ -263,6 +268,7 @@ def test_hub_load_works_in_a_tf1_graph(modules, images):
         np.testing.assert_allclose(session.run(output), wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_can_be_loaded_saved_and_loaded_again(modules, images, tmp_path):
     """By `tf.saved_model.save`, with all that it has."""
     first = tf.saved_model.load(str(modules["classification/5"]))
@@ -275,6 +281,7 @@ def test_it_can_be_loaded_saved_and_loaded_again(modules, images, tmp_path):
     assert len(again.trainable_variables) == 158
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_it(modules, images, tmp_path):
     """`show --all` with the signature and the functions, `run` with numbers."""
     path = modules["classification/5"]

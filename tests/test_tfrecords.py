@@ -167,11 +167,11 @@ def test_an_example_may_have_no_name_and_a_negative_label():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        pytest.param(b"\xff\xff", "a record is no tf.train.Example", id="no example"),
+        pytest.param(b"\xff\xff", "a record is not a tf.train.Example", id="no example"),
         pytest.param(_features(encoded=[b"x"]), "it has image/encoded", id="no label"),
         pytest.param(_features(class__label=[1]), "it has image/class/label", id="no image"),
-        pytest.param(_features(encoded=[b"x"], class__label=[1, 2]), "lacks", id="two labels"),
-        pytest.param(_features(encoded=[b"x"], class__label=[1.0]), "lacks", id="label of another type"),
+        pytest.param(_features(encoded=[b"x"], class__label=[1, 2]), "needs", id="two labels"),
+        pytest.param(_features(encoded=[b"x"], class__label=[1.0]), "needs", id="label of another type"),
         pytest.param(b"", "it has nothing", id="empty"),
     ],
 )

@@ -76,11 +76,11 @@ def test_every_problem_is_listed(small, tmp_path):
     with pytest.raises(CheckpointError, match="cannot restore small") as caught:
         _read_written(tmp_path, tensors, small, weights="raw")
     assert caught.value.details == (
-        f"{_GAMMA}: stored shape [3], wanted [16]",
-        "MobilenetV2/Conv_1/weights: missing, wanted shape [1, 1, 112, 1280]",
-        "MobilenetV2/Conv_1/BatchNorm/beta: stored as float64, wanted float32",
+        f"{_GAMMA}: stored shape [3], expected [16]",
+        "MobilenetV2/Conv_1/weights: missing, expected shape [1, 1, 112, 1280]",
+        "MobilenetV2/Conv_1/BatchNorm/beta: stored as float64, expected float32",
     )
-    assert "holds 261 of the network's 262 variables" in caught.value.why
+    assert "has 261 of the network's 262 variables" in caught.value.why
 
 
 @pytest.mark.parametrize(

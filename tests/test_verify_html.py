@@ -144,7 +144,7 @@ def test_a_minimal_report_leaves_out_what_there_is_not():
 
 def test_a_report_of_nothing():
     """No check ran."""
-    assert "None ran." in _page(_minimal()).one(id="checks").text
+    assert "No checks ran." in _page(_minimal()).one(id="checks").text
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_the_table_of_layers_has_totals():
     ]
     assert [row[7] for row in rows[1:]] == ["not shown", "0", "not a number"]
     totals = [cell.text for cell in table.one("tfoot").all() if cell.tag in ("td", "th")]
-    assert totals == ["", "4 layers in all", "4,938,268", "43,352,064", ""]
+    assert totals == ["", "4 layers in total", "4,938,268", "43,352,064", ""]
 
 
 def test_tables_have_headers_with_scope():

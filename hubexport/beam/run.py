@@ -40,7 +40,7 @@ def new_pipeline(by: Beam) -> beam.Pipeline:
         raise UsageError(
             f"Apache Beam cannot start {by.runner}",
             why=" ".join(why.split()),
-            fix="name a runner like DirectRunner, FlinkRunner, SparkRunner or DataflowRunner, with its own options in "
+            fix="use a runner like DirectRunner, FlinkRunner, SparkRunner or DataflowRunner, with its own options in "
             "--beam_option",
         ) from error
 
@@ -100,9 +100,9 @@ def _wait(running: PipelineResult) -> None:
 
 def runner_failed(by: Beam, said: str) -> HubexportError:
     """Returns what to tell of a runner that failed."""
-    [*_, last] = [line for line in said.splitlines() if line.strip()] or ["it does not say"]
+    [*_, last] = [line for line in said.splitlines() if line.strip()] or ["it gave no reason"]
     return HubexportError(
         f"{by.runner} failed",
         why=" ".join(last.split()),
-        fix="see what it logged; paths must be the same on all workers. What is done is kept: the same command goes on",
+        fix="see its log; paths must be the same on all workers. Run the same command again to resume",
     )

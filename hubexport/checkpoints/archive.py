@@ -161,7 +161,7 @@ class _BoundedStream:
         """Goes on to a position; tarfile skips members' contents so."""
         # Only a negative size leads back; each step back would unzip everything before it again.
         if position < self._stream.tell():
-            raise _refusal(self._archive, "a member's size leads backwards")
+            raise _refusal(self._archive, "a member has a negative size")
         self._check(position)
         return self._stream.seek(position)
 
@@ -178,7 +178,7 @@ class _BoundedStream:
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
-        raise _refusal(archive, f"its member {member.name!r} points outside")
+        raise _refusal(archive, f"its member {member.name!r} points outside the archive")
     if member.size < 0:
         raise _refusal(archive, f"its member {member.name!r} has a negative size")
     if not (member.isfile() or member.isdir()):
@@ -221,14 +221,14 @@ def _damage_reported(archive: Path) -> Iterator[None]:
     ) as error:
         raise CheckpointError(
             f"cannot unpack {archive}",
-            why=f"it is damaged, or no gzipped tar: {error}",
-            fix="fetch it again, and compare its SHA-256 with the published one",
+            why=f"it is damaged or not a gzipped tar: {error}",
+            fix="download it again, and compare its SHA-256 with the published one",
         ) from error
 
 
 def _refusal(archive: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"refuses to unpack {archive}",
+        f"refusing to unpack {archive}",
         why=why,
-        fix="use an archive from a source that you trust, or unpack it yourself and name the checkpoint inside",
+        fix="use an archive from a source that you trust, or unpack it yourself and use the checkpoint inside",
     )

@@ -104,10 +104,10 @@ class BundleReader:
         """
         entry, shape = self._entries[name], self.shapes[name]
         if entry.dtype not in _DTYPES:
-            raise BundleError(f"{name}: {self.dtype(name)} holds no numbers that can be read")
+            raise BundleError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")
         dtype = np.dtype(_DTYPES[entry.dtype]).newbyteorder("<")
         if entry.size != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
-            raise BundleError(f"{name}: {entry.size} bytes are no {dtype.name} of shape {list(shape)}")
+            raise BundleError(f"{name}: {entry.size} bytes do not fit {dtype.name} of shape {list(shape)}")
         data = self._stored_bytes(name)
         if masked_crc32c(data) != entry.crc32c:
             raise BundleError(f"{name}: its checksum is wrong")
@@ -128,7 +128,7 @@ class BundleReader:
             position = 0
         text = data[position + _LENGTH_CHECKSUM_BYTES :]
         if entry.dtype != DT_STRING or self.shapes[name] or _stored(text)[1:] != (data, entry.crc32c):
-            raise BundleError(f"{name}: it is no string, or its checksum is wrong")
+            raise BundleError(f"{name}: it is not a string, or its checksum is wrong")
         return text
 
     def _stored_bytes(self, name: str) -> bytes:

@@ -45,9 +45,9 @@ class Downloads:
     def __post_init__(self) -> None:
         if self.mirror is not None and not re.fullmatch(r"https?://[^\s/]\S*", self.mirror):
             raise UsageError(
-                f"--mirror {self.mirror}: not an address",
-                why="a mirror is an http:// or https:// address",
-                fix="say one like --mirror https://example.org/checkpoints",
+                f"--mirror {self.mirror}: not a valid address",
+                why="--mirror takes an http or https address",
+                fix="use an address like --mirror https://example.org/checkpoints",
             )
 
 

@@ -94,9 +94,9 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
                 _download(_address(published, downloads), archive, published.sha256, progress)
     except OSError as error:
         raise DownloadError(
-            f"cannot keep {archive.name} in the cache",
+            f"cannot store {archive.name} in the cache",
             why=f"{error.strerror}: {error.filename or archive.parent}",
-            fix="make room there, or name a folder in which you may write with --cache_dir",
+            fix="free space there, or pass a writable folder with --cache_dir",
         ) from error
     return archive
 
@@ -104,9 +104,9 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
 def _offline_error(published: PublishedCheckpoint, found: CachedArchive) -> DownloadError:
     return DownloadError(
         f"{file_name(published.url)} is not in the cache",
-        why=f"{found.path} is {'not there' if found.state == 'not cached' else found.state}, and --offline forbids to "
-        "download it",
-        fix="run `hubexport fetch` where there is a network, or name a copy of it with --checkpoint",
+        why=f"{found.path} {'does not exist' if found.state == 'not cached' else f'is {found.state}'}, and --offline "
+        "forbids downloading it",
+        fix="run `hubexport fetch` while online, or pass a copy with --checkpoint",
     )
 
 
@@ -122,7 +122,7 @@ def _locked(archive: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.step(f"waiting for another process that downloads {archive.name}")
+            progress.step(f"waiting for another process to download {archive.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -137,7 +137,9 @@ def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
     partial = partial_path(archive)
     resumed = _complete(url, partial, progress)
     if resumed and file_sha256(partial) != sha256:
-        progress.warn(f"{archive.name}: the rest does not fit to what was there before; all of it is downloaded again")
+        progress.warn(
+            f"{archive.name}: the rest does not match the part downloaded before; downloading all of it again"
+        )
         partial.unlink()
         _complete(url, partial, progress)
     found = file_sha256(partial)
@@ -148,8 +150,8 @@ def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
     partial.replace(kept)
     raise DownloadError(
         f"{_shown(url)} is not the published archive",
-        why=f"its SHA-256 is {found}, the config says {sha256}",
-        fix=f"look at what came, which is kept as {kept}; do not use it, and correct the config only if you know why",
+        why=f"its SHA-256 is {found}, but the config says {sha256}",
+        fix=f"do not use the file, which is kept as {kept}; correct the config only if you know why it changed",
     )
 
 
@@ -160,7 +162,7 @@ def _complete(url: str, partial: Path, progress: Progress) -> bool:
         DownloadError: some of it is missing still, and further attempts are vain.
         OSError: it cannot be stored.
     """
-    there = f", of which {_size(partial) / 1e6:.1f} MB are there" if _size(partial) else ""
+    there = f", resuming after {_size(partial) / 1e6:.1f} MB" if _size(partial) else ""
     progress.step(f"downloading {_shown(url)}{there}")
     attempt = 1
     while True:
@@ -176,12 +178,12 @@ def _complete(url: str, partial: Path, progress: Progress) -> bool:
 
 
 def _download_error(url: str, partial: Path, error: _Failed, attempts: int) -> DownloadError:
-    tried = f", in attempt {attempts} of {len(_WAITS_S) + 1}" if attempts > 1 else ""
-    kept = f"; {_size(partial) / 1e6:.1f} MB of it are kept, and will be resumed" if _size(partial) else ""
+    tried = f" (attempt {attempts} of {len(_WAITS_S) + 1})" if attempts > 1 else ""
+    kept = f"; the next attempt resumes after {_size(partial) / 1e6:.1f} MB" if _size(partial) else ""
     return DownloadError(
         f"cannot download {_shown(url)}",
         why=f"{error}{tried}{kept}",
-        fix="check the network and proxy settings, or fetch the archive elsewhere and name it with --checkpoint",
+        fix="check the network and proxy settings, or download the archive elsewhere and pass it with --checkpoint",
     )
 
 
@@ -222,7 +224,7 @@ def _part(answer: requests.Response, partial: Path) -> tuple[int, int | None]:
         if status == _PARTIAL_CONTENT and part and int(part["first"]) == size:
             return size, int(part["last"]) + 1 if part["total"] == "*" else int(part["total"])
         partial.unlink(missing_ok=True)
-        raise _Interrupted("the server did not send the rest that it was asked for, so that all is downloaded again")
+        raise _Interrupted("the server did not send the requested rest; downloading all of it again")
     said = f"the server answered {status} {answer.reason}".strip()
     if status in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS) or status >= _SERVER_ERROR:
         wait = answer.headers.get("Retry-After", "")

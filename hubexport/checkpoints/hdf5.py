@@ -46,7 +46,7 @@ def read_hdf5(path: Path, scratch: Path) -> StoredValues:
         check=False,
     )
     if done.returncode < 0:
-        raise DamageError("HDF5's library does not come to an end with it")
+        raise DamageError("the HDF5 library crashed on it or did not finish")
     if done.returncode:
         raise DamageError((done.stderr.splitlines() or ["it cannot be read"])[-1])
     stored = SafetensorsReader(copy)

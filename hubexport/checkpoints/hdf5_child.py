@@ -50,10 +50,10 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
             if isinstance(found, h5py.Dataset) and found.dtype.kind in "fiub":
                 limit -= found.size * found.dtype.itemsize
                 if limit < 0:
-                    raise ValueError("its values are too large for a file of its length")
+                    raise ValueError("its values are too large for the size of the file")
                 # Those would read other files.
                 if found.external or found.is_virtual:
-                    raise ValueError(f"{name} is in another file")
+                    raise ValueError(f"{name} is stored in another file")
                 values[name] = found[()]
     return values, attributes
 

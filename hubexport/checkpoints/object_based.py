@@ -22,7 +22,7 @@ def values_by_variable(bundle: BundleReader) -> StoredValues:
     try:
         graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
     except DecodeError as error:
-        raise BundleError("its graph of objects cannot be decoded") from error
+        raise BundleError("its object graph cannot be decoded") from error
     full_names = {
         attribute.checkpoint_key: attribute.full_name
         for node in graph.nodes

@@ -29,6 +29,7 @@ from hubexport.checkpoints.sources import (
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.errors import CheckpointError
+from hubexport.extras import require_extras
 from hubexport.mappings.registry import SLIM
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
@@ -91,7 +92,7 @@ def read_values(
         CheckpointError: they are not all there and right.
     """
     if isinstance(source, SyntheticSource):
-        progress.step(f"making up values from seed {source.seed}")
+        progress.step(f"making up synthetic values from seed {source.seed}")
         return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, "only")
     with opened_checkpoint(source, progress, (variant.depth_multiplier,)) as opened:
         return restore(opened, source.shown_as, variables, weights, variant)
@@ -112,10 +113,10 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
     """Returns the error for values of which nobody knows what they are of."""
     layout, known, total = most_likely_layout(plain_shapes(opened.native))
     return CheckpointError(
-        f"cannot tell what network {shown_as} is of",
-        why=f"of a MobileNet V2's variables it holds {known} of {total} by their names in {layout}, "
-        f"among {len(opened.native.shapes)} values, but not all in the shapes of a published depth multiplier",
-        fix="name the variant with --variant, or another file",
+        f"cannot identify the network in {shown_as}",
+        why=f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
+        f"{layout} names, and {len(opened.native.shapes)} values in all",
+        fix="pass the variant with --variant, or use another file",
     )
 
 
@@ -173,6 +174,7 @@ def _open_v2(source: FileSource, stack: contextlib.ExitStack, progress: Progress
 
 
 def _open_with_tensorflow(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
+    require_extras(f"reading {source.shown_as}", "tensorflow")
     with progress.tensorflow_starting():
         from hubexport.checkpoints.tensorflow_reader import TensorFlowReader  # Takes seconds, and is seldom needed.
     return TensorFlowReader(source.prefix)
@@ -232,5 +234,5 @@ def _damage_reported(shown_as: Path) -> Iterator[None]:
         raise CheckpointError(
             f"cannot read checkpoint {shown_as}",
             why=str(error),
-            fix="it is damaged or no file of trained values: fetch or copy it again",
+            fix="it is damaged or not a weights file: fetch or copy it again",
         ) from error

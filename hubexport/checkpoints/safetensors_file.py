@@ -63,7 +63,7 @@ class SafetensorsReader:
             DamageError: its dtype is not one of NumPy's.
         """
         if self.dtype(name) not in _DTYPE_NAMES.values():
-            raise DamageError(f"{name}: NumPy has no {self.dtype(name)}")
+            raise DamageError(f"{name}: NumPy has no dtype {self.dtype(name)}")
         value: npt.NDArray[Any] = self._file.get_tensor(name)
         return value
 

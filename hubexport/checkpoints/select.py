@@ -14,7 +14,7 @@ from hubexport.networks.layers import Shape, Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.variants import Variant
 
-_ONLY_AVERAGED = "some variables have averaged values only", "restore them with --weights averaged"
+_ONLY_AVERAGED = "some variables have only averaged values", "use --weights averaged"
 
 
 def select_values(
@@ -39,7 +39,7 @@ def select_values(
         raise CheckpointError(
             what,
             why="there are no averaged values in this checkpoint",
-            fix="restore the plain ones with --weights raw",
+            fix="use --weights raw",
         )
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
@@ -48,7 +48,7 @@ def select_values(
     if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
         raise CheckpointError(
             what,
-            why=f"{len(broken)} of {len(values)} variables hold values that are not finite",
+            why=f"{len(broken)} of {len(values)} variables hold NaN or infinite values",
             details=[f"{names[name]}: {_count_broken(values[name])}" for name in broken],
             fix="use an earlier checkpoint of this training",
         )
@@ -71,11 +71,11 @@ def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mappin
         name = names[variable.name]
         wanted = _listed(variable.shape)
         if name not in stored.shapes:
-            problems.append(f"{name}: missing, wanted shape {wanted}")
+            problems.append(f"{name}: missing, expected shape {wanted}")
         elif stored.shapes[name] != variable.shape:
-            problems.append(f"{name}: stored shape {_listed(stored.shapes[name])}, wanted {wanted}")
+            problems.append(f"{name}: stored shape {_listed(stored.shapes[name])}, expected {wanted}")
         elif stored.dtype(name) != "float32":
-            problems.append(f"{name}: stored as {stored.dtype(name)}, wanted float32")
+            problems.append(f"{name}: stored as {stored.dtype(name)}, expected float32")
     return problems
 
 
@@ -91,7 +91,7 @@ def _misfit(
     elif weights == "raw":
         why, fix = _ONLY_AVERAGED
     else:
-        why, fix = "not all is there as float32", "name a checkpoint of TF-Slim's as its training wrote it"
+        why, fix = "some values are missing or not float32", "use a checkpoint as TF-Slim's training wrote it"
     return CheckpointError(what, why=why, details=problems, fix=fix)
 
 
@@ -103,19 +103,19 @@ def _likely_cause(stored: StoredValues, weights: Weights, variant: Variant) -> t
         wanted = variant.network_for("classification").variables
         known = sum(variable.name in shapes for variable in wanted)
         return (
-            f"it holds {known} of the network's {len(wanted)} variables by name, among {len(shapes)} in all",
-            f"name a checkpoint of TF-Slim's {variant.network} at depth multiplier {variant.depth_multiplier:g}",
+            f"it has {known} of the network's {len(wanted)} variables by name, and {len(shapes)} values in all",
+            f"use a TF-Slim checkpoint of {variant.network} at depth multiplier {variant.depth_multiplier:g}",
         )
     if found.depth_multiplier != variant.depth_multiplier:
         return (
             f"this is depth multiplier {found.depth_multiplier:g}, not {variant.depth_multiplier:g}",
-            f"name a variant of depth multiplier {found.depth_multiplier:g}, or another checkpoint",
+            f"use a variant of depth multiplier {found.depth_multiplier:g}, or another checkpoint",
         )
     if found.num_classes is None:
-        return "this checkpoint has no classifier", "build only its feature_vector module"
+        return "this checkpoint has no classifier", "build only feature_vector modules from it"
     if found.num_classes != variant.num_classes:
         return (
             f"it was trained with {found.num_classes} outputs, not {variant.num_classes}",
-            f"set num_classes: {found.num_classes} in a config of your own, and name its folder with --config_dir",
+            f"set num_classes: {found.num_classes} in a config of your own, and pass its folder with --config_dir",
         )
-    return _ONLY_AVERAGED if weights == "raw" else ("not all is there as float32", "name another checkpoint")
+    return _ONLY_AVERAGED if weights == "raw" else ("some values are missing or not float32", "use another checkpoint")

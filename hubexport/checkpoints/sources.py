@@ -164,7 +164,7 @@ def unpack_failures_reported(path: Path) -> Iterator[None]:
         raise CheckpointError(
             f"cannot unpack {path}",
             why=str(error),
-            fix="free some space, or name a folder that has some with the TMPDIR variable",
+            fix="free some space, or set TMPDIR to a folder that has some",
         ) from error
 
 
@@ -177,7 +177,7 @@ def read_failures_reported(path: Path) -> Iterator[None]:
         raise CheckpointError(
             f"cannot read checkpoint {path}",
             why=f"{error.strerror}: {error.filename}",
-            fix="name one that you may read, and leave it in its place while it is read",
+            fix="make it readable, and leave it in place while hubexport reads it",
         ) from error
 
 
@@ -186,7 +186,7 @@ def _published_archive(variant: Variant, progress: Progress, downloads: Download
         raise CheckpointError(
             f"no checkpoint for {variant.name}",
             why="its config does not say where one is published",
-            fix="name one with --checkpoint",
+            fix="pass one with --checkpoint",
         )
     from hubexport.checkpoints.download import fetch  # Its HTTP library would slow down every start.
 
@@ -198,9 +198,9 @@ def _synthetic(text: str) -> SyntheticSource:
     match = _SYNTHETIC.fullmatch(text)
     if not match:
         raise CheckpointError(
-            f"{text}: not a synthetic checkpoint",
-            why="the seed is a whole number of up to nine digits",
-            fix="say synthetic, or synthetic:1",
+            f"{text}: not a valid synthetic checkpoint",
+            why="the seed must be a whole number of up to nine digits",
+            fix="use synthetic or synthetic:1",
         )
     return SyntheticSource(int(match["seed"] or 0))
 
@@ -213,19 +213,19 @@ def _single_file(path: Path, variant: Variant | None, progress: Progress) -> Sou
         raise CheckpointError(
             f"{path} is one file of a checkpoint",
             why="a checkpoint is named by the prefix that its files share",
-            fix=f"say {path.with_suffix('')}",
+            fix=f"use {path.with_suffix('')}",
         )
     if container == "pickle":
         raise CheckpointError(
-            f"refuses to read {path}",
-            why="it is a pickle of Python objects, which can run any program when it is loaded",
-            fix="save the weights as safetensors where you trust the file, and name that",
+            f"refusing to read {path}",
+            why="it is a Python pickle, which can run any code when it is loaded",
+            fix="load it where you trust it, save the weights as safetensors, and use those",
         )
     if container is None:
         raise CheckpointError(
             f"{path} is not a checkpoint",
-            why="it is neither a gzipped tar, a V1 checkpoint, Keras' HDF5 or .keras file, nor a safetensors file",
-            fix="name one of these, a directory, or a prefix like model.ckpt",
+            why="it is not a gzipped tar, a V1 checkpoint, a Keras HDF5 or .keras file, or a safetensors file",
+            fix="use one of these, a directory, or a prefix like model.ckpt",
         )
     return FileSource(path, (path,), container)
 
@@ -236,7 +236,7 @@ def _archive(path: Path, variant: Variant | None, progress: Progress) -> Archive
         return ArchiveSource(path, digest, published=False, name=None)
     published = digest == variant.checkpoint.sha256
     if not published:
-        progress.warn(f"{path} is not the archive that was published for {variant.name}: its SHA-256 is {digest}")
+        progress.warn(f"{path} is not the published archive of {variant.name}: its SHA-256 is {digest}")
     return ArchiveSource(path, digest, published, variant.checkpoint.name)
 
 
@@ -246,8 +246,8 @@ def _prefix(prefix: Path) -> FileSource:
     if not index.is_file():
         raise CheckpointError(
             f"no checkpoint {prefix}",
-            why=f"there is neither such a file or directory nor {index.name} beside it",
-            fix="name a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
+            why=f"there is no such file or directory, and no {index.name}",
+            fix="use a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
         )
     found = shards(prefix)
     wanted = int(match["count"]) if found and (match := _SHARD.search(found[0].name)) else 1
@@ -288,9 +288,9 @@ def directory_source(directory: Path, name: str | None, shown_as: Path) -> FileS
         found = {name: found[name]}
     if len(found) != 1:
         raise CheckpointError(
-            f"{shown_as} does not hold one checkpoint",
+            f"{shown_as} does not hold exactly one checkpoint",
             why=f"it holds {len(found)}{': ' if found else ''}{', '.join(found)}",
-            fix="name one by its prefix, like DIRECTORY/model.ckpt",
+            fix="use the prefix of one, like DIRECTORY/model.ckpt",
         )
     (path,) = found.values()
     return FileSource(path, (path,), "V1") if path.is_file() else _prefix(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubexport.errors import UsageError
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.beam.options import Beam
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Declares where to look for configs beside the built-in ones."""
-    parser.add_argument("--config_dir", metavar="DIR", help="a folder with YAML files of your own variants")
+    parser.add_argument("--config_dir", metavar="DIR", help="a folder with YAML files for your own variants")
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         "--weights",
         choices=("averaged", "raw"),
         default="averaged",
-        help="the moving averages of the trained values, with which the published accuracy was measured, or the "
-        "plain values (default: averaged)",
+        help="averaged: the moving averages of the trained values, which gave the published accuracy; raw: the plain "
+        "values (default: averaged)",
     )
 
 
@@ -33,14 +34,14 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache_dir",
         metavar="DIR",
-        help="where downloaded archives are kept (default: $HUBEXPORT_CACHE_DIR, or a folder of your cache folder)",
+        help="where to keep downloaded archives (default: $HUBEXPORT_CACHE_DIR, or hubexport in your cache folder)",
     )
     parser.add_argument(
         "--mirror",
         metavar="URL",
-        help="download URL/FILE instead of what the config names; the SHA-256 stays that of the config",
+        help="download URL/FILE instead of the address in the config; its SHA-256 must still match the config",
     )
-    parser.add_argument("--offline", action="store_true", help="take what is in the cache, and download nothing")
+    parser.add_argument("--offline", action="store_true", help="use the cache only, and download nothing")
 
 
 def downloads_of(args: argparse.Namespace) -> "Downloads":
@@ -61,7 +62,7 @@ def add_beam_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help="an option of Beam or of the runner, like flink_master=localhost:8081; may be given several times",
+        help="an option for Beam or the runner, like flink_master=localhost:8081. Repeat the flag for more",
     )
 
 
@@ -74,15 +75,17 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
     Raises:
         UsageError: Beam is not installed, or is told something though it is not asked.
     """
-    from hubexport.beam.options import Beam, check_beam
+    from hubexport.beam.options import Beam
 
     if runner is None:
         if options:
             raise UsageError(
-                f"--beam_option {options[0]}: of what?", why="Beam is asked only by --runner", fix="add --runner"
+                f"--beam_option {options[0]} needs --runner",
+                why="without --runner, Apache Beam is not used",
+                fix="add --runner, or remove --beam_option",
             )
         return None
-    check_beam()
+    require_extras("--runner", "beam")
     return Beam(runner, tuple(options))
 
 
@@ -105,8 +108,8 @@ def base_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UsageError(
-            f"--url {text}: not an address",
-            why="the address of a server is wanted, or of a folder on it",
-            fix="say one like --url https://models.example.org/hub",
+            f"--url {text}: not a valid address",
+            why="--url takes the http or https address of a server, or of a folder on it",
+            fix="use an address like --url https://models.example.org/hub",
         )
     return text.rstrip("/")

@@ -1,4 +1,4 @@
-"""Builds modules of variants from checkpoints, and prints their paths."""
+"""Builds modules from checkpoints and prints their paths."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from hubexport.errors import HubexportError
 if TYPE_CHECKING:
     from hubexport.batch import Outcome
 
-SUMMARY = "build modules of variants"
+SUMMARY = "build modules from checkpoints"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,38 +23,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME",
-        help="which; `hubexport list` lists them. May be a pattern like 'mobilenet_v2_*_96', or all, and may be given "
-        "several times",
+        help="the variant to build: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', or all. Repeat "
+        "the flag for more",
     )
     parser.add_argument(
         "--module",
         action="append",
         default=[],
         metavar="KIND[/VERSION]",
-        help="feature_vector or classification, in version 1 to 5; may be given several times "
-        "(default: all of the variant's config)",
+        help="the kind of module, feature_vector or classification, and its version, 1 to 5; a kind alone means the "
+        "versions in the config. Repeat the flag for more (default: all modules in the config)",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
-        help="a published archive (.tgz), a directory with one checkpoint, a prefix like model.ckpt, or "
-        "synthetic[:SEED] for made-up weights; {variant} in it stands for each variant's name (default: download the "
-        "archive that the config names)",
+        help="a published archive (.tgz), a directory with one checkpoint, a prefix like model.ckpt, any other source "
+        "that `hubexport convert` reads, or synthetic[:SEED] for made-up weights; {variant} in it stands for each "
+        "variant's name (default: download the archive that the config names)",
     )
     add_weights(parser)
     parser.add_argument(
         "--output_dir",
         default="modules",
         metavar="DIR",
-        help="modules go to DIR/google/imagenet/NAME/KIND/VERSION (default: modules)",
+        help="write modules to DIR/PUBLISHER/COLLECTION/NAME/KIND/VERSION (default: modules)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace modules that stand there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing modules")
     parser.add_argument(
         "--jobs",
         type=positive,
         default=1,
         metavar="N",
-        help="build several variants in N processes (default: 1)",
+        help="build variants in N processes at once (default: 1)",
     )
     add_download_arguments(parser)
     add_config_dir(parser)

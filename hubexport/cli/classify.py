@@ -1,4 +1,4 @@
-"""Tells what a classification module takes images for."""
+"""Classifies images with a module, and prints the most probable classes of each."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +12,13 @@ from hubexport.cli.arguments import positive
 from hubexport.cli.images import add_image_arguments
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import ImageError, printable
+from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 
 if TYPE_CHECKING:
     from hubexport.classification import Classification
 
-SUMMARY = "tell what a classification module takes images for"
+SUMMARY = "print the most probable classes of images"
 
 _CSV_HEADINGS = ("file", "rank", "index", "label", "probability")
 
@@ -28,16 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="a text file with the name of each class, one a line (default: the module's assets/labels.txt)",
+        help="a text file with one class name per line (default: the module's assets/labels.txt)",
     )
     parser.add_argument(
-        "--top", type=positive, default=5, metavar="N", help="how many classes to show of each image (default: 5)"
+        "--top", type=positive, default=5, metavar="N", help="how many classes to print for each image (default: 5)"
     )
-    parser.add_argument("--format", choices=("text", "csv", "json"), default="text", help="(default: text)")
+    parser.add_argument(
+        "--format", choices=("text", "csv", "json"), default="text", help="the output format (default: text)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the most probable classes of each image, and returns 0 if any image could be read."""
+    require_extras("hubexport classify", "tensorflow")
     images = find_images(args.images)
     from hubexport.classification import classify  # NumPy and Pillow: not worth waiting for before an error.
 

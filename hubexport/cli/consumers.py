@@ -1,5 +1,7 @@
-"""Lists, sets up and removes the consumers: old and new TensorFlows, each in a virtual environment of its own, in which
-`hubexport verify --consumers` uses modules as programs of their time would."""
+"""Lists, sets up and removes consumers: old and new TensorFlow versions, each in its own virtual environment.
+
+`hubexport verify --consumers` loads and trains modules there, as programs of that time would.
+"""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -14,20 +16,24 @@ from hubexport.errors import HubexportError
 if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
 
-SUMMARY = "list, set up or remove the TensorFlows that verify tries modules in"
+SUMMARY = "manage the TensorFlow versions in which verify tries modules"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport consumers` takes."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = _add_action(actions, "list", _list, "tell what there is, what it loads, and whether it is set up")
-    listing.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    listing = _add_action(
+        actions, "list", _list, "list all consumers, the modules they load, and whether they are set up"
+    )
+    listing.add_argument(
+        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
+    )
     for name, action, help_ in (
-        ("create", _create, "set up, of packages that pip fetches: up to 2 GB each, 8.4 GB all"),
-        ("remove", _remove, "delete from the disk"),
+        ("create", _create, "set up consumers with packages from pip: up to 2 GB each, 8.4 GB for all"),
+        ("remove", _remove, "delete consumers from the disk"),
     ):
         _add_action(actions, name, action, help_).add_argument(
-            "names", nargs="+", metavar="NAME", help="`hubexport consumers list` lists them; all means every one"
+            "names", nargs="+", metavar="NAME", help="a name from `hubexport consumers list`, or all"
         )
 
 

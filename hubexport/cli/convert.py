@@ -1,4 +1,4 @@
-"""Converts trained values between TF-Slim, Keras, safetensors, Hugging Face and TensorFlow 2."""
+"""Converts trained weights between the formats of TF-Slim, Keras, safetensors, Hugging Face and TensorFlow 2."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from hubexport.cli.arguments import add_config_dir, add_weights
 from hubexport.cli.progress import shown_progress
 from hubexport.mappings.targets import TARGETS
 
-SUMMARY = "take trained values from one framework's files to another's"
+SUMMARY = "convert trained weights to another framework's format"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,22 +15,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a TF-Slim checkpoint (archive, directory or prefix), a Keras .h5, .weights.h5 or .keras file, a "
-        "safetensors file, a Hugging Face directory, a TensorFlow 2 checkpoint's prefix, or a module",
+        "safetensors file, a Hugging Face directory, a TensorFlow 2 checkpoint prefix, or a module",
     )
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a file (keras, safetensors), a checkpoint's prefix (slim, tf2) or a directory (huggingface)",
+        help="a file (keras, safetensors), a checkpoint prefix (slim, tf2) or a directory (huggingface)",
     )
-    parser.add_argument("--to", required=True, choices=TARGETS, help="whose names and layout the values get")
+    parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
     parser.add_argument(
         "--variant",
         metavar="NAME",
-        help="what the source must be of (default: what its names and shapes tell); its image size and class names go "
-        "into a Hugging Face directory",
+        help="the variant that SOURCE must hold (default: recognized by names and shapes); its image size and class "
+        "names go into a Hugging Face directory",
     )
     add_weights(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace what stands at TARGET")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
     add_config_dir(parser)
 
 

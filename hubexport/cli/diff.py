@@ -1,4 +1,4 @@
-"""Compares two checkpoints, files of weights or modules, variable by variable."""
+"""Compares two checkpoints, weights files or modules, variable by variable."""
 
 import argparse
 import json
@@ -12,22 +12,24 @@ from hubexport.cli.tables import cell, table_console
 if TYPE_CHECKING:
     from hubexport.comparison import Comparison
 
-SUMMARY = "compare the values of two checkpoints, files of weights or modules"
+SUMMARY = "compare two checkpoints, weights files or modules"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport diff` takes."""
-    parser.add_argument("a", metavar="A", help="what `hubexport convert` takes as a source")
-    parser.add_argument("b", metavar="B", help="the same")
+    parser.add_argument("a", metavar="A", help="any source that `hubexport convert` reads")
+    parser.add_argument("b", metavar="B", help="the source to compare it with")
     parser.add_argument(
         "--tolerance",
         type=_tolerance,
         default=0.0,
         metavar="X",
-        help="exit with status 0 also if numbers differ by no more than this (default: 0)",
+        help="exit with status 0 if no numbers differ by more than X (default: 0)",
     )
     add_weights(parser)
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
+    )
 
 
 def _tolerance(text: str) -> float:

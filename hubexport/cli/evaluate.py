@@ -1,7 +1,7 @@
-"""Measures the accuracy of a classification module on labelled images, and puts the published accuracy beside it.
+"""Measures a classification module's accuracy on labelled images, and prints it beside the published accuracy.
 
-The images are in a folder for each class, named by its number or its label, or in TFRecords like those of TF-Slim's
-ImageNet. Interrupted, the same command goes on where it was.
+The images come from a folder with one subfolder per class, named by the class's number or label, or from TFRecords in
+the layout of TF-Slim's ImageNet. If interrupted, run the same command again to resume.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hubexport.cli.arguments import add_beam_option, add_config_dir, beam_of, positive
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import printable
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.evaluation.result import Evaluation
@@ -25,61 +26,64 @@ _PREPROCESSINGS = ("central_crop", "whole")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport evaluate` takes."""
     parser.add_argument(
-        "module", metavar="MODULE", help="a classification module: a directory, a .tar.gz, or an address"
+        "module", metavar="MODULE", help="a classification module: a directory, a .tar.gz, or an http or https address"
     )
     parser.add_argument(
         "--data",
         required=True,
         metavar="DIR|TFRECORDS",
-        help="a folder with a folder of images for each class; or TFRecords: a file, a folder, or a pattern like "
+        help="a folder with one subfolder of images per class; or TFRecords: a file, a folder, or a pattern like "
         "'imagenet/validation-*-of-00128'",
     )
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="the classes' labels that folders may be named by, one a line (default: the module's own)",
+        help="a text file with one label per line, for subfolders named by label (default: the module's own)",
     )
     parser.add_argument(
         "--labels_offset",
         type=int,
         default=0,
         metavar="N",
-        help="what to subtract from the data's numbers to get the module's: 1 where the data have a background class "
-        "0 and the module has none, -1 the other way round (default: 0)",
+        help="subtract N from the data's class numbers to get the module's: 1 if only the data has a background class "
+        "0, -1 if only the module has one (default: 0)",
     )
     parser.add_argument(
         "--limit",
         type=positive,
         metavar="N",
-        help="no more than N images: an even spread of folders, the first of TFRecords (default: all)",
+        help="at most N images: evenly from all folders, or the first N of TFRecords (default: all)",
     )
     parser.add_argument(
         "--preprocessing",
         choices=_PREPROCESSINGS,
         default=_PREPROCESSINGS[0],
-        help="the middle of each image (0.875 of height and width), resized as TensorFlow 1 does, with which the "
-        "published accuracy was measured; or the whole image, resized as `hubexport classify` does (default: "
+        help="central_crop: the middle of each image (0.875 of its height and width), resized as TensorFlow 1 does, as "
+        "for the published accuracy; whole: the whole image, resized as `hubexport classify` does (default: "
         "central_crop)",
     )
-    parser.add_argument("--batch_size", type=positive, default=64, metavar="N", help="(default: 64)")
+    parser.add_argument(
+        "--batch_size", type=positive, default=64, metavar="N", help="how many images to process at once (default: 64)"
+    )
     parser.add_argument(
         "--state",
         metavar="DIR",
-        help="where results are kept until the evaluation is finished; with --runner, one that all workers have "
-        "(default: a folder in the cache folder)",
+        help="where to keep results until the evaluation is finished; with --runner, a folder that all workers share "
+        "(default: a folder in the cache)",
     )
     parser.add_argument(
         "--runner",
         metavar="NAME",
-        help="let Apache Beam do it: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of its runners",
+        help="run on Apache Beam: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of its runners",
     )
     add_beam_option(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default: text)")
     add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the accuracy, and returns the exit status."""
+    require_extras("hubexport evaluate", "tensorflow")
     beam = beam_of(args.runner, args.beam_option)
     from hubexport.evaluation.evaluation import evaluate  # NumPy and Pillow: not worth waiting for before an error.
 
@@ -115,7 +119,7 @@ def _text(evaluation: "Evaluation") -> str:
         f"  data            {printable(evaluation.data)}",
         f"  images          {counts.images:,}{skipped}",
         f"  preprocessing   {evaluation.preprocessing}",
-        f"  values          {evaluation.values or 'of unknown origin'}",
+        f"  values          {evaluation.values or 'unknown origin'}",
         f"  speed           {f'{speed:.1f} images/s' if speed else '-'}",
         "",
         f"  {'':6}{'measured':>10}{'standard error':>17}{'published':>12}{'difference':>13}",

@@ -1,31 +1,31 @@
-"""Writes the feature vectors that a module makes of images.
+"""Computes the feature vectors of images and writes them to FILE.
 
-FILE ends in .npy, for a NumPy array of float32 with a row an image, and the names of the images go to FILE.names.txt,
-one a line in the order of the rows; or in .parquet, for a table with the columns `file` and `features`.
+A FILE that ends in .npy becomes a float32 NumPy array with one row per image; FILE.names.txt lists the images' names in
+the same order. A FILE that ends in .parquet becomes a table with the columns `file` and `features`.
 """
 
 import argparse
 
 from hubexport.cli.images import add_image_arguments
 from hubexport.cli.progress import shown_progress
+from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 
-SUMMARY = "write the feature vectors that a module makes of images"
+SUMMARY = "compute feature vectors of images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport features` takes."""
     add_image_arguments(parser)
-    parser.add_argument("--output", required=True, metavar="FILE", help="where they go: ….npy or ….parquet")
-    parser.add_argument("--overwrite", action="store_true", help="replace what stands at FILE")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the file to write: ….npy or ….parquet")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
+    require_extras("hubexport features", "tensorflow")
     images = find_images(args.images)
-    from hubexport.feature_extraction import (  # NumPy and Pillow: not worth waiting for before an error.
-        extract_features,
-    )
+    from hubexport.feature_extraction import extract_features  # NumPy: not worth waiting for before an error.
 
     with shown_progress() as progress:
         written = extract_features(

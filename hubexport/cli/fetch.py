@@ -1,4 +1,4 @@
-"""Downloads the published archives of variants into the cache and prints their paths, or lists what is there."""
+"""Downloads published archives into the cache and prints their paths, or lists what the cache holds."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # The path of a published archive and whether it was there before, or why it is not there.
     Outcome = tuple[Path, bool] | HubexportError
 
-SUMMARY = "download published archives, or list those in the cache"
+SUMMARY = "download published archives, or list what the cache holds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant",
         action="append",
         metavar="NAME",
-        help="whose archive; `hubexport list` lists them. May be a pattern like 'mobilenet_v2_*_96', or all, and may "
-        "be given several times",
+        help="the variant whose archive to download: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', "
+        "or all. Repeat the flag for more",
     )
     add_download_arguments(parser)
     parser.add_argument(
         "--list",
         action="store_true",
-        help="download nothing, but show what the cache has of each archive: its size, and whether it is intact",
+        help="download nothing; list the archives with their sizes, and whether the cache holds them intact",
     )
-    parser.add_argument("--format", choices=("table", "json"), help="of --list (default: table)")
+    parser.add_argument("--format", choices=("table", "json"), help="the output format of --list (default: table)")
     add_config_dir(parser)
 
 
@@ -60,9 +60,9 @@ def _check_usage(args: argparse.Namespace) -> None:
         args.parser.error("the following arguments are required: --variant")
     if args.format:
         raise UsageError(
-            f"--format {args.format}: of what?",
-            why="it is the form of what --list shows",
-            fix="add --list, or leave it out",
+            f"--format {args.format} needs --list",
+            why="only --list prints a table or JSON",
+            fix="add --list, or remove --format",
         )
 
 
@@ -89,9 +89,9 @@ def _outcomes(variants: "Sequence[Variant]", downloads: "Downloads", progress: "
         published = variant.checkpoint
         if published is None:
             yield CheckpointError(
-                f"no archive for {variant.name}",
+                f"no published archive for {variant.name}",
                 why="its config does not say where one is published",
-                fix="leave it out, and name a checkpoint of your own when you build it, with --checkpoint",
+                fix="leave it out, and pass your own checkpoint to `hubexport build` with --checkpoint",
             )
         elif (published.url, published.sha256) not in seen:
             seen.add((published.url, published.sha256))

@@ -10,15 +10,15 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module",
         metavar="MODULE",
-        help="a module's directory, a packed one (.tar.gz), or its http or https address on a hub server",
+        help="a module: a directory, a .tar.gz, or an http or https address on a hub server",
     )
     parser.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="JPEG, PNG, BMP, GIF and WebP files, folders with such (also in subfolders), or patterns like "
+        help="JPEG, PNG, BMP, GIF or WebP files, folders of them (with all subfolders), or patterns like "
         "'photos/**/*.jpg'",
     )
     parser.add_argument(
-        "--batch_size", type=positive, default=32, metavar="N", help="how many images to compute at once (default: 32)"
+        "--batch_size", type=positive, default=32, metavar="N", help="how many images to process at once (default: 32)"
     )

@@ -1,4 +1,4 @@
-"""Tells what a checkpoint, a file of weights or a module is, and what is in it."""
+"""Describes a checkpoint, weights file or module, and what is in it."""
 
 import argparse
 from collections.abc import Iterator, Sequence, Sized
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hubexport.inspection.op_versions import Compatibility
     from hubexport.inspection.signatures import GraphVersion, Tensor
 
-SUMMARY = "tell what a checkpoint, a file of weights or a module is"
+SUMMARY = "describe a checkpoint, weights file or module"
 
 # What a line has of a long list; all is in the JSON.
 _MOST_OPS = 6
@@ -28,10 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a module, as a directory or packed (.tar.gz), or what `hubexport convert` takes as a source",
+        help="a module (a directory, a .tar.gz, or an http or https address) or any source that `hubexport convert` "
+        "reads",
     )
-    parser.add_argument("--variables", action="store_true", help="list the variables of a file of values")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    parser.add_argument("--variables", action="store_true", help="list the variables of a checkpoint or weights file")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,11 +68,11 @@ def _print_lines(lines: Iterator[tuple[str, str]]) -> None:
 def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
     yield "format", report.container + ", in a gzipped tar" * report.packed
     if report.network is None:
-        yield "network", "unknown: names and shapes are not those of any network that hubexport knows"
+        yield "network", "unknown: names and shapes match no network that hubexport knows"
     else:
         yield "names", f"{report.layout}"
         yield "network", f"{report.network}, depth multiplier {report.depth_multiplier:g}"
-        yield "classes", f"{report.num_classes or 'none: it has no classifier, and serves feature vectors alone'}"
+        yield "classes", f"{report.num_classes or 'none: no classifier, feature vectors only'}"
         yield "parameters", f"{report.parameters:,}"
     if report.step is not None:
         yield "step", f"{report.step:,}"
@@ -93,13 +96,13 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
     if report.manifest:
         yield "handle", str(report.manifest.handle)
         which = f", {report.manifest.weights}" * (report.manifest.weights in ("averaged", "raw"))
-        yield "values", f"{report.manifest.values}{which}, of {report.manifest.checkpoint.source}"
+        yield "values", f"{report.manifest.values}{which}, from {report.manifest.checkpoint.source}"
     for graph in report.graph_versions:
         yield "tags", f"[{', '.join(graph.tags)}]"
         yield from _interface_lines(graph)
     if report.parameters:
-        of_which = f", {report.parameters.trainable:,} of them trainable" * (report.parameters.trainable is not None)
-        yield "parameters", f"{report.parameters.total:,}{of_which}"
+        trainable = f" ({report.parameters.trainable:,} trainable)" * (report.parameters.trainable is not None)
+        yield "parameters", f"{report.parameters.total:,}{trainable}"
     sizes = report.sizes
     parts = (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes)
     yield "bytes", "graph {:,}, weights {:,}, assets {:,}, other {:,}".format(*parts)
@@ -107,7 +110,7 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
     yield "ops", f"{sum(report.op_counts.values()):,}: {', '.join(most)}{_rest(report.op_counts, _MOST_OPS)}"
     yield "oldest TensorFlow", _oldest(report.compatibility)
     if report.digest_problems is not None:
-        yield "digests", "; ".join(report.digest_problems) or "every file is as hubexport.json says"
+        yield "digests", "; ".join(report.digest_problems) or "every file matches hubexport.json"
     for problem in report.problems:
         yield "PROBLEM", problem
 
@@ -140,11 +143,9 @@ def _rest(listed: Sized, shown: int) -> str:
 
 
 def _oldest(found: "Compatibility") -> str:
-    hub = f", with tensorflow-hub {found.oldest_hub}" * bool(found.oldest_hub)
-    older = f" ({found.next_older} has no {', '.join(found.obstacles)})" if found.obstacles else ""
-    if found.oldest:
-        return f"{found.oldest}{hub}{older}, of {', '.join(found.tried)}"
-    return f"none of {', '.join(found.tried)}{older}"
+    hub = f", with tensorflow-hub {found.oldest_hub}" * bool(found.oldest and found.oldest_hub)
+    older = f"; {found.next_older} lacks {', '.join(found.obstacles)}" if found.obstacles else ""
+    return f"{found.oldest or 'none'}{hub} (checked: {', '.join(found.tried)}{older})"
 
 
 def _print_variables(variables: "tuple[VariableReport, ...]") -> None:

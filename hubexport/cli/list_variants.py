@@ -1,4 +1,4 @@
-"""Lists the variants: their modules, and what their publishers measured."""
+"""Lists the variants with their modules and the figures that their publishers measured."""
 
 import argparse
 import json
@@ -16,7 +16,9 @@ SUMMARY = "list variants, their modules and published figures"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport list` takes."""
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
+    )
     add_config_dir(parser)
 
 

@@ -79,7 +79,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="hubexport",
         description="Turns TF-Slim image checkpoints into TensorFlow Hub modules.",
-        epilog="`hubexport COMMAND --help` tells more; --helpfull also lists the flags of absl.",
+        epilog="Run `hubexport COMMAND --help` for the flags of a command; --helpfull adds those of absl.",
     )
     parser.add_argument("--version", action="version", version=f"hubexport {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -92,11 +92,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     except flags.Error as error:
         raise UsageError(
             f"hubexport: {str(error).removeprefix('ERROR:: ')}",
-            why="a flag of absl has a value that it cannot take",
+            why="an absl flag has an invalid value",
             fix="see hubexport --helpfull",
         ) from None
     if unknown:
-        args.parser.error(f"no such argument: {' '.join(unknown)}")
+        args.parser.error(f"unknown argument: {' '.join(unknown)}")
     return args
 
 
@@ -117,6 +117,6 @@ class _Parser(argparse_flags.ArgumentParser):
         guesses = [f"{word}{guess(word, known)}" for word in unknown if guess(word, known)]
         raise UsageError(
             f"{self.prog}: {message.splitlines()[0]}",
-            why=f"unknown: {', '.join(guesses)}" if guesses else "the command line cannot be understood",
+            why=f"unknown: {', '.join(guesses)}" if guesses else "the command line is incomplete or invalid",
             fix=f"see {self.prog} --help",
         )

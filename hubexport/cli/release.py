@@ -1,7 +1,7 @@
-"""Makes a release: builds, proves, packs and documents modules, and publishes them together by one index.
+"""Makes a release: builds, verifies, packs and documents modules, and publishes them together in one index.
 
-What is published already, and would come out the same, is left alone. Interrupted, the same command goes on where it
-was.
+It leaves published modules alone if they would come out the same. After an interruption, run the same command again
+to continue.
 """
 
 import argparse
@@ -24,14 +24,16 @@ from hubexport.cli.arguments import (
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import cell, table_console
 from hubexport.errors import HubexportError, printable
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.batch import Order
     from hubexport.beam.options import Beam
     from hubexport.release.plan import Item, Recipe
     from hubexport.release.run import Outcome
+    from hubexport.verify.check import Check
 
-SUMMARY = "make, or check, a release of many modules"
+SUMMARY = "make or check a release of many modules"
 
 _LOCAL = "local"
 # `--runner beam` alone lets Beam work in this process.
@@ -46,20 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="which; names, or patterns like 'mobilenet_v2_*_96' (default: all)",
+        help="the variants to release: names, or patterns like 'mobilenet_v2_*_96' (default: all)",
     )
     parser.add_argument(
         "--modules",
         nargs="+",
         default=[],
         metavar="KIND[/VERSION]",
-        help="feature_vector or classification, in version 1 to 5 (default: all of each variant's config)",
+        help="feature_vector or classification, with or without a version (default: all in each variant's config)",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
-        help="a directory of archives, each named like the published one or like its variant; synthetic[:SEED]; or "
-        "what `hubexport build` takes (default: download the archives that the configs name)",
+        help="a directory of archives, each named like the published one or its variant; synthetic[:SEED]; or "
+        "anything else that `hubexport build` takes (default: download the archives named in the configs)",
     )
     add_weights(parser)
     parser.add_argument("--output_dir", default="dist", metavar="DIR", help="the release's folder (default: dist)")
@@ -67,44 +69,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--url",
         default="https://tfhub.dev",
         metavar="URL",
-        help="where the release will be served: URL/HANDLE is what its pages tell users to load (default: "
-        "https://tfhub.dev)",
+        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://tfhub.dev)",
     )
     parser.add_argument(
         "--verify",
         nargs="+",
         default=[],
         metavar="CHECK",
-        help="prove modules by these checks of `hubexport verify` only, or groups of them like weights (default: all)",
+        help="run only these checks of `hubexport verify`, or groups like weights (default: all)",
     )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="work in N processes (default: 1)")
     parser.add_argument(
         "--runner",
         default=_LOCAL,
         metavar="NAME",
-        help="let Apache Beam do it: beam (in this process), or one of its runners like FlinkRunner (default: local)",
+        help="use Apache Beam: beam (in this process), or a runner like FlinkRunner (default: local, without Beam)",
     )
     add_beam_option(parser)
     failures = parser.add_mutually_exclusive_group()
     failures.add_argument(
-        "--keep_going", action="store_true", help="publish what could be made, though another failed (default)"
+        "--keep_going", action="store_true", help="publish what could be made, even if something failed (default)"
     )
     failures.add_argument("--fail_fast", action="store_true", help="stop at the first failure, and publish nothing")
-    parser.add_argument("--dry_run", action="store_true", help="tell what would be made, and why, and end")
+    parser.add_argument("--dry_run", action="store_true", help="print what would be made and why, and exit")
     parser.add_argument(
-        "--check", metavar="DIR", help="look whether a release is whole and right, from its files alone, and end"
+        "--check", metavar="DIR", help="check from its files alone whether a release is complete and correct, and exit"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default: text)")
     add_download_arguments(parser)
     add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes or checks a release, tells what became of each artifact, and returns the exit status."""
+    from hubexport.verify.checks import needs_tensorflow, select_checks
+
     if args.check:
+        require_extras("hubexport release --check", "release")
         return _check(Path(args.check), args.format)
+    checks = select_checks(args.verify, "--verify")
+    proves_with_tensorflow = needs_tensorflow(checks) and not args.dry_run
+    require_extras("hubexport release", "release", *(["tensorflow"] if proves_with_tensorflow else []))
     beam = _beam(args)
-    orders, recipe = _orders(args), _recipe(args)
+    orders, recipe = _orders(args), _recipe(args, checks)
     directory = Path(args.output_dir)
     with shown_progress() as progress:
         if args.dry_run:
@@ -136,16 +143,15 @@ def _orders(args: argparse.Namespace) -> "list[Order]":
     ]
 
 
-def _recipe(args: argparse.Namespace) -> "Recipe":
+def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "Recipe":
     from hubexport.release.archive import source_date_epoch
     from hubexport.release.plan import Recipe
-    from hubexport.verify.checks import select_checks
 
     return Recipe(
         checkpoint=args.checkpoint,
         weights=args.weights,
         url=base_url(args.url),
-        checks=tuple(check.name for check in select_checks(args.verify, "--verify")),
+        checks=tuple(check.name for check in checks),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
     )
@@ -242,8 +248,8 @@ def _check(directory: Path, form: str) -> int:
     for problem in checked.problems:
         print(printable(f"{problem.path}: {problem.what}"))
     for path in checked.stray:
-        print(printable(f"{path}: not published: no index lists it"), file=sys.stderr)
-    told = _number(len(checked.problems), "problem") if checked.problems else "whole and right"
+        print(printable(f"{path}: not published: the index does not list it"), file=sys.stderr)
+    told = _number(len(checked.problems), "problem") if checked.problems else "complete and correct"
     sizes = f"{_number(checked.artifacts, 'artifact')}, {checked.files} files, {checked.bytes / 1e6:.1f} MB"
     print(f"{directory}: {told}: {sizes}")
     return 1 if checked.problems else 0

@@ -1,6 +1,6 @@
-"""Serves a release: programs load its modules by URL, and people find them in their browsers.
+"""Serves a release: programs load its modules by URL, and people browse them.
 
-Without more it listens on this machine alone, and writes nothing but its log, one line of JSON a request, to stderr.
+By default it listens on this machine only. Its log goes to stderr, one line of JSON per request.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 
 from hubexport.cli.arguments import base_url, positive
 from hubexport.errors import UsageError
+from hubexport.extras import require_extras
 
 SUMMARY = "serve a release to programs and people"
 
@@ -19,43 +20,68 @@ _MAX_PORT = 65535
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport serve` takes."""
     parser.add_argument("directory", metavar="DIR", help="the release's folder, made by `hubexport release`")
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8500, metavar="N", help="0 takes a free one (default: 8500)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=8500,
+        metavar="N",
+        help="the port to listen on; 0 picks a free one (default: 8500)",
+    )
     parser.add_argument(
         "--url",
         metavar="URL",
-        help="where people and programs reach this server, if a proxy stands before it: pages tell them to load "
-        "URL/HANDLE (default: the address it listens at)",
+        help="where people and programs reach this server if it is behind a proxy; its pages tell them to load "
+        "URL/HANDLE (default: the address it listens on)",
     )
     parser.add_argument(
         "--bucket",
         type=_bucket,
         metavar="gs://BUCKET/PATH",
-        help="where the unpacked modules are, for tf-hub-format=uncompressed (default: nowhere)",
+        help="where the unpacked modules are, for tf-hub-format=uncompressed (default: none)",
     )
     parser.add_argument(
-        "--enable_try", action="store_true", help="let people classify a photograph on a module's page, by this machine"
+        "--enable_try",
+        action="store_true",
+        help="let people classify photographs on a module's page; this machine does the work",
     )
     parser.add_argument(
-        "--labels", metavar="FILE", help="the names of the classes for that, one a line, for modules that bring none"
+        "--labels",
+        metavar="FILE",
+        help="with --enable_try: a text file with one class name per line, for modules without their own",
     )
     parser.add_argument(
-        "--token_file", metavar="FILE", help="answer those only who know one of the tokens in it, one a line"
+        "--token_file",
+        metavar="FILE",
+        help="a text file with one token per line; answer only requests that have one of them",
     )
-    parser.add_argument("--max_connections", type=positive, default=2000, metavar="N", help="at once (default: 2000)")
+    parser.add_argument(
+        "--max_connections",
+        type=positive,
+        default=2000,
+        metavar="N",
+        help="the most connections at once (default: 2000)",
+    )
     parser.add_argument(
         "--grace",
         type=positive,
         default=30,
         metavar="SECONDS",
-        help="how long answers under way may take when the server is told to end (default: 30)",
+        help="how long answers in progress may take after the server is told to stop (default: 30)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end, and returns the exit status."""
+    require_extras("hubexport serve", "serve")
     if args.labels and not args.enable_try:
-        raise UsageError("--labels: for what?", why="photographs are not classified", fix="add --enable_try")
+        raise UsageError(
+            "--labels needs --enable_try",
+            why="without it, the server classifies no photographs",
+            fix="add --enable_try",
+        )
     url = base_url(args.url) if args.url else ""
 
     from hubexport.classification import read_labels
@@ -84,5 +110,5 @@ def _port(text: str) -> int:
 def _bucket(text: str) -> str:
     # tensorflow_hub takes no others.
     if not re.fullmatch(r"gs://[\w.-]+(/[\w.+-]+)*/?", text):
-        raise argparse.ArgumentTypeError(f"{text}: an address like gs://models/hub is wanted")
+        raise argparse.ArgumentTypeError(f"{text}: must be an address like gs://models/hub")
     return text.rstrip("/")

@@ -1,4 +1,4 @@
-"""Prints what another framework calls a network's variables, and in what shapes it has them."""
+"""Prints each variable's name and shape in TF-Slim and in another framework."""
 
 import argparse
 import json
@@ -9,21 +9,25 @@ from hubexport.cli.arguments import add_config_dir
 from hubexport.cli.tables import table_console
 from hubexport.mappings.targets import TARGETS
 
-SUMMARY = "print the names of variables in another framework"
+SUMMARY = "print what another framework calls each variable"
 
 _ANY_VARIANT = "mobilenet_v2_100_224"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport show-mapping` takes."""
-    parser.add_argument("--to", required=True, choices=TARGETS, help="the framework, as in `hubexport convert`")
+    parser.add_argument(
+        "--to", required=True, choices=TARGETS, help="the other framework's format, as in `hubexport convert`"
+    )
     parser.add_argument(
         "--variant",
         default=_ANY_VARIANT,
         metavar="NAME",
-        help=f"whose shapes to show; the names are the same for all (default: {_ANY_VARIANT})",
+        help=f"the variant whose shapes to print; the names are the same for all (default: {_ANY_VARIANT})",
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
+    )
     add_config_dir(parser)
 
 

@@ -1,6 +1,6 @@
-"""Writes a release, with pages for people, as files for any web server.
+"""Writes a release and its pages as files for any web server.
 
-With a small rule of the server's, programs load modules from there by URL; docs/hosting.md tells how.
+With a small rule on the server, programs load modules from there by URL; docs/hosting.md explains how.
 """
 
 import argparse
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hubexport.cli.arguments import base_url
 from hubexport.cli.progress import shown_progress
+from hubexport.extras import require_extras
 
-SUMMARY = "write a release with its pages as files for any web server"
+SUMMARY = "write a release and its pages as files for any web server"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="URL",
-        help="where the site will be served: pages tell people to load URL/HANDLE (default: what the release was made "
-        "for)",
+        help="where the site will be served; its pages tell people to load URL/HANDLE (default: the release's own URL)",
     )
     parser.add_argument(
         "--unpack",
         action="store_true",
-        help="also write the modules unpacked, to be copied to a bucket for tf-hub-format=uncompressed",
+        help="also write the modules unpacked, to copy to a bucket for tf-hub-format=uncompressed",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the site, says where it is, and returns the exit status."""
+    require_extras("hubexport site", "serve")
     url = base_url(args.url) if args.url else None
     from hubexport.site.writing import write_site
 

@@ -1,4 +1,4 @@
-"""Proves that a module is right: its files, weights, numbers and behaviour, each by a check of its own."""
+"""Proves that a module is right. Separate checks cover its files, weights, numbers and behaviour."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from hubexport.cli.arguments import add_config_dir
 from hubexport.cli.progress import shown_progress
 from hubexport.cli.tables import cell, table_console
 from hubexport.errors import UsageError, printable
+from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
@@ -26,37 +27,53 @@ _STYLES = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `hubexport verify` takes."""
     parser.add_argument(
-        "module", nargs="?", metavar="MODULE", help="a module's directory, a packed one, or its address on a hub server"
+        "module",
+        nargs="?",
+        metavar="MODULE",
+        help="a module: a directory, a .tar.gz, or an http or https address on a hub server",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
-        help="what the module was made from, as `hubexport build` takes it (default: hold it against its own values)",
+        help="the checkpoint it was built from, as for `hubexport build` (default: the module's own values)",
     )
     parser.add_argument(
-        "--images", action="append", default=[], metavar="PATH", help="photographs: files, folders or patterns"
+        "--images",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="photographs to run the module on: files, folders or patterns",
     )
-    parser.add_argument("--labels", metavar="FILE", help="the name of each class, one a line")
-    parser.add_argument("--report", metavar="FILE", help="write all that was found as a page for people, too (HTML)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that stands there already")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a text file with one class name per line (default: the module's assets/labels.txt)",
+    )
+    parser.add_argument("--report", metavar="FILE", help="also write an HTML report to FILE")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default: text)")
     parser.add_argument(
         "--check",
         action="append",
         default=[],
         metavar="NAME",
-        help="run this check only, or this group like weights; may be given several times (default: all)",
+        help="run only this check or group (like weights); may be repeated (default: all)",
     )
-    parser.add_argument("--list_checks", action="store_true", help="tell what each check looks at, and end")
+    parser.add_argument("--list_checks", action="store_true", help="print what each check promises, and exit")
     parser.add_argument(
         "--consumers",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="try the module in these TensorFlows, too, see `hubexport consumers list`; takes minutes",
+        help="also try the module in these TensorFlows (see `hubexport consumers list`); takes minutes",
     )
-    parser.add_argument("--variant", metavar="NAME", help="what it should be of (default: what hubexport.json says)")
-    parser.add_argument("--module", dest="spec", metavar="KIND/VERSION", help="the same for its kind and version")
+    parser.add_argument("--variant", metavar="NAME", help="the variant it should be (default: as in hubexport.json)")
+    parser.add_argument(
+        "--module",
+        dest="spec",
+        metavar="KIND/VERSION",
+        help="the kind and version it should be (default: as in hubexport.json)",
+    )
     add_config_dir(parser)
 
 
@@ -69,8 +86,10 @@ def run(args: argparse.Namespace) -> int:
         return _list_checks(checks)
     if args.module is None:
         raise UsageError(
-            "hubexport verify: no module", why="a MODULE is to be verified", fix="name its directory, file or address"
+            "hubexport verify: no module", why="MODULE is required", fix="give its directory, file or address"
         )
+    if args.report:
+        require_extras("hubexport verify --report", "tensorflow")
     variant, spec = _expected(args)
     consumers = _consumers(args.consumers)
     report = _report_path(args)
@@ -159,7 +178,7 @@ def _write_report(verification: "Verification", path: Path, *, overwrite: bool) 
     from hubexport.verify.html import render
 
     page = render(verification)
-    failures = write_failures_reported(f"cannot write {path}", path, "name another --report")
+    failures = write_failures_reported(f"cannot write {path}", path, "choose another --report")
     with failures, scratch_directory(path.parent) as scratch:
         (scratch / path.name).write_text(page, encoding="utf-8")
         publish_file(scratch / path.name, path, overwrite=overwrite)

@@ -46,12 +46,12 @@ class RunningProgram:
         try:
             status = self._process.wait(max(0.0, self._deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:
-            fix = "give it more time, or a machine with less to do"
-            raise self._error("it has not come to an end in time", fix) from error
+            fix = "give it more time, or use a less busy machine"
+            raise self._error("it did not finish in time", fix) from error
         if status:
-            why = f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
+            why = f"it was killed by signal {-status}" if status < 0 else f"it exited with status {status}"
             last = self._last_lines()[-1:]
-            raise self._error(": ".join([why, *last]), "see what it said; hubexport inspect tells what a module needs")
+            raise self._error(": ".join([why, *last]), "see its output; `hubexport inspect` shows what a module needs")
         seen: dict[str, Any] = json.loads((self._folder / "seen.json").read_text(encoding="utf-8"))
         return seen
 

@@ -89,9 +89,9 @@ def create(environment: Environment, progress: Progress) -> Path:
     if python is None:
         raise ConsumerError(
             f"cannot set up {environment.name}",
-            why=f"it needs Python {environment.python}, which is not on this machine",
-            fix=f"install it, with `pyenv install {environment.python}` for example; python{environment.python} on the "
-            "PATH is found as well",
+            why=f"it needs Python {environment.python}, which is not installed",
+            fix=f"install it, for example with `pyenv install {environment.python}`, or put python{environment.python} "
+            "on the PATH",
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def create(environment: Environment, progress: Progress) -> Path:
         raise ConsumerError(
             f"cannot set up {environment.name}",
             why=f"{error.strerror or error}: {error.filename or folder}",
-            fix="make room, or name another cache folder with HUBEXPORT_CACHE_DIR",
+            fix="free space there, or set HUBEXPORT_CACHE_DIR to another cache folder",
         ) from error
     return environment.interpreter
 
@@ -137,8 +137,8 @@ def _run(environment: Environment, *command: str | Path) -> None:
         words = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise ConsumerError(
             f"cannot set up {environment.name}",
-            why=f"`python {' '.join(map(str, command[1:]))}` ended with status {done.returncode}",
-            fix="see what it said; pip needs a network, or an index that its settings name, and room on the disk",
+            why=f"`python {' '.join(map(str, command[1:]))}` exited with status {done.returncode}",
+            fix="see its output; pip needs a network or a configured index, and free disk space",
             details=words[-_LAST_LINES:],
         )
 
@@ -176,8 +176,8 @@ def _locked(folder: Path, waiting: Progress | None = None) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if waiting is None:
-                raise BlockingIOError(error.errno, "another process works on it", str(folder)) from None
-            waiting.step(f"waiting for another process that sets up {folder.name}")
+                raise BlockingIOError(error.errno, "another process is using it", str(folder)) from None
+            waiting.step(f"waiting for another process to set up {folder.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -112,7 +112,7 @@ def compare_outputs(
     errors, problems = [0.0], []
     for name, found, wanted in outputs:
         if found is None:
-            problems.append(f"there is no output {printable(name)}")
+            problems.append(f"output {printable(name)} is missing")
             continue
         error = largest_difference(found, wanted[: len(found)])
         errors.append(error)
@@ -130,13 +130,13 @@ def largest_difference(found: AnyArray, wanted: AnyArray) -> float:
 def beyond(what: str, error: float, limit: float) -> Iterator[str]:
     """Yields a problem if an error is larger than its limit, or no number."""
     if not error <= limit:
-        yield f"{what}: off by {error:.3g}, allowed is {limit:.3g}"
+        yield f"{what}: off by {error:.3g}, limit {limit:.3g}"
 
 
 def unequal(what: str, found: object, wanted: object) -> Iterator[str]:
     """Yields a problem if something is not what it should be."""
     if found != wanted:
-        yield f"{what}: {printable(str(found))}, not {printable(str(wanted))}"
+        yield f"{what}: {printable(str(found))}, expected {printable(str(wanted))}"
 
 
 def broken(what: str, kept: bool) -> Iterator[str]:
@@ -149,7 +149,7 @@ def other_names(what: str, found: Sequence[str], wanted: Collection[str]) -> Ite
     """Yields a problem for names that are missing, and one for those that should not be there, or are there twice."""
     missing = [name for name in wanted if name not in set(found)]
     surplus = sorted({name for name in found if name not in wanted or found.count(name) > 1})
-    for problem, names in (("missing", missing), ("not expected", surplus)):
+    for problem, names in (("missing", missing), ("unexpected", surplus)):
         if names:
             more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
             yield f"{what}: {problem} {printable(', '.join(names[:_SHOWN_NAMES]))}{more}"
@@ -158,20 +158,22 @@ def other_names(what: str, found: Sequence[str], wanted: Collection[str]) -> Ite
 def not_falling(what: str, losses: Sequence[float]) -> Iterator[str]:
     """Yields a problem if a few steps of training have not lowered a loss by 2%."""
     if not losses[-1] < 0.98 * losses[0]:
-        yield f"{what}: the loss does not fall, from {losses[0]:.4g} to {losses[-1]:.4g}"
+        yield f"{what}: the loss does not fall: it goes from {losses[0]:.4g} to {losses[-1]:.4g}"
 
 
 def other_regularization(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     """Yields a problem if weight decay is not on all convolution weights but the depthwise ones."""
     yield from unequal("regularization losses", facts["regularization_losses"], promise.num_regularized)
     found, by_hand = facts["regularization_loss"], facts["regularization_loss_by_hand"]
-    yield from beyond("sum of the regularization losses, in parts of that by hand", abs(found / by_hand - 1), 1e-5)
+    yield from beyond("sum of the regularization losses, relative to the sum by hand", abs(found / by_hand - 1), 1e-5)
 
 
 def misplaced_dropout(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     """Yields a problem if there is dropout elsewhere than before the logits."""
-    yield from broken("features do not repeat in training", facts["features_repeat"])
+    yield from broken("features differ between two runs in training mode", facts["features_repeat"])
     if promise.is_classification:
-        yield from broken("logits repeat in training: there is no dropout", not facts["default_repeats"])
+        yield from broken(
+            "logits are the same in two runs in training mode: there is no dropout", not facts["default_repeats"]
+        )
     else:
-        yield from broken("the default output does not repeat in training", facts["default_repeats"])
+        yield from broken("the default output differs between two runs in training mode", facts["default_repeats"])

@@ -83,11 +83,13 @@ def _interface(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     """What hub.Module's users ask a module before they apply it."""
     height, width, _ = promise.network.image_shape
     wanted = signatures(promise)
-    yield from unequal("tags of its graph versions", facts["tags"], [[], ["train"]])
+    yield from unequal("tags of the graph versions", facts["tags"], [[], ["train"]])
     yield from other_names("signatures of the graph version for training", facts["train_signatures"], wanted)
-    yield from unequal("expected image size", facts["expected_image_size"], [height, width])
+    yield from unequal(
+        "image size that hub.get_expected_image_size returns", facts["expected_image_size"], [height, width]
+    )
     attached = promise.version >= _MOMENTUM_FROM_VERSION and facts["knows_image_module_info"]
-    yield from unequal("whether it has an image_module_info", facts["image_module_info"], attached)
+    yield from unequal("has an image_module_info", facts["image_module_info"], attached)
     for name, layer in wanted.items():
         inputs = {"images": [None, *promise.network.image_shape]}
         if name.endswith(_WITH_MOMENTUM):
@@ -109,7 +111,7 @@ def _inference(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     yield from other_names("trainable variables", facts["trainable_variables"], promise.trainable)
     yield from unequal("variables changed by inference", facts["changed_by_inference"], 0)
     yield from unequal("update ops in the graph version for inference", facts["update_ops_of_inference"], 0)
-    yield from beyond("predictions of what Module.export wrote", facts["error_of_reexport"], _REPEATED)
+    yield from beyond("predictions of the module that Module.export wrote", facts["error_of_reexport"], _REPEATED)
     yield from beyond("predictions of hub.load against hub.Module", facts.get("error_of_load", 0.0), _OTHER_API)
 
 
@@ -119,11 +121,11 @@ def _training_mode(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     yield from unequal("update ops of two applications", facts["update_ops"], [moved, moved])
     kinds = sorted({name.rpartition("/")[2] for name in promise.statistics})
     for number, error in enumerate(facts["errors_of_moving_averages"], start=1):
-        yield from unequal(f"what the update ops of application {number} change", error["changed"], kinds)
-        what = f"step of the moving averages of application {number}, in parts of it"
+        yield from unequal(f"changed by the update ops of application {number}", error["changed"], kinds)
+        what = f"relative error in the moving averages' step, application {number}"
         yield from beyond(what, error["largest"], _STEP)
     yield from other_regularization(facts, promise)
     yield from misplaced_dropout(facts, promise)
     yield from unequal("trainable variables in training", facts["trainable"], len(promise.trainable))
-    yield from unequal("variables that gradients reach", facts["gradients"], len(promise.trainable))
-    yield from unequal("gradients that are finite and not 0", facts["finite_gradients"], len(promise.trainable))
+    yield from unequal("variables with a gradient", facts["gradients"], len(promise.trainable))
+    yield from unequal("gradients that are finite and nonzero", facts["finite_gradients"], len(promise.trainable))

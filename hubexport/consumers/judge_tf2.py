@@ -57,7 +57,7 @@ def _interface(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     trainable = [f"{name}:0" for name in promise.trainable]
     yield from other_names("variables", facts["variables"], [f"{name}:0" for name in promise.variables])
     yield from other_names("trainable_variables", facts["trainable_variables"], trainable)
-    yield from other_names("variables that say that they are trainable", facts["says_trainable"], trainable)
+    yield from other_names("variables marked as trainable", facts["says_trainable"], trainable)
     yield from broken("it is a Keras object", not facts["is_keras"])
     signature = {
         "inputs": {"images": [None, *promise.network.image_shape]},
@@ -83,7 +83,7 @@ def _inference(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], pr
     if (served := predictions.get(f"{_SERVING}:{_served_output(promise)}")) is not None:
         yield from beyond("predictions of serving_default", largest_difference(served, default), _REPEATED)
     yield from beyond("predictions in a tf.function", facts["error_in_function"], _REPEATED)
-    yield from broken("arguments by position give other predictions", facts["arguments_by_position"])
+    yield from broken("positional arguments give other predictions", facts["arguments_by_position"])
     yield from unequal("variables changed by inference", facts["changed_by_inference"], {"count": 0, "names": []})
 
 
@@ -95,17 +95,17 @@ def _training_mode(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     errors = facts["errors_of_moving_averages"]
     yield from other_names("moving averages", list(errors), [f"{name}:0" for name in promise.statistics])
     for name, error in errors.items():
-        yield from beyond(f"step of {name}, in parts of it", error, _STEP)
+        yield from beyond(f"relative error in the step of {name}", error, _STEP)
     yield from beyond("default momentum", abs(facts["default_momentum"] - _DEFAULT_MOMENTUM), _MOMENTUM_ERROR)
     yield from misplaced_dropout(facts, promise)
 
 
 def _gradients(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
     for mode in ("in_inference", "in_training"):
-        what = f"gradients {mode.replace('_', ' ')} that are finite and not 0"
+        what = f"gradients {mode.replace('_', ' ')} that are finite and nonzero"
         yield from unequal(what, facts[f"gradients_{mode}"], len(promise.trainable))
         repeats = facts.get(f"gradients_repeat_{mode}", True)
-        yield from broken(f"a persistent tape {mode.replace('_', ' ')} gives other gradients a second time", repeats)
+        yield from broken(f"a persistent tape {mode.replace('_', ' ')} gives other gradients the second time", repeats)
 
 
 def _keras(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
@@ -126,6 +126,8 @@ def _keras(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
 def _replicas(facts: Mapping[str, Any]) -> Iterator[str]:
     """Under MirroredStrategy, what others read is the mean of what each replica has learned from its own batch."""
     yield from unequal("replicas with gradients", facts["replica_gradients"], facts["replicas"])
-    yield from broken("replicas have the same moving averages, whatever they saw", facts["replicas_differ"])
-    what = "moving averages of replicas from their mean, in parts of them"
+    yield from broken(
+        "replicas have the same moving averages although they saw different images", facts["replicas_differ"]
+    )
+    what = "relative error in the mean of the replicas' moving averages"
     yield from beyond(what, facts["error_of_replicas_mean"], 1e-5)

@@ -123,7 +123,7 @@ def installed() -> Consumer:
         tensorflow_hub = importlib.metadata.version("tensorflow-hub")
     except importlib.metadata.PackageNotFoundError as error:
         raise ConsumerError(
-            f"{sys.executable} can load no modules",
+            f"{sys.executable} cannot load modules",
             why=f"{error.name} is not installed there",
             fix=f"run `pip install {error.name}`",
         ) from error
@@ -142,8 +142,8 @@ def select_consumers(names: Sequence[str]) -> tuple[PinnedConsumer, ...]:
         if name != ALL and name not in known:
             raise ConsumerError(
                 f"no consumer {name}{guess(name, [*known, ALL])}",
-                why=f"there are {', '.join(known)}",
-                fix=f"name some of these, or say {ALL}; `hubexport consumers list` tells more",
+                why=f"known consumers: {', '.join(known)}",
+                fix=f"use one of these, or {ALL}; `hubexport consumers list` shows more",
             )
         selected += CONSUMERS if name == ALL else [known[name]]
     return tuple(dict.fromkeys(selected))
@@ -160,12 +160,12 @@ def why_not_applicable(consumer: Consumer, format: "Format", version: int) -> st
         The reason, as a sentence's part; None if it can.
     """
     if format == "TF1 SavedModel":
-        return "a SavedModel of TensorFlow 1 is no module of TensorFlow Hub"
+        return "a TensorFlow 1 SavedModel is not a TensorFlow Hub module"
     if format == "TF2 SavedModel":
         if _release(consumer.tensorflow) >= _OLDEST_FOR_TF2:
             return None
         oldest = ".".join(map(str, _OLDEST_FOR_TF2))
-        return f"TensorFlow {consumer.tensorflow} is older than {oldest}, the oldest promised to TF2 SavedModels"
+        return f"TensorFlow {consumer.tensorflow} is older than {oldest}, the oldest supported for TF2 SavedModels"
     if version >= _VERSION_WITH_ATTACHMENTS and _release(consumer.tensorflow_hub) < _HUB_WITH_ATTACHMENTS:
-        return f"tensorflow-hub {consumer.tensorflow_hub} refuses modules with attachments, such as those of version 3"
+        return f"tensorflow-hub {consumer.tensorflow_hub} rejects modules with attachments, such as those of version 3"
     return None

@@ -142,7 +142,7 @@ def started(
             raise ConsumerError(
                 what,
                 why=f"{error.strerror or error}: {error.filename or tempfile.gettempdir()}",
-                fix="make room for temporary files, or name another folder for them with TMPDIR",
+                fix="free space for temporary files, or set TMPDIR to another folder",
             ) from error
         yield Use(consumer, way, promise, program, Path(task["outputs"]))
 

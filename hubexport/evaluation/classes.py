@@ -55,10 +55,10 @@ class Classes:
         if len(unknown) > _SHOWN:
             details.append(f"and {len(unknown) - _SHOWN:,} more")
         raise DataError(
-            f"cannot tell the classes of {len(unknown):,} of the {len(folders):,} folders in {root}",
-            why=f"a folder is named by the number of its class, or by its label; {self._known}",
+            f"cannot match {len(unknown):,} of the {len(folders):,} folders in {root} to classes",
+            why=f"a folder must be named by the number of its class{self._or_label}",
             details=details,
-            fix="rename them, or name with --labels a file that has their names, one class a line",
+            fix="rename them, or pass a text file of their labels with --labels, one class per line",
         )
 
     def check_length(self, num_classes: int) -> None:
@@ -69,17 +69,17 @@ class Classes:
         """
         if self.labels is None or len(self.labels) - self.offset == num_classes:
             return
-        less = f" less an offset of {self.offset}" if self.offset else ""
+        less = f" (less an offset of {self.offset})" if self.offset else ""
         raise DataError(
-            f"{self.source} are not those of the module",
-            why=f"they are {len(self.labels):,}{less}, and it has {num_classes:,} classes",
-            fix="name a file that has the name of each class, one a line, or tell with --labels_offset which line is "
-            "that of class 0",
+            f"{self.source} do not match the module",
+            why=f"there are {len(self.labels):,} labels{less} for {num_classes:,} classes",
+            fix="use a text file with one class name per line, or set --labels_offset to the line of class 0, "
+            "counted from 0",
         )
 
     @property
-    def _known(self) -> str:
-        return f"known are {self.source}" if self.labels else "no labels are known"
+    def _or_label(self) -> str:
+        return f", or by one of {self.source}" if self.labels else "; there are no labels"
 
 
 def read_classes(labels: Sequence[str] | str | Path | None, module: Path, offset: int) -> Classes:
@@ -115,7 +115,7 @@ def check_label(label: int, num_classes: int, of: str) -> None:
     if not 0 <= label < num_classes:
         raise DataError(
             f"the label of {of} does not fit the module",
-            why=f"it is that of class {label}, and the module has {num_classes:,} classes, 0 to {num_classes - 1}",
-            fix="say --labels_offset 1 if the data number the classes from 1 and the module has no background class, "
-            "or --labels_offset -1 if the data number them from 0 and it has one",
+            why=f"it is class {label}, but the module's {num_classes:,} classes are 0 to {num_classes - 1}",
+            fix="use --labels_offset 1 if the data numbers classes from 1 and the module has no background class, or "
+            "--labels_offset -1 if the data numbers them from 0 and the module has one",
         )

@@ -83,10 +83,10 @@ def _class_folders(
 ) -> Dataset:
     labels = classes.find_all([folder.name for folder in folders], root)
     if beside := sum(path.is_file() and not path.name.startswith(".") for path in root.iterdir()):
-        progress.warn(f"{beside} files in {root} are of no class, and are left out")
+        progress.warn(f"ignoring {beside} files in {root} that are not in a class folder")
     files = [(path, label) for name, label in labels.items() for path in _images_in(root / name)]
     if not files:
-        raise _no_data(str(root), f"none of its {len(folders)} folders has an image in it")
+        raise _no_data(str(root), f"none of its {len(folders)} folders holds an image")
     if limit is not None and limit < len(files):
         files = [files[number * len(files) // limit] for number in range(limit)]
     units = tuple(FileUnit(tuple(files[start : start + UNIT_IMAGES])) for start in range(0, len(files), UNIT_IMAGES))
@@ -117,10 +117,10 @@ def _records_named(text: str) -> list[Path]:
     else:
         found = [one for one in map(Path, sorted(glob.glob(text, recursive=True))) if one.is_file()]
     if not found:
-        raise _no_data(text, "there is no such file or folder, and no file matches it as a pattern")
+        raise _no_data(text, "no such file or folder, and no file matches it as a pattern")
     for one in found:
         if not is_record_file(one):
-            raise _no_data(str(one), "it is no TFRecord")
+            raise _no_data(str(one), "it is not a TFRecord")
     return found
 
 
@@ -157,5 +157,5 @@ def _no_data(shown: str, why: str) -> DataError:
     return DataError(
         f"no labelled images in {shown}",
         why=why,
-        fix="name a folder with a folder of images for each class, or TFRecords, like 'imagenet/validation-*-of-00128'",
+        fix="use a folder with one subfolder of images per class, or TFRecords like 'imagenet/validation-*-of-00128'",
     )

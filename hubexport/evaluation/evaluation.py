@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 import os
 from pathlib import Path
 
-from hubexport.beam.options import Beam, check_beam
+from hubexport.beam.options import Beam
 from hubexport.errors import UsageError, check_positive, guess
 from hubexport.evaluation.classes import read_classes
 from hubexport.evaluation.datasets import find_data
@@ -13,6 +13,7 @@ from hubexport.evaluation.preprocessing import CENTRAL_CROP, PREPROCESSINGS
 from hubexport.evaluation.result import Evaluation, conclude
 from hubexport.evaluation.run import count_dataset, evaluation_key
 from hubexport.evaluation.state import opened_state
+from hubexport.extras import require_extras
 from hubexport.inspection.artifact import opened_artifact
 from hubexport.progress import Progress
 
@@ -75,12 +76,12 @@ def evaluate(
     check_positive(batch_size=batch_size, limit=1 if limit is None else limit)
     if preprocessing not in PREPROCESSINGS:
         raise UsageError(
-            f"no preprocessing {preprocessing!r}{guess(preprocessing, PREPROCESSINGS)}",
-            why=f"there are {', '.join(PREPROCESSINGS)}",
-            fix="name one of these",
+            f"unknown preprocessing {preprocessing!r}{guess(preprocessing, PREPROCESSINGS)}",
+            why=f"it must be {' or '.join(PREPROCESSINGS)}",
+            fix="use one of these",
         )
     if beam:
-        check_beam()
+        require_extras("evaluating with Beam", "beam")
         # The workers have working directories of their own.
         state = state and os.path.abspath(state)
     progress = progress or Progress()

@@ -41,12 +41,12 @@ def parse_example(record: bytes) -> LabelledImage:
     try:
         features = _Example.FromString(record).features.feature
     except DecodeError:
-        raise RecordError("a record is no tf.train.Example") from None
+        raise RecordError("a record is not a tf.train.Example") from None
     encoded = list(features[_IMAGE].bytes_list.value) if _IMAGE in features else []
     labels = list(features[_LABEL].int64_list.value) if _LABEL in features else []
     if len(encoded) != 1 or len(labels) != 1:
         found = ", ".join(map(printable, sorted(features))) or "nothing"
-        raise RecordError(f"a record lacks bytes {_IMAGE!r} or one int64 {_LABEL!r}; it has {found}")
+        raise RecordError(f"a record needs bytes {_IMAGE!r} and one int64 {_LABEL!r}; it has {found}")
     names = list(features[_NAME].bytes_list.value) if _NAME in features else []
     return LabelledImage(encoded[0], labels[0], b" ".join(names).decode("utf-8", "backslashreplace"))
 

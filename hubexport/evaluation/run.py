@@ -96,7 +96,7 @@ def count_dataset(
         with _imports_hushed():
             from hubexport.evaluation.on_beam import measure_on_beam
 
-        progress.step(f"evaluating {images_left:,} images in {len(left):,} parts by {beam.runner}")
+        progress.step(f"evaluating {images_left:,} images in {len(left):,} parts on {beam.runner}")
         start = time.monotonic()
         now = measure_on_beam(left, dataset, module, options, state, beam)
         seconds = time.monotonic() - start

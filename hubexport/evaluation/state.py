@@ -106,7 +106,7 @@ def _lock(descriptor: int, place: Path) -> None:
     except BlockingIOError:
         raise UsageError(
             f"{place} is in use",
-            why="another process is at the same evaluation",
+            why="another process is running the same evaluation",
             fix="wait for it, or keep the results elsewhere with --state",
         ) from None
     except OSError:
@@ -119,15 +119,15 @@ def _check_key(place: Path, key: str) -> None:
         if path.read_text(encoding="utf-8", errors="replace").strip() == json.dumps({"key": key}):
             return
         raise UsageError(
-            f"{place} has the results of another evaluation",
-            why="the module, the data or the options are others than when it was begun, or their files have changed",
-            fix="name another folder with --state, or remove this one",
+            f"{place} holds the results of another evaluation",
+            why="its module, data or options differ from yours, or their files have changed",
+            fix="choose another folder with --state, or remove this one",
         )
     if any(not one.name.startswith(_UNFINISHED) for one in place.iterdir()):
         raise UsageError(
-            f"{place} is no place for results",
-            why="there are other things in it",
-            fix="name with --state a folder that is empty or does not exist",
+            f"{place} is not a folder for results",
+            why="it holds other files",
+            fix="choose a folder with --state that is empty or does not exist",
         )
     _write(path, json.dumps({"key": key}))
 
@@ -148,4 +148,4 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_failures_reported(folder: Path) -> AbstractContextManager[None]:
-    return write_failures_reported(f"cannot keep results in {folder}", folder, "name another folder with --state")
+    return write_failures_reported(f"cannot keep results in {folder}", folder, "choose another folder with --state")

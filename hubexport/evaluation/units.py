@@ -87,7 +87,7 @@ def record_failures_reported(path: Path) -> Iterator[None]:
         raise DataError(
             f"cannot read {path}",
             why=getattr(error, "strerror", None) or str(error),
-            fix="name TFRecords with the features of TF-Slim's ImageNet, or make or copy the file again",
+            fix="use TFRecords with the features of TF-Slim's ImageNet, or create or copy the file again",
         ) from error
 
 

@@ -86,8 +86,8 @@ def _finite(numbers: Array, paths: Sequence[Path]) -> Array:
     if not sound.all():
         raise ModuleError(
             "the module is broken",
-            why=f"of {paths[int(np.argmin(sound))]} it makes numbers that are infinite or NaN",
-            fix="see what hubexport inspect says of it, and build, export or fetch it again",
+            why=f"it outputs NaN or infinite numbers for {paths[int(np.argmin(sound))]}",
+            fix="look at it with `hubexport inspect`, and build, export or fetch it again",
         )
     return numbers
 

@@ -45,8 +45,8 @@ def none_readable(count: int) -> ImageError:
     """Returns the error for files of which none can be read."""
     return ImageError(
         "no image can be read",
-        why=f"none is whole, and of a kind that is known; files tried: {count:,}",
-        fix="name JPEG, PNG, BMP, GIF or WebP files",
+        why=f"every file is damaged or of an unknown format; files tried: {count:,}",
+        fix="use JPEG, PNG, BMP, GIF or WebP files",
     )
 
 
@@ -57,12 +57,12 @@ def _files(text: str) -> list[Path]:
     if path.is_dir():
         return list(_in_folder(path)) or _none(f"no images in {text}", f"no file in it ends in {', '.join(SUFFIXES)}")
     if path.exists():
-        return _none(f"{text} is no image", "it is neither a file nor a folder")
+        return _none(f"{text} is not an image", "it is neither a file nor a folder")
     if not glob.has_magic(text):
-        return _none(f"there is no {text}", "no such file or folder")
+        return _none(f"cannot find {text}", "no such file or folder")
     matched = map(Path, sorted(glob.glob(text, recursive=True)))
     images = [path for path in matched if _has_suffix(path.name) and path.is_file()]
-    return images or _none(f"no images match {text}", f"it matches no file that ends in {', '.join(SUFFIXES)}")
+    return images or _none(f"no images match {text}", f"no file that ends in {', '.join(SUFFIXES)} matches it")
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -80,12 +80,12 @@ def _has_suffix(name: str) -> bool:
 
 
 def _none(what: str, why: str) -> list[Path]:
-    raise ImageError(what, why=why, fix="name image files, folders with such, or patterns like 'photos/**/*.jpg'")
+    raise ImageError(what, why=why, fix="use image files, folders of them, or patterns like 'photos/**/*.jpg'")
 
 
 def _unreadable(error: OSError) -> None:
     raise ImageError(
         f"cannot look for images at {error.filename}",
         why=error.strerror or str(error),
-        fix="name files and folders that you may read",
+        fix="use files and folders that you may read",
     ) from error

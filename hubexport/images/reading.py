@@ -63,7 +63,7 @@ def read_image(
     except Exception as error:
         shown_as = shown_as or (path_or_file if isinstance(path_or_file, Path) else "image")
         raise ImageError(
-            f"cannot read {shown_as}", why=_reason(error), fix="name a whole JPEG, PNG, BMP, GIF or WebP file"
+            f"cannot read {shown_as}", why=_reason(error), fix="use an undamaged JPEG, PNG, BMP, GIF or WebP file"
         ) from error
 
 

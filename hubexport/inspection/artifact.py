@@ -105,14 +105,14 @@ def _at_path(path: Path, stack: contextlib.ExitStack) -> Artifact:
         raise ModuleError(
             f"cannot read module {path}",
             why=f"{error.strerror}: {error.filename}",
-            fix="name one that you may read, and leave it in its place while it is read",
+            fix="make it readable, and leave it in place while hubexport reads it",
         ) from error
     if not is_archive:
         kinds = f"it is neither a directory with {MODULE_FILE} in it nor a gzipped tar"
         raise ModuleError(
             f"{path} is not a module",
-            why=kinds if path.exists() else "there is no such file or directory",
-            fix="name a module's directory, a .tar.gz of one, or its address on a hub server",
+            why=kinds if path.exists() else "no such file or directory",
+            fix="use a module's directory, a .tar.gz of it, or its address on a hub server",
         )
     return Artifact(_unpacked(path, path, stack), path)
 
@@ -131,9 +131,9 @@ def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) 
         return found[0]
     folders = ", ".join(str(folder.relative_to(scratch)) for folder in found)
     raise ModuleError(
-        f"{shown_as} does not hold one module",
+        f"{shown_as} does not hold exactly one module",
         why=f"{MODULE_FILE} is in {len(found)} of its folders{': ' if found else ''}{folders}",
-        fix="name an archive of one module, or unpack it and name one of the directories",
+        fix="use an archive of one module, or unpack it and use one of the directories",
     )
 
 
@@ -159,7 +159,7 @@ def _download(url: str, shown_as: str, archive: Path, progress: Progress) -> Non
         raise ModuleError(
             f"cannot download module {shown_as}",
             why=_reason(error),
-            fix="check the address, the network and the proxy settings, or fetch it elsewhere and name its path",
+            fix="check the address, network and proxy settings, or download it elsewhere and use its path",
         ) from error
     except OSError as error:
         raise _no_space(shown_as, error) from error
@@ -212,7 +212,7 @@ def _no_archive(answer: "requests.Response", shown_as: str, why: str | None = No
     return ModuleError(
         f"{shown_as} is not a packed module",
         why=why or f"the server sent {kind}, which is not a gzipped tar",
-        fix="name the address of a module on a hub server, or of a .tar.gz",
+        fix="use the address of a module on a hub server, or of a .tar.gz",
     )
 
 
@@ -232,7 +232,7 @@ def _no_space(shown_as: Path | str, error: OSError) -> ModuleError:
     return ModuleError(
         f"cannot unpack {shown_as}",
         why=str(error),
-        fix="free some space, or name a folder that has some with the TMPDIR variable",
+        fix="free some space, or set TMPDIR to a folder that has some",
     )
 
 

@@ -177,11 +177,11 @@ def _is_too_large(meta_graph: Message) -> bool:
 
 def _no_module(directory: Path, shown_as: Path | str) -> ModuleError:
     if (directory / _GRAPH_AS_TEXT).is_file():
-        return _damaged(shown_as, f"it has {_GRAPH_AS_TEXT}, the form for people; only {_GRAPH} is read")
+        return _damaged(shown_as, f"it has {_GRAPH_AS_TEXT}, the text form; hubexport reads only {_GRAPH}")
     return ModuleError(
         f"no module in {shown_as}",
-        why=f"there is no file {_GRAPH} in it",
-        fix=f"name the directory that {_GRAPH} is in, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
+        why=f"it has no file {_GRAPH}",
+        fix=f"use the directory that holds {_GRAPH}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
     )
 
 
@@ -213,12 +213,12 @@ def _recognize(directory: Path, saved_model: Message) -> tuple[Format, list[str]
         with mark.open("rb") as file:
             if file.read(len(_HUB_FORMAT_3)) == _HUB_FORMAT_3:
                 return "TF1 Hub module", []
-        return "TF1 Hub module", [f"{_HUB_MARK} does not name format 3, the only one that hub.Module takes"]
+        return "TF1 Hub module", [f"{_HUB_MARK} does not say format 3, the only one that hub.Module loads"]
     if any(meta_graph.object_graph_def.nodes for meta_graph in saved_model.meta_graphs):
         return "TF2 SavedModel", []
     # Only a Hub module's graph version for inference has no tags.
     if any(not meta_graph.meta_info_def.tags for meta_graph in saved_model.meta_graphs):
-        return "TF1 Hub module", [f"{_HUB_MARK} is missing, without which hub.Module does not take it"]
+        return "TF1 Hub module", [f"{_HUB_MARK} is missing, and hub.Module does not load modules without it"]
     return "TF1 SavedModel", []
 
 

@@ -50,7 +50,7 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[Parameters 
     index = directory / "variables" / "variables.index"
     if not index.is_file():
         if _has_variables(saved_model):
-            return None, "variables/variables.index is missing: the graph has variables, but they have no values"
+            return None, "variables/variables.index is missing: the graph's variables have no values"
         return Parameters(0, 0), None
     try:
         reader = BundleReader(index.with_suffix(""))
@@ -62,7 +62,7 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[Parameters 
     stored = sum(path.stat().st_size for path in index.parent.glob("variables.data-*") if path.is_file())
     problem = None
     if stored < needed:
-        problem = f"variables/: the values take {needed} bytes, but the files that should hold them have {stored}"
+        problem = f"variables/: the values need {needed} bytes, but their files have only {stored}"
     return Parameters(sum(model.values()), _count_trainable(saved_model, model)), problem
 
 
@@ -80,7 +80,7 @@ def _count(shape: Iterable[int]) -> int:
     for length in shape:
         count *= length
         if not 0 <= count < _MAX_VALUES:
-            raise BundleError("a shape is impossible")
+            raise BundleError("it has an impossible shape")
     return count
 
 

@@ -31,8 +31,8 @@ def describe(path: str, *, progress: Progress | None = None) -> ModuleReport | C
     if isinstance(source, SyntheticSource):
         raise CheckpointError(
             "synthetic values cannot be inspected",
-            why="they could be of any network",
-            fix="build or convert something of them with --variant, and inspect that",
+            why="they fit any network",
+            fix="build or convert them with --variant, and inspect the result",
         )
     with opened_checkpoint(source, progress) as opened:
         return describe_checkpoint(opened)

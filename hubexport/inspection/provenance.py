@@ -26,7 +26,7 @@ class ManifestError(Exception):
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("text without control characters is wanted")
+        raise ValueError("control characters are not allowed")
     return text
 
 
@@ -85,7 +85,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     if not path.exists():
         return None
     if not path.is_file() or path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST} is no file, or larger than {_MAX_MANIFEST_BYTES >> 20} MiB")
+        raise ManifestError(f"{MANIFEST} is not a file, or is larger than {_MAX_MANIFEST_BYTES >> 20} MiB")
     try:
         return Manifest.model_validate(json.loads(path.read_bytes()))
     except pydantic.ValidationError as error:
@@ -94,7 +94,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         raise ManifestError(f"{MANIFEST} cannot be read: {error.strerror}") from error
     # Numbers of thousands of digits are a ValueError, too.
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{MANIFEST} is no JSON") from error
+        raise ManifestError(f"{MANIFEST} is not valid JSON") from error
 
 
 def _first_finding(error: pydantic.ValidationError) -> str:

@@ -66,8 +66,8 @@ def _add(tar: tarfile.TarFile, name: str, entry: "os.DirEntry[bytes]", mtime: in
     else:
         raise ModuleError(
             f"cannot pack {os.fsdecode(entry.path)}",
-            why="it is a link, or neither a file nor a folder; loaders unpack nothing else",
-            fix="put the file itself there, or build the module again",
+            why="it is a link or a special file, and loaders unpack only files and folders",
+            fix="replace it with the file itself, or build the module again",
         )
 
 
@@ -81,7 +81,7 @@ def source_date_epoch() -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= _MTIME_LIMIT:
         raise UsageError(
             f"{_EPOCH} is {text!r}",
-            why=f"it has to be a whole number of seconds since 1970, below {_MTIME_LIMIT}",
-            fix=f"say one like {_EPOCH}=1577836800, or unset it: then it is 0",
+            why=f"it must be a whole number of seconds since 1970, below {_MTIME_LIMIT}",
+            fix=f"set one like {_EPOCH}=1577836800, or unset it to use 0",
         )
     return int(text)

@@ -90,9 +90,9 @@ def check_release(directory: Path, progress: Progress | None = None) -> Checked:
 
 def _no_release(directory: Path, why: str) -> ReleaseError:
     return ReleaseError(
-        f"there is no release in {directory}",
+        f"no release in {directory}",
         why=why,
-        fix="name the --output_dir of a `hubexport release` that came to its end",
+        fix="give the --output_dir of a finished `hubexport release`",
     )
 
 
@@ -104,9 +104,9 @@ def _read_index(folder: Folder) -> Index:
     """Reads the index entry by entry: of all that is wrong in a large one, the list would be very much larger."""
     facts = pydantic_core.from_json(folder.read(INDEX, MAX_INDEX_BYTES))
     if not isinstance(facts, dict) or facts.keys() != Index.model_fields.keys():
-        raise WrongError(f"is not an object of {', '.join(Index.model_fields)}")
+        raise WrongError(f"is not a JSON object with the keys {', '.join(Index.model_fields)}")
     if facts["format"] != Index().format:
-        raise WrongError(f"has not the format {Index().format}, the only one that this hubexport knows")
+        raise WrongError(f"does not have format {Index().format}, the only one that this hubexport reads")
     return Index(artifacts=_entries(facts, "artifacts", Record), publishers=_entries(facts, "publishers", File))
 
 
@@ -114,14 +114,14 @@ def _entries(facts: Mapping[str, Any], name: str, model: type[_Model]) -> tuple[
     if not isinstance(facts[name], list):
         raise WrongError(f"has no list of {name}")
     entries = enumerate(facts[name])
-    return tuple(parsed(model, json.dumps(entry), f"has in {name}[{number}]") for number, entry in entries)
+    return tuple(parsed(model, json.dumps(entry), f"{name}[{number}] is") for number, entry in entries)
 
 
 def _wrong_index(index: Index) -> Iterator[Finding]:
     handles = [record.handle for record in index.artifacts]
     yield from ((INDEX, f"lists {handle} {count} times") for handle, count in Counter(handles).items() if count > 1)
     if handles != sorted(handles):
-        yield INDEX, "is not sorted by handles"
+        yield INDEX, "is not sorted by handle"
     listed = [file for record in index.artifacts for file in (*record.all_files(), record.own_file())]
     listed += index.publishers
     told = Counter(file.path for file in set(listed))
@@ -131,11 +131,11 @@ def _wrong_index(index: Index) -> Iterator[Finding]:
     for record in index.artifacts:
         match = _BILL.fullmatch(record.sbom.path)
         if not match or not record.sbom.sha256.startswith(match["sha256"]):
-            yield record.sbom.path, "is not how a list of what was installed is called"
+            yield record.sbom.path, "is not named like a bill of materials (sbom-DIGEST.cdx.json)"
     wanted = {_publisher_page(handle.partition("/")[0]) for handle in handles}
     found = {file.path for file in index.publishers}
-    yield from ((path, "is not listed, though there are artifacts of the publisher") for path in wanted - found)
-    yield from ((path, "is listed as the page of a publisher of none of the artifacts") for path in found - wanted)
+    yield from ((path, "is not listed, though its publisher has artifacts") for path in wanted - found)
+    yield from ((path, "is listed, though its publisher has no artifacts") for path in found - wanted)
 
 
 def _publisher_page(publisher: str) -> str:
@@ -173,7 +173,7 @@ def _told(path: str, check: Callable[[], None]) -> _Work:
 
 def _in_threads(work: Sequence[_Work], progress: Progress) -> Iterator[Finding]:
     """Does all of it, as much at once as there are processors: most of it is hashing and unzipping, in C."""
-    progress.step("checking the files of the release")
+    progress.step("checking the release's files")
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
         futures = [pool.submit(lambda one: list(one()), one) for one in work]
@@ -190,16 +190,16 @@ def _read_sums(folder: Folder) -> dict[str, str]:
     try:
         lines = folder.read(SHA256SUMS, MAX_INDEX_BYTES).decode().split("\n")
     except UnicodeDecodeError:
-        raise WrongError("is no text") from None
+        raise WrongError("is not text") from None
     if lines.pop():
-        raise WrongError("does not end with a line")
+        raise WrongError("does not end with a newline")
     sums: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         match = _SUM.fullmatch(line)
         if not match:
-            raise WrongError(f"line {number} is not what sha256sum writes")
+            raise WrongError(f"line {number} is not in sha256sum's format")
         if match["path"] in sums:
-            raise WrongError(f"line {number} names {match['path']} again")
+            raise WrongError(f"line {number} repeats {match['path']}")
         sums[match["path"]] = match["sha256"]
     return sums
 
@@ -209,7 +209,7 @@ def _wrong_sums(sums: Mapping[str, str], files: Sequence[File]) -> Iterator[Find
         if file.path not in sums:
             yield SHA256SUMS, f"does not list {file.path}"
         elif sums[file.path] != file.sha256:
-            yield SHA256SUMS, f"has another digest of {file.path} than {INDEX}"
+            yield SHA256SUMS, f"has a different digest for {file.path} than {INDEX}"
 
 
 def _stray(directory: Path, known: Set[str]) -> list[str]:

@@ -42,7 +42,7 @@ def wrong_archive(folder: Folder, record: Record) -> Iterator[str]:
     file = record.files["archive"]
     with opened_listed(folder, file) as opened, read_failures_told():
         if os.pread(opened.fileno(), len(_GZIP_HEADER), 0) != _GZIP_HEADER:
-            yield "its gzip header tells a name or a time"
+            yield "its gzip header contains a name or a time"
         try:
             digests, manifest = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
         except CheckpointError as error:
@@ -50,7 +50,7 @@ def wrong_archive(folder: Folder, record: Record) -> Iterator[str]:
     if MODULE_FILE not in digests:
         yield f"has no {MODULE_FILE} at its root"
     if (_HUB_FILE in digests) != (record.format == "hub"):
-        yield f"is no {record.format}: it has {'a' if _HUB_FILE in digests else 'no'} {_HUB_FILE}"
+        yield f"does not have the format {record.format}: it has {'a' if _HUB_FILE in digests else 'no'} {_HUB_FILE}"
     if MANIFEST not in digests:
         yield f"has no {MANIFEST} at its root"
     else:
@@ -71,7 +71,9 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
     for member, sha256, kept in hash_members(path, opened, keep=MANIFEST):
         name = member.name.encode("utf-8", "surrogateescape")
         if name <= previous:
-            raise WrongError(f"its member {member.name!r} comes after {previous.decode(errors='replace')!r}")
+            raise WrongError(
+                f"its members are out of order: {member.name!r} comes after {previous.decode(errors='replace')!r}"
+            )
         previous = name
         _check_form(member, mtime, folders)
         if member.isdir():
@@ -85,36 +87,36 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
 def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
     path = PurePosixPath(member.name)
     if len(member.name) > _MAX_NAME:
-        raise WrongError(f"the name of a member has {len(member.name):,} characters")
+        raise WrongError(f"a member's name has {len(member.name):,} characters")
     if str(path) != member.name or member.name == ".":
-        raise WrongError(f"the name of its member {member.name!r} is not plain")
+        raise WrongError(f"the name of its member {member.name!r} is not normalized")
     if str(path.parent) not in folders:
         raise WrongError(f"its member {member.name!r} comes before its folder")
     if (member.uid, member.gid, member.uname, member.gname) != (0, 0, "", ""):
         raise WrongError(f"its member {member.name!r} has an owner")
     if member.mode != _MODES[member.isdir()]:
-        raise WrongError(f"its member {member.name!r} has the mode {member.mode:o}")
+        raise WrongError(f"its member {member.name!r} has mode {member.mode:o}")
     if member.mtime != mtime:
-        raise WrongError(f"its member {member.name!r} is of the time {member.mtime}, not {mtime}")
+        raise WrongError(f"its member {member.name!r} has the time {member.mtime}, not {mtime}")
     if unknown := member.pax_headers.keys() - {"path"}:
-        raise WrongError(f"its member {member.name!r} has attributes: {', '.join(sorted(unknown))}")
+        raise WrongError(f"its member {member.name!r} has extra attributes: {', '.join(sorted(unknown))}")
 
 
 def _wrong_manifest(manifest: Manifest, record: Record, digests: Mapping[str, str]) -> Iterator[str]:
     for name, same in _SAME_FACTS.items():
         if getattr(manifest, name) != getattr(record, same):
-            yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index {getattr(record, same)}"
+            yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"
     if manifest.checkpoint.model_dump(exclude_none=True) != record.inputs.checkpoint:
-        yield f"its {MANIFEST} names another checkpoint than the index"
+        yield f"its {MANIFEST} names a different checkpoint than the index"
     # A source with one value a variable has no others to choose.
     if manifest.weights not in (record.inputs.weights, "only"):
-        yield f"its {MANIFEST} says weights {manifest.weights}, the index {record.inputs.weights}"
+        yield f"its {MANIFEST} says weights {manifest.weights}, the index says {record.inputs.weights}"
     if manifest.hubexport_version != record.inputs.exporter:
-        yield f"its {MANIFEST} names hubexport {manifest.hubexport_version}, the index {record.inputs.exporter}"
+        yield f"its {MANIFEST} names hubexport {manifest.hubexport_version}, the index names {record.inputs.exporter}"
     for name in sorted({*digests, *manifest.sha256} - {MANIFEST}):
         if name not in digests:
             yield f"its {name} is missing"
         elif name not in manifest.sha256:
             yield f"its {name} is not listed in {MANIFEST}"
         elif digests[name] != manifest.sha256[name]:
-            yield f"its {name} is not the one that {MANIFEST} lists"
+            yield f"its {name} does not match its digest in {MANIFEST}"

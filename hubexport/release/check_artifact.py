@@ -75,19 +75,19 @@ def check_artifact(folder: Folder, record: Record) -> Iterator[Finding]:
 def _wrong_entry(record: Record) -> Iterator[str]:
     """Compares what the index says in several places."""
     if record.handle.split("/")[2:] != [record.variant, record.kind, str(record.version)]:
-        yield f"variant, kind and version are not those of the handle {record.handle}"
+        yield f"variant, kind and version do not match the handle {record.handle}"
     if record.version not in VERSIONS:
         yield f"there is no version {record.version}"
     if record.format != _format(record.version):
-        yield f"version {record.version} has not the format {record.format}"
+        yield f"version {record.version} does not have the format {record.format}"
     if (record.num_classes is None) != (record.kind == "feature_vector"):
-        yield f"a {record.kind} module has not {record.num_classes} classes"
+        yield f"a {record.kind} module cannot have {record.num_classes or 'no'} classes"
     yield from _wrong_values(record)
     for role in SUFFIXES:
         if role not in record.files:
             yield f"has no {role}"
         elif record.files[role].path != path_in_release(record.handle, role):
-            yield f"its {role} is said to be {record.files[role].path}"
+            yield f"its {role} is listed as {record.files[role].path}"
 
 
 def _format(version: int) -> str:
@@ -107,7 +107,7 @@ def _wrong_values(record: Record) -> Iterator[str]:
     if (checkpoint.sha256 is None) != (record.values == "synthetic"):
         yield f"its values are not {record.values}: they come from {checkpoint.source}"
     if record.published is not None and not checkpoint.published:
-        yield "it has published figures, but not of the published checkpoint"
+        yield "it has published figures, but not the published checkpoint's values"
 
 
 def _differing(folder: Folder, file: File) -> Iterator[str]:
@@ -132,15 +132,15 @@ def _wrong_report(folder: Folder, record: Record) -> Iterator[str]:
     if not report.passed:
         yield "does not say that the module passed"
     if report.handle != record.handle:
-        yield f"is of {report.handle}"
+        yield f"is about {report.handle}"
     if report.archive_sha256 != record.files["archive"].sha256:
-        yield f"is of another archive, with the SHA-256 {report.archive_sha256}"
+        yield f"is about another archive, with the SHA-256 {report.archive_sha256}"
     if sorted(one.check for one in report.checks) != sorted(record.inputs.checks):
-        yield "its checks are not those that the module had to pass"
+        yield "its checks are not those the module had to pass"
     counts = {status: sum(one.status == status for one in report.checks) for status in ("pass", "not applicable")}
     said = record.checks
     if counts != {"pass": said.passed, "not applicable": said.not_applicable}:
-        yield f"its numbers of checks are not {said.passed} passed and {said.not_applicable} not applicable"
+        yield f"it does not have {said.passed} checks passed and {said.not_applicable} not applicable"
     if report.versions.get("TensorFlow") != said.tensorflow:
         yield f"the module did not run on TensorFlow {said.tensorflow}"
     for one in report.checks:

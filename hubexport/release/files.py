@@ -46,7 +46,7 @@ MAX_INDEX_BYTES = 256 << 20
 
 def _inside(path: str) -> str:
     if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", path) or ".." in PurePosixPath(path).parts or path.startswith("."):
-        raise ValueError("a path inside the release is wanted")
+        raise ValueError("must be a path inside the release")
     return path
 
 
@@ -237,5 +237,5 @@ def _damaged(path: Path, why: str) -> ReleaseError:
     return ReleaseError(
         f"cannot read {path}",
         why=why,
-        fix="restore it from a copy of the release, or name another --output_dir",
+        fix="restore it from a copy of the release, or choose another --output_dir",
     )

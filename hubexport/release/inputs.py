@@ -98,7 +98,7 @@ def checkpoint_of(text: str | None, variant: Variant) -> str | None:
         raise CheckpointError(
             f"no checkpoint for {variant.name} in {directory}",
             why=f"it holds archives, but none named {' or '.join(names)}",
-            fix="put it there, or release only --variants that are",
+            fix="add it, or limit --variants to those that are there",
         )
     return text
 

@@ -39,7 +39,7 @@ def make_on_beam(tasks: Sequence[Task], folder: Path, by: Beam, progress: Progre
     """
     if not tasks:
         return
-    progress.step(f"making {sum(len(task.items) for task in tasks)} artifacts by {by.runner}")
+    progress.step(f"making {sum(len(task.items) for task in tasks)} artifacts with {by.runner}")
     folder = folder.absolute()
     pipeline = new_pipeline(by)
     (

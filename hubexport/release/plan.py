@@ -29,12 +29,12 @@ _CALLED = {
     "network": "the config",
     "checkpoint": "the checkpoint",
     "weights": "--weights",
-    "description": "what its config says of it",
+    "description": "the description in its config",
     "url": "--url",
     "exporter": "hubexport's version",
     "program": "hubexport's code",
     "compressor": "the compressor",
-    "checks": "the choice of checks",
+    "checks": "the selected checks",
     "source_date_epoch": "SOURCE_DATE_EPOCH",
 }
 
@@ -105,7 +105,7 @@ def make_plan(
     """
     published = {record.handle: record for record in index.artifacts} if index else {}
     items = []
-    progress.step(f"looking at what is in {directory}")
+    progress.step(f"looking for finished artifacts in {directory}")
     for count, order in enumerate(orders, start=1):
         progress.count(count, len(orders))
         items += _plan_variant(order, recipe, directory, published, progress)
@@ -145,11 +145,11 @@ def _plan_one(
     if record is None:
         return Item(variant, spec, "make", "new", inputs)
     if differing := inputs.differing(record.inputs):
-        return Item(variant, spec, "make", f"an unfinished run had other inputs: {_called(differing)}", inputs)
+        return Item(variant, spec, "make", f"an unfinished run used different inputs: {_called(differing)}", inputs)
     # Nobody has promised these yet, so that they are looked at closely.
     if missing := _wrong_files(record, directory, with_digests=True):
         return Item(variant, spec, "make", missing[0], inputs)
-    return Item(variant, spec, "list", "finished by a run that did not come to its end", inputs, record)
+    return Item(variant, spec, "list", "finished by an interrupted run", inputs, record)
 
 
 def _plan_published(item: Item, directory: Path) -> Item:
@@ -165,8 +165,8 @@ def _plan_published(item: Item, directory: Path) -> Item:
     if wrong:
         return dataclasses.replace(item, action="make", why=f"published, but {wrong[0]}")
     if differing:
-        return dataclasses.replace(item, action="keep", why=f"published before a change of {_called(differing)}")
-    return dataclasses.replace(item, why="no input has changed")
+        return dataclasses.replace(item, action="keep", why=f"published before {_called(differing)} changed")
+    return dataclasses.replace(item, why="no input changed")
 
 
 def _wrong_files(record: Record, directory: Path, *, with_digests: bool) -> list[str]:
@@ -180,7 +180,7 @@ def _wrong_files(record: Record, directory: Path, *, with_digests: bool) -> list
             wrong.append(f"{file.path}: {error.strerror}")
             continue
         if size != file.bytes:
-            wrong.append(f"{file.path} has {size} bytes instead of {file.bytes}")
+            wrong.append(f"{file.path} has {size} bytes, expected {file.bytes}")
         elif with_digests and file_sha256(path) != file.sha256:
             wrong.append(f"{file.path} has changed")
     return wrong
@@ -192,16 +192,16 @@ def _called(names: Sequence[str]) -> str:
 
 def _content_changed(item: Item, changed: Sequence[str]) -> ReleaseError:
     return ReleaseError(
-        f"{item.handle} is published already",
-        why=f"its content would change, by {_called(changed)}, and what is published never does",
-        fix="release it under a version that is not published yet, or into another --output_dir",
+        f"{item.handle} is already published",
+        why=f"its content would change because of {_called(changed)}, and published modules never change",
+        fix="release it as an unpublished version, or into another --output_dir",
     )
 
 
 def _beyond_repair(item: Item, wrong: Sequence[str], differing: Sequence[str]) -> ReleaseError:
     return ReleaseError(
-        f"{item.handle} is damaged, and cannot be made again as it was",
-        why=f"{wrong[0]}; since it was made, {_called(differing)} changed",
-        fix="restore its files from a copy, or make it with what it was made with, which its provenance tells",
+        f"{item.handle} is damaged, and cannot be rebuilt as it was",
+        why=f"{wrong[0]}; {_called(differing)} changed since it was made",
+        fix="restore its files from a copy, or rebuild it from the inputs that its provenance lists",
         details=wrong[1:],
     )

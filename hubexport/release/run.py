@@ -81,7 +81,7 @@ def release_modules(
     plan = make_plan(orders, recipe, directory, index, progress)
     if not _work_is_left(plan, index, directory):
         return [_settled(item) for item in plan]
-    with write_failures_reported(f"cannot write the release to {directory}", directory, "name another --output_dir"):
+    with write_failures_reported(f"cannot write the release to {directory}", directory, "choose another --output_dir"):
         with locked(directory):
             # Another run may have finished meanwhile, or replaced what waits to be listed.
             current = read_index(directory)
@@ -186,7 +186,9 @@ class _Run:
             self._outcomes[item.handle] = Outcome(item, result.error, published, result.seconds)
             return
         try:
-            with write_failures_reported(f"cannot publish {item.handle}", self._directory, "name another --output_dir"):
+            with write_failures_reported(
+                f"cannot publish {item.handle}", self._directory, "choose another --output_dir"
+            ):
                 place(result.record, result.staged, self._directory, published)
             self._outcomes[item.handle] = Outcome(item, "made", published or result.record, result.seconds)
         except HubexportError as error:
@@ -201,8 +203,8 @@ class _Run:
 def _stopped(item: Item) -> ReleaseError:
     return ReleaseError(
         f"{item.handle} was not made",
-        why="another one failed, and --fail_fast was said",
-        fix="mend that, and run the same command again",
+        why="another artifact failed, and --fail_fast stops at the first failure",
+        fix="fix that failure, and run the same command again",
     )
 
 
@@ -240,6 +242,6 @@ def _shared(
 def _killed(item: Item) -> ReleaseError:
     return ReleaseError(
         f"cannot make {item.handle}",
-        why="its process was killed, perhaps because memory ran out",
-        fix="make room, or say --jobs 1",
+        why="its process was killed, perhaps for lack of memory",
+        fix="free memory, or use --jobs 1",
     )

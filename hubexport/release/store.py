@@ -44,9 +44,9 @@ def _lock(path: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise ReleaseError(
-                f"another release is at work in {path.parent}",
-                why=f"it holds {path.name}",
-                fix="wait until it has finished, or name another --output_dir",
+                f"another release is running in {path.parent}",
+                why=f"it holds the lock {path.name}",
+                fix="wait until it finishes, or choose another --output_dir",
             ) from None
         except OSError as error:
             # Where files cannot be locked (some network file systems), users must see to it themselves.
@@ -91,9 +91,9 @@ def _lost(record: Record, staged: Mapping[str, Path], directory: Path, published
     lost = [file for file in (*published.all_files(), published.own_file()) if not _is_right(file, directory)]
     if other := [file.path for file in lost if made.get(file.path) != file]:
         raise ReleaseError(
-            f"{record.handle} is damaged, and came out otherwise than it is published",
-            why=f"other bytes: {', '.join(other)}",
-            fix="restore its files from a copy of the release, or make a new release into another --output_dir",
+            f"{record.handle} is damaged, and the rebuilt files differ from the published ones",
+            why=f"different bytes in {', '.join(other)}",
+            fix="restore its files from a copy of the release, or make a new release in another --output_dir",
         )
     return {file.path: staged[file.path] for file in lost}
 
@@ -150,7 +150,7 @@ def _holds(path: Path, content: bytes) -> bool:
 def _too_large(directory: Path, artifacts: int) -> ReleaseError:
     return ReleaseError(
         f"{directory} has too many artifacts: {artifacts:,}",
-        why=f"its index would be larger than {MAX_INDEX_BYTES >> 20} MiB, and nobody would read it",
+        why=f"its index would exceed {MAX_INDEX_BYTES >> 20} MiB, the most that hubexport reads",
         fix="release the rest into another --output_dir",
     )
 

@@ -61,7 +61,7 @@ class Folder(contextlib.ExitStack):
         """
         *folders, last = name.split("/")
         if "\0" in name or {"", ".", ".."} & {*folders, last}:
-            raise WrongError("is no path in the release")
+            raise WrongError("is not a path inside the release")
         place = self._descriptor
         with read_failures_told(), contextlib.ExitStack() as stack:
             for folder in folders:
@@ -70,7 +70,7 @@ class Folder(contextlib.ExitStack):
                 stack.callback(os.close, place)
             # A device may do something when it is opened.
             if not stat.S_ISREG(_refuse_links(last, place)):
-                raise WrongError("is no regular file")
+                raise WrongError("is not a regular file")
             return os.fdopen(os.open(last, _FLAGS, dir_fd=place), "rb")
 
     def read(self, name: str, limit: int) -> bytes:
@@ -82,7 +82,7 @@ class Folder(contextlib.ExitStack):
         with self.open(name) as file, read_failures_told():
             size = _size(file)
             if size > limit:
-                raise WrongError(f"has {size:,} bytes, and no more than {limit:,} are read")
+                raise WrongError(f"has {size:,} bytes, more than the limit of {limit:,}")
             return file.read(size)
 
 
@@ -90,7 +90,7 @@ def _refuse_links(name: str, place: int) -> int:
     """Returns the type and mode of what has a name in a folder."""
     mode = os.stat(name, dir_fd=place, follow_symlinks=False).st_mode
     if stat.S_ISLNK(mode):
-        raise WrongError("is a link, or in a folder that is one")
+        raise WrongError("is a link, or inside a linked folder")
     return mode
 
 
@@ -100,7 +100,7 @@ def read_failures_told() -> Iterator[None]:
     try:
         yield
     except UnicodeEncodeError:
-        raise WrongError("has a name that this system does not know") from None
+        raise WrongError("has a name that this system cannot represent") from None
     except OSError as error:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
         raise WrongError("is missing" if missing else f"cannot be read: {error.strerror}") from error
@@ -141,7 +141,7 @@ def read_listed(folder: Folder, file: File) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise WrongError("is no text") from None
+        raise WrongError("is not text") from None
 
 
 def check_digest(folder: Folder, path: str, sha256: str) -> None:
@@ -189,7 +189,7 @@ def _size(opened: BinaryIO) -> int:
     """
     size = os.fstat(opened.fileno()).st_size
     if size > _MAX_FILE_BYTES:
-        raise WrongError(f"has {size:,} bytes, more than any file of a release")
+        raise WrongError(f"has {size:,} bytes, more than any release file")
     return size
 
 

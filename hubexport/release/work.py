@@ -127,7 +127,7 @@ def _pack(item: Item, task: Task, module: Path, build_seconds: float) -> Packed:
     assert manifest and item.inputs, "hubexport has just written it, for what is planned"
     if manifest.checkpoint.model_dump(exclude_none=True) != item.inputs.checkpoint:
         raise _changed(task)
-    with write_failures_reported(f"cannot pack {item.handle}", archive, "name another --output_dir"):
+    with write_failures_reported(f"cannot pack {item.handle}", archive, "choose another --output_dir"):
         archive.parent.mkdir(parents=True, exist_ok=True)
         pack(module, archive, mtime=item.inputs.source_date_epoch)
         shutil.rmtree(module)
@@ -164,8 +164,8 @@ def _check_unchanged(task: Task) -> None:
 def _changed(task: Task) -> CheckpointError:
     return CheckpointError(
         f"{task.checkpoint} changed while it was read",
-        why="its SHA-256 is not what it was when the release was planned",
-        fix="see who writes to it, and run the same command again",
+        why="its SHA-256 differs from when the release was planned",
+        fix="find out what writes to it, and run the same command again",
     )
 
 
@@ -190,7 +190,9 @@ def prove(packed: Packed, progress: Progress) -> Made | Failed:
         if not verification.passed:
             raise _disproved(item, verification)
         started = time.monotonic()
-        with write_failures_reported(f"cannot describe {item.handle}", task.folder, "name another --output_dir"):
+        with write_failures_reported(
+            f"cannot write the pages of {item.handle}", task.folder, "choose another --output_dir"
+        ):
             record, staged = _describe(packed, verification)
         return Made(item, record, staged, {**seconds, "describe": time.monotonic() - started})
     except HubexportError as error:
@@ -199,9 +201,9 @@ def prove(packed: Packed, progress: Progress) -> Made | Failed:
 
 def _disproved(item: Item, verification: Verification) -> ModuleError:
     return ModuleError(
-        f"{item.handle} is not right, and is not published",
+        f"{item.handle} failed verification, and is not published",
         why=f"{len(verification.failed)} of {len(verification.results)} checks failed",
-        fix="build it with `hubexport build`, and see what `hubexport verify` says of it",
+        fix="build it with `hubexport build`, and run `hubexport verify` on it",
         details=[f"{result.check}: {result.explanation}" for result in verification.failed],
     )
 

@@ -25,7 +25,7 @@ def run_frozen_graph(serialized: bytes, images: Array, outputs: Mapping[str, str
     try:
         graph_def = tf.GraphDef.FromString(serialized)
     except DecodeError as error:
-        raise ValueError("it is no GraphDef") from error
+        raise ValueError("it is not a GraphDef") from error
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(graph_def, name="")
         nodes = {node.name for node in graph_def.node}

@@ -151,7 +151,7 @@ def _inference(report: ModuleReport) -> GraphVersion:
 def _image_shape(report: ModuleReport, images: Tensor | None) -> tuple[int, int, int]:
     shape = images.shape if images else None
     if shape is None or len(shape) != _IMAGE_RANK or None in shape[1:] or shape[-1] != _CHANNELS:
-        raise _no_image_module(report, "what it takes is no batch of RGB images of one fixed size")
+        raise _no_image_module(report, "its input is not a batch of RGB images of one fixed size")
     _, height, width, channels = shape
     return height or 0, width or 0, channels or 0
 
@@ -163,7 +163,7 @@ def _shape_of(outputs: Sequence[Tensor], name: str) -> tuple[int, ...]:
 
 def _no_image_module(report: ModuleReport, why: str) -> ModuleError:
     return ModuleError(
-        f"cannot run {report.path} on images", why=why, fix="name a module of the common signatures for images"
+        f"cannot run {report.path} on images", why=why, fix="use a module with the common signatures for images"
     )
 
 
@@ -175,5 +175,5 @@ def _failures_reported(verb: str, shown_as: Path | str) -> Iterator[None]:
         raise ModuleError(
             f"cannot {verb} module {shown_as}",
             why=f"TensorFlow {tf.__version__}: {str(error).splitlines()[0]}",
-            fix="hubexport inspect tells what it needs; build, export or fetch it again if it is damaged",
+            fix="`hubexport inspect` shows what it needs; if it is damaged, build, export or fetch it again",
         ) from error

@@ -50,7 +50,7 @@ class Access:
             try:
                 await self._admitted(scope, receive, answer)
             except ChangedError as error:
-                LOG.error("a file is not what the index lists", extra={"facts": {"why": str(error)}})
+                LOG.error("a file does not match the index", extra={"facts": {"why": str(error)}})
             except Exception:
                 LOG.exception("a request failed", extra={"facts": {"path": _cut(scope["path"])}})
             finally:
@@ -62,7 +62,7 @@ class Access:
             await self._app(scope, receive, answer.send)
             return
         headers = {"www-authenticate": CHALLENGE, "cache-control": "no-store"}
-        refusal = PlainTextResponse("A token is needed to read here.\n", 401, headers)
+        refusal = PlainTextResponse("A token is required.\n", 401, headers)
         await refusal(scope, receive, answer.send)
 
     def _note(self, scope: Scope, answer: "_Answer") -> None:

@@ -153,8 +153,8 @@ class _Hub:
         name, _, version = path.rpartition("/")
         if version.isdecimal() and (records := shelf.catalogue.modules.get(name)):
             versions = ", ".join(str(record.version) for record in records)
-            raise HTTPException(404, f"This module has no version {version[:10]} here; it has: {versions}.")
-        raise HTTPException(404, "Nothing of this name was released here.")
+            raise HTTPException(404, f"This module has no version {version[:10]} here. Available versions: {versions}.")
+        raise HTTPException(404, "Nothing with this name is published here.")
 
     def _is_known(self, shelf: Shelf, path: str) -> bool:
         catalogue = shelf.catalogue
@@ -168,10 +168,10 @@ class _Hub:
         if wanted == "uncompressed":
             return self._unpacked(request, record)
         if wanted is not None:
-            raise HTTPException(400, f"{_HUB_FORMAT} is compressed or uncompressed.")
+            raise HTTPException(400, f"{_HUB_FORMAT} must be compressed or uncompressed.")
         for parameter, name in _OTHER_FORMATS.items():
             if parameter in request.query_params:
-                raise HTTPException(404, f"This module was not released for {name}.")
+                raise HTTPException(404, f"This module is not available for {name}.")
         request.state.what = "module"
         return await _page(request, shelf, record.handle, lambda: shelf.pages.module(record))
 
@@ -191,7 +191,7 @@ class _Hub:
         """
         request.state.what = "unpacked"
         if self._options.bucket is None:
-            raise HTTPException(404, "This server knows no unpacked modules; ask for tf-hub-format=compressed.")
+            raise HTTPException(404, "This server has no unpacked modules. Use tf-hub-format=compressed.")
         location = f"{self._options.bucket}/{record.handle}"
         return PlainTextResponse(location, 303, {"location": location, **_caching(CHANGING)})
 
@@ -199,7 +199,7 @@ class _Hub:
         request.state.what = "unversioned"
         wanted = request.query_params.get("format")
         if wanted is not None and wanted not in FORMATS:
-            raise HTTPException(400, f"format is {' or '.join(FORMATS)}.")
+            raise HTTPException(400, f"format must be {' or '.join(FORMATS)}.")
         record = shelf.catalogue.newest(path, wanted)
         if record is None:
             raise HTTPException(404, f"No version of this module has the format {wanted}.")
@@ -216,13 +216,13 @@ class _Hub:
         return self._message(request, error.status_code, error.detail, dict(error.headers or {}))
 
     async def late(self, request: Request, _: Exception) -> Response:
-        return self._message(request, 503, "The server has too much to do; try again.", {"retry-after": "10"})
+        return self._message(request, 503, "The server is busy. Try again.", {"retry-after": "10"})
 
     def _message(self, request: Request, status: int, text: str, headers: dict[str, str]) -> Response:
         headers["cache-control"] = "no-store"
         if "text/html" not in request.headers.get("accept", ""):
             return PlainTextResponse(f"{text}\n", status, headers)
-        title = {404: "Not found", 405: "Not possible"}.get(status, "Sorry")
+        title = {404: "Not found", 405: "Not allowed"}.get(status, "Request failed")
         return Response(self._watched.shelf.pages.message(title, text), status, {**headers, "content-type": _HTML})
 
     def _shelf(self, request: Request, what: str) -> Shelf:

@@ -173,7 +173,7 @@ class _PartResponse(Response):
         chunk = chunk or await to_thread.run_sync(_read, *wanted, 0)
         if not chunk:
             # The client gets fewer bytes than it was promised, and the end of its connection.
-            raise ChangedError("a file became shorter while it was sent")
+            raise ChangedError("a file shrank while it was sent")
         return chunk
 
 

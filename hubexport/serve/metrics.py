@@ -29,14 +29,18 @@ class Metrics:
             "hubexport_requests", "Requests answered.", ["what", "method", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "hubexport_request_seconds", "Time to answer.", ["what"], registry=registry, buckets=_SECONDS
+            "hubexport_request_seconds",
+            "Seconds from a request to the end of its answer.",
+            ["what"],
+            registry=registry,
+            buckets=_SECONDS,
         )
-        self.sent_bytes = Counter("hubexport_sent_bytes", "Bytes of bodies sent.", ["what"], registry=registry)
+        self.sent_bytes = Counter("hubexport_sent_bytes", "Bytes sent in response bodies.", ["what"], registry=registry)
         self.in_progress = Gauge("hubexport_requests_in_progress", "Requests being answered.", registry=registry)
-        self.downloads = Counter("hubexport_downloads", "Whole archives sent.", ["handle"], registry=registry)
-        self.reloads = Counter("hubexport_reloads", "New indexes found.", ["result"], registry=registry)
+        self.downloads = Counter("hubexport_downloads", "Complete archives sent.", ["handle"], registry=registry)
+        self.reloads = Counter("hubexport_reloads", "Attempts to load a new index.", ["result"], registry=registry)
         self.modules = Gauge("hubexport_modules", "Modules in the release.", registry=registry)
-        self.trials = Counter("hubexport_trials", "Photographs to classify.", ["result"], registry=registry)
+        self.trials = Counter("hubexport_trials", "Photographs sent to be classified.", ["result"], registry=registry)
 
     def text(self) -> bytes:
         """Returns all of them in Prometheus' format."""

@@ -128,9 +128,9 @@ def _bound(listen: Listen) -> Iterator[socket.socket]:
 
 def _cannot_listen(listen: Listen, error: OSError) -> ServerError:
     return ServerError(
-        f"cannot listen at {listen.host}, port {listen.port}",
+        f"cannot listen on {listen.host}, port {listen.port}",
         why=error.strerror or str(error),
-        fix="name another --port (0 takes any that is free), or a --host of this machine",
+        fix="choose another --port (0 picks a free one), or a --host of this machine",
     )
 
 

@@ -68,7 +68,7 @@ class Shelf:
         if index is None:
             raise ReleaseError(
                 f"cannot serve {directory}",
-                why="it holds no index.json: nothing is published there",
+                why="it has no index.json, so nothing is published there",
                 fix=f"make a release: hubexport release --output_dir {directory}",
             )
         with contextlib.ExitStack() as stack:

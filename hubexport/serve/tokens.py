@@ -52,10 +52,10 @@ def read_tokens(path: Path) -> Tokens:
         raise _refused(path, f"byte {error.start} is not ASCII") from error
     tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not tokens:
-        raise _refused(path, "it holds none")
+        raise _refused(path, "it contains no tokens")
     for number, token in enumerate(tokens, start=1):
         if len(token) < _MIN_LENGTH or len(token.split()) > 1:
-            raise _refused(path, f"token {number} is shorter than {_MIN_LENGTH} characters, or has a space in it")
+            raise _refused(path, f"token {number} is shorter than {_MIN_LENGTH} characters, or contains a space")
     return Tokens(tokens)
 
 
@@ -77,7 +77,7 @@ def _digest(token: str) -> bytes:
 
 def _refused(path: Path, why: str) -> ServerError:
     return ServerError(
-        f"cannot take tokens from {path}",
+        f"cannot read tokens from {path}",
         why=why,
-        fix=f"put one a line into it, like: python -c 'import secrets; print(secrets.token_urlsafe())' > {path}",
+        fix=f"put one per line into it, like: python -c 'import secrets; print(secrets.token_urlsafe())' > {path}",
     )

@@ -49,7 +49,7 @@ class TryOut:
             raise HTTPException(404, "There is no such classification module here.")
         # Other sites shall not let this server work.
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise HTTPException(403, "Photographs are taken from this site's own pages only.")
+            raise HTTPException(403, "Photographs can be sent only from this site's own pages.")
         try:
             image = await self._image(request)
             scores = await self._trials.classify(self._directory / record.files["archive"].path, image)
@@ -96,12 +96,12 @@ class TryOut:
 
 async def _read_form(request: Request) -> bytes:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise HTTPException(415, "A form with a photograph is wanted: multipart/form-data with a field named image.")
+        raise HTTPException(415, "Send a form with a photograph: multipart/form-data with a field named image.")
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
-        raise HTTPException(411, "The photograph's size has to be said before it comes.")
+        raise HTTPException(411, "The request must have a Content-Length header.")
     if int(length[:12]) > MAX_IMAGE_BYTES + _FORM_BYTES:
-        raise HTTPException(413, f"Photographs of up to {MAX_IMAGE_BYTES >> 20} MiB are taken.")
+        raise HTTPException(413, f"A photograph may have up to {MAX_IMAGE_BYTES >> 20} MiB.")
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=4)
     # Nothing that a stranger sends is written to the disk.
     parser.spool_max_size = MAX_IMAGE_BYTES + _FORM_BYTES
@@ -119,7 +119,7 @@ async def _read_form(request: Request) -> bytes:
 
 
 def _busy() -> HTTPException:
-    return HTTPException(503, "Too many photographs are waiting; try again.", {"retry-after": "5"})
+    return HTTPException(503, "Too many photographs are waiting. Try again.", {"retry-after": "5"})
 
 
 def _error(error: HubexportError) -> dict[str, Any]:

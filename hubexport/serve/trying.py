@@ -124,9 +124,7 @@ class Trials:
         if len(image) > self._limits.image_bytes:
             raise too_large(self._limits.image_bytes)
         if len(self._trials) >= self._most:
-            raise BusyError(
-                "the server is busy", why="other images wait to be classified", fix="try again in some seconds"
-            )
+            raise BusyError("the server is busy", why="other images are waiting", fix="try again in a few seconds")
         # A task of its own can clean up undisturbed, however often the request is cancelled meanwhile.
         trial = asyncio.create_task(self._classified(archive, image))
         self._trials.add(trial)
@@ -180,7 +178,7 @@ class Trials:
         except asyncio.TimeoutError:
             raise ImageError(
                 "the image takes too long",
-                why=f"it is not classified within {self._limits.seconds:g} seconds",
+                why=f"classifying it takes more than {self._limits.seconds:g} seconds",
                 fix="choose a smaller one, or try again later",
             ) from None
         finally:
@@ -267,18 +265,18 @@ def _scores(ended: _Ended) -> "tuple[Score, ...]":
 
     if ended.complaints:
         text = printable(ended.complaints.decode(errors="replace"))
-        _log.warning("the process that classifies an image says: %s", text[-_MAX_LOGGED:])
+        _log.warning("the classification process wrote: %s", text[-_MAX_LOGGED:])
     if ended.status < 0:
-        _log.warning("the process that classifies an image was ended by signal %d", -ended.status)
+        _log.warning("the classification process was killed by signal %d", -ended.status)
         raise ImageError(
             "the image cannot be classified",
-            why="it takes more time or memory than one image may",
-            fix="choose another one, or one of fewer pixels",
+            why="it needs more time or memory than one image may use",
+            fix="choose another one, or one with fewer pixels",
         )
     try:
         answer = _Answer.model_validate_json(ended.answer) if ended.status == 0 else _Answer()
     except pydantic.ValidationError:
-        _log.error("the process that classifies an image answers with something else than hubexport's JSON")
+        _log.error("the classification process did not answer with hubexport's JSON")
         raise _no_answer() from None
     if answer.error:
         raise ImageError(answer.error.what, why=answer.error.why, fix=answer.error.fix)
@@ -291,5 +289,5 @@ def _no_answer() -> ModuleError:
     return ModuleError(
         "the image cannot be classified",
         why="the server has a problem with this module, not with the image",
-        fix="try another module, or tell whoever runs the server; its log says more",
+        fix="try another module, or tell the server's operator; the log says more",
     )

@@ -54,11 +54,11 @@ class Watched:
         except (HubexportError, OSError) as error:
             self._metrics.reloads.labels("failed").inc()
             why = error.why if isinstance(error, HubexportError) else str(error)
-            LOG.error("the release's new index cannot be read: the old one is served on", extra={"facts": {"why": why}})
+            LOG.error("cannot read the release's new index; still serving the old one", extra={"facts": {"why": why}})
             return
         self._set(shelf)
         self._metrics.reloads.labels("loaded").inc()
-        LOG.info("a new index is served", extra={"facts": {"modules": len(shelf.catalogue.records)}})
+        LOG.info("serving a new index", extra={"facts": {"modules": len(shelf.catalogue.records)}})
 
     def _set(self, shelf: Shelf) -> None:
         self.shelf = shelf

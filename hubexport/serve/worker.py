@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MAX_FILE_BYTES = 256 << 20
 _MAX_OPEN_FILES = 32
 _MAX_REASON = 200
-_FIX = "choose a whole JPEG, PNG, WebP, GIF or BMP image"
+_FIX = "choose an undamaged JPEG, PNG, WebP, GIF or BMP image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _best_classes(picture: Any, subject: "Subject", task: Task) -> "tuple[Score,
         raise ModuleError(
             f"cannot classify with {subject.shown_as}",
             why="it gives feature vectors",
-            fix="name a classification module",
+            fix="use a classification module",
         )
     height, width, _ = network.image_shape
     images = resized(picture, height, width)[np.newaxis]
@@ -144,7 +144,7 @@ def too_large(limit: int) -> ImageError:
 
 
 def _too_much_memory() -> ImageError:
-    return ImageError("the image is too large", why="it takes too much memory", fix="choose one of fewer pixels")
+    return ImageError("the image is too large", why="it needs too much memory", fix="choose one with fewer pixels")
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ class _Words:
 
 
 _WORDS: Mapping[Cost, _Words] = {
-    "multiply_adds": _Words("Accuracy over multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
-    "latency": _Words("Accuracy over latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
+    "multiply_adds": _Words("Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
+    "latency": _Words("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
 }
 
 
@@ -111,20 +111,18 @@ class _Picture:
         self.title = _WORDS[cost].title
         accuracies = [point.top1_percent for point in points]
         self.description = (
-            f"{len(points)} networks, with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. The "
-            "larger a point, the more parameters; lines join networks of one depth multiplier at growing image sizes. "
-            f"{sum(point.link is not None for point in points)} of them are links to modules."
+            f"{len(points)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
+            "points have more parameters. Lines join networks with the same depth multiplier, by image size. "
+            f"{sum(point.link is not None for point in points)} of the points link to modules."
         )
 
     def _source(self, left_out: Sequence[str]) -> list[str]:
-        notes = [
-            "Figures: of the checkpoints' publishers; accuracy: on the ImageNet validation set; labels: image size."
-        ]
+        notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set. Labels: image size."]
         if any(point.link is None for point in self._points):
-            notes.append("Hollow points: not in this release.")
+            notes.append("Hollow points are not in this release.")
         if left_out:
             names = ", ".join(left_out[:2]) + (f" and {len(left_out) - 2} more" if len(left_out) > 2 else "")
-            notes.append(f"Left out, since nobody has published this figure: {names}.")
+            notes.append(f"Not shown, for lack of a published figure: {names}.")
         return notes
 
     def _label(self, point: Point) -> str:

@@ -60,8 +60,8 @@ images = {_images(record)}
 """
     return [
         Snippet("TensorFlow 1", tf1, "hub.Module, in TensorFlow 1.7 to 2.15 with tensorflow-hub up to 0.15."),
-        Snippet("TensorFlow 2", tf2, "hub.load, for inference: this format is trained with hub.Module alone."),
-        Snippet("Keras", _keras(record, address), _KERAS_REMARK + " Its weights stay as they are in this format."),
+        Snippet("TensorFlow 2", tf2, "hub.load, for inference only: training this format needs hub.Module."),
+        Snippet("Keras", _keras(record, address), _KERAS_REMARK + " In this format, its weights cannot be trained."),
     ]
 
 
@@ -87,20 +87,20 @@ images = {_images(record)}
         Snippet(
             "TensorFlow 1",
             tf1,
-            "hub.Module cannot load this format, hub.load in TensorFlow 1.15 can. Versions 1 to 3 are for hub.Module.",
+            "hub.Module cannot load this format, but hub.load in TensorFlow 1.15 can. hub.Module needs version 1 to 3.",
         ),
         Snippet("TensorFlow 2", tf2, "hub.load, in TensorFlow 2.4 to 2.21."),
-        Snippet("Keras", _keras(record, address), _KERAS_REMARK + " With trainable=True it is fine-tuned."),
+        Snippet("Keras", _keras(record, address), _KERAS_REMARK + " Set trainable=True to fine-tune it."),
     ]
 
 
-_KERAS_REMARK = "hub.KerasLayer, with tf.keras up to TensorFlow 2.15 and the package tf_keras after that."
+_KERAS_REMARK = "hub.KerasLayer, with tf.keras up to TensorFlow 2.15 and the tf_keras package after that."
 
 
 def _keras(record: Record, address: str) -> str:
     result, shape = _RESULTS[record.kind]
     return f"""\
-import tensorflow as tf  # TensorFlow 2.16 and newer: import tf_keras, and say tf_keras for tf.keras
+import tensorflow as tf  # TensorFlow 2.16 and newer: import tf_keras, and write tf_keras for tf.keras
 import tensorflow_hub as hub
 
 layer = hub.KerasLayer({address})

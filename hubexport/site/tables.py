@@ -27,13 +27,13 @@ _MAX_TENSORS = 500
 _MAX_CHECKS = 500
 
 _FILE_WORDS = {
-    "archive": "the module, packed",
+    "archive": "the packed module",
     "page": "this page as Markdown",
     "card": "the model card",
     "verification": "all checks with figures and limits",
-    "provenance": "what it was made of, and how",
-    "record": "these facts, for programs",
-    "sbom": "what was installed where it was made",
+    "provenance": "what it was made from, and how",
+    "record": "these facts for programs",
+    "sbom": "the packages installed where it was made",
 }
 
 
@@ -174,7 +174,7 @@ def read_report(folder: Folder, record: Record) -> Report:
         raise WrongError("is not listed")
     report = parsed(Report, read_listed(folder, file))
     if len(report.checks) > _MAX_CHECKS:
-        raise WrongError(f"has {len(report.checks):,} checks")
+        raise WrongError(f"has {len(report.checks):,} checks, too many for this page")
     return report
 
 

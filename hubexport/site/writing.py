@@ -73,13 +73,13 @@ def write_site(
     index = read_index(directory)
     if index is None:
         raise ReleaseError(
-            f"no release in {directory}", why=f"there is no {INDEX}", fix="name a folder that `hubexport release` made"
+            f"no release in {directory}", why=f"it has no {INDEX}", fix="give a folder made by `hubexport release`"
         )
     site = Site(output_dir, url or _own_url(index, directory))
     # Where a link leads, there the site is.
     final = output_dir.resolve()
     replaced = _check_place(final, directory.resolve())
-    failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "name another --output_dir")
+    failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "choose another --output_dir")
     with failures, scratch_directory(final.parent) as scratch:
         staged = scratch / "site"
         staged.mkdir()
@@ -93,11 +93,11 @@ def _own_url(index: Index, directory: Path) -> str:
     """Returns the address that the release's pages tell."""
     urls = {record.inputs.url for record in index.artifacts}
     if len(urls) != 1:
-        found = f"its modules were made for {', '.join(sorted(urls))}" if urls else "it lists no module"
+        found = f"its modules were made for {', '.join(sorted(urls))}" if urls else "it lists no modules"
         raise ReleaseError(
-            f"where will the site of {directory} be served?",
+            f"cannot tell where the site of {directory} will be served",
             why=found,
-            fix="say one like --url https://hub.example.org",
+            fix="give its address, like --url https://hub.example.org",
         )
     [url] = urls
     return url.rstrip("/")
@@ -112,8 +112,8 @@ def _check_place(final: Path, release: Path) -> bool:
     if release.is_relative_to(final):
         raise OutputError(
             f"cannot write the site to {final}",
-            why="the release is there, and would be replaced with all that is in the folder",
-            fix="name another --output_dir",
+            why="the site would replace that folder, and the release is in it",
+            fix="choose another --output_dir",
         )
     try:
         if not any(final.iterdir()):
@@ -127,9 +127,9 @@ def _check_place(final: Path, release: Path) -> bool:
         return False
     if not is_rule_index(facts):
         raise OutputError(
-            f"{final} exists already, and is no site",
-            why=f"it has no {_RULE_INDEX} that hubexport wrote, and what is in it would be lost",
-            fix="name another --output_dir, or remove it",
+            f"{final} already exists, and is not a site",
+            why=f"it has no {_RULE_INDEX} from hubexport, and its contents would be lost",
+            fix="choose another --output_dir, or delete it",
         )
     return True
 
@@ -209,7 +209,7 @@ class _Writing:
     def _place(self, file: File) -> None:
         """Links a file that is as listed into the site, or copies it."""
         if not file.path.endswith(_SUFFIXES):
-            raise WrongError(f"ends neither in {', '.join(_SUFFIXES[:-1])} nor in {_SUFFIXES[-1]}")
+            raise WrongError(f"does not end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
         target = self._new(file.path)
         with opened_listed(self._folder, file) as opened:
             # Another file system, or one without links.
@@ -244,7 +244,7 @@ class _Writing:
                 return target
         except (FileExistsError, NotADirectoryError):
             pass
-        raise self._refusal(path, "is where a site has something else")
+        raise self._refusal(path, "is where the site has a file of its own")
 
     def _count(self, size: int) -> None:
         self._site.files += 1
@@ -263,7 +263,7 @@ class _Writing:
         return ReleaseError(
             f"cannot make a site of {self._directory}",
             why=f"{path}: {why}",
-            fix=f"restore it from a copy of the release; `hubexport release --check {self._directory}` tells more",
+            fix=f"restore it from a copy of the release; `hubexport release --check {self._directory}` shows more",
         )
 
 
@@ -276,8 +276,8 @@ def _root(url: str) -> str:
     root = urlsplit(url).path
     if not _PLAIN_ROOT.fullmatch(root):
         raise UsageError(
-            f"--url {url}: no address for a site",
-            why="its path may have letters, digits and ._~+- alone",
-            fix="say one like --url https://hub.example.org/models",
+            f"--url {url}: not an address for a site",
+            why="its path may contain only letters, digits and ._~+-",
+            fix="use one like --url https://hub.example.org/models",
         )
     return root

@@ -14,7 +14,7 @@ from hubexport.networks.layers import Dropout, Variable
 from hubexport.verify.check import Finding, Group, nothing_wrong, within
 from hubexport.verify.evidence import LEARNING_RATE, Evidence
 
-GROUP = Group("behaviour")
+GROUP = Group("behaviour", needs_tensorflow=True)
 
 # What a step keeps of a moving average: TF-Slim's default up to version 2, then that of tfhub.dev's modules.
 _MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
@@ -46,29 +46,29 @@ _LARGEST_DROPOUT_LIMIT = float(np.log(3.5))
 
 @GROUP.check
 def inference(evidence: Evidence) -> Finding:
-    """After all that was computed in inference every variable in TensorFlow still has the value in the files."""
+    """After inference, every variable in TensorFlow still has its value from the files."""
     evidence.module.run(evidence.random.images)
     found, stored = evidence.module.values(), evidence.stored
     changed = [name for name in stored if name not in found or not np.array_equal(found[name], stored[name])]
-    return nothing_wrong((f"{name} differs" for name in changed), f"{len(found)} variables", "variables")
+    return nothing_wrong((f"{name} changed" for name in changed), f"{len(found)} variables unchanged", "variables")
 
 
 @GROUP.check
 def training_step(evidence: Evidence) -> Finding:
-    """A step of gradient descent moves each trained variable by its gradient, moving averages, and nothing else."""
+    """A gradient descent step moves trained variables by their gradients, and otherwise only moving averages."""
     network, step = evidence.network, evidence.training_step
     trained = [variable.name for variable in network.variables if variable.trainable]
     moving = [variable.name for variable in network.variables if not variable.trainable]
     problems = [f"{name} gets no gradient" for name in trained if not _is_gradient(step.gradients.get(name))]
-    problems += [f"{name} is trained" for name in step.gradients if name not in trained]
+    problems += [f"{name} should not be trained" for name in step.gradients if name not in trained]
     for name in step.before:
         moved = not np.array_equal(step.before[name], step.after[name])
         if name in step.gradients:
             wanted = step.before[name] - np.float32(LEARNING_RATE) * step.gradients[name]
             if not np.allclose(step.after[name], wanted, rtol=1e-6, atol=1e-7):
-                problems.append(f"{name} is not moved by its gradient")
+                problems.append(f"{name} did not move by its gradient")
         elif moved != (name in moving):
-            problems.append(f"{name} is {'' if moved else 'not '}moved")
+            problems.append(f"{name} {'moved' if moved else 'did not move'}")
     return nothing_wrong(problems, f"{len(trained)} trained variables, {len(moving)} moving averages", "variables")
 
 
@@ -78,7 +78,7 @@ def _is_gradient(gradient: Array | None) -> bool:
 
 @GROUP.check
 def moving_averages(evidence: Evidence) -> Finding:
-    """A training step moves each moving average by 1 - momentum of its distance to the batch's statistic."""
+    """A training step moves each moving average by 1 - momentum of its distance to the batch statistic."""
     version = evidence.subject.spec.version
     default = _MOMENTUM if version >= _FIRST_WITH_MOMENTUM else _MOMENTUM_OF_VERSIONS_1_AND_2
     step = evidence.training_step
@@ -119,19 +119,19 @@ def _relative_error(found: Floats, statistic: Floats, before: Array) -> float:
 
 @GROUP.check
 def dropout(evidence: Evidence) -> Finding:
-    """In training features are the same each time, and logits those of a random share of the features."""
+    """In training, features repeat from pass to pass, and logits vary as dropout with its keep probability should."""
     images = evidence.training_pictures
     passes = [evidence.training.update(images) for _ in range(_DROPOUT_PASSES)]
     evidence.training.reset()
     features = passes[0].features
     if not all(np.array_equal(one.features, features) for one in passes):
-        return Finding(False, "several passes over the same pictures give different features")
+        return Finding(False, "repeated passes over the same images give different features")
     if evidence.network.logits is None:
-        return Finding(True, "several passes over the same pictures give the same features")
+        return Finding(True, "repeated passes over the same images give the same features")
     found = _variance(np.stack([one.default for one in passes]))
     wanted, spread = _simulated_variance(evidence, features)
     error = abs(np.log(found) - wanted) if found > 0 else float("inf")
-    explanation = f"features repeat; logarithm of the variance of the logits in {_DROPOUT_PASSES} passes"
+    explanation = f"features repeat; error of the logits' log variance over {_DROPOUT_PASSES} passes"
     return within(float(error), min(_SPREADS * spread, _LARGEST_DROPOUT_LIMIT), explanation)
 
 
@@ -155,7 +155,7 @@ def _simulated_variance(evidence: Evidence, features: Array) -> tuple[float, flo
 
 @GROUP.check
 def regularization(evidence: Evidence) -> Finding:
-    """The regularization losses are 4e-5 times half the sum of squares of each convolution but the depthwise ones."""
+    """Each convolution except depthwise ones has a regularization loss: 4e-5 times half its sum of squares."""
     network = evidence.network
     found = sorted(evidence.training.regularization_losses())
     regularized = [evidence.values[variable.name] for variable in network.variables if variable.regularized]
@@ -163,14 +163,14 @@ def regularization(evidence: Evidence) -> Finding:
         network.weight_decay / 2 * float(np.square(value.astype(np.float64)).sum()) for value in regularized
     )
     if len(found) != len(wanted):
-        return Finding(False, f"{len(found)} losses, not {len(wanted)}")
+        return Finding(False, f"{len(found)} regularization losses, not {len(wanted)}")
     error = max(abs(one - other) / other for one, other in zip(found, wanted, strict=True))
-    return within(error, _LOSS_LIMIT, f"relative error of {len(found)} losses, in sum {sum(found):.6g}")
+    return within(error, _LOSS_LIMIT, f"relative error of {len(found)} losses; their sum is {sum(found):.6g}")
 
 
 @GROUP.check
 def shared_variables(evidence: Evidence) -> Finding:
-    """Two applications share their variables: the gradient of their sum is the sum of their gradients."""
+    """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
     name = [variable.name for variable in evidence.network.variables if variable.regularized][-1]
     images, cotangent = evidence.training_pictures, evidence.cotangent
     pairs = [(images[:1], cotangent[:1]), (images[1:2], cotangent[:1])]
@@ -184,14 +184,14 @@ def shared_variables(evidence: Evidence) -> Finding:
 
 @GROUP.check
 def gradients(evidence: Evidence) -> Finding:
-    """Gradients are those that finite differences in float64 give, along a random direction in some variables."""
+    """For a sample of variables, gradients match float64 finite differences along a random direction."""
     images, cotangent = evidence.training_pictures[:1], evidence.cotangent[:1]
     outputs = Forward(evidence.network, evidence.values, images).run()
     chosen = dict(_some_variables(evidence, outputs))
     found = evidence.training.gradients(images, cotangent, [variable.name for variable in chosen])
     errors = dict(_gradient_errors(evidence, images, cotangent, chosen, found))
     worst = max(errors, key=lambda name: errors[name])
-    explanation = f"{len(errors)} variables, relative to the gradient's length; the worst is {worst}"
+    explanation = f"{len(errors)} variables, error relative to the gradient's length; the worst is {worst}"
     return within(errors[worst], _GRADIENT_LIMIT, explanation)
 
 

@@ -28,8 +28,13 @@ def select_checks(patterns: Sequence[str], flag: str = "--check") -> tuple[Check
         if not found:
             raise UsageError(
                 f"{flag} {pattern}: no such check{guess(pattern, names)}",
-                why=f"there are {', '.join(names)}",
-                fix="name one of these, or a group like weights",
+                why=f"the checks are {', '.join(names)}",
+                fix="use one of these, or a group like weights",
             )
         chosen |= found
     return tuple(check for check in CHECKS if check.name in chosen) if patterns else CHECKS
+
+
+def needs_tensorflow(checks: Sequence[Check]) -> bool:
+    """Tells whether any of these checks runs something in the installed TensorFlow."""
+    return any(check.needs_tensorflow for check in checks)

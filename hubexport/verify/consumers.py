@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 import functools
 
-from hubexport.consumers.judge import DEFAULT
 from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
 from hubexport.consumers.use import Findings, use_module
 from hubexport.progress import Progress
 from hubexport.verify.check import Check, Finding, Group, NotApplicable, nothing_wrong
 from hubexport.verify.evidence import Evidence
 
-GROUP = Group("consumers")
+GROUP = Group("consumers", needs_tensorflow=True)
 
 
 @GROUP.check
 def installed_tensorflow(evidence: Evidence) -> Finding:
-    """The installed tensorflow_hub loads it, predicts the same, and shares variables between two applications."""
+    """The installed tensorflow_hub loads the module, predicts the same, and shares variables in two applications."""
     return _judged(evidence.installed_use.findings())
 
 
@@ -49,6 +48,6 @@ def _thoroughly(consumer: Consumer, progress: Progress, evidence: Evidence) -> F
 
 
 def _judged(findings: Findings) -> Finding:
-    used = f"{', '.join(findings.apis)} of tensorflow_hub {findings.tensorflow_hub}, TensorFlow {findings.tensorflow}"
-    explanation = f"{used}; {DEFAULT} is off by up to {findings.largest_error:.1e}"
+    used = f"{', '.join(findings.apis)} in tensorflow_hub {findings.tensorflow_hub}, TensorFlow {findings.tensorflow}"
+    explanation = f"{used}; outputs are off by up to {findings.largest_error:.1e}"
     return nothing_wrong(findings.problems, explanation)

@@ -1,6 +1,6 @@
 """Checks of what a module declares beside its signatures, without running it: collections, attachments, objects."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -26,9 +26,9 @@ _LISTS = ("variables", "trainable_variables", "regularization_losses")
 
 @GROUP.check
 def collections(evidence: Evidence) -> Finding:
-    """TF1: the collections list all variables, trained ones, update ops and losses, and no others are there."""
+    """TF1: the collections list all variables, trained variables, update ops and losses; there are no others."""
     if not evidence.subject.is_tf1:
-        raise NotApplicable("a TF2 SavedModel has objects instead, see structure.objects")
+        raise NotApplicable("a TF2 SavedModel has objects instead; see structure.objects")
     problems = [
         f"graph version [{', '.join(meta_graph.meta_info_def.tags)}]: {problem}"
         for meta_graph in evidence.saved_model.meta_graphs
@@ -49,7 +49,7 @@ def _wrong_collections(meta_graph: Message, evidence: Evidence) -> Iterator[str]
             pairs = [(one.variable_name.removesuffix(":0"), one.trainable) for one in listed]
             yield from _differences(key, pairs, [one for one in wanted if one[1] or key != "trainable_variables"])
     except DecodeError:
-        yield "a variable's definition cannot be decoded"
+        yield "a variable definition cannot be decoded"
     nodes = {node.name: node for node in meta_graph.graph_def.node}
     yield from _wrong_updates(found, nodes, evidence, training="train" in meta_graph.meta_info_def.tags)
     yield from _wrong_losses(found, nodes, evidence)
@@ -58,13 +58,13 @@ def _wrong_collections(meta_graph: Message, evidence: Evidence) -> Iterator[str]
 def _differences(key: str, found: list[tuple[str, bool]], wanted: list[tuple[str, bool]]) -> Iterator[str]:
     names = [name for name, _ in found]
     yield from (f"{name} is not in {key}" for name, _ in wanted if name not in names)
-    yield from (f"{printable(name)} is in {key}" for name in names if name not in dict(wanted))
+    yield from (f"{printable(name)} should not be in {key}" for name in names if name not in dict(wanted))
     if len(names) != len(set(names)):
         yield f"{key} lists a variable twice"
     trainable = dict(wanted)
     for name, says in found:
         if name in trainable and says != trainable[name]:
-            yield f"{key} says that {name} is {'' if says else 'not '}trainable"
+            yield f"{key} marks {name} as {'' if says else 'not '}trainable"
 
 
 def _wrong_updates(found: Message, nodes: dict[str, Message], evidence: Evidence, *, training: bool) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _wrong_updates(found: Message, nodes: dict[str, Message], evidence: Evidence
     assigned = [_assigned_variable(nodes, name) for name in listed]
     wanted = [variable.name for variable in evidence.network.variables if training and not variable.trainable]
     yield from (f"no update op for {name}" for name in wanted if name not in assigned)
-    yield from (f"an update op for {name}" for name in assigned if name not in wanted)
+    yield from (f"unexpected update op for {name}" for name in assigned if name not in wanted)
     if len(assigned) != len(set(assigned)):
         yield "two update ops for one variable"
 
@@ -90,28 +90,36 @@ def _wrong_losses(found: Message, nodes: dict[str, Message], evidence: Evidence)
     wanted = sum(variable.regularized for variable in evidence.network.variables)
     if len(listed) != wanted:
         yield f"{len(listed)} regularization losses, not {wanted}"
-    yield from (f"loss {printable(name)} is not there" for name in listed if name.partition(":")[0] not in nodes)
+    yield from (
+        f"regularization loss {printable(name)} is not in the graph"
+        for name in listed
+        if name.partition(":")[0] not in nodes
+    )
 
 
 @GROUP.check
 def image_size(evidence: Evidence) -> Finding:
-    """TF1, version 3: the image size that is attached for hub.get_expected_image_size is the network's."""
+    """TF1, version 3: hub.get_expected_image_size reads the network's image size from the module's attachment."""
     if not evidence.subject.is_tf1:
-        raise NotApplicable("programs read the image size from the shape of __call__'s argument")
+        raise NotApplicable("in TF2, programs read the image size from the shape of __call__'s argument")
     wanted = evidence.network.image_shape[:2]
     if evidence.subject.spec.version < _FIRST_WITH_ATTACHMENT:
         # tensorflow_hub 0.1.0, the first, refuses modules with attachments.
         found = [_attached_sizes(meta_graph) for meta_graph in evidence.saved_model.meta_graphs]
         return nothing_wrong(
-            (f"size {size} is attached, which tensorflow_hub 0.1.0 refuses" for sizes in found for size in sizes),
-            f"none attached: the images' shape says {wanted[0]} x {wanted[1]}",
+            (
+                f"{_shown([size])} is attached; tensorflow_hub 0.1.0 refuses attachments"
+                for sizes in found
+                for size in sizes
+            ),
+            f"none attached; the input shape gives {_shown([wanted])}",
         )
     problems = []
     for meta_graph in evidence.saved_model.meta_graphs:
         sizes = _attached_sizes(meta_graph)
         if sizes != [wanted]:
-            problems.append(f"{sizes or 'no size'} attached, not {wanted[0]} x {wanted[1]}")
-    return nothing_wrong(problems, f"{wanted[0]} x {wanted[1]} attached")
+            problems.append(f"{_shown(sizes)} attached, not {_shown([wanted])}")
+    return nothing_wrong(problems, f"{_shown([wanted])} attached")
 
 
 def _attached_sizes(meta_graph: Message) -> list[tuple[int, int]]:
@@ -126,11 +134,15 @@ def _attached_sizes(meta_graph: Message) -> list[tuple[int, int]]:
     return sizes
 
 
+def _shown(sizes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(" x ".join(map(str, size)) for size in sizes) or "no size"
+
+
 @GROUP.check
 def objects(evidence: Evidence) -> Finding:
-    """TF2: the object has the lists of the Reusable SavedModel interface, whole, and its variables are declared."""
+    """TF2: the object has __call__ and complete lists of variables, trained variables and regularization losses."""
     if evidence.subject.is_tf1:
-        raise NotApplicable("a TF1 Hub module has collections instead, see structure.collections")
+        raise NotApplicable("a TF1 Hub module has collections instead; see structure.collections")
     [meta_graph] = evidence.saved_model.meta_graphs
     nodes = meta_graph.object_graph_def.nodes
     attributes = {child.local_name: child.node_id for child in nodes[0].children} if nodes else {}
@@ -138,7 +150,7 @@ def objects(evidence: Evidence) -> Finding:
     if not problems:
         lists = {name: [nodes[child.node_id] for child in nodes[attributes[name]].children] for name in _LISTS}
         problems = [*_wrong_objects(lists, evidence)]
-    return nothing_wrong(problems, f"{', '.join(_LISTS)} are whole")
+    return nothing_wrong(problems, f"{', '.join(_LISTS)} are complete")
 
 
 def _wrong_objects(lists: dict[str, list[Message]], evidence: Evidence) -> Iterator[str]:

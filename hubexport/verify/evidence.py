@@ -144,9 +144,9 @@ class Evidence:
         wrong = [name for name in wanted if name not in self.stored or self.stored[name].shape != wanted[name]]
         if wrong:
             raise ModuleError(
-                f"cannot compute what {self.subject.shown_as} should give",
-                why=f"its {wrong[0]} is missing or of another shape",
-                fix="build or fetch it again, or name its --checkpoint",
+                f"cannot compute the expected outputs of {self.subject.shown_as}",
+                why=f"its variable {wrong[0]} is missing or has the wrong shape",
+                fix="build or fetch it again, or give its --checkpoint",
             )
         return {name: self.stored[name] for name in wanted}
 
@@ -168,7 +168,7 @@ class Evidence:
             NotApplicable: there are none.
         """
         if self._photographs is None:
-            raise NotApplicable("no photographs were named (--images)")
+            raise NotApplicable("no photographs were given (--images)")
         return self._photographs
 
     @functools.cached_property

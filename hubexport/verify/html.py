@@ -19,10 +19,10 @@ from hubexport.verify.svg import LIMIT_PERCENT, Bar, error_plot, limit_bar, powe
 # The parts of check names before the dot, in the order in which the report shows them.
 _SUBJECTS = {
     "structure": "Files, signatures, operations and collections",
-    "weights": "Variables against those of the checkpoint",
-    "numbers": "Outputs against independent computations",
+    "weights": "Variables compared with the checkpoint",
+    "numbers": "Outputs compared with independent computations",
     "behaviour": "What training and inference change",
-    "consumers": "Loading with the libraries that people use",
+    "consumers": "Loading with the libraries people use",
 }
 # Of facts that would not read well under their own names.
 _LABELS = {

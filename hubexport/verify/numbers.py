@@ -13,7 +13,7 @@ from hubexport.verify.check import Finding, Group, NotApplicable, nothing_wrong,
 from hubexport.verify.evidence import Evidence
 from hubexport.verify.pictures import Pictures
 
-GROUP = Group("numbers")
+GROUP = Group("numbers", needs_tensorflow=True)
 
 # In the frozen graphs of the published archives.
 _FROZEN_OUTPUTS = {"features": "MobilenetV2/Logits/AvgPool:0", "probabilities": "MobilenetV2/Predictions/Reshape_1:0"}
@@ -25,26 +25,26 @@ _ODD_BATCH = 3
 
 @GROUP.check
 def random(evidence: Evidence) -> Finding:
-    """On noise and clouds the outputs are those of the float64 network."""
+    """On noise and soft clouds, outputs match the float64 reference."""
     return _default_output(evidence, evidence.errors_on_random)
 
 
 @GROUP.check
 def extremes(evidence: Evidence) -> Finding:
-    """On pictures of all 0 and all 1 the outputs are those of the float64 network."""
+    """On images of all 0 and all 1, outputs match the float64 reference."""
     return _default_output(evidence, evidence.errors_on_extremes)
 
 
 @GROUP.check
 def photographs(evidence: Evidence) -> Finding:
-    """On photographs the outputs are those of the float64 network."""
+    """On photographs, outputs match the float64 reference."""
     return _default_output(evidence, evidence.errors_on_photographs)
 
 
 def _default_output(evidence: Evidence, measured: Sequence[PictureErrors]) -> Finding:
     error, floor = worst_in_floors(measured, evidence.default_layer)
     what = _output_name(evidence)
-    explanation = f"{what} of {len(measured)} pictures against float64; float32 floor {floor:.1e}"
+    explanation = f"{what} of {len(measured)} images against float64; float32 floor {floor:.1e}"
     return within(error, LIMIT_IN_FLOORS * floor, explanation)
 
 
@@ -54,35 +54,35 @@ def _output_name(evidence: Evidence) -> str:
 
 @GROUP.check
 def layers(evidence: Evidence) -> Finding:
-    """Each endpoint is what the float64 network has there."""
+    """Every endpoint matches its layer in the float64 reference."""
     measured = [*evidence.errors_on_random, *evidence.errors_on_extremes]
     shown = [name for name, error in measured[0].layers.items() if error.error is not None]
     ratios = {name: error / floor for name in shown for error, floor in [worst_in_floors(measured, name)]}
     ranked = sorted(ratios, key=lambda name: -ratios[name])
     wrong = [f"{name}: {ratios[name]:.3g} floors" for name in ranked if not ratios[name] <= LIMIT_IN_FLOORS]
-    explanation = f"the worst of {len(shown)} layers is {ranked[0]}"
+    explanation = f"{ranked[0]} is the worst of {len(shown)} layers"
     return within(ratios[ranked[0]], LIMIT_IN_FLOORS, explanation, "float32 floors", wrong)
 
 
 @GROUP.check
 def batches(evidence: Evidence) -> Finding:
-    """A picture's output does not depend on the batch that it is in: alone, among 3, among all."""
+    """An image's output does not depend on its batch: alone, with 2 others, or with all others."""
     measured = [*evidence.errors_on_random, *evidence.errors_on_extremes]
     images = np.concatenate([evidence.random.images, evidence.extremes.images])
     alone = np.stack([one.output for one in measured])
     found = [evidence.module.run(images[:count])["default"] for count in (_ODD_BATCH, len(images))]
     error = max(difference(one, alone[: len(one)]) for one in found)
     _, floor = worst_in_floors(measured, evidence.default_layer)
-    return within(error, LIMIT_IN_FLOORS * floor, f"batches of 1, {_ODD_BATCH} and {len(images)} against each other")
+    return within(error, LIMIT_IN_FLOORS * floor, f"batches of 1, {_ODD_BATCH} and {len(images)} compared")
 
 
 @GROUP.check
 def signatures(evidence: Evidence) -> Finding:
-    """All signatures of inference give what the default output or the pooled features are, bit for bit."""
+    """Every inference signature returns the default output or the pooled features, bit for bit."""
     images = evidence.random.images[:1]
     found = evidence.module.run_signatures(images)
     if not found:
-        raise NotApplicable("version 4 has no signature beside __call__")
+        raise NotApplicable("version 4 has no signatures, only __call__")
     wanted = evidence.module.run(images, ["default", _POOLED])
     differing = [
         name
@@ -94,7 +94,7 @@ def signatures(evidence: Evidence) -> Finding:
 
 @GROUP.check
 def slim(evidence: Evidence) -> Finding:
-    """The outputs are those of the network that TF-Slim itself builds, with the same values."""
+    """Outputs match the network that TF-Slim itself builds from the same values."""
     module = evidence.module
     from hubexport.reference.run import slim_output
 
@@ -105,16 +105,18 @@ def slim(evidence: Evidence) -> Finding:
     error = difference(module.run(images)["default"], wanted)
     _, floor = worst_in_floors(measured, evidence.default_layer)
     # Both are off by some floors, maybe in opposite directions.
-    return within(error, 2 * LIMIT_IN_FLOORS * floor, f"{_output_name(evidence)} of {len(images)} pictures")
+    return within(
+        error, 2 * LIMIT_IN_FLOORS * floor, f"{_output_name(evidence)} of {len(images)} images against TF-Slim"
+    )
 
 
 @GROUP.check
 def frozen_graph(evidence: Evidence) -> Finding:
-    """The outputs are those of the publisher's own frozen graph, which tells, too, of which weights that is."""
+    """Outputs match the publisher's frozen graph, if it was frozen from the same weights (averaged or raw)."""
     trained = evidence.trained
     serialized = trained.frozen_graph() if trained else None
     if trained is None or serialized is None:
-        raise NotApplicable("no archive with a frozen graph was named (--checkpoint)")
+        raise NotApplicable("no archive with a frozen graph was given (--checkpoint)")
     pictures, measured = _clearest(evidence)
     from hubexport.running.frozen_graph import run_frozen_graph
 
@@ -129,13 +131,15 @@ def frozen_graph(evidence: Evidence) -> Finding:
         exact[weights] = Forward(evidence.network, values, pictures.images).run()[layer]
     errors = {weights: difference(found[key], outputs) for weights, outputs in exact.items()}
     frozen_from = min(errors, key=lambda weights: errors[weights])
-    told = ", ".join(f"{error:.1e} from {weights}" for weights, error in errors.items())
+    told = ", ".join(f"{weights}: off by {error:.1e}" for weights, error in errors.items())
     if frozen_from != trained.weights:
-        raise NotApplicable(f"frozen from {frozen_from} weights, but the module has {trained.weights} ones ({told})")
+        raise NotApplicable(
+            f"it was frozen from {frozen_from} weights, but the module has {trained.weights} ones ({told})"
+        )
     endpoint = _PREDICTIONS if evidence.network.logits else _POOLED
     mine = evidence.module.run(pictures.images, [endpoint])[endpoint].reshape(len(pictures.images), -1)
     _, floor = worst_in_floors(measured, layer)
-    explanation = f"{key} of {len(measured)} pictures; it was frozen from {frozen_from} weights ({told})"
+    explanation = f"{key} of {len(measured)} images; the graph was frozen from {frozen_from} weights ({told})"
     return within(difference(mine, found[key]), 2 * LIMIT_IN_FLOORS * floor, explanation)
 
 

@@ -34,18 +34,18 @@ _SERVING_OUTPUTS = {"classification": "logits", "feature_vector": "feature_vecto
 
 @GROUP.check
 def digests(evidence: Evidence) -> Finding:
-    """The files are those that hubexport.json lists, with the SHA-256 that it gives, and no others."""
+    """The files are exactly those listed in hubexport.json, with the same SHA-256 digests."""
     manifest = evidence.subject.manifest
     if manifest is None:
         raise NotApplicable(f"there is no {MANIFEST}")
     directory = evidence.subject.directory
     changed = changed_files(directory, tree_files(directory), manifest.sha256)
-    return nothing_wrong(changed, f"{len(manifest.sha256)} files have the digests that are listed", "files")
+    return nothing_wrong(changed, f"{len(manifest.sha256)} files match their listed digests", "files")
 
 
 @GROUP.check
 def facts(evidence: Evidence) -> Finding:
-    """What hubexport.json says of handle, size, features and classes fits the network."""
+    """The handle, image size, features and classes in hubexport.json match the network."""
     subject, network = evidence.subject, evidence.network
     if subject.manifest is None:
         raise NotApplicable(f"there is no {MANIFEST}")
@@ -59,25 +59,27 @@ def facts(evidence: Evidence) -> Finding:
     }
     said = {name: getattr(subject.manifest, name) for name in wanted}
     wrong = (f"{name} is {said[name]}, not {wanted[name]}" for name in wanted if said[name] != wanted[name])
-    return nothing_wrong(wrong, f"it describes a {subject.variant.name}, {subject.spec}")
+    return nothing_wrong(wrong, f"it describes {subject.variant.name}, {subject.spec}")
 
 
 @GROUP.check
 def file_format(evidence: Evidence) -> Finding:
-    """The files are in the format of the version: TF1 Hub format up to 3, TF2 SavedModel from 4 on."""
+    """The files have the right format for the version: TF1 Hub up to version 3, TF2 SavedModel from version 4."""
     wanted = "TF1 Hub module" if evidence.subject.is_tf1 else "TF2 SavedModel"
     problems = [*evidence.report.problems]
     if evidence.report.format != wanted:
-        problems.insert(0, f"a {evidence.report.format}, but version {evidence.subject.spec.version} is a {wanted}")
+        problems.insert(
+            0, f"this is a {evidence.report.format}, but version {evidence.subject.spec.version} is a {wanted}"
+        )
     return nothing_wrong(problems, wanted)
 
 
 @GROUP.check
 def graph_versions(evidence: Evidence) -> Finding:
-    """A TF1 Hub module has the graph versions [] and [train], a TF2 SavedModel the one tagged serve."""
+    """A TF1 Hub module has the graph versions [] and [train]; a TF2 SavedModel has one, tagged serve."""
     wanted = [(), ("train",)] if evidence.subject.is_tf1 else [("serve",)]
     found = [version.tags for version in evidence.report.graph_versions]
-    wrong = [f"tags {_listed(found)}, not {_listed(wanted)}"] if sorted(found) != wanted else []
+    wrong = [f"the tags are {_listed(found)}, not {_listed(wanted)}"] if sorted(found) != wanted else []
     return nothing_wrong(wrong, f"tags {_listed(wanted)}")
 
 
@@ -87,7 +89,7 @@ def _listed(tags: Sequence[Sequence[str]]) -> str:
 
 @GROUP.check
 def signatures(evidence: Evidence) -> Finding:
-    """Signatures, and __call__, have the names, inputs, outputs, dtypes and shapes that kind and version promise."""
+    """Signatures and __call__ have the names, inputs, outputs, dtypes and shapes that kind and version promise."""
     subject, network = evidence.subject, evidence.network
     if subject.is_tf1:
         wanted = _tf1_signatures(subject.spec.kind, subject.spec.version, network)
@@ -139,8 +141,8 @@ _SCALAR: Shape = (-1,)
 
 
 def _wrong_signatures(found: Mapping[str, Signature], wanted: Mapping[str, tuple[_Tensors, _Tensors]]) -> Iterator[str]:
-    yield from (f"there is no signature {name}" for name in wanted if name not in found)
-    yield from (f"there is a signature {name}" for name in found if name not in wanted)
+    yield from (f"signature {name} is missing" for name in wanted if name not in found)
+    yield from (f"signature {name} is unexpected" for name in found if name not in wanted)
     for name, (inputs, outputs) in wanted.items():
         if name in found:
             yield from _wrong_tensors(f"{name}, input", found[name].inputs, inputs)
@@ -150,7 +152,7 @@ def _wrong_signatures(found: Mapping[str, Signature], wanted: Mapping[str, tuple
 def _wrong_tensors(what: str, found: Sequence[Tensor], wanted: _Tensors) -> Iterator[str]:
     shapes = {tensor.name: tensor for tensor in found}
     yield from (f"{what} {name} is missing" for name in wanted if name not in shapes)
-    yield from (f"{what} {name} is not promised" for name in shapes if name not in wanted)
+    yield from (f"{what} {name} is unexpected" for name in shapes if name not in wanted)
     for name, shape in wanted.items():
         with_batch = () if shape == _SCALAR else (None, *shape)
         if name in shapes and (shapes[name].dtype, shapes[name].shape) != ("float32", with_batch):
@@ -167,7 +169,7 @@ def _wrong_call(version: GraphVersion, network: Network) -> Iterator[str]:
         yield "the object cannot be called"
         return
     if version.call.arguments != _CALL_ARGUMENTS:
-        yield f"__call__({', '.join(version.call.arguments)}) instead of __call__({', '.join(_CALL_ARGUMENTS)})"
+        yield f"it is __call__({', '.join(version.call.arguments)}), not __call__({', '.join(_CALL_ARGUMENTS)})"
     inputs = {"inputs": network.image_shape, "batch_norm_momentum": _SCALAR}
     yield from _wrong_tensors("__call__, input", version.call.inputs, inputs)
     yield from _wrong_tensors("__call__, output", version.call.outputs, {"output": _output_shape(network)})
@@ -177,7 +179,7 @@ def _wrong_call(version: GraphVersion, network: Network) -> Iterator[str]:
 
 @GROUP.check
 def ops(evidence: Evidence) -> Finding:
-    """There are only ops and attributes that the oldest promised TensorFlow knows: 1.7 for TF1, 2.4 for TF2."""
+    """The oldest supported TensorFlow (1.7 for TF1, 2.4 for TF2) knows every op and attribute."""
     promised = _OLDEST_FOR_TF1 if evidence.subject.is_tf1 else _OLDEST_FOR_TF2
     compatibility, counts = evidence.report.compatibility, evidence.report.op_counts
     versions = [tensorflow.version for tensorflow in known_tensorflows()]
@@ -192,7 +194,7 @@ def ops(evidence: Evidence) -> Finding:
 
 @GROUP.check
 def variables(evidence: Evidence) -> Finding:
-    """The folder of variables holds the network's variables, float32 and of their shapes, and nothing else."""
+    """The variables folder holds exactly the network's variables, each float32 and of the right shape."""
     try:
         stored = evidence.open_stored()
         problems = [*_wrong_variables(stored, evidence.network)]

@@ -56,8 +56,8 @@ def identify(directory: Path, shown_as: str, variant: Variant | None = None, spe
     if not (directory / MODULE_FILE).is_file():
         raise ModuleError(
             f"no module in {shown_as}",
-            why=f"there is no file {MODULE_FILE} in it",
-            fix=f"name the directory that {MODULE_FILE} is in, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
+            why=f"it has no file {MODULE_FILE}",
+            fix=f"give the directory that contains {MODULE_FILE}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
         )
     try:
         manifest = read_manifest(directory)
@@ -75,7 +75,9 @@ def _spec_of(manifest: Manifest | None, shown_as: str) -> ModuleSpec:
     try:
         return ModuleSpec.parse(f"{manifest.kind}/{manifest.version}")
     except ValueError as error:
-        raise _unidentified(shown_as, f"{MANIFEST} says kind {manifest.kind}, version {manifest.version}") from error
+        raise _unidentified(
+            shown_as, f"{MANIFEST} names an unknown kind or version: {manifest.kind}/{manifest.version}"
+        ) from error
 
 
 def _variant_of(manifest: Manifest | None, shown_as: str) -> Variant:
@@ -99,10 +101,10 @@ def _variant_of(manifest: Manifest | None, shown_as: str) -> Variant:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise _unidentified(shown_as, f"{MANIFEST} describes no variant: {place}: {first['msg']}") from error
+        raise _unidentified(shown_as, f"{MANIFEST} describes an invalid variant: {place}: {first['msg']}") from error
 
 
 def _unidentified(shown_as: str, why: str) -> ModuleError:
     return ModuleError(
-        f"cannot tell what {shown_as} should be", why=why, fix="name it with --variant and --module KIND/VERSION"
+        f"cannot tell what {shown_as} should be", why=why, fix="give --variant and --module KIND/VERSION"
     )

@@ -14,16 +14,16 @@ import numpy as np
 
 from hubexport import __version__
 from hubexport.arrays import Array
-from hubexport.classification import best_classes, check_labels, module_labels, softmax
 from hubexport.consumers.registry import PinnedConsumer
 from hubexport.errors import HubexportError
+from hubexport.extras import require_extras
 from hubexport.inspection.artifact import opened_artifact
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, module_spec
 from hubexport.verify.accuracy import PictureErrors
 from hubexport.verify.check import Check, Finding, NotApplicable
-from hubexport.verify.checks import CHECKS
+from hubexport.verify.checks import CHECKS, needs_tensorflow
 from hubexport.verify.consumers import checks_in, installed_tensorflow
 from hubexport.verify.evidence import Evidence
 from hubexport.verify.pictures import photographs
@@ -66,9 +66,12 @@ def verify_module(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ImageError: a photograph cannot be read.
+        MissingExtraError: a check needs TensorFlow, which is not installed.
         ModuleError: there is no module, or nobody says what it should be.
         UsageError: there are more or fewer labels than classes, or a kind or version does not exist.
     """
+    if needs_tensorflow(checks):
+        require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
     spec = None if spec is None else module_spec(spec)
@@ -98,6 +101,8 @@ def _labels(labels: Sequence[str] | None, subject: Subject) -> Sequence[str] | N
     classes = subject.network.num_classes
     if classes is None:
         return None
+    from hubexport.classification import check_labels, module_labels  # Needs Pillow, as photographs do.
+
     labels = labels or module_labels(subject.directory)
     check_labels(labels, classes, subject.shown_as)
     return labels
@@ -181,6 +186,8 @@ def _photographs(evidence: Evidence, labels: Sequence[str] | None) -> tuple[Phot
     # What a damaged module gives may be anything.
     if not classes or not measured or any(one.output.shape != (classes,) for one in measured):
         return ()
+    from hubexport.classification import best_classes, softmax  # Needs Pillow, as photographs do.
+
     probabilities = softmax(np.stack([one.output for one in measured]))
     if not np.isfinite(probabilities).all():
         return ()
@@ -195,7 +202,7 @@ def _jpeg(image: Array) -> bytes:
     from PIL import Image
 
     encoded = io.BytesIO()
-    Image.fromarray(np.uint8(np.round(image * 255))).save(encoded, "JPEG", quality=85)
+    Image.fromarray(np.round(image * 255).astype(np.uint8)).save(encoded, "JPEG", quality=85)
     return encoded.getvalue()
 
 

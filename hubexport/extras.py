@@ -1,0 +1,54 @@
+"""The extras of the installation: what each brings, and how a command says which one it lacks."""
+
+import importlib.util
+
+from hubexport.errors import MissingExtraError
+
+# What is imported of each extra in setup.cfg; tests/test_extras.py compares the two.
+_PACKAGES = {
+    "tensorflow": ("jinja2", "markupsafe", "PIL", "tensorflow", "tensorflow_hub", "tf_slim"),
+    "release": ("cyclonedx", "deflate", "jinja2", "packageurl", "packaging"),
+    "serve": (
+        "anyio",
+        "httptools",
+        "jinja2",
+        "markdown_it",
+        "markupsafe",
+        "matplotlib",
+        "PIL",
+        "prometheus_client",
+        "pygments",
+        "python_multipart",
+        "starlette",
+        "uvicorn",
+    ),
+    "beam": ("apache_beam",),
+    "parquet": ("pyarrow",),
+}
+
+
+def require_extras(needed_for: str, *extras: str) -> None:
+    """Checks that the packages of some extras are installed, without importing them.
+
+    Args:
+        needed_for: what needs them, as the subject of a sentence: "hubexport serve".
+        extras: names of extras in setup.cfg.
+    Raises:
+        MissingExtraError: packages are missing; the error has the pip command that installs them.
+    """
+    missing = {
+        extra: [package for package in _PACKAGES[extra] if importlib.util.find_spec(package) is None]
+        for extra in extras
+    }
+    lacking = sorted(extra for extra, packages in missing.items() if packages)
+    if lacking:
+        packages = dict.fromkeys(package for extra in lacking for package in missing[extra])
+        raise MissingExtraError(
+            f"{needed_for} needs {_optional(lacking)}",
+            why=f"not installed: {', '.join(packages)}",
+            fix=f"run pip install 'hubexport[{','.join(lacking)}]'",
+        )
+
+
+def _optional(extras: list[str]) -> str:
+    return f"the optional packages of {' and '.join(f'[{extra}]' for extra in extras)}"

@@ -1,0 +1,159 @@
+"""A light installation works, and names the extra that a command lacks before the command does anything."""
+
+import configparser
+import importlib.metadata
+import re
+import subprocess
+import sys
+
+import pytest
+
+import hubexport as package
+from hubexport import extras
+from hubexport.errors import MissingExtraError
+from hubexport.extras import require_extras
+from tests.command import environment
+from tests.data import REPOSITORY
+
+# Distributions whose packages are called otherwise; those without one of their own are not imported by us.
+_IMPORTED_AS = {
+    "apache-beam": "apache_beam",
+    "cyclonedx-python-lib": "cyclonedx",
+    "jinja2": "jinja2",
+    "markdown-it-py": "markdown_it",
+    "packageurl-python": "packageurl",
+    "pillow": "PIL",
+    "setuptools": None,
+}
+
+
+def _declared() -> configparser.SectionProxy:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(REPOSITORY / "setup.cfg")
+    return config["options.extras_require"]
+
+
+def _packages(requirements: str) -> set[str]:
+    lines = [line for line in requirements.splitlines() if line and not line.startswith("#")]
+    names = {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
+    return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in names} - {None}
+
+
+@pytest.mark.parametrize("extra", ["tensorflow", "release", "serve", "beam", "parquet"])
+def test_each_extra_is_looked_for_by_all_of_its_packages(extra):
+    """Else a command would begin, and break off in the middle."""
+    assert set(extras._PACKAGES[extra]) == _packages(_declared()[extra])
+    require_extras("this test", extra)
+
+
+def test_all_is_every_extra_but_that_of_developers():
+    """And says nothing of its own."""
+    names = set(_declared()) - {"all", "dev", "docs"}
+    assert _declared()["all"].split() == [f"hubexport[{','.join(sorted(names))}]"]
+
+
+def test_one_error_names_all_that_is_missing(monkeypatch):
+    """With one command that installs it."""
+    monkeypatch.setitem(extras._PACKAGES, "beam", ("no_such_beam",))
+    monkeypatch.setitem(extras._PACKAGES, "release", ("no_such_jinja", "numpy"))
+    with pytest.raises(MissingExtraError) as caught:
+        require_extras("hubexport release", "release", "tensorflow", "beam")
+    assert str(caught.value).splitlines() == [
+        "hubexport release needs the optional packages of [beam] and [release]",
+        "  why: not installed: no_such_beam, no_such_jinja",
+        "  fix: run pip install 'hubexport[beam,release]'",
+    ]
+
+
+# Runs the command line as if only what the base requires were installed.
+_LIGHT = """
+import importlib.abc, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {hidden}:
+            raise ModuleNotFoundError(f"hidden: {{name}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {hidden} else found(name, package)
+sys.argv[1:] = {arguments}
+{program}
+"""
+_COMMAND = "from hubexport.cli.main import run\nrun()"
+
+
+def _light(arguments, folder, program=_COMMAND):
+    hidden = {package for packages in extras._PACKAGES.values() for package in packages}
+    code = _LIGHT.format(hidden=hidden, arguments=list(map(str, arguments)), program=program)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["classify", "nowhere", "nothing.jpg"], "tensorflow"),
+        (["features", "nowhere", "nothing.jpg", "--output", "f.npy"], "tensorflow"),
+        (["evaluate", "nowhere", "--data", "none"], "tensorflow"),
+        (["evaluate", "nowhere", "--data", "none", "--runner", "DirectRunner"], "tensorflow"),
+        (["verify", "nowhere"], "tensorflow"),
+        (["verify", "nowhere", "--check", "weights", "--report", "r.html"], "tensorflow"),
+        (["release", "--checkpoint", "synthetic"], "release,tensorflow"),
+        (["release", "--checkpoint", "synthetic", "--verify", "structure"], "release"),
+        (["release", "--checkpoint", "synthetic", "--dry_run"], "release"),
+        (["release", "--check", "nowhere"], "release"),
+        (["serve", "nowhere"], "serve"),
+        (["site", "nowhere"], "serve"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:1] + value[2:4]),
+)
+def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, extra):
+    """Before it looks at what it was given, which is not there either."""
+    done = _light(arguments, tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    what, why, fix = done.stderr.splitlines()
+    assert what.startswith(f"ERROR hubexport {arguments[0]}")
+    assert why.startswith("  why: not installed: ")
+    assert fix == f"  fix: run pip install 'hubexport[{extra}]'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_light_commands_need_no_extra(tmp_path):
+    """They build, verify by structure and weights, inspect, convert and compare."""
+    module = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
+    for arguments in (
+        ["list"],
+        ["build", "--variant", "mobilenet_v2_035_96", "--checkpoint", "synthetic", "--module", "classification/5"],
+        ["inspect", module],
+        ["verify", module, "--check", "structure", "--check", "weights", "--checkpoint", "synthetic"],
+        ["convert", module, "there.h5", "--to", "keras"],
+        ["convert", "there.h5", "back.safetensors", "--to", "safetensors"],
+        ["diff", module, "back.safetensors"],
+        ["show-mapping", "--to", "huggingface"],
+        ["fetch", "--list", "--variant", "mobilenet_v2_035_96", "--cache_dir", "cache"],
+        ["consumers", "list"],
+    ):
+        done = _light(arguments, tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+@pytest.mark.parametrize(("name", "extra"), [("release_modules", "release"), ("write_site", "serve")])
+def test_a_public_name_whose_extra_is_missing_says_so(tmp_path, name, extra):
+    """As the commands do."""
+    done = _light([], tmp_path, f"import hubexport\nhubexport.{name}")
+    assert done.stderr.splitlines()[-1] == f"  fix: run pip install 'hubexport[{extra}]'"
+
+
+def test_every_base_requirement_is_installed_and_declared_once():
+    """An extra does not repeat what the base has."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(REPOSITORY / "setup.cfg")
+    base = _packages(config["options"]["install_requires"])
+    for extra in ("tensorflow", "release", "serve", "beam", "parquet"):
+        assert not base & _packages(_declared()[extra])
+    assert importlib.metadata.version("hubexport") == package.__version__
