@@ -3,7 +3,7 @@
 import hubexport
 
 variant = hubexport.load_variant("mobilenet_v2_075_192")
-[path] = hubexport.build_modules(variant, [hubexport.ModuleSpec.parse("feature_vector/2")])
+[path] = hubexport.build_modules(variant, ["feature_vector/2"])
 """
 
 import importlib
@@ -12,24 +12,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accuracy",
+    "Beam",
     "CheckpointReport",
+    "Classification",
     "Comparison",
     "Downloads",
+    "Evaluation",
     "HubexportError",
     "ModuleReport",
     "ModuleSpec",
     "Options",
     "Order",
     "Outcome",
+    "Progress",
     "Recipe",
+    "Score",
     "Variant",
     "Verification",
     "build_batch",
     "build_modules",
     "check_release",
+    "classify",
     "compare",
     "convert",
     "describe",
+    "evaluate",
+    "extract_features",
     "list_variants",
     "load_variant",
     "release_modules",
@@ -39,15 +48,21 @@ __all__ = [
 
 if TYPE_CHECKING:
     from hubexport.batch import Options, Order, Outcome, build_batch
+    from hubexport.beam.options import Beam
     from hubexport.build import build_modules
     from hubexport.checkpoints.cache import Downloads
+    from hubexport.classification import Classification, Score, classify
     from hubexport.comparison import Comparison, compare
     from hubexport.config_files import list_variants, load_variant
     from hubexport.conversion import convert
     from hubexport.errors import HubexportError
+    from hubexport.evaluation.evaluation import evaluate
+    from hubexport.evaluation.result import Accuracy, Evaluation
+    from hubexport.feature_extraction import extract_features
     from hubexport.inspection.checkpoint import CheckpointReport
     from hubexport.inspection.module import ModuleReport
     from hubexport.inspection.path import describe
+    from hubexport.progress import Progress
     from hubexport.release.check import check_release
     from hubexport.release.plan import Recipe
     from hubexport.release.run import release_modules
@@ -57,24 +72,33 @@ if TYPE_CHECKING:
     from hubexport.verify.verification import verify_module
 
 _HOMES = {
+    "Accuracy": "hubexport.evaluation.result",
+    "Beam": "hubexport.beam.options",
     "CheckpointReport": "hubexport.inspection.checkpoint",
+    "Classification": "hubexport.classification",
     "Comparison": "hubexport.comparison",
     "Downloads": "hubexport.checkpoints.cache",
+    "Evaluation": "hubexport.evaluation.result",
     "HubexportError": "hubexport.errors",
     "ModuleReport": "hubexport.inspection.module",
     "ModuleSpec": "hubexport.variants",
     "Options": "hubexport.batch",
     "Order": "hubexport.batch",
     "Outcome": "hubexport.batch",
+    "Progress": "hubexport.progress",
     "Recipe": "hubexport.release.plan",
+    "Score": "hubexport.classification",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",
     "build_modules": "hubexport.build",
     "check_release": "hubexport.release.check",
+    "classify": "hubexport.classification",
     "compare": "hubexport.comparison",
     "convert": "hubexport.conversion",
     "describe": "hubexport.inspection.path",
+    "evaluate": "hubexport.evaluation.evaluation",
+    "extract_features": "hubexport.feature_extraction",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",
     "release_modules": "hubexport.release.run",
@@ -82,18 +106,30 @@ _HOMES = {
     "write_site": "hubexport.site.writing",
 }
 
-# The rooms whose modules import an extra's packages.
-_EXTRAS = {"hubexport.release": "release", "hubexport.site": "serve"}
+# The modules and rooms that import an extra's packages.
+_EXTRAS = {
+    "hubexport.classification": "tensorflow",
+    "hubexport.evaluation": "tensorflow",
+    "hubexport.feature_extraction": "tensorflow",
+    "hubexport.release": "release",
+    "hubexport.site": "serve",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name's module when it is first asked for: `import hubexport` alone costs nothing.
+    """Imports a public name on first use, so that `import hubexport` loads neither NumPy nor TensorFlow.
 
     Raises:
-        MissingExtraError: its module needs packages of an extra that is not installed.
+        MissingExtraError: the name needs packages of an extra that is not installed.
     """
     if name in _HOMES:
-        if extra := _EXTRAS.get(_HOMES[name].rpartition(".")[0]):
+        home = _HOMES[name]
+        if extra := _EXTRAS.get(home) or _EXTRAS.get(home.rpartition(".")[0]):
             importlib.import_module("hubexport.extras").require_extras(f"hubexport.{name}", extra)
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'hubexport' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, imported or not."""
+    return sorted(["__version__", *__all__])

@@ -17,18 +17,34 @@ from hubexport.checkpoints.sources import Weights
 from hubexport.errors import DownloadError, HubexportError
 from hubexport.processes import in_processes
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant
+from hubexport.variants import ModuleSpec, Variant, module_specs
 
 # In `--checkpoint`, the name of the variant that is built.
 VARIANT_PLACEHOLDER = "{variant}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Order:
-    """Modules of one variant that shall be built."""
+    """Modules of one variant to build.
+
+    Args:
+        variant: the variant.
+        modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`. Defaults to the modules in the
+            variant's config.
+    Raises:
+        UsageError: a kind or version does not exist.
+    Attributes:
+        variant: the variant.
+        modules: each module once, in the order given.
+    """
 
     variant: Variant
     modules: tuple[ModuleSpec, ...]
+
+    def __init__(self, variant: Variant, modules: Sequence[ModuleSpec | str] = ()) -> None:
+        # The class is frozen: its own __setattr__ refuses.
+        object.__setattr__(self, "variant", variant)
+        object.__setattr__(self, "modules", module_specs(modules) or variant.modules)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,14 +14,14 @@ from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.manifest import write_manifest
 from hubexport.output import exists_error, publish_directory, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
-from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
+from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, module_specs
 
 _LABELS = "labels.txt"
 
 
 def build_modules(
     variant: Variant,
-    modules: Sequence[ModuleSpec] = (),
+    modules: Sequence[ModuleSpec | str] = (),
     *,
     checkpoint: str | None = None,
     weights: Weights = "averaged",
@@ -34,7 +34,8 @@ def build_modules(
 
     Args:
         variant: what to build.
-        modules: kinds and versions; empty means those of the variant's config.
+        modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`; each is built once. Defaults to
+            the modules in the variant's config.
         checkpoint: where the values come from, see `hubexport.checkpoints.sources`; None downloads the published one.
         weights: `averaged` or `raw`, see `hubexport.checkpoints.select`; of a source that has but one value a variable,
             these.
@@ -45,12 +46,20 @@ def build_modules(
     Returns:
         The module directories, in the order of `modules`.
     Raises:
+        UsageError: a kind or version does not exist.
         CheckpointError: the checkpoint cannot be found, read or fitted to the network.
         OutputError: a module stands there already, or cannot be written.
+    Example:
+        >>> variant = hubexport.load_variant("mobilenet_v2_035_96")
+        >>> modules = ["feature_vector/5", "classification/5"]
+        >>> for path in hubexport.build_modules(variant, modules, checkpoint="synthetic"):
+        ...     print(path)
+        modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5
+        modules/google/imagenet/mobilenet_v2_035_96/classification/5
     """
     progress = progress or Progress()
     output_dir = Path(output_dir)
-    directories = {spec: output_dir / variant.handle(spec) for spec in modules or variant.modules}
+    directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}
     with _write_failures_reported(output_dir):
         for directory in directories.values():
             if not overwrite and os.path.lexists(directory):

@@ -1,6 +1,6 @@
 """What classification modules take photographs for."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.arrays import Array
-from hubexport.errors import ModuleError, UsageError
+from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
+from hubexport.images.files import counted, find_images
 from hubexport.progress import Progress
+from hubexport.running.opening import opened_module
 
 if TYPE_CHECKING:
     from hubexport.running.image_module import ImageModule
@@ -33,9 +35,9 @@ class Score:
     """How probable a class is.
 
     Attributes:
-        index: of the class, from 0.
-        label: its name; None if nobody told it.
-        probability: from 0 to 1; over all classes they sum to 1.
+        index: the class's index in the module's output, from 0.
+        label: the class's name; None if the classes have no names.
+        probability: from 0 to 1; the probabilities of all classes sum to 1.
     """
 
     index: int
@@ -45,11 +47,11 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """What a module takes an image for.
+    """The most probable classes of one image.
 
     Attributes:
-        path: of the image.
-        top: the most probable classes, the first one first.
+        path: the image's file.
+        top: the most probable classes, the best one first.
     """
 
     path: Path
@@ -57,49 +59,76 @@ class Classification:
 
 
 def classify(
-    module: "ImageModule",
-    images: Sequence[Path],
+    module: "ImageModule | str | Path",
+    images: str | Path | Iterable[str | Path],
     *,
-    unreadable: Unreadable,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | Path | None = None,
     top: int = 5,
     batch_size: int = 32,
+    unreadable: Unreadable | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Classification]:
-    """Classifies images, each resized to the module's size by `hubexport.images.preprocessing.resized`.
+    """Classifies images.
+
+    The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
+    float32 [batch, height, width, 3], RGB, with intensities in [0, 1].
+
+    The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
+    iterated over, a few batches ahead, so that memory does not grow with the number of images.
 
     Args:
-        module: a classification module, opened.
-        images: files; see `hubexport.images.files.find_images`.
-        unreadable: hears of files that cannot be read, and why; they are left out.
-        labels: the name of each class.
-        top: how many classes are wanted of each image.
-        batch_size: how many images the module gets at once.
-        progress: hears how many images are done.
+        module: a classification module: its directory, a gzipped tar of it, its http or https address on a hub server,
+            or a module that `hubexport.running.image_module.opened_image_module` has opened.
+        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (searched with their subfolders), patterns
+            such as `photos/**/*.jpg`. What folders and patterns stand for is sorted by name.
+        labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
+            name a line. Defaults to the module's `assets/labels.txt`, if there is one.
+        top: the number of classes to return for each image.
+        batch_size: the number of images that the module computes at once.
+        unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files are left out,
+            with a warning to `progress`.
+        progress: hears of each step, of the number of images done, and warnings.
     Returns:
-        One by one what is found, in the order of the images.
+        An iterator over one `Classification` for each image that can be read, in the order of the images.
     Raises:
-        ModuleError: the module gives feature vectors, or numbers that are infinite or NaN.
-        UsageError: there are more or fewer labels than classes.
+        ImageError: an input matches no image. While iterating: none of the images can be read.
+        ModuleError: the module cannot be opened, or computes feature vectors. While iterating: its output for an image
+            is infinite or NaN.
+        UsageError: there are more or fewer labels than classes, the labels cannot be read, or `top` or `batch_size` is
+            less than 1.
+    Example:
+        >>> path = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
+        >>> for found in hubexport.classify(path, "photos", top=2):
+        ...     print(found.path, [score.index for score in found.top])
+        photos/cat.png [..., ...]
     """
-    check_labels(labels, count_classes(module), module.report.path)
-    height, width, _ = module.image_shape
-    batches = apply_to_files(
-        lambda pictures: module.run(pictures)["default"],
-        images,
-        height,
-        width,
-        batch_size=batch_size,
-        progress=progress or Progress(),
-        unreadable=unreadable,
-    )
-    return _classified(batches, labels, top)
+    check_positive(top=top, batch_size=batch_size)
+    progress = progress or Progress()
+    files = find_images(images)
+    if isinstance(labels, (str, Path)):
+        labels = read_labels(Path(labels))
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(opened_module(module, progress))
+        labels = module_labels(opened.directory) if labels is None else labels
+        check_labels(labels, count_classes(opened), opened.report.path)
+        progress.step(f"classifying {counted(len(files))}")
+        height, width, _ = opened.image_shape
+        batches = apply_to_files(
+            lambda pictures: opened.run(pictures)["default"],
+            files,
+            height,
+            width,
+            batch_size=batch_size,
+            progress=progress,
+            unreadable=unreadable,
+        )
+        return _classified(batches, labels, top, stack.pop_all())
 
 
 def _classified(
-    batches: Generator[Batch, None, None], labels: Sequence[str] | None, top: int
+    batches: Generator[Batch, None, None], labels: Sequence[str] | None, top: int, opened: contextlib.ExitStack
 ) -> Iterator[Classification]:
-    with contextlib.closing(batches):
+    with opened, contextlib.closing(batches):
         for batch in batches:
             for path, probabilities in zip(batch.paths, softmax(batch.numbers)):
                 yield Classification(path, best_classes(probabilities, labels, top))

@@ -80,6 +80,19 @@ class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 
 
+def check_positive(**numbers: int) -> None:
+    """Refuses numbers below 1.
+
+    Args:
+        numbers: each under the name of its parameter.
+    Raises:
+        UsageError: one of them is below 1.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise UsageError(f"{name} is {number}", why="it must be at least 1", fix=f"pass a larger {name}")
+
+
 def printable(text: str) -> str:
     r"""Returns a stranger's text with escapes for what a terminal would obey.
 

@@ -1,6 +1,6 @@
 """Feature vectors of photographs, into files that other programs learn from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 from contextlib import AbstractContextManager
 import itertools
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.errors import OutputError, UsageError
+from hubexport.errors import OutputError, UsageError, check_positive
 from hubexport.extras import require_extras
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
-from hubexport.images.files import none_readable
+from hubexport.images.files import counted, find_images, none_readable
 from hubexport.output import exists_error, publish_file, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
+from hubexport.running.opening import opened_module
 
 if TYPE_CHECKING:
     from hubexport.running.image_module import ImageModule
@@ -29,50 +30,73 @@ _Write = Callable[[Sequence[str], Array], None]
 
 
 def extract_features(
-    module: "ImageModule",
-    images: Sequence[Path],
-    output: Path,
+    module: "ImageModule | str | Path",
+    images: str | Path | Iterable[str | Path],
+    output: str | Path,
     *,
-    unreadable: Unreadable,
     batch_size: int = 32,
     overwrite: bool = False,
+    unreadable: Unreadable | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Writes the feature vectors of images, each resized by `hubexport.images.preprocessing.resized`.
+    """Writes the feature vectors of images to a file.
+
+    The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
+    float32 [batch, height, width, 3], RGB, with intensities in [0, 1]. The output appears when it is complete, and a
+    failure leaves nothing behind.
 
     Args:
-        module: of either kind, opened.
-        images: files; see `hubexport.images.files.find_images`.
-        output: `….npy`, float32 [rows, num_features], to which a file `….npy.names.txt` tells which image each row is
-            of, one a line; or `….parquet` with the columns `file` and `features`.
-        unreadable: hears of files that cannot be read, and why; they have no row.
-        batch_size: how many images the module gets at once.
-        overwrite: replace what stands at the output.
-        progress: hears how many images are done.
+        module: a module of either kind: its directory, a gzipped tar of it, its http or https address on a hub server,
+            or a module that `hubexport.running.image_module.opened_image_module` has opened.
+        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (searched with their subfolders), patterns
+            such as `photos/**/*.jpg`. What folders and patterns stand for is sorted by name.
+        output: a file `….npy`, float32 [images, num_features], beside which `….npy.names.txt` names the image of each
+            row, one a line; or a file `….parquet` with the columns `file` (string) and `features` (a list of
+            num_features float32).
+        batch_size: the number of images that the module computes at once.
+        overwrite: replace the output if it exists.
+        unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files have no row,
+            and `progress` gets a warning.
+        progress: hears of each step, of the number of images done, and warnings.
     Returns:
-        The files written, `output` first; the rows are in the order of the images.
+        The files written, `output` first. The rows are in the order of the images.
     Raises:
-        UsageError, OutputError: see `check_output`; or the output cannot be written.
-        ImageError: no image can be read; then nothing is written.
+        ImageError: an input matches no image, or none of the images can be read.
+        ModuleError: the module cannot be opened, or its output for an image is infinite or NaN.
+        OutputError: the output exists, or cannot be written.
+        UsageError: the output ends neither in `.npy` nor in `.parquet`, Parquet is not installed, or `batch_size` is
+            less than 1.
+    Example:
+        >>> path = "modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
+        >>> hubexport.extract_features(path, "photos/*.png", "features.npy")
+        [PosixPath('features.npy'), PosixPath('features.npy.names.txt')]
+        >>> numpy.load("features.npy").shape
+        (1, 1280)
     """
+    check_positive(batch_size=batch_size)
+    progress = progress or Progress()
+    output = Path(output)
     check_output(output, overwrite=overwrite)
-    height, width, _ = module.image_shape
-    batches = apply_to_files(
-        module.features,
-        images,
-        height,
-        width,
-        batch_size=batch_size,
-        progress=progress or Progress(),
-        unreadable=unreadable,
-    )
-    files = _files(output)
-    with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
-        if not _write(batches, scratch / output.name):
-            raise none_readable(len(images))
-        # The names first: they do no harm without the vectors, but those are of no use without the names.
-        for path in reversed(files):
-            publish_file(scratch / path.name, path, overwrite=overwrite)
+    found = find_images(images)
+    with opened_module(module, progress) as opened:
+        progress.step(f"computing the features of {counted(len(found))}")
+        height, width, _ = opened.image_shape
+        batches = apply_to_files(
+            opened.features,
+            found,
+            height,
+            width,
+            batch_size=batch_size,
+            progress=progress,
+            unreadable=unreadable,
+        )
+        files = _files(output)
+        with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
+            if not _write(batches, scratch / output.name):
+                raise none_readable(len(found))
+            # The names first: they do no harm without the vectors, but those are of no use without the names.
+            for path in reversed(files):
+                publish_file(scratch / path.name, path, overwrite=overwrite)
     return files
 
 

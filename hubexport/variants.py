@@ -4,7 +4,7 @@ A variant is one trained network at one size; its name is the name of its file. 
 kind in a version.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 import re
 from typing import Annotated, Literal
@@ -53,6 +53,39 @@ class ModuleSpec(pydantic.BaseModel):
         if version not in map(str, VERSIONS):
             raise ValueError(f"KIND/VERSION with the version {_either(VERSIONS)}")
         return cls(kind=kind, version=int(version))
+
+
+def module_spec(module: ModuleSpec | str) -> ModuleSpec:
+    """Returns the module spec that a caller means.
+
+    Args:
+        module: a module spec, or its text `kind/version`, like `feature_vector/2`.
+    Raises:
+        UsageError: there is no such kind or version; `why` says which there are.
+    """
+    if isinstance(module, ModuleSpec):
+        return module
+    try:
+        return ModuleSpec.parse(module)
+    except ValueError as error:
+        raise UsageError(
+            f"unknown module {module!r}", why=f"it must be {error}", fix="use one like feature_vector/3"
+        ) from None
+
+
+def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
+    """Returns the module specs that a caller means, each once, in the order given.
+
+    Args:
+        modules: see `module_spec`.
+    Raises:
+        UsageError: there is no such kind or version, or `modules` is one string.
+    """
+    if isinstance(modules, str):
+        raise UsageError(
+            f"modules is the string {modules!r}", why="it must be a list of modules", fix=f"pass [{modules!r}]"
+        )
+    return tuple(dict.fromkeys(map(module_spec, modules)))
 
 
 def _either(values: Sequence[object]) -> str:
@@ -170,9 +203,15 @@ class Variant(StrictModel):
         AfterValidator(_unique),
     ]
 
-    def handle(self, spec: ModuleSpec) -> str:
-        """Returns a module's handle, like `google/imagenet/mobilenet_v2_075_192/feature_vector/2`."""
-        return f"{self.publisher}/{self.collection}/{self.name}/{spec}"
+    def handle(self, spec: ModuleSpec | str) -> str:
+        """Returns a module's handle, like `google/imagenet/mobilenet_v2_075_192/feature_vector/2`.
+
+        Args:
+            spec: the module's kind and version, like `feature_vector/2`.
+        Raises:
+            UsageError: there is no such kind or version.
+        """
+        return f"{self.publisher}/{self.collection}/{self.name}/{module_spec(spec)}"
 
     def network_for(self, kind: Kind) -> Network:
         """Lays out the network; only classification modules have a classifier."""
@@ -205,11 +244,4 @@ class Variant(StrictModel):
                 why=f"the config of {self.name} lists no {request} module",
                 fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {_either(VERSIONS)}",
             )
-        try:
-            return [ModuleSpec.parse(request)]
-        except ValueError as error:
-            raise UsageError(
-                f"--module {request}: unknown module",
-                why=f"it must be {error}",
-                fix=f"use a module like --module {self.modules[0]}",
-            ) from None
+        return [module_spec(request)]

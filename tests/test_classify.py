@@ -60,6 +60,7 @@ def _run(*arguments):
 class _Counting:
     """A module of three classes whose logits are what is told for an image of that intensity."""
 
+    directory = Path("nowhere")
     image_shape = (2, 2, 3)
     default_shape = (3,)
     report = types.SimpleNamespace(path="counting", manifest=None, graph_versions=())
@@ -140,8 +141,9 @@ def test_a_module_without_manifest_classifies(untrained, tmp_path, capsys):
 @pytest.mark.parametrize("count", [2, 4])
 def test_labels_of_other_classes_are_refused(tmp_path, count):
     """Too few and too many, before an image is read."""
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(UsageError) as raised:
-        classify(_Counting(), [tmp_path / "missing.jpg"], labels=["x"] * count, unreadable=pytest.fail)
+        classify(_Counting(), [tmp_path / "bad.jpg"], labels=["x"] * count, unreadable=pytest.fail)
     assert raised.value.why == f"there are {count} labels for 3 classes"
 
 

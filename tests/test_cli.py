@@ -147,10 +147,10 @@ def _quoted(words):
         pytest.param(
             ["build", "--variant", "mobilenet_v2_050_96", "--module", "clasification/1"],
             [
-                "ERROR --module clasification/1: unknown module",
+                "ERROR unknown module 'clasification/1'",
                 "  why: it must be KIND/VERSION with the kind feature_vector or classification "
                 "(did you mean 'classification'?)",
-                "  fix: use a module like --module classification/1",
+                "  fix: use one like feature_vector/3",
             ],
             id="module",
         ),

@@ -24,6 +24,7 @@ _SIZE = 96
 class _Echo:
     """A module whose features are an image's intensity, in levels, and twice that."""
 
+    directory = Path("nowhere")
     image_shape = (2, 2, 3)
     default_shape = (2,)
     report = types.SimpleNamespace(path="echo", manifest=None, graph_versions=())

@@ -93,7 +93,7 @@ def test_a_damaged_release_is_told(place):
         pytest.param(["--url", "models.example"], "ERROR --url models.example: not a valid address", id="address"),
         pytest.param(["--verify", "weigths"], "ERROR --verify weigths: no such check", id="check"),
         pytest.param(["--beam_option", "x=1"], "ERROR --beam_option x=1 needs --runner", id="option of Beam"),
-        pytest.param(["--modules", "feature_vektor"], "ERROR --module feature_vektor: unknown module", id="module"),
+        pytest.param(["--modules", "feature_vektor"], "ERROR unknown module 'feature_vektor'", id="module"),
         pytest.param(["--variants", "nowhere*"], "ERROR no variant", id="variant"),
         pytest.param(["--keep_going", "--fail_fast"], "ERROR hubexport release: argument --fail_fast", id="both"),
     ],

@@ -6,13 +6,12 @@ import csv
 import dataclasses
 import io
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubexport.cli.arguments import positive
-from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
+from hubexport.cli.images import add_image_arguments
 from hubexport.cli.progress import shown_progress
-from hubexport.errors import printable
+from hubexport.errors import ImageError, printable
 from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 
@@ -44,33 +43,35 @@ def run(args: argparse.Namespace) -> int:
     """Prints the most probable classes of each image, and returns 0 if any image could be read."""
     require_extras("hubexport classify", "tensorflow")
     images = find_images(args.images)
-    from hubexport.classification import classify, module_labels, read_labels  # NumPy and Pillow.
+    from hubexport.classification import classify  # NumPy and Pillow: not worth waiting for before an error.
 
-    labels = read_labels(Path(args.labels)) if args.labels else None
     found: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    failure = None
     with shown_progress() as progress:
-        skipped = Skipped(progress)
-        with opened_module(args.module, progress) as (module, directory):
-            results = classify(
-                module,
-                images,
-                unreadable=skipped,
-                labels=labels or module_labels(directory),
-                top=args.top,
-                batch_size=args.batch_size,
-                progress=progress,
-            )
-            progress.step(f"classifying {counted(len(images))}")
-            if args.format == "csv":
-                progress.result(_csv([_CSV_HEADINGS]))
+        results = classify(
+            args.module,
+            images,
+            labels=args.labels,
+            top=args.top,
+            batch_size=args.batch_size,
+            unreadable=lambda path, error: skipped.append({"file": str(path), "why": error.why}),
+            progress=progress,
+        )
+        if args.format == "csv":
+            progress.result(_csv([_CSV_HEADINGS]))
+        try:
             for one in results:
                 if args.format == "json":
                     found.append(_as_json(one))
                 else:
                     progress.result(_as_text(one) if args.format == "text" else _csv(_rows(one)))
+        except ImageError as error:
+            failure = error  # None of the images can be read; JSON lists them all the same.
         if args.format == "json":
-            progress.result(json.dumps({"images": found, "skipped": skipped.as_json()}, indent=2))
-        skipped.sum_up(len(images))
+            progress.result(json.dumps({"images": found, "skipped": skipped}, indent=2))
+        if failure:
+            raise failure
     return 0
 
 

@@ -6,7 +6,6 @@ the layout of TF-Slim's ImageNet. If interrupted, run the same command again to 
 
 import argparse
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from hubexport.errors import printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.beam.options import Beam
     from hubexport.evaluation.result import Evaluation
 
 SUMMARY = "measure a module's accuracy on labelled images"
@@ -87,38 +85,30 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the accuracy, and returns the exit status."""
     require_extras("hubexport evaluate", "tensorflow")
     beam = beam_of(args.runner, args.beam_option)
-    _evaluate(args, beam)
-    return 0
+    from hubexport.evaluation.evaluation import evaluate  # NumPy and Pillow: not worth waiting for before an error.
 
+    with shown_progress() as progress:
 
-def _evaluate(args: argparse.Namespace, beam: "Beam | None") -> None:
-    from hubexport.evaluation.classes import read_classes
-    from hubexport.evaluation.datasets import find_data
-    from hubexport.evaluation.pipeline import Options
-    from hubexport.evaluation.result import conclude
-    from hubexport.evaluation.run import evaluate, evaluation_key
-    from hubexport.evaluation.state import opened_state
-    from hubexport.inspection.artifact import opened_artifact
-
-    options = Options(args.preprocessing, args.batch_size)
-    with shown_progress() as progress, opened_artifact(args.module, progress) as module:
-        classes = read_classes(args.labels, module.directory, args.labels_offset)
-        progress.step(f"looking through {args.data}")
-        dataset = find_data(_for_workers(args.data, beam), classes, args.limit, progress)
-        with opened_state(
-            args.state and _for_workers(args.state, beam), evaluation_key(module, dataset, options)
-        ) as state:
-            measured = evaluate(module, dataset, options, state, beam=beam, progress=progress)
-            evaluation = conclude(module, args.data, options, measured, args.config_dir, progress)
+        def report(evaluation: "Evaluation") -> None:
             progress.result(json.dumps(evaluation.as_json(), indent=2) if args.format == "json" else _text(evaluation))
             # Only what has been told may be forgotten.
             sys.stdout.flush()
-            state.remove()
 
-
-def _for_workers(path: str, beam: "Beam | None") -> str:
-    """Returns a path that means the same in the workers' own directories."""
-    return os.path.abspath(path) if beam else path
+        evaluate(
+            args.module,
+            args.data,
+            labels=args.labels,
+            labels_offset=args.labels_offset,
+            limit=args.limit,
+            preprocessing=args.preprocessing,
+            batch_size=args.batch_size,
+            state=args.state,
+            beam=beam,
+            config_dir=args.config_dir,
+            report=report,
+            progress=progress,
+        )
+    return 0
 
 
 def _text(evaluation: "Evaluation") -> str:

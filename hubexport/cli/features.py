@@ -5,9 +5,8 @@ the same order. A FILE that ends in .parquet becomes a table with the columns `f
 """
 
 import argparse
-from pathlib import Path
 
-from hubexport.cli.images import Skipped, add_image_arguments, counted, opened_module
+from hubexport.cli.images import add_image_arguments
 from hubexport.cli.progress import shown_progress
 from hubexport.extras import require_extras
 from hubexport.images.files import find_images
@@ -26,24 +25,17 @@ def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
     require_extras("hubexport features", "tensorflow")
     images = find_images(args.images)
-    output = Path(args.output)
-    from hubexport.feature_extraction import check_output, extract_features  # NumPy and Pillow.
+    from hubexport.feature_extraction import extract_features  # NumPy: not worth waiting for before an error.
 
-    check_output(output, overwrite=args.overwrite)
     with shown_progress() as progress:
-        skipped = Skipped(progress)
-        with opened_module(args.module, progress) as (module, _):
-            progress.step(f"computing the features of {counted(len(images))}")
-            written = extract_features(
-                module,
-                images,
-                output,
-                unreadable=skipped,
-                batch_size=args.batch_size,
-                overwrite=args.overwrite,
-                progress=progress,
-            )
-        skipped.sum_up(len(images))
+        written = extract_features(
+            args.module,
+            images,
+            args.output,
+            batch_size=args.batch_size,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
     for path in written:
         print(path)
     return 0

@@ -129,16 +129,9 @@ def _expected(args: argparse.Namespace) -> "tuple[Variant | None, ModuleSpec | N
     variant = load_variant(args.variant, args.config_dir) if args.variant else None
     if args.spec is None:
         return variant, None
-    from hubexport.variants import ModuleSpec
+    from hubexport.variants import module_spec
 
-    try:
-        return variant, ModuleSpec.parse(args.spec)
-    except ValueError as error:
-        raise UsageError(
-            f"--module {args.spec}: no such module",
-            why=f"expected {error}",
-            fix="use one like --module feature_vector/3",
-        ) from None
+    return variant, module_spec(args.spec)
 
 
 def _consumers(names: Sequence[str]) -> "Sequence[PinnedConsumer]":

@@ -1,5 +1,6 @@
 """Which class the name of a folder means, and which the label of a record."""
 
+from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
 
@@ -81,18 +82,23 @@ class Classes:
         return f", or by one of {self.source}" if self.labels else "; there are no labels"
 
 
-def read_classes(labels: str | None, module: Path, offset: int) -> Classes:
+def read_classes(labels: Sequence[str] | str | Path | None, module: Path, offset: int) -> Classes:
     """Reads the labels that data may use.
 
     Args:
-        labels: the path of a file of labels; None for those in the module, if it has some.
+        labels: they, or the path of a file of them; None for those in the module, if it has some.
         module: the module's directory.
         offset: see `Classes`.
     Raises:
         UsageError: the file cannot be read.
     """
-    lines = read_labels(Path(labels)) if labels is not None else module_labels(module)
-    source = f"the labels in {labels}" if labels is not None else "the module's labels"
+    lines: Sequence[str] | None
+    if labels is None:
+        lines, source = module_labels(module), "the module's labels"
+    elif isinstance(labels, (str, Path)):
+        lines, source = read_labels(Path(labels)), f"the labels in {labels}"
+    else:
+        lines, source = labels, "the labels given"
     return Classes(tuple(lines) if lines is not None else None, source, offset)
 
 

@@ -110,8 +110,7 @@ def _loaded(artifact: Artifact) -> "ImageModule":
 
 @functools.cache
 def _load(artifact: Artifact) -> "ImageModule":
-    # TensorFlow 1's graphs must be closed by the thread that opened them. This one keeps it open as long as the
-    # process lives: a worker has no other work.
+    # A thread of its own keeps the module open for as long as the process lives: a worker has no other work.
     loaded: Future[ImageModule] = Future()
     threading.Thread(target=_keep_open, args=(artifact, loaded), daemon=True).start()
     return loaded.result()

@@ -1,6 +1,7 @@
 """What an evaluation found, beside what was published."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from hubexport.config_files import load_variant
@@ -19,13 +20,13 @@ _SYNTHETIC = "synthetic"
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """One figure, measured and published; None for what is not known.
+    """A top-1 or top-5 accuracy, measured and published; a figure that is not known is None.
 
     Attributes:
-        right: how many images it counts.
-        percent: of those that could be read.
-        standard_error: of `percent`, in percent; None also where all or no images are right.
-        published_percent: what the checkpoint's publishers measured.
+        right: the number of images that the module got right.
+        percent: `right` in percent of the images that could be read.
+        standard_error: the standard error of `percent`, in percent; None if all images are right, or none.
+        published_percent: the accuracy that the checkpoint's publishers measured.
     """
 
     right: int
@@ -53,17 +54,18 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        module: as the user knows it.
-        data: the same.
-        values: what the module says its values are, like `trained, averaged`; None if it does not say.
-        preprocessing: what was done to the images.
-        counts: of all images.
-        published: figures of the module's variant; None if none are known.
-        images_now: how many images were read in this run, and not before an interruption.
-        seconds: how long that took, without the start of TensorFlow.
+        module: the module's path or address.
+        data: the data's path or pattern.
+        values: the origin of the module's values according to its manifest, like `trained, averaged`; None if it has
+            none.
+        preprocessing: what was done to the images, in words.
+        counts: the numbers of images classified and right, and a line for each image that cannot be read.
+        published: the published figures of the module's variant; None if there are none.
+        images_now: the number of images read in this run, not before an interruption.
+        seconds: the time that these images took, without the start of TensorFlow.
     """
 
     module: str
@@ -77,17 +79,17 @@ class Evaluation:
 
     @property
     def top1(self) -> Accuracy:
-        """How often the right class was the best."""
+        """How often the right class had the highest logit."""
         return self._accuracy(self.counts.top1, self.published.top1_percent if self.published else None)
 
     @property
     def top5(self) -> Accuracy:
-        """How often the right class was among the best five."""
+        """How often the right class was among the five with the highest logits."""
         return self._accuracy(self.counts.top5, self.published.top5_percent if self.published else None)
 
     @property
     def images_per_second(self) -> float | None:
-        """Of this run; None if nothing was left to do."""
+        """The speed of this run; None if nothing was left to do."""
         return self.images_now / self.seconds if self.images_now else None
 
     def as_json(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class Evaluation:
 
 
 def conclude(
-    module: Artifact, data: str, options: Options, measured: Measured, config_dir: str | None, progress: Progress
+    module: Artifact, data: str, options: Options, measured: Measured, config_dir: str | Path | None, progress: Progress
 ) -> Evaluation:
     """Puts what was measured beside what was published.
 
@@ -148,7 +150,7 @@ def _values(manifest: Manifest | None) -> str | None:
     return ", ".join(part for part in (manifest.values, manifest.weights) if part and part != "only")
 
 
-def _published(manifest: Manifest | None, config_dir: str | None, progress: Progress) -> PublishedFigures | None:
+def _published(manifest: Manifest | None, config_dir: str | Path | None, progress: Progress) -> PublishedFigures | None:
     # Nobody has measured what is made up.
     if manifest is None or manifest.variant is None or manifest.values == _SYNTHETIC:
         return None

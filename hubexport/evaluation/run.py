@@ -1,4 +1,4 @@
-"""Evaluates a module, here or by Apache Beam, and takes up what an interrupted evaluation has left."""
+"""Counts how often a module is right, here or by Apache Beam, and takes up what an interrupted run has left."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -57,7 +57,7 @@ def evaluation_key(module: Artifact, dataset: Dataset, options: Options) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def evaluate(
+def count_dataset(
     module: Artifact,
     dataset: Dataset,
     options: Options,

@@ -73,7 +73,7 @@ class State:
 
 
 @contextlib.contextmanager
-def opened_state(folder: str | None, key: str) -> Iterator[State]:
+def opened_state(folder: str | Path | None, key: str) -> Iterator[State]:
     """Opens the results so far, which nobody else on this machine may have open. Without any, nothing stays behind.
 
     Args:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.errors import ImageError, ModuleError
+from hubexport.errors import ImageError, ModuleError, printable
+from hubexport.images.files import counted, none_readable
 from hubexport.images.preprocessing import resized
 from hubexport.images.reading import read_image
 from hubexport.progress import Progress
@@ -41,7 +42,7 @@ def apply_to_files(
     *,
     batch_size: int,
     progress: Progress,
-    unreadable: Unreadable,
+    unreadable: Unreadable | None = None,
 ) -> Generator[Batch, None, None]:
     """Applies a function to the pictures in files, without ever having more than a few batches of them in memory.
 
@@ -51,19 +52,22 @@ def apply_to_files(
         height: to which the pictures are resized, in pixels.
         width: the same.
         batch_size: how many pictures the function gets; the last time perhaps fewer.
-        progress: hears how many files are done.
-        unreadable: hears of files that cannot be read; they are left out.
+        progress: hears how many files are done, and a warning for each file that cannot be read and is left out.
+        unreadable: is called with these files, too.
     Yields:
         What the function gives, in the order of the files.
     Raises:
-        ModuleError: it gives numbers that are infinite or none.
+        ModuleError: it gives numbers that are infinite or NaN.
+        ImageError: none of the files can be read.
     """
-    done = 0
+    done = skipped = 0
 
     def skip(path: Path, error: ImageError) -> None:
-        nonlocal done
-        done += 1
-        unreadable(path, error)
+        nonlocal done, skipped
+        done, skipped = done + 1, skipped + 1
+        progress.warn(printable(f"skipped {path}: {error.why}"))
+        if unreadable:
+            unreadable(path, error)
 
     progress.count(0, len(paths))
     with contextlib.closing(_read_batches(paths, height, width, batch_size, skip)) as batches:
@@ -71,6 +75,10 @@ def apply_to_files(
             yield Batch(batch.paths, _finite(function(batch.numbers), batch.paths))
             done += len(batch.paths)
             progress.count(done, len(paths))
+    if skipped and skipped == len(paths):
+        raise none_readable(skipped)
+    if skipped:
+        progress.warn(f"{skipped:,} of {counted(len(paths))} skipped")
 
 
 def _finite(numbers: Array, paths: Sequence[Path]) -> Array:

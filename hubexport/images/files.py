@@ -1,6 +1,6 @@
 """Which image files are meant by what a user names: files, folders and patterns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 import glob
 import os
 from pathlib import Path
@@ -11,24 +11,34 @@ from hubexport.errors import ImageError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
-def find_images(inputs: Sequence[str]) -> list[Path]:
+def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
     """Returns the files that are meant, each once, in the order of the inputs.
 
     Args:
-        inputs: files, whatever their suffix; folders, for all files of `SUFFIXES` (in any case) in them and their
-            subfolders; patterns like `photos/**/*.jpg`, for the files of `SUFFIXES` that they match. What folders and
-            patterns stand for is sorted, and hidden files and folders are left out.
+        inputs: one or more of: files, whatever their suffix; folders, for all files of `SUFFIXES` (in any case) in them
+            and their subfolders; patterns like `photos/**/*.jpg`, for the files of `SUFFIXES` that they match. What
+            folders and patterns stand for is sorted, and hidden files and folders are left out.
     Raises:
         ImageError: an input stands for nothing, or cannot be looked for.
     """
     found: dict[str, Path] = {}
     try:
-        for text in inputs:
-            for path in _files(text):
+        for one in [inputs] if isinstance(inputs, (str, Path)) else inputs:
+            for path in _files(str(one)):
                 found.setdefault(os.path.abspath(path), path)
     except OSError as error:
         _unreadable(error)
     return list(found.values())
+
+
+def counted(images: int) -> str:
+    """Returns how many images there are.
+
+    Example:
+        >>> counted(1), counted(1200)
+        ('1 image', '1,200 images')
+    """
+    return f"{images:,} image{'s' * (images != 1)}"
 
 
 def none_readable(count: int) -> ImageError:

@@ -51,21 +51,21 @@ class Artifact:
 
 
 @contextlib.contextmanager
-def opened_artifact(text: str, progress: Progress) -> Iterator[Artifact]:
+def opened_artifact(module: str | Path, progress: Progress) -> Iterator[Artifact]:
     """Opens a module for as long as the context lasts.
 
     Args:
-        text: a module's directory, a gzipped tar with one module in it, or the http or https address of either on a
+        module: a module's directory, a gzipped tar with one module in it, or the http or https address of either on a
             server.
         progress: hears of the download.
     Raises:
         ModuleError: there is no module, or it cannot be had, read, trusted or unpacked.
     """
     with contextlib.ExitStack() as stack:
-        if is_address(text):
-            yield _at_address(text, stack, progress)
+        if isinstance(module, str) and is_address(module):
+            yield _at_address(module, stack, progress)
         else:
-            yield _at_path(Path(text), stack)
+            yield _at_path(Path(module), stack)
 
 
 def is_address(text: str) -> bool:

@@ -28,11 +28,13 @@ class ImageModule(Protocol):
     """A module, in its graph version for inference.
 
     Attributes:
+        directory: the folder with its files.
         report: its description.
         image_shape: height, width and channels of the images that it takes.
         default_shape: of one image's default output: `(num_features,)` or `(num_classes,)`.
     """
 
+    directory: Path
     report: ModuleReport
     image_shape: tuple[int, int, int]
     default_shape: tuple[int, ...]
@@ -84,6 +86,7 @@ def opened_image_module(directory: Path, shown_as: Path | str | None = None) -> 
 
 class _Tf1Module:
     def __init__(self, report: ModuleReport, directory: Path, stack: contextlib.ExitStack) -> None:
+        self.directory = directory
         self.report = report
         signatures = {signature.name: signature for signature in _inference(report).signatures}
         if DEFAULT not in signatures:
@@ -112,6 +115,7 @@ class _Tf1Module:
 
 class _Tf2Module:
     def __init__(self, report: ModuleReport, directory: Path) -> None:
+        self.directory = directory
         self.report = report
         call = _inference(report).call
         if call is None:

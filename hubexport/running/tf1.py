@@ -64,10 +64,16 @@ def graph_version(directory: Path, tags: Sequence[str] = ()) -> Iterator[GraphVe
     definition = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
     found = {frozenset(meta_graph.meta_info_def.tags): meta_graph for meta_graph in definition.meta_graphs}
     meta_graph = found[frozenset(tags)]
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with tf.Graph().as_default() as graph:
         tf.train.import_meta_graph(meta_graph)
         # The values stand under the names of the variables: a TF1 Hub module says nothing else about restoring.
         saver = tf.train.Saver(tf.global_variables())
-        version = GraphVersion(graph, session, meta_graph, lambda: saver.restore(session, str(directory / _VALUES)))
-        version.restore()
-        yield version
+
+    def restore() -> None:
+        with graph.as_default():
+            saver.restore(session, str(directory / _VALUES))
+
+    # Neither is the thread's default while the module is open: callers work with TensorFlow, too.
+    with contextlib.closing(tf.Session(graph=graph)) as session:
+        restore()
+        yield GraphVersion(graph, session, meta_graph, restore)

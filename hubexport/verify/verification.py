@@ -20,7 +20,7 @@ from hubexport.extras import require_extras
 from hubexport.inspection.artifact import opened_artifact
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant
+from hubexport.variants import ModuleSpec, Variant, module_spec
 from hubexport.verify.accuracy import PictureErrors
 from hubexport.verify.check import Check, Finding, NotApplicable
 from hubexport.verify.checks import CHECKS, needs_tensorflow
@@ -38,13 +38,13 @@ _MAX_LINES = 20
 
 
 def verify_module(
-    path: str,
+    path: str | Path,
     *,
     checkpoint: str | None = None,
     images: Sequence[Path] = (),
     labels: Sequence[str] | None = None,
     variant: Variant | None = None,
-    spec: ModuleSpec | None = None,
+    spec: ModuleSpec | str | None = None,
     checks: Sequence[Check] = CHECKS,
     consumers: Sequence[PinnedConsumer] = (),
     progress: Progress | None = None,
@@ -57,8 +57,9 @@ def verify_module(
             held against its own values.
         images: photographs.
         labels: the name of each class; None takes those in the module, if it has some.
-        variant: what it should be of; None takes the word of `hubexport.json` for it.
-        spec: the same for its kind and version.
+        variant: the variant that it should be of. Defaults to the manifest's.
+        spec: the kind and version that it should have, as a `ModuleSpec` or as text like `feature_vector/2`. Defaults
+            to the manifest's.
         checks: which, in this order.
         consumers: other TensorFlows in which the module is tried, too, which takes minutes.
         progress: hears of each step.
@@ -67,12 +68,13 @@ def verify_module(
         ImageError: a photograph cannot be read.
         MissingExtraError: a check needs TensorFlow, which is not installed.
         ModuleError: there is no module, or nobody says what it should be.
-        UsageError: there are more or fewer labels than classes.
+        UsageError: there are more or fewer labels than classes, or a kind or version does not exist.
     """
     if needs_tensorflow(checks):
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
+    spec = None if spec is None else module_spec(spec)
     with opened_artifact(path, progress) as artifact:
         subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
         labels = _labels(labels, subject) if images else None

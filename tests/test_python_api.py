@@ -1,0 +1,339 @@
+"""The Python interface: what it shows, what it takes, and how it refuses the rest."""
+
+import doctest
+import gc
+import json
+import pickle
+import subprocess
+import tempfile
+
+from PIL import Image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubexport
+from hubexport import (
+    ModuleSpec,
+    Order,
+    Progress,
+    build_modules,
+    classify,
+    evaluate,
+    extract_features,
+    load_variant,
+    verify_module,
+)
+from hubexport.errors import DataError, ImageError, ModuleError, OutputError, UsageError
+from hubexport.running.image_module import opened_image_module
+from tests.archives import member, tgz
+from tests.command import command, environment
+from tests.data import REPOSITORY
+
+_VARIANT = "mobilenet_v2_035_96"
+_SIZE = 96
+_SPECS = (ModuleSpec(kind="feature_vector", version=2), ModuleSpec(kind="classification", version=5))
+_TEXTS = ["feature_vector/2", "classification/5"]
+
+
+class _Ear(Progress):
+    """Keeps what it hears."""
+
+    def __init__(self):
+        self.steps, self.warnings = [], []
+
+    def step(self, message):
+        self.steps.append(message)
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """Untrained modules, by kind and version; `packed` is classification/5 as a gzipped tar."""
+    folder = tmp_path_factory.mktemp("modules")
+    names = ["classification/3", "classification/5", "feature_vector/3", "feature_vector/5"]
+    paths = build_modules(load_variant(_VARIANT), names, checkpoint="synthetic:1", output_dir=folder)
+    built = dict(zip(names, paths, strict=True))
+    source = built["classification/5"]
+    files = [path for path in source.rglob("*") if path.is_file()]
+    built["packed"] = folder / "packed.tar.gz"
+    built["packed"].write_bytes(tgz(*(member(str(path.relative_to(source)), path.read_bytes()) for path in files)))
+    return built
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with three pictures of the modules' size."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, [_SIZE, _SIZE, 3], dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logits(modules, photos):
+    """What TensorFlow's own loader makes of the pictures."""
+    pictures = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted(photos.iterdir())]
+    return tf.saved_model.load(str(modules["classification/5"]))(np.stack(pictures)).numpy()
+
+
+def test_the_public_names_are_shown_without_numpy():
+    """By dir(), which imports nothing."""
+    code = (
+        "import hubexport, sys\n"
+        "assert set(dir(hubexport)) == {'__version__', *hubexport.__all__}, dir(hubexport)\n"
+        "assert {'classify', 'extract_features', 'evaluate', 'Classification', 'Evaluation'} < set(dir(hubexport))\n"
+        "assert not {'numpy', 'tensorflow', 'pydantic'} & set(sys.modules)\n"
+    )
+    subprocess.run([command()[0], "-c", code], env=environment(), check=True, cwd=REPOSITORY.parent)
+
+
+@pytest.mark.parametrize("name", ["build_modules", "classify", "evaluate", "extract_features"])
+def test_examples_in_docstrings_are_true(modules, photos, tmp_path, monkeypatch, name):
+    """Each as it stands, in a folder with the modules and pictures that it names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
+    if name != "build_modules":
+        (tmp_path / "modules").symlink_to(modules["classification/5"].parents[4])
+    for place in (tmp_path / "photos", tmp_path / "classes" / "7"):
+        place.mkdir(parents=True)
+        (place / "cat.png").symlink_to(photos / "0.png")
+    [test] = doctest.DocTestFinder(recurse=False).find(getattr(hubexport, name), name, globs={"hubexport": hubexport})
+    test.globs["numpy"] = np
+    said = []
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+    assert results.attempted and not results.failed, "".join(said)
+
+
+def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
+    """By building, by orders, by handles and by verification."""
+    assert (Order(small, _TEXTS), Order(small, _SPECS).modules) == (Order(small, list(_SPECS)), _SPECS)
+    assert Order(small, [*_TEXTS, _SPECS[0]]).modules == _SPECS
+    assert pickle.loads(pickle.dumps(Order(small, _TEXTS))) == Order(small, _SPECS)
+    assert small.handle(_TEXTS[0]) == small.handle(_SPECS[0]) == "google/imagenet/small/feature_vector/2"
+    paths = build_modules(small, [_TEXTS[0], _SPECS[1], _SPECS[0]], checkpoint="synthetic", output_dir=tmp_path)
+    assert paths == [tmp_path / small.handle(spec) for spec in _SPECS]
+    options = {"variant": small, "checks": (), "checkpoint": "synthetic"}
+    (paths[0] / "hubexport.json").unlink()
+    assert verify_module(paths[0], spec=_TEXTS[0], **options).path == str(paths[0])
+
+
+def test_an_order_without_modules_is_for_those_of_the_config(small):
+    """As `build_modules` takes it."""
+    assert Order(small).modules == Order(small, []).modules == small.modules
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        ("feature/2", "the kind feature_vector or classification"),
+        ("feature_vectors/2", "(did you mean 'feature_vector'?)"),
+        ("feature_vector/6", "the version 1, 2, 3, 4 or 5"),
+        ("feature_vector", "the version 1, 2, 3, 4 or 5"),
+        (None, "the kind feature_vector or classification"),
+    ],
+)
+def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module, why):
+    """Before anything is read or written, and with what is allowed."""
+    calls = [
+        lambda: Order(small, ["feature_vector/2", module]),
+        lambda: small.handle(module),
+        lambda: build_modules(small, [module], checkpoint="nowhere", output_dir=tmp_path),
+    ]
+    if module is not None:  # There, None is the default.
+        calls.append(lambda: verify_module(tmp_path / "nowhere", spec=module))
+    for call in calls:
+        with pytest.raises(UsageError) as raised:
+            call()
+        assert raised.value.what == f"unknown module {module!r}"
+        assert raised.value.why.startswith("it must be KIND/VERSION with the") and why in raised.value.why
+        assert raised.value.fix == "use one like feature_vector/3"
+
+
+def test_one_string_is_not_taken_for_a_list_of_its_letters(small, tmp_path):
+    """The error shows the list that is wanted."""
+    for call in (Order, build_modules):
+        with pytest.raises(UsageError) as raised:
+            call(small, "feature_vector/2")
+        assert raised.value.fix == "pass ['feature_vector/2']"
+
+
+def _indices(found):
+    return [[score.index for score in one.top] for one in found]
+
+
+@pytest.mark.parametrize("module", ["classification/3", "classification/5", "packed"])
+def test_classify_takes_modules_and_images_by_path(modules, photos, logits, module):
+    """As text or as a path; a single image, folders and patterns."""
+    best = np.argsort(-logits, axis=1)[:, :5].tolist()
+    probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    found = list(classify(str(modules[module]), photos, batch_size=2))
+    assert [one.path for one in found] == sorted(photos.iterdir())
+    assert _indices(found) == best
+    assert [score.probability for score in found[0].top] == pytest.approx(probabilities[best[0]], rel=1e-3)
+    assert _indices(classify(modules[module], str(photos / "1.png"), top=1)) == [best[1][:1]]
+    assert _indices(classify(modules[module], (photos / "2.png", f"{photos}/[01].png"))) == [best[2], *best[:2]]
+
+
+def test_classify_names_classes(modules, photos, tmp_path):
+    """By a list, by a file, or by what the module brings."""
+    names = [f"name {number}" for number in range(1001)]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    for labels in (names, tmp_path / "labels.txt", str(tmp_path / "labels.txt")):
+        [one] = classify(modules["classification/5"], photos / "0.png", labels=labels)
+        assert [score.label for score in one.top] == [names[score.index] for score in one.top]
+    with opened_image_module(modules["classification/5"]) as opened:
+        [one] = classify(opened, photos / "0.png")
+        assert [score.label for score in one.top] == [None] * 5
+        assert opened.run(np.zeros([1, _SIZE, _SIZE, 3], np.float32))["default"].shape == (1, 1001), "it is closed"
+
+
+def test_two_classifications_at_once_leave_tensorflow_to_their_caller(modules, photos, logits):
+    """No graph of a TF1 module is the default one meanwhile, and either may end first."""
+    first, second = (classify(modules["classification/3"], photos, top=1, batch_size=1) for _ in range(2))
+    for one, other in zip(first, second):
+        assert one == other
+        assert tf.executing_eagerly() and tf.constant(1).numpy() == 1
+    first.close()
+    assert tf.executing_eagerly() and not tf.compat.v1.get_default_session()
+    assert list(second) == []
+
+
+def test_a_classification_that_is_dropped_leaves_nothing_behind(modules, photos, tmp_path, monkeypatch):
+    """Before the first image, and in between: a packed module is unpacked into a temporary folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for taken in (0, 1):
+        found = classify(modules["packed"], photos, batch_size=1)
+        for _ in range(taken):
+            next(found)
+        assert list(tmp_path.iterdir())
+        del found
+        gc.collect()
+        assert not list(tmp_path.iterdir())
+
+
+def _extract(module, images, folder, **options):
+    return extract_features(module, images, folder / "f.npy", **options)
+
+
+def _classify(module, images, folder, **options):
+    return list(classify(module, images, **options))
+
+
+@pytest.mark.parametrize("function", [_classify, _extract])
+def test_images_that_cannot_be_read_are_warned_of(modules, photos, tmp_path, function):
+    """And told to whoever asks; if there are no others, that is an error."""
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    ear, skipped = _Ear(), []
+    options = {"unreadable": lambda path, error: skipped.append((path, error.why)), "progress": ear}
+    function(modules["classification/5"], [bad, photos], tmp_path, **options)
+    [(path, why)] = skipped
+    assert path == bad
+    assert ear.warnings == [f"skipped {bad}: {why}", "1 of 4 images skipped"]
+    with pytest.raises(ImageError, match="no image can be read"):
+        function(modules["classification/5"], bad, tmp_path / "none")
+    assert not list(tmp_path.glob("none/*"))
+
+
+@pytest.mark.parametrize("module", ["feature_vector/3", "feature_vector/5"])
+def test_extract_features_takes_modules_and_images_by_path(modules, photos, tmp_path, module):
+    """And tells which files it has written."""
+    output = tmp_path / "f.npy"
+    assert extract_features(str(modules[module]), str(photos), str(output)) == [output, tmp_path / "f.npy.names.txt"]
+    pictures = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted(photos.iterdir())]
+    wanted = tf.saved_model.load(str(modules["feature_vector/5"]))(np.stack(pictures)).numpy()
+    np.testing.assert_allclose(np.load(output), wanted, atol=1e-4)
+    with pytest.raises(OutputError, match="already exists"):
+        extract_features(modules[module], photos, output)
+
+
+@pytest.fixture(name="classes")
+def _classes(photos, logits, tmp_path, monkeypatch):
+    """The pictures in folders of classes: the best class of the first, the third best and the worst of the others."""
+    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
+    for rank, path, row in zip((0, 2, 1000), sorted(photos.iterdir()), np.argsort(-logits, axis=1)):
+        (tmp_path / "classes" / f"name {row[rank]}").mkdir(parents=True)
+        (tmp_path / "classes" / f"name {row[rank]}" / path.name).symlink_to(path)
+    return tmp_path / "classes"
+
+
+def test_evaluate_returns_what_the_command_prints(modules, classes):
+    """With the labels as a list or in a file; the result is reported while it is kept, and then forgotten."""
+    names, state = [f"name {number}" for number in range(1001)], classes.parent / "state"
+    (classes.parent / "labels.txt").write_text("\n".join(names))
+    reported = []
+
+    def report(evaluation):
+        reported.append((evaluation, len(list(state.iterdir()))))
+
+    module, options = modules["classification/5"], {"preprocessing": "whole", "state": state, "report": report}
+    ear = _Ear()
+    found = evaluate(module, classes, labels=names, progress=ear, **options)
+    assert reported == [(found, 2)] and not state.exists()
+    assert (found.counts.images, found.top1.right, found.top5.right) == (3, 1, 2)
+    assert found.top1.percent == pytest.approx(100 / 3)
+    assert (found.module, found.data) == (str(module), str(classes))
+    assert ear.steps[0] == f"looking through {classes}"
+    labels = str(classes.parent / "labels.txt")
+    arguments = ("--labels", labels, "--preprocessing", "whole", "--data", classes, "--format", "json")
+    done = subprocess.run(
+        command("evaluate", module, *arguments), env=environment(), capture_output=True, check=True, text=True
+    )
+    speed = {"seconds", "images_per_second"}
+    assert {key: value for key, value in json.loads(done.stdout).items() if key not in speed} == {
+        key: value for key, value in found.as_json().items() if key not in speed
+    }
+
+
+def test_an_evaluation_whose_report_fails_is_not_forgotten(modules, classes):
+    """The next one has nothing left to do."""
+    names = [f"name {number}" for number in range(1001)]
+
+    def fail(evaluation):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(modules["classification/5"], classes, labels=names, preprocessing="whole", report=fail)
+    found = evaluate(modules["classification/5"], classes, labels=names, preprocessing="whole")
+    assert (found.images_now, found.counts.images, found.top1.right) == (0, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "what"),
+    [
+        pytest.param(lambda m, p, t: classify(m["classification/5"], p, top=0), UsageError, "top is 0", id="top"),
+        pytest.param(lambda m, p, t: classify("no", p, batch_size=0), UsageError, "batch_size is 0", id="batch"),
+        pytest.param(lambda m, p, t: classify("no", p), ModuleError, "no is not a module", id="module"),
+        pytest.param(lambda m, p, t: classify("no", t / "x"), ImageError, "cannot find .*/x", id="image"),
+        pytest.param(lambda m, p, t: classify("no", p, labels="x"), UsageError, "cannot read labels x", id="labels"),
+        pytest.param(
+            lambda m, p, t: classify(m["classification/5"], p, labels=["x"]),
+            UsageError,
+            "the labels do not match",
+            id="few",
+        ),
+        pytest.param(lambda m, p, t: classify(m["feature_vector/5"], p), ModuleError, "cannot classify", id="kind"),
+        pytest.param(
+            lambda m, p, t: extract_features("no", p, "f.txt"), UsageError, "f.txt: unknown format", id="format"
+        ),
+        pytest.param(lambda m, p, t: extract_features("no", p, t), UsageError, "unknown format", id="folder"),
+        pytest.param(
+            lambda m, p, t: extract_features("no", p, "f.npy", batch_size=-1), UsageError, "batch_size is -1", id="b"
+        ),
+        pytest.param(lambda m, p, t: evaluate("no", p, limit=0), UsageError, "limit is 0", id="limit"),
+        pytest.param(lambda m, p, t: evaluate("no", p, batch_size=0), UsageError, "batch_size is 0", id="batches"),
+        pytest.param(
+            lambda m, p, t: evaluate("no", p, preprocessing="hole"), UsageError, "did you mean 'whole'", id="way"
+        ),
+        pytest.param(lambda m, p, t: evaluate(m["classification/5"], t), DataError, "no labelled images in", id="data"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call, error, what):
+    """Before any image is computed."""
+    with pytest.raises(error, match=what):
+        call(modules, photos, tmp_path)
+    assert not list(tmp_path.iterdir())
