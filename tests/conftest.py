@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             group = next((group for group in _GROUPS if group in getattr(report, "keywords", ())), None)
             if group is not None:
                 seconds[group] += getattr(report, "duration", 0.0)
-                tests[group] += report.when == "call"
+                tests[group] += getattr(report, "when", None) == "call"
     if seconds:
         terminalreporter.section("groups")
     for group in seconds:
