@@ -20,10 +20,10 @@ help:  ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 environment:
-	@scripts/environment.sh $(VENV) dev "180 packages, about 1 GB (3 GB on disk)" "$(PYTHON)"
+	@scripts/environment.sh $(VENV) dev "150 packages, 700 MB (2.4 GB on disk)" "$(PYTHON)"
 
 demo:  ## build modules, load one in TensorFlow, and show it photographs (2 minutes)
-	@scripts/environment.sh .venv-demo tensorflow "60 packages, about 700 MB (2 GB on disk)" "$(PYTHON)"
+	@scripts/environment.sh .venv-demo tensorflow "60 packages, 600 MB (1.8 GB on disk)" "$(PYTHON)"
 	@.venv-demo/bin/python scripts/demo.py --real_archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output_dir $(DEMO)
 
 test: environment  ## prove the main promises (5 minutes)

@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from hubexport.consumers.environments import clean_environment, find_python
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -60,3 +61,34 @@ def test_the_wheel_names_its_command_and_pythons(wheel):
     [folder] = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
     assert "hubexport = hubexport.cli.main:run" in archive.read(f"{folder}/entry_points.txt").decode()
     assert "Requires-Python: <3.14,>=3.10" in archive.read(f"{folder}/METADATA").decode()
+
+
+# Of what pip installs for the base, without pip itself.
+_MOST_BYTES = 250 * 10**6
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_base_is_light_and_enough_to_build(wheel, tmp_path, version):
+    """From the wheel, with what pip finds today, in a fresh environment; no package is missing or clashes."""
+    python = find_python(version)
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine")
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], env=clean_environment(), check=True)
+    [packages] = (tmp_path / "venv" / "lib").glob("python3*/site-packages")
+    before = _bytes(packages)
+    installed = tmp_path / "venv" / "bin" / "python"
+    for arguments in (
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel],
+        ["-m", "pip", "check"],
+        ["-m", "hubexport", "build", "--variant", "mobilenet_v2_035_96", "--checkpoint", "synthetic"],
+    ):
+        subprocess.run([installed, *arguments], cwd=tmp_path, env=clean_environment(), check=True)
+    assert _bytes(packages) - before < _MOST_BYTES
+    assert len(list((tmp_path / "modules").rglob("saved_model.pb"))) == 4
+    assert not list(packages.glob("tensorflow*"))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

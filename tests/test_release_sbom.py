@@ -56,6 +56,16 @@ def test_the_validator_finds_faults(document):
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(damaged) is not None
 
 
+def test_copies_inside_other_distributions_are_not_listed(document, monkeypatch, tmp_path):
+    """As setuptools brings some, and puts them on the path when pkg_resources is imported."""
+    vendored = tmp_path / "site-packages" / "setuptools" / "_vendor"
+    (vendored / "copied-1.0.dist-info").mkdir(parents=True)
+    (vendored / "copied-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: copied\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(vendored))
+    assert metadata.version("copied") == "1.0"
+    assert json.loads(sbom()) == document
+
+
 def test_all_that_is_installed_is_listed(document):
     """With the versions that importlib tells, and no others than pip lists, but for hubexport, which is the subject."""
     listed = {component["name"]: component["version"] for component in document["components"]}

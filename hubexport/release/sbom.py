@@ -62,12 +62,17 @@ def sbom() -> bytes:
 
 def _distributions() -> Iterator[tuple[str, metadata.Distribution]]:
     """Yields what is installed, by its normalized name, what is imported last: of two with one name, that is hidden."""
-    # The folder that one happens to be in says nothing of what is installed.
-    path = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
+    # The current folder says nothing about what is installed; neither do copies inside another distribution, to which
+    # pkg_resources of setuptools 71 and newer extends the path when it is imported.
+    path = [entry for entry in sys.path if entry and Path(entry) != Path.cwd() and not _is_vendored(Path(entry))]
     for distribution in reversed(list(metadata.distributions(path=path))):
         # What a broken uninstallation leaves has no name.
         if name := _fact(distribution, "Name"):
             yield canonicalize_name(name), distribution
+
+
+def _is_vendored(folder: Path) -> bool:
+    return any(parent.name in ("site-packages", "dist-packages") for parent in folder.parents)
 
 
 def _fact(distribution: metadata.Distribution, name: str) -> str:
