@@ -5,7 +5,6 @@ python scripts/demo.py --real_archive ARCHIVE --photographs DIRECTORY --output_d
 
 import argparse
 from collections.abc import Sequence
-import os
 from pathlib import Path
 import shlex
 import subprocess
@@ -17,6 +16,7 @@ import requests
 
 from hubexport import Variant, load_variant
 from hubexport.arrays import Array
+from hubexport.progress import tensorflow_hushed
 
 # What a release pipeline builds first; it has to be downloaded.
 _DEFAULT = "mobilenet_v2_075_192"
@@ -82,10 +82,10 @@ def _hubexport(*arguments: str | Path) -> None:
 
 def _probabilities(path: Path, files: Sequence[Path], image_size: int) -> Array:
     """Returns float32 [len(files), classes]: what a program computes that knows the module's path alone."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     print("  importing TensorFlow, which takes some seconds", flush=True)
-    import tensorflow as tf
-    import tensorflow_hub as hub
+    with tensorflow_hushed():
+        import tensorflow as tf
+        import tensorflow_hub as hub
 
     images = np.stack([_pixels(file, image_size) for file in files])
     print(f'  module = hub.load("{path}")  # TensorFlow {tf.__version__}, tensorflow_hub {hub.__version__}')
