@@ -1,6 +1,7 @@
 """Modules that other programs wrote: TensorFlow itself and tensorflow_hub, through the graph builder of today."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -64,14 +65,15 @@ def write_tf2_saved_model(path: Path) -> None:
     tf.saved_model.save(module, str(path), {"serving_default": module.__call__})
 
 
-def write_keras_model(path: Path) -> tf.keras.Model:
-    """Writes a trained Keras model, with its optimizer and metrics, as Keras itself saves it."""
-    model = tf.keras.Sequential(
+def write_keras_model(path: Path) -> Any:
+    """Writes a trained Keras model, with its optimizer and metrics, as Keras 2 itself saves it; Keras 3 does not."""
+    keras = pytest.importorskip("tf_keras") if hasattr(tf.keras, "ops") else tf.keras
+    model = keras.Sequential(
         [
-            tf.keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3)),
-            tf.keras.layers.BatchNormalization(),
-            tf.keras.layers.Flatten(),
-            tf.keras.layers.Dense(2),
+            keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
         ]
     )
     model.compile("adam", "mse", metrics=["mae"])
