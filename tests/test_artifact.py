@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+import socket
 import tempfile
 
 import pytest
@@ -166,9 +167,18 @@ def test_more_bytes_than_any_module_has_are_not_stored(server, temporary, monkey
     assert "larger" in _refusal(f"{server.address}/net/3").why
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/net", "http://", "https://[", "http://a..b/net", "HTTP://\u00ad/"])
-def test_addresses_where_nobody_answers_are_refused(url):
-    """And such as can be none."""
+def test_addresses_where_nobody_answers_are_refused():
+    """The port is taken, so that no server can come to listen there meanwhile."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/net"
+        error = _refusal(url)
+    assert error.what == f"cannot download module {url}" and error.why
+
+
+@pytest.mark.parametrize("url", ["http://", "https://[", "http://a..b/net", "HTTP://\u00ad/"])
+def test_what_is_no_address_is_refused(url):
+    """Whichever library finds out."""
     error = _refusal(url)
     assert error.what == f"cannot download module {url}" and error.why
 
