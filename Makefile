@@ -22,11 +22,11 @@ help:  ## list what can be made
 environment:
 	@scripts/environment.sh $(VENV) dev "150 packages, 700 MB (2.4 GB on disk)" "$(PYTHON)"
 
-demo:  ## build modules, load one in TensorFlow, and show it photographs (2 minutes)
+demo:  ## build modules, load one in TensorFlow, and show it photographs (at most 2 minutes)
 	@scripts/environment.sh .venv-demo tensorflow "60 packages, 600 MB (1.8 GB on disk)" "$(PYTHON)"
 	@.venv-demo/bin/python scripts/demo.py --real_archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output_dir $(DEMO)
 
-test: environment  ## prove the main promises (5 minutes)
+test: environment  ## prove the main promises (at most 5 minutes on two cores)
 	$(PYTEST) -m "not ($(LONG) or prove)"
 
 test-long: environment  ## run the other tests, and print what each group took
@@ -73,5 +73,5 @@ bench: environment  ## measure against baselines that each script names
 	$(BIN)/hubexport release --checkpoint synthetic --verify structure.digests --output_dir $(DEMO)/dist
 	$(BIN)/python scripts/benchmark_serve.py $(DEMO)/dist
 
-pins:  ## pin what pip finds today, into constraints/, for one PYTHON
+pins:  ## write today's package versions to constraints/, for PYTHON
 	scripts/pin.sh "$(PYTHON)"

@@ -1,6 +1,6 @@
 """What `make demo` runs: builds modules, loads one as any program would, and shows it photographs.
 
-python scripts/demo.py --real_archive ARCHIVE --photographs DIRECTORY --output_dir DIRECTORY
+python scripts/demo.py --real_archive ARCHIVE --photographs DIRECTORY --output_dir DIRECTORY, in the checkout
 """
 
 import argparse
@@ -22,7 +22,7 @@ from hubexport.progress import tensorflow_hushed
 _DEFAULT = "mobilenet_v2_075_192"
 # Of the archive that may be at hand.
 _AT_HAND = "mobilenet_v2_100_224"
-_EXAMPLES = Path(__file__).parents[1] / "examples"
+_EXAMPLES = Path("examples")
 _REACHABLE_TIMEOUT_S = 5
 _PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -89,7 +89,7 @@ def _probabilities(path: Path, files: Sequence[Path], image_size: int) -> Array:
 
     images = np.stack([_pixels(file, image_size) for file in files])
     print(f'  module = hub.load("{path}")  # TensorFlow {tf.__version__}, tensorflow_hub {hub.__version__}')
-    print('  logits = module.signatures["image_classification"](images)["default"]\n')
+    print('  logits = module.signatures["image_classification"](images=images)["default"]\n')
     module = hub.load(str(path))
     logits = module.signatures["image_classification"](images=tf.constant(images))["default"]
     probabilities: Array = tf.nn.softmax(logits).numpy()
@@ -114,7 +114,7 @@ def _say_what_next(path: Path, photograph: Path) -> None:
     print(f"  {program} inspect {path}")
     print(f"  {program} verify {path}")
     print(f"  {program} list")
-    print("  and README.md, which begins with these.")
+    print("  README.md tells more.")
 
 
 if __name__ == "__main__":

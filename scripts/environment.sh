@@ -19,5 +19,9 @@ fi
 echo "Python $version ($python) goes into $directory, with hubexport[$extras]."
 echo "pip fetches $fetched, unless they are in its cache. That is done once."
 "$python" -m venv --clear "$directory"
-"$directory/bin/python" -m pip install --disable-pip-version-check --constraint "$constraints" --editable ".[$extras]"
+"$directory/bin/python" -m pip install --disable-pip-version-check --constraint "$constraints" --editable ".[$extras]" || {
+    printf 'ERROR cannot install hubexport[%s] into %s\n  why: pip failed, as it says above\n' "$extras" "$directory" >&2
+    printf '  fix: look for a network and room on the disk, and run make again\n' >&2
+    exit 1
+}
 echo "$wanted" >"$directory/made_from"

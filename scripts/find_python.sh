@@ -30,7 +30,7 @@ if [ -n "${1:-}" ]; then
     case " $supported " in
     *" $version "*) ;;
     *)
-        printf 'ERROR Python %s is not supported\n  why: hubexport runs on %s\n' "$version" "$supported" >&2
+        printf 'ERROR Python %s is not supported\n  why: hubexport runs on %s\n' "$version" "$names" >&2
         printf '  fix: name another with PYTHON=, like PYTHON=python3.11\n' >&2
         exit 1
         ;;

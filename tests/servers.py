@@ -54,9 +54,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def body(self, content: bytes) -> None:
         """Sends some of the body."""
+        # Before the client can have it, and so before a test can ask.
+        self.request_seen.sent += len(content)
         self.wfile.write(content)
         self.wfile.flush()
-        self.request_seen.sent += len(content)
 
     def log_message(self, *args: object) -> None:
         """Says nothing."""

@@ -121,7 +121,7 @@ def _quoted(words):
             ["bild"],
             [
                 f"ERROR hubexport: argument COMMAND: invalid choice: 'bild' (choose from {_quoted(_COMMANDS)})",
-                "  why: the command line is incomplete or invalid",
+                "  why: unknown: bild (did you mean 'build'?)",
                 "  fix: see hubexport --help",
             ],
             id="command",

@@ -257,6 +257,7 @@ def test_the_demo_names_what_is_in_photographs(tmp_path):
     done = subprocess.run(
         [command()[0], REPOSITORY / "scripts" / "demo.py", "--real_archive", REAL_ARCHIVE, "--photographs", photographs]
         + ["--output_dir", tmp_path],
+        cwd=REPOSITORY,
         env={**environment(), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,

@@ -266,7 +266,7 @@ def test_without_beam_a_runner_is_an_error(modules, records, monkeypatch):
     monkeypatch.setitem(extras._PACKAGES, "beam", ("no_such_beam",))
     done = hubexport("evaluate", modules["classification/3"], "--data", records, "--runner", "DirectRunner")
     assert done.stderr.splitlines() == [
-        "ERROR --runner needs the optional packages of [beam]",
+        "ERROR hubexport evaluate needs the optional packages of [beam]",
         "  why: not installed: no_such_beam",
         "  fix: run pip install 'hubexport[beam]'",
     ]

@@ -98,17 +98,19 @@ def _light(arguments, folder, program=_COMMAND):
         (["classify", "nowhere", "nothing.jpg"], "tensorflow"),
         (["features", "nowhere", "nothing.jpg", "--output", "f.npy"], "tensorflow"),
         (["evaluate", "nowhere", "--data", "none"], "tensorflow"),
-        (["evaluate", "nowhere", "--data", "none", "--runner", "DirectRunner"], "tensorflow"),
+        (["features", "nowhere", "nothing.jpg", "--output", "f.parquet"], "parquet,tensorflow"),
+        (["evaluate", "nowhere", "--data", "none", "--runner", "DirectRunner"], "beam,tensorflow"),
         (["verify", "nowhere"], "tensorflow"),
         (["verify", "nowhere", "--check", "weights", "--report", "r.html"], "tensorflow"),
         (["release", "--checkpoint", "synthetic"], "release,tensorflow"),
         (["release", "--checkpoint", "synthetic", "--verify", "structure"], "release"),
         (["release", "--checkpoint", "synthetic", "--dry_run"], "release"),
+        (["release", "--checkpoint", "synthetic", "--runner", "beam"], "beam,release,tensorflow"),
         (["release", "--check", "nowhere"], "release"),
         (["serve", "nowhere"], "serve"),
         (["site", "nowhere"], "serve"),
     ],
-    ids=lambda value: value if isinstance(value, str) else " ".join(value[:1] + value[2:4]),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, extra):
     """Before it looks at what it was given, which is not there either."""

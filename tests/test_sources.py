@@ -94,7 +94,7 @@ def test_an_archive_that_is_not_the_published_one_is_warned_of(small, tmp_path):
 
     resolve_source(str(tmp_path / "a.tgz"), small, Ear())
     [warning] = warnings
-    assert warning.startswith(f"{tmp_path / 'a.tgz'} is not the published archive of small")
+    assert warning.startswith(f"{tmp_path / 'a.tgz'} differs from the published archive of small")
     resolve_source(str(tmp_path / "a.tgz"), small.model_copy(update={"checkpoint": None}), Ear())
     assert len(warnings) == 1
 

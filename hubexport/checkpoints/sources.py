@@ -236,7 +236,8 @@ def _archive(path: Path, variant: Variant | None, progress: Progress) -> Archive
         return ArchiveSource(path, digest, published=False, name=None)
     published = digest == variant.checkpoint.sha256
     if not published:
-        progress.warn(f"{path} is not the published archive of {variant.name}: its SHA-256 is {digest}")
+        differs = f"{path} differs from the published archive of {variant.name}"
+        progress.warn(f"{differs} (its SHA-256 is {digest}); its values are used all the same")
     return ArchiveSource(path, digest, published, variant.checkpoint.name)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubexport.errors import UsageError
-from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.beam.options import Beam
@@ -73,7 +72,7 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
         runner: the name of one of Beam's runners; None if Beam is not asked.
         options: those of `--beam_option`.
     Raises:
-        UsageError: Beam is not installed, or is told something though it is not asked.
+        UsageError: Beam is told something though it is not asked.
     """
     from hubexport.beam.options import Beam
 
@@ -85,16 +84,14 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
                 fix="add --runner, or remove --beam_option",
             )
         return None
-    require_extras("--runner", "beam")
     return Beam(runner, tuple(options))
 
 
 def positive(text: str) -> int:
     """Returns a number of things of which there must be one at least, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, at least 1")
+    return int(text)
 
 
 def base_url(text: str) -> str:

@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the accuracy, and returns the exit status."""
-    require_extras("hubexport evaluate", "tensorflow")
+    require_extras("hubexport evaluate", "tensorflow", *(["beam"] if args.runner else []))
     beam = beam_of(args.runner, args.beam_option)
     from hubexport.evaluation.evaluation import evaluate  # NumPy and Pillow: not worth waiting for before an error.
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
-    require_extras("hubexport features", "tensorflow")
+    require_extras("hubexport features", "tensorflow", *(["parquet"] if args.output.endswith(".parquet") else []))
     images = find_images(args.images)
     from hubexport.feature_extraction import extract_features  # NumPy: not worth waiting for before an error.
 

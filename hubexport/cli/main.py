@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 import os
+import re
 import signal
 import sys
 from typing import Any, NoReturn
@@ -100,6 +101,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+# Python 3.12 and newer do not quote what may be chosen.
+_INVALID_CHOICE = re.compile(r".*: invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
+
+
 class _Parser(argparse_flags.ArgumentParser):
     """Says what is wrong with a command line in hubexport's form, with a guess at what was meant."""
 
@@ -114,6 +119,9 @@ class _Parser(argparse_flags.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
         unknown = [word for word in self._given if word.startswith("--") and word not in known]
+        if choice := _INVALID_CHOICE.fullmatch(message.splitlines()[0]):
+            unknown.append(choice["word"])
+            known += re.findall(r"[\w-]+", choice["known"])
         guesses = [f"{word}{guess(word, known)}" for word in unknown if guess(word, known)]
         raise UsageError(
             f"{self.prog}: {message.splitlines()[0]}",

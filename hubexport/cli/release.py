@@ -108,9 +108,9 @@ def run(args: argparse.Namespace) -> int:
         require_extras("hubexport release --check", "release")
         return _check(Path(args.check), args.format)
     checks = select_checks(args.verify, "--verify")
-    proves_with_tensorflow = needs_tensorflow(checks) and not args.dry_run
-    require_extras("hubexport release", "release", *(["tensorflow"] if proves_with_tensorflow else []))
     beam = _beam(args)
+    extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
+    require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     orders, recipe = _orders(args), _recipe(args, checks)
     directory = Path(args.output_dir)
     with shown_progress() as progress:

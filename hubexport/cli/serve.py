@@ -101,10 +101,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= _MAX_PORT:
-        raise ValueError
-    return port
+    if not text.isdecimal() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text}: must be a port number, at most {_MAX_PORT}")
+    return int(text)
 
 
 def _bucket(text: str) -> str:
