@@ -13,7 +13,7 @@ import time
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.cache import Downloads
-from hubexport.checkpoints.sources import Weights
+from hubexport.checkpoints.sources import Weights, check_weights
 from hubexport.errors import DownloadError, HubexportError
 from hubexport.processes import in_processes
 from hubexport.progress import Progress
@@ -53,6 +53,8 @@ class Options:
 
     Attributes:
         checkpoint: `{variant}` in it stands for the name of each variant.
+    Raises:
+        UsageError: `weights` is neither `averaged` nor `raw`.
     """
 
     checkpoint: str | None = None
@@ -60,6 +62,9 @@ class Options:
     output_dir: str | Path = "modules"
     overwrite: bool = False
     downloads: Downloads = Downloads()
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shutil
 
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.reader import read_values
-from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.manifest import write_manifest
@@ -46,7 +46,7 @@ def build_modules(
     Returns:
         The module directories, in the order of `modules`.
     Raises:
-        UsageError: a kind or version does not exist.
+        UsageError: a kind, version or `weights` does not exist.
         CheckpointError: the checkpoint cannot be found, read or fitted to the network.
         OutputError: a module stands there already, or cannot be written.
     Example:
@@ -57,6 +57,7 @@ def build_modules(
         modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5
         modules/google/imagenet/mobilenet_v2_035_96/classification/5
     """
+    check_weights(weights)
     progress = progress or Progress()
     output_dir = Path(output_dir)
     directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}

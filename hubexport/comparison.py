@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hubexport.checkpoints.reader import OpenedCheckpoint, opened_checkpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, in_slim_terms
 from hubexport.checkpoints.select import stored_name
-from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.checkpoints.stored import Renamed, StoredValues, holds_numbers
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
@@ -81,7 +81,9 @@ def compare(a: str, b: str, *, weights: Weights = "averaged", progress: Progress
         progress: hears of each step.
     Raises:
         CheckpointError: one cannot be found, or is damaged.
+        UsageError: `weights` does not exist.
     """
+    check_weights(weights)
     progress = progress or Progress()
     sources = [resolve_source(path, None, progress) for path in (a, b)]
     for source in sources:

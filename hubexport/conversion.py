@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from hubexport.checkpoints.reader import opened_checkpoint, read_values, restore, unrecognized_error
-from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, resolve_source, shards
+from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, check_weights, resolve_source, shards
 from hubexport.errors import CheckpointError, OutputError, UsageError
 from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
 from hubexport.mappings.targets import Target
@@ -42,10 +42,11 @@ def convert(
     Returns:
         The target.
     Raises:
-        UsageError: the target's name is none that the framework would load.
+        UsageError: the target's name is none that the framework would load, or `weights` does not exist.
         CheckpointError: the source cannot be found, read or fitted to a network.
         OutputError: something stands at the target already, or it cannot be written.
     """
+    check_weights(weights)
     progress = progress or Progress()
     target = Path(target)
     _check_target(target, to)

@@ -93,6 +93,35 @@ def check_positive(**numbers: int) -> None:
             raise UsageError(f"{name} is {number}", why="it must be at least 1", fix=f"pass a larger {name}")
 
 
+def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
+    """Refuses anything but the texts that an argument may be.
+
+    Args:
+        what: what messages call the argument.
+        given: its value.
+        allowed: the texts.
+    Raises:
+        UsageError: the value is none of them; `what` guesses which was meant.
+    """
+    if given not in allowed:
+        raise UsageError(
+            f"unknown {what} {given!r}{guess(str(given), allowed)}",
+            why=f"it must be {either(allowed)}",
+            fix="use one of these",
+        )
+
+
+def either(values: Sequence[object]) -> str:
+    """Returns values as a sentence lists them.
+
+    Example:
+        >>> either([1, 2, 3])
+        '1, 2 or 3'
+    """
+    *most, last = map(str, values)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def printable(text: str) -> str:
     r"""Returns a stranger's text with escapes for what a terminal would obey.
 

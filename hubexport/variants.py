@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from hubexport.errors import UsageError, guess
+from hubexport.errors import UsageError, either, guess
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 
@@ -49,9 +49,9 @@ class ModuleSpec(pydantic.BaseModel):
         """
         kind, _, version = text.partition("/") if isinstance(text, str) else ("", "", "")
         if kind not in KINDS:
-            raise ValueError(f"KIND/VERSION with the kind {_either(KINDS)}{guess(kind, KINDS)}")
+            raise ValueError(f"KIND/VERSION with the kind {either(KINDS)}{guess(kind, KINDS)}")
         if version not in map(str, VERSIONS):
-            raise ValueError(f"KIND/VERSION with the version {_either(VERSIONS)}")
+            raise ValueError(f"KIND/VERSION with the version {either(VERSIONS)}")
         return cls(kind=kind, version=int(version))
 
 
@@ -88,14 +88,9 @@ def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
     return tuple(dict.fromkeys(map(module_spec, modules)))
 
 
-def _either(values: Sequence[object]) -> str:
-    *most, last = map(str, values)
-    return f"{', '.join(most)} or {last}" if most else last
-
-
 def _known_network(name: str) -> str:
     if name not in NETWORKS:
-        raise ValueError(f"{_either(list(NETWORKS))}{guess(name, NETWORKS)}")
+        raise ValueError(f"{either(list(NETWORKS))}{guess(name, NETWORKS)}")
     return name
 
 
@@ -242,6 +237,6 @@ class Variant(StrictModel):
             raise UsageError(
                 f"--module {request} needs a version",
                 why=f"the config of {self.name} lists no {request} module",
-                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {_either(VERSIONS)}",
+                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(VERSIONS)}",
             )
         return [module_spec(request)]

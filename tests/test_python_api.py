@@ -337,3 +337,27 @@ def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call
     with pytest.raises(error, match=what):
         call(modules, photos, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda small, **w: build_modules(small, checkpoint="nowhere", **w), id="build_modules"),
+        pytest.param(
+            lambda small, **w: hubexport.convert("nowhere", "x.safetensors", "safetensors", **w), id="convert"
+        ),
+        pytest.param(lambda small, **w: hubexport.compare("nowhere", "nowhere", **w), id="compare"),
+        pytest.param(lambda small, **w: hubexport.Options(**w), id="Options"),
+        pytest.param(lambda small, **w: hubexport.Recipe(**w), id="Recipe"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("weights", "guessed"),
+    [("average", " (did you mean 'averaged'?)"), ("", ""), (None, ""), (["raw"], " (did you mean 'raw'?)")],
+)
+def test_weights_that_do_not_exist_are_refused_at_once(small, call, weights, guessed):
+    """They are not taken for the raw ones."""
+    with pytest.raises(UsageError) as raised:
+        call(small, weights=weights)
+    assert raised.value.what == f"unknown weights {weights!r}{guessed}"
+    assert raised.value.why == "it must be averaged or raw"

@@ -14,12 +14,12 @@ import glob
 from pathlib import Path
 import re
 import tempfile
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hubexport.checkpoints.archive import MODULE_FILE, unpack_checkpoint
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.containers import Container, container_of
-from hubexport.errors import CheckpointError
+from hubexport.errors import CheckpointError, check_choice
 from hubexport.output import file_sha256, scratch_directory
 from hubexport.progress import Progress
 from hubexport.variants import Variant
@@ -124,6 +124,15 @@ class ArchiveSource:
 
 
 Source = SyntheticSource | FileSource | ArchiveSource
+
+
+def check_weights(weights: Weights) -> None:
+    """Refuses weights that are neither `averaged` nor `raw`.
+
+    Raises:
+        UsageError: there are no such weights.
+    """
+    check_choice("weights", weights, get_args(Weights))
 
 
 def resolve_source(

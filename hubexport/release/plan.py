@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hubexport.batch import Order
 from hubexport.checkpoints.cache import Downloads
-from hubexport.checkpoints.sources import Weights
+from hubexport.checkpoints.sources import Weights, check_weights
 from hubexport.errors import HubexportError, ReleaseError
 from hubexport.output import file_sha256
 from hubexport.progress import Progress
@@ -51,6 +51,8 @@ class Recipe:
         checks: those that a module has to pass, as `hubexport.verify.checks.select_checks` takes them; empty means all.
         source_date_epoch: the time that files in archives carry, in seconds since 1970.
         downloads: where published archives are looked for, and fetched from.
+    Raises:
+        UsageError: `weights` is neither `averaged` nor `raw`.
     """
 
     checkpoint: str | None = None
@@ -59,6 +61,9 @@ class Recipe:
     checks: tuple[str, ...] = ()
     source_date_epoch: int = 0
     downloads: Downloads = Downloads()
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
 
 
 @dataclasses.dataclass(frozen=True)
