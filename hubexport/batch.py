@@ -57,7 +57,7 @@ class Options:
         UsageError: `weights` is neither `averaged` nor `raw`.
     """
 
-    checkpoint: str | None = None
+    checkpoint: str | Path | None = None
     weights: Weights = "averaged"
     output_dir: str | Path = "modules"
     overwrite: bool = False
@@ -116,7 +116,7 @@ def _outcome(order: Order, spec: ModuleSpec, result: Path | HubexportError, seco
 def _results(order: Order, options: Options, progress: Progress) -> list[tuple[ModuleSpec, Path | HubexportError]]:
     variant = order.variant
     there_before = _standing(order, options)
-    checkpoint = options.checkpoint and options.checkpoint.replace(VARIANT_PLACEHOLDER, variant.name)
+    checkpoint = options.checkpoint and str(options.checkpoint).replace(VARIANT_PLACEHOLDER, variant.name)
     try:
         paths = build_modules(
             variant,

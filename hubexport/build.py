@@ -23,7 +23,7 @@ def build_modules(
     variant: Variant,
     modules: Sequence[ModuleSpec | str] = (),
     *,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     weights: Weights = "averaged",
     output_dir: str | Path = "modules",
     overwrite: bool = False,

@@ -1,6 +1,7 @@
 """Two files of trained values, or modules, variable by variable."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,9 @@ class Comparison:
         return all(one.largest_absolute is not None and one.largest_absolute <= tolerance for one in self.differences)
 
 
-def compare(a: str, b: str, *, weights: Weights = "averaged", progress: Progress | None = None) -> Comparison:
+def compare(
+    a: str | Path, b: str | Path, *, weights: Weights = "averaged", progress: Progress | None = None
+) -> Comparison:
     """Compares two files of values, or modules.
 
     Values with names of the same kind are compared all, by name. Otherwise, or if only one of the two has averaged

@@ -18,7 +18,7 @@ _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
 
 
 def convert(
-    source: str,
+    source: str | Path,
     target: str | Path,
     to: Target,
     *,

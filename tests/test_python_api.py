@@ -3,7 +3,9 @@
 import doctest
 import gc
 import json
+from pathlib import Path
 import pickle
+import shutil
 import subprocess
 import tempfile
 
@@ -26,6 +28,7 @@ from hubexport import (
 )
 from hubexport.errors import DataError, ImageError, ModuleError, OutputError, UsageError
 from hubexport.running.image_module import opened_image_module
+from hubexport.verify.checks import select_checks
 from tests.archives import member, tgz
 from tests.command import command, environment
 from tests.data import REPOSITORY
@@ -361,3 +364,36 @@ def test_weights_that_do_not_exist_are_refused_at_once(small, call, weights, gue
         call(small, weights=weights)
     assert raised.value.what == f"unknown weights {weights!r}{guessed}"
     assert raised.value.why == "it must be averaged or raw"
+
+
+def test_paths_are_taken_as_text_or_as_paths(small, tmp_path):
+    """By every function that reads a checkpoint."""
+    source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
+    for kind in (str, Path):
+        path = kind(source)
+        assert hubexport.describe(path).depth_multiplier == small.depth_multiplier
+        assert hubexport.compare(path, path).differences == ()
+        hubexport.convert(path, kind(tmp_path / "y.keras.h5"), "keras", overwrite=True)
+        [built] = build_modules(small, _TEXTS[1:], checkpoint=path, output_dir=kind(tmp_path / kind.__name__))
+        assert hubexport.describe(kind(built)).path == str(built)
+        verification = verify_module(kind(built), checkpoint=path, checks=select_checks(["weights.equal"]))
+        assert verification.passed and verification.as_json()["checkpoint"] == str(path)
+        options = hubexport.Options(kind(tmp_path / "{variant}.safetensors"), output_dir=kind(tmp_path / "batch"))
+        source.replace(tmp_path / "small.safetensors")
+        [outcome] = hubexport.build_batch([Order(small, _TEXTS[:1])], options)
+        (tmp_path / "small.safetensors").replace(source)
+        assert outcome.result == tmp_path / "batch" / small.handle(_TEXTS[0])
+        shutil.rmtree(tmp_path / "batch")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_releases_and_sites_are_named_by_text_or_by_paths(small, tmp_path, kind):
+    """As folders of configs are."""
+    assert load_variant("small", kind(tmp_path / "configs")) == small
+    source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
+    recipe = hubexport.Recipe(checkpoint=kind(source), checks=("structure.digests",))
+    release = kind(tmp_path / "release")
+    [outcome] = hubexport.release_modules([Order(small, _TEXTS[:1])], recipe, release)
+    assert outcome.result == "made"
+    assert hubexport.check_release(release).problems == ()
+    assert hubexport.write_site(release, kind(tmp_path / "site"), "https://hub.example").directory == tmp_path / "site"

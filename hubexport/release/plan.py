@@ -55,7 +55,7 @@ class Recipe:
         UsageError: `weights` is neither `averaged` nor `raw`.
     """
 
-    checkpoint: str | None = None
+    checkpoint: str | Path | None = None
     weights: Weights = "averaged"
     url: str = "https://tfhub.dev"
     checks: tuple[str, ...] = ()

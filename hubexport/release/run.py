@@ -52,7 +52,7 @@ class Outcome:
 def release_modules(
     orders: Sequence[Order],
     recipe: Recipe,
-    directory: Path,
+    directory: str | Path,
     *,
     jobs: int = 1,
     fail_fast: bool = False,
@@ -77,6 +77,7 @@ def release_modules(
         ReleaseError: another run is at work there, or its index cannot be read.
     """
     progress = progress or Progress()
+    directory = Path(directory)
     index = read_index(directory)
     plan = make_plan(orders, recipe, directory, index, progress)
     if not _work_is_left(plan, index, directory):

@@ -40,7 +40,7 @@ _MAX_LINES = 20
 def verify_module(
     path: str | Path,
     *,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     images: Sequence[Path] = (),
     labels: Sequence[str] | None = None,
     variant: Variant | None = None,
@@ -78,7 +78,7 @@ def verify_module(
     with opened_artifact(path, progress) as artifact:
         subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
         labels = _labels(labels, subject) if images else None
-        trained = read_trained(checkpoint, subject, progress) if checkpoint else None
+        trained = read_trained(str(checkpoint), subject, progress) if checkpoint else None
         pictures = photographs(images, *subject.network.image_shape[:2]) if images else None
         with Evidence(subject, trained, pictures, progress) as evidence:
             if any(check.run is installed_tensorflow for check in checks):
@@ -86,7 +86,7 @@ def verify_module(
             results = tuple(_run(check, evidence, progress) for check in (*checks, *checks_in(consumers, progress)))
             return Verification(
                 path=str(artifact.shown_as),
-                checkpoint=checkpoint,
+                checkpoint=trained.shown_as if trained else None,
                 facts=_facts(subject),
                 results=results,
                 layers=_layers(evidence),
