@@ -93,6 +93,21 @@ def check_positive(**numbers: int) -> None:
             raise UsageError(f"{name} is {number}", why="it must be at least 1", fix=f"pass a larger {name}")
 
 
+def check_list(**lists: object) -> None:
+    """Refuses one string where a list of strings is wanted: it would be taken for a list of its letters.
+
+    Args:
+        lists: each under the name of its parameter.
+    Raises:
+        UsageError: one of them is a string; `fix` shows the list that is wanted.
+    """
+    for name, given in lists.items():
+        if isinstance(given, str):
+            raise UsageError(
+                f"{name} is the string {given!r}", why=f"it must be a list of {name}", fix=f"pass [{given!r}]"
+            )
+
+
 def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
     """Refuses anything but the texts that an argument may be.
 

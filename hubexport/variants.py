@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from hubexport.errors import UsageError, either, guess
+from hubexport.errors import UsageError, check_list, either, guess
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 
@@ -81,10 +81,7 @@ def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
     Raises:
         UsageError: there is no such kind or version, or `modules` is one string.
     """
-    if isinstance(modules, str):
-        raise UsageError(
-            f"modules is the string {modules!r}", why="it must be a list of modules", fix=f"pass [{modules!r}]"
-        )
+    check_list(modules=modules)
     return tuple(dict.fromkeys(map(module_spec, modules)))
 
 

@@ -119,7 +119,7 @@ def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
     assert small.handle(_TEXTS[0]) == small.handle(_SPECS[0]) == "google/imagenet/small/feature_vector/2"
     paths = build_modules(small, [_TEXTS[0], _SPECS[1], _SPECS[0]], checkpoint="synthetic", output_dir=tmp_path)
     assert paths == [tmp_path / small.handle(spec) for spec in _SPECS]
-    options = {"variant": small, "checks": (), "checkpoint": "synthetic"}
+    options = {"variant": small, "checks": ["structure.ops"], "checkpoint": "synthetic"}
     (paths[0] / "hubexport.json").unlink()
     assert verify_module(paths[0], spec=_TEXTS[0], **options).path == str(paths[0])
 
@@ -397,3 +397,47 @@ def test_releases_and_sites_are_named_by_text_or_by_paths(small, tmp_path, kind)
     assert outcome.result == "made"
     assert hubexport.check_release(release).problems == ()
     assert hubexport.write_site(release, kind(tmp_path / "site"), "https://hub.example").directory == tmp_path / "site"
+
+
+def test_verify_module_takes_checks_by_name_and_by_group(modules):
+    """Each once, in the order in which they are listed."""
+    path = modules["feature_vector/5"]
+    verification = verify_module(
+        path, checks=["weights.equal", "weights", "structure.digests"], checkpoint="synthetic:1"
+    )
+    names = [result.check for result in verification.results]
+    assert names == [check.name for check in select_checks(["structure.digests", "weights"])]
+
+
+def test_verify_module_takes_images_and_labels_as_classify_does(modules, photos, tmp_path):
+    """Files, folders and patterns; a list of labels, or a file of them."""
+    names = [f"name {number}" for number in range(1001)]
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(names))
+    options = {"checkpoint": "synthetic:1", "checks": ["numbers.photographs"]}
+    module = modules["classification/5"]
+    for images, given in ((photos, labels), (f"{photos}/*.png", names), ([str(photos / "0.png"), photos], str(labels))):
+        shown = verify_module(module, images=images, labels=given, **options).photographs
+        assert [one.name for one in shown] == ["0.png", "1.png", "2.png"]
+        assert all(label == names[index] for one in shown for index, label, _ in one.classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param(
+            {"checks": "weights"}, UsageError, r"checks is the string 'weights'(.|\n)*pass \['weights'\]", id="s"
+        ),
+        pytest.param(
+            {"checks": ["weights.equl"]}, UsageError, "checks weights.equl: .*did you mean 'weights.equal'", id="c"
+        ),
+        pytest.param({"checks": []}, UsageError, "no checks to run", id="none"),
+        pytest.param({"checks": ()}, UsageError, "no checks to run", id="empty"),
+        pytest.param({"images": "nowhere.jpg"}, ImageError, "cannot find nowhere.jpg", id="images"),
+        pytest.param({"labels": "nowhere.txt"}, UsageError, "cannot read labels nowhere.txt", id="labels"),
+    ],
+)
+def test_verify_module_refuses_what_it_cannot_take_at_once(tmp_path, options, error, message):
+    """Before it looks for the module."""
+    with pytest.raises(error, match=message):
+        verify_module(tmp_path / "nowhere", **options)

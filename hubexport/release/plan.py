@@ -52,7 +52,7 @@ class Recipe:
         source_date_epoch: the time that files in archives carry, in seconds since 1970.
         downloads: where published archives are looked for, and fetched from.
     Raises:
-        UsageError: `weights` is neither `averaged` nor `raw`.
+        UsageError: `weights` is neither `averaged` nor `raw`, or there is no such check.
     """
 
     checkpoint: str | Path | None = None
@@ -64,6 +64,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
+        select_checks(self.checks)
 
 
 @dataclasses.dataclass(frozen=True)
