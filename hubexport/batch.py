@@ -14,10 +14,10 @@ import time
 from hubexport.build import build_modules
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.sources import Weights, check_weights
-from hubexport.errors import DownloadError, HubexportError
+from hubexport.errors import DownloadError, HubexportError, check_positive
 from hubexport.processes import in_processes
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant, module_specs
+from hubexport.variants import ModuleSpec, Variant, check_variant, module_specs
 
 # In `--checkpoint`, the name of the variant that is built.
 VARIANT_PLACEHOLDER = "{variant}"
@@ -32,7 +32,7 @@ class Order:
         modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`. Defaults to the modules in the
             variant's config.
     Raises:
-        UsageError: a kind or version does not exist.
+        UsageError: a kind or version does not exist, or `variant` is only a name.
     Attributes:
         variant: the variant.
         modules: each module once, in the order given.
@@ -42,6 +42,7 @@ class Order:
     modules: tuple[ModuleSpec, ...]
 
     def __init__(self, variant: Variant, modules: Sequence[ModuleSpec | str] = ()) -> None:
+        check_variant(variant)
         # The class is frozen: its own __setattr__ refuses.
         object.__setattr__(self, "variant", variant)
         object.__setattr__(self, "modules", module_specs(modules) or variant.modules)
@@ -95,7 +96,10 @@ def build_batch(
         progress: hears of each step, or with several processes of each variant that is done.
     Returns:
         One outcome a module, in the order asked for.
+    Raises:
+        UsageError: `jobs` is not a whole number, or less than 1.
     """
+    check_positive(jobs=jobs)
     progress = progress or Progress()
     if jobs > 1 and len(orders) > 1:
         return _build_in_processes(orders, options, min(jobs, len(orders)), progress)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 import difflib
 import functools
+import numbers
 from typing import Any
 
 
@@ -33,7 +34,7 @@ class HubexportError(Exception):
 
 
 class UsageError(HubexportError):
-    """The command line asks for something that does not exist or does not go together."""
+    """A command or a call asks for something that does not exist or does not go together."""
 
 
 class MissingExtraError(UsageError):
@@ -80,17 +81,19 @@ class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 
 
-def check_positive(**numbers: int) -> None:
-    """Refuses numbers below 1.
+def check_positive(**counts: object) -> None:
+    """Refuses anything but whole numbers of at least 1.
 
     Args:
-        numbers: each under the name of its parameter.
+        counts: each under the name of its parameter.
     Raises:
-        UsageError: one of them is below 1.
+        UsageError: one of them is below 1, or no whole number.
     """
-    for name, number in numbers.items():
-        if number < 1:
-            raise UsageError(f"{name} is {number}", why="it must be at least 1", fix=f"pass a larger {name}")
+    for name, count in counts.items():
+        if not isinstance(count, numbers.Integral) or count < 1:
+            raise UsageError(
+                f"{name} is {count!r}", why="it must be a whole number, at least 1", fix=f"pass {name}=1, or more"
+            )
 
 
 def check_list(**lists: object) -> None:

@@ -237,3 +237,15 @@ class Variant(StrictModel):
                 fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(VERSIONS)}",
             )
         return [module_spec(request)]
+
+
+def check_variant(variant: Variant) -> None:
+    """Refuses anything but a variant, such as the name of one.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(variant, Variant):
+        raise UsageError(
+            f"variant is {variant!r}", why="it must be a hubexport.Variant", fix="pass hubexport.load_variant(NAME)"
+        )

@@ -441,3 +441,53 @@ def test_verify_module_refuses_what_it_cannot_take_at_once(tmp_path, options, er
     """Before it looks for the module."""
     with pytest.raises(error, match=message):
         verify_module(tmp_path / "nowhere", **options)
+
+
+@pytest.mark.parametrize("variant", [_VARIANT, None])
+def test_a_name_in_place_of_a_variant_is_refused_at_once(tmp_path, variant):
+    """The error tells how to load it; None is a variant only where one may be left out."""
+    calls = [lambda: Order(variant), lambda: build_modules(variant, checkpoint="synthetic", output_dir=tmp_path)]
+    if variant is not None:
+        calls += [
+            lambda: hubexport.convert("nowhere", tmp_path / "x", "slim", variant=variant),
+            lambda: verify_module(tmp_path / "nowhere", variant=variant),
+        ]
+    for call in calls:
+        with pytest.raises(UsageError) as raised:
+            call()
+        assert raised.value.what == f"variant is {variant!r}"
+        assert raised.value.fix == "pass hubexport.load_variant(NAME)"
+
+
+@pytest.mark.parametrize("jobs", [0, -1, "2", 1.5, None])
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda folder, **o: hubexport.build_batch([], hubexport.Options(), **o), id="build_batch"),
+        pytest.param(lambda folder, **o: hubexport.release_modules([], hubexport.Recipe(), folder, **o), id="release"),
+    ],
+)
+def test_jobs_are_a_positive_whole_number(tmp_path, call, jobs):
+    """Anything else is refused by the call."""
+    with pytest.raises(UsageError) as raised:
+        call(tmp_path, jobs=jobs)
+    assert raised.value.what == f"jobs is {jobs!r}"
+    assert raised.value.why == "it must be a whole number, at least 1"
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda: hubexport.convert("nowhere", "x.h5", "kears"), "unknown format 'kears' (did you mean 'keras'?)"),
+        (lambda: hubexport.Recipe(checks="structure"), "checks is the string 'structure'"),
+        (
+            lambda: hubexport.Recipe(checks=("weights.equl",)),
+            "checks weights.equl: no such check (did you mean 'weights.equal'?)",
+        ),
+    ],
+)
+def test_slips_are_refused_with_a_hint(call, what):
+    """Before any work."""
+    with pytest.raises(UsageError) as raised:
+        call()
+    assert raised.value.what == what

@@ -21,7 +21,7 @@ from hubexport.images.files import find_images
 from hubexport.inspection.artifact import opened_artifact
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant, module_spec
+from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.accuracy import PictureErrors
 from hubexport.verify.check import Check, Finding, NotApplicable
 from hubexport.verify.checks import CHECKS, needs_tensorflow, select_checks
@@ -72,13 +72,15 @@ def verify_module(
         MissingExtraError: a check needs TensorFlow, or photographs need Pillow, and it is not installed.
         ModuleError: there is no module, or nobody says what it should be.
         UsageError: there are more or fewer labels than classes, the labels cannot be read, there are no checks to run,
-            or a check, kind or version does not exist.
+            a check, kind or version does not exist, or `variant` is only a name.
     """
     chosen = _chosen(checks)
     if needs_tensorflow(chosen) or images or labels:
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
+    if variant is not None:
+        check_variant(variant)
     spec = None if spec is None else module_spec(spec)
     files = find_images(images)
     if isinstance(labels, (str, Path)):
