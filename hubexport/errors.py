@@ -123,7 +123,7 @@ def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
     """
     if given not in allowed:
         raise UsageError(
-            f"unknown {what} {given!r}{guess(str(given), allowed)}",
+            f"unknown {what} {given!r}{guess(given, allowed)}",
             why=f"it must be {either(allowed)}",
             fix="use one of these",
         )
@@ -150,7 +150,7 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def guess(found: str, allowed: Iterable[str]) -> str:
+def guess(found: object, allowed: Iterable[str]) -> str:
     """Returns ` (did you mean 'x'?)` for a near miss, else the empty string.
 
     Example:
@@ -159,5 +159,5 @@ def guess(found: str, allowed: Iterable[str]) -> str:
         >>> guess("zebra", ["image_size", "network"])
         ''
     """
-    near = difflib.get_close_matches(found, list(allowed), n=1)
+    near = difflib.get_close_matches(str(found), list(allowed), n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""

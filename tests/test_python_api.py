@@ -26,7 +26,7 @@ from hubexport import (
     load_variant,
     verify_module,
 )
-from hubexport.errors import DataError, ImageError, ModuleError, OutputError, UsageError
+from hubexport.errors import ConfigError, DataError, DownloadError, ImageError, ModuleError, OutputError, UsageError
 from hubexport.running.image_module import opened_image_module
 from hubexport.verify.checks import select_checks
 from tests.archives import member, tgz
@@ -491,3 +491,14 @@ def test_slips_are_refused_with_a_hint(call, what):
     with pytest.raises(UsageError) as raised:
         call()
     assert raised.value.what == what
+
+
+def test_the_cache_is_named_by_text_or_by_a_path(tmp_path):
+    """And a name that is no text is that of no variant."""
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(DownloadError):
+            downloads = hubexport.Downloads(cache_dir=folder, offline=True)
+            build_modules(load_variant(_VARIANT), downloads=downloads, output_dir=tmp_path)
+    for name in (None, tmp_path):
+        with pytest.raises(ConfigError, match="no variant"):
+            load_variant(name)
