@@ -13,11 +13,11 @@ import time
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.cache import Downloads
-from hubexport.checkpoints.sources import Weights
-from hubexport.errors import DownloadError, HubexportError
+from hubexport.checkpoints.sources import Weights, check_weights
+from hubexport.errors import DownloadError, HubexportError, check_positive
 from hubexport.processes import in_processes
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant, module_specs
+from hubexport.variants import ModuleSpec, Variant, check_variant, module_specs
 
 # In `--checkpoint`, the name of the variant that is built.
 VARIANT_PLACEHOLDER = "{variant}"
@@ -32,7 +32,7 @@ class Order:
         modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`. Defaults to the modules in the
             variant's config.
     Raises:
-        UsageError: a kind or version does not exist.
+        UsageError: a kind or version does not exist, or `variant` is only a name.
     Attributes:
         variant: the variant.
         modules: each module once, in the order given.
@@ -42,6 +42,7 @@ class Order:
     modules: tuple[ModuleSpec, ...]
 
     def __init__(self, variant: Variant, modules: Sequence[ModuleSpec | str] = ()) -> None:
+        check_variant(variant)
         # The class is frozen: its own __setattr__ refuses.
         object.__setattr__(self, "variant", variant)
         object.__setattr__(self, "modules", module_specs(modules) or variant.modules)
@@ -53,13 +54,18 @@ class Options:
 
     Attributes:
         checkpoint: `{variant}` in it stands for the name of each variant.
+    Raises:
+        UsageError: `weights` is neither `averaged` nor `raw`.
     """
 
-    checkpoint: str | None = None
+    checkpoint: str | Path | None = None
     weights: Weights = "averaged"
     output_dir: str | Path = "modules"
     overwrite: bool = False
     downloads: Downloads = Downloads()
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +96,10 @@ def build_batch(
         progress: hears of each step, or with several processes of each variant that is done.
     Returns:
         One outcome a module, in the order asked for.
+    Raises:
+        UsageError: `jobs` is not a whole number, or less than 1.
     """
+    check_positive(jobs=jobs)
     progress = progress or Progress()
     if jobs > 1 and len(orders) > 1:
         return _build_in_processes(orders, options, min(jobs, len(orders)), progress)
@@ -111,7 +120,7 @@ def _outcome(order: Order, spec: ModuleSpec, result: Path | HubexportError, seco
 def _results(order: Order, options: Options, progress: Progress) -> list[tuple[ModuleSpec, Path | HubexportError]]:
     variant = order.variant
     there_before = _standing(order, options)
-    checkpoint = options.checkpoint and options.checkpoint.replace(VARIANT_PLACEHOLDER, variant.name)
+    checkpoint = options.checkpoint and str(options.checkpoint).replace(VARIANT_PLACEHOLDER, variant.name)
     try:
         paths = build_modules(
             variant,

@@ -8,13 +8,13 @@ import shutil
 
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.reader import read_values
-from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.manifest import write_manifest
 from hubexport.output import exists_error, publish_directory, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
-from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, module_specs
+from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
 _LABELS = "labels.txt"
 
@@ -23,7 +23,7 @@ def build_modules(
     variant: Variant,
     modules: Sequence[ModuleSpec | str] = (),
     *,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     weights: Weights = "averaged",
     output_dir: str | Path = "modules",
     overwrite: bool = False,
@@ -46,7 +46,7 @@ def build_modules(
     Returns:
         The module directories, in the order of `modules`.
     Raises:
-        UsageError: a kind or version does not exist.
+        UsageError: a kind, version or `weights` does not exist, or `variant` is only a name.
         CheckpointError: the checkpoint cannot be found, read or fitted to the network.
         OutputError: a module stands there already, or cannot be written.
     Example:
@@ -57,6 +57,8 @@ def build_modules(
         modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5
         modules/google/imagenet/mobilenet_v2_035_96/classification/5
     """
+    check_variant(variant)
+    check_weights(weights)
     progress = progress or Progress()
     output_dir = Path(output_dir)
     directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}

@@ -1,6 +1,7 @@
 """Two files of trained values, or modules, variable by variable."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from hubexport.checkpoints.reader import OpenedCheckpoint, opened_checkpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, in_slim_terms
 from hubexport.checkpoints.select import stored_name
-from hubexport.checkpoints.sources import SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.checkpoints.stored import Renamed, StoredValues, holds_numbers
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
@@ -68,7 +69,9 @@ class Comparison:
         return all(one.largest_absolute is not None and one.largest_absolute <= tolerance for one in self.differences)
 
 
-def compare(a: str, b: str, *, weights: Weights = "averaged", progress: Progress | None = None) -> Comparison:
+def compare(
+    a: str | Path, b: str | Path, *, weights: Weights = "averaged", progress: Progress | None = None
+) -> Comparison:
     """Compares two files of values, or modules.
 
     Values with names of the same kind are compared all, by name. Otherwise, or if only one of the two has averaged
@@ -81,7 +84,9 @@ def compare(a: str, b: str, *, weights: Weights = "averaged", progress: Progress
         progress: hears of each step.
     Raises:
         CheckpointError: one cannot be found, or is damaged.
+        UsageError: `weights` does not exist.
     """
+    check_weights(weights)
     progress = progress or Progress()
     sources = [resolve_source(path, None, progress) for path in (a, b)]
     for source in sources:

@@ -5,20 +5,20 @@ import os
 from pathlib import Path
 
 from hubexport.checkpoints.reader import opened_checkpoint, read_values, restore, unrecognized_error
-from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, resolve_source, shards
-from hubexport.errors import CheckpointError, OutputError, UsageError
+from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, check_weights, resolve_source, shards
+from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
 from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
-from hubexport.mappings.targets import Target
+from hubexport.mappings.targets import TARGETS, Target
 from hubexport.output import exists_error, publish_directory, publish_file, scratch_directory, write_failures_reported
 from hubexport.progress import Progress
-from hubexport.variants import Variant
+from hubexport.variants import Variant, check_variant
 
 # Those that are a checkpoint of several files, named by their prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
 
 
 def convert(
-    source: str,
+    source: str | Path,
     target: str | Path,
     to: Target,
     *,
@@ -42,10 +42,15 @@ def convert(
     Returns:
         The target.
     Raises:
-        UsageError: the target's name is none that the framework would load.
+        UsageError: the target's name is none that the framework would load, `to` or `weights` does not exist, or
+            `variant` is only a name.
         CheckpointError: the source cannot be found, read or fitted to a network.
         OutputError: something stands at the target already, or it cannot be written.
     """
+    check_choice("format", to, TARGETS)
+    check_weights(weights)
+    if variant is not None:
+        check_variant(variant)
     progress = progress or Progress()
     target = Path(target)
     _check_target(target, to)

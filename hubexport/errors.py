@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 import difflib
 import functools
+import numbers
 from typing import Any
 
 
@@ -33,7 +34,7 @@ class HubexportError(Exception):
 
 
 class UsageError(HubexportError):
-    """The command line asks for something that does not exist or does not go together."""
+    """A command or a call asks for something that does not exist or does not go together."""
 
 
 class MissingExtraError(UsageError):
@@ -80,17 +81,63 @@ class OutputError(HubexportError):
     """A module directory cannot be written, or stands there already."""
 
 
-def check_positive(**numbers: int) -> None:
-    """Refuses numbers below 1.
+def check_positive(**counts: object) -> None:
+    """Refuses anything but whole numbers of at least 1.
 
     Args:
-        numbers: each under the name of its parameter.
+        counts: each under the name of its parameter.
     Raises:
-        UsageError: one of them is below 1.
+        UsageError: one of them is below 1, or no whole number.
     """
-    for name, number in numbers.items():
-        if number < 1:
-            raise UsageError(f"{name} is {number}", why="it must be at least 1", fix=f"pass a larger {name}")
+    for name, count in counts.items():
+        if not isinstance(count, numbers.Integral) or count < 1:
+            raise UsageError(
+                f"{name} is {count!r}", why="it must be a whole number, at least 1", fix=f"pass {name}=1, or more"
+            )
+
+
+def check_list(**lists: object) -> None:
+    """Refuses one string where a list of strings is wanted: it would be taken for a list of its letters.
+
+    Args:
+        lists: each under the name of its parameter.
+    Raises:
+        UsageError: one of them is a string; `fix` shows the list that is wanted.
+    """
+    for name, given in lists.items():
+        if isinstance(given, str):
+            raise UsageError(
+                f"{name} is the string {given!r}", why=f"it must be a list of {name}", fix=f"pass [{given!r}]"
+            )
+
+
+def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
+    """Refuses anything but the texts that an argument may be.
+
+    Args:
+        what: what messages call the argument.
+        given: its value.
+        allowed: the texts.
+    Raises:
+        UsageError: the value is none of them; `what` guesses which was meant.
+    """
+    if given not in allowed:
+        raise UsageError(
+            f"unknown {what} {given!r}{guess(given, allowed)}",
+            why=f"it must be {either(allowed)}",
+            fix="use one of these",
+        )
+
+
+def either(values: Sequence[object]) -> str:
+    """Returns values as a sentence lists them.
+
+    Example:
+        >>> either([1, 2, 3])
+        '1, 2 or 3'
+    """
+    *most, last = map(str, values)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def printable(text: str) -> str:
@@ -103,7 +150,7 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def guess(found: str, allowed: Iterable[str]) -> str:
+def guess(found: object, allowed: Iterable[str]) -> str:
     """Returns ` (did you mean 'x'?)` for a near miss, else the empty string.
 
     Example:
@@ -112,5 +159,5 @@ def guess(found: str, allowed: Iterable[str]) -> str:
         >>> guess("zebra", ["image_size", "network"])
         ''
     """
-    near = difflib.get_close_matches(found, list(allowed), n=1)
+    near = difflib.get_close_matches(str(found), list(allowed), n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from hubexport.errors import UsageError, guess
+from hubexport.errors import UsageError, check_list, either, guess
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 
@@ -49,9 +49,9 @@ class ModuleSpec(pydantic.BaseModel):
         """
         kind, _, version = text.partition("/") if isinstance(text, str) else ("", "", "")
         if kind not in KINDS:
-            raise ValueError(f"KIND/VERSION with the kind {_either(KINDS)}{guess(kind, KINDS)}")
+            raise ValueError(f"KIND/VERSION with the kind {either(KINDS)}{guess(kind, KINDS)}")
         if version not in map(str, VERSIONS):
-            raise ValueError(f"KIND/VERSION with the version {_either(VERSIONS)}")
+            raise ValueError(f"KIND/VERSION with the version {either(VERSIONS)}")
         return cls(kind=kind, version=int(version))
 
 
@@ -81,21 +81,13 @@ def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
     Raises:
         UsageError: there is no such kind or version, or `modules` is one string.
     """
-    if isinstance(modules, str):
-        raise UsageError(
-            f"modules is the string {modules!r}", why="it must be a list of modules", fix=f"pass [{modules!r}]"
-        )
+    check_list(modules=modules)
     return tuple(dict.fromkeys(map(module_spec, modules)))
-
-
-def _either(values: Sequence[object]) -> str:
-    *most, last = map(str, values)
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _known_network(name: str) -> str:
     if name not in NETWORKS:
-        raise ValueError(f"{_either(list(NETWORKS))}{guess(name, NETWORKS)}")
+        raise ValueError(f"{either(list(NETWORKS))}{guess(name, NETWORKS)}")
     return name
 
 
@@ -242,6 +234,18 @@ class Variant(StrictModel):
             raise UsageError(
                 f"--module {request} needs a version",
                 why=f"the config of {self.name} lists no {request} module",
-                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {_either(VERSIONS)}",
+                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(VERSIONS)}",
             )
         return [module_spec(request)]
+
+
+def check_variant(variant: Variant) -> None:
+    """Refuses anything but a variant, such as the name of one.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(variant, Variant):
+        raise UsageError(
+            f"variant is {variant!r}", why="it must be a hubexport.Variant", fix="pass hubexport.load_variant(NAME)"
+        )

@@ -3,7 +3,9 @@
 import doctest
 import gc
 import json
+from pathlib import Path
 import pickle
+import shutil
 import subprocess
 import tempfile
 
@@ -24,8 +26,9 @@ from hubexport import (
     load_variant,
     verify_module,
 )
-from hubexport.errors import DataError, ImageError, ModuleError, OutputError, UsageError
+from hubexport.errors import ConfigError, DataError, DownloadError, ImageError, ModuleError, OutputError, UsageError
 from hubexport.running.image_module import opened_image_module
+from hubexport.verify.checks import select_checks
 from tests.archives import member, tgz
 from tests.command import command, environment
 from tests.data import REPOSITORY
@@ -116,7 +119,7 @@ def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
     assert small.handle(_TEXTS[0]) == small.handle(_SPECS[0]) == "google/imagenet/small/feature_vector/2"
     paths = build_modules(small, [_TEXTS[0], _SPECS[1], _SPECS[0]], checkpoint="synthetic", output_dir=tmp_path)
     assert paths == [tmp_path / small.handle(spec) for spec in _SPECS]
-    options = {"variant": small, "checks": (), "checkpoint": "synthetic"}
+    options = {"variant": small, "checks": ["structure.ops"], "checkpoint": "synthetic"}
     (paths[0] / "hubexport.json").unlink()
     assert verify_module(paths[0], spec=_TEXTS[0], **options).path == str(paths[0])
 
@@ -337,3 +340,165 @@ def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call
     with pytest.raises(error, match=what):
         call(modules, photos, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda small, **w: build_modules(small, checkpoint="nowhere", **w), id="build_modules"),
+        pytest.param(
+            lambda small, **w: hubexport.convert("nowhere", "x.safetensors", "safetensors", **w), id="convert"
+        ),
+        pytest.param(lambda small, **w: hubexport.compare("nowhere", "nowhere", **w), id="compare"),
+        pytest.param(lambda small, **w: hubexport.Options(**w), id="Options"),
+        pytest.param(lambda small, **w: hubexport.Recipe(**w), id="Recipe"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("weights", "guessed"),
+    [("average", " (did you mean 'averaged'?)"), ("", ""), (None, ""), (["raw"], " (did you mean 'raw'?)")],
+)
+def test_weights_that_do_not_exist_are_refused_at_once(small, call, weights, guessed):
+    """They are not taken for the raw ones."""
+    with pytest.raises(UsageError) as raised:
+        call(small, weights=weights)
+    assert raised.value.what == f"unknown weights {weights!r}{guessed}"
+    assert raised.value.why == "it must be averaged or raw"
+
+
+def test_paths_are_taken_as_text_or_as_paths(small, tmp_path):
+    """By every function that reads a checkpoint."""
+    source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
+    for kind in (str, Path):
+        path = kind(source)
+        assert hubexport.describe(path).depth_multiplier == small.depth_multiplier
+        assert hubexport.compare(path, path).differences == ()
+        hubexport.convert(path, kind(tmp_path / "y.keras.h5"), "keras", overwrite=True)
+        [built] = build_modules(small, _TEXTS[1:], checkpoint=path, output_dir=kind(tmp_path / kind.__name__))
+        assert hubexport.describe(kind(built)).path == str(built)
+        verification = verify_module(kind(built), checkpoint=path, checks=select_checks(["weights.equal"]))
+        assert verification.passed and verification.as_json()["checkpoint"] == str(path)
+        options = hubexport.Options(kind(tmp_path / "{variant}.safetensors"), output_dir=kind(tmp_path / "batch"))
+        source.replace(tmp_path / "small.safetensors")
+        [outcome] = hubexport.build_batch([Order(small, _TEXTS[:1])], options)
+        (tmp_path / "small.safetensors").replace(source)
+        assert outcome.result == tmp_path / "batch" / small.handle(_TEXTS[0])
+        shutil.rmtree(tmp_path / "batch")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_releases_and_sites_are_named_by_text_or_by_paths(small, tmp_path, kind):
+    """As folders of configs are."""
+    assert load_variant("small", kind(tmp_path / "configs")) == small
+    source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
+    recipe = hubexport.Recipe(checkpoint=kind(source), checks=("structure.digests",))
+    release = kind(tmp_path / "release")
+    [outcome] = hubexport.release_modules([Order(small, _TEXTS[:1])], recipe, release)
+    assert outcome.result == "made"
+    assert hubexport.check_release(release).problems == ()
+    assert hubexport.write_site(release, kind(tmp_path / "site"), "https://hub.example").directory == tmp_path / "site"
+
+
+def test_verify_module_takes_checks_by_name_and_by_group(modules):
+    """Each once, in the order in which they are listed."""
+    path = modules["feature_vector/5"]
+    verification = verify_module(
+        path, checks=["weights.equal", "weights", "structure.digests"], checkpoint="synthetic:1"
+    )
+    names = [result.check for result in verification.results]
+    assert names == [check.name for check in select_checks(["structure.digests", "weights"])]
+
+
+def test_verify_module_takes_images_and_labels_as_classify_does(modules, photos, tmp_path):
+    """Files, folders and patterns; a list of labels, or a file of them."""
+    names = [f"name {number}" for number in range(1001)]
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(names))
+    options = {"checkpoint": "synthetic:1", "checks": ["numbers.photographs"]}
+    module = modules["classification/5"]
+    for images, given in ((photos, labels), (f"{photos}/*.png", names), ([str(photos / "0.png"), photos], str(labels))):
+        shown = verify_module(module, images=images, labels=given, **options).photographs
+        assert [one.name for one in shown] == ["0.png", "1.png", "2.png"]
+        assert all(label == names[index] for one in shown for index, label, _ in one.classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param(
+            {"checks": "weights"}, UsageError, r"checks is the string 'weights'(.|\n)*pass \['weights'\]", id="s"
+        ),
+        pytest.param(
+            {"checks": ["weights.equl"]}, UsageError, "checks weights.equl: .*did you mean 'weights.equal'", id="c"
+        ),
+        pytest.param({"checks": []}, UsageError, "no checks to run", id="none"),
+        pytest.param({"checks": ()}, UsageError, "no checks to run", id="empty"),
+        pytest.param({"images": "nowhere.jpg"}, ImageError, "cannot find nowhere.jpg", id="images"),
+        pytest.param({"labels": "nowhere.txt"}, UsageError, "cannot read labels nowhere.txt", id="labels"),
+    ],
+)
+def test_verify_module_refuses_what_it_cannot_take_at_once(tmp_path, options, error, message):
+    """Before it looks for the module."""
+    with pytest.raises(error, match=message):
+        verify_module(tmp_path / "nowhere", **options)
+
+
+@pytest.mark.parametrize("variant", [_VARIANT, None])
+def test_a_name_in_place_of_a_variant_is_refused_at_once(tmp_path, variant):
+    """The error tells how to load it; None is a variant only where one may be left out."""
+    calls = [lambda: Order(variant), lambda: build_modules(variant, checkpoint="synthetic", output_dir=tmp_path)]
+    if variant is not None:
+        calls += [
+            lambda: hubexport.convert("nowhere", tmp_path / "x", "slim", variant=variant),
+            lambda: verify_module(tmp_path / "nowhere", variant=variant),
+        ]
+    for call in calls:
+        with pytest.raises(UsageError) as raised:
+            call()
+        assert raised.value.what == f"variant is {variant!r}"
+        assert raised.value.fix == "pass hubexport.load_variant(NAME)"
+
+
+@pytest.mark.parametrize("jobs", [0, -1, "2", 1.5, None])
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda folder, **o: hubexport.build_batch([], hubexport.Options(), **o), id="build_batch"),
+        pytest.param(lambda folder, **o: hubexport.release_modules([], hubexport.Recipe(), folder, **o), id="release"),
+    ],
+)
+def test_jobs_are_a_positive_whole_number(tmp_path, call, jobs):
+    """Anything else is refused by the call."""
+    with pytest.raises(UsageError) as raised:
+        call(tmp_path, jobs=jobs)
+    assert raised.value.what == f"jobs is {jobs!r}"
+    assert raised.value.why == "it must be a whole number, at least 1"
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda: hubexport.convert("nowhere", "x.h5", "kears"), "unknown format 'kears' (did you mean 'keras'?)"),
+        (lambda: hubexport.Recipe(checks="structure"), "checks is the string 'structure'"),
+        (
+            lambda: hubexport.Recipe(checks=("weights.equl",)),
+            "checks weights.equl: no such check (did you mean 'weights.equal'?)",
+        ),
+    ],
+)
+def test_slips_are_refused_with_a_hint(call, what):
+    """Before any work."""
+    with pytest.raises(UsageError) as raised:
+        call()
+    assert raised.value.what == what
+
+
+def test_the_cache_is_named_by_text_or_by_a_path(tmp_path):
+    """And a name that is no text is that of no variant."""
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(DownloadError):
+            downloads = hubexport.Downloads(cache_dir=folder, offline=True)
+            build_modules(load_variant(_VARIANT), downloads=downloads, output_dir=tmp_path)
+    for name in (None, tmp_path):
+        with pytest.raises(ConfigError, match="no variant"):
+            load_variant(name)

@@ -38,7 +38,7 @@ class Downloads:
         UsageError: the mirror is no such address.
     """
 
-    cache_dir: Path | None = None
+    cache_dir: str | Path | None = None
     mirror: str | None = None
     offline: bool = False
 
@@ -76,7 +76,7 @@ def file_name(url: str) -> str:
 
 def archive_path(published: PublishedCheckpoint, downloads: Downloads) -> Path:
     """Returns where the cache keeps a published archive."""
-    folder = (downloads.cache_dir or cache_dir()) / "checkpoints" / published.sha256[:16]
+    folder = Path(downloads.cache_dir or cache_dir()) / "checkpoints" / published.sha256[:16]
     return folder / file_name(published.url)
 
 

@@ -14,12 +14,12 @@ import glob
 from pathlib import Path
 import re
 import tempfile
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hubexport.checkpoints.archive import MODULE_FILE, unpack_checkpoint
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.containers import Container, container_of
-from hubexport.errors import CheckpointError
+from hubexport.errors import CheckpointError, check_choice
 from hubexport.output import file_sha256, scratch_directory
 from hubexport.progress import Progress
 from hubexport.variants import Variant
@@ -126,13 +126,22 @@ class ArchiveSource:
 Source = SyntheticSource | FileSource | ArchiveSource
 
 
+def check_weights(weights: Weights) -> None:
+    """Refuses weights that are neither `averaged` nor `raw`.
+
+    Raises:
+        UsageError: there are no such weights.
+    """
+    check_choice("weights", weights, get_args(Weights))
+
+
 def resolve_source(
-    text: str | None, variant: Variant | None, progress: Progress, downloads: Downloads = Downloads()
+    named: str | Path | None, variant: Variant | None, progress: Progress, downloads: Downloads = Downloads()
 ) -> Source:
     """Finds the checkpoint that is meant.
 
     Args:
-        text: as in this module's docstring; None means the archive that the variant's config names, which is
+        named: as in this module's docstring; None means the archive that the variant's config names, which is
             downloaded unless it is in the cache.
         variant: whose values are wanted; None if that is for the values to tell.
         progress: hears of the download, and of an archive that is not the published one.
@@ -141,9 +150,10 @@ def resolve_source(
         CheckpointError: there is nothing of the kind, it is incomplete, or it cannot be read.
         DownloadError: the published archive cannot be fetched.
     """
-    if text is None:
+    if named is None:
         assert variant is not None, "only a variant's config names an archive"
         return _published_archive(variant, progress, downloads)
+    text = str(named)
     if text.partition(":")[0] == "synthetic":
         return _synthetic(text)
     path = Path(text)

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Checks a module, prints what was found, and returns 0 if it passed, else 1."""
     from hubexport.verify.checks import select_checks
 
-    checks = select_checks(args.check)
+    checks = select_checks(args.check, "--check")
     if args.list_checks:
         return _list_checks(checks)
     if args.module is None:
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
         verification = verify_module(
             args.module,
             checkpoint=args.checkpoint,
-            images=_images(args.images),
-            labels=_labels(args.labels),
+            images=args.images,
+            labels=args.labels,
             variant=variant,
             spec=spec,
             checks=checks,
@@ -143,22 +143,6 @@ def _consumers(names: Sequence[str]) -> "Sequence[PinnedConsumer]":
     for consumer in consumers:
         consumer.interpreter()  # Better known now than after the other checks.
     return consumers
-
-
-def _images(inputs: Sequence[str]) -> list[Path]:
-    if not inputs:
-        return []
-    from hubexport.images.files import find_images
-
-    return find_images(inputs)
-
-
-def _labels(path: str | None) -> list[str] | None:
-    if path is None:
-        return None
-    from hubexport.classification import read_labels
-
-    return read_labels(Path(path))
 
 
 def _report_path(args: argparse.Namespace) -> Path | None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from hubexport.beam.options import Beam
-from hubexport.errors import UsageError, check_positive, guess
+from hubexport.errors import check_choice, check_positive
 from hubexport.evaluation.classes import read_classes
 from hubexport.evaluation.datasets import find_data
 from hubexport.evaluation.pipeline import Options
@@ -74,12 +74,7 @@ def evaluate(
         (1, 0.0)
     """
     check_positive(batch_size=batch_size, limit=1 if limit is None else limit)
-    if preprocessing not in PREPROCESSINGS:
-        raise UsageError(
-            f"unknown preprocessing {preprocessing!r}{guess(preprocessing, PREPROCESSINGS)}",
-            why=f"it must be {' or '.join(PREPROCESSINGS)}",
-            fix="use one of these",
-        )
+    check_choice("preprocessing", preprocessing, tuple(PREPROCESSINGS))
     if beam:
         require_extras("evaluating with Beam", "beam")
         # The workers have working directories of their own.

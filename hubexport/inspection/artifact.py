@@ -62,20 +62,20 @@ def opened_artifact(module: str | Path, progress: Progress) -> Iterator[Artifact
         ModuleError: there is no module, or it cannot be had, read, trusted or unpacked.
     """
     with contextlib.ExitStack() as stack:
-        if isinstance(module, str) and is_address(module):
-            yield _at_address(module, stack, progress)
+        if is_address(module):
+            yield _at_address(str(module), stack, progress)
         else:
             yield _at_path(Path(module), stack)
 
 
-def is_address(text: str) -> bool:
+def is_address(module: str | Path) -> bool:
     """Returns whether a module is named by an address rather than a path.
 
     Example:
         >>> is_address("https://hub.example/google/imagenet/mobilenet_v2_050_96/classification/3")
         True
     """
-    return _ADDRESS.match(text) is not None
+    return isinstance(module, str) and _ADDRESS.match(module) is not None
 
 
 def holds_module(path: Path) -> bool:

@@ -11,7 +11,7 @@ from hubexport.inspection.module import ModuleReport, describe_module
 from hubexport.progress import Progress
 
 
-def describe(path: str, *, progress: Progress | None = None) -> ModuleReport | CheckpointReport:
+def describe(path: str | Path, *, progress: Progress | None = None) -> ModuleReport | CheckpointReport:
     """Describes what is at a path.
 
     Args:

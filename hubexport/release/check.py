@@ -59,7 +59,7 @@ class Checked:
     stray: tuple[str, ...]
 
 
-def check_release(directory: Path, progress: Progress | None = None) -> Checked:
+def check_release(directory: str | Path, progress: Progress | None = None) -> Checked:
     """Looks at all files of a release.
 
     Args:
@@ -69,6 +69,7 @@ def check_release(directory: Path, progress: Progress | None = None) -> Checked:
         ReleaseError: there is no release.
     """
     progress = progress or Progress()
+    directory = Path(directory)
     try:
         folder = Folder(directory)
     except OSError as error:

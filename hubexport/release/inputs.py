@@ -70,19 +70,19 @@ class Inputs(pydantic.BaseModel):
 CONTENT = ("network", "checkpoint", "weights")
 
 
-def checkpoint_of(text: str | None, variant: Variant) -> str | None:
+def checkpoint_of(named: str | Path | None, variant: Variant) -> str | None:
     """Returns what `hubexport build --checkpoint` should be told for one variant.
 
     Args:
-        text: anything that it takes, `{variant}` in it stands for the variant's name; or a directory of archives, where
-            a variant's is named like the published one, or like the variant.
+        named: anything that it takes, `{variant}` in it stands for the variant's name; or a directory of archives,
+            where a variant's is named like the published one, or like the variant.
         variant: which.
     Raises:
         CheckpointError: it is a directory of archives, and none is the variant's.
     """
-    if text is None:
+    if named is None:
         return None
-    text = text.replace(VARIANT_PLACEHOLDER, variant.name)
+    text = str(named).replace(VARIANT_PLACEHOLDER, variant.name)
     directory = Path(text)
     if not directory.is_dir():
         return text

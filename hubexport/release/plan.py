@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hubexport.batch import Order
 from hubexport.checkpoints.cache import Downloads
-from hubexport.checkpoints.sources import Weights
+from hubexport.checkpoints.sources import Weights, check_weights
 from hubexport.errors import HubexportError, ReleaseError
 from hubexport.output import file_sha256
 from hubexport.progress import Progress
@@ -51,14 +51,20 @@ class Recipe:
         checks: those that a module has to pass, as `hubexport.verify.checks.select_checks` takes them; empty means all.
         source_date_epoch: the time that files in archives carry, in seconds since 1970.
         downloads: where published archives are looked for, and fetched from.
+    Raises:
+        UsageError: `weights` is neither `averaged` nor `raw`, or there is no such check.
     """
 
-    checkpoint: str | None = None
+    checkpoint: str | Path | None = None
     weights: Weights = "averaged"
     url: str = "https://tfhub.dev"
     checks: tuple[str, ...] = ()
     source_date_epoch: int = 0
     downloads: Downloads = Downloads()
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+        select_checks(self.checks)
 
 
 @dataclasses.dataclass(frozen=True)

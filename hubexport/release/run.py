@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from hubexport.batch import Order
 from hubexport.beam.options import Beam
 from hubexport.checkpoints.download import fetch
-from hubexport.errors import HubexportError, ReleaseError
+from hubexport.errors import HubexportError, ReleaseError, check_positive
 from hubexport.output import scratch_directory, write_failures_reported
 from hubexport.processes import in_processes
 from hubexport.progress import Progress
@@ -52,7 +52,7 @@ class Outcome:
 def release_modules(
     orders: Sequence[Order],
     recipe: Recipe,
-    directory: Path,
+    directory: str | Path,
     *,
     jobs: int = 1,
     fail_fast: bool = False,
@@ -75,8 +75,11 @@ def release_modules(
     Raises:
         OutputError: the folder cannot be written to.
         ReleaseError: another run is at work there, or its index cannot be read.
+        UsageError: `jobs` is not a whole number, or less than 1.
     """
+    check_positive(jobs=jobs)
     progress = progress or Progress()
+    directory = Path(directory)
     index = read_index(directory)
     plan = make_plan(orders, recipe, directory, index, progress)
     if not _work_is_left(plan, index, directory):

@@ -49,8 +49,8 @@ class Site:
 
 
 def write_site(
-    directory: Path,
-    output_dir: Path,
+    directory: str | Path,
+    output_dir: str | Path,
     url: str | None = None,
     *,
     unpack: bool = False,
@@ -70,6 +70,7 @@ def write_site(
         OutputError: something else stands there, or the site cannot be written.
     """
     progress = progress or Progress()
+    directory, output_dir = Path(directory), Path(output_dir)
     index = read_index(directory)
     if index is None:
         raise ReleaseError(

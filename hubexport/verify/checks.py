@@ -1,9 +1,9 @@
 """All checks, in the order in which they run: the cheap ones first, and what the others build on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import fnmatch
 
-from hubexport.errors import UsageError, guess
+from hubexport.errors import UsageError, check_list, guess
 from hubexport.verify import behaviour, consumers, declarations, numbers, structure, weights
 from hubexport.verify.check import Check
 
@@ -12,18 +12,19 @@ CHECKS: tuple[Check, ...] = tuple(
 )
 
 
-def select_checks(patterns: Sequence[str], flag: str = "--check") -> tuple[Check, ...]:
+def select_checks(patterns: Iterable[Check | str], flag: str = "checks") -> tuple[Check, ...]:
     """Returns the checks that are asked for, in their own order.
 
     Args:
-        patterns: names, groups like `weights`, or patterns like `numbers.*`; empty means all.
+        patterns: checks, names, groups like `weights`, or patterns like `numbers.*`; empty means all.
         flag: what messages call the choice.
     Raises:
-        UsageError: a pattern fits no check.
+        UsageError: a pattern fits no check, or `patterns` is one string.
     """
+    check_list(checks=patterns)
     chosen: set[str] = set()
     names = [check.name for check in CHECKS]
-    for pattern in patterns:
+    for pattern in (one.name if isinstance(one, Check) else str(one) for one in patterns):
         found = {name for name in names if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
         if not found:
             raise UsageError(
@@ -32,7 +33,7 @@ def select_checks(patterns: Sequence[str], flag: str = "--check") -> tuple[Check
                 fix="use one of these, or a group like weights",
             )
         chosen |= found
-    return tuple(check for check in CHECKS if check.name in chosen) if patterns else CHECKS
+    return tuple(check for check in CHECKS if check.name in chosen) if chosen else CHECKS
 
 
 def needs_tensorflow(checks: Sequence[Check]) -> bool:

@@ -1,6 +1,6 @@
 """One module, all checks: what `hubexport verify` does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import contextlib
 import dataclasses
 import io
@@ -15,15 +15,16 @@ import numpy as np
 from hubexport import __version__
 from hubexport.arrays import Array
 from hubexport.consumers.registry import PinnedConsumer
-from hubexport.errors import HubexportError
+from hubexport.errors import HubexportError, UsageError
 from hubexport.extras import require_extras
+from hubexport.images.files import find_images
 from hubexport.inspection.artifact import opened_artifact
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
-from hubexport.variants import ModuleSpec, Variant, module_spec
+from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.accuracy import PictureErrors
 from hubexport.verify.check import Check, Finding, NotApplicable
-from hubexport.verify.checks import CHECKS, needs_tensorflow
+from hubexport.verify.checks import CHECKS, needs_tensorflow, select_checks
 from hubexport.verify.consumers import checks_in, installed_tensorflow
 from hubexport.verify.evidence import Evidence
 from hubexport.verify.pictures import photographs
@@ -40,12 +41,12 @@ _MAX_LINES = 20
 def verify_module(
     path: str | Path,
     *,
-    checkpoint: str | None = None,
-    images: Sequence[Path] = (),
-    labels: Sequence[str] | None = None,
+    checkpoint: str | Path | None = None,
+    images: str | Path | Iterable[str | Path] = (),
+    labels: Sequence[str] | str | Path | None = None,
     variant: Variant | None = None,
     spec: ModuleSpec | str | None = None,
-    checks: Sequence[Check] = CHECKS,
+    checks: Sequence[Check | str] | None = None,
     consumers: Sequence[PinnedConsumer] = (),
     progress: Progress | None = None,
 ) -> Verification:
@@ -55,38 +56,49 @@ def verify_module(
         path: a module's directory, a packed one, or its address on a hub server.
         checkpoint: what it should have been made from, see `hubexport.checkpoints.sources`; without it the module is
             held against its own values.
-        images: photographs.
-        labels: the name of each class; None takes those in the module, if it has some.
+        images: photographs: one or more files, folders and patterns, as `hubexport.classify` takes them.
+        labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
+            name a line. Defaults to the module's `assets/labels.txt`, if there is one.
         variant: the variant that it should be of. Defaults to the manifest's.
         spec: the kind and version that it should have, as a `ModuleSpec` or as text like `feature_vector/2`. Defaults
             to the manifest's.
-        checks: which, in this order.
+        checks: names like `weights.equal`, groups like `weights`, or patterns like `numbers.*`. The checks run in the
+            order of `hubexport verify --list_checks`. Defaults to all of them.
         consumers: other TensorFlows in which the module is tried, too, which takes minutes.
         progress: hears of each step.
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        ImageError: a photograph cannot be read.
-        MissingExtraError: a check needs TensorFlow, which is not installed.
+        ImageError: a photograph cannot be found or read.
+        MissingExtraError: a check needs TensorFlow, or photographs need Pillow, and it is not installed.
         ModuleError: there is no module, or nobody says what it should be.
-        UsageError: there are more or fewer labels than classes, or a kind or version does not exist.
+        UsageError: there are more or fewer labels than classes, the labels cannot be read, there are no checks to run,
+            a check, kind or version does not exist, or `variant` is only a name.
     """
-    if needs_tensorflow(checks):
+    chosen = _chosen(checks)
+    if needs_tensorflow(chosen) or images or labels:
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
+    if variant is not None:
+        check_variant(variant)
     spec = None if spec is None else module_spec(spec)
+    files = find_images(images)
+    if isinstance(labels, (str, Path)):
+        from hubexport.classification import read_labels  # Needs Pillow, as photographs do.
+
+        labels = read_labels(Path(labels))
     with opened_artifact(path, progress) as artifact:
         subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
-        labels = _labels(labels, subject) if images else None
-        trained = read_trained(checkpoint, subject, progress) if checkpoint else None
-        pictures = photographs(images, *subject.network.image_shape[:2]) if images else None
+        labels = _labels(labels, subject) if files else None
+        trained = read_trained(str(checkpoint), subject, progress) if checkpoint else None
+        pictures = photographs(files, *subject.network.image_shape[:2]) if files else None
         with Evidence(subject, trained, pictures, progress) as evidence:
-            if any(check.run is installed_tensorflow for check in checks):
+            if any(check.run is installed_tensorflow for check in chosen):
                 _start_installed_use(evidence)
-            results = tuple(_run(check, evidence, progress) for check in (*checks, *checks_in(consumers, progress)))
+            results = tuple(_run(check, evidence, progress) for check in (*chosen, *checks_in(consumers, progress)))
             return Verification(
                 path=str(artifact.shown_as),
-                checkpoint=checkpoint,
+                checkpoint=trained.shown_as if trained else None,
                 facts=_facts(subject),
                 results=results,
                 layers=_layers(evidence),
@@ -96,6 +108,18 @@ def verify_module(
             )
 
 
+def _chosen(checks: Sequence[Check | str] | None) -> tuple[Check, ...]:
+    if checks is None:
+        return CHECKS
+    if not checks:
+        raise UsageError(
+            "no checks to run",
+            why=f"checks is {checks!r}",
+            fix="name some, like ['weights'], or leave checks out to run all",
+        )
+    return select_checks(checks)
+
+
 def _labels(labels: Sequence[str] | None, subject: Subject) -> Sequence[str] | None:
     """Returns the names of the classes that the user named, or else the module has."""
     classes = subject.network.num_classes
@@ -103,7 +127,7 @@ def _labels(labels: Sequence[str] | None, subject: Subject) -> Sequence[str] | N
         return None
     from hubexport.classification import check_labels, module_labels  # Needs Pillow, as photographs do.
 
-    labels = labels or module_labels(subject.directory)
+    labels = module_labels(subject.directory) if labels is None else labels
     check_labels(labels, classes, subject.shown_as)
     return labels
 
