@@ -7,25 +7,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.reader import OpenedCheckpoint, opened_checkpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, in_slim_terms
 from hubexport.checkpoints.select import stored_name
 from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
-from hubexport.checkpoints.stored import Renamed, StoredValues, holds_numbers
+from hubexport.checkpoints.stored import Renamed, StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
+
+_NOT_COMPARED = "not compared"
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One variable that is not the same in both.
+    """One variable that is not the same in both, or not known to be.
 
     Attributes:
         name: the variable.
-        problem: `missing in A`, `missing in B`, `shape`, `dtype`, or `values`.
+        problem: `missing in A`, `missing in B`, `shape`, `dtype`, `values`, or `not compared`, where they have a dtype
+            that hubexport cannot compare.
         a: its dtype and shape in A, like `float32 [32]`; None if it is missing there.
         b: the same in B.
-        differing: how many numbers differ.
+        differing: how many numbers differ; None where there are no numbers.
         largest_absolute: the largest difference of two numbers; None where not both are finite everywhere.
         largest_relative: the largest difference divided by the greater magnitude of the two.
     """
@@ -56,9 +60,11 @@ class Comparison:
     @property
     def summary(self) -> str:
         """One line for people."""
-        total = self.equal + len(self.differences)
+        different = sum(one.problem != _NOT_COMPARED for one in self.differences)
         which = {"all": "values", "averaged": "averaged values", "raw": "plain values"}[self.compared]
-        return f"{total} {which} compared: {self.equal} equal bit for bit, {len(self.differences)} different"
+        said = f"{self.equal + different} {which} compared: {self.equal} equal bit for bit, {different} different"
+        unknown = len(self.differences) - different
+        return f"{said}; {unknown} not compared" if unknown else said
 
     def as_json(self) -> dict[str, Any]:
         """Returns the comparison for `json.dumps`."""
@@ -125,13 +131,9 @@ def _model_values(opened: OpenedCheckpoint, weights: Weights) -> StoredValues:
 
 
 def _compare(compared: str, a: StoredValues, b: StoredValues) -> Comparison:
-    names = sorted(name for name in {*a.shapes, *b.shapes} if any(_holds_numbers(one, name) for one in (a, b)))
+    names = sorted({*a.shapes, *b.shapes})
     differences = [one for name in names if (one := _difference(name, a, b))]
     return Comparison(compared, len(names) - len(differences), tuple(differences))
-
-
-def _holds_numbers(stored: StoredValues, name: str) -> bool:
-    return name in stored.shapes and holds_numbers(stored.dtype(name))
 
 
 def _difference(name: str, a: StoredValues, b: StoredValues) -> Difference | None:
@@ -142,6 +144,11 @@ def _difference(name: str, a: StoredValues, b: StoredValues) -> Difference | Non
         return Difference(name, "shape", in_a, in_b)
     if in_a != in_b:
         return Difference(name, "dtype", in_a, in_b)
+    if not holds_numbers(a.dtype(name)):
+        in_bytes = a.stored_bytes(name), b.stored_bytes(name)
+        if None in in_bytes:
+            return Difference(name, _NOT_COMPARED, in_a, in_b)
+        return None if in_bytes[0] == in_bytes[1] else Difference(name, "values", in_a, in_b)
     one, other = a.read(name), b.read(name)
     if one.tobytes() == other.tobytes():
         return None
@@ -154,11 +161,18 @@ def _kind(stored: StoredValues, name: str) -> str | None:
 
 def _figures(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> tuple[int, float | None, float | None]:
     """Returns how many numbers differ, by how much at most, and by what share of the greater of the two."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    differing = int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    differing = int(np.count_nonzero((one != other) & ~(np.isnan(one) & np.isnan(other))))
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return differing, None, None
-    absolute = np.abs(a - b)
+    wide = np.complex128 if np.iscomplexobj(one) else np.float64
+    a, b = one.astype(wide), other.astype(wide)
+    with np.errstate(over="ignore"):
+        absolute = np.abs(a - b)
+    if one.dtype.kind in "iu":
+        # Large ones are rounded in float64, but their difference modulo 2**64 is exact.
+        absolute = (np.maximum(one, other).astype("u8") - np.minimum(one, other).astype("u8")).astype(np.float64)
+    if not np.isfinite(absolute).all():
+        return differing, None, None
     greater = np.maximum(np.abs(a), np.abs(b))
     relative = np.divide(absolute, greater, out=np.zeros_like(absolute), where=greater > 0)
     return differing, float(absolute.max()), float(relative.max())

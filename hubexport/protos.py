@@ -32,6 +32,7 @@ __all__ = [
     "SavedModel",
     "SavedObject",
     "SavedObjectGraph",
+    "SavedTensorSlices",
     "SignatureDef",
     "StructuredValue",
     "TensorInfo",
@@ -219,15 +220,30 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "crc32c": (6, "fixed32"),
         "slices": (7, ["TensorSliceProto"]),
     },
-    "TensorSliceProto": {},
+    "TensorSliceProto": {"extent": (1, ["TensorSliceProto_Extent"])},
+    "TensorSliceProto_Extent": {"start": (1, "int64"), "length": (2, "int64")},
+    # tensorflow/core/util: V1 checkpoints
+    "SavedTensorSlices": {"meta": (1, "SavedTensorSliceMeta")},
+    "SavedTensorSliceMeta": {"tensor": (1, ["SavedSliceMeta"])},
+    "SavedSliceMeta": {
+        "name": (1, "string"),
+        "shape": (2, "TensorShapeProto"),
+        "type": (3, "int32"),
+        "slice": (4, ["TensorSliceProto"]),
+    },
     # tensorflow_hub
     "ModuleAttachment": {"key": (1, "string"), "value": (2, "bytes")},
     "ImageModuleInfo": {"default_image_size": (1, "ImageModuleInfo_InputSize")},
     "ImageModuleInfo_InputSize": {"height": (1, "int32"), "width": (2, "int32")},
 }
 
-# All fields of these are one oneof: which of them is set is known, even to its default.
-_ONEOFS = ("AttrValue", "CollectionDef", "StructuredValue")
+# These fields are one oneof in their message, or all of them: which of them is set is known, even to its default.
+_ONEOFS: dict[str, tuple[str, ...]] = {
+    "AttrValue": (),
+    "CollectionDef": (),
+    "StructuredValue": (),
+    "TensorSliceProto_Extent": ("length",),
+}
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
@@ -239,7 +255,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
         for name, (number, kind) in fields.items():
             field = message.field.add(name=name, number=number)
             _set_type(message, field, kind)
-            if message_name in _ONEOFS:
+            if message_name in _ONEOFS and name in (_ONEOFS[message_name] or fields):
                 field.oneof_index = 0
     return file
 
@@ -294,6 +310,7 @@ SavedFunction = _message("SavedFunction")
 SavedModel = _message("SavedModel")
 SavedObject = _message("SavedObject")
 SavedObjectGraph = _message("SavedObjectGraph")
+SavedTensorSlices = _message("SavedTensorSlices")
 SignatureDef = _message("SignatureDef")
 StructuredValue = _message("StructuredValue")
 TensorInfo = _message("TensorInfo")

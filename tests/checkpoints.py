@@ -40,3 +40,29 @@ def write_v1(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes one file, as TensorFlow did before 2017."""
     names = list(tensors)
     tf.raw_ops.Save(filename=str(path), tensor_names=names, data=[tf.constant(tensors[name]) for name in names])
+
+
+def write_partitioned(prefix: Path, values: Mapping[str, tuple[np.ndarray, list[int]]], write_version: int) -> None:
+    """Writes variables that are cut into so many parts along each axis, as `tf.train.Saver` does, and a global step.
+
+    Args:
+        prefix: of the checkpoint, or with V1 its file.
+        values: value and parts by name.
+        write_version: one of `tf.compat.v1.train.SaverDef`.
+    """
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        for name, (value, parts) in values.items():
+            axes = [axis for axis, count in enumerate(parts) if count > 1]
+            partitioner = v1.fixed_size_partitioner(parts[axes[0]], axes[0]) if axes else None
+
+            def initial(shape, dtype, partition_info=None, value=value):
+                offset = partition_info.var_offset if partition_info else [0] * len(shape)
+                return tf.constant(value[tuple(slice(o, o + int(n)) for o, n in zip(offset, shape))], dtype)
+
+            v1.get_variable(
+                name, value.shape, value.dtype, initial, partitioner=partitioner, use_resource=False, trainable=False
+            )
+        v1.train.get_or_create_global_step()
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver(write_version=write_version).save(session, str(prefix), write_meta_graph=False)

@@ -151,6 +151,11 @@ def leave_a_slot(directory: Path, format_: str) -> None:
     _edit_values(directory, format_, lambda values: values.update({f"{name}/RMSProp": np.ones_like(values[name])}))
 
 
+@mutation("a text among the values", "structure.variables weights.sound", "TF1")
+def leave_a_text(directory: Path, format_: str) -> None:
+    _edit_values(directory, format_, lambda values: values.update({"words": b"nobody knows what of"}))
+
+
 # Graphs
 
 

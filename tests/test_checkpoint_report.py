@@ -1,22 +1,27 @@
 """What inspect says of files of values, against TensorFlow's reader and NumPy."""
 
+import io
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.table import Table, table_bytes
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError, ModuleError
 from hubexport.inspection.path import describe
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.protos import BundleEntryProto
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 from tests.data import REAL_ARCHIVE, needs_data
+from tests.test_dtypes import write_safetensors_bits
 
 
 def _describe(path):
@@ -55,6 +60,7 @@ def test_the_figures_of_every_variable(tmp_path):
         assert one.shape == value.shape
         if one.name in ("words", "empty"):
             assert (one.norm, one.minimum, one.maximum) == (None, None, None)
+            assert one.nan_count == (None if one.name == "words" else 0) == one.infinite_count
             continue
         finite = value[np.isfinite(value)]
         assert one.dtype == value.dtype.name
@@ -64,6 +70,123 @@ def test_the_figures_of_every_variable(tmp_path):
         assert (one.nan_count, one.infinite_count) == broken
     assert (report.nan_count, report.infinite_count) == (2, 2)
     assert {one.name: one.dtype for one in report.variables}["words"] == "string"
+    assert report.not_read == {"string": 1}
+
+
+def _bfloat16(values):
+    """With a NaN in one of them."""
+    values = {name: value.astype(ml_dtypes.bfloat16) for name, value in values.items()}
+    values["MobilenetV2/Conv/weights"].flat[3] = np.nan
+    return values
+
+
+def _write_bfloat16_safetensors(path, values):
+    write_safetensors_bits(path, {name: ("BF16", value.shape, value.tobytes()) for name, value in values.items()})
+
+
+@pytest.mark.parametrize("write", [write_v2, _write_bfloat16_safetensors], ids=["V2", "safetensors"])
+def test_bfloat16_is_read(tmp_path, write):
+    """A NaN in it is one; the figures are those of ml_dtypes."""
+    values = _bfloat16(network_values())
+    write(tmp_path / "c", values)
+    report = _describe(tmp_path / "c")
+    assert (report.network, report.nan_count, report.not_read) == ("mobilenet_v2", 1, {})
+    for one in report.variables:
+        wide = values[one.name].astype(np.float64)
+        assert (one.dtype, one.minimum, one.maximum) == ("bfloat16", np.nanmin(wide), np.nanmax(wide))
+    done = hubexport("inspect", tmp_path / "c")
+    assert f"{len(values)}, 1 NaN and 0 infinite numbers in MobilenetV2/Conv/weights\n" in done.stdout
+    done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "slim", "--weights", "raw")
+    assert done.returncode == 1 and "stored as bfloat16, expected float32" in done.stderr
+
+
+def _quantized(name):
+    return tf.quantization.quantize(tf.constant([0.5, -1.0]), -1.0, 1.0, getattr(tf, name))[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"x": np.float32(1)}, "1, all numbers finite"),
+        (
+            {"x": np.float32(1), "s": np.array(b"x"), "t": np.array([b"y"])},
+            "3, 1 read: all numbers finite; not read: 2 (string)",
+        ),
+        (
+            {"x": np.float32([np.nan]), "s": np.array(b"x"), "q": _quantized("qint8")},
+            "3, 1 read: 1 NaN and 0 infinite numbers in x; not read: 2 (1 qint8, 1 string)",
+        ),
+        ({"s": np.array(b"x")}, "1, not read: 1 (string)"),
+    ],
+)
+def test_nothing_is_said_of_what_was_not_read(tmp_path, values, said):
+    """But that it was not, and of what dtype it is; for programs, too."""
+    write_v2(tmp_path / "c", values)
+    lines = [" ".join(line.split()) for line in hubexport("inspect", tmp_path / "c", "--variables").stdout.splitlines()]
+    assert f"values {said}" in lines
+    if "s" in values:
+        assert lines[-1].startswith("x") or "s [] string - - - - -" in lines
+    described = json.loads(hubexport("inspect", tmp_path / "c", "--variables", "--format", "json").stdout)
+    unread = [one["dtype"] for one in described["variables"] if one["nan_count"] is None]
+    assert described["not_read"] == {dtype: unread.count(dtype) for dtype in unread}
+    assert len(unread) == len(values) - ("x" in values)
+
+
+def test_an_unknown_dtype_is_not_read(tmp_path):
+    """Of a TensorFlow to come."""
+    write_bundle(tmp_path / "c", {"x": np.float32(1), "y": np.float32(2)})
+    index = tmp_path / "c.index"
+    entries = dict(Table(io.BytesIO(index.read_bytes())).entries(1 << 20))
+    entry = BundleEntryProto.FromString(entries[b"x"])
+    entry.dtype = 77
+    index.write_bytes(table_bytes(sorted({**entries, b"x": entry.SerializeToString()}.items())))
+    assert "2, 1 read: all numbers finite; not read: 1 (dtype 77)" in hubexport("inspect", tmp_path / "c").stdout
+
+
+def test_figures_of_odd_numbers(tmp_path):
+    """Complex ones have no least; a norm beyond float64 is none; JSON has no word for infinity."""
+    values = {
+        "c": np.complex64([3 + 4j, np.nan]),
+        "large": np.float64([1e200, -1e200]),
+        "flag": np.array([True, False]),
+    }
+    values |= {"unsigned": np.uint64([1, 1 << 63])}
+    write_v2(tmp_path / "c", values)
+    found = {
+        one.name: (one.norm, one.minimum, one.maximum, one.nan_count) for one in _describe(tmp_path / "c").variables
+    }
+    assert found == {
+        "c": (5.0, None, None, 1),
+        "large": (None, -1e200, 1e200, 0),
+        "flag": (1.0, 0.0, 1.0, 0),
+        "unsigned": (2.0**63, 1.0, 2.0**63, 0),
+    }
+    json.loads(
+        hubexport("inspect", tmp_path / "c", "--variables", "--format", "json").stdout, parse_constant=pytest.fail
+    )
+
+
+@pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (np.int64(7), 7),
+        (np.int32(7), 7),
+        (np.int64([7]), 7),
+        (np.int64(-7), -7),
+        (np.int64([7, 8]), None),
+        (np.zeros([0], np.int64), None),
+        (np.float32(7), None),
+        (np.array(b"7"), None),
+        (np.array(True), None),
+    ],
+    ids=str,
+)
+def test_steps_of_odd_shapes_and_dtypes(tmp_path, write, step, said):
+    """One whole number is a step."""
+    write(tmp_path / "c", {"global_step": step, "x": np.float32(1)})
+    assert _describe(tmp_path / "c").step == said
+    assert hubexport("inspect", tmp_path / "c").returncode == 0
 
 
 @pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)

@@ -2,8 +2,10 @@
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.bundle import write_bundle
@@ -11,7 +13,7 @@ from hubexport.comparison import compare
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.variants import ModuleSpec
-from tests.checkpoints import network_values, training_values, write_v2
+from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 
 
@@ -88,7 +90,57 @@ def test_two_checkpoints_of_one_kind_are_compared_whole(tmp_path):
         "nan": ("values", 1, None, None),
         "zero": ("values", 0, 0.0, 0.0),
         "off": ("values", 2, 0.5, 0.2),
+        "words": ("values", None, None, None),
     }
+
+
+@pytest.mark.parametrize(("write_a", "write_b"), [(write_v2, write_v2), (write_v1, write_v2), (write_v1, write_v1)])
+def test_values_that_hold_no_numbers(tmp_path, write_a, write_b):
+    """Are compared by their bytes; nobody says that they are equal where that cannot be."""
+    quantized = [tf.quantization.quantize(tf.constant([0.5, x]), -1.0, 1.0, tf.quint8)[0] for x in (-1.0, 1.0)]
+    words = {"words": np.array([b"some", b"words"])}
+    write_a(tmp_path / "a", {"q": quantized[0], "same": quantized[0], **words})
+    write_b(tmp_path / "b", {"q": quantized[1], "same": quantized[0], **words})
+    comparison = _compare(tmp_path / "a", tmp_path / "b")
+    found = {one.name: (one.problem, one.differing, one.largest_absolute) for one in comparison.differences}
+    strings = {} if write_a == write_b == write_v2 else {"words": ("not compared", None, None)}
+    assert found == {"q": ("values", None, None), **strings}
+    done = hubexport("diff", tmp_path / "a", tmp_path / "b", "--tolerance", "9")
+    counted = f"{3 - len(strings)} values compared: {2 - len(strings)} equal bit for bit, 1 different"
+    assert done.stdout.splitlines()[-1] == counted + "; 1 not compared" * len(strings)
+    assert done.returncode == 1
+    done = hubexport("diff", tmp_path / "a", tmp_path / "a", "--tolerance", "9")
+    assert done.returncode == (write_a is write_v1)
+
+
+def test_bfloat16_is_compared_as_numbers(tmp_path):
+    """With other bfloat16; with float32 it is another dtype."""
+    a, b = (np.float32([1, 2, third]).astype(ml_dtypes.bfloat16) for third in (3, 3.5))
+    write_v2(tmp_path / "a", {"x": a, "wide": a, "same": a})
+    write_v2(tmp_path / "b", {"x": b, "wide": a.astype(np.float32), "same": a})
+    comparison = _compare(tmp_path / "a", tmp_path / "b")
+    found = {one.name: (one.problem, one.differing, one.largest_absolute) for one in comparison.differences}
+    assert (comparison.equal, found) == (1, {"x": ("values", 1, 0.5), "wide": ("dtype", None, None)})
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "figures"),
+    [
+        pytest.param(np.int64([1 << 60]), np.int64([(1 << 60) + 1]), (1, 1.0), id="large integers"),
+        pytest.param(np.uint64([(1 << 64) - 1]), np.uint64([0]), (1, 2.0**64), id="unsigned"),
+        pytest.param(np.int64([-(1 << 63)]), np.int64([(1 << 63) - 1]), (1, 2.0**64), id="signed"),
+        pytest.param(np.complex64([1 + 1j]), np.complex64([1 - 1j]), (1, 2.0), id="complex"),
+        pytest.param(np.array([True]), np.array([False]), (1, 1.0), id="bool"),
+        pytest.param(np.float64([1.7e308]), np.float64([-1.7e308]), (1, None), id="beyond float64"),
+    ],
+)
+def test_differences_of_odd_numbers(tmp_path, a, b, figures):
+    """None is rounded away."""
+    write_v2(tmp_path / "a", {"x": a})
+    write_v2(tmp_path / "b", {"x": b})
+    [one] = _compare(tmp_path / "a", tmp_path / "b").differences
+    assert (one.differing, one.largest_absolute) == figures
+    assert hubexport("diff", tmp_path / "a", tmp_path / "b").returncode == 1
 
 
 @pytest.mark.parametrize(("tolerance", "status"), [("0", 1), ("0.4", 1), ("0.5", 0)])

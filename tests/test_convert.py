@@ -479,7 +479,7 @@ _BAD = {
     _text: "is not a checkpoint",
     _empty_directory: "it holds 0",
     _two_checkpoints: "it holds 2: a, b",
-    _truncated_index: "it does not end like an index",
+    _truncated_index: "it does not end like a table",
     _truncated_data: "points beyond the end",
     _wrong_checksum: "checksum is wrong",
     _missing_shard: "1 of 2 data files",

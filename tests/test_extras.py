@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import hubexport as package
 from hubexport import extras
 from hubexport.errors import MissingExtraError
 from hubexport.extras import require_extras
+from tests.checkpoints import network_values, write_partitioned, write_v1
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -125,12 +128,17 @@ def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, ext
 
 
 def test_the_light_commands_need_no_extra(tmp_path):
-    """They build, verify by structure and weights, inspect, convert and compare."""
+    """They build, verify by structure and weights, inspect, convert and compare; V1 and partitioned variables, too."""
+    write_v1(tmp_path / "v1", network_values())
+    values = {"rows": (np.ones([4, 3], np.float32), [2, 1])}
+    write_partitioned(tmp_path / "partitioned", values, tf.compat.v1.train.SaverDef.V2)
     module = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
     for arguments in (
         ["list"],
         ["build", "--variant", "mobilenet_v2_035_96", "--checkpoint", "synthetic", "--module", "classification/5"],
         ["inspect", module],
+        ["inspect", "partitioned"],
+        ["convert", "v1", "v1.safetensors", "--to", "safetensors", "--weights", "raw"],
         ["verify", module, "--check", "structure", "--check", "weights", "--checkpoint", "synthetic"],
         ["convert", module, "there.h5", "--to", "keras"],
         ["convert", "there.h5", "back.safetensors", "--to", "safetensors"],

@@ -27,7 +27,6 @@ _FLOORS = [
 ]
 _FLOOR = {room: floor for floor, rooms in enumerate(_FLOORS) for room in rooms}
 _NEEDS_TENSORFLOW = {
-    "hubexport.checkpoints.tensorflow_reader",
     "hubexport.reference.mobilenet_v2",
     "hubexport.reference.run",
     "hubexport.reference.slim",

@@ -552,7 +552,7 @@ def test_impossible_shapes_in_the_index_are_a_finding(copied, shape):
     index.write_bytes(_table([(b"", header), (b"x", entry)]))
     report = describe_module(copied)
     assert report.parameters is None
-    assert report.problems == ("variables/: it has an impossible shape",)
+    assert report.problems == ("variables/: variables.index: it has an impossible shape",)
 
 
 def _table(entries: list[tuple[bytes, bytes]]) -> bytes:

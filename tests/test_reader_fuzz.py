@@ -3,6 +3,8 @@
 import gzip
 import io
 from pathlib import Path
+import resource
+import time
 import zipfile
 
 import h5py
@@ -11,15 +13,19 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 import safetensors.numpy
+import tensorflow as tf
 
-from hubexport.checkpoints import hdf5
-from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints import hdf5, table
+from hubexport.checkpoints.bundle import BundleReader, write_bundle
 from hubexport.checkpoints.containers import container_of
+from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.hdf5 import read_hdf5
 from hubexport.checkpoints.reader import opened_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored import DamageError, holds_numbers
+from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.table import Table, table_bytes
+from hubexport.checkpoints.v1 import V1Reader
 from hubexport.errors import CheckpointError
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
@@ -47,6 +53,7 @@ def _read_all(stored):
     for name in stored.shapes:
         if holds_numbers(stored.dtype(name)):
             stored.read(name)
+        stored.stored_bytes(name)
 
 
 _SAFETENSORS = safetensors.numpy.save(_VALUES, {"format": "pt"})
@@ -73,6 +80,100 @@ def test_any_bytes_have_a_container_or_none(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "x"
     path.write_bytes(content)
     container_of(path)
+
+
+# What a small damaged file may take: hypothesis reports a slower or larger one as any other failure.
+_MOST_SECONDS = 2
+_MOST_KILOBYTES = 500_000
+
+
+def _open_and_read(path):
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                _read_all(V1Reader(file))
+        else:
+            _read_all(BundleReader(path))
+    except (DamageError, FileNotFoundError):  # A shard that is not there.
+        pass
+    assert time.monotonic() - start < _MOST_SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < _MOST_KILOBYTES
+
+
+def _partitioned(folder, version):
+    """The files of a checkpoint, by what their names end in; one of its values is in two pieces."""
+    pieces = ["4 300 0,1:-", "4 300 1,3:-"]
+    values = {"x": tf.ones([1, 300]), "x2": tf.zeros([3, 300]), "half": tf.ones([3], tf.float16), "n": tf.constant(-7)}
+    values |= {"words": tf.constant([b"some", b"words"]), "complex": tf.constant(1j)}
+    saved = {"tensor_names": [name.rstrip("2") for name in values]}
+    specs = [*pieces, *[""] * 4]
+    if version == "V1":
+        tf.raw_ops.SaveSlices(filename=str(folder / "c"), shapes_and_slices=specs, data=list(values.values()), **saved)
+    else:
+        tf.raw_ops.SaveV2(prefix=str(folder / "c"), shape_and_slices=specs, tensors=list(values.values()), **saved)
+    return {path.name.removeprefix("c"): path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module", params=["V1", "V2"])
+def partitioned(request, tmp_path_factory):
+    """Such files."""
+    return _partitioned(tmp_path_factory.mktemp("partitioned"), request.param)
+
+
+@settings(deadline=None, max_examples=600)
+@given(data=st.data())
+def test_damaged_pieces(partitioned, tmp_path_factory, data):
+    """In V1 and V2, in any file."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    damaged = data.draw(st.sampled_from(sorted(partitioned)))
+    for suffix, content in partitioned.items():
+        if suffix == damaged:
+            content = _edited(content, *data.draw(st.tuples(*_edits(len(content)))))
+        (folder / f"c{suffix}").write_bytes(content)
+    _open_and_read(folder / "c")
+
+
+def _summed_anew(content, sound):
+    """Damaged blocks with checksums that are right."""
+    footer = sound[-48:]
+    places = [*Table(io.BytesIO(sound))._handles, table._handle(footer, table._handle(footer, 0)[2])[:2]]
+    content = bytearray(content)
+    for offset, size in places:
+        end = offset + size + 1
+        content[end : end + 4] = table.masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
+    return bytes(content)
+
+
+@settings(deadline=None, max_examples=600)
+@given(data=st.data())
+def test_damaged_blocks_whose_checksums_are_right(partitioned, tmp_path_factory, data):
+    """Lengths, restarts, handles and compression may be any; half of the damage is where most of these are."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    for suffix, content in partitioned.items():
+        if not suffix.startswith(".data"):
+            near_the_end = st.integers(max(0, len(content) - 300), len(content) - 49)
+            positions = st.integers(0, len(content) - 49) | near_the_end
+            edits = data.draw(st.lists(st.tuples(positions, st.integers(0, 255)), min_size=1, max_size=4))
+            content = _summed_anew(_edited(content, edits, None), content)
+        (folder / f"c{suffix}").write_bytes(content)
+    _open_and_read(folder / "c")
+
+
+@settings(deadline=None, max_examples=600)
+@given(data=st.data())
+def test_entries_that_lie(partitioned, tmp_path_factory, data):
+    """Any bytes of any entry changed, left out or added, in a table that is sound."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    for suffix, content in partitioned.items():
+        if not suffix.startswith(".data"):
+            entries = dict(Table(io.BytesIO(content)).entries(1 << 24))
+            key = data.draw(st.sampled_from(sorted(entries)))
+            edits, end = data.draw(st.tuples(*_edits(max(1, len(entries[key])))))
+            entries[key] = _edited(entries[key] or b"x", edits, end) + data.draw(st.binary(max_size=4))
+            content = table_bytes(sorted(entries.items()))
+        (folder / f"c{suffix}").write_bytes(content)
+    _open_and_read(folder / "c")
 
 
 _GRAPHS = st.lists(

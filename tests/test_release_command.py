@@ -1,17 +1,22 @@
 """`hubexport release` as its users run it, and the same bytes whoever runs it, wherever, and with how many hands."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from hubexport.checkpoints.table import Table, table_bytes
 from hubexport.output import file_sha256, tree_files
+from hubexport.protos import BundleEntryProto
 from tests.archives import member, tgz
-from tests.checkpoints import network_values, write_v2
+from tests.checkpoints import network_values, write_partitioned, write_v2
 from tests.command import command, environment, hubexport, hubexport_process
 from tests.conftest import SMALL
 from tests.servers import answer, running_server
@@ -192,6 +197,25 @@ def test_variants_may_share_the_work(place):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == _ARCHIVES + [path.replace("small", "other") for path in _ARCHIVES]
     assert done.stderr.splitlines()[-1] == "4 made"
+
+
+def test_a_damaged_checkpoint_is_the_error_of_its_variant(place):
+    """TensorFlow's own reader ends the process at a shape like this; the other variant is made all the same."""
+    shutil.copy(place / "configs/small.yaml", place / "configs/other.yaml")
+    write_v2(place / "small.ckpt", network_values())
+    write_partitioned(
+        place / "other.ckpt", {"w": (np.ones([2, 3], np.float32), [2, 1])}, tf.compat.v1.train.SaverDef.V2
+    )
+    index = place / "other.ckpt.index"
+    entries = dict(Table(io.BytesIO(index.read_bytes())).entries(1 << 20))
+    entry = BundleEntryProto.FromString(entries[b"w"])
+    entry.shape.dim[0].size = -2
+    index.write_bytes(table_bytes(sorted({**entries, b"w": entry.SerializeToString()}.items())))
+    arguments = ("--variants", "small", "other", "--checkpoint", "{variant}.ckpt", "--weights", "raw", "--keep_going")
+    done = hubexport(*_ARGUMENTS, *arguments, cwd=place)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == _ARCHIVES
+    assert "ERROR cannot read checkpoint other.ckpt\n  why: other.ckpt.index: it has an impossible shape" in done.stderr
 
 
 def test_published_archives_are_fetched_once(place):

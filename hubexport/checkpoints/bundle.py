@@ -2,67 +2,50 @@
 
 `PREFIX.index` is a table from names to `BundleEntryProto`: dtype, shape, and where in which of the files
 `PREFIX.data-00000-of-00001` and so on the values are, with their checksum. The empty name has a `BundleHeaderProto`.
+A value in pieces has an entry that lists them, and another for each piece: see `hubexport.checkpoints.slices`.
 What is written here has the same bytes as what TensorFlow's SaveV2 op writes, and everything that is read is checked
 before it is believed: an index may claim any offset, size or shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import math
 from pathlib import Path
 import struct
-from typing import Any
 
 from google.protobuf.message import DecodeError
 import numpy as np
-import numpy.typing as npt
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.stored import DamageError
-from hubexport.checkpoints.table import TableError, masked_crc32c, read_varint, table_bytes, table_entries, varint
+from hubexport.checkpoints.dtypes import TENSORFLOW_DTYPES, bits_dtype
+from hubexport.checkpoints.slices import PIECE_KEY, joined, piece_key, regions, shape_of
+from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape
+from hubexport.checkpoints.table import Table, masked_crc32c, table_bytes
+from hubexport.checkpoints.wire import read_varint, varint
 from hubexport.networks.layers import Shape
-from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, TensorShapeProto
+from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
 
 _HEADER_KEY = b""
-# What the keys of pieces begin with; the whole value's entry, under its plain name, lists them.
-_SLICE_KEY = b"\0"
 _PRODUCER = 1
 _LITTLE_ENDIAN = 0
 # Four hundred times the index of a MobileNet V2's training checkpoint.
 _MAX_INDEX_BYTES = 16 << 20
 _FLOAT = np.dtype("<f4")
-# Between the length of a string and the string.
+# Between the lengths of strings and the strings.
 _LENGTH_CHECKSUM_BYTES = 4
-
-# tensorflow/core/framework/types.proto: those that are stored as NumPy has them, and others for messages.
-_DTYPES = {
-    DT_FLOAT: "float32",
-    2: "float64",
-    3: "int32",
-    4: "uint8",
-    5: "int16",
-    6: "int8",
-    9: "int64",
-    10: "bool",
-    17: "uint16",
-    19: "float16",
-    22: "uint32",
-    23: "uint64",
-}
-_DTYPE_NAMES = {**_DTYPES, DT_STRING: "string", 14: "bfloat16"}
 
 
 class BundleError(DamageError):
     """The files are no V2 checkpoint, or a damaged one."""
 
 
-class BundleReader:
+class BundleReader(StoredReader):
     """The values of a V2 checkpoint by name.
 
     Args:
         prefix: what the names of its files begin with.
     Attributes:
         shapes: of all stored values, by name.
-        has_slices: whether some values are stored in pieces, which only TensorFlow's reader puts together.
     Raises:
         BundleError: it is none, or its index is damaged.
         OSError: its index cannot be read.
@@ -73,45 +56,52 @@ class BundleReader:
         index = Path(f"{prefix}.index")
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise BundleError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
-        try:
-            entries = dict(table_entries(index.read_bytes()))
-            self._header = BundleHeaderProto.FromString(entries.pop(_HEADER_KEY))
-            self._entries = {
-                key.decode(): BundleEntryProto.FromString(value)
-                for key, value in entries.items()
-                if not key.startswith(_SLICE_KEY)
-            }
-        except (TableError, DecodeError, KeyError, UnicodeDecodeError) as error:
-            raise BundleError(f"{index.name}: {_reason(error)}") from error
-        if self._header.endianness != _LITTLE_ENDIAN:
-            raise BundleError(f"{index.name}: it was written on a big-endian machine")
-        self.has_slices = any(entry.slices for entry in self._entries.values())
-        self.shapes: dict[str, Shape] = {
-            name: tuple(dim.size for dim in entry.shape.dim) for name, entry in self._entries.items()
-        }
+        with _damage_named(index.name):
+            with index.open("rb") as file:
+                entries = dict(Table(file).entries(_MAX_INDEX_BYTES))
+            if _HEADER_KEY not in entries:
+                raise DamageError("it has no header")
+            try:
+                self._header = BundleHeaderProto.FromString(entries.pop(_HEADER_KEY))
+                found = {key: BundleEntryProto.FromString(value) for key, value in entries.items()}
+                self._entries = {key.decode(): one for key, one in found.items() if not key.startswith(PIECE_KEY)}
+            except (DecodeError, UnicodeDecodeError) as error:
+                raise DamageError("an entry cannot be decoded") from error
+            if self._header.endianness != _LITTLE_ENDIAN:
+                raise DamageError("it was written on a big-endian machine")
+            self._pieces = {key: one for key, one in found.items() if key.startswith(PIECE_KEY)}
+            self.shapes = {name: _shape(entry) for name, entry in self._entries.items()}
 
     def dtype(self, name: str) -> str:
         """Returns the name of a stored value's dtype, like `float32`."""
-        number = self._entries[name].dtype
-        return _DTYPE_NAMES.get(number, f"dtype {number}")
+        return _dtype(self._entries[name])
 
-    def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers.
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Reads one value of any dtype, as `hubexport.checkpoints.stored.StoredValues` says.
+
+        Those of unknown dtypes come as they are, with no look at their checksum; None of strings in several pieces.
 
         Raises:
-            BundleError: it is damaged, not where the index says, or holds no numbers.
+            BundleError: it is damaged, or not where the index says.
             OSError: its file cannot be read.
         """
         entry, shape = self._entries[name], self.shapes[name]
-        if entry.dtype not in _DTYPES:
-            raise BundleError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")
-        dtype = np.dtype(_DTYPES[entry.dtype]).newbyteorder("<")
-        if entry.size != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
-            raise BundleError(f"{name}: {entry.size} bytes do not fit {dtype.name} of shape {list(shape)}")
-        data = self._stored_bytes(name)
-        if masked_crc32c(data) != entry.crc32c:
-            raise BundleError(f"{name}: its checksum is wrong")
-        return np.frombuffer(data, dtype).reshape(shape)
+        with _damage_named(name):
+            if not entry.slices:
+                return self._contents(entry, shape)
+            bits = bits_dtype(_dtype(entry))
+            if bits is None:
+                return None
+            where = regions(entry.slices, shape)
+            pieces = [self._pieces.get(piece_key(name, one), BundleEntryProto()) for one in entry.slices]
+            for piece, region in zip(pieces, where, strict=True):
+                if (piece.dtype, _shape(piece)) != (entry.dtype, shape_of(region)):
+                    raise DamageError("a piece is missing, or of another shape or type")
+            # Several pieces could be said to be at one place, and so take more memory than the files deserve.
+            if sum(piece.size for piece in pieces) > sum(path.stat().st_size for path in set(map(self._shard, pieces))):
+                raise DamageError("its pieces overlap in their files")
+            contents = [self._contents(*one) for one in zip(pieces, map(shape_of, where), strict=True)]
+            return joined(shape, bits.itemsize, where, contents)
 
     def read_text(self, name: str) -> bytes:
         """Reads one string.
@@ -121,30 +111,78 @@ class BundleReader:
             OSError: its file cannot be read.
         """
         entry = self._entries[name]
-        data = self._stored_bytes(name)
-        try:
-            _, position = read_varint(data, 0)
-        except (IndexError, TableError):
-            position = 0
-        text = data[position + _LENGTH_CHECKSUM_BYTES :]
-        if entry.dtype != DT_STRING or self.shapes[name] or _stored(text)[1:] != (data, entry.crc32c):
-            raise BundleError(f"{name}: it is not a string, or its checksum is wrong")
-        return text
+        with _damage_named(name):
+            if entry.dtype != DT_STRING or self.shapes[name] or entry.slices:
+                raise DamageError("it is not a string")
+            return self._strings(entry, 1)[1]
 
-    def _stored_bytes(self, name: str) -> bytes:
-        entry = self._entries[name]
-        path = Path(f"{self._prefix}.data-{entry.shard_id:05}-of-{self._header.num_shards:05}")
+    def _contents(self, entry: Message, shape: Shape) -> bytes:
+        """Reads what an entry of its own says is of this shape."""
+        if entry.dtype == DT_STRING:
+            return b"".join(self._strings(entry, math.prod(shape)))
+        bits = bits_dtype(_dtype(entry))
+        if bits is None:
+            return self._region(entry)
+        if entry.size != math.prod(shape) * bits.itemsize:
+            raise DamageError(f"{entry.size} bytes do not fit {_dtype(entry)} of shape {list(shape)}")
+        data = self._region(entry)
+        if masked_crc32c(data) != entry.crc32c:
+            raise DamageError("its checksum is wrong")
+        return data
+
+    def _strings(self, entry: Message, count: int) -> tuple[bytes, bytes]:
+        """Reads strings: their lengths, each a varint, and all of them, one after another."""
+        data = self._region(entry)
+        lengths: list[int] = []
+        position = 0
+        while len(lengths) < count:
+            length, position = read_varint(data, position)
+            lengths.append(length)
+        strings_start = position + _LENGTH_CHECKSUM_BYTES
+        length_checksum, strings = data[position:strings_start], data[strings_start:]
+        if count and sum(lengths) != len(strings):
+            raise DamageError("its strings have other lengths")
+        if count and _string_checksums(lengths, strings) != (length_checksum, entry.crc32c):
+            raise DamageError("its checksum is wrong")
+        return data[:position], strings
+
+    def _region(self, entry: Message) -> bytes:
+        path = self._shard(entry)
         with path.open("rb") as file:
             if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > path.stat().st_size:
-                raise BundleError(f"{name}: the index points beyond the end of {path.name}")
+                raise DamageError(f"the index points beyond the end of {path.name}")
             file.seek(entry.offset)
             return file.read(entry.size)
 
+    def _shard(self, entry: Message) -> Path:
+        return Path(f"{self._prefix}.data-{entry.shard_id:05}-of-{self._header.num_shards:05}")
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, TableError):
-        return str(error)
-    return "it has no header" if isinstance(error, KeyError) else "an entry cannot be decoded"
+
+def _dtype(entry: Message) -> str:
+    return TENSORFLOW_DTYPES.get(entry.dtype, f"dtype {entry.dtype}")
+
+
+def _shape(entry: Message) -> Shape:
+    return checked_shape(dim.size for dim in entry.shape.dim)
+
+
+def _string_checksums(lengths: list[int], strings: bytes) -> tuple[bytes, int]:
+    """Returns the checksum of strings' lengths, as it is stored, and that of all.
+
+    Of a string's length not the varint is summed that is stored, but a fixed32, or a fixed64 if it is that long.
+    """
+    fixed = b"".join(struct.pack("<I" if length >> 32 == 0 else "<Q", length) for length in lengths)
+    length_checksum = struct.pack("<I", masked_crc32c(fixed))
+    return length_checksum, masked_crc32c(fixed, length_checksum, strings)
+
+
+@contextlib.contextmanager
+def _damage_named(what: str) -> Iterator[None]:
+    """Says of damage of what it is."""
+    try:
+        yield
+    except DamageError as error:
+        raise BundleError(f"{what}: {error}") from error
 
 
 def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
@@ -173,18 +211,9 @@ def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
 
 
 def _stored(value: Array | bytes) -> tuple[int, bytes, int]:
-    """Returns a value's dtype, what is stored of it, and its checksum.
-
-    Of a string its length is stored, a checksum of the length as a fixed32, and the bytes. The whole's checksum reads
-    the length as a fixed32, too, not as the varint that is stored.
-    """
+    """Returns a value's dtype, what is stored of it, and its checksum."""
     if not isinstance(value, bytes):
         data = np.ascontiguousarray(value, _FLOAT).tobytes()
         return DT_FLOAT, data, masked_crc32c(data)
-    length = struct.pack("<I", len(value))
-    length_checksum = struct.pack("<I", masked_crc32c(length))
-    return (
-        DT_STRING,
-        varint(len(value)) + length_checksum + value,
-        masked_crc32c(length + length_checksum + value),
-    )
+    length_checksum, checksum = _string_checksums([len(value)], value)
+    return DT_STRING, varint(len(value)) + length_checksum + value, checksum

@@ -14,10 +14,10 @@ from hubexport.protos import TrackableObjectGraph
 def values_by_variable(bundle: BundleReader) -> StoredValues:
     """Returns a checkpoint's values by the names of their variables, not by their keys.
 
-    Keys that no variable has, or several, stay as they are.
+    Keys that no variable has, or several, stay as they are. The graph of objects is no value.
 
     Raises:
-        BundleError: the graph of objects is damaged.
+        BundleError: the graph of objects is damaged, or gives a value the key of another.
     """
     try:
         graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
@@ -32,5 +32,9 @@ def values_by_variable(bundle: BundleReader) -> StoredValues:
     names: dict[str, str] = {}
     for key in bundle.shapes:
         name = full_names.get(key, key.removesuffix(KEY_SUFFIX))
-        names[key if name in names else name] = key
+        name = key if name in names else name
+        if name in names:
+            raise BundleError(f"two of its values have the name {name}")
+        if key != OBJECT_GRAPH_KEY:
+            names[name] = key
     return Renamed(bundle, names)

@@ -28,8 +28,8 @@ from hubexport.checkpoints.sources import (
 )
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.checkpoints.v1 import V1Reader
 from hubexport.errors import CheckpointError
-from hubexport.extras import require_extras
 from hubexport.mappings.registry import SLIM
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
@@ -167,17 +167,18 @@ class _DamageReporting:
         with _damage_reported(self._shown_as):
             return self._stored.read(name)
 
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Reads one value of any dtype."""
+        with _damage_reported(self._shown_as):
+            return self._stored.stored_bytes(name)
+
 
 def _open_v2(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    reader = BundleReader(source.prefix)
-    return _open_with_tensorflow(source, stack, progress) if reader.has_slices else reader
+    return BundleReader(source.prefix)
 
 
-def _open_with_tensorflow(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    require_extras(f"reading {source.shown_as}", "tensorflow")
-    with progress.tensorflow_starting():
-        from hubexport.checkpoints.tensorflow_reader import TensorFlowReader  # Takes seconds, and is seldom needed.
-    return TensorFlowReader(source.prefix)
+def _open_v1(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
+    return V1Reader(stack.enter_context(source.files[0].open("rb")))
 
 
 def _open_safetensors(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
@@ -219,7 +220,7 @@ def _scratch(source: FileSource, stack: contextlib.ExitStack) -> Path:
 # What one opens for as long as its values are read goes onto the stack.
 _OPENERS: dict[Container, Callable[[FileSource, contextlib.ExitStack, Progress], StoredValues]] = {
     "V2": _open_v2,
-    "V1": _open_with_tensorflow,
+    "V1": _open_v1,
     "HDF5": _open_hdf5,
     "Keras archive": _open_keras_archive,
     "safetensors": _open_safetensors,

@@ -4,6 +4,7 @@ The safetensors package checks that the header's offsets cover the file exactly 
 """
 
 from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,38 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored import DamageError
-from hubexport.networks.layers import Shape
+from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape
 
-# The dtypes that NumPy has, by safetensors' names.
+# By safetensors' names; the others stay as they are.
 _DTYPE_NAMES = {
     "BOOL": "bool",
     "U8": "uint8",
     "I8": "int8",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
     "U16": "uint16",
     "I16": "int16",
     "F16": "float16",
+    "BF16": "bfloat16",
     "U32": "uint32",
     "I32": "int32",
     "F32": "float32",
+    "C64": "complex64",
     "U64": "uint64",
     "I64": "int64",
     "F64": "float64",
 }
+_LENGTH_BYTES = 8
+_METADATA = "__metadata__"
 
 
-class SafetensorsReader:
+class SafetensorsReader(StoredReader):
     """The values of a safetensors file by name.
 
     Attributes:
+        shapes: of all stored values, by name.
         metadata: the texts that the header has beside the values.
     Raises:
         DamageError: it is none, or damaged.
@@ -44,28 +53,40 @@ class SafetensorsReader:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file: Any = safe_open(path, framework="numpy")
-            self.metadata: dict[str, str] = self._file.metadata() or {}
-            self._slices = {name: self._file.get_slice(name) for name in self._file.keys()}
+            safe_open(path, framework="numpy")
         except SafetensorError as error:
             raise DamageError(str(error)) from error
-        self.shapes: dict[str, Shape] = {name: tuple(one.get_shape()) for name, one in self._slices.items()}
+        self._path = path
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            # NumPy's reader in that package knows fewer dtypes than the header may name.
+            self._header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+        self._start = _LENGTH_BYTES + length
+        self.metadata: dict[str, str] = self._header.pop(_METADATA, None) or {}
+        self.shapes = {name: checked_shape(one["shape"]) for name, one in self._header.items()}
 
     def dtype(self, name: str) -> str:
         """Returns the name of a stored value's dtype, like `float32`."""
-        stored: str = self._slices[name].get_dtype()
+        stored: str = self._header[name]["dtype"]
         return _DTYPE_NAMES.get(stored, stored)
 
-    def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value.
+    def stored_bytes(self, name: str) -> bytes:
+        """Reads one value of any dtype, as `hubexport.checkpoints.stored.StoredValues` says.
 
         Raises:
-            DamageError: its dtype is not one of NumPy's.
+            OSError: the file cannot be read.
         """
-        if self.dtype(name) not in _DTYPE_NAMES.values():
-            raise DamageError(f"{name}: NumPy has no dtype {self.dtype(name)}")
-        value: npt.NDArray[Any] = self._file.get_tensor(name)
-        return value
+        start, stop = self._header[name]["data_offsets"]
+        with self._path.open("rb") as file:
+            file.seek(self._start + start)
+            return file.read(stop - start)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise DamageError("its header has a name twice")
+    return found
 
 
 def write_safetensors(path: Path, values: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""LevelDB's table format, in which TensorFlow keeps a checkpoint's index: sorted keys to values, in one file.
+"""LevelDB's table format, sorted keys to values: TensorFlow's V1 checkpoints, and the indexes of V2 checkpoints.
 
 A table is blocks, then an index block that gives each block's last key and place, then a footer that gives the index
 block's place. A block is entries, whose keys leave out what they share with the key before, then the places where an
@@ -6,35 +6,133 @@ entry does not ("restarts"); a byte for its compression and a checksum follow it
 tensorflow/core/lib/io/table_builder.cc, whose bytes `table_bytes` reproduces for tables of one block.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
+import os
 import struct
+from typing import BinaryIO
 
 import google_crc32c
+
+from hubexport.checkpoints.snappy import unpacked
+from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.wire import read_varint, varint
 
 FOOTER_MAGIC = bytes.fromhex("57fb808b247547db")
 
 _FOOTER_BYTES = 48
 # One byte that says how the block is compressed, four of checksum.
 _TRAILER_BYTES = 5
-_UNCOMPRESSED = 0
+_UNCOMPRESSED, _SNAPPY = 0, 1
 # Entries from one restart to the next; TensorFlow's index blocks have one at every entry.
 _RESTART_INTERVAL = 16
 # TensorFlow begins a new block beyond this; the indexes that we write are far smaller.
 _MAX_BLOCK_BYTES = 262144
-# Keys that share nearly all with the one before could make a small table a huge one. The names of a MobileNet V2's
+# Only a block's last entry goes beyond that, and the others take more than a byte.
+_MAX_BLOCK_ENTRIES = _MAX_BLOCK_BYTES
+# A table of 16 GB has an index of 4 MB.
+_MAX_INDEX_BYTES = 16 << 20
+# Keys that share nearly all with the one before could make a small block a huge one. The names of a MobileNet V2's
 # checkpoint take 1.4 times the bytes of its index.
 _MAX_EXPANSION = 16
 _CRC_MASK_DELTA = 0xA282EAD8
 
 
-class TableError(ValueError):
-    """The bytes are no table, or a damaged one."""
-
-
-def masked_crc32c(data: bytes) -> int:
+def masked_crc32c(*parts: bytes) -> int:
     """Returns the checksum as LevelDB and TensorFlow store it: rotated, so that a checksum of checksums is sound."""
-    crc = int(google_crc32c.value(data))
+    crc = 0
+    for part in parts:
+        crc = int(google_crc32c.extend(crc, part))
     return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
+
+
+class Table:
+    """A table in a file, of which one block at a time is in memory.
+
+    Args:
+        file: open for reading for as long as the table is used.
+    Raises:
+        DamageError: it is no table, or its index is damaged.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        end = file.seek(0, os.SEEK_END)
+        footer = self._read(max(0, end - _FOOTER_BYTES), _FOOTER_BYTES)
+        if not footer.endswith(FOOTER_MAGIC):
+            raise DamageError("it does not end like a table")
+        *_, position = _handle(footer, 0)
+        offset, size, _ = _handle(footer, position)
+        if size > _MAX_INDEX_BYTES:
+            raise DamageError("its index is too large")
+        index = self._block(offset, size)
+        self._last_keys: list[bytes] = []
+        self._handles: list[tuple[int, int]] = []
+        end_of_last = 0
+        for key, start, stop in _block_entries(index):
+            offset, size, _ = _handle(index[start:stop], 0)
+            if offset < end_of_last:
+                raise DamageError("its blocks overlap")
+            end_of_last = offset + size
+            self._last_keys.append(key)
+            self._handles.append((offset, size))
+        self._cached: tuple[int, bytes, dict[bytes, tuple[int, int]]] = (-1, b"", {})
+
+    def entries(self, max_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yields all keys, sorted, and their values.
+
+        Raises:
+            DamageError: a block is damaged, or they take more than `max_bytes`.
+            OSError: the file cannot be read.
+        """
+        last_key = None
+        for number in range(len(self._handles)):
+            block, places = self._entries_of(number)
+            max_bytes -= len(block)
+            if max_bytes < 0:
+                raise DamageError("its entries take too many bytes")
+            for key, (start, stop) in places.items():
+                if last_key is not None and key <= last_key:
+                    raise DamageError("its keys are not in order")
+                last_key = key
+                yield key, block[start:stop]
+
+    def find(self, key: bytes) -> bytes | None:
+        """Returns the value of a key, or None if it is not there.
+
+        Raises:
+            DamageError: the block where it should be is damaged.
+            OSError: the file cannot be read.
+        """
+        number = bisect.bisect_left(self._last_keys, key)
+        if number == len(self._handles):
+            return None
+        block, places = self._entries_of(number)
+        place = places.get(key)
+        return block[slice(*place)] if place else None
+
+    def _entries_of(self, number: int) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
+        # Values that are read in order are often in the same block.
+        if self._cached[0] != number:
+            self._cached = (-1, b"", {})
+            block = self._block(*self._handles[number])
+            self._cached = number, block, {key: (start, stop) for key, start, stop in _block_entries(block)}
+        return self._cached[1:]
+
+    def _block(self, offset: int, size: int) -> bytes:
+        block, trailer = self._read(offset, size), self._read(offset + size, _TRAILER_BYTES)
+        if struct.unpack("<I", trailer[1:])[0] != masked_crc32c(block, trailer[:1]):
+            raise DamageError("a checksum is wrong")
+        if trailer[0] not in (_UNCOMPRESSED, _SNAPPY):
+            raise DamageError(f"a block is compressed in an unknown way ({trailer[0]})")
+        return unpacked(block) if trailer[0] == _SNAPPY else block
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if offset + size > self._file.seek(0, os.SEEK_END):
+            raise DamageError("it points beyond its end")
+        self._file.seek(offset)
+        return self._file.read(size)
 
 
 def table_bytes(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -53,33 +151,6 @@ def table_bytes(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
     index = _block([(_short_successor(entries[-1][0]), data_handle)], restart_interval=1)
     table, index_handle = _appended(table, index)
     return table + (meta_handle + index_handle).ljust(_FOOTER_BYTES - len(FOOTER_MAGIC), b"\0") + FOOTER_MAGIC
-
-
-def table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields a table's keys and values.
-
-    Raises:
-        TableError: it is no table, damaged, compressed, or made to take more time or memory than its length deserves.
-    """
-    footer = table[-_FOOTER_BYTES:]
-    if len(footer) < _FOOTER_BYTES or not footer.endswith(FOOTER_MAGIC):
-        raise TableError("it does not end like an index")
-    try:
-        _, _, position = _handle(footer, 0)
-        index_offset, index_size, _ = _handle(footer, position)
-        block_bytes = key_bytes = 0
-        for _, handle in _block_entries(_read_block(table, index_offset, index_size)):
-            offset, size, _ = _handle(handle, 0)
-            block_bytes += size
-            if block_bytes > len(table):
-                raise TableError("its blocks overlap")
-            for key, value in _block_entries(_read_block(table, offset, size)):
-                key_bytes += len(key)
-                if key_bytes > _MAX_EXPANSION * len(table):
-                    raise TableError("its keys are too long")
-                yield key, value
-    except (IndexError, struct.error):
-        raise TableError("it ends in the middle of an entry") from None
 
 
 def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> bytes:
@@ -103,34 +174,32 @@ def _appended(table: bytes, block: bytes) -> tuple[bytes, bytes]:
     return table + checked + struct.pack("<I", masked_crc32c(checked)), handle
 
 
-def _read_block(table: bytes, offset: int, size: int) -> bytes:
-    checked = table[offset : offset + size + 1]
-    trailer = table[offset + size : offset + size + _TRAILER_BYTES]
-    if len(trailer) < _TRAILER_BYTES:
-        raise TableError("it points beyond its end")
-    if trailer[0] != _UNCOMPRESSED:
-        raise TableError("it is compressed")
-    if struct.unpack("<I", trailer[1:])[0] != masked_crc32c(checked):
-        raise TableError("a checksum is wrong")
-    return table[offset : offset + size]
-
-
-def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields the keys of a block, in order, and where their values begin and end."""
+    if len(block) < 4:
+        raise DamageError("a block's length is wrong")
     (restarts,) = struct.unpack("<I", block[-4:])
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
-        raise TableError("a block's length is wrong")
-    position, key = 0, b""
+        raise DamageError("a block's length is wrong")
+    position = count = key_bytes = 0
+    key = b""
     while position < end:
         shared, position = read_varint(block, position)
         unshared, position = read_varint(block, position)
         length, position = read_varint(block, position)
-        value_start = position + unshared
-        if shared > len(key) or value_start + length > end:
-            raise TableError("an entry's length is wrong")
-        key = key[:shared] + block[position:value_start]
-        position = value_start + length
-        yield key, block[value_start:position]
+        start = position + unshared
+        if shared > len(key) or start + length > end:
+            raise DamageError("an entry's length is wrong")
+        last_key, key = key, key[:shared] + block[position:start]
+        if count and key <= last_key:
+            raise DamageError("its keys are not in order")
+        count += 1
+        key_bytes += len(key)
+        if count > _MAX_BLOCK_ENTRIES or key_bytes > _MAX_EXPANSION * len(block):
+            raise DamageError("its keys are too long or too many")
+        position = start + length
+        yield key, start, position
 
 
 def _handle(data: bytes, position: int) -> tuple[int, int, int]:
@@ -138,35 +207,6 @@ def _handle(data: bytes, position: int) -> tuple[int, int, int]:
     offset, position = read_varint(data, position)
     size, position = read_varint(data, position)
     return offset, size, position
-
-
-def varint(number: int) -> bytes:
-    """Returns a number of 0 or more in groups of seven bits, the lowest first."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns the number that stands at a position, and the position after it.
-
-    Raises:
-        IndexError: the bytes end before it does.
-        TableError: it has more than 64 bits.
-    """
-    number = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return number, position
-        if shift > 63:
-            raise TableError("a number is too long")
 
 
 def _shared_prefix(one: bytes, other: bytes) -> int:

@@ -86,9 +86,15 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
 
 def _soundness(report: "CheckpointReport") -> str:
     broken = [one.name for one in report.variables if one.nan_count or one.infinite_count]
-    if not broken:
-        return "all numbers finite"
-    return f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {printable(', '.join(broken))}"
+    said = "all numbers finite"
+    if broken:
+        said = f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {printable(', '.join(broken))}"
+    if not report.not_read:
+        return said
+    count = sum(report.not_read.values())
+    kinds = ", ".join(f"{number} {dtype}" for dtype, number in report.not_read.items())
+    unread = f"not read: {count} ({kinds if len(report.not_read) > 1 else next(iter(report.not_read))})"
+    return f"{len(report.variables) - count} read: {said}; {unread}" if count < len(report.variables) else unread
 
 
 def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
@@ -159,6 +165,6 @@ def _print_variables(variables: "tuple[VariableReport, ...]") -> None:
         table.add_column(heading, justify="right")
     for one in variables:
         figures = ("-" if number is None else f"{number:.5g}" for number in (one.norm, one.minimum, one.maximum))
-        counts = (str(one.nan_count), str(one.infinite_count))
+        counts = ("-" if count is None else str(count) for count in (one.nan_count, one.infinite_count))
         table.add_row(cell(one.name), str(list(one.shape)), one.dtype, *figures, *counts)
     table_console(sys.stdout).print(table)

@@ -2,18 +2,21 @@
 
 from collections import Counter
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.reader import OpenedCheckpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored import StoredValues, holds_numbers
+from hubexport.checkpoints.stored import StoredValues
 from hubexport.networks.layers import Shape
 
 _STEP = "global_step"
+_STEP_DTYPES = ("int32", "int64")
 
 _CONTAINERS: dict[Container, str] = {
     "V2": "V2 checkpoint",
@@ -26,17 +29,19 @@ _CONTAINERS: dict[Container, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class VariableReport:
-    """One stored value; the figures are None where it holds no numbers, or none that are finite.
+    """One stored value.
 
     Attributes:
         name: in the file; in object-based checkpoints that of its variable.
         shape: its dimensions.
         dtype: like `float32`.
-        norm: the square root of the sum of the squares of the finite numbers, in float64.
-        minimum: of the finite numbers.
-        maximum: of the finite numbers.
-        nan_count: how many are no number.
-        infinite_count: how many are infinite.
+        norm: the square root of the sum of the squares of the finite numbers, in float64; None if there are none, or
+            float64 cannot hold it.
+        minimum: of the finite numbers; None if there are none, or they are complex.
+        maximum: the same.
+        nan_count: how many are no number; None if the value was not read, because its dtype holds none that hubexport
+            knows.
+        infinite_count: how many are infinite, or None.
     """
 
     name: str
@@ -45,8 +50,8 @@ class VariableReport:
     norm: float | None
     minimum: float | None
     maximum: float | None
-    nan_count: int
-    infinite_count: int
+    nan_count: int | None
+    infinite_count: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,21 +89,28 @@ class CheckpointReport:
     @property
     def nan_count(self) -> int:
         """How many numbers in all are none."""
-        return sum(variable.nan_count for variable in self.variables)
+        return sum(variable.nan_count or 0 for variable in self.variables)
 
     @property
     def infinite_count(self) -> int:
         """How many numbers in all are infinite."""
-        return sum(variable.infinite_count for variable in self.variables)
+        return sum(variable.infinite_count or 0 for variable in self.variables)
+
+    @property
+    def not_read(self) -> dict[str, int]:
+        """How many values of each dtype were not read: nothing is known of what they hold."""
+        counts = Counter(variable.dtype for variable in self.variables if variable.nan_count is None)
+        return dict(sorted(counts.items()))
 
     def as_json(self) -> dict[str, Any]:
         """Returns the report for `json.dumps`."""
         described = dataclasses.asdict(self)
-        return {**described, "nan_count": self.nan_count, "infinite_count": self.infinite_count}
+        counts = {"nan_count": self.nan_count, "infinite_count": self.infinite_count, "not_read": self.not_read}
+        return {**described, **counts}
 
 
 def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
-    """Reads all values of an open checkpoint, and so checks their checksums where it has any.
+    """Reads all numbers of an open checkpoint, and so checks their checksums where it has any.
 
     Raises:
         CheckpointError: a value is damaged.
@@ -130,15 +142,16 @@ def _slots(stored: StoredValues) -> Counter[str]:
 
 
 def _step(stored: StoredValues) -> int | None:
-    if stored.shapes.get(_STEP) != () or not stored.dtype(_STEP).startswith("int"):
+    shape = stored.shapes.get(_STEP)
+    if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in _STEP_DTYPES:
         return None
-    return int(stored.read(_STEP))
+    return int(stored.read(_STEP).item())
 
 
 def _describe(stored: StoredValues, name: str) -> VariableReport:
     shape, dtype = stored.shapes[name], stored.dtype(name)
     if not holds_numbers(dtype):
-        return VariableReport(name, shape, dtype, None, None, None, 0, 0)
+        return VariableReport(name, shape, dtype, None, None, None, None, None)
     value = stored.read(name)
     finite = value[np.isfinite(value)]
     norm, least, most = _figures(finite) if finite.size else (None, None, None)
@@ -146,6 +159,9 @@ def _describe(stored: StoredValues, name: str) -> VariableReport:
     return VariableReport(name, shape, dtype, norm, least, most, nan_count, infinite_count)
 
 
-def _figures(finite: npt.NDArray[Any]) -> tuple[float, float, float]:
-    norm = float(np.linalg.norm(finite.astype(np.float64)))
-    return norm, float(finite.min()), float(finite.max())
+def _figures(finite: npt.NDArray[Any]) -> tuple[float | None, float | None, float | None]:
+    is_complex = np.iscomplexobj(finite)
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(finite.astype(np.complex128 if is_complex else np.float64)))
+    extremes = (None, None) if is_complex else (float(finite.min()), float(finite.max()))
+    return norm if math.isfinite(norm) else None, *extremes

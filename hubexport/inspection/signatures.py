@@ -5,45 +5,9 @@ import dataclasses
 import itertools
 import re
 
+from hubexport.checkpoints.dtypes import TENSORFLOW_DTYPES
 from hubexport.errors import printable
 from hubexport.protos import Message
-
-# tensorflow/core/framework/types.proto
-_DTYPES = {
-    1: "float32",
-    2: "float64",
-    3: "int32",
-    4: "uint8",
-    5: "int16",
-    6: "int8",
-    7: "string",
-    8: "complex64",
-    9: "int64",
-    10: "bool",
-    11: "qint8",
-    12: "quint8",
-    13: "qint32",
-    14: "bfloat16",
-    15: "qint16",
-    16: "quint16",
-    17: "uint16",
-    18: "complex128",
-    19: "float16",
-    20: "resource",
-    21: "variant",
-    22: "uint32",
-    23: "uint64",
-    24: "float8_e5m2",
-    25: "float8_e4m3fn",
-    26: "float8_e4m3fnuz",
-    27: "float8_e4m3b11fnuz",
-    28: "float8_e5m2fnuz",
-    29: "int4",
-    30: "uint4",
-    31: "int2",
-    32: "uint2",
-    33: "float4_e2m1fn",
-}
 
 # What TensorFlow keeps among the signatures, and no caller sees.
 _INTERNAL_SIGNATURES = "__saved_model_"
@@ -140,7 +104,7 @@ def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -
 def dtype_name(number: int) -> str:
     """Returns the name of a dtype by its number in protos; a reference to it has the same."""
     number %= 100
-    return _DTYPES.get(number, f"dtype {number}")
+    return TENSORFLOW_DTYPES.get(number, f"dtype {number}")
 
 
 def _tensors(infos: Mapping[str, Message]) -> tuple[Tensor, ...]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
+from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
 from hubexport.checkpoints.object_based import values_by_variable
-from hubexport.checkpoints.stored import DamageError, StoredValues, holds_numbers
+from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.consumers.judge import Promise
 from hubexport.consumers.registry import installed
 from hubexport.consumers.use import Use, started
@@ -107,18 +108,24 @@ class Evidence:
 
     @functools.cached_property
     def stored(self) -> dict[str, Array]:
-        """The values in the module's `variables` folder, by variable name.
+        """The values in the module's `variables` folder, by variable name; those of dtypes that NumPy has.
 
         Raises:
             ModuleError: they are damaged.
         """
         try:
             values = self.open_stored()
-            return {name: values.read(name) for name in values.shapes if holds_numbers(values.dtype(name))}
+            return {name: values.read(name) for name in values.shapes if values.dtype(name) in NUMPY_NUMBERS}
         except (DamageError, OSError) as error:
             raise ModuleError(
                 f"cannot read the values of {self.subject.shown_as}", why=str(error), fix="build or fetch it again"
             ) from error
+
+    @property
+    def unchecked(self) -> list[str]:
+        """The names of values that `stored` lacks."""
+        stored = self.stored
+        return [name for name in self.open_stored().shapes if name not in stored]
 
     def open_stored(self) -> StoredValues:
         """Opens the module's `variables` folder, by variable name.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hubexport.errors import printable
 from hubexport.verify.check import Finding, Group, NotApplicable, nothing_wrong
 from hubexport.verify.evidence import Evidence
 
@@ -33,7 +34,7 @@ def _equals_other(evidence: Evidence, name: str) -> str | None:
 @GROUP.check
 def sound(evidence: Evidence) -> Finding:
     """No value is NaN or infinite, and no moving variance is negative."""
-    problems = []
+    problems = [f"{printable(name)} was not read" for name in evidence.unchecked]
     for name, value in evidence.stored.items():
         if not np.isfinite(value).all():
             problems.append(f"{name} has NaN or infinite values")

@@ -1,0 +1,48 @@
+"""Snappy's block format, unpacked; google/snappy describes it in format_description.txt."""
+
+from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.wire import read_varint
+
+# No element gives more than 64 bytes for 3.
+_MOST_OUT, _LEAST_IN = 64, 3
+_LITERAL, _SHORT_COPY = 0, 1
+_LONGEST_PLAIN_LITERAL = 60
+_OFFSET_BYTES = {2: 2, 3: 4}
+
+
+def unpacked(packed: bytes) -> bytes:
+    """Unpacks a block.
+
+    Raises:
+        DamageError: it is damaged. No more memory than a sound block of this size could need has been used.
+    """
+    length, position = read_varint(packed, 0)
+    if length * _LEAST_IN > len(packed) * _MOST_OUT:
+        raise DamageError("a block unpacks to too much")
+    block = bytearray()
+    while position < len(packed) and len(block) <= length:
+        tag = packed[position]
+        size, kind = (tag >> 2) + 1, tag & 3
+        position += 1
+        if kind == _LITERAL:
+            if (width := size - _LONGEST_PLAIN_LITERAL) > 0:
+                size = int.from_bytes(packed[position : position + width], "little") + 1
+                position += width
+            block += packed[position : position + size]
+            position += size
+            continue
+        if kind == _SHORT_COPY:
+            size, high, width = 4 + (tag >> 2 & 7), tag >> 5, 1
+        else:
+            high, width = 0, _OFFSET_BYTES[kind]
+        offset = high << 8 | int.from_bytes(packed[position : position + width], "little")
+        position += width
+        if not 0 < offset <= len(block):
+            raise DamageError("a block cannot be unpacked")
+        start = len(block) - offset
+        repeated = block[start : start + size]
+        # What is copied may reach into the copy: then it repeats itself.
+        block += repeated if len(repeated) == size else (repeated * size)[:size]
+    if position != len(packed) or len(block) != length:
+        raise DamageError("a block cannot be unpacked")
+    return bytes(block)
