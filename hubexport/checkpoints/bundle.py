@@ -20,7 +20,7 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.stored import DamageError
 from hubexport.checkpoints.table import TableError, masked_crc32c, read_varint, table_bytes, table_entries, varint
 from hubexport.networks.layers import Shape
-from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, TensorShapeProto
+from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
 
 _HEADER_KEY = b""
 # What the keys of pieces begin with; the whole value's entry, under its plain name, lists them.
@@ -133,7 +133,7 @@ class BundleReader:
 
     def _stored_bytes(self, name: str) -> bytes:
         entry = self._entries[name]
-        path = Path(f"{self._prefix}.data-{entry.shard_id:05}-of-{self._header.num_shards:05}")
+        path = data_path(self._prefix, entry.shard_id, self._header.num_shards)
         with path.open("rb") as file:
             if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > path.stat().st_size:
                 raise BundleError(f"{name}: the index points beyond the end of {path.name}")
@@ -145,6 +145,35 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TableError):
         return str(error)
     return "it has no header" if isinstance(error, KeyError) else "an entry cannot be decoded"
+
+
+def data_path(prefix: Path, shard: int, count: int) -> Path:
+    """Returns the path of one of a checkpoint's `count` data files."""
+    return Path(f"{prefix}.data-{shard:05}-of-{count:05}")
+
+
+def shard_count(index: bytes) -> int:
+    """Returns how many data files an index belongs to.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    return int(_header(index).num_shards)
+
+
+def with_shard_count(index: bytes, count: int) -> bytes:
+    """Returns an index that differs only in how many data files it says there are."""
+    header = _header(index)
+    header.num_shards = count
+    entries = {**dict(table_entries(index)), _HEADER_KEY: header.SerializeToString()}
+    return table_bytes(list(entries.items()))
+
+
+def _header(index: bytes) -> Message:
+    try:
+        return BundleHeaderProto.FromString(dict(table_entries(index))[_HEADER_KEY])
+    except (TableError, DecodeError, KeyError) as error:
+        raise BundleError(_reason(error)) from error
 
 
 def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
@@ -159,7 +188,7 @@ def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
     header = BundleHeaderProto(num_shards=1, version={"producer": _PRODUCER})
     entries = [(_HEADER_KEY, header.SerializeToString())]
     offset = 0
-    with Path(f"{prefix}.data-00000-of-00001").open("xb") as file:
+    with data_path(prefix, 0, 1).open("xb") as file:
         for name in sorted(values):
             value = values[name]
             shape: Shape = () if isinstance(value, bytes) else value.shape
