@@ -2,21 +2,33 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-import os
 from pathlib import Path
 import shutil
 
+from hubexport.checkpoints.archive import MODULE_FILE
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.reader import read_values
 from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
-from hubexport.manifest import write_manifest
-from hubexport.output import exists_error, publish_directory, scratch_directory, write_failures_reported
+from hubexport.manifest import MANIFEST, write_manifest
+from hubexport.output import publish_directory, scratch_directory, write_failures_reported
+from hubexport.places import check_place
 from hubexport.progress import Progress
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
 _LABELS = "labels.txt"
+# What may be in a module's directory, whoever wrote it; all have the first.
+_MODULE_HOLDS = (
+    MODULE_FILE,
+    MANIFEST,
+    "tfhub_module.pb",
+    "variables",
+    "assets",
+    "assets.extra",
+    "fingerprint.pb",
+    "keras_metadata.pb",
+)
 
 
 def build_modules(
@@ -40,7 +52,7 @@ def build_modules(
         weights: `averaged` or `raw`, see `hubexport.checkpoints.select`; of a source that has but one value a variable,
             these.
         output_dir: a module goes to the folder below that is named like its handle.
-        overwrite: replace modules that stand there.
+        overwrite: replace modules that stand there; a directory with anything else in it stays.
         downloads: where a published checkpoint is looked for, and fetched from.
         progress: hears of each step.
     Returns:
@@ -48,7 +60,7 @@ def build_modules(
     Raises:
         UsageError: a kind, version or `weights` does not exist, or `variant` is only a name.
         CheckpointError: the checkpoint cannot be found, read or fitted to the network.
-        OutputError: a module stands there already, or cannot be written.
+        OutputError: a module, or something else, stands there already, or a module cannot be written.
     Example:
         >>> variant = hubexport.load_variant("mobilenet_v2_035_96")
         >>> modules = ["feature_vector/5", "classification/5"]
@@ -64,8 +76,7 @@ def build_modules(
     directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}
     with _write_failures_reported(output_dir):
         for directory in directories.values():
-            if not overwrite and os.path.lexists(directory):
-                raise exists_error(directory)
+            check_place(directory, overwrite=overwrite, holding=_MODULE_HOLDS)
 
     source = resolve_source(checkpoint, variant, progress, downloads)
     networks = {spec: variant.network_for(spec.kind) for spec in directories}

@@ -4,17 +4,28 @@ from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 
+from hubexport.checkpoints.publication import publish_checkpoint, standing_files
 from hubexport.checkpoints.reader import opened_checkpoint, read_values, restore, unrecognized_error
-from hubexport.checkpoints.sources import Source, SyntheticSource, Weights, check_weights, resolve_source, shards
+from hubexport.checkpoints.sources import (
+    FileSource,
+    Source,
+    SyntheticSource,
+    Weights,
+    check_weights,
+    resolve_source,
+)
 from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
-from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
+from hubexport.formats.weights import HUGGING_FACE_FILES, KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
 from hubexport.mappings.targets import TARGETS, Target
-from hubexport.output import exists_error, publish_directory, publish_file, scratch_directory, write_failures_reported
+from hubexport.output import publish_directory, publish_file, scratch_directory, write_failures_reported
+from hubexport.places import check_place
 from hubexport.progress import Progress
 from hubexport.variants import Variant, check_variant
 
 # Those that are a checkpoint of several files, named by their prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
+# Those that are a directory, and what it holds.
+_DIRECTORIES: dict[Target, tuple[str, ...]] = {"huggingface": HUGGING_FACE_FILES}
 
 
 def convert(
@@ -37,15 +48,17 @@ def convert(
             `MobileNetV2ForImageClassification`, or those of our own TF2 modules.
         variant: what the values must be of; None takes what their names and shapes tell.
         weights: of a training's checkpoint, the `averaged` or the `raw` values.
-        overwrite: replace what stands at the target.
-        progress: hears of each step.
+        overwrite: replace what stands at the target, if it is of the same kind: a file, a checkpoint, or a directory
+            with nothing but Hugging Face's files.
+        progress: hears of each step, and of other processes that write to the same place.
     Returns:
         The target.
     Raises:
         UsageError: the target's name is none that the framework would load, `to` or `weights` does not exist, or
             `variant` is only a name.
         CheckpointError: the source cannot be found, read or fitted to a network.
-        OutputError: something stands at the target already, or it cannot be written.
+        OutputError: something stands at the target already, it cannot be replaced or written, or it is the source.
+        TemporaryFileError: the source has to be unpacked, and there is no room for that.
     """
     check_choice("format", to, TARGETS)
     check_weights(weights)
@@ -54,27 +67,28 @@ def convert(
     progress = progress or Progress()
     target = Path(target)
     _check_target(target, to)
-    if to in _PREFIXES and os.path.lexists(target):
-        raise OutputError(
-            f"cannot write {target}",
-            why="a file or folder with that name exists, and would be read in place of the checkpoint",
-            fix="choose another prefix",
-        )
     with _write_failures_reported(target):
-        if not overwrite and (standing := _standing(target, to)):
-            raise exists_error(standing[0])
-    trained = _read(resolve_source(source, variant, progress), weights, variant, progress)
+        _check_place(target, to, overwrite)
+    found = resolve_source(source, variant, progress)
+    _check_apart(found, target, to)
+    trained = _read(found, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
     progress.step(f"writing {target}")
     with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
-        WRITERS[to](scratch / target.name, trained)
-        _publish(scratch, target, overwrite)
+        staged = scratch / target.name
+        WRITERS[to](staged, trained)
+        if to in _PREFIXES:
+            publish_checkpoint(staged, target, overwrite=overwrite, progress=progress)
+        elif to in _DIRECTORIES:
+            publish_directory(staged, target, overwrite=overwrite)
+        else:
+            publish_file(staged, target, overwrite=overwrite)
     return target
 
 
 def _check_target(target: Path, to: Target) -> None:
-    if not target.name:
+    if target.name in ("", ".."):
         raise UsageError(
             f"{target}: not a valid target",
             why="it has no file name",
@@ -88,11 +102,33 @@ def _check_target(target: Path, to: Target) -> None:
         )
 
 
-def _standing(target: Path, to: Target) -> list[Path]:
-    """Returns what stands where the target would be written."""
-    if to in _PREFIXES:
-        return [path for path in (Path(f"{target}.index"), *shards(target)) if os.path.lexists(path)]
-    return [target] if os.path.lexists(target) else []
+def _check_place(target: Path, to: Target, overwrite: bool) -> None:
+    """Finds out early what keeps the result from its place."""
+    if to not in _PREFIXES:
+        check_place(target, overwrite=overwrite, holding=_DIRECTORIES.get(to, ()))
+        return
+    if os.path.lexists(target):
+        raise OutputError(
+            f"cannot write {target}",
+            why="a file or folder with that name exists, and would be read in place of the checkpoint",
+            fix="choose another prefix",
+        )
+    for path in standing_files(target):
+        check_place(path, overwrite=overwrite)
+
+
+def _check_apart(source: Source, target: Path, to: Target) -> None:
+    """Refuses to replace the source, which may hold more than is converted of it."""
+    if isinstance(source, SyntheticSource):
+        return
+    replaced = {path.resolve() for path in (standing_files(target) if to in _PREFIXES else [target])}
+    for path in map(Path.resolve, source.files if isinstance(source, FileSource) else [source.path]):
+        if not replaced.isdisjoint((path, *path.parents)):
+            raise OutputError(
+                f"cannot write {target}",
+                why=f"{path}, which is converted, would be replaced, and what is not converted of it would be lost",
+                fix="choose another target",
+            )
 
 
 def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> Trained:
@@ -116,19 +152,6 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
             raise unrecognized_error(opened, source.shown_as)
         restored = restore(opened, source.shown_as, network.variables, weights, variant)
     return Trained(network, multiplier, restored.values, labels)
-
-
-def _publish(scratch: Path, target: Path, overwrite: bool) -> None:
-    staged = scratch / target.name
-    if staged.is_dir():
-        publish_directory(staged, target, overwrite=overwrite)
-        return
-    # Of a checkpoint the data comes before the index: until that fits, nobody takes the two for one.
-    written = [target.parent / path.name for path in sorted(scratch.iterdir())]
-    for path in written:
-        publish_file(scratch / path.name, path, overwrite=overwrite)
-    for shard in set(shards(target)) - set(written):
-        shard.unlink()  # Of an old checkpoint of more files.
 
 
 def _write_failures_reported(target: Path) -> AbstractContextManager[None]:

@@ -78,7 +78,11 @@ class ServerError(HubexportError):
 
 
 class OutputError(HubexportError):
-    """A module directory cannot be written, or stands there already."""
+    """Output cannot be written, or would replace what stands there already."""
+
+
+class TemporaryFileError(OutputError):
+    """There is no room for temporary files, or no permission to write them; what was read is not at fault."""
 
 
 def check_positive(**counts: object) -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.errors import OutputError, UsageError, check_positive
+from hubexport.errors import UsageError, check_positive
 from hubexport.extras import require_extras
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import counted, find_images, none_readable
-from hubexport.output import exists_error, publish_file, scratch_directory, write_failures_reported
+from hubexport.locks import LOCK, locked
+from hubexport.output import publish_file, scratch_directory, write_failures_reported
+from hubexport.places import check_place
 from hubexport.progress import Progress
 from hubexport.running.opening import opened_module
 
@@ -94,9 +96,13 @@ def extract_features(
         with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
             if not _write(batches, scratch / output.name):
                 raise none_readable(len(found))
-            # The names first: they do no harm without the vectors, but those are of no use without the names.
-            for path in reversed(files):
-                publish_file(scratch / path.name, path, overwrite=overwrite)
+            with locked(output.parent / LOCK, f"write into {output.parent}", progress):
+                for path in files:
+                    check_place(path, overwrite=overwrite)
+                if len(files) > 1:  # Whatever happens, nobody finds vectors with the names of others.
+                    output.unlink(missing_ok=True)
+                for path in reversed(files):
+                    publish_file(scratch / path.name, path, overwrite=overwrite)
     return files
 
 
@@ -105,7 +111,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: the output's name does not end in `.npy` or `.parquet`, or what writes Parquet is not installed.
-        OutputError: something stands there.
+        OutputError: something stands there that may not be replaced.
     """
     if output.suffix not in _WRITERS:
         raise UsageError(
@@ -115,11 +121,9 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         )
     if output.suffix == _PARQUET:
         require_extras(f"writing {output}", "parquet")
-    standing = [path for path in _files(output) if os.path.lexists(path)]
-    if any(path.is_dir() for path in standing):
-        raise OutputError(f"cannot write {output}", why="it is a directory", fix="choose another file")
-    if standing and not overwrite:
-        raise exists_error(standing[0])
+    with _write_failures_reported(output):
+        for path in _files(output):
+            check_place(path, overwrite=overwrite)
 
 
 def _files(output: Path) -> list[Path]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -16,6 +15,8 @@ import shutil
 import tempfile
 
 from hubexport.errors import OutputError
+from hubexport.locks import lock_at_once
+from hubexport.places import exists_error
 
 _SCRATCH_PREFIX = ".hubexport-"
 
@@ -47,16 +48,29 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: the directory cannot be made.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    with _locked(parent):
-        _remove_leftovers(parent)
-        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
-        lock = _open_directory(scratch)
-        _lock(lock, fcntl.LOCK_EX)
+    make_folder(parent)
+    _remove_leftovers(parent)
+    scratch, lock = _new_scratch(parent)
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _new_scratch(parent: Path) -> tuple[Path, int]:
+    """Makes a directory, and returns it with the lock that tells others that its owner lives."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
+        # Before it is locked, others may take it for a leftover, and remove it.
+        try:
+            lock = _open_directory(scratch)
+        except FileNotFoundError:
+            continue
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            lock_at_once(lock)
+            if os.path.samestat(os.fstat(lock), scratch.lstat()):
+                return scratch, lock
         os.close(lock)
 
 
@@ -66,33 +80,31 @@ def _remove_leftovers(parent: Path) -> None:
             descriptor = _open_directory(leftover)
         except OSError:
             continue  # Another user's, or its owner removed it just now.
-        if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):  # Otherwise its owner lives.
-            shutil.rmtree(leftover, ignore_errors=True)
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Holds off others that make or remove scratch directories here."""
-    descriptor = _open_directory(directory)
-    try:
-        _lock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, operation: int) -> bool:
-    """Returns whether the lock was had; where directories cannot be locked (NFS), leftovers just stay."""
-    try:
-        fcntl.flock(descriptor, operation)
-    except OSError:
-        return False
-    return True
+        try:
+            # Where others may write, a directory of this name may be anybody's.
+            if os.fstat(descriptor).st_uid == os.geteuid() and lock_at_once(descriptor):
+                shutil.rmtree(leftover, ignore_errors=True)
+        except BlockingIOError:
+            pass  # Its owner lives.
+        finally:
+            os.close(descriptor)
 
 
 def _open_directory(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents, as far as they are missing, and puts their names onto the disk.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        with contextlib.suppress(PermissionError):  # Where one may write, but not read, nothing can be flushed.
+            _flush_one(place.parent)
 
 
 def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
@@ -100,14 +112,14 @@ def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
 
     Args:
         staged: in a scratch directory on the same file system; gone afterwards, or, with `overwrite`, the old one.
-        final: where it goes.
+        final: where it goes; missing parents are made.
         overwrite: swap it with what stands there already.
     Raises:
         OutputError: something stands there and `overwrite` is false, or the file system cannot swap directories.
         OSError: the directory cannot be moved.
     """
     _flush(staged)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     try:
         staged.rename(final)
     except OSError as error:
@@ -124,13 +136,14 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
 
     Args:
         staged: in a scratch directory on the same file system; gone afterwards.
-        final: where it goes.
+        final: where it goes; missing parents are made.
         overwrite: replace a file that stands there already.
     Raises:
         OutputError: something stands there and `overwrite` is false.
         OSError: the file cannot be moved.
     """
     _flush_one(staged)
+    make_folder(final.parent)
     if overwrite:
         staged.replace(final)
     else:
@@ -159,15 +172,6 @@ def write_failures_reported(what: str, place: Path, otherwise: str) -> Iterator[
             why=f"{error.strerror or error}: {error.filename or place}",
             fix=f"free space there and make it writable, or {otherwise}",
         ) from error
-
-
-def exists_error(final: Path) -> OutputError:
-    """Returns the error for a place that is taken."""
-    return OutputError(
-        f"{final} already exists",
-        why="existing output is kept unless you say otherwise",
-        fix="add --overwrite, or choose another place",
-    )
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -98,6 +98,17 @@ def wait_at(step: str, here: Path, go: Path) -> None:
     setattr(run, step, waiting)
 
 
+def hold_at(event: str, suffix: str, here: Path, go: Path) -> None:
+    """Lets this process tell that it is about to put a file of some name into its place, and wait until it may."""
+
+    def hook(found: str, arguments: tuple[Any, ...]) -> None:
+        if found == event and str(arguments[1]).endswith(suffix) and not here.exists():
+            here.touch()
+            wait_for(go.exists)
+
+    sys.addaudithook(hook)
+
+
 def disprove_two() -> None:
     verify = work.verify_module
 

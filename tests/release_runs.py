@@ -53,17 +53,17 @@ class Done:
     stderr: str
 
 
-class Release:
-    """`hubexport release`, under way in another process.
+class Command:
+    """`hubexport`, under way in another process.
 
     Args:
-        arguments: what follows `hubexport release`.
+        arguments: what follows `hubexport`.
         before: what the process does first: prepares its own misfortune.
     """
 
     def __init__(self, *arguments: str | Path, before: Callable[[], None] | None = None) -> None:
         self._output = tempfile.TemporaryDirectory()
-        given = ["hubexport", "release", *map(str, arguments)]
+        given = ["hubexport", *map(str, arguments)]
         self._process = _FORKS.Process(target=_run, args=(given, Path(self._output.name), before))
         self._process.start()
 
@@ -71,18 +71,30 @@ class Release:
         """Ends it, without a last word."""
         self._process.kill()
 
+    def stderr_so_far(self) -> str:
+        """Returns what it has said."""
+        stderr = Path(self._output.name, "stderr")
+        return stderr.read_text() if stderr.exists() else ""
+
     def wait(self, timeout_s: float = 120) -> Done:
         """Waits for its end."""
         self._process.join(timeout_s)
         status = self._process.exitcode
         if status is None:
             self._process.kill()
-            raise TimeoutError(f"hubexport release is still at work after {timeout_s} s")
+            raise TimeoutError(f"hubexport is still at work after {timeout_s} s")
         stdout, stderr = (Path(self._output.name, name) for name in ("stdout", "stderr"))
         # Killed very early, it has made neither.
         done = Done(status, *(path.read_text() if path.exists() else "" for path in (stdout, stderr)))
         self._output.cleanup()
         return done
+
+
+class Release(Command):
+    """`hubexport release`, under way in another process."""
+
+    def __init__(self, *arguments: str | Path, before: Callable[[], None] | None = None) -> None:
+        super().__init__("release", *arguments, before=before)
 
 
 def make_release(*arguments: str | Path, before: Callable[[], None] | None = None) -> Done:

@@ -9,7 +9,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.config_files import load_variant
-from hubexport.errors import ModuleError
+from hubexport.errors import ModuleError, TemporaryFileError
 from hubexport.inspection import artifact
 from hubexport.inspection.artifact import opened_artifact
 from hubexport.inspection.path import describe
@@ -228,7 +228,9 @@ def test_no_room_to_unpack_is_said(tmp_path, monkeypatch):
     (tmp_path / "packed").write_bytes(_PACKED)
     (tmp_path / "file").write_bytes(CONTENT)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
-    assert "TMPDIR" in _refusal(tmp_path / "packed").fix
+    with pytest.raises(TemporaryFileError) as caught:
+        _opened(tmp_path / "packed")
+    assert "TMPDIR" in caught.value.fix
 
 
 def test_inspect_describes_what_a_server_has(tmp_path, server):

@@ -202,8 +202,8 @@ def test_of_two_processes_one_makes_an_environment(place):
             1,
             "",
             "ERROR cannot remove tiny\n"
-            f"  why: another process is using it: {made.folder}\n"
-            "  fix: wait until no process uses it, and make its folder writable\n",
+            f"  why: another process is using it: it holds the lock {made.folder}.lock\n"
+            "  fix: wait until no process uses it\n",
         )
 
         def finish():
@@ -215,7 +215,8 @@ def test_of_two_processes_one_makes_an_environment(place):
         threading.Timer(0.3, finish).start()
         status, out, err = place.run("create", "tiny")
     assert (status, out) == (0, f"tiny          {made.interpreter}\n")
-    assert err == f"waiting for another process to set up {made.folder.name}\n"
+    waiting = f"waiting for another process to set up {made.folder.name}: it holds the lock {made.folder}.lock\n"
+    assert err == waiting
 
 
 def test_remove_takes_old_pins_and_no_neighbour(place):

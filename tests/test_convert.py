@@ -1,10 +1,14 @@
 """Conversions there and back, against the frameworks themselves, and from files that are damaged or hostile."""
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 import pickle
+import resource
 import struct
+import subprocess
 import zipfile
 
 import h5py
@@ -20,13 +24,13 @@ from hubexport.checkpoints import hdf5, reader
 from hubexport.checkpoints.bundle import BundleReader, write_bundle
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
-from hubexport.errors import CheckpointError, OutputError, UsageError
+from hubexport.errors import CheckpointError, OutputError, TemporaryFileError, UsageError
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
-from tests.command import hubexport
+from tests.command import command, environment, hubexport
 from tests.data import REAL_ARCHIVE, needs_data, photographs, reference_outputs
 
 # Where each target goes.
@@ -56,7 +60,7 @@ def _convert(source, folder, target, **options):
 
 def _stored(prefix):
     bundle = BundleReader(prefix)
-    return {name: bundle.read(name) for name in bundle.shapes}
+    return {name: bundle.read(name) for name in bundle.shapes if bundle.dtype(name) != "string"}
 
 
 def _assert_same_bits(found, wanted):
@@ -311,6 +315,72 @@ def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint)
 
 
 @pytest.mark.parametrize("target", ["slim", "tf2"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_pair_that_cannot_be_put_into_place_changes_nothing(tmp_path, checkpoint, monkeypatch, target, overwrite):
+    """Whichever of its files cannot: what is there is the old checkpoint or the new one, for TensorFlow as well."""
+    folder = tmp_path / "c"
+    whole = _stored(_convert(checkpoint, tmp_path / "whole", target, weights="raw"))
+    replace, failures = os.replace, 0
+    for number in range(1, 10):
+        old = _stored(_convert(checkpoint, folder, target, overwrite=True)) if overwrite else None
+        count = 0
+
+        def refuse(source, place, number=number):
+            nonlocal count
+            count += 1
+            if count == number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+            replace(source, place)
+
+        monkeypatch.setattr(os, "replace", refuse)
+        try:
+            _convert(checkpoint, folder, target, weights="raw", overwrite=overwrite)
+            break
+        except OutputError as error:
+            failures += 1
+            assert os.strerror(errno.ENOSPC) in error.why
+        finally:
+            monkeypatch.setattr(os, "replace", replace)
+        if overwrite:
+            prefix = folder / _TARGETS[target][1]
+            _assert_same_bits(_stored(prefix), old if number <= 3 else whole)
+            assert tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+            _convert(prefix, tmp_path / "again", "safetensors", weights="raw", overwrite=True)
+        else:
+            assert not list(folder.iterdir())
+    assert failures == (5 if overwrite else 2)
+    _assert_same_bits(_stored(folder / _TARGETS[target][1]), whole)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_keras_file_is_made_in_memory(tmp_path, checkpoint, monkeypatch):
+    """HDF5's library crashes where a disk is full; the bytes are those that it writes to a file itself."""
+    for target in ("keras", "keras_weights"):
+        path = _convert(checkpoint, tmp_path / "c", target)
+        with monkeypatch.context() as patched:
+            patched.setattr(hdf5, "_new_file", lambda path: h5py.File(path, "x"))
+            assert _convert(checkpoint, tmp_path / "on disk", target).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("limit", [0, 100_000, 1_000_000])
+@pytest.mark.parametrize("target", ["keras", "keras_weights"])
+def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, target, limit):
+    """A limit on the size of files stops its writing in the middle, as a full disk does."""
+    to, name = _TARGETS[target]
+    done = subprocess.run(
+        command("convert", checkpoint, tmp_path / "c" / name, "--to", to),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"ERROR cannot write {tmp_path / 'c' / name}" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "c").iterdir())
+
+
+@pytest.mark.parametrize("target", ["slim", "tf2"])
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
 def test_a_prefix_that_something_else_has_for_a_name(tmp_path, checkpoint, target, make):
     """It would be taken for the checkpoint afterwards; to overwrite does not help."""
@@ -531,6 +601,6 @@ def test_without_room_for_temporary_files(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     for target in ("slim", "safetensors"):
         _convert(checkpoint, tmp_path / target, target)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(TemporaryFileError) as caught:
         _convert(path, tmp_path / "c", "slim")
     assert caught.value.what == f"cannot unpack {path}" and "TMPDIR" in caught.value.fix

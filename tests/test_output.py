@@ -1,14 +1,17 @@
 """Directories that appear whole or not at all."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
+import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from hubexport import output
+from hubexport import locks, output
 from hubexport.errors import OutputError
 from hubexport.output import publish_directory, publish_file, scratch_directory
 from tests.command import environment
@@ -123,13 +126,103 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     assert not _leftovers(tmp_path)
 
 
+@pytest.fixture
+def alarm():
+    """Ends what hangs."""
+
+    def ring(*_):
+        pytest.fail("it waits")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(5)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_whoever_locks_the_place_holds_nobody_up(tmp_path, alarm):
+    """Any user of a machine can lock /tmp."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with scratch_directory(tmp_path) as scratch:
+        assert scratch.stat().st_mode & 0o777 == 0o700, "otherwise others could lock this one"
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is locked"])
+def test_a_directory_that_others_take_for_a_leftover_is_made_again(tmp_path, monkeypatch, alarm, moment):
+    """A new one has no lock yet."""
+    taken = []
+    open_directory, lock = output._open_directory, output.lock_at_once
+
+    def open_late(path):
+        if not taken and moment == "before it is opened":
+            taken.append(path)
+            shutil.rmtree(path)
+        return open_directory(path)
+
+    def lock_late(descriptor):
+        if not taken:
+            [path] = tmp_path.iterdir()
+            taken.append(path)
+            if moment == "while it is locked":
+                raise BlockingIOError
+            shutil.rmtree(path)
+        return lock(descriptor)
+
+    monkeypatch.setattr(output, "_open_directory", open_late)
+    monkeypatch.setattr(output, "lock_at_once", lock_late)
+    with scratch_directory(tmp_path) as scratch:
+        assert taken and scratch not in taken
+        assert scratch.is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_others_leave_stays_even_if_root_could_remove_it(tmp_path):
+    """In /tmp anybody may make a directory, or a link, of such a name."""
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    (tmp_path / "precious").mkdir()
+    tmp_path.joinpath("theirs").rename(tmp_path / ".hubexport-theirs")
+    (tmp_path / ".hubexport-link").symlink_to("precious")
+    with scratch_directory(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hubexport-link", ".hubexport-theirs", "precious"]
+
+
+def test_content_comes_to_the_disk_before_its_name(tmp_path, monkeypatch):
+    """And the names of the parents that were missing, each in its own parent."""
+    events = []
+    fsync, rename = os.fsync, os.rename
+
+    def record(descriptor):
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def note(source, target, **options):
+        events.append("rename")
+        rename(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "rename", note)
+    with scratch_directory(tmp_path) as scratch:
+        staged = _staged(scratch, "new")
+        publish_directory(staged, tmp_path / "google" / "imagenet" / "x" / "2", overwrite=False)
+        parents = [tmp_path / "google" / "imagenet", tmp_path / "google", tmp_path]
+        assert events == [staged / "file", staged, *parents, "rename", tmp_path / "google" / "imagenet" / "x"]
+        events.clear()
+        (scratch / "file").write_text("x")
+        publish_file(scratch / "file", tmp_path / "a" / "b" / "file", overwrite=True)
+        assert events == [scratch / "file", tmp_path / "a", tmp_path, tmp_path / "a" / "b"]
+
+
 def test_a_file_system_without_locks_keeps_leftovers_and_works(tmp_path, monkeypatch):
     """NFS refuses to lock a directory; there nobody can know whether the owner of one lives."""
 
     def refuse(descriptor, operation):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
-    monkeypatch.setattr(output.fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     (tmp_path / ".hubexport-old").mkdir()
     with scratch_directory(tmp_path) as scratch:
         publish_directory(_staged(scratch, "new"), tmp_path / "a", overwrite=False)

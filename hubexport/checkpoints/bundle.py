@@ -9,6 +9,7 @@ before it is believed: an index may claim any offset, size or shape.
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import io
 import math
 from pathlib import Path
 import struct
@@ -59,11 +60,11 @@ class BundleReader(StoredReader):
         with _damage_named(index.name):
             with index.open("rb") as file:
                 entries = dict(Table(file).entries(_MAX_INDEX_BYTES))
-            if _HEADER_KEY not in entries:
-                raise DamageError("it has no header")
             try:
-                self._header = BundleHeaderProto.FromString(entries.pop(_HEADER_KEY))
-                found = {key: BundleEntryProto.FromString(value) for key, value in entries.items()}
+                self._header = _header(entries)
+                found = {
+                    key: BundleEntryProto.FromString(value) for key, value in entries.items() if key != _HEADER_KEY
+                }
                 self._entries = {key.decode(): one for key, one in found.items() if not key.startswith(PIECE_KEY)}
             except (DecodeError, UnicodeDecodeError) as error:
                 raise DamageError("an entry cannot be decoded") from error
@@ -155,7 +156,7 @@ class BundleReader(StoredReader):
             return file.read(entry.size)
 
     def _shard(self, entry: Message) -> Path:
-        return Path(f"{self._prefix}.data-{entry.shard_id:05}-of-{self._header.num_shards:05}")
+        return data_path(self._prefix, entry.shard_id, self._header.num_shards)
 
 
 def _dtype(entry: Message) -> str:
@@ -185,6 +186,43 @@ def _damage_named(what: str) -> Iterator[None]:
         raise BundleError(f"{what}: {error}") from error
 
 
+def data_path(prefix: Path, shard: int, count: int) -> Path:
+    """Returns the path of one of a checkpoint's `count` data files."""
+    return Path(f"{prefix}.data-{shard:05}-of-{count:05}")
+
+
+def shard_count(index: bytes) -> int:
+    """Returns how many data files an index belongs to.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    return int(_header(_entries(index)).num_shards)
+
+
+def with_shard_count(index: bytes, count: int) -> bytes:
+    """Returns an index that differs only in how many data files it says there are.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    entries = _entries(index)
+    header = _header(entries)
+    header.num_shards = count
+    return table_bytes(list({**entries, _HEADER_KEY: header.SerializeToString()}.items()))
+
+
+def _entries(index: bytes) -> dict[bytes, bytes]:
+    with _damage_named("the index"):
+        return dict(Table(io.BytesIO(index)).entries(_MAX_INDEX_BYTES))
+
+
+def _header(entries: Mapping[bytes, bytes]) -> Message:
+    if _HEADER_KEY not in entries:
+        raise DamageError("it has no header")
+    return BundleHeaderProto.FromString(entries[_HEADER_KEY])
+
+
 def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
     """Writes values as a V2 checkpoint of one data file.
 
@@ -197,7 +235,7 @@ def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
     header = BundleHeaderProto(num_shards=1, version={"producer": _PRODUCER})
     entries = [(_HEADER_KEY, header.SerializeToString())]
     offset = 0
-    with Path(f"{prefix}.data-00000-of-00001").open("xb") as file:
+    with data_path(prefix, 0, 1).open("xb") as file:
         for name in sorted(values):
             value = values[name]
             shape: Shape = () if isinstance(value, bytes) else value.shape

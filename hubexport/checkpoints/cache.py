@@ -1,7 +1,7 @@
 """Where downloaded archives are kept, and what is there of each; without the HTTP library, whose import takes a while.
 
 Beside an archive there may be `NAME.part`, what has come of it when a download broke; `NAME.wrong-…`, what came under
-its name but is something else; and `NAME.lock`, which is empty: of several processes one downloads.
+its name but is something else; and, while a process downloads, `NAME.lock`.
 """
 
 import dataclasses
@@ -83,6 +83,11 @@ def archive_path(published: PublishedCheckpoint, downloads: Downloads) -> Path:
 def partial_path(archive: Path) -> Path:
     """Returns where an archive is while it comes."""
     return archive.with_name(f"{archive.name}.part")
+
+
+def lock_path(archive: Path) -> Path:
+    """Returns the lock file of whoever downloads an archive."""
+    return archive.with_name(f"{archive.name}.lock")
 
 
 def wrong_path(archive: Path, sha256: str) -> Path:

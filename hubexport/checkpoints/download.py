@@ -4,9 +4,6 @@ What has come of an archive when a download breaks stays in the cache; the next 
 asks for the rest alone. Only what is whole and right gets the archive's name. Proxies are those of the environment.
 """
 
-from collections.abc import Iterator
-import contextlib
-import fcntl
 import os
 from pathlib import Path
 import re
@@ -20,12 +17,14 @@ from hubexport.checkpoints.cache import (
     Downloads,
     archive_path,
     file_name,
+    lock_path,
     look_up,
     partial_path,
     wrong_path,
 )
 from hubexport.errors import DownloadError, HubexportError
-from hubexport.output import file_sha256
+from hubexport.locks import locked
+from hubexport.output import file_sha256, make_folder
 from hubexport.progress import Progress
 from hubexport.variants import PublishedCheckpoint
 
@@ -87,8 +86,8 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
         raise _offline_error(published, found)
     archive = archive_path(published, downloads)
     try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(archive, progress):
+        make_folder(archive.parent)
+        with locked(lock_path(archive), f"download {archive.name}", progress):
             # Another process may have been quicker.
             if look_up(published, downloads).state != "intact":
                 _download(_address(published, downloads), archive, published.sha256, progress)
@@ -112,19 +111,6 @@ def _offline_error(published: PublishedCheckpoint, found: CachedArchive) -> Down
 
 def _address(published: PublishedCheckpoint, downloads: Downloads) -> str:
     return f"{downloads.mirror.rstrip('/')}/{file_name(published.url)}" if downloads.mirror else published.url
-
-
-@contextlib.contextmanager
-def _locked(archive: Path, progress: Progress) -> Iterator[None]:
-    """Lets one process at a time download an archive."""
-    # The file stays: if it were removed, one process could lock it and another its successor.
-    with archive.with_name(f"{archive.name}.lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.step(f"waiting for another process to download {archive.name}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:

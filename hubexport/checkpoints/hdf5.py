@@ -4,17 +4,20 @@ HDF5's library never returns from some damaged files. So another process reads, 
 copies the values into a safetensors file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import json
 import os
 from pathlib import Path
 import subprocess
 import sys
+from typing import Any
 
 import h5py
 import numpy as np
 
 from hubexport.arrays import Array
+from hubexport.checkpoints.hdf5_child import NOT_WRITTEN
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored import DamageError, Renamed, StoredValues
 
@@ -35,6 +38,7 @@ def read_hdf5(path: Path, scratch: Path) -> StoredValues:
         The values, of an `.h5` file by `LAYER/WEIGHT`, of others by their paths.
     Raises:
         DamageError: it is damaged, or no HDF5 file.
+        OSError: the copy cannot be written.
     """
     copy = scratch / "values.safetensors"
     done = subprocess.run(
@@ -47,6 +51,9 @@ def read_hdf5(path: Path, scratch: Path) -> StoredValues:
     )
     if done.returncode < 0:
         raise DamageError("the HDF5 library crashed on it or did not finish")
+    if done.returncode == NOT_WRITTEN:
+        number = int(done.stderr.split()[-1])
+        raise OSError(number, os.strerror(number), str(copy))
     if done.returncode:
         raise DamageError((done.stderr.splitlines() or ["it cannot be read"])[-1])
     stored = SafetensorsReader(copy)
@@ -75,6 +82,17 @@ def _weight_name(weight: str) -> str:
     return weight.rpartition("/")[2].removesuffix(":0").removeprefix("depthwise_")
 
 
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Any]:
+    """Makes a file in memory, and writes it when it is complete: where a disk is full, HDF5's library crashes."""
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        content = file.id.get_file_image()
+    with path.open("xb") as written:
+        written.write(content)
+
+
 def write_keras_h5(path: Path, values: Mapping[str, Array]) -> None:
     """Writes a new `.h5` file.
 
@@ -87,7 +105,7 @@ def write_keras_h5(path: Path, values: Mapping[str, Array]) -> None:
     layers: dict[str, list[str]] = {}
     for name in values:
         layers.setdefault(name.partition("/")[0], []).append(f"{name}:0")
-    with h5py.File(path, "x") as file:
+    with _new_file(path) as file:
         file.attrs["layer_names"] = [layer.encode() for layer in layers]
         file.attrs["backend"] = np.bytes_("tensorflow")
         file.attrs["keras_version"] = np.bytes_(_KERAS_VERSION)
@@ -107,7 +125,7 @@ def write_keras_weights_h5(path: Path, values: Mapping[str, Array]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with h5py.File(path, "x") as file:
+    with _new_file(path) as file:
         file.create_group("vars")  # Of the model itself, which has none; Keras 2 looks for it.
         for name, value in values.items():
             file[name] = value

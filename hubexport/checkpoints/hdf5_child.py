@@ -12,6 +12,8 @@ import numpy as np
 
 from hubexport.checkpoints.safetensors_file import write_safetensors
 
+# The exit status when the copy cannot be written, for which the file is not to blame.
+NOT_WRITTEN = 3
 _ADDRESS_BYTES = 8 << 30
 _MAX_OBJECTS = 100_000
 _MAX_BYTES = 4 << 30
@@ -24,7 +26,8 @@ _ATTRIBUTES = ("layer_names", "weight_names")
 def main() -> NoReturn:
     """Copies one file to another, both named in `sys.argv`, in no more seconds of CPU time than the third word says.
 
-    It exits with status 1, and a last line on stderr that says why, if that cannot be.
+    If it cannot read, it exits with status 1, and a last line on stderr that says why. If it cannot write, it exits
+    with `NOT_WRITTEN`, and the last line is the error's number.
     """
     source, target, cpu_seconds = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
@@ -32,9 +35,13 @@ def main() -> NoReturn:
         resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
     try:
         values, attributes = _read(source)
-        write_safetensors(target, values, {"attributes": json.dumps(attributes)})
     except Exception as error:  # HDF5's library reports damage by any kind of exception.
         sys.exit(" ".join(str(error).split()) or type(error).__name__)
+    try:
+        write_safetensors(target, values, {"attributes": json.dumps(attributes)})
+    except OSError as error:
+        print(error.errno, file=sys.stderr)
+        sys.exit(NOT_WRITTEN)
     sys.exit(0)
 
 

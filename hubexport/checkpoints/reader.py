@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 from pathlib import Path
 import shutil
-import tempfile
 from typing import Any, Literal
 import zipfile
 import zlib
@@ -24,7 +23,6 @@ from hubexport.checkpoints.sources import (
     Source,
     SyntheticSource,
     Weights,
-    unpack_failures_reported,
 )
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
@@ -34,8 +32,8 @@ from hubexport.mappings.registry import SLIM
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
-from hubexport.output import scratch_directory
 from hubexport.progress import Progress
+from hubexport.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 
 # No weights that a `.keras` archive of an image network holds come near.
@@ -190,16 +188,24 @@ def _open_safetensors(source: FileSource, stack: contextlib.ExitStack, progress:
 def _open_hdf5(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.hdf5 import read_hdf5  # The same.
 
-    return read_hdf5(source.files[0], _scratch(source, stack))
+    scratch = _scratch(source, stack)
+    with temporary_failures_reported(f"cannot unpack {source.shown_as}"):
+        return read_hdf5(source.files[0], scratch)
 
 
 def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.hdf5 import read_hdf5
 
     scratch = _scratch(source, stack)
-    weights = scratch / KERAS_WEIGHTS
+    with temporary_failures_reported(f"cannot unpack {source.shown_as}"):
+        weights = scratch / KERAS_WEIGHTS
+        _unpack_keras_weights(source.files[0], weights)
+        return read_hdf5(weights, scratch)
+
+
+def _unpack_keras_weights(path: Path, weights: Path) -> None:
     try:
-        with zipfile.ZipFile(source.files[0]) as archive:
+        with zipfile.ZipFile(path) as archive:
             if archive.getinfo(KERAS_WEIGHTS).file_size > _MAX_KERAS_WEIGHTS_BYTES:
                 raise DamageError(f"its {KERAS_WEIGHTS} unpacks to more than {_MAX_KERAS_WEIGHTS_BYTES:,} bytes")
             # No more bytes come out of a member than its header says.
@@ -208,13 +214,11 @@ def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack, progres
     # zipfile reports encryption, unknown compression and damage in these ways.
     except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, zlib.error) as error:
         raise DamageError(f"its {KERAS_WEIGHTS} cannot be unpacked: {error}") from error
-    return read_hdf5(weights, scratch)
 
 
 def _scratch(source: FileSource, stack: contextlib.ExitStack) -> Path:
     """Makes a folder that is there until the stack ends."""
-    with unpack_failures_reported(source.shown_as):
-        return stack.enter_context(scratch_directory(Path(tempfile.gettempdir())))
+    return stack.enter_context(temporary_directory(f"cannot unpack {source.shown_as}"))
 
 
 # What one opens for as long as its values are read goes onto the stack.

@@ -13,15 +13,16 @@ import dataclasses
 import glob
 from pathlib import Path
 import re
-import tempfile
 from typing import Any, Literal, get_args
 
 from hubexport.checkpoints.archive import MODULE_FILE, unpack_checkpoint
+from hubexport.checkpoints.bundle import BundleError, shard_count
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.containers import Container, container_of
 from hubexport.errors import CheckpointError, check_choice
-from hubexport.output import file_sha256, scratch_directory
+from hubexport.output import file_sha256
 from hubexport.progress import Progress
+from hubexport.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 
 # Which of a variable's values: its moving average, with which the published accuracy was measured, or its last one.
@@ -115,10 +116,10 @@ class ArchiveSource:
 
         Raises:
             CheckpointError: the archive is damaged or hostile, or does not hold one checkpoint.
+            TemporaryFileError: there is no room for it.
         """
-        with contextlib.ExitStack() as stack:
-            with unpack_failures_reported(self.path):
-                folder = stack.enter_context(scratch_directory(Path(tempfile.gettempdir())))
+        with temporary_directory(f"cannot unpack {self.path}") as folder:
+            with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
                 unpack_checkpoint(self.path, folder)
             yield directory_source(folder, self.name, shown_as=self.path)
 
@@ -166,19 +167,6 @@ def resolve_source(
 
 
 @contextlib.contextmanager
-def unpack_failures_reported(path: Path) -> Iterator[None]:
-    """Turns what the system says while a file is unpacked into a folder for temporary files into a CheckpointError."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot unpack {path}",
-            why=str(error),
-            fix="free some space, or set TMPDIR to a folder that has some",
-        ) from error
-
-
-@contextlib.contextmanager
 def read_failures_reported(path: Path) -> Iterator[None]:
     """Turns what the system says while a file is read into a CheckpointError."""
     try:
@@ -186,7 +174,7 @@ def read_failures_reported(path: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(
             f"cannot read checkpoint {path}",
-            why=f"{error.strerror}: {error.filename}",
+            why=f"{error.strerror}: {error.filename or path}",
             fix="make it readable, and leave it in place while hubexport reads it",
         ) from error
 
@@ -261,7 +249,12 @@ def _prefix(prefix: Path) -> FileSource:
             fix="use a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
         )
     found = shards(prefix)
-    wanted = int(match["count"]) if found and (match := _SHARD.search(found[0].name)) else 1
+    counts = {int(match["count"]) for path in found if (match := _SHARD.search(path.name))} or {1}
+    if len(counts) > 1:  # Whoever was replacing the checkpoint has left the other's.
+        with contextlib.suppress(BundleError):
+            counts = {shard_count(index.read_bytes())}
+    wanted = min(counts)
+    found = [path for path in found if path.name.endswith(f"-of-{wanted:05}")]
     if len(found) != wanted:
         raise CheckpointError(
             f"checkpoint {prefix} is incomplete",

@@ -149,11 +149,12 @@ def _report_path(args: argparse.Namespace) -> Path | None:
     """Returns where the report goes, once it is clear that it can."""
     if args.report is None:
         return None
-    from hubexport.output import exists_error
+    from hubexport.output import write_failures_reported
+    from hubexport.places import check_place
 
     path = Path(args.report)
-    if path.exists() and not args.overwrite:
-        raise exists_error(path)
+    with write_failures_reported(f"cannot write {path}", path, "choose another --report"):
+        check_place(path, overwrite=args.overwrite)
     return path
 
 

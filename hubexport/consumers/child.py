@@ -12,6 +12,7 @@ from typing import Any
 
 from hubexport.consumers.environments import clean_environment
 from hubexport.errors import ConsumerError, printable
+from hubexport.temporary import check_room, temporary_failures_reported
 
 # However this process ends, its end of the pipe is closed: the child reads that, and ends as well. Python 3.6 reads it.
 _ATTENDED = """\
@@ -42,6 +43,7 @@ class RunningProgram:
 
         Raises:
             ConsumerError: it died, or has not come to an end in time.
+            TemporaryFileError: it died because there is no room for its temporary files.
         """
         try:
             status = self._process.wait(max(0.0, self._deadline - time.monotonic()))
@@ -49,6 +51,7 @@ class RunningProgram:
             fix = "give it more time, or use a less busy machine"
             raise self._error("it did not finish in time", fix) from error
         if status:
+            check_room(self.what, self._folder, "\n".join(self._last_lines()))
             why = f"it was killed by signal {-status}" if status < 0 else f"it exited with status {status}"
             last = self._last_lines()[-1:]
             raise self._error(": ".join([why, *last]), "see its output; `hubexport inspect` shows what a module needs")
@@ -79,22 +82,34 @@ def running(
         what: what errors say if it comes to nothing, like `tf1.15 cannot use modules/…`.
         command: an interpreter, and the program, which gets the names of two files: its task and where its answer goes.
         task: what it is told, as `json.dumps` takes it; paths in it are absolute.
-        folder: an absolute path; task, answer and whatever else the program leaves go there.
+        folder: an absolute path, of temporary files; task, answer and whatever else the program leaves go there.
         timeout_s: in which it must have ended.
         same_packages: let it import what this process can.
+    Raises:
+        ConsumerError: it cannot be started.
+        TemporaryFileError: there is no room for its task.
     """
-    (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
     interpreter, program = map(str, command)
-    with (folder / "said.txt").open("wb") as said:
-        process = subprocess.Popen(
-            [interpreter, "-c", _ATTENDED, program, str(folder / "task.json"), str(folder / "seen.json")],
-            env=_environment(folder, same_packages),
-            # Python looks there for packages first of all.
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
-        )
+    with temporary_failures_reported(what):
+        (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        said = (folder / "said.txt").open("wb")
+    with said:
+        try:
+            process = subprocess.Popen(
+                [interpreter, "-c", _ATTENDED, program, str(folder / "task.json"), str(folder / "seen.json")],
+                env=_environment(folder, same_packages),
+                # Python looks there for packages first of all.
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+            )
+        except OSError as error:
+            raise ConsumerError(
+                what,
+                why=f"{error.strerror}: {error.filename}",
+                fix="set it up again, with `hubexport consumers create`",
+            ) from error
     with process:
         try:
             yield RunningProgram(what, process, folder, time.monotonic() + timeout_s)

@@ -1,13 +1,12 @@
 """Virtual environments of pinned packages, made once and kept in the cache folder.
 
-Beside an environment's folder there is `FOLDER.lock`, which is empty: of several processes one makes it. What has no
-file `ready` in it was broken off, and is made anew.
+While a process makes or removes an environment, `FOLDER.lock` is beside its folder. What has no file `ready` in it was
+broken off, and is made anew.
 """
 
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import os
@@ -20,6 +19,8 @@ from typing import Literal
 
 from hubexport.checkpoints.cache import cache_dir
 from hubexport.errors import ConsumerError
+from hubexport.locks import HeldError, locked
+from hubexport.output import make_folder
 from hubexport.progress import Progress
 
 State = Literal["set up", "not set up", "Python missing"]
@@ -94,8 +95,8 @@ def create(environment: Environment, progress: Progress) -> Path:
             "on the PATH",
         )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, progress):
+        make_folder(folder.parent)
+        with locked(_lock_path(folder), f"set up {folder.name}", progress):
             if not environment.is_ready:
                 _make(environment, python, progress)
     except OSError as error:
@@ -153,33 +154,28 @@ def remove(name: str) -> tuple[Path, ...]:
     removed = []
     try:
         for folder in sorted(path for path in _environments_dir().glob("*") if pattern.fullmatch(path.name)):
-            with _locked(folder):
+            with locked(_lock_path(folder), f"set up {folder.name}", None):
                 # First of all, so that what is left after an interruption counts for nothing.
                 (folder / _READY).unlink(missing_ok=True)
                 shutil.rmtree(folder)
             removed.append(folder)
+    except HeldError as error:
+        raise ConsumerError(
+            f"cannot remove {name}",
+            why=f"another process is using it: {error}",
+            fix="wait until no process uses it",
+        ) from error
     except OSError as error:
         raise ConsumerError(
             f"cannot remove {name}",
             why=f"{error.strerror or error}: {error.filename}",
-            fix="wait until no process uses it, and make its folder writable",
+            fix="make its folder writable",
         ) from error
     return tuple(removed)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, waiting: Progress | None = None) -> Iterator[None]:
-    """Holds off others that make or remove an environment; without `waiting` a BlockingIOError tells of them."""
-    lock = Path(f"{folder}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if waiting is None:
-                raise BlockingIOError(error.errno, "another process is using it", str(folder)) from None
-            waiting.step(f"waiting for another process to set up {folder.name}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock_path(folder: Path) -> Path:
+    return Path(f"{folder}.lock")
 
 
 @functools.cache

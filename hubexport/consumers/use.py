@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import io
 from pathlib import Path
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,8 @@ from hubexport.consumers.judge import AnyArray, Judgement, Promise, judge_quickl
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.consumers.registry import Consumer, PinnedConsumer
-from hubexport.errors import ConsumerError
-from hubexport.output import scratch_directory
 from hubexport.progress import Progress
+from hubexport.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import TF1_VERSIONS
 
 _PROGRAMS = Path(__file__).with_name("programs")
@@ -80,6 +79,7 @@ class Use:
 
         Raises:
             ConsumerError: it broke off, as it does with a module that it cannot load, or took too long.
+            TemporaryFileError: it broke off because there is no room for its temporary files.
         """
         seen = self._program.seen()
         [facts] = seen["modules"]
@@ -118,32 +118,26 @@ def started(
         timeout_s: seconds after which the consumer is given up; None means long enough for large modules.
         shown_as: what errors call the module, where it is the copy of something else.
     Raises:
-        ConsumerError: the consumer is not set up, or there is no place for what it leaves.
+        ConsumerError: the consumer is not set up, or cannot be started.
+        TemporaryFileError: there is no room for what it leaves.
     """
     interpreter = consumer.interpreter()
     way = QUICKLY if not thorough else AS_TF1 if promise.version in TF1_VERSIONS else AS_TF2
     timeout_s = timeout_s or (_THOROUGH_TIMEOUT_S if thorough else _QUICK_TIMEOUT_S)
     what = f"TensorFlow {consumer.tensorflow} ({consumer.name}) cannot use {shown_as or directory}"
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = stack.enter_context(scratch_directory(Path(tempfile.gettempdir())))
+    with temporary_directory(what) as folder, contextlib.ExitStack() as stack:
+        with temporary_failures_reported(what):
             task = module_task(directory, images, promise, folder)
-            program = stack.enter_context(
-                running(
-                    what,
-                    [interpreter, way.program],
-                    {"modules": [task]},
-                    folder,
-                    timeout_s=timeout_s,
-                    same_packages=not isinstance(consumer, PinnedConsumer),
-                )
-            )
-        except OSError as error:
-            raise ConsumerError(
+        program = stack.enter_context(
+            running(
                 what,
-                why=f"{error.strerror or error}: {error.filename or tempfile.gettempdir()}",
-                fix="free space for temporary files, or set TMPDIR to another folder",
-            ) from error
+                [interpreter, way.program],
+                {"modules": [task]},
+                folder,
+                timeout_s=timeout_s,
+                same_packages=not isinstance(consumer, PinnedConsumer),
+            )
+        )
         yield Use(consumer, way, promise, program, Path(task["outputs"]))
 
 
@@ -170,7 +164,9 @@ def module_task(directory: Path, images: Array, promise: Promise, folder: Path) 
     """Returns what any of the programs is told of one module, once what it reads is in `folder`, which exists."""
     folder = folder.absolute()
     # For fine-tuning, each image is a class of its own.
-    np.savez(folder / "inputs.npz", images=images, photographs=images, labels=np.arange(len(images)))
+    inputs = io.BytesIO()  # On a full disk, NumPy's file would complain once more when it is forgotten.
+    np.savez(inputs, images=images, photographs=images, labels=np.arange(len(images)))
+    (folder / "inputs.npz").write_bytes(inputs.getvalue())
     return {
         "path": str(directory.absolute()),
         "version": promise.version,

@@ -8,16 +8,15 @@ from collections.abc import Iterator
 import contextlib
 from contextlib import AbstractContextManager
 import dataclasses
-import fcntl
 import json
-import os
 from pathlib import Path
 import uuid
 
 from hubexport.checkpoints.cache import cache_dir
 from hubexport.errors import OutputError, UsageError
 from hubexport.evaluation.counting import Counts
-from hubexport.output import write_failures_reported
+from hubexport.locks import LOCK, HeldError, locked
+from hubexport.output import make_folder, write_failures_reported
 
 _KEY = "evaluation.json"
 _UNIT = "unit-{:06}.json"
@@ -60,13 +59,11 @@ class State:
         return self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
 
     def remove(self) -> None:
-        """Removes the results, and the folder if nothing else is in it."""
+        """Removes the results; when it is closed, the folder goes, too, if nothing else is in it."""
         with _write_failures_reported(self.folder):
             for pattern in (_UNITS, f"{_UNFINISHED}*", _KEY):
                 for path in self.folder.glob(pattern):
                     path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self.folder.rmdir()
 
     def _unit(self, number: int) -> Path:
         return self.folder / _UNIT.format(number)
@@ -84,33 +81,35 @@ def opened_state(folder: str | Path | None, key: str) -> Iterator[State]:
         OutputError: it cannot be made or written to.
     """
     place = Path(folder) if folder is not None else cache_dir() / "evaluations" / key[:16]
-    with contextlib.ExitStack() as stack:
-        with _write_failures_reported(place):
-            place.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, descriptor)
-            _lock(descriptor, place)
-            _check_key(place, key)
-        state = State(place, key)
-        try:
-            yield state
-        finally:
-            if not any(place.glob(_UNITS)):
-                with contextlib.suppress(OutputError):
-                    state.remove()
-
-
-def _lock(descriptor: int, place: Path) -> None:
+    with _write_failures_reported(place):
+        make_folder(place)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with contextlib.ExitStack() as stack:
+            with _write_failures_reported(place), _in_use_reported(place):
+                stack.enter_context(locked(place / LOCK, "evaluate", None))
+                _check_key(place, key)
+            state = State(place, key)
+            try:
+                yield state
+            finally:
+                if not any(place.glob(_UNITS)):
+                    with contextlib.suppress(OutputError):
+                        state.remove()
+    finally:
+        with contextlib.suppress(OSError):  # Where something is left.
+            place.rmdir()
+
+
+@contextlib.contextmanager
+def _in_use_reported(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except HeldError as error:
         raise UsageError(
             f"{place} is in use",
-            why="another process is running the same evaluation",
+            why=f"another process is running the same evaluation: {error}",
             fix="wait for it, or keep the results elsewhere with --state",
         ) from None
-    except OSError:
-        return  # Where directories cannot be locked (NFS), nobody else is seen.
 
 
 def _check_key(place: Path, key: str) -> None:
@@ -123,7 +122,7 @@ def _check_key(place: Path, key: str) -> None:
             why="its module, data or options differ from yours, or their files have changed",
             fix="choose another folder with --state, or remove this one",
         )
-    if any(not one.name.startswith(_UNFINISHED) for one in place.iterdir()):
+    if any(one.name != LOCK and not one.name.startswith(_UNFINISHED) for one in place.iterdir()):
         raise UsageError(
             f"{place} is not a folder for results",
             why="it holds other files",

@@ -15,6 +15,8 @@ from hubexport.mappings.mapping import Entry
 from hubexport.mappings.targets import Target
 from hubexport.networks.layers import Network
 
+# Of a model's directory; all have the first one.
+HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
 # By the end of a file's name Keras knows its layout.
 KERAS_SUFFIX = ".h5"
 KERAS_WEIGHTS_SUFFIX = ".weights.h5"
@@ -66,9 +68,10 @@ def _write_huggingface(directory: Path, trained: Trained) -> None:
     directory.mkdir()
     stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
     # The layout is PyTorch's; older releases of transformers refuse a file that does not say so.
-    write_safetensors(directory / "model.safetensors", stored, {"format": "pt"})
-    _write_json(directory / "config.json", config(trained.network, trained.depth_multiplier, trained.labels))
-    _write_json(directory / "preprocessor_config.json", preprocessor_config(trained.network))
+    weights, settings, preprocessing = (directory / name for name in HUGGING_FACE_FILES)
+    write_safetensors(weights, stored, {"format": "pt"})
+    _write_json(settings, config(trained.network, trained.depth_multiplier, trained.labels))
+    _write_json(preprocessing, preprocessor_config(trained.network))
 
 
 # Each writes to a path where nothing is: a checkpoint's prefix, a file or a directory.

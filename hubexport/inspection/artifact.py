@@ -9,15 +9,14 @@ import contextlib
 import dataclasses
 from pathlib import Path
 import re
-import tempfile
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hubexport.checkpoints.archive import MODULE_FILE, find_module, unpack_all
 from hubexport.checkpoints.containers import container_of
 from hubexport.errors import CheckpointError, ModuleError
-from hubexport.output import scratch_directory
 from hubexport.progress import Progress
+from hubexport.temporary import temporary_directory, temporary_failures_reported
 
 if TYPE_CHECKING:
     import requests
@@ -60,6 +59,7 @@ def opened_artifact(module: str | Path, progress: Progress) -> Iterator[Artifact
         progress: hears of the download.
     Raises:
         ModuleError: there is no module, or it cannot be had, read, trusted or unpacked.
+        TemporaryFileError: there is no room to download or unpack it.
     """
     with contextlib.ExitStack() as stack:
         if is_address(module):
@@ -90,8 +90,7 @@ def holds_module(path: Path) -> bool:
 
 def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> Artifact:
     shown_as = _without_password(url)
-    with _unpack_failures_reported(shown_as):
-        archive = stack.enter_context(scratch_directory(Path(tempfile.gettempdir()))) / "module.tar.gz"
+    archive = stack.enter_context(temporary_directory(f"cannot download {shown_as}")) / "module.tar.gz"
     _download(url, shown_as, archive, progress)
     return Artifact(_unpacked(archive, shown_as, stack), shown_as)
 
@@ -102,11 +101,7 @@ def _at_path(path: Path, stack: contextlib.ExitStack) -> Artifact:
             return Artifact(path, path)
         is_archive = _is_archive(path)
     except OSError as error:
-        raise ModuleError(
-            f"cannot read module {path}",
-            why=f"{error.strerror}: {error.filename}",
-            fix="make it readable, and leave it in place while hubexport reads it",
-        ) from error
+        raise _unreadable(path, error) from error
     if not is_archive:
         kinds = f"it is neither a directory with {MODULE_FILE} in it nor a gzipped tar"
         raise ModuleError(
@@ -117,14 +112,22 @@ def _at_path(path: Path, stack: contextlib.ExitStack) -> Artifact:
     return Artifact(_unpacked(path, path, stack), path)
 
 
+def _unreadable(shown_as: Path | str, error: OSError) -> ModuleError:
+    return ModuleError(
+        f"cannot read module {shown_as}",
+        why=f"{error.strerror or error}: {error.filename or shown_as}",
+        fix="make it readable, and leave it in place while hubexport reads it",
+    )
+
+
 def _is_archive(path: Path) -> bool:
     return path.is_file() and container_of(path) == "gzip"
 
 
 def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) -> Path:
     """Returns the directory of the module in an archive, unpacked for as long as the stack is open."""
+    scratch = stack.enter_context(temporary_directory(f"cannot unpack {shown_as}"))
     with _unpack_failures_reported(shown_as):
-        scratch = stack.enter_context(scratch_directory(Path(tempfile.gettempdir())))
         unpack_all(archive, scratch)
         found = sorted(path.parent for path in scratch.rglob(MODULE_FILE) if path.is_file())
     if len(found) == 1:
@@ -141,7 +144,8 @@ def _download(url: str, shown_as: str, archive: Path, progress: Progress) -> Non
     """Stores the gzipped tar that a server has at an address.
 
     Raises:
-        ModuleError: it cannot be had or stored, or is no gzipped tar.
+        ModuleError: it cannot be had, or is no gzipped tar.
+        TemporaryFileError: there is no room for it.
     """
     import requests  # It would slow down the start for those who name a path.
 
@@ -150,7 +154,8 @@ def _download(url: str, shown_as: str, archive: Path, progress: Progress) -> Non
     headers = {"Accept-Encoding": "identity"}
     try:
         query = {} if urlsplit(url).path.lower().endswith(_PACKED_SUFFIXES) else _COMPRESSED_FORMAT
-        with requests.get(url, params=query, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+        get = requests.get(url, params=query, headers=headers, stream=True, timeout=_TIMEOUT_S)
+        with get as answer, temporary_failures_reported(f"cannot download {shown_as}"):
             if answer.status_code != _OK:
                 raise _refused(answer, shown_as)
             _store(answer, shown_as, archive, progress)
@@ -161,8 +166,6 @@ def _download(url: str, shown_as: str, archive: Path, progress: Progress) -> Non
             why=_reason(error),
             fix="check the address, network and proxy settings, or download it elsewhere and use its path",
         ) from error
-    except OSError as error:
-        raise _no_space(shown_as, error) from error
 
 
 def _refused(answer: "requests.Response", shown_as: str) -> ModuleError:
@@ -228,22 +231,15 @@ def _without_password(text: str) -> str:
     return re.sub(r"//[^/@]*@", "//", text)
 
 
-def _no_space(shown_as: Path | str, error: OSError) -> ModuleError:
-    return ModuleError(
-        f"cannot unpack {shown_as}",
-        why=str(error),
-        fix="free some space, or set TMPDIR to a folder that has some",
-    )
-
-
 @contextlib.contextmanager
 def _unpack_failures_reported(shown_as: Path | str) -> Iterator[None]:
     try:
-        yield
+        with temporary_failures_reported(f"cannot unpack {shown_as}"):
+            yield
     except CheckpointError as error:
         # Its text names the temporary copy, and speaks of checkpoints.
         raise ModuleError(
             f"cannot unpack {shown_as}", why=error.why, fix="pack or fetch it again, from a source that you trust"
         ) from error
     except OSError as error:
-        raise _no_space(shown_as, error) from error
+        raise _unreadable(shown_as, error) from error

@@ -6,13 +6,11 @@ whoever has read an index finds all that it lists, whatever goes on meanwhile.
 
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
-import errno
-import fcntl
-import os
 from pathlib import Path
 
+from hubexport import locks
 from hubexport.errors import ReleaseError
-from hubexport.output import file_sha256, publish_file, scratch_directory
+from hubexport.output import file_sha256, make_folder, publish_file, scratch_directory
 from hubexport.release.files import INDEX, MAX_INDEX_BYTES, SHA256SUMS, File, Index, Record, as_json, record_path
 from hubexport.release.pages import publisher_page
 
@@ -27,37 +25,17 @@ def locked(directory: Path) -> Iterator[None]:
         ReleaseError: another run is at work there.
         OSError: the folder cannot be made or written to.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = _lock(directory / _LOCK)
-    try:
-        yield
-    finally:
-        (directory / _LOCK).unlink(missing_ok=True)
-        os.close(lock)
-
-
-def _lock(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    make_folder(directory)
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            stack.enter_context(locks.locked(directory / _LOCK, "make a release", None))
+        except locks.HeldError as error:
             raise ReleaseError(
-                f"another release is running in {path.parent}",
-                why=f"it holds the lock {path.name}",
+                f"another release is running in {directory}",
+                why=str(error),
                 fix="wait until it finishes, or choose another --output_dir",
             ) from None
-        except OSError as error:
-            # Where files cannot be locked (some network file systems), users must see to it themselves.
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                raise
-            return descriptor
-        # Its last holder may have removed it after it was opened here: then it keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)
+        yield
 
 
 def place(record: Record, staged: Mapping[str, Path], directory: Path, published: Record | None) -> None:
@@ -75,7 +53,6 @@ def place(record: Record, staged: Mapping[str, Path], directory: Path, published
     """
     for name, path in (staged if published is None else _lost(record, staged, directory, published)).items():
         final = directory / name
-        final.parent.mkdir(parents=True, exist_ok=True)
         # Several artifacts share the list of what was installed.
         if name != record.sbom.path or not _is_right(record.sbom, directory):
             publish_file(path, final, overwrite=True)

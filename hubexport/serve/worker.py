@@ -80,12 +80,14 @@ def _limit_itself(task: Task) -> None:
 
 def _classify(task: Task) -> "tuple[Score, ...]":
     from hubexport.checkpoints.archive import unpack_all
+    from hubexport.temporary import temporary_failures_reported
     from hubexport.verify.subject import identify
 
     try:
         picture = _read_picture(task)
         scratch = Path(task.scratch)
-        unpack_all(Path(task.archive), scratch)
+        with temporary_failures_reported(f"cannot unpack {task.archive}"):
+            unpack_all(Path(task.archive), scratch)
         return _best_classes(picture, identify(scratch, task.archive), task)
     except MemoryError:
         raise _too_much_memory() from None

@@ -79,6 +79,8 @@ def write_site(
     site = Site(output_dir, url or _own_url(index, directory))
     # Where a link leads, there the site is.
     final = output_dir.resolve()
+    if output_dir.is_symlink():
+        progress.note(f"{output_dir} is a link: the site goes to {final}")
     replaced = _check_place(final, directory.resolve())
     failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "choose another --output_dir")
     with failures, scratch_directory(final.parent) as scratch:

@@ -15,7 +15,7 @@ import numpy as np
 from hubexport import __version__
 from hubexport.arrays import Array
 from hubexport.consumers.registry import PinnedConsumer
-from hubexport.errors import HubexportError, UsageError
+from hubexport.errors import HubexportError, TemporaryFileError, UsageError
 from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 from hubexport.inspection.artifact import opened_artifact
@@ -71,6 +71,7 @@ def verify_module(
         ImageError: a photograph cannot be found or read.
         MissingExtraError: a check needs TensorFlow, or photographs need Pillow, and it is not installed.
         ModuleError: there is no module, or nobody says what it should be.
+        TemporaryFileError: there is no room to unpack it, or for what a check leaves.
         UsageError: there are more or fewer labels than classes, the labels cannot be read, there are no checks to run,
             a check, kind or version does not exist, or `variant` is only a name.
     """
@@ -147,6 +148,8 @@ def _run(check: Check, evidence: Evidence, progress: Progress) -> Result:
         result = Result(check.name, status, **_fields(finding))
     except NotApplicable as reason:
         result = Result(check.name, "not applicable", str(reason))
+    except TemporaryFileError:
+        raise  # It tells nothing about the module.
     except HubexportError as error:
         result = Result(check.name, "fail", f"{error.what}: {error.why}", details=error.details)
     # Whatever TensorFlow raises when it is given a damaged module tells against the module, and is of any kind.

@@ -1,0 +1,250 @@
+"""What `--overwrite` replaces: files by files, directories by directories of the same kind, and nothing else."""
+
+import os
+from pathlib import Path
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from hubexport.build import build_modules
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.conversion import convert
+from hubexport.errors import OutputError, UsageError
+from hubexport.feature_extraction import check_output
+from tests.checkpoints import network_values
+from tests.command import hubexport
+
+# What `convert` writes at one path, and which of the paths that it writes is looked at.
+_FILES = {
+    "keras": ("keras", "c.h5", "c.h5"),
+    "safetensors": ("safetensors", "c.st", "c.st"),
+    "index": ("slim", "c.ckpt", "c.ckpt.index"),
+    "data": ("tf2", "c", "c.data-00000-of-00001"),
+    "other data": ("slim", "c", "c.data-00001-of-00003"),
+}
+
+
+def _device(path: Path) -> None:
+    """A null device of one's own."""
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root may make devices")
+
+
+def _socket(path: Path) -> None:
+    # Its address may have no more than some hundred bytes.
+    before = Path.cwd()
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path.name)
+    os.chdir(before)
+
+
+def _link_to_a_file(path: Path) -> None:
+    path.with_name("precious").write_text("x")
+    path.symlink_to("precious")
+
+
+def _link_to_a_directory(path: Path) -> None:
+    path.with_name("precious").mkdir()
+    path.symlink_to("precious")
+
+
+def _link_to_a_device(path: Path) -> None:
+    _device(path.with_name("precious"))
+    path.symlink_to("precious")
+
+
+# What stands at the place, and what the error says of it.
+_STRANGE = {
+    "device": (_device, "a device is there"),
+    "fifo": (os.mkfifo, "a FIFO is there"),
+    "socket": (_socket, "a socket is there"),
+    "link to a file": (_link_to_a_file, "it is a link to {folder}/precious"),
+    "link to a directory": (_link_to_a_directory, "it is a link to {folder}/precious"),
+    "link to a device": (_link_to_a_device, "it is a link to {folder}/precious"),
+    "dangling link": (lambda path: path.symlink_to("/nowhere/at/all"), "it is a link to /nowhere/at/all"),
+    "loop": (lambda path: path.symlink_to(path.name), "it is a link to {folder}"),
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A small one."""
+    (tmp_path / "source").mkdir()
+    write_bundle(tmp_path / "source" / "model.ckpt", network_values())
+    return tmp_path / "source" / "model.ckpt"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where results go."""
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder"
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What is in a folder: of each name the type, the inode and the size."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        found[str(path.relative_to(folder))] = (stat.S_IFMT(status.st_mode), status.st_ino, status.st_size)
+    return found
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("target", _FILES)
+@pytest.mark.parametrize("strange", [*_STRANGE, "directory"])
+def test_a_file_replaces_nothing_but_a_file(checkpoint, folder, strange, target, overwrite):
+    """Found out before the source is read; a link is named with what it leads to, and neither is touched."""
+    to, name, place = _FILES[target]
+    make, why = {**_STRANGE, "directory": (Path.mkdir, "a directory is there")}[strange]
+    make(folder / place)
+    before = _listing(folder)
+    with pytest.raises(OutputError) as caught:
+        convert("/nowhere", folder / name, to, overwrite=overwrite)
+    assert caught.value.why.startswith(why.format(folder=folder))
+    assert str(folder / place) in caught.value.what
+    assert "--overwrite" not in caught.value.fix
+    assert _listing(folder) == before
+
+
+@pytest.mark.parametrize("strange", [*_STRANGE, "file"])
+def test_a_directory_replaces_nothing_but_a_directory(small, folder, strange):
+    """Of a module or of a model of Hugging Face's."""
+    make, why = {**_STRANGE, "file": (Path.touch, "a regular file is there")}[strange]
+    place = folder / small.handle(small.modules[0])
+    place.parent.mkdir(parents=True)
+    for path in (place, folder / "hf"):
+        make(path)
+    before = _listing(folder)
+    with pytest.raises(OutputError) as caught:
+        build_modules(small, checkpoint="synthetic", output_dir=folder, overwrite=True)
+    assert caught.value.why.startswith(why.format(folder=place.parent))
+    with pytest.raises(OutputError) as caught:
+        convert("synthetic", folder / "hf", "huggingface", variant=small, overwrite=True)
+    assert caught.value.why.startswith(why.format(folder=folder))
+    assert _listing(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        pytest.param(["thesis.tex"], "it has no {first}, so that hubexport did not write it", id="not ours"),
+        pytest.param(["{first}", "thesis.tex"], "it also holds thesis.tex, which would be lost", id="something else"),
+        pytest.param(["{first}", ".git/"], "it also holds .git, which would be lost", id="repository"),
+        pytest.param(
+            ["{first}", *"abcde"], "it also holds a, b, c and 2 more, which would be lost", id="much of something else"
+        ),
+    ],
+)
+def test_what_is_in_a_directory_is_not_lost(small, folder, content, why):
+    """It holds nothing but what hubexport writes there, or nothing at all."""
+    place = folder / small.handle(small.modules[0])
+    for directory, first in ((place, "saved_model.pb"), (folder / "hf", "model.safetensors")):
+        directory.mkdir(parents=True)
+        for name in content:
+            path = directory / name.format(first=first)
+            path.mkdir() if name.endswith("/") else path.touch()
+    before = _listing(folder)
+    with pytest.raises(OutputError) as caught:
+        build_modules(small, checkpoint="synthetic", output_dir=folder, overwrite=True)
+    assert caught.value.why == why.format(first="saved_model.pb")
+    with pytest.raises(OutputError) as caught:
+        convert("synthetic", folder / "hf", "huggingface", variant=small, overwrite=True)
+    assert caught.value.why == why.format(first="model.safetensors")
+    assert _listing(folder) == before
+
+
+def test_an_empty_directory_is_replaced(small, folder):
+    """There is nothing to lose."""
+    place = folder / small.handle(small.modules[0])
+    for directory in (place, folder / "hf"):
+        directory.mkdir(parents=True)
+    with pytest.raises(OutputError, match="already exists"):
+        build_modules(small, checkpoint="synthetic", output_dir=folder)
+    build_modules(small, checkpoint="synthetic", output_dir=folder, overwrite=True)
+    convert("synthetic", folder / "hf", "huggingface", variant=small, overwrite=True)
+    assert (place / "saved_model.pb").is_file() and (folder / "hf" / "config.json").is_file()
+
+
+def test_neither_the_current_folder_nor_one_around_it_is_replaced(small, folder, monkeypatch):
+    """Whoever is in it would be nowhere."""
+    convert("synthetic", folder / "hf", "huggingface", variant=small)
+    monkeypatch.chdir(folder / "hf")
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        convert("synthetic", folder / "hf", "huggingface", variant=small, overwrite=True)
+    assert caught.value.why == "the current folder is in it"
+    for name in (".", "..", "/"):
+        with pytest.raises((OutputError, UsageError)):
+            convert("synthetic", name, "huggingface", variant=small, overwrite=True)
+    assert len(list((folder / "hf").iterdir())) == 3
+
+
+def test_a_mounted_file_system_is_not_replaced(small, folder):
+    """The system would refuse it, after all the work."""
+    (folder / "hf").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "hf"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount file systems")
+    try:
+        with pytest.raises(OutputError) as caught:
+            convert("synthetic", folder / "hf", "huggingface", variant=small, overwrite=True)
+        assert caught.value.why == "a file system is mounted there"
+    finally:
+        subprocess.run(["umount", folder / "hf"], check=True)
+
+
+@pytest.mark.parametrize("name", ["features.npy", "features.npy.names.txt", "features.parquet"])
+@pytest.mark.parametrize("strange", _STRANGE)
+def test_features_replace_nothing_but_files(folder, name, strange):
+    """Nor do the names beside them."""
+    _STRANGE[strange][0](folder / name)
+    before = _listing(folder)
+    with pytest.raises(OutputError) as caught:
+        check_output(folder / name.removesuffix(".names.txt"), overwrite=True)
+    assert str(folder / name) in caught.value.what
+    assert _listing(folder) == before
+
+
+def test_a_report_replaces_nothing_but_a_file(folder):
+    """A device, say."""
+    _device(folder / "report.html")
+    done = hubexport("verify", "/nowhere", "--report", folder / "report.html", "--overwrite")
+    assert done.returncode == 1
+    assert f"ERROR cannot write {folder / 'report.html'}\n  why: a device is there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "to"),
+    [
+        ("m.h5", "m.h5", "keras"),
+        ("m.st", "./m.st", "safetensors"),
+        ("m.ckpt", "m.ckpt", "slim"),
+        ("m.ckpt", "m.ckpt", "tf2"),
+        ("hf", "hf", "huggingface"),
+        ("hf/model.safetensors", "hf", "huggingface"),
+        ("link.st", "m.st", "safetensors"),
+    ],
+)
+def test_the_source_is_not_replaced_by_what_is_made_of_it(checkpoint, folder, monkeypatch, source, target, to):
+    """It may hold more: other variables, the raw values beside the averaged ones."""
+    monkeypatch.chdir(folder)
+    for name, kind in (("m.h5", "keras"), ("m.st", "safetensors"), ("m.ckpt", "slim"), ("hf", "huggingface")):
+        convert(checkpoint, name, kind, weights="raw")
+    (folder / "link.st").symlink_to("m.st")
+    before = _listing(folder)
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        convert(source, target, to, weights="raw", overwrite=True)
+    assert "would be replaced" in caught.value.why
+    assert _listing(folder) == before
+
+
+def test_a_target_beside_its_source_is_fine(checkpoint):
+    """In the folder that is the source; the next target's folder is made."""
+    folder = checkpoint.parent
+    convert(folder, folder / "m.h5", "keras", weights="raw")
+    convert(folder / "m.h5", folder / "a" / "b" / "m.st", "safetensors")
+    assert (folder / "a" / "b" / "m.st").is_file()
