@@ -114,7 +114,7 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
             network, multiplier, labels = found.network(), found.depth_multiplier, None
         else:
             raise unrecognized_error(opened, source.shown_as)
-        restored = restore(opened, source.shown_as, network.variables, weights, variant)
+        restored = restore(opened, source.shown_as, network.variables, weights, variant, progress)
     return Trained(network, multiplier, restored.values, labels)
 
 

@@ -1,12 +1,12 @@
 """From what `--checkpoint` names to the values of a network's variables."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
 import shutil
 import tempfile
-from typing import Any, Literal
+from typing import Any
 import zipfile
 import zlib
 
@@ -17,7 +17,7 @@ from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.containers import KERAS_WEIGHTS, Container
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
-from hubexport.checkpoints.select import select_values
+from hubexport.checkpoints.select import has_averages, select_values, stored_name
 from hubexport.checkpoints.sources import (
     ArchiveSource,
     FileSource,
@@ -28,6 +28,7 @@ from hubexport.checkpoints.sources import (
 )
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.checkpoints.taken import ONLY, told
 from hubexport.errors import CheckpointError
 from hubexport.extras import require_extras
 from hubexport.mappings.registry import SLIM
@@ -53,7 +54,7 @@ class OpenedCheckpoint:
         container: how the file stores them.
         packed: whether that is in a gzipped tar.
         object_based: whether a graph of objects told their names.
-        of_training: whether they may be plain and averaged, with the rest of a training's state.
+        of_training: whether it is a file that trainings write, and of which averages are to be expected.
     """
 
     native: StoredValues
@@ -70,11 +71,24 @@ class Restored:
 
     Attributes:
         values: float32 by variable name, finite and of the variables' shapes.
-        weights: which they are; `only` where the source has one value a variable.
+        taken: whether the average or the raw value of a variable was taken, by its name; None if there was no choice.
     """
 
     values: dict[str, Array]
-    weights: Weights | Literal["only"]
+    taken: Mapping[str, Weights] | None
+
+    def weights(self, variables: Iterable[Variable] | None = None) -> str:
+        """Says which values were taken, as `hubexport.json` does.
+
+        Args:
+            variables: of which variables; None means all.
+        Returns:
+            `averaged`, `raw`, the number of each like `158 averaged, 104 raw`, or `only` if there was no choice.
+        """
+        if self.taken is None:
+            return ONLY
+        names = self.values if variables is None else [variable.name for variable in variables]
+        return told(self.taken[name] for name in names)
 
 
 def read_values(
@@ -93,20 +107,32 @@ def read_values(
     """
     if isinstance(source, SyntheticSource):
         progress.step(f"making up synthetic values from seed {source.seed}")
-        return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, "only")
+        return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, None)
     with opened_checkpoint(source, progress, (variant.depth_multiplier,)) as opened:
-        return restore(opened, source.shown_as, variables, weights, variant)
+        return restore(opened, source.shown_as, variables, weights, variant, progress)
 
 
 def restore(
-    opened: OpenedCheckpoint, shown_as: Path, variables: Sequence[Variable], weights: Weights, variant: Variant | None
+    opened: OpenedCheckpoint,
+    shown_as: Path,
+    variables: Sequence[Variable],
+    weights: Weights,
+    variant: Variant | None,
+    progress: Progress = Progress(),
 ) -> Restored:
     """Reads the values of variables from an open checkpoint; see `read_values`."""
     if opened.recognition is None and most_likely_layout(opened.native.shapes)[0] != SLIM:
         raise unrecognized_error(opened, shown_as)
     stored = in_slim_terms(opened.native, opened.recognition)
-    values = select_values(stored, shown_as, variables, weights if opened.of_training else "raw", variant)
-    return Restored(values, weights if opened.of_training else "only")
+    if not (opened.of_training or has_averages(stored)):
+        return Restored(select_values(stored, shown_as, variables, "raw", variant), None)
+    values = select_values(stored, shown_as, variables, weights, variant)
+    taken: dict[str, Weights] = {
+        name: "raw" if stored_name(stored, name, weights) == name else "averaged" for name in values
+    }
+    if weights == "averaged" and (count := sum(one == "raw" for one in taken.values())):
+        progress.warn(f"{count} of {len(taken)} variables have no average in {shown_as}; they get their raw values")
+    return Restored(values, taken)
 
 
 def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointError:

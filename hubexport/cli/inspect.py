@@ -95,7 +95,7 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
     yield "format", report.format + f", written by TensorFlow {report.written_by}" * bool(report.written_by)
     if report.manifest:
         yield "handle", str(report.manifest.handle)
-        which = f", {report.manifest.weights}" * (report.manifest.weights in ("averaged", "raw"))
+        which = f", {report.manifest.weights}" * (report.manifest.weights not in (None, "only"))
         yield "values", f"{report.manifest.values}{which}, from {report.manifest.checkpoint.source}"
     for graph in report.graph_versions:
         yield "tags", f"[{', '.join(graph.tags)}]"
