@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.containers import KERAS_WEIGHTS, Container
+from hubexport.checkpoints.huggingface_directory import CONFIG, Settings, read_settings
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
 from hubexport.checkpoints.select import has_averages, select_values, stored_name
@@ -31,7 +32,7 @@ from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.checkpoints.taken import ONLY, told
 from hubexport.errors import CheckpointError
 from hubexport.extras import require_extras
-from hubexport.mappings.registry import SLIM
+from hubexport.mappings.registry import HUGGING_FACE_LAYOUTS, SLIM
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
@@ -55,6 +56,8 @@ class OpenedCheckpoint:
         packed: whether that is in a gzipped tar.
         object_based: whether a graph of objects told their names.
         of_training: whether it is a file that trainings write, and of which averages are to be expected.
+        settings: what lies beside Hugging Face's weights; None beside others.
+        problems: settings that the network does not have.
     """
 
     native: StoredValues
@@ -63,6 +66,8 @@ class OpenedCheckpoint:
     packed: bool
     object_based: bool
     of_training: bool
+    settings: Settings | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +114,10 @@ def read_values(
         progress.step(f"making up synthetic values from seed {source.seed}")
         return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, None)
     with opened_checkpoint(source, progress, (variant.depth_multiplier,)) as opened:
+        size = opened.settings and opened.settings.image_size
+        if size and size != variant.image_size:
+            meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
+            progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
         return restore(opened, source.shown_as, variables, weights, variant, progress)
 
 
@@ -148,7 +157,7 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
 
 @contextlib.contextmanager
 def opened_checkpoint(
-    source: Source, progress: Progress, multipliers: Sequence[float] = ()
+    source: Source, progress: Progress, multipliers: Sequence[float] = (), *, with_problems: bool = False
 ) -> Iterator[OpenedCheckpoint]:
     """Opens a source that is no synthetic one, for as long as the context lasts.
 
@@ -156,8 +165,9 @@ def opened_checkpoint(
         source: where from.
         progress: hears of the steps.
         multipliers: depth multipliers to try before the published ones.
+        with_problems: open it even if Hugging Face's settings beside it are none that the network has.
     Raises:
-        CheckpointError: it is damaged; damage to values is told when they are read.
+        CheckpointError: it is damaged, or has such settings. Damage to values is told when they are read.
     """
     assert not isinstance(source, SyntheticSource), "there is nothing to open"
     progress.step(f"reading {source.shown_as}")
@@ -167,16 +177,31 @@ def opened_checkpoint(
             object_based = isinstance(stored, BundleReader) and OBJECT_GRAPH_KEY in stored.shapes
             if isinstance(stored, BundleReader) and object_based:
                 stored = values_by_variable(stored)
-        recognition = recognize(plain_shapes(stored), (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
-        native = _DamageReporting(stored, source.shown_as)
+        settings = _settings(files, stored)
+        told = settings.depth_multipliers if settings else ()
+        recognition = recognize(plain_shapes(stored), (*multipliers, *told, *PUBLISHED_DEPTH_MULTIPLIERS))
+        problems = settings.problems(recognition) if settings else ()
+        if settings and problems and not with_problems:
+            raise settings.refusal(problems)
+        for warning in settings.warnings(recognition) if settings and recognition else ():
+            progress.warn(warning)
         yield OpenedCheckpoint(
-            native,
+            _DamageReporting(stored, source.shown_as),
             recognition,
             files.container,
             packed=isinstance(source, ArchiveSource),
             object_based=object_based,
             of_training=files.is_of_training and not object_based,
+            settings=settings,
+            problems=problems,
         )
+
+
+def _settings(files: FileSource, stored: StoredValues) -> Settings | None:
+    """Reads the settings beside weights with Hugging Face's names."""
+    if files.container != "safetensors" or most_likely_layout(stored.shapes)[0] not in HUGGING_FACE_LAYOUTS:
+        return None
+    return read_settings(files.files[0].parent)
 
 
 class _DamageReporting:
