@@ -15,6 +15,8 @@ from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
+from hubexport.inspection.path import describe
+from hubexport.mappings.keras import keras_h5
 from hubexport.progress import Progress
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
@@ -206,14 +208,17 @@ def _slot_checkpoint(folder, names, key):
     """A checkpoint of variables with an optimizer that keeps their averages, under the full names that it gives."""
     values = {**network_values(seed=2)}
     variables = [tf.Variable(value, name=name) for name, value in values.items()]
-    averages = [tf.Variable(value, name=key.format(name)) for name, value in names.items()]
+    flat = {name: name.replace("/", "_") for name in names}
+    averages = [tf.Variable(value, name=key.format(name, flat=flat[name])) for name, value in names.items()]
     optimizer = tf.train.Checkpoint(_variables=averages)
     return tf.train.Checkpoint(variables=variables, optimizer=optimizer).write(str(folder / "objects"))
 
 
-@pytest.mark.parametrize("key", ["Adam/average/{}", "MovingAverage/{}/average", "average/{}", "{}/average"])
+@pytest.mark.parametrize(
+    "key", ["Adam/average/{}", "MovingAverage/{}/average", "average/{}", "{}/average", "adam/{flat}_average"]
+)
 def test_averages_that_optimizers_of_tensorflow_2_keep(small, tmp_path, key):
-    """Keras' `use_ema`, and the slots of TensorFlow Addons' MovingAverage."""
+    """Keras' `use_ema`, of Keras 2 and Keras 3, and the slots of TensorFlow Addons' MovingAverage."""
     trained = {name: value for name, value in network_values(seed=1).items() if "moving_" not in name}
     source = _slot_checkpoint(tmp_path, trained, key)
     [module] = _build(small, tmp_path, source)
@@ -239,6 +244,32 @@ def test_two_models_in_one_checkpoint_are_not_mixed(small, tmp_path):
     source = tf.train.Checkpoint(teacher=models[0], student=models[1]).write(str(tmp_path / "two"))
     with pytest.raises(CheckpointError):
         _build(small, tmp_path, source)
+
+
+def test_a_variable_that_is_stored_twice_is_one(small, tmp_path):
+    """Keras 3's `model.export` stores each in two lists."""
+    lists = [[tf.Variable(value, name=name) for name, value in network_values(seed=1).items()] for _ in range(2)]
+    source = tf.train.Checkpoint(variables=lists[0], _all_variables=lists[1]).write(str(tmp_path / "twice"))
+    [module] = _build(small, tmp_path, source)
+    _assert_equal(_stored(module), network_values(seed=1))
+    assert len(describe(source).variables) == 2 * _ALL + 1, "nothing is dropped; one more is the graph of objects"
+
+
+def test_averages_under_the_names_of_keras(small, tmp_path):
+    """A checkpoint of a training in Keras: its optimizer averages what is trained."""
+    entries = keras_h5(small.network_for("classification"))
+    raw, averaged = network_values(seed=2), network_values(seed=1)
+    trained = [entry for entry in entries if "moving_" not in entry.variable.name]
+    variables = [tf.Variable(entry.from_slim(raw[entry.variable.name]), name=entry.name) for entry in entries]
+    averages = [
+        tf.Variable(entry.from_slim(averaged[entry.variable.name]), name=f"Adam/average/{entry.name}")
+        for entry in trained
+    ]
+    optimizer = tf.train.Checkpoint(_variables=averages)
+    source = tf.train.Checkpoint(model=variables, optimizer=optimizer).write(str(tmp_path / "objects"))
+    [module] = _build(small, tmp_path, source)
+    assert _recorded(module) == f"{_ALL - _STATISTICS} averaged, {_STATISTICS} raw"
+    _assert_equal(_stored(module), {name: (raw if "moving_" in name else averaged)[name] for name in raw})
 
 
 def test_misshaped_averages_are_named(small, tmp_path):

@@ -3,30 +3,32 @@
 A graph of the objects, stored beside the values, tells which variable each key is of.
 """
 
-from collections import Counter
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.bundle import BundleError, BundleReader
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored import Renamed, StoredValues
+from hubexport.checkpoints.stored import Renamed, StoredValues, holds_numbers
 from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
 
-# What optimizers call the moving average of a variable: Keras with `use_ema` puts it before the variable's name,
-# TensorFlow Addons' MovingAverage behind it, and most optimizers put their own name before both.
-_AVERAGE = "average"
+# What optimizers call the moving average of a variable `a/b`, most of them behind a name of their own: Keras 2 with
+# `use_ema`, TensorFlow Addons' MovingAverage, and Keras 3, which has no slashes in such names.
+_AVERAGES = ("average/{variable}", "{variable}/average", "{flat_variable}_average")
 
 
 def values_by_variable(bundle: BundleReader) -> StoredValues:
     """Returns a checkpoint's values by the names of their variables, not by their keys.
 
-    Averages that optimizers keep get the names that TensorFlow 1 gives them. Keys that no variable has, or of whose
-    names there are several, stay as they are.
+    Averages that optimizers keep get the names that TensorFlow 1 gives them. Keys that no variable has stay as they
+    are. Of several variables of one name the first gets it if they are equal, as Keras 3 exports each twice; otherwise
+    none does.
 
     Raises:
-        BundleError: the graph of objects is damaged.
+        BundleError: the graph of objects is damaged, or a value that has to be compared.
+        OSError: such a value cannot be read.
     """
     try:
         graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
@@ -39,18 +41,32 @@ def values_by_variable(bundle: BundleReader) -> StoredValues:
         if attribute.full_name
     }
     names = {key: full_names.get(key, key.removesuffix(KEY_SUFFIX)) for key in bundle.shapes}
-    variables = set(names.values())
-    names = {key: _as_tensorflow_1(name, variables) for key, name in names.items()}
-    counts = Counter(names.values())
-    return Renamed(bundle, {name if counts[name] == 1 else key: key for key, name in names.items()})
+    averages = {
+        form.format(variable=name, flat_variable=name.replace("/", "_")): f"{name}{AVERAGED_SUFFIX}"
+        for name in names.values()
+        for form in _AVERAGES
+    }
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key, name in names.items():
+        keys[_as_tensorflow_1(name, averages)].append(key)
+    renamed: dict[str, str] = {}
+    for name, those in keys.items():
+        first, *others = those
+        renamed |= {name if _are_equal(bundle, those) else first: first, **{key: key for key in others}}
+    return Renamed(bundle, renamed)
 
 
-def _as_tensorflow_1(name: str, variables: Container[str]) -> str:
+def _as_tensorflow_1(name: str, averages: Mapping[str, str]) -> str:
     """Returns the name that TensorFlow 1 gives to a variable's average, if this is one, or else the name itself."""
-    for candidate in (name, name.partition("/")[2]):
-        before, _, last = candidate.rpartition("/")
-        first, _, after = candidate.partition("/")
-        for variable, part in ((before, last), (after, first)):
-            if part == _AVERAGE and variable in variables:
-                return f"{variable}{AVERAGED_SUFFIX}"
-    return name
+    return averages.get(name) or averages.get(name.partition("/")[2], name)
+
+
+def _are_equal(bundle: BundleReader, keys: Sequence[str]) -> bool:
+    first, *others = keys
+    kinds = {(bundle.shapes[key], bundle.dtype(key)) for key in keys}
+    if not others:
+        return True
+    if len(kinds) > 1 or not holds_numbers(bundle.dtype(first)):
+        return False
+    value = bundle.read(first).tobytes()
+    return all(bundle.read(key).tobytes() == value for key in others)
