@@ -49,8 +49,8 @@ def build_modules(
         modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`; each is built once. Defaults to
             the modules in the variant's config.
         checkpoint: where the values come from, see `hubexport.checkpoints.sources`; None downloads the published one.
-        weights: `averaged` or `raw`, see `hubexport.checkpoints.select`; of a source that has but one value a variable,
-            these.
+        weights: `averaged` or `raw`, see `hubexport.checkpoints.select`. Ignored if the source stores one value per
+            variable.
         output_dir: a module goes to the folder below that is named like its handle.
         overwrite: replace modules that stand there; a directory with anything else in it stays.
         downloads: where a published checkpoint is looked for, and fetched from.
@@ -83,11 +83,7 @@ def build_modules(
     variables = {variable.name: variable for network in networks.values() for variable in network.variables}
     restored = read_values(source, list(variables.values()), weights, variant, progress)
     synthetic = isinstance(source, SyntheticSource)
-    provenance = {
-        "values": "synthetic" if synthetic else "trained",
-        "weights": restored.weights,
-        "checkpoint": source.provenance(),
-    }
+    checkpoint_provenance = source.provenance()
 
     with _write_failures_reported(output_dir), scratch_directory(output_dir) as scratch:
         staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in directories}
@@ -98,6 +94,11 @@ def build_modules(
             write_module(staged[spec], spec, network, restored.values)
             if variant.labels and spec.kind == "classification":
                 _copy_labels(variant.labels, staged[spec])
+            provenance = {
+                "values": "synthetic" if synthetic else "trained",
+                "weights": restored.weights(network.variables),
+                "checkpoint": checkpoint_provenance,
+            }
             write_manifest(staged[spec], variant, spec, network, provenance)
         for spec, directory in directories.items():
             publish_directory(staged[spec], directory, overwrite=overwrite)

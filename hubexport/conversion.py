@@ -147,10 +147,12 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
             network = variant.network_for("feature_vector" if headless else "classification")
             multiplier, labels = variant.depth_multiplier, variant.class_names()
         elif found:
-            network, multiplier, labels = found.network(), found.depth_multiplier, None
+            size = opened.settings and opened.settings.image_size
+            network = found.network(size) if size else found.network()
+            multiplier, labels = found.depth_multiplier, None
         else:
             raise unrecognized_error(opened, source.shown_as)
-        restored = restore(opened, source.shown_as, network.variables, weights, variant)
+        restored = restore(opened, source.shown_as, network.variables, weights, variant, progress)
     return Trained(network, multiplier, restored.values, labels)
 
 

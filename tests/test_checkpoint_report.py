@@ -12,7 +12,7 @@ from hubexport.build import build_modules
 from hubexport.checkpoints.bundle import write_bundle
 from hubexport.checkpoints.table import Table, table_bytes
 from hubexport.conversion import convert
-from hubexport.errors import CheckpointError, ModuleError
+from hubexport.errors import CheckpointError, HubexportError
 from hubexport.inspection.path import describe
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.protos import BundleEntryProto
@@ -307,5 +307,5 @@ def test_paths_and_archives_that_the_system_refuses(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
         _describe("x" * 5000)
     (tmp_path / "a.tgz").write_bytes(tgz(member("a/saved_model.pb"), member("a/b"), member("a/b/c")))
-    with pytest.raises(ModuleError, match="cannot unpack"):
+    with pytest.raises(HubexportError, match="a folder that is a file"):
         _describe(tmp_path / "a.tgz")

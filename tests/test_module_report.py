@@ -28,7 +28,7 @@ from hubexport.inspection.module import describe_module
 from hubexport.inspection.signatures import dtype_name
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
 from hubexport.variants import KINDS, TF1_VERSIONS, TF2_VERSIONS, VERSIONS
-from tests.command import environment
+from tests.command import environment, hubexport
 from tests.foreign import write_hub_module, write_keras_model, write_tf1_saved_model, write_tf2_saved_model
 from tests.graphs import checkpoint_values, imported
 
@@ -633,6 +633,9 @@ def test_no_damage_raises_anything_else(targets, data):
         report = describe_module(path)
         assert name != "saved_model.pb" or report.digest_problems or (path / name).read_bytes() == content
         json.dumps(report.as_json(), ensure_ascii=False).encode()
+        done = hubexport("inspect", path)
+        done.stdout.encode()
+        assert (done.returncode, done.stderr) == (int(report.has_problems), "")
     except HubexportError as error:
         assert name == "saved_model.pb"
         str(error).encode()

@@ -27,22 +27,27 @@ MODULE_FILE = "saved_model.pb"
 _CHECKPOINT_FILE = re.compile(r".+\.(index|data-\d{5}-of-\d{5}|ckpt(-\d+)?)")
 
 
-def unpack_checkpoint(archive: Path, into: Path) -> None:
+def unpack_checkpoint(archive: Path, into: Path) -> bool:
     """Unpacks the checkpoint files of a gzipped tar, all into one folder, and leaves the rest packed.
 
     Args:
         archive: the `.tgz`; every member is looked at, also those that are not unpacked.
         into: an existing folder.
+    Returns:
+        Whether the archive holds a module, too.
     Raises:
         CheckpointError: the archive is damaged, is not one, is too large, or has members that no checkpoint archive has
             (links, devices, absolute paths, `..`, one file twice).
         OSError: the files cannot be written.
     """
+    holds_module = False
     with _damage_reported(archive):
         for tar, member in _members(archive):
             name = PurePosixPath(member.name).name
+            holds_module |= name == MODULE_FILE
             if member.isfile() and _CHECKPOINT_FILE.fullmatch(name):
                 _extract(archive, tar, member, into / name)
+    return holds_module
 
 
 def find_module(archive: Path) -> PurePosixPath | None:
@@ -102,7 +107,10 @@ def unpack_all(archive: Path, into: Path) -> None:
         for tar, member in _members(archive):
             if member.isfile():
                 target = into / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError):
+                    raise _refusal(archive, f"{member.name!r} lies in a folder that is a file, too") from None
                 _extract(archive, tar, member, target)
 
 

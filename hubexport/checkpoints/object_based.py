@@ -3,21 +3,33 @@
 A graph of the objects, stored beside the values, tells which variable each key is of.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.bundle import BundleError, BundleReader
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored import Renamed, StoredValues
 from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
+
+# What optimizers call the moving average of a variable `a/b`, most of them behind a name of their own: Keras 2 with
+# `use_ema`, TensorFlow Addons' MovingAverage, and Keras 3, which has no slashes in such names.
+_AVERAGES = ("average/{variable}", "{variable}/average", "{flat_variable}_average")
 
 
 def values_by_variable(bundle: BundleReader) -> StoredValues:
     """Returns a checkpoint's values by the names of their variables, not by their keys.
 
-    Keys that no variable has, or several, stay as they are. The graph of objects is no value.
+    Averages that optimizers keep get the names that TensorFlow 1 gives them. Keys that no variable has stay as they
+    are. Of several variables of one name the first gets it if they are equal, as Keras 3 exports each twice; otherwise
+    none does. The graph of objects is no value.
 
     Raises:
-        BundleError: the graph of objects is damaged, or gives a value the key of another.
+        BundleError: the graph of objects is damaged, gives a value the key of another, or a value that has to be
+            compared is damaged.
+        OSError: such a value cannot be read.
     """
     try:
         graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
@@ -29,12 +41,32 @@ def values_by_variable(bundle: BundleReader) -> StoredValues:
         for attribute in node.attributes
         if attribute.full_name
     }
-    names: dict[str, str] = {}
-    for key in bundle.shapes:
-        name = full_names.get(key, key.removesuffix(KEY_SUFFIX))
-        name = key if name in names else name
-        if name in names:
-            raise BundleError(f"two of its values have the name {name}")
-        if key != OBJECT_GRAPH_KEY:
-            names[name] = key
-    return Renamed(bundle, names)
+    names = {key: full_names.get(key, key.removesuffix(KEY_SUFFIX)) for key in bundle.shapes if key != OBJECT_GRAPH_KEY}
+    averages = {
+        form.format(variable=name, flat_variable=name.replace("/", "_")): f"{name}{AVERAGED_SUFFIX}"
+        for name in names.values()
+        for form in _AVERAGES
+    }
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key, name in names.items():
+        keys[_as_tensorflow_1(name, averages)].append(key)
+    renamed: dict[str, str] = {}
+    for name, those in keys.items():
+        first, *others = those
+        named_first = name if _are_equal(bundle, those) else first
+        for new, key in [(named_first, first), *zip(others, others)]:
+            if new in renamed:
+                raise BundleError(f"two of its values have the name {new}")
+            renamed[new] = key
+    return Renamed(bundle, renamed)
+
+
+def _as_tensorflow_1(name: str, averages: Mapping[str, str]) -> str:
+    """Returns the name that TensorFlow 1 gives to a variable's average, if this is one, or else the name itself."""
+    return averages.get(name) or averages.get(name.partition("/")[2], name)
+
+
+def _are_equal(bundle: BundleReader, keys: Sequence[str]) -> bool:
+    if len({(bundle.shapes[key], bundle.dtype(key)) for key in keys}) > 1:
+        return False
+    return len(keys) == 1 or len({bundle.stored_bytes(key) for key in keys} | {None}) == 2

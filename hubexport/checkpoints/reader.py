@@ -1,11 +1,11 @@
 """From what `--checkpoint` names to the values of a network's variables."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
 import shutil
-from typing import Any, Literal
+from typing import Any
 import zipfile
 import zlib
 
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.containers import KERAS_WEIGHTS, Container
+from hubexport.checkpoints.huggingface_directory import CONFIG, Settings, read_settings
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
-from hubexport.checkpoints.select import select_values
+from hubexport.checkpoints.select import has_averages, select_values, stored_name
 from hubexport.checkpoints.sources import (
     ArchiveSource,
     FileSource,
@@ -26,9 +27,10 @@ from hubexport.checkpoints.sources import (
 )
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.checkpoints.taken import ONLY, told
 from hubexport.checkpoints.v1 import V1Reader
 from hubexport.errors import CheckpointError
-from hubexport.mappings.registry import SLIM
+from hubexport.mappings.registry import HUGGING_FACE_LAYOUTS, SLIM
 from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
@@ -51,7 +53,9 @@ class OpenedCheckpoint:
         container: how the file stores them.
         packed: whether that is in a gzipped tar.
         object_based: whether a graph of objects told their names.
-        of_training: whether they may be plain and averaged, with the rest of a training's state.
+        of_training: whether it is a file that trainings write, and of which averages are to be expected.
+        settings: what lies beside Hugging Face's weights; None beside others.
+        problems: settings that the network does not have.
     """
 
     native: StoredValues
@@ -60,6 +64,8 @@ class OpenedCheckpoint:
     packed: bool
     object_based: bool
     of_training: bool
+    settings: Settings | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +74,24 @@ class Restored:
 
     Attributes:
         values: float32 by variable name, finite and of the variables' shapes.
-        weights: which they are; `only` where the source has one value a variable.
+        taken: whether the average or the raw value of a variable was taken, by its name; None if there was no choice.
     """
 
     values: dict[str, Array]
-    weights: Weights | Literal["only"]
+    taken: Mapping[str, Weights] | None
+
+    def weights(self, variables: Iterable[Variable] | None = None) -> str:
+        """Says which values were taken, as `hubexport.json` does.
+
+        Args:
+            variables: of which variables; None means all.
+        Returns:
+            `averaged`, `raw`, the number of each like `158 averaged, 104 raw`, or `only` if there was no choice.
+        """
+        if self.taken is None:
+            return ONLY
+        names = self.values if variables is None else [variable.name for variable in variables]
+        return told(self.taken[name] for name in names)
 
 
 def read_values(
@@ -91,20 +110,36 @@ def read_values(
     """
     if isinstance(source, SyntheticSource):
         progress.step(f"making up synthetic values from seed {source.seed}")
-        return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, "only")
+        return Restored({variable.name: synthetic_value(variable, source.seed) for variable in variables}, None)
     with opened_checkpoint(source, progress, (variant.depth_multiplier,)) as opened:
-        return restore(opened, source.shown_as, variables, weights, variant)
+        size = opened.settings and opened.settings.image_size
+        if size and size != variant.image_size:
+            meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
+            progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
+        return restore(opened, source.shown_as, variables, weights, variant, progress)
 
 
 def restore(
-    opened: OpenedCheckpoint, shown_as: Path, variables: Sequence[Variable], weights: Weights, variant: Variant | None
+    opened: OpenedCheckpoint,
+    shown_as: Path,
+    variables: Sequence[Variable],
+    weights: Weights,
+    variant: Variant | None,
+    progress: Progress = Progress(),
 ) -> Restored:
     """Reads the values of variables from an open checkpoint; see `read_values`."""
     if opened.recognition is None and most_likely_layout(opened.native.shapes)[0] != SLIM:
         raise unrecognized_error(opened, shown_as)
     stored = in_slim_terms(opened.native, opened.recognition)
-    values = select_values(stored, shown_as, variables, weights if opened.of_training else "raw", variant)
-    return Restored(values, weights if opened.of_training else "only")
+    if not (opened.of_training or has_averages(stored)):
+        return Restored(select_values(stored, shown_as, variables, "raw", variant), None)
+    values = select_values(stored, shown_as, variables, weights, variant)
+    taken: dict[str, Weights] = {
+        name: "raw" if stored_name(stored, name, weights) == name else "averaged" for name in values
+    }
+    if weights == "averaged" and (count := sum(one == "raw" for one in taken.values())):
+        progress.warn(f"{count} of {len(taken)} variables have no average in {shown_as}; they get their raw values")
+    return Restored(values, taken)
 
 
 def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointError:
@@ -120,7 +155,7 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
 
 @contextlib.contextmanager
 def opened_checkpoint(
-    source: Source, progress: Progress, multipliers: Sequence[float] = ()
+    source: Source, progress: Progress, multipliers: Sequence[float] = (), *, with_problems: bool = False
 ) -> Iterator[OpenedCheckpoint]:
     """Opens a source that is no synthetic one, for as long as the context lasts.
 
@@ -128,8 +163,9 @@ def opened_checkpoint(
         source: where from.
         progress: hears of the steps.
         multipliers: depth multipliers to try before the published ones.
+        with_problems: open it even if Hugging Face's settings beside it are none that the network has.
     Raises:
-        CheckpointError: it is damaged; damage to values is told when they are read.
+        CheckpointError: it is damaged, or has such settings. Damage to values is told when they are read.
     """
     assert not isinstance(source, SyntheticSource), "there is nothing to open"
     progress.step(f"reading {source.shown_as}")
@@ -139,16 +175,31 @@ def opened_checkpoint(
             object_based = isinstance(stored, BundleReader) and OBJECT_GRAPH_KEY in stored.shapes
             if isinstance(stored, BundleReader) and object_based:
                 stored = values_by_variable(stored)
-        recognition = recognize(plain_shapes(stored), (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
-        native = _DamageReporting(stored, source.shown_as)
+        settings = _settings(files, stored)
+        told = settings.depth_multipliers if settings else ()
+        recognition = recognize(plain_shapes(stored), (*multipliers, *told, *PUBLISHED_DEPTH_MULTIPLIERS))
+        problems = settings.problems(recognition) if settings else ()
+        if settings and problems and not with_problems:
+            raise settings.refusal(problems)
+        for warning in settings.warnings(recognition) if settings and recognition else ():
+            progress.warn(warning)
         yield OpenedCheckpoint(
-            native,
+            _DamageReporting(stored, source.shown_as),
             recognition,
             files.container,
             packed=isinstance(source, ArchiveSource),
             object_based=object_based,
             of_training=files.is_of_training and not object_based,
+            settings=settings,
+            problems=problems,
         )
+
+
+def _settings(files: FileSource, stored: StoredValues) -> Settings | None:
+    """Reads the settings beside weights with Hugging Face's names."""
+    if files.container != "safetensors" or most_likely_layout(stored.shapes)[0] not in HUGGING_FACE_LAYOUTS:
+        return None
+    return read_settings(files.files[0].parent)
 
 
 class _DamageReporting:

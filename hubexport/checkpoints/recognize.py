@@ -80,11 +80,14 @@ def most_likely_layout(shapes: Mapping[str, Shape]) -> tuple[str, int, int]:
 
 
 class SlimValues:
-    """A recognized file's values of model variables, in TF-Slim's names and shapes."""
+    """A recognized file's values of model variables and their averages, in TF-Slim's names and shapes."""
 
     def __init__(self, stored: StoredValues, recognition: Recognition) -> None:
         self._stored = stored
         self._entries = {entry.variable.name: entry for entry in recognition.entries}
+        for entry in recognition.entries:
+            if stored.shapes.get(name := f"{entry.name}{AVERAGED_SUFFIX}") == entry.shape:
+                self._entries[f"{entry.variable.name}{AVERAGED_SUFFIX}"] = dataclasses.replace(entry, name=name)
         self.shapes: dict[str, Shape] = {name: entry.variable.shape for name, entry in self._entries.items()}
 
     def dtype(self, name: str) -> str:

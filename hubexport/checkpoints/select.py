@@ -35,7 +35,7 @@ def select_values(
         CheckpointError: a value is missing, misshaped, no float32 or not finite.
     """
     what = f"cannot restore {variant.name if variant else 'the values'} from {shown_as}"
-    if weights == "averaged" and not any(name.endswith(AVERAGED_SUFFIX) for name in stored.shapes):
+    if weights == "averaged" and not has_averages(stored):
         raise CheckpointError(
             what,
             why="there are no averaged values in this checkpoint",
@@ -53,6 +53,11 @@ def select_values(
             fix="use an earlier checkpoint of this training",
         )
     return values
+
+
+def has_averages(stored: StoredValues) -> bool:
+    """Tells whether a moving average of any variable is there."""
+    return any(name.endswith(AVERAGED_SUFFIX) for name in stored.shapes)
 
 
 def stored_name(stored: StoredValues, name: str, weights: Weights) -> str:

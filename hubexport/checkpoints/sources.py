@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import glob
+import os
 from pathlib import Path
 import re
 from typing import Any, Literal, get_args
@@ -29,8 +30,8 @@ from hubexport.variants import Variant
 Weights = Literal["averaged", "raw"]
 
 _HUGGING_FACE_WEIGHTS = "model.safetensors"
-# The checkpoint of a SavedModel or a TF1 Hub module, and its folder.
-_MODULE_PREFIX = "variables"
+# Where a SavedModel or a TF1 Hub module has its checkpoint.
+_MODULE_PREFIX = Path("variables", "variables")
 
 _SYNTHETIC = re.compile(r"synthetic(?::(?P<seed>[0-9]{1,9}))?")
 _SHARD = re.compile(r"\.data-\d{5}-of-(?P<count>\d{5})$")
@@ -55,11 +56,13 @@ class FileSource:
         prefix: what TensorFlow calls a checkpoint's path; otherwise the path that was named.
         files: all that belong to it.
         container: how they store the values.
+        in_module: whether they are the values of a SavedModel or a TF1 Hub module.
     """
 
     prefix: Path
     files: tuple[Path, ...]
     container: Container
+    in_module: bool = False
 
     @property
     def shown_as(self) -> Path:
@@ -68,11 +71,11 @@ class FileSource:
 
     @property
     def is_of_training(self) -> bool:
-        """Whether it may hold averaged values beside plain ones, and other state of a training.
+        """Whether it is a file that trainings write.
 
-        Modules and files of other frameworks hold one value a variable.
+        Modules and files of other frameworks usually hold one value a variable.
         """
-        return self.container in ("V1", "V2") and self.prefix.name != _MODULE_PREFIX
+        return self.container in ("V1", "V2") and not self.in_module
 
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint: names and digests, no paths of this machine."""
@@ -120,8 +123,8 @@ class ArchiveSource:
         """
         with temporary_directory(f"cannot unpack {self.path}") as folder:
             with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
-                unpack_checkpoint(self.path, folder)
-            yield directory_source(folder, self.name, shown_as=self.path)
+                in_module = unpack_checkpoint(self.path, folder)
+            yield dataclasses.replace(directory_source(folder, self.name, shown_as=self.path), in_module=in_module)
 
 
 Source = SyntheticSource | FileSource | ArchiveSource
@@ -261,7 +264,8 @@ def _prefix(prefix: Path) -> FileSource:
             why=f"{len(found)} of {wanted} data files are beside {index.name}",
             fix="copy all of its files",
         )
-    return FileSource(prefix, (index, *found), "V2")
+    in_module = (prefix.parent / os.pardir / MODULE_FILE).is_file()
+    return FileSource(prefix, (index, *found), "V2", in_module)
 
 
 def shards(prefix: Path) -> list[Path]:
@@ -282,7 +286,7 @@ def directory_source(directory: Path, name: str | None, shown_as: Path) -> FileS
         OSError: the directory cannot be read.
     """
     if (directory / MODULE_FILE).is_file():
-        return _prefix(directory / _MODULE_PREFIX / _MODULE_PREFIX)
+        return _prefix(directory / _MODULE_PREFIX)
     if (directory / _HUGGING_FACE_WEIGHTS).is_file():
         return FileSource(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
     files = [path for path in sorted(directory.iterdir()) if path.is_file()]

@@ -1,4 +1,4 @@
-"""Describes a checkpoint, weights file or module, and what is in it."""
+"""Describes a checkpoint, weights file or module, and what is in it; exits with 1 if anything is wrong with it."""
 
 import argparse
 from collections.abc import Iterator, Sequence, Sized
@@ -38,18 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describes what is at a path, and returns the exit status."""
+    """Describes what is at a path, and returns 0, or 1 if there is a problem."""
     from hubexport.inspection.checkpoint import CheckpointReport
     from hubexport.inspection.path import describe
 
     with shown_progress() as progress:
         report = describe(args.path, progress=progress)
+    status = 1 if report.has_problems else 0
     if args.format == "json":
         described = report.as_json()
         if not args.variables:
             described.pop("variables", None)
         print(json.dumps(described, indent=2))
-        return 0
+        return status
     print(args.path)
     if isinstance(report, CheckpointReport):
         _print_lines(_checkpoint_lines(report))
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             _print_variables(report.variables)
     else:
         _print_lines(_module_lines(report))
-    return 0
+    return status
 
 
 def _print_lines(lines: Iterator[tuple[str, str]]) -> None:
@@ -82,6 +83,8 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
         slots = (f"{printable(name)} of {count} variables" for name, count in report.optimizer_slots.items())
         yield "optimizer slots", ", ".join(slots)
     yield "values", f"{len(report.variables)}, {_soundness(report)}"
+    for problem in report.problems:
+        yield "PROBLEM", printable(problem)
 
 
 def _soundness(report: "CheckpointReport") -> str:
@@ -101,14 +104,15 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
     yield "format", report.format + f", written by TensorFlow {report.written_by}" * bool(report.written_by)
     if report.manifest:
         yield "handle", str(report.manifest.handle)
-        which = f", {report.manifest.weights}" * (report.manifest.weights in ("averaged", "raw"))
+        which = f", {report.manifest.weights}" * (report.manifest.weights not in (None, "only"))
         yield "values", f"{report.manifest.values}{which}, from {report.manifest.checkpoint.source}"
     for graph in report.graph_versions:
         yield "tags", f"[{', '.join(graph.tags)}]"
         yield from _interface_lines(graph)
     if report.parameters:
-        trainable = f" ({report.parameters.trainable:,} trainable)" * (report.parameters.trainable is not None)
-        yield "parameters", f"{report.parameters.total:,}{trainable}"
+        trainable = report.parameters.trainable
+        told = "" if trainable is None else f" ({trainable:,} trainable)"
+        yield "parameters", f"{report.parameters.total:,}{told}"
     sizes = report.sizes
     parts = (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes)
     yield "bytes", "graph {:,}, weights {:,}, assets {:,}, other {:,}".format(*parts)

@@ -1,6 +1,7 @@
 """What is in a file of trained values: of which network, in what state of training, and whether it is sound."""
 
 from collections import Counter
+from collections.abc import Sequence
 import dataclasses
 import math
 from typing import Any
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.dtypes import holds_numbers
+from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.reader import OpenedCheckpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored import StoredValues
@@ -71,6 +73,7 @@ class CheckpointReport:
         averaged_copies: how many variables have a moving average beside them.
         optimizer_slots: how many variables have each of the values that optimizers keep.
         variables: all stored values, by name.
+        problems: what keeps the values from being used, or is wrong with them.
     """
 
     container: str
@@ -85,6 +88,12 @@ class CheckpointReport:
     averaged_copies: int
     optimizer_slots: dict[str, int]
     variables: tuple[VariableReport, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.problems)
 
     @property
     def nan_count(self) -> int:
@@ -118,6 +127,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     stored, found = opened.native, opened.recognition
     network = found.network() if found else None
     slots = _slots(stored)
+    variables = tuple(_describe(stored, name) for name in sorted(stored.shapes))
     return CheckpointReport(
         container="object-based checkpoint" if opened.object_based else _CONTAINERS[opened.container],
         packed=opened.packed,
@@ -130,8 +140,14 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
         step=_step(stored),
         averaged_copies=slots.pop(AVERAGED_SUFFIX.strip("/"), 0),
         optimizer_slots=dict(sorted(slots.items())),
-        variables=tuple(_describe(stored, name) for name in sorted(stored.shapes)),
+        variables=variables,
+        problems=tuple([f"{CONFIG}: {problem}" for problem in opened.problems] + _broken(variables)),
     )
+
+
+def _broken(variables: Sequence[VariableReport]) -> list[str]:
+    count = sum(bool(one.nan_count or one.infinite_count) for one in variables)
+    return [f"{count} of {len(variables)} variables hold NaN or infinite values"] if count else []
 
 
 def _slots(stored: StoredValues) -> Counter[str]:

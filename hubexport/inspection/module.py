@@ -82,6 +82,11 @@ class ModuleReport:
     digest_problems: tuple[str, ...] | None
     problems: tuple[str, ...]
 
+    @property
+    def has_problems(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.problems or self.digest_problems)
+
     def as_json(self) -> dict[str, Any]:
         """Returns the report as `json.dumps` takes it, always with the same keys."""
         described = dataclasses.asdict(self)

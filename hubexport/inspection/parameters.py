@@ -5,14 +5,21 @@ import dataclasses
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
+import numpy as np
 
 from hubexport.checkpoints.bundle import BundleError, BundleReader
 from hubexport.inspection.signatures import dtype_name
 from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import Message, VariableDef
 
-# What parameters are kept in, and how much room one takes. Whole numbers count steps, or seed random numbers.
-_FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+# What parameters are kept in. Whole numbers count steps, or seed random numbers.
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+# How much room a value takes; of text and the like that is not known.
+_BYTES = {"bfloat16": 2} | {
+    name: np.dtype(name).itemsize
+    for name in ("bool", "float16", "float32", "float64", "complex64", "complex128")
+    + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+}
 # Ops that are variables, in TF1's graphs.
 _VARIABLE_OPS = ("VarHandleOp", "Variable", "VariableV2")
 
@@ -49,16 +56,18 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[Parameters 
     """
     index = directory / "variables" / "variables.index"
     if not index.is_file():
-        if _has_variables(saved_model):
-            return None, "variables/variables.index is missing: the graph's variables have no values"
-        return Parameters(0, 0), None
+        missing = _what_needs_values(saved_model)
+        return (None, f"variables/variables.index is missing: {missing}") if missing else (Parameters(0, 0), None)
     try:
         reader = BundleReader(index.with_suffix(""))
-        counts = {name: _count(shape) for name, shape in reader.shapes.items() if reader.dtype(name) in _FLOAT_BYTES}
+        counts = {name: _count(shape) for name, shape in reader.shapes.items() if reader.dtype(name) in _BYTES}
+        if OBJECT_GRAPH_KEY in reader.shapes:
+            reader.read_text(OBJECT_GRAPH_KEY)
     except (BundleError, OSError) as error:
         return None, f"variables/: {error}"
-    model = {name: count for name, count in counts.items() if not _is_bookkeeping(name, reader)}
-    needed = sum(count * _FLOAT_BYTES[reader.dtype(name)] for name, count in counts.items())
+    floats = {name: count for name, count in counts.items() if reader.dtype(name) in _FLOATS}
+    model = {name: count for name, count in floats.items() if not _is_bookkeeping(name, reader)}
+    needed = sum(count * _BYTES[reader.dtype(name)] for name, count in counts.items())
     stored = sum(path.stat().st_size for path in index.parent.glob("variables.data-*") if path.is_file())
     problem = None
     if stored < needed:
@@ -66,12 +75,19 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[Parameters 
     return Parameters(sum(model.values()), _count_trainable(saved_model, model)), problem
 
 
-def _has_variables(saved_model: Message) -> bool:
-    return any(
-        any(node.op in _VARIABLE_OPS for node in meta_graph.graph_def.node)
-        or any(node.HasField("variable") for node in meta_graph.object_graph_def.nodes)
-        for meta_graph in saved_model.meta_graphs
-    )
+def _what_needs_values(saved_model: Message) -> str | None:
+    """Returns why a SavedModel without values cannot be loaded; None if it can."""
+    for meta_graph in saved_model.meta_graphs:
+        objects = meta_graph.object_graph_def.nodes
+        collections = meta_graph.collection_def
+        # What is local is computed anew in each session.
+        local = collections["local_variables"].bytes_list.value if "local_variables" in collections else ()
+        nodes = {node.name for node in meta_graph.graph_def.node if node.op in _VARIABLE_OPS}
+        if any(node.HasField("variable") for node in objects) or nodes - set(_variable_names(local)):
+            return "the graph's variables have no values"
+        if objects:
+            return "TensorFlow 2 loads no SavedModel without it, not even one without variables"
+    return None
 
 
 def _count(shape: Iterable[int]) -> int:
@@ -112,7 +128,7 @@ def _count_trainable_objects(saved_model: Message) -> int | None:
         node.variable
         for meta_graph in saved_model.meta_graphs
         for node in meta_graph.object_graph_def.nodes
-        if node.variable.trainable and dtype_name(node.variable.dtype) in _FLOAT_BYTES
+        if node.variable.trainable and dtype_name(node.variable.dtype) in _FLOATS
     ]
     try:
         return sum(_count(dim.size for dim in variable.shape.dim) for variable in variables)

@@ -34,5 +34,5 @@ def describe(path: str | Path, *, progress: Progress | None = None) -> ModuleRep
             why="they fit any network",
             fix="build or convert them with --variant, and inspect the result",
         )
-    with opened_checkpoint(source, progress) as opened:
+    with opened_checkpoint(source, progress, with_problems=True) as opened:
         return describe_checkpoint(opened)

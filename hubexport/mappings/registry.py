@@ -42,3 +42,4 @@ LAYOUTS: dict[str, Mapping] = {
     **MAPPINGS["huggingface"],
     "Hugging Face without head": _headless_huggingface,
 }
+HUGGING_FACE_LAYOUTS = ("Hugging Face", "Hugging Face without head")

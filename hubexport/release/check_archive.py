@@ -7,6 +7,7 @@ import tarfile
 from typing import BinaryIO
 
 from hubexport.checkpoints.archive import MODULE_FILE, hash_members
+from hubexport.checkpoints.taken import may_come_of
 from hubexport.errors import CheckpointError
 from hubexport.inspection.provenance import Manifest
 from hubexport.manifest import MANIFEST
@@ -108,8 +109,7 @@ def _wrong_manifest(manifest: Manifest, record: Record, digests: Mapping[str, st
             yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"
     if manifest.checkpoint.model_dump(exclude_none=True) != record.inputs.checkpoint:
         yield f"its {MANIFEST} names a different checkpoint than the index"
-    # A source with one value a variable has no others to choose.
-    if manifest.weights not in (record.inputs.weights, "only"):
+    if not may_come_of(record.inputs.weights, manifest.weights):
         yield f"its {MANIFEST} says weights {manifest.weights}, the index says {record.inputs.weights}"
     if manifest.hubexport_version != record.inputs.exporter:
         yield f"its {MANIFEST} names hubexport {manifest.hubexport_version}, the index names {record.inputs.exporter}"

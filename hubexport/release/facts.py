@@ -15,7 +15,7 @@ class Values:
 
     Attributes:
         synthetic: made up, of an untrained network.
-        weights: `averaged` or `raw`; `only` where the source holds one value a variable.
+        weights: `averaged`, `raw`, so many of each, or `only` where the source holds one value a variable.
         source: the name of the checkpoint's file, or `synthetic:SEED`.
         published: whether that is the very archive that the variant's config names.
     """

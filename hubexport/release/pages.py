@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import jinja2
 import yaml
 
+from hubexport.checkpoints.taken import ONLY
 from hubexport.errors import printable
 from hubexport.networks.layers import Network
 from hubexport.release.facts import Facts
@@ -192,7 +193,9 @@ def _words(facts: Facts) -> _Words:
         pretrained=checkpoint is not None and checkpoint.url.startswith(_PRETRAINED),
         source=_code(values.source),
         # They were measured with the moving averages.
-        claims_figures=checkpoint is not None and values.weights != "raw" and variant.published is not None,
+        claims_figures=checkpoint is not None
+        and values.weights in ("averaged", ONLY)
+        and variant.published is not None,
     )
 
 

@@ -47,7 +47,7 @@ class Trained:
 
     Attributes:
         shown_as: what messages call the checkpoint.
-        weights: which of its values: `averaged`, `raw` or `only`.
+        weights: which of its values, as `hubexport.json` says it: `averaged`, `raw`, so many of each, or `only`.
         values: by variable name.
         other: the values of the other choice, by its name, for those that have both.
         frozen_graph: reads the publisher's own GraphDef, serialized; None if there is none beside the checkpoint.

@@ -32,11 +32,11 @@ def read_trained(checkpoint: str, subject: Subject, progress: Progress) -> Train
     weights: Weights = "raw" if subject.manifest and subject.manifest.weights == "raw" else "averaged"
     if isinstance(source, SyntheticSource):
         restored = read_values(source, variables, weights, subject.variant, progress)
-        return Trained(checkpoint, restored.weights, restored.values, {}, lambda: None)
+        return Trained(checkpoint, restored.weights(), restored.values, {}, lambda: None)
     with opened_checkpoint(source, progress, (subject.variant.depth_multiplier,)) as opened:
         restored = restore(opened, source.shown_as, variables, weights, subject.variant)
-        other = _other_values(opened, source.shown_as, subject, weights) if opened.of_training else {}
-    return Trained(checkpoint, restored.weights, restored.values, other, functools.cache(_frozen_graph(source)))
+        other = _other_values(opened, source.shown_as, subject, weights) if restored.taken else {}
+    return Trained(checkpoint, restored.weights(), restored.values, other, functools.cache(_frozen_graph(source)))
 
 
 def _other_values(

@@ -1,0 +1,307 @@
+"""Averaged or raw values: what a source holds decides, not its kind or name; the manifest says what was taken."""
+
+import json
+from pathlib import Path
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from hubexport import build_modules
+from hubexport.checkpoints.bundle import BundleReader
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.conversion import convert
+from hubexport.errors import CheckpointError
+from hubexport.inspection.path import describe
+from hubexport.mappings.keras import keras_h5
+from hubexport.progress import Progress
+from tests.archives import member, tgz
+from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.command import hubexport
+
+_FEATURES, _CLASSES = "feature_vector/2", "classification/2"
+# Of `small`: those of the network, its moving statistics, and those of its classifier.
+_ALL, _STATISTICS, _CLASSIFIER = 262, 104, 2
+
+
+def _both(averaged=lambda name: True):
+    """Plain values of seed 2, and averages of seed 1 of some of them."""
+    averages = {name: value for name, value in network_values(seed=1).items() if averaged(name)}
+    return {**network_values(seed=2), **{f"{name}{AVERAGED_SUFFIX}": value for name, value in averages.items()}}
+
+
+def _saved_model(folder, values):
+    """What TensorFlow 1's builder leaves of a graph with these variables, as far as values are concerned."""
+    write_v2(_made(folder / "variables") / "variables", values)
+    graph = tf.compat.v1.MetaGraphDef()
+    graph.meta_info_def.tags.append("serve")
+    saved_model = saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
+    (folder / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    return folder
+
+
+def _made(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _packed_saved_model(folder, values):
+    _saved_model(folder / "m", values)
+    files = [path for path in sorted((folder / "m").rglob("*")) if path.is_file()]
+    members = [member(f"m/{path.relative_to(folder / 'm')}", path.read_bytes()) for path in files]
+    (folder / "m.tar.gz").write_bytes(tgz(*members))
+    return folder / "m.tar.gz"
+
+
+def _prefix_in_saved_model(folder, values):
+    return _saved_model(folder, values) / "variables" / "variables"
+
+
+def _v2_called_variables(folder, values):
+    write_v2(folder / "variables", values)
+    return folder / "variables"
+
+
+def _v1_called_variables(folder, values):
+    write_v1(folder / "variables", values)
+    return folder / "variables"
+
+
+def _safetensors(folder, values):
+    (folder / "x.safetensors").write_bytes(safetensors.numpy.save(values))
+    return folder / "x.safetensors"
+
+
+def _object_based(folder, values):
+    """As tf.train.ExponentialMovingAverage names averages, and tf.train.Checkpoint saves them."""
+    variables = [tf.Variable(value, name=name) for name, value in values.items()]
+    return Path(tf.train.Checkpoint(variables=variables).write(str(folder / "objects")))
+
+
+_SOURCES = {
+    "SavedModel": _saved_model,
+    "packed SavedModel": _packed_saved_model,
+    "prefix in a SavedModel": _prefix_in_saved_model,
+    "V2 called variables": _v2_called_variables,
+    "V1 called variables": _v1_called_variables,
+    "safetensors": _safetensors,
+    "object-based": _object_based,
+}
+_of_all_sources = pytest.mark.parametrize("write", _SOURCES.values(), ids=_SOURCES)
+
+
+def _stored(module):
+    bundle = BundleReader(module / "variables" / "variables")
+    return {name: bundle.read(name) for name in bundle.shapes}
+
+
+def _recorded(module):
+    return json.loads((module / "hubexport.json").read_text())["weights"]
+
+
+def _build(small, folder, source, *modules, **options):
+    return build_modules(small, modules or (_CLASSES,), checkpoint=source, output_dir=folder / "modules", **options)
+
+
+def _assert_equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    assert all(found[name].tobytes() == wanted[name].tobytes() for name in wanted)
+
+
+@_of_all_sources
+@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
+def test_a_source_with_averages(small, tmp_path, write, weights, seed):
+    """Gives those that are asked for, and the manifest says which."""
+    source = write(_made(tmp_path / "source"), _both())
+    [module] = _build(small, tmp_path, source, weights=weights)
+    _assert_equal(_stored(module), network_values(seed=seed))
+    assert _recorded(module) == weights
+
+
+@pytest.mark.parametrize("write", [_saved_model, _v2_called_variables, _object_based])
+def test_a_source_with_averages_of_some_variables(small, tmp_path, write):
+    """One public convention averages trained variables only; the manifest counts."""
+    source = write(_made(tmp_path / "source"), _both(lambda name: "moving_" not in name))
+    [module] = _build(small, tmp_path, source)
+    averaged, raw = network_values(seed=1), network_values(seed=2)
+    _assert_equal(_stored(module), {name: (raw if "moving_" in name else averaged)[name] for name in raw})
+    assert _recorded(module) == f"{_ALL - _STATISTICS} averaged, {_STATISTICS} raw"
+
+
+@pytest.mark.parametrize(
+    ("source", "weights"),
+    [
+        ("SavedModel", "only"),
+        ("packed SavedModel", "only"),
+        ("prefix in a SavedModel", "only"),
+        ("safetensors", "only"),
+        ("object-based", "only"),
+        ("V2 called variables", None),
+        ("V1 called variables", None),
+    ],
+)
+def test_a_source_without_averages(small, tmp_path, source, weights):
+    """Leaves no choice; a training's checkpoint without them is an error, whatever it is called."""
+    path = _SOURCES[source](_made(tmp_path / "source"), network_values(seed=2))
+    if weights is None:
+        with pytest.raises(CheckpointError) as caught:
+            _build(small, tmp_path, path)
+        assert caught.value.why == "there are no averaged values in this checkpoint"
+        [module] = _build(small, tmp_path, path, weights="raw")
+        assert _recorded(module) == "raw"
+    else:
+        [module] = _build(small, tmp_path, path)
+        assert _recorded(module) == weights
+    _assert_equal(_stored(module), network_values(seed=2))
+
+
+def test_our_own_modules_leave_no_choice(small, tmp_path):
+    """Of both formats, as directories, packed and by prefix."""
+    for version in (2, 5):
+        [module] = build_modules(
+            small, [f"classification/{version}"], checkpoint="synthetic:1", output_dir=tmp_path / "first"
+        )
+        shutil.make_archive(str(tmp_path / f"packed{version}"), "gztar", module)
+        sources = (module, module / "variables" / "variables", tmp_path / f"packed{version}.tar.gz")
+        for number, source in enumerate(sources):
+            [again] = _build(small, tmp_path / f"{version}-{number}", source)
+            assert _recorded(again) == "only"
+            _assert_equal(_stored(again), network_values(seed=1))
+
+
+def test_each_module_records_its_own_values(small, tmp_path):
+    """A feature vector has none of the classifier's averages; with it or without it is built the same."""
+    write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
+    features, classes = _build(small, tmp_path, tmp_path / "c", _FEATURES, _CLASSES)
+    assert _recorded(features) == "raw"
+    assert _recorded(classes) == f"{_CLASSIFIER} averaged, {_ALL - _CLASSIFIER} raw"
+    [alone] = _build(small, tmp_path / "alone", tmp_path / "c", _FEATURES)
+    assert (alone / "hubexport.json").read_bytes() == (features / "hubexport.json").read_bytes()
+
+
+class _Ear(Progress):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
+    """The published accuracy was measured with averages; who asks for raw ones knows."""
+    write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
+    for weights, count in (("averaged", 1), ("raw", 0)):
+        for work in (
+            lambda ear: _build(small, tmp_path, tmp_path / "c", weights=weights, overwrite=True, progress=ear),
+            lambda ear: convert(tmp_path / "c", tmp_path / "to", "slim", weights=weights, overwrite=True, progress=ear),
+        ):
+            ear = _Ear()
+            work(ear)
+            assert len(ear.warnings) == count
+            assert all("260 of 262 variables have no average" in warning for warning in ear.warnings)
+
+
+def _slot_checkpoint(folder, names, key):
+    """A checkpoint of variables with an optimizer that keeps their averages, under the full names that it gives."""
+    values = {**network_values(seed=2)}
+    variables = [tf.Variable(value, name=name) for name, value in values.items()]
+    flat = {name: name.replace("/", "_") for name in names}
+    averages = [tf.Variable(value, name=key.format(name, flat=flat[name])) for name, value in names.items()]
+    optimizer = tf.train.Checkpoint(_variables=averages)
+    return tf.train.Checkpoint(variables=variables, optimizer=optimizer).write(str(folder / "objects"))
+
+
+@pytest.mark.parametrize(
+    "key", ["Adam/average/{}", "MovingAverage/{}/average", "average/{}", "{}/average", "adam/{flat}_average"]
+)
+def test_averages_that_optimizers_of_tensorflow_2_keep(small, tmp_path, key):
+    """Keras' `use_ema`, of Keras 2 and Keras 3, and the slots of TensorFlow Addons' MovingAverage."""
+    trained = {name: value for name, value in network_values(seed=1).items() if "moving_" not in name}
+    source = _slot_checkpoint(tmp_path, trained, key)
+    [module] = _build(small, tmp_path, source)
+    assert _recorded(module) == f"{_ALL - _STATISTICS} averaged, {_STATISTICS} raw"
+    _assert_equal(_stored(module), {**network_values(seed=2), **trained})
+    [plain] = _build(small, tmp_path / "raw", source, weights="raw")
+    _assert_equal(_stored(plain), network_values(seed=2))
+
+
+def test_the_names_that_keras_gives_to_averages(tmp_path):
+    """Those of the test above, from Keras itself."""
+    keras = pytest.importorskip("tf_keras") if hasattr(tf.keras, "ops") else tf.keras
+    variable = tf.Variable([1.0, 2.0], name="MobilenetV2/Conv/weights")
+    optimizer = keras.optimizers.Adam(use_ema=True)
+    optimizer.apply_gradients([(tf.constant([1.0, 1.0]), variable)])
+    names = [one.name for one in optimizer.variables]
+    assert "Adam/average/MobilenetV2/Conv/weights:0" in names
+
+
+def test_two_models_in_one_checkpoint_are_not_mixed(small, tmp_path):
+    """Variables of the same name: neither the first nor the last of them is the one that is meant."""
+    models = [[tf.Variable(value, name=name) for name, value in network_values(seed=seed).items()] for seed in (1, 2)]
+    source = tf.train.Checkpoint(teacher=models[0], student=models[1]).write(str(tmp_path / "two"))
+    with pytest.raises(CheckpointError):
+        _build(small, tmp_path, source)
+
+
+def test_a_variable_that_is_stored_twice_is_one(small, tmp_path):
+    """Keras 3's `model.export` stores each in two lists."""
+    lists = [[tf.Variable(value, name=name) for name, value in network_values(seed=1).items()] for _ in range(2)]
+    source = tf.train.Checkpoint(variables=lists[0], _all_variables=lists[1]).write(str(tmp_path / "twice"))
+    [module] = _build(small, tmp_path, source)
+    _assert_equal(_stored(module), network_values(seed=1))
+    assert len(describe(source).variables) == 2 * _ALL, "nothing is dropped"
+
+
+def test_averages_under_the_names_of_keras(small, tmp_path):
+    """A checkpoint of a training in Keras: its optimizer averages what is trained."""
+    entries = keras_h5(small.network_for("classification"))
+    raw, averaged = network_values(seed=2), network_values(seed=1)
+    trained = [entry for entry in entries if "moving_" not in entry.variable.name]
+    variables = [tf.Variable(entry.from_slim(raw[entry.variable.name]), name=entry.name) for entry in entries]
+    averages = [
+        tf.Variable(entry.from_slim(averaged[entry.variable.name]), name=f"Adam/average/{entry.name}")
+        for entry in trained
+    ]
+    optimizer = tf.train.Checkpoint(_variables=averages)
+    source = tf.train.Checkpoint(model=variables, optimizer=optimizer).write(str(tmp_path / "objects"))
+    [module] = _build(small, tmp_path, source)
+    assert _recorded(module) == f"{_ALL - _STATISTICS} averaged, {_STATISTICS} raw"
+    _assert_equal(_stored(module), {name: (raw if "moving_" in name else averaged)[name] for name in raw})
+
+
+def test_misshaped_averages_are_named(small, tmp_path):
+    """Not passed over for the plain value."""
+    values = _both()
+    values[f"MobilenetV2/Conv/weights{AVERAGED_SUFFIX}"] = np.zeros([3], np.float32)
+    with pytest.raises(CheckpointError) as caught:
+        _build(small, tmp_path, _saved_model(tmp_path / "m", values))
+    assert f"MobilenetV2/Conv/weights{AVERAGED_SUFFIX}: stored shape [3]" in "".join(caught.value.details)
+
+
+def test_all_that_reads_the_manifest_takes_a_mixture(small, config_dir, tmp_path):
+    """inspect, verify, diff, release with its check, and evaluate's line."""
+    write_v2(tmp_path / "c", _both(lambda name: "moving_" not in name))
+    [module] = _build(small, tmp_path, tmp_path / "c")
+    done = hubexport("inspect", module)
+    assert done.returncode == 0
+    assert "trained, 158 averaged, 104 raw, from c" in done.stdout
+    flags = ("--config_dir", config_dir, "--checkpoint", tmp_path / "c", "--check", "weights")
+    done = hubexport("verify", module, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = hubexport("diff", module, tmp_path / "c")
+    assert (done.returncode, done.stdout) == (0, "262 averaged values compared: 262 equal bit for bit, 0 different\n")
+    release = ("release", "--config_dir", config_dir, "--output_dir", tmp_path / "dist", "--variants", "small")
+    done = hubexport(*release, "--checkpoint", tmp_path / "c", "--verify", "structure.digests", "weights.equal")
+    assert done.returncode == 0, done.stderr
+    done = hubexport("release", "--check", tmp_path / "dist")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_averages_of_one_of_training_values_are_still_pure(small, tmp_path):
+    """TF-Slim's training averages moving statistics, too."""
+    write_v2(tmp_path / "c", training_values())
+    [module] = _build(small, tmp_path, tmp_path / "c")
+    assert _recorded(module) == "averaged"
