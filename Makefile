@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
 LONG := slow or faults or fuzz or consumers or browser
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-all prove lint format docs consumers bench pins environment
+.PHONY: help demo test test-long test-all prove lint format docs consumers fuzz bench pins environment
 
 help:  ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ docs:  ## build the documentation's site in build/site
 consumers: environment  ## set up old and new TensorFlows, and load the modules in each
 	$(BIN)/python -m tests.environments
 	$(PYTEST) -m consumers
+
+fuzz: environment  ## damage an input of every reader in 5,000 ways, and count what the readers make of it
+	$(BIN)/python -m tests.fuzzing
 
 bench: environment  ## measure against baselines that each script names
 	$(BIN)/python scripts/benchmark_build.py
