@@ -1,8 +1,7 @@
 """`hubexport`: absl app, subcommands, and the one place where errors become lines on stderr and an exit status."""
 
 import argparse
-from collections.abc import Sequence
-import os
+from collections.abc import Callable, Sequence
 import re
 import signal
 import sys
@@ -29,6 +28,7 @@ from hubexport.cli import (
     site,
     verify,
 )
+from hubexport.cli.streams import prepare_streams
 from hubexport.errors import HubexportError, UsageError, guess
 
 _COMMANDS = {
@@ -56,24 +56,33 @@ _TERMINATED = 143
 
 def run() -> NoReturn:
     """Runs the program with the arguments of this process; the console script's entry point."""
+    prepare_streams()
     # Unlike the default, this lets scratch directories be removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    status = _status_of(lambda: app.run(_main, flags_parser=_parse))
+    # What is still in stdout's buffer, also of --help.
+    flushed = _status_of(sys.stdout.flush)
+    sys.exit(status or flushed)
+
+
+def _status_of(work: Callable[[], None]) -> Any:
+    """Returns the exit status that work ends with, and says why if that is a HubexportError."""
     try:
-        app.run(_main, flags_parser=_parse)
+        work()
+    except SystemExit as ended:
+        return ended.code
     except HubexportError as error:
         print(f"ERROR {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
-        # The reader of stdout has gone, as in `hubexport list | head -1`; Python would say so once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1  # The reader of stdout has gone, as in `hubexport list | head -1`.
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    sys.exit(1)
+        return _INTERRUPTED
+    return 0
 
 
 def _main(args: argparse.Namespace) -> int:
-    status: int = args.run(args)
-    sys.stdout.flush()
-    return status
+    return args.run(args)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
