@@ -14,16 +14,12 @@ from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import counted, find_images
 from hubexport.inspection.image_interface import ImageInterface, OutputKind, Told, untold_output
+from hubexport.labels import module_labels, read_labels
 from hubexport.progress import Progress
 from hubexport.running.opening import opened_module
 
 if TYPE_CHECKING:
     from hubexport.running.image_module import ImageModule
-
-# Where a module has the names of its classes.
-_LABELS = Path("assets", "labels.txt")
-# A thousand times those of ImageNet.
-_MAX_LABELS_BYTES = 32 << 20
 
 # How far float32 leaves the sum of probabilities from 1; and how far what is said to be probabilities may be.
 _ROUNDING = 1e-5
@@ -223,37 +219,6 @@ def softmax(logits: Array) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def module_labels(directory: Path) -> list[str] | None:
-    """Returns the names of the classes that a module brings in its assets; None if it brings none.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    path = directory / _LABELS
-    return read_labels(path) if path.is_file() else None
-
-
-def read_labels(path: Path) -> list[str]:
-    """Returns the lines of a file of labels.
-
-    Raises:
-        UsageError: it cannot be read, or is no text in UTF-8.
-    """
-    fix = "use a text file in UTF-8 with one class name per line"
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_LABELS_BYTES + 1)
-        # Not splitlines, which also splits at characters that a name may have.
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise UsageError(f"cannot read labels {path}", why=error.strerror or str(error), fix=fix) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read labels {path}", why=f"byte {error.start} is not UTF-8", fix=fix) from error
-    if len(content) > _MAX_LABELS_BYTES:
-        raise UsageError(f"cannot read labels {path}", why=f"it is larger than {_MAX_LABELS_BYTES >> 20} MiB", fix=fix)
-    return lines
 
 
 def best_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str] | None, top: int) -> tuple[Score, ...]:

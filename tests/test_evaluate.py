@@ -247,7 +247,9 @@ def test_results_of_another_evaluation_are_not_mixed(capsys, modules, records, t
     ("arguments", "message"),
     [
         pytest.param(["--data", "nowhere"], "ERROR no labelled images in nowhere", id="no data"),
-        pytest.param(["--data", "x", "--batch_size", "0"], "argument --batch_size: 0: must be a whole number", id="batch"),
+        pytest.param(
+            ["--data", "x", "--batch_size", "0"], "argument --batch_size: 0: must be a whole number", id="batch"
+        ),
         pytest.param(["--data", "x", "--limit", "-1"], "argument --limit: -1: must be a whole number", id="limit"),
         pytest.param(["--data", "x", "--beam_option", "y"], "ERROR --beam_option y needs --runner", id="no runner"),
         pytest.param([], "the following arguments are required: --data", id="nothing"),

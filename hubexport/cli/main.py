@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import os
+from pathlib import Path
 import re
 import signal
 import sys
@@ -30,6 +32,7 @@ from hubexport.cli import (
 )
 from hubexport.cli.streams import prepare_streams
 from hubexport.errors import HubexportError, UsageError, guess
+from hubexport.regular_files import read_regular_file
 
 _COMMANDS = {
     "build": build,
@@ -52,6 +55,8 @@ _COMMANDS = {
 # What a shell reports for a program that SIGINT or SIGTERM ended: 128 + the signal's number.
 _INTERRUPTED = 130
 _TERMINATED = 143
+
+_MAX_FLAGFILE_BYTES = 1 << 20
 
 
 def run() -> NoReturn:
@@ -97,6 +102,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
         command.add_arguments(command_parser)
         command_parser.set_defaults(run=command.run, parser=command_parser)
+    _check_flagfiles(argv)
     try:
         args, unknown = parser.parse_known_args(list(argv[1:]))
     except flags.Error as error:
@@ -108,6 +114,23 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if unknown:
         args.parser.error(f"unknown argument: {' '.join(unknown)}")
     return args
+
+
+def _check_flagfiles(argv: Sequence[str]) -> None:
+    """Refuses as a flag file what absl would read for ever."""
+    for word, following in zip(argv, (*argv[1:], "")):
+        name, equals, value = word.partition("=")
+        if name in ("--flagfile", "-flagfile"):
+            path = value if equals else following
+            try:
+                if path != os.devnull:  # A file without flags.
+                    read_regular_file(Path(path).expanduser(), _MAX_FLAGFILE_BYTES)
+            except OSError as error:
+                raise UsageError(
+                    f"hubexport: cannot read --flagfile {path}",
+                    why=error.strerror or str(error),
+                    fix="use a text file with one flag a line",
+                ) from None
 
 
 # Python 3.12 and newer do not quote what may be chosen.
