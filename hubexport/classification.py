@@ -13,21 +13,17 @@ from hubexport.arrays import Array
 from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import counted, find_images
+from hubexport.inspection.image_interface import ImageInterface, OutputKind, Told, untold_output
+from hubexport.labels import module_labels, read_labels
 from hubexport.progress import Progress
 from hubexport.running.opening import opened_module
 
 if TYPE_CHECKING:
     from hubexport.running.image_module import ImageModule
 
-# Where a module has the names of its classes.
-_LABELS = Path("assets", "labels.txt")
-# A thousand times those of ImageNet.
-_MAX_LABELS_BYTES = 32 << 20
-
-_FEATURE_VECTOR = "feature_vector"
-# Of the common signatures for images; classification modules of TF1 have both.
-_FEATURES_SIGNATURE = "image_feature_vector"
-_CLASSES_SIGNATURE = "image_classification"
+# How far float32 leaves the sum of probabilities from 1; and how far what is said to be probabilities may be.
+_ROUNDING = 1e-5
+_MAX_EXCESS = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +61,15 @@ def classify(
     labels: Sequence[str] | str | Path | None = None,
     top: int = 5,
     batch_size: int = 32,
+    input_range: tuple[float, float] | None = None,
+    output_kind: OutputKind | None = None,
     unreadable: Unreadable | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Classification]:
     """Classifies images.
 
     The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
-    float32 [batch, height, width, 3], RGB, with intensities in [0, 1].
+    float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
 
     The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
     iterated over, a few batches ahead, so that memory does not grow with the number of images.
@@ -85,6 +83,10 @@ def classify(
             name a line. Defaults to the module's `assets/labels.txt`, if there is one.
         top: the number of classes to return for each image.
         batch_size: the number of images that the module computes at once.
+        input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
+            the common signatures for images; a SavedModel without these, such as one of Keras, needs it.
+        output_kind: what the module's output is: `logits` or `probabilities`. Defaults to what the module tells; a
+            SavedModel without the common signatures needs it.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files are left out,
             with a warning to `progress`.
         progress: hears of each step, of the number of images done, and warnings.
@@ -92,10 +94,10 @@ def classify(
         An iterator over one `Classification` for each image that can be read, in the order of the images.
     Raises:
         ImageError: an input matches no image. While iterating: none of the images can be read.
-        ModuleError: the module cannot be opened, or computes feature vectors. While iterating: its output for an image
-            is infinite or NaN.
-        UsageError: there are more or fewer labels than classes, the labels cannot be read, or `top` or `batch_size` is
-            less than 1.
+        ModuleError: the module cannot be opened, computes feature vectors, or does not tell how to run it. While
+            iterating: its output for an image is infinite or NaN, or not what it is said to be.
+        UsageError: there are more or fewer labels than classes, the labels cannot be read, `top` or `batch_size` is
+            less than 1, or there is no such range or kind of output.
     Example:
         >>> path = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
         >>> for found in hubexport.classify(path, "photos", top=2):
@@ -108,11 +110,12 @@ def classify(
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(opened_module(module, progress))
-        labels = module_labels(opened.directory) if labels is None else labels
-        check_labels(labels, count_classes(opened), opened.report.path)
+        opened = stack.enter_context(opened_module(module, progress, Told(input_range, output_kind)))
+        interface = opened.interface
+        labels = module_labels(interface.directory) if labels is None else labels
+        check_labels(labels, count_classes(interface), interface.report.path)
         progress.step(f"classifying {counted(len(files))}")
-        height, width, _ = opened.image_shape
+        height, width, _ = interface.image_shape
         batches = apply_to_files(
             lambda pictures: opened.run(pictures)["default"],
             files,
@@ -122,31 +125,73 @@ def classify(
             progress=progress,
             unreadable=unreadable,
         )
-        return _classified(batches, labels, top, stack.pop_all())
+        found = ((batch.paths, class_probabilities(batch.numbers, interface)) for batch in batches)
+        return _classified(found, labels, top, batches, stack.pop_all())
 
 
 def _classified(
-    batches: Generator[Batch, None, None], labels: Sequence[str] | None, top: int, opened: contextlib.ExitStack
+    found: Iterator[tuple[Sequence[Path], npt.NDArray[np.float64]]],
+    labels: Sequence[str] | None,
+    top: int,
+    batches: Generator[Batch, None, None],
+    opened: contextlib.ExitStack,
 ) -> Iterator[Classification]:
     with opened, contextlib.closing(batches):
-        for batch in batches:
-            for path, probabilities in zip(batch.paths, softmax(batch.numbers)):
-                yield Classification(path, best_classes(probabilities, labels, top))
+        for paths, probabilities in found:
+            for path, of_image in zip(paths, probabilities):
+                yield Classification(path, best_classes(of_image, labels, top))
 
 
-def count_classes(module: "ImageModule") -> int:
+def count_classes(interface: ImageInterface) -> int:
     """Returns how many classes a module knows.
 
     Raises:
-        ModuleError: it is no classification module.
+        ModuleError: it is no classification module, or does not tell.
     """
-    if _gives_features(module) or len(module.default_shape) != 1:
+    if interface.output_kind is None:
+        raise untold_output(f"cannot classify with {interface.report.path}")
+    if interface.output_kind == "features":
         raise ModuleError(
-            f"cannot classify with {module.report.path}",
+            f"cannot classify with {interface.report.path}",
             why="it outputs feature vectors, not class logits",
             fix="use a classification module, or run `hubexport features`",
         )
-    return module.default_shape[0]
+    return interface.output_shape[0]
+
+
+def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArray[np.float64]:
+    """Returns the probabilities of classes.
+
+    Args:
+        outputs: float32 [batch, num_classes], of a module.
+        interface: the module's.
+    Returns:
+        Float64 [batch, num_classes]; each row sums to 1, up to rounding.
+    Raises:
+        ModuleError: the outputs are said to be probabilities, and are not; or nobody says that they are logits, and
+            they are probabilities.
+    """
+    excess = float(np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max())
+    nonnegative = bool((outputs >= 0).all())
+    if interface.output_kind == "probabilities":
+        if not nonnegative or excess > _MAX_EXCESS:
+            raise ModuleError(
+                f"the outputs of {interface.report.path} are not probabilities",
+                why=(
+                    "some are negative"
+                    if not nonnegative
+                    else f"for one image, their sum differs from 1 by {excess:.3g}"
+                ),
+                fix="use --output_kind logits if they are logits",
+            )
+        return outputs.astype(np.float64)
+    if interface.told.output_kind is None and outputs.shape[1] > 1 and nonnegative and excess < _ROUNDING:
+        raise ModuleError(
+            f"the outputs of {interface.report.path} look like probabilities, not logits",
+            why="for each image none is negative, and their sum is 1",
+            fix="add --output_kind probabilities, or --output_kind logits if they are logits all the same",
+        )
+    return softmax(outputs)
 
 
 def check_labels(labels: Sequence[str] | None, classes: int, shown_as: str) -> None:
@@ -174,49 +219,6 @@ def softmax(logits: Array) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def module_labels(directory: Path) -> list[str] | None:
-    """Returns the names of the classes that a module brings in its assets; None if it brings none.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    path = directory / _LABELS
-    return read_labels(path) if path.is_file() else None
-
-
-def read_labels(path: Path) -> list[str]:
-    """Returns the lines of a file of labels.
-
-    Raises:
-        UsageError: it cannot be read, or is no text in UTF-8.
-    """
-    fix = "use a text file in UTF-8 with one class name per line"
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_LABELS_BYTES + 1)
-        # Not splitlines, which also splits at characters that a name may have.
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise UsageError(f"cannot read labels {path}", why=error.strerror or str(error), fix=fix) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read labels {path}", why=f"byte {error.start} is not UTF-8", fix=fix) from error
-    if len(content) > _MAX_LABELS_BYTES:
-        raise UsageError(f"cannot read labels {path}", why=f"it is larger than {_MAX_LABELS_BYTES >> 20} MiB", fix=fix)
-    return lines
-
-
-def _gives_features(module: "ImageModule") -> bool:
-    report = module.report
-    if report.manifest and report.manifest.kind:
-        return report.manifest.kind == _FEATURE_VECTOR
-    signatures = {signature.name for graph in report.graph_versions for signature in graph.signatures}
-    outputs = {
-        output.name for graph in report.graph_versions for signature in graph.signatures for output in signature.outputs
-    }
-    is_tf1 = _FEATURES_SIGNATURE in signatures and _CLASSES_SIGNATURE not in signatures
-    return is_tf1 or (_FEATURE_VECTOR in outputs and "logits" not in outputs)
 
 
 def best_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str] | None, top: int) -> tuple[Score, ...]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import fnmatch
-import os
 from pathlib import Path
 import re
 from typing import Any
 
 import pydantic
 
-from hubexport.errors import ConfigError, guess
+from hubexport.errors import ConfigError, UsageError, guess
+from hubexport.labels import read_labels
 from hubexport.variants import PublishedCheckpoint, PublishedFigures, StrictModel, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
@@ -81,13 +81,15 @@ def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
 def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for folder in [builtin_config_dir(), *([Path(config_dir)] if config_dir is not None else [])]:
-        if not os.path.isdir(folder):
+        try:
+            paths = sorted(folder.iterdir())
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"no folder {folder}",
-                why="--config_dir is not a directory",
+                why=f"--config_dir cannot be read: {getattr(error, 'strerror', None) or error}",
                 fix="use a folder of YAML files",
-            )
-        files |= {path.stem: path for path in folder.glob("*.yaml")}
+            ) from None
+        files |= {path.stem: path for path in paths if path.suffix == ".yaml"}
     return files
 
 
@@ -167,11 +169,11 @@ def _with_labels(variant: Variant, place: Place) -> Variant:
         return variant
     path = place.path.parent / variant.labels
     try:
-        names = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        # A path with a NUL in it is a ValueError, as bytes that are no UTF-8 are.
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", str(error))
-        raise _invalid(place, f"'labels': cannot read {path}: {reason}") from None
+        names = read_labels(path)
+    except UsageError as error:
+        raise _invalid(place, f"'labels': cannot read {path}: {error.why}") from None
+    if unprintable := [number for number, name in enumerate(names, start=1) if not name.isprintable()]:
+        raise _invalid(place, f"'labels': line {unprintable[0]} of {path} has characters that cannot be printed")
     if len(names) != variant.num_classes or not all(name.strip() for name in names):
         blank = sum(not name.strip() for name in names)
         raise _invalid(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.errors import UsageError, check_positive
+from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.extras import require_extras
 from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import counted, find_images, none_readable
+from hubexport.inspection.image_interface import ImageInterface, OutputKind, Told, untold_output
 from hubexport.locks import LOCK, locked
 from hubexport.output import publish_file, scratch_directory, write_failures_reported
 from hubexport.places import check_place
@@ -38,14 +39,16 @@ def extract_features(
     *,
     batch_size: int = 32,
     overwrite: bool = False,
+    input_range: tuple[float, float] | None = None,
+    output_kind: OutputKind | None = None,
     unreadable: Unreadable | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes the feature vectors of images to a file.
 
     The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
-    float32 [batch, height, width, 3], RGB, with intensities in [0, 1]. The output appears when it is complete, and a
-    failure leaves nothing behind.
+    float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`. The output appears when it
+    is complete, and a failure leaves nothing behind.
 
     Args:
         module: a module of either kind: its directory, a gzipped tar of it, its http or https address on a hub server,
@@ -57,6 +60,10 @@ def extract_features(
             num_features float32).
         batch_size: the number of images that the module computes at once.
         overwrite: replace the output if it exists.
+        input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
+            the common signatures for images; a SavedModel without these, such as one of Keras, needs it.
+        output_kind: what the module's output is: `features`. Defaults to what the module tells; a SavedModel without
+            the common signatures needs it.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files have no row,
             and `progress` gets a warning.
         progress: hears of each step, of the number of images done, and warnings.
@@ -64,10 +71,11 @@ def extract_features(
         The files written, `output` first. The rows are in the order of the images.
     Raises:
         ImageError: an input matches no image, or none of the images can be read.
-        ModuleError: the module cannot be opened, or its output for an image is infinite or NaN.
+        ModuleError: the module cannot be opened, gives no feature vectors, or does not tell how to run it; or its
+            output for an image is infinite or NaN.
         OutputError: the output exists, or cannot be written.
-        UsageError: the output ends neither in `.npy` nor in `.parquet`, Parquet is not installed, or `batch_size` is
-            less than 1.
+        UsageError: the output ends neither in `.npy` nor in `.parquet`, Parquet is not installed, `batch_size` is less
+            than 1, or there is no such range or kind of output.
     Example:
         >>> path = "modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
         >>> hubexport.extract_features(path, "photos/*.png", "features.npy")
@@ -80,9 +88,10 @@ def extract_features(
     output = Path(output)
     check_output(output, overwrite=overwrite)
     found = find_images(images)
-    with opened_module(module, progress) as opened:
+    with opened_module(module, progress, Told(input_range, output_kind)) as opened:
+        _check_features(opened.interface)
         progress.step(f"computing the features of {counted(len(found))}")
-        height, width, _ = opened.image_shape
+        height, width, _ = opened.interface.image_shape
         batches = apply_to_files(
             opened.features,
             found,
@@ -104,6 +113,17 @@ def extract_features(
                 for path in reversed(files):
                     publish_file(scratch / path.name, path, overwrite=overwrite)
     return files
+
+
+def _check_features(interface: ImageInterface) -> None:
+    if interface.output_kind == "features" or interface.has_features:
+        return
+    what = f"cannot compute features with {interface.report.path}"
+    if interface.output_kind is None:
+        raise untold_output(what)
+    raise ModuleError(
+        what, why=f"it outputs {interface.output_kind} of classes, and nothing else", fix="use a feature vector module"
+    )
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

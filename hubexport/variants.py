@@ -13,6 +13,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hubexport.errors import UsageError, check_list, either, guess
+from hubexport.labels import read_labels
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 
@@ -27,6 +28,8 @@ VERSIONS = TF1_VERSIONS + TF2_VERSIONS
 _MAX_DEPTH_MULTIPLIER = 10
 _MAX_IMAGE_SIZE = 8192
 _MAX_CLASSES = 1_000_000
+_MAX_LINE = 1000
+_MAX_NAME_BYTES = 200
 
 
 class ModuleSpec(pydantic.BaseModel):
@@ -106,16 +109,32 @@ def _matching(pattern: str, meaning: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _short(name: str) -> str:
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise ValueError(f"at most {_MAX_NAME_BYTES} bytes long")
+    return name
+
+
+def _printable_line(text: str) -> str:
+    if not text.isprintable() or len(text) > _MAX_LINE:
+        raise ValueError(f"one line of printable characters, at most {_MAX_LINE:,} of them")
+    return text
+
+
 def _unique(specs: tuple[ModuleSpec, ...]) -> tuple[ModuleSpec, ...]:
     if len(set(specs)) < len(specs):
         raise ValueError("a list with each KIND/VERSION once")
     return specs
 
 
-# Names become folders: no separators, nothing hidden, no `..`.
+# Names become folders: no separators, nothing hidden, no `..`, and with a suffix no longer than a file's may be.
 _Segment = Annotated[
-    str, _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit")
+    str,
+    _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit"),
+    AfterValidator(_short),
 ]
+# What goes into manifests and pages.
+_Line = Annotated[str, AfterValidator(_printable_line)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -135,7 +154,7 @@ class PublishedCheckpoint(StrictModel):
         name: the checkpoint's prefix inside the archive, like `mobilenet_v2_0.75_192.ckpt`.
     """
 
-    url: Annotated[str, _matching(r"https?://\S+", "an http:// or https:// address")]
+    url: Annotated[_Line, _matching(r"https?://\S+", "an http:// or https:// address")]
     sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
     name: _Segment
 
@@ -184,9 +203,9 @@ class Variant(StrictModel):
     depth_multiplier: Annotated[float, Field(gt=0, le=_MAX_DEPTH_MULTIPLIER)]
     image_size: Annotated[int, AfterValidator(_multiple_of_32)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
-    dataset: str
-    labels: str | None = None
-    license: Annotated[str, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
+    dataset: _Line
+    labels: _Line | None = None
+    license: Annotated[_Line, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
     modules: Annotated[
@@ -211,8 +230,12 @@ class Variant(StrictModel):
         return NETWORKS[self.network](self.depth_multiplier, self.image_size, num_classes)
 
     def class_names(self) -> list[str] | None:
-        """Returns the lines of the file of labels; None if the variant has none."""
-        return Path(self.labels).read_text(encoding="utf-8").splitlines() if self.labels else None
+        """Returns the lines of the file of labels; None if the variant has none.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        return read_labels(Path(self.labels)) if self.labels else None
 
     def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
         """Resolves what was asked for with `--module`.

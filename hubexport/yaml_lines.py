@@ -1,16 +1,20 @@
 """Safe YAML that remembers its line numbers: plain data only, no tags, aliases, merge keys or keys given twice."""
 
 import dataclasses
+import errno
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hubexport.errors import ConfigError
+from hubexport.regular_files import read_regular_file
 
 Location = tuple[str | int, ...]
 
 _MAX_BYTES = 1 << 20
+# Up to here every whole number is a float, too.
+_MAX_NUMBER = 1 << 53
 _COLLECTION_TAGS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
@@ -67,12 +71,13 @@ def read_yaml(path: Path) -> Document:
         ConfigError: the file cannot be read, is not YAML, or uses what is not allowed here.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
+        text = read_regular_file(path, _MAX_BYTES)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}", why=str(error.strerror), fix="make it readable") from None
-    if len(text) > _MAX_BYTES:
-        raise _rejection(path, 1, f"it is larger than {_MAX_BYTES} bytes")
+        if error.errno == errno.EFBIG:
+            raise _rejection(path, 1, str(error.strerror)) from None
+        raise ConfigError(
+            f"cannot read {path}", why=str(error.strerror), fix="use a small text file that you may read"
+        ) from None
     places: dict[Location, Place] = {}
     try:
         loader = _Loader(text)
@@ -95,11 +100,11 @@ def _value(path: Path, loader: _Loader, node: yaml.Node, at: Location, places: d
     if isinstance(node, yaml.SequenceNode):
         return [_value(path, loader, item, (*at, i), places) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)
+        return _scalar(path, loader, node)
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
+        if not isinstance(key_node, yaml.ScalarNode) or not key_node.value.isprintable():
             raise _rejection(path, line, "a key must be a word")
         key = key_node.value
         if key in mapping:
@@ -107,6 +112,23 @@ def _value(path: Path, loader: _Loader, node: yaml.Node, at: Location, places: d
         places[(*at, key)] = Place(path, line)
         mapping[key] = _value(path, loader, value_node, (*at, key), places)
     return mapping
+
+
+def _scalar(path: Path, loader: _Loader, node: yaml.Node) -> str | int | float | bool | None:
+    line = node.start_mark.line + 1
+    try:
+        value = loader.construct_object(node)
+    except yaml.YAMLError:
+        raise
+    # Of a text that is not what its tag says, the library raises whatever its conversion runs into.
+    except Exception:
+        raise _rejection(path, line, f"the value is not what its tag {node.tag!r} says, or too large") from None
+    # One of thousands of digits cannot even be shown.
+    if isinstance(value, int) and abs(value) > _MAX_NUMBER:
+        raise _rejection(path, line, "the number is too large")
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise _rejection(path, line, "the value must be a text, a number, true or false; put a date in quotes")
+    return value
 
 
 def _rejection(path: Path, line: int, why: str) -> ConfigError:

@@ -65,9 +65,81 @@ def write_tf2_saved_model(path: Path) -> None:
     tf.saved_model.save(module, str(path), {"serving_default": module.__call__})
 
 
+def keras_2() -> Any:
+    """The Keras that saves models as directories: of TensorFlow's own, or of a package beside it."""
+    return pytest.importorskip("tf_keras") if hasattr(tf.keras, "ops") else tf.keras
+
+
+def write_keras_classifier(path: Path, how: str, *, softmax: bool = True) -> Any:
+    """Saves a Keras model that takes images in [-1, 1] and knows three classes.
+
+    Args:
+        path: a directory.
+        how: `save` or `export`, of the model; `subclass`, of one with a `call`; or `saved_model`, by TensorFlow.
+        softmax: whether it ends in probabilities.
+    """
+    keras = keras_2()
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.layers.Conv2D(4, 3, activation="relu", input_shape=(8, 8, 3)),
+        keras.layers.GlobalAveragePooling2D(),
+        # Of large weights, so that the range of the images matters.
+        keras.layers.Dense(3, "softmax" if softmax else None, kernel_initializer=keras.initializers.RandomNormal(0, 5)),
+    ]
+    model = keras.Sequential(layers)
+    if how == "subclass":
+        inner = model
+
+        class Subclass(keras.Model):
+            def call(self, inputs):
+                return inner(inputs)
+
+        model = Subclass()
+        model.inner = inner
+        model(tf.zeros([1, 8, 8, 3]))
+    if how == "saved_model":
+        tf.saved_model.save(model, str(path))
+    else:
+        (model.export if how == "export" else model.save)(str(path))
+    return model
+
+
+class _Reusable(tf.train.Checkpoint):
+    """What tensorflow_hub calls a Reusable SavedModel, and tfhub.dev had for images: a function and its variables."""
+
+    def __init__(self, activation, served_as):
+        super().__init__()
+        self.kernel = tf.Variable(tf.random.stateless_normal([192, 4], [1, 2]), name="kernel")
+        self.variables = self.trainable_variables = [self.kernel]
+        self.regularization_losses = []
+        self._activation = activation
+        self.served = {"serving_default": self._serve(served_as)} if served_as else {}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32)])
+    def __call__(self, images):
+        return self._activation(tf.reshape(images, [-1, 192]) @ self.kernel)
+
+    def _serve(self, name):
+        spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="inputs")
+        return tf.function(lambda inputs: {name: self(inputs)}).get_concrete_function(spec)
+
+
+def write_reusable_saved_model(path: Path, activation: Any = tf.identity, *, served_as: str | None = None) -> Any:
+    """Writes a TF2 module as others make them.
+
+    Args:
+        path: a directory.
+        activation: behind its one layer of four classes or features.
+        served_as: the name of its output in `serving_default`; None serves nothing.
+    """
+    module = _Reusable(activation, served_as)
+    tf.saved_model.save(module, str(path), module.served)
+    return module
+
+
 def write_keras_model(path: Path) -> Any:
     """Writes a trained Keras model, with its optimizer and metrics, as Keras 2 itself saves it; Keras 3 does not."""
-    keras = pytest.importorskip("tf_keras") if hasattr(tf.keras, "ops") else tf.keras
+    keras = keras_2()
     model = keras.Sequential(
         [
             keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3)),

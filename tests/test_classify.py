@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 from hubexport import ModuleSpec, build_modules
-from hubexport.classification import classify, module_labels, read_labels, softmax
+from hubexport.classification import classify, softmax
 from hubexport.cli import classify as command
 from hubexport.cli.progress import shown_progress
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, ModuleError, UsageError
+from hubexport.inspection.image_interface import CALL, ImageInterface
+from hubexport.labels import module_labels, read_labels
 from tests.command import environment
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 
@@ -60,10 +62,16 @@ def _run(*arguments):
 class _Counting:
     """A module of three classes whose logits are what is told for an image of that intensity."""
 
-    directory = Path("nowhere")
-    image_shape = (2, 2, 3)
-    default_shape = (3,)
-    report = types.SimpleNamespace(path="counting", manifest=None, graph_versions=())
+    interface = ImageInterface(
+        report=types.SimpleNamespace(path="counting"),
+        directory=Path("nowhere"),
+        signature=CALL,
+        tags=(),
+        image_shape=(2, 2, 3),
+        input_range=(0, 1),
+        output_shape=(3,),
+        output_kind="logits",
+    )
 
     def __init__(self, *logits):
         self._logits = np.array(logits, np.float32)

@@ -14,9 +14,7 @@ from hubexport.evaluation.units import Sample
 class _Brightest:
     """Says of each image which of its channels is the brightest, and notes how many had been read by then."""
 
-    image_shape = (4, 4, 3)
-    default_shape = (3,)
-    report = SimpleNamespace(manifest=SimpleNamespace(kind="classification"))
+    interface = SimpleNamespace(image_shape=(4, 4, 3), output_shape=(3,), output_kind="logits")
 
     def __init__(self):
         self.read = 0

@@ -16,6 +16,7 @@ from hubexport.cli import features as command
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, OutputError, UsageError
 from hubexport.feature_extraction import check_output, extract_features
+from hubexport.inspection.image_interface import CALL, ImageInterface
 from tests.archives import member, tgz
 
 _SIZE = 96
@@ -24,10 +25,16 @@ _SIZE = 96
 class _Echo:
     """A module whose features are an image's intensity, in levels, and twice that."""
 
-    directory = Path("nowhere")
-    image_shape = (2, 2, 3)
-    default_shape = (2,)
-    report = types.SimpleNamespace(path="echo", manifest=None, graph_versions=())
+    interface = ImageInterface(
+        report=types.SimpleNamespace(path="echo"),
+        directory=Path("nowhere"),
+        signature=CALL,
+        tags=(),
+        image_shape=(2, 2, 3),
+        input_range=(0, 1),
+        output_shape=(2,),
+        output_kind="features",
+    )
 
     def features(self, images):
         levels = np.round(images[:, 0, 0, :1] * 255)

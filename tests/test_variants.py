@@ -217,7 +217,7 @@ def test_labels_are_found_beside_the_config(tmp_path):
     [
         pytest.param(b"a\nb\nc\nd\n", "found 4 lines in .*names.txt, must be one name for each of the 5", id="few"),
         pytest.param(b"a\nb\n\nd\ne\n", "found 5 lines \\(1 blank\\)", id="blank"),
-        pytest.param(b"\xff\xfe\n", "it is not UTF-8", id="binary"),
+        pytest.param(b"\xff\xfe\n", "byte 0 is not UTF-8", id="binary"),
         pytest.param(None, "No such file", id="missing"),
     ],
 )

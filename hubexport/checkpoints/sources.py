@@ -80,7 +80,8 @@ class FileSource:
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint: names and digests, no paths of this machine."""
         with read_failures_reported(self.prefix):
-            return {"source": self.prefix.name, "sha256": {path.name: file_sha256(path) for path in self.files}}
+            digests = {_recorded(path.name): file_sha256(path) for path in self.files}
+            return {"source": _recorded(self.prefix.name), "sha256": digests}
 
     @contextlib.contextmanager
     def opened(self) -> Iterator["FileSource"]:
@@ -111,7 +112,7 @@ class ArchiveSource:
 
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint."""
-        return {"source": self.path.name, "sha256": self.sha256, "published": self.published}
+        return {"source": _recorded(self.path.name), "sha256": self.sha256, "published": self.published}
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[FileSource]:
@@ -125,6 +126,17 @@ class ArchiveSource:
             with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
                 in_module = unpack_checkpoint(self.path, folder)
             yield dataclasses.replace(directory_source(folder, self.name, shown_as=self.path), in_module=in_module)
+
+
+def _recorded(name: str) -> str:
+    """Returns a file's name, if manifests can have it: their readers take no text that a terminal would obey."""
+    if not name.isprintable():
+        raise CheckpointError(
+            f"cannot build from the file {name!r}",
+            why="its name has characters that cannot be printed, and modules record it",
+            fix="rename it",
+        )
+    return name
 
 
 Source = SyntheticSource | FileSource | ArchiveSource

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from hubexport.cli.arguments import positive
-from hubexport.cli.images import add_image_arguments
+from hubexport.cli.images import add_image_arguments, interface_of
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import ImageError, printable
 from hubexport.extras import require_extras
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
             labels=args.labels,
             top=args.top,
             batch_size=args.batch_size,
+            **interface_of(args),
             unreadable=lambda path, error: skipped.append({"file": str(path), "why": error.why}),
             progress=progress,
         )

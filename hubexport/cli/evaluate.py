@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_beam_option, add_config_dir, beam_of, positive
+from hubexport.cli.images import add_interface_arguments, interface_of
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import printable
 from hubexport.extras import require_extras
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=positive, default=64, metavar="N", help="how many images to process at once (default: 64)"
     )
+    add_interface_arguments(parser)
     parser.add_argument(
         "--state",
         metavar="DIR",
@@ -102,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
             limit=args.limit,
             preprocessing=args.preprocessing,
             batch_size=args.batch_size,
+            **interface_of(args),
             state=args.state,
             beam=beam,
             config_dir=args.config_dir,

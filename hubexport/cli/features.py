@@ -6,7 +6,7 @@ the same order. A FILE that ends in .parquet becomes a table with the columns `f
 
 import argparse
 
-from hubexport.cli.images import add_image_arguments
+from hubexport.cli.images import add_image_arguments, interface_of
 from hubexport.cli.progress import shown_progress
 from hubexport.extras import require_extras
 from hubexport.images.files import find_images
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
             images,
             args.output,
             batch_size=args.batch_size,
+            **interface_of(args),
             overwrite=args.overwrite,
             progress=progress,
         )

@@ -1,8 +1,12 @@
 """What the commands that run a module on images share."""
 
 import argparse
+from typing import Any
 
 from hubexport.cli.arguments import positive
+
+# Those of hubexport.inspection.image_interface, which takes a while to import.
+_OUTPUT_KINDS = ("logits", "probabilities", "features")
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,3 +26,27 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=positive, default=32, metavar="N", help="how many images to process at once (default: 32)"
     )
+    add_interface_arguments(parser)
+
+
+def add_interface_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares how a module is to be run that does not tell."""
+    parser.add_argument(
+        "--input_range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="the intensities of black and white that the module takes, like -1 1 or 0 255 (default: 0 1, as in the "
+        "common signatures for images; other SavedModels, such as those of Keras, need this flag)",
+    )
+    parser.add_argument(
+        "--output_kind",
+        choices=_OUTPUT_KINDS,
+        help="what the module's output is (default: what the module tells; SavedModels without the common signatures "
+        "for images need this flag)",
+    )
+
+
+def interface_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what `add_interface_arguments` declared, as the functions take it."""
+    return {"input_range": args.input_range and tuple(args.input_range), "output_kind": args.output_kind}

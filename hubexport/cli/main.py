@@ -1,8 +1,9 @@
 """`hubexport`: absl app, subcommands, and the one place where errors become lines on stderr and an exit status."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import os
+from pathlib import Path
 import re
 import signal
 import sys
@@ -29,7 +30,9 @@ from hubexport.cli import (
     site,
     verify,
 )
+from hubexport.cli.streams import prepare_streams
 from hubexport.errors import HubexportError, UsageError, guess
+from hubexport.regular_files import read_regular_file
 
 _COMMANDS = {
     "build": build,
@@ -53,27 +56,38 @@ _COMMANDS = {
 _INTERRUPTED = 130
 _TERMINATED = 143
 
+_MAX_FLAGFILE_BYTES = 1 << 20
+
 
 def run() -> NoReturn:
     """Runs the program with the arguments of this process; the console script's entry point."""
+    prepare_streams()
     # Unlike the default, this lets scratch directories be removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    status = _status_of(lambda: app.run(_main, flags_parser=_parse))
+    # What is still in stdout's buffer, also of --help.
+    flushed = _status_of(sys.stdout.flush)
+    sys.exit(status or flushed)
+
+
+def _status_of(work: Callable[[], None]) -> Any:
+    """Returns the exit status that work ends with, and says why if that is a HubexportError."""
     try:
-        app.run(_main, flags_parser=_parse)
+        work()
+    except SystemExit as ended:
+        return ended.code
     except HubexportError as error:
         print(f"ERROR {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
-        # The reader of stdout has gone, as in `hubexport list | head -1`; Python would say so once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1  # The reader of stdout has gone, as in `hubexport list | head -1`.
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    sys.exit(1)
+        return _INTERRUPTED
+    return 0
 
 
 def _main(args: argparse.Namespace) -> int:
-    status: int = args.run(args)
-    sys.stdout.flush()
-    return status
+    return args.run(args)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -88,6 +102,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
         command.add_arguments(command_parser)
         command_parser.set_defaults(run=command.run, parser=command_parser)
+    _check_flagfiles(argv)
     try:
         args, unknown = parser.parse_known_args(list(argv[1:]))
     except flags.Error as error:
@@ -99,6 +114,23 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if unknown:
         args.parser.error(f"unknown argument: {' '.join(unknown)}")
     return args
+
+
+def _check_flagfiles(argv: Sequence[str]) -> None:
+    """Refuses as a flag file what absl would read for ever."""
+    for word, following in zip(argv, (*argv[1:], "")):
+        name, equals, value = word.partition("=")
+        if name in ("--flagfile", "-flagfile"):
+            path = value if equals else following
+            try:
+                if path != os.devnull:  # A file without flags.
+                    read_regular_file(Path(path).expanduser(), _MAX_FLAGFILE_BYTES)
+            except OSError as error:
+                raise UsageError(
+                    f"hubexport: cannot read --flagfile {path}",
+                    why=error.strerror or str(error),
+                    fix="use a text file with one flag a line",
+                ) from None
 
 
 # Python 3.12 and newer do not quote what may be chosen.

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         )
     url = base_url(args.url) if args.url else ""
 
-    from hubexport.classification import read_labels
+    from hubexport.labels import read_labels
     from hubexport.serve.app import Options
     from hubexport.serve.run import Listen, serve
     from hubexport.serve.tokens import read_tokens

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
 
-from hubexport.classification import module_labels, read_labels
 from hubexport.errors import DataError
+from hubexport.labels import module_labels, read_labels
 
 # In an error, of things that may be thousands.
 _SHOWN = 10

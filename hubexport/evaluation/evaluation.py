@@ -15,6 +15,7 @@ from hubexport.evaluation.run import count_dataset, evaluation_key
 from hubexport.evaluation.state import opened_state
 from hubexport.extras import require_extras
 from hubexport.inspection.artifact import opened_artifact
+from hubexport.inspection.image_interface import OutputKind, Told
 from hubexport.progress import Progress
 
 
@@ -27,6 +28,8 @@ def evaluate(
     limit: int | None = None,
     preprocessing: str = CENTRAL_CROP,
     batch_size: int = 64,
+    input_range: tuple[float, float] | None = None,
+    output_kind: OutputKind | None = None,
     state: str | Path | None = None,
     beam: Beam | None = None,
     config_dir: str | Path | None = None,
@@ -35,8 +38,9 @@ def evaluate(
 ) -> Evaluation:
     """Measures the accuracy of a classification module on labelled images.
 
-    The module gets float32 [batch, height, width, 3], RGB, with intensities in [0, 1]. Results are kept in `state`
-    while images are classified: after an interruption, the same call continues where the last one stopped.
+    The module gets float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`. Results
+    are kept in `state` while images are classified: after an interruption, the same call continues where the last one
+    stopped.
 
     Args:
         module: the module's directory, a gzipped tar of it, or its http or https address on a hub server.
@@ -51,6 +55,10 @@ def evaluate(
         preprocessing: `central_crop` (the middle 0.875 of height and width, resized as TensorFlow 1 does; the published
             accuracies were measured so) or `whole` (the whole image, resized as `hubexport.classify` does).
         batch_size: the number of images that the module computes at once.
+        input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
+            the common signatures for images; a SavedModel without these, such as one of Keras, needs it.
+        output_kind: what the module's output is: `logits` or `probabilities`. Defaults to what the module tells; a
+            SavedModel without the common signatures needs it.
         state: the folder in which results are kept until the evaluation is finished. With `beam`, all workers must have
             it. Defaults to a folder of its own in the cache folder.
         beam: the Apache Beam runner that does the work. Defaults to this process.
@@ -63,7 +71,7 @@ def evaluate(
     Raises:
         DataError: the images cannot be found or read, or their labels do not fit the module.
         ImageError: the folder of a class cannot be read.
-        ModuleError: the module cannot be opened, or is not a classification module.
+        ModuleError: the module cannot be opened, is not a classification module, or does not tell how to run it.
         OutputError: results cannot be kept.
         UsageError: an argument is wrong, `state` belongs to another evaluation, or Beam is not installed.
         HubexportError: Beam's runner failed.
@@ -80,7 +88,9 @@ def evaluate(
         # The workers have working directories of their own.
         state = state and os.path.abspath(state)
     progress = progress or Progress()
-    options = Options(preprocessing, batch_size)
+    told = Told(input_range, output_kind)
+    told.check()
+    options = Options(preprocessing, batch_size, told=told)
     with opened_artifact(module, progress) as artifact:
         classes = read_classes(labels, artifact.directory, labels_offset)
         progress.step(f"looking through {data}")

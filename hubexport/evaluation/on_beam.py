@@ -26,6 +26,7 @@ from hubexport.evaluation.pipeline import Options, measure
 from hubexport.evaluation.state import State
 from hubexport.evaluation.units import Unit
 from hubexport.inspection.artifact import Artifact
+from hubexport.inspection.image_interface import Told
 from hubexport.progress import tensorflow_hushed
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class _Measure(beam.DoFn):
             return
         number, unit = numbered
         try:
-            module = _loaded(self._artifact)
-            self._labels.check_labels(count_classes(module))
+            module = _loaded(self._artifact, self._options.told)
+            self._labels.check_labels(count_classes(module.interface))
             [counts] = measure([unit], module, self._options)
             self._state.keep(number, counts)
             yield counts
@@ -102,27 +103,27 @@ class _Measure(beam.DoFn):
             yield error
 
 
-def _loaded(artifact: Artifact) -> "ImageModule":
+def _loaded(artifact: Artifact, told: Told) -> "ImageModule":
     """Returns the module, loaded once in a process, for all threads in which its runner works."""
     with _loading:
-        return _load(artifact)
+        return _load(artifact, told)
 
 
 @functools.cache
-def _load(artifact: Artifact) -> "ImageModule":
+def _load(artifact: Artifact, told: Told) -> "ImageModule":
     # A thread of its own keeps the module open for as long as the process lives: a worker has no other work.
     loaded: Future[ImageModule] = Future()
-    threading.Thread(target=_keep_open, args=(artifact, loaded), daemon=True).start()
+    threading.Thread(target=_keep_open, args=(artifact, told, loaded), daemon=True).start()
     return loaded.result()
 
 
-def _keep_open(artifact: Artifact, loaded: "Future[ImageModule]") -> None:
+def _keep_open(artifact: Artifact, told: Told, loaded: "Future[ImageModule]") -> None:
     try:
         with contextlib.ExitStack() as stack:
             with tensorflow_hushed():
                 from hubexport.running.image_module import opened_image_module
 
-                module = stack.enter_context(opened_image_module(artifact.directory, artifact.shown_as))
+                module = stack.enter_context(opened_image_module(artifact.directory, artifact.shown_as, told))
             loaded.set_result(module)
             threading.Event().wait()
     except Exception as error:

@@ -25,6 +25,7 @@ from hubexport.evaluation.counting import Counts, count
 from hubexport.evaluation.preprocessing import CENTRAL_CROP, PREPROCESSINGS
 from hubexport.evaluation.units import Sample, Unit
 from hubexport.images.reading import read_image
+from hubexport.inspection.image_interface import Told
 
 if TYPE_CHECKING:
     from hubexport.running.image_module import ImageModule
@@ -47,11 +48,13 @@ class Options:
         preprocessing: one of `PREPROCESSINGS`.
         batch_size: how many images the module gets at once.
         threads: how many read and prepare images; None for one a core.
+        told: what the caller says of the module.
     """
 
     preprocessing: str = CENTRAL_CROP
     batch_size: int = 64
     threads: int | None = None
+    told: Told = Told()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def measure(units: Iterable[Unit], module: "ImageModule", options: Options) -> I
         DataError: the images cannot be had, or a label is none of the module's.
         ModuleError: it is no classification module.
     """
-    height, width, _ = module.image_shape
+    height, width, _ = module.interface.image_shape
     preprocessing = PREPROCESSINGS[options.preprocessing]
 
     def prepare(source: Path | bytes) -> Array:
@@ -123,7 +126,7 @@ def _count_unit(images: Iterator[_Prepared], module: "ImageModule", batch_size: 
 
 
 def _count_batch(batch: Sequence[_Prepared], module: "ImageModule") -> Counts:
-    num_classes = count_classes(module)
+    num_classes = count_classes(module.interface)
     pixels, labels, skipped = [], [], []
     for image in batch:
         check_label(image.sample.label, num_classes, image.sample.name)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import time
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from hubexport.evaluation.pipeline import Options, measure
 from hubexport.evaluation.state import State
 from hubexport.evaluation.units import Unit
 from hubexport.inspection.artifact import Artifact
+from hubexport.inspection.image_interface import Told, image_interface
 from hubexport.output import file_sha256, tree_files
 from hubexport.progress import Progress
 
@@ -53,7 +55,9 @@ def evaluation_key(module: Artifact, dataset: Dataset, options: Options) -> str:
             why=f"{error.strerror or error}: {error.filename or root}",
             fix="make its files readable",
         ) from error
-    facts = {"module": files, "data": dataset.listing, "preprocessing": options.preprocessing}
+    facts: dict[str, Any] = {"module": files, "data": dataset.listing, "preprocessing": options.preprocessing}
+    if options.told != Told():
+        facts["told"] = dataclasses.asdict(options.told)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -126,19 +130,20 @@ def _evaluate_here(
     progress: Progress,
 ) -> tuple[Counts, float]:
     """Returns the counts of the units that are left, and the seconds that they took."""
+    interface = image_interface(module.directory, module.shown_as, options.told)
+    dataset.check_labels(count_classes(interface))
     with contextlib.ExitStack() as stack:
         # It talks while it loads, too.
         with progress.tensorflow_starting():
-            from hubexport.running.image_module import opened_image_module
+            from hubexport.running.image_module import opened
 
-            opened = stack.enter_context(opened_image_module(module.directory, module.shown_as))
-        dataset.check_labels(count_classes(opened))
+            model = stack.enter_context(opened(interface))
         # The first time takes longer.
-        opened.run(np.zeros((1, *opened.image_shape), np.float32))
+        model.run(np.zeros((1, *interface.image_shape), np.float32))
         to_do = sum(unit.size for _, unit in left)
         progress.step(f"evaluating {to_do:,} images")
         start, total, done = time.monotonic(), Counts(), 0
-        for (number, unit), counts in zip(left, measure((unit for _, unit in left), opened, options), strict=True):
+        for (number, unit), counts in zip(left, measure((unit for _, unit in left), model, options), strict=True):
             state.keep(number, counts)
             for line in counts.skipped:
                 progress.warn(f"skipped {line}")

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import zlib
 
 from hubexport.checkpoints.table import masked_crc32c
+from hubexport.regular_files import open_regular_file
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
@@ -113,7 +114,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(path.open("rb"))
+        file: Any = stack.enter_context(open_regular_file(path))
         if _is_gzipped(path):
             file = stack.enter_context(gzip.GzipFile(fileobj=file))
         try:
@@ -123,7 +124,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _is_gzipped(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         header = file.read(_HEADER_BYTES)
     # A record's length may begin like a gzipped file, but then its checksum fits.
     return header.startswith(_GZIP) and not (len(header) == _HEADER_BYTES and _is_header(header))

@@ -1,43 +1,36 @@
-"""One way to run image modules of both formats."""
+"""One way to run image modules of both formats, and other SavedModels that take images."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError
-from hubexport.inspection.module import ModuleReport, describe_module
-from hubexport.inspection.signatures import GraphVersion, Tensor
+from hubexport.inspection.image_interface import (
+    CALL,
+    DEFAULT,
+    FEATURES_ENDPOINT,
+    FEATURES_SIGNATURE,
+    ImageInterface,
+    Told,
+    image_interface,
+)
 from hubexport.running.tf1 import graph_version
-from hubexport.running.tf2 import FEATURES_ENDPOINT, LoadedSavedModel
-
-DEFAULT = "default"
-# What `describe_module` calls the result of a call that is a tensor, not a dictionary.
-_ONLY_OUTPUT = "output"
-# Batch, height, width, channels.
-_IMAGE_RANK = 4
-_CHANNELS = 3
-# Of the signature that gives feature vectors, whatever the kind of the module.
-_FEATURES_SIGNATURE = "image_feature_vector"
+from hubexport.running.tf2 import LoadedSavedModel, run_signature
 
 
 class ImageModule(Protocol):
     """A module, in its graph version for inference.
 
     Attributes:
-        directory: the folder with its files.
-        report: its description.
-        image_shape: height, width and channels of the images that it takes.
-        default_shape: of one image's default output: `(num_features,)` or `(num_classes,)`.
+        interface: how it is run.
     """
 
-    directory: Path
-    report: ModuleReport
-    image_shape: tuple[int, int, int]
-    default_shape: tuple[int, ...]
+    interface: ImageInterface
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         """Applies the module.
@@ -51,8 +44,12 @@ class ImageModule(Protocol):
         ...
 
     def features(self, images: Array) -> Array:
-        """Returns feature vectors, float32 [batch, num_features], also of a classification module."""
+        """Returns feature vectors, float32 [batch, num_features], also of a classification module that has them."""
         ...
+
+
+class HubModule(ImageModule, Protocol):
+    """A module with the interface of tensorflow_hub."""
 
     def values(self) -> dict[str, Array]:
         """Returns the values of all variables as they are now, by name."""
@@ -64,74 +61,88 @@ class ImageModule(Protocol):
 
 
 @contextlib.contextmanager
-def opened_image_module(directory: Path, shown_as: Path | str | None = None) -> Iterator[ImageModule]:
+def opened_image_module(
+    directory: Path, shown_as: Path | str | None = None, told: Told = Told()
+) -> Iterator[ImageModule]:
     """Loads a module into TensorFlow, for as long as the context lasts.
 
     Args:
         directory: the module's.
         shown_as: what errors call it, where it is the copy of something else.
+        told: what the caller says of it: how to run a SavedModel that is no module.
     Raises:
-        ModuleError: it is damaged, or takes no images of one fixed size.
+        ModuleError: it is damaged, takes no images of one fixed size, or does not tell how to run it.
+        UsageError: what the caller says cannot be.
     """
-    shown_as = shown_as or directory
-    report = describe_module(directory, shown_as)
+    with opened(image_interface(directory, shown_as, told)) as module:
+        yield module
+
+
+@contextlib.contextmanager
+def opened(interface: ImageInterface) -> Iterator[ImageModule]:
+    """Loads what has an interface into TensorFlow, for as long as the context lasts.
+
+    Raises:
+        ModuleError: it is damaged.
+    """
+    if interface.signature == CALL:
+        with opened_hub_module(interface) as hub_module:
+            yield hub_module
+        return
+    with _failures_reported("load", interface):
+        module = _ForeignModel(interface)
+    yield module
+
+
+@contextlib.contextmanager
+def opened_hub_module(interface: ImageInterface) -> Iterator[HubModule]:
+    """Loads a module into TensorFlow by the interface of tensorflow_hub, for as long as the context lasts.
+
+    Raises:
+        ModuleError: it is damaged.
+    """
     with contextlib.ExitStack() as stack:
-        with _failures_reported("load", shown_as):
-            if report.format == "TF1 Hub module":
-                module: ImageModule = _Tf1Module(report, directory, stack)
+        with _failures_reported("load", interface):
+            if interface.report.format == "TF1 Hub module":
+                module: HubModule = _Tf1Module(interface, stack)
             else:
-                module = _Tf2Module(report, directory)
+                module = _Tf2Module(interface)
         yield module
 
 
 class _Tf1Module:
-    def __init__(self, report: ModuleReport, directory: Path, stack: contextlib.ExitStack) -> None:
-        self.directory = directory
-        self.report = report
-        signatures = {signature.name: signature for signature in _inference(report).signatures}
-        if DEFAULT not in signatures:
-            raise _no_image_module(report, "it has no signature `default`")
-        [images, *_] = [*signatures[DEFAULT].inputs, None]
-        self.image_shape = _image_shape(report, images)
-        self.default_shape = _shape_of(signatures[DEFAULT].outputs, DEFAULT)
-        self._signatures = [*signatures]
-        self._features_signature = _FEATURES_SIGNATURE if _FEATURES_SIGNATURE in signatures else DEFAULT
-        self._graph = stack.enter_context(graph_version(directory))
+    def __init__(self, interface: ImageInterface, stack: contextlib.ExitStack) -> None:
+        self.interface = interface
+        self._graph = stack.enter_context(graph_version(interface.directory))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
-        with _failures_reported("run", self.report.path):
-            return self._graph.run(images, outputs)
+        with _failures_reported("run", self.interface):
+            return self._graph.run(_in_range(images, self.interface), outputs)
 
     def features(self, images: Array) -> Array:
-        with _failures_reported("run", self.report.path):
-            return self._graph.run(images, [DEFAULT], self._features_signature)[DEFAULT]
+        with _failures_reported("run", self.interface):
+            signature = FEATURES_SIGNATURE if self.interface.has_features else DEFAULT
+            return self._graph.run(_in_range(images, self.interface), [DEFAULT], signature)[DEFAULT]
 
     def values(self) -> dict[str, Array]:
         return self._graph.values()
 
     def run_signatures(self, images: Array) -> dict[str, Array]:
-        return {name: self._graph.run(images, [DEFAULT], name)[DEFAULT] for name in self._signatures}
+        [version] = [version for version in self.interface.report.graph_versions if not version.tags]
+        return {one.name: self._graph.run(images, [DEFAULT], one.name)[DEFAULT] for one in version.signatures}
 
 
 class _Tf2Module:
-    def __init__(self, report: ModuleReport, directory: Path) -> None:
-        self.directory = directory
-        self.report = report
-        call = _inference(report).call
-        if call is None:
-            raise _no_image_module(report, "its object cannot be called")
-        [images, *_] = [*call.inputs, None]
-        self.image_shape = _image_shape(report, images)
-        self.default_shape = _shape_of(call.outputs, _ONLY_OUTPUT)
-        self._has_features = any(endpoint.name == FEATURES_ENDPOINT for endpoint in _inference(report).endpoints)
-        self._module = LoadedSavedModel(directory)
+    def __init__(self, interface: ImageInterface) -> None:
+        self.interface = interface
+        self._module = LoadedSavedModel(interface.directory)
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
-        with _failures_reported("run", self.report.path):
-            return self._module.run(images, outputs)
+        with _failures_reported("run", self.interface):
+            return self._module.run(_in_range(images, self.interface), outputs)
 
     def features(self, images: Array) -> Array:
-        if not self._has_features:
+        if not self.interface.has_features:
             return self.run(images)[DEFAULT]
         pooled = self.run(images, [FEATURES_ENDPOINT])[FEATURES_ENDPOINT]
         return pooled.reshape(len(pooled), -1)
@@ -143,37 +154,36 @@ class _Tf2Module:
         return self._module.run_signatures(images)
 
 
-def _inference(report: ModuleReport) -> GraphVersion:
-    """Returns the graph version for inference: without tags in TF1, the only one in TF2."""
-    return next((one for one in report.graph_versions if not one.tags), report.graph_versions[0])
+class _ForeignModel:
+    """What is no module, run as its caller says."""
+
+    def __init__(self, interface: ImageInterface) -> None:
+        self.interface = interface
+        # Each loaded function needs the object that holds its variables.
+        self._loaded = tf.saved_model.load(str(interface.directory), list(interface.tags))
+
+    def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
+        with _failures_reported("run", self.interface):
+            function = self._loaded.signatures[self.interface.signature]
+            return {DEFAULT: run_signature(function, _in_range(images, self.interface))}
+
+    def features(self, images: Array) -> Array:
+        return self.run(images)[DEFAULT]
 
 
-def _image_shape(report: ModuleReport, images: Tensor | None) -> tuple[int, int, int]:
-    shape = images.shape if images else None
-    if shape is None or len(shape) != _IMAGE_RANK or None in shape[1:] or shape[-1] != _CHANNELS:
-        raise _no_image_module(report, "its input is not a batch of RGB images of one fixed size")
-    _, height, width, channels = shape
-    return height or 0, width or 0, channels or 0
-
-
-def _shape_of(outputs: Sequence[Tensor], name: str) -> tuple[int, ...]:
-    found = next((output.shape for output in outputs if output.name == name), None)
-    return tuple(length or 0 for length in (found or ())[1:])
-
-
-def _no_image_module(report: ModuleReport, why: str) -> ModuleError:
-    return ModuleError(
-        f"cannot run {report.path} on images", why=why, fix="use a module with the common signatures for images"
-    )
+def _in_range(images: Array, interface: ImageInterface) -> Array:
+    """Returns images with intensities in [0, 1] as the module takes them."""
+    low, high = interface.input_range
+    return images if (low, high) == (0, 1) else images * np.float32(high - low) + np.float32(low)
 
 
 @contextlib.contextmanager
-def _failures_reported(verb: str, shown_as: Path | str) -> Iterator[None]:
+def _failures_reported(verb: str, interface: ImageInterface) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, tf.errors.OpError) as error:
         raise ModuleError(
-            f"cannot {verb} module {shown_as}",
+            f"cannot {verb} module {interface.report.path}",
             why=f"TensorFlow {tf.__version__}: {str(error).splitlines()[0]}",
             fix="`hubexport inspect` shows what it needs; if it is damaged, build, export or fetch it again",
         ) from error

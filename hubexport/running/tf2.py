@@ -8,9 +8,6 @@ import tensorflow as tf
 
 from hubexport.arrays import Array
 
-# The endpoint that has the features, with the image axes.
-FEATURES_ENDPOINT = "MobilenetV2/global_pool"
-
 
 class LoadedSavedModel:
     """A Reusable SavedModel, called as it is for inference.
@@ -42,8 +39,16 @@ class LoadedSavedModel:
 
     def run_signatures(self, images: Array) -> dict[str, Array]:
         """Returns the only output of each signature, float32 [batch, ...], by the signature's name."""
-        outputs = {}
-        for name, function in self.loaded.signatures.items():
-            [argument] = function.structured_input_signature[1]
-            [outputs[name]] = function(**{argument: tf.constant(images)}).values()
-        return {name: output.numpy() for name, output in outputs.items()}
+        return {name: run_signature(function, images) for name, function in self.loaded.signatures.items()}
+
+
+def run_signature(function: Any, images: Array) -> Array:
+    """Runs one of a SavedModel's `signatures`, and returns its only output.
+
+    Args:
+        function: it, which takes one tensor.
+        images: float32 [batch, height, width, 3], intensities as it takes them.
+    """
+    [argument] = function.structured_input_signature[1]
+    [output] = function(**{argument: tf.constant(images)}).values()
+    return output.numpy()

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from hubexport.arrays import Array
-from hubexport.running.tf2 import FEATURES_ENDPOINT
+from hubexport.inspection.image_interface import FEATURES_ENDPOINT
 from hubexport.running.training import Outputs, Step
 
 

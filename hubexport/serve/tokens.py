@@ -7,6 +7,7 @@ import hmac
 from pathlib import Path
 
 from hubexport.errors import ServerError
+from hubexport.regular_files import read_regular_file
 
 _MAX_FILE_BYTES = 1 << 20
 # Shorter ones can be guessed.
@@ -44,8 +45,7 @@ def read_tokens(path: Path) -> Tokens:
         ServerError: it cannot be read, holds no token, or one that is no good one.
     """
     try:
-        with path.open("rb") as file:
-            lines = file.read(_MAX_FILE_BYTES).decode("ascii").splitlines()
+        lines = read_regular_file(path, _MAX_FILE_BYTES).decode("ascii").splitlines()
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:

@@ -132,7 +132,7 @@ def _best_classes(picture: Any, subject: "Subject", task: Task) -> "tuple[Score,
 
 def _labels(subject: "Subject", classes: int, others: str | None) -> list[str] | None:
     """Returns the names of the classes: the module's own, or else others, unless they are more or fewer than those."""
-    from hubexport.classification import module_labels, read_labels
+    from hubexport.labels import module_labels, read_labels
 
     for labels in (module_labels(subject.directory), read_labels(Path(others)) if others else None):
         if labels and len(labels) == classes:

@@ -21,6 +21,7 @@ from hubexport.consumers.judge import Promise
 from hubexport.consumers.registry import installed
 from hubexport.consumers.use import Use, started
 from hubexport.errors import ModuleError
+from hubexport.inspection.image_interface import hub_interface
 from hubexport.inspection.module import ModuleReport, describe_module, read_saved_model
 from hubexport.networks.forward import Forward
 from hubexport.networks.layers import Network
@@ -32,7 +33,7 @@ from hubexport.verify.pictures import Pictures, extreme_pictures, random_picture
 from hubexport.verify.subject import Subject
 
 if TYPE_CHECKING:
-    from hubexport.running.image_module import ImageModule
+    from hubexport.running.image_module import HubModule
     from hubexport.running.training import Step, TrainableModule
 
 _VALUES = "variables"
@@ -179,12 +180,13 @@ class Evidence:
         return self._photographs
 
     @functools.cached_property
-    def module(self) -> "ImageModule":
+    def module(self) -> "HubModule":
         """The module in TensorFlow, for inference."""
         self._start_tensorflow()
-        from hubexport.running.image_module import opened_image_module
+        from hubexport.running.image_module import opened_hub_module
 
-        return self._stack.enter_context(opened_image_module(self.subject.directory, self.subject.shown_as))
+        interface = hub_interface(self.subject.directory, self.subject.shown_as)
+        return self._stack.enter_context(opened_hub_module(interface))
 
     @functools.cached_property
     def training(self) -> "TrainableModule":

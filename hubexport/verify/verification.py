@@ -19,6 +19,7 @@ from hubexport.errors import HubexportError, TemporaryFileError, UsageError
 from hubexport.extras import require_extras
 from hubexport.images.files import find_images
 from hubexport.inspection.artifact import opened_artifact
+from hubexport.labels import module_labels, read_labels
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
@@ -85,8 +86,6 @@ def verify_module(
     spec = None if spec is None else module_spec(spec)
     files = find_images(images)
     if isinstance(labels, (str, Path)):
-        from hubexport.classification import read_labels  # Needs Pillow, as photographs do.
-
         labels = read_labels(Path(labels))
     with opened_artifact(path, progress) as artifact:
         subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
@@ -126,7 +125,7 @@ def _labels(labels: Sequence[str] | None, subject: Subject) -> Sequence[str] | N
     classes = subject.network.num_classes
     if classes is None:
         return None
-    from hubexport.classification import check_labels, module_labels  # Needs Pillow, as photographs do.
+    from hubexport.classification import check_labels  # Needs Pillow, as photographs do.
 
     labels = module_labels(subject.directory) if labels is None else labels
     check_labels(labels, classes, subject.shown_as)

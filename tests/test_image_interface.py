@@ -1,0 +1,319 @@
+"""Which SavedModels run on images, with what range and what output, and what of strangers is refused."""
+
+import argparse
+import json
+from pathlib import Path
+import shutil
+
+from PIL import Image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport import ModuleSpec, build_modules, classify, evaluate, extract_features
+from hubexport.classification import class_probabilities
+from hubexport.cli import classify as classify_command
+from hubexport.config_files import load_variant
+from hubexport.errors import ModuleError, UsageError
+from hubexport.inspection.image_interface import OUTPUT_KINDS, Told, image_interface
+from tests.command import hubexport
+from tests.foreign import (
+    keras_2,
+    write_hub_module,
+    write_keras_classifier,
+    write_reusable_saved_model,
+    write_tf1_saved_model,
+    write_tf2_saved_model,
+)
+
+v1 = tf.compat.v1
+
+_TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Three images of the strangers' size, so that none is resized."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        Image.fromarray(np.random.RandomState(number).randint(0, 256, [8, 8, 3], np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    return folder
+
+
+def _pixels(photos):
+    """Intensities from 0 to 255, as float32."""
+    return np.stack([np.asarray(Image.open(path), np.float32) for path in sorted(photos.iterdir())])
+
+
+def _probabilities(found):
+    """Of each image, by class."""
+    return [[score.probability for score in sorted(one.top, key=lambda score: score.index)] for one in found]
+
+
+def _refusal(module, photos, **told) -> ModuleError:
+    with pytest.raises(ModuleError) as raised:
+        classify(module, photos, **told)
+    return raised.value
+
+
+@pytest.mark.parametrize("how", ["save", "export", "subclass", "saved_model"])
+def test_a_keras_model_is_refused_until_its_interface_is_told(tmp_path, photos, how):
+    """And then gives what Keras predicts: by softmax if it ends in logits, untouched if in probabilities."""
+    model = write_keras_classifier(tmp_path / "m", how)
+    error = _refusal(tmp_path / "m", photos)
+    assert error.what == f"cannot tell how to run {tmp_path}/m on images"
+    assert "looks like a Keras" in error.why
+    assert "--input_range LOW HIGH" in error.fix and "--output_kind" in error.fix
+    for half in ({"input_range": (-1, 1)}, {"output_kind": "probabilities"}):
+        assert _refusal(tmp_path / "m", photos, **half).what == error.what
+    found = classify(tmp_path / "m", photos, input_range=(-1, 1), output_kind="probabilities")
+    wanted = np.asarray(model(_pixels(photos) / 127.5 - 1))
+    np.testing.assert_allclose(_probabilities(found), wanted, rtol=0, atol=_TOLERANCE)
+    assert np.abs(wanted - np.asarray(model(_pixels(photos) / 255))).max() > 0.05, "the range makes no difference"
+
+
+def test_logits_and_features_of_a_keras_model_are_keras_own(tmp_path, photos):
+    """Whatever its range."""
+    model = write_keras_classifier(tmp_path / "m", "save", softmax=False)
+    logits = np.asarray(model(_pixels(photos)), np.float64)
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = classify(tmp_path / "m", photos, input_range=(0, 255), output_kind="logits")
+    np.testing.assert_allclose(_probabilities(found), wanted, rtol=0, atol=_TOLERANCE)
+    told = {"input_range": (0, 255), "output_kind": "features"}
+    extract_features(tmp_path / "m", photos, tmp_path / "f.npy", **told)
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), logits, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.35, 1.0])
+def test_mobilenet_v2_of_keras_gives_what_keras_predicts(tmp_path, alpha):
+    """The model that people have, saved as they save it."""
+    keras = keras_2()
+    keras.utils.set_random_seed(2)
+    model = keras.applications.MobileNetV2((96, 96, 3), alpha=alpha, weights=None)
+    model.layers[-1].kernel.assign(model.layers[-1].kernel * 1e3)  # Otherwise all classes are equally probable.
+    model.save(str(tmp_path / "m"))
+    (tmp_path / "in").mkdir()
+    pixels = np.random.RandomState(0).randint(0, 256, [2, 96, 96, 3], np.uint8)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "in" / f"{number}.png")
+    assert "Keras" in _refusal(tmp_path / "m", tmp_path / "in").why
+    wanted = model.predict(keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)), verbose=0)
+    told = {"input_range": (-1, 1), "output_kind": "probabilities"}
+    found = _probabilities(classify(tmp_path / "m", tmp_path / "in", top=1000, **told))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=_TOLERANCE)
+
+
+def test_the_commands_take_what_is_told(tmp_path, photos):
+    """All three; a negative number is no flag."""
+    model = write_keras_classifier(tmp_path / "m", "save")
+    told = ("--input_range", "-1", "1", "--output_kind", "probabilities")
+    done = hubexport("classify", tmp_path / "m", photos, *told, "--format", "json")
+    wanted = np.asarray(model(_pixels(photos) / 127.5 - 1))
+    found = [image["top"][0] for image in json.loads(done.stdout)["images"]]
+    assert [one["index"] for one in found] == wanted.argmax(axis=1).tolist()
+    for number in range(3):
+        folder = tmp_path / "data" / str(wanted[number].argmax())
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{number}.png", folder)
+    options = ("--data", tmp_path / "data", "--preprocessing", "whole", "--state", tmp_path / "state")
+    done = hubexport("evaluate", tmp_path / "m", *options, *told, "--format", "json")
+    assert json.loads(done.stdout)["top1"]["right"] == 3, done.stderr
+    done = hubexport("features", tmp_path / "m", photos, "--output", tmp_path / "f.npy", *told[:4], "features")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), wanted, atol=_TOLERANCE)
+
+
+def test_all_three_refuse_a_keras_model_before_tensorflow_starts(tmp_path, photos):
+    """From its files alone."""
+    write_keras_classifier(tmp_path / "m", "save")
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    shutil.copy(photos / "0.png", tmp_path / "data" / "0")
+    for arguments in (
+        ("classify", tmp_path / "m", photos),
+        ("features", tmp_path / "m", photos, "--output", tmp_path / "f.npy"),
+        ("evaluate", tmp_path / "m", "--data", tmp_path / "data", "--state", tmp_path / "state"),
+    ):
+        done = hubexport(*arguments)
+        assert done.returncode == 1 and "this looks like a Keras SavedModel" in done.stderr
+        assert "starting TensorFlow" not in done.stderr
+        assert done.stdout == ""
+    assert not (tmp_path / "f.npy").exists() and not (tmp_path / "state").exists()
+
+
+def _write_detector(path):
+    """A tf.Module that serves, with two results, and has no call."""
+
+    class Detector(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3])])
+        def detect(self, images):
+            return {"boxes": images[:, 0, 0], "scores": images[:, 1, 1]}
+
+    module = Detector()
+    tf.saved_model.save(module, str(path), {"serving_default": module.detect})
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [
+        pytest.param(write_tf2_saved_model, "looks like a plain tf.Module", id="tf.Module"),
+        pytest.param(write_tf1_saved_model, "looks like a TF1 SavedModel", id="TF1 for serving"),
+        pytest.param(_write_detector, "object cannot be called", id="no call"),
+    ],
+)
+def test_other_saved_models_are_refused(tmp_path, photos, write, why):
+    """With what they look like."""
+    write(tmp_path / "m")
+    assert why in _refusal(tmp_path / "m", photos).why
+
+
+def test_what_cannot_be_run_on_images_is_refused_whatever_is_told(tmp_path, photos):
+    """Vectors in, or several results."""
+    told = {"input_range": (0, 1), "output_kind": "logits"}
+    write_tf1_saved_model(tmp_path / "vectors")
+    assert "not a float32 batch of RGB images" in _refusal(tmp_path / "vectors", photos, **told).why
+    _write_detector(tmp_path / "detector")
+    assert "1 inputs and 2 outputs" in _refusal(tmp_path / "detector", photos, **told).why
+
+
+def _write_tf1_classifier(path, dtype=tf.float32):
+    """A SavedModel as TF1 programs wrote them for serving: softmax over a sum of pixels."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(dtype, [None, 8, 8, 3], name="images")
+        kernel = v1.get_variable("kernel", [192, 3], initializer=v1.random_normal_initializer(seed=1))
+        scores = tf.nn.softmax(tf.reshape(tf.cast(images, tf.float32), [-1, 192]) @ kernel)
+        session.run(v1.global_variables_initializer())
+        signature = v1.saved_model.predict_signature_def({"images": images}, {"scores": scores})
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+        return session.run(kernel)
+
+
+def test_a_tf1_saved_model_runs_as_it_is_told(tmp_path, photos):
+    """By its signature for serving."""
+    kernel = _write_tf1_classifier(tmp_path / "m").astype(np.float64)
+    scores = (_pixels(photos) / 127.5 - 1).reshape(3, -1) @ kernel
+    wanted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    found = classify(tmp_path / "m", photos, input_range=(-1, 1), output_kind="probabilities")
+    np.testing.assert_allclose(
+        _probabilities(found), wanted / wanted.sum(axis=1, keepdims=True), rtol=0, atol=_TOLERANCE
+    )
+
+
+def test_images_of_bytes_are_refused(tmp_path, photos):
+    """Intensities in [0, 1] would become 0 and 1 on the way."""
+    _write_tf1_classifier(tmp_path / "m", tf.uint8)
+    told = {"input_range": (0, 255), "output_kind": "probabilities"}
+    assert "not a float32 batch" in _refusal(tmp_path / "m", photos, **told).why
+
+
+@pytest.mark.parametrize("served_as", ["logits", None])
+def test_a_module_of_tfhub_classifies(tmp_path, photos, served_as):
+    """Made by others, without a manifest: what it serves names its output, or else its handle."""
+    path = tmp_path / "m" / "classification" / "4" if served_as is None else tmp_path / "m"
+    module = write_reusable_saved_model(path, served_as=served_as)
+    logits = np.asarray(module(_pixels(photos) / 255), np.float64)
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(_probabilities(classify(path, photos)), wanted, rtol=0, atol=_TOLERANCE)
+    with pytest.raises(ModuleError, match="cannot compute features") as raised:
+        extract_features(path, photos, tmp_path / "f.npy")
+    assert "logits of classes" in raised.value.why
+
+
+@pytest.mark.parametrize("served_as", ["feature_vector", None])
+def test_a_module_of_tfhub_gives_features(tmp_path, photos, served_as):
+    """And no classes."""
+    path = tmp_path / "m" / "feature_vector" / "4" if served_as is None else tmp_path / "m"
+    module = write_reusable_saved_model(path, served_as=served_as)
+    extract_features(path, photos, tmp_path / "f.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), module(_pixels(photos) / 255), rtol=1e-5)
+    assert "hubexport features" in _refusal(path, photos).fix
+
+
+def test_a_module_that_does_not_name_its_output_is_asked_for_it(tmp_path, photos):
+    """Logits and features look alike."""
+    module = write_reusable_saved_model(tmp_path / "m")
+    assert "logits, probabilities or features" in _refusal(tmp_path / "m", photos).why
+    with pytest.raises(ModuleError) as raised:
+        extract_features(tmp_path / "m", photos, tmp_path / "f.npy")
+    assert "--output_kind" in raised.value.fix
+    extract_features(tmp_path / "m", photos, tmp_path / "f.npy", output_kind="features")
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), module(_pixels(photos) / 255), rtol=1e-5)
+    logits = np.asarray(module(_pixels(photos) / 255), np.float64)
+    found = classify(tmp_path / "m", photos, output_kind="logits")
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(_probabilities(found), wanted, rtol=0, atol=_TOLERANCE)
+
+
+def test_a_hub_module_of_tf1_must_name_its_output_too(tmp_path, photos):
+    """`default` alone may be anything."""
+    write_hub_module(tmp_path / "m", resource_variables=True)
+    assert "logits, probabilities or features" in _refusal(tmp_path / "m", photos).why
+
+
+def test_softmax_is_never_applied_to_probabilities(tmp_path, photos):
+    """Of a module that calls them logits."""
+    write_reusable_saved_model(tmp_path / "m", tf.nn.softmax, served_as="logits")
+    with pytest.raises(ModuleError, match="look like probabilities, not logits") as raised:
+        list(classify(tmp_path / "m", photos))
+    assert "--output_kind probabilities" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"), [([[0.5, -0.5, 1.0]], "some are negative"), ([[0.5, 0.5, 0.5]], "differs from 1 by 0.5")]
+)
+def test_what_is_no_probability_is_not_shown_as_one(tmp_path, outputs, why):
+    """Whatever the caller says."""
+    module = write_reusable_saved_model(tmp_path / "m")
+    interface = image_interface(tmp_path / "m", told=Told(output_kind="probabilities"))
+    with pytest.raises(ModuleError) as raised:
+        class_probabilities(np.array(outputs, np.float32), interface)
+    assert why in raised.value.why
+    assert module is not None
+
+
+@pytest.mark.parametrize("bad", [(0,), (1, 0), (0, 0), (0, float("inf")), ("0", "1"), "01", (float("nan"), 1), 3])
+def test_ranges_that_are_none_are_refused(tmp_path, bad):
+    """Before anything is opened."""
+    (tmp_path / "0.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="input_range is"):
+        classify("nowhere", tmp_path / "0.png", input_range=bad)
+    with pytest.raises(UsageError, match="input_range is"):
+        evaluate("nowhere", tmp_path, input_range=bad)
+
+
+def test_kinds_of_output_that_do_not_exist_are_refused(tmp_path):
+    """With a guess; the command offers those that there are."""
+    (tmp_path / "0.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="did you mean 'logits'"):
+        classify("nowhere", tmp_path / "0.png", output_kind="logit")
+    parser = argparse.ArgumentParser()
+    classify_command.add_arguments(parser)
+    [action] = [action for action in parser._actions if "--output_kind" in action.option_strings]
+    assert action.choices == OUTPUT_KINDS
+
+
+def test_our_modules_tell_all(tmp_path):
+    """In each version, also without the manifest and under another name."""
+    names = [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
+    specs = [ModuleSpec.parse(name) for name in names]
+    variant = load_variant("mobilenet_v2_035_96")
+    for name, path in zip(names, build_modules(variant, specs, checkpoint="synthetic", output_dir=tmp_path)):
+        for shown_as in (path, "m"):
+            interface = image_interface(path, shown_as)
+            assert (interface.input_range, interface.image_shape) == ((0, 1), (96, 96, 3))
+            assert interface.output_kind == ("logits" if "classification" in name else "features")
+            (path / "hubexport.json").unlink(missing_ok=True)
+
+
+def test_a_manifest_does_not_vouch_for_a_keras_model(tmp_path, photos):
+    """Copied beside it."""
+    [ours] = build_modules(
+        load_variant("mobilenet_v2_035_96"), ["classification/5"], checkpoint="synthetic", output_dir=tmp_path
+    )
+    write_keras_classifier(tmp_path / "m", "save")
+    shutil.copy(ours / "hubexport.json", tmp_path / "m")
+    assert "Keras" in _refusal(tmp_path / "m", photos).why
