@@ -4,6 +4,7 @@ The safetensors package checks that the header's offsets cover the file exactly 
 """
 
 from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.stored import DamageError, unique_names
 from hubexport.networks.layers import Shape
 
 # The dtypes that NumPy has, by safetensors' names.
@@ -32,6 +33,10 @@ _DTYPE_NAMES = {
 }
 
 
+# Of the header, at the file's beginning.
+_LENGTH_BYTES = 8
+
+
 class SafetensorsReader:
     """The values of a safetensors file by name.
 
@@ -49,6 +54,7 @@ class SafetensorsReader:
             self._slices = {name: self._file.get_slice(name) for name in self._file.keys()}
         except SafetensorError as error:
             raise DamageError(str(error)) from error
+        _check_names(path)
         self.shapes: dict[str, Shape] = {name: tuple(one.get_shape()) for name, one in self._slices.items()}
 
     def dtype(self, name: str) -> str:
@@ -66,6 +72,13 @@ class SafetensorsReader:
             raise DamageError(f"{name}: NumPy has no dtype {self.dtype(name)}")
         value: npt.NDArray[Any] = self._file.get_tensor(name)
         return value
+
+
+def _check_names(path: Path) -> None:
+    """Raises DamageError if two values have one name: the package would drop the first without a word."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        json.loads(file.read(length), object_pairs_hook=lambda pairs: unique_names((name, name) for name, _ in pairs))
 
 
 def write_safetensors(path: Path, values: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:

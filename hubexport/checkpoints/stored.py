@@ -1,6 +1,6 @@
 """What every reader of trained values offers, whatever the file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -55,3 +55,19 @@ class Renamed:
     def read(self, name: str) -> npt.NDArray[Any]:
         """Reads one value of numbers."""
         return self._stored.read(self._names[name])
+
+
+def unique_names(renamings: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Returns old names by new ones, for `Renamed`: no value may take the name of another.
+
+    Args:
+        renamings: each value's old name and its new one.
+    Raises:
+        DamageError: two values would get the same name.
+    """
+    names: dict[str, str] = {}
+    for old, new in renamings:
+        if new in names:
+            raise DamageError(f"two values have the name {new}")
+        names[new] = old
+    return names

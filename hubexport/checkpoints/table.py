@@ -68,6 +68,7 @@ def table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
         _, _, position = _handle(footer, 0)
         index_offset, index_size, _ = _handle(footer, position)
         block_bytes = key_bytes = 0
+        last_key = None
         for _, handle in _block_entries(_read_block(table, index_offset, index_size)):
             offset, size, _ = _handle(handle, 0)
             block_bytes += size
@@ -77,6 +78,9 @@ def table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
                 key_bytes += len(key)
                 if key_bytes > _MAX_EXPANSION * len(table):
                     raise TableError("its keys are too long")
+                if last_key is not None and key <= last_key:
+                    raise TableError("its keys are not in order, or one comes twice")
+                last_key = key
                 yield key, value
     except (IndexError, struct.error):
         raise TableError("it ends in the middle of an entry") from None
