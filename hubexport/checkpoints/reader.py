@@ -4,17 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
-import shutil
 import tempfile
 from typing import Any, Literal
-import zipfile
-import zlib
 
 import numpy.typing as npt
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
-from hubexport.checkpoints.containers import KERAS_WEIGHTS, Container
+from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
 from hubexport.checkpoints.select import select_values
@@ -37,9 +35,6 @@ from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.output import scratch_directory
 from hubexport.progress import Progress
 from hubexport.variants import Variant
-
-# No weights that a `.keras` archive of an image network holds come near.
-_MAX_KERAS_WEIGHTS_BYTES = 4 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,25 +184,17 @@ def _open_safetensors(source: FileSource, stack: contextlib.ExitStack, progress:
 def _open_hdf5(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.hdf5 import read_hdf5  # The same.
 
-    return read_hdf5(source.files[0], _scratch(source, stack))
+    scratch = _scratch(source, stack)
+    with unpack_failures_reported(source.shown_as):
+        return read_hdf5(source.files[0], scratch)
 
 
 def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
     from hubexport.checkpoints.hdf5 import read_hdf5
 
     scratch = _scratch(source, stack)
-    weights = scratch / KERAS_WEIGHTS
-    try:
-        with zipfile.ZipFile(source.files[0]) as archive:
-            if archive.getinfo(KERAS_WEIGHTS).file_size > _MAX_KERAS_WEIGHTS_BYTES:
-                raise DamageError(f"its {KERAS_WEIGHTS} unpacks to more than {_MAX_KERAS_WEIGHTS_BYTES:,} bytes")
-            # No more bytes come out of a member than its header says.
-            with archive.open(KERAS_WEIGHTS) as packed, weights.open("xb") as file:
-                shutil.copyfileobj(packed, file)
-    # zipfile reports encryption, unknown compression and damage in these ways.
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, zlib.error) as error:
-        raise DamageError(f"its {KERAS_WEIGHTS} cannot be unpacked: {error}") from error
-    return read_hdf5(weights, scratch)
+    with KerasArchive(source.files[0]) as archive, unpack_failures_reported(source.shown_as):
+        return read_hdf5(archive.unpack_weights(scratch), scratch, archive.model_config())
 
 
 def _scratch(source: FileSource, stack: contextlib.ExitStack) -> Path:
