@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.judgement import judge
 from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
@@ -49,6 +50,7 @@ class OpenedCheckpoint:
         packed: whether that is in a gzipped tar.
         object_based: whether a graph of objects told their names.
         of_training: whether they may be plain and averaged, with the rest of a training's state.
+        doubt: why they are not what their names and shapes say; None if they are.
     """
 
     native: StoredValues
@@ -57,6 +59,7 @@ class OpenedCheckpoint:
     packed: bool
     object_based: bool
     of_training: bool
+    doubt: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,8 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
     layout, known, total = most_likely_layout(plain_shapes(opened.native))
     return CheckpointError(
         f"cannot identify the network in {shown_as}",
-        why=f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
+        why=opened.doubt
+        or f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
         f"{layout} names, and {len(opened.native.shapes)} values in all",
         fix="pass the variant with --variant, or use another file",
     )
@@ -136,7 +140,8 @@ def opened_checkpoint(
             object_based = isinstance(stored, BundleReader) and OBJECT_GRAPH_KEY in stored.shapes
             if isinstance(stored, BundleReader) and object_based:
                 stored = values_by_variable(stored)
-        recognition = recognize(plain_shapes(stored), (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
+        recognition = recognize(stored, (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
+        recognition, doubt = judge(recognition, stored, source.shown_as, progress)
         native = _DamageReporting(stored, source.shown_as)
         yield OpenedCheckpoint(
             native,
@@ -145,6 +150,7 @@ def opened_checkpoint(
             packed=isinstance(source, ArchiveSource),
             object_based=object_based,
             of_training=files.is_of_training and not object_based,
+            doubt=doubt,
         )
 
 
