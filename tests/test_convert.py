@@ -20,7 +20,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 
 from hubexport.build import build_modules
-from hubexport.checkpoints import hdf5, reader
+from hubexport.checkpoints import hdf5
 from hubexport.checkpoints.bundle import BundleReader, write_bundle
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
@@ -574,7 +574,6 @@ _BAD = {
 @pytest.mark.parametrize(("make", "reason"), _BAD.items(), ids=[make.__name__.strip("_") for make in _BAD])
 def test_bad_input_is_a_clear_error_and_nothing_is_written(tmp_path, monkeypatch, make, reason):
     """Of the kind that the command line prints."""
-    monkeypatch.setattr(reader, "_MAX_KERAS_WEIGHTS_BYTES", 100 << 20)
     monkeypatch.setattr("hubexport.checkpoints.archive.MAX_UNPACKED_BYTES", 4 << 20)
     make(tmp_path)
     with pytest.raises(CheckpointError) as caught:

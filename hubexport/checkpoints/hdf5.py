@@ -18,8 +18,9 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.hdf5_child import NOT_WRITTEN
+from hubexport.checkpoints.keras_values import KerasValues, WithUnread
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
-from hubexport.checkpoints.stored import DamageError, Renamed, StoredValues
+from hubexport.checkpoints.stored import DamageError
 
 # Without one, or with 1, Keras turns the kernels around.
 _KERAS_VERSION = "2.15.0"
@@ -28,16 +29,17 @@ _CPU_SECONDS = 20
 _CHILD = "from hubexport.checkpoints.hdf5_child import main; main()"
 
 
-def read_hdf5(path: Path, scratch: Path) -> StoredValues:
+def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> KerasValues:
     """Reads a file of Keras' weights.
 
     Args:
         path: the file.
         scratch: a folder for the copy of the values, which is there as long as they are read.
+        model_config: the model's description, if it is stored elsewhere.
     Returns:
-        The values, of an `.h5` file by `LAYER/WEIGHT`, of others by their paths.
+        The values; all that the file holds, also such as cannot be read as numbers.
     Raises:
-        DamageError: it is damaged, or no HDF5 file.
+        DamageError: it is damaged, or no HDF5 file, or has links instead of values.
         OSError: the copy cannot be written.
     """
     copy = scratch / "values.safetensors"
@@ -49,37 +51,20 @@ def read_hdf5(path: Path, scratch: Path) -> StoredValues:
         errors="replace",
         check=False,
     )
+    reason = (done.stderr.splitlines() or ["it cannot be read"])[-1]
     if done.returncode < 0:
         raise DamageError("the HDF5 library crashed on it or did not finish")
     if done.returncode == NOT_WRITTEN:
         number = int(done.stderr.split()[-1])
         raise OSError(number, os.strerror(number), str(copy))
     if done.returncode:
-        raise DamageError((done.stderr.splitlines() or ["it cannot be read"])[-1])
+        raise DamageError(reason)
     stored = SafetensorsReader(copy)
-    attributes = json.loads(stored.metadata["attributes"])
-    # A whole model keeps its weights in a group of their own.
-    for root in ("", "model_weights"):
-        if f"{root}@layer_names" in attributes:
-            return Renamed(stored, _names_by_layer(root, attributes, stored))
-    return stored
-
-
-def _names_by_layer(root: str, attributes: Mapping[str, list[str]], stored: StoredValues) -> dict[str, str]:
-    """Returns the path of each weight, by its layer's name and its own."""
-    prefix = f"{root}/" if root else ""
-    names = {}
-    for layer in attributes[f"{root}@layer_names"]:
-        for weight in attributes.get(f"{prefix}{layer}@weight_names", []):
-            path = f"{prefix}{layer}/{weight}"
-            if path in stored.shapes:
-                names[f"{layer}/{_weight_name(weight)}"] = path
-    return names
-
-
-def _weight_name(weight: str) -> str:
-    """Returns the last part of a weight's name in Keras 3, of which Keras 2 has `depthwise_kernel:0` for `kernel`."""
-    return weight.rpartition("/")[2].removesuffix(":0").removeprefix("depthwise_")
+    description = json.loads(stored.metadata["description"])
+    unread = {name: (dtype, tuple(shape)) for name, (dtype, shape) in description["unread"].items()}
+    attributes = description["attributes"]
+    model_config = "".join(attributes.get("@model_config", [])) or model_config
+    return KerasValues(WithUnread(stored, unread), attributes, model_config)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Copies an HDF5 file's values into a safetensors file, in a process of its own: see `hubexport.checkpoints.hdf5`."""
 
+from collections.abc import Iterator
 import contextlib
 import json
 from pathlib import Path
@@ -10,17 +11,19 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 
+from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
 from hubexport.checkpoints.safetensors_file import write_safetensors
 
 # The exit status when the copy cannot be written, for which the file is not to blame.
 NOT_WRITTEN = 3
 _ADDRESS_BYTES = 8 << 30
 _MAX_OBJECTS = 100_000
+_MAX_DEPTH = 64
 _MAX_BYTES = 4 << 30
 # Compressed values could make a small file a huge one; real weights were seen to shrink to 0.6 of their size.
 _MAX_EXPANSION = 16
-# Those by which Keras orders layers and weights.
-_ATTRIBUTES = ("layer_names", "weight_names")
+# Those in which Keras describes the model, and lists its layers and weights.
+_ATTRIBUTES = ("layer_names", "weight_names", "model_config")
 
 
 def main() -> NoReturn:
@@ -34,49 +37,102 @@ def main() -> NoReturn:
     with contextlib.suppress(ValueError, OSError):  # Not every system has this one.
         resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
     try:
-        values, attributes = _read(source)
+        values, description = _read(source)
     except Exception as error:  # HDF5's library reports damage by any kind of exception.
-        sys.exit(" ".join(str(error).split()) or type(error).__name__)
+        sys.exit(_one_line(error))
     try:
-        write_safetensors(target, values, {"attributes": json.dumps(attributes)})
+        write_safetensors(target, values, {"description": json.dumps(description)})
     except OSError as error:
         print(error.errno, file=sys.stderr)
         sys.exit(NOT_WRITTEN)
     sys.exit(0)
 
 
-def _read(source: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the values that are numbers, by path; and all else that there is to tell.
+
+    The latter has `attributes`, by `PATH@NAME`, and `unread`, the dtypes and shapes of all other values, by path.
+    """
     values: dict[str, Any] = {}
+    unread: dict[str, Any] = {}
     attributes: dict[str, list[str]] = {}
     limit = min(_MAX_BYTES, _MAX_EXPANSION * source.stat().st_size)
     with h5py.File(source, "r") as file:
-        for name, found in _objects(file):
+        for path, found in _objects(file):
             for key in _ATTRIBUTES:
-                if key in found.attrs:
-                    attributes[f"{name}@{key}"] = _texts(found.attrs, key)
-            if isinstance(found, h5py.Dataset) and found.dtype.kind in "fiub":
-                limit -= found.size * found.dtype.itemsize
-                if limit < 0:
-                    raise ValueError("its values are too large for the size of the file")
-                # Those would read other files.
-                if found.external or found.is_virtual:
-                    raise ValueError(f"{name} is stored in another file")
-                values[name] = found[()]
-    return values, attributes
+                if (texts := _texts(found.attrs, key)) is not None:
+                    attributes[f"{path}@{key}"] = texts
+            if not isinstance(found, h5py.Dataset):
+                continue
+            # Those would read other files.
+            if found.external or found.is_virtual:
+                raise ValueError(f"{path} is stored in another file")
+            dtype = _dtype_name(found)
+            if dtype not in NUMPY_NUMBERS:
+                unread[path] = dtype, found.shape or ()
+                continue
+            limit -= found.size * found.dtype.itemsize
+            if limit < 0:
+                raise ValueError("its values are too large for the size of the file")
+            try:
+                values[path] = found[()]
+            except Exception as error:
+                raise ValueError(f"{path}: {error}") from error
+    return values, {"attributes": attributes, "unread": unread}
 
 
-def _objects(file: Any) -> list[tuple[str, Any]]:
-    names = [""]
+def _objects(file: Any) -> Iterator[tuple[str, Any]]:
+    """Yields all groups and datasets by their paths; those with several names, several times."""
+    waiting = [("", file["/"], 0)]
+    count = 0
+    while waiting:
+        path, found, depth = waiting.pop()
+        yield path, found
+        if not isinstance(found, h5py.Group):
+            continue
+        # A group may contain itself.
+        if depth == _MAX_DEPTH:
+            raise ValueError(f"its groups are nested more than {_MAX_DEPTH} deep")
+        for key in found:
+            count += 1
+            if count > _MAX_OBJECTS:
+                raise ValueError(f"it has more than {_MAX_OBJECTS} objects")
+            below = f"{path}/{key}" if path else key
+            if not isinstance(found.get(key, getlink=True), h5py.HardLink):
+                raise ValueError(f"{below} is a link to another place")
+            waiting.append((below, found[key], depth + 1))
 
-    def visit(name: str) -> None:
-        names.append(name)
-        if len(names) > _MAX_OBJECTS:
-            raise ValueError(f"it has more than {_MAX_OBJECTS} objects")
 
-    # Follows neither soft nor external links.
-    file.visit(visit)
-    return [(name, file[name or "/"]) for name in names]
+def _dtype_name(dataset: Any) -> str:
+    """Returns NumPy's name for a dataset's numbers; for all else, a name that is none of NumPy's."""
+    try:
+        dtype = dataset.dtype
+    except TypeError:
+        return "unknown"
+    # In which Keras 3 stores numbers that NumPy does not have, such as bfloat16.
+    if dtype.kind == "V" and isinstance(declared := dataset.attrs.get("dtype"), str):
+        return f"opaque {declared}"
+    if dataset.shape is None:
+        return "empty"
+    if h5py.check_string_dtype(dtype):
+        return "string"
+    if dtype.kind in "fiub" and dtype.itemsize <= np.dtype(np.float64).itemsize:
+        return str(dtype.name)
+    kinds = {"f": "extended float", "c": "complex", "V": "compound" if dtype.names else "opaque", "O": "reference"}
+    return kinds.get(dtype.kind, "unknown")
 
 
-def _texts(attributes: Any, key: str) -> list[str]:
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in np.ravel(attributes[key])]
+def _texts(attributes: Any, key: str) -> list[str] | None:
+    """Returns an attribute's texts; Keras splits long lists into attributes with numbers."""
+    if key in attributes:
+        values = [attributes[key]]
+    elif f"{key}0" in attributes:
+        count = next(number for number in range(len(attributes) + 1) if f"{key}{number}" not in attributes)
+        values = [attributes[f"{key}{number}"] for number in range(count)]
+    else:
+        return None
+    return [text.decode() if isinstance(text, bytes) else str(text) for value in values for text in np.ravel(value)]

@@ -4,17 +4,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
-import shutil
 from typing import Any
-import zipfile
-import zlib
 
 import numpy.typing as npt
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
-from hubexport.checkpoints.containers import KERAS_WEIGHTS, Container
+from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import CONFIG, Settings, read_settings
+from hubexport.checkpoints.judgement import judge
+from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import values_by_variable
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
 from hubexport.checkpoints.select import has_averages, select_values, stored_name
@@ -38,9 +37,6 @@ from hubexport.progress import Progress
 from hubexport.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 
-# No weights that a `.keras` archive of an image network holds come near.
-_MAX_KERAS_WEIGHTS_BYTES = 4 << 30
-
 
 @dataclasses.dataclass(frozen=True)
 class OpenedCheckpoint:
@@ -56,6 +52,7 @@ class OpenedCheckpoint:
         of_training: whether it is a file that trainings write, and of which averages are to be expected.
         settings: what lies beside Hugging Face's weights; None beside others.
         problems: settings that the network does not have.
+        doubt: why they are not what their names and shapes say; None if they are.
     """
 
     native: StoredValues
@@ -64,6 +61,7 @@ class OpenedCheckpoint:
     packed: bool
     object_based: bool
     of_training: bool
+    doubt: str | None
     settings: Settings | None = None
     problems: tuple[str, ...] = ()
 
@@ -147,7 +145,8 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
     layout, known, total = most_likely_layout(plain_shapes(opened.native))
     return CheckpointError(
         f"cannot identify the network in {shown_as}",
-        why=f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
+        why=opened.doubt
+        or f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
         f"{layout} names, and {len(opened.native.shapes)} values in all",
         fix="pass the variant with --variant, or use another file",
     )
@@ -177,7 +176,8 @@ def opened_checkpoint(
                 stored = values_by_variable(stored)
         settings = _settings(files, stored)
         told = settings.depth_multipliers if settings else ()
-        recognition = recognize(plain_shapes(stored), (*multipliers, *told, *PUBLISHED_DEPTH_MULTIPLIERS))
+        recognition = recognize(stored, (*multipliers, *told, *PUBLISHED_DEPTH_MULTIPLIERS))
+        recognition, doubt = judge(recognition, stored, source.shown_as, progress)
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not with_problems:
             raise settings.refusal(problems)
@@ -190,6 +190,7 @@ def opened_checkpoint(
             packed=isinstance(source, ArchiveSource),
             object_based=object_based,
             of_training=files.is_of_training and not object_based,
+            doubt=doubt,
             settings=settings,
             problems=problems,
         )
@@ -248,23 +249,8 @@ def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack, progres
     from hubexport.checkpoints.hdf5 import read_hdf5
 
     scratch = _scratch(source, stack)
-    with temporary_failures_reported(f"cannot unpack {source.shown_as}"):
-        weights = scratch / KERAS_WEIGHTS
-        _unpack_keras_weights(source.files[0], weights)
-        return read_hdf5(weights, scratch)
-
-
-def _unpack_keras_weights(path: Path, weights: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(KERAS_WEIGHTS).file_size > _MAX_KERAS_WEIGHTS_BYTES:
-                raise DamageError(f"its {KERAS_WEIGHTS} unpacks to more than {_MAX_KERAS_WEIGHTS_BYTES:,} bytes")
-            # No more bytes come out of a member than its header says.
-            with archive.open(KERAS_WEIGHTS) as packed, weights.open("xb") as file:
-                shutil.copyfileobj(packed, file)
-    # zipfile reports encryption, unknown compression and damage in these ways.
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, zlib.error) as error:
-        raise DamageError(f"its {KERAS_WEIGHTS} cannot be unpacked: {error}") from error
+    with KerasArchive(source.files[0]) as archive, temporary_failures_reported(f"cannot unpack {source.shown_as}"):
+        return read_hdf5(archive.unpack_weights(scratch), scratch, archive.model_config())
 
 
 def _scratch(source: FileSource, stack: contextlib.ExitStack) -> Path:

@@ -102,10 +102,10 @@ def _misfit(
 
 def _likely_cause(stored: StoredValues, weights: Weights, variant: Variant) -> tuple[str, str]:
     """Returns why the checkpoint does not fit, and what to do, by trying networks that it might be of."""
-    shapes = plain_shapes(stored)
-    found = recognize(shapes, (variant.depth_multiplier, *PUBLISHED_DEPTH_MULTIPLIERS))
+    found = recognize(stored, (variant.depth_multiplier, *PUBLISHED_DEPTH_MULTIPLIERS))
     if found is None:
         wanted = variant.network_for("classification").variables
+        shapes = plain_shapes(stored)
         known = sum(variable.name in shapes for variable in wanted)
         return (
             f"it has {known} of the network's {len(wanted)} variables by name, and {len(shapes)} values in all",

@@ -109,3 +109,19 @@ class Renamed:
     def stored_bytes(self, name: str) -> bytes | None:
         """Reads one value of any dtype."""
         return self._stored.stored_bytes(self._names[name])
+
+
+def unique_names(renamings: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Returns old names by new ones, for `Renamed`: no value may take the name of another.
+
+    Args:
+        renamings: each value's old name and its new one.
+    Raises:
+        DamageError: two values would get the same name.
+    """
+    names: dict[str, str] = {}
+    for old, new in renamings:
+        if new in names:
+            raise DamageError(f"two values have the name {new}")
+        names[new] = old
+    return names

@@ -10,6 +10,8 @@ from hubexport.mappings.tf2 import tf2
 from hubexport.networks.layers import Network
 
 SLIM = "TF-Slim"
+KERAS_H5 = "Keras .h5"
+KERAS_WEIGHTS_H5 = "Keras .weights.h5"
 
 
 def slim(network: Network) -> tuple[Entry, ...]:
@@ -28,7 +30,7 @@ Mapping = Callable[[Network], tuple[Entry, ...]]
 # What each target calls the variables, by the kind of file.
 MAPPINGS: dict[Target, dict[str, Mapping]] = {
     "slim": {SLIM: slim},
-    "keras": {"Keras .h5": keras_h5, "Keras .weights.h5": keras_weights_h5},
+    "keras": {KERAS_H5: keras_h5, KERAS_WEIGHTS_H5: keras_weights_h5},
     "safetensors": {SLIM: slim},
     "huggingface": {"Hugging Face": huggingface},
     "tf2": {"TensorFlow 2": tf2},

@@ -1,0 +1,105 @@
+"""Keras' `.keras` files: zip archives of a model's description and its weights in HDF5.
+
+Whatever a zip archive claims is checked before it is believed: Keras stores its members as they are, so that nothing
+but plain or deflated ones of a likely size are read.
+"""
+
+from collections.abc import Iterator
+import contextlib
+from pathlib import Path
+from types import TracebackType
+import zipfile
+
+from hubexport.checkpoints.containers import KERAS_WEIGHTS
+from hubexport.checkpoints.stored import DamageError
+
+_CONFIG = "config.json"
+# The description of a MobileNet V2 takes 120 KB.
+_MAX_CONFIG_BYTES = 16 << 20
+# A small archive must not fill the disk: trained weights hardly shrink, and none of an image network come near 4 GiB.
+_MAX_EXPANSION = 16
+_MIN_WEIGHTS_LIMIT_BYTES = 64 << 20
+_MAX_WEIGHTS_BYTES = 4 << 30
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 1
+_CHUNK_BYTES = 1 << 20
+
+
+class KerasArchive:
+    """A `.keras` file, open for as long as the context lasts.
+
+    Args:
+        path: the file.
+    Raises:
+        DamageError: it is not a zip archive.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        likely = max(_MIN_WEIGHTS_LIMIT_BYTES, _MAX_EXPANSION * path.stat().st_size)
+        self._max_weights_bytes = min(_MAX_WEIGHTS_BYTES, likely)
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except OSError:
+            raise
+        except Exception as error:  # zipfile reports damage by any kind of exception.
+            raise DamageError(f"it is a damaged zip archive: {error}") from error
+
+    def __enter__(self) -> "KerasArchive":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._archive.close()
+
+    def model_config(self) -> str | None:
+        """Returns the model's description in JSON, or None if there is none.
+
+        Raises:
+            DamageError: it is damaged.
+        """
+        if _CONFIG not in self._archive.namelist():
+            return None
+        return b"".join(self._chunks(_CONFIG, _MAX_CONFIG_BYTES)).decode(errors="replace")
+
+    def unpack_weights(self, folder: Path) -> Path:
+        """Copies the weights' HDF5 file into a folder.
+
+        Raises:
+            DamageError: they are damaged, or too large to be weights.
+            OSError: the copy cannot be written.
+        """
+        path = folder / KERAS_WEIGHTS
+        with path.open("xb") as file:
+            for chunk in self._chunks(KERAS_WEIGHTS, self._max_weights_bytes):
+                file.write(chunk)
+        return path
+
+    def _chunks(self, name: str, max_bytes: int) -> Iterator[bytes]:
+        members = [member for member in self._archive.infolist() if member.filename == name]
+        if len(members) != 1:
+            raise DamageError(f"it holds {len(members)} members {name}")
+        [member] = members
+        if member.compress_type not in _METHODS or member.flag_bits & _ENCRYPTED:
+            raise DamageError(f"its {name} is encrypted, or compressed in another way than Keras knows")
+        # No more bytes come out of a member than its header says.
+        if member.file_size > max_bytes:
+            raise DamageError(f"its {name} unpacks to more than {max_bytes:,} bytes")
+        with _damage_reported(name):
+            packed = self._archive.open(member)
+        with packed:
+            while True:
+                with _damage_reported(name):
+                    chunk = packed.read(_CHUNK_BYTES)
+                if not chunk:
+                    return
+                yield chunk
+
+
+@contextlib.contextmanager
+def _damage_reported(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # zipfile and its decompressors report damage by any kind of exception.
+        raise DamageError(f"its {name} cannot be unpacked: {error}") from error

@@ -1,0 +1,90 @@
+"""The values of a Keras file, and what the file says of the model that they belong to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from hubexport.checkpoints.stored import DamageError, Renamed, StoredValues, unique_names
+from hubexport.networks.layers import Shape
+
+# Where `.h5` files of weights and of whole models list their layers.
+_ROOTS = ("", "model_weights")
+
+
+class KerasValues(Renamed):
+    """A Keras file's values, of an `.h5` file by `LAYER/WEIGHT`, of others by their paths in the file.
+
+    Args:
+        stored: all values by path.
+        attributes: of an `.h5` file, the lists of layers and weights by `PATH@NAME`.
+        model_config: see below.
+    Attributes:
+        model_config: the model as Keras describes it, in JSON; None if the file holds only weights.
+    Raises:
+        DamageError: a weight is listed but missing, or two get the same name.
+    """
+
+    def __init__(self, stored: StoredValues, attributes: Mapping[str, list[str]], model_config: str | None) -> None:
+        layers = _names_by_layer(attributes, stored)
+        super().__init__(stored, unique_names((path, layers.get(path, path)) for path in stored.shapes))
+        self.model_config = model_config
+
+
+class WithUnread:
+    """Stored values, and others beside them of which only dtype and shape can be told.
+
+    Args:
+        stored: the values.
+        unread: dtypes and shapes of the others, by name.
+    """
+
+    def __init__(self, stored: StoredValues, unread: Mapping[str, tuple[str, Shape]]) -> None:
+        self._stored = stored
+        self._dtypes = {name: dtype for name, (dtype, _) in unread.items()}
+        self.shapes: dict[str, Shape] = {**stored.shapes, **{name: shape for name, (_, shape) in unread.items()}}
+
+    def dtype(self, name: str) -> str:
+        """Returns the name of a stored value's dtype."""
+        return self._dtypes.get(name) or self._stored.dtype(name)
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """Reads one value of numbers.
+
+        Raises:
+            DamageError: it is damaged, or holds no numbers.
+        """
+        if name in self._dtypes:
+            raise DamageError(f"{name}: values of type {self._dtypes[name]} cannot be read as numbers")
+        return self._stored.read(name)
+
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Reads one value of any dtype; None of those that only their dtype and shape are known of."""
+        return None if name in self._dtypes else self._stored.stored_bytes(name)
+
+
+def _names_by_layer(attributes: Mapping[str, list[str]], stored: StoredValues) -> dict[str, str]:
+    """Returns the name of each weight that an `.h5` file lists, by its path."""
+    names: dict[str, str] = {}
+    for root in _ROOTS:
+        prefix = f"{root}/" if root else ""
+        for layer in attributes.get(f"{root}@layer_names", []):
+            weights = attributes.get(f"{prefix}{layer}@weight_names", [])
+            for weight, name in _weight_names(weights).items():
+                path = f"{prefix}{layer}/{weight}"
+                if path not in stored.shapes:
+                    raise DamageError(f"{path} is listed among its weights, but missing")
+                names[path] = f"{layer}/{name}"
+    return names
+
+
+def _weight_names(weights: list[str]) -> dict[str, str]:
+    """Returns what a layer's weights are called: `kernel`, or in a model within the model `Conv1/kernel`.
+
+    Keras 2 says `expanded_conv_depthwise/depthwise_kernel:0`, where Keras 3 says `kernel`.
+    """
+    scopes = {weight: weight.rpartition("/")[0] for weight in weights}
+    short = {weight: weight.rpartition("/")[2].removesuffix(":0").removeprefix("depthwise_") for weight in weights}
+    if len(set(scopes.values())) > 1:
+        short = {weight: f"{scopes[weight]}/{name}".lstrip("/") for weight, name in short.items()}
+    return short if len(set(short.values())) == len(short) else {weight: weight for weight in weights}

@@ -1,0 +1,178 @@
+"""Which classifier a Keras model has: its one dense layer on the pooled features, in whatever file it is."""
+
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport.build import build_modules
+from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.conversion import convert
+from hubexport.errors import CheckpointError
+from hubexport.inspection.path import describe
+from hubexport.progress import Progress
+from tests.command import hubexport
+from tests.keras_models import FILES, HEADS, backbone, save
+
+layers = tf.keras.layers
+
+pytestmark = [
+    pytest.mark.skipif(hasattr(tf.keras, "ops"), reason="these models are built and saved by Keras 2"),
+    pytest.mark.filterwarnings("ignore:non-integer arguments to randrange"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
+
+
+class _Ear(Progress):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+@pytest.fixture(scope="module")
+def base():
+    """The network up to its last activation."""
+    return backbone()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "hidden" else pytest.mark.slow) for name in HEADS]
+)
+def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_path, name):
+    """In every kind of file; what is left out is told. None stands for nothing that could be left out."""
+    make, described, by_weights = HEADS[name]
+    result = base.output
+    for layer in make():
+        result = layer(result)
+    model = tf.keras.Model(base.input, result)
+    for file in FILES:
+        save(model, tmp_path / file)
+        ear = _Ear()
+        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+            found = opened.recognition
+        wanted = described if file.startswith("whole") else by_weights
+        assert found.depth_multiplier == 0.35
+        assert found.num_classes == (result.shape[-1] if wanted else None), file
+        assert [" only its features are used, without " in warning for warning in ear.warnings] == (
+            [True] if wanted is False else []
+        ), (file, ear.warnings)
+
+
+@pytest.mark.slow
+def test_two_classifiers_side_by_side_are_none(tmp_path):
+    """Nobody can tell which one is meant."""
+    base = backbone(pooling="avg")
+    model = tf.keras.Model(base.input, [layers.Dense(3, name=name)(base.output) for name in "ab"])
+    for file in FILES:
+        save(model, tmp_path / file)
+        ear = _Ear()
+        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+            assert opened.recognition.num_classes is None
+        assert len(ear.warnings) == 1
+
+
+@pytest.mark.slow
+def test_what_comes_before_the_network(tmp_path):
+    """Is left out with a warning, and leaves the classifier as it is."""
+    images = layers.Input((96, 96, 3))
+    base = backbone(layers.Rescaling(1 / 127.5, offset=-1, name="scale")(images), pooling="avg")
+    model = tf.keras.Model(images, layers.Dense(3)(base.output))
+    for file in ("whole.h5", "whole.keras"):
+        save(model, tmp_path / file)
+        ear = _Ear()
+        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+            assert opened.recognition.num_classes == 3
+        assert ear.warnings == [f"{tmp_path / file}: what comes before the network is left out: scale"]
+
+
+_IMAGES = np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    """A model in one file of each kind, and what Keras computes with it: probabilities and features."""
+    base = backbone()
+    pooled = layers.AveragePooling2D((3, 3))(base.output)
+    flat = layers.Dropout(0.5)(layers.Flatten()(pooled))
+    model = tf.keras.Model(base.input, [layers.Dense(7, "softmax", name="flowers")(flat), flat])
+    random = np.random.RandomState(3)
+    model.set_weights([random.uniform(0.5, 1.5, one.shape) * (one + 0.1) for one in model.get_weights()])
+    folder = tmp_path_factory.mktemp("described")
+    for file in FILES:
+        save(tf.keras.Model(base.input, model.outputs[0]), folder / file)
+    np.savez(folder / "wanted.npz", *model.predict(_IMAGES * 2 - 1, verbose=0))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[] if file == "whole.keras" else pytest.mark.slow) for file in FILES]
+)
+def test_modules_compute_what_the_model_computes(small, described, tmp_path, file):
+    """Whatever its classifier is called; from a file of each kind."""
+    options = {"checkpoint": described / file, "output_dir": tmp_path}
+    classification, features = build_modules(small, ["classification/5", "feature_vector/5"], **options)
+    wanted = np.load(described / "wanted.npz")
+    logits = tf.saved_model.load(str(classification))(_IMAGES)
+    np.testing.assert_allclose(tf.nn.softmax(logits), wanted["arr_0"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(tf.saved_model.load(str(features))(_IMAGES), wanted["arr_1"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
+    """Are built, and are what Keras computes; a classification is refused."""
+    base = backbone(pooling="avg")
+    hidden = layers.Dense(128, "relu")(base.output)
+    model = tf.keras.Model(base.input, layers.Dense(7)(hidden))
+    for file in FILES:
+        save(model, tmp_path / file)
+        options = {"checkpoint": tmp_path / file, "output_dir": tmp_path / f"modules_{file}"}
+        [module] = build_modules(small, ["feature_vector/5"], **options)
+        found = tf.saved_model.load(str(module))(_IMAGES)
+        np.testing.assert_allclose(found, base.predict(_IMAGES * 2 - 1, verbose=0), rtol=1e-4, atol=1e-4)
+        with pytest.raises(CheckpointError) as caught:
+            build_modules(small, ["classification/5"], **options)
+        assert caught.value.why == "this checkpoint has no classifier"
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "whole.keras"])
+def test_a_model_that_computes_otherwise_is_refused(described, tmp_path, name):
+    """Though all names and shapes are right; the error says where it differs."""
+    if name.endswith(".h5"):
+        (tmp_path / name).write_bytes((described / name).read_bytes())
+        with h5py.File(tmp_path / name, "r+") as file:
+            file.attrs["model_config"] = _with_another_activation(file.attrs["model_config"])
+    else:
+        with zipfile.ZipFile(described / name) as old, zipfile.ZipFile(tmp_path / name, "w") as new:
+            new.writestr("config.json", _with_another_activation(old.read("config.json").decode()))
+            new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    with pytest.raises(CheckpointError) as caught:
+        convert(tmp_path / name, tmp_path / "c.safetensors", "safetensors")
+    layer = "bn_Conv1" if name.endswith(".h5") else "layers/batch_normalization"
+    problem = f"its names and shapes are those of mobilenet_v2, but its model differs, first in relu6 behind {layer}"
+    assert caught.value.why == problem
+    done = hubexport("inspect", tmp_path / name)
+    assert done.returncode == 0 and problem in done.stderr and "unknown" in done.stdout
+
+
+def _with_another_activation(description):
+    config = json.loads(description)
+    [activation] = [one["config"] for one in config["config"]["layers"] if one["name"] == "Conv1_relu"]
+    activation["max_value"] = None
+    return json.dumps(config)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"class_name": "Mine"}'])
+def test_a_description_that_nobody_understands(described, tmp_path, text):
+    """Names and shapes are believed then, with a warning."""
+    with zipfile.ZipFile(described / "whole.keras") as old, zipfile.ZipFile(tmp_path / "x", "w") as new:
+        new.writestr("config.json", text)
+        new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    ear = _Ear()
+    assert describe(tmp_path / "x", progress=ear).num_classes == 7
+    assert [f"{tmp_path / 'x'}: names and shapes alone" in warning for warning in ear.warnings] == [True] * bool(text)

@@ -1,0 +1,97 @@
+"""Keras' files: every value in them is read, of models within models and of optimizers, too."""
+
+import io
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubexport.comparison import compare
+from hubexport.inspection.path import describe
+from tests.command import hubexport
+from tests.keras_models import FILES, backbone, save
+
+layers = tf.keras.layers
+
+pytestmark = [
+    pytest.mark.skipif(hasattr(tf.keras, "ops"), reason="these models are built and saved by Keras 2"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
+
+
+def _datasets(path):
+    """All datasets of an HDF5 file, as h5py visits them."""
+    found = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, one: found.append(one[()]) if isinstance(one, h5py.Dataset) else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory):
+    """Transfer learning as tutorials do it: a model in the model, trained for a step, in one file of each kind."""
+    tf.keras.utils.set_random_seed(1)
+    model = tf.keras.Sequential([backbone(), layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    folder = tmp_path_factory.mktemp("nested")
+    for name in FILES:
+        save(model, folder / name)
+    weights = model.get_weights()
+    for number, value in enumerate(weights[:255]):
+        value.flat[0] = np.nan if number == 100 else value.flat[0] + 1
+    model.set_weights(weights)
+    save(model, folder / "whole_other.h5")
+    return folder
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_model_within_the_model_is_read_whole(nested, name):
+    """All of its values, each under a name of its own."""
+    with zipfile.ZipFile(nested / name) if name.endswith(".keras") else open(nested / name, "rb") as file:
+        content = file.read("model.weights.h5") if name.endswith(".keras") else file.read()
+    found = describe(nested / name).variables
+    wanted = _datasets(io.BytesIO(content))
+    assert len(found) == len(wanted) >= 262
+    assert sorted(one.shape for one in found) == sorted(value.shape for value in wanted)
+    norms = [np.linalg.norm(value.astype(np.float64)) for value in wanted]
+    np.testing.assert_allclose(sorted(one.norm for one in found), sorted(norms), rtol=1e-6)
+
+
+def test_what_differs_in_a_model_within_the_model_is_found(nested):
+    """And NaN in it is not called finite."""
+    found = describe(nested / "whole_other.h5")
+    assert [one.name for one in found.variables if one.nan_count] == [_nan_name(nested)]
+    done = hubexport("diff", nested / "whole.h5", nested / "whole_other.h5")
+    assert done.returncode == 1
+    comparison = compare(nested / "whole.h5", nested / "whole_other.h5")
+    assert len(comparison.differences) == 255 and all(one.problem == "values" for one in comparison.differences)
+
+
+def _nan_name(nested):
+    """The path of the only value with NaN, as h5py tells it, without what Keras puts around it."""
+    found = []
+    with h5py.File(nested / "whole_other.h5") as file:
+        file.visititems(
+            lambda path, one: found.append(path) if isinstance(one, h5py.Dataset) and np.isnan(one[()]).any() else None
+        )
+    [path] = found
+    return path.removeprefix("model_weights/").removesuffix(":0").replace("depthwise_kernel", "kernel")
+
+
+def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
+    """Its values are the file's, too; the network is recognized all the same."""
+    base = backbone(pooling="avg")
+    model = tf.keras.Model(base.input, layers.Dense(3, name="predictions")(base.output))
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "m.h5")
+    found = describe(tmp_path / "m.h5")
+    assert (found.layout, found.num_classes, len(found.variables)) == (
+        "Keras .h5",
+        3,
+        len(_datasets(tmp_path / "m.h5")),
+    )
+    slots = [one.name for one in found.variables if one.name.startswith("optimizer_weights/")]
+    assert sum(name.endswith("/Conv1/kernel:0") for name in slots) == 2

@@ -1,0 +1,130 @@
+"""What values are of, as names and shapes tell, and which classifier is TF-Slim's."""
+
+import numpy as np
+import pytest
+
+from hubexport.build import build_modules
+from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.recognize import recognize
+from hubexport.errors import CheckpointError
+from hubexport.mappings.registry import LAYOUTS
+from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.progress import Progress
+from tests.checkpoints import training_values
+
+_SLIM_HEAD = "MobilenetV2/Logits/Conv2d_1c_1x1"
+
+
+class _Shapes:
+    """Stored values of which only names, shapes and dtypes matter."""
+
+    def __init__(self, shapes, dtypes=None):
+        self.shapes = shapes
+        self._dtypes = dtypes or {}
+
+    def dtype(self, name):
+        return self._dtypes.get(name, "float32")
+
+
+def _shapes(layout, classes=7):
+    return {entry.name: entry.shape for entry in LAYOUTS[layout](mobilenet_v2(0.35, 96, classes))}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("classes", [7, 1, None])
+def test_a_network_with_or_without_classifier(layout, classes):
+    """In every layout."""
+    found = recognize(_Shapes(_shapes(layout, classes)))
+    assert (found.layout, found.num_classes, found.further) == (layout, classes, ())
+    assert {entry.name: entry.shape for entry in found.entries} == _shapes(layout, classes)
+
+
+@pytest.mark.parametrize(
+    ("layout", "weights", "biases"),
+    [
+        ("Keras .h5", "flowers/kernel", "flowers/bias"),
+        ("Keras .weights.h5", "layers/dense_1/vars/0", "layers/dense_1/vars/1"),
+    ],
+)
+def test_keras_may_call_the_classifier_anything(layout, weights, biases):
+    """As long as it is a dense layer."""
+    found = recognize(_Shapes({**_shapes(layout, None), weights: (1280, 5), biases: (5,)}))
+    assert (found.num_classes, [entry.name for entry in found.entries[-2:]]) == (5, [weights, biases])
+
+
+_FURTHER = [
+    ("TF-Slim", {f"{_SLIM_HEAD}/weights": (1, 1, 128, 7), f"{_SLIM_HEAD}/biases": (7,)}),
+    ("TF-Slim", {"MobilenetV2/Logits/hidden/weights": (1, 1, 1280, 1280)}),
+    ("Keras .h5", {"hidden/kernel": (1280, 1280), "hidden/bias": (1280,)}),
+    ("Keras .h5", {"predictions/kernel": (128, 7), "hidden/kernel": (1280, 128), "hidden/bias": (128,)}),
+    ("Keras .h5", {"batch_normalization/gamma": (1280,)}),
+    ("Keras .weights.h5", {"layers/dense_1/vars/0": (7, 7), "layers/dense_1/vars/1": (7,)}),
+    ("Keras .weights.h5", {"layers/p_re_lu/vars/0": (1280,)}),
+    ("Hugging Face", {"classifier.weight": (7, 128)}),
+    ("Hugging Face", {"hidden.weight": (1280, 1280), "hidden.bias": (1280,)}),
+    ("Hugging Face without head", {"hidden.weight": (1280, 1280)}),
+]
+
+
+@pytest.mark.parametrize(("layout", "more"), _FURTHER)
+def test_more_than_one_dense_layer_is_no_classifier(layout, more):
+    """The features are recognized all the same, and what is left out is named."""
+    found = recognize(_Shapes({**_shapes(layout), **more}))
+    assert (found.layout, found.num_classes) == (layout, None)
+    assert set(more) <= set(found.further)
+    assert {entry.name: entry.shape for entry in found.entries} == _shapes(layout, None)
+
+
+def test_a_half_of_a_classifier_is_none():
+    """One without biases, or with another layer's."""
+    for layout in LAYOUTS:
+        shapes = _shapes(layout)
+        *_, weights, biases = shapes
+        del shapes[biases]
+        assert recognize(_Shapes(shapes)).further == (weights,)
+
+
+@pytest.mark.parametrize(
+    ("layout", "more", "dtype"),
+    [
+        ("TF-Slim", {"MobilenetV2/Conv/weights/RMSProp": (3, 3, 3, 16), "global_step": ()}, "float32"),
+        ("TF-Slim", {f"{_SLIM_HEAD}/weights/Momentum": (1, 1, 1280, 7)}, "float32"),
+        ("TF-Slim", {"Somebody/else/weights": (5, 5)}, "float32"),
+        ("Keras .h5", {"optimizer_weights/Adam/m/Conv1/kernel:0": (3, 3, 3, 16)}, "float32"),
+        ("Keras .weights.h5", {"optimizer/vars/1": (3, 3, 3, 16)}, "float32"),
+        ("Keras .weights.h5", {"layers/dropout/seed_generator/vars/0": (2,)}, "uint32"),
+        ("Hugging Face", {"mobilenet_v2.conv_stem.first_conv.normalization.num_batches_tracked": ()}, "int64"),
+    ],
+)
+def test_what_is_no_layer_does_not_matter(layout, more, dtype):
+    """Slots and counters of a training, seeds, and what others keep in TF-Slim's checkpoints."""
+    found = recognize(_Shapes({**_shapes(layout), **more}, dict.fromkeys(more, dtype)))
+    assert (found.num_classes, found.further) == (7, ())
+
+
+@pytest.mark.parametrize(
+    ("layout", "more"),
+    [
+        ("Keras .h5", "Conv1/bias"),
+        ("Keras .weights.h5", "layers/conv2d/vars/1"),
+        ("Hugging Face", "mobilenet_v2.conv_stem.first_conv.convolution.bias"),
+    ],
+)
+def test_a_layer_with_more_values_is_of_another_network(layout, more):
+    """A convolution with biases beside its batch norm computes otherwise."""
+    assert recognize(_Shapes({**_shapes(layout), more: (16,)})) is None
+
+
+def test_a_hidden_layer_in_the_scope_of_slim_is_left_out(small, tmp_path):
+    """Features are built with a warning, and no classification, whatever its classifier looks like."""
+    values = {**training_values(), "MobilenetV2/Logits/hidden/weights": np.ones([1, 1, 1280, 1280], np.float32)}
+    write_bundle(tmp_path / "c", {name: np.float32(value) for name, value in values.items()})
+    warnings = []
+    progress = Progress()
+    progress.warn = warnings.append
+    options = {"checkpoint": tmp_path / "c", "output_dir": tmp_path, "progress": progress}
+    build_modules(small, ["feature_vector/3"], **options)
+    assert len(warnings) == 1 and "MobilenetV2/Logits/hidden/weights" in warnings[0]
+    with pytest.raises(CheckpointError) as caught:
+        build_modules(small, ["classification/3"], **options)
+    assert caught.value.why == "this checkpoint has no classifier"

@@ -1,0 +1,63 @@
+"""No value takes the name of another: in no container, and under no other names."""
+
+import json
+from pathlib import Path
+import struct
+
+import numpy as np
+import pytest
+
+from hubexport.checkpoints.bundle import BundleReader, write_bundle
+from hubexport.checkpoints.object_based import values_by_variable
+from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.safetensors_file import SafetensorsReader
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.stored import DamageError
+from hubexport.errors import CheckpointError
+from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
+from hubexport.progress import Progress
+from hubexport.protos import TrackableObjectGraph
+
+
+def _object_based(prefix, full_names):
+    """Writes a checkpoint of one number a key, whose graph gives the keys these names."""
+    nodes = [
+        {"attributes": [{"name": "VARIABLE_VALUE", "full_name": name, "checkpoint_key": key}]}
+        for key, name in full_names.items()
+    ]
+    values = {key: np.float32(number) for number, key in enumerate(full_names)}
+    graph = TrackableObjectGraph(nodes=nodes).SerializeToString()
+    write_bundle(prefix, {**values, OBJECT_GRAPH_KEY: graph})
+    return BundleReader(prefix)
+
+
+def test_variables_of_one_name_keep_their_keys(tmp_path):
+    """All of them: nobody can tell which is meant."""
+    found = values_by_variable(_object_based(tmp_path / "c", {"x": "v", "y": "v", "z": "w"}))
+    assert {name: found.read(name).item() for name in found.shapes if name != OBJECT_GRAPH_KEY} == {
+        "x": 0,
+        "y": 1,
+        "w": 2,
+    }
+
+
+def test_a_variable_with_the_key_of_another_for_a_name(tmp_path):
+    """Neither is dropped: it is an error."""
+    _object_based(tmp_path / "c", {"x": "y", "y": "v", "z": "v"})
+    with pytest.raises(CheckpointError) as caught, _opened(tmp_path / "c"):
+        pass
+    assert "two of its values have the name y" in caught.value.why
+
+
+def _opened(path: Path):
+    return opened_checkpoint(resolve_source(path, None, Progress()), Progress())
+
+
+@pytest.mark.parametrize("other", ['"I32","shape":[1],"data_offsets":[0,4]', '"F32","shape":[0],"data_offsets":[0,0]'])
+def test_safetensors_with_one_name_twice(tmp_path, other):
+    """The package takes the last; the header has to be read once more."""
+    header = f'{{"v":{{"dtype":{other}}},"v":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}'
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
+    assert json.loads(header)["v"]["shape"] == [1]
+    with pytest.raises(DamageError, match="a name twice"):
+        SafetensorsReader(tmp_path / "x")
