@@ -102,7 +102,10 @@ def unpack_all(archive: Path, into: Path) -> None:
         for tar, member in _members(archive):
             if member.isfile():
                 target = into / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError):
+                    raise _refusal(archive, f"its member {member.name!r} is in a folder that is also a file") from None
                 _extract(archive, tar, member, target)
 
 
