@@ -307,5 +307,5 @@ def test_paths_and_archives_that_the_system_refuses(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
         _describe("x" * 5000)
     (tmp_path / "a.tgz").write_bytes(tgz(member("a/saved_model.pb"), member("a/b"), member("a/b/c")))
-    with pytest.raises(HubexportError, match="a folder that is a file"):
+    with pytest.raises(HubexportError, match="a folder that is also a file"):
         _describe(tmp_path / "a.tgz")

@@ -271,7 +271,7 @@ def test_evaluate_returns_what_the_command_prints(modules, classes):
     reported = []
 
     def report(evaluation):
-        reported.append((evaluation, len(list(state.iterdir()))))
+        reported.append((evaluation, len(list(state.glob("*.json")))))
 
     module, options = modules["classification/5"], {"preprocessing": "whole", "state": state, "report": report}
     ear = _Ear()

@@ -110,7 +110,7 @@ def unpack_all(archive: Path, into: Path) -> None:
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)
                 except (FileExistsError, NotADirectoryError):
-                    raise _refusal(archive, f"{member.name!r} lies in a folder that is a file, too") from None
+                    raise _refusal(archive, f"its member {member.name!r} is in a folder that is also a file") from None
                 _extract(archive, tar, member, target)
 
 
