@@ -535,7 +535,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(server, cache, monkeypatch
         ("http://example.invalid/", "archive"),
         ("http://example.invalid/..", "archive"),
         ("http://example.invalid/a.tgz?b=1&c=*", "a.tgz_b_1_c__"),
-        ("http://example.invalid/a%20b.tgz", "a_20b.tgz"),
+        ("http://example.invalid/a@b.tgz", "a_b.tgz"),
     ],
 )
 def test_an_archive_lies_in_its_folder_whatever_its_address(url, name, cache):
