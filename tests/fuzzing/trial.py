@@ -24,6 +24,8 @@ from tests.fuzzing.inputs import INPUTS, damage
 
 _PATIENCE_S = 60
 _MEMORY_BYTES = 6 << 30
+# What, why and fix.
+_ERROR_LINES = 3
 # The mutations that one process tries: to start one takes as long as some fifty of them.
 _BATCH = 100
 
@@ -110,9 +112,10 @@ def _outcome(name: str, damaged: Path) -> tuple[Literal["read", "refused", "find
     try:
         INPUTS[name].read(damaged)
     except HubexportError as error:
-        if error.why and "\n" not in f"{error.what}{error.why}{error.fix}":
+        lines = str(error).splitlines()
+        if error.why and len(lines) == _ERROR_LINES + len(error.details):
             return "refused", ""
-        return "finding", f"an error of several lines, or without a reason: {error.what!r} {error.why!r}"
+        return "finding", f"an error without a reason, or with lines of a stranger: {lines}"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return "finding", f"{type(error).__name__}: {str(error)[:100]!r} in {Path(place.filename).name}:{place.lineno}"
