@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.reader import OpenedCheckpoint, opened_checkpoint
-from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, in_slim_terms
-from hubexport.checkpoints.select import stored_name
+from hubexport.checkpoints.recognize import in_slim_terms
+from hubexport.checkpoints.select import has_averages, stored_name
 from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.checkpoints.stored import Renamed, StoredValues
 from hubexport.errors import CheckpointError
@@ -107,7 +107,7 @@ def compare(
 
 
 def _compare_opened(a: OpenedCheckpoint, b: OpenedCheckpoint, weights: Weights) -> Comparison:
-    averages = (_has_averages(a), _has_averages(b))
+    averages = (has_averages(a.native), has_averages(b.native))
     if _layout(a) == _layout(b) and averages[0] == averages[1]:
         return _compare("all", a.native, b.native)
     return _compare(weights if any(averages) else "all", _model_values(a, weights), _model_values(b, weights))
@@ -115,10 +115,6 @@ def _compare_opened(a: OpenedCheckpoint, b: OpenedCheckpoint, weights: Weights) 
 
 def _layout(opened: OpenedCheckpoint) -> str | None:
     return opened.recognition.layout if opened.recognition else None
-
-
-def _has_averages(opened: OpenedCheckpoint) -> bool:
-    return any(name.endswith(AVERAGED_SUFFIX) for name in opened.native.shapes)
 
 
 def _model_values(opened: OpenedCheckpoint, weights: Weights) -> StoredValues:

@@ -10,6 +10,16 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 
+# What `convert` is told, and what the result is called.
+TARGETS = {
+    "slim": ("slim", "c.ckpt"),
+    "tf2": ("tf2", "c"),
+    "keras": ("keras", "c.h5"),
+    "keras_weights": ("keras", "c.weights.h5"),
+    "safetensors": ("safetensors", "c.safetensors"),
+    "huggingface": ("huggingface", "c"),
+}
+
 
 def network_values(depth_multiplier: float = 0.35, num_classes: int = 7, seed: int = 1) -> dict[str, np.ndarray]:
     """Plain values of a small MobileNet V2."""

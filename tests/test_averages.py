@@ -17,10 +17,10 @@ from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.inspection.path import describe
 from hubexport.mappings.keras import keras_h5
-from hubexport.progress import Progress
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
+from tests.ear import Ear
 
 _FEATURES, _CLASSES = "feature_vector/2", "classification/2"
 # Of `small`: those of the network, its moving statistics, and those of its classifier.
@@ -182,14 +182,6 @@ def test_each_module_records_its_own_values(small, tmp_path):
     assert (alone / "hubexport.json").read_bytes() == (features / "hubexport.json").read_bytes()
 
 
-class _Ear(Progress):
-    def __init__(self):
-        self.warnings = []
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-
 def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
     """The published accuracy was measured with averages; who asks for raw ones knows."""
     write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
@@ -198,7 +190,7 @@ def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
             lambda ear: _build(small, tmp_path, tmp_path / "c", weights=weights, overwrite=True, progress=ear),
             lambda ear: convert(tmp_path / "c", tmp_path / "to", "slim", weights=weights, overwrite=True, progress=ear),
         ):
-            ear = _Ear()
+            ear = Ear()
             work(ear)
             assert len(ear.warnings) == count
             assert all("260 of 262 variables have no average" in warning for warning in ear.warnings)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport.checkpoints import bundle, table
-from hubexport.checkpoints.bundle import BundleError, BundleReader, write_bundle
+from hubexport.checkpoints.bundle import BundleReader, write_bundle
 from hubexport.checkpoints.stored import DamageError
 from hubexport.checkpoints.table import Table, table_bytes
 from hubexport.checkpoints.wire import varint
@@ -78,7 +78,7 @@ def test_a_damaged_string_is_refused(tmp_path, position):
     content = bytearray(data.read_bytes())
     content[position] ^= 1
     data.write_bytes(content)
-    with pytest.raises(BundleError, match="checksum is wrong|other lengths|no end"):
+    with pytest.raises(DamageError, match="checksum is wrong|other lengths|no end"):
         BundleReader(tmp_path / "m").read_text("x")
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_string_is_not_read_as_one(tmp_path):
     write_bundle(tmp_path / "m", {"x": np.zeros([4], np.float32), "empty": np.zeros([0], np.float32), "s": b"words"})
     reader = BundleReader(tmp_path / "m")
     for name in ("x", "empty"):
-        with pytest.raises(BundleError, match="not a string"):
+        with pytest.raises(DamageError, match="not a string"):
             reader.read_text(name)
     with pytest.raises(DamageError, match="cannot be read as numbers"):
         reader.read("s")
@@ -211,7 +211,7 @@ def test_an_index_with_a_flipped_bit_is_damaged(tmp_path):
     index = (tmp_path / "m.index").read_bytes()
     position = index.index(b"variable") + 3
     (tmp_path / "m.index").write_bytes(index[:position] + bytes([index[position] ^ 1]) + index[position + 1 :])
-    with pytest.raises(BundleError, match="a checksum is wrong"):
+    with pytest.raises(DamageError, match="a checksum is wrong"):
         BundleReader(tmp_path / "m")
 
 
@@ -248,7 +248,7 @@ def test_an_index_that_lies_is_not_believed(tmp_path, changes, reason):
     """Neither memory nor time is spent on its word."""
     write_bundle(tmp_path / "m", {"x": np.arange(4, dtype=np.float32)})
     _with_entry(tmp_path / "m", **changes)
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(DamageError) as caught:
         BundleReader(tmp_path / "m").read("x")
     assert reason in str(caught.value)
 
@@ -273,7 +273,7 @@ def test_headers_that_are_not_understood(tmp_path, header, reason):
     """The first entry of every index."""
     entries = [(b"", header)] * (header is not None) + [(b"x", BundleEntryProto(dtype=1).SerializeToString())]
     (tmp_path / "m.index").write_bytes(table_bytes(entries))
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(DamageError) as caught:
         BundleReader(tmp_path / "m")
     assert reason in str(caught.value)
 
@@ -282,7 +282,7 @@ def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
     """It would be held in memory."""
     monkeypatch.setattr(bundle, "_MAX_INDEX_BYTES", 100)
     write_bundle(tmp_path / "m", {"x" * 200: np.zeros(4, np.float32)})
-    with pytest.raises(BundleError, match="larger than"):
+    with pytest.raises(DamageError, match="larger than"):
         BundleReader(tmp_path / "m")
 
 
@@ -306,7 +306,7 @@ def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
             reader = BundleReader(folder / "m")
             for name in reader.shapes:
                 reader.read(name)
-        except (BundleError, FileNotFoundError):
+        except (DamageError, FileNotFoundError):
             pass
 
 

@@ -26,35 +26,17 @@ from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError, OutputError, TemporaryFileError, UsageError
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
-from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
-from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.checkpoints import TARGETS, network_values, training_values, write_v1, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import REAL_ARCHIVE, needs_data, photographs, reference_outputs
-
-# Where each target goes.
-_TARGETS = {
-    "slim": ("slim", "c.ckpt"),
-    "tf2": ("tf2", "c"),
-    "keras": ("keras", "c.h5"),
-    "keras_weights": ("keras", "c.weights.h5"),
-    "safetensors": ("safetensors", "c.safetensors"),
-    "huggingface": ("huggingface", "c"),
-}
-
-
-class _Ear(Progress):
-    def __init__(self):
-        self.warnings = []
-
-    def warn(self, message):
-        self.warnings.append(message)
+from tests.ear import Ear
 
 
 def _convert(source, folder, target, **options):
     folder.mkdir(exist_ok=True)
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     return convert(str(source), folder / name, to, **options)
 
 
@@ -76,7 +58,7 @@ def checkpoint(tmp_path):
     return tmp_path / "model.ckpt"
 
 
-@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
 def test_there_and_back_is_the_same_bit_for_bit(tmp_path, write, target):
     """Also numbers that arithmetic would change: negative zeros and such as are too small to be normal."""
@@ -88,8 +70,8 @@ def test_there_and_back_is_the_same_bit_for_bit(tmp_path, write, target):
     _assert_same_bits(_stored(back), values)
 
 
-@pytest.mark.parametrize("source", _TARGETS)
-@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("source", TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_pair_converts(tmp_path, checkpoint, source, target):
     """To the bytes that come straight from the checkpoint."""
     straight = _convert(checkpoint, tmp_path / "straight", target)
@@ -109,7 +91,7 @@ def test_every_depth_multiplier_is_recognized_in_every_format(tmp_path, multipli
     values = network_values(multiplier, num_classes=3)
     write_bundle(tmp_path / "model.ckpt", values)
     source = tmp_path / "model.ckpt"
-    for target in _TARGETS:
+    for target in TARGETS:
         source = _convert(source, tmp_path / target, target, weights="raw")
     found = json.loads((tmp_path / "huggingface" / "c" / "config.json").read_text())
     assert (found["depth_multiplier"], len(found["id2label"])) == (multiplier, 3)
@@ -183,8 +165,8 @@ def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small
 def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path):
     """And says so; a classification cannot be built of it."""
     _save(_keras_model(include_top=False), tmp_path / "c.weights.h5")
-    for target in _TARGETS:
-        ear = _Ear()
+    for target in TARGETS:
+        ear = Ear()
         path = _convert(tmp_path / "c.weights.h5", tmp_path / target, target, progress=ear)
         [warning] = ear.warnings
         assert "no classifier" in warning and "feature vectors" in warning
@@ -247,7 +229,7 @@ def test_a_layer_that_keras_has_fine_tuned(small, tmp_path, save):
     model.compile(tf.keras.optimizers.Adam(0.01), "mse")
     model.fit(np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32), np.ones([2, 2]), verbose=0)
     getattr(model, save)(str(tmp_path / "tuned"), save_format="tf")
-    ear = _Ear()
+    ear = Ear()
     found = _stored(_convert(tmp_path / "tuned", tmp_path / "c", "slim", progress=ear))
     assert len(ear.warnings) == 1
     _assert_same_bits(found, {weight.name.removesuffix(":0"): weight.numpy() for weight in layer.weights})
@@ -290,7 +272,7 @@ def test_keras_would_not_load_a_file_of_another_name(checkpoint, tmp_path, name)
         convert(str(checkpoint), tmp_path / name, "keras")
 
 
-@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_what_stands_there_is_kept_unless_told_otherwise(tmp_path, checkpoint, target):
     """Whatever it is; with overwrite nothing of the old one is left."""
     path = _convert(checkpoint, tmp_path / "c", target)
@@ -342,14 +324,14 @@ def test_a_pair_that_cannot_be_put_into_place_changes_nothing(tmp_path, checkpoi
         finally:
             monkeypatch.setattr(os, "replace", replace)
         if overwrite:
-            prefix = folder / _TARGETS[target][1]
+            prefix = folder / TARGETS[target][1]
             _assert_same_bits(_stored(prefix), old if number <= 3 else whole)
             assert tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
             _convert(prefix, tmp_path / "again", "safetensors", weights="raw", overwrite=True)
         else:
             assert not list(folder.iterdir())
     assert failures == (5 if overwrite else 2)
-    _assert_same_bits(_stored(folder / _TARGETS[target][1]), whole)
+    _assert_same_bits(_stored(folder / TARGETS[target][1]), whole)
     assert len(list(folder.iterdir())) == 2
 
 
@@ -366,7 +348,7 @@ def test_a_keras_file_is_made_in_memory(tmp_path, checkpoint, monkeypatch):
 @pytest.mark.parametrize("target", ["keras", "keras_weights"])
 def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, target, limit):
     """A limit on the size of files stops its writing in the middle, as a full disk does."""
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     done = subprocess.run(
         command("convert", checkpoint, tmp_path / "c" / name, "--to", to),
         env=environment(),
@@ -384,7 +366,7 @@ def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, targ
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
 def test_a_prefix_that_something_else_has_for_a_name(tmp_path, checkpoint, target, make):
     """It would be taken for the checkpoint afterwards; to overwrite does not help."""
-    make(tmp_path / _TARGETS[target][1])
+    make(tmp_path / TARGETS[target][1])
     with pytest.raises(OutputError, match="cannot write"):
         _convert(checkpoint, tmp_path, target, overwrite=True)
 

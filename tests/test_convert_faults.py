@@ -13,22 +13,13 @@ import pytest
 import tensorflow as tf
 
 from hubexport.conversion import convert
-from tests.checkpoints import network_values, write_v2
+from tests.checkpoints import TARGETS, network_values, write_v2
 from tests.faulty_disk import small_disk
 from tests.release_misfortunes import die_before, hold_at
 from tests.release_runs import Command, Done, hidden, wait_for
 
 pytestmark = pytest.mark.faults
 
-# What `convert` is told, and where the result goes.
-_TARGETS = {
-    "slim": ("slim", "c.ckpt"),
-    "tf2": ("tf2", "c"),
-    "keras": ("keras", "c.h5"),
-    "keras_weights": ("keras", "c.weights.h5"),
-    "safetensors": ("safetensors", "c.safetensors"),
-    "huggingface": ("huggingface", "c"),
-}
 _PAIRS = ("slim", "tf2")
 
 _Contents = dict[str, bytes]
@@ -44,7 +35,7 @@ def sources(tmp_path_factory) -> list[Path]:
 
 
 def _given(target: str, source: Path, folder: Path) -> tuple[str | Path, ...]:
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     return ("convert", source, folder / name, "--to", to, "--weights", "raw")
 
 
@@ -77,13 +68,13 @@ def test_of_a_pair_that_is_replaced_a_kill_leaves_the_old_or_the_new(sources, tm
     """Before each call that changes the folder; TensorFlow and hubexport read it, and the next run completes it."""
     wanted = {}
     for number, source in enumerate(sources):
-        convert(source, tmp_path / f"whole-{number}" / _TARGETS[target][1], _TARGETS[target][0], weights="raw")
-        wanted[number] = _read(tmp_path / f"whole-{number}" / _TARGETS[target][1])
+        convert(source, tmp_path / f"whole-{number}" / TARGETS[target][1], TARGETS[target][0], weights="raw")
+        wanted[number] = _read(tmp_path / f"whole-{number}" / TARGETS[target][1])
     new_files = _contents(tmp_path / "whole-1")
     found = []
     for number in range(1, 100):
         folder = tmp_path / str(number)
-        prefix = folder / _TARGETS[target][1]
+        prefix = folder / TARGETS[target][1]
         if old_shards == 1:
             shutil.copytree(tmp_path / "whole-0", folder)
         else:
@@ -116,10 +107,10 @@ def _write_in_two(values: Mapping[str, np.ndarray], prefix: Path) -> None:
     assert Path(f"{prefix}.data-00001-of-00002").exists()
 
 
-@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_kill_leaves_nothing_or_all_where_nothing_was(sources, tmp_path, target):
     """Before each call that changes the folder; the next run completes it."""
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     convert(sources[0], tmp_path / "whole" / name, to, weights="raw")
     whole = _contents(tmp_path / "whole")
     for number in range(1, 100):
@@ -144,7 +135,7 @@ def test_a_kill_leaves_nothing_or_all_where_nothing_was(sources, tmp_path, targe
 @pytest.mark.parametrize("target", ["keras", "keras_weights", "safetensors", "huggingface"])
 def test_a_file_or_a_directory_that_is_replaced_is_the_old_or_the_new(sources, tmp_path, target):
     """The same, for what takes its place in one step."""
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     for number, source in enumerate(sources):
         convert(source, tmp_path / f"whole-{number}" / name, to, weights="raw")
     wholes = [_contents(tmp_path / f"whole-{number}") for number in range(2)]
@@ -170,7 +161,7 @@ def test_of_two_runs_at_one_place_the_second_waits_and_says_so(sources, tmp_path
     """Though the first one is stopped between its two files."""
     folder = tmp_path / "c"
     folder.mkdir()
-    convert(sources[0], folder / _TARGETS[target][1], _TARGETS[target][0], weights="raw")
+    convert(sources[0], folder / TARGETS[target][1], TARGETS[target][0], weights="raw")
     here, go = tmp_path / "here", tmp_path / "go"
     given = [(*_given(target, source, folder), "--overwrite") for source in sources]
     first = Command(*given[0], before=functools.partial(hold_at, "os.rename", ".index", here, go))
@@ -179,18 +170,18 @@ def test_of_two_runs_at_one_place_the_second_waits_and_says_so(sources, tmp_path
     wait_for(lambda: "waiting for another process" in second.stderr_so_far())
     go.touch()
     assert (first.wait().status, second.wait().status) == (0, 0)
-    found = _read(folder / _TARGETS[target][1])
-    convert(sources[1], tmp_path / "alone" / _TARGETS[target][1], _TARGETS[target][0], weights="raw")
-    assert _same(found, _read(tmp_path / "alone" / _TARGETS[target][1]))
+    found = _read(folder / TARGETS[target][1])
+    convert(sources[1], tmp_path / "alone" / TARGETS[target][1], TARGETS[target][0], weights="raw")
+    assert _same(found, _read(tmp_path / "alone" / TARGETS[target][1]))
     assert _contents(folder) == _contents(tmp_path / "alone")
     assert hidden(folder) == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_of_many_runs_at_one_place_no_two_mix(sources, tmp_path, target, overwrite):
     """Each succeeds or says that another was quicker; what is there is whole."""
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     wholes = []
     for number, source in enumerate(sources):
         convert(source, tmp_path / f"whole-{number}" / name, to, weights="raw")
@@ -210,10 +201,10 @@ def test_of_many_runs_at_one_place_no_two_mix(sources, tmp_path, target, overwri
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_disk_that_is_too_small_keeps_what_it_has(sources, tmp_path, target, overwrite):
     """At every size up to the first that is large enough, the error names the place, and nothing new is left."""
-    to, name = _TARGETS[target]
+    to, name = TARGETS[target]
     convert(sources[0], tmp_path / "old" / name, to, weights="raw")
     old_kilobytes = sum(map(len, _contents(tmp_path / "old").values())) >> 10
     failures = 0

@@ -87,15 +87,6 @@ def test_safetensors_of_numpys_dtypes(tmp_path):
         np.testing.assert_array_equal(reader.read(name), value)
 
 
-def test_a_safetensors_name_that_is_there_twice(tmp_path):
-    """One of the two would be lost."""
-    one = '"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
-    text = f"{{{one}, {one}}}".encode()
-    (tmp_path / "x").write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
-    with pytest.raises(DamageError, match="a name twice"):
-        SafetensorsReader(tmp_path / "x")
-
-
 @pytest.mark.parametrize("shape", [[1] * 70, [0, 1 << 62, 1 << 62]])
 def test_a_safetensors_shape_that_no_array_has(tmp_path, shape):
     """The package that checks the header allows it."""

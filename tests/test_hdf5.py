@@ -142,7 +142,7 @@ _REFUSED = {
     _soft_link: "y is a link",
     _external_link: "y is a link",
     _missing: "a/s/bias:0 is listed among its weights, but missing",
-    _same_name: "two values have the name a/kernel",
+    _same_name: "the name 'a/kernel' is there twice",
     _endless: "nested more than",
     _virtual: "v is stored in another file",
 }

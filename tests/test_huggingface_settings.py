@@ -14,9 +14,9 @@ from hubexport.comparison import compare
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.inspection.path import describe
-from hubexport.progress import Progress
 from tests.checkpoints import network_values, write_v2
 from tests.command import hubexport
+from tests.ear import Ear
 from tests.environments import FRAMEWORKS, python_or_skip, run_consumer
 
 # What transformers computes then is another thing, or nothing at all. Weights of depth multiplier 0.35.
@@ -63,14 +63,6 @@ _ALLOWED = {
 }
 
 
-class _Ear(Progress):
-    def __init__(self):
-        self.warnings = []
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """What we write ourselves."""
@@ -106,7 +98,7 @@ def test_a_setting_that_the_network_does_not_have_is_refused(model, tmp_path, ch
 def test_a_setting_that_changes_nothing_is_taken(model, tmp_path, changes):
     """Silently."""
     _change(model, changes)
-    ear = _Ear()
+    ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
     assert ear.warnings == []
 
@@ -206,7 +198,7 @@ def test_the_size_of_the_images_stays_with_the_weights(small, model, tmp_path):
     _change(model, {"image_size": 160})
     again = convert(model, tmp_path / "again", "huggingface")
     assert json.loads((again / "config.json").read_text())["image_size"] == 160
-    ear = _Ear()
+    ear = Ear()
     build_modules(small, checkpoint=model, output_dir=tmp_path / "m", progress=ear)
     assert ear.warnings == [f"{model} is for images of 160 pixels by its config.json, but small takes 96"]
 
@@ -229,7 +221,7 @@ _NORMALIZATIONS = {
 def test_another_normalization_is_warned_of(model, tmp_path, changes, ranges):
     """With what it makes of black and white in red, green and blue; the values are taken all the same."""
     _change(model, changes, "preprocessor_config.json")
-    ear = _Ear()
+    ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
     [warning] = ear.warnings
     assert f"takes images to {ranges}" in warning and "but the network is to get [-1, 1]" in warning
@@ -241,7 +233,7 @@ def test_another_normalization_is_warned_of(model, tmp_path, changes, ranges):
 def test_reversed_colors_are_warned_of(model, tmp_path):
     """Blue before red, as some image processors give them."""
     _change(model, {"do_flip_channel_order": True}, "preprocessor_config.json")
-    ear = _Ear()
+    ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
     assert len(ear.warnings) == 1 and "do_flip_channel_order is true" in ear.warnings[0]
 
@@ -262,7 +254,7 @@ def test_reversed_colors_are_warned_of(model, tmp_path):
 def test_the_same_normalization_in_other_words(model, tmp_path, changes):
     """Is none to be warned of. How images are cut is left to whoever has them."""
     _change(model, changes, "preprocessor_config.json")
-    ear = _Ear()
+    ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
     assert ear.warnings == []
 
@@ -271,7 +263,7 @@ def test_a_directory_of_weights_alone(model, tmp_path):
     """The defaults of transformers fit a depth multiplier of 1 alone, but the shapes tell."""
     (model / "config.json").unlink()
     (model / "preprocessor_config.json").unlink()
-    ear = _Ear()
+    ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
     assert ear.warnings == []
 
@@ -293,9 +285,9 @@ _BAD = {
     "a list": (b"[]", "is not an object"),
     "a number": (b"3", "is not an object"),
     "null": (b"null", "is not an object"),
-    "a key twice": (b'{"tf_padding": false, "tf_padding": true}', "has the key 'tf_padding' twice"),
-    "an inner key twice": (b'{"a": {"b": 1, "b": 2}}', "has the key 'b' twice"),
-    "a key with an escape": (b'{"\\u001b[31m": 1, "\\u001b[31m": 2}', r"has the key '\x1b[31m' twice"),
+    "a key twice": (b'{"tf_padding": false, "tf_padding": true}', "the name 'tf_padding' is there twice"),
+    "an inner key twice": (b'{"a": {"b": 1, "b": 2}}', "the name 'b' is there twice"),
+    "a key with an escape": (b'{"\\u001b[31m": 1, "\\u001b[31m": 2}', r"the name '\x1b[31m' is there twice"),
     "NaN": (b'{"layer_norm_eps": NaN}', "holds NaN, which is no number"),
     "Infinity": (b'{"a": -Infinity}', "holds -Infinity, which is no number"),
     "too large a number": (b'{"layer_norm_eps": 1e999}', "holds 1e999, which is no number"),
@@ -303,9 +295,9 @@ _BAD = {
     "deep": (b'{"a":' * 100_000, "is nested too deeply"),
     "deep lists": (b'{"a": ' + b"[" * 500_000, "is nested too deeply"),
     "large": (b" " * (17 << 20) + b"{}", "is larger than 16 MiB"),
-    "a directory": (Path.mkdir, "is not a regular file"),
-    "a pipe": (_fifo, "is not a regular file"),
-    "a device": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
+    "a directory": (Path.mkdir, "cannot be read: Is a directory"),
+    "a pipe": (_fifo, "it is a pipe, a socket or a device"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "it is a pipe, a socket or a device"),
     "a link to nothing": (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file or directory"),
     "a link to itself": (_loop, "cannot be read: Too many levels of symbolic links"),
 }

@@ -16,6 +16,7 @@ from hubexport.errors import CheckpointError
 from hubexport.inspection.path import describe
 from hubexport.progress import Progress
 from tests.command import hubexport
+from tests.ear import Ear
 from tests.keras_models import FILES, HEADS, backbone, save
 
 layers = tf.keras.layers
@@ -25,14 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:non-integer arguments to randrange"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
-
-
-class _Ear(Progress):
-    def __init__(self):
-        self.warnings = []
-
-    def warn(self, message):
-        self.warnings.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +46,7 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
     model = tf.keras.Model(base.input, result)
     for file in FILES:
         save(model, tmp_path / file)
-        ear = _Ear()
+        ear = Ear()
         with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             found = opened.recognition
         wanted = described if file.startswith("whole") else by_weights
@@ -71,7 +64,7 @@ def test_two_classifiers_side_by_side_are_none(tmp_path):
     model = tf.keras.Model(base.input, [layers.Dense(3, name=name)(base.output) for name in "ab"])
     for file in FILES:
         save(model, tmp_path / file)
-        ear = _Ear()
+        ear = Ear()
         with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             assert opened.recognition.num_classes is None
         assert len(ear.warnings) == 1
@@ -85,7 +78,7 @@ def test_what_comes_before_the_network(tmp_path):
     model = tf.keras.Model(images, layers.Dense(3)(base.output))
     for file in ("whole.h5", "whole.keras"):
         save(model, tmp_path / file)
-        ear = _Ear()
+        ear = Ear()
         with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             assert opened.recognition.num_classes == 3
         assert ear.warnings == [f"{tmp_path / file}: what comes before the network is left out: scale"]
@@ -173,6 +166,6 @@ def test_a_description_that_nobody_understands(described, tmp_path, text):
     with zipfile.ZipFile(described / "whole.keras") as old, zipfile.ZipFile(tmp_path / "x", "w") as new:
         new.writestr("config.json", text)
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
-    ear = _Ear()
+    ear = Ear()
     assert describe(tmp_path / "x", progress=ear).num_classes == 7
     assert [f"{tmp_path / 'x'}: names and shapes alone" in warning for warning in ear.warnings] == [True] * bool(text)

@@ -18,7 +18,6 @@ import hubexport
 from hubexport import (
     ModuleSpec,
     Order,
-    Progress,
     build_modules,
     classify,
     evaluate,
@@ -32,24 +31,12 @@ from hubexport.verify.checks import select_checks
 from tests.archives import member, tgz
 from tests.command import command, environment
 from tests.data import REPOSITORY
+from tests.ear import Ear
 
 _VARIANT = "mobilenet_v2_035_96"
 _SIZE = 96
 _SPECS = (ModuleSpec(kind="feature_vector", version=2), ModuleSpec(kind="classification", version=5))
 _TEXTS = ["feature_vector/2", "classification/5"]
-
-
-class _Ear(Progress):
-    """Keeps what it hears."""
-
-    def __init__(self):
-        self.steps, self.warnings = [], []
-
-    def step(self, message):
-        self.steps.append(message)
-
-    def warn(self, message):
-        self.warnings.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +218,7 @@ def test_images_that_cannot_be_read_are_warned_of(modules, photos, tmp_path, fun
     """And told to whoever asks; if there are no others, that is an error."""
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")
-    ear, skipped = _Ear(), []
+    ear, skipped = Ear(), []
     options = {"unreadable": lambda path, error: skipped.append((path, error.why)), "progress": ear}
     function(modules["classification/5"], [bad, photos], tmp_path, **options)
     [(path, why)] = skipped
@@ -274,7 +261,7 @@ def test_evaluate_returns_what_the_command_prints(modules, classes):
         reported.append((evaluation, len(list(state.glob("*.json")))))
 
     module, options = modules["classification/5"], {"preprocessing": "whole", "state": state, "report": report}
-    ear = _Ear()
+    ear = Ear()
     found = evaluate(module, classes, labels=names, progress=ear, **options)
     assert reported == [(found, 2)] and not state.exists()
     assert (found.counts.images, found.top1.right, found.top5.right) == (3, 1, 2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hubexport.checkpoints.bundle import BundleReader, write_bundle
-from hubexport.checkpoints.object_based import values_by_variable
+from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.reader import opened_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
@@ -33,7 +33,7 @@ def _object_based(prefix, full_names):
 
 def test_variables_of_one_name_keep_their_keys(tmp_path):
     """All of them: nobody can tell which is meant."""
-    found = values_by_variable(_object_based(tmp_path / "c", {"x": "v", "y": "v", "z": "w"}))
+    found = ValuesByVariable(_object_based(tmp_path / "c", {"x": "v", "y": "v", "z": "w"}))
     assert {name: found.read(name).item() for name in found.shapes if name != OBJECT_GRAPH_KEY} == {
         "x": 0,
         "y": 1,
@@ -46,7 +46,7 @@ def test_a_variable_with_the_key_of_another_for_a_name(tmp_path):
     _object_based(tmp_path / "c", {"x": "y", "y": "v", "z": "v"})
     with pytest.raises(CheckpointError) as caught, _opened(tmp_path / "c"):
         pass
-    assert "two of its values have the name y" in caught.value.why
+    assert "the name 'y' is there twice" in caught.value.why
 
 
 def _opened(path: Path):
@@ -59,5 +59,5 @@ def test_safetensors_with_one_name_twice(tmp_path, other):
     header = f'{{"v":{{"dtype":{other}}},"v":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}'
     (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
     assert json.loads(header)["v"]["shape"] == [1]
-    with pytest.raises(DamageError, match="a name twice"):
+    with pytest.raises(DamageError, match="the name 'v' is there twice"):
         SafetensorsReader(tmp_path / "x")

@@ -7,8 +7,7 @@ What is written here has the same bytes as what TensorFlow's SaveV2 op writes, a
 before it is believed: an index may claim any offset, size or shape.
 """
 
-from collections.abc import Iterator, Mapping
-import contextlib
+from collections.abc import Mapping
 import io
 import math
 from pathlib import Path
@@ -18,9 +17,9 @@ from google.protobuf.message import DecodeError
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.dtypes import TENSORFLOW_DTYPES, bits_dtype
+from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.slices import PIECE_KEY, joined, piece_key, regions, shape_of
-from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape
+from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape, damage_named
 from hubexport.checkpoints.table import Table, masked_crc32c, table_bytes
 from hubexport.checkpoints.wire import read_varint, varint
 from hubexport.networks.layers import Shape
@@ -36,10 +35,6 @@ _FLOAT = np.dtype("<f4")
 _LENGTH_CHECKSUM_BYTES = 4
 
 
-class BundleError(DamageError):
-    """The files are no V2 checkpoint, or a damaged one."""
-
-
 class BundleReader(StoredReader):
     """The values of a V2 checkpoint by name.
 
@@ -48,7 +43,7 @@ class BundleReader(StoredReader):
     Attributes:
         shapes: of all stored values, by name.
     Raises:
-        BundleError: it is none, or its index is damaged.
+        DamageError: it is none, or its index is damaged.
         OSError: its index cannot be read.
     """
 
@@ -56,8 +51,8 @@ class BundleReader(StoredReader):
         self._prefix = prefix
         index = Path(f"{prefix}.index")
         if index.stat().st_size > _MAX_INDEX_BYTES:
-            raise BundleError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
-        with _damage_named(index.name):
+            raise DamageError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
+        with damage_named(index.name):
             with index.open("rb") as file:
                 entries = dict(Table(file).entries(_MAX_INDEX_BYTES))
             try:
@@ -75,7 +70,7 @@ class BundleReader(StoredReader):
 
     def dtype(self, name: str) -> str:
         """Returns the name of a stored value's dtype, like `float32`."""
-        return _dtype(self._entries[name])
+        return tensorflow_dtype(self._entries[name].dtype)
 
     def stored_bytes(self, name: str) -> bytes | None:
         """Reads one value of any dtype, as `hubexport.checkpoints.stored.StoredValues` says.
@@ -83,14 +78,14 @@ class BundleReader(StoredReader):
         Those of unknown dtypes come as they are, with no look at their checksum; None of strings in several pieces.
 
         Raises:
-            BundleError: it is damaged, or not where the index says.
+            DamageError: it is damaged, or not where the index says.
             OSError: its file cannot be read.
         """
         entry, shape = self._entries[name], self.shapes[name]
-        with _damage_named(name):
+        with damage_named(name):
             if not entry.slices:
                 return self._contents(entry, shape)
-            bits = bits_dtype(_dtype(entry))
+            bits = bits_dtype(tensorflow_dtype(entry.dtype))
             if bits is None:
                 return None
             where = regions(entry.slices, shape)
@@ -108,11 +103,11 @@ class BundleReader(StoredReader):
         """Reads one string.
 
         Raises:
-            BundleError: it is damaged, not where the index says, or no string.
+            DamageError: it is damaged, not where the index says, or no string.
             OSError: its file cannot be read.
         """
         entry = self._entries[name]
-        with _damage_named(name):
+        with damage_named(name):
             if entry.dtype != DT_STRING or self.shapes[name] or entry.slices:
                 raise DamageError("it is not a string")
             return self._strings(entry, 1)[1]
@@ -121,11 +116,11 @@ class BundleReader(StoredReader):
         """Reads what an entry of its own says is of this shape."""
         if entry.dtype == DT_STRING:
             return b"".join(self._strings(entry, math.prod(shape)))
-        bits = bits_dtype(_dtype(entry))
+        bits = bits_dtype(tensorflow_dtype(entry.dtype))
         if bits is None:
             return self._region(entry)
         if entry.size != math.prod(shape) * bits.itemsize:
-            raise DamageError(f"{entry.size} bytes do not fit {_dtype(entry)} of shape {list(shape)}")
+            raise DamageError(f"{entry.size} bytes do not fit {tensorflow_dtype(entry.dtype)} of shape {list(shape)}")
         data = self._region(entry)
         if masked_crc32c(data) != entry.crc32c:
             raise DamageError("its checksum is wrong")
@@ -159,10 +154,6 @@ class BundleReader(StoredReader):
         return data_path(self._prefix, entry.shard_id, self._header.num_shards)
 
 
-def _dtype(entry: Message) -> str:
-    return TENSORFLOW_DTYPES.get(entry.dtype, f"dtype {entry.dtype}")
-
-
 def _shape(entry: Message) -> Shape:
     return checked_shape(dim.size for dim in entry.shape.dim)
 
@@ -177,15 +168,6 @@ def _string_checksums(lengths: list[int], strings: bytes) -> tuple[bytes, int]:
     return length_checksum, masked_crc32c(fixed, length_checksum, strings)
 
 
-@contextlib.contextmanager
-def _damage_named(what: str) -> Iterator[None]:
-    """Says of damage of what it is."""
-    try:
-        yield
-    except DamageError as error:
-        raise BundleError(f"{what}: {error}") from error
-
-
 def data_path(prefix: Path, shard: int, count: int) -> Path:
     """Returns the path of one of a checkpoint's `count` data files."""
     return Path(f"{prefix}.data-{shard:05}-of-{count:05}")
@@ -195,7 +177,7 @@ def shard_count(index: bytes) -> int:
     """Returns how many data files an index belongs to.
 
     Raises:
-        BundleError: it is damaged.
+        DamageError: it is damaged.
     """
     return int(_header(_entries(index)).num_shards)
 
@@ -204,7 +186,7 @@ def with_shard_count(index: bytes, count: int) -> bytes:
     """Returns an index that differs only in how many data files it says there are.
 
     Raises:
-        BundleError: it is damaged.
+        DamageError: it is damaged.
     """
     entries = _entries(index)
     header = _header(entries)
@@ -213,7 +195,7 @@ def with_shard_count(index: bytes, count: int) -> bytes:
 
 
 def _entries(index: bytes) -> dict[bytes, bytes]:
-    with _damage_named("the index"):
+    with damage_named("the index"):
         return dict(Table(io.BytesIO(index)).entries(_MAX_INDEX_BYTES))
 
 

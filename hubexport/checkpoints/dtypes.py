@@ -67,6 +67,11 @@ _BITS = {
 }
 
 
+def tensorflow_dtype(number: int) -> str:
+    """Returns the name of the dtype that has this number in TensorFlow's protos."""
+    return TENSORFLOW_DTYPES.get(number, f"dtype {number}")
+
+
 def holds_numbers(dtype: str) -> bool:
     """Tells whether values of a dtype can be read as numbers."""
     return dtype in _BITS and dtype not in _QUANTIZED

@@ -8,15 +8,16 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-import stat
 from typing import Any, NoReturn, TypeVar
 
 import pydantic
 
 from hubexport.checkpoints.recognize import Recognition
-from hubexport.errors import CheckpointError, printable
+from hubexport.checkpoints.stored import DamageError, unique
+from hubexport.errors import CheckpointError
 from hubexport.mappings.huggingface_settings import Config, ImageProcessor
 from hubexport.networks.registry import NETWORKS
+from hubexport.regular_files import read_regular_file
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
@@ -115,33 +116,18 @@ def _read(path: Path, model: type[_Model]) -> _Model | None:
 
 
 def _content(path: Path) -> bytes | None:
-    """Returns what is in a regular file, links followed, as those of Hugging Face's cache; None if there is none."""
-    # A device may do something when it is opened, and a pipe would keep us waiting.
+    """Returns what is in a file, links followed, as those of Hugging Face's cache; None if there is none."""
+    if not os.path.lexists(path):
+        return None
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _SettingsError(f"{path.name} is not a regular file")
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        return read_regular_file(path, _MAX_BYTES)
     except OSError as error:
-        if not os.path.lexists(path):
-            return None
         raise _SettingsError(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(content) > _MAX_BYTES:
-        raise _SettingsError(f"{path.name} is larger than {_MAX_BYTES >> 20} MiB")
-    return content
 
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:
     def refuse(why: str) -> NoReturn:
         raise _SettingsError(f"{name} {why}")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            refuse(f"has the key '{printable(twice)}' twice")
-        return members
 
     def whole(text: str) -> int:
         return int(text) if len(text) <= _MAX_DIGITS else refuse(f"holds a number of {len(text)} digits")
@@ -154,12 +140,13 @@ def _parsed(content: bytes, name: str) -> dict[str, Any]:
         refuse(f"holds {text}, which is no number")
 
     try:
-        text = content.decode()
         parsed = json.loads(
-            text, object_pairs_hook=unique, parse_int=whole, parse_float=finite, parse_constant=constant
+            content.decode(), object_pairs_hook=unique, parse_int=whole, parse_float=finite, parse_constant=constant
         )
     except RecursionError:
         refuse("is nested too deeply")
+    except DamageError as error:
+        raise _SettingsError(f"{name} cannot be read: {error}") from error
     except ValueError as error:
         raise _SettingsError(f"{name} is not valid JSON") from error
     return parsed if isinstance(parsed, dict) else refuse("is not an object")

@@ -1,11 +1,8 @@
 """The values of a Keras file, and what the file says of the model that they belong to."""
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy.typing as npt
-
-from hubexport.checkpoints.stored import DamageError, Renamed, StoredValues, unique_names
+from hubexport.checkpoints.stored import DamageError, Renamed, StoredReader, StoredValues, unique
 from hubexport.networks.layers import Shape
 
 # Where `.h5` files of weights and of whole models list their layers.
@@ -27,11 +24,11 @@ class KerasValues(Renamed):
 
     def __init__(self, stored: StoredValues, attributes: Mapping[str, list[str]], model_config: str | None) -> None:
         layers = _names_by_layer(attributes, stored)
-        super().__init__(stored, unique_names((path, layers.get(path, path)) for path in stored.shapes))
+        super().__init__(stored, unique((layers.get(path, path), path) for path in stored.shapes))
         self.model_config = model_config
 
 
-class WithUnread:
+class WithUnread(StoredReader):
     """Stored values, and others beside them of which only dtype and shape can be told.
 
     Args:
@@ -42,21 +39,11 @@ class WithUnread:
     def __init__(self, stored: StoredValues, unread: Mapping[str, tuple[str, Shape]]) -> None:
         self._stored = stored
         self._dtypes = {name: dtype for name, (dtype, _) in unread.items()}
-        self.shapes: dict[str, Shape] = {**stored.shapes, **{name: shape for name, (_, shape) in unread.items()}}
+        self.shapes = {**stored.shapes, **{name: shape for name, (_, shape) in unread.items()}}
 
     def dtype(self, name: str) -> str:
         """Returns the name of a stored value's dtype."""
         return self._dtypes.get(name) or self._stored.dtype(name)
-
-    def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers.
-
-        Raises:
-            DamageError: it is damaged, or holds no numbers.
-        """
-        if name in self._dtypes:
-            raise DamageError(f"{name}: values of type {self._dtypes[name]} cannot be read as numbers")
-        return self._stored.read(name)
 
     def stored_bytes(self, name: str) -> bytes | None:
         """Reads one value of any dtype; None of those that only their dtype and shape are known of."""

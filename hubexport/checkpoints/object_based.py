@@ -4,13 +4,13 @@ A graph of the objects, stored beside the values, tells which variable each key 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from hubexport.checkpoints.bundle import BundleError, BundleReader
+from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored import Renamed, StoredValues
+from hubexport.checkpoints.stored import DamageError, Renamed, unique
 from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
 
@@ -19,22 +19,29 @@ from hubexport.protos import TrackableObjectGraph
 _AVERAGES = ("average/{variable}", "{variable}/average", "{flat_variable}_average")
 
 
-def values_by_variable(bundle: BundleReader) -> StoredValues:
-    """Returns a checkpoint's values by the names of their variables, not by their keys.
+class ValuesByVariable(Renamed):
+    """A checkpoint's values by the names of their variables, not by their keys.
 
     Averages that optimizers keep get the names that TensorFlow 1 gives them. Keys that no variable has stay as they
     are. Of several variables of one name the first gets it if they are equal, as Keras 3 exports each twice; otherwise
     none does. The graph of objects is no value.
 
     Raises:
-        BundleError: the graph of objects is damaged, gives a value the key of another, or a value that has to be
+        DamageError: the graph of objects is damaged, gives a value the key of another, or a value that has to be
             compared is damaged.
         OSError: such a value cannot be read.
     """
+
+    def __init__(self, bundle: BundleReader) -> None:
+        super().__init__(bundle, unique(_renamings(bundle)))
+
+
+def _renamings(bundle: BundleReader) -> Iterator[tuple[str, str]]:
+    """Yields the name that each value gets, and its key."""
     try:
         graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
     except DecodeError as error:
-        raise BundleError("its object graph cannot be decoded") from error
+        raise DamageError("its object graph cannot be decoded") from error
     full_names = {
         attribute.checkpoint_key: attribute.full_name
         for node in graph.nodes
@@ -50,15 +57,9 @@ def values_by_variable(bundle: BundleReader) -> StoredValues:
     keys: dict[str, list[str]] = defaultdict(list)
     for key, name in names.items():
         keys[_as_tensorflow_1(name, averages)].append(key)
-    renamed: dict[str, str] = {}
-    for name, those in keys.items():
-        first, *others = those
-        named_first = name if _are_equal(bundle, those) else first
-        for new, key in [(named_first, first), *zip(others, others)]:
-            if new in renamed:
-                raise BundleError(f"two of its values have the name {new}")
-            renamed[new] = key
-    return Renamed(bundle, renamed)
+    for name, (first, *others) in keys.items():
+        yield (name if _are_equal(bundle, [first, *others]) else first), first
+        yield from zip(others, others)
 
 
 def _as_tensorflow_1(name: str, averages: Mapping[str, str]) -> str:

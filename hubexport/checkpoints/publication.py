@@ -18,8 +18,9 @@ import os
 from pathlib import Path
 import shutil
 
-from hubexport.checkpoints.bundle import BundleError, data_path, shard_count, with_shard_count
+from hubexport.checkpoints.bundle import data_path, shard_count, with_shard_count
 from hubexport.checkpoints.sources import shards
+from hubexport.checkpoints.stored import DamageError
 from hubexport.locks import LOCK, locked
 from hubexport.output import publish_file
 from hubexport.places import check_place
@@ -60,7 +61,7 @@ def _index_path(prefix: Path) -> Path:
 
 def _standing_count(prefix: Path) -> int | None:
     """Returns how many data files the checkpoint at a prefix has; None if there is none that could be read."""
-    with contextlib.suppress(FileNotFoundError, BundleError):
+    with contextlib.suppress(FileNotFoundError, DamageError):
         return shard_count(_index_path(prefix).read_bytes())
     return None
 

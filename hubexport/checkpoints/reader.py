@@ -1,40 +1,27 @@
 """From what `--checkpoint` names to the values of a network's variables."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import CONFIG, Settings, read_settings
 from hubexport.checkpoints.judgement import judge
-from hubexport.checkpoints.keras_archive import KerasArchive
-from hubexport.checkpoints.object_based import values_by_variable
+from hubexport.checkpoints.object_based import ValuesByVariable
+from hubexport.checkpoints.opening import DamageReporting, opened_values
 from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
 from hubexport.checkpoints.select import has_averages, select_values, stored_name
-from hubexport.checkpoints.sources import (
-    ArchiveSource,
-    FileSource,
-    Source,
-    SyntheticSource,
-    Weights,
-)
-from hubexport.checkpoints.stored import DamageError, StoredValues
+from hubexport.checkpoints.sources import ArchiveSource, FileSource, Source, SyntheticSource, Weights
+from hubexport.checkpoints.stored import StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.checkpoints.taken import ONLY, told
-from hubexport.checkpoints.v1 import V1Reader
 from hubexport.errors import CheckpointError
 from hubexport.mappings.registry import HUGGING_FACE_LAYOUTS, SLIM
-from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
 from hubexport.networks.layers import Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.progress import Progress
-from hubexport.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 
 
@@ -168,25 +155,21 @@ def opened_checkpoint(
     """
     assert not isinstance(source, SyntheticSource), "there is nothing to open"
     progress.step(f"reading {source.shown_as}")
-    with source.opened() as files, contextlib.ExitStack() as stack:
-        with _damage_reported(source.shown_as):
-            stored = _OPENERS[files.container](files, stack, progress)
-            object_based = isinstance(stored, BundleReader) and OBJECT_GRAPH_KEY in stored.shapes
-            if isinstance(stored, BundleReader) and object_based:
-                stored = values_by_variable(stored)
+    with source.opened() as files, opened_values(files, source.shown_as) as stored:
         settings = _settings(files, stored)
-        told = settings.depth_multipliers if settings else ()
-        recognition = recognize(stored, (*multipliers, *told, *PUBLISHED_DEPTH_MULTIPLIERS))
+        told_multipliers = settings.depth_multipliers if settings else ()
+        recognition = recognize(stored, (*multipliers, *told_multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
         recognition, doubt = judge(recognition, stored, source.shown_as, progress)
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not with_problems:
             raise settings.refusal(problems)
         for warning in settings.warnings(recognition) if settings and recognition else ():
             progress.warn(warning)
+        object_based = isinstance(stored, ValuesByVariable)
         yield OpenedCheckpoint(
-            _DamageReporting(stored, source.shown_as),
-            recognition,
-            files.container,
+            native=DamageReporting(stored, source.shown_as),
+            recognition=recognition,
+            container=files.container,
             packed=isinstance(source, ArchiveSource),
             object_based=object_based,
             of_training=files.is_of_training and not object_based,
@@ -201,80 +184,3 @@ def _settings(files: FileSource, stored: StoredValues) -> Settings | None:
     if files.container != "safetensors" or most_likely_layout(stored.shapes)[0] not in HUGGING_FACE_LAYOUTS:
         return None
     return read_settings(files.files[0].parent)
-
-
-class _DamageReporting:
-    """Stored values whose damage is told in hubexport's form, with the file's name."""
-
-    def __init__(self, stored: StoredValues, shown_as: Path) -> None:
-        self._stored = stored
-        self._shown_as = shown_as
-        self.shapes = stored.shapes
-        self.dtype = stored.dtype
-
-    def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers."""
-        with _damage_reported(self._shown_as):
-            return self._stored.read(name)
-
-    def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype."""
-        with _damage_reported(self._shown_as):
-            return self._stored.stored_bytes(name)
-
-
-def _open_v2(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    return BundleReader(source.prefix)
-
-
-def _open_v1(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    return V1Reader(stack.enter_context(source.files[0].open("rb")))
-
-
-def _open_safetensors(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    from hubexport.checkpoints.safetensors_file import SafetensorsReader  # Not needed for TF-Slim's checkpoints.
-
-    return SafetensorsReader(source.files[0])
-
-
-def _open_hdf5(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    from hubexport.checkpoints.hdf5 import read_hdf5  # The same.
-
-    scratch = _scratch(source, stack)
-    with temporary_failures_reported(f"cannot unpack {source.shown_as}"):
-        return read_hdf5(source.files[0], scratch)
-
-
-def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack, progress: Progress) -> StoredValues:
-    from hubexport.checkpoints.hdf5 import read_hdf5
-
-    scratch = _scratch(source, stack)
-    with KerasArchive(source.files[0]) as archive, temporary_failures_reported(f"cannot unpack {source.shown_as}"):
-        return read_hdf5(archive.unpack_weights(scratch), scratch, archive.model_config())
-
-
-def _scratch(source: FileSource, stack: contextlib.ExitStack) -> Path:
-    """Makes a folder that is there until the stack ends."""
-    return stack.enter_context(temporary_directory(f"cannot unpack {source.shown_as}"))
-
-
-# What one opens for as long as its values are read goes onto the stack.
-_OPENERS: dict[Container, Callable[[FileSource, contextlib.ExitStack, Progress], StoredValues]] = {
-    "V2": _open_v2,
-    "V1": _open_v1,
-    "HDF5": _open_hdf5,
-    "Keras archive": _open_keras_archive,
-    "safetensors": _open_safetensors,
-}
-
-
-@contextlib.contextmanager
-def _damage_reported(shown_as: Path) -> Iterator[None]:
-    try:
-        yield
-    except (DamageError, OSError) as error:
-        raise CheckpointError(
-            f"cannot read checkpoint {shown_as}",
-            why=str(error),
-            fix="it is damaged or not a weights file: fetch or copy it again",
-        ) from error

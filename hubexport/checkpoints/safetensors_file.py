@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape
+from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape, unique
 
 # By safetensors' names; the others stay as they are.
 _DTYPE_NAMES = {
@@ -60,7 +60,7 @@ class SafetensorsReader(StoredReader):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             # NumPy's reader in that package knows fewer dtypes than the header may name.
-            self._header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+            self._header = json.loads(file.read(length), object_pairs_hook=unique)
         self._start = _LENGTH_BYTES + length
         self.metadata: dict[str, str] = self._header.pop(_METADATA, None) or {}
         self.shapes = {name: checked_shape(one["shape"]) for name, one in self._header.items()}
@@ -80,13 +80,6 @@ class SafetensorsReader(StoredReader):
         with self._path.open("rb") as file:
             file.seek(self._start + start)
             return file.read(stop - start)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise DamageError("its header has a name twice")
-    return found
 
 
 def write_safetensors(path: Path, values: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:

@@ -17,9 +17,10 @@ import re
 from typing import Any, Literal, get_args
 
 from hubexport.checkpoints.archive import MODULE_FILE, unpack_checkpoint
-from hubexport.checkpoints.bundle import BundleError, shard_count
+from hubexport.checkpoints.bundle import shard_count
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.containers import Container, container_of
+from hubexport.checkpoints.stored import DamageError
 from hubexport.errors import CheckpointError, check_choice
 from hubexport.output import file_sha256
 from hubexport.progress import Progress
@@ -266,7 +267,7 @@ def _prefix(prefix: Path) -> FileSource:
     found = shards(prefix)
     counts = {int(match["count"]) for path in found if (match := _SHARD.search(path.name))} or {1}
     if len(counts) > 1:  # Whoever was replacing the checkpoint has left the other's.
-        with contextlib.suppress(BundleError):
+        with contextlib.suppress(DamageError):
             counts = {shard_count(index.read_bytes())}
     wanted = min(counts)
     found = [path for path in found if path.name.endswith(f"-of-{wanted:05}")]

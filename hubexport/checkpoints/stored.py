@@ -1,13 +1,17 @@
 """What every reader of trained values offers, whatever the file."""
 
 import abc
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
 from hubexport.checkpoints.dtypes import holds_numbers, numbers
+from hubexport.errors import printable
 from hubexport.networks.layers import Shape
+
+_Value = TypeVar("_Value")
 
 # Of NumPy's arrays.
 _MOST_DIMENSIONS = 32
@@ -16,6 +20,15 @@ _MOST_ELEMENTS = 1 << 58
 
 class DamageError(ValueError):
     """The bytes are damaged, or not of the format; the message says why in a few words."""
+
+
+@contextlib.contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Says of damage of what it is."""
+    try:
+        yield
+    except DamageError as error:
+        raise DamageError(f"{what}: {error}") from error
 
 
 class StoredValues(Protocol):
@@ -111,17 +124,15 @@ class Renamed:
         return self._stored.stored_bytes(self._names[name])
 
 
-def unique_names(renamings: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Returns old names by new ones, for `Renamed`: no value may take the name of another.
+def unique(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
+    """Returns values by name: none may take the name of another.
 
-    Args:
-        renamings: each value's old name and its new one.
     Raises:
-        DamageError: two values would get the same name.
+        DamageError: a name is there twice.
     """
-    names: dict[str, str] = {}
-    for old, new in renamings:
-        if new in names:
-            raise DamageError(f"two values have the name {new}")
-        names[new] = old
-    return names
+    named: dict[str, _Value] = {}
+    for name, value in pairs:
+        if name in named:
+            raise DamageError(f"the name '{printable(name)}' is there twice")
+        named[name] = value
+    return named

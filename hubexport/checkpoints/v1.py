@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 
-from hubexport.checkpoints.dtypes import TENSORFLOW_DTYPES, bits_dtype
+from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.slices import joined, piece_key, regions, shape_of
-from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape
+from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape, damage_named, unique
 from hubexport.checkpoints.table import Table
 from hubexport.checkpoints.wire import bytes_fields, read_varints
 from hubexport.protos import SavedTensorSlices
@@ -52,15 +52,12 @@ class V1Reader(StoredReader):
             tensors = SavedTensorSlices.FromString(listed).meta.tensor
         except DecodeError as error:
             raise DamageError("its list of values cannot be decoded") from error
-        self._tensors = {one.name: one for one in tensors}
-        if len(self._tensors) < len(tensors):
-            raise DamageError("it lists a name twice")
+        self._tensors = unique((one.name, one) for one in tensors)
         self.shapes = {one.name: checked_shape(dim.size for dim in one.shape.dim) for one in tensors}
 
     def dtype(self, name: str) -> str:
         """Returns the name of a stored value's dtype, like `float32`."""
-        number = self._tensors[name].type
-        return TENSORFLOW_DTYPES.get(number, f"dtype {number}")
+        return tensorflow_dtype(self._tensors[name].type)
 
     def stored_bytes(self, name: str) -> bytes | None:
         """Reads one value of any dtype, as `hubexport.checkpoints.stored.StoredValues` says; None if it has no numbers.
@@ -72,7 +69,7 @@ class V1Reader(StoredReader):
         dtype, shape, slices = self.dtype(name), self.shapes[name], self._tensors[name].slice
         if (bits := bits_dtype(dtype)) is None:
             return None
-        try:
+        with damage_named(name):
             where = regions(slices, shape)
             keys = [piece_key(name, one) for one in slices]
             if len(set(keys)) < len(keys):
@@ -86,8 +83,6 @@ class V1Reader(StoredReader):
                 if len(pieces[-1]) != math.prod(shape_of(region)) * bits.itemsize:
                     raise DamageError(f"{len(pieces[-1])} bytes do not fit {dtype} of shape {list(shape_of(region))}")
             return joined(shape, bits.itemsize, where, pieces)
-        except DamageError as error:
-            raise DamageError(f"{name}: {error}") from error
 
 
 def _contents(entry: bytes, dtype: str, item_bytes: int) -> bytes:

@@ -2,24 +2,20 @@
 
 from collections.abc import Iterable, Iterator
 import dataclasses
+import math
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
-import numpy as np
 
-from hubexport.checkpoints.bundle import BundleError, BundleReader
+from hubexport.checkpoints.bundle import BundleReader
+from hubexport.checkpoints.dtypes import bits_dtype
+from hubexport.checkpoints.stored import DamageError, checked_shape
 from hubexport.inspection.signatures import dtype_name
 from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import Message, VariableDef
 
 # What parameters are kept in. Whole numbers count steps, or seed random numbers.
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-# How much room a value takes; of text and the like that is not known.
-_BYTES = {"bfloat16": 2} | {
-    name: np.dtype(name).itemsize
-    for name in ("bool", "float16", "float32", "float64", "complex64", "complex128")
-    + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-}
 # Ops that are variables, in TF1's graphs.
 _VARIABLE_OPS = ("VarHandleOp", "Variable", "VariableV2")
 
@@ -27,9 +23,6 @@ _VARIABLE_OPS = ("VarHandleOp", "Variable", "VariableV2")
 _TF1_BOOKKEEPING = ("global_step", "beta1_power", "beta2_power")
 _TF2_BOOKKEEPING = ("optimizer", "keras_api", "save_counter")
 _TF2_SLOT = "/.OPTIMIZER_SLOT/"
-
-# Of tensors in TensorFlow: more values than anything can hold.
-_MAX_VALUES = 1 << 63
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +53,15 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[Parameters 
         return (None, f"variables/variables.index is missing: {missing}") if missing else (Parameters(0, 0), None)
     try:
         reader = BundleReader(index.with_suffix(""))
-        counts = {name: _count(shape) for name, shape in reader.shapes.items() if reader.dtype(name) in _BYTES}
         if OBJECT_GRAPH_KEY in reader.shapes:
             reader.read_text(OBJECT_GRAPH_KEY)
-    except (BundleError, OSError) as error:
+    except (DamageError, OSError) as error:
         return None, f"variables/: {error}"
-    floats = {name: count for name, count in counts.items() if reader.dtype(name) in _FLOATS}
+    floats = {name: math.prod(shape) for name, shape in reader.shapes.items() if reader.dtype(name) in _FLOATS}
     model = {name: count for name, count in floats.items() if not _is_bookkeeping(name, reader)}
-    needed = sum(count * _BYTES[reader.dtype(name)] for name, count in counts.items())
+    # How much room text and the like take is not known.
+    bits = {name: found for name in reader.shapes if (found := bits_dtype(reader.dtype(name)))}
+    needed = sum(math.prod(reader.shapes[name]) * dtype.itemsize for name, dtype in bits.items())
     stored = sum(path.stat().st_size for path in index.parent.glob("variables.data-*") if path.is_file())
     problem = None
     if stored < needed:
@@ -88,16 +82,6 @@ def _what_needs_values(saved_model: Message) -> str | None:
         if objects:
             return "TensorFlow 2 loads no SavedModel without it, not even one without variables"
     return None
-
-
-def _count(shape: Iterable[int]) -> int:
-    """Returns the number of values, and never a number that takes long to compute."""
-    count = 1
-    for length in shape:
-        count *= length
-        if not 0 <= count < _MAX_VALUES:
-            raise BundleError("it has an impossible shape")
-    return count
 
 
 def _is_bookkeeping(name: str, reader: BundleReader) -> bool:
@@ -131,8 +115,8 @@ def _count_trainable_objects(saved_model: Message) -> int | None:
         if node.variable.trainable and dtype_name(node.variable.dtype) in _FLOATS
     ]
     try:
-        return sum(_count(dim.size for dim in variable.shape.dim) for variable in variables)
-    except BundleError:
+        return sum(math.prod(checked_shape(dim.size for dim in variable.shape.dim)) for variable in variables)
+    except DamageError:
         return None
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import re
 
-from hubexport.checkpoints.dtypes import TENSORFLOW_DTYPES
+from hubexport.checkpoints.dtypes import tensorflow_dtype
 from hubexport.errors import printable
 from hubexport.protos import Message
 
@@ -103,8 +103,7 @@ def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -
 
 def dtype_name(number: int) -> str:
     """Returns the name of a dtype by its number in protos; a reference to it has the same."""
-    number %= 100
-    return TENSORFLOW_DTYPES.get(number, f"dtype {number}")
+    return tensorflow_dtype(number % 100)
 
 
 def _tensors(infos: Mapping[str, Message]) -> tuple[Tensor, ...]:

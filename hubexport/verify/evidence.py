@@ -15,7 +15,7 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
-from hubexport.checkpoints.object_based import values_by_variable
+from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.stored import DamageError, StoredValues
 from hubexport.consumers.judge import Promise
 from hubexport.consumers.registry import installed
@@ -135,7 +135,7 @@ class Evidence:
             DamageError, OSError: it is damaged, or cannot be read.
         """
         reader = BundleReader(self.subject.directory / _VALUES / _VALUES)
-        return reader if self.subject.is_tf1 else values_by_variable(reader)
+        return reader if self.subject.is_tf1 else ValuesByVariable(reader)
 
     @property
     def values(self) -> Mapping[str, Array]:
