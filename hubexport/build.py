@@ -5,30 +5,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 import shutil
 
-from hubexport.checkpoints.archive import MODULE_FILE
 from hubexport.checkpoints.cache import Downloads
 from hubexport.checkpoints.reader import read_values
 from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
-from hubexport.manifest import MANIFEST, write_manifest
+from hubexport.manifest import listed_files, write_manifest
 from hubexport.output import publish_directory, scratch_directory, write_failures_reported
-from hubexport.places import check_place
+from hubexport.places import check_apart, check_place
 from hubexport.progress import Progress
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
 _LABELS = "labels.txt"
-# What may be in a module's directory, whoever wrote it; all have the first.
-_MODULE_HOLDS = (
-    MODULE_FILE,
-    MANIFEST,
-    "tfhub_module.pb",
-    "variables",
-    "assets",
-    "assets.extra",
-    "fingerprint.pb",
-    "keras_metadata.pb",
-)
 
 
 def build_modules(
@@ -76,9 +64,11 @@ def build_modules(
     directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}
     with _write_failures_reported(output_dir):
         for directory in directories.values():
-            check_place(directory, overwrite=overwrite, holding=_MODULE_HOLDS)
+            check_place(directory, overwrite=overwrite, written=listed_files)
 
     source = resolve_source(checkpoint, variant, progress, downloads)
+    for directory in directories.values():
+        check_apart(directory, [directory], source.paths)
     networks = {spec: variant.network_for(spec.kind) for spec in directories}
     variables = {variable.name: variable for network in networks.values() for variable in network.variables}
     restored = read_values(source, list(variables.values()), weights, variant, progress)

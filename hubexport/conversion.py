@@ -7,7 +7,6 @@ from pathlib import Path
 from hubexport.checkpoints.publication import publish_checkpoint, standing_files
 from hubexport.checkpoints.reader import opened_checkpoint, read_values, restore, unrecognized_error
 from hubexport.checkpoints.sources import (
-    FileSource,
     Source,
     SyntheticSource,
     Weights,
@@ -15,17 +14,17 @@ from hubexport.checkpoints.sources import (
     resolve_source,
 )
 from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
-from hubexport.formats.weights import HUGGING_FACE_FILES, KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained
+from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained, huggingface_files
 from hubexport.mappings.targets import TARGETS, Target
 from hubexport.output import publish_directory, publish_file, scratch_directory, write_failures_reported
-from hubexport.places import check_place
+from hubexport.places import Written, check_apart, check_place
 from hubexport.progress import Progress
 from hubexport.variants import Variant, check_variant
 
 # Those that are a checkpoint of several files, named by their prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
-# Those that are a directory, and what it holds.
-_DIRECTORIES: dict[Target, tuple[str, ...]] = {"huggingface": HUGGING_FACE_FILES}
+# Those that are a directory, and what of one is theirs.
+_DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files}
 
 
 def convert(
@@ -70,7 +69,7 @@ def convert(
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     found = resolve_source(source, variant, progress)
-    _check_apart(found, target, to)
+    check_apart(target, standing_files(target) if to in _PREFIXES else [target], found.paths)
     trained = _read(found, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
@@ -105,7 +104,7 @@ def _check_target(target: Path, to: Target) -> None:
 def _check_place(target: Path, to: Target, overwrite: bool) -> None:
     """Finds out early what keeps the result from its place."""
     if to not in _PREFIXES:
-        check_place(target, overwrite=overwrite, holding=_DIRECTORIES.get(to, ()))
+        check_place(target, overwrite=overwrite, written=_DIRECTORIES.get(to))
         return
     if os.path.lexists(target):
         raise OutputError(
@@ -115,20 +114,6 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
         )
     for path in standing_files(target):
         check_place(path, overwrite=overwrite)
-
-
-def _check_apart(source: Source, target: Path, to: Target) -> None:
-    """Refuses to replace the source, which may hold more than is converted of it."""
-    if isinstance(source, SyntheticSource):
-        return
-    replaced = {path.resolve() for path in (standing_files(target) if to in _PREFIXES else [target])}
-    for path in map(Path.resolve, source.files if isinstance(source, FileSource) else [source.path]):
-        if not replaced.isdisjoint((path, *path.parents)):
-            raise OutputError(
-                f"cannot write {target}",
-                why=f"{path}, which is converted, would be replaced, and what is not converted of it would be lost",
-                fix="choose another target",
-            )
 
 
 def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> Trained:

@@ -6,13 +6,12 @@ umask lets them write. Where files cannot be locked (some network file systems),
 
 from collections.abc import Iterator
 import contextlib
-import errno
 import fcntl
 import os
 from pathlib import Path
 import stat
 
-from hubexport.errors import printable
+from hubexport.errors import OutputError, printable
 from hubexport.progress import Progress
 
 # In a folder where output of several files takes its place.
@@ -36,7 +35,8 @@ def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None
         progress: hears who is waited for; without it, nobody is.
     Raises:
         HeldError: another process has the lock, and there is no `progress`.
-        OSError: the file cannot be made, or is somebody else's in a folder where everybody may write.
+        OutputError: what is there is somebody else's, or no lock file.
+        OSError: the file cannot be made.
     """
     descriptor = _locked_file(path, purpose, progress)
     try:
@@ -82,12 +82,23 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
 def _open(path: Path) -> int:
     # Neither through a link nor for ever, if somebody has put a link or a FIFO there.
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, _MODE)
+    try:
+        descriptor = os.open(path, flags, _MODE)
+    except OSError:
+        if not os.path.lexists(path):
+            raise
+        raise _unusable(path, "something is there that is no lock file of this user") from None
     mine = os.fstat(descriptor).st_uid == os.geteuid()
     if not mine and path.parent.stat().st_mode & stat.S_IWOTH:
         os.close(descriptor)
-        raise PermissionError(errno.EPERM, "this lock file belongs to another user", str(path))
+        raise _unusable(path, "it belongs to another user")
     return descriptor
+
+
+def _unusable(path: Path, why: str) -> OutputError:
+    return OutputError(
+        f"cannot lock {path}", why=why, fix="choose another folder, or remove that file if no hubexport runs there"
+    )
 
 
 def _wait(descriptor: int, path: Path, purpose: str, progress: Progress | None) -> None:

@@ -8,9 +8,20 @@ from typing import Any
 from hubexport import __version__
 from hubexport.networks.layers import Network
 from hubexport.output import file_sha256, tree_files
+from hubexport.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec, Variant
 
 MANIFEST = "hubexport.json"
+_MAX_BYTES = 1 << 20
+
+
+def listed_files(directory: Path) -> frozenset[str] | None:
+    """Returns the paths of all files of a module that hubexport wrote; None if there is no such module."""
+    try:
+        listed = json.loads(read_regular_file(directory / MANIFEST, _MAX_BYTES))["sha256"]
+        return frozenset(listed) | {MANIFEST}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
 
 
 def write_manifest(

@@ -1,6 +1,6 @@
 """Where output may go, and what it may replace: regular files, and directories of the same kind."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 import os
 from pathlib import Path
 import stat
@@ -20,17 +20,20 @@ _KINDS = (
 )
 
 
-def check_place(final: Path, *, overwrite: bool, holding: Sequence[str] = ()) -> None:
+# Returns the paths of the files that hubexport wrote into a directory, relative to it; None if it wrote none.
+Written = Callable[[Path], Collection[str] | None]
+
+
+def check_place(final: Path, *, overwrite: bool, written: Written | None = None) -> None:
     """Finds out early what keeps output from its place.
 
     Args:
         final: where it goes.
         overwrite: replace what stands there, if it is of the same kind.
-        holding: for a directory, the names of all that those of its kind hold, first the one that all of them have.
-            Without names, the output is a file.
+        written: for a directory, what of a directory like this is hubexport's. Without it, the output is a file.
     Raises:
         OutputError: something stands there and `overwrite` is false; or it is a link, neither a file nor a directory,
-            or a directory with other things in it.
+            or a directory with files that are not hubexport's.
         OSError: it cannot be looked at.
     """
     try:
@@ -44,14 +47,34 @@ def check_place(final: Path, *, overwrite: bool, holding: Sequence[str] = ()) ->
             why=f"it is a link to {leads_to}",
             fix=f"write to {leads_to} itself, or remove the link",
         )
-    kind, wanted = (stat.S_ISDIR, "a directory") if holding else (stat.S_ISREG, "a file")
+    kind, wanted = (stat.S_ISDIR, "a directory") if written else (stat.S_ISREG, "a file")
     if not kind(mode):
         found = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
         raise _irreplaceable(final, f"{found} is there, and the output is {wanted}")
     if not overwrite:
         raise exists_error(final)
-    if holding:
-        _check_directory(final, holding)
+    if written:
+        _check_directory(final, written(final))
+
+
+def check_apart(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) -> None:
+    """Refuses to replace what is read, which may hold more than is made of it.
+
+    Args:
+        final: what errors call the output.
+        replaced: the files and directories that it replaces.
+        sources: the files that are read.
+    Raises:
+        OutputError: one of them would be replaced.
+    """
+    resolved = {path.resolve() for path in replaced}
+    for path in map(Path.resolve, sources):
+        if not resolved.isdisjoint((path, *path.parents)):
+            raise OutputError(
+                f"cannot write {final}",
+                why=f"it would replace {path}, from which it is made, and what is not taken of that would be lost",
+                fix="choose another place",
+            )
 
 
 def exists_error(final: Path) -> OutputError:
@@ -63,17 +86,25 @@ def exists_error(final: Path) -> OutputError:
     )
 
 
-def _check_directory(directory: Path, holding: Sequence[str]) -> None:
+def _check_directory(directory: Path, written: Collection[str] | None) -> None:
     if directory.is_mount():
         raise _irreplaceable(directory, "a file system is mounted there")
     if Path.cwd().is_relative_to(directory.resolve()):
         raise _irreplaceable(directory, "the current folder is in it")
-    found = sorted(path.name for path in directory.iterdir())
-    if found and holding[0] not in found:
-        raise _irreplaceable(directory, f"it has no {holding[0]}, so that hubexport did not write it")
-    if others := [name for name in found if name not in holding]:
-        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-        raise _irreplaceable(directory, f"it also holds {', '.join(others[:_NAMED])}{more}, which would be lost")
+    found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not _is_folder(path))
+    if found and written is None:
+        raise _irreplaceable(directory, f"hubexport did not write it; it holds {_listed(found)}")
+    if others := [path for path in found if written is None or path not in written]:
+        raise _irreplaceable(directory, f"it also holds {_listed(others)}, which would be lost")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"{', '.join(paths[:_NAMED])}{more}"
 
 
 def _irreplaceable(final: Path, why: str) -> OutputError:

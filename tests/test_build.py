@@ -148,6 +148,8 @@ def test_overwrite_replaces(small, checkpoint, tmp_path):
     [path] = build_modules(small, _BOTH[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
     (path / "assets").mkdir()
     (path / "assets" / "old").write_text("x")
+    manifest = json.loads((path / "hubexport.json").read_text())
+    (path / "hubexport.json").write_text(json.dumps({**manifest, "sha256": {**manifest["sha256"], "assets/old": "0"}}))
     before = _files(path)
     build_modules(small, _BOTH[:1], checkpoint=str(checkpoint), output_dir=tmp_path / "m", overwrite=True)
     after = _files(path)

@@ -3,9 +3,11 @@
 import io
 import json
 
+import h5py
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 import tensorflow as tf
 
 from hubexport.build import build_modules
@@ -231,6 +233,15 @@ def test_damage_is_an_error(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         _describe(tmp_path / "c")
     assert "global_step: its checksum is wrong" in caught.value.why
+
+
+@pytest.mark.parametrize("write", [lambda path: h5py.File(path, "w").close(), lambda path: save_file({}, path)])
+def test_a_file_without_values_is_an_error(tmp_path, write):
+    """Keras leaves one if its saving breaks off. Nothing in it is finite, and no two of them are equal."""
+    write(tmp_path / "nothing")
+    for command in (["inspect", tmp_path / "nothing"], ["diff", tmp_path / "nothing", tmp_path / "nothing"]):
+        done = hubexport(*command)
+        assert done.returncode == 1 and "it holds no values" in done.stderr and not done.stdout
 
 
 def test_synthetic_values_are_no_thing_to_inspect():

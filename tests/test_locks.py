@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from hubexport import locks
+from hubexport.errors import OutputError
 from hubexport.locks import HeldError, locked
 from hubexport.progress import Progress
 from tests.command import environment
@@ -103,7 +104,7 @@ def test_what_is_no_lock_file_is_neither_followed_nor_waited_for(tmp_path, make)
     """Somebody may have put it there."""
     (tmp_path / "precious").write_text("x")
     make(tmp_path / "lock")
-    with pytest.raises(OSError, match="lock"), locked(tmp_path / "lock", "work", Progress()):
+    with pytest.raises(OutputError, match="lock"), locked(tmp_path / "lock", "work", Progress()):
         pass
     assert (tmp_path / "precious").read_text() == "x"
 
@@ -115,8 +116,9 @@ def test_another_users_lock_file_is_refused_where_everybody_may_write(tmp_path):
     path.touch()
     os.chown(path, 12345, 12345)
     tmp_path.chmod(0o1777)
-    with pytest.raises(PermissionError, match="belongs to another user"), locked(path, "work", Progress()):
+    with pytest.raises(OutputError, match="cannot lock") as caught, locked(path, "work", Progress()):
         pass
+    assert "belongs to another user" in caught.value.why and "remove that file" in caught.value.fix
     tmp_path.chmod(0o755)
     with locked(path, "work", Progress()):
         pass

@@ -130,32 +130,56 @@ def test_a_directory_replaces_nothing_but_a_directory(small, folder, strange):
     assert _listing(folder) == before
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        pytest.param(["thesis.tex"], "it has no {first}, so that hubexport did not write it", id="not ours"),
-        pytest.param(["{first}", "thesis.tex"], "it also holds thesis.tex, which would be lost", id="something else"),
-        pytest.param(["{first}", ".git/"], "it also holds .git, which would be lost", id="repository"),
-        pytest.param(
-            ["{first}", *"abcde"], "it also holds a, b, c and 2 more, which would be lost", id="much of something else"
-        ),
-    ],
-)
-def test_what_is_in_a_directory_is_not_lost(small, folder, content, why):
-    """It holds nothing but what hubexport writes there, or nothing at all."""
+_STRANGERS = {
+    "something else": (["thesis.tex"], "thesis.tex"),
+    "repository": ([".git/HEAD"], ".git/HEAD"),
+    "notes below": (["assets/my_notes.txt"], "assets/my_notes.txt"),
+    "much": ([*"abcde"], "a, b, c and 2 more"),
+}
+
+
+@pytest.mark.parametrize(("strangers", "listed"), _STRANGERS.values(), ids=_STRANGERS)
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_is_in_a_directory_is_not_lost(small, folder, strangers, listed, ours):
+    """It holds nothing but what hubexport wrote there, or nothing at all."""
     place = folder / small.handle(small.modules[0])
-    for directory, first in ((place, "saved_model.pb"), (folder / "hf", "model.safetensors")):
-        directory.mkdir(parents=True)
-        for name in content:
-            path = directory / name.format(first=first)
-            path.mkdir() if name.endswith("/") else path.touch()
+    if ours:
+        build_modules(small, checkpoint="synthetic", output_dir=folder)
+        convert("synthetic", folder / "hf", "huggingface", variant=small)
+    for path in (directory / name for directory in (place, folder / "hf") for name in strangers):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     before = _listing(folder)
+    why = f"it also holds {listed}, which would be lost" if ours else f"hubexport did not write it; it holds {listed}"
     with pytest.raises(OutputError) as caught:
         build_modules(small, checkpoint="synthetic", output_dir=folder, overwrite=True)
-    assert caught.value.why == why.format(first="saved_model.pb")
+    assert caught.value.why == why
     with pytest.raises(OutputError) as caught:
         convert("synthetic", folder / "hf", "huggingface", variant=small, overwrite=True)
-    assert caught.value.why == why.format(first="model.safetensors")
+    assert caught.value.why == why
+    assert _listing(folder) == before
+
+
+def test_a_module_of_others_is_not_lost(small, folder):
+    """Its files have the names of ours."""
+    build_modules(small, checkpoint="synthetic", output_dir=folder)
+    place = folder / small.handle(small.modules[0])
+    (place / "hubexport.json").unlink()
+    before = _listing(folder)
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        build_modules(small, checkpoint="synthetic", output_dir=folder, overwrite=True)
+    assert "hubexport did not write it" in caught.value.why
+    assert _listing(folder) == before
+
+
+def test_a_build_does_not_replace_its_source(small, folder):
+    """The module could hold more than is built of it, such as averages beside raw values."""
+    paths = build_modules(small, checkpoint="synthetic", output_dir=folder)
+    before = _listing(folder)
+    for source in (paths[0], paths[0] / "variables" / "variables"):
+        with pytest.raises(OutputError, match="cannot write") as caught:
+            build_modules(small, checkpoint=source, output_dir=folder, overwrite=True)
+        assert "it would replace" in caught.value.why
     assert _listing(folder) == before
 
 
@@ -238,7 +262,7 @@ def test_the_source_is_not_replaced_by_what_is_made_of_it(checkpoint, folder, mo
     before = _listing(folder)
     with pytest.raises(OutputError, match="cannot write") as caught:
         convert(source, target, to, weights="raw", overwrite=True)
-    assert "would be replaced" in caught.value.why
+    assert "it would replace" in caught.value.why
     assert _listing(folder) == before
 
 

@@ -67,6 +67,14 @@ def test_no_averaged_values(small, tmp_path):
     assert "--weights raw" in caught.value.fix
 
 
+def test_advice_on_another_dtype_does_not_run_in_a_circle(small, tmp_path):
+    """To ask for averages, where there are none, would be no way out."""
+    values = {name: value.astype(np.float16) for name, value in network_values().items()}
+    with pytest.raises(CheckpointError) as caught:
+        _read_written(tmp_path, values, small, weights="raw")
+    assert "not float32" in caught.value.why and "averaged" not in caught.value.fix
+
+
 def test_every_problem_is_listed(small, tmp_path):
     """With stored and wanted shape, or that it is missing."""
     tensors = network_values()

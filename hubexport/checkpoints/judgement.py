@@ -46,6 +46,11 @@ def judge(
             if report.before:
                 progress.warn(f"{shown_as}: what comes before the network is left out: {_listed(report.before)}")
             further = report.further
+    elif found and isinstance(stored, KerasValues) and found.num_classes and not found.further:
+        progress.warn(
+            f"{shown_as}: it holds weights alone, which do not tell how its dense layer is used; it is taken for a "
+            "classifier on the averaged features"
+        )
     if found and (further := further or found.further):
         progress.warn(
             f"{shown_as}: only its features are used, without {_listed(further)}: a classifier must be a single dense "

@@ -35,6 +35,8 @@ def opened_values(files: FileSource, shown_as: Path) -> Iterator[StoredValues]:
     with contextlib.ExitStack() as stack:
         with damage_reported(shown_as):
             stored = _OPENERS[files.container](files, stack)
+            if not stored.shapes:
+                raise DamageError("it holds no values")
         yield stored
 
 

@@ -24,6 +24,11 @@ from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
+_KERAS_CONTAINERS: tuple[Container, ...] = ("HDF5", "Keras archive")
+_USE_ANOTHER = "pass the variant with --variant, or use another file"
+# Models within models are told by nothing else.
+_SAVE_IT_ALONE = "save the network by itself, like model.layers[0].save('network.keras'), and use that file"
+
 
 @dataclasses.dataclass(frozen=True)
 class OpenedCheckpoint:
@@ -113,7 +118,8 @@ def restore(
     progress: Progress = Progress(),
 ) -> Restored:
     """Reads the values of variables from an open checkpoint; see `read_values`."""
-    if opened.recognition is None and most_likely_layout(opened.native.shapes)[0] != SLIM:
+    is_slim = opened.container not in _KERAS_CONTAINERS and most_likely_layout(opened.native.shapes)[0] == SLIM
+    if opened.recognition is None and not is_slim:
         raise unrecognized_error(opened, shown_as)
     stored = in_slim_terms(opened.native, opened.recognition)
     if not (opened.of_training or has_averages(stored)):
@@ -135,7 +141,7 @@ def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointEr
         why=opened.doubt
         or f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
         f"{layout} names, and {len(opened.native.shapes)} values in all",
-        fix="pass the variant with --variant, or use another file",
+        fix=_SAVE_IT_ALONE if opened.container in _KERAS_CONTAINERS and not known else _USE_ANOTHER,
     )
 
 

@@ -14,8 +14,6 @@ from hubexport.networks.layers import Shape, Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.variants import Variant
 
-_ONLY_AVERAGED = "some variables have only averaged values", "use --weights averaged"
-
 
 def select_values(
     stored: StoredValues, shown_as: Path, variables: Sequence[Variable], weights: Weights, variant: Variant | None
@@ -43,7 +41,9 @@ def select_values(
         )
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
-        raise _misfit(stored, what, problems, weights, variant)
+        cause = _other_network(stored, variant) if variant else None
+        why, fix = cause or _cause(stored, names)
+        raise CheckpointError(what, why=why, details=problems, fix=fix)
     values = {name: stored.read(native) for name, native in names.items()}
     if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
         raise CheckpointError(
@@ -88,20 +88,18 @@ def _listed(shape: Shape) -> str:
     return str(list(shape))
 
 
-def _misfit(
-    stored: StoredValues, what: str, problems: Sequence[str], weights: Weights, variant: Variant | None
-) -> CheckpointError:
-    if variant:
-        why, fix = _likely_cause(stored, weights, variant)
-    elif weights == "raw":
-        why, fix = _ONLY_AVERAGED
-    else:
-        why, fix = "some values are missing or not float32", "use a checkpoint as TF-Slim's training wrote it"
-    return CheckpointError(what, why=why, details=problems, fix=fix)
+def _cause(stored: StoredValues, names: Mapping[str, str]) -> tuple[str, str]:
+    """Returns why values of the right network do not fit, and what to do."""
+    missing = [name for name in names.values() if name not in stored.shapes]
+    if any(f"{name}{AVERAGED_SUFFIX}" in stored.shapes for name in missing):
+        return "some variables have only averaged values", "use --weights averaged"
+    if missing:
+        return "some values are missing", "use a checkpoint as TF-Slim's training wrote it"
+    return "some values are of another shape, or not float32", "save the values as float32, and use those"
 
 
-def _likely_cause(stored: StoredValues, weights: Weights, variant: Variant) -> tuple[str, str]:
-    """Returns why the checkpoint does not fit, and what to do, by trying networks that it might be of."""
+def _other_network(stored: StoredValues, variant: Variant) -> tuple[str, str] | None:
+    """Returns which network the checkpoint is of instead, and what to do; None if it is the variant's."""
     found = recognize(stored, (variant.depth_multiplier, *PUBLISHED_DEPTH_MULTIPLIERS))
     if found is None:
         wanted = variant.network_for("classification").variables
@@ -123,4 +121,4 @@ def _likely_cause(stored: StoredValues, weights: Weights, variant: Variant) -> t
             f"it was trained with {found.num_classes} outputs, not {variant.num_classes}",
             f"set num_classes: {found.num_classes} in a config of your own, and pass its folder with --config_dir",
         )
-    return _ONLY_AVERAGED if weights == "raw" else ("some values are missing or not float32", "use another checkpoint")
+    return None

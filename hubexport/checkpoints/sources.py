@@ -14,7 +14,7 @@ import glob
 import os
 from pathlib import Path
 import re
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from hubexport.checkpoints.archive import MODULE_FILE, unpack_checkpoint
 from hubexport.checkpoints.bundle import shard_count
@@ -43,6 +43,8 @@ class SyntheticSource:
     """Made-up values that depend on a seed and on each variable's name."""
 
     seed: int
+    # Nothing is read.
+    paths: ClassVar[tuple[Path, ...]] = ()
 
     def provenance(self) -> dict[str, Any]:
         """Returns what `hubexport.json` says of the checkpoint."""
@@ -64,6 +66,11 @@ class FileSource:
     files: tuple[Path, ...]
     container: Container
     in_module: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are read."""
+        return self.files
 
     @property
     def shown_as(self) -> Path:
@@ -105,6 +112,11 @@ class ArchiveSource:
     sha256: str
     published: bool
     name: str | None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are read."""
+        return (self.path,)
 
     @property
     def shown_as(self) -> Path:

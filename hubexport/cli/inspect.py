@@ -21,6 +21,7 @@ SUMMARY = "describe a checkpoint, weights file or module"
 # What a line has of a long list; all is in the JSON.
 _MOST_OPS = 6
 _FIRST_ENDPOINTS = 3
+_FIRST_NAMES = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +92,8 @@ def _soundness(report: "CheckpointReport") -> str:
     broken = [one.name for one in report.variables if one.nan_count or one.infinite_count]
     said = "all numbers finite"
     if broken:
-        said = f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {printable(', '.join(broken))}"
+        names = printable(", ".join(broken[:_FIRST_NAMES])) + _rest(broken, _FIRST_NAMES)
+        said = f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {names}"
     if not report.not_read:
         return said
     count = sum(report.not_read.values())

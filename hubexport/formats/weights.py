@@ -16,7 +16,7 @@ from hubexport.mappings.targets import Target
 from hubexport.networks.layers import Network
 
 # Of a model's directory; all have the first one.
-HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
+_HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
 # By the end of a file's name Keras knows its layout.
 KERAS_SUFFIX = ".h5"
 KERAS_WEIGHTS_SUFFIX = ".weights.h5"
@@ -37,6 +37,11 @@ class Trained:
     depth_multiplier: float
     values: Mapping[str, Array]
     labels: Sequence[str] | None
+
+
+def huggingface_files(directory: Path) -> tuple[str, ...] | None:
+    """Returns the names of the files of a Hugging Face model in a directory; None if there is none."""
+    return _HUGGING_FACE_FILES if (directory / _HUGGING_FACE_FILES[0]).is_file() else None
 
 
 def _write_slim(prefix: Path, trained: Trained) -> None:
@@ -68,7 +73,7 @@ def _write_huggingface(directory: Path, trained: Trained) -> None:
     directory.mkdir()
     stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
     # The layout is PyTorch's; older releases of transformers refuse a file that does not say so.
-    weights, settings, preprocessing = (directory / name for name in HUGGING_FACE_FILES)
+    weights, settings, preprocessing = (directory / name for name in _HUGGING_FACE_FILES)
     write_safetensors(weights, stored, {"format": "pt"})
     _write_json(settings, config(trained.network, trained.depth_multiplier, trained.labels))
     _write_json(preprocessing, preprocessor_config(trained.network))

@@ -17,7 +17,8 @@ from hubexport.networks.layers import Add, Convolution, DepthwiseConv2D, GlobalA
 
 _GRAPHS = ("Functional", "Model")
 # What gives back what it takes, once training is over.
-_IDLE = re.compile(r"InputLayer|\w*Dropout\w*|GaussianNoise|ActivityRegularization|Random\w+")
+_RANDOM = "Flip|Rotation|Translation|Zoom|Contrast|Brightness|Height|Width|Hue|Saturation|Sharpness|Shear|Erasing"
+_IDLE = re.compile(rf"InputLayer|\w*Dropout\w*|GaussianNoise|ActivityRegularization|Random({_RANDOM})")
 # The same, if it takes features of one pixel.
 _RESHAPING = ("Flatten", "Reshape")
 _ONE_PIXEL = (1, 1)
