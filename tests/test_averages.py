@@ -207,7 +207,11 @@ def _slot_checkpoint(folder, names, key):
 
 
 @pytest.mark.parametrize(
-    "key", ["Adam/average/{}", "MovingAverage/{}/average", "average/{}", "{}/average", "adam/{flat}_average"]
+    "key",
+    [
+        *("Adam/average/{}", "MovingAverage/{}/average", "adam/{flat}_average"),
+        *(pytest.param(key, marks=pytest.mark.slow) for key in ("average/{}", "{}/average")),
+    ],
 )
 def test_averages_that_optimizers_of_tensorflow_2_keep(small, tmp_path, key):
     """Keras' `use_ema`, of Keras 2 and Keras 3, and the slots of TensorFlow Addons' MovingAverage."""
