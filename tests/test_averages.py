@@ -112,7 +112,7 @@ def _assert_equal(found, wanted):
 
 
 @_of_all_sources
-@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
+@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), pytest.param("raw", 2, marks=pytest.mark.slow)])
 def test_a_source_with_averages(small, tmp_path, write, weights, seed):
     """Gives those that are asked for, and the manifest says which."""
     source = write(_made(tmp_path / "source"), _both())

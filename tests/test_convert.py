@@ -296,7 +296,7 @@ def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint)
     _convert(folder / "c.ckpt", tmp_path / "again", "slim", weights="raw")
 
 
-@pytest.mark.parametrize("target", ["slim", "tf2"])
+@pytest.mark.parametrize("target", ["slim", pytest.param("tf2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_pair_that_cannot_be_put_into_place_changes_nothing(tmp_path, checkpoint, monkeypatch, target, overwrite):
     """Whichever of its files cannot: what is there is the old checkpoint or the new one, for TensorFlow as well."""
@@ -344,7 +344,7 @@ def test_a_keras_file_is_made_in_memory(tmp_path, checkpoint, monkeypatch):
             assert _convert(checkpoint, tmp_path / "on disk", target).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("limit", [0, 100_000, 1_000_000])
+@pytest.mark.parametrize("limit", [0, pytest.param(100_000, marks=pytest.mark.slow), 1_000_000])
 @pytest.mark.parametrize("target", ["keras", "keras_weights"])
 def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, target, limit):
     """A limit on the size of files stops its writing in the middle, as a full disk does."""
