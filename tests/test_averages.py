@@ -112,7 +112,7 @@ def _assert_equal(found, wanted):
 
 
 @_of_all_sources
-@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
+@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), pytest.param("raw", 2, marks=pytest.mark.slow)])
 def test_a_source_with_averages(small, tmp_path, write, weights, seed):
     """Gives those that are asked for, and the manifest says which."""
     source = write(_made(tmp_path / "source"), _both())
@@ -207,7 +207,11 @@ def _slot_checkpoint(folder, names, key):
 
 
 @pytest.mark.parametrize(
-    "key", ["Adam/average/{}", "MovingAverage/{}/average", "average/{}", "{}/average", "adam/{flat}_average"]
+    "key",
+    [
+        *("Adam/average/{}", "MovingAverage/{}/average", "adam/{flat}_average"),
+        *(pytest.param(key, marks=pytest.mark.slow) for key in ("average/{}", "{}/average")),
+    ],
 )
 def test_averages_that_optimizers_of_tensorflow_2_keep(small, tmp_path, key):
     """Keras' `use_ema`, of Keras 2 and Keras 3, and the slots of TensorFlow Addons' MovingAverage."""

@@ -198,7 +198,9 @@ def _build_arguments(config_dir, checkpoint, output_dir):
     ]
 
 
-@pytest.mark.parametrize("limit", [100, 100_000, 600_000, 1_500_000])
+@pytest.mark.parametrize(
+    "limit", [100_000, 1_500_000, *(pytest.param(limit, marks=pytest.mark.slow) for limit in (100, 600_000))]
+)
 def test_a_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path, limit):
     """A limit on the size of files stops the write of graph, values or manifest in the middle, as a full disk does."""
     done = subprocess.run(

@@ -122,8 +122,15 @@ def test_labels_are_those_that_the_module_brings(untrained, tmp_path, capsys):
             assert label == f"{word} {index}"
 
 
-@pytest.mark.parametrize("module", ["feature_vector/3", "feature_vector/5"])
-@pytest.mark.parametrize("manifest", [True, False])
+@pytest.mark.parametrize(
+    ("module", "manifest"),
+    [
+        ("feature_vector/3", False),
+        ("feature_vector/5", True),
+        pytest.param("feature_vector/3", True, marks=pytest.mark.slow),
+        pytest.param("feature_vector/5", False, marks=pytest.mark.slow),
+    ],
+)
 def test_feature_vectors_are_not_taken_for_logits(untrained, tmp_path, module, manifest):
     """Also of a module that somebody else made, who says nothing about it."""
     copied = shutil.copytree(untrained[module], tmp_path / "m")

@@ -29,16 +29,24 @@ _SPY = (
     [
         pytest.param(["--help"], id="help"),
         pytest.param(["build", "--help"], id="build help"),
-        pytest.param(["--helpfull"], id="helpfull"),
-        pytest.param(["--version"], id="version"),
+        pytest.param(["--helpfull"], id="helpfull", marks=pytest.mark.slow),
+        pytest.param(["--version"], id="version", marks=pytest.mark.slow),
         pytest.param(["list"], id="list"),
-        pytest.param(["list", "--format", "json"], id="list json"),
+        pytest.param(["list", "--format", "json"], id="list json", marks=pytest.mark.slow),
         pytest.param([], id="no command"),
-        pytest.param(["bild"], id="no such command"),
-        pytest.param(["build"], id="no variant"),
+        pytest.param(["bild"], id="no such command", marks=pytest.mark.slow),
+        pytest.param(["build"], id="no variant", marks=pytest.mark.slow),
         pytest.param(["build", "--variant", "mobilenet_v2_050_95"], id="no such variant"),
-        pytest.param(["build", "--variant", "mobilenet_v2_050_96", "--module", "x/1"], id="no such module"),
-        pytest.param(["build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "/nowhere"], id="no checkpoint"),
+        pytest.param(
+            ["build", "--variant", "mobilenet_v2_050_96", "--module", "x/1"],
+            id="no such module",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "/nowhere"],
+            id="no checkpoint",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ["build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic"], id="a build from V2 values"
         ),
@@ -46,12 +54,18 @@ _SPY = (
             ["build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--module", "feature_vector/5"],
             id="a build of a TF2 SavedModel",
         ),
-        pytest.param(["build", "--variant", "bad", "--config_dir", "{configs}"], id="bad config"),
+        pytest.param(
+            ["build", "--variant", "bad", "--config_dir", "{configs}"], id="bad config", marks=pytest.mark.slow
+        ),
         pytest.param(["fetch", "--list"], id="fetch list"),
-        pytest.param(["convert", "--help"], id="convert help"),
-        pytest.param(["convert", "/nowhere", "x.h5", "--to", "keras"], id="nothing to convert"),
+        pytest.param(["convert", "--help"], id="convert help", marks=pytest.mark.slow),
+        pytest.param(["convert", "/nowhere", "x.h5", "--to", "keras"], id="nothing to convert", marks=pytest.mark.slow),
         *(
-            pytest.param(["convert", "synthetic", name, "--to", to, "--variant", "mobilenet_v2_050_96"], id=f"to {to}")
+            pytest.param(
+                ["convert", "synthetic", name, "--to", to, "--variant", "mobilenet_v2_050_96"],
+                id=f"to {to}",
+                marks=[] if to in ("keras", "huggingface") else pytest.mark.slow,
+            )
             for to, name in (
                 ("slim", "x"),
                 ("keras", "x.h5"),
@@ -66,23 +80,23 @@ _SPY = (
         pytest.param(["show-mapping", "--to", "keras"], id="show-mapping"),
         pytest.param(["verify", "{module}", "--check", "structure", "--check", "weights"], id="verify files"),
         pytest.param(["verify", "--list_checks"], id="verify list"),
-        pytest.param(["verify", "{module}", "--check", "numbrs"], id="no such check"),
-        pytest.param(["verify", "/nowhere"], id="nothing to verify"),
+        pytest.param(["verify", "{module}", "--check", "numbrs"], id="no such check", marks=pytest.mark.slow),
+        pytest.param(["verify", "/nowhere"], id="nothing to verify", marks=pytest.mark.slow),
         pytest.param(["consumers", "list"], id="consumers"),
         pytest.param(["classify", "{module}", "/nowhere.jpg"], id="nothing to classify"),
         pytest.param(["features", "{module}", "/nowhere.jpg", "--output", "x.npy"], id="no features"),
         pytest.param(["evaluate", "{module}", "--data", "/nowhere"], id="nothing to evaluate with"),
-        pytest.param(["release", "--help"], id="release help"),
+        pytest.param(["release", "--help"], id="release help", marks=pytest.mark.slow),
         pytest.param(["release", "--checkpoint", "synthetic", "--dry_run"], id="release plan"),
         pytest.param(
             ["release", "--variants", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--verify", "structure"],
             id="release proved by files",
         ),
-        pytest.param(["release", "--check", "/nowhere"], id="no release"),
-        pytest.param(["serve", "--help"], id="serve help"),
-        pytest.param(["serve", "/nowhere"], id="nothing to serve"),
+        pytest.param(["release", "--check", "/nowhere"], id="no release", marks=pytest.mark.slow),
+        pytest.param(["serve", "--help"], id="serve help", marks=pytest.mark.slow),
+        pytest.param(["serve", "/nowhere"], id="nothing to serve", marks=pytest.mark.slow),
         pytest.param(["serve", "{release}", "--host", "no.such.host.invalid"], id="nowhere to serve"),
-        pytest.param(["site", "--help"], id="site help"),
+        pytest.param(["site", "--help"], id="site help", marks=pytest.mark.slow),
         pytest.param(["site", "{release}"], id="site"),
     ],
 )

@@ -139,7 +139,11 @@ def _images_and_promise(name):
 
 @needs_data
 @pytest.mark.parametrize(
-    ("name", "apis"), [("classification/3", ["hub.Module"]), ("feature_vector/5", ["hub.KerasLayer", "hub.load"])]
+    ("name", "apis"),
+    [
+        ("classification/3", ["hub.Module"]),
+        pytest.param("feature_vector/5", ["hub.KerasLayer", "hub.load"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, monkeypatch):
     """It predicts what an independent PyTorch implementation computed, and leaves nothing behind."""

@@ -32,6 +32,7 @@ from tests.checkpoints import TARGETS, network_values, training_values, write_v1
 from tests.command import command, environment, hubexport
 from tests.data import REAL_ARCHIVE, needs_data, photographs, reference_outputs
 from tests.ear import Ear
+from tests.keras_models import FILES, save
 
 
 def _convert(source, folder, target, **options):
@@ -70,14 +71,20 @@ def test_there_and_back_is_the_same_bit_for_bit(tmp_path, write, target):
     _assert_same_bits(_stored(back), values)
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The averaged values of a training's checkpoint in every format."""
+    folder = tmp_path_factory.mktemp("straight")
+    write_v2(folder / "model.ckpt", training_values())
+    return {target: _convert(folder / "model.ckpt", folder / target, target) for target in TARGETS}
+
+
 @pytest.mark.parametrize("source", TARGETS)
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_pair_converts(tmp_path, checkpoint, source, target):
+def test_every_pair_converts(tmp_path, straight, source, target):
     """To the bytes that come straight from the checkpoint."""
-    straight = _convert(checkpoint, tmp_path / "straight", target)
-    between = _convert(checkpoint, tmp_path / "between", source)
-    around = _convert(between, tmp_path / "around", target, weights="raw")
-    assert _files(around.parent) == _files(straight.parent)
+    around = _convert(straight[source], tmp_path / "around", target, weights="raw")
+    assert _files(around.parent) == _files(straight[target].parent)
 
 
 def _files(folder):
@@ -106,7 +113,7 @@ def test_averaged_or_raw_values(tmp_path, checkpoint, weights, seed):
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["c.h5", "c.weights.h5"])
+@pytest.mark.parametrize("name", ["c.weights.h5", pytest.param("c.h5", marks=pytest.mark.slow)])
 def test_keras_computes_what_pytorch_computed(tmp_path, name):
     """With the values of synthetic:1, as the reference."""
     variant = load_variant("mobilenet_v2_050_96")
@@ -136,18 +143,14 @@ def _keras_model(classes=7, include_top=True):
     return model
 
 
-def _save(model, path):
-    model.save(path) if path.name.startswith("whole") else model.save_weights(path)
-
-
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-@pytest.mark.parametrize("name", ["c.h5", "c.weights.h5", "whole.h5", "whole.keras"])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
 @pytest.mark.slow
 def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small, tmp_path, name, head):
     """Weights or the whole model; without head it is a feature vector."""
     model = _keras_model(include_top=head)
-    _save(model, tmp_path / name)
+    save(model, tmp_path / name)
     spec = ModuleSpec.parse("classification/5" if head else "feature_vector/5")
     [module] = build_modules(small, [spec], checkpoint=str(tmp_path / name), output_dir=tmp_path / "m")
     images = np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32)
@@ -162,27 +165,24 @@ def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small
     assert list(manifest["checkpoint"]["sha256"]) == [name]
 
 
-def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path):
+@pytest.mark.parametrize(
+    "target", [pytest.param(target, marks=[] if target == "huggingface" else pytest.mark.slow) for target in TARGETS]
+)
+def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path, target):
     """And says so; a classification cannot be built of it."""
-    _save(_keras_model(include_top=False), tmp_path / "c.weights.h5")
-    for target in TARGETS:
-        ear = Ear()
-        path = _convert(tmp_path / "c.weights.h5", tmp_path / target, target, progress=ear)
-        [warning] = ear.warnings
-        assert "no classifier" in warning and "feature vectors" in warning
-        build_modules(
-            small,
-            [ModuleSpec.parse("feature_vector/3")],
-            checkpoint=str(path),
-            output_dir=tmp_path / target,
-            weights="raw",
-        )
-        with pytest.raises(CheckpointError) as caught:
-            build_modules(
-                small, [ModuleSpec.parse("classification/3")], checkpoint=str(path), output_dir=tmp_path, weights="raw"
-            )
-        assert caught.value.fix == "build only feature_vector modules from it"
-    config = json.loads((tmp_path / "huggingface" / "c" / "config.json").read_text())
+    save(_keras_model(include_top=False), tmp_path / "c.weights.h5")
+    ear = Ear()
+    path = _convert(tmp_path / "c.weights.h5", tmp_path / target, target, progress=ear)
+    [warning] = ear.warnings
+    assert "no classifier" in warning and "feature vectors" in warning
+    options = {"checkpoint": path, "output_dir": tmp_path / target, "weights": "raw"}
+    build_modules(small, ["feature_vector/3"], **options)
+    with pytest.raises(CheckpointError) as caught:
+        build_modules(small, ["classification/3"], **options)
+    assert caught.value.fix == "build only feature_vector modules from it"
+    if target != "huggingface":
+        return
+    config = json.loads((path / "config.json").read_text())
     assert "classifier_dropout_prob" not in config
     assert config["architectures"] == ["MobileNetV2Model"]
     assert config["id2label"] == {}
@@ -296,7 +296,7 @@ def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint)
     _convert(folder / "c.ckpt", tmp_path / "again", "slim", weights="raw")
 
 
-@pytest.mark.parametrize("target", ["slim", "tf2"])
+@pytest.mark.parametrize("target", ["slim", pytest.param("tf2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_pair_that_cannot_be_put_into_place_changes_nothing(tmp_path, checkpoint, monkeypatch, target, overwrite):
     """Whichever of its files cannot: what is there is the old checkpoint or the new one, for TensorFlow as well."""
@@ -344,7 +344,7 @@ def test_a_keras_file_is_made_in_memory(tmp_path, checkpoint, monkeypatch):
             assert _convert(checkpoint, tmp_path / "on disk", target).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("limit", [0, 100_000, 1_000_000])
+@pytest.mark.parametrize("limit", [0, pytest.param(100_000, marks=pytest.mark.slow), 1_000_000])
 @pytest.mark.parametrize("target", ["keras", "keras_weights"])
 def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, target, limit):
     """A limit on the size of files stops its writing in the middle, as a full disk does."""

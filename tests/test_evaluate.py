@@ -96,8 +96,15 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "evaluations"
 
 
-@pytest.mark.parametrize("module", ["classification/3", "classification/5"])
-@pytest.mark.parametrize("kind", ["records", "folders"])
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [
+        ("classification/3", "records"),
+        ("classification/5", "folders"),
+        pytest.param("classification/3", "folders", marks=pytest.mark.slow),
+        pytest.param("classification/5", "records", marks=pytest.mark.slow),
+    ],
+)
 def test_made_up_accuracies_are_found(capsys, modules, module, kind, records, folders, cache):
     """By both formats, on both kinds of data; what is no picture does not count, but is told."""
     data = {"records": records, "folders": folders}[kind]
@@ -129,7 +136,7 @@ def real_modules(tmp_path_factory):
 
 
 @needs_data
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_photographs_are_counted_as_by_tensorflow(capsys, real_modules, number, tmp_path):
     """Decoded, cropped and resized by TensorFlow; half of them are in the folder of the second best class."""
     photographs = sorted((DATA / "images").glob("*.jpg"))

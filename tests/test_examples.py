@@ -96,6 +96,7 @@ def test_tf2_inference_prints_the_most_probable_classes(modules, pictures, tmp_p
 
 
 @needs_data
+@pytest.mark.slow
 def test_tf2_inference_names_what_is_in_photographs(tmp_path):
     """With the real weights: the eight published results, and the photograph that comes with the examples."""
     options = {"checkpoint": str(REAL_ARCHIVE), "output_dir": tmp_path}

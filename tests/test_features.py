@@ -100,7 +100,14 @@ def wanted(built, photographs) -> np.ndarray:
     return module(np.stack(images)).numpy()
 
 
-@pytest.mark.parametrize("module", ["feature_vector/3", "classification/3", "feature_vector/5", "classification/5"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "feature_vector/3",
+        "classification/5",
+        *(pytest.param(module, marks=pytest.mark.slow) for module in ("classification/3", "feature_vector/5")),
+    ],
+)
 def test_features_are_what_tensorflow_hub_computes(built, photographs, wanted, module, tmp_path, capsys):
     """Of modules of either kind in either format, packed or not."""
     source = built[module]

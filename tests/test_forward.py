@@ -17,7 +17,7 @@ def _values(network, seed=1):
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["mobilenet_v2_075_192", "mobilenet_v2_050_96"])
+@pytest.mark.parametrize("name", ["mobilenet_v2_050_96", pytest.param("mobilenet_v2_075_192", marks=pytest.mark.slow)])
 def test_computes_what_pytorch_computed(name):
     """In float32 both round; in float64 only PyTorch's float32 does."""
     network = load_variant(name).network_for("classification")

@@ -248,9 +248,14 @@ def test_what_is_no_path_is_an_error(path):
     ],
 )
 def test_labels_of_a_config_are_one_printable_name_a_class(tmp_path, content, why):
-    """Equal ones may be: ImageNet has two cranes."""
+    """Or its error says which is not."""
     (tmp_path / "labels.txt").write_text(content, newline="")
     assert why in _refusal(_config(tmp_path, "labels: labels.txt\n")).why
+
+
+def test_labels_may_be_equal(tmp_path):
+    """ImageNet has two cranes. Windows' line ends and byte order mark are none of the names."""
+    _config(tmp_path, "labels: labels.txt\n")
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcrane\r\ncrane\r\n" + b"x\r\n" * 5)
     assert load_variant("bad", tmp_path).class_names() == ["crane", "crane"] + ["x"] * 5
 

@@ -148,7 +148,7 @@ def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
         assert caught.value.why == "this checkpoint has no classifier"
 
 
-@pytest.mark.parametrize("name", ["whole.h5", "whole.keras"])
+@pytest.mark.parametrize("name", ["whole.h5", pytest.param("whole.keras", marks=pytest.mark.slow)])
 def test_a_model_that_computes_otherwise_is_refused(described, tmp_path, name):
     """Though all names and shapes are right; the error says where it differs."""
     if name.endswith(".h5"):

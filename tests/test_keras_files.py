@@ -49,7 +49,9 @@ def nested(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name.startswith("whole") else pytest.mark.slow) for name in FILES]
+)
 def test_a_model_within_the_model_is_read_whole(nested, name):
     """All of its values, each under a name of its own."""
     with zipfile.ZipFile(nested / name) if name.endswith(".keras") else open(nested / name, "rb") as file:
@@ -91,6 +93,7 @@ def _nan_name(nested):
     return path.removeprefix("model_weights/").removesuffix(":0").replace("depthwise_kernel", "kernel")
 
 
+@pytest.mark.slow
 def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
     """Its values are the file's, too; the network is recognized all the same."""
     base = backbone(pooling="avg")

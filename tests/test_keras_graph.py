@@ -136,7 +136,7 @@ def test_a_model_that_computes_otherwise(description, edit, where):
         pytest.param(
             lambda: tf.keras.Sequential([layers.Rescaling(1 / 127.5)], name="scale"), ("scale",), marks=pytest.mark.slow
         ),
-        (lambda: layers.Dense(3, name="dense_of_pixels"), ("dense_of_pixels",)),
+        pytest.param(lambda: layers.Dense(3, name="dense_of_pixels"), ("dense_of_pixels",), marks=pytest.mark.slow),
         pytest.param(lambda: layers.Conv2D(3, 1, name="mix"), ("mix",), marks=pytest.mark.slow),
     ],
 )

@@ -31,7 +31,10 @@ def test_a_mapping_is_one_to_one(mapping, multiplier):
     assert all(np.prod(entry.shape) == entry.variable.size for entry in entries)
 
 
-@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize(
+    "multiplier",
+    [pytest.param(one, marks=[] if one in (0.35, 1.3) else pytest.mark.slow) for one in PUBLISHED_DEPTH_MULTIPLIERS],
+)
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
 def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
     """In the order in which its loaders go through them."""

@@ -45,7 +45,8 @@ def modules(checkpoint, tmp_path_factory):
     return dict(zip(("TF1", "TF2"), built, strict=True))
 
 
-@pytest.mark.parametrize("format_", ["TF1", "TF2"])
+# Among quick tests, test_verify.py has an intact module in the format of TF1.
+@pytest.mark.parametrize("format_", [pytest.param("TF1", marks=pytest.mark.slow), "TF2"])
 def test_the_intact_modules_pass(modules, checkpoint, format_):
     """Or the rest proves nothing."""
     verification = verify_module(str(modules[format_]), checkpoint=checkpoint)

@@ -155,7 +155,9 @@ def _indices(found):
     return [[score.index for score in one.top] for one in found]
 
 
-@pytest.mark.parametrize("module", ["classification/3", "classification/5", "packed"])
+@pytest.mark.parametrize(
+    "module", ["classification/3", "packed", pytest.param("classification/5", marks=pytest.mark.slow)]
+)
 def test_classify_takes_modules_and_images_by_path(modules, photos, logits, module):
     """As text or as a path; a single image, folders and patterns."""
     best = np.argsort(-logits, axis=1)[:, :5].tolist()
@@ -172,10 +174,10 @@ def test_classify_names_classes(modules, photos, tmp_path):
     """By a list, by a file, or by what the module brings."""
     names = [f"name {number}" for number in range(1001)]
     (tmp_path / "labels.txt").write_text("\n".join(names))
-    for labels in (names, tmp_path / "labels.txt", str(tmp_path / "labels.txt")):
-        [one] = classify(modules["classification/5"], photos / "0.png", labels=labels)
-        assert [score.label for score in one.top] == [names[score.index] for score in one.top]
     with opened_image_module(modules["classification/5"]) as opened:
+        for labels in (names, tmp_path / "labels.txt", str(tmp_path / "labels.txt")):
+            [one] = classify(opened, photos / "0.png", labels=labels)
+            assert [score.label for score in one.top] == [names[score.index] for score in one.top]
         [one] = classify(opened, photos / "0.png")
         assert [score.label for score in one.top] == [None] * 5
         assert opened.run(np.zeros([1, _SIZE, _SIZE, 3], np.float32))["default"].shape == (1, 1001), "it is closed"
@@ -220,16 +222,17 @@ def test_images_that_cannot_be_read_are_warned_of(modules, photos, tmp_path, fun
     bad.write_bytes(b"no image")
     ear, skipped = Ear(), []
     options = {"unreadable": lambda path, error: skipped.append((path, error.why)), "progress": ear}
-    function(modules["classification/5"], [bad, photos], tmp_path, **options)
-    [(path, why)] = skipped
-    assert path == bad
-    assert ear.warnings == [f"skipped {bad}: {why}", "1 of 4 images skipped"]
-    with pytest.raises(ImageError, match="no image can be read"):
-        function(modules["classification/5"], bad, tmp_path / "none")
+    with opened_image_module(modules["classification/5"]) as opened:
+        function(opened, [bad, photos], tmp_path, **options)
+        [(path, why)] = skipped
+        assert path == bad
+        assert ear.warnings == [f"skipped {bad}: {why}", "1 of 4 images skipped"]
+        with pytest.raises(ImageError, match="no image can be read"):
+            function(opened, bad, tmp_path / "none")
     assert not list(tmp_path.glob("none/*"))
 
 
-@pytest.mark.parametrize("module", ["feature_vector/3", "feature_vector/5"])
+@pytest.mark.parametrize("module", ["feature_vector/5", pytest.param("feature_vector/3", marks=pytest.mark.slow)])
 def test_extract_features_takes_modules_and_images_by_path(modules, photos, tmp_path, module):
     """And tells which files it has written."""
     output = tmp_path / "f.npy"
@@ -403,7 +406,7 @@ def test_verify_module_takes_images_and_labels_as_classify_does(modules, photos,
     labels.write_text("\n".join(names))
     options = {"checkpoint": "synthetic:1", "checks": ["numbers.photographs"]}
     module = modules["classification/5"]
-    for images, given in ((photos, labels), (f"{photos}/*.png", names), ([str(photos / "0.png"), photos], str(labels))):
+    for images, given in ((photos, labels), ([str(photos / "0.png"), f"{photos}/*.png"], names)):
         shown = verify_module(module, images=images, labels=given, **options).photographs
         assert [one.name for one in shown] == ["0.png", "1.png", "2.png"]
         assert all(label == names[index] for one in shown for index, label, _ in one.classes)

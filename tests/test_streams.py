@@ -46,13 +46,17 @@ def module(tmp_path_factory):
     [
         pytest.param(">&-", "it is closed", id="closed"),
         pytest.param(">/dev/full", _FULL, id="full", marks=_needs_full),
-        pytest.param("<&- >&-", "it is closed", id="both closed"),
+        pytest.param("<&- >&-", "it is closed", id="both closed", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize(
     "arguments",
-    [["list"], ["--help"], ["--version"], ["inspect", "{module}", "--format", "json"], _BUILD],
-    ids=["list", "help", "version", "inspect", "build"],
+    [
+        *(["list"], ["--help"], _BUILD),
+        pytest.param(["--version"], marks=pytest.mark.slow),
+        pytest.param(["inspect", "{module}", "--format", "json"], marks=pytest.mark.slow),
+    ],
+    ids=["list", "help", "build", "version", "inspect"],
 )
 def test_results_that_cannot_be_written_are_an_error(tmp_path, module, arguments, redirection, why):
     """Said once, on stderr, when the work is done."""

@@ -244,7 +244,11 @@ def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
 
 @needs_data
 @pytest.mark.parametrize(
-    ("name", "spec"), [("mobilenet_v2_075_192", "feature_vector/2"), ("mobilenet_v2_050_96", "classification/1")]
+    ("name", "spec"),
+    [
+        pytest.param("mobilenet_v2_075_192", "feature_vector/2", marks=pytest.mark.slow),
+        ("mobilenet_v2_050_96", "classification/1"),
+    ],
 )
 def test_the_seed_modules_pass(tmp_path, name, spec):
     """Every check that applies."""
