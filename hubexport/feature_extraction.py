@@ -17,7 +17,7 @@ from hubexport.images.batches import Batch, Unreadable, apply_to_files
 from hubexport.images.files import counted, find_images, none_readable
 from hubexport.inspection.image_interface import ImageInterface, OutputKind, Told, untold_output
 from hubexport.locks import LOCK, locked
-from hubexport.output import publish_file, scratch_directory, write_failures_reported
+from hubexport.output import publish_together, scratch_directory, write_failures_reported
 from hubexport.places import check_place
 from hubexport.progress import Progress
 from hubexport.running.opening import opened_module
@@ -108,10 +108,7 @@ def extract_features(
             with locked(output.parent / LOCK, f"write into {output.parent}", progress):
                 for path in files:
                     check_place(path, overwrite=overwrite)
-                if len(files) > 1:  # Whatever happens, nobody finds vectors with the names of others.
-                    output.unlink(missing_ok=True)
-                for path in reversed(files):
-                    publish_file(scratch / path.name, path, overwrite=overwrite)
+                publish_together(scratch, files, overwrite=overwrite)
     return files
 
 

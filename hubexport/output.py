@@ -4,7 +4,7 @@ Work in progress lives in scratch directories near its destination, named `.hube
 that fills them. One whose process died is removed by the next one that works in the same place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import ctypes
 import errno
@@ -153,6 +153,38 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
             raise exists_error(final) from None
         staged.unlink()
     _flush_one(final.parent)
+
+
+def publish_together(scratch: Path, finals: Sequence[Path], *, overwrite: bool) -> None:
+    """Moves finished files to their places that are nothing without each other.
+
+    The first appears last, so that nobody finds it beside an old one of the others. Until it is there, what it replaces
+    lies beside it, as `NAME.old`; after a crash it stays there.
+
+    Args:
+        scratch: a scratch directory on the same file system, with the files under their names.
+        finals: where they go; they share a folder.
+        overwrite: replace files that stand there already.
+    Raises:
+        OutputError: one stands there and `overwrite` is false.
+        OSError: one cannot be moved; then all old files stand where they stood.
+    """
+    if len(finals) == 1:
+        publish_file(scratch / finals[0].name, finals[0], overwrite=overwrite)
+        return
+    put_aside = [(path, path.with_name(f"{path.name}.old")) for path in finals if overwrite and path.exists()]
+    try:
+        for path, aside in put_aside:
+            path.rename(aside)
+        for path in reversed(finals):
+            publish_file(scratch / path.name, path, overwrite=overwrite)
+    except BaseException:
+        for path, aside in reversed(put_aside):
+            with contextlib.suppress(FileNotFoundError):
+                aside.replace(path)
+        raise
+    for _, aside in put_aside:
+        aside.unlink()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
 from pathlib import Path
 import shutil
@@ -13,8 +14,9 @@ import pytest
 
 from hubexport import locks, output
 from hubexport.errors import OutputError
-from hubexport.output import publish_directory, publish_file, scratch_directory
+from hubexport.output import publish_directory, publish_file, publish_together, scratch_directory
 from tests.command import environment
+from tests.release_misfortunes import die_before
 
 
 def _staged(parent: Path, content: str) -> Path:
@@ -257,3 +259,44 @@ def test_a_file_takes_its_place_in_one_step(tmp_path):
     with pytest.raises(OutputError, match="already exists"):
         publish_file(tmp_path / "staged", final, overwrite=False)
     assert final.read_text() == "1"
+
+
+def _replace_pair(folder, number):
+    die_before(folder, number)
+    with scratch_directory(folder) as scratch:
+        for name in ("vectors", "names"):
+            (scratch / name).write_text("new")
+        publish_together(scratch, [folder / "vectors", folder / "names"], overwrite=True)
+
+
+def test_of_files_that_belong_together_a_kill_loses_none(tmp_path):
+    """Before each change of the folder: the first never stands beside another's names, and the old ones are kept."""
+    numbers = range(1, 20)
+    for number in numbers:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in ("vectors", "names"):
+            (folder / name).write_text("old")
+        process = multiprocessing.get_context("fork").Process(target=_replace_pair, args=(folder, number))
+        process.start()
+        process.join(60)
+        found = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+        if "vectors" in found:
+            assert found["vectors"] == found["names"]
+        if found.get("vectors") != "new":
+            assert "old" in (found.get("vectors"), found.get("vectors.old"))
+            assert "old" in (found.get("names"), found.get("names.old"))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert number > 5 and found == {"vectors": "new", "names": "new"}
+
+
+def test_of_files_that_belong_together_a_failure_puts_the_old_ones_back(tmp_path):
+    """Of new ones, the second is missing."""
+    for name in ("vectors", "names"):
+        (tmp_path / name).write_text("old")
+    with scratch_directory(tmp_path) as scratch, pytest.raises(FileNotFoundError):
+        (scratch / "names").write_text("new")
+        publish_together(scratch, [tmp_path / "vectors", tmp_path / "names"], overwrite=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"vectors": "old", "names": "old"}
