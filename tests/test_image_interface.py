@@ -87,7 +87,7 @@ def test_logits_and_features_of_a_keras_model_are_keras_own(tmp_path, photos):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alpha", [0.35, 1.0])
+@pytest.mark.parametrize("alpha", [0.35, pytest.param(1.0, marks=pytest.mark.prove)])
 def test_mobilenet_v2_of_keras_gives_what_keras_predicts(tmp_path, alpha):
     """The model that people have, saved as they save it."""
     keras = keras_2()
