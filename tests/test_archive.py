@@ -135,6 +135,7 @@ def test_damaged_archives_are_errors(tmp_path, data):
         _unpack(tmp_path, data)
 
 
+@pytest.mark.fuzz
 @settings(deadline=None, max_examples=300)
 @given(
     format=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),

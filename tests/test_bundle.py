@@ -286,6 +286,7 @@ def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
         BundleReader(tmp_path / "m")
 
 
+@pytest.mark.fuzz
 @settings(deadline=None, max_examples=400)
 @given(data=st.data())
 def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):

@@ -163,6 +163,7 @@ def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypatch):
     """Named as the user knows it, with what TensorFlow said."""

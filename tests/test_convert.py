@@ -378,6 +378,7 @@ def test_a_target_in_which_nobody_can_write(tmp_path, checkpoint):
         convert(str(checkpoint), tmp_path / "file" / "c.h5", "keras")
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_command_converts_the_real_archive(tmp_path):
     """The target on stdout, all else on stderr; Keras then knows what is on the photographs."""

@@ -64,6 +64,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "evaluations"
 
 
+@pytest.mark.slow
 def test_beam_finds_what_a_local_evaluation_finds(capsys, module, records, cache):
     """All figures, and what was skipped; and leaves nothing behind."""
     local, _ = run_evaluate(capsys, module, "--data", records)

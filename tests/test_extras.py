@@ -127,6 +127,7 @@ def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, ext
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_light_commands_need_no_extra(tmp_path):
     """They build, verify by structure and weights, inspect, convert and compare; V1 and partitioned variables, too."""
     write_v1(tmp_path / "v1", network_values())

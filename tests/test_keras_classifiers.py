@@ -72,6 +72,7 @@ def test_two_classifiers_side_by_side_are_none(tmp_path):
         assert len(ear.warnings) == 1
 
 
+@pytest.mark.slow
 def test_images_that_are_cropped_at_random_are_others(tmp_path):
     """Where it does not train, Keras' layer crops the middle."""
     images = layers.Input([128, 128, 3])

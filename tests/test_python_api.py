@@ -183,6 +183,7 @@ def test_classify_names_classes(modules, photos, tmp_path):
         assert opened.run(np.zeros([1, _SIZE, _SIZE, 3], np.float32))["default"].shape == (1, 1001), "it is closed"
 
 
+@pytest.mark.slow
 def test_two_classifications_at_once_leave_tensorflow_to_their_caller(modules, photos, logits):
     """No graph of a TF1 module is the default one meanwhile, and either may end first."""
     first, second = (classify(modules["classification/3"], photos, top=1, batch_size=1) for _ in range(2))
@@ -194,6 +195,7 @@ def test_two_classifications_at_once_leave_tensorflow_to_their_caller(modules, p
     assert list(second) == []
 
 
+@pytest.mark.slow
 def test_a_classification_that_is_dropped_leaves_nothing_behind(modules, photos, tmp_path, monkeypatch):
     """Before the first image, and in between: a packed module is unpacked into a temporary folder."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -215,6 +217,7 @@ def _classify(module, images, folder, **options):
     return list(classify(module, images, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [_classify, _extract])
 def test_images_that_cannot_be_read_are_warned_of(modules, photos, tmp_path, function):
     """And told to whoever asks; if there are no others, that is an error."""
@@ -254,6 +257,7 @@ def _classes(photos, logits, tmp_path, monkeypatch):
     return tmp_path / "classes"
 
 
+@pytest.mark.slow
 def test_evaluate_returns_what_the_command_prints(modules, classes):
     """With the labels as a list or in a file; the result is reported while it is kept, and then forgotten."""
     names, state = [f"name {number}" for number in range(1001)], classes.parent / "state"
@@ -282,6 +286,7 @@ def test_evaluate_returns_what_the_command_prints(modules, classes):
     }
 
 
+@pytest.mark.slow
 def test_an_evaluation_whose_report_fails_is_not_forgotten(modules, classes):
     """The next one has nothing left to do."""
     names = [f"name {number}" for number in range(1001)]
@@ -356,6 +361,7 @@ def test_weights_that_do_not_exist_are_refused_at_once(small, call, weights, gue
     assert raised.value.why == "it must be averaged or raw"
 
 
+@pytest.mark.slow
 def test_paths_are_taken_as_text_or_as_paths(small, tmp_path):
     """By every function that reads a checkpoint."""
     source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)

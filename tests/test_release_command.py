@@ -190,6 +190,7 @@ def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
     assert told["behaviour.dropout"] is None and told["behaviour.gradients"] > 0
 
 
+@pytest.mark.slow
 def test_variants_may_share_the_work(place):
     """Two of them in two processes: all are in the table, in the order asked for."""
     shutil.copy(place / "configs/small.yaml", place / "configs/other.yaml")

@@ -224,6 +224,7 @@ def _of(variant, inputs) -> dict:
     return statement(variant, _SPEC, inputs, subjects=[_FILES["archive"]], byproducts=[], versions={})
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes():
     """In another folder, zone and language, with another hash seed; and nothing of that is told."""
     program = """if True:

@@ -408,6 +408,7 @@ def test_nginx_follows_no_links(small_release, tmp_path):
         host.log.write_text("")
 
 
+@pytest.mark.slow
 def test_nginx_bounds_what_one_client_asks(nginx):
     """More than a hundred requests at once are too many for now."""
     statuses = {nginx.get("/robots.txt").status for _ in range(400)}
