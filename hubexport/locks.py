@@ -6,6 +6,7 @@ umask lets them write. Where files cannot be locked (some network file systems),
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -19,6 +20,8 @@ LOCK = ".hubexport.lock"
 # Nobody but its owner may read one: reading is enough to lock it.
 _MODE = 0o620
 _MAX_HOLDER_BYTES = 100
+# What opening a link, a FIFO, a folder, and another user's file gives.
+_NOT_OURS = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
 class HeldError(Exception):
@@ -84,8 +87,8 @@ def _open(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, _MODE)
-    except OSError:
-        if not os.path.lexists(path):
+    except OSError as error:
+        if error.errno not in _NOT_OURS or not os.path.lexists(path):
             raise
         raise _unusable(path, "something is there that is no lock file of this user") from None
     mine = os.fstat(descriptor).st_uid == os.geteuid()

@@ -167,18 +167,22 @@ def publish_together(scratch: Path, finals: Sequence[Path], *, overwrite: bool) 
         overwrite: replace files that stand there already.
     Raises:
         OutputError: one stands there and `overwrite` is false.
-        OSError: one cannot be moved; then all old files stand where they stood.
+        OSError: one cannot be moved; then all old files stand where they stood, and no new one.
     """
     if len(finals) == 1:
         publish_file(scratch / finals[0].name, finals[0], overwrite=overwrite)
         return
     put_aside = [(path, path.with_name(f"{path.name}.old")) for path in finals if overwrite and path.exists()]
+    placed: list[Path] = []
     try:
         for path, aside in put_aside:
             path.rename(aside)
         for path in reversed(finals):
             publish_file(scratch / path.name, path, overwrite=overwrite)
+            placed.append(path)
     except BaseException:
+        for path in placed:
+            path.unlink()
         for path, aside in reversed(put_aside):
             with contextlib.suppress(FileNotFoundError):
                 aside.replace(path)

@@ -292,11 +292,12 @@ def test_of_files_that_belong_together_a_kill_loses_none(tmp_path):
     assert number > 5 and found == {"vectors": "new", "names": "new"}
 
 
-def test_of_files_that_belong_together_a_failure_puts_the_old_ones_back(tmp_path):
-    """Of new ones, the second is missing."""
-    for name in ("vectors", "names"):
-        (tmp_path / name).write_text("old")
+@pytest.mark.parametrize("old", [{"vectors": "old", "names": "old"}, {"names": "old"}, {}], ids=["both", "one", "none"])
+def test_of_files_that_belong_together_a_failure_leaves_the_old_ones(tmp_path, old):
+    """And none of the new ones, of which one is missing."""
+    for name, text in old.items():
+        (tmp_path / name).write_text(text)
     with scratch_directory(tmp_path) as scratch, pytest.raises(FileNotFoundError):
         (scratch / "names").write_text("new")
         publish_together(scratch, [tmp_path / "vectors", tmp_path / "names"], overwrite=True)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"vectors": "old", "names": "old"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == old
