@@ -9,11 +9,12 @@ variant = hubexport.load_variant("mobilenet_v2_075_192")
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Accuracy",
     "Beam",
+    "BuildOptions",
+    "BuildOrder",
+    "BuildOutcome",
     "CheckpointReport",
     "Classification",
     "Comparison",
@@ -22,11 +23,8 @@ __all__ = [
     "HubexportError",
     "ModuleReport",
     "ModuleSpec",
-    "Options",
-    "Order",
-    "Outcome",
     "Progress",
-    "Recipe",
+    "ReleaseOptions",
     "Score",
     "Variant",
     "Verification",
@@ -47,70 +45,70 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from hubexport.batch import Options, Order, Outcome, build_batch
+    from hubexport.batch import BuildOptions, BuildOrder, BuildOutcome, build_batch
     from hubexport.beam.options import Beam
     from hubexport.build import build_modules
-    from hubexport.checkpoints.cache import Downloads
-    from hubexport.classification import Classification, Score, classify
+    from hubexport.checkpoints.checkpoint_report import CheckpointReport
+    from hubexport.checkpoints.download_cache import Downloads
     from hubexport.comparison import Comparison, compare
     from hubexport.config_files import list_variants, load_variant
     from hubexport.conversion import convert
+    from hubexport.description import describe
     from hubexport.errors import HubexportError
     from hubexport.evaluation.evaluation import evaluate
     from hubexport.evaluation.result import Accuracy, Evaluation
-    from hubexport.feature_extraction import extract_features
-    from hubexport.inspection.checkpoint import CheckpointReport
-    from hubexport.inspection.module import ModuleReport
-    from hubexport.inspection.path import describe
+    from hubexport.images.classification import Classification, Score, classify
+    from hubexport.images.feature_extraction import extract_features
+    from hubexport.modules.module_report import ModuleReport
     from hubexport.progress import Progress
     from hubexport.release.check import check_release
-    from hubexport.release.plan import Recipe
-    from hubexport.release.run import release_modules
+    from hubexport.release.plan import ReleaseOptions
+    from hubexport.release.release_modules import release_modules
     from hubexport.site.writing import write_site
     from hubexport.variants import ModuleSpec, Variant
     from hubexport.verify.result import Verification
-    from hubexport.verify.verification import verify_module
+    from hubexport.verify.verify_module import verify_module
 
 _HOMES = {
     "Accuracy": "hubexport.evaluation.result",
     "Beam": "hubexport.beam.options",
-    "CheckpointReport": "hubexport.inspection.checkpoint",
-    "Classification": "hubexport.classification",
+    "BuildOptions": "hubexport.batch",
+    "BuildOrder": "hubexport.batch",
+    "BuildOutcome": "hubexport.batch",
+    "CheckpointReport": "hubexport.checkpoints.checkpoint_report",
+    "Classification": "hubexport.images.classification",
     "Comparison": "hubexport.comparison",
-    "Downloads": "hubexport.checkpoints.cache",
+    "Downloads": "hubexport.checkpoints.download_cache",
     "Evaluation": "hubexport.evaluation.result",
     "HubexportError": "hubexport.errors",
-    "ModuleReport": "hubexport.inspection.module",
+    "ModuleReport": "hubexport.modules.module_report",
     "ModuleSpec": "hubexport.variants",
-    "Options": "hubexport.batch",
-    "Order": "hubexport.batch",
-    "Outcome": "hubexport.batch",
     "Progress": "hubexport.progress",
-    "Recipe": "hubexport.release.plan",
-    "Score": "hubexport.classification",
+    "ReleaseOptions": "hubexport.release.plan",
+    "Score": "hubexport.images.classification",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",
     "build_modules": "hubexport.build",
     "check_release": "hubexport.release.check",
-    "classify": "hubexport.classification",
+    "classify": "hubexport.images.classification",
     "compare": "hubexport.comparison",
     "convert": "hubexport.conversion",
-    "describe": "hubexport.inspection.path",
+    "describe": "hubexport.description",
     "evaluate": "hubexport.evaluation.evaluation",
-    "extract_features": "hubexport.feature_extraction",
+    "extract_features": "hubexport.images.feature_extraction",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",
-    "release_modules": "hubexport.release.run",
-    "verify_module": "hubexport.verify.verification",
+    "release_modules": "hubexport.release.release_modules",
+    "verify_module": "hubexport.verify.verify_module",
     "write_site": "hubexport.site.writing",
 }
 
 # The modules and rooms that import an extra's packages.
 _EXTRAS = {
-    "hubexport.classification": "tensorflow",
+    "hubexport.images.classification": "tensorflow",
     "hubexport.evaluation": "tensorflow",
-    "hubexport.feature_extraction": "tensorflow",
+    "hubexport.images.feature_extraction": "tensorflow",
     "hubexport.release": "release",
     "hubexport.site": "serve",
 }

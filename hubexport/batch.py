@@ -12,11 +12,11 @@ from pathlib import Path
 import time
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.cache import Downloads
+from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.sources import Weights, check_weights
 from hubexport.errors import DownloadError, HubexportError, check_positive
-from hubexport.processes import in_processes
 from hubexport.progress import Progress
+from hubexport.system.process_pool import in_processes
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_specs
 
 # In `--checkpoint`, the name of the variant that is built.
@@ -24,7 +24,7 @@ VARIANT_PLACEHOLDER = "{variant}"
 
 
 @dataclasses.dataclass(frozen=True, init=False)
-class Order:
+class BuildOrder:
     """Modules of one variant to build.
 
     Args:
@@ -49,7 +49,7 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class BuildOptions:
     """How all of them shall be built; see `hubexport.build.build_modules`.
 
     Attributes:
@@ -69,7 +69,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class BuildOutcome:
     """What became of one module.
 
     Attributes:
@@ -84,8 +84,8 @@ class Outcome:
 
 
 def build_batch(
-    orders: Sequence[Order], options: Options, *, jobs: int = 1, progress: Progress | None = None
-) -> list[Outcome]:
+    orders: Sequence[BuildOrder], options: BuildOptions, *, jobs: int = 1, progress: Progress | None = None
+) -> list[BuildOutcome]:
     """Builds all modules that can be built.
 
     Args:
@@ -106,18 +106,20 @@ def build_batch(
     return [outcome for order in orders for outcome in _build(order, progress, options)]
 
 
-def _build(order: Order, progress: Progress, options: Options) -> list[Outcome]:
+def _build(order: BuildOrder, progress: Progress, options: BuildOptions) -> list[BuildOutcome]:
     start = time.monotonic()
     results = _results(order, options, progress)
     seconds = (time.monotonic() - start) / len(results)
     return [_outcome(order, spec, result, seconds) for spec, result in results]
 
 
-def _outcome(order: Order, spec: ModuleSpec, result: Path | HubexportError, seconds: float = 0.0) -> Outcome:
-    return Outcome(order.variant.handle(spec), result, seconds)
+def _outcome(order: BuildOrder, spec: ModuleSpec, result: Path | HubexportError, seconds: float = 0.0) -> BuildOutcome:
+    return BuildOutcome(order.variant.handle(spec), result, seconds)
 
 
-def _results(order: Order, options: Options, progress: Progress) -> list[tuple[ModuleSpec, Path | HubexportError]]:
+def _results(
+    order: BuildOrder, options: BuildOptions, progress: Progress
+) -> list[tuple[ModuleSpec, Path | HubexportError]]:
     variant = order.variant
     there_before = _standing(order, options)
     checkpoint = options.checkpoint and str(options.checkpoint).replace(VARIANT_PLACEHOLDER, variant.name)
@@ -145,21 +147,23 @@ def _results(order: Order, options: Options, progress: Progress) -> list[tuple[M
     return list(zip(order.modules, paths, strict=True))
 
 
-def _standing(order: Order, options: Options) -> dict[ModuleSpec, Path]:
+def _standing(order: BuildOrder, options: BuildOptions) -> dict[ModuleSpec, Path]:
     """Returns the modules that stand in their places, whoever built them."""
     directories = {spec: Path(options.output_dir) / order.variant.handle(spec) for spec in order.modules}
     return {spec: path for spec, path in directories.items() if os.path.lexists(path)}
 
 
 def _new(
-    order: Order, options: Options, there_before: dict[ModuleSpec, Path]
+    order: BuildOrder, options: BuildOptions, there_before: dict[ModuleSpec, Path]
 ) -> dict[ModuleSpec, Path | HubexportError]:
     """Returns the modules that have come to their places since."""
     return {spec: path for spec, path in _standing(order, options).items() if spec not in there_before}
 
 
-def _build_in_processes(orders: Sequence[Order], options: Options, jobs: int, progress: Progress) -> list[Outcome]:
-    done: dict[str, list[Outcome]] = {}
+def _build_in_processes(
+    orders: Sequence[BuildOrder], options: BuildOptions, jobs: int, progress: Progress
+) -> list[BuildOutcome]:
+    done: dict[str, list[BuildOutcome]] = {}
     progress.step(f"building {len(orders)} variants in {jobs} processes")
     for order, outcomes in _finished(orders, options, jobs, progress):
         done[order.variant.name] = outcomes
@@ -168,8 +172,8 @@ def _build_in_processes(orders: Sequence[Order], options: Options, jobs: int, pr
 
 
 def _finished(
-    orders: Sequence[Order], options: Options, jobs: int, progress: Progress
-) -> Iterator[tuple[Order, list[Outcome]]]:
+    orders: Sequence[BuildOrder], options: BuildOptions, jobs: int, progress: Progress
+) -> Iterator[tuple[BuildOrder, list[BuildOutcome]]]:
     """Yields each order with its outcomes, in the order in which they come."""
     there_before = {order.variant.name: _standing(order, options) for order in orders}
     lost = []
@@ -183,15 +187,15 @@ def _finished(
 
 
 def _attempted(
-    orders: Sequence[Order], options: Options, jobs: int, progress: Progress
-) -> Iterator[tuple[Order, list[Outcome] | None]]:
+    orders: Sequence[BuildOrder], options: BuildOptions, jobs: int, progress: Progress
+) -> Iterator[tuple[BuildOrder, list[BuildOutcome] | None]]:
     """Yields each order with its outcomes, or with None where they were lost with a process."""
     return in_processes(functools.partial(_build, options=options), orders, jobs, progress)
 
 
 def _build_again(
-    order: Order, options: Options, there_before: dict[ModuleSpec, Path], progress: Progress
-) -> list[Outcome]:
+    order: BuildOrder, options: BuildOptions, there_before: dict[ModuleSpec, Path], progress: Progress
+) -> list[BuildOutcome]:
     """Builds, in a process of its own, what had not come to its place when the pool was lost."""
     built = _new(order, options, there_before)
     outcomes = {spec: _outcome(order, spec, result) for spec, result in built.items()}

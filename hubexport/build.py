@@ -5,15 +5,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 import shutil
 
-from hubexport.checkpoints.cache import Downloads
-from hubexport.checkpoints.reader import read_values
+from hubexport.checkpoints.download_cache import Downloads
+from hubexport.checkpoints.open_checkpoint import read_values
 from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
+from hubexport.formats.manifest import listed_files, write_manifest
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
-from hubexport.manifest import listed_files, write_manifest
-from hubexport.output import publish_directory, scratch_directory, write_failures_reported
-from hubexport.places import check_apart, check_place
 from hubexport.progress import Progress
+from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
+from hubexport.system.destinations import check_apart, check_place
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
 _LABELS = "labels.txt"
@@ -37,7 +37,7 @@ def build_modules(
         modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`; each is built once. Defaults to
             the modules in the variant's config.
         checkpoint: where the values come from, see `hubexport.checkpoints.sources`; None downloads the published one.
-        weights: `averaged` or `raw`, see `hubexport.checkpoints.select`. Ignored if the source stores one value per
+        weights: `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one value per
             variable.
         output_dir: a module goes to the folder below that is named like its handle.
         overwrite: replace modules that stand there; a directory with anything else in it stays.

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.checkpoints.dtypes import holds_numbers
-from hubexport.checkpoints.reader import OpenedCheckpoint, opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, opened_checkpoint
 from hubexport.checkpoints.recognize import in_slim_terms
-from hubexport.checkpoints.select import has_averages, stored_name
+from hubexport.checkpoints.restore import has_averages, stored_name
 from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
-from hubexport.checkpoints.stored import Renamed, StoredValues
+from hubexport.checkpoints.stored_values import Renamed, StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
 

@@ -4,8 +4,8 @@ from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 
+from hubexport.checkpoints.open_checkpoint import opened_checkpoint, read_values, restore, unrecognized_error
 from hubexport.checkpoints.publication import publish_checkpoint, standing_files
-from hubexport.checkpoints.reader import opened_checkpoint, read_values, restore, unrecognized_error
 from hubexport.checkpoints.sources import (
     Source,
     SyntheticSource,
@@ -14,11 +14,17 @@ from hubexport.checkpoints.sources import (
     resolve_source,
 )
 from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
-from hubexport.formats.weights import KERAS_SUFFIX, KERAS_WEIGHTS_SUFFIX, WRITERS, Trained, huggingface_files
-from hubexport.mappings.targets import TARGETS, Target
-from hubexport.output import publish_directory, publish_file, scratch_directory, write_failures_reported
-from hubexport.places import Written, check_apart, check_place
+from hubexport.formats.conversion_writers import (
+    KERAS_SUFFIX,
+    KERAS_WEIGHTS_SUFFIX,
+    WRITERS,
+    TrainedNetwork,
+    huggingface_files,
+)
+from hubexport.layouts.conversion_targets import TARGETS, Target
 from hubexport.progress import Progress
+from hubexport.system.atomic_output import publish_directory, publish_file, scratch_directory, write_failures_reported
+from hubexport.system.destinations import Written, check_apart, check_place
 from hubexport.variants import Variant, check_variant
 
 # Those that are a checkpoint of several files, named by their prefix.
@@ -116,7 +122,7 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
         check_place(path, overwrite=overwrite)
 
 
-def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> Trained:
+def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> TrainedNetwork:
     if isinstance(source, SyntheticSource):
         if variant is None:
             raise CheckpointError(
@@ -124,7 +130,7 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
             )
         network, multiplier = variant.network_for("classification"), variant.depth_multiplier
         restored = read_values(source, network.variables, weights, variant, progress)
-        return Trained(network, multiplier, restored.values, variant.class_names())
+        return TrainedNetwork(network, multiplier, restored.values, variant.class_names())
     with opened_checkpoint(source, progress, [variant.depth_multiplier] if variant else []) as opened:
         found = opened.recognition
         if variant:
@@ -138,7 +144,7 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
         else:
             raise unrecognized_error(opened, source.shown_as)
         restored = restore(opened, source.shown_as, network.variables, weights, variant, progress)
-    return Trained(network, multiplier, restored.values, labels)
+    return TrainedNetwork(network, multiplier, restored.values, labels)
 
 
 def _write_failures_reported(target: Path) -> AbstractContextManager[None]:

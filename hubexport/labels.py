@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hubexport.errors import UsageError
-from hubexport.regular_files import read_regular_file
+from hubexport.system.regular_files import read_regular_file
 
 # Where a module has them.
 _LABELS = Path("assets", "labels.txt")

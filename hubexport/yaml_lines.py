@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from hubexport.errors import ConfigError
-from hubexport.regular_files import read_regular_file
+from hubexport.system.regular_files import read_regular_file
 
 Location = tuple[str | int, ...]
 

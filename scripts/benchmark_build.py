@@ -20,9 +20,9 @@ import tempfile
 from processes import Cost, run
 
 from hubexport import Variant, list_variants, load_variant
-from hubexport.checkpoints.bundle import write_bundle
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.checkpoints.v2_bundle import write_bundle
 
 EXPORTER = Path(__file__).with_name("straightforward_exporter.py")
 

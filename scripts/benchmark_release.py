@@ -31,10 +31,10 @@ from processes import Cost, run
 
 from hubexport import Variant, load_variant
 from hubexport.config_files import select_variants
-from hubexport.output import publish_file
-from hubexport.release.files import INDEX, Index, Record, as_json, read_index
+from hubexport.release.index import INDEX, ArtifactRecord, ReleaseIndex, as_json, read_index
+from hubexport.system.atomic_output import publish_file
 from hubexport.variants import KINDS
-from hubexport.verify.checks import CHECKS
+from hubexport.verify.checks.registry import CHECKS
 
 # Of the exporter's time for as many modules; 3 GB; seconds.
 TIME_GOAL = 0.08
@@ -58,7 +58,7 @@ runpy.run_module("hubexport", run_name="__main__")
 READ_INDEX = """
 from pathlib import Path
 import sys
-from hubexport.release.files import read_index
+from hubexport.release.index import read_index
 read_index(Path(sys.argv[1]))
 """
 
@@ -257,8 +257,8 @@ def report_index(folder: Path, records: int) -> None:
     )
     text = as_json(record).decode()
     handles = [record.handle.replace(record.variant, f"{record.variant}_{number:06}") for number in range(records)]
-    artifacts = tuple(Record.model_validate_json(text.replace(record.handle, handle)) for handle in handles)
-    large = Index(artifacts=artifacts, publishers=small.publishers)
+    artifacts = tuple(ArtifactRecord.model_validate_json(text.replace(record.handle, handle)) for handle in handles)
+    large = ReleaseIndex(artifacts=artifacts, publishers=small.publishers)
     content, written_s = timed(lambda: as_json(large))
     files, listed_s = timed(large.files)
     (folder / INDEX).write_bytes(content)

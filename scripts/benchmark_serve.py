@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 
-from hubexport.release.files import Index, read_index
+from hubexport.release.index import ReleaseIndex, read_index
 
 PORT, NGINX_PORT = 8591, 8592
 CONNECTIONS = 8
@@ -141,7 +141,7 @@ def hub(dist: Path) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-def compare_archives(index: Index, runs: int, seconds: float) -> None:
+def compare_archives(index: ReleaseIndex, runs: int, seconds: float) -> None:
     """Downloads the smallest, the median and the largest archive from both."""
     by_size = sorted(index.artifacts, key=lambda record: record.files["archive"].bytes)
     for record in (by_size[0], by_size[len(by_size) // 2], by_size[-1]):
@@ -158,7 +158,7 @@ def compare_archives(index: Index, runs: int, seconds: float) -> None:
         )
 
 
-def measure_pages(index: Index, runs: int, seconds: float) -> None:
+def measure_pages(index: ReleaseIndex, runs: int, seconds: float) -> None:
     """Asks for the catalogue, for pages of modules, and for the catalogue by many at once."""
     modules = [f"/{record.handle}" for record in index.artifacts]
     for name, targets, connections, goal_ms in (
@@ -178,7 +178,7 @@ def measure_pages(index: Index, runs: int, seconds: float) -> None:
         )
 
 
-def soak(index: Index, server: "subprocess.Popen[str]", seconds: float) -> None:
+def soak(index: ReleaseIndex, server: "subprocess.Popen[str]", seconds: float) -> None:
     """Asks for everything for a long time, while others hold connections, and looks at the server's memory."""
     targets = ["/", "/?q=feature", "/index.json", "/google"]
     targets += [f"/{record.handle}" for record in index.artifacts]

@@ -31,7 +31,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import numpy as np
 from hubexport import load_variant
 from hubexport.checkpoints.synthetic import synthetic_value
-from hubexport.networks.forward import Forward
+from hubexport.networks.numpy_forward import Forward
 network = load_variant(sys.argv[1]).network_for("classification")
 values = {variable.name: synthetic_value(variable, 1) for variable in network.variables}
 image = np.random.default_rng(1).random((1, *network.image_shape))

@@ -1,4 +1,4 @@
-"""Writes `hubexport/inspection/op_versions.json` from the TensorFlows themselves.
+"""Writes `hubexport/modules/op_versions.json` from the TensorFlows themselves.
 
     python -m scripts.op_versions
 
@@ -14,7 +14,7 @@ import tempfile
 from typing import Any
 
 from hubexport.consumers.environments import Environment
-from hubexport.inspection.op_versions import TABLE
+from hubexport.modules.op_versions import TABLE
 from tests.environments import CONSUMERS, python_of, run_consumer
 
 # Environments that differ from others in more than their TensorFlow's version.

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from hubexport import build
-from hubexport.release import run, work
+from hubexport.release import make_artifact, release_modules
 from tests.release_runs import HIDDEN, wait_for
 
 
@@ -88,14 +88,14 @@ def jump() -> None:
 
 def wait_at(step: str, here: Path, go: Path) -> None:
     """Lets a step of a run tell that it is reached, and wait until it may be done."""
-    original = getattr(run, step)
+    original = getattr(release_modules, step)
 
     def waiting(*arguments, **options):
         here.touch()
         wait_for(go.exists)
         return original(*arguments, **options)
 
-    setattr(run, step, waiting)
+    setattr(release_modules, step, waiting)
 
 
 def hold_at(event: str, suffix: str, here: Path, go: Path) -> None:
@@ -110,7 +110,7 @@ def hold_at(event: str, suffix: str, here: Path, go: Path) -> None:
 
 
 def disprove_two() -> None:
-    verify = work.verify_module
+    verify = make_artifact.verify_module
 
     def verify_module(path, **options):
         verification = verify(path, **options)
@@ -119,13 +119,13 @@ def disprove_two() -> None:
         failed = dataclasses.replace(verification.results[0], status="fail")
         return dataclasses.replace(verification, results=(failed,))
 
-    work.verify_module = verify_module
+    make_artifact.verify_module = verify_module
 
 
 def rewrite_at(step: str, other: Path, path: Path) -> None:
     """Puts other values in the place of a checkpoint when a step begins for the first time."""
     name, _, function = step.partition(".")
-    module = {"run": run, "build": build}[name]
+    module = {"run": release_modules, "build": build}[name]
     original = getattr(module, function)
 
     def rewriting(*arguments, **options):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport import list_variants, verify_module
-from hubexport.verify.checks import select_checks
+from hubexport.verify.checks.registry import select_checks
 from tests.command import hubexport
 from tests.data import needs_data, published_table
 from tests.graphs import checkpoint_values, imported, read_saved_model

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from hubexport.checkpoints import archive
-from hubexport.checkpoints.archive import unpack_checkpoint
 from hubexport.errors import CheckpointError
+from hubexport.system import tars
+from hubexport.system.tars import unpack_checkpoint
 from tests.archives import CONTENT, member, tgz
 
 _GOOD = [member("./m.ckpt.index"), member("./m.ckpt.data-00000-of-00001"), member("./m_frozen.pb")]
@@ -87,7 +87,7 @@ def test_numbers_in_extended_headers_are_not_believed(tmp_path, headers):
 
 def test_refuses_to_unpack_more_than_the_bound(tmp_path, monkeypatch):
     """A bomb: a few kilobytes that unpack to many."""
-    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(tars, "MAX_UNPACKED_BYTES", 1 << 20)
     bomb = tgz(_GOOD[0], member("m.ckpt.data-00000-of-00001", bytes(8 << 20)))
     assert len(bomb) < 20_000
     with pytest.raises(CheckpointError) as caught:
@@ -99,7 +99,7 @@ def test_refuses_to_unpack_more_than_the_bound(tmp_path, monkeypatch):
 
 def test_refuses_members_that_are_skipped_past_the_bound(tmp_path, monkeypatch):
     """Also where the content is not unpacked, it would have to be unzipped."""
-    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(tars, "MAX_UNPACKED_BYTES", 1 << 20)
     with pytest.raises(CheckpointError, match="refuses"):
         _unpack(tmp_path, tgz(member("readme.txt", bytes(8 << 20)), *_GOOD))
 
@@ -113,7 +113,7 @@ def test_refuses_headers_that_would_fill_the_memory(tmp_path):
 
 def test_refuses_more_members_than_any_archive_has(tmp_path, monkeypatch):
     """Each costs a header."""
-    monkeypatch.setattr(archive, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(tars, "MAX_MEMBERS", 2)
     with pytest.raises(CheckpointError) as caught:
         _unpack(tmp_path, tgz(*_GOOD))
     assert "more than 2 members" in caught.value.why

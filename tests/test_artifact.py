@@ -9,10 +9,10 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.config_files import load_variant
+from hubexport.description import describe
 from hubexport.errors import ModuleError, TemporaryFileError
-from hubexport.inspection import artifact
-from hubexport.inspection.artifact import opened_artifact
-from hubexport.inspection.path import describe
+from hubexport.modules import opening
+from hubexport.modules.opening import opened_module_directory
 from hubexport.progress import Progress
 from tests.archives import CONTENT, member, tgz
 from tests.servers import answer, running_server
@@ -54,7 +54,7 @@ def _read(directory):
 
 
 def _opened(text, progress=None):
-    with opened_artifact(str(text), progress or Progress()) as opened:
+    with opened_module_directory(str(text), progress or Progress()) as opened:
         return _read(opened.directory), str(opened.shown_as)
 
 
@@ -68,7 +68,7 @@ def test_a_directory_is_opened_where_it_is(tmp_path):
     """And not copied."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "saved_model.pb").write_bytes(b"graph")
-    with opened_artifact(str(tmp_path / "m"), Progress()) as opened:
+    with opened_module_directory(str(tmp_path / "m"), Progress()) as opened:
         assert opened.directory == opened.shown_as == tmp_path / "m"
 
 
@@ -157,7 +157,7 @@ def test_what_a_server_gives_instead_of_a_module_is_refused(server, temporary, a
 
 def test_more_bytes_than_any_module_has_are_not_stored(server, temporary, monkeypatch):
     """Also if the server does not say how many will come."""
-    monkeypatch.setattr(artifact, "_MAX_BYTES", 100)
+    monkeypatch.setattr(opening, "_MAX_BYTES", 100)
 
     def act(handler):
         handler.head(200)
@@ -218,7 +218,7 @@ def test_failures_of_those_who_use_a_module_stay_theirs(tmp_path, temporary):
     """They are not taken for failures to open it, and the copy is removed all the same."""
     (tmp_path / "packed").write_bytes(_PACKED)
     with pytest.raises(OSError, match="^mine$"):
-        with opened_artifact(str(tmp_path / "packed"), Progress()):
+        with opened_module_directory(str(tmp_path / "packed"), Progress()):
             raise OSError("mine")
     assert list(temporary.iterdir()) == []
 

@@ -11,12 +11,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from hubexport import build_modules
-from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.conversion import convert
+from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.inspection.path import describe
-from hubexport.mappings.keras import keras_h5
+from hubexport.layouts.keras import keras_h5
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport

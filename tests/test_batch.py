@@ -13,10 +13,10 @@ import time
 import pytest
 
 from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
-from hubexport.batch import Options, Order, build_batch
+from hubexport.batch import BuildOptions, BuildOrder, build_batch
 from hubexport.config_files import select_variants
 from hubexport.errors import CheckpointError, ConfigError
-from hubexport.output import file_sha256, publish_directory, tree_files
+from hubexport.system.atomic_output import file_sha256, publish_directory, tree_files
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 
@@ -50,7 +50,7 @@ def checkpoint(tmp_path) -> Path:
 
 
 def _orders(configs, *names):
-    return [Order(variant, variant.modules) for variant in select_variants(names, configs)]
+    return [BuildOrder(variant, variant.modules) for variant in select_variants(names, configs)]
 
 
 def _digests(folder):
@@ -82,7 +82,7 @@ def test_a_broken_config_stops_only_those_who_ask_for_it(configs):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_one_modules_failure_stops_no_other(configs, checkpoint, tmp_path, jobs):
     """Not even the other module of its variant; the outcomes are in the order asked for."""
-    options = Options(str(checkpoint), "raw", tmp_path / "m")
+    options = BuildOptions(str(checkpoint), "raw", tmp_path / "m")
     outcomes = build_batch(_orders(configs, "one", "two", "three"), options, jobs=jobs)
     handles = [f"google/imagenet/{name}/{spec}" for name in ("one", "two", "three") for spec in _MODULES]
     assert [outcome.handle for outcome in outcomes] == handles
@@ -101,7 +101,7 @@ def test_processes_change_no_byte(configs, tmp_path):
     """Whoever builds them."""
     orders = _orders(configs, "one", "two", "three")
     for jobs in (1, 3):
-        build_batch(orders, Options("synthetic:3", output_dir=tmp_path / str(jobs)), jobs=jobs)
+        build_batch(orders, BuildOptions("synthetic:3", output_dir=tmp_path / str(jobs)), jobs=jobs)
     assert len(_digests(tmp_path / "1")) == 3 * (5 + 4)
     assert _digests(tmp_path / "1") == _digests(tmp_path / "3")
 
@@ -111,7 +111,7 @@ def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
     [order] = _orders(configs, "one")
     build_modules(order.variant, order.modules[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
     before = _digests(tmp_path / "m")
-    first, second = build_batch([order], Options("synthetic", output_dir=tmp_path / "m"))
+    first, second = build_batch([order], BuildOptions("synthetic", output_dir=tmp_path / "m"))
     assert "already exists" in str(first.result)
     assert second.result == tmp_path / "m" / second.handle
     assert before.items() < _digests(tmp_path / "m").items()
@@ -126,7 +126,7 @@ def test_what_came_to_its_place_before_a_failure_is_built(configs, tmp_path, mon
         publish_directory(staged, final, **options)
 
     monkeypatch.setattr("hubexport.build.publish_directory", full)
-    first, second = build_batch(_orders(configs, "one"), Options("synthetic", output_dir=tmp_path / "m"))
+    first, second = build_batch(_orders(configs, "one"), BuildOptions("synthetic", output_dir=tmp_path / "m"))
     assert first.result == tmp_path / "m" / first.handle
     assert "No space left on device" in str(second.result)
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_for_each_variant(configs, tmp_path):
     for name, num_classes in (("one", 7), ("two", 5)):
         (tmp_path / name).mkdir()
         write_v2(tmp_path / name / "model.ckpt", network_values(num_classes=num_classes, seed=num_classes))
-    options = Options(f"{tmp_path}/{{variant}}/model.ckpt", "raw", tmp_path / "m")
+    options = BuildOptions(f"{tmp_path}/{{variant}}/model.ckpt", "raw", tmp_path / "m")
     outcomes = build_batch(_orders(configs, "one", "two", "three"), options)
     failed = [outcome.handle for outcome in outcomes if isinstance(outcome.result, HubexportError)]
     assert failed == [f"google/imagenet/three/{spec}" for spec in _MODULES]
@@ -190,10 +190,10 @@ def test_warnings_of_other_processes_are_heard(configs, tmp_path):
 @pytest.mark.faults
 def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
     """As the kernel does when memory runs out; not even one that was built, but not heard of yet."""
-    monkeypatch.setattr("hubexport.processes._start_worker", _die_at_two)
+    monkeypatch.setattr("hubexport.system.process_pool._start_worker", _die_at_two)
     monkeypatch.setenv("BUILT_BY_ONE", str(tmp_path / "m/google/imagenet/one" / str(_MODULES[-1])))
     outcomes = build_batch(
-        _orders(configs, "one", "two", "three"), Options("synthetic", output_dir=tmp_path / "m"), jobs=2
+        _orders(configs, "one", "two", "three"), BuildOptions("synthetic", output_dir=tmp_path / "m"), jobs=2
     )
     assert [outcome.handle for outcome in outcomes] == [
         f"google/imagenet/{name}/{spec}" for name in ("one", "two", "three") for spec in _MODULES

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubexport.checkpoints import bundle, table
-from hubexport.checkpoints.bundle import BundleReader, write_bundle
-from hubexport.checkpoints.stored import DamageError
-from hubexport.checkpoints.table import Table, table_bytes
-from hubexport.checkpoints.wire import varint
+from hubexport.checkpoints import leveldb_table, v2_bundle
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
+from hubexport.checkpoints.proto_wire import varint
+from hubexport.checkpoints.stored_values import DamageError
+from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
 from tests.checkpoints import network_values, training_values, write_v2
 
@@ -21,7 +21,7 @@ _SUFFIXES = (".index", ".data-00000-of-00001")
 
 
 def _entries(content: bytes) -> list[tuple[bytes, bytes]]:
-    return list(Table(io.BytesIO(content)).entries(1 << 24))
+    return list(LeveldbTable(io.BytesIO(content)).entries(1 << 24))
 
 
 def _files(prefix: Path) -> list[bytes]:
@@ -137,8 +137,8 @@ def test_a_table_holds_what_was_put_in(entries):
     """Any keys and values, sorted."""
     wanted = sorted(entries.items())
     assert _entries(table_bytes(wanted)) == wanted
-    assert [Table(io.BytesIO(table_bytes(wanted))).find(key) for key in entries] == list(entries.values())
-    assert Table(io.BytesIO(table_bytes(wanted))).find(b"nowhere" * 10) is None
+    assert [LeveldbTable(io.BytesIO(table_bytes(wanted))).find(key) for key in entries] == list(entries.values())
+    assert LeveldbTable(io.BytesIO(table_bytes(wanted))).find(b"nowhere" * 10) is None
 
 
 def test_a_table_of_more_than_one_block_is_not_written():
@@ -151,17 +151,17 @@ def _table_of_blocks(blocks, handles):
     """A table whose index names blocks at will: data blocks, then (offset, size) of each entry of the index."""
     body, index_entries = b"", []
     for block in blocks:
-        body, _ = table._appended(body, block)
+        body, _ = leveldb_table._appended(body, block)
     for number, (offset, size) in enumerate(handles):
         handle = varint(offset) + varint(size)
         index_entries.append((number.to_bytes(4, "big"), handle))
-    body, index = table._appended(body, table._block(index_entries, restart_interval=1))
-    return body + (b"\0\0" + index).ljust(40, b"\0") + table.FOOTER_MAGIC
+    body, index = leveldb_table._appended(body, leveldb_table._block(index_entries, restart_interval=1))
+    return body + (b"\0\0" + index).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
 
 def test_an_index_that_names_a_block_again_and_again_is_refused():
     """Each time it would be read and summed."""
-    block = table._block([(b"k", bytes(50_000))], 16)
+    block = leveldb_table._block([(b"k", bytes(50_000))], 16)
     once = _table_of_blocks([block], [(0, len(block))])
     assert [key for key, _ in _entries(once)] == [b"k"]
     with pytest.raises(DamageError, match="overlap"):
@@ -172,7 +172,7 @@ def test_an_index_that_names_a_block_again_and_again_is_refused():
 def test_keys_that_grow_without_bound_are_refused():
     """Each shares all but one byte with the one before: 10,000 of them would take 50 MB out of 50 kB."""
     entries = [(b"x" * length, b"") for length in range(1, 10_000)]
-    small = table._block(entries, restart_interval=10_000)
+    small = leveldb_table._block(entries, restart_interval=10_000)
     assert len(small) < 60_000
     with pytest.raises(DamageError, match="too long"):
         _entries(_table_of_blocks([small], [(0, len(small))]))
@@ -183,7 +183,9 @@ def test_keys_that_grow_without_bound_are_refused():
 def test_keys_out_of_order_are_refused(keys, across_blocks):
     """A name that is there twice would hide a value."""
     entries = [(key, b"") for key in keys]
-    blocks = [table._block([one], 16) for one in entries] if across_blocks else [table._block(entries, 16)]
+    blocks = (
+        [leveldb_table._block([one], 16) for one in entries] if across_blocks else [leveldb_table._block(entries, 16)]
+    )
     starts = [0, len(blocks[0]) + 5]
     with pytest.raises(DamageError, match="not in order"):
         _entries(_table_of_blocks(blocks, [(start, len(block)) for start, block in zip(starts, blocks)]))
@@ -193,7 +195,7 @@ def test_tables_of_several_blocks_are_read(tmp_path):
     """An index of ten thousand variables."""
     values = {f"variable/{number:05}/of/many": np.float32(number) for number in range(10_000)}
     write_v2(tmp_path / "model.ckpt", values)
-    assert Path(f"{tmp_path}/model.ckpt.index").stat().st_size > table._MAX_BLOCK_BYTES
+    assert Path(f"{tmp_path}/model.ckpt.index").stat().st_size > leveldb_table._MAX_BLOCK_BYTES
     reader = BundleReader(tmp_path / "model.ckpt")
     assert len(reader.shapes) == 10_000
     assert reader.read("variable/09999/of/many") == 9999
@@ -202,7 +204,7 @@ def test_tables_of_several_blocks_are_read(tmp_path):
 def test_the_checksum_is_leveldbs():
     """Of RFC 3720's 32 zero bytes, 0x8a9136aa, masked as LevelDB's crc32c.h says."""
     rotated = (0x8A9136AA >> 15 | 0x8A9136AA << 17) & 0xFFFFFFFF
-    assert table.masked_crc32c(bytes(32)) == (rotated + 0xA282EAD8) & 0xFFFFFFFF
+    assert leveldb_table.masked_crc32c(bytes(32)) == (rotated + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def test_an_index_with_a_flipped_bit_is_damaged(tmp_path):
@@ -280,7 +282,7 @@ def test_headers_that_are_not_understood(tmp_path, header, reason):
 
 def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
     """It would be held in memory."""
-    monkeypatch.setattr(bundle, "_MAX_INDEX_BYTES", 100)
+    monkeypatch.setattr(v2_bundle, "_MAX_INDEX_BYTES", 100)
     write_bundle(tmp_path / "m", {"x" * 200: np.zeros(4, np.float32)})
     with pytest.raises(DamageError, match="larger than"):
         BundleReader(tmp_path / "m")
@@ -302,7 +304,7 @@ def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
     (folder / "m.index").write_bytes(index[cut:] if data.draw(st.booleans()) else index[:cut] + data.draw(st.binary()))
     with pytest.MonkeyPatch.context() as patch:
         if data.draw(st.booleans()):
-            patch.setattr(table, "masked_crc32c", lambda *parts: int.from_bytes(index[-4:], "little"))
+            patch.setattr(leveldb_table, "masked_crc32c", lambda *parts: int.from_bytes(index[-4:], "little"))
         try:
             reader = BundleReader(folder / "m")
             for name in reader.shapes:
@@ -316,6 +318,6 @@ def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
 def test_any_block_is_entries_or_an_error(data):
     """The innermost parser, without the checksums before it; what it gives lies within the block."""
     try:
-        assert sum(stop - start for _, start, stop in table._block_entries(data)) <= len(data)
+        assert sum(stop - start for _, start, stop in leveldb_table._block_entries(data)) <= len(data)
     except DamageError:
         pass

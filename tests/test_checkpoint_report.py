@@ -11,11 +11,11 @@ from safetensors.numpy import save_file
 import tensorflow as tf
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
-from hubexport.checkpoints.table import Table, table_bytes
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.conversion import convert
+from hubexport.description import describe
 from hubexport.errors import CheckpointError, HubexportError
-from hubexport.inspection.path import describe
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.protos import BundleEntryProto
 from hubexport.variants import ModuleSpec
@@ -138,7 +138,7 @@ def test_an_unknown_dtype_is_not_read(tmp_path):
     """Of a TensorFlow to come."""
     write_bundle(tmp_path / "c", {"x": np.float32(1), "y": np.float32(2)})
     index = tmp_path / "c.index"
-    entries = dict(Table(io.BytesIO(index.read_bytes())).entries(1 << 20))
+    entries = dict(LeveldbTable(io.BytesIO(index.read_bytes())).entries(1 << 20))
     entry = BundleEntryProto.FromString(entries[b"x"])
     entry.dtype = 77
     index.write_bytes(table_bytes(sorted({**entries, b"x": entry.SerializeToString()}.items())))

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from hubexport import ModuleSpec, build_modules
-from hubexport.classification import classify, softmax
 from hubexport.cli import classify as command
 from hubexport.cli.progress import shown_progress
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, ModuleError, UsageError
-from hubexport.inspection.image_interface import CALL, ImageInterface
+from hubexport.images.classification import classify, softmax
 from hubexport.labels import module_labels, read_labels
+from hubexport.modules.image_interface import CALL, ImageInterface
 from tests.command import environment
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 

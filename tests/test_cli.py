@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.variants import ModuleSpec
 from tests.checkpoints import network_values, write_v1
 from tests.command import command, environment, hubexport

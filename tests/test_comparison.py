@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.comparison import compare
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError

@@ -21,7 +21,7 @@ import tensorflow_hub as hub
 
 from hubexport.build import build_modules
 from hubexport.checkpoints import hdf5
-from hubexport.checkpoints.bundle import BundleReader, write_bundle
+from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError, OutputError, TemporaryFileError, UsageError
@@ -557,7 +557,7 @@ _BAD = {
 @pytest.mark.parametrize(("make", "reason"), _BAD.items(), ids=[make.__name__.strip("_") for make in _BAD])
 def test_bad_input_is_a_clear_error_and_nothing_is_written(tmp_path, monkeypatch, make, reason):
     """Of the kind that the command line prints."""
-    monkeypatch.setattr("hubexport.checkpoints.archive.MAX_UNPACKED_BYTES", 4 << 20)
+    monkeypatch.setattr("hubexport.system.tars.MAX_UNPACKED_BYTES", 4 << 20)
     make(tmp_path)
     with pytest.raises(CheckpointError) as caught:
         convert(str(tmp_path / "x"), tmp_path / "target" / "c.h5", "keras")

@@ -11,10 +11,10 @@ import threading
 import pytest
 import requests
 
-from hubexport.checkpoints import cache as cache_module
 from hubexport.checkpoints import download
-from hubexport.checkpoints.cache import CachedArchive, Downloads, archive_path, look_up, partial_path
+from hubexport.checkpoints import download_cache as cache_module
 from hubexport.checkpoints.download import fetch
+from hubexport.checkpoints.download_cache import CachedArchive, Downloads, archive_path, look_up, partial_path
 from hubexport.errors import CheckpointError, DownloadError, UsageError
 from hubexport.progress import Progress
 from hubexport.variants import PublishedCheckpoint

@@ -15,7 +15,7 @@ from hubexport import extras
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.errors import DataError, ModuleError, UsageError
-from hubexport.running.image_module import opened_image_module
+from hubexport.runtime.image_module import opened_image_module
 from hubexport.variants import ModuleSpec
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data

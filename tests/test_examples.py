@@ -13,7 +13,7 @@ import tensorflow_hub as hub
 
 from hubexport import build_modules, load_variant
 from hubexport.checkpoints.synthetic import synthetic_value
-from hubexport.networks.forward import Forward
+from hubexport.networks.numpy_forward import Forward
 from tests.data import DATA, REAL_ARCHIVE, REPOSITORY, needs_data
 
 _EXAMPLES = REPOSITORY / "examples"

@@ -15,8 +15,8 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.cli import features as command
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, OutputError, UsageError
-from hubexport.feature_extraction import check_output, extract_features
-from hubexport.inspection.image_interface import CALL, ImageInterface
+from hubexport.images.feature_extraction import check_output, extract_features
+from hubexport.modules.image_interface import CALL, ImageInterface
 from tests.archives import member, tgz
 
 _SIZE = 96
@@ -159,7 +159,7 @@ def test_files_of_many_rows_are_sound(tmp_path, suffix):
 def test_rows_are_written_as_they_come(tmp_path, suffix, monkeypatch):
     """So that memory does not grow with the number of images."""
     images = _images(tmp_path / "in", 6)
-    monkeypatch.setattr("hubexport.feature_extraction._ROWS_PER_GROUP", 2)
+    monkeypatch.setattr("hubexport.images.feature_extraction._ROWS_PER_GROUP", 2)
     sizes = []
 
     def features(module, pictures):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hubexport.checkpoints.hdf5 import read_hdf5
-from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.stored_values import DamageError
 
 
 def _hdf5(path, write):

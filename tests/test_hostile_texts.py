@@ -7,14 +7,14 @@ import socket
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.config_files import list_variants, load_variant
 from hubexport.errors import CheckpointError, ConfigError, ServerError, UsageError
 from hubexport.evaluation.tfrecords import is_record_file
-from hubexport.inspection.provenance import read_manifest
+from hubexport.formats.manifest import read_manifest
 from hubexport.labels import read_labels
-from hubexport.regular_files import read_regular_file
 from hubexport.serve.tokens import read_tokens
+from hubexport.system.regular_files import read_regular_file
 from tests.archives import member, tgz
 from tests.checkpoints import network_values
 from tests.command import hubexport

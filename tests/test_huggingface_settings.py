@@ -12,8 +12,8 @@ import safetensors.numpy
 from hubexport import build_modules
 from hubexport.comparison import compare
 from hubexport.conversion import convert
+from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.inspection.path import describe
 from tests.checkpoints import network_values, write_v2
 from tests.command import hubexport
 from tests.ear import Ear

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 
 from hubexport import ModuleSpec, build_modules, classify, evaluate, extract_features
-from hubexport.classification import class_probabilities
 from hubexport.cli import classify as classify_command
 from hubexport.config_files import load_variant
 from hubexport.errors import ModuleError, UsageError
-from hubexport.inspection.image_interface import OUTPUT_KINDS, Told, image_interface
+from hubexport.images.classification import class_probabilities
+from hubexport.modules.image_interface import OUTPUT_KINDS, InterfaceHints, image_interface
 from tests.command import hubexport
 from tests.foreign import (
     keras_2,
@@ -268,7 +268,7 @@ def test_softmax_is_never_applied_to_probabilities(tmp_path, photos):
 def test_what_is_no_probability_is_not_shown_as_one(tmp_path, outputs, why):
     """Whatever the caller says."""
     module = write_reusable_saved_model(tmp_path / "m")
-    interface = image_interface(tmp_path / "m", told=Told(output_kind="probabilities"))
+    interface = image_interface(tmp_path / "m", told=InterfaceHints(output_kind="probabilities"))
     with pytest.raises(ModuleError) as raised:
         class_probabilities(np.array(outputs, np.float32), interface)
     assert why in raised.value.why

@@ -16,7 +16,7 @@ import pytest
 from hubexport.errors import ImageError, ModuleError
 from hubexport.images import batches
 from hubexport.images.batches import apply_to_files
-from hubexport.images.files import find_images
+from hubexport.images.image_files import find_images
 from hubexport.images.preprocessing import resized, to_array
 from hubexport.images.reading import read_image
 from hubexport.progress import Progress

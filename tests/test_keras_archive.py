@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.inspection.path import describe
 
 
 def _archive(path, members, compression=zipfile.ZIP_STORED):

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import opened_checkpoint
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.conversion import convert
+from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.inspection.path import describe
 from hubexport.progress import Progress
 from tests.command import hubexport
 from tests.ear import Ear

@@ -11,8 +11,8 @@ import tensorflow as tf
 from hubexport.comparison import compare
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
+from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.inspection.path import describe
 from tests.command import hubexport
 from tests.keras_models import FILES, backbone, save
 

@@ -6,8 +6,8 @@ import json
 import pytest
 import tensorflow as tf
 
-from hubexport.mappings.keras import keras_h5, keras_weights_h5
-from hubexport.mappings.keras_graph import compare_model
+from hubexport.layouts.keras import keras_h5, keras_weights_h5
+from hubexport.layouts.keras_graph import compare_model
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from tests.keras_models import HEADS, backbone
 

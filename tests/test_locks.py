@@ -12,13 +12,13 @@ import pytest
 
 from hubexport import locks
 from hubexport.errors import OutputError
-from hubexport.locks import HeldError, locked
 from hubexport.progress import Progress
+from hubexport.system.locks import HeldError, locked
 from tests.command import environment
 
 _HOLD = """\
 import pathlib, sys
-from hubexport.locks import locked
+from hubexport.system.locks import locked
 with locked(pathlib.Path(sys.argv[1]), "work", None):
     print("held", flush=True)
     sys.stdin.read()

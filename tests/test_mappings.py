@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubexport.mappings.keras import keras_h5
-from hubexport.mappings.mapping import Entry
-from hubexport.mappings.registry import LAYOUTS, MAPPINGS
-from hubexport.mappings.targets import TARGETS
+from hubexport.layouts.conversion_targets import TARGETS
+from hubexport.layouts.keras import keras_h5
+from hubexport.layouts.registry import LAYOUTS, MAPPINGS
+from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Variable
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
@@ -64,7 +64,7 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
 def test_a_number_is_found_where_the_axes_say(axes, shape, index, there):
     """And all come back to their places, bit for bit."""
     value = np.random.RandomState(0).normal(size=shape).astype(np.float32)
-    entry = Entry(Variable("x", shape), "y", axes)
+    entry = VariableLayout(Variable("x", shape), "y", axes)
     moved = entry.from_slim(value)
     assert moved.shape == entry.shape
     assert moved[there] == value[index]

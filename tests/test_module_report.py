@@ -20,12 +20,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import nested_structure_coder
 
 from hubexport import ModuleSpec, build_modules
-from hubexport.checkpoints.table import table_bytes
+from hubexport.checkpoints.leveldb_table import table_bytes
 from hubexport.config_files import load_variant
 from hubexport.errors import HubexportError, ModuleError
-from hubexport.inspection import module
-from hubexport.inspection.module import describe_module
-from hubexport.inspection.signatures import dtype_name
+from hubexport.modules import module_report
+from hubexport.modules.module_report import describe_module
+from hubexport.modules.signatures import dtype_name
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
 from hubexport.variants import KINDS, TF1_VERSIONS, TF2_VERSIONS, VERSIONS
 from tests.command import environment, hubexport
@@ -188,7 +188,7 @@ def test_the_report_as_json(built):
 
 def test_tensorflow_is_not_imported(built):
     """It would take longer than all the rest."""
-    program = "import sys; from pathlib import Path; from hubexport.inspection.module import describe_module\n"
+    program = "import sys; from pathlib import Path; from hubexport.modules.module_report import describe_module\n"
     program += "describe_module(Path(sys.argv[1])); sys.exit('tensorflow' in sys.modules)"
     command = [sys.executable, "-c", program, str(built["classification/5"])]
     assert subprocess.run(command, env=environment(), check=False).returncode == 0
@@ -495,7 +495,7 @@ def test_what_is_no_module_is_a_clean_error(copied, damage, what, why):
 
 def test_more_nodes_than_any_network_has_are_refused(copied, monkeypatch):
     """To go through them would take minutes."""
-    monkeypatch.setattr(module, "_MAX_NODES", 900)
+    monkeypatch.setattr(module_report, "_MAX_NODES", 900)
     with pytest.raises(ModuleError) as caught:
         describe_module(copied)
     assert "more than 100 graphs or 900 nodes" in caught.value.why
@@ -557,7 +557,7 @@ def test_impossible_shapes_in_the_index_are_a_finding(copied, shape):
 
 def _table(entries: list[tuple[bytes, bytes]]) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hubexport.checkpoints.table._MAX_BLOCK_BYTES", 1 << 30)
+        patch.setattr("hubexport.checkpoints.leveldb_table._MAX_BLOCK_BYTES", 1 << 30)
         return table_bytes(entries)
 
 

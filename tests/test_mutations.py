@@ -7,8 +7,8 @@ import pytest
 
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
-from hubexport.verify.checks import CHECKS, select_checks
-from hubexport.verify.verification import verify_module
+from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
 from tests.mutations import MUTATIONS, list_digests_anew

@@ -9,7 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from hubexport import ModuleSpec, build_modules
-from hubexport.inspection.op_versions import known_tensorflows, oldest_tensorflow
+from hubexport.modules.op_versions import known_tensorflows, oldest_tensorflow
 from hubexport.protos import SavedModel
 from hubexport.variants import KINDS, TF1_VERSIONS, VERSIONS
 from tests.environments import CONSUMERS, cases, python_or_skip, run_consumer

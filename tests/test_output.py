@@ -14,7 +14,7 @@ import pytest
 
 from hubexport import locks, output
 from hubexport.errors import OutputError
-from hubexport.output import publish_directory, publish_file, publish_together, scratch_directory
+from hubexport.system.atomic_output import publish_directory, publish_file, publish_together, scratch_directory
 from tests.command import environment
 from tests.release_misfortunes import die_before
 
@@ -105,7 +105,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     """And what a living one works on is not."""
     code = (
         "import os, sys, pathlib\n"
-        "from hubexport.output import scratch_directory\n"
+        "from hubexport.system.atomic_output import scratch_directory\n"
         "with scratch_directory(pathlib.Path(sys.argv[1])) as scratch:\n"
         "    (scratch / 'half').write_text('x')\n"
         "    print(scratch, flush=True)\n"

@@ -35,8 +35,14 @@ def test_the_wheel_has_the_configs_and_every_module(wheel):
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport").rglob("*.py")}
     configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert len(configs) >= 23
-    data = {"hubexport/py.typed", "hubexport/inspection/op_versions.json"}
-    for folder in ("consumers/requirements", "release/templates", "site/assets", "site/templates", "verify/templates"):
+    data = {"hubexport/py.typed", "hubexport/modules/op_versions.json"}
+    for folder in (
+        "consumers/requirements",
+        "release/templates",
+        "site/assets",
+        "site/templates",
+        "verify/report/templates",
+    ):
         data |= {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport" / folder).iterdir()}
     assert modules | configs | data == {name for name in names if ".dist-info/" not in name}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from hubexport.checkpoints.bundle import BundleReader, write_bundle
+from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.conversion import convert
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS

@@ -9,10 +9,10 @@ import subprocess
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.conversion import convert
 from hubexport.errors import OutputError, UsageError
-from hubexport.feature_extraction import check_output
+from hubexport.images.feature_extraction import check_output
 from tests.checkpoints import network_values
 from tests.command import hubexport
 

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 import hubexport
 from hubexport import (
+    BuildOrder,
     ModuleSpec,
-    Order,
     build_modules,
     classify,
     evaluate,
@@ -26,8 +26,8 @@ from hubexport import (
     verify_module,
 )
 from hubexport.errors import ConfigError, DataError, DownloadError, ImageError, ModuleError, OutputError, UsageError
-from hubexport.running.image_module import opened_image_module
-from hubexport.verify.checks import select_checks
+from hubexport.runtime.image_module import opened_image_module
+from hubexport.verify.checks.registry import select_checks
 from tests.archives import member, tgz
 from tests.command import command, environment
 from tests.data import REPOSITORY
@@ -100,9 +100,9 @@ def test_examples_in_docstrings_are_true(modules, photos, tmp_path, monkeypatch,
 
 def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
     """By building, by orders, by handles and by verification."""
-    assert (Order(small, _TEXTS), Order(small, _SPECS).modules) == (Order(small, list(_SPECS)), _SPECS)
-    assert Order(small, [*_TEXTS, _SPECS[0]]).modules == _SPECS
-    assert pickle.loads(pickle.dumps(Order(small, _TEXTS))) == Order(small, _SPECS)
+    assert (BuildOrder(small, _TEXTS), BuildOrder(small, _SPECS).modules) == (BuildOrder(small, list(_SPECS)), _SPECS)
+    assert BuildOrder(small, [*_TEXTS, _SPECS[0]]).modules == _SPECS
+    assert pickle.loads(pickle.dumps(BuildOrder(small, _TEXTS))) == BuildOrder(small, _SPECS)
     assert small.handle(_TEXTS[0]) == small.handle(_SPECS[0]) == "google/imagenet/small/feature_vector/2"
     paths = build_modules(small, [_TEXTS[0], _SPECS[1], _SPECS[0]], checkpoint="synthetic", output_dir=tmp_path)
     assert paths == [tmp_path / small.handle(spec) for spec in _SPECS]
@@ -113,7 +113,7 @@ def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
 
 def test_an_order_without_modules_is_for_those_of_the_config(small):
     """As `build_modules` takes it."""
-    assert Order(small).modules == Order(small, []).modules == small.modules
+    assert BuildOrder(small).modules == BuildOrder(small, []).modules == small.modules
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_order_without_modules_is_for_those_of_the_config(small):
 def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module, why):
     """Before anything is read or written, and with what is allowed."""
     calls = [
-        lambda: Order(small, ["feature_vector/2", module]),
+        lambda: BuildOrder(small, ["feature_vector/2", module]),
         lambda: small.handle(module),
         lambda: build_modules(small, [module], checkpoint="nowhere", output_dir=tmp_path),
     ]
@@ -145,7 +145,7 @@ def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module
 
 def test_one_string_is_not_taken_for_a_list_of_its_letters(small, tmp_path):
     """The error shows the list that is wanted."""
-    for call in (Order, build_modules):
+    for call in (BuildOrder, build_modules):
         with pytest.raises(UsageError) as raised:
             call(small, "feature_vector/2")
         assert raised.value.fix == "pass ['feature_vector/2']"
@@ -345,8 +345,8 @@ def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call
             lambda small, **w: hubexport.convert("nowhere", "x.safetensors", "safetensors", **w), id="convert"
         ),
         pytest.param(lambda small, **w: hubexport.compare("nowhere", "nowhere", **w), id="compare"),
-        pytest.param(lambda small, **w: hubexport.Options(**w), id="Options"),
-        pytest.param(lambda small, **w: hubexport.Recipe(**w), id="Recipe"),
+        pytest.param(lambda small, **w: hubexport.BuildOptions(**w), id="Options"),
+        pytest.param(lambda small, **w: hubexport.ReleaseOptions(**w), id="Recipe"),
     ],
 )
 @pytest.mark.parametrize(
@@ -374,9 +374,9 @@ def test_paths_are_taken_as_text_or_as_paths(small, tmp_path):
         assert hubexport.describe(kind(built)).path == str(built)
         verification = verify_module(kind(built), checkpoint=path, checks=select_checks(["weights.equal"]))
         assert verification.passed and verification.as_json()["checkpoint"] == str(path)
-        options = hubexport.Options(kind(tmp_path / "{variant}.safetensors"), output_dir=kind(tmp_path / "batch"))
+        options = hubexport.BuildOptions(kind(tmp_path / "{variant}.safetensors"), output_dir=kind(tmp_path / "batch"))
         source.replace(tmp_path / "small.safetensors")
-        [outcome] = hubexport.build_batch([Order(small, _TEXTS[:1])], options)
+        [outcome] = hubexport.build_batch([BuildOrder(small, _TEXTS[:1])], options)
         (tmp_path / "small.safetensors").replace(source)
         assert outcome.result == tmp_path / "batch" / small.handle(_TEXTS[0])
         shutil.rmtree(tmp_path / "batch")
@@ -387,9 +387,9 @@ def test_releases_and_sites_are_named_by_text_or_by_paths(small, tmp_path, kind)
     """As folders of configs are."""
     assert load_variant("small", kind(tmp_path / "configs")) == small
     source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
-    recipe = hubexport.Recipe(checkpoint=kind(source), checks=("structure.digests",))
+    recipe = hubexport.ReleaseOptions(checkpoint=kind(source), checks=("structure.digests",))
     release = kind(tmp_path / "release")
-    [outcome] = hubexport.release_modules([Order(small, _TEXTS[:1])], recipe, release)
+    [outcome] = hubexport.release_modules([BuildOrder(small, _TEXTS[:1])], recipe, release)
     assert outcome.result == "made"
     assert hubexport.check_release(release).problems == ()
     assert hubexport.write_site(release, kind(tmp_path / "site"), "https://hub.example").directory == tmp_path / "site"
@@ -442,7 +442,7 @@ def test_verify_module_refuses_what_it_cannot_take_at_once(tmp_path, options, er
 @pytest.mark.parametrize("variant", [_VARIANT, None])
 def test_a_name_in_place_of_a_variant_is_refused_at_once(tmp_path, variant):
     """The error tells how to load it; None is a variant only where one may be left out."""
-    calls = [lambda: Order(variant), lambda: build_modules(variant, checkpoint="synthetic", output_dir=tmp_path)]
+    calls = [lambda: BuildOrder(variant), lambda: build_modules(variant, checkpoint="synthetic", output_dir=tmp_path)]
     if variant is not None:
         calls += [
             lambda: hubexport.convert("nowhere", tmp_path / "x", "slim", variant=variant),
@@ -459,8 +459,10 @@ def test_a_name_in_place_of_a_variant_is_refused_at_once(tmp_path, variant):
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(lambda folder, **o: hubexport.build_batch([], hubexport.Options(), **o), id="build_batch"),
-        pytest.param(lambda folder, **o: hubexport.release_modules([], hubexport.Recipe(), folder, **o), id="release"),
+        pytest.param(lambda folder, **o: hubexport.build_batch([], hubexport.BuildOptions(), **o), id="build_batch"),
+        pytest.param(
+            lambda folder, **o: hubexport.release_modules([], hubexport.ReleaseOptions(), folder, **o), id="release"
+        ),
     ],
 )
 def test_jobs_are_a_positive_whole_number(tmp_path, call, jobs):
@@ -475,9 +477,9 @@ def test_jobs_are_a_positive_whole_number(tmp_path, call, jobs):
     ("call", "what"),
     [
         (lambda: hubexport.convert("nowhere", "x.h5", "kears"), "unknown format 'kears' (did you mean 'keras'?)"),
-        (lambda: hubexport.Recipe(checks="structure"), "checks is the string 'structure'"),
+        (lambda: hubexport.ReleaseOptions(checks="structure"), "checks is the string 'structure'"),
         (
-            lambda: hubexport.Recipe(checks=("weights.equl",)),
+            lambda: hubexport.ReleaseOptions(checks=("weights.equl",)),
             "checks weights.equl: no such check (did you mean 'weights.equal'?)",
         ),
     ],

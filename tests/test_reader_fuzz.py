@@ -15,19 +15,19 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-from hubexport.checkpoints import hdf5, table
-from hubexport.checkpoints.bundle import BundleReader, write_bundle
+from hubexport.checkpoints import hdf5, leveldb_table
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.hdf5 import read_hdf5
-from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
+from hubexport.checkpoints.open_checkpoint import opened_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored import DamageError
-from hubexport.checkpoints.table import Table, table_bytes
-from hubexport.checkpoints.v1 import V1Reader
+from hubexport.checkpoints.stored_values import DamageError
+from hubexport.checkpoints.v1_checkpoint import V1Reader
+from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.errors import CheckpointError
-from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
+from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
 
@@ -137,11 +137,14 @@ def test_damaged_pieces(partitioned, tmp_path_factory, data):
 def _summed_anew(content, sound):
     """Damaged blocks with checksums that are right."""
     footer = sound[-48:]
-    places = [*Table(io.BytesIO(sound))._handles, table._handle(footer, table._handle(footer, 0)[2])[:2]]
+    places = [
+        *LeveldbTable(io.BytesIO(sound))._handles,
+        leveldb_table._handle(footer, leveldb_table._handle(footer, 0)[2])[:2],
+    ]
     content = bytearray(content)
     for offset, size in places:
         end = offset + size + 1
-        content[end : end + 4] = table.masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
+        content[end : end + 4] = leveldb_table.masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
     return bytes(content)
 
 
@@ -167,7 +170,7 @@ def test_entries_that_lie(partitioned, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("fuzz")
     for suffix, content in partitioned.items():
         if not suffix.startswith(".data"):
-            entries = dict(Table(io.BytesIO(content)).entries(1 << 24))
+            entries = dict(LeveldbTable(io.BytesIO(content)).entries(1 << 24))
             key = data.draw(st.sampled_from(sorted(entries)))
             edits, end = data.draw(st.tuples(*_edits(max(1, len(entries[key])))))
             entries[key] = _edited(entries[key] or b"x", edits, end) + data.draw(st.binary(max_size=4))

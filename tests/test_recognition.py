@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
 from hubexport.checkpoints.recognize import recognize
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.errors import CheckpointError
-from hubexport.mappings.registry import LAYOUTS
+from hubexport.layouts.registry import LAYOUTS
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.progress import Progress
 from tests.checkpoints import training_values

@@ -7,28 +7,28 @@ import tarfile
 
 import pytest
 
-from hubexport import Order, build_modules
+from hubexport import BuildOrder, build_modules
 from hubexport.config_files import load_variant
 from hubexport.errors import CheckpointError, HubexportError, ReleaseError
-from hubexport.output import file_sha256, tree_files
 from hubexport.progress import Progress
-from hubexport.release import work
+from hubexport.release import make_artifact
 from hubexport.release.check import check_release
-from hubexport.release.files import INDEX, SHA256SUMS, read_index, record_path
-from hubexport.release.plan import Recipe, make_plan
-from hubexport.release.run import release_modules
+from hubexport.release.index import INDEX, SHA256SUMS, read_index, record_path
+from hubexport.release.plan import ReleaseOptions, make_plan
+from hubexport.release.release_modules import release_modules
+from hubexport.system.atomic_output import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
 
 # The ones that need no TensorFlow and next to no time.
 _CHECKS = ("structure.digests", "weights.equal")
-_RECIPE = Recipe(checkpoint="synthetic", checks=_CHECKS)
+_RECIPE = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS)
 _OLD, _NEW = ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/5")
 
 
 def _orders(variant, *specs):
-    return [Order(variant, specs or (_OLD, _NEW))]
+    return [BuildOrder(variant, specs or (_OLD, _NEW))]
 
 
 def _release(variant, folder, *specs, recipe=_RECIPE, **options):
@@ -175,7 +175,7 @@ def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small
 
 def test_another_hubexport_keeps_what_is_published(dist, small, monkeypatch):
     """And makes what is not."""
-    monkeypatch.setattr("hubexport.release.inputs.program_sha256", lambda: "0" * 64)
+    monkeypatch.setattr("hubexport.release.artifact_inputs.program_sha256", lambda: "0" * 64)
     outcomes = _release(small, dist, _OLD, ModuleSpec.parse("feature_vector/3"))
     assert _results(outcomes) == ["kept", "made"]
     assert outcomes[0].item.why == "published before hubexport's code changed"
@@ -190,7 +190,7 @@ def test_what_a_run_left_unlisted_is_listed_by_the_next(dist, small, monkeypatch
     before = _bytes(dist)
     (dist / INDEX).unlink()
     (dist / SHA256SUMS).unlink()
-    monkeypatch.setattr("hubexport.release.run.build", _never)
+    monkeypatch.setattr("hubexport.release.release_modules.build", _never)
     assert _results(_release(small, dist)) == ["listed", "listed"]
     assert _bytes(dist) == before
 
@@ -250,7 +250,7 @@ def _another_page(facts):
 def test_what_comes_out_otherwise_does_not_replace_what_is_published(dist, small, monkeypatch):
     """Whatever the reason."""
     (dist / f"google/imagenet/small/{_OLD}.md").unlink()
-    monkeypatch.setattr("hubexport.release.work.module_page", _another_page)
+    monkeypatch.setattr("hubexport.release.make_artifact.module_page", _another_page)
     before = _bytes(dist)
     [outcome] = _release(small, dist, _OLD)
     assert outcome.result.what.endswith("is damaged, and the rebuilt files differ from the published ones")
@@ -263,7 +263,7 @@ def test_only_what_is_lost_is_put_back(dist, small, monkeypatch, lost):
     """What comes out otherwise here, like what is measured on another machine, stays as it is published."""
     before = _bytes(dist)
     (dist / f"google/imagenet/small/{_OLD}.{lost}").unlink()
-    monkeypatch.setattr("hubexport.release.work.module_page", _another_page)
+    monkeypatch.setattr("hubexport.release.make_artifact.module_page", _another_page)
     assert _results(_release(small, dist, _OLD)) == ["made"]
     assert _bytes(dist) == before
     assert not check_release(dist).problems
@@ -271,14 +271,14 @@ def test_only_what_is_lost_is_put_back(dist, small, monkeypatch, lost):
 
 def test_what_is_not_right_is_not_published(small, tmp_path, monkeypatch):
     """The checks that failed are told; the other module is published."""
-    pack = work.pack
+    pack = make_artifact.pack
 
     def damaged(directory, archive, *, mtime):
         if "feature_vector" in str(archive):
             (directory / "variables/variables.data-00000-of-00001").open("r+b").write(b"\xff\xff\xff\x7f")
         pack(directory, archive, mtime=mtime)
 
-    monkeypatch.setattr("hubexport.release.work.pack", damaged)
+    monkeypatch.setattr("hubexport.release.make_artifact.pack", damaged)
     [failed, made] = _release(small, tmp_path / "dist")
     assert made.result == "made"
     assert failed.result.what == f"google/imagenet/small/{_OLD} failed verification, and is not published"
@@ -308,12 +308,12 @@ def two_variants(config_dir):
     start, end = text.index("checkpoint:"), text.index("modules:")
     for name in ("one", "two"):
         (config_dir / f"{name}.yaml").write_text(text[:start] + text[end:])
-    return [Order(load_variant(name, config_dir), (_OLD,)) for name in ("two", "one")]
+    return [BuildOrder(load_variant(name, config_dir), (_OLD,)) for name in ("two", "one")]
 
 
 def test_one_failure_stops_no_other(two_variants, archives, tmp_path):
     """It is told, and the rest is published."""
-    recipe = Recipe(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
     outcomes = release_modules(two_variants, recipe, tmp_path / "dist")
     assert _results(outcomes) == [CheckpointError, "made"]
     assert outcomes[0].result.what == f"no checkpoint for two in {archives}"
@@ -325,7 +325,7 @@ def test_one_failure_stops_no_other(two_variants, archives, tmp_path):
 
 def test_the_first_failure_can_stop_all(two_variants, archives, tmp_path):
     """Nothing is published; and nothing that was finished is lost."""
-    recipe = Recipe(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
     outcomes = release_modules(two_variants, recipe, tmp_path / "dist", fail_fast=True)
     assert _results(outcomes) == [CheckpointError, ReleaseError]
     assert outcomes[1].result.why == "another artifact failed, and --fail_fast stops at the first failure"
@@ -345,7 +345,7 @@ def test_checkpoints_are_found_by_the_published_name_too(small, archives, tmp_pa
     warned = []
     progress = Progress()
     progress.warn = warned.append
-    recipe = Recipe(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
     assert _results(_release(small, tmp_path / "dist", recipe=recipe, progress=progress)) == ["made", "made"]
     assert any("differs from the published archive of small" in text for text in warned)
     [record, _] = read_index(tmp_path / "dist").artifacts
@@ -354,7 +354,7 @@ def test_checkpoints_are_found_by_the_published_name_too(small, archives, tmp_pa
 
 def test_a_published_archive_is_known_without_having_it(small, tmp_path):
     """A plan downloads nothing; the run that wants it says that it cannot be had."""
-    plan = make_plan(_orders(small), Recipe(checks=_CHECKS), tmp_path / "dist", None, Progress())
+    plan = make_plan(_orders(small), ReleaseOptions(checks=_CHECKS), tmp_path / "dist", None, Progress())
     assert [(item.action, item.inputs.checkpoint["sha256"]) for item in plan] == [("make", small.checkpoint.sha256)] * 2
     assert not (tmp_path / "dist").exists()
 

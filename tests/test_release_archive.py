@@ -13,8 +13,8 @@ import time
 import pytest
 
 from hubexport.errors import ModuleError, UsageError
-from hubexport.output import tree_files
-from hubexport.release.archive import pack, source_date_epoch
+from hubexport.release.packing import pack, source_date_epoch
+from hubexport.system.atomic_output import tree_files
 from tests.command import environment
 
 _LONG = "/".join(["folder" * 8] * 5) + "/" + "f" * 200
@@ -72,7 +72,7 @@ def test_bytes_depend_on_names_and_contents_alone(directory, tmp_path):
             os.chown(path, 1000 + number, 1000 + number)
     here = _packed(directory).read_bytes()
     program = (
-        "import pathlib, sys; from hubexport.release.archive import pack; "
+        "import pathlib, sys; from hubexport.release.packing import pack; "
         f"pack(*map(pathlib.Path, sys.argv[1:]), mtime={_MTIME})"
     )
     env = environment({"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "5", "PYTHONUTF8": "0"})

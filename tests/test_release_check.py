@@ -17,14 +17,14 @@ import tracemalloc
 
 import pytest
 
-from hubexport import Order
-from hubexport.checkpoints import archive
+from hubexport import BuildOrder
 from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
 from hubexport.release.check import Checked, check_release
-from hubexport.release.plan import Recipe
-from hubexport.release.run import release_modules
+from hubexport.release.plan import ReleaseOptions
+from hubexport.release.release_modules import release_modules
+from hubexport.system import tars
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.command import environment
@@ -46,7 +46,7 @@ def made(tmp_path_factory) -> Path:
         update={"name": "small", "num_classes": 7, "checkpoint": None, "published": None, "labels": None}
     )
     modules = (ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/5"))
-    release_modules([Order(variant, modules)], Recipe(checkpoint="synthetic", checks=_CHECKS), folder)
+    release_modules([BuildOrder(variant, modules)], ReleaseOptions(checkpoint="synthetic", checks=_CHECKS), folder)
     return folder
 
 
@@ -754,7 +754,7 @@ def test_large_files_are_not_read(forged, tmp_path):
 
 def test_a_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
     """Nor kept in memory as far as it is."""
-    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 16 << 20)
+    monkeypatch.setattr(tars, "MAX_UNPACKED_BYTES", 16 << 20)
     content = bytes(64 << 20)
     forged.pack([(info, old) for info, old in forged.members()] + [member("zeros", content, mode=0o644)])
     forged.seal()

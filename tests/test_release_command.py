@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubexport.checkpoints.table import Table, table_bytes
-from hubexport.output import file_sha256, tree_files
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.protos import BundleEntryProto
+from hubexport.system.atomic_output import file_sha256, tree_files
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_partitioned, write_v2
 from tests.command import command, environment, hubexport, hubexport_process
@@ -208,7 +208,7 @@ def test_a_damaged_checkpoint_is_the_error_of_its_variant(place):
         place / "other.ckpt", {"w": (np.ones([2, 3], np.float32), [2, 1])}, tf.compat.v1.train.SaverDef.V2
     )
     index = place / "other.ckpt.index"
-    entries = dict(Table(io.BytesIO(index.read_bytes())).entries(1 << 20))
+    entries = dict(LeveldbTable(io.BytesIO(index.read_bytes())).entries(1 << 20))
     entry = BundleEntryProto.FromString(entries[b"w"])
     entry.shape.dim[0].size = -2
     index.write_bytes(table_bytes(sorted({**entries, b"w": entry.SerializeToString()}.items())))

@@ -18,13 +18,13 @@ import time
 
 import pytest
 
-from hubexport.batch import Order
+from hubexport.batch import BuildOrder
 from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
-from hubexport.release import run, work
+from hubexport.release import make_artifact, release_modules
 from hubexport.release.check import check_release
-from hubexport.release.plan import Recipe
+from hubexport.release.plan import ReleaseOptions
 from tests.command import command, environment
 from tests.release_misfortunes import (
     die_before,
@@ -288,13 +288,15 @@ def _processes_of_session(session: int) -> list[str]:
 @pytest.mark.parametrize(("step", "times"), [("pack", 1), ("verify_module", 2)])
 def test_a_worker_that_is_killed_costs_at_most_what_it_was_at(undisturbed, tmp_path, monkeypatch, step, times):
     """As the kernel does when memory runs out: tried again alone, it succeeds, or is the only one that fails."""
-    monkeypatch.setattr("hubexport.processes._start_worker", _die_at_two)
+    monkeypatch.setattr("hubexport.system.process_pool._start_worker", _die_at_two)
     monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
     monkeypatch.setenv("DIE_IN", f"{step} {times}")
     configs = undisturbed.arguments[4]
-    orders = [Order(variant, variant.modules) for variant in (load_variant(name, configs) for name in ("one", "two"))]
-    recipe = Recipe("synthetic:1", checks=CHEAP[1:])
-    first, second = run.release_modules(orders, recipe, tmp_path / "dist", jobs=2)
+    orders = [
+        BuildOrder(variant, variant.modules) for variant in (load_variant(name, configs) for name in ("one", "two"))
+    ]
+    recipe = ReleaseOptions("synthetic:1", checks=CHEAP[1:])
+    first, second = release_modules.release_modules(orders, recipe, tmp_path / "dist", jobs=2)
     assert (tmp_path / "deaths").read_text() == "x" * times
     assert first.result == "made"
     if times == 1:
@@ -311,7 +313,7 @@ def _die_at_two() -> None:
     """Starts a worker that is killed in a step of `two`, once or several times, when other workers are at work."""
     step, times = os.environ["DIE_IN"].split()
     deaths = Path(os.environ["DEATHS"])
-    original = getattr(work, step)
+    original = getattr(make_artifact, step)
 
     def deadly(path, *arguments, **options):
         so_far = deaths.read_text() if deaths.exists() else ""
@@ -320,7 +322,7 @@ def _die_at_two() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(path, *arguments, **options)
 
-    setattr(work, step, deadly)
+    setattr(make_artifact, step, deadly)
 
 
 # Damaged

@@ -17,29 +17,29 @@ import pytest
 import yaml
 
 from hubexport import ModuleSpec, build_modules, list_variants, load_variant
-from hubexport.release.facts import Facts, Proof, Values
+from hubexport.release.facts import ModuleFacts, ValuesOrigin, VerificationProof
 from hubexport.release.pages import model_card, module_page, publisher_page
 from hubexport.variants import KINDS, VERSIONS, PublishedCheckpoint, PublishedFigures, Variant
 from tests.command import environment
 from tests.data import DATA, needs_data, published_table
 
 _URL = "https://models.example"
-_PUBLISHED = Values(synthetic=False, weights="averaged", source="mobilenet_v2.tgz", published=True)
-_SYNTHETIC = Values(synthetic=True, weights="only", source="synthetic:1", published=False)
-_OWN = Values(synthetic=False, weights="averaged", source="model.ckpt-20000", published=False)
+_PUBLISHED = ValuesOrigin(synthetic=False, weights="averaged", source="mobilenet_v2.tgz", published=True)
+_SYNTHETIC = ValuesOrigin(synthetic=True, weights="only", source="synthetic:1", published=False)
+_OWN = ValuesOrigin(synthetic=False, weights="averaged", source="model.ckpt-20000", published=False)
 _SHA256 = "0123456789abcdef" * 4
 
 # A checkout of tensorflow/tfhub.dev, whose tools/validator.py judges pages.
 _TFHUB_DEV = os.environ.get("HUBEXPORT_TFHUB_DEV")
 
 
-def _facts(variant: str | Variant, spec: str, values: Values = _PUBLISHED, url: str = _URL) -> Facts:
-    return Facts(
+def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED, url: str = _URL) -> ModuleFacts:
+    return ModuleFacts(
         variant=load_variant(variant) if isinstance(variant, str) else variant,
         spec=ModuleSpec.parse(spec),
         url=url,
         values=values,
-        proof=Proof(passed=27, not_applicable=1, tensorflow="2.15.1"),
+        proof=VerificationProof(passed=27, not_applicable=1, tensorflow="2.15.1"),
         archive_sha256=_SHA256,
         archive_bytes=8699141,
         exporter="1.2.3",
@@ -62,7 +62,7 @@ def flowers(small) -> Variant:
     )
 
 
-def _every(values: Values) -> Iterator[Facts]:
+def _every(values: ValuesOrigin) -> Iterator[ModuleFacts]:
     for variant in list_variants():
         for kind in KINDS:
             for number in VERSIONS:

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from hubexport.checkpoints.cache import Downloads, archive_path
+from hubexport.checkpoints.download_cache import Downloads, archive_path
 from hubexport.cli.main import _parse
 from hubexport.config_files import list_variants
 from hubexport.errors import UsageError

@@ -9,9 +9,9 @@ from packageurl import PackageURL
 import pytest
 
 from hubexport.config_files import load_variant
-from hubexport.release.files import File, as_json
-from hubexport.release.inputs import Inputs, inputs_of
-from hubexport.release.provenance import statement
+from hubexport.release.artifact_inputs import ArtifactInputs, inputs_of
+from hubexport.release.index import ReleaseFile, as_json
+from hubexport.release.slsa_provenance import statement
 from hubexport.variants import ModuleSpec
 from tests.command import environment
 
@@ -27,7 +27,7 @@ _NAMES = {
     "report": f"{_HANDLE}.verify.json",
     "sbom": "sbom-0.cdx.json",
 }
-_FILES = {role: File(path=name, sha256=_DIGESTS[role], bytes=7) for role, name in _NAMES.items()}
+_FILES = {role: ReleaseFile(path=name, sha256=_DIGESTS[role], bytes=7) for role, name in _NAMES.items()}
 _VERSIONS = {"hubexport": "9.9", "TensorFlow": "2.15.1", "NumPy": "1.26.4"}
 _CHOICES = {
     "weights": "averaged",
@@ -53,7 +53,7 @@ def variant():
     return load_variant("mobilenet_v2_075_192")
 
 
-def _inputs(variant, checkpoint) -> Inputs:
+def _inputs(variant, checkpoint) -> ArtifactInputs:
     return inputs_of(variant, checkpoint, **_CHOICES)
 
 
@@ -214,7 +214,7 @@ def test_every_input_is_told(variant):
     """None can change without a change of the statement: whoever reads it, can make the artifact again."""
     inputs = _inputs(variant, _CHECKPOINTS["files"])
     before = json.dumps(_of(variant, inputs))
-    for name in Inputs.model_fields:
+    for name in ArtifactInputs.model_fields:
         value = getattr(inputs, name)
         other = {str: "other", int: 5, tuple: ("other",)}.get(type(value), {"source": "synthetic:9"})
         assert json.dumps(_of(variant, inputs.model_copy(update={name: other}))) != before, name

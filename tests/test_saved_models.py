@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from hubexport.inspection.module import describe_module
+from hubexport.modules.module_report import describe_module
 from tests.checkpoints import write_v2
 from tests.command import hubexport
 from tests.foreign import write_hub_module, write_keras_model, write_tf2_saved_model

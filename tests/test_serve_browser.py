@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from hubexport.release.files import INDEX
+from hubexport.release.index import INDEX
 from tests.browser import Browser, browsing
 from tests.command import hubexport
 from tests.conftest import SMALL

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hubexport.checkpoints.archive import unpack_all
 from hubexport.consumers.registry import CONSUMERS
-from hubexport.networks.forward import Forward
-from hubexport.verify.evidence import Evidence
-from hubexport.verify.subject import identify
+from hubexport.modules.identity import identify
+from hubexport.networks.numpy_forward import Forward
+from hubexport.system.tars import unpack_all
+from hubexport.verify.context import VerificationContext
 from tests.environments import cases, python_or_skip, run_consumer
 from tests.serving import Server, serving
 
@@ -53,7 +53,7 @@ def _expected(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("unpacked")
     unpack_all(small_release / f"{_VECTOR}/2.tar.gz", folder)
     subject = identify(folder, "2.tar.gz")
-    with Evidence(subject) as evidence:
+    with VerificationContext(subject) as evidence:
         forward = Forward(subject.network, evidence.values, _images())
         *_, last = forward.run().values()
         return last

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from hubexport.release.untrusted import Folder
-from hubexport.serve.files import OpenFiles
+from hubexport.release.untrusted_folder import UntrustedFolder
+from hubexport.serve.file_responses import OpenFiles
 from tests.serving import Server, serving
 
 _HANDLE = "google/imagenet/small/feature_vector/2"
@@ -198,7 +198,7 @@ def test_a_client_that_takes_nothing_loses_its_connection(small_release, tmp_pat
 @pytest.mark.parametrize("downloads", [1, 100, 128, 500, 2000])
 def test_many_downloads_take_little_memory(small_release, downloads):
     """What is read ahead for each becomes less, the more there are: slow clients keep it for long."""
-    with Folder(small_release) as folder:
+    with UntrustedFolder(small_release) as folder:
         files = OpenFiles(folder)
         files.sending = downloads
         assert downloads * files.chunk_bytes <= 128 << 20

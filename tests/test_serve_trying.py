@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.classification import Score
 from hubexport.config_files import load_variant
 from hubexport.errors import HubexportError, ImageError, ModuleError
-from hubexport.release.archive import pack
-from hubexport.serve import trying
-from hubexport.serve.trying import BusyError, Limits, Trials
-from hubexport.serve.worker import Task
+from hubexport.images.classification import Score
+from hubexport.release.packing import pack
+from hubexport.serve import trials
+from hubexport.serve.trial_worker import TrialTask
+from hubexport.serve.trials import BusyError, TrialLimits, Trials
 from hubexport.variants import ModuleSpec
 from tests.conftest import SMALL
 from tests.data import DATA, REAL_ARCHIVE, needs_data
@@ -70,7 +70,7 @@ def scratch(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def worker(monkeypatch):
     """Lets another program take the place of the worker."""
-    return lambda program: monkeypatch.setattr(trying, "_WORKER", ("-c", program))
+    return lambda program: monkeypatch.setattr(trials, "_WORKER", ("-c", program))
 
 
 def _classified(archive, *images, **options):
@@ -236,7 +236,7 @@ def test_a_picture_that_takes_too_much_memory_is_refused(modules, scratch):
     """However small its file."""
     image = _png(10_000, 10_000, *[bytes(1 + 1250)] * 10_000)
     assert len(image) < 20_000
-    error = _error(modules["classification/5"], image, limits=Limits(memory_bytes=400 << 20))
+    error = _error(modules["classification/5"], image, limits=TrialLimits(memory_bytes=400 << 20))
     assert isinstance(error, ImageError) and "too much memory" in error.why
     assert not _leftovers(scratch)
 
@@ -244,7 +244,7 @@ def test_a_picture_that_takes_too_much_memory_is_refused(modules, scratch):
 def test_an_image_may_not_be_longer_than_the_limit(modules, worker):
     """One that is too long gets no process."""
     image = _noise()
-    limits = Limits(image_bytes=len(image))
+    limits = TrialLimits(image_bytes=len(image))
     [scores] = _classified(modules["classification/5"], image, limits=limits)
     assert isinstance(scores[0], Score)
     worker("raise SystemExit('a process was started')")
@@ -252,8 +252,10 @@ def test_an_image_may_not_be_longer_than_the_limit(modules, worker):
     assert isinstance(error, ImageError) and f"more than {len(image):,} bytes" in error.why
 
 
-def _run_worker(modules, tmp_path, image, program="import hubexport.serve.worker as worker; worker.main()", **task):
-    facts = Task(
+def _run_worker(
+    modules, tmp_path, image, program="import hubexport.serve.trial_worker as worker; worker.main()", **task
+):
+    facts = TrialTask(
         archive=str(modules["classification/5"]),
         scratch=str(tmp_path),
         labels=None,
@@ -270,7 +272,7 @@ def test_the_worker_limits_itself_before_it_imports_what_decodes(modules, tmp_pa
     """All that the system lets it."""
     program = """
 import json, resource as r, sys
-import hubexport.serve.worker as worker
+import hubexport.serve.trial_worker as worker
 def classify(task):
     limits = r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE, r.RLIMIT_NPROC, r.RLIMIT_CORE
     print(json.dumps([[r.getrlimit(limit) for limit in limits], sorted(sys.modules)]))
@@ -285,7 +287,7 @@ worker.main()
 
 def test_the_worker_never_imports_tensorflow(modules, tmp_path):
     """It would take seconds, and more memory than there is."""
-    program = "import sys, hubexport.serve.worker as worker; worker.main(); sys.exit('tensorflow' in sys.modules)"
+    program = "import sys, hubexport.serve.trial_worker as worker; worker.main(); sys.exit('tensorflow' in sys.modules)"
     done = _run_worker(modules, tmp_path, _noise(), program)
     assert done.returncode == 0 and len(json.loads(done.stdout)["top"]) == 2
 
@@ -300,7 +302,7 @@ def test_the_worker_reads_no_more_than_it_is_told(modules, tmp_path):
 def test_a_worker_that_computes_without_end_is_ended_by_the_system(modules, tmp_path):
     """Whatever becomes of the server meanwhile."""
     program = """
-import hubexport.serve.worker as worker
+import hubexport.serve.trial_worker as worker
 def classify(task):
     while True:
         pass
@@ -314,7 +316,7 @@ worker.main()
 def test_a_worker_that_takes_too_long_is_killed(modules, scratch, worker):
     """With all that it has started."""
     worker(f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{_SLEEP}', sys.argv[1]])")
-    error = _error(modules["classification/5"], _noise(), limits=Limits(seconds=1))
+    error = _error(modules["classification/5"], _noise(), limits=TrialLimits(seconds=1))
     assert isinstance(error, ImageError) and error.why == "classifying it takes more than 1 seconds"
     assert not _leftovers(scratch)
 
@@ -355,7 +357,7 @@ def test_what_a_worker_complains_of_is_logged_and_not_told(modules, worker, capl
     worker("import sys; sys.stderr.write('a secret\\n\\x1b[31m' * 100_000); sys.exit(1)")
     error = _error(modules["classification/5"], _noise())
     assert isinstance(error, ModuleError) and "secret" not in str(error)
-    [message] = [record.getMessage() for record in caplog.records if record.name == trying.__name__]
+    [message] = [record.getMessage() for record in caplog.records if record.name == trials.__name__]
     assert "a secret" in message and message.isprintable() and len(message) < 10_000
 
 
@@ -468,5 +470,5 @@ def test_twenty_uploads_at_once_end_and_leave_nothing(modules, scratch):
 
 def test_the_server_does_not_decode():
     """So it starts without Pillow."""
-    program = "import sys, hubexport.serve.trying; sys.exit('PIL' in sys.modules)"
+    program = "import sys, hubexport.serve.trials; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from hubexport.release.files import Index
+from hubexport.release.index import ReleaseIndex
 from hubexport.site.catalogue import Catalogue
 from hubexport.site.chart import accuracy_chart
-from hubexport.site.points import Point, points
+from hubexport.site.points import AccuracyPoint, points
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -59,10 +59,10 @@ def _mobilenet(record: dict, variant: str, version: int, **facts) -> dict:
 
 
 def _catalogue(*records: dict) -> Catalogue:
-    return Catalogue(Index.model_validate_json(json.dumps({"format": 1, "artifacts": records})))
+    return Catalogue(ReleaseIndex.model_validate_json(json.dumps({"format": 1, "artifacts": records})))
 
 
-def _drawn(found: list[Point], cost: str) -> ElementTree.Element:
+def _drawn(found: list[AccuracyPoint], cost: str) -> ElementTree.Element:
     return ElementTree.fromstring(accuracy_chart(found, cost))
 
 
@@ -259,7 +259,7 @@ def test_it_is_the_same_in_every_process():
     program = (
         "import hashlib, sys, matplotlib\n"
         "matplotlib.rcParams['axes.labelsize'] = matplotlib.rcParams['font.size'] = float(sys.argv[1])\n"
-        "from hubexport.release.files import Index\n"
+        "from hubexport.release.index import Index\n"
         "from hubexport.site.catalogue import Catalogue\n"
         "from hubexport.site.chart import accuracy_chart\n"
         "from hubexport.site.points import points\n"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from hubexport.site.markdown import MAX_MARKDOWN, Text, highlight, render_markdown
+from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from tests.html_tree import Element, tree
 
 _SAFE = {
@@ -23,7 +23,7 @@ _SAFE = {
 }
 
 
-def _rendered(text: str, **options) -> Text:
+def _rendered(text: str, **options) -> RenderedMarkdown:
     return render_markdown(text, resolve={"other.md": "/hub/google/other.md"}.get, **options)
 
 

@@ -17,11 +17,11 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 
-from hubexport.classification import Score
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError
-from hubexport.release.files import Index, Record, read_index
-from hubexport.release.untrusted import Folder
+from hubexport.images.classification import Score
+from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
+from hubexport.release.untrusted_folder import UntrustedFolder
 from hubexport.site.catalogue import Catalogue, Query
 from hubexport.site.listing import ROWS_PER_PAGE
 from hubexport.site.pages import Pages
@@ -43,7 +43,7 @@ def _opened(folder: Path, **options: Any) -> Iterator[tuple[Pages, Catalogue]]:
     index = read_index(folder)
     assert index is not None
     catalogue = Catalogue(index)
-    with Folder(folder) as opened:
+    with UntrustedFolder(folder) as opened:
         yield Pages(catalogue, opened, **{"url": _URL, **options}), catalogue
 
 
@@ -55,7 +55,7 @@ def pages(small_release) -> Iterator[Pages]:
 
 
 @pytest.fixture(scope="module")
-def records(small_release) -> dict[str, Record]:
+def records(small_release) -> dict[str, ArtifactRecord]:
     """Of the same, by handle."""
     index = read_index(small_release)
     assert index is not None
@@ -224,13 +224,13 @@ def test_a_newer_version_and_one_for_tensorflow_1_are_named(pages, records):
 def test_the_twin_of_the_other_kind_is_of_the_same_version(records, small_release):
     """Or else the newest one."""
 
-    def copied(kind: str, version: int) -> Record:
+    def copied(kind: str, version: int) -> ArtifactRecord:
         facts = {"handle": f"google/imagenet/small/{kind}/{version}", "kind": kind, "version": version}
         return records[_HUB].model_copy(update=facts)
 
     made = [copied("classification", 3), copied("classification", 5), copied("feature_vector", 3)]
-    with Folder(small_release) as folder:
-        pages = Pages(Catalogue(Index(artifacts=tuple(made))), folder, url=_URL)
+    with UntrustedFolder(small_release) as folder:
+        pages = Pages(Catalogue(ReleaseIndex(artifacts=tuple(made))), folder, url=_URL)
         for record, twin in zip(made, ("feature_vector/3", "feature_vector/3", "classification/3")):
             remark = tree(pages.module(record)).one("section", id="facts").one(class_="remark")
             assert remark.one("a")["href"] == f"{_ROOT}/google/imagenet/small/{twin}"
@@ -393,12 +393,12 @@ def many(records) -> Catalogue:
             handle = f"google/imagenet/small_{number:03}/classification/{version}"
             facts = {"handle": handle, "version": version, "variant": f"small_{number:03}"}
             made.append(records[_HUB].model_copy(update=facts))
-    return Catalogue(Index(artifacts=tuple(made)))
+    return Catalogue(ReleaseIndex(artifacts=tuple(made)))
 
 
 def test_a_server_puts_two_hundred_modules_on_a_page(many, small_release):
     """The pages lead to each other, and keep what is searched for."""
-    with Folder(small_release) as folder:
+    with UntrustedFolder(small_release) as folder:
         pages = Pages(many, folder, url=_URL)
         shown = []
         for number, size in ((1, ROWS_PER_PAGE), (2, ROWS_PER_PAGE), (3, 50)):

@@ -18,9 +18,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from hubexport.errors import OutputError, ReleaseError, UsageError
-from hubexport.output import tree_files
 from hubexport.site import writing
 from hubexport.site.writing import write_site
+from hubexport.system.atomic_output import tree_files
 from tests.command import environment, hubexport
 
 _URL = "https://hub.example.org"

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubexport.checkpoints import table, wire
-from hubexport.checkpoints.bundle import BundleReader
-from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints import leveldb_table, proto_wire
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
+from hubexport.checkpoints.open_checkpoint import opened_checkpoint
 from hubexport.checkpoints.snappy import unpacked
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored import DamageError
-from hubexport.checkpoints.table import Table, table_bytes
-from hubexport.checkpoints.v1 import V1Reader
+from hubexport.checkpoints.stored_values import DamageError
+from hubexport.checkpoints.v1_checkpoint import V1Reader
+from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.progress import Progress
 from hubexport.protos import BundleEntryProto, SavedTensorSlices
 from tests.checkpoints import write_partitioned, write_v1
@@ -153,7 +153,7 @@ def test_a_really_trained_v1_checkpoint(tmp_path):
 
 def _packed(data: bytes) -> bytes:
     """Data in Snappy's format, without a thought: runs of eight equal bytes or more, and everything else literally."""
-    packed, position = bytearray(wire.varint(len(data))), 0
+    packed, position = bytearray(proto_wire.varint(len(data))), 0
     while position < len(data):
         run = next((n for n in range(min(64, len(data) - position)) if data[position + n] != data[position]), 64)
         if run >= 8:
@@ -169,16 +169,16 @@ def _packed(data: bytes) -> bytes:
 
 def _with_snappy(content: bytes) -> bytes:
     """A table of one block with that block compressed, and its index block, too."""
-    entries = list(Table(io.BytesIO(content)).entries(1 << 24))
+    entries = list(LeveldbTable(io.BytesIO(content)).entries(1 << 24))
     body = b""
     handles = []
-    for block in (table._block(entries, 16), None, table._block([], 16)):
+    for block in (leveldb_table._block(entries, 16), None, leveldb_table._block([], 16)):
         if block is None:
-            block = table._block([(entries[-1][0], handles[0])], 1)
+            block = leveldb_table._block([(entries[-1][0], handles[0])], 1)
         packed = _packed(block)
-        handles.append(wire.varint(len(body)) + wire.varint(len(packed)))
-        body += packed + b"\1" + struct.pack("<I", table.masked_crc32c(packed, b"\1"))
-    return body + (handles[2] + handles[1]).ljust(40, b"\0") + table.FOOTER_MAGIC
+        handles.append(proto_wire.varint(len(body)) + proto_wire.varint(len(packed)))
+        body += packed + b"\1" + struct.pack("<I", leveldb_table.masked_crc32c(packed, b"\1"))
+    return body + (handles[2] + handles[1]).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
 
 def test_compressed_blocks_are_read(tmp_path):
@@ -241,24 +241,24 @@ def test_numbers_are_read_as_protobuf_writes_them(numbers):
     """Negative ones have ten bytes."""
     from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-    [packed] = wire.bytes_fields(memoryview(TensorProto(int64_val=numbers).SerializeToString()), 10) or [b""]
-    assert wire.read_varints(packed).tolist() == numbers
+    [packed] = proto_wire.bytes_fields(memoryview(TensorProto(int64_val=numbers).SerializeToString()), 10) or [b""]
+    assert proto_wire.read_varints(packed).tolist() == numbers
 
 
 @pytest.mark.parametrize("data", [b"\x80", b"\1\xff", b"\x80" * 10 + b"\1"])
 def test_numbers_without_end(data):
     """One way or the other."""
     with pytest.raises(DamageError, match="no end"):
-        wire.read_varints(data)
+        proto_wire.read_varints(data)
     with pytest.raises(DamageError, match="no end"):
-        wire.read_varint(data[data[0] == 1 :], 0)
+        proto_wire.read_varint(data[data[0] == 1 :], 0)
 
 
 # Lies
 
 
 def _entries(content: bytes) -> dict[bytes, bytes]:
-    return dict(Table(io.BytesIO(content)).entries(1 << 24))
+    return dict(LeveldbTable(io.BytesIO(content)).entries(1 << 24))
 
 
 def _sliced_v2(prefix: Path) -> None:
@@ -455,8 +455,8 @@ def test_one_block_at_a_time_is_in_memory(tmp_path, monkeypatch):
     values = {f"x{number:03}": np.full([50_000], number, np.float32) for number in range(20)}
     values |= {f"y{number:03}": np.float32(number) for number in range(100)}
     write_v1(tmp_path / "c", values)
-    read, read_block = [], Table._block
-    monkeypatch.setattr(Table, "_block", lambda self, *place: read.append(place) or read_block(self, *place))
+    read, read_block = [], LeveldbTable._block
+    monkeypatch.setattr(LeveldbTable, "_block", lambda self, *place: read.append(place) or read_block(self, *place))
     reader = _v1(tmp_path / "c")
     for name in sorted(values):
         assert _same(reader.read(name), values[name])

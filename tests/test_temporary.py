@@ -10,13 +10,13 @@ import zipfile
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.bundle import write_bundle
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.comparison import compare
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
+from hubexport.description import describe
 from hubexport.errors import TemporaryFileError
-from hubexport.inspection.path import describe
-from hubexport.verify.verification import verify_module
+from hubexport.verify.verify_module import verify_module
 from tests.archives import member, tgz
 from tests.checkpoints import network_values
 from tests.command import command, environment

@@ -7,14 +7,14 @@ import struct
 import numpy as np
 import pytest
 
-from hubexport.checkpoints.bundle import BundleReader, write_bundle
 from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import opened_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.stored_values import DamageError
+from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.errors import CheckpointError
-from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY
+from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
 

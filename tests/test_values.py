@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from hubexport.checkpoints.reader import read_values
+from hubexport.checkpoints.open_checkpoint import read_values
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.synthetic import synthetic_value

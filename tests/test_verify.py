@@ -13,9 +13,9 @@ from hubexport.config_files import load_variant
 from hubexport.consumers.registry import CONSUMERS
 from hubexport.errors import CheckpointError, ModuleError, UsageError
 from hubexport.variants import ModuleSpec
-from hubexport.verify.checks import CHECKS, select_checks
-from hubexport.verify.pictures import extreme_pictures, random_pictures
-from hubexport.verify.verification import verify_module
+from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.verify.sample_images import extreme_pictures, random_pictures
+from hubexport.verify.verify_module import verify_module
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 from tests.environments import python_or_skip
@@ -284,7 +284,7 @@ def test_an_interrupted_verification_leaves_no_consumer_behind(module, tmp_path)
     code = f"""
 import signal, sys, threading, os
 sys.argv = ["hubexport", "verify", {str(module)!r}, "--report", {str(tmp_path / "r.html")!r}]
-import hubexport.verify.verification as verification
+import hubexport.verify.verify_module as verification
 real = verification._run
 def run(check, evidence, progress):
     if check.name == "numbers.random":

@@ -9,9 +9,9 @@ import re
 
 import pytest
 
-from hubexport.verify.html import render
-from hubexport.verify.result import LayerError, Photograph, Result, Verification
-from hubexport.verify.svg import LIMIT_PERCENT, error_plot, limit_bar
+from hubexport.verify.report.html import render
+from hubexport.verify.report.svg import LIMIT_PERCENT, error_plot, limit_bar
+from hubexport.verify.result import CheckResult, LayerError, Photograph, Verification
 
 _VOID = {"br", "img", "link", "meta", "wbr"}
 
@@ -78,11 +78,13 @@ def _layer(error: float | None, floor: float = 1e-7, name: str = "net/layer") ->
 def _verification(text: Callable[[str], str] = str) -> Verification:
     """One with everything in it; `text` writes all that somebody else may have written."""
     results = (
-        Result("structure.files", "pass", text("as listed"), 0, 0, text("files"), (text("one"), text("two")), 0.25),
-        Result("structure.digests", "fail", text("wrong"), 1, 0, text("files"), (text("this one"),), 0.5),
-        Result("numbers.float64", "pass", text("near"), 1e-6, 1e-5, "", (), 1.5),
-        Result("numbers.slim", "fail", text("far"), 0.5, 1e-5),
-        Result("consumers.others", "not applicable", text("not asked for")),
+        CheckResult(
+            "structure.files", "pass", text("as listed"), 0, 0, text("files"), (text("one"), text("two")), 0.25
+        ),
+        CheckResult("structure.digests", "fail", text("wrong"), 1, 0, text("files"), (text("this one"),), 0.5),
+        CheckResult("numbers.float64", "pass", text("near"), 1e-6, 1e-5, "", (), 1.5),
+        CheckResult("numbers.slim", "fail", text("far"), 0.5, 1e-5),
+        CheckResult("consumers.others", "not applicable", text("not asked for")),
     )
     photographs = (
         Photograph(text("cat.jpg"), b"\xff\xd8<script>", ((7, text("cat"), 0.75), (8, None, 0.0002))),
@@ -106,7 +108,7 @@ def _verification(text: Callable[[str], str] = str) -> Verification:
     )
 
 
-def _minimal(*results: Result) -> Verification:
+def _minimal(*results: CheckResult) -> Verification:
     return Verification("modules/net", None, {}, results, (), (), {}, 0.0)
 
 
@@ -134,7 +136,7 @@ def test_a_full_report_has_every_part():
 
 def test_a_minimal_report_leaves_out_what_there_is_not():
     """No layers, no photographs, no facts, no versions, no checkpoint."""
-    page = _page(_minimal(Result("structure.files", "pass", "as listed")))
+    page = _page(_minimal(CheckResult("structure.files", "pass", "as listed")))
     assert "nav" not in {element.tag for element in page.all()}
     assert [part for part in _ids(page) if part in ("failures", "photographs", "errors", "network", "provenance")] == []
     assert page.one("h1").text == "modules/net"
@@ -158,7 +160,7 @@ def test_a_report_of_nothing():
 )
 def test_the_verdict(statuses, word, sentence):
     """In words, and with the numbers of checks."""
-    page = _page(_minimal(*(Result(f"a.b{i}", status, "why") for i, status in enumerate(statuses))))
+    page = _page(_minimal(*(CheckResult(f"a.b{i}", status, "why") for i, status in enumerate(statuses))))
     assert page.one(class_="word").text == word
     assert sentence in page.one("header").text
     counts = {one.one("dt").text: one.one("dd").text for one in next(page.one("header").all("dl")).all("div")}
@@ -187,7 +189,7 @@ def test_failed_checks_come_first():
 def test_groups_stand_in_their_order():
     """Whatever the order of the results; groups that nobody knows come last."""
     names = ["zebra.a", "consumers.a", "weights.a", "numbers.a", "behaviour.a", "structure.a", "weights.b"]
-    page = _page(_minimal(*(Result(name, "pass", "fine") for name in names)))
+    page = _page(_minimal(*(CheckResult(name, "pass", "fine") for name in names)))
     groups = [heading.text for heading in page.one(id="checks").all("h3")]
     assert groups == ["structure", "weights", "numbers", "behaviour", "consumers", "zebra"]
 
@@ -273,7 +275,7 @@ def test_bars_of_figures_over_their_limits(measured, limit, percent):
     """On a log scale from a thousandth to ten times, never outside."""
     bar = limit_bar(measured, limit)
     assert bar.percent == pytest.approx(percent, abs=0.01) and LIMIT_PERCENT == 75
-    [drawn] = _page(_minimal(Result("a.b", "pass", "", measured, limit))).all("svg", class_="bar")
+    [drawn] = _page(_minimal(CheckResult("a.b", "pass", "", measured, limit))).all("svg", class_="bar")
     assert drawn.one(class_="fill").attributes["width"] == f"{bar.percent}%"
     assert drawn.attributes["role"] == "img" and drawn.attributes["aria-label"] == bar.label
 
@@ -284,7 +286,7 @@ def test_bars_of_figures_over_their_limits(measured, limit, percent):
 def test_figures_without_a_ratio_have_no_bar(measured, limit):
     """There is no limit to be over, or none that can be divided by."""
     assert limit_bar(measured, limit) is None
-    page = _page(_minimal(Result("a.b", "fail", "", measured, limit, "files")))
+    page = _page(_minimal(CheckResult("a.b", "fail", "", measured, limit, "files")))
     assert not list(page.all("svg", class_="bar"))
     assert ("limit" in next(page.all(class_="figures")).text) == (measured is not None and limit is not None)
 
@@ -307,7 +309,7 @@ def test_figures_without_a_ratio_have_no_bar(measured, limit):
 )
 def test_how_figures_are_written(measured, text):
     """Whole ones whole, others with three digits."""
-    assert next(_page(_minimal(Result("a.b", "pass", "", measured))).all("strong")).text == text
+    assert next(_page(_minimal(CheckResult("a.b", "pass", "", measured))).all("strong")).text == text
 
 
 def test_photographs_with_their_classes():

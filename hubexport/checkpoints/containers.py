@@ -5,7 +5,7 @@ import re
 from typing import Literal
 import zipfile
 
-from hubexport.checkpoints.table import FOOTER_MAGIC
+from hubexport.checkpoints.leveldb_table import FOOTER_MAGIC
 
 # A V2 checkpoint is several files; what is told here is the one with the index.
 Container = Literal["V2", "V1", "HDF5", "Keras archive", "safetensors", "gzip", "pickle"]

@@ -12,7 +12,7 @@ import time
 
 import requests
 
-from hubexport.checkpoints.cache import (
+from hubexport.checkpoints.download_cache import (
     CachedArchive,
     Downloads,
     archive_path,
@@ -23,9 +23,9 @@ from hubexport.checkpoints.cache import (
     wrong_path,
 )
 from hubexport.errors import DownloadError, HubexportError
-from hubexport.locks import locked
-from hubexport.output import file_sha256, make_folder
 from hubexport.progress import Progress
+from hubexport.system.atomic_output import file_sha256, make_folder
+from hubexport.system.locks import locked
 from hubexport.variants import PublishedCheckpoint
 
 # To connect, and between two pieces of the answer.

@@ -1,4 +1,4 @@
-"""Keras' HDF5 files: `.h5` and `.weights.h5`, whose layouts `hubexport.mappings.keras` describes.
+"""Keras' HDF5 files: `.h5` and `.weights.h5`, whose layouts `hubexport.layouts.keras` describes.
 
 HDF5's library never returns from some damaged files. So another process reads, with bounds to its time and memory, and
 copies the values into a safetensors file.
@@ -20,7 +20,7 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.hdf5_child import NOT_WRITTEN
 from hubexport.checkpoints.keras_values import KerasValues, WithUnread
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
-from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.stored_values import DamageError
 
 # Without one, or with 1, Keras turns the kernels around.
 _KERAS_VERSION = "2.15.0"

@@ -13,11 +13,11 @@ from typing import Any, NoReturn, TypeVar
 import pydantic
 
 from hubexport.checkpoints.recognize import Recognition
-from hubexport.checkpoints.stored import DamageError, unique
+from hubexport.checkpoints.stored_values import DamageError, unique
 from hubexport.errors import CheckpointError
-from hubexport.mappings.huggingface_settings import Config, ImageProcessor
+from hubexport.layouts.huggingface_settings import ConfigSettings, PreprocessorSettings
 from hubexport.networks.registry import NETWORKS
-from hubexport.regular_files import read_regular_file
+from hubexport.system.regular_files import read_regular_file
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
@@ -34,7 +34,7 @@ class _SettingsError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class HuggingFaceSettings:
     """What lies beside weights; None for what does not.
 
     Attributes:
@@ -44,8 +44,8 @@ class Settings:
     """
 
     directory: Path
-    config: Config | None
-    image_processor: ImageProcessor | None
+    config: ConfigSettings | None
+    image_processor: PreprocessorSettings | None
 
     @property
     def depth_multipliers(self) -> Sequence[float]:
@@ -88,14 +88,16 @@ class Settings:
         )
 
 
-def read_settings(directory: Path) -> Settings:
+def read_settings(directory: Path) -> HuggingFaceSettings:
     """Reads what lies in a directory beside weights.
 
     Raises:
         CheckpointError: a file cannot be read, is too large, is no JSON object, or has a setting of a wrong type.
     """
     try:
-        return Settings(directory, _read(directory / CONFIG, Config), _read(directory / PREPROCESSOR, ImageProcessor))
+        return HuggingFaceSettings(
+            directory, _read(directory / CONFIG, ConfigSettings), _read(directory / PREPROCESSOR, PreprocessorSettings)
+        )
     except _SettingsError as error:
         raise CheckpointError(
             f"cannot read the settings of {directory}",

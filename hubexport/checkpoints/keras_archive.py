@@ -11,7 +11,7 @@ from types import TracebackType
 import zipfile
 
 from hubexport.checkpoints.containers import KERAS_WEIGHTS
-from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.stored_values import DamageError
 
 _CONFIG = "config.json"
 # The description of a MobileNet V2 takes 120 KB.

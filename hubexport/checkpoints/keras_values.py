@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hubexport.checkpoints.stored import DamageError, Renamed, StoredReader, StoredValues, unique
+from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredReader, StoredValues, unique
 from hubexport.networks.layers import Shape
 
 # Where `.h5` files of weights and of whole models list their layers.

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from hubexport.checkpoints.bundle import BundleReader
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored import DamageError, Renamed, unique
-from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
+from hubexport.checkpoints.stored_values import DamageError, Renamed, unique
+from hubexport.checkpoints.v2_bundle import BundleReader
+from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
 
 # What optimizers call the moving average of a variable `a/b`, most of them behind a name of their own: Keras 2 with

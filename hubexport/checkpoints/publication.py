@@ -18,13 +18,13 @@ import os
 from pathlib import Path
 import shutil
 
-from hubexport.checkpoints.bundle import data_path, shard_count, with_shard_count
 from hubexport.checkpoints.sources import shards
-from hubexport.checkpoints.stored import DamageError
-from hubexport.locks import LOCK, locked
-from hubexport.output import publish_file
-from hubexport.places import check_place
+from hubexport.checkpoints.stored_values import DamageError
+from hubexport.checkpoints.v2_bundle import data_path, shard_count, with_shard_count
 from hubexport.progress import Progress
+from hubexport.system.atomic_output import publish_file
+from hubexport.system.destinations import check_place
+from hubexport.system.locks import LOCK, locked
 
 
 def standing_files(prefix: Path) -> list[Path]:

@@ -5,9 +5,9 @@ import dataclasses
 import re
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.stored import Renamed, StoredValues
-from hubexport.mappings.mapping import Entry
-from hubexport.mappings.registry import KERAS_H5, KERAS_WEIGHTS_H5, LAYOUTS, SLIM
+from hubexport.checkpoints.stored_values import Renamed, StoredValues
+from hubexport.layouts.registry import KERAS_H5, KERAS_WEIGHTS_H5, LAYOUTS, SLIM
+from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Network, Shape
 from hubexport.networks.registry import NETWORKS, PUBLISHED_DEPTH_MULTIPLIERS
 
@@ -27,7 +27,7 @@ class Recognition:
     """What a file's values are of.
 
     Attributes:
-        layout: whose names and shapes they have, one of `hubexport.mappings.registry.LAYOUTS`.
+        layout: whose names and shapes they have, one of `hubexport.layouts.registry.LAYOUTS`.
         network_name: in `hubexport.networks.registry`.
         depth_multiplier: one that fits; several can, where channels are rounded to the same numbers.
         num_classes: None if there is no classifier that is TF-Slim's: one dense layer behind the pooled features.
@@ -47,7 +47,7 @@ class Recognition:
         return NETWORKS[self.network_name](self.depth_multiplier, image_size, self.num_classes)
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[VariableLayout, ...]:
         """The network's variables as the file has them."""
         entries = LAYOUTS[self.layout](self.network())
         count = len(entries) - len(self.classifier)

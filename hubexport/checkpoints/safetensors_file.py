@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored import DamageError, StoredReader, checked_shape, unique
+from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique
 
 # By safetensors' names; the others stay as they are.
 _DTYPE_NAMES = {
@@ -71,7 +71,7 @@ class SafetensorsReader(StoredReader):
         return _DTYPE_NAMES.get(stored, stored)
 
     def stored_bytes(self, name: str) -> bytes:
-        """Reads one value of any dtype, as `hubexport.checkpoints.stored.StoredValues` says.
+        """Reads one value of any dtype, as `hubexport.checkpoints.stored_values.StoredValues` says.
 
         Raises:
             OSError: the file cannot be read.

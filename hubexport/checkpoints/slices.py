@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from hubexport.checkpoints.stored import DamageError
+from hubexport.checkpoints.stored_values import DamageError
 from hubexport.networks.layers import Shape
 from hubexport.protos import Message
 

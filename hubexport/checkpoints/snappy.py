@@ -1,7 +1,7 @@
 """Snappy's block format, unpacked; google/snappy describes it in format_description.txt."""
 
-from hubexport.checkpoints.stored import DamageError
-from hubexport.checkpoints.wire import read_varint
+from hubexport.checkpoints.proto_wire import read_varint
+from hubexport.checkpoints.stored_values import DamageError
 
 # No element gives more than 64 bytes for 3.
 _MOST_OUT, _LEAST_IN = 64, 3

@@ -9,7 +9,7 @@ from hubexport.errors import UsageError
 
 if TYPE_CHECKING:
     from hubexport.beam.options import Beam
-    from hubexport.checkpoints.cache import Downloads
+    from hubexport.checkpoints.download_cache import Downloads
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def downloads_of(args: argparse.Namespace) -> "Downloads":
     Raises:
         UsageError: the mirror is no address.
     """
-    from hubexport.checkpoints.cache import Downloads
+    from hubexport.checkpoints.download_cache import Downloads
 
     return Downloads(Path(args.cache_dir) if args.cache_dir else None, args.mirror, args.offline)
 

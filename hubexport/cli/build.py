@@ -11,7 +11,7 @@ from hubexport.cli.tables import table_console
 from hubexport.errors import HubexportError
 
 if TYPE_CHECKING:
-    from hubexport.batch import Outcome
+    from hubexport.batch import BuildOutcome
 
 SUMMARY = "build modules from checkpoints"
 
@@ -66,16 +66,16 @@ def run(args: argparse.Namespace) -> int:
 
     variants = select_variants(args.variant, args.config_dir)
     modules = [variant.select_modules(args.module) for variant in variants]
-    from hubexport.batch import Options, Order, build_batch  # NumPy: not worth waiting for before an error.
+    from hubexport.batch import BuildOptions, BuildOrder, build_batch  # NumPy: not worth waiting for before an error.
 
-    orders = [Order(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
-    options = Options(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
+    orders = [BuildOrder(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
+    options = BuildOptions(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
     with shown_progress() as progress:
         outcomes = build_batch(orders, options, jobs=args.jobs, progress=progress)
     return _report(outcomes)
 
 
-def _report(outcomes: "Sequence[Outcome]") -> int:
+def _report(outcomes: "Sequence[BuildOutcome]") -> int:
     for path in [outcome.result for outcome in outcomes if not isinstance(outcome.result, HubexportError)]:
         print(path)
     # The same error of several modules is said once.
@@ -87,7 +87,7 @@ def _report(outcomes: "Sequence[Outcome]") -> int:
     return 1 if errors else 0
 
 
-def _print_table(outcomes: "Sequence[Outcome]") -> None:
+def _print_table(outcomes: "Sequence[BuildOutcome]") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

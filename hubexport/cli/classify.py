@@ -13,10 +13,10 @@ from hubexport.cli.images import add_image_arguments, interface_of
 from hubexport.cli.progress import shown_progress
 from hubexport.errors import ImageError, printable
 from hubexport.extras import require_extras
-from hubexport.images.files import find_images
+from hubexport.images.image_files import find_images
 
 if TYPE_CHECKING:
-    from hubexport.classification import Classification
+    from hubexport.images.classification import Classification
 
 SUMMARY = "print the most probable classes of images"
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the most probable classes of each image, and returns 0 if any image could be read."""
     require_extras("hubexport classify", "tensorflow")
     images = find_images(args.images)
-    from hubexport.classification import classify  # NumPy and Pillow: not worth waiting for before an error.
+    from hubexport.images.classification import classify  # NumPy and Pillow: not worth waiting for before an error.
 
     found: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []

@@ -4,7 +4,7 @@ import argparse
 
 from hubexport.cli.arguments import add_config_dir, add_weights
 from hubexport.cli.progress import shown_progress
-from hubexport.mappings.targets import TARGETS
+from hubexport.layouts.conversion_targets import TARGETS
 
 SUMMARY = "convert trained weights to another framework's format"
 

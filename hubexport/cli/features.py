@@ -9,7 +9,7 @@ import argparse
 from hubexport.cli.images import add_image_arguments, interface_of
 from hubexport.cli.progress import shown_progress
 from hubexport.extras import require_extras
-from hubexport.images.files import find_images
+from hubexport.images.image_files import find_images
 
 SUMMARY = "compute feature vectors of images"
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
     require_extras("hubexport features", "tensorflow", *(["parquet"] if args.output.endswith(".parquet") else []))
     images = find_images(args.images)
-    from hubexport.feature_extraction import extract_features  # NumPy: not worth waiting for before an error.
+    from hubexport.images.feature_extraction import extract_features  # NumPy: not worth waiting for before an error.
 
     with shown_progress() as progress:
         written = extract_features(

@@ -13,7 +13,7 @@ from hubexport.cli.tables import table_console
 from hubexport.errors import CheckpointError, HubexportError, UsageError
 
 if TYPE_CHECKING:
-    from hubexport.checkpoints.cache import CachedArchive, Downloads
+    from hubexport.checkpoints.download_cache import CachedArchive, Downloads
     from hubexport.progress import Progress
     from hubexport.variants import PublishedCheckpoint, Variant
 
@@ -99,7 +99,7 @@ def _outcomes(variants: "Sequence[Variant]", downloads: "Downloads", progress: "
 
 
 def _outcome(published: "PublishedCheckpoint", downloads: "Downloads", progress: "Progress") -> "Outcome":
-    from hubexport.checkpoints.cache import look_up
+    from hubexport.checkpoints.download_cache import look_up
 
     found = look_up(published, downloads)
     if found.state == "intact":
@@ -113,7 +113,7 @@ def _outcome(published: "PublishedCheckpoint", downloads: "Downloads", progress:
 
 
 def _list(variants: "Sequence[Variant]", downloads: "Downloads", form: str | None) -> None:
-    from hubexport.checkpoints.cache import look_up
+    from hubexport.checkpoints.download_cache import look_up
 
     found = [look_up(variant.checkpoint, downloads) if variant.checkpoint else None for variant in variants]
     listed = list(zip(variants, found, strict=True))
@@ -142,7 +142,7 @@ def _print_table(listed: "Sequence[tuple[Variant, CachedArchive | None]]") -> No
     from rich.table import Table
     from rich.text import Text
 
-    from hubexport.checkpoints.cache import file_name
+    from hubexport.checkpoints.download_cache import file_name
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from hubexport.cli.arguments import positive
 
-# Those of hubexport.inspection.image_interface, which takes a while to import.
+# Those of hubexport.modules.image_interface, which takes a while to import.
 _OUTPUT_KINDS = ("logits", "probabilities", "features")
 
 

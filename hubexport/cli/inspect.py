@@ -11,10 +11,10 @@ from hubexport.cli.tables import cell, table_console
 from hubexport.errors import printable
 
 if TYPE_CHECKING:
-    from hubexport.inspection.checkpoint import CheckpointReport, VariableReport
-    from hubexport.inspection.module import ModuleReport
-    from hubexport.inspection.op_versions import Compatibility
-    from hubexport.inspection.signatures import GraphVersion, Tensor
+    from hubexport.checkpoints.checkpoint_report import CheckpointReport, VariableReport
+    from hubexport.modules.module_report import ModuleReport
+    from hubexport.modules.op_versions import Compatibility
+    from hubexport.modules.signatures import GraphVersionReport, TensorReport
 
 SUMMARY = "describe a checkpoint, weights file or module"
 
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describes what is at a path, and returns 0, or 1 if there is a problem."""
-    from hubexport.inspection.checkpoint import CheckpointReport
-    from hubexport.inspection.path import describe
+    from hubexport.checkpoints.checkpoint_report import CheckpointReport
+    from hubexport.description import describe
 
     with shown_progress() as progress:
         report = describe(args.path, progress=progress)
@@ -127,7 +127,7 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
         yield "PROBLEM", problem
 
 
-def _interface_lines(graph: "GraphVersion") -> Iterator[tuple[str, str]]:
+def _interface_lines(graph: "GraphVersionReport") -> Iterator[tuple[str, str]]:
     endpoints = {tensor.name for tensor in graph.endpoints}
     for signature in graph.signatures:
         outputs = [tensor for tensor in signature.outputs if tensor.name not in endpoints]
@@ -140,7 +140,7 @@ def _interface_lines(graph: "GraphVersion") -> Iterator[tuple[str, str]]:
         yield "  endpoints", f"{len(names)}: {', '.join(names[:_FIRST_ENDPOINTS])}{_rest(names, _FIRST_ENDPOINTS)}"
 
 
-def _tensors(tensors: "Sequence[Tensor]") -> str:
+def _tensors(tensors: "Sequence[TensorReport]") -> str:
     return ", ".join(f"{one.name} {one.dtype} {_shape(one.shape)}" for one in tensors)
 
 

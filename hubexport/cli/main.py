@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from absl import app, flags
 from absl.flags import argparse_flags
 
-from hubexport import __version__
 from hubexport.cli import (
     build,
     classify,
@@ -32,7 +31,8 @@ from hubexport.cli import (
 )
 from hubexport.cli.streams import prepare_streams
 from hubexport.errors import HubexportError, UsageError, guess
-from hubexport.regular_files import read_regular_file
+from hubexport.system.regular_files import read_regular_file
+from hubexport.version import __version__
 
 _COMMANDS = {
     "build": build,

@@ -27,10 +27,10 @@ from hubexport.errors import HubexportError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.batch import Order
+    from hubexport.batch import BuildOrder
     from hubexport.beam.options import Beam
-    from hubexport.release.plan import Item, Recipe
-    from hubexport.release.run import Outcome
+    from hubexport.release.plan import PlannedArtifact, ReleaseOptions
+    from hubexport.release.release_modules import ReleaseOutcome
     from hubexport.verify.check import Check
 
 SUMMARY = "make or check a release of many modules"
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes or checks a release, tells what became of each artifact, and returns the exit status."""
-    from hubexport.verify.checks import needs_tensorflow, select_checks
+    from hubexport.verify.checks.registry import needs_tensorflow, select_checks
 
     if args.check:
         require_extras("hubexport release --check", "release")
@@ -115,12 +115,12 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(args.output_dir)
     with shown_progress() as progress:
         if args.dry_run:
-            from hubexport.release.files import read_index
+            from hubexport.release.index import read_index
             from hubexport.release.plan import make_plan
 
             plan = make_plan(orders, recipe, directory, read_index(directory), progress)
         else:
-            from hubexport.release.run import release_modules
+            from hubexport.release.release_modules import release_modules
 
             outcomes = release_modules(
                 orders, recipe, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
@@ -133,21 +133,21 @@ def _beam(args: argparse.Namespace) -> "Beam | None":
     return beam_of(runner, args.beam_option)
 
 
-def _orders(args: argparse.Namespace) -> "list[Order]":
-    from hubexport.batch import Order
+def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
+    from hubexport.batch import BuildOrder
     from hubexport.config_files import select_variants
 
     return [
-        Order(variant, variant.select_modules(args.modules))
+        BuildOrder(variant, variant.select_modules(args.modules))
         for variant in select_variants(args.variants, args.config_dir)
     ]
 
 
-def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "Recipe":
-    from hubexport.release.archive import source_date_epoch
-    from hubexport.release.plan import Recipe
+def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
+    from hubexport.release.packing import source_date_epoch
+    from hubexport.release.plan import ReleaseOptions
 
-    return Recipe(
+    return ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
         url=base_url(args.url),
@@ -157,7 +157,7 @@ def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "Recipe":
     )
 
 
-def _tell_plan(plan: "Sequence[Item]", form: str) -> int:
+def _tell_plan(plan: "Sequence[PlannedArtifact]", form: str) -> int:
     if form == "json":
         print(json.dumps([_planned(item) for item in plan], indent=2))
     else:
@@ -171,11 +171,11 @@ def _tell_plan(plan: "Sequence[Item]", form: str) -> int:
     return 1 if any(item.error for item in plan) else 0
 
 
-def _planned(item: "Item") -> dict[str, Any]:
+def _planned(item: "PlannedArtifact") -> dict[str, Any]:
     return {"handle": item.handle, "action": item.action, "why": item.why}
 
 
-def _tell_outcomes(outcomes: "Sequence[Outcome]", directory: Path, form: str) -> int:
+def _tell_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, form: str) -> int:
     """Prints the paths of archives that were published now; what became of all goes to stderr."""
     failed = [outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError)]
     if form == "json":
@@ -189,7 +189,7 @@ def _tell_outcomes(outcomes: "Sequence[Outcome]", directory: Path, form: str) ->
     return 1 if failed else 0
 
 
-def _told(outcome: "Outcome") -> dict[str, Any]:
+def _told(outcome: "ReleaseOutcome") -> dict[str, Any]:
     failed = isinstance(outcome.result, HubexportError)
     return {
         "handle": outcome.item.handle,
@@ -200,7 +200,7 @@ def _told(outcome: "Outcome") -> dict[str, Any]:
     }
 
 
-def _print_outcomes(outcomes: "Sequence[Outcome]") -> None:
+def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]") -> None:
     rows = []
     for outcome in outcomes:
         result = outcome.result

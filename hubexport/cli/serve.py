@@ -85,18 +85,18 @@ def run(args: argparse.Namespace) -> int:
     url = base_url(args.url) if args.url else ""
 
     from hubexport.labels import read_labels
-    from hubexport.serve.app import Options
-    from hubexport.serve.run import Listen, serve
+    from hubexport.serve.app import AppOptions
+    from hubexport.serve.server import ListenAddress, serve
     from hubexport.serve.tokens import read_tokens
-    from hubexport.serve.trying import Trials
+    from hubexport.serve.trials import Trials
 
     labels = Path(args.labels) if args.labels else None
     if labels:
         read_labels(labels)
     tokens = read_tokens(Path(args.token_file)) if args.token_file else None
     trials = Trials(labels=labels) if args.enable_try else None
-    listen = Listen(args.host, args.port, args.max_connections, args.grace)
-    serve(Path(args.directory), listen, Options(url, args.bucket, tokens), trials, sys.stdout)
+    listen = ListenAddress(args.host, args.port, args.max_connections, args.grace)
+    serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens), trials, sys.stdout)
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hubexport.cli.arguments import add_config_dir
 from hubexport.cli.tables import table_console
-from hubexport.mappings.targets import TARGETS
+from hubexport.layouts.conversion_targets import TARGETS
 
 SUMMARY = "print what another framework calls each variable"
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a row for each variable, and returns the exit status."""
     from hubexport.config_files import load_variant
-    from hubexport.mappings.registry import MAPPINGS
+    from hubexport.layouts.registry import MAPPINGS
 
     network = load_variant(args.variant, args.config_dir).network_for("classification")
     mappings = {heading: mapping(network) for heading, mapping in MAPPINGS[args.to].items()}

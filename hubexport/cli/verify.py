@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
     from hubexport.variants import ModuleSpec, Variant
     from hubexport.verify.check import Check
-    from hubexport.verify.result import Result, Verification
+    from hubexport.verify.result import CheckResult, Verification
 
 SUMMARY = "prove that a module is right"
 
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks a module, prints what was found, and returns 0 if it passed, else 1."""
-    from hubexport.verify.checks import select_checks
+    from hubexport.verify.checks.registry import select_checks
 
     checks = select_checks(args.check, "--check")
     if args.list_checks:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     variant, spec = _expected(args)
     consumers = _consumers(args.consumers)
     report = _report_path(args)
-    from hubexport.verify.verification import verify_module
+    from hubexport.verify.verify_module import verify_module
 
     with shown_progress() as progress:
         verification = verify_module(
@@ -149,8 +149,8 @@ def _report_path(args: argparse.Namespace) -> Path | None:
     """Returns where the report goes, once it is clear that it can."""
     if args.report is None:
         return None
-    from hubexport.output import write_failures_reported
-    from hubexport.places import check_place
+    from hubexport.system.atomic_output import write_failures_reported
+    from hubexport.system.destinations import check_place
 
     path = Path(args.report)
     with write_failures_reported(f"cannot write {path}", path, "choose another --report"):
@@ -159,8 +159,8 @@ def _report_path(args: argparse.Namespace) -> Path | None:
 
 
 def _write_report(verification: "Verification", path: Path, *, overwrite: bool) -> None:
-    from hubexport.output import publish_file, scratch_directory, write_failures_reported
-    from hubexport.verify.html import render
+    from hubexport.system.atomic_output import publish_file, scratch_directory, write_failures_reported
+    from hubexport.verify.report.html import render
 
     page = render(verification)
     failures = write_failures_reported(f"cannot write {path}", path, "choose another --report")
@@ -190,5 +190,5 @@ def _print(verification: "Verification") -> None:
     print(verification.summary)
 
 
-def _figures(result: "Result") -> list[str]:
+def _figures(result: "CheckResult") -> list[str]:
     return ["-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit)]

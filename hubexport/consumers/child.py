@@ -12,7 +12,7 @@ from typing import Any
 
 from hubexport.consumers.environments import clean_environment
 from hubexport.errors import ConsumerError, printable
-from hubexport.temporary import check_room, temporary_failures_reported
+from hubexport.system.temporary import check_room, temporary_failures_reported
 
 # However this process ends, its end of the pipe is closed: the child reads that, and ends as well. Python 3.6 reads it.
 _ATTENDED = """\

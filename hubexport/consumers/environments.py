@@ -17,11 +17,11 @@ import subprocess
 import sys
 from typing import Literal
 
-from hubexport.checkpoints.cache import cache_dir
+from hubexport.checkpoints.download_cache import cache_dir
 from hubexport.errors import ConsumerError
-from hubexport.locks import HeldError, locked
-from hubexport.output import make_folder
 from hubexport.progress import Progress
+from hubexport.system.atomic_output import make_folder
+from hubexport.system.locks import HeldError, locked
 
 State = Literal["set up", "not set up", "Python missing"]
 

@@ -15,7 +15,7 @@ from hubexport.errors import ConsumerError, guess
 from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS
 
 if TYPE_CHECKING:
-    from hubexport.inspection.module import Format
+    from hubexport.modules.module_report import Format
 
 ALL = "all"
 INSTALLED = "installed"

@@ -16,7 +16,7 @@ from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.consumers.registry import Consumer, PinnedConsumer
 from hubexport.progress import Progress
-from hubexport.temporary import temporary_directory, temporary_failures_reported
+from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import TF1_VERSIONS
 
 _PROGRAMS = Path(__file__).with_name("programs")
@@ -26,7 +26,7 @@ _THOROUGH_TIMEOUT_S = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
+class ConsumerProgram:
     """A way to use modules.
 
     Attributes:
@@ -38,13 +38,13 @@ class Way:
     judge: Callable[[Mapping[str, Any], Mapping[str, AnyArray], Promise], Judgement]
 
 
-QUICKLY = Way(_PROGRAMS / "consume_quickly.py", judge_quickly)
-AS_TF1 = Way(_PROGRAMS / "consume_tf1.py", judge_tf1)
-AS_TF2 = Way(_PROGRAMS / "consume_tf2.py", judge_tf2)
+QUICKLY = ConsumerProgram(_PROGRAMS / "consume_quickly.py", judge_quickly)
+AS_TF1 = ConsumerProgram(_PROGRAMS / "consume_tf1.py", judge_tf1)
+AS_TF2 = ConsumerProgram(_PROGRAMS / "consume_tf2.py", judge_tf2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class ConsumerFindings:
     """What became of a module in a consumer.
 
     Attributes:
@@ -64,17 +64,19 @@ class Findings:
     problems: tuple[str, ...]
 
 
-class Use:
+class ModuleUse:
     """A use of a module that has begun."""
 
-    def __init__(self, consumer: Consumer, way: Way, promise: Promise, program: RunningProgram, outputs: Path) -> None:
+    def __init__(
+        self, consumer: Consumer, way: ConsumerProgram, promise: Promise, program: RunningProgram, outputs: Path
+    ) -> None:
         self._consumer = consumer
         self._way = way
         self._promise = promise
         self._program = program
         self._outputs = outputs
 
-    def findings(self) -> Findings:
+    def findings(self) -> ConsumerFindings:
         """Waits until the consumer is done, and judges what it saw.
 
         Raises:
@@ -84,7 +86,7 @@ class Use:
         seen = self._program.seen()
         [facts] = seen["modules"]
         judgement = self._way.judge(facts, read_outputs(self._outputs), self._promise)
-        return Findings(
+        return ConsumerFindings(
             consumer=self._consumer.name,
             tensorflow=seen["tensorflow"],
             tensorflow_hub=seen["tensorflow_hub"],
@@ -104,7 +106,7 @@ def started(
     thorough: bool,
     timeout_s: float | None = None,
     shown_as: Path | str | None = None,
-) -> Iterator[Use]:
+) -> Iterator[ModuleUse]:
     """Lets a consumer begin to use a module, and this process go on; with the context the use ends, done or not.
 
     Args:
@@ -138,7 +140,7 @@ def started(
                 same_packages=not isinstance(consumer, PinnedConsumer),
             )
         )
-        yield Use(consumer, way, promise, program, Path(task["outputs"]))
+        yield ModuleUse(consumer, way, promise, program, Path(task["outputs"]))
 
 
 def use_module(
@@ -151,7 +153,7 @@ def use_module(
     progress: Progress,
     timeout_s: float | None = None,
     shown_as: Path | str | None = None,
-) -> Findings:
+) -> ConsumerFindings:
     """Has a consumer use a module, and waits for it: see `started`."""
     progress.step(f"using {shown_as or directory} with TensorFlow {consumer.tensorflow}")
     with started(

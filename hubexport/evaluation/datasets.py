@@ -10,7 +10,7 @@ from hubexport.errors import DataError, ImageError
 from hubexport.evaluation.classes import Classes, check_label
 from hubexport.evaluation.tfrecords import is_record_file, split_records
 from hubexport.evaluation.units import UNIT_IMAGES, FileUnit, RecordUnit, Unit, first_images, record_failures_reported
-from hubexport.images.files import find_images
+from hubexport.images.image_files import find_images
 from hubexport.progress import Progress
 
 # In an error, of things that may be thousands.

@@ -8,14 +8,14 @@ from hubexport.beam.options import Beam
 from hubexport.errors import check_choice, check_positive
 from hubexport.evaluation.classes import read_classes
 from hubexport.evaluation.datasets import find_data
-from hubexport.evaluation.pipeline import Options
+from hubexport.evaluation.pipeline import EvaluationOptions
 from hubexport.evaluation.preprocessing import CENTRAL_CROP, PREPROCESSINGS
 from hubexport.evaluation.result import Evaluation, conclude
 from hubexport.evaluation.run import count_dataset, evaluation_key
 from hubexport.evaluation.state import opened_state
 from hubexport.extras import require_extras
-from hubexport.inspection.artifact import opened_artifact
-from hubexport.inspection.image_interface import OutputKind, Told
+from hubexport.modules.image_interface import InterfaceHints, OutputKind
+from hubexport.modules.opening import opened_module_directory
 from hubexport.progress import Progress
 
 
@@ -88,10 +88,10 @@ def evaluate(
         # The workers have working directories of their own.
         state = state and os.path.abspath(state)
     progress = progress or Progress()
-    told = Told(input_range, output_kind)
+    told = InterfaceHints(input_range, output_kind)
     told.check()
-    options = Options(preprocessing, batch_size, told=told)
-    with opened_artifact(module, progress) as artifact:
+    options = EvaluationOptions(preprocessing, batch_size, told=told)
+    with opened_module_directory(module, progress) as artifact:
         classes = read_classes(labels, artifact.directory, labels_offset)
         progress.step(f"looking through {data}")
         dataset = find_data(os.path.abspath(data) if beam else str(data), classes, limit, progress)

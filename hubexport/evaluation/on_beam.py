@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, TypeAlias
 import apache_beam as beam
 
 from hubexport.beam.options import Beam
-from hubexport.beam.run import new_pipeline, run_pipeline, runner_failed, stopped
-from hubexport.classification import count_classes
+from hubexport.beam.pipelines import new_pipeline, run_pipeline, runner_failed, stopped
 from hubexport.errors import HubexportError
 from hubexport.evaluation.counting import Counts
 from hubexport.evaluation.datasets import Dataset
-from hubexport.evaluation.pipeline import Options, measure
+from hubexport.evaluation.pipeline import EvaluationOptions, measure
 from hubexport.evaluation.state import State
 from hubexport.evaluation.units import Unit
-from hubexport.inspection.artifact import Artifact
-from hubexport.inspection.image_interface import Told
+from hubexport.images.classification import count_classes
+from hubexport.modules.image_interface import InterfaceHints
+from hubexport.modules.opening import ModuleDirectory
 from hubexport.progress import tensorflow_hushed
 
 if TYPE_CHECKING:
-    from hubexport.running.image_module import ImageModule
+    from hubexport.runtime.image_module import ImageModule
 
 # Errors travel like results: a runner would try again what raises them, and hide what they say.
 Outcome: TypeAlias = Counts | HubexportError
@@ -39,7 +39,12 @@ _loading = threading.Lock()
 
 
 def measure_on_beam(
-    units: Sequence[tuple[int, Unit]], dataset: Dataset, module: Artifact, options: Options, state: State, by: Beam
+    units: Sequence[tuple[int, Unit]],
+    dataset: Dataset,
+    module: ModuleDirectory,
+    options: EvaluationOptions,
+    state: State,
+    by: Beam,
 ) -> Counts:
     """Classifies the images of units.
 
@@ -82,7 +87,7 @@ def measure_on_beam(
 class _Measure(beam.DoFn):
     """Gives the counts of units, or why there are none."""
 
-    def __init__(self, dataset: Dataset, module: Artifact, options: Options, state: State) -> None:
+    def __init__(self, dataset: Dataset, module: ModuleDirectory, options: EvaluationOptions, state: State) -> None:
         # It travels to each worker; units travel by themselves.
         self._labels = dataclasses.replace(dataset, units=())
         self._artifact = module
@@ -103,25 +108,25 @@ class _Measure(beam.DoFn):
             yield error
 
 
-def _loaded(artifact: Artifact, told: Told) -> "ImageModule":
+def _loaded(artifact: ModuleDirectory, told: InterfaceHints) -> "ImageModule":
     """Returns the module, loaded once in a process, for all threads in which its runner works."""
     with _loading:
         return _load(artifact, told)
 
 
 @functools.cache
-def _load(artifact: Artifact, told: Told) -> "ImageModule":
+def _load(artifact: ModuleDirectory, told: InterfaceHints) -> "ImageModule":
     # A thread of its own keeps the module open for as long as the process lives: a worker has no other work.
     loaded: Future[ImageModule] = Future()
     threading.Thread(target=_keep_open, args=(artifact, told, loaded), daemon=True).start()
     return loaded.result()
 
 
-def _keep_open(artifact: Artifact, told: Told, loaded: "Future[ImageModule]") -> None:
+def _keep_open(artifact: ModuleDirectory, told: InterfaceHints, loaded: "Future[ImageModule]") -> None:
     try:
         with contextlib.ExitStack() as stack:
             with tensorflow_hushed():
-                from hubexport.running.image_module import opened_image_module
+                from hubexport.runtime.image_module import opened_image_module
 
                 module = stack.enter_context(opened_image_module(artifact.directory, artifact.shown_as, told))
             loaded.set_result(module)

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.classification import count_classes
 from hubexport.errors import ImageError, printable
 from hubexport.evaluation.classes import check_label
 from hubexport.evaluation.counting import Counts, count
 from hubexport.evaluation.preprocessing import CENTRAL_CROP, PREPROCESSINGS
 from hubexport.evaluation.units import Sample, Unit
+from hubexport.images.classification import count_classes
 from hubexport.images.reading import read_image
-from hubexport.inspection.image_interface import Told
+from hubexport.modules.image_interface import InterfaceHints
 
 if TYPE_CHECKING:
-    from hubexport.running.image_module import ImageModule
+    from hubexport.runtime.image_module import ImageModule
 
 _DEFAULT = "default"
 # While the module has one batch, the next is prepared; the third is for those that take longer than others.
@@ -41,7 +41,7 @@ def available_cores() -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """How to evaluate.
 
     Attributes:
@@ -54,7 +54,7 @@ class Options:
     preprocessing: str = CENTRAL_CROP
     batch_size: int = 64
     threads: int | None = None
-    told: Told = Told()
+    told: InterfaceHints = InterfaceHints()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class _Prepared:
     pixels: "concurrent.futures.Future[Array]"
 
 
-def measure(units: Iterable[Unit], module: "ImageModule", options: Options) -> Iterator[Counts]:
+def measure(units: Iterable[Unit], module: "ImageModule", options: EvaluationOptions) -> Iterator[Counts]:
     """Yields the counts of each unit, in their order.
 
     Args:

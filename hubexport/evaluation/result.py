@@ -7,11 +7,11 @@ from typing import Any
 from hubexport.config_files import load_variant
 from hubexport.errors import ConfigError
 from hubexport.evaluation.counting import Counts, percent, standard_error_percent
-from hubexport.evaluation.pipeline import Options
+from hubexport.evaluation.pipeline import EvaluationOptions
 from hubexport.evaluation.preprocessing import PREPROCESSINGS
 from hubexport.evaluation.run import Measured
-from hubexport.inspection.artifact import Artifact
-from hubexport.inspection.provenance import Manifest, ManifestError, read_manifest
+from hubexport.formats.manifest import Manifest, ManifestError, read_manifest
+from hubexport.modules.opening import ModuleDirectory
 from hubexport.progress import Progress
 from hubexport.variants import PublishedFigures
 
@@ -114,7 +114,12 @@ class Evaluation:
 
 
 def conclude(
-    module: Artifact, data: str, options: Options, measured: Measured, config_dir: str | Path | None, progress: Progress
+    module: ModuleDirectory,
+    data: str,
+    options: EvaluationOptions,
+    measured: Measured,
+    config_dir: str | Path | None,
+    progress: Progress,
 ) -> Evaluation:
     """Puts what was measured beside what was published.
 

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from hubexport.beam.options import Beam
-from hubexport.classification import count_classes
 from hubexport.errors import ModuleError
 from hubexport.evaluation.counting import Counts
 from hubexport.evaluation.datasets import Dataset
-from hubexport.evaluation.pipeline import Options, measure
+from hubexport.evaluation.pipeline import EvaluationOptions, measure
 from hubexport.evaluation.state import State
 from hubexport.evaluation.units import Unit
-from hubexport.inspection.artifact import Artifact
-from hubexport.inspection.image_interface import Told, image_interface
-from hubexport.output import file_sha256, tree_files
+from hubexport.images.classification import count_classes
+from hubexport.modules.image_interface import InterfaceHints, image_interface
+from hubexport.modules.opening import ModuleDirectory
 from hubexport.progress import Progress
+from hubexport.system.atomic_output import file_sha256, tree_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Measured:
     seconds: float
 
 
-def evaluation_key(module: Artifact, dataset: Dataset, options: Options) -> str:
+def evaluation_key(module: ModuleDirectory, dataset: Dataset, options: EvaluationOptions) -> str:
     """Returns a digest of all that decides about the results: the module's files, the data, and how they are read.
 
     Raises:
@@ -56,15 +56,15 @@ def evaluation_key(module: Artifact, dataset: Dataset, options: Options) -> str:
             fix="make its files readable",
         ) from error
     facts: dict[str, Any] = {"module": files, "data": dataset.listing, "preprocessing": options.preprocessing}
-    if options.told != Told():
+    if options.told != InterfaceHints():
         facts["told"] = dataclasses.asdict(options.told)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def count_dataset(
-    module: Artifact,
+    module: ModuleDirectory,
     dataset: Dataset,
-    options: Options,
+    options: EvaluationOptions,
     state: State,
     *,
     beam: Beam | None = None,
@@ -123,9 +123,9 @@ def _imports_hushed() -> Iterator[None]:
 
 def _evaluate_here(
     left: Sequence[tuple[int, Unit]],
-    module: Artifact,
+    module: ModuleDirectory,
     dataset: Dataset,
-    options: Options,
+    options: EvaluationOptions,
     state: State,
     progress: Progress,
 ) -> tuple[Counts, float]:
@@ -135,7 +135,7 @@ def _evaluate_here(
     with contextlib.ExitStack() as stack:
         # It talks while it loads, too.
         with progress.tensorflow_starting():
-            from hubexport.running.image_module import opened
+            from hubexport.runtime.image_module import opened
 
             model = stack.enter_context(opened(interface))
         # The first time takes longer.

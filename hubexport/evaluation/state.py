@@ -12,11 +12,11 @@ import json
 from pathlib import Path
 import uuid
 
-from hubexport.checkpoints.cache import cache_dir
+from hubexport.checkpoints.download_cache import cache_dir
 from hubexport.errors import OutputError, UsageError
 from hubexport.evaluation.counting import Counts
-from hubexport.locks import LOCK, HeldError, locked
-from hubexport.output import make_folder, write_failures_reported
+from hubexport.system.atomic_output import make_folder, write_failures_reported
+from hubexport.system.locks import LOCK, HeldError, locked
 
 _KEY = "evaluation.json"
 _UNIT = "unit-{:06}.json"

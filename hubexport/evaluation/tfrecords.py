@@ -13,8 +13,8 @@ import struct
 from typing import Any, BinaryIO
 import zlib
 
-from hubexport.checkpoints.table import masked_crc32c
-from hubexport.regular_files import open_regular_file
+from hubexport.checkpoints.leveldb_table import masked_crc32c
+from hubexport.system.regular_files import open_regular_file
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from hubexport.formats.nodes import Dims, shape_proto
-from hubexport.mappings.tf2 import KEY_SUFFIX, checkpoint_key
+from hubexport.layouts.tf2 import KEY_SUFFIX, checkpoint_key
 from hubexport.networks.layers import Variable
 from hubexport.protos import (
     DT_FLOAT,

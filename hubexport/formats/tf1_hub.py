@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.bundle import write_bundle
-from hubexport.formats.graphdef import (
+from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
+from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
     OPS_OF_TF1,
     NetworkGraph,
@@ -21,7 +22,6 @@ from hubexport.formats.graphdef import (
     write_l2_loss,
     write_network,
 )
-from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.networks.layers import Network, Variable
 from hubexport.protos import (
     SAVED_MODEL_SCHEMA_VERSION,

@@ -14,17 +14,17 @@ import itertools
 from pathlib import Path
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.bundle import write_bundle
-from hubexport.formats.graphdef import (
+from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
+from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
     OPS_OF_TF2,
     scaled_images,
     write_l2_loss,
     write_network,
 )
-from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
 from hubexport.formats.saved_objects import ObjectGraphWriter, TensorSpec, argument_name
-from hubexport.mappings.tf2 import OBJECT_GRAPH_KEY, checkpoint_key
+from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY, checkpoint_key
 from hubexport.networks.layers import Network, Variable
 from hubexport.protos import (
     DT_FLOAT,

@@ -12,7 +12,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.errors import ImageError, ModuleError, printable
-from hubexport.images.files import counted, none_readable
+from hubexport.images.image_files import counted, none_readable
 from hubexport.images.preprocessing import resized
 from hubexport.images.reading import read_image
 from hubexport.progress import Progress

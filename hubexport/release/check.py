@@ -17,8 +17,15 @@ import pydantic_core
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
 from hubexport.release.check_artifact import Finding, check_artifact
-from hubexport.release.files import INDEX, MAX_INDEX_BYTES, SHA256SUMS, File, Index, Record
-from hubexport.release.untrusted import Folder, WrongError, check_digest, check_listed, parsed, shown
+from hubexport.release.index import INDEX, MAX_INDEX_BYTES, SHA256SUMS, ArtifactRecord, ReleaseFile, ReleaseIndex
+from hubexport.release.untrusted_folder import (
+    UntrustedFileError,
+    UntrustedFolder,
+    check_digest,
+    check_listed,
+    parsed,
+    shown,
+)
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 _Work = Callable[[], Iterable[Finding]]
@@ -71,7 +78,7 @@ def check_release(directory: str | Path, progress: Progress | None = None) -> Ch
     progress = progress or Progress()
     directory = Path(directory)
     try:
-        folder = Folder(directory)
+        folder = UntrustedFolder(directory)
     except OSError as error:
         raise _no_release(directory, f"{error.strerror}: {error.filename}") from error
     with folder:
@@ -79,7 +86,7 @@ def check_release(directory: str | Path, progress: Progress | None = None) -> Ch
             index = _read_index(folder)
             files = index.files()
         # Of what is no JSON, and of numbers that JSON does not have.
-        except (WrongError, ValueError) as error:
+        except (UntrustedFileError, ValueError) as error:
             if not os.path.lexists(directory / INDEX):
                 raise _no_release(directory, f"it has no {INDEX}") from error
             return Checked(0, 0, 0, _problems([(INDEX, str(error))]), ())
@@ -101,24 +108,28 @@ def _problems(findings: Iterable[Finding]) -> tuple[Problem, ...]:
     return tuple(sorted({Problem(shown(path), shown(what)) for path, what in findings}))
 
 
-def _read_index(folder: Folder) -> Index:
+def _read_index(folder: UntrustedFolder) -> ReleaseIndex:
     """Reads the index entry by entry: of all that is wrong in a large one, the list would be very much larger."""
     facts = pydantic_core.from_json(folder.read(INDEX, MAX_INDEX_BYTES))
-    if not isinstance(facts, dict) or facts.keys() != Index.model_fields.keys():
-        raise WrongError(f"is not a JSON object with the keys {', '.join(Index.model_fields)}")
-    if facts["format"] != Index().format:
-        raise WrongError(f"does not have format {Index().format}, the only one that this hubexport reads")
-    return Index(artifacts=_entries(facts, "artifacts", Record), publishers=_entries(facts, "publishers", File))
+    if not isinstance(facts, dict) or facts.keys() != ReleaseIndex.model_fields.keys():
+        raise UntrustedFileError(f"is not a JSON object with the keys {', '.join(ReleaseIndex.model_fields)}")
+    if facts["format"] != ReleaseIndex().format:
+        raise UntrustedFileError(
+            f"does not have format {ReleaseIndex().format}, the only one that this hubexport reads"
+        )
+    return ReleaseIndex(
+        artifacts=_entries(facts, "artifacts", ArtifactRecord), publishers=_entries(facts, "publishers", ReleaseFile)
+    )
 
 
 def _entries(facts: Mapping[str, Any], name: str, model: type[_Model]) -> tuple[_Model, ...]:
     if not isinstance(facts[name], list):
-        raise WrongError(f"has no list of {name}")
+        raise UntrustedFileError(f"has no list of {name}")
     entries = enumerate(facts[name])
     return tuple(parsed(model, json.dumps(entry), f"{name}[{number}] is") for number, entry in entries)
 
 
-def _wrong_index(index: Index) -> Iterator[Finding]:
+def _wrong_index(index: ReleaseIndex) -> Iterator[Finding]:
     handles = [record.handle for record in index.artifacts]
     yield from ((INDEX, f"lists {handle} {count} times") for handle, count in Counter(handles).items() if count > 1)
     if handles != sorted(handles):
@@ -143,14 +154,16 @@ def _publisher_page(publisher: str) -> str:
     return f"{publisher}/{publisher}.md"
 
 
-def _check_files(folder: Folder, index: Index, files: Sequence[File], progress: Progress) -> Iterator[Finding]:
+def _check_files(
+    folder: UntrustedFolder, index: ReleaseIndex, files: Sequence[ReleaseFile], progress: Progress
+) -> Iterator[Finding]:
     work: list[_Work] = [functools.partial(check_artifact, folder, record) for record in index.artifacts]
     shared = {record.sbom.path: record.sbom for record in index.artifacts}
     shared |= {file.path: file for file in index.publishers}
     work += [_told(file.path, functools.partial(check_listed, folder, file)) for file in shared.values()]
     try:
         sums = _read_sums(folder)
-    except WrongError as error:
+    except UntrustedFileError as error:
         yield SHA256SUMS, str(error)
     else:
         yield from _wrong_sums(sums, files)
@@ -166,7 +179,7 @@ def _told(path: str, check: Callable[[], None]) -> _Work:
     def work() -> Iterator[Finding]:
         try:
             check()
-        except WrongError as error:
+        except UntrustedFileError as error:
             yield path, str(error)
 
     return work
@@ -186,26 +199,26 @@ def _in_threads(work: Sequence[_Work], progress: Progress) -> Iterator[Finding]:
         pool.shutdown(cancel_futures=True)
 
 
-def _read_sums(folder: Folder) -> dict[str, str]:
+def _read_sums(folder: UntrustedFolder) -> dict[str, str]:
     """Returns the digests that `sha256sum --check` would hold files against, by path."""
     try:
         lines = folder.read(SHA256SUMS, MAX_INDEX_BYTES).decode().split("\n")
     except UnicodeDecodeError:
-        raise WrongError("is not text") from None
+        raise UntrustedFileError("is not text") from None
     if lines.pop():
-        raise WrongError("does not end with a newline")
+        raise UntrustedFileError("does not end with a newline")
     sums: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         match = _SUM.fullmatch(line)
         if not match:
-            raise WrongError(f"line {number} is not in sha256sum's format")
+            raise UntrustedFileError(f"line {number} is not in sha256sum's format")
         if match["path"] in sums:
-            raise WrongError(f"line {number} repeats {match['path']}")
+            raise UntrustedFileError(f"line {number} repeats {match['path']}")
         sums[match["path"]] = match["sha256"]
     return sums
 
 
-def _wrong_sums(sums: Mapping[str, str], files: Sequence[File]) -> Iterator[Finding]:
+def _wrong_sums(sums: Mapping[str, str], files: Sequence[ReleaseFile]) -> Iterator[Finding]:
     for file in files:
         if file.path not in sums:
             yield SHA256SUMS, f"does not list {file.path}"

@@ -6,13 +6,18 @@ from pathlib import Path, PurePosixPath
 import tarfile
 from typing import BinaryIO
 
-from hubexport.checkpoints.archive import MODULE_FILE, hash_members
-from hubexport.checkpoints.taken import may_come_of
+from hubexport.checkpoints.weights_choice import may_come_of
 from hubexport.errors import CheckpointError
-from hubexport.inspection.provenance import Manifest
-from hubexport.manifest import MANIFEST
-from hubexport.release.files import Record
-from hubexport.release.untrusted import Folder, WrongError, opened_listed, parsed, read_failures_told
+from hubexport.formats.manifest import MANIFEST, Manifest
+from hubexport.release.index import ArtifactRecord
+from hubexport.release.untrusted_folder import (
+    UntrustedFileError,
+    UntrustedFolder,
+    opened_listed,
+    parsed,
+    read_failures_told,
+)
+from hubexport.system.tars import MODULE_FILE, hash_members
 
 # Deflated, without a name, a comment or a time.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
@@ -29,7 +34,7 @@ _SAME_FACTS = {
 }
 
 
-def wrong_archive(folder: Folder, record: Record) -> Iterator[str]:
+def wrong_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
     """Looks into an artifact's archive.
 
     Args:
@@ -47,7 +52,7 @@ def wrong_archive(folder: Folder, record: Record) -> Iterator[str]:
         try:
             digests, manifest = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
         except CheckpointError as error:
-            raise WrongError(error.why) from None
+            raise UntrustedFileError(error.why) from None
     if MODULE_FILE not in digests:
         yield f"has no {MODULE_FILE} at its root"
     if (_HUB_FILE in digests) != (record.format == "hub"):
@@ -65,14 +70,14 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
 
     Raises:
         CheckpointError: it cannot be unpacked safely.
-        WrongError: it is not what `hubexport.release.archive.pack` makes.
+        WrongError: it is not what `hubexport.release.packing.pack` makes.
     """
     digests: dict[str, str] = {}
     manifest, folders, previous = b"", {"."}, b""
     for member, sha256, kept in hash_members(path, opened, keep=MANIFEST):
         name = member.name.encode("utf-8", "surrogateescape")
         if name <= previous:
-            raise WrongError(
+            raise UntrustedFileError(
                 f"its members are out of order: {member.name!r} comes after {previous.decode(errors='replace')!r}"
             )
         previous = name
@@ -88,22 +93,22 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
 def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
     path = PurePosixPath(member.name)
     if len(member.name) > _MAX_NAME:
-        raise WrongError(f"a member's name has {len(member.name):,} characters")
+        raise UntrustedFileError(f"a member's name has {len(member.name):,} characters")
     if str(path) != member.name or member.name == ".":
-        raise WrongError(f"the name of its member {member.name!r} is not normalized")
+        raise UntrustedFileError(f"the name of its member {member.name!r} is not normalized")
     if str(path.parent) not in folders:
-        raise WrongError(f"its member {member.name!r} comes before its folder")
+        raise UntrustedFileError(f"its member {member.name!r} comes before its folder")
     if (member.uid, member.gid, member.uname, member.gname) != (0, 0, "", ""):
-        raise WrongError(f"its member {member.name!r} has an owner")
+        raise UntrustedFileError(f"its member {member.name!r} has an owner")
     if member.mode != _MODES[member.isdir()]:
-        raise WrongError(f"its member {member.name!r} has mode {member.mode:o}")
+        raise UntrustedFileError(f"its member {member.name!r} has mode {member.mode:o}")
     if member.mtime != mtime:
-        raise WrongError(f"its member {member.name!r} has the time {member.mtime}, not {mtime}")
+        raise UntrustedFileError(f"its member {member.name!r} has the time {member.mtime}, not {mtime}")
     if unknown := member.pax_headers.keys() - {"path"}:
-        raise WrongError(f"its member {member.name!r} has extra attributes: {', '.join(sorted(unknown))}")
+        raise UntrustedFileError(f"its member {member.name!r} has extra attributes: {', '.join(sorted(unknown))}")
 
 
-def _wrong_manifest(manifest: Manifest, record: Record, digests: Mapping[str, str]) -> Iterator[str]:
+def _wrong_manifest(manifest: Manifest, record: ArtifactRecord, digests: Mapping[str, str]) -> Iterator[str]:
     for name, same in _SAME_FACTS.items():
         if getattr(manifest, name) != getattr(record, same):
             yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"

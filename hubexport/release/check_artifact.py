@@ -8,11 +8,11 @@ from urllib.parse import unquote
 import pydantic
 from pydantic import ConfigDict
 
-from hubexport.inspection.provenance import Checkpoint
+from hubexport.formats.manifest import CheckpointOrigin
 from hubexport.release.check_archive import wrong_archive
-from hubexport.release.files import SUFFIXES, File, Record, path_in_release, record_path
-from hubexport.release.provenance import statement_of
-from hubexport.release.untrusted import Folder, WrongError, check_listed, parsed, read_listed
+from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile, path_in_release, record_path
+from hubexport.release.slsa_provenance import statement_of
+from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, check_listed, parsed, read_listed
 from hubexport.variants import TF1_VERSIONS, VERSIONS
 
 # A path in the release, and what is wrong with it.
@@ -45,7 +45,7 @@ class _Document(pydantic.RootModel[dict[str, Any]]):
     """Any JSON object."""
 
 
-def check_artifact(folder: Folder, record: Record) -> Iterator[Finding]:
+def check_artifact(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[Finding]:
     """Looks at all files that are one artifact's own.
 
     Args:
@@ -68,11 +68,11 @@ def check_artifact(folder: Folder, record: Record) -> Iterator[Finding]:
     ):
         try:
             yield from ((path, what) for what in findings)
-        except WrongError as error:
+        except UntrustedFileError as error:
             yield path, str(error)
 
 
-def _wrong_entry(record: Record) -> Iterator[str]:
+def _wrong_entry(record: ArtifactRecord) -> Iterator[str]:
     """Compares what the index says in several places."""
     if record.handle.split("/")[2:] != [record.variant, record.kind, str(record.version)]:
         yield f"variant, kind and version do not match the handle {record.handle}"
@@ -94,12 +94,12 @@ def _format(version: int) -> str:
     return "hub" if version in TF1_VERSIONS else "saved_model_2"
 
 
-def _wrong_values(record: Record) -> Iterator[str]:
+def _wrong_values(record: ArtifactRecord) -> Iterator[str]:
     said = dict(record.inputs.checkpoint)
     try:
-        checkpoint = Checkpoint.model_validate(said)
+        checkpoint = CheckpointOrigin.model_validate(said)
     except pydantic.ValidationError:
-        checkpoint = Checkpoint()
+        checkpoint = CheckpointOrigin()
     if checkpoint.source is None or checkpoint.model_dump(exclude_none=True) != said:
         yield "its inputs describe no checkpoint"
         return
@@ -110,12 +110,12 @@ def _wrong_values(record: Record) -> Iterator[str]:
         yield "it has published figures, but not the published checkpoint's values"
 
 
-def _differing(folder: Folder, file: File) -> Iterator[str]:
+def _differing(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[str]:
     check_listed(folder, file)
     yield from ()
 
 
-def _wrong_page(folder: Folder, record: Record) -> Iterator[str]:
+def _wrong_page(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
     page = read_listed(folder, record.files["page"])
     title = f"# Module {record.handle}"
     if page.partition("\n")[0] != title:
@@ -127,7 +127,7 @@ def _wrong_page(folder: Folder, record: Record) -> Iterator[str]:
         yield f"its asset-path is not {address}"
 
 
-def _wrong_report(folder: Folder, record: Record) -> Iterator[str]:
+def _wrong_report(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
     report = _report(folder, record)
     if not report.passed:
         yield "does not say that the module passed"
@@ -150,15 +150,15 @@ def _wrong_report(folder: Folder, record: Record) -> Iterator[str]:
             yield f"{one.check} passed with {one.measured}, above its limit of {one.limit}"
 
 
-def _report(folder: Folder, record: Record) -> _Report:
+def _report(folder: UntrustedFolder, record: ArtifactRecord) -> _Report:
     return parsed(_Report, read_listed(folder, record.files["verification"]))
 
 
-def _wrong_provenance(folder: Folder, record: Record) -> Iterator[str]:
+def _wrong_provenance(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
     found = parsed(_Document, read_listed(folder, record.files["provenance"])).root
     try:
         versions = _report(folder, record).versions
-    except WrongError:
+    except UntrustedFileError:
         versions = {}  # That is found elsewhere.
     wanted = statement_of(
         record.handle,

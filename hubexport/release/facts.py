@@ -10,7 +10,7 @@ Format = Literal["hub", "saved_model_2"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Values:
+class ValuesOrigin:
     """Where a module's values come from, as its `hubexport.json` says it.
 
     Attributes:
@@ -27,7 +27,7 @@ class Values:
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
+class VerificationProof:
     """What `hubexport verify` found, in numbers of checks.
 
     Attributes:
@@ -42,7 +42,7 @@ class Proof:
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class ModuleFacts:
     """One packed module.
 
     Attributes:
@@ -59,8 +59,8 @@ class Facts:
     variant: Variant
     spec: ModuleSpec
     url: str
-    values: Values
-    proof: Proof
+    values: ValuesOrigin
+    proof: VerificationProof
     archive_sha256: str
     archive_bytes: int
     exporter: str

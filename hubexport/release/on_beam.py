@@ -14,16 +14,18 @@ import tempfile
 import apache_beam as beam
 
 from hubexport.beam.options import Beam
-from hubexport.beam.run import new_pipeline, run_pipeline, stopped
+from hubexport.beam.pipelines import new_pipeline, run_pipeline, stopped
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
-from hubexport.release.work import Failed, Made, Packed, Task, build, prove
+from hubexport.release.make_artifact import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule, build, prove
 
 # What is handed over: a file each, named after the artifact's handle.
 _MADE, _FAILED = ".made", ".failed"
 
 
-def make_on_beam(tasks: Sequence[Task], folder: Path, by: Beam, progress: Progress) -> Iterator[Made | Failed]:
+def make_on_beam(
+    tasks: Sequence[ArtifactTask], folder: Path, by: Beam, progress: Progress
+) -> Iterator[MadeArtifact | FailedArtifact]:
     """Makes artifacts.
 
     Args:
@@ -69,15 +71,15 @@ def _handed_over(folder: Path) -> list[Path]:
     return [by_handle[handle] for handle in sorted(by_handle)]
 
 
-def _build(task: Task) -> Iterator[Packed | Failed]:
+def _build(task: ArtifactTask) -> Iterator[PackedModule | FailedArtifact]:
     if not stopped():
         # A runner may try a thing twice, and at the same time: each attempt has its own folder.
         folder = Path(tempfile.mkdtemp(dir=task.folder))
         yield from build(dataclasses.replace(task, folder=folder), _WorkerProgress())
 
 
-def _prove(built: Packed | Failed) -> Iterator[Made | Failed]:
-    if isinstance(built, Failed):
+def _prove(built: PackedModule | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:
+    if isinstance(built, FailedArtifact):
         yield built
     elif not stopped():
         yield prove(built, _WorkerProgress())
@@ -89,8 +91,8 @@ class _WorkerProgress(Progress):
     tensorflow_starting = staticmethod(tensorflow_hushed)
 
 
-def _write(result: Made | Failed, folder: Path) -> None:
-    suffix = _MADE if isinstance(result, Made) else _FAILED
+def _write(result: MadeArtifact | FailedArtifact, folder: Path) -> None:
+    suffix = _MADE if isinstance(result, MadeArtifact) else _FAILED
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         file.write(pickle.dumps(result))
     os.replace(file.name, folder / f"{result.item.handle.replace('/', '-')}{suffix}")

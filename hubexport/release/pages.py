@@ -13,10 +13,10 @@ from urllib.parse import quote, urlsplit
 import jinja2
 import yaml
 
-from hubexport.checkpoints.taken import ONLY
+from hubexport.checkpoints.weights_choice import ONLY
 from hubexport.errors import printable
 from hubexport.networks.layers import Network
-from hubexport.release.facts import Facts
+from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS, PublishedCheckpoint, Variant
 
 # What our own configs name as dataset, and what tfhub.dev, Hugging Face and people call it.
@@ -84,7 +84,7 @@ class _Words:
         claims_figures: whether the publishers' accuracy is that of these values.
     """
 
-    facts: Facts
+    facts: ModuleFacts
     network: Network
     architecture: str
     url: str
@@ -142,7 +142,7 @@ class _Words:
         return f"{task} {self.architecture} (depth multiplier {self.depth}), {values}."
 
 
-def module_page(facts: Facts) -> str:
+def module_page(facts: ModuleFacts) -> str:
     """Returns a module's page, in the format of tfhub.dev's documentation.
 
     Returns:
@@ -152,7 +152,7 @@ def module_page(facts: Facts) -> str:
     return _render("module_page.md", m=words, metadata=_metadata(words))
 
 
-def model_card(facts: Facts) -> str:
+def model_card(facts: ModuleFacts) -> str:
     """Returns a module's model card: the facts of its page, told the way Hugging Face and Kaggle want them.
 
     Returns:
@@ -171,7 +171,7 @@ def publisher_page(publisher: str) -> str:
     return _render("publisher_page.md", publisher=publisher)
 
 
-def _words(facts: Facts) -> _Words:
+def _words(facts: ModuleFacts) -> _Words:
     variant, spec, values = facts.variant, facts.spec, facts.values
     imagenet = variant.dataset == _IMAGENET and not values.synthetic
     checkpoint = variant.checkpoint if values.published else None

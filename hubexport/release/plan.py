@@ -5,16 +5,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from hubexport.batch import Order
-from hubexport.checkpoints.cache import Downloads
+from hubexport.batch import BuildOrder
+from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.sources import Weights, check_weights
 from hubexport.errors import HubexportError, ReleaseError
-from hubexport.output import file_sha256
 from hubexport.progress import Progress
-from hubexport.release.files import Index, Record, read_record
-from hubexport.release.inputs import CONTENT, Inputs, checkpoint_digests, checkpoint_of, inputs_of
+from hubexport.release.artifact_inputs import CONTENT, ArtifactInputs, checkpoint_digests, checkpoint_of, inputs_of
+from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_record
+from hubexport.system.atomic_output import file_sha256
 from hubexport.variants import ModuleSpec, Variant
-from hubexport.verify.checks import select_checks
+from hubexport.verify.checks.registry import select_checks
 
 # What becomes of an artifact:
 #   make        build, prove and pack it
@@ -40,15 +40,15 @@ _CALLED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class ReleaseOptions:
     """How all artifacts of a release shall be made.
 
     Attributes:
-        checkpoint: where values come from, see `hubexport.release.inputs.checkpoint_of`; None downloads the published
-            archives.
+        checkpoint: where values come from, see `hubexport.release.artifact_inputs.checkpoint_of`. Defaults to the
+            published archives, which are downloaded.
         weights: `averaged` or `raw`.
         url: where the release will be served, without a slash at the end.
-        checks: those that a module has to pass, as `hubexport.verify.checks.select_checks` takes them; empty means all.
+        checks: those that a module has to pass, as `select_checks` takes them; empty means all.
         source_date_epoch: the time that files in archives carry, in seconds since 1970.
         downloads: where published archives are looked for, and fetched from.
     Raises:
@@ -68,7 +68,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class PlannedArtifact:
     """One artifact of a plan.
 
     Attributes:
@@ -85,8 +85,8 @@ class Item:
     spec: ModuleSpec
     action: Action
     why: str
-    inputs: Inputs | None = None
-    record: Record | None = None
+    inputs: ArtifactInputs | None = None
+    record: ArtifactRecord | None = None
     error: HubexportError | None = None
 
     @property
@@ -96,8 +96,12 @@ class Item:
 
 
 def make_plan(
-    orders: Sequence[Order], recipe: Recipe, directory: Path, index: Index | None, progress: Progress
-) -> list[Item]:
+    orders: Sequence[BuildOrder],
+    recipe: ReleaseOptions,
+    directory: Path,
+    index: ReleaseIndex | None,
+    progress: Progress,
+) -> list[PlannedArtifact]:
     """Compares what is wanted with what is there. This imports no TensorFlow and downloads nothing.
 
     Args:
@@ -119,16 +123,20 @@ def make_plan(
 
 
 def _plan_variant(
-    order: Order, recipe: Recipe, directory: Path, published: Mapping[str, Record], progress: Progress
-) -> list[Item]:
+    order: BuildOrder,
+    recipe: ReleaseOptions,
+    directory: Path,
+    published: Mapping[str, ArtifactRecord],
+    progress: Progress,
+) -> list[PlannedArtifact]:
     try:
         inputs = _inputs(order.variant, recipe, progress)
     except HubexportError as error:
-        return [Item(order.variant, spec, "refuse", error.what, error=error) for spec in order.modules]
+        return [PlannedArtifact(order.variant, spec, "refuse", error.what, error=error) for spec in order.modules]
     return [_plan_one(order.variant, spec, inputs, directory, published) for spec in order.modules]
 
 
-def _inputs(variant: Variant, recipe: Recipe, progress: Progress) -> Inputs:
+def _inputs(variant: Variant, recipe: ReleaseOptions, progress: Progress) -> ArtifactInputs:
     text = checkpoint_of(recipe.checkpoint, variant)
     checkpoint: dict[str, Any] = checkpoint_digests(text, variant, progress, recipe.downloads)
     return inputs_of(
@@ -142,23 +150,25 @@ def _inputs(variant: Variant, recipe: Recipe, progress: Progress) -> Inputs:
 
 
 def _plan_one(
-    variant: Variant, spec: ModuleSpec, inputs: Inputs, directory: Path, published: Mapping[str, Record]
-) -> Item:
+    variant: Variant, spec: ModuleSpec, inputs: ArtifactInputs, directory: Path, published: Mapping[str, ArtifactRecord]
+) -> PlannedArtifact:
     handle = variant.handle(spec)
     if handle in published:
-        return _plan_published(Item(variant, spec, "up to date", "", inputs, published[handle]), directory)
+        return _plan_published(PlannedArtifact(variant, spec, "up to date", "", inputs, published[handle]), directory)
     record = read_record(directory, handle)
     if record is None:
-        return Item(variant, spec, "make", "new", inputs)
+        return PlannedArtifact(variant, spec, "make", "new", inputs)
     if differing := inputs.differing(record.inputs):
-        return Item(variant, spec, "make", f"an unfinished run used different inputs: {_called(differing)}", inputs)
+        return PlannedArtifact(
+            variant, spec, "make", f"an unfinished run used different inputs: {_called(differing)}", inputs
+        )
     # Nobody has promised these yet, so that they are looked at closely.
     if missing := _wrong_files(record, directory, with_digests=True):
-        return Item(variant, spec, "make", missing[0], inputs)
-    return Item(variant, spec, "list", "finished by an interrupted run", inputs, record)
+        return PlannedArtifact(variant, spec, "make", missing[0], inputs)
+    return PlannedArtifact(variant, spec, "list", "finished by an interrupted run", inputs, record)
 
 
-def _plan_published(item: Item, directory: Path) -> Item:
+def _plan_published(item: PlannedArtifact, directory: Path) -> PlannedArtifact:
     assert item.inputs and item.record
     differing = item.inputs.differing(item.record.inputs)
     if changed := [name for name in differing if name in CONTENT]:
@@ -175,7 +185,7 @@ def _plan_published(item: Item, directory: Path) -> Item:
     return dataclasses.replace(item, why="no input changed")
 
 
-def _wrong_files(record: Record, directory: Path, *, with_digests: bool) -> list[str]:
+def _wrong_files(record: ArtifactRecord, directory: Path, *, with_digests: bool) -> list[str]:
     """Returns what is missing of an artifact, or not as its record says."""
     wrong = []
     for file in (*record.all_files(), record.own_file()):
@@ -196,7 +206,7 @@ def _called(names: Sequence[str]) -> str:
     return ", ".join(_CALLED[name] for name in names)
 
 
-def _content_changed(item: Item, changed: Sequence[str]) -> ReleaseError:
+def _content_changed(item: PlannedArtifact, changed: Sequence[str]) -> ReleaseError:
     return ReleaseError(
         f"{item.handle} is already published",
         why=f"its content would change because of {_called(changed)}, and published modules never change",
@@ -204,7 +214,7 @@ def _content_changed(item: Item, changed: Sequence[str]) -> ReleaseError:
     )
 
 
-def _beyond_repair(item: Item, wrong: Sequence[str], differing: Sequence[str]) -> ReleaseError:
+def _beyond_repair(item: PlannedArtifact, wrong: Sequence[str], differing: Sequence[str]) -> ReleaseError:
     return ReleaseError(
         f"{item.handle} is damaged, and cannot be rebuilt as it was",
         why=f"{wrong[0]}; {_called(differing)} changed since it was made",

@@ -23,9 +23,9 @@ from packageurl import PackageURL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hubexport import __version__
 from hubexport.extras import installed_extras
-from hubexport.release.files import as_json
+from hubexport.release.index import as_json
+from hubexport.version import __version__
 
 _NAME = "hubexport"
 _CLASSIFIER = "License :: "

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hubexport.serve.files import ChangedError
+from hubexport.serve.file_responses import ChangedError
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.tokens import CHALLENGE, Tokens
 from hubexport.site.policy import SECURITY, UNCHANGING

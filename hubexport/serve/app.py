@@ -16,14 +16,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from hubexport.release.files import INDEX, SHA256SUMS, Record, as_json
+from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json
 from hubexport.serve.access import Access
-from hubexport.serve.files import listed_file
+from hubexport.serve.file_responses import listed_file
 from hubexport.serve.headers import digest_headers, is_known
 from hubexport.serve.metrics import CONTENT_TYPE, Metrics
-from hubexport.serve.shelf import Shelf, Text
+from hubexport.serve.served_release import PageText, ServedRelease
 from hubexport.serve.tokens import Tokens
-from hubexport.serve.try_out import TryOut
+from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.watch import Watched
 from hubexport.site.catalogue import FORMATS, Query
 from hubexport.site.policy import CHANGING, UNCHANGING
@@ -42,7 +42,7 @@ _OTHER_FORMATS = {"tfjs-format": "TensorFlow.js", "lite-format": "TensorFlow Lit
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class AppOptions:
     """How a release is served.
 
     Attributes:
@@ -56,7 +56,7 @@ class Options:
     tokens: Tokens | None = None
 
 
-def make_app(watched: Watched, options: Options, metrics: Metrics, try_out: TryOut | None) -> ASGIApp:
+def make_app(watched: Watched, options: AppOptions, metrics: Metrics, try_out: TrialEndpoint | None) -> ASGIApp:
     """Returns the application.
 
     Args:
@@ -92,7 +92,7 @@ def make_app(watched: Watched, options: Options, metrics: Metrics, try_out: TryO
 
 
 class _Hub:
-    def __init__(self, watched: Watched, options: Options, metrics: Metrics) -> None:
+    def __init__(self, watched: Watched, options: AppOptions, metrics: Metrics) -> None:
         self._watched = watched
         self._options = options
         self._metrics = metrics
@@ -142,7 +142,7 @@ class _Hub:
             return await _page(request, shelf, ("publisher", path), lambda: shelf.pages.publisher(path))
         return self._elsewhere(request, shelf, path)
 
-    def _elsewhere(self, request: Request, shelf: Shelf, path: str) -> Response:
+    def _elsewhere(self, request: Request, shelf: ServedRelease, path: str) -> Response:
         """Answers for addresses that are near others."""
         if path == "robots.txt":
             return PlainTextResponse("User-agent: *\nAllow: /\n")
@@ -156,11 +156,11 @@ class _Hub:
             raise HTTPException(404, f"This module has no version {version[:10]} here. Available versions: {versions}.")
         raise HTTPException(404, "Nothing with this name is published here.")
 
-    def _is_known(self, shelf: Shelf, path: str) -> bool:
+    def _is_known(self, shelf: ServedRelease, path: str) -> bool:
         catalogue = shelf.catalogue
         return path in catalogue.records or path in catalogue.modules or path in catalogue.publishers
 
-    async def _module(self, request: Request, shelf: Shelf, record: Record) -> Response:
+    async def _module(self, request: Request, shelf: ServedRelease, record: ArtifactRecord) -> Response:
         """Answers at a module's address: programs get the module, people its page."""
         wanted = request.query_params.get(_HUB_FORMAT)
         if wanted == "compressed":
@@ -175,7 +175,7 @@ class _Hub:
         request.state.what = "module"
         return await _page(request, shelf, record.handle, lambda: shelf.pages.module(record))
 
-    async def _archive(self, request: Request, shelf: Shelf, record: Record) -> Response:
+    async def _archive(self, request: Request, shelf: ServedRelease, record: ArtifactRecord) -> Response:
         request.state.what = "archive"
         name = f"{record.variant}-{record.kind}-{record.version}.tar.gz"
         headers = {**_caching(UNCHANGING), "content-disposition": f'attachment; filename="{name}"'}
@@ -184,7 +184,7 @@ class _Hub:
             self._metrics.downloads.labels(record.handle).inc()
         return answer
 
-    def _unpacked(self, request: Request, record: Record) -> Response:
+    def _unpacked(self, request: Request, record: ArtifactRecord) -> Response:
         """Says where TensorFlow can read a module without downloading it.
 
         tensorflow_hub reads the address from the body, and wants this status, and `gs://`.
@@ -195,7 +195,7 @@ class _Hub:
         location = f"{self._options.bucket}/{record.handle}"
         return PlainTextResponse(location, 303, {"location": location, **_caching(CHANGING)})
 
-    def _newest(self, request: Request, shelf: Shelf, path: str) -> Response:
+    def _newest(self, request: Request, shelf: ServedRelease, path: str) -> Response:
         request.state.what = "unversioned"
         wanted = request.query_params.get("format")
         if wanted is not None and wanted not in FORMATS:
@@ -225,7 +225,7 @@ class _Hub:
         title = {404: "Not found", 405: "Not allowed"}.get(status, "Request failed")
         return Response(self._watched.shelf.pages.message(title, text), status, {**headers, "content-type": _HTML})
 
-    def _shelf(self, request: Request, what: str) -> Shelf:
+    def _shelf(self, request: Request, what: str) -> ServedRelease:
         """Returns what the whole request is answered from, and notes what it is about."""
         request.state.what = what
         return self._watched.shelf
@@ -241,19 +241,19 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_PAGE_DIGITS else 1
 
 
-async def _page(request: Request, shelf: Shelf, key: Hashable, make: Callable[[], str]) -> Response:
+async def _page(request: Request, shelf: ServedRelease, key: Hashable, make: Callable[[], str]) -> Response:
     return await _text(request, shelf, key, make, _HTML)
 
 
 async def _text(
-    request: Request, shelf: Shelf, key: Hashable, make: Callable[[], str | bytes], media_type: str
+    request: Request, shelf: ServedRelease, key: Hashable, make: Callable[[], str | bytes], media_type: str
 ) -> Response:
     with anyio.fail_after(_PAGE_SECONDS):
         text = await shelf.text(key, make)
     return _answer(request, text, media_type, CHANGING)
 
 
-def _answer(request: Request, text: Text, media_type: str, caching: str) -> Response:
+def _answer(request: Request, text: PageText, media_type: str, caching: str) -> Response:
     packs = "gzip" in request.headers.get("accept-encoding", "")
     headers = {"vary": "accept-encoding", **_caching(caching), **digest_headers(text.sha256)}
     if packs:

@@ -7,7 +7,7 @@ import hmac
 from pathlib import Path
 
 from hubexport.errors import ServerError
-from hubexport.regular_files import read_regular_file
+from hubexport.system.regular_files import read_regular_file
 
 _MAX_FILE_BYTES = 1 << 20
 # Shorter ones can be guessed.

@@ -8,10 +8,10 @@ import anyio
 from anyio import to_thread
 
 from hubexport.errors import HubexportError
-from hubexport.release.files import INDEX
+from hubexport.release.index import INDEX
 from hubexport.serve.access import LOG
 from hubexport.serve.metrics import Metrics
-from hubexport.serve.shelf import Shelf
+from hubexport.serve.served_release import ServedRelease
 
 _INTERVAL_SECONDS = 1.0
 
@@ -29,7 +29,7 @@ class Watched:
         ReleaseError: there is no release, or it cannot be read.
     """
 
-    def __init__(self, directory: Path, load: Callable[[], Shelf], metrics: Metrics) -> None:
+    def __init__(self, directory: Path, load: Callable[[], ServedRelease], metrics: Metrics) -> None:
         self._index = directory / INDEX
         self._load = load
         self._metrics = metrics
@@ -60,7 +60,7 @@ class Watched:
         self._metrics.reloads.labels("loaded").inc()
         LOG.info("serving a new index", extra={"facts": {"modules": len(shelf.catalogue.records)}})
 
-    def _set(self, shelf: Shelf) -> None:
+    def _set(self, shelf: ServedRelease) -> None:
         self.shelf = shelf
         self._metrics.modules.set(len(shelf.catalogue.records))
 

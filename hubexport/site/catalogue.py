@@ -8,7 +8,7 @@ from typing import get_args
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 from hubexport.release.facts import Format
-from hubexport.release.files import File, Index, Record
+from hubexport.release.index import ArtifactRecord, ReleaseFile, ReleaseIndex
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -33,7 +33,7 @@ class Query:
     version: str = ""
     format: str = ""
 
-    def finds(self, record: Record) -> bool:
+    def finds(self, record: ArtifactRecord) -> bool:
         """Tells whether a module is among what is looked for."""
         wanted = (self.family, self.size, self.kind, self.version, self.format)
         facts = (record.network, str(record.image_size), record.kind, str(record.version), record.format)
@@ -54,11 +54,11 @@ class Catalogue:
         files: all that the index lists, by path.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: ReleaseIndex) -> None:
         self.index = index
-        self.records: Mapping[str, Record] = {record.handle: record for record in index.artifacts}
-        self.files: Mapping[str, File] = {file.path: file for file in index.files()}
-        self._versions: dict[str, list[Record]] = {}
+        self.records: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.artifacts}
+        self.files: Mapping[str, ReleaseFile] = {file.path: file for file in index.files()}
+        self._versions: dict[str, list[ArtifactRecord]] = {}
         for record in index.artifacts:
             self._versions.setdefault(unversioned(record), []).append(record)
         for records in self._versions.values():
@@ -67,16 +67,16 @@ class Catalogue:
         self._folders = {handle[: end.start()] for handle in self._versions for end in re.finditer("/", handle)}
 
     @property
-    def modules(self) -> Mapping[str, list[Record]]:
+    def modules(self) -> Mapping[str, list[ArtifactRecord]]:
         """The versions of each module, the newest first, by its unversioned handle."""
         return self._versions
 
     @property
-    def publishers(self) -> Mapping[str, File]:
+    def publishers(self) -> Mapping[str, ReleaseFile]:
         """The Markdown pages of the publishers, by their names."""
         return self._publisher_files
 
-    def newest(self, handle: str, form: str | None = None) -> Record | None:
+    def newest(self, handle: str, form: str | None = None) -> ArtifactRecord | None:
         """Returns what an unversioned handle means.
 
         Args:
@@ -90,11 +90,11 @@ class Catalogue:
                 return record
         return None
 
-    def versions(self, record: Record) -> list[Record]:
+    def versions(self, record: ArtifactRecord) -> list[ArtifactRecord]:
         """Returns all versions of a module, the newest first."""
         return self._versions[unversioned(record)]
 
-    def select(self, query: Query) -> list[Record]:
+    def select(self, query: Query) -> list[ArtifactRecord]:
         """Returns the modules that a search finds, in the index's order."""
         return [record for record in self.records.values() if query.finds(record)]
 
@@ -103,7 +103,7 @@ class Catalogue:
         return path in self._folders
 
 
-def unversioned(record: Record) -> str:
+def unversioned(record: ArtifactRecord) -> str:
     """Returns a module's handle without the version.
 
     Example:
@@ -112,11 +112,11 @@ def unversioned(record: Record) -> str:
     return record.handle.rpartition("/")[0]
 
 
-def network_of(record: Record) -> Network:
+def network_of(record: ArtifactRecord) -> Network:
     """Lays out the network that a module holds."""
     return NETWORKS[record.network](record.depth_multiplier, record.image_size, record.num_classes)
 
 
-def sizes(records: Iterable[Record]) -> list[int]:
+def sizes(records: Iterable[ArtifactRecord]) -> list[int]:
     """Returns the sizes of images that modules take, the smallest first."""
     return sorted({record.image_size for record in records})

@@ -12,8 +12,8 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from hubexport.site.inline_svg import CLASS, Mark, inlined
-from hubexport.site.points import Cost, Point
+from hubexport.site.inline_svg import CLASS, LinkedMark, inlined
+from hubexport.site.points import AccuracyPoint, Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ _WORDS: Mapping[Cost, _Words] = {
 }
 
 
-def accuracy_chart(points: Sequence[Point], cost: Cost) -> str:
+def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost) -> str:
     """Draws accuracy over what an image costs.
 
     Args:
@@ -100,9 +100,9 @@ class _Picture:
         cost: as given.
     """
 
-    def __init__(self, points: Sequence[Point], cost: Cost, left_out: Sequence[str]) -> None:
+    def __init__(self, points: Sequence[AccuracyPoint], cost: Cost, left_out: Sequence[str]) -> None:
         self.cost: Cost = cost
-        self.marks: dict[str, Mark] = {}
+        self.marks: dict[str, LinkedMark] = {}
         self._points = points
         self._multipliers = sorted({point.depth_multiplier for point in points})
         self._key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW)
@@ -125,7 +125,7 @@ class _Picture:
             notes.append(f"Not shown, for lack of a published figure: {names}.")
         return notes
 
-    def _label(self, point: Point) -> str:
+    def _label(self, point: AccuracyPoint) -> str:
         """Returns what a point tells those who stay on it."""
         figure = _WORDS[self.cost].figure.format(point.cost(self.cost))
         remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
@@ -168,7 +168,7 @@ class _Picture:
         for (x, y), text in self._labels(axes):
             _text(figure, x, y, text, ha="center")
 
-    def _place(self, point: Point) -> tuple[float, float]:
+    def _place(self, point: AccuracyPoint) -> tuple[float, float]:
         cost = point.cost(self.cost)
         assert cost is not None, "others are left out"
         return cost, point.top1_percent
@@ -184,13 +184,13 @@ class _Picture:
         axes.set_xlabel(_WORDS[self.cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
 
-    def _mark_of(self, point: Point) -> Mark:
+    def _mark_of(self, point: AccuracyPoint) -> LinkedMark:
         series = self._multipliers.index(point.depth_multiplier)
         classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
         radius = _radius(point.parameters_millions)
-        return Mark(classes, _colour(series), radius, self._label(point), point.link)
+        return LinkedMark(classes, _colour(series), radius, self._label(point), point.link)
 
-    def _mark(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
+    def _mark(self, where: "Axes | Figure", x: float, y: float, mark: LinkedMark) -> None:
         """Lets matplotlib put a mark somewhere: in the data's units, or else in the picture's, from its lower left."""
         from matplotlib.lines import Line2D
         from matplotlib.transforms import IdentityTransform
@@ -238,14 +238,14 @@ class _Picture:
             _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
             for column, multiplier in enumerate(self._multipliers[row : row + _KEYS_IN_ROW]):
                 x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
-                key = Mark(f"{CLASS}key {_series(series)}", _colour(series), _KEY_RADIUS)
+                key = LinkedMark(f"{CLASS}key {_series(series)}", _colour(series), _KEY_RADIUS)
                 self._mark(figure, x, y, key)
                 _text(figure, x + 12, y, _two_decimals(multiplier))
             y -= _ROW
         _text(figure, _LEFT, y, "Parameters (millions)")
         for column, millions in enumerate(_SIZES):
             x = _KEYS_LEFT + column * _KEY_WIDTH
-            self._mark(figure, x, y, Mark(f"{CLASS}size", "none", _radius(millions)))
+            self._mark(figure, x, y, LinkedMark(f"{CLASS}size", "none", _radius(millions)))
             _text(figure, x + 20, y, str(millions))
         for note in self._notes:
             y -= _ROW if note is self._notes[0] else _NOTE_ROW

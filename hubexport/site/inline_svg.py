@@ -17,7 +17,7 @@ _BLACK = "#000000"
 
 
 @dataclasses.dataclass(frozen=True)
-class Mark:
+class LinkedMark:
     """A circle in place of a marker of matplotlib's.
 
     Attributes:
@@ -35,7 +35,7 @@ class Mark:
     link: str | None = None
 
 
-def inlined(svg: bytes, marks: Mapping[str, Mark], name: str, title: str, description: str) -> str:
+def inlined(svg: bytes, marks: Mapping[str, LinkedMark], name: str, title: str, description: str) -> str:
     """Returns an `<svg>` element to be put into a page.
 
     Args:
@@ -66,7 +66,7 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _cleaned(
-    element: ElementTree.Element, marks: Mapping[str, Mark], told: dict[str, ElementTree.Element]
+    element: ElementTree.Element, marks: Mapping[str, LinkedMark], told: dict[str, ElementTree.Element]
 ) -> Iterator[ElementTree.Element]:
     """Yields what is kept of an element; marks with a label go to `told`."""
     name = element.get("id", "")
@@ -88,7 +88,7 @@ def _cleaned(
         yield _shape(element)
 
 
-def _circle(marker: ElementTree.Element, mark: Mark) -> ElementTree.Element:
+def _circle(marker: ElementTree.Element, mark: LinkedMark) -> ElementTree.Element:
     """Returns a mark, where matplotlib has put its marker."""
     [use] = (child for child in marker.iter() if _tag(child) == "use")
     circle = ElementTree.Element("circle", {"cx": use.attrib["x"], "cy": use.attrib["y"], "r": f"{mark.radius:.3f}"})

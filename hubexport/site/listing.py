@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from urllib.parse import urlencode
 
-from hubexport.release.files import Record
+from hubexport.release.index import ArtifactRecord
 from hubexport.site.catalogue import Catalogue, Query, sizes, unversioned
 
 # On one page of a server; files have no other pages.
@@ -16,14 +16,14 @@ FORMATS = {"hub": ("TF1 Hub format", "TF1"), "saved_model_2": ("TF2 SavedModel",
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ListingRow:
     """A module: its unversioned handle, and its versions, the newest first."""
 
     handle: str
-    versions: Sequence[Record]
+    versions: Sequence[ArtifactRecord]
 
     @property
-    def newest(self) -> Record:
+    def newest(self) -> ArtifactRecord:
         """The version that its facts are taken from."""
         return self.versions[0]
 
@@ -56,7 +56,7 @@ class Listing:
         has_top1: whether any module of the release has a published accuracy.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[ListingRow]
     found: int
     total: int
     page: int
@@ -70,7 +70,7 @@ class Listing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class SearchChoice:
     """A field of the search form: its name in addresses, its label, and its values with their words."""
 
     name: str
@@ -78,7 +78,9 @@ class Choice:
     values: Sequence[tuple[str, str]]
 
 
-def listing(catalogue: Catalogue, records: Sequence[Record], *, page: int, per_page: int | None, top1: bool) -> Listing:
+def listing(
+    catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: int, per_page: int | None, top1: bool
+) -> Listing:
     """Puts the modules that a search found on pages.
 
     Args:
@@ -94,20 +96,24 @@ def listing(catalogue: Catalogue, records: Sequence[Record], *, page: int, per_p
     per_page = per_page or max(len(handles), 1)
     pages = max(-(-len(handles) // per_page), 1)
     page = min(max(page, 1), pages)
-    rows = [Row(handle, catalogue.modules[handle]) for handle in handles[(page - 1) * per_page : page * per_page]]
+    rows = [
+        ListingRow(handle, catalogue.modules[handle]) for handle in handles[(page - 1) * per_page : page * per_page]
+    ]
     return Listing(rows, len(handles), len(catalogue.modules), page, pages, top1)
 
 
-def choices(catalogue: Catalogue) -> list[Choice]:
+def choices(catalogue: Catalogue) -> list[SearchChoice]:
     """Returns what the fields of the search form offer: what the release has."""
     records = catalogue.records.values()
     families = sorted({record.network for record in records})
     return [
-        Choice("family", "Family", [(family, family) for family in families]),
-        Choice("size", "Image size", [(str(size), f"{size} px") for size in sizes(records)]),
-        Choice("kind", "Kind", [(kind, KINDS[kind]) for kind in sorted({record.kind for record in records})]),
-        Choice("version", "Version", [(str(one), str(one)) for one in sorted({record.version for record in records})]),
-        Choice(
+        SearchChoice("family", "Family", [(family, family) for family in families]),
+        SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes(records)]),
+        SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in sorted({record.kind for record in records})]),
+        SearchChoice(
+            "version", "Version", [(str(one), str(one)) for one in sorted({record.version for record in records})]
+        ),
+        SearchChoice(
             "format", "Format", [(form, FORMATS[form][0]) for form in sorted({record.format for record in records})]
         ),
     ]

@@ -50,14 +50,14 @@ class Heading:
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class RenderedMarkdown:
     """Rendered Markdown; `headings` are in their order."""
 
     html: Markup
     headings: tuple[Heading, ...]
 
 
-def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_title: bool = False) -> Text:
+def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_title: bool = False) -> RenderedMarkdown:
     """Renders Markdown: no HTML in it, no images, and no links but to the web, to mail and to what is here.
 
     Args:
@@ -71,7 +71,7 @@ def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_titl
     if without_title and tokens and tokens[0].type == "heading_open":
         del tokens[: next(place for place, token in enumerate(tokens) if token.type == "heading_close") + 1]
     headings = tuple(_number_headings(tokens, level))
-    return Text(Markup(_PARSER.renderer.render(tokens, _PARSER.options, environment)), headings)
+    return RenderedMarkdown(Markup(_PARSER.renderer.render(tokens, _PARSER.options, environment)), headings)
 
 
 def highlight(code: str, language: str = "python") -> Markup:

@@ -15,20 +15,20 @@ from urllib.parse import quote, urljoin, urlsplit
 import jinja2
 from markupsafe import Markup
 
-from hubexport import __version__
 from hubexport.errors import HubexportError
-from hubexport.release.files import File, Record
-from hubexport.release.untrusted import Folder, WrongError, read_listed
+from hubexport.release.index import ArtifactRecord, ReleaseFile
+from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
 from hubexport.site import words
 from hubexport.site.catalogue import Catalogue, Query, unversioned
-from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, Choice, address_query, choices, listing
-from hubexport.site.markdown import MAX_MARKDOWN, Text, highlight, render_markdown
+from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, SearchChoice, address_query, choices, listing
+from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.points import points
 from hubexport.site.snippets import snippets
 from hubexport.site.tables import file_rows, layer_rows, read_interface, read_report
+from hubexport.version import __version__
 
 if TYPE_CHECKING:
-    from hubexport.classification import Score
+    from hubexport.images.classification import Score
 
 _Table = TypeVar("_Table")
 
@@ -51,7 +51,7 @@ class Pages:
     """
 
     def __init__(
-        self, catalogue: Catalogue, folder: Folder, *, url: str, static: bool = False, can_try: bool = False
+        self, catalogue: Catalogue, folder: UntrustedFolder, *, url: str, static: bool = False, can_try: bool = False
     ) -> None:
         self._catalogue = catalogue
         self._folder = folder
@@ -76,7 +76,7 @@ class Pages:
             "assets": _asset_names(),
         }
 
-    def link(self, record: Record) -> str:
+    def link(self, record: ArtifactRecord) -> str:
         """Returns the address of a module's page on this host."""
         return f"{self._root}{self._path(record)}"
 
@@ -105,7 +105,7 @@ class Pages:
             charts=self._drawn_charts() if query == Query() and shown.page == 1 else (),
         )
 
-    def module(self, record: Record) -> str:
+    def module(self, record: ArtifactRecord) -> str:
         """Returns the page of a module."""
         publisher = record.handle.partition("/")[0]
         address = f"{self._url}/{record.handle}"
@@ -150,7 +150,7 @@ class Pages:
         """Returns a page that says one thing, like that something is not here."""
         return self._render("message.html", path=None, title=title, text=text)
 
-    def trial(self, record: Record, scores: "Sequence[Score] | None", error: HubexportError | None) -> str:
+    def trial(self, record: ArtifactRecord, scores: "Sequence[Score] | None", error: HubexportError | None) -> str:
         """Returns what a module takes a photograph for.
 
         Args:
@@ -165,10 +165,10 @@ class Pages:
         return {_asset_names()[name]: content for name, content in _asset_contents().items()}
 
     @functools.cached_property
-    def _choices(self) -> list[Choice]:
+    def _choices(self) -> list[SearchChoice]:
         return choices(self._catalogue)
 
-    def _path(self, record: Record) -> str:
+    def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
 
     def _render(self, template: str, *, path: str | None, **facts: Any) -> str:
@@ -176,14 +176,14 @@ class Pages:
         canonical = None if path is None else f"{self._url}{path}"
         return self._environment.get_template(template).render(canonical=canonical, **facts)
 
-    def _twin(self, record: Record) -> Record | None:
+    def _twin(self, record: ArtifactRecord) -> ArtifactRecord | None:
         """Returns the module of the other kind: in the same version, or else the newest one."""
         other = "classification" if record.kind == "feature_vector" else "feature_vector"
         folder = unversioned(record).rpartition("/")[0]
         same = self._catalogue.records.get(f"{folder}/{other}/{record.version}")
         return same or self._catalogue.newest(f"{folder}/{other}")
 
-    def _example(self) -> Record | None:
+    def _example(self) -> ArtifactRecord | None:
         records = [versions[0] for versions in self._catalogue.modules.values()]
         for form, kind in _EXAMPLES:
             for record in reversed(records):
@@ -207,13 +207,13 @@ class Pages:
                 )
             return self._charts
 
-    def _text(self, file: File | None, record: Record | None) -> Text | str:
+    def _text(self, file: ReleaseFile | None, record: ArtifactRecord | None) -> RenderedMarkdown | str:
         """Renders a Markdown file of the release; returns what is wrong with it if that cannot be done."""
         if file is None:
             return "is not listed"
         try:
             text = read_listed(self._folder, file)
-        except WrongError as error:
+        except UntrustedFileError as error:
             return str(error)
         if len(text) > MAX_MARKDOWN:
             return f"has {len(text):,} characters, too many for this page"
@@ -222,7 +222,7 @@ class Pages:
         resolve = functools.partial(self._resolved, f"{self._root}/{file.path}")
         return render_markdown(text, resolve=resolve, level=3 if record else 2, without_title=True)
 
-    def _with_our_addresses(self, text: str, record: Record) -> str:
+    def _with_our_addresses(self, text: str, record: ArtifactRecord) -> str:
         """Puts this hub's address where a page has the one that the release was made for."""
         made_for = record.inputs.url.rstrip("/")
         if "://" not in made_for:
@@ -242,15 +242,17 @@ class Pages:
         return f"{path}{fragment}" if inside in self._catalogue.files else None
 
 
-def _or_reason(read: Callable[[Folder, Record], _Table], folder: Folder, record: Record) -> _Table | str:
+def _or_reason(
+    read: Callable[[UntrustedFolder, ArtifactRecord], _Table], folder: UntrustedFolder, record: ArtifactRecord
+) -> _Table | str:
     """Returns what is read, or what is wrong with it."""
     try:
         return read(folder, record)
-    except WrongError as error:
+    except UntrustedFileError as error:
         return str(error)
 
 
-def _changelog(text: Text | str) -> str | None:
+def _changelog(text: RenderedMarkdown | str) -> str | None:
     """Returns the anchor of a text's changelog."""
     headings = () if isinstance(text, str) else text.headings
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)

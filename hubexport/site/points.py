@@ -7,7 +7,7 @@ from typing import Literal
 import pydantic
 
 from hubexport.config_files import list_variants
-from hubexport.release.files import Record
+from hubexport.release.index import ArtifactRecord
 from hubexport.site.catalogue import Catalogue
 from hubexport.variants import PublishedFigures, Variant
 
@@ -15,7 +15,7 @@ Cost = Literal["multiply_adds", "latency"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class AccuracyPoint:
     """One trained network, as its publishers measured it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Point:
         return self.multiply_adds_millions if cost == "multiply_adds" else self.latency_ms
 
 
-def points(catalogue: Catalogue, link: Callable[[Record], str]) -> list[Point]:
+def points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str]) -> list[AccuracyPoint]:
     """Returns all networks with published figures: those of the built-in configs, and others of the release.
 
     Args:
@@ -68,7 +68,7 @@ def points(catalogue: Catalogue, link: Callable[[Record], str]) -> list[Point]:
     return sorted(found.values(), key=lambda point: (point.depth_multiplier, point.image_size, point.variant))
 
 
-def _figures(record: Record) -> PublishedFigures | None:
+def _figures(record: ArtifactRecord) -> PublishedFigures | None:
     """Returns the figures that an index has; None if it has none, or something else in their place."""
     try:
         # JSON does not tell 300 from 300.0.
@@ -77,16 +77,16 @@ def _figures(record: Record) -> PublishedFigures | None:
         return None
 
 
-def _is_same_network(record: Record, variant: Variant) -> bool:
+def _is_same_network(record: ArtifactRecord, variant: Variant) -> bool:
     """Tells whether a module is of the network that a config describes, and not of another one with its name."""
     facts = ("network", "depth_multiplier", "image_size", "dataset")
     same_classes = record.num_classes in (None, variant.num_classes)
     return same_classes and all(getattr(record, fact) == getattr(variant, fact) for fact in facts)
 
 
-def _point(one: Record | Variant, figures: PublishedFigures, link: str | None) -> Point:
-    return Point(
-        variant=one.variant if isinstance(one, Record) else one.name,
+def _point(one: ArtifactRecord | Variant, figures: PublishedFigures, link: str | None) -> AccuracyPoint:
+    return AccuracyPoint(
+        variant=one.variant if isinstance(one, ArtifactRecord) else one.name,
         depth_multiplier=one.depth_multiplier,
         image_size=one.image_size,
         parameters_millions=figures.parameters_millions,

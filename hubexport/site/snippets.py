@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from hubexport.release.files import Record
+from hubexport.release.index import ArtifactRecord
 
 # By kind: what comes out, what its shape is called, and the signature's name in the TF1 Hub format.
 _RESULTS = {
@@ -27,7 +27,7 @@ class Snippet:
     remark: str
 
 
-def snippets(record: Record, address: str) -> list[Snippet]:
+def snippets(record: ArtifactRecord, address: str) -> list[Snippet]:
     """Returns how a module is loaded, by what has proved to work with its format.
 
     Args:
@@ -38,7 +38,7 @@ def snippets(record: Record, address: str) -> list[Snippet]:
     return make(record, json.dumps(address, ensure_ascii=False))
 
 
-def _of_hub_format(record: Record, address: str) -> list[Snippet]:
+def _of_hub_format(record: ArtifactRecord, address: str) -> list[Snippet]:
     result, shape = _RESULTS[record.kind]
     tf1 = f"""\
 import tensorflow.compat.v1 as tf  # TensorFlow 1.7 to 1.12: import tensorflow as tf
@@ -65,7 +65,7 @@ images = {_images(record)}
     ]
 
 
-def _of_saved_model(record: Record, address: str) -> list[Snippet]:
+def _of_saved_model(record: ArtifactRecord, address: str) -> list[Snippet]:
     result, shape = _RESULTS[record.kind]
     tf1 = f"""\
 import tensorflow as tf  # TensorFlow 1.15 only
@@ -97,7 +97,7 @@ images = {_images(record)}
 _KERAS_REMARK = "hub.KerasLayer, with tf.keras up to TensorFlow 2.15 and the tf_keras package after that."
 
 
-def _keras(record: Record, address: str) -> str:
+def _keras(record: ArtifactRecord, address: str) -> str:
     result, shape = _RESULTS[record.kind]
     return f"""\
 import tensorflow as tf  # TensorFlow 2.16 and newer: import tf_keras, and write tf_keras for tf.keras
@@ -110,5 +110,5 @@ model.build([None, {record.image_size}, {record.image_size}, 3])
 """
 
 
-def _images(record: Record) -> str:
+def _images(record: ArtifactRecord) -> str:
     return f"tf.zeros([1, {record.image_size}, {record.image_size}, 3])"

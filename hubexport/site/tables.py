@@ -8,16 +8,22 @@ from typing import Literal
 import pydantic
 from pydantic import ConfigDict
 
-from hubexport.checkpoints.archive import MODULE_FILE, read_file
 from hubexport.errors import CheckpointError, ModuleError
-from hubexport.inspection.module import parse_saved_model
-from hubexport.inspection.signatures import Call, GraphVersion, Tensor, describe_graph_version
+from hubexport.modules.module_report import parse_saved_model
+from hubexport.modules.signatures import CallReport, GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.networks.registry import NETWORKS
-from hubexport.release.files import SUFFIXES, File, Record
-from hubexport.release.untrusted import Folder, WrongError, parsed, read_failures_told, read_listed
+from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
+from hubexport.release.untrusted_folder import (
+    UntrustedFileError,
+    UntrustedFolder,
+    parsed,
+    read_failures_told,
+    read_listed,
+)
 from hubexport.site import words
 from hubexport.site.catalogue import network_of
+from hubexport.system.tars import MODULE_FILE, read_file
 
 # Far more than our graphs have; all of it is in memory while it is read.
 _MAX_GRAPH_BYTES = 16 << 20
@@ -56,7 +62,7 @@ class SignatureTable:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interface:
+class InterfaceTables:
     """What a module takes and gives.
 
     Attributes:
@@ -87,12 +93,12 @@ class LayerRow:
 class FileRow:
     """A file of the release: what it is for, and its name without folders."""
 
-    file: File
+    file: ReleaseFile
     name: str
     meaning: str
 
 
-class Check(pydantic.BaseModel):
+class CheckRow(pydantic.BaseModel):
     """What became of one check; see `hubexport.verify.result.Result`."""
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -105,16 +111,16 @@ class Check(pydantic.BaseModel):
     unit: str = ""
 
 
-class Report(pydantic.BaseModel):
+class ReportTable(pydantic.BaseModel):
     """What `hubexport verify` found, as far as it is shown."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    checks: list[Check]
+    checks: list[CheckRow]
     versions: dict[str, str]
 
 
-def read_interface(folder: Folder, record: Record) -> Interface:
+def read_interface(folder: UntrustedFolder, record: ArtifactRecord) -> InterfaceTables:
     """Reads a module's signatures from its archive, as far as the graph; its digest is not compared.
 
     Raises:
@@ -122,15 +128,15 @@ def read_interface(folder: Folder, record: Record) -> Interface:
     """
     file = record.files.get("archive")
     if file is None:
-        raise WrongError("is not listed")
+        raise UntrustedFileError("is not listed")
     try:
         with folder.open(file.path) as opened, read_failures_told():
             content = read_file(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
         if content is None:
-            raise WrongError(f"has no {MODULE_FILE} near its start")
+            raise UntrustedFileError(f"has no {MODULE_FILE} near its start")
         graphs = parse_saved_model(content, file.path).meta_graphs
     except (CheckpointError, ModuleError) as error:
-        raise WrongError(error.why) from None
+        raise UntrustedFileError(error.why) from None
     # Of all graph versions the one with the fewest tags is meant for inference.
     return _interface([describe_graph_version(graph, None) for graph in sorted(graphs, key=_number_of_tags)])
 
@@ -139,7 +145,7 @@ def _number_of_tags(meta_graph: object) -> int:
     return len(meta_graph.meta_info_def.tags)  # type: ignore[attr-defined]
 
 
-def _interface(versions: Sequence[GraphVersion]) -> Interface:
+def _interface(versions: Sequence[GraphVersionReport]) -> InterfaceTables:
     first = versions[0]
     hidden = {tensor.name for tensor in first.endpoints}
     tables = [_call(first.call, hidden)] if first.call else []
@@ -147,23 +153,25 @@ def _interface(versions: Sequence[GraphVersion]) -> Interface:
     endpoints = _rows("output", first.endpoints)
     left_out = max(len(tables) - _MAX_SIGNATURES, 0) + max(len(endpoints) - _MAX_TENSORS, 0)
     tags = tuple(f"[{', '.join(version.tags)}]" for version in versions)
-    return Interface(tags, tuple(tables[:_MAX_SIGNATURES]), endpoints[:_MAX_TENSORS], left_out)
+    return InterfaceTables(tags, tuple(tables[:_MAX_SIGNATURES]), endpoints[:_MAX_TENSORS], left_out)
 
 
-def _call(call: Call, hidden: set[str]) -> SignatureTable:
+def _call(call: CallReport, hidden: set[str]) -> SignatureTable:
     return _table(f"module({', '.join(call.arguments)})", call.inputs, call.outputs, hidden)
 
 
-def _table(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], hidden: set[str]) -> SignatureTable:
+def _table(
+    name: str, inputs: Sequence[TensorReport], outputs: Sequence[TensorReport], hidden: set[str]
+) -> SignatureTable:
     shown = [tensor for tensor in outputs if tensor.name not in hidden]
     return SignatureTable(name, (_rows("input", inputs) + _rows("output", shown))[:_MAX_TENSORS])
 
 
-def _rows(role: Literal["input", "output"], tensors: Sequence[Tensor]) -> tuple[TensorRow, ...]:
+def _rows(role: Literal["input", "output"], tensors: Sequence[TensorReport]) -> tuple[TensorRow, ...]:
     return tuple(TensorRow(role, tensor.name, tensor.dtype, words.shape(tensor.shape)) for tensor in tensors)
 
 
-def read_report(folder: Folder, record: Record) -> Report:
+def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
     """Reads what `hubexport verify` found.
 
     Raises:
@@ -171,14 +179,14 @@ def read_report(folder: Folder, record: Record) -> Report:
     """
     file = record.files.get("verification")
     if file is None:
-        raise WrongError("is not listed")
-    report = parsed(Report, read_listed(folder, file))
+        raise UntrustedFileError("is not listed")
+    report = parsed(ReportTable, read_listed(folder, file))
     if len(report.checks) > _MAX_CHECKS:
-        raise WrongError(f"has {len(report.checks):,} checks, too many for this page")
+        raise UntrustedFileError(f"has {len(report.checks):,} checks, too many for this page")
     return report
 
 
-def layer_rows(record: Record) -> list[LayerRow]:
+def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
     """Lays out a module's network; [] if it is none that is known."""
     if record.network not in NETWORKS:
         return []
@@ -203,7 +211,7 @@ def _operation(layer: Layer) -> str:
     return f"{type(layer).__name__} {layer.kernel_size}×{layer.kernel_size}{stride}{activation}"
 
 
-def file_rows(record: Record) -> list[FileRow]:
+def file_rows(record: ArtifactRecord) -> list[FileRow]:
     """Returns the files of a module, and those that it shares."""
     files = [(record.files[role], _FILE_WORDS[role]) for role in SUFFIXES if role in record.files]
     files += [(record.own_file(), _FILE_WORDS["record"]), (record.sbom, _FILE_WORDS["sbom"])]

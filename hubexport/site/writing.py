@@ -10,15 +10,15 @@ import re
 import shutil
 from urllib.parse import urlsplit
 
-from hubexport.checkpoints.archive import unpack_all
 from hubexport.errors import CheckpointError, OutputError, ReleaseError, UsageError
-from hubexport.output import publish_directory, scratch_directory, tree_files, write_failures_reported
 from hubexport.progress import Progress
-from hubexport.release.files import INDEX, SHA256SUMS, File, Index, as_json, read_index
-from hubexport.release.untrusted import Folder, WrongError, opened_listed
+from hubexport.release.index import INDEX, SHA256SUMS, ReleaseFile, ReleaseIndex, as_json, read_index
+from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, opened_listed
 from hubexport.site.catalogue import Catalogue
 from hubexport.site.pages import Pages
 from hubexport.site.rules import headers_file, is_rule_index, nginx_map, rule_index
+from hubexport.system.atomic_output import publish_directory, scratch_directory, tree_files, write_failures_reported
+from hubexport.system.tars import unpack_all
 
 _RULE_INDEX = "hub.json"
 _UNPACKED = "unpacked"
@@ -30,7 +30,7 @@ _ROBOTS = "User-agent: *\nAllow: /\n"
 
 
 @dataclasses.dataclass
-class Site:
+class WrittenSite:
     """What was written.
 
     Attributes:
@@ -55,7 +55,7 @@ def write_site(
     *,
     unpack: bool = False,
     progress: Progress | None = None,
-) -> Site:
+) -> WrittenSite:
     """Writes a release as a site; whoever serves the folder meanwhile has the old one, then the new one.
 
     Args:
@@ -76,7 +76,7 @@ def write_site(
         raise ReleaseError(
             f"no release in {directory}", why=f"it has no {INDEX}", fix="give a folder made by `hubexport release`"
         )
-    site = Site(output_dir, url or _own_url(index, directory))
+    site = WrittenSite(output_dir, url or _own_url(index, directory))
     # Where a link leads, there the site is.
     final = output_dir.resolve()
     if output_dir.is_symlink():
@@ -86,13 +86,13 @@ def write_site(
     with failures, scratch_directory(final.parent) as scratch:
         staged = scratch / "site"
         staged.mkdir()
-        with Folder(directory) as folder:
+        with UntrustedFolder(directory) as folder:
             _Writing(Catalogue(index), folder, directory, staged, site, progress).write(unpack)
         publish_directory(staged, final, overwrite=replaced)
     return site
 
 
-def _own_url(index: Index, directory: Path) -> str:
+def _own_url(index: ReleaseIndex, directory: Path) -> str:
     """Returns the address that the release's pages tell."""
     urls = {record.inputs.url for record in index.artifacts}
     if len(urls) != 1:
@@ -150,7 +150,13 @@ class _Writing:
     """
 
     def __init__(
-        self, catalogue: Catalogue, folder: Folder, directory: Path, staged: Path, site: Site, progress: Progress
+        self,
+        catalogue: Catalogue,
+        folder: UntrustedFolder,
+        directory: Path,
+        staged: Path,
+        site: WrittenSite,
+        progress: Progress,
     ) -> None:
         self._catalogue = catalogue
         self._folder = folder
@@ -209,10 +215,10 @@ class _Writing:
                 self._count(path.stat().st_size)
             self._progress.count(done, len(self._catalogue.records))
 
-    def _place(self, file: File) -> None:
+    def _place(self, file: ReleaseFile) -> None:
         """Links a file that is as listed into the site, or copies it."""
         if not file.path.endswith(_SUFFIXES):
-            raise WrongError(f"does not end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
+            raise UntrustedFileError(f"does not end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
         target = self._new(file.path)
         with opened_listed(self._folder, file) as opened:
             # Another file system, or one without links.
@@ -254,10 +260,10 @@ class _Writing:
         self._site.bytes += size
 
     @contextlib.contextmanager
-    def _damage_told(self, file: File) -> Iterator[None]:
+    def _damage_told(self, file: ReleaseFile) -> Iterator[None]:
         try:
             yield
-        except WrongError as error:
+        except UntrustedFileError as error:
             raise self._refusal(file.path, str(error)) from None
         except CheckpointError as error:
             raise self._refusal(file.path, error.why) from None

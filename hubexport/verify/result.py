@@ -10,7 +10,7 @@ _SAID = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class CheckResult:
     """What became of one check.
 
     Attributes:
@@ -81,8 +81,8 @@ class Verification:
     Attributes:
         path: the module, as the user named it.
         checkpoint: what it was held against, as the user named it; None if only against itself.
-        facts: what `hubexport.json` says of it (see `hubexport.manifest`); empty if there is none.
-        results: one a check, in the order of `hubexport.verify.checks`.
+        facts: what `hubexport.json` says of it (see `hubexport.formats.manifest`); empty if there is none.
+        results: one a check, in the order of `hubexport.verify.checks.registry`.
         layers: in the order of the network; empty if no check computed them.
         photographs: those that were given, of classification modules.
         versions: what computed, by name, like `{"TensorFlow": "2.15.1"}`.
@@ -92,14 +92,14 @@ class Verification:
     path: str
     checkpoint: str | None
     facts: Mapping[str, Any]
-    results: tuple[Result, ...]
+    results: tuple[CheckResult, ...]
     layers: tuple[LayerError, ...]
     photographs: tuple[Photograph, ...]
     versions: Mapping[str, str]
     seconds: float
 
     @property
-    def failed(self) -> tuple[Result, ...]:
+    def failed(self) -> tuple[CheckResult, ...]:
         """The checks that failed."""
         return tuple(result for result in self.results if result.status == "fail")
 

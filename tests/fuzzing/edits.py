@@ -13,7 +13,7 @@ import struct
 from typing import Any
 import zipfile
 
-from hubexport.checkpoints.table import Table, masked_crc32c, table_bytes
+from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
 
 Edit = Callable[[bytes, Random], bytes]
 
@@ -117,7 +117,7 @@ def _with_another_value(value: Any, random: Random) -> Any:
 
 def edit_table(content: bytes, random: Random) -> bytes:
     """Damages an entry of a LevelDB table of one block, and writes a table with right checksums."""
-    entries = list(Table(io.BytesIO(content)).entries(len(content)))
+    entries = list(LeveldbTable(io.BytesIO(content)).entries(len(content)))
     for _ in range(random.randint(1, 2)):
         number = random.randrange(len(entries))
         key, value = entries[number]

@@ -13,22 +13,22 @@ from PIL import Image
 import numpy as np
 
 import hubexport
-from hubexport.checkpoints.bundle import write_bundle
-from hubexport.checkpoints.reader import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import opened_checkpoint
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.classification import read_labels
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.config_files import load_variant
+from hubexport.description import describe
 from hubexport.errors import HubexportError
 from hubexport.evaluation.examples import parse_example
 from hubexport.evaluation.tfrecords import RecordError, is_record_file, read_records, split_records
+from hubexport.images.classification import read_labels
 from hubexport.images.reading import read_image
-from hubexport.inspection.path import describe
-from hubexport.mappings.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
+from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
 from hubexport.release.check import check_release
-from hubexport.release.files import read_index
+from hubexport.release.index import read_index
 from hubexport.site.catalogue import Catalogue
 from tests.archives import member, tgz
 from tests.fuzzing.edits import (

@@ -1,0 +1,102 @@
+"""TensorFlow's V1 checkpoints, of the time before 2017, read without TensorFlow.
+
+Such a checkpoint is one table. Its empty key has a `SavedTensorSlices` that lists the values with their dtypes, shapes
+and pieces. Each piece has an entry of its own: another `SavedTensorSlices`, in it a `SavedSlice`, and in that a
+`TensorProto` with no more than the numbers. See tensorflow/core/util/saved_tensor_slice.proto and
+saved_tensor_slice_util.h.
+"""
+
+import math
+from typing import BinaryIO
+
+from google.protobuf.message import DecodeError
+
+from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
+from hubexport.checkpoints.leveldb_table import LeveldbTable
+from hubexport.checkpoints.proto_wire import bytes_fields, read_varints
+from hubexport.checkpoints.slices import joined, piece_key, regions, shape_of
+from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_named, unique
+from hubexport.protos import SavedTensorSlices
+
+_META_KEY = b""
+# A hundred times that of a MobileNet V2's training checkpoint.
+_MAX_META_BYTES = 4 << 20
+
+# The numbers of fields: of a SavedTensorSlices, a SavedSlice, and a TensorProto.
+_DATA, _TENSOR, _CONTENT = 2, 3, 4
+# Fields of a TensorProto with values whose bytes are those of NumPy.
+_FIXED_FIELDS = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
+# And with varints; those of other dtypes are in `int_val`.
+_VARINT_FIELDS = {"int64": 10, "bool": 11, "float16": 13, "bfloat16": 13, "uint32": 16, "uint64": 17}
+_INT_FIELD = 7
+
+
+class V1Reader(StoredReader):
+    """The values of a V1 checkpoint by name; a block of the file at a time is in memory.
+
+    Args:
+        file: open for reading for as long as values are read.
+    Attributes:
+        shapes: of all stored values, by name.
+    Raises:
+        DamageError: it is none, or its list of values is damaged.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._table = LeveldbTable(file)
+        listed = self._table.find(_META_KEY)
+        if listed is None or len(listed) > _MAX_META_BYTES:
+            raise DamageError("it has no list of its values, or one that is too long")
+        try:
+            tensors = SavedTensorSlices.FromString(listed).meta.tensor
+        except DecodeError as error:
+            raise DamageError("its list of values cannot be decoded") from error
+        self._tensors = unique((one.name, one) for one in tensors)
+        self.shapes = {one.name: checked_shape(dim.size for dim in one.shape.dim) for one in tensors}
+
+    def dtype(self, name: str) -> str:
+        """Returns the name of a stored value's dtype, like `float32`."""
+        return tensorflow_dtype(self._tensors[name].type)
+
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Reads one value of any dtype, see `StoredValues.read`; None if it has no numbers.
+
+        Raises:
+            DamageError: it is damaged.
+            OSError: the file cannot be read.
+        """
+        dtype, shape, slices = self.dtype(name), self.shapes[name], self._tensors[name].slice
+        if (bits := bits_dtype(dtype)) is None:
+            return None
+        with damage_named(name):
+            where = regions(slices, shape)
+            keys = [piece_key(name, one) for one in slices]
+            if len(set(keys)) < len(keys):
+                raise DamageError("it has a piece twice")
+            pieces = []
+            for key, region in zip(keys, where, strict=True):
+                stored = self._table.find(key)
+                if stored is None:
+                    raise DamageError("a piece is missing")
+                pieces.append(_contents(stored, dtype, bits.itemsize))
+                if len(pieces[-1]) != math.prod(shape_of(region)) * bits.itemsize:
+                    raise DamageError(f"{len(pieces[-1])} bytes do not fit {dtype} of shape {list(shape_of(region))}")
+            return joined(shape, bits.itemsize, where, pieces)
+
+
+def _contents(entry: bytes, dtype: str, item_bytes: int) -> bytes:
+    """Returns the numbers of a piece, as NumPy has them in memory."""
+    fields = [memoryview(entry)]
+    for number in (_DATA, _TENSOR):
+        fields = [inner for outer in fields for inner in bytes_fields(outer, number)]
+        if len(fields) != 1:
+            raise DamageError("a piece holds no values")
+    [tensor] = fields
+    if content := bytes_fields(tensor, _CONTENT):
+        return b"".join(content)
+    if dtype in _FIXED_FIELDS:
+        return b"".join(bytes_fields(tensor, _FIXED_FIELDS[dtype]))
+    packed = b"".join(bytes_fields(tensor, _VARINT_FIELDS.get(dtype, _INT_FIELD)))
+    # The bits of halves, not their numbers.
+    return read_varints(packed).astype(f"<u{item_bytes}").tobytes()

@@ -1,0 +1,97 @@
+"""Files of trained values alone, for other frameworks: one function a target of `hubexport convert`."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
+from hubexport.layouts.conversion_targets import Target
+from hubexport.layouts.huggingface import batch_counters, config, huggingface, preprocessor_config
+from hubexport.layouts.keras import keras_h5, keras_weights_h5
+from hubexport.layouts.rules import VariableLayout
+from hubexport.networks.layers import Network
+
+# Of a model's directory; all have the first one.
+_HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
+# By the end of a file's name Keras knows its layout.
+KERAS_SUFFIX = ".h5"
+KERAS_WEIGHTS_SUFFIX = ".weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A network and what it has learned.
+
+    Attributes:
+        network: with classifier if its values are there.
+        depth_multiplier: its.
+        values: float32, by TF-Slim's names, for the network's variables.
+        labels: the name of each class; None if nobody told them.
+    """
+
+    network: Network
+    depth_multiplier: float
+    values: Mapping[str, Array]
+    labels: Sequence[str] | None
+
+
+def huggingface_files(directory: Path) -> tuple[str, ...] | None:
+    """Returns the names of the files of a Hugging Face model in a directory; None if there is none."""
+    return _HUGGING_FACE_FILES if (directory / _HUGGING_FACE_FILES[0]).is_file() else None
+
+
+def _write_slim(prefix: Path, trained: TrainedNetwork) -> None:
+    write_bundle(prefix, trained.values)
+
+
+def _write_tf2(prefix: Path, trained: TrainedNetwork) -> None:
+    write_tf2_checkpoint(prefix, trained.network, trained.values)
+
+
+def _write_keras(path: Path, trained: TrainedNetwork) -> None:
+    from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # HDF5's library is slow to import.
+
+    if path.name.endswith(KERAS_WEIGHTS_SUFFIX):
+        write_keras_weights_h5(path, _laid_out(keras_weights_h5(trained.network), trained))
+    else:
+        write_keras_h5(path, _laid_out(keras_h5(trained.network), trained))
+
+
+def _write_safetensors(path: Path, trained: TrainedNetwork) -> None:
+    from hubexport.checkpoints.safetensors_file import write_safetensors  # Not needed by the others.
+
+    write_safetensors(path, trained.values, {})
+
+
+def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
+    from hubexport.checkpoints.safetensors_file import write_safetensors
+
+    directory.mkdir()
+    stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
+    # The layout is PyTorch's; older releases of transformers refuse a file that does not say so.
+    weights, settings, preprocessing = (directory / name for name in _HUGGING_FACE_FILES)
+    write_safetensors(weights, stored, {"format": "pt"})
+    _write_json(settings, config(trained.network, trained.depth_multiplier, trained.labels))
+    _write_json(preprocessing, preprocessor_config(trained.network))
+
+
+# Each writes to a path where nothing is: a checkpoint's prefix, a file or a directory.
+WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
+    "slim": _write_slim,
+    "keras": _write_keras,
+    "safetensors": _write_safetensors,
+    "huggingface": _write_huggingface,
+    "tf2": _write_tf2,
+}
+
+
+def _laid_out(entries: Sequence[VariableLayout], trained: TrainedNetwork) -> dict[str, Array]:
+    return {entry.name: entry.from_slim(trained.values[entry.variable.name]) for entry in entries}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

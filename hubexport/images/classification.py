@@ -1,0 +1,228 @@
+"""What classification modules take photographs for."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from hubexport.arrays import Array
+from hubexport.errors import ModuleError, UsageError, check_positive
+from hubexport.images.batches import Batch, Unreadable, apply_to_files
+from hubexport.images.image_files import counted, find_images
+from hubexport.images.open_module import opened_module
+from hubexport.labels import module_labels, read_labels
+from hubexport.modules.image_interface import ImageInterface, InterfaceHints, OutputKind, untold_output
+from hubexport.progress import Progress
+
+if TYPE_CHECKING:
+    from hubexport.runtime.image_module import ImageModule
+
+# How far float32 leaves the sum of probabilities from 1; and how far what is said to be probabilities may be.
+_ROUNDING = 1e-5
+_MAX_EXCESS = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How probable a class is.
+
+    Attributes:
+        index: the class's index in the module's output, from 0.
+        label: the class's name; None if the classes have no names.
+        probability: from 0 to 1; the probabilities of all classes sum to 1.
+    """
+
+    index: int
+    label: str | None
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """The most probable classes of one image.
+
+    Attributes:
+        path: the image's file.
+        top: the most probable classes, the best one first.
+    """
+
+    path: Path
+    top: tuple[Score, ...]
+
+
+def classify(
+    module: "ImageModule | str | Path",
+    images: str | Path | Iterable[str | Path],
+    *,
+    labels: Sequence[str] | str | Path | None = None,
+    top: int = 5,
+    batch_size: int = 32,
+    input_range: tuple[float, float] | None = None,
+    output_kind: OutputKind | None = None,
+    unreadable: Unreadable | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Classification]:
+    """Classifies images.
+
+    The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
+    float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
+
+    The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
+    iterated over, a few batches ahead, so that memory does not grow with the number of images.
+
+    Args:
+        module: a classification module: its directory, a gzipped tar of it, its http or https address on a hub server,
+            or a module that `hubexport.runtime.image_module.opened_image_module` has opened.
+        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (searched with their subfolders), patterns
+            such as `photos/**/*.jpg`. What folders and patterns stand for is sorted by name.
+        labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
+            name a line. Defaults to the module's `assets/labels.txt`, if there is one.
+        top: the number of classes to return for each image.
+        batch_size: the number of images that the module computes at once.
+        input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
+            the common signatures for images; a SavedModel without these, such as one of Keras, needs it.
+        output_kind: what the module's output is: `logits` or `probabilities`. Defaults to what the module tells; a
+            SavedModel without the common signatures needs it.
+        unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files are left out,
+            with a warning to `progress`.
+        progress: hears of each step, of the number of images done, and warnings.
+    Returns:
+        An iterator over one `Classification` for each image that can be read, in the order of the images.
+    Raises:
+        ImageError: an input matches no image. While iterating: none of the images can be read.
+        ModuleError: the module cannot be opened, computes feature vectors, or does not tell how to run it. While
+            iterating: its output for an image is infinite or NaN, or not what it is said to be.
+        UsageError: there are more or fewer labels than classes, the labels cannot be read, `top` or `batch_size` is
+            less than 1, or there is no such range or kind of output.
+    Example:
+        >>> path = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
+        >>> for found in hubexport.classify(path, "photos", top=2):
+        ...     print(found.path, [score.index for score in found.top])
+        photos/cat.png [..., ...]
+    """
+    check_positive(top=top, batch_size=batch_size)
+    progress = progress or Progress()
+    files = find_images(images)
+    if isinstance(labels, (str, Path)):
+        labels = read_labels(Path(labels))
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(opened_module(module, progress, InterfaceHints(input_range, output_kind)))
+        interface = opened.interface
+        labels = module_labels(interface.directory) if labels is None else labels
+        check_labels(labels, count_classes(interface), interface.report.path)
+        progress.step(f"classifying {counted(len(files))}")
+        height, width, _ = interface.image_shape
+        batches = apply_to_files(
+            lambda pictures: opened.run(pictures)["default"],
+            files,
+            height,
+            width,
+            batch_size=batch_size,
+            progress=progress,
+            unreadable=unreadable,
+        )
+        found = ((batch.paths, class_probabilities(batch.numbers, interface)) for batch in batches)
+        return _classified(found, labels, top, batches, stack.pop_all())
+
+
+def _classified(
+    found: Iterator[tuple[Sequence[Path], npt.NDArray[np.float64]]],
+    labels: Sequence[str] | None,
+    top: int,
+    batches: Generator[Batch, None, None],
+    opened: contextlib.ExitStack,
+) -> Iterator[Classification]:
+    with opened, contextlib.closing(batches):
+        for paths, probabilities in found:
+            for path, of_image in zip(paths, probabilities):
+                yield Classification(path, best_classes(of_image, labels, top))
+
+
+def count_classes(interface: ImageInterface) -> int:
+    """Returns how many classes a module knows.
+
+    Raises:
+        ModuleError: it is no classification module, or does not tell.
+    """
+    if interface.output_kind is None:
+        raise untold_output(f"cannot classify with {interface.report.path}")
+    if interface.output_kind == "features":
+        raise ModuleError(
+            f"cannot classify with {interface.report.path}",
+            why="it outputs feature vectors, not class logits",
+            fix="use a classification module, or run `hubexport features`",
+        )
+    return interface.output_shape[0]
+
+
+def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArray[np.float64]:
+    """Returns the probabilities of classes.
+
+    Args:
+        outputs: float32 [batch, num_classes], of a module.
+        interface: the module's.
+    Returns:
+        Float64 [batch, num_classes]; each row sums to 1, up to rounding.
+    Raises:
+        ModuleError: the outputs are said to be probabilities, and are not; or nobody says that they are logits, and
+            they are probabilities.
+    """
+    excess = float(np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max())
+    nonnegative = bool((outputs >= 0).all())
+    if interface.output_kind == "probabilities":
+        if not nonnegative or excess > _MAX_EXCESS:
+            raise ModuleError(
+                f"the outputs of {interface.report.path} are not probabilities",
+                why=(
+                    "some are negative"
+                    if not nonnegative
+                    else f"for one image, their sum differs from 1 by {excess:.3g}"
+                ),
+                fix="use --output_kind logits if they are logits",
+            )
+        return outputs.astype(np.float64)
+    if interface.told.output_kind is None and outputs.shape[1] > 1 and nonnegative and excess < _ROUNDING:
+        raise ModuleError(
+            f"the outputs of {interface.report.path} look like probabilities, not logits",
+            why="for each image none is negative, and their sum is 1",
+            fix="add --output_kind probabilities, or --output_kind logits if they are logits all the same",
+        )
+    return softmax(outputs)
+
+
+def check_labels(labels: Sequence[str] | None, classes: int, shown_as: str) -> None:
+    """Refuses labels that are more or fewer than a module's classes.
+
+    Raises:
+        UsageError: they are.
+    """
+    if labels is not None and len(labels) != classes:
+        raise UsageError(
+            f"the labels do not match {shown_as}",
+            why=f"there are {len(labels):,} labels for {classes:,} classes",
+            fix="use a text file with one class name per line, class 0 first",
+        )
+
+
+def softmax(logits: Array) -> npt.NDArray[np.float64]:
+    """Returns probabilities.
+
+    Args:
+        logits: [batch, num_classes], of any size: nothing overflows.
+    Returns:
+        Float64 [batch, num_classes]; each row sums to 1.
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def best_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str] | None, top: int) -> tuple[Score, ...]:
+    """Returns the most probable classes, the first one first; labels are None, or one a class."""
+    # Of equals the first one comes first.
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple(Score(int(one), labels[one] if labels else None, float(probabilities[one])) for one in order)

@@ -1,1 +1,0 @@
-"""Tells what is in modules and checkpoints, without TensorFlow."""

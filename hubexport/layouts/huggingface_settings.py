@@ -1,0 +1,176 @@
+"""What the two settings files of a Hugging Face directory say, and whether our network computes what they describe.
+
+The settings are those of `MobileNetV2Config` and `MobileNetV2ImageProcessor` in transformers, with its defaults.
+"""
+
+from collections.abc import Iterator
+import json
+import math
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from hubexport.layouts.huggingface import huggingface
+from hubexport.networks.layers import Network
+from hubexport.networks.registry import NETWORKS
+
+# `huggingface.config` writes them.
+_HEADLESS, _CLASSIFIER = "MobileNetV2Model", "MobileNetV2ForImageClassification"
+_MODEL_TYPE = "mobilenet_v2"
+_ACTIVATION = "relu6"
+_OUTPUT_STRIDE = 32
+# From these on, later blocks dilate their convolutions instead of halving the image once more.
+_DILATING_STRIDES = (2, 4, 8, 16)
+
+_KERNEL = ".convolution.weight"
+# Of an epsilon that went through float32.
+_ROUNDING = 1e-6
+# The brightest value that an image file has, and half of a step between two, in the network's range.
+_WHITE, _HALF_STEP = 255, 1 / 255
+
+_Scale = Annotated[float, Field(gt=0, le=1000)]
+_Count = Annotated[int, Field(ge=1, le=1 << 16)]
+_Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Divisor = Annotated[float, Field(gt=0)]
+_Divisors = Annotated[list[_Divisor], Field(min_length=3, max_length=3)]
+
+
+class _Settings(pydantic.BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class ConfigSettings(_Settings):
+    """`config.json`; settings that change nothing in inference are left out."""
+
+    architectures: list[str] | None = None
+    model_type: str = _MODEL_TYPE
+    num_channels: _Count = 3
+    image_size: _Count | Annotated[list[_Count], Field(min_length=2, max_length=2)] = 224
+    depth_multiplier: _Scale = 1.0
+    depth_divisible_by: _Count = 8
+    min_depth: _Count = 8
+    expand_ratio: _Scale = 6.0
+    output_stride: int = _OUTPUT_STRIDE
+    first_layer_is_expansion: bool = True
+    finegrained_output: bool = True
+    hidden_act: str = _ACTIVATION
+    tf_padding: bool = True
+    layer_norm_eps: float = 0.001
+    quantization_config: dict[str, Any] | None = None
+
+    def problems(self, network: Network, depth_multiplier: float | None) -> Iterator[str]:
+        """Yields each setting with which transformers computes something else than a network, and what it must be.
+
+        Args:
+            network: whose variables have the names and shapes of the weights, or any, if there is none.
+            depth_multiplier: the network's; None if there is none.
+        """
+        if self.model_type != _MODEL_TYPE:
+            yield _problem("model_type", self.model_type, _MODEL_TYPE)
+        if not set(self.architectures or ()) <= {_CLASSIFIER, _HEADLESS}:
+            yield _problem("architectures", self.architectures, [_CLASSIFIER], [_HEADLESS])
+        if not self.tf_padding:
+            yield _problem("tf_padding", False, True)
+        if self.hidden_act != _ACTIVATION:
+            yield _problem("hidden_act", self.hidden_act, _ACTIVATION)
+        if self.output_stride in _DILATING_STRIDES:
+            yield _problem("output_stride", self.output_stride, _OUTPUT_STRIDE)
+        if not math.isclose(self.layer_norm_eps, network.batch_norm_epsilon, rel_tol=_ROUNDING):
+            yield _problem("layer_norm_eps", self.layer_norm_eps, network.batch_norm_epsilon)
+        if not self.first_layer_is_expansion:
+            yield _problem("first_layer_is_expansion", False, True)
+        if self.quantization_config is not None:
+            yield "quantization_config is given, and must not be"
+        if depth_multiplier is None or self._depths() != _kernel_depths(network):
+            yield from self._depth_problems(depth_multiplier)
+
+    def _depth_problems(self, depth_multiplier: float | None) -> Iterator[str]:
+        """Yields the settings that change how many channels there are."""
+        wanted = {
+            "num_channels": 3,
+            "depth_multiplier": depth_multiplier or self.depth_multiplier,
+            "depth_divisible_by": 8,
+            "min_depth": 8,
+            "expand_ratio": 6,
+            "finegrained_output": True,
+        }
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                yield _problem(name, getattr(self, name), value)
+
+    def _depths(self) -> dict[str, tuple[int, int]]:
+        """Returns how many channels go into each convolution and out of it, as transformers counts them."""
+        depths: dict[str, tuple[int, int]] = {}
+        inputs = self.num_channels
+        # At depth multiplier 1 the network has the numbers that transformers multiplies.
+        for name, (_, plain) in _kernel_depths(NETWORKS[_MODEL_TYPE](1.0, 224, None)).items():
+            if name.endswith("expand_1x1"):
+                outputs = self._divisible(round(inputs * self.expand_ratio))
+            elif name.endswith("conv_3x3"):
+                # Each of its kernels has one channel.
+                depths[name] = (1, inputs)
+                continue
+            elif name.endswith("conv_1x1") and self.finegrained_output and self.depth_multiplier < 1:
+                outputs = plain
+            else:
+                outputs = self._divisible(round(plain * self.depth_multiplier))
+            depths[name] = (inputs, outputs)
+            inputs = outputs
+        return depths
+
+    def _divisible(self, depth: int) -> int:
+        divisor = self.depth_divisible_by
+        rounded = max(self.min_depth, int(depth + divisor / 2) // divisor * divisor)
+        return rounded + divisor if rounded < 0.9 * depth else rounded
+
+
+def _kernel_depths(network: Network) -> dict[str, tuple[int, int]]:
+    """Returns how many channels go into the kernel of each convolution and out of it, in the network's order."""
+    kernels = {entry.name: entry.shape for entry in huggingface(network) if entry.name.endswith(_KERNEL)}
+    return {name.removesuffix(_KERNEL): (inputs, outputs) for name, (outputs, inputs, _, _) in kernels.items()}
+
+
+def _problem(name: str, found: object, *wanted: object) -> str:
+    either = " or ".join(json.dumps(value) for value in wanted)
+    return f"{name} is {json.dumps(found)}, and must be {either}"
+
+
+class PreprocessorSettings(_Settings):
+    """`preprocessor_config.json`: how the 0 … 255 of image files become what the network gets."""
+
+    do_rescale: bool = True
+    rescale_factor: float = 1 / _WHITE
+    do_normalize: bool = True
+    image_mean: float | _Channels | None = None
+    image_std: _Divisor | _Divisors | None = None
+    do_flip_channel_order: bool | None = None
+
+    def warnings(self, wanted: tuple[float, float]) -> Iterator[str]:
+        """Yields what differs from images whose black and white are the ends of the network's range."""
+        ranges = list(self._ranges())
+        ends = [end for one in ranges for end in zip(one, wanted, strict=True)]
+        if not all(math.isclose(found, end, abs_tol=_HALF_STEP) for found, end in ends):
+            found = " ".join(map(_range, ranges))
+            yield (
+                f"takes images to {found} (red, green, blue), but the network is to get {_range(wanted)}, and modules "
+                "will give it that"
+            )
+        if self.do_flip_channel_order:
+            yield "do_flip_channel_order is true: the network was to get blue first, but modules will give it red first"
+
+    def _ranges(self) -> Iterator[tuple[float, float]]:
+        """Yields to what black and white are taken, in red, green and blue."""
+        scale = self.rescale_factor if self.do_rescale else 1.0
+        for mean, deviation in zip(_of_each_channel(self.image_mean), _of_each_channel(self.image_std), strict=True):
+            black, white = 0.0, _WHITE * scale
+            yield ((black - mean) / deviation, (white - mean) / deviation) if self.do_normalize else (black, white)
+
+
+def _of_each_channel(setting: float | list[float] | None) -> list[float]:
+    return setting if isinstance(setting, list) else [0.5 if setting is None else setting] * 3
+
+
+def _range(ends: tuple[float, float]) -> str:
+    low, high = ends
+    return f"[{low:.4g}, {high:.4g}]"

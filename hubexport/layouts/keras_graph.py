@@ -1,0 +1,313 @@
+"""Keras' description of a model, held against a network: do the model's layers compute what the network's do?
+
+Weights alone do not tell: another activation, other strides or a layer without weights leave all names and shapes as
+they are. Here both are turned into the same steps ("the convolution Conv1 of the images", "ReLU6 of that" …), each of
+which is numbered together with its inputs. The model computes what the network computes if it has all of its steps.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import json
+import re
+from typing import Any
+
+from hubexport.layouts.rules import VariableLayout
+from hubexport.networks.layers import Add, Convolution, DepthwiseConv2D, GlobalAveragePool, Network, Softmax
+
+_GRAPHS = ("Functional", "Model")
+# What gives back what it takes, once training is over.
+_RANDOM = "Flip|Rotation|Translation|Zoom|Contrast|Brightness|Height|Width|Hue|Saturation|Sharpness|Shear|Erasing"
+_IDLE = re.compile(rf"InputLayer|\w*Dropout\w*|GaussianNoise|ActivityRegularization|Random({_RANDOM})")
+# The same, if it takes features of one pixel.
+_RESHAPING = ("Flatten", "Reshape")
+_ONE_PIXEL = (1, 1)
+# Where a model takes images of any size, Keras pads for even ones.
+_EVEN_SIZE = (2, 2)
+_NO_PADDING = ((0, 0), (0, 0))
+# Of a batch norm, as Keras 2 and 3 say it.
+_CHANNELS = (3, -1, [3], [-1])
+# Those to which Keras may have rounded it to float32.
+_EPSILON_DIGITS = 9
+
+_Padding = tuple[tuple[int, int], ...]
+_Node = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelReport:
+    """How a model differs from a network.
+
+    Attributes:
+        mismatch: the first of the network's steps up to its features that the model lacks; None if it has all.
+        before: the model's layers between the images and the network.
+        further: its other layers that are not the network's.
+    """
+
+    mismatch: str | None
+    before: tuple[str, ...]
+    further: tuple[str, ...]
+
+
+def compare_model(
+    description: str, network: Network, entries: Sequence[VariableLayout], *, numbered: bool
+) -> ModelReport:
+    """Compares a model with a network.
+
+    Args:
+        description: Keras' JSON: the attribute `model_config` of an `.h5` file, `config.json` of a `.keras` file.
+        network: the network, without classifier if the model does not have it either.
+        entries: the network's variables under the names of the file.
+        numbered: whether these names have layers by number, like `layers/conv2d_1`, or by name.
+    Raises:
+        ValueError: the description is not of a graph of layers, or cannot be understood.
+    """
+    layer_of = {entry.variable.name: entry.name.rpartition("/")[0].removesuffix("/vars") for entry in entries}
+    steps = _Steps()
+    wanted, needed = _network_steps(network, layer_of, steps)
+    try:
+        model = _Model(json.loads(description), numbered, steps, layer_of[network.variables[0].name])
+        found = model.tensors()
+        busy = [name for name, layer in model.layers.items() if not _is_idle(layer)]
+    except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    numbers = {tensor.step for tensor in found.values()}
+    unknown = {name for (name, _), one in found.items() if one.step not in wanted and one.padding is None}
+    return ModelReport(
+        mismatch=next((shown_as for step, shown_as in needed.items() if step not in numbers), None),
+        before=tuple(name for name in busy if name in model.before),
+        further=tuple(name for name in busy if name in unknown - model.before),
+    )
+
+
+class _Steps(dict[tuple[Any, ...], int]):
+    """Numbers of steps: equal steps on equal inputs have the same."""
+
+    def __missing__(self, step: tuple[Any, ...]) -> int:
+        self[step] = len(self)
+        return self[step]
+
+
+def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps) -> tuple[set[int], dict[int, str]]:
+    """Returns the network's steps, and what messages call those that its pooled features need."""
+    gives: dict[str, int] = {}
+    needed: dict[int, str] = {}
+    for layer in network.layers:
+        inputs = [gives[name] for name in layer.inputs]
+        step = inputs[0] if inputs else steps["images",]
+        if isinstance(layer, Convolution):
+            names = [layer_of[variable.name] for variable in layer.variables(*network.input_shapes(layer))]
+            if layer.batch_norm:
+                depthwise = isinstance(layer, DepthwiseConv2D)
+                step = steps["convolution", depthwise, names[0], layer.kernel_size, layer.stride, step]
+                needed[step] = names[0]
+                step = steps["batch norm", names[1], round(network.batch_norm_epsilon, _EPSILON_DIGITS), step]
+                needed[step] = names[1]
+                if layer.activation:
+                    step = steps[layer.activation, step]
+                    needed[step] = f"{layer.activation} behind {names[1]}"
+            else:
+                step = steps["dense", names[0], step]
+        elif isinstance(layer, Add):
+            step = steps["add", *sorted(inputs)]
+            needed[step] = f"the sum {layer.name}"
+        elif isinstance(layer, GlobalAveragePool):
+            step = steps["average pool", step]
+        elif isinstance(layer, Softmax):
+            step = steps["softmax", step]
+        gives[layer.name] = step
+    return set(gives.values()) | set(needed), needed
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    """What a layer of the model gives.
+
+    Attributes:
+        step: the number of the step that computes it.
+        size: height and width, without zeros around it; (1, 1) of features, None if it is not known.
+        padding: the zeros around it; None if there are none.
+        unpadded: the step that computes what is inside the zeros.
+    """
+
+    step: int
+    size: tuple[int, int] | None = None
+    padding: _Padding | None = None
+    unpadded: int | None = None
+
+
+class _Model:
+    """A model's graph of layers.
+
+    Args:
+        described: what Keras' JSON holds.
+        numbered: see `compare_model`.
+        steps: where its steps are numbered.
+        first: the layer that takes the images in the network, whatever comes before it.
+    Attributes:
+        layers: Keras' descriptions of them, by name.
+        before: the layers that come before the first one, once all tensors are there.
+    """
+
+    def __init__(self, described: Any, numbered: bool, steps: _Steps, first: str) -> None:
+        if described["class_name"] not in _GRAPHS:
+            raise ValueError(f"{described['class_name']} is not a graph of layers")
+        self.layers: dict[str, Any] = {str(layer["name"]): layer for layer in described["config"]["layers"]}
+        self._names = _numbered_names(self.layers) if numbered else {name: name for name in self.layers}
+        self._steps = steps
+        self._first = first
+        self._tensors: dict[_Node, _Tensor] = {}
+        self.before: set[str] = set()
+
+    def tensors(self) -> dict[_Node, _Tensor]:
+        """Returns what each layer gives, each time that it is called."""
+        for name, layer in self.layers.items():
+            for call in range(max(1, len(layer["inbound_nodes"]))):
+                self._tensor((name, call))
+        return self._tensors
+
+    def _tensor(self, node: _Node) -> _Tensor:
+        if node not in self._tensors:
+            inputs = [self._tensor(one) for one in self._inputs(node)]
+            self._tensors[node] = self._computed(node, inputs) or _Tensor(self._steps["another layer", node])
+        return self._tensors[node]
+
+    def _inputs(self, node: _Node) -> list[_Node]:
+        name, call = node
+        calls, config = self.layers[name]["inbound_nodes"], self.layers[name]["config"]
+        if len(calls) > 1 and "layers" in config:
+            raise ValueError(f"{name} is called several times")
+        # Keras counts the calls of a model within the model from one that is not listed.
+        return list(_references(calls[0] if len(calls) == 1 else calls[call])) if calls else []
+
+    def _computed(self, node: _Node, inputs: list[_Tensor]) -> _Tensor | None:
+        """Returns what a layer gives; None if no network of ours has such a layer."""
+        layer = self.layers[node[0]]
+        kind, config, steps = layer["class_name"], layer["config"], self._steps
+        if kind == "InputLayer":
+            return _Tensor(steps["images",], _image_size(config))
+        if kind == "Add" and all(one.padding is None for one in inputs):
+            return _Tensor(steps["add", *sorted(one.step for one in inputs)], inputs[0].size)
+        if len(inputs) != 1:
+            return None
+        [source] = inputs
+        if kind in ("Conv2D", "DepthwiseConv2D"):
+            return self._convolved(node, source)
+        if source.padding is not None:
+            return None
+        if kind == "ZeroPadding2D":
+            padding = tuple((before, after) for before, after in config["padding"])
+            return _Tensor(steps["padding", padding, source.step], source.size, padding, source.step)
+        if _is_idle(layer) or (kind in _RESHAPING and source.size == _ONE_PIXEL):
+            return source
+        if kind == "BatchNormalization" and config["axis"] in _CHANNELS and config["scale"] and config["center"]:
+            epsilon = round(config["epsilon"], _EPSILON_DIGITS)
+            return _Tensor(steps["batch norm", self._names[node[0]], epsilon, source.step], source.size)
+        if kind == "GlobalAveragePooling2D" or (kind == "AveragePooling2D" and _pools_all(config, source)):
+            return _Tensor(steps["average pool", source.step], _ONE_PIXEL)
+        step = source.step
+        if kind == "Dense" and source.size == _ONE_PIXEL and config["use_bias"]:
+            step = steps["dense", self._names[node[0]], step]
+        elif kind not in ("Activation", "ReLU", "Softmax"):
+            return None
+        activation = _activation(kind, config)
+        return _Tensor(step if activation == "linear" else steps[activation, step], source.size)
+
+    def _convolved(self, node: _Node, source: _Tensor) -> _Tensor | None:
+        layer = self.layers[node[0]]
+        config = layer["config"]
+        [kernel_size] = set(config["kernel_size"])
+        [stride] = set(config["strides"])
+        if not _is_plain(config) or not _pads_like_same(config["padding"], kernel_size, stride, source):
+            return None
+        name = self._names[node[0]]
+        inside = source.step if source.unpadded is None else source.unpadded
+        if name == self._first:
+            self._note_before(self._inputs(node), padded=source.padding is not None)
+            inside = self._steps["images",]
+        step = self._steps["convolution", layer["class_name"] == "DepthwiseConv2D", name, kernel_size, stride, inside]
+        return _Tensor(step, source.size and (-(-source.size[0] // stride), -(-source.size[1] // stride)))
+
+    def _note_before(self, nodes: list[_Node], padded: bool) -> None:
+        waiting = [one for node in nodes for one in self._inputs(node)] if padded else nodes[:]
+        while waiting:
+            node = waiting.pop()
+            if node[0] not in self.before:
+                waiting += self._inputs(node)
+                self.before.add(node[0])
+
+
+def _is_idle(layer: Mapping[str, Any]) -> bool:
+    if layer["class_name"] == "Sequential":
+        return all(map(_is_idle, layer["config"]["layers"]))
+    return _IDLE.fullmatch(layer["class_name"]) is not None
+
+
+def _is_plain(config: Mapping[str, Any]) -> bool:
+    """Tells whether a convolution has no settings that TF-Slim's lack; its batch norm and activation are layers."""
+    return (
+        not config["use_bias"]
+        and _activation("Activation", config) == "linear"
+        and set(config["dilation_rate"]) == {1}
+        and config.get("groups", 1) == 1
+        and config["data_format"] == "channels_last"
+    )
+
+
+def _pads_like_same(padding: str, kernel_size: int, stride: int, source: _Tensor) -> bool:
+    """Tells whether a convolution takes the zeros that TensorFlow's SAME would put around its input."""
+    if padding == "same":
+        return source.padding is None
+    totals = (max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in source.size or _EVEN_SIZE)
+    return (source.padding or _NO_PADDING) == tuple((total // 2, total - total // 2) for total in totals)
+
+
+def _pools_all(config: Mapping[str, Any], source: _Tensor) -> bool:
+    return source.size is not None and tuple(config["pool_size"]) == source.size and config["padding"] == "valid"
+
+
+def _activation(kind: str, config: Mapping[str, Any]) -> str:
+    """Returns the name of a layer's activation, one that no network of ours has if it is not known."""
+    if kind == "Softmax":
+        return "softmax" if config["axis"] in (-1, [-1]) else "softmax of other axes"
+    if kind == "ReLU":
+        settings = (config["max_value"], config["negative_slope"], config["threshold"])
+        return "relu6" if settings == (6, 0, 0) else f"ReLU{settings}"
+    named = config["activation"]
+    return str(named.get("config") if isinstance(named, dict) else named)
+
+
+def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    shape = config.get("batch_input_shape") or config.get("batch_shape") or ()
+    sizes = tuple(shape[1:3])
+    return sizes if len(sizes) == 2 and all(isinstance(size, int) for size in sizes) else None
+
+
+def _references(argument: Any) -> Iterator[_Node]:
+    """Yields the calls of layers whose results a call takes, as Keras 2 and as Keras 3 say it."""
+    if isinstance(argument, dict):
+        if argument.get("class_name") == "__keras_tensor__":
+            name, call, _ = argument["config"]["keras_history"]
+            yield name, call
+        else:
+            for value in argument.values():
+                yield from _references(value)
+    elif isinstance(argument, list):
+        if len(argument) > 2 and isinstance(argument[0], str) and isinstance(argument[1], int):
+            yield argument[0], argument[1]
+            argument = argument[3:]
+        for value in argument:
+            yield from _references(value)
+
+
+def _numbered_names(layers: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what Keras calls each layer in its `.weights.h5` files: the name of its class, and a number."""
+    seen: Counter[str] = Counter()
+    names = {}
+    for name, layer in layers.items():
+        kind = layer["class_name"].rpartition(">")[2]
+        kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+        names[name] = f"layers/{kind}_{seen[kind]}" if seen[kind] else f"layers/{kind}"
+        seen[kind] += 1
+    return names

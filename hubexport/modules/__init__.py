@@ -1,0 +1,1 @@
+"""Opens and describes modules, whoever wrote them, without TensorFlow."""

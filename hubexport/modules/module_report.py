@@ -1,0 +1,249 @@
+"""A module directory, described without TensorFlow: our own, and what other programs wrote.
+
+What keeps a module from being described at all is an error; whatever else is wrong with it is a finding in the report.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from google.protobuf.message import DecodeError
+
+from hubexport.errors import ModuleError, printable
+from hubexport.formats.manifest import Manifest, ManifestError, changed_files, read_manifest
+from hubexport.modules.op_versions import Compatibility, oldest_tensorflow
+from hubexport.modules.parameter_counts import ParameterCounts, count_parameters
+from hubexport.modules.signatures import GraphVersionReport, describe_graph_version
+from hubexport.protos import Message, SavedModel
+from hubexport.system.atomic_output import tree_files
+
+Format = Literal["TF1 Hub module", "TF1 SavedModel", "TF2 SavedModel"]
+
+_GRAPH = "saved_model.pb"
+_GRAPH_AS_TEXT = "saved_model.pbtxt"
+_HUB_MARK = "tfhub_module.pb"
+# A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
+_HUB_FORMAT_3 = b"\x08\x03"
+# A large network's graph has ten. One made of nothing but empty parts takes up to a hundred times its size in memory,
+# and would take minutes to go through.
+_MAX_GRAPH_BYTES = 32 << 20
+_MAX_NODES = 1_000_000
+_MAX_GRAPH_VERSIONS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSizes:
+    """What a module's files take, by part.
+
+    Attributes:
+        graph_bytes: `saved_model.pb`.
+        weights_bytes: all in `variables`.
+        assets_bytes: all in `assets`.
+        other_bytes: the rest.
+        total_bytes: the sum.
+    """
+
+    graph_bytes: int
+    weights_bytes: int
+    assets_bytes: int
+    other_bytes: int
+    total_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleReport:
+    """All that is known of a module.
+
+    Attributes:
+        path: as the user knows it.
+        format: how it is to be loaded.
+        written_by: the TensorFlow that wrote it, like `2.15.1`; None if it does not say.
+        manifest: what `hubexport.json` says; None if there is none, or none that can be understood.
+        graph_versions: its MetaGraphs, in their order.
+        parameters: None if its weights are damaged.
+        sizes: by part.
+        op_counts: how many nodes have each op, in all graphs and functions, the most frequent first.
+        compatibility: the oldest TensorFlow that can load it, with all of its graph versions.
+        digest_problems: which files are not those that `hubexport.json` lists; () if all are; None if there is none.
+        problems: what else is wrong.
+    """
+
+    path: str
+    format: Format
+    written_by: str | None
+    manifest: Manifest | None
+    graph_versions: tuple[GraphVersionReport, ...]
+    parameters: ParameterCounts | None
+    sizes: FileSizes
+    op_counts: dict[str, int]
+    compatibility: Compatibility
+    digest_problems: tuple[str, ...] | None
+    problems: tuple[str, ...]
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.problems or self.digest_problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the report as `json.dumps` takes it, always with the same keys."""
+        described = dataclasses.asdict(self)
+        described["manifest"] = self.manifest and self.manifest.model_dump(mode="json")
+        return described
+
+
+def describe_module(directory: Path, shown_as: Path | str | None = None) -> ModuleReport:
+    """Describes a module.
+
+    Args:
+        directory: the module's, which has `saved_model.pb` in it.
+        shown_as: what the report and errors call it, where it is the copy of something else.
+    Raises:
+        ModuleError: there is no module, or its graph is damaged.
+    """
+    shown_as = shown_as or directory
+    saved_model = read_saved_model(directory, shown_as)
+    try:
+        files = tree_files(directory)
+        sizes = _measure(directory, files)
+        format_, problems = _recognize(directory, saved_model)
+    except OSError as error:
+        raise _unreadable(shown_as, error) from error
+    is_hub_module = format_ == "TF1 Hub module"
+    parameters, weights_problem = count_parameters(directory, saved_model)
+    manifest, digest_problems = _check_digests(directory, files)
+    return ModuleReport(
+        path=str(shown_as),
+        format=format_,
+        written_by=_writer(saved_model),
+        manifest=manifest,
+        graph_versions=tuple(
+            describe_graph_version(meta_graph, oldest_tensorflow([meta_graph], is_hub_module=is_hub_module).oldest)
+            for meta_graph in saved_model.meta_graphs
+        ),
+        parameters=parameters,
+        sizes=sizes,
+        op_counts=_count_ops(saved_model),
+        compatibility=oldest_tensorflow(saved_model.meta_graphs, is_hub_module=is_hub_module),
+        digest_problems=digest_problems,
+        problems=(*problems, *([weights_problem] if weights_problem else [])),
+    )
+
+
+def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
+    """Reads a module's `saved_model.pb`, within bounds.
+
+    Args:
+        directory: the module's.
+        shown_as: what errors call it.
+    Raises:
+        ModuleError: there is none, or it is damaged.
+    """
+    path = directory / _GRAPH
+    try:
+        if not path.is_file():
+            raise _no_module(directory, shown_as)
+        if path.stat().st_size > _MAX_GRAPH_BYTES:
+            raise _damaged(shown_as, f"{_GRAPH} is larger than {_MAX_GRAPH_BYTES >> 20} MiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(shown_as, error) from error
+    return parse_saved_model(content, shown_as)
+
+
+def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
+    """Parses what is in a `saved_model.pb`, within bounds.
+
+    Args:
+        content: of the file.
+        shown_as: what errors call the module.
+    Raises:
+        ModuleError: it is damaged, or has very many parts.
+    """
+    try:
+        saved_model = SavedModel.FromString(content)
+    except DecodeError as error:
+        raise _damaged(shown_as, f"{_GRAPH} cannot be decoded") from error
+    if len(saved_model.meta_graphs) > _MAX_GRAPH_VERSIONS or any(map(_is_too_large, saved_model.meta_graphs)):
+        raise _damaged(shown_as, f"{_GRAPH} has more than {_MAX_GRAPH_VERSIONS} graphs or {_MAX_NODES:,} nodes")
+    if not any(meta_graph.ListFields() for meta_graph in saved_model.meta_graphs):
+        raise _damaged(shown_as, f"{_GRAPH} holds no graph")
+    return saved_model
+
+
+def _is_too_large(meta_graph: Message) -> bool:
+    graph, objects = meta_graph.graph_def, meta_graph.object_graph_def.nodes
+    ops = meta_graph.meta_info_def.stripped_op_list.op
+    parts = len(graph.node) + len(graph.library.function) + len(objects) + len(ops)
+    return parts > _MAX_NODES or sum(len(function.node_def) for function in graph.library.function) > _MAX_NODES
+
+
+def _no_module(directory: Path, shown_as: Path | str) -> ModuleError:
+    if (directory / _GRAPH_AS_TEXT).is_file():
+        return _damaged(shown_as, f"it has {_GRAPH_AS_TEXT}, the text form; hubexport reads only {_GRAPH}")
+    return ModuleError(
+        f"no module in {shown_as}",
+        why=f"it has no file {_GRAPH}",
+        fix=f"use the directory that holds {_GRAPH}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
+    )
+
+
+def _damaged(shown_as: Path | str, why: str) -> ModuleError:
+    return ModuleError(f"cannot read module {shown_as}", why=why, fix="build, export or fetch the module again")
+
+
+def _unreadable(shown_as: Path | str, error: OSError) -> ModuleError:
+    return ModuleError(
+        f"cannot read module {shown_as}",
+        why=f"{error.strerror or error}: {error.filename or shown_as}",
+        fix="make its files readable",
+    )
+
+
+def _measure(directory: Path, files: Sequence[Path]) -> FileSizes:
+    parts: Counter[str] = Counter()
+    for path in files:
+        parts[path.relative_to(directory).parts[0]] += path.stat().st_size
+    graph, weights, assets = parts[_GRAPH], parts["variables"], parts["assets"]
+    total = parts.total()
+    return FileSizes(graph, weights, assets, total - graph - weights - assets, total)
+
+
+def _recognize(directory: Path, saved_model: Message) -> tuple[Format, list[str]]:
+    """Returns a module's format, and what is wrong with how it says so."""
+    mark = directory / _HUB_MARK
+    if mark.is_file():
+        with mark.open("rb") as file:
+            if file.read(len(_HUB_FORMAT_3)) == _HUB_FORMAT_3:
+                return "TF1 Hub module", []
+        return "TF1 Hub module", [f"{_HUB_MARK} does not say format 3, the only one that hub.Module loads"]
+    if any(meta_graph.object_graph_def.nodes for meta_graph in saved_model.meta_graphs):
+        return "TF2 SavedModel", []
+    # Only a Hub module's graph version for inference has no tags.
+    if any(not meta_graph.meta_info_def.tags for meta_graph in saved_model.meta_graphs):
+        return "TF1 Hub module", [f"{_HUB_MARK} is missing, and hub.Module does not load modules without it"]
+    return "TF1 SavedModel", []
+
+
+def _check_digests(directory: Path, files: Sequence[Path]) -> tuple[Manifest | None, tuple[str, ...] | None]:
+    try:
+        manifest = read_manifest(directory)
+    except ManifestError as error:
+        return None, (str(error),)
+    return manifest, tuple(changed_files(directory, files, manifest.sha256)) if manifest else None
+
+
+def _writer(saved_model: Message) -> str | None:
+    versions = [meta_graph.meta_info_def.tensorflow_version for meta_graph in saved_model.meta_graphs]
+    return next((printable(version) for version in versions if version), None)
+
+
+def _count_ops(saved_model: Message) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for meta_graph in saved_model.meta_graphs:
+        graph = meta_graph.graph_def
+        for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+            counts.update(printable(node.op) for node in nodes)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

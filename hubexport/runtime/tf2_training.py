@@ -1,0 +1,70 @@
+"""Training a Reusable SavedModel, with tapes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from hubexport.arrays import Array
+from hubexport.modules.image_interface import FEATURES_ENDPOINT
+from hubexport.runtime.trainable_module import TrainingOutputs, TrainingStep
+
+
+class Tf2Training:
+    """See `hubexport.runtime.trainable_module.TrainableModule`.
+
+    Args:
+        directory: of a TF2 SavedModel.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._module: Any = tf.saved_model.load(str(directory))
+        self._variables = {_name(variable): variable for variable in self._module.variables}
+        self._initial = self.values()
+        self.trainable = tuple(_name(variable) for variable in self._module.trainable_variables)
+
+    def values(self) -> dict[str, Array]:
+        return {name: variable.numpy() for name, variable in self._variables.items()}
+
+    def reset(self) -> None:
+        for name, value in self._initial.items():
+            self._variables[name].assign(value)
+
+    def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
+        before = self.values()
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(self._module(images, training=True) * cotangent)
+        wanted = {name: self._variables[name] for name in self.trainable}
+        gradients = {name: one for name, one in tape.gradient(loss, wanted).items() if one is not None}
+        for name, gradient in gradients.items():
+            self._variables[name].assign_sub(learning_rate * gradient)
+        return TrainingStep(before, self.values(), _arrays(gradients))
+
+    def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
+        hyperparameters = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum, tf.float32)}
+        found = self._module(tf.constant(images), training=True, return_endpoints=True, **hyperparameters)
+        pooled = found[FEATURES_ENDPOINT].numpy()
+        return TrainingOutputs(found["default"].numpy(), pooled.reshape(len(pooled), -1))
+
+    def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
+        wanted = {name: self._variables[name] for name in variables}
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(self._module(tf.constant(images)) * cotangent)
+        return _arrays(tape.gradient(loss, wanted))
+
+    def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
+        with tf.GradientTape() as tape:
+            loss = sum(tf.reduce_sum(self._module(tf.constant(images)) * cotangent) for images in (first, second))
+        return _arrays({variable: tape.gradient(loss, self._variables[variable])}).get(variable)
+
+    def regularization_losses(self) -> list[float]:
+        return [float(loss()) for loss in self._module.regularization_losses]
+
+
+def _name(variable: tf.Variable) -> str:
+    return variable.name.removesuffix(":0")
+
+
+def _arrays(tensors: Mapping[str, tf.Tensor | None]) -> dict[str, Array]:
+    return {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}

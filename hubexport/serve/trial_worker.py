@@ -1,0 +1,153 @@
+"""Classifies one photograph that somebody uploaded: a process of its own, which `hubexport.serve.trials` starts.
+
+Whoever made the photograph may have made it to break what decodes it. So the process limits itself before it reads a
+byte of it, and imports what decodes only then. It never imports TensorFlow.
+"""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+import resource
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hubexport.errors import ImageError, ModuleError, printable
+
+if TYPE_CHECKING:
+    from hubexport.images.classification import Score
+    from hubexport.modules.identity import ModuleIdentity
+
+# Ten times the values of the largest published module.
+_MAX_FILE_BYTES = 256 << 20
+_MAX_OPEN_FILES = 32
+_MAX_REASON = 200
+_FIX = "choose an undamaged JPEG, PNG, WebP, GIF or BMP image"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialTask:
+    """What the process is to do, as JSON its only argument; the photograph comes on stdin.
+
+    Attributes:
+        archive: the classification module, a `.tar.gz`.
+        scratch: an empty folder, for the module's files.
+        labels: a file with the name of each class, for modules that bring none; None for no file.
+        top: how many classes are wanted.
+        image_bytes: how long the photograph may be.
+        memory_bytes: of address space, all that the process may take.
+        cpu_seconds: the same of time.
+    """
+
+    archive: str
+    scratch: str
+    labels: str | None
+    top: int
+    image_bytes: int
+    memory_bytes: int
+    cpu_seconds: int
+
+
+def main() -> None:
+    """Writes one JSON object to stdout, for the best classes `top`, or what is wrong with the photograph, `error`.
+
+    It exits with status 1 if something else is wrong; then stderr says what.
+    """
+    task = TrialTask(**json.loads(sys.argv[1]))
+    _limit_itself(task)
+    try:
+        answer: dict[str, Any] = {"top": [dataclasses.asdict(score) for score in _classify(task)]}
+    except ImageError as error:
+        answer = {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
+    # A module's outputs that are no numbers make no JSON; the answer is either whole or not there.
+    sys.stdout.write(json.dumps(answer, allow_nan=False))
+
+
+def _limit_itself(task: TrialTask) -> None:
+    for kind, most in (
+        (resource.RLIMIT_AS, task.memory_bytes),
+        (resource.RLIMIT_CPU, task.cpu_seconds),
+        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
+        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
+        # Neither other programs nor threads; to root the system allows them all the same.
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _classify(task: TrialTask) -> "tuple[Score, ...]":
+    from hubexport.modules.identity import identify
+    from hubexport.system.tars import unpack_all
+    from hubexport.system.temporary import temporary_failures_reported
+
+    try:
+        picture = _read_picture(task)
+        scratch = Path(task.scratch)
+        with temporary_failures_reported(f"cannot unpack {task.archive}"):
+            unpack_all(Path(task.archive), scratch)
+        return _best_classes(picture, identify(scratch, task.archive), task)
+    except MemoryError:
+        raise _too_much_memory() from None
+
+
+def _read_picture(task: TrialTask) -> Any:
+    from hubexport.images.reading import read_image
+
+    content = sys.stdin.buffer.read(task.image_bytes + 1)
+    if len(content) > task.image_bytes:
+        raise too_large(task.image_bytes)
+    try:
+        return read_image(io.BytesIO(content), "the image")
+    except ImageError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise _too_much_memory() from None
+        raise ImageError(error.what, why=printable(error.why)[:_MAX_REASON], fix=_FIX) from error
+
+
+def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "tuple[Score, ...]":
+    import numpy as np
+
+    from hubexport.images.classification import best_classes, softmax
+    from hubexport.images.preprocessing import resized
+    from hubexport.networks.numpy_forward import Forward
+    from hubexport.verify.context import VerificationContext
+
+    network = subject.network
+    if network.logits is None:
+        raise ModuleError(
+            f"cannot classify with {subject.shown_as}",
+            why="it gives feature vectors",
+            fix="use a classification module",
+        )
+    height, width, _ = network.image_shape
+    images = resized(picture, height, width)[np.newaxis]
+    with VerificationContext(subject) as evidence:
+        outputs = Forward(network, evidence.values, images, dtype=np.float32).run()
+    [probabilities] = softmax(outputs[network.logits])
+    return best_classes(probabilities, _labels(subject, len(probabilities), task.labels), task.top)
+
+
+def _labels(subject: "ModuleIdentity", classes: int, others: str | None) -> list[str] | None:
+    """Returns the names of the classes: the module's own, or else others, unless they are more or fewer than those."""
+    from hubexport.labels import module_labels, read_labels
+
+    for labels in (module_labels(subject.directory), read_labels(Path(others)) if others else None):
+        if labels and len(labels) == classes:
+            return labels
+    return None
+
+
+def too_large(limit: int) -> ImageError:
+    """Returns the error for an image of more bytes than may be."""
+    return ImageError("the image is too large", why=f"it has more than {limit:,} bytes", fix="choose a smaller one")
+
+
+def _too_much_memory() -> ImageError:
+    return ImageError("the image is too large", why="it needs too much memory", fix="choose one with fewer pixels")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Lets people try a module: each photograph that they upload is classified by a process of its own, and no other."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import os
+from pathlib import Path
+import signal
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from hubexport.errors import HubexportError, ImageError, ModuleError, printable
+from hubexport.serve.trial_worker import TrialTask, too_large
+from hubexport.variants import StrictModel
+
+if TYPE_CHECKING:
+    from hubexport.images.classification import Score
+
+_WORKER = ("-m", "hubexport.serve.trial_worker")
+# An answer has some hundred.
+_MAX_OUTPUT_BYTES = 64 << 10
+_MAX_LOGGED = 4000
+_BLOCK_BYTES = 1 << 16
+# By which programs find their libraries and each other; nothing else is told to the process.
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+
+_log = logging.getLogger(__name__)
+
+
+class BusyError(HubexportError):
+    """So many photographs wait to be classified that no other is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialLimits:
+    """What one photograph may cost.
+
+    Attributes:
+        seconds: from the start of its process to the answer; of CPU time as much.
+        memory_bytes: of address space. The largest published network takes 240 MiB, and decoding a photograph up to
+            12 bytes for each of its pixels, 20 if it is transparent.
+        image_bytes: how long its file may be.
+    """
+
+    seconds: float = 20
+    memory_bytes: int = 2 << 30
+    image_bytes: int = 10 << 20
+
+
+class _Score(StrictModel):
+    index: Annotated[int, Field(ge=0)]
+    label: str | None
+    probability: Annotated[float, Field(ge=0, le=1)]
+
+
+class _Error(StrictModel):
+    what: str
+    why: str
+    fix: str
+
+
+class _Answer(StrictModel):
+    top: tuple[_Score, ...] = ()
+    error: _Error | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    status: int
+    answer: bytes
+    complaints: bytes
+
+
+class Trials:
+    """Classifies photographs, some at a time, for the requests of one server.
+
+    Waiting ones are kept in memory: no more than `limits.image_bytes` times (`processes` + `waiting`).
+
+    Args:
+        processes: how many photographs are classified at the same time.
+        waiting: how many more may wait for that.
+        labels: a file with the name of each class, one a line, for modules that bring none; used for those that have
+            as many classes.
+        top: how many classes are told.
+        limits: of each photograph.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: int = 1,
+        waiting: int = 8,
+        labels: Path | None = None,
+        top: int = 5,
+        limits: TrialLimits = TrialLimits(),
+    ) -> None:
+        self._labels = labels
+        self._top = top
+        self._limits = limits
+        self._most = processes + waiting
+        self._free = asyncio.Semaphore(processes)
+        self._trials: set["asyncio.Task[tuple[Score, ...]]"] = set()
+
+    async def classify(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
+        """Returns what a module takes a photograph for; if the caller is cancelled, its process is killed.
+
+        Args:
+            archive: the classification module, a `.tar.gz` that the caller trusts.
+            image: a JPEG, PNG, BMP, GIF or WebP file, or what somebody says is one.
+        Returns:
+            The most probable classes, the first one first.
+        Raises:
+            ImageError: the photograph cannot be classified; it says why to whoever uploaded it.
+            BusyError: too many others wait.
+            ModuleError: the server or the module is to blame; what happened is in the log, not in the error.
+        """
+        if len(image) > self._limits.image_bytes:
+            raise too_large(self._limits.image_bytes)
+        if len(self._trials) >= self._most:
+            raise BusyError("the server is busy", why="other images are waiting", fix="try again in a few seconds")
+        # A task of its own can clean up undisturbed, however often the request is cancelled meanwhile.
+        trial = asyncio.create_task(self._classified(archive, image))
+        self._trials.add(trial)
+        trial.add_done_callback(self._trials.discard)
+        try:
+            return await asyncio.shield(trial)
+        finally:
+            trial.cancel()
+
+    async def close(self) -> None:
+        """Ends all processes, and starts no more; whoever waits for one is cancelled.
+
+        It has to be called before the event loop ends.
+        """
+        self._most = 0
+        trials = list(self._trials)
+        for trial in trials:
+            trial.cancel()
+        await asyncio.gather(*trials, return_exceptions=True)
+
+    async def _classified(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
+        async with self._free:
+            try:
+                # Not by the process itself, which could be killed before it is removed.
+                with tempfile.TemporaryDirectory(prefix="hubexport-try-") as scratch:
+                    return _scores(await self._work(self._task(archive, scratch), image))
+            except OSError as error:
+                _log.error("cannot start a process to classify an image: %s", error)
+                raise _no_answer() from None
+
+    def _task(self, archive: Path, scratch: str) -> TrialTask:
+        return TrialTask(
+            archive=str(archive.absolute()),
+            scratch=scratch,
+            labels=str(self._labels.absolute()) if self._labels else None,
+            top=self._top,
+            image_bytes=self._limits.image_bytes,
+            memory_bytes=self._limits.memory_bytes,
+            cpu_seconds=math.ceil(self._limits.seconds),
+        )
+
+    async def _work(self, task: TrialTask, image: bytes) -> _Ended:
+        starting = asyncio.ensure_future(_start(task))
+        # asyncio never comes back from a start that is cancelled before the pipes are connected.
+        cancelled = await _finished(starting)
+        process = starting.result()
+        try:
+            if cancelled:
+                raise asyncio.CancelledError
+            return await asyncio.wait_for(_conversation(process, image), self._limits.seconds)
+        except asyncio.TimeoutError:
+            raise ImageError(
+                "the image takes too long",
+                why=f"classifying it takes more than {self._limits.seconds:g} seconds",
+                fix="choose a smaller one, or try again later",
+            ) from None
+        finally:
+            await _finished(asyncio.ensure_future(_end(process)))
+
+
+async def _finished(work: "asyncio.Future[Any]") -> bool:
+    """Waits for something to its end, and tells whether whoever waits was cancelled meanwhile."""
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
+
+
+async def _start(task: TrialTask) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *_WORKER,
+        json.dumps(dataclasses.asdict(task)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # Older Pythons import from where they are started.
+        cwd="/",
+        env=_environment(),
+        start_new_session=True,
+    )
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUTF8": "1",
+        # One for all threads would take address space for each core.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+
+
+async def _conversation(process: asyncio.subprocess.Process, image: bytes) -> _Ended:
+    assert process.stdin and process.stdout and process.stderr, "they are pipes"
+    _, answer, complaints = await asyncio.gather(
+        _feed(process.stdin, image), _read(process.stdout), _read(process.stderr)
+    )
+    return _Ended(await process.wait(), answer, complaints)
+
+
+async def _feed(stream: asyncio.StreamWriter, image: bytes) -> None:
+    # The process need not read it to its end.
+    with contextlib.suppress(ConnectionError):
+        stream.write(image)
+        await stream.drain()
+    stream.close()
+
+
+async def _read(stream: asyncio.StreamReader) -> bytes:
+    """Reads to the end, so that the other side never waits, and keeps the beginning."""
+    kept = b""
+    while block := await stream.read(_BLOCK_BYTES):
+        kept = (kept + block)[:_MAX_OUTPUT_BYTES]
+    return kept
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.stdin, "it is a pipe"
+    process.stdin.close()
+    # Reads what is left, without which the pipes would stay open, and waits.
+    await process.communicate()
+
+
+def _scores(ended: _Ended) -> "tuple[Score, ...]":
+    from hubexport.images.classification import Score  # Imports Pillow, which a server without trials does not need.
+
+    if ended.complaints:
+        text = printable(ended.complaints.decode(errors="replace"))
+        _log.warning("the classification process wrote: %s", text[-_MAX_LOGGED:])
+    if ended.status < 0:
+        _log.warning("the classification process was killed by signal %d", -ended.status)
+        raise ImageError(
+            "the image cannot be classified",
+            why="it needs more time or memory than one image may use",
+            fix="choose another one, or one with fewer pixels",
+        )
+    try:
+        answer = _Answer.model_validate_json(ended.answer) if ended.status == 0 else _Answer()
+    except pydantic.ValidationError:
+        _log.error("the classification process did not answer with hubexport's JSON")
+        raise _no_answer() from None
+    if answer.error:
+        raise ImageError(answer.error.what, why=answer.error.why, fix=answer.error.fix)
+    if not answer.top:
+        raise _no_answer()
+    return tuple(Score(one.index, one.label, one.probability) for one in answer.top)
+
+
+def _no_answer() -> ModuleError:
+    return ModuleError(
+        "the image cannot be classified",
+        why="the server has a problem with this module, not with the image",
+        fix="try another module, or tell the server's operator; the log says more",
+    )

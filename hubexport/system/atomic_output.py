@@ -1,0 +1,243 @@
+"""Files and directories that appear whole or not at all, and digests of what is in them.
+
+Work in progress lives in scratch directories near its destination, named `.hubexport-…` and locked by the process
+that fills them. One whose process died is removed by the next one that works in the same place.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+from pathlib import Path
+import shutil
+import tempfile
+
+from hubexport.errors import OutputError
+from hubexport.system.destinations import exists_error
+from hubexport.system.locks import lock_at_once
+
+_SCRATCH_PREFIX = ".hubexport-"
+
+# From linux/fs.h and fcntl.h, for renameat2(2).
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def file_sha256(path: Path) -> str:
+    """Returns a file's SHA-256 in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tree_files(directory: Path) -> list[Path]:
+    """Returns all files below a directory, sorted by their path."""
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Makes a private directory in `parent`, and removes it with all that is left in it at the end.
+
+    First it removes what killed processes left behind in `parent`.
+
+    Raises:
+        OSError: the directory cannot be made.
+    """
+    make_folder(parent)
+    _remove_leftovers(parent)
+    scratch, lock = _new_scratch(parent)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _new_scratch(parent: Path) -> tuple[Path, int]:
+    """Makes a directory, and returns it with the lock that tells others that its owner lives."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
+        # Before it is locked, others may take it for a leftover, and remove it.
+        try:
+            lock = _open_directory(scratch)
+        except FileNotFoundError:
+            continue
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            lock_at_once(lock)
+            if os.path.samestat(os.fstat(lock), scratch.lstat()):
+                return scratch, lock
+        os.close(lock)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    for leftover in parent.glob(f"{_SCRATCH_PREFIX}*"):
+        try:
+            descriptor = _open_directory(leftover)
+        except OSError:
+            continue  # Another user's, or its owner removed it just now.
+        try:
+            # Where others may write, a directory of this name may be anybody's.
+            if os.fstat(descriptor).st_uid == os.geteuid() and lock_at_once(descriptor):
+                shutil.rmtree(leftover, ignore_errors=True)
+        except BlockingIOError:
+            pass  # Its owner lives.
+        finally:
+            os.close(descriptor)
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents, as far as they are missing, and puts their names onto the disk.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        with contextlib.suppress(PermissionError):  # Where one may write, but not read, nothing can be flushed.
+            _flush_one(place.parent)
+
+
+def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
+    """Moves a finished directory to its place: after a crash at any moment, the old one stands there, or the new one.
+
+    Args:
+        staged: in a scratch directory on the same file system; gone afterwards, or, with `overwrite`, the old one.
+        final: where it goes; missing parents are made.
+        overwrite: swap it with what stands there already.
+    Raises:
+        OutputError: something stands there and `overwrite` is false, or the file system cannot swap directories.
+        OSError: the directory cannot be moved.
+    """
+    _flush(staged)
+    make_folder(final.parent)
+    try:
+        staged.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        if not overwrite:
+            raise exists_error(final) from None
+        _exchange(staged, final)
+    _flush_one(final.parent)
+
+
+def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
+    """Moves a finished file to its place in one step.
+
+    Args:
+        staged: in a scratch directory on the same file system; gone afterwards.
+        final: where it goes; missing parents are made.
+        overwrite: replace a file that stands there already.
+    Raises:
+        OutputError: something stands there and `overwrite` is false.
+        OSError: the file cannot be moved.
+    """
+    _flush_one(staged)
+    make_folder(final.parent)
+    if overwrite:
+        staged.replace(final)
+    else:
+        try:
+            os.link(staged, final)
+        except FileExistsError:
+            raise exists_error(final) from None
+        staged.unlink()
+    _flush_one(final.parent)
+
+
+def publish_together(scratch: Path, finals: Sequence[Path], *, overwrite: bool) -> None:
+    """Moves finished files to their places that are nothing without each other.
+
+    The first appears last, so that nobody finds it beside an old one of the others. Until it is there, what it replaces
+    lies beside it, as `NAME.old`; after a crash it stays there.
+
+    Args:
+        scratch: a scratch directory on the same file system, with the files under their names.
+        finals: where they go; they share a folder.
+        overwrite: replace files that stand there already.
+    Raises:
+        OutputError: one stands there and `overwrite` is false.
+        OSError: one cannot be moved; then all old files stand where they stood, and no new one.
+    """
+    if len(finals) == 1:
+        publish_file(scratch / finals[0].name, finals[0], overwrite=overwrite)
+        return
+    put_aside = [(path, path.with_name(f"{path.name}.old")) for path in finals if overwrite and path.exists()]
+    placed: list[Path] = []
+    try:
+        for path, aside in put_aside:
+            path.rename(aside)
+        for path in reversed(finals):
+            publish_file(scratch / path.name, path, overwrite=overwrite)
+            placed.append(path)
+    except BaseException:
+        for path in placed:
+            path.unlink()
+        for path, aside in reversed(put_aside):
+            with contextlib.suppress(FileNotFoundError):
+                aside.replace(path)
+        raise
+    for _, aside in put_aside:
+        aside.unlink()
+
+
+@contextlib.contextmanager
+def write_failures_reported(what: str, place: Path, otherwise: str) -> Iterator[None]:
+    """Turns what the system says while something is written into an OutputError.
+
+    Args:
+        what: could not be done.
+        place: which is to blame if the system does not name another.
+        otherwise: what the user can do if there is no room to be made.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            what,
+            why=f"{error.strerror or error}: {error.filename or place}",
+            fix=f"free space there and make it writable, or {otherwise}",
+        ) from error
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swaps two paths in one step, which Python's standard library cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        failure = errno.ENOSYS
+    else:
+        status = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+        failure = ctypes.get_errno() if status else 0
+    if failure in (errno.ENOSYS, errno.EINVAL):
+        raise OutputError(
+            f"cannot replace {other}",
+            why="this system cannot swap two directories in one step, and a crash between two steps would lose both",
+            fix="remove the old one first, or choose another place",
+        )
+    if failure:
+        raise OSError(failure, os.strerror(failure), str(other))
+
+
+def _flush(directory: Path) -> None:
+    """Puts a directory and all in it onto the disk."""
+    for path in [*directory.rglob("*"), directory]:
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
