@@ -42,10 +42,14 @@ _OUTPUT_NAMES = {
     "Identity": ("output",),
     "L2Loss": ("output",),
     "MatMul": ("product",),
+    "MaxPool": ("output",),
+    "Mean": ("output",),
     "Mul": ("z",),
+    "Pad": ("output",),
     "RandomUniform": ("output",),
     "ReadVariableOp": ("value",),
     "RealDiv": ("z",),
+    "Relu": ("activations",),
     "Relu6": ("activations",),
     "Reshape": ("output",),
     "Shape": ("output",),
@@ -99,6 +103,12 @@ class GraphWriter:
     def int_constant(self, name: str, values: Sequence[int]) -> str:
         """Appends a vector of int32."""
         tensor = TensorProto(dtype=DT_INT32, tensor_shape=shape_proto([len(values)]), int_val=values)
+        return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
+
+    def int_matrix(self, name: str, rows: Sequence[Sequence[int]]) -> str:
+        """Appends a matrix of int32."""
+        shape = shape_proto([len(rows), len(rows[0])])
+        tensor = TensorProto(dtype=DT_INT32, tensor_shape=shape, int_val=[value for row in rows for value in row])
         return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
 
     def text_constant(self, name: str, values: Sequence[str]) -> str:

@@ -16,13 +16,14 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
-    OPS_OF_TF1,
+    TF1,
     NetworkGraph,
     scaled_images,
     write_l2_loss,
     write_network,
 )
-from hubexport.networks.layers import Network, Variable
+from hubexport.networks.network import Network
+from hubexport.networks.ops import Variable
 from hubexport.protos import (
     SAVED_MODEL_SCHEMA_VERSION,
     ImageModuleInfo,
@@ -80,11 +81,11 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
     momentum = _write_momentum(graph, spec)
     scaled = scaled_images(graph, images, "hub_input", network)
     handles = {variable.name: graph.variable_handle(variable.name, variable.shape) for variable in network.variables}
-    written = write_network(graph, network, scaled, handles, momentum, ops=OPS_OF_TF1, training=training)
+    written = write_network(graph, network, scaled, handles, momentum, dialect=TF1, training=training)
     losses = [
-        write_l2_loss(graph, variable, written.values[variable.name], network.weight_decay)
+        write_l2_loss(graph, variable, written.values[variable.name])
         for variable in network.variables
-        if variable.regularized
+        if variable.weight_decay
     ]
     graph.node("NoOp", _NO_INITIALIZER)
 
@@ -164,7 +165,7 @@ def _add_signatures(
 
 def _attach_image_size(meta_graph: Message, network: Network) -> None:
     """Attaches what `hub.get_expected_image_size` reads."""
-    height, width, _ = network.image_shape
+    height, width = network.default_image_size
     info = ImageModuleInfo(default_image_size={"height": height, "width": width})
     attachment = ModuleAttachment(key="image_module_info", value=info.SerializeToString())
     meta_graph.collection_def["hub_module_attachments"].bytes_list.value.append(attachment.SerializeToString())

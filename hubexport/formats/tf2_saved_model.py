@@ -18,14 +18,15 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
 from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
-    OPS_OF_TF2,
+    TF2,
     scaled_images,
     write_l2_loss,
     write_network,
 )
 from hubexport.formats.saved_objects import ObjectGraphWriter, TensorSpec, argument_name
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY, checkpoint_key
-from hubexport.networks.layers import Network, Variable
+from hubexport.networks.network import Network
+from hubexport.networks.ops import Variable
 from hubexport.protos import (
     DT_FLOAT,
     DT_RESOURCE,
@@ -100,7 +101,7 @@ class _Module:
         self._image_shape = (None, *network.image_shape)
 
         trainable = [self._ids[variable.name] for variable in network.variables if variable.trainable]
-        losses = [self._write_loss(variable) for variable in network.variables if variable.regularized]
+        losses = [self._write_loss(variable) for variable in network.variables if variable.weight_decay]
         self.objects.attach("variables", self.objects.list_of([*self._ids.values()]))
         self.objects.attach("trainable_variables", self.objects.list_of(trainable))
         self.objects.attach("regularization_losses", self.objects.list_of(losses))
@@ -133,7 +134,7 @@ class _Module:
         graph = FunctionWriter(name, {spec.name: spec.shape for spec in (images, momentum)}, [*self._ids])
         scaled = scaled_images(graph, images.name, "hub_input", self._network)
         written = write_network(
-            graph, self._network, scaled, graph.handles, momentum.name, ops=OPS_OF_TF2, training=training
+            graph, self._network, scaled, graph.handles, momentum.name, dialect=TF2, training=training
         )
         layers = {"default": self._default_layer}
         if return_endpoints:
@@ -159,7 +160,7 @@ class _Module:
         name = argument_name(f"{variable.name}/regularization_loss")
         graph = FunctionWriter(name, {}, [variable.name])
         value = graph.read_variable(variable.name, variable.shape, graph.handles[variable.name])
-        loss = write_l2_loss(graph, variable, value, self._network.weight_decay)
+        loss = write_l2_loss(graph, variable, value)
         self._functions.append(graph.definition({"loss": loss}))
         self.objects.concrete_function(name, (), TensorSpec((), "loss"), [self._ids[variable.name]])
         return self.objects.function([name], {})

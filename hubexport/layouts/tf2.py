@@ -1,7 +1,8 @@
 """TensorFlow 2's object-based checkpoints, as our own TF2 modules hold them."""
 
 from hubexport.layouts.rules import VariableLayout
-from hubexport.networks.layers import Network, Variable
+from hubexport.networks.network import Network
+from hubexport.networks.ops import Variable
 
 # What TensorFlow appends to the path of an object that has one value.
 KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -1,4 +1,4 @@
-"""MobileNet V2 as a layer list: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (2018).
+"""MobileNet V2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (2018).
 
 Names of layers and endpoints are those of TF-Slim's `mobilenet_v2`, so that its checkpoints fit and programs that look
 endpoints up find them. TF-Slim counts the first convolution as layer 1, the bottleneck blocks as 2 to 18, the last
@@ -7,19 +7,8 @@ convolution as 19.
 
 from collections.abc import Iterator
 
-from hubexport.networks.layers import (
-    Add,
-    Conv2D,
-    DepthwiseConv2D,
-    Dropout,
-    GlobalAveragePool,
-    Identity,
-    Input,
-    Layer,
-    Network,
-    Softmax,
-    SpatialSqueeze,
-)
+from hubexport.networks.builder import Builder, Defaults, Tensor
+from hubexport.networks.network import Network
 
 # Table 2 of the paper: (expansion factor, output channels, repeats, stride of the first repeat).
 _BOTTLENECKS = (
@@ -34,9 +23,8 @@ _BOTTLENECKS = (
 _FIRST_CHANNELS = 32
 _LAST_CHANNELS = 1280
 
-# Defaults of TF-Slim's MobileNet training scope, with which the published checkpoints were trained.
-_BATCH_NORM_EPSILON = 0.001
-_WEIGHT_DECAY = 4e-5
+# TF-Slim's MobileNet training scope, with which the published checkpoints were trained. Depthwise kernels do not decay.
+_DEFAULTS = Defaults(activation="relu6", batch_norm_epsilon=0.001, weight_decay=4e-5)
 _DROPOUT_KEEP_PROB = 0.8
 
 
@@ -54,49 +42,46 @@ def mobilenet_v2(
         num_classes: the number of class scores; None leaves the classifier and its variables out.
         dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 is no dropout.
     """
-    net: list[Layer] = [Input("MobilenetV2/input", (), shape=(image_size, image_size, 3))]
-    endpoints: dict[str, str] = {}
-
-    depth = _divisible(_FIRST_CHANNELS * depth_multiplier)
-    net.append(_conv("Conv", net[-1], depth, kernel_size=3, stride=2))
-    endpoints["MobilenetV2/layer_1"] = net[-1].name
-
+    b = Builder("MobilenetV2", (image_size, image_size, 3), _DEFAULTS)
+    net = b.conv("Conv", b.images, _divisible(_FIRST_CHANNELS * depth_multiplier), kernel=3, stride=2)
+    b.endpoint("MobilenetV2/layer_1", net)
     for number, (expansion, channels, stride) in enumerate(_blocks(), start=2):
         scope = "expanded_conv" if number == 2 else f"expanded_conv_{number - 2}"
-        outputs = _divisible(channels * depth_multiplier)
-        block = _bottleneck(scope, net[-1], depth, depth * expansion, outputs, stride)
-        net += block
-        depth = outputs
-        endpoints[f"MobilenetV2/layer_{number}"] = net[-1].name
-        for layer in block:
-            if isinstance(layer, Identity):
-                endpoints[f"MobilenetV2/layer_{number}/{layer.name.rpartition('/')[2]}"] = layer.name
+        net = _bottleneck(b, scope, net, number, expansion, _divisible(channels * depth_multiplier), stride)
+    net = b.conv("Conv_1", net, _divisible(_LAST_CHANNELS * max(depth_multiplier, 1.0)))
+    b.endpoint("MobilenetV2/layer_19", net)
 
-    last_depth = _divisible(_LAST_CHANNELS * max(depth_multiplier, 1.0))
-    net.append(_conv("Conv_1", net[-1], last_depth))
-    endpoints["MobilenetV2/layer_19"] = net[-1].name
-
-    pool = GlobalAveragePool("MobilenetV2/Logits/AvgPool", (net[-1].name,))
-    endpoints["MobilenetV2/global_pool"] = pool.name
-    # The node name under which tfhub.dev's modules gave their features; retraining scripts look it up.
-    features = SpatialSqueeze("hub_output/feature_vector/SpatialSqueeze", (pool.name,))
-    net += [pool, features]
-
+    pooled = b.endpoint("MobilenetV2/global_pool", b.whole_average_pool("Logits/AvgPool", net))
+    features = b.features(pooled)
     logits = None
     if num_classes is not None:
-        net += _classifier(pool, num_classes, dropout_keep_prob)
-        logits = endpoints["MobilenetV2/Logits"] = "MobilenetV2/Logits/output"
-        endpoints["MobilenetV2/Predictions"] = "MobilenetV2/Predictions/Softmax"
+        net = b.dropout("Logits/Dropout", pooled, dropout_keep_prob)
+        net = b.conv("Logits/Conv2d_1c_1x1", net, num_classes, batch_norm=False, activation=None)
+        net = b.squeeze("Logits/Squeeze", net)
+        logits = b.endpoint("MobilenetV2/Logits", b.identity("Logits/output", net))
+        b.endpoint("MobilenetV2/Predictions", b.softmax("Predictions/Softmax", logits))
+    return b.network(features=features, logits=logits, default_image_size=(image_size, image_size))
 
-    return Network(
-        layers=tuple(net),
-        endpoints=endpoints,
-        features=features.name,
-        logits=logits,
-        input_range=(-1.0, 1.0),
-        batch_norm_epsilon=_BATCH_NORM_EPSILON,
-        weight_decay=_WEIGHT_DECAY,
-    )
+
+def _bottleneck(
+    b: Builder, scope: str, shortcut: Tensor, number: int, expansion: int, filters: int, stride: int
+) -> Tensor:
+    """Appends one inverted residual: widen, convolve each channel, narrow without activation, add if it fits."""
+    depth = b.channels(shortcut)
+    net, key = shortcut, f"MobilenetV2/layer_{number}"
+    endpoints = {}
+    if expansion > 1:
+        net = b.conv(f"{scope}/expand", net, depth * expansion)
+        net = endpoints[f"{key}/expansion_output"] = b.identity(f"{scope}/expansion_output", net)
+    net = b.depthwise_conv(f"{scope}/depthwise", net, kernel=3, stride=stride)
+    net = endpoints[f"{key}/depthwise_output"] = b.identity(f"{scope}/depthwise_output", net)
+    net = b.conv(f"{scope}/project", net, filters, activation=None)
+    if stride == 1 and depth == filters:
+        net = b.add(f"{scope}/add", net, shortcut)
+    net = b.identity(f"{scope}/output", net)
+    for name, tensor in {key: net, **endpoints, f"{key}/output": net}.items():
+        b.endpoint(name, tensor)
+    return net
 
 
 def _divisible(channels: float) -> int:
@@ -110,41 +95,3 @@ def _blocks() -> Iterator[tuple[int, int, int]]:
     for expansion, channels, repeats, first_stride in _BOTTLENECKS:
         for repeat in range(repeats):
             yield expansion, channels, first_stride if repeat == 0 else 1
-
-
-def _conv(scope: str, source: Layer, filters: int, *, kernel_size: int = 1, stride: int = 1) -> Conv2D:
-    return Conv2D(
-        f"MobilenetV2/{scope}",
-        (source.name,),
-        filters=filters,
-        kernel_size=kernel_size,
-        stride=stride,
-        activation="relu6",
-    )
-
-
-def _bottleneck(scope: str, source: Layer, depth: int, inner_depth: int, outputs: int, stride: int) -> list[Layer]:
-    """Lays out one inverted residual: widen, convolve each channel, narrow without activation, add if it fits."""
-    prefix = f"MobilenetV2/{scope}"
-    block: list[Layer] = [source]
-    if inner_depth > depth:
-        block.append(_conv(f"{scope}/expand", source, inner_depth))
-        block.append(Identity(f"{prefix}/expansion_output", (block[-1].name,)))
-    block.append(
-        DepthwiseConv2D(f"{prefix}/depthwise", (block[-1].name,), kernel_size=3, stride=stride, activation="relu6")
-    )
-    block.append(Identity(f"{prefix}/depthwise_output", (block[-1].name,)))
-    block.append(Conv2D(f"{prefix}/project", (block[-1].name,), filters=outputs, kernel_size=1))
-    if stride == 1 and depth == outputs:
-        block.append(Add(f"{prefix}/add", (block[-1].name, source.name)))
-    block.append(Identity(f"{prefix}/output", (block[-1].name,)))
-    return block[1:]
-
-
-def _classifier(pool: Layer, num_classes: int, dropout_keep_prob: float) -> list[Layer]:
-    scope = "MobilenetV2/Logits"
-    dropout = Dropout(f"{scope}/Dropout", (pool.name,), keep_prob=dropout_keep_prob)
-    scores = Conv2D(f"{scope}/Conv2d_1c_1x1", (dropout.name,), filters=num_classes, kernel_size=1, batch_norm=False)
-    squeeze = SpatialSqueeze(f"{scope}/Squeeze", (scores.name,))
-    logits = Identity(f"{scope}/output", (squeeze.name,))
-    return [dropout, scores, squeeze, logits, Softmax("MobilenetV2/Predictions/Softmax", (logits.name,))]

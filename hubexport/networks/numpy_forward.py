@@ -1,33 +1,23 @@
-"""A network computed in NumPy, layer by layer: slow, short, and exact enough to judge float32 by.
+"""A network computed in NumPy, op by op: slow, short, and exact enough to judge float32 by.
 
-In float64 it is what the layer list means, with rounding out of the way; the same in float32 shows how much rounding a
-float32 network has. Nothing here is TensorFlow's.
+In float64 it is what the ops mean, with rounding out of the way. In float32 it shows how much rounding a float32 network
+has. Nothing here is TensorFlow's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import functools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hubexport.networks.layers import (
-    Add,
-    Convolution,
-    DepthwiseConv2D,
-    Dropout,
-    GlobalAveragePool,
-    Identity,
-    Input,
-    Layer,
-    Network,
-    Softmax,
-    SpatialSqueeze,
-)
+from hubexport.networks import ops
+from hubexport.networks.network import Layer, Network
+from hubexport.networks.ops import Op, Padding
 
 Floats = npt.NDArray[np.floating[Any]]
 
-_RELU6_CEILING = 6
+_CEILING = 6
 
 
 class Forward:
@@ -35,13 +25,13 @@ class Forward:
 
     Args:
         network: what to compute.
-        values: of all its variables, by name.
+        values: the values of all its variables, by name.
         images: [batch, height, width, channels], intensities in [0, 1].
-        dtype: of all arithmetic: `numpy.float64` or `numpy.float32`.
-        training: whether batch norm takes the statistics of the batch. Dropout keeps everything all the same.
-        known: outputs of layers that need not be computed again, by name.
+        dtype: the dtype of all arithmetic: `numpy.float64` or `numpy.float32`.
+        training: let batch norm take the statistics of the batch. Dropout and drop path keep everything all the same.
+        known: outputs of ops that need not be computed again, by name.
     Attributes:
-        outputs: [batch, *shape] of each layer that was computed so far, by its name.
+        outputs: [batch, *shape] of each op that was computed so far, by its name.
         batch_statistics: in training, what each moving average is moved towards, by the variable's name: the batch's
             mean, and its variance with Bessel's correction, as TensorFlow's FusedBatchNorm has it.
     """
@@ -64,95 +54,156 @@ class Forward:
         self.batch_statistics: dict[str, Floats] = {}
 
     def run(self) -> dict[str, Floats]:
-        """Computes all layers, and returns their outputs by name."""
+        """Computes all ops, and returns their outputs by name."""
         for _ in self.steps():
             pass
         return self.outputs
 
     def steps(self) -> Iterator[Layer]:
-        """Computes one layer after another, and yields each once its output is there."""
+        """Computes one layer after another, and yields each once its outputs are there."""
         for layer in self._network.layers:
-            if layer.name not in self.outputs:
-                inputs = [self.outputs[name] for name in layer.inputs]
-                self.outputs[layer.name] = self._compute(layer, *inputs)
+            if layer.output not in self.outputs:
+                for op in layer.ops:
+                    self.outputs[op.name] = RULES[type(op)](self, op, *(self.outputs[name] for name in op.inputs))
             yield layer
 
-    def _compute(self, layer: Layer, *inputs: Floats) -> Floats:
-        match layer:
-            case Input():
-                lowest, highest = self._network.input_range
-                return self._images * (highest - lowest) + lowest
-            case Convolution():
-                return self._convolution(layer, inputs[0])
-            case Add():
-                return inputs[0] + inputs[1]
-            case Identity() | Dropout():
-                return inputs[0]
-            case GlobalAveragePool():
-                return inputs[0].mean(axis=(1, 2), keepdims=True)
-            case SpatialSqueeze():
-                return inputs[0].squeeze(axis=(1, 2))
-            case Softmax():
-                powers = np.exp(inputs[0] - inputs[0].max(axis=-1, keepdims=True))
-                return powers / powers.sum(axis=-1, keepdims=True)
-        raise NotImplementedError(f"{type(layer).__name__} has no meaning here yet")
+    def _input(self, op: ops.Input) -> Floats:
+        lowest, highest = self._network.input_range
+        return self._images * (highest - lowest) + lowest
 
-    def _convolution(self, layer: Convolution, images: Floats) -> Floats:
-        weights = self._values[layer.weights(images.shape[1:]).name]
-        convolve = _depthwise if isinstance(layer, DepthwiseConv2D) else _full
-        result = convolve(images, weights, layer.stride)
-        if layer.batch_norm:
-            result = self._batch_norm(f"{layer.name}/BatchNorm", result)
-        else:
-            result += self._values[f"{layer.name}/biases"]
-        if layer.activation == "relu6":
-            np.clip(result, 0, _RELU6_CEILING, out=result)
+    def _conv(self, op: ops.Conv, images: Floats) -> Floats:
+        """Convolves over all channels: the sum over the kernel's pixels of one matrix product each."""
+        kernel = self._values[op.kernel.name]
+        windows = _windows(images, kernel.shape[:2], op.stride, op.padding, 0)
+        result: Floats = functools.reduce(np.add, (window @ kernel[pixel] for pixel, window in windows))
+        return result if op.bias is None else result + self._values[op.bias.name]
+
+    def _depthwise_conv(self, op: ops.DepthwiseConv, images: Floats) -> Floats:
+        kernel = self._values[op.kernel.name]
+        windows = _windows(images[..., np.newaxis], kernel.shape[:2], op.stride, op.padding, 0)
+        result: Floats = functools.reduce(np.add, (window * kernel[pixel] for pixel, window in windows))
+        return result.reshape(*result.shape[:3], -1)
+
+    def _batch_norm(self, op: ops.BatchNorm, inputs: Floats) -> Floats:
+        mean, variance = self._batch_moments(op, inputs) if self._training else self._moving_moments(op)
+        scale = 1 / np.sqrt(variance + inputs.dtype.type(op.epsilon))
+        if op.gamma is not None:
+            scale = self._values[op.gamma.name] * scale
+        result: Floats = (inputs - mean) * scale + self._values[op.beta.name]
         return result
 
-    def _batch_norm(self, scope: str, inputs: Floats) -> Floats:
-        moments = self._batch_moments(scope, inputs) if self._training else self._moving_moments(scope)
-        mean, variance = moments
-        scale = self._values[f"{scope}/gamma"] / np.sqrt(variance + inputs.dtype.type(self._network.batch_norm_epsilon))
-        result: Floats = (inputs - mean) * scale + self._values[f"{scope}/beta"]
-        return result
+    def _moving_moments(self, op: ops.BatchNorm) -> tuple[Floats, Floats]:
+        return self._values[op.moving_mean.name], self._values[op.moving_variance.name]
 
-    def _moving_moments(self, scope: str) -> tuple[Floats, Floats]:
-        return self._values[f"{scope}/moving_mean"], self._values[f"{scope}/moving_variance"]
-
-    def _batch_moments(self, scope: str, inputs: Floats) -> tuple[Floats, Floats]:
+    def _batch_moments(self, op: ops.BatchNorm, inputs: Floats) -> tuple[Floats, Floats]:
         mean, variance = inputs.mean(axis=(0, 1, 2)), inputs.var(axis=(0, 1, 2))
         count = inputs[..., 0].size
-        self.batch_statistics[f"{scope}/moving_mean"] = mean
-        self.batch_statistics[f"{scope}/moving_variance"] = variance * count / (count - 1)
+        self.batch_statistics[op.moving_mean.name] = mean
+        self.batch_statistics[op.moving_variance.name] = variance * count / (count - 1)
         return mean, variance
 
+    def _activation(self, op: ops.Activation, inputs: Floats) -> Floats:
+        match op.kind:
+            case "relu":
+                return np.maximum(inputs, 0)
+            case "relu6":
+                return np.clip(inputs, 0, _CEILING)
+            case "hard_sigmoid":
+                return np.clip(inputs + 3, 0, _CEILING) / _CEILING
+            case "hard_swish":
+                return inputs * (np.clip(inputs + 3, 0, _CEILING) / _CEILING)
 
-def _full(images: Floats, weights: Floats, stride: int) -> Floats:
-    """Convolves over all channels: the sum over the kernel's pixels of one matrix product each."""
-    products = (window @ kernel for window, kernel in _windows(images, weights, stride))
-    return functools.reduce(np.add, products)
+    def _pool(self, op: ops.Pool, images: Floats) -> Floats:
+        if op.kind == "max":
+            windows = _windows(images, op.window, op.stride, op.padding, -np.inf)
+            return functools.reduce(np.maximum, (window for _, window in windows))
+        windows = _windows(images, op.window, op.stride, op.padding, 0)
+        counts = _windows(np.ones_like(images[:1, :, :, :1]), op.window, op.stride, op.padding, 0)
+        total: Floats = functools.reduce(np.add, (window for _, window in windows))
+        return total / functools.reduce(np.add, (window for _, window in counts))
+
+    def _mean(self, op: ops.Mean, images: Floats) -> Floats:
+        return images.mean(axis=(1, 2), keepdims=True)
+
+    def _pad(self, op: ops.Pad, images: Floats) -> Floats:
+        rows, columns = zip(op.before, op.after, strict=True)
+        return np.pad(images, [(0, 0), rows, columns, (0, 0)])
+
+    def _slice(self, op: ops.Slice, images: Floats) -> Floats:
+        return images[:, op.begin[0] :, op.begin[1] :]
+
+    def _concat(self, op: ops.Concat, *images: Floats) -> Floats:
+        return np.concatenate(images, axis=-1)
+
+    def _add(self, op: ops.Add, first: Floats, second: Floats) -> Floats:
+        return first + second
+
+    def _multiply(self, op: ops.Multiply, first: Floats, second: Floats) -> Floats:
+        return first * second
+
+    def _scale(self, op: ops.Scale, inputs: Floats) -> Floats:
+        return inputs * inputs.dtype.type(op.factor)
+
+    def _matmul(self, op: ops.MatMul, rows: Floats) -> Floats:
+        result: Floats = rows @ self._values[op.kernel.name] + self._values[op.bias.name]
+        return result
+
+    def _squeeze(self, op: ops.Squeeze, images: Floats) -> Floats:
+        return images.squeeze(axis=(1, 2))
+
+    def _softmax(self, op: ops.Softmax, logits: Floats) -> Floats:
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        result: Floats = powers / powers.sum(axis=-1, keepdims=True)
+        return result
+
+    def _same(self, op: Op, inputs: Floats) -> Floats:
+        return inputs
 
 
-def _depthwise(images: Floats, weights: Floats, stride: int) -> Floats:
-    """Convolves each channel by itself."""
-    products = (window * kernel[:, 0] for window, kernel in _windows(images, weights, stride))
-    return functools.reduce(np.add, products)
+RULES: dict[type[Op], Callable[..., Floats]] = {
+    ops.Input: Forward._input,
+    ops.Conv: Forward._conv,
+    ops.DepthwiseConv: Forward._depthwise_conv,
+    ops.BatchNorm: Forward._batch_norm,
+    ops.Activation: Forward._activation,
+    ops.Pool: Forward._pool,
+    ops.Mean: Forward._mean,
+    ops.Pad: Forward._pad,
+    ops.Slice: Forward._slice,
+    ops.Concat: Forward._concat,
+    ops.Add: Forward._add,
+    ops.Multiply: Forward._multiply,
+    ops.Scale: Forward._scale,
+    ops.MatMul: Forward._matmul,
+    ops.Squeeze: Forward._squeeze,
+    ops.Dropout: Forward._same,
+    ops.DropPath: Forward._same,
+    ops.Softmax: Forward._softmax,
+    ops.Identity: Forward._same,
+}
 
 
-def _windows(images: Floats, weights: Floats, stride: int) -> Iterator[tuple[Floats, Floats]]:
-    """Yields, for each pixel of the kernel, the inputs that it meets, [batch, *output size, channels], and its weights.
+def _windows(
+    images: Floats, window: tuple[int, ...], stride: tuple[int, int], padding: Padding, filler: float
+) -> Iterator[tuple[tuple[int, ...], Floats]]:
+    """Yields each pixel of a window with the pixels of the images that it meets, [batch, *output size, …].
 
-    The padding is TensorFlow's SAME: zeros, where their number is odd one more behind than in front.
+    SAME is TensorFlow's: where the number of padded rows is odd, one more comes after the image than before it.
     """
-    padding = [_same_padding(size, weights.shape[0], stride) for size in images.shape[1:3]]
-    padded = np.pad(images, [(0, 0), *padding, (0, 0)])
-    height, width = (-(-size // stride) for size in images.shape[1:3])
-    for row, column in np.ndindex(weights.shape[:2]):
-        rows = slice(row, row + (height - 1) * stride + 1, stride)
-        columns = slice(column, column + (width - 1) * stride + 1, stride)
-        yield padded[:, rows, columns], weights[row, column]
+    sizes = images.shape[1:3]
+    around = [(0, 0), (0, 0)]
+    if padding == "SAME":
+        around = [_same_padding(*lengths) for lengths in zip(sizes, window, stride, strict=True)]
+        images = np.pad(images, [(0, 0), *around, *[(0, 0)] * (images.ndim - 3)], constant_values=filler)
+    height, width = (
+        (size + sum(more) - length) // step + 1 for size, more, length, step in zip(sizes, around, window, stride)
+    )
+    for row, column in np.ndindex(*window):
+        rows = slice(row, row + (height - 1) * stride[0] + 1, stride[0])
+        columns = slice(column, column + (width - 1) * stride[1] + 1, stride[1])
+        yield (row, column), images[:, rows, columns]
 
 
-def _same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+def _same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2

@@ -1,0 +1,71 @@
+"""MobileNet V1: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications" (2017).
+
+Names of layers and endpoints are those of TF-Slim's `mobilenet_v1`.
+"""
+
+from hubexport.networks.builder import Builder, Defaults
+from hubexport.networks.network import Network
+from hubexport.networks.ops import Shape
+
+# Table 1 of the paper: (output channels, stride) of the pairs of a depthwise and a pointwise convolution.
+_PAIRS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+)
+_FIRST_CHANNELS = 32
+_MIN_DEPTH = 8
+
+# TF-Slim's MobileNet V1 training scope. Depthwise kernels do not decay.
+_DEFAULTS = Defaults(activation="relu6", batch_norm_epsilon=0.001, weight_decay=4e-5)
+_DROPOUT_KEEP_PROB = 0.999
+
+
+def mobilenet_v1(
+    depth_multiplier: float,
+    image_shape: Shape,
+    default_image_size: tuple[int, int],
+    num_classes: int | None,
+    dropout_keep_prob: float = _DROPOUT_KEEP_PROB,
+) -> Network:
+    """Lays out MobileNet V1.
+
+    Args:
+        depth_multiplier: scales the number of channels of every layer.
+        image_shape: height, width and channels of the images; None for a height or width that is open.
+        default_image_size: height and width that the network was trained at, in pixels.
+        num_classes: the number of class scores; None leaves the classifier and its variables out.
+        dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 is no dropout.
+    """
+    b = Builder("MobilenetV1", image_shape, _DEFAULTS)
+    net = b.conv("Conv2d_0", b.images, _depth(_FIRST_CHANNELS * depth_multiplier), kernel=3, stride=2)
+    b.endpoint("MobilenetV1/Conv2d_0", net)
+    for number, (channels, stride) in enumerate(_PAIRS, start=1):
+        net = b.depthwise_conv(f"Conv2d_{number}_depthwise", net, kernel=3, stride=stride)
+        b.endpoint(f"MobilenetV1/Conv2d_{number}_depthwise", net)
+        net = b.conv(f"Conv2d_{number}_pointwise", net, _depth(channels * depth_multiplier))
+        b.endpoint(f"MobilenetV1/Conv2d_{number}_pointwise", net)
+
+    pooled = b.endpoint("MobilenetV1/global_pool", b.mean("Logits/global_pool", net))
+    features = b.features(pooled)
+    logits = None
+    if num_classes is not None:
+        net = b.dropout("Logits/Dropout_1b", pooled, dropout_keep_prob)
+        net = b.conv("Logits/Conv2d_1c_1x1", net, num_classes, batch_norm=False, activation=None)
+        logits = b.endpoint("MobilenetV1/Logits", b.squeeze("Logits/SpatialSqueeze", net))
+        b.endpoint("MobilenetV1/Predictions", b.softmax("Predictions/Softmax", logits))
+    return b.network(features=features, logits=logits, default_image_size=default_image_size)
+
+
+def _depth(channels: float) -> int:
+    return max(int(channels), _MIN_DEPTH)

@@ -1,0 +1,143 @@
+"""The output shape of each op. Shapes leave out the batch; a height or width of None is open."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hubexport.networks import ops
+from hubexport.networks.ops import Op, Padding, Shape
+
+
+def output_shapes(sequence: Iterable[Op]) -> dict[str, Shape]:
+    """Returns the output shape of each op by its name, for ops in an order in which each comes after its inputs."""
+    shapes: dict[str, Shape] = {}
+    for op in sequence:
+        shapes[op.name] = output_shape(op, *(shapes[name] for name in op.inputs))
+    return shapes
+
+
+def output_shape(op: Op, *inputs: Shape) -> Shape:
+    """Returns the shape that an op gives for the shapes of its inputs.
+
+    Raises:
+        ValueError: the shapes do not fit the op.
+    """
+    return RULES[type(op)](op, *inputs)
+
+
+def _windows(size: int | None, window: int, stride: int, padding: Padding) -> int | None:
+    if size is None:
+        return None
+    room = size if padding == "SAME" else size - window + 1
+    if room < 1:
+        raise ValueError(f"a window of {window} pixels does not fit into {size}")
+    return -(-room // stride)
+
+
+def _slid(shape: Shape, window: tuple[int, ...], op: Any) -> tuple[int | None, ...]:
+    return tuple(
+        _windows(size, length, stride, op.padding)
+        for size, length, stride in zip(shape[:2], window, op.stride, strict=True)
+    )
+
+
+def _check_channels(op: Op, found: int | None, wanted: int) -> None:
+    if found != wanted:
+        raise ValueError(f"{op.name} takes {wanted} channels, not {found}")
+
+
+def _input(op: ops.Input) -> Shape:
+    return op.shape
+
+
+def _conv(op: ops.Conv, image: Shape) -> Shape:
+    height, width, channels, filters = op.kernel.shape
+    _check_channels(op, image[-1], channels)
+    return (*_slid(image, (height, width), op), filters)
+
+
+def _depthwise_conv(op: ops.DepthwiseConv, image: Shape) -> Shape:
+    height, width, channels, multiplier = op.kernel.shape
+    _check_channels(op, image[-1], channels)
+    return (*_slid(image, (height, width), op), channels * multiplier)
+
+
+def _batch_norm(op: ops.BatchNorm, image: Shape) -> Shape:
+    _check_channels(op, image[-1], op.beta.shape[0])
+    return image
+
+
+def _same(op: Op, first: Shape, *_: Shape) -> Shape:
+    return first
+
+
+def _pool(op: ops.Pool, image: Shape) -> Shape:
+    return (*_slid(image, op.window, op), image[-1])
+
+
+def _mean(op: ops.Mean, image: Shape) -> Shape:
+    return 1, 1, image[-1]
+
+
+def _longer(image: Shape, pixels: tuple[int, ...]) -> Shape:
+    sizes = zip(image[:2], pixels, strict=True)
+    return (*(None if size is None else size + more for size, more in sizes), image[-1])
+
+
+def _pad(op: ops.Pad, image: Shape) -> Shape:
+    return _longer(image, (op.before[0] + op.after[0], op.before[1] + op.after[1]))
+
+
+def _slice(op: ops.Slice, image: Shape) -> Shape:
+    return _longer(image, (-op.begin[0], -op.begin[1]))
+
+
+def _concat(op: ops.Concat, *images: Shape) -> Shape:
+    if any(image[:2] != images[0][:2] for image in images):
+        raise ValueError(f"{op.name} takes images of one size, not {images}")
+    return (*images[0][:2], sum(image[-1] or 0 for image in images))
+
+
+def _add(op: ops.Add, first: Shape, second: Shape) -> Shape:
+    if first != second:
+        raise ValueError(f"{op.name} takes tensors of one shape, not {first} and {second}")
+    return first
+
+
+def _multiply(op: ops.Multiply, first: Shape, second: Shape) -> Shape:
+    if first[-1] != second[-1]:
+        raise ValueError(f"{op.name} takes tensors with the same channels, not {first} and {second}")
+    return second if first[:2] == (1, 1) else first
+
+
+def _matmul(op: ops.MatMul, row: Shape) -> Shape:
+    _check_channels(op, row[-1], op.kernel.shape[0])
+    return op.kernel.shape[1:]
+
+
+def _squeeze(op: ops.Squeeze, image: Shape) -> Shape:
+    if image[:2] != (1, 1):
+        raise ValueError(f"{op.name} takes images of one pixel, not {image}")
+    return image[2:]
+
+
+RULES: dict[type[Op], Callable[..., Shape]] = {
+    ops.Input: _input,
+    ops.Conv: _conv,
+    ops.DepthwiseConv: _depthwise_conv,
+    ops.BatchNorm: _batch_norm,
+    ops.Activation: _same,
+    ops.Pool: _pool,
+    ops.Mean: _mean,
+    ops.Pad: _pad,
+    ops.Slice: _slice,
+    ops.Concat: _concat,
+    ops.Add: _add,
+    ops.Multiply: _multiply,
+    ops.Scale: _same,
+    ops.MatMul: _matmul,
+    ops.Squeeze: _squeeze,
+    ops.Dropout: _same,
+    ops.DropPath: _same,
+    ops.Softmax: _same,
+    ops.Identity: _same,
+}
