@@ -34,6 +34,7 @@ _OUTPUT_NAMES = {
     "AddV2": ("z",),
     "AvgPool": ("output",),
     "BiasAdd": ("output",),
+    "ConcatV2": ("output",),
     "Const": ("output",),
     "Conv2D": ("output",),
     "DepthwiseConv2dNative": ("output",),
@@ -53,6 +54,7 @@ _OUTPUT_NAMES = {
     "Relu6": ("activations",),
     "Reshape": ("output",),
     "Shape": ("output",),
+    "Slice": ("output",),
     "Softmax": ("softmax",),
     "Squeeze": ("output",),
     "StatefulPartitionedCall": ("output",),
@@ -103,6 +105,11 @@ class GraphWriter:
     def int_constant(self, name: str, values: Sequence[int]) -> str:
         """Appends a vector of int32."""
         tensor = TensorProto(dtype=DT_INT32, tensor_shape=shape_proto([len(values)]), int_val=values)
+        return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
+
+    def int_scalar(self, name: str, value: int) -> str:
+        """Appends an int32 scalar."""
+        tensor = TensorProto(dtype=DT_INT32, tensor_shape=shape_proto(()), int_val=[value])
         return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
 
     def int_matrix(self, name: str, rows: Sequence[Sequence[int]]) -> str:

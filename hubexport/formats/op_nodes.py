@@ -208,9 +208,18 @@ class _OpWriter:
         return normalized
 
     def _activation(self, op: ops.Activation, source: str) -> str:
-        if op.kind in ("relu", "relu6"):
-            return self._graph.node(op.kind.capitalize(), op.name, source, T=FLOAT)
-        raise NotImplementedError(op.kind)
+        node, constant, name = self._graph.node, self._graph.constant, op.name
+        match op.kind:
+            case "relu":
+                return node("Relu", name, source, T=FLOAT)
+            case "relu6":
+                return node("Relu6", name, source, T=FLOAT)
+        shifted = node(self._dialect.add, f"{name}/add", source, constant(f"{name}/add/y", 3.0), T=FLOAT)
+        clipped = node("Relu6", f"{name}/Relu6", shifted, T=FLOAT)
+        if op.kind == "hard_sigmoid":
+            return node("Mul", f"{name}/mul", clipped, constant(f"{name}/mul/y", ops.HARD_SIGMOID_SLOPE), T=FLOAT)
+        product = node("Mul", f"{name}/mul", source, clipped, T=FLOAT)
+        return node("Mul", f"{name}/mul_1", product, constant(f"{name}/mul_1/y", 1 / 6), T=FLOAT)
 
     def _pool(self, op: ops.Pool, source: str) -> str:
         return self._graph.node(
@@ -232,6 +241,26 @@ class _OpWriter:
         paddings = self._graph.int_matrix(f"{op.name}/paddings", pairs)
         return self._graph.node("Pad", op.name, source, paddings, T=FLOAT, Tpaddings=INT32)
 
+    def _slice(self, op: ops.Slice, source: str) -> str:
+        begin = self._graph.int_constant(f"{op.name}/begin", (0, *op.begin, 0))
+        everything = self._graph.int_constant(f"{op.name}/size", (-1, -1, -1, -1))
+        return self._graph.node("Slice", op.name, source, begin, everything, T=FLOAT, Index=INT32)
+
+    def _concat(self, op: ops.Concat, *sources: str) -> str:
+        axis = self._graph.int_scalar(f"{op.name}/axis", 3)
+        count = AttrValue(i=len(sources))
+        return self._graph.node("ConcatV2", op.name, *sources, axis, T=FLOAT, Tidx=INT32, N=count)
+
+    def _multiply(self, op: ops.Multiply, first: str, second: str) -> str:
+        return self._graph.node("Mul", op.name, first, second, T=FLOAT)
+
+    def _scale(self, op: ops.Scale, source: str) -> str:
+        return self._graph.node("Mul", op.name, self._graph.constant(f"{op.name}/x", op.factor), source, T=FLOAT)
+
+    def _matmul(self, op: ops.MatMul, rows: str) -> str:
+        net = self._graph.node("MatMul", f"{op.name}/MatMul", rows, self._values[op.kernel.name], T=FLOAT)
+        return self._graph.node("BiasAdd", f"{op.name}/BiasAdd", net, self._values[op.bias.name], T=FLOAT)
+
     def _add(self, op: ops.Add, first: str, second: str) -> str:
         return self._graph.node(self._dialect.add, op.name, first, second, T=FLOAT)
 
@@ -242,9 +271,28 @@ class _OpWriter:
         if not self._training:
             return self._graph.node("Identity", f"{op.name}/Identity", source, T=FLOAT)
         scope = f"{op.name}/dropout"
-        node = self._graph.node
         keep_prob = self._graph.constant(f"{scope}/keep_prob", op.keep_prob)
-        shape = node("Shape", f"{scope}/Shape", source, T=FLOAT)
+        shape = self._graph.node("Shape", f"{scope}/Shape", source, T=FLOAT)
+        return self._kept(scope, source, shape, keep_prob)
+
+    def _drop_path(self, op: ops.DropPath, source: str) -> str:
+        if not self._training:
+            return self._graph.node("Identity", f"{op.name}/Identity", source, T=FLOAT)
+        keep_prob = self._graph.constant(f"{op.name}/keep_prob", op.keep_prob)
+        shape = self._graph.node("Shape", f"{op.name}/Shape", source, T=FLOAT)
+        begin = self._graph.int_constant(f"{op.name}/begin", [0])
+        one = self._graph.int_constant(f"{op.name}/size", [1])
+        batch = self._graph.node("Slice", f"{op.name}/batch", shape, begin, one, T=INT32, Index=INT32)
+        ones = self._graph.int_constant(f"{op.name}/ones", (1, 1, 1))
+        axis = self._graph.int_scalar(f"{op.name}/axis", 0)
+        per_image = self._graph.node(
+            "ConcatV2", f"{op.name}/per_image", batch, ones, axis, T=INT32, Tidx=INT32, N=AttrValue(i=2)
+        )
+        return self._kept(op.name, source, per_image, keep_prob)
+
+    def _kept(self, scope: str, source: str, shape: str, keep_prob: str) -> str:
+        """Writes `source / keep_prob * floor(uniform(shape) + keep_prob)`."""
+        node = self._graph.node
         uniform = node("RandomUniform", f"{scope}/random_uniform", shape, T=INT32, dtype=FLOAT)
         kept = node(
             "Floor", f"{scope}/Floor", node(self._dialect.add, f"{scope}/add", uniform, keep_prob, T=FLOAT), T=FLOAT
@@ -267,8 +315,14 @@ RULES: dict[type[Op], Callable[..., str]] = {
     ops.Pool: _OpWriter._pool,
     ops.Mean: _OpWriter._mean,
     ops.Pad: _OpWriter._pad,
+    ops.Slice: _OpWriter._slice,
+    ops.Concat: _OpWriter._concat,
     ops.Add: _OpWriter._add,
+    ops.Multiply: _OpWriter._multiply,
+    ops.Scale: _OpWriter._scale,
+    ops.MatMul: _OpWriter._matmul,
     ops.Dropout: _OpWriter._dropout,
+    ops.DropPath: _OpWriter._drop_path,
     ops.Squeeze: _OpWriter._squeeze,
     ops.Softmax: _OpWriter._softmax,
     ops.Identity: _OpWriter._identity,

@@ -109,9 +109,9 @@ class Forward:
             case "relu6":
                 return np.clip(inputs, 0, _CEILING)
             case "hard_sigmoid":
-                return np.clip(inputs + 3, 0, _CEILING) / _CEILING
+                return np.clip(inputs + 3, 0, _CEILING) * inputs.dtype.type(ops.HARD_SIGMOID_SLOPE)
             case "hard_swish":
-                return inputs * (np.clip(inputs + 3, 0, _CEILING) / _CEILING)
+                return inputs * np.clip(inputs + 3, 0, _CEILING) * inputs.dtype.type(1 / 6)
 
     def _pool(self, op: ops.Pool, images: Floats) -> Floats:
         if op.kind == "max":

@@ -20,6 +20,8 @@ Padding = Literal["SAME", "VALID"]
 Role = Literal[
     "kernel", "depthwise_kernel", "pointwise_kernel", "bias", "beta", "gamma", "moving_mean", "moving_variance"
 ]
+# A sixth, as the gates of TF-Slim's MobileNet V3 have it.
+HARD_SIGMOID_SLOPE = 0.16667
 ActivationKind = Literal["relu", "relu6", "hard_sigmoid", "hard_swish"]
 
 
@@ -152,8 +154,8 @@ class Activation(Op):
     """An elementwise function.
 
     Attributes:
-        kind: `relu` is max(x, 0); `relu6` is min(max(x, 0), 6); `hard_sigmoid` is relu6(x + 3) / 6, and `hard_swish` is
-            x * relu6(x + 3) / 6, in just this order, as TF-Slim's MobileNet V3 computes them.
+        kind: `relu` is max(x, 0), `relu6` is min(max(x, 0), 6). `hard_sigmoid` is relu6(x + 3) * 0.16667, a sixth as
+            TF-Slim's MobileNet V3 has it in its gates; its `hard_swish` is x * relu6(x + 3) * (1 / 6).
     """
 
     kind: ActivationKind

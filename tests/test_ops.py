@@ -1,0 +1,176 @@
+"""Each op means the same in every interpreter: shapes, costs, NumPy and TensorFlow."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hubexport.formats import op_nodes
+from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
+from hubexport.networks import costs, numpy_forward, ops, shapes
+from hubexport.networks.network import Network
+from hubexport.networks.numpy_forward import Forward
+from hubexport.networks.ops import Op, Variable
+
+
+def _all_ops(base: type = Op) -> set[type]:
+    return {op for kind in base.__subclasses__() for op in {kind, *_all_ops(kind)}}
+
+
+def _variable(name, *shape, role="kernel"):
+    return Variable(name, shape, role, trainable=not role.startswith("moving"))
+
+
+def _batch_norm(gamma=True):
+    return ops.BatchNorm(
+        "op",
+        ("images",),
+        "op",
+        beta=_variable("beta", 3, role="beta"),
+        gamma=_variable("gamma", 3, role="gamma") if gamma else None,
+        moving_mean=_variable("moving_mean", 3, role="moving_mean"),
+        moving_variance=_variable("moving_variance", 3, role="moving_variance"),
+        epsilon=1e-3,
+    )
+
+
+def _conv(height, width, bias=True, **more):
+    return ops.Conv(
+        "op",
+        ("images",),
+        "op",
+        kernel=_variable("weights", height, width, 3, 4),
+        bias=_variable("biases", 4, role="bias") if bias else None,
+        **more,
+    )
+
+
+def _one(op, *inputs, **more):
+    return op("op", inputs or ("images",), "op", **more)
+
+
+def _activation(kind):
+    return _one(ops.Activation, kind=kind)
+
+
+# What each op is tried with. Images are 7 x 6 pixels, so that SAME pads more on one side.
+_CASES = {
+    "conv": [_conv(3, 3)],
+    "conv without bias": [_conv(1, 1, bias=False)],
+    "conv with stride": [_conv(3, 5, stride=(2, 2))],
+    "valid conv": [_conv(3, 2, padding="VALID", stride=(2, 1))],
+    "conv of one pixel": [
+        ops.Mean("pooled", ("images",), "pooled"),
+        dataclasses.replace(_conv(1, 1), inputs=("pooled",)),
+    ],
+    "depthwise conv": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 1), stride=(2, 2))],
+    "depthwise conv with multiplier": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 2))],
+    "batch norm": [_batch_norm()],
+    "batch norm without gamma": [_batch_norm(gamma=False)],
+    **{kind: [_activation(kind)] for kind in ("relu", "relu6", "hard_sigmoid", "hard_swish")},
+    "max pool": [_one(ops.Pool, kind="max", window=(3, 3), stride=(2, 2))],
+    "max pool of one pixel": [_one(ops.Pool, kind="max", window=(1, 1), stride=(2, 2))],
+    "average pool": [_one(ops.Pool, kind="average", window=(3, 3))],
+    "valid average pool": [_one(ops.Pool, kind="average", window=(7, 6), padding="VALID")],
+    "mean": [_one(ops.Mean)],
+    "pad": [_one(ops.Pad, before=(1, 2), after=(3, 0))],
+    "slice": [_one(ops.Slice, begin=(1, 2))],
+    "concat": [_activation("relu"), dataclasses.replace(_one(ops.Concat, "images", "op"), name="both")],
+    "add": [_activation("relu"), dataclasses.replace(_one(ops.Add, "images", "op"), name="both")],
+    "multiply": [_one(ops.Mean), dataclasses.replace(_one(ops.Multiply, "images", "op"), name="both")],
+    "scale": [_one(ops.Scale, factor=0.17)],
+    "matmul": [
+        ops.Mean("pooled", ("images",), "pooled"),
+        ops.Squeeze("row", ("pooled",), "row"),
+        _one(ops.MatMul, "row", kernel=_variable("weights", 3, 4), bias=_variable("biases", 4, role="bias")),
+    ],
+    "squeeze": [_one(ops.Mean), dataclasses.replace(_one(ops.Squeeze, "op"), name="row")],
+    "softmax": [
+        ops.Mean("pooled", ("images",), "pooled"),
+        ops.Squeeze("row", ("pooled",), "row"),
+        _one(ops.Softmax, "row"),
+    ],
+    "dropout": [_one(ops.Dropout, keep_prob=0.5)],
+    "drop path": [_one(ops.DropPath, keep_prob=0.5)],
+    "identity": [_one(ops.Identity)],
+}
+
+
+def _network(case, size=(7, 6)):
+    images = ops.Input("images", (), "images", shape=(*size, 3))
+    sequence = (images, *_CASES[case])
+    return Network(sequence, {}, "op", None, (7, 6), (0.0, 1.0))
+
+
+def _values(network):
+    generator = np.random.default_rng(1)
+    values = {one.name: generator.normal(0, 2, one.shape).astype(np.float32) for one in network.variables}
+    return values | {one.name: values[one.name] ** 2 for one in network.variables if one.role == "moving_variance"}
+
+
+def _images():
+    return np.random.default_rng(2).normal(0, 4, (2, 7, 6, 3)).astype(np.float32)
+
+
+def test_every_op_is_tried():
+    """Or the tests below would say nothing of a new one."""
+    tried = {type(op) for sequence in _CASES.values() for op in sequence}
+    assert tried == _all_ops() - {ops.Input}
+
+
+@pytest.mark.parametrize("interpreter", [shapes, costs, numpy_forward], ids=lambda module: module.__name__)
+def test_every_interpreter_knows_every_op(interpreter):
+    """A new op cannot be forgotten anywhere."""
+    assert set(interpreter.RULES) == _all_ops()
+
+
+def test_the_node_writer_knows_every_op():
+    """The input is the one op that others write: the module's own placeholder."""
+    assert set(op_nodes.RULES) == _all_ops() - {ops.Input}
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+@pytest.mark.parametrize("dialect", [op_nodes.TF1, op_nodes.TF2], ids=["TF1", "TF2"])
+def test_ops_mean_what_tensorflow_computes(case, size, dialect):
+    """NumPy, in float64, is told by nobody but the op; TensorFlow runs the nodes in float32."""
+    import tensorflow.compat.v1 as tf
+
+    network = _network(case, size)
+    values = _values(network)
+    wanted = Forward(network, values, _images()).run()
+    writer = GraphWriter()
+    images = writer.node("Placeholder", "given", dtype=FLOAT, shape=shape_attr((None, *network.image_shape)))
+    handles = {one.name: writer.variable_handle(one.name, one.shape) for one in network.variables}
+    momentum = writer.constant("momentum", 0.9)
+    written = op_nodes.write_network(writer, network, images, handles, momentum, dialect=dialect, training=False)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        definition = tf.GraphDef()
+        for node in writer.nodes:
+            definition.node.add().ParseFromString(node.SerializeToString())
+        tf.import_graph_def(definition, name="")
+        for name, value in values.items():
+            handle = graph.get_tensor_by_name(f"{name}:0")
+            session.run(tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(value)))
+        last = network.ops[-1].name
+        found = session.run(written.outputs[last], {"given:0": _images()})
+        assert found.shape[1:] == wanted[last].shape[1:]
+        np.testing.assert_allclose(found, wanted[last], rtol=2e-5, atol=2e-5)
+        static = graph.get_tensor_by_name(written.outputs[last]).shape.as_list()[1:]
+        fixed = shapes.output_shapes(_network(case).ops)[last]
+        assert wanted[last].shape[1:] == fixed
+        for ours, theirs in zip(network.shapes[last], static, strict=True):
+            assert theirs in (ours, None) or ours is None
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_functions_name_every_output(case):
+    """In a function a node's output has the name that the op's definition gives it."""
+    network = _network(case)
+    writer = FunctionWriter("forward", {"images": (None, 7, 6, 3)}, [one.name for one in network.variables])
+    momentum = writer.constant("momentum", 0.9)
+    written = op_nodes.write_network(
+        writer, network, "images", writer.handles, momentum, dialect=op_nodes.TF2, training=True
+    )
+    assert all(tensor == "images" or tensor.count(":") == 2 for tensor in written.outputs.values())
