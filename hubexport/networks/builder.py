@@ -7,6 +7,7 @@ import dataclasses
 from typing import Literal
 
 from hubexport.networks import ops
+from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 from hubexport.networks.ops import ActivationKind, Op, Padding, Role, Shape, Variable
 from hubexport.networks.shapes import output_shape
@@ -50,20 +51,21 @@ class Builder:
 
     Args:
         root: TF-Slim's scope of the whole network, like `MobilenetV2`.
-        image_shape: height, width and channels; None for a height or width that is open.
+        image_size: the images that the network takes.
         defaults: those of the family.
     Attributes:
         images: the network's input.
     """
 
-    def __init__(self, root: str, image_shape: Shape, defaults: Defaults) -> None:
+    def __init__(self, root: str, image_size: ImageSize, defaults: Defaults) -> None:
         self._root = root
+        self._image_size = image_size
         self._defaults = defaults
         self._ops: list[Op] = []
         self._shapes: dict[Tensor, Shape] = {}
         self._endpoints: dict[str, Tensor] = {}
         name = self._scoped("input")
-        self.images = self._append(ops.Input(name, (), name, shape=image_shape))
+        self.images = self._append(ops.Input(name, (), name, shape=image_size.shape))
 
     def conv(
         self,
@@ -214,7 +216,6 @@ class Builder:
         *,
         features: Tensor,
         logits: Tensor | None,
-        default_image_size: tuple[int, int],
         input_range: tuple[float, float] = (-1.0, 1.0),
     ) -> Network:
         """Returns the network.
@@ -222,10 +223,10 @@ class Builder:
         Args:
             features: the feature vector.
             logits: the class scores; None in a network without classifier.
-            default_image_size: height and width in pixels.
             input_range: lowest and highest value of the images that the network was trained on.
         """
-        return Network(tuple(self._ops), self._endpoints, features, logits, default_image_size, input_range)
+        size = (self._image_size.height, self._image_size.width)
+        return Network(tuple(self._ops), self._endpoints, features, logits, size, input_range)
 
     def _append(self, op: Op) -> Tensor:
         if op.name in self._shapes:

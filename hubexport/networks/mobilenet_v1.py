@@ -4,8 +4,9 @@ Names of layers and endpoints are those of TF-Slim's `mobilenet_v1`.
 """
 
 from hubexport.networks.builder import Builder, Defaults
+from hubexport.networks.family import DepthMultiplier, Family, Paper
+from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
-from hubexport.networks.ops import Shape
 
 # Table 1 of the paper: (output channels, stride) of the pairs of a depthwise and a pointwise convolution.
 _PAIRS = (
@@ -33,8 +34,7 @@ _DROPOUT_KEEP_PROB = 0.999
 
 def mobilenet_v1(
     depth_multiplier: float,
-    image_shape: Shape,
-    default_image_size: tuple[int, int],
+    image_size: ImageSize,
     num_classes: int | None,
     dropout_keep_prob: float = _DROPOUT_KEEP_PROB,
 ) -> Network:
@@ -42,12 +42,11 @@ def mobilenet_v1(
 
     Args:
         depth_multiplier: scales the number of channels of every layer.
-        image_shape: height, width and channels of the images; None for a height or width that is open.
-        default_image_size: height and width that the network was trained at, in pixels.
+        image_size: the images that it takes.
         num_classes: the number of class scores; None leaves the classifier and its variables out.
         dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 is no dropout.
     """
-    b = Builder("MobilenetV1", image_shape, _DEFAULTS)
+    b = Builder("MobilenetV1", image_size, _DEFAULTS)
     net = b.conv("Conv2d_0", b.images, _depth(_FIRST_CHANNELS * depth_multiplier), kernel=3, stride=2)
     b.endpoint("MobilenetV1/Conv2d_0", net)
     for number, (channels, stride) in enumerate(_PAIRS, start=1):
@@ -64,8 +63,32 @@ def mobilenet_v1(
         net = b.conv("Logits/Conv2d_1c_1x1", net, num_classes, batch_norm=False, activation=None)
         logits = b.endpoint("MobilenetV1/Logits", b.squeeze("Logits/SpatialSqueeze", net))
         b.endpoint("MobilenetV1/Predictions", b.softmax("Predictions/Softmax", logits))
-    return b.network(features=features, logits=logits, default_image_size=default_image_size)
+    return b.network(features=features, logits=logits)
 
 
 def _depth(channels: float) -> int:
     return max(int(channels), _MIN_DEPTH)
+
+
+MOBILENET_V1 = Family(
+    name="mobilenet_v1",
+    title="MobileNet V1",
+    page_tag="mobilenet-v1",
+    paper=Paper(
+        title="MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
+        authors="Andrew G. Howard, Menglong Zhu, Bo Chen, Dmitry Kalenichenko, Weijun Wang, Tobias Weyand, "
+        "Marco Andreetto, Hartwig Adam",
+        year=2017,
+        url="https://arxiv.org/abs/1704.04861",
+    ),
+    lay_out=lambda parameters, size, classes: mobilenet_v1(parameters.depth_multiplier, size, classes),
+    telling_variable="MobilenetV1/Conv2d_0/weights",
+    momentum=0.9997,
+    parameters=DepthMultiplier,
+    published_parameters=tuple(DepthMultiplier(depth_multiplier=one) for one in (0.25, 0.5, 0.75, 1.0)),
+    size_multiple=32,
+    frozen_tensors={
+        "features": "MobilenetV1/Logits/AvgPool_1a/AvgPool:0",
+        "probabilities": "MobilenetV1/Predictions/Reshape_1:0",
+    },
+)

@@ -8,6 +8,8 @@ convolution as 19.
 from collections.abc import Iterator
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
+from hubexport.networks.family import DepthMultiplier, Family, Paper
+from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
 # Table 2 of the paper: (expansion factor, output channels, repeats, stride of the first repeat).
@@ -42,7 +44,7 @@ def mobilenet_v2(
         num_classes: the number of class scores; None leaves the classifier and its variables out.
         dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 is no dropout.
     """
-    b = Builder("MobilenetV2", (image_size, image_size, 3), _DEFAULTS)
+    b = Builder("MobilenetV2", ImageSize(image_size, image_size), _DEFAULTS)
     net = b.conv("Conv", b.images, _divisible(_FIRST_CHANNELS * depth_multiplier), kernel=3, stride=2)
     b.endpoint("MobilenetV2/layer_1", net)
     for number, (expansion, channels, stride) in enumerate(_blocks(), start=2):
@@ -60,7 +62,7 @@ def mobilenet_v2(
         net = b.squeeze("Logits/Squeeze", net)
         logits = b.endpoint("MobilenetV2/Logits", b.identity("Logits/output", net))
         b.endpoint("MobilenetV2/Predictions", b.softmax("Predictions/Softmax", logits))
-    return b.network(features=features, logits=logits, default_image_size=(image_size, image_size))
+    return b.network(features=features, logits=logits)
 
 
 def _bottleneck(
@@ -95,3 +97,28 @@ def _blocks() -> Iterator[tuple[int, int, int]]:
     for expansion, channels, repeats, first_stride in _BOTTLENECKS:
         for repeat in range(repeats):
             yield expansion, channels, first_stride if repeat == 0 else 1
+
+
+MOBILENET_V2 = Family(
+    name="mobilenet_v2",
+    title="MobileNet V2",
+    page_tag="mobilenet-v2",
+    paper=Paper(
+        title="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+        authors="Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
+        year=2018,
+        url="https://arxiv.org/abs/1801.04381",
+    ),
+    lay_out=lambda parameters, size, classes: mobilenet_v2(parameters.depth_multiplier, size.height, classes),
+    telling_variable="MobilenetV2/Conv/weights",
+    momentum=0.997,
+    parameters=DepthMultiplier,
+    published_parameters=tuple(DepthMultiplier(depth_multiplier=one) for one in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)),
+    versions=(1, 2, 3, 4, 5),
+    open_from_version=None,
+    size_multiple=32,
+    frozen_tensors={
+        "features": "MobilenetV2/Logits/AvgPool:0",
+        "probabilities": "MobilenetV2/Predictions/Reshape_1:0",
+    },
+)

@@ -1,14 +1,16 @@
-"""The networks that a variant's `network` key may name."""
+"""The families of networks that a variant's `network` key may name."""
 
-from collections.abc import Callable
+from hubexport.networks.family import Family
+from hubexport.networks.mobilenet_v1 import MOBILENET_V1
+from hubexport.networks.mobilenet_v2 import MOBILENET_V2
+from hubexport.networks.resnet_v2 import RESNET_V2_FAMILIES
 
-from hubexport.networks.layers import Network
-from hubexport.networks.mobilenet_v2 import mobilenet_v2
+FAMILIES: dict[str, Family] = {family.name: family for family in (MOBILENET_V1, MOBILENET_V2, *RESNET_V2_FAMILIES)}
 
-# Each takes (depth_multiplier, image_size in pixels, num_classes or None for no classifier).
-NETWORKS: dict[str, Callable[[float, int, int | None], Network]] = {
-    "mobilenet_v2": mobilenet_v2,
+# WIP: what has to go when its users know families.
+NETWORKS = {
+    "mobilenet_v2": lambda multiplier, size, classes: FAMILIES["mobilenet_v2"].lay_out(
+        MOBILENET_V2.parameters(depth_multiplier=multiplier), __import__("hubexport.networks.image_size", fromlist=["x"]).ImageSize(size, size), classes
+    )
 }
-
-# Those of TF-Slim's published checkpoints: what to try when telling which one a checkpoint has.
 PUBLISHED_DEPTH_MULTIPLIERS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)

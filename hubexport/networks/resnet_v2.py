@@ -4,8 +4,9 @@ Names of layers and endpoints are those of TF-Slim's `resnet_v2`. As there, the 
 """
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
+from hubexport.networks.family import Family, Paper
+from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
-from hubexport.networks.ops import Shape
 
 # Per block: bottleneck channels, and the stride of its last unit. The output has four times the channels.
 _BLOCKS = ((64, 2), (128, 2), (256, 2), (512, 1))
@@ -15,19 +16,16 @@ _UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _DEFAULTS = Defaults(activation="relu", batch_norm_epsilon=1e-5, weight_decay=1e-4)
 
 
-def resnet_v2(
-    num_layers: int, image_shape: Shape, default_image_size: tuple[int, int], num_classes: int | None
-) -> Network:
+def resnet_v2(num_layers: int, image_size: ImageSize, num_classes: int | None) -> Network:
     """Lays out ResNet V2.
 
     Args:
         num_layers: 50, 101 or 152.
-        image_shape: height, width and channels of the images; None for a height or width that is open.
-        default_image_size: height and width that the network was trained at, in pixels.
+        image_size: the images that it takes.
         num_classes: the number of class scores; None leaves the classifier and its variables out.
     """
     root = f"resnet_v2_{num_layers}"
-    b = Builder(root, image_shape, _DEFAULTS)
+    b = Builder(root, image_size, _DEFAULTS)
     net = b.conv("conv1", b.images, 64, kernel=7, stride=2, padding="explicit", batch_norm=False, activation=None)
     b.endpoint(f"{root}/conv1", net)
     net = b.max_pool("pool1/MaxPool", net, 3, stride=2)
@@ -46,7 +44,7 @@ def resnet_v2(
         b.endpoint(f"{root}/logits", net)
         logits = b.endpoint(f"{root}/spatial_squeeze", b.squeeze("SpatialSqueeze", net))
         b.endpoint(f"{root}/predictions", b.softmax("predictions/Softmax", logits))
-    return b.network(features=features, logits=logits, default_image_size=default_image_size)
+    return b.network(features=features, logits=logits)
 
 
 def _bottleneck(b: Builder, root: str, scope: str, net: Tensor, filters: int, stride: int) -> Tensor:
@@ -67,3 +65,23 @@ def _bottleneck(b: Builder, root: str, scope: str, net: Tensor, filters: int, st
     net = b.conv(f"{scope}/conv3", net, 4 * filters, batch_norm=False, activation=None)
     b.endpoint(f"{root}/{scope}/conv3", net)
     return b.endpoint(f"{root}/{scope}", b.add(f"{scope}/add", shortcut, net))
+
+
+def _family(num_layers: int) -> Family:
+    return Family(
+        name=f"resnet_v2_{num_layers}",
+        title=f"ResNet V2 {num_layers}",
+        page_tag=f"resnet-v2-{num_layers}",
+        paper=Paper(
+            title="Identity Mappings in Deep Residual Networks",
+            authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
+            year=2016,
+            url="https://arxiv.org/abs/1603.05027",
+        ),
+        lay_out=lambda parameters, size, classes: resnet_v2(num_layers, size, classes),
+        telling_variable=f"resnet_v2_{num_layers}/conv1/weights",
+        momentum=0.997,
+    )
+
+
+RESNET_V2_FAMILIES = tuple(_family(num_layers) for num_layers in _UNITS)

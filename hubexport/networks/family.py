@@ -1,0 +1,111 @@
+"""A family of networks: what belongs to it and to nothing else, for everyone who would otherwise have to know its name."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from hubexport.networks.image_size import ImageSize
+from hubexport.networks.network import Network
+
+# Far beyond any published network: a larger one would be a slip of the pen that fills the disk.
+_MAX_DEPTH_MULTIPLIER = 10
+_MAX_IMAGE_SIZE = 8192
+
+
+class Parameters(pydantic.BaseModel):
+    """The parameters of a family without any; others extend it. Its fields are keys of a variant's config."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DepthMultiplier(Parameters):
+    """The parameters of the MobileNets.
+
+    Attributes:
+        depth_multiplier: scales the number of channels of every layer; greater than 0, at most 10.
+    """
+
+    depth_multiplier: Annotated[float, Field(gt=0, le=_MAX_DEPTH_MULTIPLIER)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """Where a network was described first.
+
+    Attributes:
+        title: of the paper.
+        authors: as a citation names them.
+        year: of its first publication.
+        url: its page.
+    """
+
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Networks with one builder and one set of parameters.
+
+    Attributes:
+        name: what `network` in a config says.
+        title: what people call it.
+        page_tag: its name in tfhub.dev's tags/network_architecture.yaml.
+        paper: where it was described.
+        lay_out: makes a network from parameters, image size, and number of classes (None for no classifier).
+        telling_variable: a variable that each checkpoint of the family has, and no checkpoint of another one.
+        momentum: of batch norm's moving averages in TF-Slim's training scope, which versions 1 and 2 have.
+        parameters: the model of its parameters.
+        published_parameters: those of the published checkpoints; what to try when telling which one a checkpoint has.
+        versions: the module versions that tfhub.dev had of it; 3 and 5 for a family that it did not have.
+        open_from_version: the first version whose modules take images of any size; None if there is none.
+        size_multiple: each side of an image must be a multiple of it, in pixels.
+        frozen_tensors: in the frozen graph that its publishers ship, the tensors that give `features` and
+            `probabilities`; empty if none ships.
+    """
+
+    name: str
+    title: str
+    page_tag: str
+    paper: Paper
+    lay_out: Callable[[Any, ImageSize, int | None], Network]
+    telling_variable: str
+    momentum: float
+    parameters: type[Parameters] = Parameters
+    published_parameters: tuple[Parameters, ...] = (Parameters(),)
+    versions: tuple[int, ...] = (1, 3, 4, 5)
+    open_from_version: int | None = 3
+    size_multiple: int = 1
+    frozen_tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def network(
+        self, parameters: Parameters, image_size: tuple[int, int], num_classes: int | None, version: int
+    ) -> Network:
+        """Lays out the network of a module.
+
+        Args:
+            parameters: of the model `self.parameters`.
+            image_size: height and width in pixels; the default where the version takes any size.
+            num_classes: the number of class scores; None for a network without classifier.
+            version: the module's.
+        """
+        is_open = self.open_from_version is not None and version >= self.open_from_version
+        return self.lay_out(parameters, ImageSize(*image_size, is_open), num_classes)
+
+    def size_problem(self, size: int) -> str | None:
+        """Says which sizes are allowed if this one is not.
+
+        Args:
+            size: height or width in pixels.
+        Returns:
+            What the size must be; None for an allowed size.
+        """
+        if 0 < size <= _MAX_IMAGE_SIZE and size % self.size_multiple == 0:
+            return None
+        multiple = "whole number" if self.size_multiple == 1 else f"multiple of {self.size_multiple}"
+        return f"a positive {multiple}, up to {_MAX_IMAGE_SIZE}"
