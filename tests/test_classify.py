@@ -17,7 +17,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.cli import classify as command
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.progress_display import shown_progress
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, ModuleError, UsageError
 from hubexport.images.classification import classify, softmax

@@ -220,7 +220,7 @@ def test_chatter_that_heeds_no_setting_stays_off_the_screen():
     """TensorFlow 2.21 writes some lines straight to the file descriptor; what comes after the start is shown again."""
     code = (
         "import os\n"
-        "from hubexport.cli.progress import shown_progress\n"
+        "from hubexport.cli.progress_display import shown_progress\n"
         "with shown_progress() as progress:\n"
         "    with progress.tensorflow_starting():\n"
         "        os.write(2, b'chatter')\n"
@@ -331,7 +331,8 @@ def test_the_package_imports_without_tensorflow_and_offers_its_names():
     code = (
         "import sys, hubexport\n"
         "names = [getattr(hubexport, name).__name__ for name in hubexport.__all__]\n"
-        "assert names == hubexport.__all__, names\n"
+        "assert names == hubexport.__all__ and len(names) > 30, names\n"
+        "assert hubexport.__version__ == hubexport.version.__version__\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([command()[0], "-c", code], env=environment(), check=True, cwd=REPOSITORY.parent)

@@ -64,7 +64,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def labels(modules, pictures):
-    """Classes that the module ranks as `_RANKS` says."""
+    """The right class of each picture: the module gives it the rank that `_RANKS` says."""
     order = np.argsort(-_logits(modules["classification/3"], pictures, 96), axis=1)
     return [int(row[rank]) for row, rank in zip(order, _RANKS)]
 

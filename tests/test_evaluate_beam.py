@@ -20,10 +20,10 @@ pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install hubexp
 
 from hubexport.errors import DataError  # noqa: E402
 from hubexport.errors import HubexportError, UsageError  # noqa: E402
-from hubexport.evaluation.classes import Classes  # noqa: E402
-from hubexport.evaluation.counting import Counts  # noqa: E402
-from hubexport.evaluation.datasets import find_data  # noqa: E402
-from hubexport.evaluation.on_beam import add_up  # noqa: E402
+from hubexport.evaluation.accuracy_counts import AccuracyCounts  # noqa: E402
+from hubexport.evaluation.class_lookup import ClassLookup  # noqa: E402
+from hubexport.evaluation.find_dataset import find_dataset  # noqa: E402
+from hubexport.evaluation.measure_on_beam import add_up  # noqa: E402
 from hubexport.progress import Progress  # noqa: E402
 
 # Of an evaluation, however often it was interrupted.
@@ -54,7 +54,7 @@ def records(tmp_path_factory):
 
 
 def _units(records):
-    return find_data(str(records), Classes(None, "", 0), None, Progress()).units
+    return find_dataset(str(records), ClassLookup(None, "", 0), None, Progress()).units
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_what_beam_does_not_understand_is_an_error(capsys, module, records, argu
 def test_of_errors_and_counts_the_first_error_counts():
     """However a runner puts them together."""
     one, other = (HubexportError(text, why="", fix="") for text in "ab")
-    assert add_up([Counts(1), Counts(2)]) == Counts(3)
-    assert add_up([]) == Counts()
-    assert add_up([Counts(1), other, add_up([one, Counts(2)])]) is one
-    assert add_up([add_up([Counts(1), UsageError("0", why="", fix="")]), one]).what == "0"
+    assert add_up([AccuracyCounts(1), AccuracyCounts(2)]) == AccuracyCounts(3)
+    assert add_up([]) == AccuracyCounts()
+    assert add_up([AccuracyCounts(1), other, add_up([one, AccuracyCounts(2)])]) is one
+    assert add_up([add_up([AccuracyCounts(1), UsageError("0", why="", fix="")]), one]).what == "0"

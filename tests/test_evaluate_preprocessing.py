@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 from hubexport.cli import evaluate
-from hubexport.evaluation.preprocessing import PREPROCESSINGS, central_crop, for_evaluation, resize_bilinear
+from hubexport.evaluation.evaluation_preprocessing import (
+    PREPROCESSINGS,
+    central_crop,
+    preprocess_for_eval,
+    resize_bilinear,
+)
 
 _SIZES = [(375, 500), (500, 375), (331, 499), (224, 224), (1, 1), (1, 9), (2, 3), (7, 8), (8, 7), (15, 17), (97, 31)]
 
@@ -38,7 +43,7 @@ def test_central_crop_is_tensorflows(height, width):
 def test_preprocessing_is_tf_slims(before_height, before_width, height, width):
     """Smaller, larger, and as large; every bit."""
     pixels = _picture(before_height, before_width)
-    prepared = for_evaluation(Image.fromarray(pixels), height, width)
+    prepared = preprocess_for_eval(Image.fromarray(pixels), height, width)
     assert prepared.dtype == np.float32
     np.testing.assert_array_equal(prepared, _as_tf_slim(pixels, height, width))
 

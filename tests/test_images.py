@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from hubexport.errors import ImageError, ModuleError
-from hubexport.images import batches
-from hubexport.images.batches import apply_to_files
+from hubexport.images import image_batches
+from hubexport.images.image_batches import apply_to_files
 from hubexport.images.image_files import find_images
-from hubexport.images.preprocessing import resized, to_array
-from hubexport.images.reading import read_image
+from hubexport.images.read_image import read_image
+from hubexport.images.resizing import resized, to_array
 from hubexport.progress import Progress
 
 _NOISE = np.random.RandomState(0).randint(0, 256, [6, 9, 3]).astype(np.uint8)
@@ -410,7 +410,7 @@ def test_only_a_few_batches_are_read_ahead(tmp_path, monkeypatch):
         time.sleep(0.03)
         return read_image(path)
 
-    monkeypatch.setattr(batches, "read_image", read_slowly)
+    monkeypatch.setattr(image_batches, "read_image", read_slowly)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     running = apply_to_files(_levels, paths, 2, 2, batch_size=4, progress=Progress(), unreadable=pytest.fail)
     next(running)
@@ -430,7 +430,7 @@ def test_only_a_few_batches_are_read_ahead(tmp_path, monkeypatch):
 def test_files_are_read_by_several_threads_at_once(tmp_path, monkeypatch):
     """Each waits for another one: a single one would wait for ever."""
     meeting = threading.Barrier(2)
-    monkeypatch.setattr(batches, "read_image", lambda path: meeting.wait(10) and None or read_image(path))
+    monkeypatch.setattr(image_batches, "read_image", lambda path: meeting.wait(10) and None or read_image(path))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     paths = _write_levels(tmp_path, 4)
     found = list(apply_to_files(_levels, paths, 2, 2, batch_size=9, progress=Progress(), unreadable=pytest.fail))

@@ -94,7 +94,7 @@ def _classify(task: TrialTask) -> "tuple[Score, ...]":
 
 
 def _read_picture(task: TrialTask) -> Any:
-    from hubexport.images.reading import read_image
+    from hubexport.images.read_image import read_image
 
     content = sys.stdin.buffer.read(task.image_bytes + 1)
     if len(content) > task.image_bytes:
@@ -111,7 +111,7 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
     import numpy as np
 
     from hubexport.images.classification import best_classes, softmax
-    from hubexport.images.preprocessing import resized
+    from hubexport.images.resizing import resized
     from hubexport.networks.numpy_forward import Forward
     from hubexport.verify.context import VerificationContext
 

@@ -52,8 +52,8 @@ def photographs(paths: Sequence[Path], height: int, width: int) -> Pictures:
     Raises:
         ImageError: one cannot be read.
     """
-    from hubexport.images.preprocessing import resized  # Pillow: not worth waiting for without photographs.
-    from hubexport.images.reading import read_image
+    from hubexport.images.read_image import read_image
+    from hubexport.images.resizing import resized  # Pillow: not worth waiting for without photographs.
 
     images = [resized(read_image(path), height, width) for path in paths]
     return Pictures(tuple(path.name for path in paths), np.stack(images))

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from PIL import Image
 import numpy as np
 
-from hubexport.evaluation.counting import Counts
-from hubexport.evaluation.pipeline import EvaluationOptions, measure
-from hubexport.evaluation.units import Sample
+from hubexport.evaluation.accuracy_counts import AccuracyCounts
+from hubexport.evaluation.dataset_units import Sample
+from hubexport.evaluation.evaluation_options import EvaluationOptions
+from hubexport.evaluation.measure_units import measure_units
 
 
 class _Brightest:
@@ -47,9 +48,9 @@ class _Unit:
 def test_images_are_not_read_further_ahead_than_needed():
     """Three batches, and one image: memory does not grow with the data. Units do not stop the reading."""
     module = _Brightest()
-    counts = list(measure([_Unit(module), _Unit(module)], module, EvaluationOptions(batch_size=4, threads=2)))
+    counts = list(measure_units([_Unit(module), _Unit(module)], module, EvaluationOptions(batch_size=4, threads=2)))
     unreadable = "none: it is not a JPEG, PNG, BMP, GIF or WebP file, or its first bytes are damaged"
-    assert counts == [Counts(20, 20, 20, (unreadable,))] * 2
+    assert counts == [AccuracyCounts(20, 20, 20, (unreadable,))] * 2
     assert max(module.ahead) <= 3 * 4 + 1
     assert module.ahead[5] > 4, "nothing of the next unit was read ahead"
 
@@ -61,7 +62,7 @@ def test_images_are_right_only_if_the_label_says_so():
     wrong = SimpleNamespace(
         samples=lambda: (Sample(one.name, (one.label + 1) % 3, one.source) for one in unit.samples())
     )
-    [counts] = measure([wrong], module, EvaluationOptions(batch_size=7))
+    [counts] = measure_units([wrong], module, EvaluationOptions(batch_size=7))
     assert (counts.images, counts.top1, counts.top5) == (20, 0, 20)
 
 
@@ -76,7 +77,7 @@ def test_numbers_are_prepared_as_options_say():
         module = _Brightest()
         module.run = lambda images: darkest.update({preprocessing: images.min()}) or {"default": images[:, 0, 0]}
         unit = SimpleNamespace(samples=lambda: iter([Sample("a", 0, file.getvalue())]))
-        list(measure([unit], module, EvaluationOptions(preprocessing)))
+        list(measure_units([unit], module, EvaluationOptions(preprocessing)))
     assert darkest["central_crop"] == 1
     assert darkest["whole"] < 1
 
@@ -96,5 +97,5 @@ def test_pictures_are_turned_only_where_the_preprocessing_says_so():
             "default": images[:, 0, 0]
         }
         unit = SimpleNamespace(samples=lambda: iter([Sample("a", 0, file.getvalue())]))
-        list(measure([unit], module, EvaluationOptions(preprocessing)))
+        list(measure_units([unit], module, EvaluationOptions(preprocessing)))
     assert brightness == {"central_crop": 1, "whole": 0}

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from hubexport.errors import DataError, UsageError
-from hubexport.evaluation.classes import check_label, read_classes
-from hubexport.evaluation.datasets import find_data
+from hubexport.evaluation.class_lookup import check_label, read_class_lookup
+from hubexport.evaluation.find_dataset import find_dataset
 from hubexport.progress import Progress
 from tests.evaluation import write_records
 
@@ -27,8 +27,8 @@ def _touch(root, *names):
 
 
 def _find(data, labels=None, offset=0, limit=None, progress=None):
-    classes = read_classes(labels and str(labels), data.parent, offset)
-    return find_data(str(data), classes, limit, progress or Progress())
+    classes = read_class_lookup(labels and str(labels), data.parent, offset)
+    return find_dataset(str(data), classes, limit, progress or Progress())
 
 
 def _found(dataset, root):
@@ -245,4 +245,4 @@ def test_records_of_something_else_are_an_error_that_names_the_file(tmp_path):
 def test_labels_that_are_not_there_are_an_error(tmp_path):
     """That names the file."""
     with pytest.raises(UsageError, match="nowhere.txt"):
-        read_classes(str(tmp_path / "nowhere.txt"), tmp_path, 0)
+        read_class_lookup(str(tmp_path / "nowhere.txt"), tmp_path, 0)

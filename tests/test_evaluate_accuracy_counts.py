@@ -1,9 +1,9 @@
-"""Counts of right classifications, against sorting by NumPy and drawing lots."""
+"""Counts of right classifications, compared with sorting in NumPy and with random draws."""
 
 import numpy as np
 import pytest
 
-from hubexport.evaluation.counting import Counts, count, percent, standard_error_percent
+from hubexport.evaluation.accuracy_counts import AccuracyCounts, count_correct, percent, standard_error_percent
 
 
 def _sorted_ranks(scores, labels):
@@ -18,8 +18,8 @@ def test_counts_are_those_of_a_sort(classes):
     scores = random.integers(0, classes, (400, classes)).astype(np.float32)
     labels = random.integers(0, classes, 400).tolist()
     ranks = _sorted_ranks(scores, labels)
-    found = count(scores, labels)
-    assert found == Counts(400, sum(rank < 1 for rank in ranks), sum(rank < 5 for rank in ranks))
+    found = count_correct(scores, labels)
+    assert found == AccuracyCounts(400, sum(rank < 1 for rank in ranks), sum(rank < 5 for rank in ranks))
     assert found.top1, "or nothing was right"
 
 
@@ -33,14 +33,14 @@ def test_counts_are_those_of_a_sort(classes):
 )
 def test_what_is_not_a_number_makes_nothing_right(scores, right):
     """Though it compares with nothing."""
-    assert count(np.array([scores], np.float32), [right]).top1 == 0
+    assert count_correct(np.array([scores], np.float32), [right]).top1 == 0
 
 
 def test_counts_add_up():
     """Those skipped in one order, however they come."""
-    one, other = Counts(3, 1, 2, ("b",)), Counts(5, 0, 4, ("c", "a"))
-    assert one + other == other + one == Counts(8, 1, 6, ("a", "b", "c"))
-    assert Counts.from_json(one.as_json()) == one
+    one, other = AccuracyCounts(3, 1, 2, ("b",)), AccuracyCounts(5, 0, 4, ("c", "a"))
+    assert one + other == other + one == AccuracyCounts(8, 1, 6, ("a", "b", "c"))
+    assert AccuracyCounts.from_json(one.as_json()) == one
 
 
 def test_the_standard_error_is_that_of_drawing_lots():

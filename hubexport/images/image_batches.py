@@ -1,4 +1,4 @@
-"""Image files through a module, batch by batch: while it computes, all cores read ahead."""
+"""Runs a module on image files in batches, while all cores read the next files."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,21 +13,21 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.errors import ImageError, ModuleError, printable
 from hubexport.images.image_files import counted, none_readable
-from hubexport.images.preprocessing import resized
-from hubexport.images.reading import read_image
+from hubexport.images.read_image import read_image
+from hubexport.images.resizing import resized
 from hubexport.progress import Progress
 
-# Hears of a file that cannot be read, and why.
+# Called with each file that cannot be read, and the reason.
 Unreadable = Callable[[Path, ImageError], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some of the files that could be read, in their order.
+    """Some images of one call, in their order, without those that cannot be read.
 
     Attributes:
-        paths: of the files.
-        numbers: float32 [len(paths), ...]: their pictures, or what a module made of them.
+        paths: the images' files.
+        numbers: the images, or a module's output for them: float32 [len(paths), ...].
     """
 
     paths: tuple[Path, ...]
@@ -44,20 +44,21 @@ def apply_to_files(
     progress: Progress,
     unreadable: Unreadable | None = None,
 ) -> Generator[Batch, None, None]:
-    """Applies a function to the pictures in files, without ever having more than a few batches of them in memory.
+    """Applies a function to image files, with no more than a few batches of them in memory.
 
     Args:
-        function: takes float32 [batch, height, width, 3], RGB, intensities in [0, 1]; gives [batch, ...].
-        paths: of the files.
-        height: to which the pictures are resized, in pixels.
-        width: the same.
-        batch_size: how many pictures the function gets; the last time perhaps fewer.
-        progress: hears how many files are done, and a warning for each file that cannot be read and is left out.
-        unreadable: is called with these files, too.
+        function: takes float32 [batch, height, width, 3], RGB, intensities in [0, 1], and returns float32 [batch, ...].
+        paths: the image files.
+        height: the height in pixels that images are resized to.
+        width: the width in pixels that images are resized to.
+        batch_size: the number of images in a batch. The last batch may be smaller.
+        progress: receives the number of files done, and a warning for each file that cannot be read. Such files are
+            left out.
+        unreadable: called with these files, too.
     Yields:
-        What the function gives, in the order of the files.
+        The function's results, in the order of the files.
     Raises:
-        ModuleError: it gives numbers that are infinite or NaN.
+        ModuleError: the function returns infinite or NaN numbers.
         ImageError: none of the files can be read.
     """
     done = skipped = 0
@@ -72,24 +73,21 @@ def apply_to_files(
     progress.count(0, len(paths))
     with contextlib.closing(_read_batches(paths, height, width, batch_size, skip)) as batches:
         for batch in batches:
-            yield Batch(batch.paths, _finite(function(batch.numbers), batch.paths))
+            outputs = function(batch.numbers)
+            finite = np.isfinite(outputs.reshape(len(batch.paths), -1)).all(axis=1)
+            if not finite.all():
+                raise ModuleError(
+                    "the module is broken",
+                    why=f"it outputs NaN or infinite numbers for {batch.paths[int(np.argmin(finite))]}",
+                    fix="look at it with `hubexport inspect`, and build, export or fetch it again",
+                )
+            yield Batch(batch.paths, outputs)
             done += len(batch.paths)
             progress.count(done, len(paths))
     if skipped and skipped == len(paths):
         raise none_readable(skipped)
     if skipped:
         progress.warn(f"{skipped:,} of {counted(len(paths))} skipped")
-
-
-def _finite(numbers: Array, paths: Sequence[Path]) -> Array:
-    sound = np.isfinite(numbers.reshape(len(paths), -1)).all(axis=1)
-    if not sound.all():
-        raise ModuleError(
-            "the module is broken",
-            why=f"it outputs NaN or infinite numbers for {paths[int(np.argmin(sound))]}",
-            fix="look at it with `hubexport inspect`, and build, export or fetch it again",
-        )
-    return numbers
 
 
 def _read_batches(
@@ -116,21 +114,17 @@ def _stacked(read: Sequence[tuple[Path, Array]]) -> Batch:
 def _read_ahead(
     paths: Sequence[Path], height: int, width: int, batch_size: int
 ) -> Iterator[tuple[Path, "Future[Array]"]]:
-    """Yields the files in their order while further ones are read: the next batch's, and one or two a core."""
+    """Yields the files in their order while threads read the next batch, and one or two more files per core."""
     cores = os.cpu_count() or 1
-    # Pillow decodes and resizes without the lock that keeps Python's threads apart.
+    # Threads suffice: Pillow releases Python's lock while it decodes and resizes.
     pool = ThreadPoolExecutor(cores)
-    waiting: deque[tuple[Path, "Future[Array]"]] = deque()
+    queue: deque[tuple[Path, "Future[Array]"]] = deque()
     try:
         for path in paths:
-            waiting.append((path, pool.submit(_read_resized, path, height, width)))
-            if len(waiting) > batch_size + 2 * cores:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+            queue.append((path, pool.submit(lambda path: resized(read_image(path), height, width), path)))
+            if len(queue) > batch_size + 2 * cores:
+                yield queue.popleft()
+        while queue:
+            yield queue.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _read_resized(path: Path, height: int, width: int) -> Array:
-    return resized(read_image(path), height, width)

@@ -3,32 +3,34 @@
 import pytest
 
 from hubexport.errors import OutputError, UsageError
-from hubexport.evaluation.counting import Counts
-from hubexport.evaluation.state import opened_state
+from hubexport.evaluation.accuracy_counts import AccuracyCounts
+from hubexport.evaluation.kept_results import opened_results
 
-_COUNTS = Counts(3, 1, 2, ("a.png: it is torn",))
+_COUNTS = AccuracyCounts(3, 1, 2, ("a.png: it is torn",))
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A state with the results of units 0 and 2."""
     folder = tmp_path / "deep" / "state"
-    with opened_state(str(folder), "key") as state:
+    with opened_results(str(folder), "key") as state:
         state.keep(0, _COUNTS)
-        state.keep(2, Counts(1))
+        state.keep(2, AccuracyCounts(1))
     return folder
 
 
 def test_results_are_found_again(folder):
     """Each by its unit."""
-    with opened_state(str(folder), "key") as state:
-        assert state.finished(4) == {0: _COUNTS, 2: Counts(1)}
+    with opened_results(str(folder), "key") as state:
+        assert state.finished(4) == {0: _COUNTS, 2: AccuracyCounts(1)}
 
 
 def test_results_of_another_evaluation_are_refused(folder):
     """They stay."""
     before = sorted(folder.iterdir())
-    with pytest.raises(UsageError, match="holds the results of another evaluation"), opened_state(str(folder), "other"):
+    with pytest.raises(UsageError, match="holds the results of another evaluation"), opened_results(
+        str(folder), "other"
+    ):
         pass
     assert sorted(folder.iterdir()) == before
 
@@ -37,35 +39,35 @@ def test_results_of_another_evaluation_are_refused(folder):
 def test_a_torn_result_is_none(folder, content):
     """A machine may crash before a file is on its disk."""
     (folder / "unit-000000.json").write_bytes(content)
-    with opened_state(str(folder), "key") as state:
-        assert state.finished(4) == {2: Counts(1)}
+    with opened_results(str(folder), "key") as state:
+        assert state.finished(4) == {2: AccuracyCounts(1)}
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
     """Nobody wants results among photographs."""
     (tmp_path / "a.png").touch()
-    with pytest.raises(UsageError, match="it holds other files"), opened_state(str(tmp_path), "key"):
+    with pytest.raises(UsageError, match="it holds other files"), opened_results(str(tmp_path), "key"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_two_processes_cannot_have_it(folder):
     """The second is told."""
-    with opened_state(str(folder), "key"):
+    with opened_results(str(folder), "key"):
         with pytest.raises(UsageError, match="another process is running the same evaluation"):
-            with opened_state(str(folder), "key"):
+            with opened_results(str(folder), "key"):
                 pass
-    with opened_state(str(folder), "key") as state:
+    with opened_results(str(folder), "key") as state:
         assert state.finished(1)
 
 
 def test_nothing_is_left_when_it_is_removed(folder):
     """Of unfinished writes, too; what is not its own stays."""
-    with opened_state(str(folder), "key") as state:
+    with opened_results(str(folder), "key") as state:
         state.scratch_file().touch()
         state.remove()
     assert not folder.exists()
-    with opened_state(str(folder), "key") as state:
+    with opened_results(str(folder), "key") as state:
         (folder / "note.txt").touch()
         state.remove()
     assert [path.name for path in folder.iterdir()] == ["note.txt"]
@@ -73,7 +75,7 @@ def test_nothing_is_left_when_it_is_removed(folder):
 
 def test_an_evaluation_that_came_to_nothing_leaves_nothing(tmp_path):
     """Its data may have been wrong."""
-    with pytest.raises(ZeroDivisionError), opened_state(str(tmp_path / "state"), "key") as state:
+    with pytest.raises(ZeroDivisionError), opened_results(str(tmp_path / "state"), "key") as state:
         assert sorted(path.name for path in state.folder.iterdir()) == [".hubexport.lock", "evaluation.json"]
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
@@ -82,14 +84,14 @@ def test_an_evaluation_that_came_to_nothing_leaves_nothing(tmp_path):
 def test_results_that_cannot_be_kept_are_an_error(tmp_path):
     """A file is no folder."""
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot keep results in"), opened_state(str(tmp_path / "file"), "key"):
+    with pytest.raises(OutputError, match="cannot keep results in"), opened_results(str(tmp_path / "file"), "key"):
         pass
 
 
 def test_the_cache_has_a_place_for_each_evaluation(tmp_path, monkeypatch):
     """Unless another is named."""
     monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path))
-    with opened_state(None, "a" * 64) as one, opened_state(None, "b" * 64) as other:
+    with opened_results(None, "a" * 64) as one, opened_results(None, "b" * 64) as other:
         assert {one.folder, other.folder} == {
             tmp_path / "evaluations" / ("a" * 16),
             tmp_path / "evaluations" / ("b" * 16),
