@@ -16,8 +16,7 @@ from hubexport.extras import require_extras
 if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
     from hubexport.variants import ModuleSpec, Variant
-    from hubexport.verify.check import Check
-    from hubexport.verify.result import CheckResult, Verification
+    from hubexport.verify.result import Verification
 
 SUMMARY = "prove that a module is right"
 
@@ -83,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
 
     checks = select_checks(args.check, "--check")
     if args.list_checks:
-        return _list_checks(checks)
+        for check in checks:
+            print(f"{check.name:28}{check.promise}")
+        return 0
     if args.module is None:
         raise UsageError(
             "hubexport verify: no module", why="MODULE is required", fix="give its directory, file or address"
@@ -114,12 +115,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(verification)
     return 0 if verification.passed else 1
-
-
-def _list_checks(checks: "Sequence[Check]") -> int:
-    for check in checks:
-        print(f"{check.name:28}{check.promise}")
-    return 0
 
 
 def _expected(args: argparse.Namespace) -> "tuple[Variant | None, ModuleSpec | None]":
@@ -180,13 +175,10 @@ def _print(verification: "Verification") -> None:
     table.add_column("what was found")
     for result in verification.results:
         status = Text(result.status.upper() if result.status == "fail" else result.status, _STYLES[result.status])
-        table.add_row(result.check, status, *_figures(result), cell(result.explanation))
+        figures = ("-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit))
+        table.add_row(result.check, status, *figures, cell(result.explanation))
     print_table(table, sys.stdout)
     for result in verification.failed:
         for detail in result.details:
             print(f"{result.check}: {printable(detail)}")
     print(verification.summary)
-
-
-def _figures(result: "CheckResult") -> list[str]:
-    return ["-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit)]

@@ -48,5 +48,6 @@ class EvaluationTask:
             "preprocessing": self.options.preprocessing,
         }
         if self.options.hints != InterfaceHints():
+            # "told" is the name in the keys of results that are kept already.
             facts["told"] = dataclasses.asdict(self.options.hints)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
