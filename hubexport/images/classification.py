@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError, UsageError, check_positive
-from hubexport.images.image_batches import Batch, Unreadable, apply_to_files
-from hubexport.images.image_files import counted, find_images
+from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
+from hubexport.images.image_files import find_images, image_count_text
 from hubexport.images.open_module import opened_module
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.image_interface import ImageInterface, untold_output
@@ -64,7 +64,7 @@ def classify(
     batch_size: int = 32,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
-    unreadable: Unreadable | None = None,
+    unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Classification]:
     """Classifies images.
@@ -115,7 +115,7 @@ def classify(
         interface = opened.interface
         labels = module_labels(interface.directory) if labels is None else labels
         check_labels(labels, count_classes(interface), interface.report.path)
-        progress.step(f"classifying {counted(len(files))}")
+        progress.step(f"classifying {image_count_text(len(files))}")
         height, width, _ = interface.image_shape
         batches = apply_to_files(
             lambda pictures: opened.run(pictures)["default"],

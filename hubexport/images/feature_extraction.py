@@ -13,8 +13,8 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.extras import require_extras
-from hubexport.images.image_batches import Batch, Unreadable, apply_to_files
-from hubexport.images.image_files import counted, find_images, none_readable
+from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
+from hubexport.images.image_files import find_images, image_count_text, no_readable_image
 from hubexport.images.open_module import opened_module
 from hubexport.modules.image_interface import ImageInterface, untold_output
 from hubexport.modules.interface_hints import InterfaceHints, OutputKind
@@ -42,7 +42,7 @@ def extract_features(
     overwrite: bool = False,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
-    unreadable: Unreadable | None = None,
+    unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes the feature vectors of images to a file.
@@ -91,7 +91,7 @@ def extract_features(
     image_files = find_images(images)
     with opened_module(module, progress, InterfaceHints(input_range, output_kind)) as opened:
         _check_features(opened.interface)
-        progress.step(f"computing the features of {counted(len(image_files))}")
+        progress.step(f"computing the features of {image_count_text(len(image_files))}")
         height, width, _ = opened.interface.image_shape
         batches = apply_to_files(
             opened.features,
@@ -105,7 +105,7 @@ def extract_features(
         files = _files(output)
         with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
             if not _write(batches, scratch / output.name):
-                raise none_readable(len(image_files))
+                raise no_readable_image(len(image_files))
             with locked(output.parent / LOCK, f"write into {output.parent}", progress):
                 for path in files:
                     check_place(path, overwrite=overwrite)

@@ -12,13 +12,13 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.errors import ImageError, ModuleError, printable
-from hubexport.images.image_files import counted, none_readable
+from hubexport.images.image_files import image_count_text, no_readable_image
 from hubexport.images.read_image import read_image
 from hubexport.images.resizing import resized
 from hubexport.progress import Progress
 
 # Called with each file that cannot be read, and the reason.
-Unreadable = Callable[[Path, ImageError], None]
+OnUnreadable = Callable[[Path, ImageError], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def apply_to_files(
     *,
     batch_size: int,
     progress: Progress,
-    unreadable: Unreadable | None = None,
+    unreadable: OnUnreadable | None = None,
 ) -> Generator[Batch, None, None]:
     """Applies a function to image files, with no more than a few batches of them in memory.
 
@@ -85,13 +85,13 @@ def apply_to_files(
             done += len(batch.paths)
             progress.count(done, len(paths))
     if skipped and skipped == len(paths):
-        raise none_readable(skipped)
+        raise no_readable_image(skipped)
     if skipped:
-        progress.warn(f"{skipped:,} of {counted(len(paths))} skipped")
+        progress.warn(f"{skipped:,} of {image_count_text(len(paths))} skipped")
 
 
 def _read_batches(
-    paths: Sequence[Path], height: int, width: int, batch_size: int, unreadable: Unreadable
+    paths: Sequence[Path], height: int, width: int, batch_size: int, unreadable: OnUnreadable
 ) -> Generator[Batch, None, None]:
     read: list[tuple[Path, Array]] = []
     for path, future in _read_ahead(paths, height, width, batch_size):

@@ -31,17 +31,17 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def counted(images: int) -> str:
+def image_count_text(images: int) -> str:
     """Returns a number of images in words.
 
     Example:
-        >>> counted(1), counted(1200)
+        >>> image_count_text(1), image_count_text(1200)
         ('1 image', '1,200 images')
     """
     return f"{images:,} image{'s' * (images != 1)}"
 
 
-def none_readable(count: int) -> ImageError:
+def no_readable_image(count: int) -> ImageError:
     """Returns the error for `count` files if none of them can be read."""
     return ImageError(
         "no image can be read",
