@@ -18,8 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hubexport.checkpoints.download_cache import cache_dir
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.cache_folder import cache_dir
+from hubexport.system.digests import file_sha256
 
 Found = TypeVar("Found")
 

@@ -20,7 +20,7 @@ import pytest
 from hubexport.errors import OutputError, ReleaseError, UsageError
 from hubexport.site import writing
 from hubexport.site.writing import write_site
-from hubexport.system.atomic_output import tree_files
+from hubexport.system.digests import tree_files
 from tests.command import environment, hubexport
 
 _URL = "https://hub.example.org"

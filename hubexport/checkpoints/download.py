@@ -24,7 +24,8 @@ from hubexport.checkpoints.download_cache import (
 )
 from hubexport.errors import DownloadError, HubexportError
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256, make_folder
+from hubexport.system.atomic_output import make_folder
+from hubexport.system.digests import file_sha256
 from hubexport.system.locks import locked
 from hubexport.variants import PublishedCheckpoint
 

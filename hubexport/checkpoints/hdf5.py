@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.hdf5_child import NOT_WRITTEN
+from hubexport.checkpoints.hdf5_copy import NOT_WRITTEN
 from hubexport.checkpoints.keras_values import KerasValues, WithUnread
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
@@ -26,7 +26,7 @@ from hubexport.checkpoints.stored_values import DamageError
 _KERAS_VERSION = "2.15.0"
 # A file of 100 MB takes one second.
 _CPU_SECONDS = 20
-_CHILD = "from hubexport.checkpoints.hdf5_child import main; main()"
+_CHILD = "from hubexport.checkpoints.hdf5_copy import main; main()"
 
 
 def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> KerasValues:

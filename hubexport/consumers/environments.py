@@ -17,10 +17,10 @@ import subprocess
 import sys
 from typing import Literal
 
-from hubexport.checkpoints.download_cache import cache_dir
 from hubexport.errors import ConsumerError
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import make_folder
+from hubexport.system.cache_folder import cache_dir
 from hubexport.system.locks import HeldError, locked
 
 State = Literal["set up", "not set up", "Python missing"]

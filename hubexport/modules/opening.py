@@ -12,10 +12,11 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from hubexport.checkpoints.archives import MODULE_FILE, find_module
 from hubexport.checkpoints.containers import container_of
-from hubexport.errors import CheckpointError, ModuleError
+from hubexport.errors import ModuleError
 from hubexport.progress import Progress
-from hubexport.system.tars import MODULE_FILE, find_module, unpack_all
+from hubexport.system.tars import ArchiveError, unpack_archive
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) 
     """Returns the directory of the module in an archive, unpacked for as long as the stack is open."""
     scratch = stack.enter_context(temporary_directory(f"cannot unpack {shown_as}"))
     with _unpack_failures_reported(shown_as):
-        unpack_all(archive, scratch)
+        unpack_archive(archive, scratch)
         found = sorted(path.parent for path in scratch.rglob(MODULE_FILE) if path.is_file())
     if len(found) == 1:
         return found[0]
@@ -236,7 +237,7 @@ def _unpack_failures_reported(shown_as: Path | str) -> Iterator[None]:
     try:
         with temporary_failures_reported(f"cannot unpack {shown_as}"):
             yield
-    except CheckpointError as error:
+    except ArchiveError as error:
         # Its text names the temporary copy, and speaks of checkpoints.
         raise ModuleError(
             f"cannot unpack {shown_as}", why=error.why, fix="pack or fetch it again, from a source that you trust"

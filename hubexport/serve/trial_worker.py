@@ -80,14 +80,14 @@ def _limit_itself(task: TrialTask) -> None:
 
 def _classify(task: TrialTask) -> "tuple[Score, ...]":
     from hubexport.modules.identity import identify
-    from hubexport.system.tars import unpack_all
+    from hubexport.system.tars import unpack_archive
     from hubexport.system.temporary import temporary_failures_reported
 
     try:
         picture = _read_picture(task)
         scratch = Path(task.scratch)
         with temporary_failures_reported(f"cannot unpack {task.archive}"):
-            unpack_all(Path(task.archive), scratch)
+            unpack_archive(Path(task.archive), scratch)
         return _best_classes(picture, identify(scratch, task.archive), task)
     except MemoryError:
         raise _too_much_memory() from None

@@ -8,7 +8,8 @@ from typing import Literal
 import pydantic
 from pydantic import ConfigDict
 
-from hubexport.errors import CheckpointError, ModuleError
+from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.errors import ModuleError
 from hubexport.modules.module_report import parse_saved_model
 from hubexport.modules.signatures import CallReport, GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.networks.layers import Convolution, Layer
@@ -23,7 +24,7 @@ from hubexport.release.untrusted_folder import (
 )
 from hubexport.site import words
 from hubexport.site.catalogue import network_of
-from hubexport.system.tars import MODULE_FILE, read_file
+from hubexport.system.tars import ArchiveError, read_near_start
 
 # Far more than our graphs have; all of it is in memory while it is read.
 _MAX_GRAPH_BYTES = 16 << 20
@@ -131,11 +132,11 @@ def read_interface(folder: UntrustedFolder, record: ArtifactRecord) -> Interface
         raise UntrustedFileError("is not listed")
     try:
         with folder.open(file.path) as opened, read_failures_told():
-            content = read_file(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
+            content = read_near_start(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
         if content is None:
             raise UntrustedFileError(f"has no {MODULE_FILE} near its start")
         graphs = parse_saved_model(content, file.path).meta_graphs
-    except (CheckpointError, ModuleError) as error:
+    except (ArchiveError, ModuleError) as error:
         raise UntrustedFileError(error.why) from None
     # Of all graph versions the one with the fewest tags is meant for inference.
     return _interface([describe_graph_version(graph, None) for graph in sorted(graphs, key=_number_of_tags)])

@@ -10,15 +10,16 @@ import re
 import shutil
 from urllib.parse import urlsplit
 
-from hubexport.errors import CheckpointError, OutputError, ReleaseError, UsageError
+from hubexport.errors import OutputError, ReleaseError, UsageError
 from hubexport.progress import Progress
 from hubexport.release.index import INDEX, SHA256SUMS, ReleaseFile, ReleaseIndex, as_json, read_index
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, opened_listed
 from hubexport.site.catalogue import Catalogue
 from hubexport.site.pages import Pages
 from hubexport.site.rules import headers_file, is_rule_index, nginx_map, rule_index
-from hubexport.system.atomic_output import publish_directory, scratch_directory, tree_files, write_failures_reported
-from hubexport.system.tars import unpack_all
+from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
+from hubexport.system.digests import tree_files
+from hubexport.system.tars import ArchiveError, unpack_archive
 
 _RULE_INDEX = "hub.json"
 _UNPACKED = "unpacked"
@@ -210,7 +211,7 @@ class _Writing:
             file, into = record.files["archive"], self._staged / _UNPACKED / record.handle
             into.mkdir(parents=True)
             with self._damage_told(file):
-                unpack_all(self._staged / file.path, into)
+                unpack_archive(self._staged / file.path, into)
             for path in tree_files(into):
                 self._count(path.stat().st_size)
             self._progress.count(done, len(self._catalogue.records))
@@ -265,7 +266,7 @@ class _Writing:
             yield
         except UntrustedFileError as error:
             raise self._refusal(file.path, str(error)) from None
-        except CheckpointError as error:
+        except ArchiveError as error:
             raise self._refusal(file.path, error.why) from None
 
     def _refusal(self, path: str, why: str) -> ReleaseError:
