@@ -9,6 +9,8 @@ variant = hubexport.load_variant("mobilenet_v2_075_192")
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hubexport.version import __version__  # noqa: F401  Public.
+
 __all__ = [
     "Accuracy",
     "Beam",
