@@ -72,7 +72,7 @@ def _page(verification: Verification) -> _Element:
 
 
 def _layer(error: float | None, floor: float = 1e-7, name: str = "net/layer") -> LayerError:
-    return LayerError(name, "Conv2D 3x3 /2", (112, 112, 32), 1234567, 10838016, 6.0, error, floor)
+    return LayerError(name, "Conv2D 3×3, stride 2", (112, 112, 32), 1234567, 10838016, 6.0, error, floor)
 
 
 def _verification(text: Callable[[str], str] = str) -> Verification:
@@ -415,7 +415,7 @@ def test_the_plot_says_what_it_shows():
     plot = errors.one("svg", role="img")
     assert all(plot.one(id=name).text for name in plot.attributes["aria-labelledby"].split())
     titles = [column.one("title").text for column in plot.all("g", class_="column")]
-    assert titles[0] == ("1 net/first, Conv2D 3x3 /2: difference 10⁻⁶, float32 floor 10⁻⁷, largest value 6")
+    assert titles[0] == ("1 net/first, Conv2D 3×3, stride 2: difference 10⁻⁶, float32 floor 10⁻⁷, largest value 6")
     assert "not shown" in titles[1] and "difference 0," in titles[2]
     assert "difference not a number, float32 floor infinite" in titles[3]
 
@@ -425,7 +425,7 @@ def test_the_table_of_layers_has_totals():
     table = _page(_verification()).one(id="network").one("table")
     rows = [[cell.text for cell in row.all() if cell.tag in ("td", "th")] for row in table.one("tbody").all("tr")]
     assert rows[0] == [
-        *("1", "net/first", "Conv2D 3x3 /2", "112 × 112 × 32", "1,234,567", "10,838,016", "6", "10⁻⁶", "10⁻⁷"),
+        *("1", "net/first", "Conv2D 3×3, stride 2", "112 × 112 × 32", "1,234,567", "10,838,016", "6", "10⁻⁶", "10⁻⁷"),
     ]
     assert [row[7] for row in rows[1:]] == ["not shown", "0", "not a number"]
     totals = [cell.text for cell in table.one("tfoot").all() if cell.tag in ("td", "th")]

@@ -12,6 +12,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
+from hubexport.readable_numbers import two_decimals
 from hubexport.site.inline_svg import CLASS, LinkedMark, inlined
 from hubexport.site.points import AccuracyPoint, Cost
 
@@ -240,7 +241,7 @@ class _Picture:
                 x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
                 key = LinkedMark(f"{CLASS}key {_series(series)}", _colour(series), _KEY_RADIUS)
                 self._mark(figure, x, y, key)
-                _text(figure, x + 12, y, _two_decimals(multiplier))
+                _text(figure, x + 12, y, two_decimals(multiplier))
             y -= _ROW
         _text(figure, _LEFT, y, "Parameters (millions)")
         for column, millions in enumerate(_SIZES):
@@ -281,10 +282,6 @@ class _Box:
 def _radius(parameters_millions: float) -> float:
     """Returns the radius of a point whose area is proportional to the parameters."""
     return _RADIUS * math.sqrt(parameters_millions)
-
-
-def _two_decimals(number: float) -> str:
-    return f"{number:.2f}" if round(number, 2) == number else f"{number:g}"
 
 
 def _series(index: int) -> str:

@@ -15,10 +15,10 @@ from urllib.parse import quote, urljoin, urlsplit
 import jinja2
 from markupsafe import Markup
 
+from hubexport import readable_numbers
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
-from hubexport.site import words
 from hubexport.site.catalogue import Catalogue, Query, unversioned
 from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, SearchChoice, address_query, choices, listing
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
@@ -295,7 +295,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"words": words, "KINDS": KINDS, "FORMATS": FORMATS}
+    environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
     environment.tests["text"] = lambda value: isinstance(value, str)
     environment.filters["breakable"] = _breakable
     environment.filters["quoted"] = lambda text: quote(text, safe="")

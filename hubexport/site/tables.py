@@ -11,8 +11,8 @@ from pydantic import ConfigDict
 from hubexport.errors import CheckpointError, ModuleError
 from hubexport.modules.module_report import parse_saved_model
 from hubexport.modules.signatures import CallReport, GraphVersionReport, TensorReport, describe_graph_version
-from hubexport.networks.layers import Convolution, Layer
 from hubexport.networks.registry import NETWORKS
+from hubexport.readable_numbers import readable_shape
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
@@ -21,7 +21,6 @@ from hubexport.release.untrusted_folder import (
     read_failures_told,
     read_listed,
 )
-from hubexport.site import words
 from hubexport.site.catalogue import network_of
 from hubexport.system.tars import MODULE_FILE, read_file
 
@@ -168,7 +167,7 @@ def _table(
 
 
 def _rows(role: Literal["input", "output"], tensors: Sequence[TensorReport]) -> tuple[TensorRow, ...]:
-    return tuple(TensorRow(role, tensor.name, tensor.dtype, words.shape(tensor.shape)) for tensor in tensors)
+    return tuple(TensorRow(role, tensor.name, tensor.dtype, readable_shape(tensor.shape)) for tensor in tensors)
 
 
 def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
@@ -194,21 +193,13 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
     return [
         LayerRow(
             layer.name,
-            _operation(layer),
-            words.shape(network.shapes[layer.name]),
+            layer.operation,
+            readable_shape(network.shapes[layer.name]),
             sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
             layer.multiply_adds(*network.input_shapes(layer)),
         )
         for layer in network.layers
     ]
-
-
-def _operation(layer: Layer) -> str:
-    if not isinstance(layer, Convolution):
-        return type(layer).__name__
-    stride = f", stride {layer.stride}" if layer.stride > 1 else ""
-    activation = f", {layer.activation}" if layer.activation else ""
-    return f"{type(layer).__name__} {layer.kernel_size}×{layer.kernel_size}{stride}{activation}"
 
 
 def file_rows(record: ArtifactRecord) -> list[FileRow]:

@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from hubexport.errors import printable
+from hubexport.readable_numbers import percent
 from hubexport.verify.report.svg import LIMIT_PERCENT, Bar, error_plot, limit_bar, power_of_ten
 from hubexport.verify.result import CheckResult, Verification
 
@@ -129,9 +130,7 @@ def _figure(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    if not math.isfinite(share):
-        return _figure(share)
-    return "< 0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
+    return percent(share) if math.isfinite(share) else _figure(share)
 
 
 def _bar_percent(share: float) -> float:
