@@ -1,74 +1,23 @@
 """What the report of a verification shows, read with Python's own parser of HTML."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 import copy
 import dataclasses
-from html.parser import HTMLParser
+import itertools
 import math
 import re
 
 import pytest
 
+from hubexport.verify.report.error_plot import error_plot
+from hubexport.verify.report.figures import LIMIT_PERCENT, limit_bar
 from hubexport.verify.report.html import render
-from hubexport.verify.report.svg import LIMIT_PERCENT, error_plot, limit_bar
 from hubexport.verify.result import CheckResult, LayerError, Photograph, Verification
-
-_VOID = {"br", "img", "link", "meta", "wbr"}
-
-
-@dataclasses.dataclass
-class _Element:
-    tag: str
-    attributes: dict[str, str | None]
-    children: list["_Element | str"] = dataclasses.field(default_factory=list)
-
-    def all(self, tag: str = "", **attributes: str) -> Iterator["_Element"]:
-        """What is below it, in the order of the page; `class_` stands for `class`."""
-        for child in self.children:
-            if isinstance(child, _Element):
-                wanted = {name.rstrip("_"): value for name, value in attributes.items()}
-                if tag in ("", child.tag) and all(child.attributes.get(name) == wanted[name] for name in wanted):
-                    yield child
-                yield from child.all(tag, **attributes)
-
-    def one(self, tag: str = "", **attributes: str) -> "_Element":
-        [found] = self.all(tag, **attributes)
-        return found
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(child if isinstance(child, str) else child.text for child in self.children).split())
+from tests.html_tree import Element, tree
 
 
-class _Parser(HTMLParser):
-    """Builds the tree, and insists on every element being closed where it ought to be."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = [_Element("", {})]
-
-    def handle_starttag(self, tag, attrs):
-        assert len(dict(attrs)) == len(attrs), "an attribute twice"
-        self.open[-1].children.append(_Element(tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(self.open[-1].children[-1])
-
-    def handle_startendtag(self, tag, attrs):
-        self.open[-1].children.append(_Element(tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data):
-        self.open[-1].children.append(data)
-
-
-def _page(verification: Verification) -> _Element:
-    parser = _Parser()
-    parser.feed(render(verification))
-    parser.close()
-    [root] = parser.open
-    return root
+def _page(verification: Verification) -> Element:
+    return tree(render(verification))
 
 
 def _layer(error: float | None, floor: float = 1e-7, name: str = "net/layer") -> LayerError:
@@ -112,7 +61,7 @@ def _minimal(*results: CheckResult) -> Verification:
     return Verification("modules/net", None, {}, results, (), (), {}, 0.0)
 
 
-def _ids(page: _Element) -> list[str]:
+def _ids(page: Element) -> list[str]:
     return [element.attributes["id"] for element in page.all() if "id" in element.attributes]
 
 
@@ -211,7 +160,7 @@ def test_what_strangers_wrote_is_text():
     plain = _page(_verification())
     hostile = _page(_verification(lambda text: f"{text}{_HOSTILE}"))
 
-    def structure(page: _Element) -> list[tuple[str, list[str]]]:
+    def structure(page: Element) -> list[tuple[str, list[str]]]:
         return [(one.tag, sorted(one.attributes)) for one in page.all() if one.tag != "wbr"]
 
     assert structure(hostile) == structure(plain)
@@ -219,7 +168,7 @@ def test_what_strangers_wrote_is_text():
     for where in (
         hostile.one("h1"),
         hostile.one("head").one("title"),
-        next(hostile.one(id="errors").all("g")).one("title"),
+        next(hostile.one(id="errors").all("g", class_="chart-column")).one("title"),
     ):
         assert shown in where.text
     assert all(_HOSTILE in image.attributes["alt"] for image in hostile.all("img"))
@@ -337,19 +286,65 @@ def test_bars_of_what_is_no_probability_stay_within_bounds(probability, width):
     assert page.one(id="photographs").one(class_="fill").attributes["width"] == width
 
 
+def _runs(path: Element) -> list[list[tuple[float, float]]]:
+    """The points of each line in a path."""
+    return [
+        [(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", run)] for run in path["d"].split("M")[1:]
+    ]
+
+
+class _Plot:
+    """A plot of layer errors as drawn, read back.
+
+    Attributes:
+        power_labels: the vertical axis' labels with their places, from the top.
+        number_labels: the horizontal axis' labels with their places, from the left.
+        columns: the left and right edge of each layer's column.
+        dots: the layers' places from the left and the top, None for a layer without a dot.
+        error_line, floor_line, floor_area: the points of each unbroken line.
+    """
+
+    def __init__(self, layers: Sequence[LayerError]) -> None:
+        svg = tree(error_plot(layers)).one("svg")
+        backdrop = svg.one(aria_hidden="true").children
+        self.power_labels: dict[str, float] = {}
+        self.number_labels: dict[str, float] = {}
+        for line, label in zip(backdrop, backdrop[1:]):
+            if line.has("class_", "chart-grid"):
+                (x, y), (other_x, _) = _runs(line.one("path"))[0]
+                if x == other_x:
+                    self.number_labels[label.text] = x
+                else:
+                    self.power_labels[label.text] = y
+        boxes = [_runs(column.one("path"))[0] for column in svg.all("g", class_="chart-column")]
+        self.columns = [(box[0][0], box[1][0]) for box in boxes]
+        self.bottom, self.top = boxes[0][0][1], boxes[0][2][1]
+        places = [(float(dot["cx"]), float(dot["cy"])) for dot in svg.all("circle")]
+        self.dots = [next((dot for dot in places if left < dot[0] < right), None) for left, right in self.columns]
+        self.error_line, self.floor_line, self.floor_area = (
+            [run for path in svg.one(class_=f"chart-{name}").all("path") for run in _runs(path)]
+            for name in ("error", "floor", "floor-area")
+        )
+
+
+def _steps(line: list[tuple[float, float]]) -> list[float]:
+    """The heights of a line's level parts."""
+    return [y for (x, y), (to_x, to_y) in zip(line, line[1:]) if y == to_y and x != to_x]
+
+
 def test_the_log_scale():
     """Equal ratios are equal distances, from a whole power of ten to another."""
-    plot = error_plot([_layer(3e-6, 2e-8), _layer(1e-7, 1e-7), _layer(math.sqrt(1e-13), 1e-7)])
-    assert [tick.label for tick in plot.powers] == ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]
-    height = {tick.label: tick.position for tick in plot.powers}
+    plot = _Plot([_layer(3e-6, 2e-8), _layer(1e-7, 1e-7), _layer(math.sqrt(1e-13), 1e-7)])
+    height = plot.power_labels
+    assert list(height) == ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]
     assert (height["10⁻⁸"], height["10⁻⁵"]) == (plot.bottom, plot.top)
-    assert plot.columns[1].error == pytest.approx(height["10⁻⁷"], abs=0.01)
-    assert plot.columns[2].error == pytest.approx((height["10⁻⁷"] + height["10⁻⁶"]) / 2, abs=0.01)
+    assert plot.dots[1][1] == pytest.approx(height["10⁻⁷"], abs=0.01)
+    assert plot.dots[2][1] == pytest.approx((height["10⁻⁷"] + height["10⁻⁶"]) / 2, abs=0.01)
     share = math.log10(3e-6) + 8
-    assert plot.columns[0].error == pytest.approx(plot.bottom - share / 3 * (plot.bottom - plot.top), abs=0.01)
-    drawn = [float(one) for one in re.findall(r"V([\d.]+)H", plot.floor_line)]
-    assert drawn[0] == pytest.approx(plot.bottom - math.log10(2) / 3 * (plot.bottom - plot.top), abs=0.01)
-    assert drawn[1] == pytest.approx(height["10⁻⁷"], abs=0.01)
+    assert plot.dots[0][1] == pytest.approx(plot.bottom - share / 3 * (plot.bottom - plot.top), abs=0.01)
+    [floors] = plot.floor_line
+    low = plot.bottom - math.log10(2) / 3 * (plot.bottom - plot.top)
+    assert _steps(floors) == pytest.approx([low, height["10⁻⁷"], height["10⁻⁷"]], abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -366,36 +361,39 @@ def test_the_log_scale():
 )
 def test_what_has_no_logarithm_has_a_row_of_its_own(errors, floor, rows):
     """Outside the scale, which holds everything else, and inside the plot."""
-    plot = error_plot([_layer(error, floor) for error in errors])
-    height = {tick.label: tick.position for tick in plot.powers}
+    plot = _Plot([_layer(error, floor) for error in errors])
+    height = plot.power_labels
     assert {"0", "∞, NaN"} & height.keys() == rows
     scale = [position for label, position in height.items() if label not in rows]
     assert 2 <= len(scale) <= 10 and all(math.isfinite(position) for position in height.values())
-    for error, column in zip(errors, plot.columns, strict=True):
+    for error, dot in zip(errors, plot.dots, strict=True):
         if error is None:
-            assert column.error is None
+            assert dot is None
         elif error == 0:
-            assert column.error == height["0"] == plot.bottom > max(scale)
+            assert dot[1] == height["0"] == plot.bottom > max(scale)
         elif not math.isfinite(error):
-            assert column.error == height["∞, NaN"] == plot.top < min(scale)
+            assert dot[1] == height["∞, NaN"] == plot.top < min(scale)
         else:
-            assert plot.top - 0.01 <= column.error <= plot.bottom + 0.01
-    assert "nan" not in plot.error_line + plot.floor_line + plot.floor_area
+            assert plot.top - 0.01 <= dot[1] <= plot.bottom + 0.01
+    assert "nan" not in error_plot([_layer(error, floor) for error in errors])
 
 
 def test_layers_without_a_measured_error_are_gaps():
     """And so are those that are not on the scale; each run of the others is one line."""
-    plot = error_plot([_layer(error) for error in (1e-6, 2e-6, None, 3e-6, 0.0, 4e-6, 5e-6, 6e-6)])
-    assert re.sub(r"[\d.,]", "", plot.error_line) == "MLMMLL"
-    page = _page(dataclasses.replace(_minimal(), layers=tuple(column.layer for column in plot.columns)))
-    assert len(list(page.one(id="errors").one("svg", role="img").all("circle"))) == 7
+    plot = _Plot([_layer(error) for error in (1e-6, 2e-6, None, 3e-6, 0.0, 4e-6, 5e-6, 6e-6)])
+    assert plot.error_line == [plot.dots[:2], plot.dots[3:4], plot.dots[5:]]
+    assert [number for number, dot in enumerate(plot.dots) if dot is None] == [2]
 
 
 def test_floors_that_are_zero_are_gaps():
     """The steps along the others begin anew."""
-    plot = error_plot([_layer(1e-6, floor) for floor in (0.0, 1e-7, 1e-7, 0.0, 1e-7)])
-    assert (plot.floor_line.count("M"), plot.floor_line.count("H")) == (2, 3)
-    assert plot.floor_area.count("Z") == 2
+    plot = _Plot([_layer(1e-6, floor) for floor in (0.0, 1e-7, 1e-7, 0.0, 1e-7)])
+    assert [len(_steps(line)) for line in plot.floor_line] == [2, 1]
+    assert [(area[0][0], area[-1][0]) for area in plot.floor_area] == [
+        (plot.columns[1][0], plot.columns[2][1]),
+        plot.columns[4],
+    ]
+    assert all(area[0][1] == area[-1][1] == plot.bottom for area in plot.floor_area)
 
 
 @pytest.mark.parametrize(
@@ -403,18 +401,23 @@ def test_floors_that_are_zero_are_gaps():
 )
 def test_layers_are_numbered(count, labels):
     """The first, and round numbers, as many as there is room for; columns fill the width side by side."""
-    plot = error_plot([_layer(1e-6)] * count)
-    assert [tick.label for tick in plot.numbers][: len(labels)] == labels and len(plot.numbers) <= 15
-    assert plot.columns[0].left == plot.left
-    assert plot.columns[-1].left + plot.columns[-1].width == pytest.approx(plot.right, abs=0.02)
+    plot = _Plot([_layer(1e-6)] * count)
+    assert list(plot.number_labels)[: len(labels)] == labels and len(plot.number_labels) <= 15
+    for label, place in plot.number_labels.items():
+        left, right = plot.columns[int(label.replace(",", "")) - 1]
+        assert place == pytest.approx((left + right) / 2, abs=0.01)
+    [floors] = plot.floor_line
+    assert (plot.columns[0][0], plot.columns[-1][1]) == pytest.approx((floors[0][0], floors[-1][0]), abs=0.02)
+    for (_, right), (left, _) in itertools.pairwise(plot.columns):
+        assert right == pytest.approx(left, abs=0.01)
 
 
 def test_the_plot_says_what_it_shows():
     """To those who do not see it, and of each layer to those who point at it."""
     errors = _page(_verification()).one(id="errors")
     plot = errors.one("svg", role="img")
-    assert all(plot.one(id=name).text for name in plot.attributes["aria-labelledby"].split())
-    titles = [column.one("title").text for column in plot.all("g", class_="column")]
+    assert plot.one(id=plot["aria-labelledby"]).text and plot.one(id=plot["aria-describedby"]).text
+    titles = [column.one("title").text for column in plot.all("g", class_="chart-column")]
     assert titles[0] == ("1 net/first, Conv2D 3×3, stride 2: difference 10⁻⁶, float32 floor 10⁻⁷, largest value 6")
     assert "not shown" in titles[1] and "difference 0," in titles[2]
     assert "difference not a number, float32 floor infinite" in titles[3]

@@ -6,14 +6,13 @@ are classes that `assets/chart.css` explains, and points are links.
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import io
 import itertools
 import math
-import threading
 from typing import TYPE_CHECKING, Any
 
+from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
+from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
 from hubexport.readable_numbers import two_decimals
-from hubexport.site.inline_svg import CLASS, LinkedMark, inlined
 from hubexport.site.points import AccuracyPoint, Cost
 
 if TYPE_CHECKING:
@@ -48,9 +47,6 @@ _SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 
 # Where its middle is, and its radius.
 _Circle = tuple[float, float, float]
 
-# Settings are global in matplotlib.
-_DRAWING = threading.Lock()
-
 
 @dataclasses.dataclass(frozen=True)
 class _Words:
@@ -83,9 +79,8 @@ def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost) -> str:
     # Smaller ones come later, over the larger ones.
     drawn.sort(key=lambda point: (-point.parameters_millions, -point.depth_multiplier, point.image_size, point.variant))
     picture = _Picture(drawn, cost, [point.variant for point in points if point.cost(cost) is None])
-    with _DRAWING:
-        svg = picture.drawn()
-    return inlined(svg, picture.marks, cost.replace("_", "-"), picture.title, picture.description)
+    svg = draw_svg(_WIDTH, picture.height, picture.draw, font_size=_TEXT)
+    return inline_svg(svg, picture.marks, cost.replace("_", "-"), picture.title, picture.description)
 
 
 class _Picture:
@@ -103,12 +98,12 @@ class _Picture:
 
     def __init__(self, points: Sequence[AccuracyPoint], cost: Cost, left_out: Sequence[str]) -> None:
         self.cost: Cost = cost
-        self.marks: dict[str, LinkedMark] = {}
+        self.marks: dict[str, Mark] = {}
         self._points = points
         self._multipliers = sorted({point.depth_multiplier for point in points})
         self._key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW)
         self._notes = self._source(left_out)
-        self._height = _TOP + _PLOT_HEIGHT + 70 + _ROW * (self._key_rows + 1) + _NOTE_ROW * len(self._notes)
+        self.height = _TOP + _PLOT_HEIGHT + 70 + _ROW * (self._key_rows + 1) + _NOTE_ROW * len(self._notes)
         self.title = _WORDS[cost].title
         accuracies = [point.top1_percent for point in points]
         self.description = (
@@ -135,31 +130,14 @@ class _Picture:
             f"parameters{remark}"
         )
 
-    def drawn(self) -> bytes:
-        """Returns what matplotlib draws."""
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-
-        with matplotlib.rc_context():
-            # Not what somebody has set for pictures of their own.
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": self.cost, "font.size": _TEXT})
-            figure = Figure(figsize=(_WIDTH / 72, self._height / 72), dpi=72)
-            FigureCanvasSVG(figure)
-            figure.patch.set_visible(False)
-            self._draw_plot(figure)
-            self._draw_below(figure)
-            written = io.BytesIO()
-            figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-        return written.getvalue()
+    def draw(self, figure: "Figure") -> None:
+        """Draws into an empty figure."""
+        self._draw_plot(figure)
+        self._draw_below(figure)
 
     def _draw_plot(self, figure: "Figure") -> None:
-        bottom = 1 - (_TOP + _PLOT_HEIGHT) / self._height
-        box = (_LEFT / _WIDTH, bottom, (_RIGHT - _LEFT) / _WIDTH, _PLOT_HEIGHT / self._height)
-        axes = figure.add_axes(box)
+        axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _TOP + _PLOT_HEIGHT, grid=f"{CLASS}grid")
         self._set_scales(axes)
-        _plain(axes)
         for series, multiplier in enumerate(self._multipliers):
             line = sorted(self._place(point) for point in self._points if point.depth_multiplier == multiplier)
             name = f"{CLASS}line {_series(series)}"
@@ -185,23 +163,16 @@ class _Picture:
         axes.set_xlabel(_WORDS[self.cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
 
-    def _mark_of(self, point: AccuracyPoint) -> LinkedMark:
+    def _mark_of(self, point: AccuracyPoint) -> Mark:
         series = self._multipliers.index(point.depth_multiplier)
         classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
-        radius = _radius(point.parameters_millions)
-        return LinkedMark(classes, _colour(series), radius, self._label(point), point.link)
+        circle = Circle(_colour(series), _radius(point.parameters_millions))
+        return Mark(classes, circle, self._label(point), point.link)
 
-    def _mark(self, where: "Axes | Figure", x: float, y: float, mark: LinkedMark) -> None:
-        """Lets matplotlib put a mark somewhere: in the data's units, or else in the picture's, from its lower left."""
-        from matplotlib.lines import Line2D
-        from matplotlib.transforms import IdentityTransform
-
+    def _mark(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
         name = f"{CLASS}mark-{len(self.marks)}"
         self.marks[name] = mark
-        marker = Line2D([x], [y], marker="o", linestyle="none", gid=name, clip_on=False)
-        if where.figure is where:
-            marker.set_transform(IdentityTransform())
-        where.add_artist(marker)
+        add_marker(where, x, y, name)
 
     def _labels(self, axes: "Axes") -> Iterator[tuple[tuple[float, float], str]]:
         """Yields the images' sizes, each beside its point, where nothing else is; and where it is."""
@@ -234,19 +205,19 @@ class _Picture:
 
     def _draw_below(self, figure: "Figure") -> None:
         """Explains colours and sizes, and says where the figures are from."""
-        y = self._height - _TOP - _PLOT_HEIGHT - 70.0
+        y = self.height - _TOP - _PLOT_HEIGHT - 70.0
         for row in range(0, len(self._multipliers), _KEYS_IN_ROW):
             _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
             for column, multiplier in enumerate(self._multipliers[row : row + _KEYS_IN_ROW]):
                 x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
-                key = LinkedMark(f"{CLASS}key {_series(series)}", _colour(series), _KEY_RADIUS)
+                key = Mark(f"{CLASS}key {_series(series)}", Circle(_colour(series), _KEY_RADIUS))
                 self._mark(figure, x, y, key)
                 _text(figure, x + 12, y, two_decimals(multiplier))
             y -= _ROW
         _text(figure, _LEFT, y, "Parameters (millions)")
         for column, millions in enumerate(_SIZES):
             x = _KEYS_LEFT + column * _KEY_WIDTH
-            self._mark(figure, x, y, LinkedMark(f"{CLASS}size", "none", _radius(millions)))
+            self._mark(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
             _text(figure, x + 20, y, str(millions))
         for note in self._notes:
             y -= _ROW if note is self._notes[0] else _NOTE_ROW
@@ -298,15 +269,6 @@ def _ticks(lowest: float, highest: float) -> Iterator[float]:
         for digit in (1, 2, 5):
             if lowest <= digit * 10.0**power <= highest:
                 yield digit * 10.0**power
-
-
-def _plain(axes: "Axes") -> None:
-    """Leaves but faint lines of the axes."""
-    axes.patch.set_visible(False)
-    axes.grid(gid=f"{CLASS}grid", color="#808080", linewidth=0.5)
-    axes.tick_params(length=0, pad=6)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def _text(figure: "Figure", x: float, y: float, text: str, **options: Any) -> None:

@@ -6,15 +6,22 @@ Most of what it shows was written by whoever made the module: every text is esca
 import base64
 from collections.abc import Iterator, Mapping
 import dataclasses
-import math
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from hubexport.errors import printable
-from hubexport.readable_numbers import percent
-from hubexport.verify.report.svg import LIMIT_PERCENT, Bar, error_plot, limit_bar, power_of_ten
+from hubexport.verify.report.error_plot import error_plot
+from hubexport.verify.report.figures import (
+    LIMIT_PERCENT,
+    LimitBar,
+    figure,
+    limit_bar,
+    percent,
+    probability_percent,
+    seconds,
+)
 from hubexport.verify.result import CheckResult, Verification
 
 # The parts of check names before the dot, in the order in which the report shows them.
@@ -44,7 +51,7 @@ class _Check:
     """One check in the report; `anchor` is what links lead to."""
 
     result: CheckResult
-    bar: Bar | None
+    bar: LimitBar | None
     anchor: str
 
 
@@ -80,7 +87,7 @@ def render(verification: Verification) -> str:
         failures=[check for check in checks if check.result.status == "fail"],
         groups=list(_groups(checks)),
         counts={status: sum(check.result.status == status for check in checks) for status in _STATUS_WORDS},
-        plot=error_plot(verification.layers) if verification.layers else None,
+        plot=Markup(error_plot(verification.layers)) if verification.layers else None,
         facts=[row for key, fact in verification.facts.items() if key != "sha256" for row in _rows(key, fact)],
         files=list(_rows("", verification.facts.get("sha256", {}))),
         limit_percent=LIMIT_PERCENT,
@@ -116,34 +123,6 @@ def _plain(fact: object) -> str:
     return str(fact) if isinstance(fact, (str, int)) else "…"
 
 
-def _figure(value: float) -> str:
-    """Returns a number as people write it, with three digits unless it is whole."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else "infinite"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{float(f'{value:.3g}'):,g}"
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    power = power_of_ten(int(exponent))
-    return power if float(mantissa) == 1 else f"{float(mantissa):g} × {power}"
-
-
-def _percent(share: float) -> str:
-    return percent(share) if math.isfinite(share) else _figure(share)
-
-
-def _bar_percent(share: float) -> float:
-    """Returns the length of a probability's bar, also of one that is none."""
-    return round(100 * min(max(share, 0.0), 1.0), 2) if math.isfinite(share) else 0.0
-
-
-def _seconds(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.1f} s"
-    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"
-
-
 def _breakable(text: object) -> Markup:
     """Lets a path or name go on in the next line after its slashes."""
     return Markup("/<wbr>").join(printable(str(text)).split("/"))
@@ -172,12 +151,12 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        bar_percent=_bar_percent,
         breakable=_breakable,
-        figure=_figure,
+        figure=figure,
         jpeg_uri=_jpeg_uri,
-        percent=_percent,
-        seconds=_seconds,
+        percent=percent,
+        probability_percent=probability_percent,
+        seconds=seconds,
         shape=_shape,
     )
     environment.globals.update(status_words=_STATUS_WORDS)
