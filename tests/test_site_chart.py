@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from hubexport.release.index import ReleaseIndex
+from hubexport.site.accuracy_chart import accuracy_chart
+from hubexport.site.accuracy_points import AccuracyPoint, accuracy_points
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.chart import accuracy_chart
-from hubexport.site.points import AccuracyPoint, points
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -80,7 +80,7 @@ def _circle(point: ElementTree.Element) -> tuple[float, float, float]:
 def test_all_published_points_are_where_their_figures_belong(cost):
     """On a logarithmic and a linear axis, with areas that are proportional to the parameters."""
     published = _published()
-    told = _told(_drawn(points(_catalogue(), _link), cost))
+    told = _told(_drawn(accuracy_points(_catalogue(), _link), cost))
     assert set(told) == set(published) and len(told) == 22
     x, y, radius = np.transpose([_circle(told[name]) for name in published])
     costs = np.log([published[name][_COSTS[cost]] for name in published])
@@ -97,7 +97,7 @@ def test_all_published_points_are_where_their_figures_belong(cost):
 def test_the_axes_labels_are_where_such_figures_are(cost):
     """The same lines as those of the points run through the axes' numbers; the keys' circles have the points' scale."""
     published = _published()
-    svg = _drawn(points(_catalogue(), _link), cost)
+    svg = _drawn(accuracy_points(_catalogue(), _link), cost)
     told = _told(svg)
     low, high = "mobilenet_v2_035_96", "mobilenet_v2_140_224"
     (x1, y1, r1), (x2, y2, _) = _circle(told[low]), _circle(told[high])
@@ -129,7 +129,7 @@ def test_points_of_the_release_are_links_to_the_newest_version(record):
     """Others are told as absent, and lead nowhere."""
     variant = "mobilenet_v2_075_192"
     catalogue = _catalogue(_mobilenet(record, variant, 2), _mobilenet(record, variant, 5))
-    told = _told(_drawn(points(catalogue, _link), "multiply_adds"))
+    told = _told(_drawn(accuracy_points(catalogue, _link), "multiply_adds"))
     assert {name: point.get("href") for name, point in told.items() if point.tag == "a"} == {
         variant: f"/google/imagenet/{variant}/classification/5/"
     }
@@ -143,7 +143,7 @@ def test_points_of_the_release_are_links_to_the_newest_version(record):
 def test_trained_modules_are_those_whose_figures_are_shown(record):
     """Made-up values have no accuracy to speak of."""
     trained = _mobilenet(record, "mobilenet_v2_075_192", 5) | {"values": "trained"}
-    told = _told(_drawn(points(_catalogue(trained), _link), "multiply_adds"))
+    told = _told(_drawn(accuracy_points(_catalogue(trained), _link), "multiply_adds"))
     assert told["mobilenet_v2_075_192"].attrib["aria-label"].endswith(" million parameters")
 
 
@@ -154,7 +154,7 @@ def test_without_classification_the_feature_vectors_are_linked(record):
     handle = classes["handle"].replace("classification", "feature_vector")
     vectors = classes | {"kind": "feature_vector", "num_classes": None, "handle": handle}
     for records, kind in (([vectors], "feature_vector"), ([classes, vectors], "classification")):
-        [link] = [point.link for point in points(_catalogue(*records), _link) if point.link]
+        [link] = [point.link for point in accuracy_points(_catalogue(*records), _link) if point.link]
         assert f"/{kind}/" in link
 
 
@@ -162,7 +162,7 @@ def test_without_classification_the_feature_vectors_are_linked(record):
 def test_another_network_under_a_published_name_is_no_link(record, other):
     """Its accuracy is not that of the table."""
     altered = _mobilenet(record, "mobilenet_v2_075_192", 5) | other
-    assert not [point for point in points(_catalogue(altered), _link) if point.link]
+    assert not [point for point in accuracy_points(_catalogue(altered), _link) if point.link]
 
 
 def test_figures_of_a_record_come_before_those_of_the_configs(record):
@@ -170,7 +170,7 @@ def test_figures_of_a_record_come_before_those_of_the_configs(record):
     figures = {"macs_millions": 300, "parameters_millions": 3.47, "top1_percent": 71.25, "top5_percent": 91.0}
     own = _renamed(record, "acme/imagenet/other/classification/5", published={**figures, "pixel1_cpu_ms": None})
     known = _mobilenet(record, "mobilenet_v2_100_224", 5, published={**figures, "pixel1_cpu_ms": 70.5})
-    found = {point.variant: point for point in points(_catalogue(own, known), _link)}
+    found = {point.variant: point for point in accuracy_points(_catalogue(own, known), _link)}
     assert len(found) == 23
     assert (found["other"].multiply_adds_millions, found["other"].latency_ms) == (300, None)
     assert (found["mobilenet_v2_100_224"].top1_percent, found["mobilenet_v2_100_224"].latency_ms) == (71.25, 70.5)
@@ -182,13 +182,13 @@ def test_figures_of_a_record_come_before_those_of_the_configs(record):
 def test_figures_that_are_none_are_not_drawn(record, published):
     """An index may say anything; the configs' figures stay."""
     known = _mobilenet(record, "mobilenet_v2_100_224", 5, published=published)
-    [point] = [point for point in points(_catalogue(known), _link) if point.link]
+    [point] = [point for point in accuracy_points(_catalogue(known), _link) if point.link]
     assert (point.multiply_adds_millions, point.top1_percent) == (300, 71.8)
 
 
 def test_points_without_the_cost_are_left_out_and_named():
     """And a picture of none is none."""
-    found = points(_catalogue(), _link)
+    found = accuracy_points(_catalogue(), _link)
     lacking = [dataclasses.replace(point, latency_ms=None) for point in found[:2]]
     svg = _drawn([*lacking, *found[2:]], "latency")
     assert set(_told(svg)) == {point.variant for point in found[2:]}
@@ -200,7 +200,7 @@ def test_points_without_the_cost_are_left_out_and_named():
 @pytest.mark.parametrize("cost", _COSTS)
 def test_nothing_is_in_it_that_the_policy_forbids(cost):
     """No styles, scripts, handlers, links elsewhere, or sizes that the page could not change."""
-    text = accuracy_chart(points(_catalogue(), _link), cost)
+    text = accuracy_chart(accuracy_points(_catalogue(), _link), cost)
     svg = ElementTree.fromstring(text)
     assert {element.tag for element in svg.iter()} <= {*("svg", "g", "a", "path", "text", "circle", "title", "desc")}
     names = {name for element in svg.iter() for name in element.attrib}
@@ -211,7 +211,7 @@ def test_nothing_is_in_it_that_the_policy_forbids(cost):
 
 def test_hostile_names_are_text():
     """In labels, links and notes; and dollars are no formulas to matplotlib."""
-    [first, second, *others] = points(_catalogue(), _link)
+    [first, second, *others] = accuracy_points(_catalogue(), _link)
     hostile = dataclasses.replace(first, variant=_HOSTILE, link='/"><script>x</script>')
     lacking = dataclasses.replace(second, variant=_HOSTILE, latency_ms=None)
     text = accuracy_chart([hostile, lacking, *others], "latency")
@@ -224,7 +224,7 @@ def test_hostile_names_are_text():
 
 def test_two_pictures_on_a_page_share_no_ids():
     """Those that are named are there."""
-    found = points(_catalogue(), _link)
+    found = accuracy_points(_catalogue(), _link)
     ids = []
     for cost in _COSTS:
         svg = _drawn(found, cost)
@@ -237,7 +237,7 @@ def test_two_pictures_on_a_page_share_no_ids():
 
 def test_labels_of_points_touch_no_point_and_no_other_label():
     """Digits are at most two thirds of their height wide, and as high as the font."""
-    svg = _drawn(points(_catalogue(), _link), "multiply_adds")
+    svg = _drawn(accuracy_points(_catalogue(), _link), "multiply_adds")
     circles = [_circle(point) for point in _told(svg).values()]
     sizes = {"96", "128", "160", "192", "224"}
     labels = [text for text in svg.iter("text") if text.text in sizes and text.get("font-size") == "12px"]
@@ -258,9 +258,9 @@ def test_it_is_the_same_in_every_process():
         "matplotlib.rcParams['axes.labelsize'] = matplotlib.rcParams['font.size'] = float(sys.argv[1])\n"
         "from hubexport.release.index import ReleaseIndex\n"
         "from hubexport.site.catalogue import Catalogue\n"
-        "from hubexport.site.chart import accuracy_chart\n"
-        "from hubexport.site.points import points\n"
-        "text = accuracy_chart(points(Catalogue(ReleaseIndex()), lambda record: ''), 'latency')\n"
+        "from hubexport.site.accuracy_chart import accuracy_chart\n"
+        "from hubexport.site.accuracy_points import accuracy_points\n"
+        "text = accuracy_chart(accuracy_points(Catalogue(ReleaseIndex()), lambda record: ''), 'latency')\n"
         "print(hashlib.sha256(text.encode()).hexdigest(), matplotlib.rcParams['font.size'] == float(sys.argv[1]))\n"
     )
     done = {
@@ -279,7 +279,9 @@ def test_it_is_the_same_in_every_process():
 @pytest.mark.slow
 def test_matplotlib_is_imported_when_a_picture_is_drawn():
     """It takes a second, here and in verification reports."""
-    program = "import sys, hubexport.site.chart, hubexport.verify.report.html; print('matplotlib' in sys.modules)"
+    program = (
+        "import sys, hubexport.site.accuracy_chart, hubexport.verify.report.html; print('matplotlib' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
     )
@@ -333,7 +335,7 @@ def _lab(linear: np.ndarray) -> np.ndarray:
 
 def test_the_style_sheet_has_all_classes():
     """And colours where there is none are those of the light theme."""
-    text = accuracy_chart(points(_catalogue(), _link), "latency")
+    text = accuracy_chart(accuracy_points(_catalogue(), _link), "latency")
     used = {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
     assert used == {name for name in used if f".{name}" in _STYLE}
     assert set(_colours("light")) == {colour for colour in re.findall(r'"(#\w{6})"', text) if colour != "#808080"}

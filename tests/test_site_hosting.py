@@ -19,8 +19,8 @@ import time
 
 import pytest
 
-from hubexport.site.policy import SECURITY
-from hubexport.site.writing import write_site
+from hubexport.site.http_headers import SECURITY
+from hubexport.site.static_site import write_site
 from tests.command import environment
 from tests.data import REPOSITORY
 

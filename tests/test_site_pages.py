@@ -22,11 +22,11 @@ from hubexport.errors import ImageError
 from hubexport.images.classification import Score
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
 from hubexport.release.untrusted_folder import UntrustedFolder
-from hubexport.site.catalogue import Catalogue, Query
+from hubexport.site.catalogue import Catalogue, SearchQuery
 from hubexport.site.listing import ROWS_PER_PAGE
+from hubexport.site.module_tables import layer_rows
 from hubexport.site.pages import Pages
 from hubexport.site.snippets import snippets
-from hubexport.site.tables import layer_rows
 from tests.html_tree import Element, tree
 from tests.releases import Forged
 
@@ -201,12 +201,12 @@ def test_snippets_are_programs_for_the_format(records, handle):
     made = {one.title: one for one in snippets(records[handle], f"{_URL}/{handle}")}
     assert list(made) == ["TensorFlow 1", "TensorFlow 2", "Keras"]
     for one in made.values():
-        assert one.code and f'"{_URL}/{handle}"' in one.code
+        assert f'"{_URL}/{handle}"' in one.code
         compile(one.code, one.title, "exec")
     is_hub = records[handle].format == "hub"
-    assert ("hub.Module(" in (made["TensorFlow 1"].code or "")) == is_hub
+    assert ("hub.Module(" in made["TensorFlow 1"].code) == is_hub
     assert ("hub.Module cannot" in made["TensorFlow 1"].remark) == (not is_hub)
-    assert (".signatures[" in (made["TensorFlow 2"].code or "")) == is_hub
+    assert (".signatures[" in made["TensorFlow 2"].code) == is_hub
 
 
 def test_a_newer_version_and_one_for_tensorflow_1_are_named(pages, records):
@@ -283,7 +283,7 @@ def test_canonical_addresses_are_whole(small_release):
         record = catalogue.records[_HUB]
         assert tree(pages.module(record)).one("link", rel="canonical")["href"] == f"{_URL}/{_HUB}/"
         assert tree(pages.catalogue()).one("link", rel="canonical")["href"] == f"{_URL}/"
-        for text in (pages.message("Gone", "It is gone."), pages.catalogue(Query(q="small"))):
+        for text in (pages.message("Gone", "It is gone."), pages.catalogue(SearchQuery(q="small"))):
             page = tree(text)
             assert page.one("meta", name="robots")["content"] == "noindex"
             assert not list(page.all("link", rel="canonical"))
@@ -353,12 +353,12 @@ def test_the_catalogue_lists_each_module_once_with_its_versions(pages, told):
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        (Query(q="CLASS small"), ["classification"]),
-        (Query(version="1"), ["feature_vector"]),
-        (Query(kind="classification", format="hub"), ["classification"]),
-        (Query(size="96", family="mobilenet_v2"), ["classification", "feature_vector"]),
-        (Query(version="2", format="saved_model_2"), []),
-        (Query(q=_HOSTILE), []),
+        (SearchQuery(q="CLASS small"), ["classification"]),
+        (SearchQuery(version="1"), ["feature_vector"]),
+        (SearchQuery(kind="classification", format="hub"), ["classification"]),
+        (SearchQuery(size="96", family="mobilenet_v2"), ["classification", "feature_vector"]),
+        (SearchQuery(version="2", format="saved_model_2"), []),
+        (SearchQuery(q=_HOSTILE), []),
     ],
 )
 def test_a_search_shows_what_it_finds_and_what_was_asked(pages, query, found):
@@ -402,7 +402,7 @@ def test_a_server_puts_two_hundred_modules_on_a_page(many, small_release):
         pages = Pages(many, folder, url=_URL)
         shown = []
         for number, size in ((1, ROWS_PER_PAGE), (2, ROWS_PER_PAGE), (3, 50)):
-            page = tree(pages.catalogue(Query(version="5"), number))
+            page = tree(pages.catalogue(SearchQuery(version="5"), number))
             assert len(_shown_handles(page)) == size
             assert "data-complete" not in page.one("table").attributes
             shown += _shown_handles(page)
@@ -415,8 +415,8 @@ def test_a_server_puts_two_hundred_modules_on_a_page(many, small_release):
                 if 1 <= other <= 3
             }
         assert shown == sorted(handle.rpartition("/")[0] for handle in many.records)[::2]
-        assert pages.catalogue(Query(), 99) == pages.catalogue(Query(), 3)
-        assert pages.catalogue(Query(), -1) == pages.catalogue(Query(), 1)
+        assert pages.catalogue(SearchQuery(), 99) == pages.catalogue(SearchQuery(), 3)
+        assert pages.catalogue(SearchQuery(), -1) == pages.catalogue(SearchQuery(), 1)
         assert len(_shown_handles(tree(Pages(many, folder, url=_URL, static=True).catalogue()))) == 450
         assert len(_shown_handles(tree(pages.publisher("google")))) == ROWS_PER_PAGE
 
@@ -435,7 +435,7 @@ def test_the_pictures_lead_to_modules(small_release, tmp_path):
         _check_policy(page)
         ids = [element["id"] for element in page.all() if "id" in element.attributes]
         assert len(ids) == len(set(ids))
-        assert not list(tree(pages.catalogue(Query(q="small"))).all("figure"))
+        assert not list(tree(pages.catalogue(SearchQuery(q="small"))).all("figure"))
 
 
 def _everything_hostile(release: Forged) -> None:
@@ -694,7 +694,7 @@ def test_the_script_finds_what_the_server_finds(pages, small_release):
     """The rule is written twice, and is one."""
     words = ["", "small", "CLASSIFICATION/3", "made up", "mobilenet", "small/feature_vector/2 made", " google  5 "]
     queries = [
-        Query(q=q, kind=kind, version=version, format=form, size=size)
+        SearchQuery(q=q, kind=kind, version=version, format=form, size=size)
         for q in words
         for kind in ("", "classification")
         for version in ("", "2", "5")

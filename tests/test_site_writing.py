@@ -18,8 +18,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from hubexport.errors import OutputError, ReleaseError, UsageError
-from hubexport.site import writing
-from hubexport.site.writing import write_site
+from hubexport.site import static_site
+from hubexport.site.static_site import write_site
 from hubexport.system.atomic_output import tree_files
 from tests.command import environment, hubexport
 
@@ -435,7 +435,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_site(small_release, tmp_path, mo
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing, "publish_directory", full)
+    monkeypatch.setattr(static_site, "publish_directory", full)
     with pytest.raises(OutputError, match="cannot write the site") as caught:
         write_site(small_release, tmp_path / "site", _URL)
     assert "No space left" in caught.value.why
@@ -464,7 +464,7 @@ def test_the_command_tells_what_it_wrote(small_release, tmp_path):
 def test_it_needs_no_tensorflow(small_release, tmp_path):
     """Whose import takes seconds."""
     program = (
-        "import sys; from pathlib import Path; from hubexport.site.writing import write_site\n"
+        "import sys; from pathlib import Path; from hubexport.site.static_site import write_site\n"
         f"write_site(Path({str(small_release)!r}), Path({str(tmp_path / 'site')!r}), unpack=True)\n"
         "print([name for name in ('tensorflow', 'tensorflow_hub') if name in sys.modules])"
     )

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from hubexport.errors import printable
 from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
 from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
-from hubexport.verify.report.figures import figure, power_of_ten
+from hubexport.verify.report.figures import power_of_ten, readable_figure
 from hubexport.verify.result import LayerError
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def error_plot(layers: Sequence[LayerError]) -> str:
         An `<svg>` element, whose colours `templates/style.css` sets; the same for the same layers.
     """
     scale = _LogScale.of([layer.floor for layer in layers] + [layer.error for layer in layers])
-    marks = dict(_marks(layers))
-    svg = draw_svg(_WIDTH, _HEIGHT, lambda figure: _draw(figure, layers, scale), font_size=_FONT_SIZE)
+    marks: dict[str, Mark] = {}
+    svg = draw_svg(_WIDTH, _HEIGHT, lambda figure: marks.update(_draw(figure, layers, scale)), font_size=_FONT_SIZE)
     description = (
         f"A line shows the module’s difference at each of the {len(layers)} layers; behind it, an area shows the "
         "float32 floor. The network table has all figures."
@@ -71,7 +71,7 @@ class _LogScale:
     def of(cls, values: Sequence[float | None]) -> "_LogScale":
         """Returns a scale with room for all values."""
         measured = [value for value in values if value is not None]
-        exponents = [math.log10(value) for value in measured if 0 < value < math.inf]
+        exponents = [math.log10(value) for value in measured if _has_logarithm(value)]
         lowest, highest = _DEFAULT_POWERS
         if exponents:
             lowest = math.floor(min(exponents))
@@ -87,13 +87,11 @@ class _LogScale:
         """The lowest and the highest place."""
         return self.lowest - self._row * self.has_zero, self.highest + self._row * self.has_non_finite
 
-    def place(self, value: float | None) -> float:
-        """Returns the place of a value; NaN if it is None."""
-        if value is None:
-            return math.nan
-        if not math.isfinite(value):
-            return self.highest + self._row
-        return math.log10(value) if value > 0 else self.lowest - self._row
+    def place(self, value: float) -> float:
+        """Returns the place of a value."""
+        if _has_logarithm(value):
+            return math.log10(value)
+        return self.lowest - self._row if math.isfinite(value) else self.highest + self._row
 
     def ticks(self) -> Iterator[tuple[float, str]]:
         """Yields places with their labels."""
@@ -106,51 +104,46 @@ class _LogScale:
             yield self.place(math.inf), "∞, NaN"
 
 
-def _marks(layers: Sequence[LayerError]) -> Iterator[tuple[str, Mark]]:
-    """Yields what the page makes of each layer's column, a tooltip, and of its dot, by their names."""
-    for number, layer in enumerate(layers, start=1):
-        difference = "not shown" if layer.error is None else f"difference {figure(layer.error)}"
-        label = (
-            f"{number} {layer.name}, {layer.operation}: {difference}, float32 floor {figure(layer.floor)}, "
-            f"largest value {figure(layer.largest)}"
-        )
-        yield _column_name(number), Mark(f"{CLASS}column", label=printable(label))
-        if layer.error is not None:
-            finite = math.isfinite(layer.error)
-            kind = "" if layer.error > 0 and finite else f" {CLASS}zero" if finite else f" {CLASS}not-finite"
-            yield _dot_name(number), Mark(f"{CLASS}dot{kind}", Circle(_ERROR if finite else _FAIL, _DOT_RADIUS))
-
-
-def _column_name(number: int) -> str:
-    return f"{CLASS}column-{number}"
-
-
-def _dot_name(number: int) -> str:
-    return f"{CLASS}dot-{number}"
-
-
-def _draw(figure: "Figure", layers: Sequence[LayerError], scale: _LogScale) -> None:
+def _draw(figure: "Figure", layers: Sequence[LayerError], scale: _LogScale) -> dict[str, Mark]:
+    """Draws the plot; returns its dots and the layers' columns, which have tooltips, by name."""
     axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _BOTTOM, grid=f"{CLASS}grid")
     _set_scales(axes, len(layers), scale)
-    bottom, top = scale.limits
     numbers = range(1, len(layers) + 1)
     edges = [number - 0.5 for number in range(1, len(layers) + 2)]
     floors = [scale.place(layer.floor) if layer.floor > 0 else math.nan for layer in layers]
-    errors = [scale.place(layer.error) for layer in layers]
-    on_scale = [
-        place if layer.error is not None and 0 < layer.error < math.inf else math.nan
-        for place, layer in zip(errors, layers)
-    ]
+    errors = [scale.place(layer.error) if _has_logarithm(layer.error) else math.nan for layer in layers]
+    bottom, top = scale.limits
     axes.stairs(floors, edges, baseline=bottom, fill=True, color=_FLOOR_AREA, gid=f"{CLASS}floor-area")
     axes.stairs(floors, edges, baseline=None, color=_FLOOR, linewidth=1.5, zorder=2, gid=f"{CLASS}floor")
-    axes.plot(numbers, on_scale, color=_ERROR, linewidth=1.5, gid=f"{CLASS}error")
-    for number, place in zip(numbers, errors):
-        if not math.isnan(place):
-            add_marker(axes, number, place, _dot_name(number), zorder=3)
+    axes.plot(numbers, errors, color=_ERROR, linewidth=1.5, gid=f"{CLASS}error")
     # Over everything else, for the pointer.
     columns = axes.bar(numbers, top - bottom, width=1, bottom=bottom, color="none", zorder=4)
-    for number, column in zip(numbers, columns):
-        column.set_gid(_column_name(number))
+    marks = {}
+    for number, layer, column in zip(numbers, layers, columns):
+        column.set_gid(f"{CLASS}column-{number}")
+        marks[f"{CLASS}column-{number}"] = Mark(f"{CLASS}column", label=_tooltip(number, layer))
+        if layer.error is not None:
+            add_marker(axes, number, scale.place(layer.error), f"{CLASS}dot-{number}", zorder=3)
+            marks[f"{CLASS}dot-{number}"] = _dot(layer.error)
+    return marks
+
+
+def _dot(error: float) -> Mark:
+    if not math.isfinite(error):
+        return Mark(f"{CLASS}dot {CLASS}not-finite", Circle(_FAIL, _DOT_RADIUS))
+    return Mark(f"{CLASS}dot" + ("" if error > 0 else f" {CLASS}zero"), Circle(_ERROR, _DOT_RADIUS))
+
+
+def _tooltip(number: int, layer: LayerError) -> str:
+    difference = "not shown" if layer.error is None else f"difference {readable_figure(layer.error)}"
+    return printable(
+        f"{number} {layer.name}, {layer.operation}: {difference}, float32 floor {readable_figure(layer.floor)}, "
+        f"largest value {readable_figure(layer.largest)}"
+    )
+
+
+def _has_logarithm(value: float | None) -> TypeGuard[float]:
+    return value is not None and 0 < value < math.inf
 
 
 def _set_scales(axes: "Axes", count: int, scale: _LogScale) -> None:

@@ -21,7 +21,7 @@ def power_of_ten(exponent: int) -> str:
     return str(10**exponent) if exponent in (0, 1) else f"10{str(exponent).translate(_SUPERSCRIPTS)}"
 
 
-def figure(value: float) -> str:
+def readable_figure(value: float) -> str:
     """Returns a number as people write it, like `1.31 × 10⁻⁵`: in three digits unless it is whole."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinite"
@@ -36,7 +36,7 @@ def figure(value: float) -> str:
 
 def percent(probability: float) -> str:
     """Returns a probability in percent, like `83.1%`; a broken module's may be infinite or NaN."""
-    return readable_numbers.percent(probability) if math.isfinite(probability) else figure(probability)
+    return readable_numbers.percent(probability) if math.isfinite(probability) else readable_figure(probability)
 
 
 def seconds(duration: float) -> str:

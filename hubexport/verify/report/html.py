@@ -1,6 +1,6 @@
-"""The report of a verification as one HTML file that needs nothing but itself.
+"""Renders the report of a verification as one self-contained HTML file.
 
-Most of what it shows was written by whoever made the module: every text is escaped, and nothing runs in the page.
+Most of its content comes from the module and is untrusted: every text is escaped, and the page runs no scripts.
 """
 
 import base64
@@ -16,15 +16,15 @@ from hubexport.verify.report.error_plot import error_plot
 from hubexport.verify.report.figures import (
     LIMIT_PERCENT,
     LimitBar,
-    figure,
     limit_bar,
     percent,
     probability_percent,
+    readable_figure,
     seconds,
 )
 from hubexport.verify.result import CheckResult, Verification
 
-# The parts of check names before the dot, in the order in which the report shows them.
+# The groups of checks, by the part of a check's name before the dot, in the report's order.
 _SUBJECTS = {
     "structure": "Files, signatures, operations and collections",
     "weights": "Variables compared with the checkpoint",
@@ -32,7 +32,7 @@ _SUBJECTS = {
     "behaviour": "What training and inference change",
     "consumers": "Loading with the libraries people use",
 }
-# Of facts that would not read well under their own names.
+# Labels of facts whose own names read badly.
 _LABELS = {
     "input_height_px": "input height (px)",
     "input_width_px": "input width (px)",
@@ -42,13 +42,13 @@ _LABELS = {
     "checkpoint published": "checkpoint as published",
     "hubexport_version": "built by hubexport",
 }
-# Ours are three levels deep, with the digests of a checkpoint's files.
+# Facts from hubexport have up to three levels, for the digests of a checkpoint's files.
 _MAX_FACT_LEVELS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class _Check:
-    """One check in the report; `anchor` is what links lead to."""
+    """A check in the report; `anchor` is its id."""
 
     result: CheckResult
     bar: LimitBar | None
@@ -70,11 +70,9 @@ class _Group:
 
 
 def render(verification: Verification) -> str:
-    """Returns the report of a verification.
+    """Returns the report of a verification: a whole HTML document, to be written as UTF-8.
 
-    Returns:
-        A whole HTML document, which refers to nothing outside itself; the same for the same verification. It is to be
-        written as UTF-8.
+    The report refers to nothing outside itself, and is the same for the same verification.
     """
     checks = [
         _Check(result, limit_bar(result.measured, result.limit), f"check-{number}")
@@ -98,24 +96,25 @@ _STATUS_WORDS = {"fail": "failed", "pass": "passed", "not applicable": "not appl
 
 
 def _groups(checks: list[_Check]) -> Iterator[_Group]:
-    """Yields the checks by the part of their name before the dot, those that failed first."""
-    found = dict.fromkeys(check.result.check.partition(".")[0] for check in checks)
-    for name in sorted(found, key=[*_SUBJECTS, *found].index):
-        members = [check for check in checks if check.result.check.partition(".")[0] == name]
-        members.sort(key=lambda check: check.result.status != "fail")
+    """Yields the groups of checks in the report's order, each with its failed checks first."""
+    groups: dict[str, list[_Check]] = {}
+    for check in checks:
+        groups.setdefault(check.result.check.partition(".")[0], []).append(check)
+    for name in sorted(groups, key=[*_SUBJECTS, *groups].index):
+        members = sorted(groups[name], key=lambda check: check.result.status != "fail")
         yield _Group(name, _SUBJECTS.get(name, ""), tuple(members))
 
 
 def _rows(key: str, fact: object, level: int = 1) -> Iterator[tuple[str, str]]:
-    """Yields facts with their names, nested ones with all that lead to them; None stands for what was left out."""
+    """Yields labels and values of facts, those of nested facts with all keys that lead to them; None is left out."""
     if isinstance(fact, Mapping) and level < _MAX_FACT_LEVELS:
         for name, inner in fact.items():
             yield from _rows(f"{key} {name}".strip(), inner, level + 1)
     elif fact is not None:
-        yield _LABELS.get(key, key.replace("_", " ") if level == 1 else key), _plain(fact)
+        yield _LABELS.get(key, key.replace("_", " ") if level == 1 else key), _fact_text(fact)
 
 
-def _plain(fact: object) -> str:
+def _fact_text(fact: object) -> str:
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     if isinstance(fact, float):
@@ -124,7 +123,7 @@ def _plain(fact: object) -> str:
 
 
 def _breakable(text: object) -> Markup:
-    """Lets a path or name go on in the next line after its slashes."""
+    """Lets lines break after the slashes of a path or name."""
     return Markup("/<wbr>").join(printable(str(text)).split("/"))
 
 
@@ -137,7 +136,7 @@ def _jpeg_uri(jpeg: bytes) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Makes visible what a page would obey, hide or not be able to hold, like the marks that turn text around."""
+    """Escapes control characters and marks of text direction, so that they are seen; see `printable`."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 
@@ -152,7 +151,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         breakable=_breakable,
-        figure=figure,
+        figure=readable_figure,
         jpeg_uri=_jpeg_uri,
         percent=percent,
         probability_percent=probability_percent,

@@ -1,7 +1,6 @@
-"""The picture of the MobileNet V2 paper: accuracy over cost, with a line for each depth multiplier.
+"""Charts of accuracy over cost, as in the MobileNet V2 paper, with a line for each depth multiplier.
 
-Matplotlib draws it. What it writes is then made fit to stand in a page whose policy allows no inline styles: colours
-are classes that `assets/chart.css` explains, and points are links.
+Points link to modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
 from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
 from hubexport.readable_numbers import two_decimals
-from hubexport.site.points import AccuracyPoint, Cost
+from hubexport.site.accuracy_points import AccuracyPoint, Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# As `assets/chart.css` has them, for those who have no style sheet; after the last one, the first comes again.
+# Those of `assets/chart.css`, for readers without style sheets. After the last one, they start again.
 _COLOURS = ("#001177", "#3377ff", "#bb7788", "#dd4400", "#770000", "#330022")
 
-# In the units of the view box, which are pixels on a wide screen.
+# Sizes are in pixels on a wide screen.
 _WIDTH = 720
 _PLOT_HEIGHT = 400
 _LEFT, _RIGHT, _TOP = 62, 690, 14
@@ -31,80 +30,80 @@ _SMALL_TEXT = 12
 _ROW = 28
 _KEYS_IN_ROW = 8
 _NOTE_ROW = 18
-# Of a point with a million parameters.
+# The radius of a point with a million parameters.
 _RADIUS = 5.6
+# Millions of parameters in the key of sizes.
 _SIZES = (2, 4, 6)
 _KEY_RADIUS = 6.0
 _KEYS_LEFT = 220
 _KEY_WIDTH = 60
-# Nearly as high and as wide as digits are in any font.
+# Width and height of a digit, about the same in any font.
 _DIGIT = (7.2, 11.0)
 _GAP = 3.0
+# Lines and texts are tested for overlap as rows of dots.
 _DOTS_APART = 4
-# Where a label may stand, as steps to the right and up, the best place first. Lines go to the upper right.
+# Places for a label beside its point, as steps to the right and up, best first. Lines go to the upper right.
 _SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 0.0))
 
-# Where its middle is, and its radius.
+# x and y of the center, and the radius.
 _Circle = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Words:
-    """What a picture says of its horizontal axis."""
+class _CostTexts:
+    """The texts of a chart that depend on its cost: title, horizontal axis, and a point's figure."""
 
     title: str
     axis: str
     figure: str
 
 
-_WORDS: Mapping[Cost, _Words] = {
-    "multiply_adds": _Words("Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
-    "latency": _Words("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
+_COST_TEXTS: Mapping[Cost, _CostTexts] = {
+    "multiply_adds": _CostTexts("Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
+    "latency": _CostTexts("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
 }
 
 
 def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost) -> str:
-    """Draws accuracy over what an image costs.
+    """Draws a chart of accuracy over the cost of one image.
 
     Args:
-        points: the networks; those without this cost are left out, and the picture says so.
+        points: the networks. The chart names those without this cost and leaves them out.
         cost: `multiply_adds` or `latency`.
     Returns:
-        An `<svg>` element to be put into a page, without styles, scripts or fixed size, whose colours are set by
-        `assets/chart.css`; the same for the same points. The empty text if no point has this cost.
+        An `<svg>` element for a page, the same for the same points; see `inline_svg`. Empty if no point has this cost.
     """
     drawn = [point for point in points if point.cost(cost) is not None]
     if not drawn:
         return ""
-    # Smaller ones come later, over the larger ones.
+    # Small points are drawn later, over large ones.
     drawn.sort(key=lambda point: (-point.parameters_millions, -point.depth_multiplier, point.image_size, point.variant))
-    picture = _Picture(drawn, cost, [point.variant for point in points if point.cost(cost) is None])
-    svg = draw_svg(_WIDTH, picture.height, picture.draw, font_size=_TEXT)
-    return inline_svg(svg, picture.marks, cost.replace("_", "-"), picture.title, picture.description)
+    chart = _Chart(drawn, cost, [point.variant for point in points if point.cost(cost) is None])
+    svg = draw_svg(_WIDTH, chart.height, chart.draw, font_size=_TEXT)
+    return inline_svg(svg, chart.marks, cost.replace("_", "-"), _COST_TEXTS[cost].title, chart.description)
 
 
-class _Picture:
-    """Lays out a picture and lets matplotlib draw it.
+class _Chart:
+    """Lays out a chart, and draws it in a figure of matplotlib's.
 
-        Args:
-        points: in the order in which they are drawn; all have the cost.
-        cost: which.
-        left_out: the names of variants without it.
+    Args:
+        points: the points in the order to draw them; all have the cost.
+        cost: the horizontal axis.
+        left_out: the names of variants without the cost.
     Attributes:
-        marks: what is drawn as a circle, by its name in matplotlib.
-        title, description: for those who do not see it.
-        cost: as given.
+        height: the chart's height in pixels.
+        marks: the chart's circles, by the names of their markers; filled by `draw`.
+        description: what the chart shows, in words.
     """
 
     def __init__(self, points: Sequence[AccuracyPoint], cost: Cost, left_out: Sequence[str]) -> None:
-        self.cost: Cost = cost
         self.marks: dict[str, Mark] = {}
+        self._cost: Cost = cost
         self._points = points
         self._multipliers = sorted({point.depth_multiplier for point in points})
         self._key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW)
-        self._notes = self._source(left_out)
+        self._notes = self._notes_below(left_out)
         self.height = _TOP + _PLOT_HEIGHT + 70 + _ROW * (self._key_rows + 1) + _NOTE_ROW * len(self._notes)
-        self.title = _WORDS[cost].title
         accuracies = [point.top1_percent for point in points]
         self.description = (
             f"{len(points)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
@@ -112,7 +111,7 @@ class _Picture:
             f"{sum(point.link is not None for point in points)} of the points link to modules."
         )
 
-    def _source(self, left_out: Sequence[str]) -> list[str]:
+    def _notes_below(self, left_out: Sequence[str]) -> list[str]:
         notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set. Labels: image size."]
         if any(point.link is None for point in self._points):
             notes.append("Hollow points are not in this release.")
@@ -122,8 +121,8 @@ class _Picture:
         return notes
 
     def _label(self, point: AccuracyPoint) -> str:
-        """Returns what a point tells those who stay on it."""
-        figure = _WORDS[self.cost].figure.format(point.cost(self.cost))
+        """Returns a point's tooltip."""
+        figure = _COST_TEXTS[self._cost].figure.format(point.cost(self._cost))
         remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
         return (
             f"{point.variant}: {point.top1_percent:g}% top-1, {figure}, {point.parameters_millions:g} million "
@@ -131,9 +130,9 @@ class _Picture:
         )
 
     def draw(self, figure: "Figure") -> None:
-        """Draws into an empty figure."""
+        """Draws the chart into an empty figure."""
         self._draw_plot(figure)
-        self._draw_below(figure)
+        self._draw_keys_and_notes(figure)
 
     def _draw_plot(self, figure: "Figure") -> None:
         axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _TOP + _PLOT_HEIGHT, grid=f"{CLASS}grid")
@@ -148,8 +147,8 @@ class _Picture:
             _text(figure, x, y, text, ha="center")
 
     def _place(self, point: AccuracyPoint) -> tuple[float, float]:
-        cost = point.cost(self.cost)
-        assert cost is not None, "others are left out"
+        cost = point.cost(self._cost)
+        assert cost is not None, "points without it are left out"
         return cost, point.top1_percent
 
     def _set_scales(self, axes: "Axes") -> None:
@@ -160,7 +159,7 @@ class _Picture:
         ticks = list(_ticks(min(costs) / 1.2, max(costs) * 1.2))
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel(_WORDS[self.cost].axis)
+        axes.set_xlabel(_COST_TEXTS[self._cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
 
     def _mark_of(self, point: AccuracyPoint) -> Mark:
@@ -175,10 +174,13 @@ class _Picture:
         add_marker(where, x, y, name)
 
     def _labels(self, axes: "Axes") -> Iterator[tuple[tuple[float, float], str]]:
-        """Yields the images' sizes, each beside its point, where nothing else is; and where it is."""
-        drawn = list(self._circles(axes))
-        taken = [*drawn, *self._dots(axes)]
-        for point, (x, y, radius) in zip(self._points, drawn):
+        """Yields the place and text of each point's label, the image size, where it overlaps nothing."""
+        circles = [
+            (*map(float, axes.transData.transform(self._place(point))), _radius(point.parameters_millions))
+            for point in self._points
+        ]
+        taken = [*circles, *self._dots(axes)]
+        for point, (x, y, radius) in zip(self._points, circles):
             text = str(point.image_size)
             width, height = _DIGIT[0] * len(text), _DIGIT[1]
             for right, up in _SIDES:
@@ -189,13 +191,8 @@ class _Picture:
                     yield (box.x, box.y), text
                     break
 
-    def _circles(self, axes: "Axes") -> Iterator[_Circle]:
-        for point in self._points:
-            x, y = axes.transData.transform(self._place(point))
-            yield float(x), float(y), _radius(point.parameters_millions)
-
     def _dots(self, axes: "Axes") -> Iterator[_Circle]:
-        """Yields the lines, as rows of dots."""
+        """Yields the lines as rows of dots."""
         for line in axes.get_lines():
             corners = axes.transData.transform(line.get_xydata())
             for (x, y), (to_x, to_y) in itertools.pairwise(corners):
@@ -203,8 +200,7 @@ class _Picture:
                 for dot in range(dots):
                     yield x + (to_x - x) * dot / dots, y + (to_y - y) * dot / dots, 1.0
 
-    def _draw_below(self, figure: "Figure") -> None:
-        """Explains colours and sizes, and says where the figures are from."""
+    def _draw_keys_and_notes(self, figure: "Figure") -> None:
         y = self.height - _TOP - _PLOT_HEIGHT - 70.0
         for row in range(0, len(self._multipliers), _KEYS_IN_ROW):
             _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
@@ -226,12 +222,7 @@ class _Picture:
 
 @dataclasses.dataclass(frozen=True)
 class _Box:
-    """Where a text stands.
-
-    Attributes:
-        x, y: its middle.
-        width, height: its size.
-    """
+    """The box of a text: its center and its size."""
 
     x: float
     y: float
@@ -239,15 +230,15 @@ class _Box:
     height: float
 
     def touches(self, x: float, y: float, radius: float) -> bool:
-        """Tells whether a circle is in the way."""
+        """Tells whether a circle overlaps the box."""
         apart_x = max(abs(self.x - x) - self.width / 2, 0)
         apart_y = max(abs(self.y - y) - self.height / 2, 0)
         return math.hypot(apart_x, apart_y) < radius
 
     def dots(self) -> Iterator[_Circle]:
-        """Yields the text, as a row of circles."""
-        for left in range(0, math.ceil(self.width), _DOTS_APART):
-            yield self.x - self.width / 2 + left, self.y, self.height / 2
+        """Yields the box as a row of circles."""
+        for offset in range(0, math.ceil(self.width), _DOTS_APART):
+            yield self.x - self.width / 2 + offset, self.y, self.height / 2
 
 
 def _radius(parameters_millions: float) -> float:
@@ -264,7 +255,7 @@ def _colour(index: int) -> str:
 
 
 def _ticks(lowest: float, highest: float) -> Iterator[float]:
-    """Yields 1, 2, 5, 10, 20 and so on, between two numbers."""
+    """Yields 1, 2, 5, 10, 20 and so on between two numbers."""
     for power in range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1):
         for digit in (1, 2, 5):
             if lowest <= digit * 10.0**power <= highest:
@@ -274,6 +265,6 @@ def _ticks(lowest: float, highest: float) -> Iterator[float]:
 def _text(figure: "Figure", x: float, y: float, text: str, **options: Any) -> None:
     from matplotlib.transforms import IdentityTransform
 
-    # With parse_math, matplotlib would take dollar signs in a variant's name for formulas.
+    # With parse_math, matplotlib would read dollar signs in a variant's name as formulas.
     options |= {"transform": IdentityTransform(), "fontsize": _SMALL_TEXT, "va": "center", "parse_math": False}
     figure.text(x, y, text, **options)
