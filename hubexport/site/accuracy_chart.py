@@ -101,9 +101,9 @@ class _Chart:
         self._cost: Cost = cost
         self._points = points
         self._multipliers = sorted({point.depth_multiplier for point in points})
-        self._key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW)
         self._notes = self._notes_below(left_out)
-        self.height = _TOP + _PLOT_HEIGHT + 70 + _ROW * (self._key_rows + 1) + _NOTE_ROW * len(self._notes)
+        key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW) + 1
+        self.height = _TOP + _PLOT_HEIGHT + 70 + _ROW * key_rows + _NOTE_ROW * len(self._notes)
         accuracies = [point.top1_percent for point in points]
         self.description = (
             f"{len(points)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
@@ -120,8 +120,7 @@ class _Chart:
             notes.append(f"Not shown, for lack of a published figure: {names}.")
         return notes
 
-    def _label(self, point: AccuracyPoint) -> str:
-        """Returns a point's tooltip."""
+    def _tooltip(self, point: AccuracyPoint) -> str:
         figure = _COST_TEXTS[self._cost].figure.format(point.cost(self._cost))
         remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
         return (
@@ -142,7 +141,10 @@ class _Chart:
             name = f"{CLASS}line {_series(series)}"
             axes.plot(*zip(*line), color=_colour(series), linewidth=1.5, gid=name)
         for point in self._points:
-            self._mark(axes, *self._place(point), self._mark_of(point))
+            series = self._multipliers.index(point.depth_multiplier)
+            classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
+            circle = Circle(_colour(series), _radius(point.parameters_millions))
+            self._add_circle(axes, *self._place(point), Mark(classes, circle, self._tooltip(point), point.link))
         for (x, y), text in self._labels(axes):
             _text(figure, x, y, text, ha="center")
 
@@ -152,23 +154,21 @@ class _Chart:
         return cost, point.top1_percent
 
     def _set_scales(self, axes: "Axes") -> None:
+        from matplotlib.ticker import LogLocator
+
         costs, accuracies = zip(*map(self._place, self._points))
         axes.set_xscale("log")
-        axes.set_xlim(min(costs) / 1.2, max(costs) * 1.2)
+        lowest, highest = min(costs) / 1.2, max(costs) * 1.2
+        axes.set_xlim(lowest, highest)
         axes.set_ylim(min(accuracies) - 4, max(accuracies) + 4)
-        ticks = list(_ticks(min(costs) / 1.2, max(costs) * 1.2))
+        candidates = LogLocator(subs=(1, 2, 5), numticks=100).tick_values(lowest, highest)
+        ticks = [tick for tick in candidates if lowest <= tick <= highest]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel(_COST_TEXTS[self._cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
 
-    def _mark_of(self, point: AccuracyPoint) -> Mark:
-        series = self._multipliers.index(point.depth_multiplier)
-        classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
-        circle = Circle(_colour(series), _radius(point.parameters_millions))
-        return Mark(classes, circle, self._label(point), point.link)
-
-    def _mark(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
+    def _add_circle(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
         name = f"{CLASS}mark-{len(self.marks)}"
         self.marks[name] = mark
         add_marker(where, x, y, name)
@@ -206,14 +206,14 @@ class _Chart:
             _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
             for column, multiplier in enumerate(self._multipliers[row : row + _KEYS_IN_ROW]):
                 x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
-                key = Mark(f"{CLASS}key {_series(series)}", Circle(_colour(series), _KEY_RADIUS))
-                self._mark(figure, x, y, key)
+                circle = Circle(_colour(series), _KEY_RADIUS)
+                self._add_circle(figure, x, y, Mark(f"{CLASS}key {_series(series)}", circle))
                 _text(figure, x + 12, y, two_decimals(multiplier))
             y -= _ROW
         _text(figure, _LEFT, y, "Parameters (millions)")
         for column, millions in enumerate(_SIZES):
             x = _KEYS_LEFT + column * _KEY_WIDTH
-            self._mark(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
+            self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
             _text(figure, x + 20, y, str(millions))
         for note in self._notes:
             y -= _ROW if note is self._notes[0] else _NOTE_ROW
@@ -252,14 +252,6 @@ def _series(index: int) -> str:
 
 def _colour(index: int) -> str:
     return _COLOURS[index % len(_COLOURS)]
-
-
-def _ticks(lowest: float, highest: float) -> Iterator[float]:
-    """Yields 1, 2, 5, 10, 20 and so on between two numbers."""
-    for power in range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1):
-        for digit in (1, 2, 5):
-            if lowest <= digit * 10.0**power <= highest:
-                yield digit * 10.0**power
 
 
 def _text(figure: "Figure", x: float, y: float, text: str, **options: Any) -> None:
