@@ -104,7 +104,7 @@ def _rows(browser: Browser) -> list[str]:
     )
 
 
-def _is_listed(browser: Browser, *rows: str) -> None:
+def _wait_for_rows(browser: Browser, *rows: str) -> None:
     browser.until(lambda: sorted(_rows(browser)) == sorted(rows))
 
 
@@ -126,14 +126,14 @@ _ALL = [*_CLASSIFIER_ROWS, *_VECTOR_ROWS]
 def test_words_narrow_the_list(browser):
     """As they are typed. Screen readers hear how many are left, and the address keeps the search."""
     browser.open("/")
-    _is_listed(browser, *_ALL)
+    _wait_for_rows(browser, *_ALL)
     browser.one("#q").click()
     browser.press("small")
-    _is_listed(browser, "small classification", "small feature vector")
+    _wait_for_rows(browser, "small classification", "small feature vector")
     assert browser.one("#results [role=status]").text == "2 of 6 modules"
     assert browser.path == "/?q=small"
     browser.press(" vector")
-    _is_listed(browser, "small feature vector")
+    _wait_for_rows(browser, "small feature vector")
     assert browser.path == "/?q=small+vector"
 
 
@@ -142,19 +142,19 @@ def test_the_search_survives_a_reload_and_a_visit_to_a_module(browser):
     browser.open("/")
     browser.one("#q").send_keys("mobilenet vector")
     _choose(browser, "size", "96")
-    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     browser.driver.refresh()
-    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     browser.one("#results tbody th a").click()
     assert browser.path == "/google/imagenet/mobilenet_v2_035_96/feature_vector/4"
     browser.driver.back()
-    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     assert browser.one("#q").get_attribute("value") == "mobilenet vector"
     assert Select(browser.one("#size")).first_selected_option.text.startswith("96")
     _choose(browser, "size", "")
-    _is_listed(browser, *_VECTOR_ROWS[1:])
+    _wait_for_rows(browser, *_VECTOR_ROWS[1:])
     browser.one(".search [data-clear]").click()
-    _is_listed(browser, *_ALL)
+    _wait_for_rows(browser, *_ALL)
     assert browser.path == "/" and len(browser.shown(".chart")) == 2
 
 
@@ -176,14 +176,14 @@ def test_choices_narrow_the_list(browser, scripts, filters, rows):
         browser.open("/")
         for name, value in filters.items():
             _choose(browser, name, value)
-        _is_listed(browser, *rows)
+        _wait_for_rows(browser, *rows)
         return
     with browser.without_scripts():
         browser.open("/")
         for name, value in filters.items():
             _choose(browser, name, value)
         browser.one(".search button").click()
-        _is_listed(browser, *rows)
+        _wait_for_rows(browser, *rows)
         assert all(f"{name}={value}" in browser.path for name, value in filters.items())
 
 
@@ -191,12 +191,12 @@ def test_nothing_found(browser):
     """The page says so, and offers to clear the search."""
     browser.open("/")
     browser.one("#q").send_keys("inception")
-    _is_listed(browser)
+    _wait_for_rows(browser)
     assert browser.one("#results [role=status]").text == "0 of 6 modules"
     [words] = browser.shown("#nothing")
     assert "No modules match" in words
     browser.one("#nothing a").click()
-    _is_listed(browser, *_ALL)
+    _wait_for_rows(browser, *_ALL)
     assert browser.shown("#nothing") == []
 
 
@@ -205,16 +205,16 @@ def test_search_without_scripts(browser):
     with browser.without_scripts():
         browser.open("/")
         browser.one("#q").send_keys("small", Keys.ENTER)
-        _is_listed(browser, "small classification", "small feature vector")
+        _wait_for_rows(browser, "small classification", "small feature vector")
         assert browser.one("#count").text == "2 of 6 modules"
         assert browser.one("#q").get_attribute("value") == "small"
         browser.driver.refresh()
-        _is_listed(browser, "small classification", "small feature vector")
+        _wait_for_rows(browser, "small classification", "small feature vector")
         browser.one("#results tbody th a").click()
         browser.driver.back()
-        _is_listed(browser, "small classification", "small feature vector")
+        _wait_for_rows(browser, "small classification", "small feature vector")
         browser.one(".search [data-clear]").click()
-        _is_listed(browser, *_ALL)
+        _wait_for_rows(browser, *_ALL)
         browser.one("#q").send_keys("inception", Keys.ENTER)
         assert "No modules match" in browser.one("#nothing").text
         assert browser.run("return document.documentElement.className") == "", "no script ran"
