@@ -31,7 +31,7 @@ _MAX_SIGNATURES = 20
 _MAX_TENSORS = 500
 _MAX_CHECKS = 500
 
-_FILE_WORDS = {
+_FILE_PURPOSES = {
     "archive": "the packed module",
     "page": "this page as Markdown",
     "card": "the model card",
@@ -94,7 +94,7 @@ class FileRow:
 
     file: ReleaseFile
     name: str
-    meaning: str
+    purpose: str
 
 
 class CheckRow(pydantic.BaseModel):
@@ -201,6 +201,6 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
 
 def file_rows(record: ArtifactRecord) -> list[FileRow]:
     """Returns a module's files, with the SBOM that it shares with others."""
-    files = [(record.files[role], _FILE_WORDS[role]) for role in SUFFIXES if role in record.files]
-    files += [(record.own_file(), _FILE_WORDS["record"]), (record.sbom, _FILE_WORDS["sbom"])]
-    return [FileRow(file, file.path.rpartition("/")[2], meaning) for file, meaning in files]
+    files = [(record.files[role], _FILE_PURPOSES[role]) for role in SUFFIXES if role in record.files]
+    files += [(record.own_file(), _FILE_PURPOSES["record"]), (record.sbom, _FILE_PURPOSES["sbom"])]
+    return [FileRow(file, file.path.rpartition("/")[2], purpose) for file, purpose in files]
