@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
-from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.stored_values import DamageError, StoredValues
-from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.consumers.judge import Promise
 from hubexport.consumers.registry import installed
 from hubexport.consumers.use import ModuleUse, started
-from hubexport.errors import ModuleError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
+from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.layers import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.progress import Progress
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from hubexport.runtime.image_module import HubModule
     from hubexport.runtime.trainable_module import TrainableModule, TrainingStep
 
-_VALUES = "variables"
 _COTANGENT_SEED = 2
 LEARNING_RATE = 1e-3
 _PRECISIONS = (np.float64, np.float32)
@@ -109,54 +104,17 @@ class VerificationContext:
 
     @functools.cached_property
     def stored(self) -> dict[str, Array]:
-        """The values in the module's `variables` folder, by variable name; those of dtypes that NumPy has.
+        """The values in the module's `variables` folder, see `hubexport.modules.values.read_stored_values`."""
+        return read_stored_values(self.subject)
 
-        Raises:
-            ModuleError: they are damaged.
-        """
-        try:
-            values = self.open_stored()
-            return {name: values.read(name) for name in values.shapes if values.dtype(name) in NUMPY_NUMBERS}
-        except (DamageError, OSError) as error:
-            raise ModuleError(
-                f"cannot read the values of {self.subject.shown_as}", why=str(error), fix="build or fetch it again"
-            ) from error
-
-    @property
-    def unchecked(self) -> list[str]:
-        """The names of values that `stored` lacks."""
-        stored = self.stored
-        return [name for name in self.open_stored().shapes if name not in stored]
-
-    def open_stored(self) -> StoredValues:
-        """Opens the module's `variables` folder, by variable name.
-
-        Raises:
-            DamageError, OSError: it is damaged, or cannot be read.
-        """
-        reader = BundleReader(self.subject.directory / _VALUES / _VALUES)
-        return reader if self.subject.is_tf1 else ValuesByVariable(reader)
-
-    @property
+    @functools.cached_property
     def values(self) -> Mapping[str, Array]:
         """What the network's variables should be: the checkpoint's values, or without one the module's own.
 
         Raises:
             ModuleError: the module's own are not all there, or not of the right shapes.
         """
-        return self.trained.values if self.trained else self._own_values
-
-    @functools.cached_property
-    def _own_values(self) -> dict[str, Array]:
-        wanted = {variable.name: variable.shape for variable in self.network.variables}
-        wrong = [name for name in wanted if name not in self.stored or self.stored[name].shape != wanted[name]]
-        if wrong:
-            raise ModuleError(
-                f"cannot compute the expected outputs of {self.subject.shown_as}",
-                why=f"its variable {wrong[0]} is missing or has the wrong shape",
-                fix="build or fetch it again, or give its --checkpoint",
-            )
-        return {name: self.stored[name] for name in wanted}
+        return self.trained.values if self.trained else network_values(self.subject, self.stored)
 
     @functools.cached_property
     def random(self) -> Pictures:

@@ -12,6 +12,7 @@ from hubexport.formats.manifest import MANIFEST, changed_files
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.modules.op_versions import known_tensorflows
 from hubexport.modules.signatures import GraphVersionReport, SignatureReport, TensorReport
+from hubexport.modules.values import open_stored_values
 from hubexport.networks.layers import Network, Shape
 from hubexport.system.atomic_output import tree_files
 from hubexport.variants import Kind
@@ -198,7 +199,7 @@ def ops(evidence: VerificationContext) -> Finding:
 def variables(evidence: VerificationContext) -> Finding:
     """The variables folder holds exactly the network's variables, each float32 and of the right shape."""
     try:
-        stored = evidence.open_stored()
+        stored = open_stored_values(evidence.subject)
         problems = [*_wrong_variables(stored, evidence.network)]
     except (DamageError, OSError) as error:
         problems = [f"variables/: {error}"]

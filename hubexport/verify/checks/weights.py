@@ -3,6 +3,7 @@
 import numpy as np
 
 from hubexport.errors import printable
+from hubexport.modules.values import open_stored_values
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
@@ -35,11 +36,13 @@ def _equals_other(evidence: VerificationContext, name: str) -> str | None:
 @GROUP.check
 def sound(evidence: VerificationContext) -> Finding:
     """No value is NaN or infinite, and no moving variance is negative."""
-    problems = [f"{printable(name)} was not read" for name in evidence.unchecked]
-    for name, value in evidence.stored.items():
+    stored = evidence.stored
+    names = open_stored_values(evidence.subject).shapes
+    problems = [f"{printable(name)} was not read" for name in names if name not in stored]
+    for name, value in stored.items():
         if not np.isfinite(value).all():
             problems.append(f"{name} has NaN or infinite values")
         elif name.endswith("/moving_variance") and value.min() < 0:
             problems.append(f"{name} has negative values")
-    count = sum(value.size for value in evidence.stored.values())
+    count = sum(value.size for value in stored.values())
     return nothing_wrong(problems, f"{count:,} values", "variables")
