@@ -14,7 +14,7 @@ from hubexport.consumers.registry import CONSUMERS
 from hubexport.errors import CheckpointError, ModuleError, UsageError
 from hubexport.variants import ModuleSpec
 from hubexport.verify.checks.registry import CHECKS, select_checks
-from hubexport.verify.sample_images import extreme_pictures, random_pictures
+from hubexport.verify.sample_images import extreme_images, random_images
 from hubexport.verify.verify_module import verify_module
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
@@ -170,13 +170,13 @@ def test_layers_carry_errors_floors_and_costs(module, small):
 
 def test_made_up_pictures_are_pictures():
     """In range, of the size, different from each other, and the same each time."""
-    pictures = random_pictures(96, 64)
+    pictures = random_images(96, 64)
     assert pictures.images.shape == (2, 96, 64, 3) and pictures.images.dtype == np.float32
     assert 0 <= pictures.images.min() < 0.2 and 0.8 < pictures.images.max() <= 1
-    np.testing.assert_array_equal(pictures.images, random_pictures(96, 64).images)
+    np.testing.assert_array_equal(pictures.images, random_images(96, 64).images)
     noise, clouds = pictures.images
     assert np.abs(np.diff(noise, axis=0)).mean() > 5 * np.abs(np.diff(clouds, axis=0)).mean()
-    assert [image.mean() for image in extreme_pictures(32, 32).images] == [0, 1]
+    assert [image.mean() for image in extreme_images(32, 32).images] == [0, 1]
 
 
 def test_missing_tensorflow_hub_fails_that_check_alone(module, tmp_path):
@@ -285,12 +285,12 @@ def test_an_interrupted_verification_leaves_no_consumer_behind(module, tmp_path)
 import signal, sys, threading, os
 sys.argv = ["hubexport", "verify", {str(module)!r}, "--report", {str(tmp_path / "r.html")!r}]
 import hubexport.verify.verify_module as verification
-real = verification._run
-def run(check, evidence, progress):
+real = verification.run_check
+def run(check, context):
     if check.name == "numbers.random":
         os.kill(os.getpid(), signal.SIGINT)
-    return real(check, evidence, progress)
-verification._run = run
+    return real(check, context)
+verification.run_check = run
 from hubexport.cli.main import run; run()
 """
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)

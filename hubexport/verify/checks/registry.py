@@ -5,10 +5,10 @@ import fnmatch
 
 from hubexport.errors import UsageError, check_list, guess
 from hubexport.verify.check import Check
-from hubexport.verify.checks import behaviour, consumers, declarations, numbers, structure, weights
+from hubexport.verify.checks import behaviour, consumers, numbers, structure, weights
 
 CHECKS: tuple[Check, ...] = tuple(
-    check for room in (structure, declarations, weights, numbers, behaviour, consumers) for check in room.GROUP.checks
+    check for group in (structure, weights, numbers, behaviour, consumers) for check in group.GROUP.checks
 )
 
 
