@@ -25,11 +25,11 @@ def open_stored_values(module: ModuleIdentity) -> StoredValues:
 
 
 def read_stored_values(module: ModuleIdentity) -> dict[str, Array]:
-    """Reads all values that a module stores, whether or not they belong to its network.
+    """Reads all values that a module stores, by variable name.
 
-    Returns:
-        The values by variable name, without those of dtypes that NumPy lacks. All are float32 in a sound module; in a
-        damaged one they may have other dtypes, and any shape.
+    In a sound module, they are the network's and float32. A damaged one may have others; those of dtypes that NumPy
+    lacks are left out.
+
     Raises:
         ModuleError: the values are missing or damaged.
     """
@@ -43,11 +43,8 @@ def read_stored_values(module: ModuleIdentity) -> dict[str, Array]:
 
 
 def network_values(module: ModuleIdentity, stored: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns the values of the network's variables among those that the module stores, by variable name.
+    """Returns the values of the network's variables, out of all that `read_stored_values` returned for a module.
 
-    Args:
-        module: the module.
-        stored: its values, from `read_stored_values`.
     Raises:
         ModuleError: a variable is missing or has the wrong shape.
     """

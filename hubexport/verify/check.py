@@ -6,6 +6,7 @@ import inspect
 import time
 
 from hubexport.errors import HubexportError, TemporaryFileError
+from hubexport.progress import Progress
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable
 from hubexport.verify.result import CheckResult
@@ -37,8 +38,6 @@ class CheckGroup:
     Args:
         name: the first part of the checks' names.
         needs_tensorflow: whether the checks run anything in the installed TensorFlow.
-    Attributes:
-        checks: all checks that were added so far.
     """
 
     def __init__(self, name: str, *, needs_tensorflow: bool = False) -> None:
@@ -53,12 +52,13 @@ class CheckGroup:
         return function
 
 
-def run_check(check: Check, context: VerificationContext) -> CheckResult:
+def run_check(check: Check, context: VerificationContext, progress: Progress) -> CheckResult:
     """Runs a check and times it. A check that breaks off has failed.
 
     Raises:
         TemporaryFileError: there is no room for temporary files, which says nothing about the module.
     """
+    progress.step(f"checking {check.name}")
     started = time.perf_counter()
     try:
         finding = check.run(context)

@@ -45,8 +45,6 @@ class VerificationContext:
         photographs: the user's, resized for the module; None if none were given.
         progress: is told when TensorFlow starts.
     Attributes:
-        module: as above.
-        expected: as above.
         measurements: the errors of all layers, by the kind of sample images, as far as checks have measured them.
         used_tensorflow: whether a check has run anything in the installed TensorFlow.
     """
@@ -54,16 +52,16 @@ class VerificationContext:
     def __init__(
         self,
         module: ModuleIdentity,
-        expected: ExpectedValues | None = None,
-        photographs: SampleImages | None = None,
-        progress: Progress | None = None,
+        expected: ExpectedValues | None,
+        photographs: SampleImages | None,
+        progress: Progress,
     ) -> None:
         self.module = module
         self.expected = expected
         self.measurements: dict[SampleKind, list[ImageErrors]] = {}
         self.used_tensorflow = False
         self._photographs = photographs
-        self._progress = progress or Progress()
+        self._progress = progress
         self._installed_use: ModuleUse | None = None
         self._stack = contextlib.ExitStack()
 
@@ -72,8 +70,6 @@ class VerificationContext:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-
-    # The module's files
 
     @functools.cached_property
     def report(self) -> ModuleReport:
@@ -89,8 +85,6 @@ class VerificationContext:
     def stored_values(self) -> dict[str, Array]:
         """All values that the module stores, by variable name; see `hubexport.modules.values.read_stored_values`."""
         return read_stored_values(self.module)
-
-    # What the module should compute
 
     @property
     def network(self) -> Network:
@@ -110,8 +104,6 @@ class VerificationContext:
     def default_layer(self) -> str:
         """The layer whose output is the module's default output: the logits, or else the features."""
         return self.network.logits or self.network.features
-
-    # Sample images
 
     @functools.cached_property
     def random_images(self) -> SampleImages:
@@ -147,8 +139,6 @@ class VerificationContext:
         shape = (len(self.training_images), *self.network.shapes[self.default_layer])
         return generator.standard_normal(shape, np.float32)
 
-    # The module in TensorFlow
-
     @functools.cached_property
     def inference(self) -> "HubModule":
         """The module in the installed TensorFlow, for inference."""
@@ -174,10 +164,7 @@ class VerificationContext:
         return step
 
     def layer_errors(self, samples: SampleImages) -> list[ImageErrors]:
-        """Runs the module on sample images, and records the errors of all layers in `measurements`.
-
-        Images of one kind are measured once.
-        """
+        """Returns the errors of all layers on sample images. The first call measures them into `measurements`."""
         if samples.kind not in self.measurements:
             self.measurements[samples.kind] = measure_layer_errors(
                 self.inference, self.network, self.reference_values, samples
@@ -190,16 +177,10 @@ class VerificationContext:
             with self._progress.tensorflow_starting():
                 import hubexport.runtime.tf1_graph  # noqa: F401  Takes seconds.
 
-    # The module in consumers
-
     def promise(self, images: Array) -> Promise:
-        """Returns what consumers should get for these images: the float64 network's outputs, within the usual limit.
-
-        Args:
-            images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].
-        """
-        exact = Forward(self.network, self.reference_values, images).run()
-        rounded = Forward(self.network, self.reference_values, images, dtype=np.float32).run()
+        """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
+        network, values = self.network, self.reference_values
+        exact, rounded = (Forward(network, values, images, dtype=dtype).run() for dtype in (np.float64, np.float32))
         layers = {"default": self.default_layer}
         if self.module.is_tf1:  # In this format, the names of signatures say what they return.
             layers["image_feature_vector"] = self.network.features

@@ -40,13 +40,7 @@ def collection_problems(meta_graph: Message, network: Network) -> Iterator[str]:
 
 
 def _variable_problems(key: str, listed: list[tuple[str, bool]], network: Network) -> Iterator[str]:
-    """Yields how a list of variables differs from the network's.
-
-    Args:
-        key: the list's name. `trainable_variables` should hold trainable variables, any other list all of them.
-        listed: name of each variable, and whether the list marks it as trainable.
-        network: the network.
-    """
+    """Yields how the list called `key` is wrong. It holds names, and whether each is marked as trainable."""
     trainable = {
         variable.name: variable.trainable
         for variable in network.variables

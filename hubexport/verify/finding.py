@@ -29,7 +29,7 @@ def nothing_wrong(problems: Iterable[str], explanation: str, unit: str = "proble
 
     Args:
         problems: one line each.
-        explanation: what the check looked at. Shown if it passes.
+        explanation: what a passed check says that it looked at.
         unit: what is counted, in the plural.
     """
     problems = list(problems)
@@ -44,14 +44,6 @@ def nothing_wrong(problems: Iterable[str], explanation: str, unit: str = "proble
 
 
 def within(measured: float, limit: float, explanation: str, unit: str = "", details: Iterable[str] = ()) -> Finding:
-    """Returns a finding that passes if a figure is at most its limit. NaN and infinity fail.
-
-    Args:
-        measured: the figure.
-        limit: the largest figure that passes.
-        explanation: what was measured.
-        unit: the unit of both, in the plural. Empty for differences of outputs.
-        details: further findings, one per line.
-    """
+    """Returns a finding that passes if a figure is at most its limit. NaN and infinity fail."""
     passed = math.isfinite(measured) and measured <= limit
     return Finding(passed, explanation, measured, limit, unit, tuple(details)[:_MAX_DETAILS])

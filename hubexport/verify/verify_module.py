@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 import contextlib
 import dataclasses
+import itertools
 from pathlib import Path
 import platform
 import sys
 import time
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check, run_check
 from hubexport.verify.checks.consumers import checks_in, installed_tensorflow
-from hubexport.verify.checks.registry import CHECKS, needs_tensorflow, select_checks
+from hubexport.verify.checks.registry import needs_tensorflow, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.expected_values import read_expected_values
@@ -83,6 +83,7 @@ def verify_module(
         labels = read_labels(Path(labels))
     with opened_module_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
+        manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
         expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
         photographs = read_photographs(image_files, *module.network.image_shape[:2]) if image_files else None
@@ -91,7 +92,7 @@ def verify_module(
             return Verification(
                 path=str(opened.shown_as),
                 checkpoint=expected.shown_as if expected else None,
-                facts=_facts(module),
+                facts={**manifest.model_dump(mode="json"), "sha256": manifest.sha256} if manifest else {},
                 results=results,
                 layers=_layers(context),
                 photographs=classified_photographs(context, labels),
@@ -101,15 +102,13 @@ def verify_module(
 
 
 def _selected(checks: Sequence[Check | str] | None) -> tuple[Check, ...]:
-    if checks is None:
-        return CHECKS
-    if not checks:
+    if checks is not None and not checks:
         raise UsageError(
             "no checks to run",
             why=f"checks is {checks!r}",
             fix="name some, like ['weights'], or leave checks out to run all",
         )
-    return select_checks(checks)
+    return select_checks(checks or ())
 
 
 def _labels(labels: Sequence[str] | None, module: ModuleIdentity) -> Sequence[str] | None:
@@ -129,22 +128,12 @@ def _run_checks(checks: Sequence[Check], context: VerificationContext, progress:
         # It runs beside the other checks, in its own process. Its check reports what goes wrong here.
         with contextlib.suppress(HubexportError):
             context.start_installed_use()
-    results = []
-    for check in checks:
-        progress.step(f"checking {check.name}")
-        results.append(run_check(check, context))
-    return tuple(results)
-
-
-def _facts(module: ModuleIdentity) -> dict[str, Any]:
-    if module.manifest is None:
-        return {}
-    return {**module.manifest.model_dump(mode="json"), "sha256": module.manifest.sha256}
+    return tuple(run_check(check, context, progress) for check in checks)
 
 
 def _layers(context: VerificationContext) -> tuple[LayerError, ...]:
     """Returns each layer with its largest errors over all images that were measured."""
-    errors = [image for images in context.measurements.values() for image in images]
+    errors = [*itertools.chain(*context.measurements.values())]
     if not errors:
         return ()
     network = context.network

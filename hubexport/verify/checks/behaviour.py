@@ -205,14 +205,9 @@ def _gradient_errors(
     sample: Mapping[Variable, Mapping[str, Floats]],
     gradients_by_name: Mapping[str, Array],
 ) -> Iterator[tuple[str, float]]:
-    """Yields the name of each variable, and the error of its gradient relative to the gradient's length.
+    """Yields the name of each variable in a sample, and the error of its gradient relative to the gradient's length.
 
-    Args:
-        context: the network and its values.
-        images: a batch of one image.
-        cotangent: the gradient of the loss by the output, float32 [1, outputs].
-        sample: variables, each with the exact outputs of the layers before its own.
-        gradients_by_name: the module's gradients.
+    The sample gives each variable the exact outputs of the layers before its own, which need not be computed again.
     """
     generator = np.random.Generator(np.random.PCG64(_SEED))
     for variable, known in sample.items():

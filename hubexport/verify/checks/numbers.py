@@ -93,13 +93,8 @@ def signatures(context: VerificationContext) -> Finding:
     if not outputs:
         raise NotApplicable("version 4 has no signatures, only __call__")
     wanted = context.inference.run(images, ["default", _FEATURES_ENDPOINT])
-    differing = [
-        name
-        for name, output in outputs.items()
-        if not np.array_equal(
-            output.ravel(), wanted[_FEATURES_ENDPOINT if "feature_vector" in name else "default"].ravel()
-        )
-    ]
+    keys = {name: _FEATURES_ENDPOINT if "feature_vector" in name else "default" for name in outputs}
+    differing = [name for name in outputs if not np.array_equal(outputs[name].ravel(), wanted[keys[name]].ravel())]
     return nothing_wrong((f"{name} differs" for name in differing), ", ".join(sorted(outputs)), "signatures")
 
 
@@ -111,9 +106,8 @@ def slim(context: VerificationContext) -> Finding:
 
     images, errors = _made_up_images(context)
     multiplier, classes = context.module.variant.depth_multiplier, context.network.num_classes
-    error = layer_difference(
-        module.run(images)["default"], slim_output(context.reference_values, images, multiplier, classes)
-    )
+    wanted = slim_output(context.reference_values, images, multiplier, classes)
+    error = layer_difference(module.run(images)["default"], wanted)
     limit = _LIMIT_BETWEEN_MODULES_IN_FLOORS * worst_deviation(errors, context.default_layer).floor
     return within(error, limit, f"{_default_output_name(context)} of {len(images)} images against TF-Slim")
 

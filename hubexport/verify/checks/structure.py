@@ -1,7 +1,7 @@
 """Checks of a module's files, which do not run the module: digests, formats, signatures, variables, and declarations.
 
-Each promise is spelled out here or in the modules that this one imports from `hubexport.verify`. None is taken from the
-code that writes modules.
+The promises are spelled out here and in the modules that compare signatures and declarations, not taken from the code
+that writes modules.
 """
 
 from collections.abc import Iterator, Sequence
