@@ -40,7 +40,7 @@ def collection_problems(meta_graph: Message, network: Network) -> Iterator[str]:
 
 
 def _variable_problems(key: str, listed: list[tuple[str, bool]], network: Network) -> Iterator[str]:
-    """Yields how the list called `key` is wrong. It holds names, and whether each is marked as trainable."""
+    """Yields what is wrong with a list of variables: their names, and whether each is marked as trainable."""
     trainable = {
         variable.name: variable.trainable
         for variable in network.variables
