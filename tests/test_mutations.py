@@ -74,7 +74,7 @@ def _cases():
 
 @pytest.mark.parametrize(("mutation", "format_"), _cases())
 def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_):
-    """Exactly the checks that the mutation names fail."""
+    """Every check that the mutation names fails."""
     damaged = tmp_path / "module"
     shutil.copytree(modules[format_], damaged)
     mutation.apply(damaged, format_)

@@ -34,7 +34,8 @@ def module(small, tmp_path):
 
 
 def _result(verification, name):
-    return next(result for result in verification.results if result.check == name)
+    [result] = [result for result in verification.results if result.check == name]
+    return result
 
 
 def test_the_command_passes_a_module_and_fails_a_damaged_one(module):

@@ -166,9 +166,8 @@ class VerificationContext:
     def layer_errors(self, samples: SampleImages) -> list[ImageErrors]:
         """Returns the errors of all layers on sample images. The first call measures them into `measurements`."""
         if samples.kind not in self.measurements:
-            self.measurements[samples.kind] = measure_layer_errors(
-                self.inference, self.network, self.reference_values, samples
-            )
+            errors = measure_layer_errors(self.inference, self.network, self.reference_values, samples)
+            self.measurements[samples.kind] = errors
         return self.measurements[samples.kind]
 
     def _start_tensorflow(self) -> None:
@@ -197,14 +196,8 @@ class VerificationContext:
             ConsumerError: tensorflow_hub is not installed.
         """
         if self._installed_use is None:
-            images = self.random_images.images
-            use = started(
-                installed(),
-                self.module.directory,
-                images,
-                self.promise(images),
-                thorough=False,
-                shown_as=self.module.shown_as,
-            )
+            consumer, module, images = installed(), self.module, self.random_images.images
+            promise = self.promise(images)
+            use = started(consumer, module.directory, images, promise, thorough=False, shown_as=module.shown_as)
             self._installed_use = self._stack.enter_context(use)
         return self._installed_use

@@ -111,9 +111,8 @@ def object_problems(meta_graph: Message, network: Network) -> Iterator[str]:
         return
     lists = {name: [nodes[child.node_id] for child in nodes[attributes[name]].children] for name in OBJECT_LISTS}
     for key in ("variables", "trainable_variables"):
-        yield from _variable_problems(
-            key, [(node.variable.name, node.variable.trainable) for node in lists[key]], network
-        )
+        listed = [(node.variable.name, node.variable.trainable) for node in lists[key]]
+        yield from _variable_problems(key, listed, network)
     losses, wanted = len(lists["regularization_losses"]), sum(variable.regularized for variable in network.variables)
     if losses != wanted:
         yield f"{losses} regularization losses, not {wanted}"

@@ -162,9 +162,8 @@ def regularization(context: VerificationContext) -> Finding:
     network = context.network
     losses = sorted(context.training.regularization_losses())
     regularized = [context.reference_values[variable.name] for variable in network.variables if variable.regularized]
-    wanted = sorted(
-        network.weight_decay / 2 * float(np.square(value.astype(np.float64)).sum()) for value in regularized
-    )
+    squares = [float(np.square(value.astype(np.float64)).sum()) for value in regularized]
+    wanted = sorted(network.weight_decay / 2 * sum_of_squares for sum_of_squares in squares)
     if len(losses) != len(wanted):
         return Finding(False, f"{len(losses)} regularization losses, not {len(wanted)}")
     error = max(abs(loss - exact) / exact for loss, exact in zip(losses, wanted, strict=True))

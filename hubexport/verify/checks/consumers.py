@@ -33,17 +33,12 @@ def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[
 
 
 def _use_thoroughly(consumer: Consumer, progress: Progress, context: VerificationContext) -> Finding:
-    if reason := why_not_applicable(consumer, context.report.format, context.module.spec.version):
+    module, images = context.module, context.training_images
+    if reason := why_not_applicable(consumer, context.report.format, module.spec.version):
         raise NotApplicable(reason)
-    images = context.training_images
+    promise = context.promise(images)
     findings = use_module(
-        consumer,
-        context.module.directory,
-        images,
-        context.promise(images),
-        thorough=True,
-        progress=progress,
-        shown_as=context.module.shown_as,
+        consumer, module.directory, images, promise, thorough=True, progress=progress, shown_as=module.shown_as
     )
     return _judged(findings)
 
