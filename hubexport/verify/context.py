@@ -176,7 +176,7 @@ class VerificationContext:
             with self._progress.tensorflow_starting():
                 import hubexport.runtime.tf1_graph  # noqa: F401  Takes seconds.
 
-    def promise(self, images: Array) -> Promise:
+    def contract(self, images: Array) -> Promise:
         """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
         network, values = self.network, self.reference_values
         exact, rounded = (Forward(network, values, images, dtype=dtype).run() for dtype in (np.float64, np.float32))
@@ -197,7 +197,7 @@ class VerificationContext:
         """
         if self._installed_use is None:
             consumer, module, images = installed(), self.module, self.random_images.images
-            promise = self.promise(images)
-            use = started(consumer, module.directory, images, promise, thorough=False, shown_as=module.shown_as)
+            contract = self.contract(images)
+            use = started(consumer, module.directory, images, contract, thorough=False, shown_as=module.shown_as)
             self._installed_use = self._stack.enter_context(use)
         return self._installed_use

@@ -36,9 +36,9 @@ def _use_thoroughly(consumer: Consumer, progress: Progress, context: Verificatio
     module, images = context.module, context.training_images
     if reason := why_not_applicable(consumer, context.report.format, module.spec.version):
         raise NotApplicable(reason)
-    promise = context.promise(images)
+    contract = context.contract(images)
     findings = use_module(
-        consumer, module.directory, images, promise, thorough=True, progress=progress, shown_as=module.shown_as
+        consumer, module.directory, images, contract, thorough=True, progress=progress, shown_as=module.shown_as
     )
     return _judged(findings)
 
