@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hubexport.release.check import check_release as check_release
     from hubexport.release.plan import ReleaseOptions as ReleaseOptions
     from hubexport.release.release_modules import release_modules as release_modules
-    from hubexport.site.writing import write_site as write_site
+    from hubexport.site.static_site import write_site as write_site
     from hubexport.variants import ModuleSpec as ModuleSpec
     from hubexport.variants import Variant as Variant
     from hubexport.verify.result import Verification as Verification

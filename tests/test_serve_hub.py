@@ -8,9 +8,9 @@ import pytest
 
 from hubexport.consumers.registry import CONSUMERS
 from hubexport.modules.identity import identify
+from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.numpy_forward import Forward
-from hubexport.system.tars import unpack_all
-from hubexport.verify.context import VerificationContext
+from hubexport.system.tars import unpack_archive
 from tests.environments import cases, python_or_skip, run_consumer
 from tests.serving import Server, serving
 
@@ -51,12 +51,11 @@ def _images() -> np.ndarray:
 def _expected(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What NumPy computes, in float64, with the values in the archive."""
     folder = tmp_path_factory.mktemp("unpacked")
-    unpack_all(small_release / f"{_VECTOR}/2.tar.gz", folder)
+    unpack_archive(small_release / f"{_VECTOR}/2.tar.gz", folder)
     subject = identify(folder, "2.tar.gz")
-    with VerificationContext(subject) as evidence:
-        forward = Forward(subject.network, evidence.values, _images())
-        *_, last = forward.run().values()
-        return last
+    values = network_values(subject, read_stored_values(subject))
+    *_, last = Forward(subject.network, values, _images()).run().values()
+    return last
 
 
 def test_all_consumers_are_asked():

@@ -10,7 +10,7 @@ from hubexport.evaluation.evaluation_options import EvaluationOptions
 from hubexport.evaluation.find_dataset import Dataset
 from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.modules.opening import ModuleDirectory
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 
 
 @dataclasses.dataclass(frozen=True)

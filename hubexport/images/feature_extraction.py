@@ -20,7 +20,7 @@ from hubexport.modules.image_interface import ImageInterface, untold_output
 from hubexport.modules.interface_hints import InterfaceHints, OutputKind
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_together, scratch_directory, write_failures_reported
-from hubexport.system.destinations import check_place
+from hubexport.system.destinations import check_destination
 from hubexport.system.locks import LOCK, locked
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def extract_features(
                 raise no_readable_image(len(image_files))
             with locked(output.parent / LOCK, f"write into {output.parent}", progress):
                 for path in files:
-                    check_place(path, overwrite=overwrite)
+                    check_destination(path, overwrite=overwrite)
                 publish_together(scratch, files, overwrite=overwrite)
     return files
 
@@ -144,7 +144,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         require_extras(f"writing {output}", "parquet")
     with _write_failures_reported(output):
         for path in _files(output):
-            check_place(path, overwrite=overwrite)
+            check_destination(path, overwrite=overwrite)
 
 
 def _files(output: Path) -> list[Path]:

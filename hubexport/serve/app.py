@@ -25,8 +25,8 @@ from hubexport.serve.served_release import PageText, ServedRelease
 from hubexport.serve.tokens import Tokens
 from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.watch import Watched
-from hubexport.site.catalogue import FORMATS, Query
-from hubexport.site.policy import CHANGING, UNCHANGING
+from hubexport.site.catalogue import FORMATS, SearchQuery
+from hubexport.site.http_headers import CHANGING, UNCHANGING
 
 # To make a page takes some hundredths of a second; the rest is waiting for others.
 _PAGE_SECONDS = 30
@@ -231,9 +231,9 @@ class _Hub:
         return self._watched.shelf
 
 
-def _query(request: Request) -> Query:
-    names = [field.name for field in dataclasses.fields(Query)]
-    return Query(**{name: request.query_params.get(name, "")[:_MAX_QUERY_TEXT].strip() for name in names})
+def _query(request: Request) -> SearchQuery:
+    names = [field.name for field in dataclasses.fields(SearchQuery)]
+    return SearchQuery(**{name: request.query_params.get(name, "")[:_MAX_QUERY_TEXT].strip() for name in names})
 
 
 def _number(text: str) -> int:
