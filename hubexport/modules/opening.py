@@ -1,7 +1,7 @@
 """Opens modules in the three forms in which they are shipped: a directory, a gzipped tar, an address on a hub server.
 
-Asked for a module's address with the query `tf-hub-format=compressed`, as tensorflow_hub asks, a hub server answers with
-a gzipped tar. Addresses that end in `.tar.gz` or `.tgz` are requested as they are.
+A hub server answers with a gzipped tar if the query has `tf-hub-format=compressed`, as in tensorflow_hub's requests.
+Addresses that end in `.tar.gz` or `.tgz` are requested as they are.
 """
 
 from collections.abc import Iterator
