@@ -8,7 +8,6 @@ import threading
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult
 
 from hubexport.beam.options import Beam
 from hubexport.errors import HubexportError, UsageError
@@ -54,7 +53,12 @@ def run_pipeline(pipeline: beam.Pipeline, by: Beam) -> None:
     try:
         with _interrupted_between_units():
             running = pipeline.run()
-        _wait(running)
+        try:
+            running.wait_until_finish()
+        except (KeyboardInterrupt, SystemExit):
+            with contextlib.suppress(Exception):
+                running.cancel()
+            raise
     # Runners come from many authors, and raise anything.
     except Exception as error:
         raise runner_failed(by, str(error)) from error
@@ -87,15 +91,6 @@ def _interrupted_between_units() -> Iterator[None]:
         _stopped.clear()
         if received:
             signal.raise_signal(received[0])
-
-
-def _wait(running: PipelineResult) -> None:
-    try:
-        running.wait_until_finish()
-    except (KeyboardInterrupt, SystemExit):
-        with contextlib.suppress(Exception):
-            running.cancel()
-        raise
 
 
 def runner_failed(by: Beam, message: str) -> HubexportError:

@@ -91,15 +91,12 @@ def _check_directory(directory: Path, written: Collection[str] | None) -> None:
         raise _irreplaceable(directory, "a file system is mounted there")
     if Path.cwd().is_relative_to(directory.resolve()):
         raise _irreplaceable(directory, "the current folder is in it")
-    found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not _is_folder(path))
+    paths = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = sorted(path.relative_to(directory).as_posix() for path in paths)
     if found and written is None:
         raise _irreplaceable(directory, f"hubexport did not write it; it holds {_listed(found)}")
     if others := [path for path in found if written is None or path not in written]:
         raise _irreplaceable(directory, f"it also holds {_listed(others)}, which would be lost")
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _listed(paths: Sequence[str]) -> str:

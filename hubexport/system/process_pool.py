@@ -107,12 +107,11 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Lets this worker end with its parent; an orphan would wait for work for ever."""
 
+    def end_with_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+        os._exit(1)
 
-def _end_with_parent() -> None:
-    """Ends this worker with its parent; an orphan would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
