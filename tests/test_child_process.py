@@ -12,8 +12,8 @@ def _answer(folder, code, environment=None):
     (folder / "program.py").write_text(code)
     with running_child(
         sys.executable, folder / "program.py", {"a": 1}, folder, environment or clean_environment(), timeout_s=60
-    ) as child:
-        return child.answer()
+    ) as answer:
+        return answer()
 
 
 def test_a_program_that_is_ours_answers_with_a_function(tmp_path):

@@ -44,8 +44,8 @@ def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> Ker
     copy = scratch / "values.safetensors"
     task = {"source": str(path.absolute()), "copy": str(copy), "cpu_seconds": _CPU_SECONDS}
     try:
-        with running_child(sys.executable, _PROGRAM, task, scratch.absolute(), own_environment()) as child:
-            answer = child.answer()
+        with running_child(sys.executable, _PROGRAM, task, scratch.absolute(), own_environment()) as wait:
+            answer = wait()
     except ChildError as error:
         why = str(error) if error.status == 1 else "the HDF5 library crashed on it or did not finish"
         raise DamageError(why) from error

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 import re
 
-from hubexport.checkpoints.archives import MODULE_FILE, find_module
+from hubexport.checkpoints.archives import MODULE_FILE, has_module
 from hubexport.checkpoints.containers import container_of
 from hubexport.errors import ModuleError
 from hubexport.progress import Progress
@@ -69,7 +69,7 @@ def holds_module(path: Path) -> bool:
         CheckpointError: the path is a damaged or hostile archive.
         OSError: the path cannot be read.
     """
-    return (path / MODULE_FILE).is_file() or (_is_archive(path) and find_module(path) is not None)
+    return (path / MODULE_FILE).is_file() or (_is_archive(path) and has_module(path))
 
 
 def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:

@@ -205,7 +205,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin, "it is a pipe"
-    process.stdin.close()
+    # What the process has started shares the other end of its pipe, which closes when all of them have ended.
+    with contextlib.suppress(ConnectionError):
+        await process.stdin.wait_closed()
     await process.wait()
 
 
