@@ -16,7 +16,7 @@ from hubexport.images.feature_extraction import check_output
 from tests.checkpoints import network_values
 from tests.command import hubexport
 
-# What `convert` writes at one path, and which of the paths that it writes is looked at.
+# By case: the format, the path to convert to, and which of the written paths the test looks at.
 _FILES = {
     "keras": ("keras", "c.h5", "c.h5"),
     "safetensors": ("safetensors", "c.st", "c.st"),

@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: what arrives is checked before it has a name."""
+"""Downloads from a server on this machine: a file is checked before it gets its name."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ from hubexport.system import http_download
 from hubexport.variants import PublishedCheckpoint
 from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_some, serve_when_told
 
-# The server sends so much before it fails. The last piece may be lost on the way.
+# The server sends this many bytes before it fails. The last block may get lost.
 _HALF = 300_000
 _SHUFFLED = ARCHIVE[::-1]
 

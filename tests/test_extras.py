@@ -1,4 +1,4 @@
-"""A light installation works, and names the extra that a command lacks before the command does anything."""
+"""A base installation works, and a command that needs an extra says so before it does anything."""
 
 import configparser
 import importlib.metadata
@@ -18,7 +18,7 @@ from tests.checkpoints import network_values, write_partitioned, write_v1
 from tests.command import environment
 from tests.data import REPOSITORY
 
-# Distributions whose packages are called otherwise; those without one of their own are not imported by us.
+# The package of each distribution that is named differently; None if we do not import it.
 _IMPORTED_AS = {
     "apache-beam": "apache_beam",
     "cyclonedx-python-lib": "cyclonedx",

@@ -1,4 +1,4 @@
-"""`hubexport fetch` as a user meets it: paths on stdout, all else on stderr."""
+"""`hubexport fetch` as users see it: paths on stdout, everything else on stderr."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""HDF5 files of any content: each value is read, listed as what cannot be read, or refused by name."""
+"""HDF5 files of any content: each value is read, listed as unreadable, or refused by name."""
 
 import h5py
 import numpy as np

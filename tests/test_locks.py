@@ -1,4 +1,4 @@
-"""Lock files: one process at a time, nobody waits without a word, and no other user can hold anybody up."""
+"""Lock files: one process at a time, every wait is announced, and no other user can block anybody."""
 
 import contextlib
 import errno

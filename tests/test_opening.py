@@ -1,4 +1,4 @@
-"""Modules opened from directories, archives and servers, and what is said where there is none."""
+"""Modules opened from directories, archives and servers, and the errors where there is none."""
 
 import gzip
 from pathlib import Path

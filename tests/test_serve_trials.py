@@ -1,4 +1,4 @@
-"""Uploaded photographs: what they show is told, and whatever else they are, the server goes on and nothing is left."""
+"""Uploaded photographs: images are classified, and whatever else comes, the server goes on and nothing is left."""
 
 import asyncio
 import dataclasses
@@ -32,7 +32,7 @@ from tests.data import DATA, REAL_ARCHIVE, needs_data
 
 _NAMES = [f"name {index}" for index in range(7)]
 _NOISE = np.random.RandomState(0).randint(0, 256, [64, 96, 3]).astype(np.uint8)
-# The variables that a process may have.
+# The only environment variables that a process may have.
 _VARIABLES = {
     *("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"),
     *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TMPDIR"),

@@ -1,4 +1,4 @@
-"""Archives from strangers: what is unpacked, and what is refused."""
+"""Archives from strangers: which members are unpacked, and which archives are refused."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Without room for temporary files the error blames TMPDIR, and not what is read."""
+"""Without room for temporary files, the error blames TMPDIR, and not the input."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ from tests.command import command, environment
 from tests.conftest import SMALL
 from tests.faulty_disk import small_disk
 
-# What is unpacked or copied to be read.
+# These are unpacked or copied before they are read.
 _SOURCES = ("c.h5", "c.weights.h5", "c.keras", "c.tgz", "module.tar.gz")
 
 

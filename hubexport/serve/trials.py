@@ -27,6 +27,7 @@ _WORKER = Path(__file__).with_name("trial_worker.py")
 # A real answer has a few hundred.
 _MAX_ANSWER_BYTES = 64 << 10
 _MAX_LOGGED = 4000
+_END_SECONDS = 5
 # With these, programs find their libraries and each other. The process gets no others of the server's variables.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 _VARIABLES = {
@@ -103,7 +104,7 @@ class Trials:
         self._labels = labels
         self._top = top
         self._limits = limits
-        self._most = processes + waiting
+        self._capacity = processes + waiting
         self._free = asyncio.Semaphore(processes)
         self._trials: set["asyncio.Task[tuple[Score, ...]]"] = set()
 
@@ -122,7 +123,7 @@ class Trials:
         """
         if len(image) > self._limits.image_bytes:
             raise too_large(self._limits.image_bytes)
-        if len(self._trials) >= self._most:
+        if len(self._trials) >= self._capacity:
             raise BusyError("the server is busy", why="other images are waiting", fix="try again in a few seconds")
         # In a task of its own, the cleaning up goes on however often the request is cancelled.
         trial = asyncio.create_task(self._classified(archive, image))
@@ -135,7 +136,7 @@ class Trials:
 
     async def close(self) -> None:
         """Ends all processes, cancels their callers, and starts no more. Call it before the event loop ends."""
-        self._most = 0
+        self._capacity = 0
         trials = list(self._trials)
         for trial in trials:
             trial.cancel()
@@ -205,9 +206,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin, "it is a pipe"
-    # What the process has started shares the other end of its pipe, which closes when all of them have ended.
-    with contextlib.suppress(ConnectionError):
-        await process.stdin.wait_closed()
+    # Its pipe closes when all that it has started have ended, too; one that has left the group is not waited for.
+    with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
+        await asyncio.wait_for(process.stdin.wait_closed(), _END_SECONDS)
+    process.stdin.close()
     await process.wait()
 
 
