@@ -31,7 +31,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def test_the_wheel_has_the_configs_and_every_module(wheel):
-    """And nothing of the tests."""
+    """It has nothing of the tests."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport").rglob("*.py")}
     configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").rglob("*.yaml")}
@@ -63,7 +63,7 @@ def test_an_installed_package_finds_its_configs(wheel, tmp_path):
 
 
 def test_the_wheel_names_its_command_and_pythons(wheel):
-    """What setup.cfg promises."""
+    """As setup.cfg does."""
     archive = zipfile.ZipFile(wheel)
     [folder] = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
     assert "hubexport = hubexport.cli.main:run" in archive.read(f"{folder}/entry_points.txt").decode()
@@ -78,7 +78,7 @@ _MOST_BYTES = 250 * 10**6
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 def test_the_base_is_light_and_enough_to_build(wheel, tmp_path, version):
-    """From the wheel, with what pip finds today, in a fresh environment; no package is missing or clashes."""
+    """From the wheel, in a new environment, with what pip finds today; no package is missing or conflicts."""
     python = find_python(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")

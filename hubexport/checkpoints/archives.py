@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 import contextlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 import re
 
 from hubexport.errors import CheckpointError
-from hubexport.system.tars import ArchiveError, member_paths, unpack_matching
+from hubexport.system.tars import ArchiveError, member_paths, unpack_archive
 
 # In the directory of every SavedModel and TF1 Hub module.
 MODULE_FILE = "saved_model.pb"
@@ -27,17 +27,17 @@ def unpack_checkpoint(archive: Path, into: Path) -> bool:
         OSError: the files cannot be written.
     """
     with archive_errors_reworded():
-        return MODULE_FILE in unpack_matching(archive, _CHECKPOINT_FILE, into)
+        return any(path.name == MODULE_FILE for path in unpack_archive(archive, into, _CHECKPOINT_FILE))
 
 
-def find_module(archive: Path) -> PurePosixPath | None:
-    """Returns the folder of the module in an archive; None if it holds no module.
+def has_module(archive: Path) -> bool:
+    """Returns whether an archive holds a module.
 
     Raises:
         CheckpointError: the archive is damaged, hostile or too large; see `hubexport.system.tars`.
     """
     with archive_errors_reworded():
-        return next((path.parent for path in member_paths(archive) if path.name == MODULE_FILE), None)
+        return any(path.name == MODULE_FILE for path in member_paths(archive))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ rest only. A file gets the archive's name once it is complete and right.
 from pathlib import Path
 
 from hubexport.checkpoints.download_cache import (
-    CachedArchive,
     Downloads,
     archive_path,
     file_name,
@@ -42,14 +41,21 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
     if cached.state == "intact":
         return cached.path
     if downloads.offline:
-        raise _offline_error(published, cached)
+        state = "does not exist" if cached.state == "not cached" else f"is {cached.state}"
+        raise DownloadError(
+            f"{file_name(published.url)} is not in the cache",
+            why=f"{cached.path} {state}, and --offline forbids downloading it",
+            fix="run `hubexport fetch` while online, or pass a copy with --checkpoint",
+        )
     archive = archive_path(published, downloads)
+    mirror = downloads.mirror
+    url = f"{mirror.rstrip('/')}/{file_name(published.url)}" if mirror else published.url
     try:
         make_folder(archive.parent)
         with locked(lock_path(archive), f"download {archive.name}", progress):
             # Another process may have been quicker.
             if look_up(published, downloads).state != "intact":
-                _download(_address(published, downloads), archive, published.sha256, progress)
+                _download(url, archive, published.sha256, progress)
     except OSError as error:
         raise DownloadError(
             f"cannot store {archive.name} in the cache",
@@ -57,19 +63,6 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
             fix="free space there, or pass a writable folder with --cache_dir",
         ) from error
     return archive
-
-
-def _offline_error(published: PublishedCheckpoint, cached: CachedArchive) -> DownloadError:
-    state = "does not exist" if cached.state == "not cached" else f"is {cached.state}"
-    return DownloadError(
-        f"{file_name(published.url)} is not in the cache",
-        why=f"{cached.path} {state}, and --offline forbids downloading it",
-        fix="run `hubexport fetch` while online, or pass a copy with --checkpoint",
-    )
-
-
-def _address(published: PublishedCheckpoint, downloads: Downloads) -> str:
-    return f"{downloads.mirror.rstrip('/')}/{file_name(published.url)}" if downloads.mirror else published.url
 
 
 def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:

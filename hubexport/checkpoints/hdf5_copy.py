@@ -1,4 +1,4 @@
-"""Copies an HDF5 file's values into a safetensors file, in a process of its own: see `hubexport.checkpoints.hdf5`."""
+"""The program that copies an HDF5 file's values into a safetensors file, for `hubexport.checkpoints.hdf5`."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -18,9 +18,9 @@ _ADDRESS_BYTES = 8 << 30
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 64
 _MAX_BYTES = 4 << 30
-# Compressed values could make a small file a huge one; real weights were seen to shrink to 0.6 of their size.
+# Compression could hide huge values in a small file; real weights shrink to 0.6 of their size.
 _MAX_EXPANSION = 16
-# Those in which Keras describes the model, and lists its layers and weights.
+# In these attributes Keras describes the model, and lists its layers and weights.
 _ATTRIBUTES = ("layer_names", "weight_names", "model_config")
 
 
@@ -49,67 +49,67 @@ def copy_values(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the values that are numbers, by path; and all else that there is to tell.
+    """Returns the values that are numbers, by path, and a description of everything else.
 
-    The latter has `attributes`, by `PATH@NAME`, and `unread`, the dtypes and shapes of all other values, by path.
+    The description has `attributes`, by `PATH@NAME`, and `unread`, the dtypes and shapes of all other values by path.
     """
     values: dict[str, Any] = {}
     unread: dict[str, Any] = {}
     attributes: dict[str, list[str]] = {}
     limit = min(_MAX_BYTES, _MAX_EXPANSION * source.stat().st_size)
     with h5py.File(source, "r") as file:
-        for path, found in _objects(file):
+        for path, node in _objects(file):
             for key in _ATTRIBUTES:
-                if (texts := _texts(found.attrs, key)) is not None:
+                if (texts := _texts(node.attrs, key)) is not None:
                     attributes[f"{path}@{key}"] = texts
-            if not isinstance(found, h5py.Dataset):
+            if not isinstance(node, h5py.Dataset):
                 continue
-            # Those would read other files.
-            if found.external or found.is_virtual:
+            # Reading such a value would read another file.
+            if node.external or node.is_virtual:
                 raise ValueError(f"{path} is stored in another file")
-            dtype = _dtype_name(found)
+            dtype = _dtype_name(node)
             if dtype not in NUMPY_NUMBERS:
-                unread[path] = dtype, found.shape or ()
+                unread[path] = dtype, node.shape or ()
                 continue
-            limit -= found.size * found.dtype.itemsize
+            limit -= node.size * node.dtype.itemsize
             if limit < 0:
                 raise ValueError("its values are too large for the size of the file")
             try:
-                values[path] = found[()]
+                values[path] = node[()]
             except Exception as error:
                 raise ValueError(f"{path}: {error}") from error
     return values, {"attributes": attributes, "unread": unread}
 
 
 def _objects(file: Any) -> Iterator[tuple[str, Any]]:
-    """Yields all groups and datasets by their paths; those with several names, several times."""
+    """Yields all groups and datasets with their paths; one with several names comes once for each."""
     waiting = [("", file["/"], 0)]
     count = 0
     while waiting:
-        path, found, depth = waiting.pop()
-        yield path, found
-        if not isinstance(found, h5py.Group):
+        path, node, depth = waiting.pop()
+        yield path, node
+        if not isinstance(node, h5py.Group):
             continue
         # A group may contain itself.
         if depth == _MAX_DEPTH:
             raise ValueError(f"its groups are nested more than {_MAX_DEPTH} deep")
-        for key in found:
+        for key in node:
             count += 1
             if count > _MAX_OBJECTS:
                 raise ValueError(f"it has more than {_MAX_OBJECTS} objects")
             below = f"{path}/{key}" if path else key
-            if not isinstance(found.get(key, getlink=True), h5py.HardLink):
+            if not isinstance(node.get(key, getlink=True), h5py.HardLink):
                 raise ValueError(f"{below} is a link to another place")
-            waiting.append((below, found[key], depth + 1))
+            waiting.append((below, node[key], depth + 1))
 
 
 def _dtype_name(dataset: Any) -> str:
-    """Returns NumPy's name for a dataset's numbers; for all else, a name that is none of NumPy's."""
+    """Returns NumPy's name for the type of a dataset's numbers; for other types, a name that NumPy does not have."""
     try:
         dtype = dataset.dtype
     except TypeError:
         return "unknown"
-    # In which Keras 3 stores numbers that NumPy does not have, such as bfloat16.
+    # Keras 3 stores numbers that NumPy does not have, such as bfloat16, as opaque bytes.
     if dtype.kind == "V" and isinstance(declared := dataset.attrs.get("dtype"), str):
         return f"opaque {declared}"
     if dataset.shape is None:
@@ -123,7 +123,7 @@ def _dtype_name(dataset: Any) -> str:
 
 
 def _texts(attributes: Any, key: str) -> list[str] | None:
-    """Returns an attribute's texts; Keras splits long lists into attributes with numbers."""
+    """Returns an attribute's texts; Keras splits a long list into numbered attributes. None if there is neither."""
     if key in attributes:
         values = [attributes[key]]
     elif f"{key}0" in attributes:

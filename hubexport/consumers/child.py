@@ -1,6 +1,6 @@
 """Consumers' programs in their own interpreters: errors name the consumer, and what to do about it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,6 @@ from typing import Any
 from hubexport.errors import ConsumerError
 from hubexport.system.child_process import (
     ChildError,
-    ChildTimeoutError,
-    RunningChild,
     clean_environment,
     last_lines,
     own_environment,
@@ -21,9 +19,9 @@ from hubexport.system.temporary import temporary_failures_reported
 class RunningProgram:
     """A program that was started, and may have ended."""
 
-    def __init__(self, what: str, child: RunningChild, folder: Path) -> None:
+    def __init__(self, what: str, answer: Callable[[], Any], folder: Path) -> None:
         self._what = what
-        self._child = child
+        self._answer = answer
         self._folder = folder
 
     def seen(self) -> dict[str, Any]:
@@ -35,10 +33,10 @@ class RunningProgram:
         """
         try:
             with temporary_failures_reported(self._what):
-                seen: dict[str, Any] = self._child.answer()
+                seen: dict[str, Any] = self._answer()
         except ChildError as error:
             fix = "see its output; `hubexport inspect` shows what a module needs"
-            if isinstance(error, ChildTimeoutError):
+            if error.status is None:
                 fix = "give it more time, or use a less busy machine"
             raise ConsumerError(self._what, why=str(error), fix=fix, details=last_lines(self._folder)) from error
         return seen
@@ -72,10 +70,10 @@ def running(
     with contextlib.ExitStack() as stack:
         try:
             with temporary_failures_reported(what):
-                child = stack.enter_context(
+                answer = stack.enter_context(
                     running_child(interpreter, program, task, folder, environment, timeout_s=timeout_s)
                 )
         except ChildError as error:
             fix = "set it up again, with `hubexport consumers create`"
             raise ConsumerError(what, why=str(error), fix=fix) from error
-        yield RunningProgram(what, child, folder)
+        yield RunningProgram(what, answer, folder)

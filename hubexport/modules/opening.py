@@ -1,7 +1,7 @@
-"""Opens modules in the three forms that they are shipped in: a directory, a gzipped tar, an address on a hub server.
+"""Opens modules in the three forms in which they are shipped: a directory, a gzipped tar, an address on a hub server.
 
-A hub server answers a module's address with a gzipped tar of it when the query says `tf-hub-format=compressed`, as
-tensorflow_hub asks it to. An address that ends in `.tar.gz` or `.tgz` is asked for as it stands.
+A hub server answers with a gzipped tar if the query has `tf-hub-format=compressed`, as in tensorflow_hub's requests.
+Addresses that end in `.tar.gz` or `.tgz` are requested as they are.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 import re
 
-from hubexport.checkpoints.archives import MODULE_FILE, find_module
+from hubexport.checkpoints.archives import MODULE_FILE, has_module
 from hubexport.checkpoints.containers import container_of
 from hubexport.errors import ModuleError
 from hubexport.progress import Progress
@@ -23,11 +23,11 @@ _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 @dataclasses.dataclass(frozen=True)
 class ModuleDirectory:
-    """A module's directory, and what it was opened from.
+    """A module's directory, and where it came from.
 
     Attributes:
-        directory: has `saved_model.pb` in it; of an archive it is a temporary copy.
-        shown_as: what messages call the module: the path or the address that was named, without a password.
+        directory: the folder with `saved_model.pb`; a temporary copy if the module was packed.
+        shown_as: what messages call the module: the path or the address that the user named, without a password.
     """
 
     directory: Path
@@ -39,11 +39,10 @@ def opened_module_directory(module: str | Path, progress: Progress) -> Iterator[
     """Opens a module for as long as the context lasts.
 
     Args:
-        module: a module's directory, a gzipped tar with one module in it, or the http or https address of either on a
-            server.
-        progress: hears of the download.
+        module: a module's directory, a gzipped tar with one module in it, or its http or https address on a server.
+        progress: shows the download.
     Raises:
-        ModuleError: there is no module, or it cannot be had, read, trusted or unpacked.
+        ModuleError: the module is missing, damaged or hostile, or cannot be downloaded or read.
         TemporaryFileError: there is no room to download or unpack it.
     """
     with contextlib.ExitStack() as stack:
@@ -67,10 +66,10 @@ def holds_module(path: Path) -> bool:
     """Returns whether a path is a module's directory, or an archive with a module in it.
 
     Raises:
-        CheckpointError: it is a damaged or hostile archive.
-        OSError: it cannot be read.
+        CheckpointError: the path is a damaged or hostile archive.
+        OSError: the path cannot be read.
     """
-    return (path / MODULE_FILE).is_file() or (_is_archive(path) and find_module(path) is not None)
+    return (path / MODULE_FILE).is_file() or (_is_archive(path) and has_module(path))
 
 
 def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:
@@ -153,7 +152,7 @@ def _unpack_failures_reported(shown_as: Path | str) -> Iterator[None]:
         with temporary_failures_reported(f"cannot unpack {shown_as}"):
             yield
     except ArchiveError as error:
-        # Its text names the temporary copy, and speaks of checkpoints.
+        # Its first line may name the temporary copy.
         raise ModuleError(
             f"cannot unpack {shown_as}", why=error.why, fix="pack or fetch it again, from a source that you trust"
         ) from error

@@ -1,7 +1,7 @@
-"""Classifies one photograph that somebody uploaded: a process of its own, which `hubexport.serve.trials` starts.
+"""The program that classifies one uploaded photograph, for `hubexport.serve.trials`.
 
-Whoever made the photograph may have made it to break what decodes it. So the process limits itself before it reads a
-byte of it, and imports what decodes only then. It never imports TensorFlow.
+The photograph may be made to break its decoder. So the process limits itself before it imports the decoder and reads
+the first byte. It never imports TensorFlow.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hubexport.images.classification import Score
     from hubexport.modules.identity import ModuleIdentity
 
-# Ten times the values of the largest published module.
+# Ten times the size of the values of the largest published module.
 _MAX_FILE_BYTES = 256 << 20
 _MAX_OPEN_FILES = 32
 _MAX_REASON = 200
@@ -129,7 +129,7 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
 
 
 def _labels(subject: "ModuleIdentity", classes: int, others: str | None) -> list[str] | None:
-    """Returns the names of the classes: the module's own, or else others, unless they are more or fewer than those."""
+    """Returns the module's own class names or else the others, provided that there are as many as classes."""
     from hubexport.labels import module_labels, read_labels
 
     for labels in (module_labels(subject.directory), read_labels(Path(others)) if others else None):
@@ -139,7 +139,7 @@ def _labels(subject: "ModuleIdentity", classes: int, others: str | None) -> list
 
 
 def too_large(limit: int) -> ImageError:
-    """Returns the error for an image of more bytes than may be."""
+    """Returns the error for an image of more than `limit` bytes."""
     return ImageError("the image is too large", why=f"it has more than {limit:,} bytes", fix="choose a smaller one")
 
 

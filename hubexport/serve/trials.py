@@ -1,4 +1,4 @@
-"""Lets people try a module: each photograph that they upload is classified by a process of its own, and no other."""
+"""Lets people try a module: each photograph that they upload is classified in a process of its own."""
 
 import asyncio
 import contextlib
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from hubexport.images.classification import Score
 
 _WORKER = Path(__file__).with_name("trial_worker.py")
-# An answer has some hundred.
+# A real answer has a few hundred.
 _MAX_ANSWER_BYTES = 64 << 10
 _MAX_LOGGED = 4000
+_END_SECONDS = 5
 # With these, programs find their libraries and each other. The process gets no others of the server's variables.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 _VARIABLES = {
@@ -42,18 +43,18 @@ _log = logging.getLogger(__name__)
 
 
 class BusyError(HubexportError):
-    """So many photographs wait to be classified that no other is taken."""
+    """Too many photographs are waiting to be classified."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialLimits:
-    """What one photograph may cost.
+    """The limits for one photograph.
 
     Attributes:
-        seconds: from the start of its process to the answer; of CPU time as much.
-        memory_bytes: of address space. The largest published network takes 240 MiB, and decoding a photograph up to
-            12 bytes for each of its pixels, 20 if it is transparent.
-        image_bytes: how long its file may be.
+        seconds: the time from the start of its process to the answer, and the CPU time.
+        memory_bytes: the address space. The largest published network takes 240 MiB, and decoding a photograph up to 12
+            bytes for each pixel, or 20 if it is transparent.
+        image_bytes: the size of its file.
     """
 
     seconds: float = 20
@@ -79,17 +80,16 @@ class _Answer(StrictModel):
 
 
 class Trials:
-    """Classifies photographs, some at a time, for the requests of one server.
+    """Classifies the photographs that one server receives, a few at a time.
 
-    Waiting ones are kept in memory: no more than `limits.image_bytes` times (`processes` + `waiting`).
+    Waiting photographs are kept in memory: at most `limits.image_bytes` times (`processes` + `waiting`).
 
     Args:
-        processes: how many photographs are classified at the same time.
-        waiting: how many more may wait for that.
-        labels: a file with the name of each class, one a line, for modules that bring none; used for those that have
-            as many classes.
-        top: how many classes are told.
-        limits: of each photograph.
+        processes: how many photographs to classify at the same time.
+        waiting: how many more may wait.
+        labels: a file of class names, one per line, for modules that bring none and have as many classes.
+        top: how many classes to return.
+        limits: the limits for each photograph.
     """
 
     def __init__(
@@ -104,28 +104,28 @@ class Trials:
         self._labels = labels
         self._top = top
         self._limits = limits
-        self._most = processes + waiting
+        self._capacity = processes + waiting
         self._free = asyncio.Semaphore(processes)
         self._trials: set["asyncio.Task[tuple[Score, ...]]"] = set()
 
     async def classify(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
-        """Returns what a module takes a photograph for; if the caller is cancelled, its process is killed.
+        """Returns the classes of a photograph. If the caller is cancelled, the process is killed.
 
         Args:
             archive: the classification module, a `.tar.gz` that the caller trusts.
-            image: a JPEG, PNG, BMP, GIF or WebP file, or what somebody says is one.
+            image: a file that claims to be a JPEG, PNG, BMP, GIF or WebP image.
         Returns:
-            The most probable classes, the first one first.
+            The most probable classes, the most probable first.
         Raises:
-            ImageError: the photograph cannot be classified; it says why to whoever uploaded it.
-            BusyError: too many others wait.
-            ModuleError: the server or the module is to blame; what happened is in the log, not in the error.
+            ImageError: the photograph cannot be classified; the error tells its owner why.
+            BusyError: too many others are waiting.
+            ModuleError: the server or the module is at fault; the log says what happened, the error does not.
         """
         if len(image) > self._limits.image_bytes:
             raise too_large(self._limits.image_bytes)
-        if len(self._trials) >= self._most:
+        if len(self._trials) >= self._capacity:
             raise BusyError("the server is busy", why="other images are waiting", fix="try again in a few seconds")
-        # A task of its own can clean up undisturbed, however often the request is cancelled meanwhile.
+        # In a task of its own, the cleaning up goes on however often the request is cancelled.
         trial = asyncio.create_task(self._classified(archive, image))
         self._trials.add(trial)
         trial.add_done_callback(self._trials.discard)
@@ -135,11 +135,8 @@ class Trials:
             trial.cancel()
 
     async def close(self) -> None:
-        """Ends all processes, and starts no more; whoever waits for one is cancelled.
-
-        It has to be called before the event loop ends.
-        """
-        self._most = 0
+        """Ends all processes, cancels their callers, and starts no more. Call it before the event loop ends."""
+        self._capacity = 0
         trials = list(self._trials)
         for trial in trials:
             trial.cancel()
@@ -188,7 +185,7 @@ class Trials:
 
 
 async def _finished(work: "asyncio.Future[Any]") -> bool:
-    """Waits for something to its end, and tells whether whoever waits was cancelled meanwhile."""
+    """Waits until some work is done, and returns whether the waiting task was cancelled meanwhile."""
     cancelled = False
     while not work.done():
         try:
@@ -209,6 +206,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin, "it is a pipe"
+    # Its pipe closes when all that it has started have ended, too; one that has left the group is not waited for.
+    with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
+        await asyncio.wait_for(process.stdin.wait_closed(), _END_SECONDS)
     process.stdin.close()
     await process.wait()
 

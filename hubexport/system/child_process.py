@@ -5,7 +5,7 @@ write, both JSON. What it prints goes to a third file. Its stdin is a pipe: howe
 and the child ends as well. A program may use `hubexport.system.child_program`, or be written for an older Python.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import errno
 import json
@@ -46,42 +46,12 @@ class ChildError(Exception):
 
     Args:
         why: what happened.
-        status: the child's exit status, or below 0 the signal that killed it; None if it was not started or still runs.
+        status: the child's exit status, or below 0 the signal that killed it; None if it did not start or end.
     """
 
     def __init__(self, why: str, status: int | None = None) -> None:
         super().__init__(why)
         self.status = status
-
-
-class ChildTimeoutError(ChildError):
-    """A child did not finish in time."""
-
-
-class RunningChild:
-    """A child that was started, and may have ended."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path, deadline: float | None) -> None:
-        self._process = process
-        self._folder = folder
-        self._deadline = deadline
-
-    def answer(self) -> Any:
-        """Waits until the child has ended, and returns its answer.
-
-        Raises:
-            ChildError: the child died, took too long, or left no valid answer.
-            OSError: the child died because there is no room for temporary files.
-        """
-        try:
-            status = self._process.wait(None if self._deadline is None else max(0, self._deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise ChildTimeoutError("it did not finish in time") from None
-        content = read_answer(self._folder, status)
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ChildError(f"its answer is not JSON: {error}", status) from error
 
 
 @contextlib.contextmanager
@@ -93,11 +63,14 @@ def running_child(
     environment: Mapping[str, str],
     *,
     timeout_s: float | None = None,
-) -> Iterator[RunningChild]:
+) -> Iterator[Callable[[], Any]]:
     """Starts a child, and kills it at the end of the context if it still runs.
 
-    Args: see `child_command`, and
+    Args: see `child_command`; and
         timeout_s: seconds in which the child must end; None means any time.
+    Yields:
+        A function that waits until the child has ended, and returns its answer. It raises ChildError, or OSError if the
+        child died because there is no room for temporary files.
     Raises:
         ChildError: the child cannot be started.
         OSError: there is no room for its task.
@@ -107,9 +80,21 @@ def running_child(
             process = subprocess.Popen(command, **options)
         except OSError as error:
             raise ChildError(f"{error.strerror}: {error.filename}") from error
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def answer() -> Any:
+        try:
+            status = process.wait(None if deadline is None else max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise ChildError("it did not finish in time") from None
+        try:
+            return json.loads(read_answer(folder, status))
+        except ValueError as error:
+            raise ChildError(f"its answer is not JSON: {error}", status) from error
+
     with process:
         try:
-            yield RunningChild(process, folder, None if timeout_s is None else time.monotonic() + timeout_s)
+            yield answer
         finally:
             process.kill()
 
@@ -168,7 +153,11 @@ def read_answer(folder: Path, status: int, max_bytes: int = _MAX_ANSWER_BYTES) -
     """
     if status:
         lines = last_lines(folder)
-        _check_room(folder, "\n".join(lines))
+        full = [number for number in NO_ROOM if any(os.strerror(number) in line for line in lines)]
+        if not full and shutil.disk_usage(folder).free < _FEW_BYTES:
+            full = [errno.ENOSPC]
+        for number in full:
+            raise OSError(number, os.strerror(number))
         why = f"it was killed by signal {-status}" if status < 0 else f"it exited with status {status}"
         raise ChildError(": ".join([why, *lines[-1:]]), status)
     try:
@@ -183,12 +172,3 @@ def last_lines(folder: Path) -> list[str]:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_OUTPUT_BYTES))
         text = file.read().decode(errors="replace")
     return [printable(line) for line in text.splitlines() if line.strip()][-_LAST_LINES:]
-
-
-def _check_room(folder: Path, output: str) -> None:
-    """Raises an OSError if a program failed because its temporary files had no room."""
-    reasons = [number for number in NO_ROOM if os.strerror(number) in output]
-    if not reasons and shutil.disk_usage(folder).free < _FEW_BYTES:
-        reasons = [errno.ENOSPC]
-    for number in reasons:
-        raise OSError(number, os.strerror(number))

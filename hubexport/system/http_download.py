@@ -38,24 +38,18 @@ class HttpError(Exception):
 
     Args:
         why: what happened.
-        status: the HTTP status, if the server answered with another than was hoped for.
+        status: the HTTP status, if the server refused the request.
+        wait_s: after how many seconds another attempt may succeed; None if none will.
     """
 
-    def __init__(self, why: str, status: int | None = None) -> None:
+    def __init__(self, why: str, status: int | None = None, wait_s: int | None = None) -> None:
         super().__init__(why)
         self.status = status
+        self.wait_s = wait_s
 
 
 class ContentError(HttpError):
     """The server sends something else than was asked for: too much, nothing, or no gzip file."""
-
-
-class _TransientError(HttpError):
-    """Another attempt may succeed, after `wait_s` seconds at least."""
-
-    def __init__(self, why: str, status: int | None = None, wait_s: int = 0) -> None:
-        super().__init__(why, status)
-        self.wait_s = wait_s
 
 
 def download(
@@ -98,7 +92,7 @@ def download(
         try:
             return _attempt(url, query, target, gzip_only, retry, progress)
         except HttpError as error:
-            if not isinstance(error, _TransientError) or not retry.total:
+            if error.wait_s is None or not retry.total:
                 if attempt > 1:
                     error.args = (f"{error} (attempt {attempt} of {attempts})",)
                 raise
@@ -150,13 +144,12 @@ def _extent(answer: requests.Response, target: Path, retry: Retry) -> tuple[int,
         if status == HTTPStatus.PARTIAL_CONTENT and part and int(part["first"]) == size:
             return size, int(part["last"]) + 1 if part["total"] == "*" else int(part["total"])
         target.unlink(missing_ok=True)
-        raise _TransientError("the server did not send the requested rest; downloading all of it again")
+        raise HttpError("the server did not send the requested rest; downloading all of it again", wait_s=0)
     why = f"the server answered {status} {answer.reason}".strip()
     if retry.is_retry("GET", status):
         # Retry would take dates too, however far away, and fail at thousands of digits.
         asked = answer.headers.get("Retry-After", "")
-        wait_s = min(int(asked), _LONGEST_WAIT_S) if re.fullmatch(_NUMBER, asked) else 0
-        raise _TransientError(why, status, wait_s)
+        raise HttpError(why, status, min(int(asked), _LONGEST_WAIT_S) if re.fullmatch(_NUMBER, asked) else 0)
     raise HttpError(why, status)
 
 
@@ -184,7 +177,7 @@ def _store(
                 broken = True
         if broken or (total is not None and done < total):
             of_total = f" of {total}" if total is not None else ""
-            raise _TransientError(f"the connection ended after {done}{of_total} bytes")
+            raise HttpError(f"the connection ended after {done}{of_total} bytes", wait_s=0)
         if gzip_only and not done:
             raise ContentError("the server sent nothing")
     except ContentError:
@@ -205,9 +198,7 @@ def _failure(error: Exception) -> HttpError:
     why = without_password(" ".join(str(cause).split())) or type(cause).__name__
     transient = isinstance(error, (requests.ConnectionError, requests.Timeout))
     # A certificate that is not trusted now will not be trusted in a few seconds.
-    if transient and not isinstance(cause, ssl.SSLCertVerificationError):
-        return _TransientError(why)
-    return HttpError(why)
+    return HttpError(why, wait_s=0 if transient and not isinstance(cause, ssl.SSLCertVerificationError) else None)
 
 
 def _size(path: Path) -> int:

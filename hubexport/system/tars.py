@@ -40,45 +40,25 @@ def member_paths(archive: Path) -> list[PurePosixPath]:
         return [PurePosixPath(member.name) for _, member in _members(archive)]
 
 
-def unpack_archive(archive: Path, into: Path) -> None:
-    """Unpacks all files, each into its folder below `into`, which exists.
-
-    Raises:
-        ArchiveError: the archive cannot be unpacked safely.
-        OSError: the files cannot be written.
-    """
-    with _damage_reported(archive):
-        for tar, member in _members(archive):
-            if member.isfile():
-                target = into / member.name
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                except (FileExistsError, NotADirectoryError):
-                    raise _refusal(archive, f"its member {member.name!r} is in a folder that is also a file") from None
-                _extract(archive, tar, member, target)
-
-
-def unpack_matching(archive: Path, pattern: re.Pattern[str], into: Path) -> set[str]:
-    """Unpacks the files whose names match a pattern, all into one folder, and leaves the rest packed.
+def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = None) -> list[PurePosixPath]:
+    """Unpacks files, and returns the paths of all members.
 
     Args:
         archive: the gzipped tar.
-        pattern: a regular expression for whole names, without folders.
-        into: an existing folder.
-    Returns:
-        The names, without folders, of all members.
+        into: an existing folder. Each file goes to its own folder below it.
+        flat: matches the names of the files to unpack, which go straight into `into`; defaults to all files.
     Raises:
         ArchiveError: the archive cannot be unpacked safely.
         OSError: the files cannot be written.
     """
-    names = set()
+    paths = []
     with _damage_reported(archive):
         for tar, member in _members(archive):
-            name = PurePosixPath(member.name).name
-            names.add(name)
-            if member.isfile() and pattern.fullmatch(name):
-                _extract(archive, tar, member, into / name)
-    return names
+            path = PurePosixPath(member.name)
+            paths.append(path)
+            if member.isfile() and (flat is None or flat.fullmatch(path.name)):
+                _extract(archive, tar, member, into / (path.name if flat else path))
+    return paths
 
 
 def read_first_matching(archive: Path, pattern: str) -> bytes | None:
@@ -202,6 +182,10 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
 
 
 def _extract(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise _refusal(archive, f"its member {member.name!r} is in a folder that is also a file") from None
     try:
         file = target.open("xb")
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Archives from strangers: what is unpacked, and what is refused."""
+"""Archives from strangers: which members are unpacked, and which archives are refused."""
 
 import gzip
 from pathlib import Path
@@ -77,8 +77,8 @@ def test_refuses_sparse_files_whose_holes_would_fill_the_disk(tmp_path):
         pytest.param({"size": "9" * 30}, id="huge size"),
     ],
 )
-def test_numbers_in_extended_headers_are_not_believed(tmp_path, headers):
-    """tarfile takes them as they come."""
+def test_invalid_numbers_in_extended_headers_are_errors(tmp_path, headers):
+    """tarfile does not check them."""
     info, content = member("m.ckpt.meta")
     info.pax_headers = headers
     with pytest.raises(CheckpointError):
@@ -98,7 +98,7 @@ def test_refuses_to_unpack_more_than_the_bound(tmp_path, monkeypatch):
 
 
 def test_refuses_members_that_are_skipped_past_the_bound(tmp_path, monkeypatch):
-    """Also where the content is not unpacked, it would have to be unzipped."""
+    """Content that is not unpacked is unzipped all the same."""
     monkeypatch.setattr(tars, "MAX_UNPACKED_BYTES", 1 << 20)
     with pytest.raises(CheckpointError, match="refuses"):
         _unpack(tmp_path, tgz(member("readme.txt", bytes(8 << 20)), *_GOOD))
@@ -130,7 +130,7 @@ def test_refuses_more_members_than_any_archive_has(tmp_path, monkeypatch):
     ],
 )
 def test_damaged_archives_are_errors(tmp_path, data):
-    """The checksum covers what follows the last member, too."""
+    """The checksum also covers what follows the last member."""
     with pytest.raises(CheckpointError, match="cannot unpack"):
         _unpack(tmp_path, data)
 

@@ -1,4 +1,4 @@
-"""Modules opened from directories, archives and servers, and what is said where there is none."""
+"""Modules opened from directories, archives and servers, and the errors where there is none."""
 
 import gzip
 from pathlib import Path
@@ -65,7 +65,7 @@ def _refusal(text):
 
 
 def test_a_directory_is_opened_where_it_is(tmp_path):
-    """And not copied."""
+    """It is not copied."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "saved_model.pb").write_bytes(b"graph")
     with opened_module_directory(str(tmp_path / "m"), Progress()) as opened:
@@ -73,8 +73,8 @@ def test_a_directory_is_opened_where_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["", "./", "module/", "a/b/"])
-def test_an_archive_is_unpacked_for_as_long_as_it_is_wanted(tmp_path, temporary, folder):
-    """Whatever the folder that the module is in, and the name of the archive."""
+def test_an_archive_is_unpacked_while_it_is_open(tmp_path, temporary, folder):
+    """The name of the archive and the folder of the module inside do not matter."""
     packed = tgz(*(member(folder + name, content) for name, content in _FILES.items()))
     (tmp_path / "packed").write_bytes(packed)
     assert _opened(tmp_path / "packed") == (_FILES, str(tmp_path / "packed"))
@@ -82,7 +82,7 @@ def test_an_archive_is_unpacked_for_as_long_as_it_is_wanted(tmp_path, temporary,
 
 
 def test_a_hub_server_is_asked_for_the_compressed_module(server, temporary):
-    """As tensorflow_hub asks, beside what the address asks for already."""
+    """The request is tensorflow_hub's, and keeps the query of the address."""
     ear = _Ear()
     url = f"{server.address}/google/imagenet/net/classification/3"
     assert _opened(url, ear) == (_FILES, url)
@@ -94,26 +94,26 @@ def test_a_hub_server_is_asked_for_the_compressed_module(server, temporary):
 
 
 @pytest.mark.parametrize("name", ["net.tar.gz", "net.TGZ", "net.tgz?key=1"])
-def test_the_address_of_an_archive_is_asked_for_as_it_is(server, name):
-    """By its suffix."""
+def test_the_address_of_an_archive_is_requested_unchanged(server, name):
+    """Its suffix shows that it is one."""
     assert _opened(f"{server.address}/{name}")[0] == _FILES
     assert [request.path for request in server.requests] == [f"/{name}"]
 
 
 def test_redirections_are_followed(server):
-    """Hub servers send their users to where the bytes are."""
+    """Hub servers redirect to where the archive is stored."""
     server.acts = [answer(302, Location=f"{server.address}/storage/net.tar.gz"), *server.acts]
     assert _opened(f"{server.address}/net/3")[0] == _FILES
 
 
 def test_an_archive_is_not_unzipped_on_the_way(server):
-    """Though many a server says that it might be."""
+    """Many servers send a Content-Encoding that would have it unzipped."""
     server.acts = [answer(200, _PACKED, Content_Encoding="gzip", Content_Type="application/x-tar")]
     assert _opened(f"{server.address}/net/3")[0] == _FILES
 
 
 def test_passwords_are_not_shown(server):
-    """Neither while all goes well nor in errors."""
+    """Neither in progress nor in errors."""
     url = server.address.replace("//", "//me:secret@")
     ear = _Ear()
     assert _opened(f"{url}/net/3", ear)[1] == f"{server.address}/net/3"
@@ -146,8 +146,8 @@ _NO_TAR = gzip.compress(b"no tar", mtime=0)
         pytest.param(answer(302, Location="/"), "cannot download", "redirects", id="circle"),
     ],
 )
-def test_what_a_server_gives_instead_of_a_module_is_refused(server, temporary, act, what, why):
-    """By its address, and with nothing left behind."""
+def test_other_answers_than_a_module_are_refused(server, temporary, act, what, why):
+    """The error names the address, and nothing is left behind."""
     server.acts = [act]
     error = _refusal(f"{server.address}/net/3")
     assert what in error.what and f"{server.address}/net/3" in error.what
@@ -155,8 +155,8 @@ def test_what_a_server_gives_instead_of_a_module_is_refused(server, temporary, a
     assert list(temporary.iterdir()) == []
 
 
-def test_more_bytes_than_any_module_has_are_not_stored(server, temporary, monkeypatch):
-    """Also if the server does not say how many will come."""
+def test_endless_content_is_refused(server, temporary, monkeypatch):
+    """Also if the server does not announce its length."""
     monkeypatch.setattr(http_download, "_MAX_BYTES", 100)
 
     def act(handler):
@@ -168,7 +168,7 @@ def test_more_bytes_than_any_module_has_are_not_stored(server, temporary, monkey
 
 
 def test_addresses_where_nobody_answers_are_refused():
-    """The port is taken, so that no server can come to listen there meanwhile."""
+    """The port is bound, so no other server can start to listen there meanwhile."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/net"
@@ -177,8 +177,8 @@ def test_addresses_where_nobody_answers_are_refused():
 
 
 @pytest.mark.parametrize("url", ["http://", "https://[", "http://a..b/net", "HTTP://\u00ad/"])
-def test_what_is_no_address_is_refused(url):
-    """Whichever library finds out."""
+def test_malformed_addresses_are_refused(url):
+    """Whichever library notices."""
     error = _refusal(url)
     assert error.what == f"cannot download module {url}" and error.why
 
@@ -200,7 +200,7 @@ def test_what_is_no_address_is_refused(url):
     ],
 )
 def test_paths_that_hold_no_module_are_refused(tmp_path, temporary, content, what, why):
-    """By their names, and with nothing left behind."""
+    """The error names the path, and nothing is left behind."""
     if content is not None:
         (tmp_path / "given").write_bytes(content)
     error = _refusal(tmp_path / "given")
@@ -210,12 +210,12 @@ def test_paths_that_hold_no_module_are_refused(tmp_path, temporary, content, wha
 
 
 def test_a_directory_without_a_module_is_refused(tmp_path):
-    """As what it is."""
+    """The error says what is missing."""
     assert "neither a directory with saved_model.pb" in _refusal(tmp_path).why
 
 
-def test_failures_of_those_who_use_a_module_stay_theirs(tmp_path, temporary):
-    """They are not taken for failures to open it, and the copy is removed all the same."""
+def test_errors_inside_the_context_pass_through(tmp_path, temporary):
+    """They are not reported as failures to open the module, and the copy is removed all the same."""
     (tmp_path / "packed").write_bytes(_PACKED)
     with pytest.raises(OSError, match="^mine$"):
         with opened_module_directory(str(tmp_path / "packed"), Progress()):
@@ -223,8 +223,8 @@ def test_failures_of_those_who_use_a_module_stay_theirs(tmp_path, temporary):
     assert list(temporary.iterdir()) == []
 
 
-def test_no_room_to_unpack_is_said(tmp_path, monkeypatch):
-    """With what to do about it."""
+def test_lack_of_room_to_unpack_is_reported(tmp_path, monkeypatch):
+    """The error says what to do about it."""
     (tmp_path / "packed").write_bytes(_PACKED)
     (tmp_path / "file").write_bytes(CONTENT)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
@@ -233,8 +233,8 @@ def test_no_room_to_unpack_is_said(tmp_path, monkeypatch):
     assert "TMPDIR" in caught.value.fix
 
 
-def test_inspect_describes_what_a_server_has(tmp_path, server):
-    """As the directory, but for its path."""
+def test_inspect_describes_a_module_on_a_server(tmp_path, server):
+    """The report is that of the directory, except for the path."""
     [built] = build_modules(
         load_variant("mobilenet_v2_035_96"),
         [ModuleSpec.parse("feature_vector/3")],

@@ -31,15 +31,15 @@ def _leftovers(folder: Path) -> list[Path]:
 
 
 def test_a_new_directory_is_moved_to_its_place(tmp_path):
-    """Its parents are made."""
+    """Missing parents are made."""
     with scratch_directory(tmp_path) as scratch:
         publish_directory(_staged(scratch, "new"), tmp_path / "a" / "b", overwrite=False)
     assert (tmp_path / "a" / "b" / "file").read_text() == "new"
     assert not _leftovers(tmp_path)
 
 
-def test_what_stands_there_is_kept(tmp_path):
-    """Unless overwriting is asked for."""
+def test_an_existing_directory_is_kept(tmp_path):
+    """It is replaced only with `overwrite`."""
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("old")
     with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="already exists"):
@@ -48,7 +48,7 @@ def test_what_stands_there_is_kept(tmp_path):
     assert not _leftovers(tmp_path)
 
 
-def test_a_file_that_stands_there_is_kept(tmp_path):
+def test_an_existing_file_is_kept(tmp_path):
     """It is not ours."""
     (tmp_path / "old").write_text("precious")
     with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="already exists"):
@@ -57,7 +57,7 @@ def test_a_file_that_stands_there_is_kept(tmp_path):
 
 
 def test_overwriting_swaps_in_one_step(tmp_path, monkeypatch):
-    """There is no moment without a directory: the only call that touches the place is the exchange."""
+    """The place is never empty: the only call that touches it is the exchange."""
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("old")
     monkeypatch.setattr(atomic_output.shutil, "rmtree", lambda *args, **options: None)
@@ -68,7 +68,7 @@ def test_overwriting_swaps_in_one_step(tmp_path, monkeypatch):
 
 
 def test_a_system_that_cannot_swap_says_so_and_keeps_the_old(tmp_path, monkeypatch):
-    """Rather than leave a moment with neither."""
+    """Two steps would leave a moment with neither directory."""
 
     class NoExchange:
         def __getattr__(self, name):
@@ -83,7 +83,7 @@ def test_a_system_that_cannot_swap_says_so_and_keeps_the_old(tmp_path, monkeypat
 
 
 def test_other_failures_to_move_are_not_taken_for_an_existing_directory(tmp_path, monkeypatch):
-    """A read-only place, say."""
+    """Such as a read-only place."""
 
     def refuse(self, target):
         raise OSError(errno.EROFS, "Read-only file system", str(target))
@@ -94,7 +94,7 @@ def test_other_failures_to_move_are_not_taken_for_an_existing_directory(tmp_path
 
 
 def test_scratch_is_removed_after_a_failure(tmp_path):
-    """With all that is in it."""
+    """So is its content."""
     with pytest.raises(ZeroDivisionError), scratch_directory(tmp_path) as scratch:
         _staged(scratch, "x")
         raise ZeroDivisionError
@@ -102,7 +102,7 @@ def test_scratch_is_removed_after_a_failure(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
-    """And what a living one works on is not."""
+    """A living process keeps its scratch directory."""
     code = (
         "import os, sys, pathlib\n"
         "from hubexport.system.atomic_output import scratch_directory\n"
@@ -130,7 +130,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
 
 @pytest.fixture
 def alarm():
-    """Ends what hangs."""
+    """Interrupts a test that hangs."""
 
     def ring(*_):
         pytest.fail("it waits")
@@ -142,8 +142,8 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
-def test_whoever_locks_the_place_holds_nobody_up(tmp_path, alarm):
-    """Any user of a machine can lock /tmp."""
+def test_a_lock_on_the_folder_itself_blocks_nobody(tmp_path, alarm):
+    """Every user of a machine can lock /tmp."""
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with scratch_directory(tmp_path) as scratch:
@@ -153,7 +153,7 @@ def test_whoever_locks_the_place_holds_nobody_up(tmp_path, alarm):
 
 @pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is locked"])
 def test_a_directory_that_others_take_for_a_leftover_is_made_again(tmp_path, monkeypatch, alarm, moment):
-    """A new one has no lock yet."""
+    """A new one is not locked yet."""
     taken = []
     open_directory, lock = atomic_output._open_directory, atomic_output.lock_at_once
 
@@ -180,8 +180,8 @@ def test_a_directory_that_others_take_for_a_leftover_is_made_again(tmp_path, mon
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_others_leave_stays_even_if_root_could_remove_it(tmp_path):
-    """In /tmp anybody may make a directory, or a link, of such a name."""
+def test_leftovers_of_other_users_stay_even_if_root_could_remove_them(tmp_path):
+    """In /tmp anybody may make a directory or a link of such a name."""
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 12345, 12345)
     (tmp_path / "precious").mkdir()
@@ -192,8 +192,8 @@ def test_what_others_leave_stays_even_if_root_could_remove_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hubexport-link", ".hubexport-theirs", "precious"]
 
 
-def test_content_comes_to_the_disk_before_its_name(tmp_path, monkeypatch):
-    """And the names of the parents that were missing, each in its own parent."""
+def test_content_is_flushed_before_its_name(tmp_path, monkeypatch):
+    """The names of new parents are flushed too, each in its own parent."""
     events = []
     fsync, rename = os.fsync, os.rename
 
@@ -219,7 +219,7 @@ def test_content_comes_to_the_disk_before_its_name(tmp_path, monkeypatch):
 
 
 def test_a_file_system_without_locks_keeps_leftovers_and_works(tmp_path, monkeypatch):
-    """NFS refuses to lock a directory; there nobody can know whether the owner of one lives."""
+    """NFS refuses to lock a directory, so nobody can know whether its owner lives."""
 
     def refuse(descriptor, operation):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -232,8 +232,8 @@ def test_a_file_system_without_locks_keeps_leftovers_and_works(tmp_path, monkeyp
     assert _leftovers(tmp_path) == [tmp_path / ".hubexport-old"]
 
 
-def test_leftovers_of_others_do_not_get_in_the_way(tmp_path):
-    """A file with such a name, say."""
+def test_a_file_named_like_a_leftover_is_ignored(tmp_path):
+    """It is not a directory."""
     (tmp_path / ".hubexport-strange").write_text("x")
     with scratch_directory(tmp_path):
         pass
@@ -242,14 +242,14 @@ def test_leftovers_of_others_do_not_get_in_the_way(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_place_is_an_os_error(tmp_path):
-    """Which the build turns into its own."""
+    """The callers turn it into their own errors."""
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError), scratch_directory(tmp_path):
         pass
 
 
 def test_a_file_takes_its_place_in_one_step(tmp_path):
-    """And keeps what stands there, even if that came a moment ago, unless told otherwise."""
+    """An existing file stays unless `overwrite` is set, even if it appeared a moment ago."""
     final = tmp_path / "final"
     for number, overwrite in enumerate((False, True)):
         (tmp_path / "staged").write_text(str(number))
@@ -270,7 +270,7 @@ def _replace_pair(folder, number):
 
 
 def test_of_files_that_belong_together_a_kill_loses_none(tmp_path):
-    """Before each change of the folder: the first never stands beside another's names, and the old ones are kept."""
+    """At any moment: the first never lies beside old versions of the others, and the old files are kept."""
     numbers = range(1, 20)
     for number in numbers:
         folder = tmp_path / str(number)
@@ -294,7 +294,7 @@ def test_of_files_that_belong_together_a_kill_loses_none(tmp_path):
 
 @pytest.mark.parametrize("old", [{"vectors": "old", "names": "old"}, {"names": "old"}, {}], ids=["both", "one", "none"])
 def test_of_files_that_belong_together_a_failure_leaves_the_old_ones(tmp_path, old):
-    """And none of the new ones, of which one is missing."""
+    """One new file is missing, so none of the others stays."""
     for name, text in old.items():
         (tmp_path / name).write_text(text)
     with scratch_directory(tmp_path) as scratch, pytest.raises(FileNotFoundError):

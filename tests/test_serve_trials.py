@@ -1,4 +1,4 @@
-"""Uploaded photographs: what they show is told, and whatever else they are, the server goes on and nothing is left."""
+"""Uploaded photographs: images are classified, and whatever else comes, the server goes on and nothing is left."""
 
 import asyncio
 import dataclasses
@@ -32,7 +32,7 @@ from tests.data import DATA, REAL_ARCHIVE, needs_data
 
 _NAMES = [f"name {index}" for index in range(7)]
 _NOISE = np.random.RandomState(0).randint(0, 256, [64, 96, 3]).astype(np.uint8)
-# The variables that a process may have.
+# The only environment variables that a process may have.
 _VARIABLES = {
     *("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"),
     *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TMPDIR"),
@@ -50,7 +50,7 @@ _WORK = "import hubexport.serve.trial_worker as worker\nworker.answer_task(worke
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory) -> dict[str, Path]:
-    """Archives of small modules that know nothing, by kind and version; `labelled` is one that brings labels."""
+    """Archives of small untrained modules, by kind and version; `labelled` brings labels."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "small.yaml").write_text(SMALL)
     names = ["classification/2", "classification/5", "feature_vector/2"]
@@ -67,7 +67,7 @@ def modules(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def scratch(tmp_path, monkeypatch) -> Path:
-    """The folder in which the processes get theirs."""
+    """The folder that has the folders of the processes."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -76,7 +76,7 @@ def scratch(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
-    """Puts another program, which prints its answer, in the place of the worker."""
+    """Puts another program in the place of the worker; what it prints is its answer."""
 
     def replace(program):
         (tmp_path / "worker.py").write_text(_PRINTED + program)
@@ -112,7 +112,7 @@ def _noise(format="PNG", **options):
 
 
 def _png(width, height, *rows):
-    """A PNG file of one bit a pixel; of what it announces it need not have all."""
+    """A PNG file of one bit per pixel, which may announce more rows than it has."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -130,7 +130,7 @@ def _zip():
 
 
 def _processes(scratch):
-    """What runs with a folder's name among its arguments."""
+    """The processes that have a folder's name among their arguments."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -153,8 +153,8 @@ async def _until(condition):
 
 
 @needs_data
-def test_photographs_are_what_they_show(tmp_path, scratch):
-    """With the real weights, the classes, names and probabilities that an independent program found."""
+def test_photographs_get_the_known_classes(tmp_path, scratch):
+    """With the real weights: the classes, names and probabilities that an independent program computed."""
     [directory] = build_modules(
         load_variant("mobilenet_v2_100_224"),
         [ModuleSpec.parse("classification/5")],
@@ -176,7 +176,7 @@ def test_photographs_are_what_they_show(tmp_path, scratch):
 
 @pytest.mark.slow
 def test_a_picture_has_the_same_classes_in_all_formats(modules):
-    """Also with something else behind it; and a photograph is turned as its EXIF data say."""
+    """Also with other data behind it; and EXIF data rotate a photograph."""
     turned = Image.Exif()
     turned[0x0112] = 6
     images = [
@@ -204,7 +204,7 @@ def test_of_an_animation_the_first_frame_is_classified(modules):
 
 @pytest.mark.slow
 def test_labels_are_the_modules_own_or_those_of_the_server(modules, tmp_path):
-    """And nobody's if there are more or fewer than classes."""
+    """Neither is used if it has more or fewer labels than there are classes."""
     others = tmp_path / "labels.txt"
     for names, module, expected in [
         ([name.upper() for name in _NAMES], "classification/5", "NAME {}"),
@@ -236,8 +236,8 @@ def test_labels_are_the_modules_own_or_those_of_the_server(modules, tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_what_is_no_whole_picture_is_refused(modules, scratch, image, why):
-    """By its content, for it has no name; soon, and in words for whoever uploaded it."""
+def test_files_that_are_not_whole_images_are_refused(modules, scratch, image, why):
+    """By their content, quickly, and in words for the person who uploaded them."""
     error = _error(modules["classification/5"], image)
     assert isinstance(error, ImageError) and why in error.why
     assert "cannot read the image" in error.what and "choose an undamaged JPEG, PNG" in error.fix
@@ -245,7 +245,7 @@ def test_what_is_no_whole_picture_is_refused(modules, scratch, image, why):
 
 
 def test_a_picture_that_takes_too_much_memory_is_refused(modules, scratch):
-    """However small its file."""
+    """However small its file is."""
     image = _png(10_000, 10_000, *[bytes(1 + 1250)] * 10_000)
     assert len(image) < 20_000
     error = _error(modules["classification/5"], image, limits=TrialLimits(memory_bytes=400 << 20))
@@ -253,8 +253,8 @@ def test_a_picture_that_takes_too_much_memory_is_refused(modules, scratch):
     assert not _leftovers(scratch)
 
 
-def test_an_image_may_not_be_longer_than_the_limit(modules, worker):
-    """One that is too long gets no process."""
+def test_an_image_may_not_be_larger_than_the_limit(modules, worker):
+    """No process is started for one that is."""
     image = _noise()
     limits = TrialLimits(image_bytes=len(image))
     [scores] = _classified(modules["classification/5"], image, limits=limits)
@@ -284,8 +284,8 @@ def _run_worker(modules, folder, image, program=_WORK, **task):
     return status or json.loads(files[1].read_text())
 
 
-def test_the_worker_limits_itself_before_it_imports_what_decodes(modules, tmp_path):
-    """All that the system lets it."""
+def test_the_worker_limits_itself_before_it_imports_decoders(modules, tmp_path):
+    """With every limit that the system has for this."""
     program = """
 import json, pathlib, resource as r, sys
 import hubexport.serve.trial_worker as worker
@@ -309,14 +309,14 @@ def test_the_worker_never_imports_tensorflow(modules, tmp_path):
 
 
 def test_the_worker_reads_no_more_than_it_is_told(modules, tmp_path):
-    """Even if whoever starts it sends more."""
+    """Even if the file is larger."""
     answer = _run_worker(modules, tmp_path, b"x" * 101, image_bytes=100)
     assert answer["error"]["why"] == "it has more than 100 bytes"
 
 
 @pytest.mark.slow
 def test_a_worker_that_computes_without_end_is_ended_by_the_system(modules, tmp_path):
-    """Whatever becomes of the server meanwhile."""
+    """Even if the server no longer runs."""
     program = """
 import hubexport.serve.trial_worker as worker
 def classify(task):
@@ -329,7 +329,7 @@ worker.answer_task(worker.classify)
 
 
 def test_a_worker_that_takes_too_long_is_killed(modules, scratch, worker):
-    """With all that it has started."""
+    """With all processes that it has started."""
     worker(f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{_SLEEP}', sys.argv[1]])")
     error = _error(modules["classification/5"], _noise(), limits=TrialLimits(seconds=1))
     assert isinstance(error, ImageError) and error.why == "classifying it takes more than 1 seconds"
@@ -338,7 +338,7 @@ def test_a_worker_that_takes_too_long_is_killed(modules, scratch, worker):
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGXCPU", "SIGSEGV"])
 def test_a_worker_that_is_killed_is_the_images_fault(modules, scratch, worker, name):
-    """As by the system when there is no memory left, or by a decoder's mistake."""
+    """The system kills it when it takes too much memory, or when a decoder crashes."""
     worker(f"import os, signal; os.kill(os.getpid(), signal.{name})")
     error = _error(modules["classification/5"], _noise())
     assert isinstance(error, ImageError) and "more time or memory" in error.why
@@ -360,15 +360,15 @@ def test_a_worker_that_is_killed_is_the_images_fault(modules, scratch, worker, n
         ),
     ],
 )
-def test_only_a_whole_answer_is_believed(modules, worker, program):
-    """For what decodes an image may be in the hands of whoever made it."""
+def test_only_a_valid_answer_is_accepted(modules, worker, program):
+    """The image's author may have taken over the decoder."""
     worker(program)
     error = _error(modules["classification/5"], _noise())
     assert isinstance(error, ModuleError) and "secret" not in str(error)
 
 
-def test_what_a_worker_complains_of_is_logged_and_not_told(modules, worker, caplog):
-    """And only so much of it."""
+def test_the_output_of_a_worker_is_logged_and_not_shown(modules, worker, caplog):
+    """Only its end is logged."""
     worker("import sys; sys.stderr.write('a secret\\n\\x1b[31m' * 100_000); sys.exit(1)")
     error = _error(modules["classification/5"], _noise())
     assert isinstance(error, ModuleError) and "secret" not in str(error)
@@ -378,7 +378,7 @@ def test_what_a_worker_complains_of_is_logged_and_not_told(modules, worker, capl
 
 @pytest.mark.parametrize("damage", ["features", "cut", "missing"])
 def test_a_module_that_cannot_classify_is_not_the_images_fault(modules, scratch, tmp_path, caplog, damage):
-    """Who runs the server reads in the log what is wrong; whoever uploaded the image hears no path."""
+    """The log says what is wrong; the error shows no path to the person who uploaded the image."""
     archive = {"features": modules["feature_vector/2"]}.get(damage, tmp_path / "2.tar.gz")
     if damage == "cut":
         archive.write_bytes(modules["classification/2"].read_bytes()[:9000])
@@ -389,7 +389,7 @@ def test_a_module_that_cannot_classify_is_not_the_images_fault(modules, scratch,
 
 
 def test_a_process_that_cannot_be_started_is_not_the_images_fault(modules, scratch, monkeypatch, caplog):
-    """Nor told in the system's words."""
+    """The error does not quote the system."""
     monkeypatch.setattr(sys, "executable", "/missing/python")
     error = _error(modules["classification/5"], _noise())
     assert isinstance(error, ModuleError) and "python" not in str(error)
@@ -437,8 +437,8 @@ def test_a_cancelled_request_leaves_nothing(modules, scratch, worker):
     assert not _leftovers(scratch)
 
 
-def test_no_more_wait_than_may(modules, scratch, worker):
-    """Those that are cancelled make room, whether they wait or not."""
+def test_the_queue_is_bounded(modules, scratch, worker):
+    """Cancelled requests make room, whether they are waiting or running."""
     worker(_SLEEP)
 
     async def run():
@@ -469,7 +469,7 @@ def test_no_more_wait_than_may(modules, scratch, worker):
 
 @pytest.mark.slow
 def test_twenty_uploads_at_once_end_and_leave_nothing(modules, scratch):
-    """Good ones and bad ones."""
+    """Valid images and others."""
     images = [_noise(), b"no picture", _noise("JPEG")[:-200], b"<svg/>"] * 5
 
     async def run():
@@ -483,7 +483,7 @@ def test_twenty_uploads_at_once_end_and_leave_nothing(modules, scratch):
     assert not _leftovers(scratch)
 
 
-def test_the_server_does_not_decode():
-    """So it starts without Pillow."""
+def test_the_server_does_not_import_pillow():
+    """Only the processes decode images."""
     program = "import sys, hubexport.serve.trials; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -16,7 +16,7 @@ from hubexport.images.feature_extraction import check_output
 from tests.checkpoints import network_values
 from tests.command import hubexport
 
-# What `convert` writes at one path, and which of the paths that it writes is looked at.
+# By case: the format, the path to convert to, and which of the written paths the test looks at.
 _FILES = {
     "keras": ("keras", "c.h5", "c.h5"),
     "safetensors": ("safetensors", "c.st", "c.st"),
@@ -27,7 +27,7 @@ _FILES = {
 
 
 def _device(path: Path) -> None:
-    """A null device of one's own."""
+    """Makes a null device."""
     try:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
@@ -73,7 +73,7 @@ _STRANGE = {
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A small one."""
+    """A small checkpoint."""
     (tmp_path / "source").mkdir()
     write_bundle(tmp_path / "source" / "model.ckpt", network_values())
     return tmp_path / "source" / "model.ckpt"
@@ -87,7 +87,7 @@ def folder(tmp_path):
 
 
 def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What is in a folder: of each name the type, the inode and the size."""
+    """The type, inode and size of each path in a folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -99,7 +99,7 @@ def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
 @pytest.mark.parametrize("target", _FILES)
 @pytest.mark.parametrize("strange", [*_STRANGE, "directory"])
 def test_a_file_replaces_nothing_but_a_file(checkpoint, folder, strange, target, overwrite):
-    """Found out before the source is read; a link is named with what it leads to, and neither is touched."""
+    """This is found before the source is read; a link is reported with its target, and neither is touched."""
     to, name, place = _FILES[target]
     make, why = {**_STRANGE, "directory": (Path.mkdir, "a directory is there")}[strange]
     make(folder / place)
@@ -114,7 +114,7 @@ def test_a_file_replaces_nothing_but_a_file(checkpoint, folder, strange, target,
 
 @pytest.mark.parametrize("strange", [*_STRANGE, "file"])
 def test_a_directory_replaces_nothing_but_a_directory(small, folder, strange):
-    """Of a module or of a model of Hugging Face's."""
+    """For modules, and for models of Hugging Face."""
     make, why = {**_STRANGE, "file": (Path.touch, "a regular file is there")}[strange]
     place = folder / small.handle(small.modules[0])
     place.parent.mkdir(parents=True)
@@ -140,8 +140,8 @@ _STRANGERS = {
 
 @pytest.mark.parametrize(("strangers", "listed"), _STRANGERS.values(), ids=_STRANGERS)
 @pytest.mark.parametrize("ours", [True, False])
-def test_what_is_in_a_directory_is_not_lost(small, folder, strangers, listed, ours):
-    """It holds nothing but what hubexport wrote there, or nothing at all."""
+def test_a_directory_with_other_files_is_not_replaced(small, folder, strangers, listed, ours):
+    """Only a directory that is empty, or holds what hubexport wrote there, is replaced."""
     place = folder / small.handle(small.modules[0])
     if ours:
         build_modules(small, checkpoint="synthetic", output_dir=folder)
@@ -160,8 +160,8 @@ def test_what_is_in_a_directory_is_not_lost(small, folder, strangers, listed, ou
     assert _listing(folder) == before
 
 
-def test_a_module_of_others_is_not_lost(small, folder):
-    """Its files have the names of ours."""
+def test_a_module_by_another_program_is_not_replaced(small, folder):
+    """Its files have the same names as ours."""
     build_modules(small, checkpoint="synthetic", output_dir=folder)
     place = folder / small.handle(small.modules[0])
     (place / "hubexport.json").unlink()
@@ -173,7 +173,7 @@ def test_a_module_of_others_is_not_lost(small, folder):
 
 
 def test_a_build_does_not_replace_its_source(small, folder):
-    """The module could hold more than is built of it, such as averages beside raw values."""
+    """The source may hold more than the module takes, such as averages beside raw values."""
     paths = build_modules(small, checkpoint="synthetic", output_dir=folder)
     before = _listing(folder)
     for source in (paths[0], paths[0] / "variables" / "variables"):
@@ -196,7 +196,7 @@ def test_an_empty_directory_is_replaced(small, folder):
 
 
 def test_neither_the_current_folder_nor_one_around_it_is_replaced(small, folder, monkeypatch):
-    """Whoever is in it would be nowhere."""
+    """The user's shell would be in a folder that is gone."""
     convert("synthetic", folder / "hf", "huggingface", variant=small)
     monkeypatch.chdir(folder / "hf")
     with pytest.raises(OutputError, match="cannot write") as caught:
@@ -209,7 +209,7 @@ def test_neither_the_current_folder_nor_one_around_it_is_replaced(small, folder,
 
 
 def test_a_mounted_file_system_is_not_replaced(small, folder):
-    """The system would refuse it, after all the work."""
+    """The system would refuse it after all the work."""
     (folder / "hf").mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "hf"], capture_output=True, check=False).returncode:
         pytest.skip("only root may mount file systems")
@@ -224,7 +224,7 @@ def test_a_mounted_file_system_is_not_replaced(small, folder):
 @pytest.mark.parametrize("name", ["features.npy", "features.npy.names.txt", "features.parquet"])
 @pytest.mark.parametrize("strange", _STRANGE)
 def test_features_replace_nothing_but_files(folder, name, strange):
-    """Nor do the names beside them."""
+    """This holds for the file of names beside them, too."""
     _STRANGE[strange][0](folder / name)
     before = _listing(folder)
     with pytest.raises(OutputError) as caught:
@@ -234,7 +234,7 @@ def test_features_replace_nothing_but_files(folder, name, strange):
 
 
 def test_a_report_replaces_nothing_but_a_file(folder):
-    """A device, say."""
+    """Not a device, for example."""
     _device(folder / "report.html")
     done = hubexport("verify", "/nowhere", "--report", folder / "report.html", "--overwrite")
     assert done.returncode == 1
@@ -253,8 +253,8 @@ def test_a_report_replaces_nothing_but_a_file(folder):
         ("link.st", "m.st", "safetensors"),
     ],
 )
-def test_the_source_is_not_replaced_by_what_is_made_of_it(checkpoint, folder, monkeypatch, source, target, to):
-    """It may hold more: other variables, the raw values beside the averaged ones."""
+def test_a_conversion_does_not_replace_its_source(checkpoint, folder, monkeypatch, source, target, to):
+    """The source may hold more: other variables, or the raw values beside the averaged ones."""
     monkeypatch.chdir(folder)
     for name, kind in (("m.h5", "keras"), ("m.st", "safetensors"), ("m.ckpt", "slim"), ("hf", "huggingface")):
         convert(checkpoint, name, kind, weights="raw")
@@ -267,7 +267,7 @@ def test_the_source_is_not_replaced_by_what_is_made_of_it(checkpoint, folder, mo
 
 
 def test_a_target_beside_its_source_is_fine(checkpoint):
-    """In the folder that is the source; the next target's folder is made."""
+    """It may be in the source's own folder, or in a new folder there."""
     folder = checkpoint.parent
     convert(folder, folder / "m.h5", "keras", weights="raw")
     convert(folder / "m.h5", folder / "a" / "b" / "m.st", "safetensors")
