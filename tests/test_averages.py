@@ -253,13 +253,13 @@ def test_a_variable_that_is_stored_twice_is_one(small, tmp_path):
 
 def test_averages_under_the_names_of_keras(small, tmp_path):
     """A checkpoint of a training in Keras: its optimizer averages what is trained."""
-    entries = keras_h5(small.network_for("classification"))
+    layouts = keras_h5(small.network_for("classification"))
     raw, averaged = network_values(seed=2), network_values(seed=1)
-    trained = [entry for entry in entries if "moving_" not in entry.variable.name]
-    variables = [tf.Variable(entry.from_slim(raw[entry.variable.name]), name=entry.name) for entry in entries]
+    trained = [layout for layout in layouts if "moving_" not in layout.variable.name]
+    variables = [tf.Variable(layout.from_slim(raw[layout.variable.name]), name=layout.name) for layout in layouts]
     averages = [
-        tf.Variable(entry.from_slim(averaged[entry.variable.name]), name=f"Adam/average/{entry.name}")
-        for entry in trained
+        tf.Variable(layout.from_slim(averaged[layout.variable.name]), name=f"Adam/average/{layout.name}")
+        for layout in trained
     ]
     optimizer = tf.train.Checkpoint(_variables=averages)
     source = tf.train.Checkpoint(model=variables, optimizer=optimizer).write(str(tmp_path / "objects"))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.conversion import convert
 from hubexport.description import describe
@@ -47,7 +47,7 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
     for file in FILES:
         save(model, tmp_path / file)
         ear = Ear()
-        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+        with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             found = opened.recognition
         wanted = described if file.startswith("whole") else by_weights
         assert found.depth_multiplier == 0.35
@@ -67,7 +67,7 @@ def test_two_classifiers_side_by_side_are_none(tmp_path):
     for file in FILES:
         save(model, tmp_path / file)
         ear = Ear()
-        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+        with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             assert opened.recognition.num_classes is None
         assert len(ear.warnings) == 1
 
@@ -95,7 +95,7 @@ def test_what_comes_before_the_network(tmp_path):
     for file in ("whole.h5", "whole.keras"):
         save(model, tmp_path / file)
         ear = Ear()
-        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+        with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             assert opened.recognition.num_classes == 3
         assert ear.warnings == [f"{tmp_path / file}: what comes before the network is left out: scale"]
 

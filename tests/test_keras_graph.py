@@ -31,10 +31,10 @@ def description(base):
 
 def _compare(description, head="flowers"):
     network = mobilenet_v2(0.35, 96, 3 if head else None)
-    entries = [
-        dataclasses.replace(entry, name=entry.name.replace("predictions", head or "")) for entry in keras_h5(network)
+    layouts = [
+        dataclasses.replace(layout, name=layout.name.replace("predictions", head or "")) for layout in keras_h5(network)
     ]
-    return compare_model(description, network, entries, numbered=False)
+    return compare_model(description, network, layouts, numbered=False)
 
 
 def _edited(description, edit):

@@ -6,18 +6,18 @@ import tensorflow as tf
 
 from hubexport.layouts.conversion_targets import TARGETS
 from hubexport.layouts.keras import keras_h5
-from hubexport.layouts.registry import LAYOUTS, MAPPINGS
+from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Variable
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 
-_ALL = {**LAYOUTS, **MAPPINGS["tf2"]}
+_ALL = {**KNOWN_LAYOUTS, **TARGET_LAYOUTS["tf2"]}
 
 
 def test_each_target_has_its_mapping():
     """A new one is not forgotten."""
-    assert tuple(MAPPINGS) == TARGETS
+    assert tuple(TARGET_LAYOUTS) == TARGETS
 
 
 @pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
@@ -25,10 +25,10 @@ def test_each_target_has_its_mapping():
 def test_a_mapping_is_one_to_one(mapping, multiplier):
     """Every variable has one name, and no two have the same."""
     network = mobilenet_v2(multiplier, 96, 7)
-    entries = mapping(network)
-    assert sorted(entry.variable.name for entry in entries) == sorted(variable.name for variable in network.variables)
-    assert len({entry.name for entry in entries}) == len(entries)
-    assert all(np.prod(entry.shape) == entry.variable.size for entry in entries)
+    layouts = mapping(network)
+    assert sorted(layout.variable.name for layout in layouts) == sorted(variable.name for variable in network.variables)
+    assert len({layout.name for layout in layouts}) == len(layouts)
+    assert all(np.prod(layout.shape) == layout.variable.size for layout in layouts)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
         for weight in layer.weights
     ]
     found = keras_h5(mobilenet_v2(multiplier, 96, 7 if head else None))
-    assert [(entry.name, entry.shape) for entry in found] == [(name, tuple(shape)) for name, shape in wanted]
+    assert [(layout.name, layout.shape) for layout in found] == [(name, tuple(shape)) for name, shape in wanted]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
 def test_a_number_is_found_where_the_axes_say(axes, shape, index, there):
     """And all come back to their places, bit for bit."""
     value = np.random.RandomState(0).normal(size=shape).astype(np.float32)
-    entry = VariableLayout(Variable("x", shape), "y", axes)
-    moved = entry.from_slim(value)
-    assert moved.shape == entry.shape
+    layout = VariableLayout(Variable("x", shape), "y", axes)
+    moved = layout.from_slim(value)
+    assert moved.shape == layout.shape
     assert moved[there] == value[index]
-    np.testing.assert_array_equal(entry.to_slim(moved), value)
+    np.testing.assert_array_equal(layout.to_slim(moved), value)

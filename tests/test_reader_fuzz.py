@@ -20,7 +20,7 @@ from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.hdf5 import read_hdf5
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import DamageError
@@ -197,7 +197,7 @@ def test_any_graph_of_objects(tmp_path_factory, graph):
     values = {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": np.float32(number) for number, name in enumerate("ab")}
     write_bundle(prefix, {**values, OBJECT_GRAPH_KEY: graph})
     try:
-        with opened_checkpoint(resolve_source(str(prefix), None, Progress()), Progress()) as opened:
+        with open_checkpoint(resolve_source(str(prefix), None, Progress()), Progress()) as opened:
             found = [opened.native.read(name) for name in opened.native.shapes if opened.native.dtype(name) != "string"]
     except CheckpointError as error:
         assert "object graph" in error.why
@@ -263,7 +263,7 @@ def test_damaged_keras_archives(tmp_path_factory, edits, end):
     path = tmp_path_factory.mktemp("fuzz") / "x"
     path.write_bytes(_edited(_KERAS, edits, end))
     try:
-        with opened_checkpoint(resolve_source(str(path), None, Progress()), Progress()) as opened:
+        with open_checkpoint(resolve_source(str(path), None, Progress()), Progress()) as opened:
             _read_all(opened.native)
     except CheckpointError:
         pass

@@ -7,7 +7,7 @@ from hubexport.build import build_modules
 from hubexport.checkpoints.recognize import recognize
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.errors import CheckpointError
-from hubexport.layouts.registry import LAYOUTS
+from hubexport.layouts.registry import KNOWN_LAYOUTS
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.progress import Progress
 from tests.checkpoints import training_values
@@ -27,16 +27,16 @@ class _Shapes:
 
 
 def _shapes(layout, classes=7):
-    return {entry.name: entry.shape for entry in LAYOUTS[layout](mobilenet_v2(0.35, 96, classes))}
+    return {variable.name: variable.shape for variable in KNOWN_LAYOUTS[layout](mobilenet_v2(0.35, 96, classes))}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", KNOWN_LAYOUTS)
 @pytest.mark.parametrize("classes", [7, 1, None])
 def test_a_network_with_or_without_classifier(layout, classes):
     """In every layout."""
     found = recognize(_Shapes(_shapes(layout, classes)))
     assert (found.layout, found.num_classes, found.further) == (layout, classes, ())
-    assert {entry.name: entry.shape for entry in found.entries} == _shapes(layout, classes)
+    assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, classes)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_network_with_or_without_classifier(layout, classes):
 def test_keras_may_call_the_classifier_anything(layout, weights, biases):
     """As long as it is a dense layer."""
     found = recognize(_Shapes({**_shapes(layout, None), weights: (1280, 5), biases: (5,)}))
-    assert (found.num_classes, [entry.name for entry in found.entries[-2:]]) == (5, [weights, biases])
+    assert (found.num_classes, [variable.name for variable in found.variable_layouts[-2:]]) == (5, [weights, biases])
 
 
 _FURTHER = [
@@ -72,12 +72,12 @@ def test_more_than_one_dense_layer_is_no_classifier(layout, more):
     found = recognize(_Shapes({**_shapes(layout), **more}))
     assert (found.layout, found.num_classes) == (layout, None)
     assert set(more) <= set(found.further)
-    assert {entry.name: entry.shape for entry in found.entries} == _shapes(layout, None)
+    assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, None)
 
 
 def test_a_half_of_a_classifier_is_none():
     """One without biases, or with another layer's."""
-    for layout in LAYOUTS:
+    for layout in KNOWN_LAYOUTS:
         shapes = _shapes(layout)
         *_, weights, biases = shapes
         del shapes[biases]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hubexport.checkpoints import leveldb_table, proto_wire
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.snappy import unpacked
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import DamageError
@@ -74,7 +74,7 @@ def test_partitioned_variables_are_put_together(tmp_path, write_version):
     }
     write_partitioned(tmp_path / "c", values, write_version)
     stored = tf.train.load_checkpoint(str(tmp_path / "c"))
-    with opened_checkpoint(resolve_source(tmp_path / "c", None, Progress()), Progress()) as opened:
+    with open_checkpoint(resolve_source(tmp_path / "c", None, Progress()), Progress()) as opened:
         assert opened.container == ("V1" if write_version == _SAVER.V1 else "V2")
         shapes = {name: tuple(shape) for name, shape in stored.get_variable_to_shape_map().items()}
         assert opened.native.shapes == shapes
@@ -140,8 +140,8 @@ def test_quantized_values_have_bytes_and_no_numbers(tmp_path, version):
 def test_a_really_trained_v1_checkpoint(tmp_path):
     """Inception V3: all values, bit for bit; TensorFlow reads them, too."""
     source = resolve_source(_REAL_V1, None, Progress())
-    with source.opened() as files, opened_checkpoint(source, Progress()) as opened:
-        stored = tf.train.load_checkpoint(str(files.files[0]))
+    with source.opened(None, Progress()) as (files, _), open_checkpoint(source, Progress()) as opened:
+        stored = tf.train.load_checkpoint(str(files.paths[0]))
         assert opened.native.shapes.keys() == stored.get_variable_to_shape_map().keys()
         assert len(opened.native.shapes) == 389
         for name in opened.native.shapes:

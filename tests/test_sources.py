@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, resolve_source
 from hubexport.errors import CheckpointError
@@ -30,7 +31,7 @@ def test_a_prefix_of_v2_files(small, v2):
     """Its provenance names the files and their digests, and no path of this machine."""
     source = _resolve(v2, small)
     assert isinstance(source, FileSource)
-    assert source.prefix == v2
+    assert source.files.prefix == v2
     index, data = f"{v2.name}.index", f"{v2.name}.data-00000-of-00001"
     assert source.provenance() == {
         "source": "model.ckpt-12",
@@ -42,14 +43,14 @@ def test_a_v1_file(small, tmp_path):
     """One file, recognized by its content."""
     write_v1(tmp_path / "old", {"x": network_values()["MobilenetV2/Conv/weights"]})
     source = _resolve(tmp_path / "old", small)
-    assert source == FileSource(tmp_path / "old", (tmp_path / "old",), "V1")
+    assert source == FileSource(CheckpointFiles(tmp_path / "old", (tmp_path / "old",), "V1"))
 
 
 def test_a_directory_with_one_checkpoint(small, v2):
     """Whatever else lies there."""
     (v2.parent / "checkpoint").write_text("model_checkpoint_path: 'model.ckpt-12'\n")
     (v2.parent / "model.ckpt-12.meta").write_bytes(b"graph")
-    assert _resolve(v2.parent, small).prefix == v2
+    assert _resolve(v2.parent, small).files.prefix == v2
 
 
 def test_a_directory_with_two_checkpoints_is_ambiguous(small, v2):
@@ -68,7 +69,7 @@ def test_an_archive(small, v2, tmp_path):
     assert isinstance(source, ArchiveSource)
     digest = file_sha256(tmp_path / "a.tgz")
     assert source.provenance() == {"source": "a.tgz", "sha256": digest, "published": False}
-    with source.opened() as files:
+    with source.opened(small, Progress()) as (files, _):
         assert files.prefix.name == "model.ckpt-12"
         assert files.prefix.with_name("model.ckpt-12.index").is_file()
     assert not files.prefix.parent.exists()
@@ -103,7 +104,7 @@ def test_an_archive_without_checkpoint(small, tmp_path):
     """The error speaks of the archive, not of a temporary folder."""
     (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
     with pytest.raises(CheckpointError) as caught:
-        _resolve(tmp_path / "a.tgz", small).opened().__enter__()
+        _resolve(tmp_path / "a.tgz", small).opened(small, Progress()).__enter__()
     assert caught.value.what == f"{tmp_path / 'a.tgz'} does not hold exactly one checkpoint"
 
 

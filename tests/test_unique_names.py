@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import DamageError
@@ -50,7 +50,7 @@ def test_a_variable_with_the_key_of_another_for_a_name(tmp_path):
 
 
 def _opened(path: Path):
-    return opened_checkpoint(resolve_source(path, None, Progress()), Progress())
+    return open_checkpoint(resolve_source(path, None, Progress()), Progress())
 
 
 @pytest.mark.parametrize("other", ['"I32","shape":[1],"data_offsets":[0,4]', '"F32","shape":[0],"data_offsets":[0,0]'])

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from hubexport.checkpoints.open_checkpoint import read_values
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.restore import open_and_restore
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.errors import CheckpointError
@@ -23,7 +23,7 @@ _GAMMA = "MobilenetV2/Conv/BatchNorm/gamma"
 def _read(source, variant, weights="averaged", kind="classification"):
     network = variant.network_for(kind)
     resolved = resolve_source(str(source), variant, Progress())
-    return read_values(resolved, network.variables, weights, variant, Progress()).values
+    return open_and_restore(resolved, network.variables, weights, variant, Progress()).values
 
 
 def _read_written(tmp_path, tensors, variant, **options):

@@ -20,7 +20,7 @@ from hubexport.networks.layers import Shape
 _STEP = "global_step"
 _STEP_DTYPES = ("int32", "int64")
 
-_CONTAINERS: dict[Container, str] = {
+_CONTAINERS: dict[Container | None, str] = {
     "V2": "V2 checkpoint",
     "V1": "V1 checkpoint",
     "HDF5": "HDF5 file",

@@ -1,4 +1,4 @@
-"""Opens files of trained values, each with the reader of its container."""
+"""Opens the files of a checkpoint with the reader of their container."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.sources import FileSource
 from hubexport.checkpoints.stored_values import DamageError, StoredValues
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
@@ -20,16 +20,16 @@ from hubexport.system.temporary import temporary_directory, temporary_failures_r
 
 
 @contextlib.contextmanager
-def opened_values(files: FileSource, shown_as: Path) -> Iterator[StoredValues]:
-    """Opens files for as long as the context lasts.
+def open_container(files: CheckpointFiles, shown_as: Path) -> Iterator[StoredValues]:
+    """Opens the files of a checkpoint for as long as the context lasts.
 
     Args:
-        files: which.
-        shown_as: what messages call them.
+        files: the files.
+        shown_as: how messages name them.
     Returns:
-        Their values, those of object-based checkpoints by variable. Damage to one is a DamageError when it is read.
+        Their values, those of object-based checkpoints by variable. A damaged value raises DamageError when it is read.
     Raises:
-        CheckpointError: they are damaged, or cannot be read.
+        CheckpointError: the files are damaged, or cannot be read.
         TemporaryFileError: they have to be unpacked, and there is no room for that.
     """
     with contextlib.ExitStack() as stack:
@@ -41,7 +41,7 @@ def opened_values(files: FileSource, shown_as: Path) -> Iterator[StoredValues]:
 
 
 class DamageReporting:
-    """Stored values whose damage is told in hubexport's form, with the file's name."""
+    """Stored values whose damage is raised as CheckpointError, with the name of the file."""
 
     def __init__(self, stored: StoredValues, shown_as: Path) -> None:
         self._stored = stored
@@ -50,19 +50,19 @@ class DamageReporting:
         self.dtype = stored.dtype
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers."""
+        """Reads one numeric value."""
         with damage_reported(self._shown_as):
             return self._stored.read(name)
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype."""
+        """Reads the bytes of one value."""
         with damage_reported(self._shown_as):
             return self._stored.stored_bytes(name)
 
 
 @contextlib.contextmanager
 def damage_reported(shown_as: Path) -> Iterator[None]:
-    """Turns what readers say of damage into a CheckpointError."""
+    """Turns the errors of readers into a CheckpointError."""
     try:
         yield
     except (DamageError, OSError) as error:
@@ -73,44 +73,38 @@ def damage_reported(shown_as: Path) -> Iterator[None]:
         ) from error
 
 
-def _open_v2(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    bundle = BundleReader(source.prefix)
+def _open_v2(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
+    bundle = BundleReader(files.prefix)
     return ValuesByVariable(bundle) if OBJECT_GRAPH_KEY in bundle.shapes else bundle
 
 
-def _open_v1(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    return V1Reader(stack.enter_context(source.files[0].open("rb")))
+def _open_v1(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
+    return V1Reader(stack.enter_context(files.paths[0].open("rb")))
 
 
-def _open_safetensors(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.safetensors_file import SafetensorsReader  # Not needed for TF-Slim's checkpoints.
+def _open_safetensors(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
+    from hubexport.checkpoints.safetensors_file import SafetensorsReader  # TF-Slim's checkpoints do not need it.
 
-    return SafetensorsReader(source.files[0])
+    return SafetensorsReader(files.paths[0])
 
 
-def _open_hdf5(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.hdf5 import read_hdf5  # The same.
+def _open_keras(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
+    from hubexport.checkpoints.hdf5 import read_hdf5  # Nor this.
 
-    what = f"cannot unpack {source.shown_as}"
+    what = f"cannot unpack {files.prefix}"
     scratch = stack.enter_context(temporary_directory(what))
-    with temporary_failures_reported(what):
-        return read_hdf5(source.files[0], scratch)
-
-
-def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.hdf5 import read_hdf5
-
-    what = f"cannot unpack {source.shown_as}"
-    scratch = stack.enter_context(temporary_directory(what))
-    with KerasArchive(source.files[0]) as archive, temporary_failures_reported(what):
+    if files.container == "HDF5":
+        with temporary_failures_reported(what):
+            return read_hdf5(files.paths[0], scratch)
+    with KerasArchive(files.paths[0]) as archive, temporary_failures_reported(what):
         return read_hdf5(archive.unpack_weights(scratch), scratch, archive.model_config())
 
 
-# What is open for as long as its values are read goes onto the stack.
-_OPENERS: dict[Container, Callable[[FileSource, contextlib.ExitStack], StoredValues]] = {
+# Each puts onto the stack whatever must stay open while values are read.
+_OPENERS: dict[Container, Callable[[CheckpointFiles, contextlib.ExitStack], StoredValues]] = {
     "V2": _open_v2,
     "V1": _open_v1,
-    "HDF5": _open_hdf5,
-    "Keras archive": _open_keras_archive,
+    "HDF5": _open_keras,
+    "Keras archive": _open_keras,
     "safetensors": _open_safetensors,
 }

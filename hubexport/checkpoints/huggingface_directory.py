@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import pydantic
 
 from hubexport.checkpoints.recognize import Recognition
-from hubexport.checkpoints.stored_values import DamageError, unique
+from hubexport.checkpoints.stored_values import DamageError, unique_dict
 from hubexport.errors import CheckpointError
 from hubexport.layouts.huggingface_settings import ConfigSettings, PreprocessorSettings
 from hubexport.networks.registry import NETWORKS
@@ -143,7 +143,11 @@ def _parsed(content: bytes, name: str) -> dict[str, Any]:
 
     try:
         parsed = json.loads(
-            content.decode(), object_pairs_hook=unique, parse_int=whole, parse_float=finite, parse_constant=constant
+            content.decode(),
+            object_pairs_hook=unique_dict,
+            parse_int=whole,
+            parse_float=finite,
+            parse_constant=constant,
         )
     except RecursionError:
         refuse("is nested too deeply")

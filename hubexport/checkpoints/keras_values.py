@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredReader, StoredValues, unique
+from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredReader, StoredValues, unique_dict
 from hubexport.networks.layers import Shape
 
 # Where `.h5` files of weights and of whole models list their layers.
@@ -24,7 +24,7 @@ class KerasValues(Renamed):
 
     def __init__(self, stored: StoredValues, attributes: Mapping[str, list[str]], model_config: str | None) -> None:
         layers = _names_by_layer(attributes, stored)
-        super().__init__(stored, unique((layers.get(path, path), path) for path in stored.shapes))
+        super().__init__(stored, unique_dict((layers.get(path, path), path) for path in stored.shapes))
         self.model_config = model_config
 
 

@@ -62,8 +62,7 @@ class LeveldbTable:
         footer = self._read(max(0, end - _FOOTER_BYTES), _FOOTER_BYTES)
         if not footer.endswith(FOOTER_MAGIC):
             raise DamageError("it does not end like a table")
-        *_, position = _handle(footer, 0)
-        offset, size, _ = _handle(footer, position)
+        _, _, offset, size = _varints(footer, 4)
         if size > _MAX_INDEX_BYTES:
             raise DamageError("its index is too large")
         index = self._block(offset, size)
@@ -71,7 +70,7 @@ class LeveldbTable:
         self._handles: list[tuple[int, int]] = []
         end_of_last = 0
         for key, start, stop in _block_entries(index):
-            offset, size, _ = _handle(index[start:stop], 0)
+            offset, size = _varints(index[start:stop], 2)
             if offset < end_of_last:
                 raise DamageError("its blocks overlap")
             end_of_last = offset + size
@@ -202,11 +201,13 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield key, start, position
 
 
-def _handle(data: bytes, position: int) -> tuple[int, int, int]:
-    """Returns a block's offset and size, and the position after them."""
-    offset, position = read_varint(data, position)
-    size, position = read_varint(data, position)
-    return offset, size, position
+def _varints(data: bytes, count: int) -> list[int]:
+    """Returns the first numbers of the data; two make a handle, a block's offset and size."""
+    numbers, position = [], 0
+    for _ in range(count):
+        number, position = read_varint(data, position)
+        numbers.append(number)
+    return numbers
 
 
 def _shared_prefix(one: bytes, other: bytes) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored_values import DamageError, Renamed, unique
+from hubexport.checkpoints.stored_values import DamageError, Renamed, unique_dict
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
@@ -33,7 +33,7 @@ class ValuesByVariable(Renamed):
     """
 
     def __init__(self, bundle: BundleReader) -> None:
-        super().__init__(bundle, unique(_renamings(bundle)))
+        super().__init__(bundle, unique_dict(_renamings(bundle)))
 
 
 def _renamings(bundle: BundleReader) -> Iterator[tuple[str, str]]:

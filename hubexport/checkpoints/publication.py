@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 import shutil
 
-from hubexport.checkpoints.sources import shards
+from hubexport.checkpoints.checkpoint_files import shards
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import data_path, shard_count, with_shard_count
 from hubexport.progress import Progress

@@ -34,7 +34,7 @@ def check_recognition(
     if found and isinstance(stored, KerasValues) and stored.model_config:
         numbered = found.layout == KERAS_WEIGHTS_H5
         try:
-            report = compare_model(stored.model_config, found.network(), found.entries, numbered=numbered)
+            report = compare_model(stored.model_config, found.network(), found.variable_layouts, numbered=numbered)
         except ValueError as error:
             reason = printable(str(error))
             progress.warn(f"{shown_as}: names and shapes alone tell what it is; its model is not understood: {reason}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique
+from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique_dict
 
 # By safetensors' names; the others stay as they are.
 _DTYPE_NAMES = {
@@ -60,7 +60,7 @@ class SafetensorsReader(StoredReader):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             # NumPy's reader in that package knows fewer dtypes than the header may name.
-            self._header = json.loads(file.read(length), object_pairs_hook=unique)
+            self._header = json.loads(file.read(length), object_pairs_hook=unique_dict)
         self._start = _LENGTH_BYTES + length
         self.metadata: dict[str, str] = self._header.pop(_METADATA, None) or {}
         self.shapes = {name: checked_shape(one["shape"]) for name, one in self._header.items()}

@@ -23,7 +23,7 @@ class DamageError(ValueError):
 
 
 @contextlib.contextmanager
-def damage_named(what: str) -> Iterator[None]:
+def damage_attributed_to(what: str) -> Iterator[None]:
     """Says of damage of what it is."""
     try:
         yield
@@ -124,7 +124,7 @@ class Renamed:
         return self._stored.stored_bytes(self._names[name])
 
 
-def unique(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
+def unique_dict(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
     """Returns values by name: none may take the name of another.
 
     Raises:

@@ -15,7 +15,13 @@ from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable
 from hubexport.checkpoints.proto_wire import bytes_fields, read_varints
 from hubexport.checkpoints.slices import joined, piece_key, regions, shape_of
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_named, unique
+from hubexport.checkpoints.stored_values import (
+    DamageError,
+    StoredReader,
+    checked_shape,
+    damage_attributed_to,
+    unique_dict,
+)
 from hubexport.protos import SavedTensorSlices
 
 _META_KEY = b""
@@ -52,7 +58,7 @@ class V1Reader(StoredReader):
             tensors = SavedTensorSlices.FromString(listed).meta.tensor
         except DecodeError as error:
             raise DamageError("its list of values cannot be decoded") from error
-        self._tensors = unique((one.name, one) for one in tensors)
+        self._tensors = unique_dict((one.name, one) for one in tensors)
         self.shapes = {one.name: checked_shape(dim.size for dim in one.shape.dim) for one in tensors}
 
     def dtype(self, name: str) -> str:
@@ -69,7 +75,7 @@ class V1Reader(StoredReader):
         dtype, shape, slices = self.dtype(name), self.shapes[name], self._tensors[name].slice
         if (bits := bits_dtype(dtype)) is None:
             return None
-        with damage_named(name):
+        with damage_attributed_to(name):
             where = regions(slices, shape)
             keys = [piece_key(name, one) for one in slices]
             if len(set(keys)) < len(keys):

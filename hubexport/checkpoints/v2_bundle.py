@@ -21,7 +21,7 @@ from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
 from hubexport.checkpoints.proto_wire import read_varint, varint
 from hubexport.checkpoints.slices import PIECE_KEY, joined, piece_key, regions, shape_of
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_named
+from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_attributed_to
 from hubexport.networks.layers import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
 
@@ -52,7 +52,7 @@ class BundleReader(StoredReader):
         index = Path(f"{prefix}.index")
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise DamageError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
-        with damage_named(index.name):
+        with damage_attributed_to(index.name):
             with index.open("rb") as file:
                 entries = dict(LeveldbTable(file).entries(_MAX_INDEX_BYTES))
             try:
@@ -82,7 +82,7 @@ class BundleReader(StoredReader):
             OSError: its file cannot be read.
         """
         entry, shape = self._entries[name], self.shapes[name]
-        with damage_named(name):
+        with damage_attributed_to(name):
             if not entry.slices:
                 return self._contents(entry, shape)
             bits = bits_dtype(tensorflow_dtype(entry.dtype))
@@ -107,7 +107,7 @@ class BundleReader(StoredReader):
             OSError: its file cannot be read.
         """
         entry = self._entries[name]
-        with damage_named(name):
+        with damage_attributed_to(name):
             if entry.dtype != DT_STRING or self.shapes[name] or entry.slices:
                 raise DamageError("it is not a string")
             return self._strings(entry, 1)[1]
@@ -195,7 +195,7 @@ def with_shard_count(index: bytes, count: int) -> bytes:
 
 
 def _entries(index: bytes) -> dict[bytes, bytes]:
-    with damage_named("the index"):
+    with damage_attributed_to("the index"):
         return dict(LeveldbTable(io.BytesIO(index)).entries(_MAX_INDEX_BYTES))
 
 

@@ -1,4 +1,4 @@
-"""Under what names and in what shapes trained values may stand in a file."""
+"""The layouts that trained values may have in files, by name."""
 
 from collections.abc import Callable
 
@@ -20,15 +20,18 @@ def slim(network: Network) -> tuple[VariableLayout, ...]:
 
 
 def _headless_huggingface(network: Network) -> tuple[VariableLayout, ...]:
-    """Returns the same as `MobileNetV2Model` saves them by itself."""
-    entries = huggingface(network)
-    return tuple(VariableLayout(entry.variable, entry.name.removeprefix(PREFIX), entry.axes) for entry in entries)
+    """Returns a network's variables as `MobileNetV2Model.state_dict()` has them."""
+    return tuple(
+        VariableLayout(layout.variable, layout.name.removeprefix(PREFIX), layout.axes)
+        for layout in huggingface(network)
+    )
 
 
-NetworkLayout = Callable[[Network], tuple[VariableLayout, ...]]
+# Returns the layouts of a network's variables, in the network's order unless the format has its own.
+LayoutFunction = Callable[[Network], tuple[VariableLayout, ...]]
 
-# What each target calls the variables, by the kind of file.
-MAPPINGS: dict[Target, dict[str, NetworkLayout]] = {
+# By target of `hubexport convert`, then by kind of file.
+TARGET_LAYOUTS: dict[Target, dict[str, LayoutFunction]] = {
     "slim": {SLIM: slim},
     "keras": {KERAS_H5: keras_h5, KERAS_WEIGHTS_H5: keras_weights_h5},
     "safetensors": {SLIM: slim},
@@ -36,12 +39,12 @@ MAPPINGS: dict[Target, dict[str, NetworkLayout]] = {
     "tf2": {"TensorFlow 2": tf2},
 }
 
-# What to try when telling what the names in a file are. Object-based checkpoints are not among them: their own graph of
-# objects leads to TF-Slim's names.
-LAYOUTS: dict[str, NetworkLayout] = {
+# The layouts by which files are recognized, in the order in which they are tried. Object-based checkpoints need none:
+# their own graph of objects leads to TF-Slim's names.
+KNOWN_LAYOUTS: dict[str, LayoutFunction] = {
     SLIM: slim,
-    **MAPPINGS["keras"],
-    **MAPPINGS["huggingface"],
+    **TARGET_LAYOUTS["keras"],
+    **TARGET_LAYOUTS["huggingface"],
     "Hugging Face without head": _headless_huggingface,
 }
 HUGGING_FACE_LAYOUTS = ("Hugging Face", "Hugging Face without head")

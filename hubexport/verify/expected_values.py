@@ -1,16 +1,16 @@
 """What a module's values should be, from what `--checkpoint` names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import functools
-from pathlib import Path
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, opened_checkpoint, read_values, restore
-from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
+from hubexport.checkpoints.restore import restore_values
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.weights_choice import Weights
 from hubexport.errors import CheckpointError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
-from hubexport.system.tars import read_member
 from hubexport.verify.context import ExpectedValues
 
 # In the published archives, beside the checkpoint.
@@ -30,33 +30,19 @@ def read_trained(checkpoint: str, subject: ModuleIdentity, progress: Progress) -
     variables = subject.network.variables
     source = resolve_source(checkpoint, subject.variant, progress)
     weights: Weights = "raw" if subject.manifest and subject.manifest.weights == "raw" else "averaged"
-    if isinstance(source, SyntheticSource):
-        restored = read_values(source, variables, weights, subject.variant, progress)
-        return ExpectedValues(checkpoint, restored.weights(), restored.values, {}, lambda: None)
-    with opened_checkpoint(source, progress, (subject.variant.depth_multiplier,)) as opened:
-        restored = restore(opened, source.shown_as, variables, weights, subject.variant)
-        other = _other_values(opened, source.shown_as, subject, weights) if restored.taken else {}
-    return ExpectedValues(
-        checkpoint, restored.weights(), restored.values, other, functools.cache(_frozen_graph(source))
-    )
+    with open_checkpoint(source, progress, subject.variant) as opened:
+        restored = restore_values(opened, variables, weights)
+        other = _other_values(opened, subject, weights) if restored.choices else {}
+    frozen_graph = functools.cache(functools.partial(source.read_beside, _FROZEN_GRAPH))
+    return ExpectedValues(checkpoint, restored.weights(), restored.values, other, frozen_graph)
 
 
 def _other_values(
-    opened: OpenedCheckpoint, shown_as: Path, subject: ModuleIdentity, weights: Weights
+    opened: OpenedCheckpoint, subject: ModuleIdentity, weights: Weights
 ) -> Mapping[str, Mapping[str, Array]]:
     other: Weights = "raw" if weights == "averaged" else "averaged"
     try:
-        restored = restore(opened, shown_as, subject.network.variables, other, subject.variant)
+        restored = restore_values(opened, subject.network.variables, other)
     except CheckpointError:
         return {}  # Not every checkpoint has both.
     return {other: restored.values}
-
-
-def _frozen_graph(source: ArchiveSource | FileSource) -> Callable[[], bytes | None]:
-    def read() -> bytes | None:
-        if isinstance(source, ArchiveSource):
-            return read_member(source.path, _FROZEN_GRAPH)
-        beside = sorted(source.files[0].parent.glob(_FROZEN_GRAPH))
-        return beside[0].read_bytes() if len(beside) == 1 else None
-
-    return read

@@ -13,7 +13,7 @@ from PIL import Image
 import numpy as np
 
 import hubexport
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.v2_bundle import write_bundle
@@ -302,7 +302,7 @@ def _read_values(name: str) -> Callable[[Path], object]:
 
     def read(folder: Path) -> object:
         describe(folder / name).as_json()
-        with opened_checkpoint(resolve_source(folder / name, None, Progress()), Progress()) as opened:
+        with open_checkpoint(resolve_source(folder / name, None, Progress()), Progress()) as opened:
             for one in opened.native.shapes:
                 if opened.native.dtype(one) == "float32":
                     opened.native.read(one)

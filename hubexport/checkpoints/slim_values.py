@@ -1,0 +1,60 @@
+"""A recognized file's values under TF-Slim's names and in TF-Slim's shapes."""
+
+import dataclasses
+
+from hubexport.arrays import Array
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition
+from hubexport.checkpoints.stored_values import Renamed, StoredValues
+from hubexport.checkpoints.weights_choice import Weights
+from hubexport.layouts.registry import SLIM
+from hubexport.networks.layers import Shape
+
+
+class SlimValues:
+    """The model variables, and their averages, of a file in another layout."""
+
+    def __init__(self, stored: StoredValues, recognition: Recognition) -> None:
+        self._stored = stored
+        self._layouts = {layout.variable.name: layout for layout in recognition.variable_layouts}
+        for layout in recognition.variable_layouts:
+            if stored.shapes.get(name := f"{layout.name}{AVERAGED_SUFFIX}") == layout.shape:
+                self._layouts[f"{layout.variable.name}{AVERAGED_SUFFIX}"] = dataclasses.replace(layout, name=name)
+        self.shapes: dict[str, Shape] = {name: layout.variable.shape for name, layout in self._layouts.items()}
+
+    def dtype(self, name: str) -> str:
+        """Returns the name of a value's dtype."""
+        return self._stored.dtype(self._layouts[name].name)
+
+    def read(self, name: str) -> Array:
+        """Reads one value."""
+        layout = self._layouts[name]
+        return layout.to_slim(self._stored.read(layout.name))
+
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Returns None: the stored bytes are in another layout's order."""
+        return None
+
+
+def slim_values(stored: StoredValues, recognition: Recognition | None) -> StoredValues:
+    """Returns values under TF-Slim's names; unrecognized values stay as they are.
+
+    A TF-Slim checkpoint keeps all its values but the further ones of its recognition. Of another layout, only the
+    network's variables and their averages have TF-Slim names.
+    """
+    if recognition is None:
+        return stored
+    if recognition.layout == SLIM:
+        names = (name for name in stored.shapes if name.removesuffix(AVERAGED_SUFFIX) not in recognition.further)
+        return Renamed(stored, {name: name for name in names})
+    return SlimValues(stored, recognition)
+
+
+def has_averages(stored: StoredValues) -> bool:
+    """Tells whether any variable has a moving average."""
+    return any(name.endswith(AVERAGED_SUFFIX) for name in stored.shapes)
+
+
+def stored_name(stored: StoredValues, variable_name: str, weights: Weights) -> str:
+    """Returns the name that stores the chosen value of a variable: its average where that is chosen and stored."""
+    averaged = f"{variable_name}{AVERAGED_SUFFIX}"
+    return averaged if weights == "averaged" and averaged in stored.shapes else variable_name
