@@ -22,13 +22,13 @@ TARGETS = {
 
 
 def network_values(depth_multiplier: float = 0.35, num_classes: int = 7, seed: int = 1) -> dict[str, np.ndarray]:
-    """Plain values of a small MobileNet V2."""
+    """Raw values of a small MobileNet V2."""
     variables = mobilenet_v2(depth_multiplier, 96, num_classes).variables
     return {variable.name: synthetic_value(variable, seed) for variable in variables}
 
 
 def training_values(averaged_seed: int = 1, raw_seed: int = 2) -> dict[str, np.ndarray]:
-    """What TF-Slim's training leaves: plain and averaged values, optimizer slots and a step."""
+    """The values of a TF-Slim training checkpoint: raw and averaged values, optimizer slots and a step."""
     raw = network_values(seed=raw_seed)
     averaged = {f"{name}{AVERAGED_SUFFIX}": value for name, value in network_values(seed=averaged_seed).items()}
     slots = {f"{name}/RMSProp": np.ones_like(value) for name, value in raw.items()}

@@ -15,7 +15,7 @@ _MUTATIONS = 25
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_damaged_inputs_are_read_or_refused(tmp_path, name):
-    """Nothing but a HubexportError comes out, and nothing is left behind."""
+    """They raise nothing but a HubexportError, and leave nothing behind."""
     make_all(tmp_path, [name])
     tried = list(trials(tmp_path / name, name, "0", _MUTATIONS))
     assert [trial for trial in tried if trial.outcome == "finding"] == []

@@ -45,13 +45,13 @@ def _assert_equal(found, wanted):
 
 @pytest.mark.parametrize("signature", ["image_feature_vector", "image_classification"])
 def test_tf1_format(modules, known, signature):
-    """By its signatures, which every TensorFlow 2 loads."""
+    """Through its signatures, which every TensorFlow 2 loads."""
     module = hub.load(str(modules[1]))
     _assert_equal(module.signatures[signature](images=_images(known))["default"].numpy(), known[signature])
 
 
 def test_tf2_format(modules, known):
-    """By calling it; its features are an endpoint."""
+    """By a call; its features are an endpoint."""
     outputs = hub.load(str(modules[5]))(_images(known), return_endpoints=True)
     _assert_equal(outputs["default"].numpy(), known["image_classification"])
     _assert_equal(outputs["MobilenetV2/global_pool"].numpy()[:, 0, 0], known["image_feature_vector"])

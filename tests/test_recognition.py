@@ -1,4 +1,4 @@
-"""What values are of, as names and shapes tell, and which classifier is TF-Slim's."""
+"""Recognizing a network and its classifier from names and shapes."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ _SLIM_HEAD = "MobilenetV2/Logits/Conv2d_1c_1x1"
 
 
 class _Shapes:
-    """Stored values of which only names, shapes and dtypes matter."""
+    """Stored values with only names, shapes and dtypes."""
 
     def __init__(self, shapes, dtypes=None):
         self.shapes = shapes
@@ -68,15 +68,15 @@ _FURTHER = [
 
 @pytest.mark.parametrize(("layout", "more"), _FURTHER)
 def test_more_than_one_dense_layer_is_no_classifier(layout, more):
-    """The features are recognized all the same, and what is left out is named."""
+    """The features are still recognized, and the result names what is left out."""
     found = recognize(_Shapes({**_shapes(layout), **more}))
     assert (found.layout, found.num_classes) == (layout, None)
     assert set(more) <= set(found.further)
     assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, None)
 
 
-def test_a_half_of_a_classifier_is_none():
-    """One without biases, or with another layer's."""
+def test_half_a_classifier_is_no_classifier():
+    """Weights without biases."""
     for layout in KNOWN_LAYOUTS:
         shapes = _shapes(layout)
         *_, weights, biases = shapes
@@ -97,7 +97,7 @@ def test_a_half_of_a_classifier_is_none():
     ],
 )
 def test_what_is_no_layer_does_not_matter(layout, more, dtype):
-    """Slots and counters of a training, seeds, and what others keep in TF-Slim's checkpoints."""
+    """Slots and counters of a training, seeds, and other programs' values in TF-Slim's checkpoints."""
     found = recognize(_Shapes({**_shapes(layout), **more}, dict.fromkeys(more, dtype)))
     assert (found.num_classes, found.further) == (7, ())
 
@@ -111,12 +111,12 @@ def test_what_is_no_layer_does_not_matter(layout, more, dtype):
     ],
 )
 def test_a_layer_with_more_values_is_of_another_network(layout, more):
-    """A convolution with biases beside its batch norm computes otherwise."""
+    """A convolution with biases beside its batch norm computes something else."""
     assert recognize(_Shapes({**_shapes(layout), more: (16,)})) is None
 
 
 def test_a_hidden_layer_in_the_scope_of_slim_is_left_out(small, tmp_path):
-    """Features are built with a warning, and no classification, whatever its classifier looks like."""
+    """A feature vector is built with a warning, a classification is refused."""
     values = {**training_values(), "MobilenetV2/Logits/hidden/weights": np.ones([1, 1, 1280, 1280], np.float32)}
     write_bundle(tmp_path / "c", {name: np.float32(value) for name, value in values.items()})
     warnings = []

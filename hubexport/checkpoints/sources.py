@@ -75,14 +75,7 @@ class Source(abc.ABC):
         """
 
     def check_stored(self, use: str, fix: str) -> None:
-        """Refuses made-up values where only stored ones can be used.
-
-        Args:
-            use: what is to be done with the values, like `compared`.
-            fix: what the user can do instead.
-        Raises:
-            CheckpointError: the values are made up.
-        """
+        """Raises a CheckpointError if the values are made up, and so cannot be put to a use like `compared`."""
 
     def read_beside(self, pattern: str) -> bytes | None:
         """Reads the file beside the checkpoint whose name matches a pattern; None if there is no such file."""

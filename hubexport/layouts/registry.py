@@ -15,12 +15,12 @@ KERAS_WEIGHTS_H5 = "Keras .weights.h5"
 
 
 def slim(network: Network) -> tuple[VariableLayout, ...]:
-    """Returns a network's variables as TF-Slim has them."""
+    """Returns the layouts of a network's variables in TF-Slim."""
     return tuple(VariableLayout(variable, variable.name) for variable in network.variables)
 
 
 def _headless_huggingface(network: Network) -> tuple[VariableLayout, ...]:
-    """Returns a network's variables as `MobileNetV2Model.state_dict()` has them."""
+    """Returns the layouts of a network's variables in `MobileNetV2Model.state_dict()`."""
     return tuple(
         VariableLayout(layout.variable, layout.name.removeprefix(PREFIX), layout.axes)
         for layout in huggingface(network)

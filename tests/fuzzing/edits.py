@@ -101,7 +101,7 @@ def _with_another_value(value: Any, random: Random) -> Any:
         key = random.choice(sorted(value))
         what = random.randrange(12)
         if what == 0:
-            return {other: one for other, one in value.items() if other != key}
+            return {other: item for other, item in value.items() if other != key}
         if what == 1:
             return {**value, random.choice(("", "x", "\n", "\ud800", key.upper())): value[key]}
         if what == 2:
@@ -176,6 +176,6 @@ def edit_zipped(content: bytes, random: Random) -> bytes:
             members.append((zipfile.ZipInfo(edit_bytes(info.filename.encode(), random).decode("latin-1")), inside))
         kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
         kind = random.choice(kinds)
-        for one, inside in members:
-            damaged.writestr(one.filename, inside, compress_type=kind)
+        for member, inside in members:
+            damaged.writestr(member.filename, inside, compress_type=kind)
     return edit_bytes(packed.getvalue(), random) if what == 4 else packed.getvalue()

@@ -227,7 +227,7 @@ def _read_config(folder: Path) -> object:
     try:
         (path,) = hubexport.build_modules(variant, checkpoint="synthetic", output_dir=output)
     except HubexportError:
-        if output.exists() and any(one.is_file() for one in output.rglob("*")):
+        if output.exists() and any(path.is_file() for path in output.rglob("*")):
             raise AssertionError("a refused build left files behind") from None
         raise
     report = describe(path)
@@ -303,9 +303,9 @@ def _read_values(name: str) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
         describe(folder / name).as_json()
         with open_checkpoint(resolve_source(folder / name, None, Progress()), Progress()) as opened:
-            for one in opened.native.shapes:
-                if opened.native.dtype(one) == "float32":
-                    opened.native.read(one)
+            for value_name in opened.native.shapes:
+                if opened.native.dtype(value_name) == "float32":
+                    opened.native.read(value_name)
         return None
 
     return read

@@ -1,4 +1,4 @@
-"""The tables of names and layouts, against the frameworks that they speak of."""
+"""The layouts, against the frameworks that they describe."""
 
 import numpy as np
 import pytest
@@ -15,17 +15,17 @@ from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 _ALL = {**KNOWN_LAYOUTS, **TARGET_LAYOUTS["tf2"]}
 
 
-def test_each_target_has_its_mapping():
-    """A new one is not forgotten."""
+def test_each_target_has_its_layout():
+    """So that a new target cannot be forgotten."""
     assert tuple(TARGET_LAYOUTS) == TARGETS
 
 
 @pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
-@pytest.mark.parametrize("mapping", _ALL.values(), ids=_ALL)
-def test_a_mapping_is_one_to_one(mapping, multiplier):
-    """Every variable has one name, and no two have the same."""
+@pytest.mark.parametrize("layout_function", _ALL.values(), ids=_ALL)
+def test_a_layout_is_one_to_one(layout_function, multiplier):
+    """Every variable has one name, and no two share it."""
     network = mobilenet_v2(multiplier, 96, 7)
-    layouts = mapping(network)
+    layouts = layout_function(network)
     assert sorted(layout.variable.name for layout in layouts) == sorted(variable.name for variable in network.variables)
     assert len({layout.name for layout in layouts}) == len(layouts)
     assert all(np.prod(layout.shape) == layout.variable.size for layout in layouts)
@@ -33,11 +33,11 @@ def test_a_mapping_is_one_to_one(mapping, multiplier):
 
 @pytest.mark.parametrize(
     "multiplier",
-    [pytest.param(one, marks=[] if one in (0.35, 1.3) else pytest.mark.slow) for one in PUBLISHED_DEPTH_MULTIPLIERS],
+    [pytest.param(each, marks=[] if each in (0.35, 1.3) else pytest.mark.slow) for each in PUBLISHED_DEPTH_MULTIPLIERS],
 )
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
 def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
-    """In the order in which its loaders go through them."""
+    """In the order of its loaders."""
     model = tf.keras.applications.MobileNetV2(
         alpha=multiplier, weights=None, classes=7, include_top=head, input_shape=(96, 96, 3)
     )
@@ -51,7 +51,7 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape", "index", "there"),
+    ("axes", "shape", "index", "moved_index"),
     [
         pytest.param(None, (2, 3, 4, 5), (1, 2, 3, 4), (1, 2, 3, 4), id="as it is"),
         pytest.param((3, 2, 0, 1), (2, 3, 4, 5), (1, 2, 3, 4), (4, 3, 1, 2), id="PyTorch kernel"),
@@ -61,11 +61,11 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
         pytest.param((3, 2), (1, 1, 4, 1), (0, 0, 3, 0), (0, 3), id="one class"),
     ],
 )
-def test_a_number_is_found_where_the_axes_say(axes, shape, index, there):
-    """And all come back to their places, bit for bit."""
+def test_a_number_is_found_where_the_axes_say(axes, shape, index, moved_index):
+    """And all numbers come back to their places, bit for bit."""
     value = np.random.RandomState(0).normal(size=shape).astype(np.float32)
     layout = VariableLayout(Variable("x", shape), "y", axes)
     moved = layout.from_slim(value)
     assert moved.shape == layout.shape
-    assert moved[there] == value[index]
+    assert moved[moved_index] == value[index]
     np.testing.assert_array_equal(layout.to_slim(moved), value)
