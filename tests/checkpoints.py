@@ -10,7 +10,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 
-# What `convert` is told, and what the result is called.
+# The target for `convert`, and the name of the result.
 TARGETS = {
     "slim": ("slim", "c.ckpt"),
     "tf2": ("tf2", "c"),
@@ -53,11 +53,11 @@ def write_v1(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def write_partitioned(prefix: Path, values: Mapping[str, tuple[np.ndarray, list[int]]], write_version: int) -> None:
-    """Writes variables that are cut into so many parts along each axis, as `tf.train.Saver` does, and a global step.
+    """Writes partitioned variables and a global step with `tf.train.Saver`.
 
     Args:
-        prefix: of the checkpoint, or with V1 its file.
-        values: value and parts by name.
+        prefix: the checkpoint's prefix, or its file with V1.
+        values: each variable's value, and its number of parts along each axis, by name.
         write_version: one of `tf.compat.v1.train.SaverDef`.
     """
     v1 = tf.compat.v1

@@ -32,7 +32,7 @@ class _Double(layers.Layer):
         return inputs * 2
 
 
-# What follows the backbone, and whether that is a classifier: as the model's description tells, and as weights do.
+# The layers after the backbone, and whether they are a classifier by the model's description, and by its weights alone.
 HEADS = {
     "dense": (lambda: _head(layers.Dense(3, name="flowers")), True, True),
     "softmax": (lambda: _head(layers.Dropout(0.2), layers.Dense(3, "softmax")), True, True),

@@ -16,14 +16,14 @@ from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.conversion import convert
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.layouts.keras import keras_h5
+from hubexport.layouts.keras import keras_h5_layout
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 from tests.ear import Ear
 
 _FEATURES, _CLASSES = "feature_vector/2", "classification/2"
-# Of `small`: those of the network, its moving statistics, and those of its classifier.
+# Counts of variables in `small`: all, moving statistics, and the classifier's.
 _ALL, _STATISTICS, _CLASSIFIER = 262, 104, 2
 
 
@@ -253,7 +253,7 @@ def test_a_variable_that_is_stored_twice_is_one(small, tmp_path):
 
 def test_averages_under_the_names_of_keras(small, tmp_path):
     """A checkpoint of a training in Keras, whose optimizer averages trained variables."""
-    layouts = keras_h5(small.network_for("classification"))
+    layouts = keras_h5_layout(small.network_for("classification"))
     raw, averaged = network_values(seed=2), network_values(seed=1)
     trained = [layout for layout in layouts if "moving_" not in layout.variable.name]
     variables = [tf.Variable(layout.from_slim(raw[layout.variable.name]), name=layout.name) for layout in layouts]

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from hubexport.checkpoints import leveldb_table, v2_bundle
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.proto_wire import varint
+from hubexport.checkpoints.proto_wire import encode_varint
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
@@ -153,7 +153,7 @@ def _table_of_blocks(blocks, handles):
     for block in blocks:
         body, _ = leveldb_table._appended(body, block)
     for number, (offset, size) in enumerate(handles):
-        handle = varint(offset) + varint(size)
+        handle = encode_varint(offset) + encode_varint(size)
         index_entries.append((number.to_bytes(4, "big"), handle))
     body, index = leveldb_table._appended(body, leveldb_table._block(index_entries, restart_interval=1))
     return body + (b"\0\0" + index).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC

@@ -120,7 +120,7 @@ def test_a_kill_leaves_nothing_or_all_where_nothing_was(sources, tmp_path, targe
         status = _run(*arguments, before=functools.partial(die_before, folder, number)).status
         assert status in (0, -signal.SIGKILL)
         if target in _PAIRS:
-            # Data files alone are no checkpoint.
+            # Without an index, data files are not a checkpoint.
             assert f"{name}.index" not in _contents(folder) or _contents(folder) == whole
         else:
             assert _contents(folder) in ({}, whole)

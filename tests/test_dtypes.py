@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hubexport.checkpoints.dtypes import NUMPY_NUMBERS, TENSORFLOW_DTYPES, holds_numbers, numbers
+from hubexport.checkpoints.dtypes import NUMPY_NUMBERS, TENSORFLOW_DTYPES, decode_numbers, holds_numbers
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
 
@@ -34,7 +34,7 @@ def write_safetensors_bits(path, tensors):
 def test_small_floats_are_widened_exactly(dtype):
     """All 8-bit and 16-bit values, NaN included, and no two become equal."""
     bits = np.arange(1 << 16 if dtype == "bfloat16" else 1 << 8).astype("<u2" if dtype == "bfloat16" else "u1")
-    found = numbers(dtype, bits.tobytes())
+    found = decode_numbers(dtype, bits.tobytes())
     wanted = bits.view(getattr(ml_dtypes, dtype)).astype(np.float32)
     np.testing.assert_array_equal(found, wanted)
     assert len({number.tobytes() for number in found}) == len(bits)
@@ -46,7 +46,7 @@ def test_small_floats_are_widened_exactly(dtype):
 def test_numpys_numbers_are_their_bytes(dtype):
     """In little-endian order."""
     data = bytes(range(32)) if dtype != "bool" else b"\0\1"
-    assert numbers(dtype, data).tolist() == np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).tolist()
+    assert decode_numbers(dtype, data).tolist() == np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).tolist()
 
 
 def test_what_holds_numbers():

@@ -19,7 +19,7 @@ from tests.command import hubexport
 from tests.ear import Ear
 from tests.environments import FRAMEWORKS, python_or_skip, run_consumer
 
-# What transformers computes then is another thing, or nothing at all. Weights of depth multiplier 0.35.
+# With these settings transformers computes something else, or nothing. The weights are of depth multiplier 0.35.
 _REFUSED = {
     "tf_padding": ({"tf_padding": False}, "tf_padding is false, and must be true"),
     "hidden_act": ({"hidden_act": "relu"}, 'hidden_act is "relu", and must be "relu6"'),
@@ -43,7 +43,7 @@ _REFUSED = {
     "model_type": ({"model_type": "mobilenet_v1"}, 'model_type is "mobilenet_v1", and must be "mobilenet_v2"'),
     "quantization": ({"quantization_config": {"load_in_8bit": True}}, "quantization_config is given"),
 }
-# None leaves a key out; transformers then takes its default.
+# None leaves out a key, so that transformers uses its default.
 _ALLOWED = {
     "as written": {},
     "all but depth_multiplier left out": {
@@ -203,7 +203,7 @@ def test_the_size_of_the_images_stays_with_the_weights(small, model, tmp_path):
     assert ear.warnings == [f"{model} is for images of 160 pixels by its config.json, but small takes 96"]
 
 
-# The changes, and the range onto which they take the images' 0 … 255.
+# Changes, and the range to which they map the intensities 0 … 255 of images.
 _NORMALIZATIONS = {
     "mean and deviation": (
         {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]},

@@ -54,7 +54,7 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
         assert found.num_classes == (result.shape[-1] if wanted else None), file
         features_only = [" only its features are used, without " in warning for warning in ear.warnings]
         assert (True in features_only) == (wanted is False), (file, ear.warnings)
-        # Weights alone do not tell how a dense layer is used.
+        # Weights alone cannot tell how a dense layer is used.
         taken = [" it is taken for a classifier " in warning for warning in ear.warnings]
         assert (True in taken) == bool(wanted and not file.startswith("whole")), (file, ear.warnings)
 

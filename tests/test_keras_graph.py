@@ -6,7 +6,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from hubexport.layouts.keras import keras_h5, keras_weights_h5
+from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.keras_graph import compare_model
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from tests.keras_models import HEADS, backbone
@@ -32,7 +32,8 @@ def description(base):
 def _compare(description, head="flowers"):
     network = mobilenet_v2(0.35, 96, 3 if head else None)
     layouts = [
-        dataclasses.replace(layout, name=layout.name.replace("predictions", head or "")) for layout in keras_h5(network)
+        dataclasses.replace(layout, name=layout.name.replace("predictions", head or ""))
+        for layout in keras_h5_layout(network)
     ]
     return compare_model(description, network, layouts, numbered=False)
 
@@ -60,7 +61,7 @@ def test_what_is_not_the_classifier(base, name):
 def test_layers_may_have_numbers_instead_of_names(description):
     """In the order of Keras, separately for each class."""
     network = mobilenet_v2(0.35, 96, 3)
-    report = compare_model(description, network, keras_weights_h5(network), numbered=True)
+    report = compare_model(description, network, keras_weights_h5_layout(network), numbered=True)
     assert (report.mismatch, report.before, report.further) == (None, (), ())
 
 

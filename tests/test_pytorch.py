@@ -1,6 +1,6 @@
 """Both formats compute what an independent PyTorch implementation computed: the proof that every clone can repeat.
 
-`tests/reference/pytorch_mobilenet_v2_050_96.npz` has three images and what PyTorch made of them with the weights of
+`tests/reference/pytorch_mobilenet_v2_050_96.npz` has three images and PyTorch's outputs for them with the weights of
 `synthetic:1`. It is a cut of `reference/ref_0.5_96.npz` of the test data, where test_published.py has more.
 """
 
@@ -14,7 +14,7 @@ from tests.data import DATA, REPOSITORY, needs_data
 
 _VARIANT = "mobilenet_v2_050_96"
 _FILE = REPOSITORY / "tests" / "reference" / f"pytorch_{_VARIANT}.npz"
-# Float32 rounding of two implementations, as the file's makers measured it, five times over.
+# Five times the float32 rounding of two implementations, as the file's makers measured it.
 _TOLERANCE = 5e-5
 
 

@@ -82,7 +82,7 @@ def test_any_bytes_have_a_container_or_none(tmp_path_factory, content):
     container_of(path)
 
 
-# What a small damaged file may take: hypothesis reports a slower or larger one as any other failure.
+# The time and memory that a small damaged file may take; hypothesis reports more as a failure.
 _MOST_SECONDS = 2
 _MOST_KILOBYTES = 500_000
 
@@ -95,7 +95,7 @@ def _open_and_read(path):
                 _read_all(V1Reader(file))
         else:
             _read_all(BundleReader(path))
-    except (DamageError, FileNotFoundError):  # A shard that is not there.
+    except (DamageError, FileNotFoundError):  # A data file that does not exist.
         pass
     assert time.monotonic() - start < _MOST_SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < _MOST_KILOBYTES

@@ -13,7 +13,7 @@ import tensorflow as tf
 from hubexport.checkpoints import leveldb_table, proto_wire
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
-from hubexport.checkpoints.snappy import unpacked
+from hubexport.checkpoints.snappy import unpack_snappy
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v1_checkpoint import V1Reader
@@ -153,7 +153,7 @@ def test_a_really_trained_v1_checkpoint(tmp_path):
 
 def _packed(data: bytes) -> bytes:
     """Packs data naively in Snappy's format: runs of eight equal bytes or more, and literals for the rest."""
-    packed, position = bytearray(proto_wire.varint(len(data))), 0
+    packed, position = bytearray(proto_wire.encode_varint(len(data))), 0
     while position < len(data):
         run = next((n for n in range(min(64, len(data) - position)) if data[position + n] != data[position]), 64)
         if run >= 8:
@@ -176,7 +176,7 @@ def _with_snappy(content: bytes) -> bytes:
         if block is None:
             block = leveldb_table._block([(entries[-1][0], handles[0])], 1)
         packed = _packed(block)
-        handles.append(proto_wire.varint(len(body)) + proto_wire.varint(len(packed)))
+        handles.append(proto_wire.encode_varint(len(body)) + proto_wire.encode_varint(len(packed)))
         body += packed + b"\1" + struct.pack("<I", leveldb_table.masked_crc32c(packed, b"\1"))
     return body + (handles[2] + handles[1]).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
@@ -208,7 +208,7 @@ def test_compressed_blocks_are_read(tmp_path):
 )
 def test_each_element_of_snappy(packed, block):
     """Worked out by hand from the format's description."""
-    assert unpacked(bytes.fromhex(packed)) == block
+    assert unpack_snappy(bytes.fromhex(packed)) == block
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_each_element_of_snappy(packed, block):
 def test_damaged_snappy(packed):
     """Cut, too short, too long, before its start, at offset 0, of four gigabytes."""
     with pytest.raises(DamageError):
-        unpacked(bytes.fromhex(packed))
+        unpack_snappy(bytes.fromhex(packed))
 
 
 @pytest.mark.fuzz
@@ -228,7 +228,7 @@ def test_damaged_snappy(packed):
 def test_any_snappy_is_read_or_refused(packed):
     """And never unpacks to more than the format can."""
     try:
-        assert len(unpacked(packed)) <= len(packed) * 64 / 3
+        assert len(unpack_snappy(packed)) <= len(packed) * 64 / 3
     except DamageError:
         pass
 

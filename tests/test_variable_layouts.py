@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport.layouts.conversion_targets import TARGETS
-from hubexport.layouts.keras import keras_h5
+from hubexport.layouts.keras import keras_h5_layout
 from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Variable
@@ -46,7 +46,7 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
         for layer in model.layers
         for weight in layer.weights
     ]
-    found = keras_h5(mobilenet_v2(multiplier, 96, 7 if head else None))
+    found = keras_h5_layout(mobilenet_v2(multiplier, 96, 7 if head else None))
     assert [(layout.name, layout.shape) for layout in found] == [(name, tuple(shape)) for name, shape in wanted]
 
 

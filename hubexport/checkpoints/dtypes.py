@@ -82,7 +82,7 @@ def bits_dtype(dtype: str) -> np.dtype[Any] | None:
     return np.dtype(_BITS[dtype]).newbyteorder("<") if dtype in _BITS else None
 
 
-def numbers(dtype: str, data: bytes) -> npt.NDArray[Any]:
+def decode_numbers(dtype: str, data: bytes) -> npt.NDArray[Any]:
     """Returns stored numbers, exactly.
 
     Args:

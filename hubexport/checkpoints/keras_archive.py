@@ -80,7 +80,7 @@ class KerasArchive:
             raise DamageError(f"it holds {len(members)} members {name}")
         [member] = members
         if member.compress_type not in _METHODS or member.flag_bits & _ENCRYPTED:
-            raise DamageError(f"its {name} is encrypted, or compressed in another way than Keras knows")
+            raise DamageError(f"its {name} is encrypted, or compressed in a way that Keras never uses")
         # zipfile never reads more from a member than its header says.
         if member.file_size > max_bytes:
             raise DamageError(f"its {name} unpacks to more than {max_bytes:,} bytes")

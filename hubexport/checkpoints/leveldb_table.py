@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from hubexport.checkpoints.proto_wire import read_varint, varint
-from hubexport.checkpoints.snappy import unpacked
+from hubexport.checkpoints.proto_wire import encode_varint, read_varint
+from hubexport.checkpoints.snappy import unpack_snappy
 from hubexport.checkpoints.stored_values import DamageError
 
 FOOTER_MAGIC = bytes.fromhex("57fb808b247547db")
@@ -130,7 +130,7 @@ class LeveldbTable:
             raise DamageError("a checksum is wrong")
         if trailer[0] not in (_UNCOMPRESSED, _SNAPPY):
             raise DamageError(f"a block is compressed in an unknown way ({trailer[0]})")
-        return unpacked(block) if trailer[0] == _SNAPPY else block
+        return unpack_snappy(block) if trailer[0] == _SNAPPY else block
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset + size > self._file.seek(0, os.SEEK_END):
@@ -165,7 +165,9 @@ def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> byt
             restarts.append(len(block))
         else:
             shared = len(os.path.commonprefix([last_key, key]))
-        block += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        block += (
+            encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value)) + key[shared:] + value
+        )
         last_key = key
     restarts = restarts or [0]
     return bytes(block) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
@@ -174,7 +176,7 @@ def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> byt
 def _appended(table: bytes, block: bytes) -> tuple[bytes, bytes]:
     """Appends a block and its trailer to a table, and returns the new table and the block's handle."""
     checked = block + bytes([_UNCOMPRESSED])
-    handle = varint(len(table)) + varint(len(block))
+    handle = encode_varint(len(table)) + encode_varint(len(block))
     return table + checked + struct.pack("<I", masked_crc32c(checked)), handle
 
 

@@ -17,7 +17,7 @@ _FIXED_BYTES = {1: 8, 5: 4}
 _MAX_FIELDS = 100
 
 
-def varint(number: int) -> bytes:
+def encode_varint(number: int) -> bytes:
     """Encodes a non-negative number."""
     encoded = bytearray()
     while number > 0x7F:

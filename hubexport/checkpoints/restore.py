@@ -80,15 +80,14 @@ def restore_values(
         CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
             another shape.
     """
-    if opened.recognition is None:
-        if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
-            raise opened.unrecognized_error()
+    if opened.recognition is None and not _has_slim_names(opened):
+        raise opened.unrecognized_error()
+    what = f"cannot restore {opened.variant.name if opened.variant else 'the values'} from {opened.shown_as}"
     stored = opened.slim_values()
     has_choice = opened.of_training or has_averages(stored)
     if not has_choice:
         weights = "raw"
-    what = f"cannot restore {opened.variant.name if opened.variant else 'the values'} from {opened.shown_as}"
-    if weights == "averaged" and not has_averages(stored):
+    elif weights == "averaged" and not has_averages(stored):
         raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights raw")
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
@@ -96,26 +95,33 @@ def restore_values(
         why, fix = other_network or _unfit_values(stored, names)
         raise CheckpointError(what, why=why, details=problems, fix=fix)
     values = {name: stored.read(native) for name, native in names.items()}
-    if broken := {names[name]: value for name, value in values.items() if not np.isfinite(value).all()}:
-        raise CheckpointError(
-            what,
-            why=f"{len(broken)} of {len(values)} variables hold NaN or infinite values",
-            details=[
-                f"{native}: {np.isnan(value).sum()} NaN, {np.isinf(value).sum()} infinite of {value.size}"
-                for native, value in broken.items()
-            ],
-            fix="use an earlier checkpoint of this training",
-        )
+    _check_finite(values, names, what)
     if not has_choice:
         return RestoredValues(values, None)
     choices: dict[str, Weights] = {name: "raw" if names[name] == name else "averaged" for name in values}
     raw_count = sum(choice == "raw" for choice in choices.values())
     if weights == "averaged" and raw_count:
-        total = len(choices)
-        progress.warn(
-            f"{raw_count} of {total} variables have no average in {opened.shown_as}; they get their raw values"
-        )
+        missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
+        progress.warn(f"{missing}; they get their raw values")
     return RestoredValues(values, choices)
+
+
+def _has_slim_names(opened: OpenedCheckpoint) -> bool:
+    return opened.container not in KERAS_CONTAINERS and most_likely_layout(opened.native.shapes)[0] == SLIM
+
+
+def _check_finite(values: Mapping[str, Array], names: Mapping[str, str], what: str) -> None:
+    if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
+        raise CheckpointError(
+            what,
+            why=f"{len(broken)} of {len(values)} variables hold NaN or infinite values",
+            details=[
+                f"{names[name]}: {np.isnan(values[name]).sum()} NaN, {np.isinf(values[name]).sum()} infinite of "
+                f"{values[name].size}"
+                for name in broken
+            ],
+            fix="use an earlier checkpoint of this training",
+        )
 
 
 def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> list[str]:
@@ -139,7 +145,7 @@ def _unfit_values(stored: StoredValues, names: Mapping[str, str]) -> tuple[str, 
         return "some variables have only averaged values", "use --weights averaged"
     if missing:
         return "some values are missing", "use a checkpoint as TF-Slim's training wrote it"
-    return "some values are of another shape, or not float32", "save the values as float32, and use those"
+    return "some values have another shape, or are not float32", "save the values as float32, and use those"
 
 
 def _other_network(stored: StoredValues, recognition: Recognition | None, variant: Variant) -> tuple[str, str] | None:

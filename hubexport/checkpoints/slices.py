@@ -62,7 +62,7 @@ def shape_of(region: Region) -> Shape:
     return tuple(part.stop - part.start for part in region)
 
 
-def joined(shape: Shape, item_bytes: int, where: Sequence[Region], pieces: Sequence[bytes]) -> bytes:
+def join_pieces(shape: Shape, item_bytes: int, where: Sequence[Region], pieces: Sequence[bytes]) -> bytes:
     """Returns the bytes of a whole value.
 
     Args:

@@ -10,7 +10,7 @@ _MAX_PLAIN_LITERAL = 60
 _OFFSET_BYTES = {2: 2, 3: 4}
 
 
-def unpacked(packed: bytes) -> bytes:
+def unpack_snappy(packed: bytes) -> bytes:
     """Unpacks a block.
 
     Raises:

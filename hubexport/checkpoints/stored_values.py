@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from hubexport.checkpoints.dtypes import holds_numbers, numbers
+from hubexport.checkpoints.dtypes import decode_numbers, holds_numbers
 from hubexport.errors import printable
 from hubexport.networks.layers import Shape
 
@@ -42,7 +42,7 @@ class StoredValues(Protocol):
         """Returns the name of a stored value's dtype, like `float32`."""
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one numeric value, in the dtype that `hubexport.checkpoints.dtypes.numbers` gives it.
+        """Reads one numeric value, in the dtype that `hubexport.checkpoints.dtypes.decode_numbers` gives it.
 
         Raises:
             DamageError: the value is damaged or not numeric.
@@ -81,7 +81,7 @@ class StoredReader(abc.ABC):
             raise DamageError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")
         data = self.stored_bytes(name)
         assert data is not None, "every reader gives the bytes of numbers"
-        return numbers(self.dtype(name), data).reshape(self.shapes[name])
+        return decode_numbers(self.dtype(name), data).reshape(self.shapes[name])
 
 
 def checked_shape(lengths: Iterable[int]) -> Shape:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable
 from hubexport.checkpoints.proto_wire import bytes_fields, read_varints
-from hubexport.checkpoints.slices import joined, piece_key, regions, shape_of
+from hubexport.checkpoints.slices import join_pieces, piece_key, regions, shape_of
 from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_in, unique_dict
 from hubexport.protos import SavedTensorSlices
 
@@ -82,7 +82,7 @@ class V1Reader(StoredReader):
                 pieces.append(_piece_bytes(stored, dtype, bits.itemsize))
                 if len(pieces[-1]) != math.prod(shape_of(region)) * bits.itemsize:
                     raise DamageError(f"{len(pieces[-1])} bytes do not fit {dtype} of shape {list(shape_of(region))}")
-            return joined(shape, bits.itemsize, where, pieces)
+            return join_pieces(shape, bits.itemsize, where, pieces)
 
 
 def _piece_bytes(entry: bytes, dtype: str, item_bytes: int) -> bytes:

@@ -23,8 +23,8 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
-from hubexport.checkpoints.proto_wire import read_varint, varint
-from hubexport.checkpoints.slices import PIECE_KEY, joined, piece_key, regions, shape_of
+from hubexport.checkpoints.proto_wire import encode_varint, read_varint
+from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, regions, shape_of
 from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_in
 from hubexport.networks.layers import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
@@ -101,7 +101,7 @@ class BundleReader(StoredReader):
             if sum(piece.size for piece in pieces) > sum(path.stat().st_size for path in set(map(self._shard, pieces))):
                 raise DamageError("its pieces overlap in their files")
             contents = [self._contents(piece, shape_of(region)) for piece, region in zip(pieces, where, strict=True)]
-            return joined(shape, bits.itemsize, where, contents)
+            return join_pieces(shape, bits.itemsize, where, contents)
 
     def read_text(self, name: str) -> bytes:
         """Reads one string.
@@ -240,4 +240,4 @@ def _encoded(value: Array | bytes) -> tuple[int, bytes, int]:
         data = np.ascontiguousarray(value, _FLOAT).tobytes()
         return DT_FLOAT, data, masked_crc32c(data)
     length_checksum, checksum = _string_checksums([len(value)], value)
-    return DT_STRING, varint(len(value)) + length_checksum + value, checksum
+    return DT_STRING, encode_varint(len(value)) + length_checksum + value, checksum

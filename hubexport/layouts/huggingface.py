@@ -43,7 +43,7 @@ _ROLE_LAYOUTS: dict[Role, RoleLayout] = {
 }
 
 
-def huggingface(network: Network) -> tuple[VariableLayout, ...]:
+def huggingface_layout(network: Network) -> tuple[VariableLayout, ...]:
     """Returns the layouts of a network's variables in `MobileNetV2ForImageClassification.state_dict()`."""
     return layout_from_tables(network, _LAYER_NAMES, _ROLE_LAYOUTS)
 
@@ -53,11 +53,11 @@ def batch_counters(network: Network) -> dict[str, Any]:
 
     Nothing reads them, since the network's momentum is fixed, but without them loading a model warns.
     """
-    means = [layout.name for layout in huggingface(network) if layout.name.endswith(".running_mean")]
+    means = [layout.name for layout in huggingface_layout(network) if layout.name.endswith(".running_mean")]
     return {name.replace(".running_mean", ".num_batches_tracked"): np.int64(0) for name in means}
 
 
-def config(network: Network, depth_multiplier: float, labels: Sequence[str] | None) -> dict[str, Any]:
+def huggingface_config(network: Network, depth_multiplier: float, labels: Sequence[str] | None) -> dict[str, Any]:
     """Returns the content of `config.json`, from which `from_pretrained` makes the model.
 
     Args:

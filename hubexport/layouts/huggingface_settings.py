@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import ConfigDict, Field
 
-from hubexport.layouts.huggingface import huggingface
+from hubexport.layouts.huggingface import huggingface_layout
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 
-# The architectures that `huggingface.config` writes.
+# The architectures that `huggingface_config` writes.
 _HEADLESS, _CLASSIFIER = "MobileNetV2Model", "MobileNetV2ForImageClassification"
 _MODEL_TYPE = "mobilenet_v2"
 _ACTIVATION = "relu6"
@@ -127,7 +127,7 @@ class ConfigSettings(_Settings):
 
 def _kernel_depths(network: Network) -> dict[str, tuple[int, int]]:
     """Returns the input and output channels of each convolution's kernel, in the network's order."""
-    kernels = {layout.name: layout.shape for layout in huggingface(network) if layout.name.endswith(_KERNEL)}
+    kernels = {layout.name: layout.shape for layout in huggingface_layout(network) if layout.name.endswith(_KERNEL)}
     return {name.removesuffix(_KERNEL): (inputs, outputs) for name, (outputs, inputs, _, _) in kernels.items()}
 
 

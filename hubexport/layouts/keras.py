@@ -51,7 +51,7 @@ _NUMBERED: dict[Role, tuple[str, int]] = {
 }
 
 
-def keras_h5(network: Network) -> tuple[VariableLayout, ...]:
+def keras_h5_layout(network: Network) -> tuple[VariableLayout, ...]:
     """Returns the layouts of a network's variables in `.h5` files: `LAYER/WEIGHT`, with Keras 3's names of weights.
 
     They are in Keras' order, which its loaders rely on: TF-Slim creates a batch norm's beta before its gamma.
@@ -64,7 +64,7 @@ def keras_h5(network: Network) -> tuple[VariableLayout, ...]:
     )
 
 
-def keras_weights_h5(network: Network) -> tuple[VariableLayout, ...]:
+def keras_weights_h5_layout(network: Network) -> tuple[VariableLayout, ...]:
     """Returns the layouts of a network's variables in `.weights.h5` files: `layers/CLASS_NUMBER/vars/NUMBER`."""
     names_by_scope: dict[str, dict[str, str]] = {}
     counts: Counter[str] = Counter()

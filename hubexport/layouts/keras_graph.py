@@ -36,7 +36,7 @@ _Node = tuple[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelReport:
+class ModelDifferences:
     """How a model differs from a network.
 
     Attributes:
@@ -52,7 +52,7 @@ class ModelReport:
 
 def compare_model(
     description: str, network: Network, layouts: Sequence[VariableLayout], *, numbered: bool
-) -> ModelReport:
+) -> ModelDifferences:
     """Compares a model with a network.
 
     Args:
@@ -67,17 +67,17 @@ def compare_model(
     steps = _Steps()
     wanted, needed = _network_steps(network, layer_of, steps)
     try:
-        model = _Model(json.loads(description), numbered, steps, layer_of[network.variables[0].name])
-        tensors = model.tensors()
-        busy = [name for name, layer in model.layers.items() if not _is_idle(layer)]
+        graph = _LayerGraph(json.loads(description), numbered, steps, layer_of[network.variables[0].name])
+        tensors = graph.tensors()
+        busy = [name for name, layer in graph.layers.items() if not _is_idle(layer)]
     except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    steps_of_model = {tensor.step for tensor in tensors.values()}
+    model_steps = {tensor.step for tensor in tensors.values()}
     unknown = {name for (name, _), tensor in tensors.items() if tensor.step not in wanted and tensor.padding is None}
-    return ModelReport(
-        mismatch=next((shown_as for step, shown_as in needed.items() if step not in steps_of_model), None),
-        before=tuple(name for name in busy if name in model.before),
-        further=tuple(name for name in busy if name in unknown - model.before),
+    return ModelDifferences(
+        mismatch=next((shown_as for step, shown_as in needed.items() if step not in model_steps), None),
+        before=tuple(name for name in busy if name in graph.before),
+        further=tuple(name for name in busy if name in unknown - graph.before),
     )
 
 
@@ -91,10 +91,10 @@ class _Steps(dict[tuple[Any, ...], int]):
 
 def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps) -> tuple[set[int], dict[int, str]]:
     """Returns the network's steps, and the steps that its pooled features need with their names for messages."""
-    gives: dict[str, int] = {}
+    step_of: dict[str, int] = {}
     needed: dict[int, str] = {}
     for layer in network.layers:
-        inputs = [gives[name] for name in layer.inputs]
+        inputs = [step_of[name] for name in layer.inputs]
         step = inputs[0] if inputs else steps["images",]
         if isinstance(layer, Convolution):
             names = [layer_of[variable.name] for variable in layer.variables(*network.input_shapes(layer))]
@@ -116,13 +116,13 @@ def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps)
             step = steps["average pool", step]
         elif isinstance(layer, Softmax):
             step = steps["softmax", step]
-        gives[layer.name] = step
-    return set(gives.values()) | set(needed), needed
+        step_of[layer.name] = step
+    return set(step_of.values()) | set(needed), needed
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """What a layer of the model gives.
+    """The output of a call of a layer of the model.
 
     Attributes:
         step: the number of the step that computes the tensor.
@@ -137,7 +137,7 @@ class _Tensor:
     unpadded: int | None = None
 
 
-class _Model:
+class _LayerGraph:
     """A model's graph of layers.
 
     Args:
@@ -170,7 +170,7 @@ class _Model:
     def _tensor(self, node: _Node) -> _Tensor:
         if node not in self._tensors:
             inputs = [self._tensor(source) for source in self._inputs(node)]
-            self._tensors[node] = self._computed(node, inputs) or _Tensor(self._steps["another layer", node])
+            self._tensors[node] = self._output(node, inputs) or _Tensor(self._steps["another layer", node])
         return self._tensors[node]
 
     def _inputs(self, node: _Node) -> list[_Node]:
@@ -181,7 +181,7 @@ class _Model:
         # For a model within the model, Keras starts counting calls at one that it does not list.
         return list(_references(calls[0] if len(calls) == 1 else calls[call])) if calls else []
 
-    def _computed(self, node: _Node, inputs: list[_Tensor]) -> _Tensor | None:
+    def _output(self, node: _Node, inputs: list[_Tensor]) -> _Tensor | None:
         """Returns a layer's output; None if no network of ours has such a layer."""
         layer = self.layers[node[0]]
         kind, config, steps = layer["class_name"], layer["config"], self._steps
@@ -193,7 +193,7 @@ class _Model:
             return None
         [source] = inputs
         if kind in ("Conv2D", "DepthwiseConv2D"):
-            return self._convolved(node, source)
+            return self._convolution_output(node, source)
         if source.padding is not None:
             return None
         if kind == "ZeroPadding2D":
@@ -204,7 +204,10 @@ class _Model:
         if kind == "BatchNormalization" and config["axis"] in _CHANNELS and config["scale"] and config["center"]:
             epsilon = round(config["epsilon"], _EPSILON_DIGITS)
             return _Tensor(steps["batch norm", self._names[node[0]], epsilon, source.step], source.size)
-        if kind == "GlobalAveragePooling2D" or (kind == "AveragePooling2D" and _pools_all(config, source)):
+        pools_all = (
+            kind == "AveragePooling2D" and config["padding"] == "valid" and tuple(config["pool_size"]) == source.size
+        )
+        if kind == "GlobalAveragePooling2D" or pools_all:
             return _Tensor(steps["average pool", source.step], _ONE_PIXEL)
         step = source.step
         if kind == "Dense" and source.size == _ONE_PIXEL and config["use_bias"]:
@@ -214,7 +217,7 @@ class _Model:
         activation = _activation(kind, config)
         return _Tensor(step if activation == "linear" else steps[activation, step], source.size)
 
-    def _convolved(self, node: _Node, source: _Tensor) -> _Tensor | None:
+    def _convolution_output(self, node: _Node, source: _Tensor) -> _Tensor | None:
         layer = self.layers[node[0]]
         config = layer["config"]
         [kernel_size] = set(config["kernel_size"])
@@ -230,6 +233,7 @@ class _Model:
         return _Tensor(step, source.size and (-(-source.size[0] // stride), -(-source.size[1] // stride)))
 
     def _note_before(self, nodes: list[_Node], padded: bool) -> None:
+        # The padding of the first layer's input is the network's own.
         waiting = [source for node in nodes for source in self._inputs(node)] if padded else nodes[:]
         while waiting:
             node = waiting.pop()
@@ -261,10 +265,6 @@ def _pads_like_same(padding: str, kernel_size: int, stride: int, source: _Tensor
         return source.padding is None
     totals = (max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in source.size or _EVEN_SIZE)
     return (source.padding or _NO_PADDING) == tuple((total // 2, total - total // 2) for total in totals)
-
-
-def _pools_all(config: Mapping[str, Any], source: _Tensor) -> bool:
-    return source.size is not None and tuple(config["pool_size"]) == source.size and config["padding"] == "valid"
 
 
 def _activation(kind: str, config: Mapping[str, Any]) -> str:

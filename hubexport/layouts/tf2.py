@@ -14,6 +14,6 @@ def checkpoint_key(variable: Variable) -> str:
     return f"{variable.name}{KEY_SUFFIX}"
 
 
-def tf2(network: Network) -> tuple[VariableLayout, ...]:
+def tf2_layout(network: Network) -> tuple[VariableLayout, ...]:
     """Returns the layouts of a network's variables in the checkpoints of TF2 modules."""
     return tuple(VariableLayout(variable, checkpoint_key(variable)) for variable in network.variables)
