@@ -1,6 +1,6 @@
 """Opens the files of a checkpoint with the reader of their container."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import numpy.typing as npt
 
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
-from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.stored_values import DamageError, StoredValues
@@ -34,7 +33,7 @@ def open_container(files: CheckpointFiles, shown_as: Path) -> Iterator[StoredVal
     """
     with contextlib.ExitStack() as stack:
         with damage_reported(shown_as):
-            stored = _OPENERS[files.container](files, stack)
+            stored = _open(files, stack)
             if not stored.shapes:
                 raise DamageError("it holds no values")
         yield stored
@@ -50,12 +49,10 @@ class DamageReporting:
         self.dtype = stored.dtype
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one numeric value."""
         with damage_reported(self._shown_as):
             return self._stored.read(name)
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads the bytes of one value."""
         with damage_reported(self._shown_as):
             return self._stored.stored_bytes(name)
 
@@ -73,38 +70,25 @@ def damage_reported(shown_as: Path) -> Iterator[None]:
         ) from error
 
 
-def _open_v2(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
-    bundle = BundleReader(files.prefix)
-    return ValuesByVariable(bundle) if OBJECT_GRAPH_KEY in bundle.shapes else bundle
+def _open(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
+    """Opens files with their reader, and puts onto the stack whatever must stay open while values are read."""
+    path = files.paths[0]
+    if files.container == "V1":
+        return V1Reader(stack.enter_context(path.open("rb")))
+    if files.container == "V2":
+        bundle = BundleReader(files.prefix)
+        return ValuesByVariable(bundle) if OBJECT_GRAPH_KEY in bundle.shapes else bundle
+    # The libraries for other files are imported late: TF-Slim's checkpoints do not need them.
+    if files.container == "safetensors":
+        from hubexport.checkpoints.safetensors_file import SafetensorsReader
 
-
-def _open_v1(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
-    return V1Reader(stack.enter_context(files.paths[0].open("rb")))
-
-
-def _open_safetensors(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.safetensors_file import SafetensorsReader  # TF-Slim's checkpoints do not need it.
-
-    return SafetensorsReader(files.paths[0])
-
-
-def _open_keras(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.hdf5 import read_hdf5  # Nor this.
+        return SafetensorsReader(path)
+    from hubexport.checkpoints.hdf5 import read_hdf5
 
     what = f"cannot unpack {files.prefix}"
     scratch = stack.enter_context(temporary_directory(what))
     if files.container == "HDF5":
         with temporary_failures_reported(what):
-            return read_hdf5(files.paths[0], scratch)
-    with KerasArchive(files.paths[0]) as archive, temporary_failures_reported(what):
+            return read_hdf5(path, scratch)
+    with contextlib.closing(KerasArchive(path)) as archive, temporary_failures_reported(what):
         return read_hdf5(archive.unpack_weights(scratch), scratch, archive.model_config())
-
-
-# Each puts onto the stack whatever must stay open while values are read.
-_OPENERS: dict[Container, Callable[[CheckpointFiles, contextlib.ExitStack], StoredValues]] = {
-    "V2": _open_v2,
-    "V1": _open_v1,
-    "HDF5": _open_keras,
-    "Keras archive": _open_keras,
-    "safetensors": _open_safetensors,
-}

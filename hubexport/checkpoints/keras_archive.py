@@ -7,7 +7,6 @@ of a plausible size are read.
 from collections.abc import Iterator
 import contextlib
 from pathlib import Path
-from types import TracebackType
 import zipfile
 
 from hubexport.checkpoints.containers import KERAS_WEIGHTS
@@ -26,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class KerasArchive:
-    """A `.keras` file, open for as long as the context lasts.
+    """An open `.keras` file.
 
     Raises:
         DamageError: the file is not a zip archive.
@@ -43,12 +42,8 @@ class KerasArchive:
         except Exception as error:  # zipfile raises any kind of exception for damage.
             raise DamageError(f"it is a damaged zip archive: {error}") from error
 
-    def __enter__(self) -> "KerasArchive":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file."""
         self._archive.close()
 
     def model_config(self) -> str | None:
@@ -80,7 +75,7 @@ class KerasArchive:
             raise DamageError(f"it holds {len(members)} members {name}")
         [member] = members
         if member.compress_type not in _METHODS or member.flag_bits & _ENCRYPTED:
-            raise DamageError(f"its {name} is encrypted, or compressed in a way that Keras never uses")
+            raise DamageError(f"its {name} is encrypted, or compressed in another way than deflate")
         # zipfile never reads more from a member than its header says.
         if member.file_size > max_bytes:
             raise DamageError(f"its {name} unpacks to more than {max_bytes:,} bytes")

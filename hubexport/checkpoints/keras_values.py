@@ -42,7 +42,6 @@ class WithUnread(StoredReader):
         self.shapes = {**stored.shapes, **{name: shape for name, (_, shape) in unread.items()}}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
         return self._dtypes.get(name) or self._stored.dtype(name)
 
     def stored_bytes(self, name: str) -> bytes | None:

@@ -5,18 +5,17 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition
-from hubexport.checkpoints.recognize import Recognition, most_likely_layout, plain_shapes, recognize
-from hubexport.checkpoints.slim_values import slim_values
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes, recognize
+from hubexport.checkpoints.slim_values import SlimValues
 from hubexport.checkpoints.sources import ArchiveSource, Source
-from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.checkpoints.stored_values import Renamed, StoredValues
 from hubexport.errors import CheckpointError
-from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS
+from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, SLIM
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.progress import Progress
 from hubexport.variants import Variant
@@ -56,8 +55,18 @@ class OpenedCheckpoint:
     problems: tuple[str, ...]
 
     def slim_values(self) -> StoredValues:
-        """Returns the values under TF-Slim's names; unrecognized values stay as they are."""
-        return slim_values(self.native, self.recognition)
+        """Returns the values under TF-Slim's names; unrecognized values stay as they are.
+
+        A TF-Slim checkpoint keeps all its values except the further ones of its recognition. From another layout, only
+        the network's variables and their averages are returned.
+        """
+        if self.recognition is None:
+            return self.native
+        if self.recognition.layout != SLIM:
+            return SlimValues(self.native, self.recognition)
+        further = self.recognition.further
+        names = (name for name in self.native.shapes if name.removesuffix(AVERAGED_SUFFIX) not in further)
+        return Renamed(self.native, {name: name for name in names})
 
     def unrecognized_error(self) -> CheckpointError:
         """Returns the error for values whose network is not known."""
@@ -91,7 +100,9 @@ def open_checkpoint(
         TemporaryFileError: the source has to be unpacked, and there is no room for that.
     """
     with source.opened(variant, progress) as (files, stored):
-        settings = _read_settings(files, stored)
+        settings = None
+        if files and files.container == "safetensors" and most_likely_layout(stored.shapes)[0] in HUGGING_FACE_LAYOUTS:
+            settings = read_settings(files.paths[0].parent)
         multipliers = [variant.depth_multiplier] if variant else []
         multipliers += settings.depth_multipliers if settings else ()
         recognition = recognize(stored, (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
@@ -115,12 +126,3 @@ def open_checkpoint(
             settings=settings,
             problems=problems,
         )
-
-
-def _read_settings(files: CheckpointFiles | None, stored: StoredValues) -> HuggingFaceSettings | None:
-    """Reads the settings beside weights with Hugging Face's names."""
-    if files is None or files.container != "safetensors":
-        return None
-    if most_likely_layout(stored.shapes)[0] not in HUGGING_FACE_LAYOUTS:
-        return None
-    return read_settings(files.paths[0].parent)

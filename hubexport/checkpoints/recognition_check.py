@@ -40,7 +40,9 @@ def check_recognition(
             report = compare_model(stored.model_config, network, layouts, numbered=numbered)
         except ValueError as error:
             reason = printable(str(error))
-            progress.warn(f"{shown_as}: only its names and shapes are used; its model cannot be understood: {reason}")
+            progress.warn(
+                f"{shown_as}: names and shapes alone tell its network; its model cannot be understood: {reason}"
+            )
         else:
             if report.mismatch:
                 mismatch = (

@@ -44,7 +44,6 @@ class SafetensorsReader(StoredReader):
     """The values of a safetensors file by name.
 
     Attributes:
-        shapes: the shapes of all stored values, by name.
         metadata: the header's own texts, by name.
     Raises:
         DamageError: the file is damaged, or not a safetensors file.
@@ -66,7 +65,6 @@ class SafetensorsReader(StoredReader):
         self.shapes = {name: checked_shape(value["shape"]) for name, value in self._header.items()}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype, like `float32`."""
         stored: str = self._header[name]["dtype"]
         return _DTYPE_NAMES.get(stored, stored)
 

@@ -4,9 +4,8 @@ import dataclasses
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition
-from hubexport.checkpoints.stored_values import Renamed, StoredValues
+from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.weights_choice import Weights
-from hubexport.layouts.registry import SLIM
 from hubexport.networks.layers import Shape
 
 
@@ -22,31 +21,15 @@ class SlimValues:
         self.shapes: dict[str, Shape] = {name: layout.variable.shape for name, layout in self._layouts.items()}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a value's dtype."""
         return self._stored.dtype(self._layouts[name].name)
 
     def read(self, name: str) -> Array:
-        """Reads one value."""
         layout = self._layouts[name]
         return layout.to_slim(self._stored.read(layout.name))
 
     def stored_bytes(self, name: str) -> bytes | None:
         """Returns None: the stored bytes are in another layout's order."""
         return None
-
-
-def slim_values(stored: StoredValues, recognition: Recognition | None) -> StoredValues:
-    """Returns values under TF-Slim's names; unrecognized values stay as they are.
-
-    A TF-Slim checkpoint keeps all its values but the further ones of its recognition. Of another layout, only the
-    network's variables and their averages have TF-Slim names.
-    """
-    if recognition is None:
-        return stored
-    if recognition.layout == SLIM:
-        names = (name for name in stored.shapes if name.removesuffix(AVERAGED_SUFFIX) not in recognition.further)
-        return Renamed(stored, {name: name for name in names})
-    return SlimValues(stored, recognition)
 
 
 def has_averages(stored: StoredValues) -> bool:

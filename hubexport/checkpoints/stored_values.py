@@ -112,15 +112,12 @@ class Renamed:
         self.shapes: dict[str, Shape] = {name: stored.shapes[old] for name, old in names.items()}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
         return self._stored.dtype(self._names[name])
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one numeric value."""
         return self._stored.read(self._names[name])
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads the bytes of one value."""
         return self._stored.stored_bytes(self._names[name])
 
 

@@ -36,8 +36,6 @@ class V1Reader(StoredReader):
 
     Args:
         file: the file, open for reading for as long as values are read.
-    Attributes:
-        shapes: the shapes of all stored values, by name.
     Raises:
         DamageError: the file is not a V1 checkpoint, or its list of values is damaged.
         OSError: the file cannot be read.
@@ -56,7 +54,6 @@ class V1Reader(StoredReader):
         self.shapes = {tensor.name: checked_shape(dim.size for dim in tensor.shape.dim) for tensor in tensors}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype, like `float32`."""
         return tensorflow_dtype(self._tensors[name].type)
 
     def stored_bytes(self, name: str) -> bytes | None:

@@ -44,8 +44,6 @@ class BundleReader(StoredReader):
 
     Args:
         prefix: the path up to `.index` and `.data-…`.
-    Attributes:
-        shapes: the shapes of all stored values, by name.
     Raises:
         DamageError: the index is damaged, or not that of a V2 checkpoint.
         OSError: the index cannot be read.
@@ -73,7 +71,6 @@ class BundleReader(StoredReader):
             self.shapes = {name: _shape(entry) for name, entry in self._entries.items()}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype, like `float32`."""
         return tensorflow_dtype(self._entries[name].dtype)
 
     def stored_bytes(self, name: str) -> bytes | None:
