@@ -12,7 +12,7 @@ from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes, recognize
 from hubexport.checkpoints.slim_values import SlimValues
-from hubexport.checkpoints.sources import ArchiveSource, Source
+from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, SLIM
@@ -119,7 +119,7 @@ def open_checkpoint(
             native=DamageReporting(stored, source.shown_as),
             recognition=recognition,
             container=files.container if files else None,
-            packed=isinstance(source, ArchiveSource),
+            packed=source.packed,
             object_based=object_based,
             of_training=files is not None and files.is_of_training and not object_based,
             model_mismatch=model_mismatch,

@@ -35,10 +35,12 @@ class Source(abc.ABC):
     """Where a network's values come from.
 
     Attributes:
-        origin: how `hubexport.json` calls the values of such sources.
+        origin: what `hubexport.json` calls such values.
+        packed: whether the values are inside an archive.
     """
 
     origin: ClassVar[Literal["trained", "synthetic"]] = "trained"
+    packed: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -154,6 +156,8 @@ class ArchiveSource(Source):
         published: whether this is the archive that the variant's config names.
         name: the checkpoint's prefix inside, for archives with several; None if there is only one.
     """
+
+    packed = True
 
     path: Path
     sha256: str
