@@ -27,7 +27,7 @@ _FEATURES, _CLASSES = "feature_vector/2", "classification/2"
 _ALL, _STATISTICS, _CLASSIFIER = 262, 104, 2
 
 
-def _both(averaged=lambda name: True):
+def _raw_with_averages(averaged=lambda name: True):
     """Raw values of seed 2, with averages of seed 1 for some of them."""
     averages = {name: value for name, value in network_values(seed=1).items() if averaged(name)}
     return {**network_values(seed=2), **{f"{name}{AVERAGED_SUFFIX}": value for name, value in averages.items()}}
@@ -35,7 +35,7 @@ def _both(averaged=lambda name: True):
 
 def _saved_model(folder, values):
     """A SavedModel as TensorFlow 1's builder writes it, with no graph but with values."""
-    write_v2(_made(folder / "variables") / "variables", values)
+    write_v2(_make_folder(folder / "variables") / "variables", values)
     graph = tf.compat.v1.MetaGraphDef()
     graph.meta_info_def.tags.append("serve")
     saved_model = saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
@@ -43,7 +43,7 @@ def _saved_model(folder, values):
     return folder
 
 
-def _made(folder):
+def _make_folder(folder):
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -115,7 +115,7 @@ def _assert_equal(found, wanted):
 @pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), pytest.param("raw", 2, marks=pytest.mark.slow)])
 def test_a_source_with_averages(small, tmp_path, write, weights, seed):
     """The requested values are restored, and the manifest records the request."""
-    source = write(_made(tmp_path / "source"), _both())
+    source = write(_make_folder(tmp_path / "source"), _raw_with_averages())
     [module] = _build(small, tmp_path, source, weights=weights)
     _assert_equal(_stored(module), network_values(seed=seed))
     assert _recorded(module) == weights
@@ -124,7 +124,7 @@ def test_a_source_with_averages(small, tmp_path, write, weights, seed):
 @pytest.mark.parametrize("write", [_saved_model, _v2_called_variables, _object_based])
 def test_a_source_with_averages_of_some_variables(small, tmp_path, write):
     """One public convention averages trained variables only; the manifest counts both kinds."""
-    source = write(_made(tmp_path / "source"), _both(lambda name: "moving_" not in name))
+    source = write(_make_folder(tmp_path / "source"), _raw_with_averages(lambda name: "moving_" not in name))
     [module] = _build(small, tmp_path, source)
     averaged, raw = network_values(seed=1), network_values(seed=2)
     _assert_equal(_stored(module), {name: (raw if "moving_" in name else averaged)[name] for name in raw})
@@ -145,7 +145,7 @@ def test_a_source_with_averages_of_some_variables(small, tmp_path, write):
 )
 def test_a_source_without_averages(small, tmp_path, source, weights):
     """There is no choice to make, except in a training's checkpoint: there it is an error, whatever the file's name."""
-    path = _SOURCES[source](_made(tmp_path / "source"), network_values(seed=2))
+    path = _SOURCES[source](_make_folder(tmp_path / "source"), network_values(seed=2))
     if weights is None:
         with pytest.raises(CheckpointError) as caught:
             _build(small, tmp_path, path)
@@ -174,7 +174,7 @@ def test_our_own_modules_leave_no_choice(small, tmp_path):
 
 def test_each_module_records_its_own_values(small, tmp_path):
     """A feature vector records nothing of the classifier, whether or not both are built together."""
-    write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
+    write_v2(tmp_path / "c", _raw_with_averages(lambda name: "Logits" in name))
     features, classes = _build(small, tmp_path, tmp_path / "c", _FEATURES, _CLASSES)
     assert _recorded(features) == "raw"
     assert _recorded(classes) == f"{_CLASSIFIER} averaged, {_ALL - _CLASSIFIER} raw"
@@ -184,7 +184,7 @@ def test_each_module_records_its_own_values(small, tmp_path):
 
 def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
     """The published accuracy was measured with averages. Requested raw values are no surprise."""
-    write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
+    write_v2(tmp_path / "c", _raw_with_averages(lambda name: "Logits" in name))
     for weights, count in (("averaged", 1), ("raw", 0)):
         for work in (
             lambda ear: _build(small, tmp_path, tmp_path / "c", weights=weights, overwrite=True, progress=ear),
@@ -270,7 +270,7 @@ def test_averages_under_the_names_of_keras(small, tmp_path):
 
 def test_misshaped_averages_are_named(small, tmp_path):
     """The raw value does not silently replace them."""
-    values = _both()
+    values = _raw_with_averages()
     values[f"MobilenetV2/Conv/weights{AVERAGED_SUFFIX}"] = np.zeros([3], np.float32)
     with pytest.raises(CheckpointError) as caught:
         _build(small, tmp_path, _saved_model(tmp_path / "m", values))
@@ -279,7 +279,7 @@ def test_misshaped_averages_are_named(small, tmp_path):
 
 def test_every_command_reads_a_manifest_with_both_kinds(small, config_dir, tmp_path):
     """inspect, verify, diff, release, and release --check."""
-    write_v2(tmp_path / "c", _both(lambda name: "moving_" not in name))
+    write_v2(tmp_path / "c", _raw_with_averages(lambda name: "moving_" not in name))
     [module] = _build(small, tmp_path, tmp_path / "c")
     done = hubexport("inspect", module)
     assert done.returncode == 0

@@ -82,7 +82,7 @@ def test_a_damaged_string_is_refused(tmp_path, position):
         BundleReader(tmp_path / "m").read_text("x")
 
 
-def test_what_is_no_string_is_not_read_as_one(tmp_path):
+def test_only_strings_are_read_as_strings(tmp_path):
     """Numbers are not read as strings, nor strings as numbers."""
     write_bundle(tmp_path / "m", {"x": np.zeros([4], np.float32), "empty": np.zeros([0], np.float32), "s": b"words"})
     reader = BundleReader(tmp_path / "m")

@@ -168,7 +168,7 @@ def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small
 @pytest.mark.parametrize(
     "target", [pytest.param(target, marks=[] if target == "huggingface" else pytest.mark.slow) for target in TARGETS]
 )
-def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path, target):
+def test_a_source_without_head_gives_a_result_for_feature_vectors(small, tmp_path, target):
     """A warning says so, and no classification can be built from the result."""
     save(_keras_model(include_top=False), tmp_path / "c.weights.h5")
     ear = Ear()
@@ -364,7 +364,7 @@ def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, targ
 
 @pytest.mark.parametrize("target", ["slim", "tf2"])
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
-def test_a_prefix_that_something_else_has_for_a_name(tmp_path, checkpoint, target, make):
+def test_a_prefix_that_names_something_else(tmp_path, checkpoint, target, make):
     """It would be read in place of the checkpoint, and overwrite does not help."""
     make(tmp_path / TARGETS[target][1])
     with pytest.raises(OutputError, match="cannot write"):

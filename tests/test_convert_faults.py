@@ -64,7 +64,7 @@ def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> boo
 
 @pytest.mark.parametrize("old_shards", [1, 2])
 @pytest.mark.parametrize("target", _PAIRS)
-def test_of_a_pair_that_is_replaced_a_kill_leaves_the_old_or_the_new(sources, tmp_path, target, old_shards):
+def test_a_kill_while_a_pair_is_replaced_leaves_the_old_or_the_new(sources, tmp_path, target, old_shards):
     """Killed before each call that changes the folder. TensorFlow reads the result; the next run completes it."""
     wanted = {}
     for number, source in enumerate(sources):
@@ -133,7 +133,7 @@ def test_a_kill_leaves_nothing_or_all_where_nothing_was(sources, tmp_path, targe
 
 
 @pytest.mark.parametrize("target", ["keras", "keras_weights", "safetensors", "huggingface"])
-def test_a_file_or_a_directory_that_is_replaced_is_the_old_or_the_new(sources, tmp_path, target):
+def test_a_kill_while_one_target_is_replaced_leaves_the_old_or_the_new(sources, tmp_path, target):
     """The same for targets that are replaced in one step."""
     to, name = TARGETS[target]
     for number, source in enumerate(sources):
@@ -157,7 +157,7 @@ def test_a_file_or_a_directory_that_is_replaced_is_the_old_or_the_new(sources, t
 
 
 @pytest.mark.parametrize("target", _PAIRS)
-def test_of_two_runs_at_one_place_the_second_waits_and_says_so(sources, tmp_path, target):
+def test_the_second_of_two_runs_at_one_place_waits_and_says_so(sources, tmp_path, target):
     """Even if the first one is stopped between its two files."""
     folder = tmp_path / "c"
     folder.mkdir()
@@ -179,7 +179,7 @@ def test_of_two_runs_at_one_place_the_second_waits_and_says_so(sources, tmp_path
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
-def test_of_many_runs_at_one_place_no_two_mix(sources, tmp_path, target, overwrite):
+def test_many_runs_at_one_place_do_not_mix(sources, tmp_path, target, overwrite):
     """Each run succeeds or reports that another was quicker, and the result is whole."""
     to, name = TARGETS[target]
     wholes = []

@@ -65,7 +65,7 @@ def _refusal(folder) -> ConfigError:
         pytest.param("!mine x", "could not determine a constructor", id="unknown tag"),
     ],
 )
-def test_values_that_are_no_plain_values_are_refused(tmp_path, value, why):
+def test_values_that_are_not_plain_are_refused(tmp_path, value, why):
     """The error names the line."""
     error = _refusal(_config(tmp_path, base=SMALL.replace("num_classes: 7", f"num_classes: {value}")))
     assert why in error.why
@@ -87,7 +87,7 @@ def test_values_that_are_no_plain_values_are_refused(tmp_path, value, why):
         pytest.param("--- 1\n--- 2\n", "found another document", id="two documents"),
     ],
 )
-def test_documents_that_are_no_plain_documents_are_refused(tmp_path, text, why):
+def test_documents_that_are_not_plain_are_refused(tmp_path, text, why):
     """The reason is printable."""
     error = _refusal(_config(tmp_path, text, base=""))
     assert why in f"{error.why} {error.details}"
@@ -135,7 +135,7 @@ def test_texts_about_a_checkpoint_are_one_printable_line(tmp_path, key, text):
     assert f"'checkpoint.{key}'" in error.why
 
 
-def test_texts_of_any_language_are_taken(tmp_path):
+def test_texts_of_any_language_are_accepted(tmp_path):
     """And a manifest with them can be read again."""
     dataset = "ImageNet (ILSVRC-2012-CLS), Größe ≤ 224², 画像"
     config = _config(tmp_path, base=SMALL.replace("dataset: made up", f"dataset: {dataset}"))
@@ -192,7 +192,7 @@ def no_file(request, tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(20)
-def test_what_is_no_file_is_not_read(no_file, tmp_path):
+def test_what_is_not_a_file_is_not_read(no_file, tmp_path):
     """Wherever a small file is expected, nothing hangs and nothing fills the memory."""
     path, why = no_file
     for read, error in (
@@ -228,7 +228,7 @@ def test_what_is_too_large_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
-def test_what_is_no_path_is_an_error(path):
+def test_an_argument_that_is_not_a_path_is_an_error(path):
     """In a function's argument; a shell cannot pass it."""
     with pytest.raises(UsageError, match="cannot read labels"):
         read_labels(Path(path))

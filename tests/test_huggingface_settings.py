@@ -83,7 +83,7 @@ def _change(directory, changes, file="config.json"):
 
 
 @pytest.mark.parametrize(("changes", "expected"), _REFUSED.values(), ids=_REFUSED)
-def test_a_setting_that_the_network_does_not_have_is_refused(model, tmp_path, changes, expected):
+def test_an_unsupported_setting_is_refused(model, tmp_path, changes, expected):
     """The error gives its name, its value and the supported value, and nothing is written."""
     _change(model, changes)
     with pytest.raises(CheckpointError) as caught:
@@ -95,7 +95,7 @@ def test_a_setting_that_the_network_does_not_have_is_refused(model, tmp_path, ch
 
 
 @pytest.mark.parametrize("changes", _ALLOWED.values(), ids=_ALLOWED)
-def test_a_setting_that_changes_nothing_is_taken(model, tmp_path, changes):
+def test_a_setting_that_changes_nothing_is_accepted(model, tmp_path, changes):
     """Without a warning."""
     _change(model, changes)
     ear = Ear()
@@ -105,7 +105,7 @@ def test_a_setting_that_changes_nothing_is_taken(model, tmp_path, changes):
 
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
-def test_transformers_computes_something_else_with_what_is_refused_and_the_same_with_what_is_taken(written, tmp_path):
+def test_only_refused_settings_change_what_transformers_computes(written, tmp_path):
     """PyTorch computes the logits of four noisy images."""
     images = np.random.RandomState(0).uniform(size=[4, 96, 96, 3]).astype(np.float32)
     np.savez(tmp_path / "images.npz", images=images)
@@ -161,7 +161,7 @@ def test_a_file_named_without_its_directory_has_the_same_settings(model, tmp_pat
     convert(tmp_path / "alone.safetensors", tmp_path / "c", "slim")
 
 
-def test_a_config_beside_weights_with_other_names_is_none_of_theirs(model, tmp_path):
+def test_a_config_beside_weights_with_other_names_is_ignored(model, tmp_path):
     """transformers would not load them."""
     _change(model, {"tf_padding": False, "model_type": "bert"})
     (model / "model.safetensors").write_bytes(safetensors.numpy.save(network_values()))
@@ -342,7 +342,7 @@ def test_a_setting_of_a_wrong_type_is_an_error(model, tmp_path, file, key, value
     assert caught.value.why.startswith(f"{file}: {key}")
 
 
-def test_null_is_no_default(model, tmp_path):
+def test_null_is_not_the_default(model, tmp_path):
     """transformers takes it for false."""
     text = (model / "config.json").read_text()
     (model / "config.json").write_text(text.replace('"tf_padding": true', '"tf_padding": null'))

@@ -60,7 +60,7 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
 
 
 @pytest.mark.slow
-def test_two_classifiers_side_by_side_are_none(tmp_path):
+def test_two_classifiers_side_by_side_are_not_recognized(tmp_path):
     """Nothing tells which one is meant."""
     base = backbone(pooling="avg")
     model = tf.keras.Model(base.input, [layers.Dense(3, name=name)(base.output) for name in "ab"])
@@ -73,7 +73,7 @@ def test_two_classifiers_side_by_side_are_none(tmp_path):
 
 
 @pytest.mark.slow
-def test_images_that_are_cropped_at_random_are_others(tmp_path):
+def test_random_cropping_comes_before_the_network(tmp_path):
     """Outside training, Keras' layer crops the middle."""
     images = layers.Input([128, 128, 3])
     base = backbone(layers.RandomCrop(96, 96)(layers.RandomFlip()(images)))
@@ -150,7 +150,7 @@ def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["whole.h5", pytest.param("whole.keras", marks=pytest.mark.slow)])
-def test_a_model_that_computes_otherwise_is_refused(described, tmp_path, name):
+def test_a_model_that_computes_something_else_is_refused(described, tmp_path, name):
     """Though all names and shapes are right; the error says where it differs."""
     if name.endswith(".h5"):
         (tmp_path / name).write_bytes((described / name).read_bytes())
@@ -177,7 +177,7 @@ def _with_another_activation(description):
 
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, '{"class_name": "Mine"}'])
-def test_a_description_that_nobody_understands(described, tmp_path, text):
+def test_a_description_that_cannot_be_understood(described, tmp_path, text):
     """A warning says that names and shapes alone count."""
     with zipfile.ZipFile(described / "whole.keras") as old, zipfile.ZipFile(tmp_path / "x", "w") as new:
         new.writestr("config.json", text)

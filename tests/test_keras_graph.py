@@ -123,7 +123,7 @@ _OTHER_NETWORKS = {
 
 
 @pytest.mark.parametrize(("edit", "where"), _OTHER_NETWORKS.values(), ids=_OTHER_NETWORKS)
-def test_a_model_that_computes_otherwise(description, edit, where):
+def test_a_model_that_computes_something_else(description, edit, where):
     """The report names the first step that differs."""
     assert _compare(_edited(description, edit)).mismatch == where
 
@@ -164,7 +164,7 @@ def test_what_comes_before_the_network(before, left_out):
         "9" * 5000,
     ],
 )
-def test_a_description_that_nobody_understands(text):
+def test_a_description_that_cannot_be_understood(text):
     """It raises ValueError, whatever is wrong."""
     with pytest.raises(ValueError):
         _compare(text)

@@ -237,7 +237,7 @@ _ENDLESS = sorted(Path(__file__).with_name("cases").glob("endless_*.h5.gz"))
 
 
 @pytest.mark.parametrize("case", _ENDLESS, ids=lambda path: path.name)
-def test_hdf5_files_with_which_the_library_never_ends(tmp_path, monkeypatch, case):
+def test_hdf5_files_from_which_the_library_never_returns(tmp_path, monkeypatch, case):
     """Found by changing one to three bytes of a good file. The reading process is stopped."""
     monkeypatch.setattr(hdf5, "_CPU_SECONDS", 2)
     (tmp_path / "x").write_bytes(gzip.decompress(case.read_bytes()))

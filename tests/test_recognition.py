@@ -96,7 +96,7 @@ def test_half_a_classifier_is_no_classifier():
         ("Hugging Face", {"mobilenet_v2.conv_stem.first_conv.normalization.num_batches_tracked": ()}, "int64"),
     ],
 )
-def test_what_is_no_layer_does_not_matter(layout, more, dtype):
+def test_values_outside_of_layers_do_not_matter(layout, more, dtype):
     """Slots and counters of a training, seeds, and other programs' values in TF-Slim's checkpoints."""
     found = recognize(_Shapes({**_shapes(layout), **more}, dict.fromkeys(more, dtype)))
     assert (found.num_classes, found.further) == (7, ())

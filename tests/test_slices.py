@@ -246,7 +246,7 @@ def test_numbers_are_read_as_protobuf_writes_them(numbers):
 
 
 @pytest.mark.parametrize("data", [b"\x80", b"\1\xff", b"\x80" * 10 + b"\1"])
-def test_numbers_without_end(data):
+def test_varints_without_end(data):
     """At the end of the data, or with too many bytes."""
     with pytest.raises(DamageError, match="no end"):
         proto_wire.read_varints(data)

@@ -115,7 +115,7 @@ def test_synthetic(small, text, seed):
 
 
 @pytest.mark.parametrize("text", ["synthetic:", "synthetic:x", "synthetic:-1", "synthetic:1.5", "synthetic:1234567890"])
-def test_synthetic_with_something_that_is_no_seed(small, text):
+def test_synthetic_with_an_invalid_seed(small, text):
     """It does not silently become another seed."""
     with pytest.raises(CheckpointError, match="not a valid synthetic checkpoint"):
         _resolve(text, small)
@@ -136,14 +136,14 @@ def test_one_file_of_a_checkpoint_is_not_its_name(small, v2, suffix):
     assert caught.value.fix == f"use {v2}"
 
 
-def test_a_file_that_is_no_checkpoint(small, tmp_path):
+def test_a_file_that_is_not_a_checkpoint(small, tmp_path):
     """The content decides, not the name."""
     (tmp_path / "model.tgz").write_text("hello")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         _resolve(tmp_path / "model.tgz", small)
 
 
-def test_a_path_that_cannot_be_looked_at(small, tmp_path):
+def test_a_path_that_cannot_be_read(small, tmp_path):
     """The error gives the system's reason."""
     (tmp_path / "loop").mkdir()
     (tmp_path / "loop" / "a.index").symlink_to("a.index")

@@ -41,7 +41,7 @@ def test_variables_of_one_name_keep_their_keys(tmp_path):
     }
 
 
-def test_a_variable_with_the_key_of_another_for_a_name(tmp_path):
+def test_a_variable_named_like_the_key_of_another(tmp_path):
     """It is an error rather than a lost value."""
     _object_based(tmp_path / "c", {"x": "y", "y": "v", "z": "v"})
     with pytest.raises(CheckpointError) as caught, _opened(tmp_path / "c"):

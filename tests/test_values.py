@@ -67,7 +67,7 @@ def test_no_averaged_values(small, tmp_path):
     assert "--weights raw" in caught.value.fix
 
 
-def test_advice_on_another_dtype_does_not_run_in_a_circle(small, tmp_path):
+def test_the_fix_for_another_dtype_is_not_to_ask_for_averages(small, tmp_path):
     """Asking for averages would not help where there are none."""
     values = {name: value.astype(np.float16) for name, value in network_values().items()}
     with pytest.raises(CheckpointError) as caught:
@@ -111,7 +111,7 @@ def test_every_problem_is_listed(small, tmp_path):
         ),
     ],
 )
-def test_the_cause_of_a_misfit_is_guessed(small, tmp_path, stored, weights, why, fix):
+def test_the_error_names_the_network_of_a_checkpoint_that_does_not_fit(small, tmp_path, stored, weights, why, fix):
     """From the network that the checkpoint holds."""
     with pytest.raises(CheckpointError) as caught:
         _read_written(tmp_path, network_values(**stored), small, weights=weights)
