@@ -95,11 +95,11 @@ class Forward:
             case Softmax():
                 powers = np.exp(inputs[0] - inputs[0].max(axis=-1, keepdims=True))
                 return powers / powers.sum(axis=-1, keepdims=True)
-        raise NotImplementedError(f"{type(layer).__name__} has no meaning here yet")
+        raise NotImplementedError(f"cannot compute a {type(layer).__name__} in NumPy")
 
     def _convolution(self, layer: Convolution, images: Floats) -> Floats:
         weights = self._values[layer.weights(images.shape[1:]).name]
-        convolve = _depthwise if isinstance(layer, DepthwiseConv2D) else _full
+        convolve = _convolve_depthwise if isinstance(layer, DepthwiseConv2D) else _convolve
         result = convolve(images, weights, layer.stride)
         if layer.batch_norm:
             result = self._batch_norm(f"{layer.name}/BatchNorm", result)
@@ -126,13 +126,13 @@ class Forward:
         return mean, variance
 
 
-def _full(images: Floats, weights: Floats, stride: int) -> Floats:
+def _convolve(images: Floats, weights: Floats, stride: int) -> Floats:
     """Convolves over all channels: the sum of one matrix product for each pixel of the kernel."""
     products = (window @ kernel for window, kernel in _windows(images, weights, stride))
     return functools.reduce(np.add, products)
 
 
-def _depthwise(images: Floats, weights: Floats, stride: int) -> Floats:
+def _convolve_depthwise(images: Floats, weights: Floats, stride: int) -> Floats:
     """Convolves each channel by itself."""
     products = (window * kernel[:, 0] for window, kernel in _windows(images, weights, stride))
     return functools.reduce(np.add, products)
