@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
-from hubexport.checkpoints.publication import publish_checkpoint, standing_files
+from hubexport.checkpoints.publication import existing_files, publish_checkpoint
 from hubexport.checkpoints.restore import restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
@@ -71,7 +71,7 @@ def convert(
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     found = resolve_source(source, variant, progress)
-    check_apart(target, standing_files(target) if to in _PREFIXES else [target], found.paths)
+    check_apart(target, existing_files(target) if to in _PREFIXES else [target], found.paths)
     trained = _read(found, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
@@ -114,7 +114,7 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
             why="a file or folder with that name exists, and would be read in place of the checkpoint",
             fix="choose another prefix",
         )
-    for path in standing_files(target):
+    for path in existing_files(target):
         check_place(path, overwrite=overwrite)
 
 

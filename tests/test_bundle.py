@@ -151,17 +151,17 @@ def _table_of_blocks(blocks, handles):
     """A table with any index: data blocks, then the offset and size of each entry of the index."""
     body, index_entries = b"", []
     for block in blocks:
-        body, _ = leveldb_table._appended(body, block)
+        body, _ = leveldb_table._append_block(body, block)
     for number, (offset, size) in enumerate(handles):
         handle = encode_varint(offset) + encode_varint(size)
         index_entries.append((number.to_bytes(4, "big"), handle))
-    body, index = leveldb_table._appended(body, leveldb_table._block(index_entries, restart_interval=1))
+    body, index = leveldb_table._append_block(body, leveldb_table._encode_block(index_entries, restart_interval=1))
     return body + (b"\0\0" + index).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
 
 def test_an_index_that_names_a_block_again_and_again_is_refused():
     """Each reference would have the block read and checked again."""
-    block = leveldb_table._block([(b"k", bytes(50_000))], 16)
+    block = leveldb_table._encode_block([(b"k", bytes(50_000))], 16)
     once = _table_of_blocks([block], [(0, len(block))])
     assert [key for key, _ in _entries(once)] == [b"k"]
     with pytest.raises(DamageError, match="overlap"):
@@ -172,7 +172,7 @@ def test_an_index_that_names_a_block_again_and_again_is_refused():
 def test_keys_that_grow_without_bound_are_refused():
     """Each key shares all but one byte with the key before: 50 kB for 10,000 keys would become 50 MB."""
     entries = [(b"x" * length, b"") for length in range(1, 10_000)]
-    small = leveldb_table._block(entries, restart_interval=10_000)
+    small = leveldb_table._encode_block(entries, restart_interval=10_000)
     assert len(small) < 60_000
     with pytest.raises(DamageError, match="too long"):
         _entries(_table_of_blocks([small], [(0, len(small))]))
@@ -184,7 +184,9 @@ def test_keys_out_of_order_are_refused(keys, across_blocks):
     """A repeated name would hide a value."""
     entries = [(key, b"") for key in keys]
     blocks = (
-        [leveldb_table._block([one], 16) for one in entries] if across_blocks else [leveldb_table._block(entries, 16)]
+        [leveldb_table._encode_block([one], 16) for one in entries]
+        if across_blocks
+        else [leveldb_table._encode_block(entries, 16)]
     )
     starts = [0, len(blocks[0]) + 5]
     with pytest.raises(DamageError, match="not in order"):

@@ -139,7 +139,7 @@ def _with_right_checksums(content, sound):
     footer = sound[-48:]
     places = [
         *LeveldbTable(io.BytesIO(sound))._handles,
-        leveldb_table._handle(footer, leveldb_table._handle(footer, 0)[2])[:2],
+        tuple(leveldb_table._varints(footer, 4)[2:]),
     ]
     content = bytearray(content)
     for offset, size in places:

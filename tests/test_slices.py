@@ -172,9 +172,9 @@ def _with_snappy(content: bytes) -> bytes:
     entries = list(LeveldbTable(io.BytesIO(content)).entries(1 << 24))
     body = b""
     handles = []
-    for block in (leveldb_table._block(entries, 16), None, leveldb_table._block([], 16)):
+    for block in (leveldb_table._encode_block(entries, 16), None, leveldb_table._encode_block([], 16)):
         if block is None:
-            block = leveldb_table._block([(entries[-1][0], handles[0])], 1)
+            block = leveldb_table._encode_block([(entries[-1][0], handles[0])], 1)
         packed = _packed(block)
         handles.append(proto_wire.encode_varint(len(body)) + proto_wire.encode_varint(len(packed)))
         body += packed + b"\1" + struct.pack("<I", leveldb_table.masked_crc32c(packed, b"\1"))

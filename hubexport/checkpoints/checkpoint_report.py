@@ -127,7 +127,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     slots = Counter(
         slot for variable, _, slot in (name.rpartition("/") for name in stored.shapes) if variable in stored.shapes
     )
-    variables = tuple(_describe(stored, name) for name in sorted(stored.shapes))
+    variables = tuple(_describe_variable(stored, name) for name in sorted(stored.shapes))
     problems = [f"{CONFIG}: {problem}" for problem in opened.problems]
     if broken := sum(bool(variable.nan_count or variable.infinite_count) for variable in variables):
         problems.append(f"{broken} of {len(variables)} variables hold NaN or infinite values")
@@ -140,7 +140,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
         num_classes=recognition.num_classes if recognition else None,
         num_features=network.num_features if network else None,
         parameters=sum(variable.size for variable in network.variables) if network else None,
-        step=_step(stored),
+        step=_training_step(stored),
         averaged_copies=slots.pop(AVERAGED_SUFFIX.strip("/"), 0),
         optimizer_slots=dict(sorted(slots.items())),
         variables=variables,
@@ -148,14 +148,14 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     )
 
 
-def _step(stored: StoredValues) -> int | None:
+def _training_step(stored: StoredValues) -> int | None:
     shape = stored.shapes.get(_STEP)
     if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in _STEP_DTYPES:
         return None
     return int(stored.read(_STEP).item())
 
 
-def _describe(stored: StoredValues, name: str) -> VariableReport:
+def _describe_variable(stored: StoredValues, name: str) -> VariableReport:
     shape, dtype = stored.shapes[name], stored.dtype(name)
     if not holds_numbers(dtype):
         return VariableReport(name, shape, dtype, None, None, None, None, None)

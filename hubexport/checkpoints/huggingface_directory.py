@@ -97,7 +97,9 @@ def read_settings(directory: Path) -> HuggingFaceSettings:
     """
     try:
         return HuggingFaceSettings(
-            directory, _read(directory / CONFIG, ConfigSettings), _read(directory / PREPROCESSOR, PreprocessorSettings)
+            directory,
+            _read_settings_file(directory / CONFIG, ConfigSettings),
+            _read_settings_file(directory / PREPROCESSOR, PreprocessorSettings),
         )
     except _SettingsError as error:
         raise CheckpointError(
@@ -107,7 +109,7 @@ def read_settings(directory: Path) -> HuggingFaceSettings:
         ) from error
 
 
-def _read(path: Path, model: type[_Model]) -> _Model | None:
+def _read_settings_file(path: Path, model: type[_Model]) -> _Model | None:
     if not os.path.lexists(path):
         return None
     try:  # Links are followed: Hugging Face's cache consists of them.

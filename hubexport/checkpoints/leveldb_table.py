@@ -70,7 +70,7 @@ class LeveldbTable:
         _, _, offset, size = _varints(footer, 4)
         if size > _MAX_INDEX_BYTES:
             raise DamageError("its index is too large")
-        index = self._block(offset, size)
+        index = self._read_block(offset, size)
         self._last_keys: list[bytes] = []
         self._handles: list[tuple[int, int]] = []
         end_of_last = 0
@@ -92,7 +92,7 @@ class LeveldbTable:
         """
         last_key = None
         for number in range(len(self._handles)):
-            block, places = self._entries_of(number)
+            block, places = self._read_entries(number)
             max_bytes -= len(block)
             if max_bytes < 0:
                 raise DamageError("its entries take too many bytes")
@@ -112,19 +112,19 @@ class LeveldbTable:
         number = bisect.bisect_left(self._last_keys, key)
         if number == len(self._handles):
             return None
-        block, places = self._entries_of(number)
+        block, places = self._read_entries(number)
         place = places.get(key)
         return block[slice(*place)] if place else None
 
-    def _entries_of(self, number: int) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
+    def _read_entries(self, number: int) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
         # Values are mostly read in order, many from one block.
         if self._cached[0] != number:
             self._cached = (-1, b"", {})
-            block = self._block(*self._handles[number])
+            block = self._read_block(*self._handles[number])
             self._cached = number, block, {key: (start, stop) for key, start, stop in _block_entries(block)}
         return self._cached[1:]
 
-    def _block(self, offset: int, size: int) -> bytes:
+    def _read_block(self, offset: int, size: int) -> bytes:
         block, trailer = self._read(offset, size), self._read(offset + size, _TRAILER_BYTES)
         if struct.unpack("<I", trailer[1:])[0] != masked_crc32c(block, trailer[:1]):
             raise DamageError("a checksum is wrong")
@@ -147,17 +147,17 @@ def table_bytes(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
     Raises:
         ValueError: the entries do not fit into one block.
     """
-    data = _block(entries, _RESTART_INTERVAL)
+    data = _encode_block(entries, _RESTART_INTERVAL)
     if len(data) > _MAX_BLOCK_BYTES:
         raise ValueError(f"{len(data)} bytes do not fit into one block")
-    table, data_handle = _appended(b"", data)
-    table, meta_handle = _appended(table, _block([], _RESTART_INTERVAL))
-    index = _block([(_short_successor(entries[-1][0]), data_handle)], restart_interval=1)
-    table, index_handle = _appended(table, index)
+    table, data_handle = _append_block(b"", data)
+    table, meta_handle = _append_block(table, _encode_block([], _RESTART_INTERVAL))
+    index = _encode_block([(_short_successor(entries[-1][0]), data_handle)], restart_interval=1)
+    table, index_handle = _append_block(table, index)
     return table + (meta_handle + index_handle).ljust(_FOOTER_BYTES - len(FOOTER_MAGIC), b"\0") + FOOTER_MAGIC
 
 
-def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> bytes:
+def _encode_block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> bytes:
     block, restarts, last_key = bytearray(), [], b""
     for number, (key, value) in enumerate(entries):
         shared = 0
@@ -173,7 +173,7 @@ def _block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> byt
     return bytes(block) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
 
 
-def _appended(table: bytes, block: bytes) -> tuple[bytes, bytes]:
+def _append_block(table: bytes, block: bytes) -> tuple[bytes, bytes]:
     """Appends a block and its trailer to a table, and returns the new table and the block's handle."""
     checked = block + bytes([_UNCOMPRESSED])
     handle = encode_varint(len(table)) + encode_varint(len(block))

@@ -27,7 +27,7 @@ from hubexport.system.destinations import check_place
 from hubexport.system.locks import LOCK, locked
 
 
-def standing_files(prefix: Path) -> list[Path]:
+def existing_files(prefix: Path) -> list[Path]:
     """Returns the files of a whole or incomplete checkpoint at a prefix."""
     index = _index_path(prefix)
     return [*([index] if os.path.lexists(index) else []), *shards(prefix)]
@@ -46,7 +46,7 @@ def publish_checkpoint(staged: Path, prefix: Path, *, overwrite: bool, progress:
         OSError: a file cannot be moved.
     """
     with locked(prefix.parent / LOCK, f"write into {prefix.parent}", progress):
-        for path in standing_files(prefix):
+        for path in existing_files(prefix):
             check_place(path, overwrite=overwrite)
         old_count = None
         with contextlib.suppress(FileNotFoundError, DamageError):

@@ -38,7 +38,7 @@ def piece_key(name: str, piece: Message) -> bytes:
     rank_bytes = rank.to_bytes((rank.bit_length() + 7) // 8, "big")
     key = PIECE_KEY + escaped + _END_OF_NAME + bytes([len(rank_bytes)]) + rank_bytes
     for extent in piece.extent:
-        key += _ordered(extent.start) + (_ordered(extent.length) if extent.HasField("length") else _WHOLE)
+        key += _encode_ordered(extent.start) + (_encode_ordered(extent.length) if extent.HasField("length") else _WHOLE)
     return key
 
 
@@ -52,12 +52,12 @@ def regions(pieces: Sequence[Message], shape: Shape) -> list[Region]:
         DamageError: a piece exceeds the value, or together they do not have the value's number of elements.
     """
     covered = [_region(piece, shape) for piece in pieces]
-    if sum(math.prod(shape_of(region)) for region in covered) != math.prod(shape) or not covered:
+    if sum(math.prod(region_shape(region)) for region in covered) != math.prod(shape) or not covered:
         raise DamageError("its pieces do not cover it exactly")
     return covered
 
 
-def shape_of(region: Region) -> Shape:
+def region_shape(region: Region) -> Shape:
     """Returns the shape of a piece."""
     return tuple(part.stop - part.start for part in region)
 
@@ -81,7 +81,7 @@ def join_pieces(shape: Shape, item_bytes: int, where: Sequence[Region], pieces: 
         if covered[region].any():
             raise DamageError("its pieces overlap")
         covered[region] = True
-        whole[region] = np.frombuffer(data, dtype).reshape(shape_of(region))
+        whole[region] = np.frombuffer(data, dtype).reshape(region_shape(region))
     return whole.tobytes()
 
 
@@ -97,7 +97,7 @@ def _region(piece: Message, shape: Shape) -> Region:
     return tuple(region)
 
 
-def _ordered(number: int) -> bytes:
+def _encode_ordered(number: int) -> bytes:
     """Encodes a non-negative number: as many ones as it takes bytes, then its bits, the first of which is 0."""
     length = number.bit_length() // 7 + 1
     return (((1 << length) - 1) << 7 * length | number).to_bytes(length, "big")

@@ -132,8 +132,8 @@ class FileSource(Source):
 
     def provenance(self) -> dict[str, Any]:
         with read_failures_reported(self.shown_as):
-            digests = {_recorded(path.name): file_sha256(path) for path in self.paths}
-            return {"source": _recorded(self.shown_as.name), "sha256": digests}
+            digests = {_printable_name(path.name): file_sha256(path) for path in self.paths}
+            return {"source": _printable_name(self.shown_as.name), "sha256": digests}
 
     @contextlib.contextmanager
     def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[CheckpointFiles, StoredValues]]:
@@ -173,7 +173,7 @@ class ArchiveSource(Source):
         return (self.path,)
 
     def provenance(self) -> dict[str, Any]:
-        return {"source": _recorded(self.path.name), "sha256": self.sha256, "published": self.published}
+        return {"source": _printable_name(self.path.name), "sha256": self.sha256, "published": self.published}
 
     @contextlib.contextmanager
     def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[CheckpointFiles, StoredValues]]:
@@ -190,7 +190,7 @@ class ArchiveSource(Source):
         return read_member(self.path, pattern)
 
 
-def _recorded(name: str) -> str:
+def _printable_name(name: str) -> str:
     """Returns a file's name if manifests can record it: their readers refuse text that could control a terminal."""
     if not name.isprintable():
         raise CheckpointError(
@@ -218,16 +218,16 @@ def resolve_source(
     """
     if named is None:
         assert variant is not None, "only a variant's config names an archive"
-        return _published_archive(variant, progress, downloads)
+        return _fetch_published_archive(variant, progress, downloads)
     text = str(named)
     if text.partition(":")[0] == "synthetic":
-        return _synthetic(text)
+        return _parse_synthetic(text)
     path = Path(text)
     with read_failures_reported(path):
         if path.is_dir():
             return FileSource(files_in_directory(path, None, shown_as=path))
         if path.is_file():
-            return _single_file(path, variant, progress)
+            return _resolve_file(path, variant, progress)
         return FileSource(files_at_prefix(path))
 
 
@@ -244,7 +244,7 @@ def read_failures_reported(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _published_archive(variant: Variant, progress: Progress, downloads: Downloads) -> ArchiveSource:
+def _fetch_published_archive(variant: Variant, progress: Progress, downloads: Downloads) -> ArchiveSource:
     if variant.checkpoint is None:
         raise CheckpointError(
             f"no checkpoint for {variant.name}",
@@ -257,7 +257,7 @@ def _published_archive(variant: Variant, progress: Progress, downloads: Download
     return ArchiveSource(archive, variant.checkpoint.sha256, published=True, name=variant.checkpoint.name)
 
 
-def _synthetic(text: str) -> SyntheticSource:
+def _parse_synthetic(text: str) -> SyntheticSource:
     match = _SYNTHETIC.fullmatch(text)
     if not match:
         raise CheckpointError(
@@ -268,10 +268,10 @@ def _synthetic(text: str) -> SyntheticSource:
     return SyntheticSource(int(match["seed"] or 0))
 
 
-def _single_file(path: Path, variant: Variant | None, progress: Progress) -> Source:
+def _resolve_file(path: Path, variant: Variant | None, progress: Progress) -> Source:
     container = container_of(path)
     if container == "gzip":
-        return _archive(path, variant, progress)
+        return _resolve_archive(path, variant, progress)
     if path.suffix == ".index" or is_shard(path):
         raise CheckpointError(
             f"{path} is one file of a checkpoint",
@@ -293,7 +293,7 @@ def _single_file(path: Path, variant: Variant | None, progress: Progress) -> Sou
     return FileSource(CheckpointFiles(path, (path,), container))
 
 
-def _archive(path: Path, variant: Variant | None, progress: Progress) -> ArchiveSource:
+def _resolve_archive(path: Path, variant: Variant | None, progress: Progress) -> ArchiveSource:
     digest = file_sha256(path)
     if variant is None or variant.checkpoint is None:
         return ArchiveSource(path, digest, published=False, name=None)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable
 from hubexport.checkpoints.proto_wire import bytes_fields, read_varints
-from hubexport.checkpoints.slices import join_pieces, piece_key, regions, shape_of
+from hubexport.checkpoints.slices import join_pieces, piece_key, region_shape, regions
 from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_in, unique_dict
 from hubexport.protos import SavedTensorSlices
 
@@ -77,8 +77,10 @@ class V1Reader(StoredReader):
                 if stored is None:
                     raise DamageError("a piece is missing")
                 pieces.append(_piece_bytes(stored, dtype, bits.itemsize))
-                if len(pieces[-1]) != math.prod(shape_of(region)) * bits.itemsize:
-                    raise DamageError(f"{len(pieces[-1])} bytes do not fit {dtype} of shape {list(shape_of(region))}")
+                if len(pieces[-1]) != math.prod(region_shape(region)) * bits.itemsize:
+                    raise DamageError(
+                        f"{len(pieces[-1])} bytes do not fit {dtype} of shape {list(region_shape(region))}"
+                    )
             return join_pieces(shape, bits.itemsize, where, pieces)
 
 

@@ -24,7 +24,7 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
 from hubexport.checkpoints.proto_wire import encode_varint, read_varint
-from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, regions, shape_of
+from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, region_shape, regions
 from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_in
 from hubexport.networks.layers import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
@@ -58,7 +58,7 @@ class BundleReader(StoredReader):
             with index.open("rb") as file:
                 entries = dict(LeveldbTable(file).entries(_MAX_INDEX_BYTES))
             try:
-                self._header = _header(entries)
+                self._header = _decode_header(entries)
                 decoded = {
                     key: BundleEntryProto.FromString(value) for key, value in entries.items() if key != _HEADER_KEY
                 }
@@ -85,19 +85,19 @@ class BundleReader(StoredReader):
         entry, shape = self._entries[name], self.shapes[name]
         with damage_in(name):
             if not entry.slices:
-                return self._contents(entry, shape)
+                return self._read_contents(entry, shape)
             bits = bits_dtype(tensorflow_dtype(entry.dtype))
             if bits is None:
                 return None
             where = regions(entry.slices, shape)
             pieces = [self._pieces.get(piece_key(name, piece), BundleEntryProto()) for piece in entry.slices]
             for piece, region in zip(pieces, where, strict=True):
-                if (piece.dtype, _shape(piece)) != (entry.dtype, shape_of(region)):
+                if (piece.dtype, _shape(piece)) != (entry.dtype, region_shape(region)):
                     raise DamageError("a piece is missing, or of another shape or type")
             # An index could place many pieces at one offset, and so demand more memory than the files have bytes.
             if sum(piece.size for piece in pieces) > sum(path.stat().st_size for path in set(map(self._shard, pieces))):
                 raise DamageError("its pieces overlap in their files")
-            contents = [self._contents(piece, shape_of(region)) for piece, region in zip(pieces, where, strict=True)]
+            contents = list(map(self._read_contents, pieces, map(region_shape, where)))
             return join_pieces(shape, bits.itemsize, where, contents)
 
     def read_text(self, name: str) -> bytes:
@@ -111,25 +111,25 @@ class BundleReader(StoredReader):
         with damage_in(name):
             if entry.dtype != DT_STRING or self.shapes[name] or entry.slices:
                 raise DamageError("it is not a string")
-            return self._strings(entry, 1)[1]
+            return self._read_strings(entry, 1)[1]
 
-    def _contents(self, entry: Message, shape: Shape) -> bytes:
+    def _read_contents(self, entry: Message, shape: Shape) -> bytes:
         """Reads the bytes that an entry describes: a value's or a piece's."""
         if entry.dtype == DT_STRING:
-            return b"".join(self._strings(entry, math.prod(shape)))
+            return b"".join(self._read_strings(entry, math.prod(shape)))
         bits = bits_dtype(tensorflow_dtype(entry.dtype))
         if bits is None:
-            return self._region(entry)
+            return self._read_region(entry)
         if entry.size != math.prod(shape) * bits.itemsize:
             raise DamageError(f"{entry.size} bytes do not fit {tensorflow_dtype(entry.dtype)} of shape {list(shape)}")
-        data = self._region(entry)
+        data = self._read_region(entry)
         if masked_crc32c(data) != entry.crc32c:
             raise DamageError("its checksum is wrong")
         return data
 
-    def _strings(self, entry: Message, count: int) -> tuple[bytes, bytes]:
+    def _read_strings(self, entry: Message, count: int) -> tuple[bytes, bytes]:
         """Reads strings, and returns their lengths as varints, and the strings one after another."""
-        data = self._region(entry)
+        data = self._read_region(entry)
         lengths: list[int] = []
         position = 0
         while len(lengths) < count:
@@ -143,7 +143,7 @@ class BundleReader(StoredReader):
             raise DamageError("its checksum is wrong")
         return data[:position], strings
 
-    def _region(self, entry: Message) -> bytes:
+    def _read_region(self, entry: Message) -> bytes:
         path = self._shard(entry)
         with path.open("rb") as file:
             if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > path.stat().st_size:
@@ -180,7 +180,7 @@ def shard_count(index: bytes) -> int:
     Raises:
         DamageError: the index is damaged.
     """
-    return int(_header(_entries(index)).num_shards)
+    return int(_decode_header(_read_entries(index)).num_shards)
 
 
 def with_shard_count(index: bytes, count: int) -> bytes:
@@ -189,18 +189,18 @@ def with_shard_count(index: bytes, count: int) -> bytes:
     Raises:
         DamageError: the index is damaged.
     """
-    entries = _entries(index)
-    header = _header(entries)
+    entries = _read_entries(index)
+    header = _decode_header(entries)
     header.num_shards = count
     return table_bytes(list({**entries, _HEADER_KEY: header.SerializeToString()}.items()))
 
 
-def _entries(index: bytes) -> dict[bytes, bytes]:
+def _read_entries(index: bytes) -> dict[bytes, bytes]:
     with damage_in("the index"):
         return dict(LeveldbTable(io.BytesIO(index)).entries(_MAX_INDEX_BYTES))
 
 
-def _header(entries: Mapping[bytes, bytes]) -> Message:
+def _decode_header(entries: Mapping[bytes, bytes]) -> Message:
     if _HEADER_KEY not in entries:
         raise DamageError("it has no header")
     return BundleHeaderProto.FromString(entries[_HEADER_KEY])
