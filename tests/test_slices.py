@@ -455,8 +455,8 @@ def test_one_block_at_a_time_is_in_memory(tmp_path, monkeypatch):
     values = {f"x{number:03}": np.full([50_000], number, np.float32) for number in range(20)}
     values |= {f"y{number:03}": np.float32(number) for number in range(100)}
     write_v1(tmp_path / "c", values)
-    read, read_block = [], LeveldbTable._block
-    monkeypatch.setattr(LeveldbTable, "_block", lambda self, *place: read.append(place) or read_block(self, *place))
+    read, read_block = [], LeveldbTable._read_block
+    monkeypatch.setattr(LeveldbTable, "_read_block", lambda self, *place: read.append(place) or read_block(self, *place))
     reader = _v1(tmp_path / "c")
     for name in sorted(values):
         assert _same(reader.read(name), values[name])
