@@ -13,7 +13,7 @@ import time
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.download_cache import Downloads
-from hubexport.checkpoints.sources import Weights, check_weights
+from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.errors import DownloadError, HubexportError, check_positive
 from hubexport.progress import Progress
 from hubexport.system.process_pool import in_processes

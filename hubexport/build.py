@@ -6,8 +6,9 @@ from pathlib import Path
 import shutil
 
 from hubexport.checkpoints.download_cache import Downloads
-from hubexport.checkpoints.open_checkpoint import read_values
-from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
+from hubexport.checkpoints.restore import open_and_restore
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.formats.manifest import listed_files, write_manifest
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
@@ -71,8 +72,7 @@ def build_modules(
         check_sources_kept(directory, [directory], source.paths)
     networks = {spec: variant.network_for(spec.kind) for spec in directories}
     variables = {variable.name: variable for network in networks.values() for variable in network.variables}
-    restored = read_values(source, list(variables.values()), weights, variant, progress)
-    synthetic = isinstance(source, SyntheticSource)
+    restored = open_and_restore(source, list(variables.values()), weights, variant, progress)
     checkpoint_provenance = source.provenance()
 
     with _write_failures_reported(output_dir), scratch_directory(output_dir) as scratch:
@@ -85,14 +85,14 @@ def build_modules(
             if variant.labels and spec.kind == "classification":
                 _copy_labels(variant.labels, staged[spec])
             provenance = {
-                "values": "synthetic" if synthetic else "trained",
+                "values": source.origin,
                 "weights": restored.weights(network.variables),
                 "checkpoint": checkpoint_provenance,
             }
             write_manifest(staged[spec], variant, spec, network, provenance)
         for spec, directory in directories.items():
             publish_directory(staged[spec], directory, overwrite=overwrite)
-    if synthetic:
+    if source.origin == "synthetic":
         progress.warn(
             f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
         )

@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.checkpoints.dtypes import holds_numbers
-from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, opened_checkpoint
-from hubexport.checkpoints.recognize import in_slim_terms
-from hubexport.checkpoints.restore import has_averages, stored_name
-from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
+from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
+from hubexport.checkpoints.slim_values import has_averages, stored_name
+from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues
-from hubexport.errors import CheckpointError
+from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.progress import Progress
 
 _NOT_COMPARED = "not compared"
@@ -96,13 +95,8 @@ def compare(
     progress = progress or Progress()
     sources = [resolve_source(path, None, progress) for path in (a, b)]
     for source in sources:
-        if isinstance(source, SyntheticSource):
-            raise CheckpointError(
-                "synthetic values cannot be compared",
-                why="they fit any network",
-                fix="convert them with --variant, and compare the result",
-            )
-    with opened_checkpoint(sources[0], progress) as one, opened_checkpoint(sources[1], progress) as other:
+        source.check_stored("compared", fix="convert them with --variant, and compare the result")
+    with open_checkpoint(sources[0], progress) as one, open_checkpoint(sources[1], progress) as other:
         return _compare_opened(one, other, weights)
 
 
@@ -119,7 +113,7 @@ def _layout(opened: OpenedCheckpoint) -> str | None:
 
 def _model_values(opened: OpenedCheckpoint, weights: Weights) -> StoredValues:
     """Returns the values of a network's variables; all, if it is not known which those are."""
-    stored = in_slim_terms(opened.native, opened.recognition)
+    stored = opened.slim_values()
     if opened.recognition is None:
         return stored
     names = {v.name: stored_name(stored, v.name, weights) for v in opened.recognition.network().variables}

@@ -4,16 +4,12 @@ from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint, read_values, restore, unrecognized_error
-from hubexport.checkpoints.publication import publish_checkpoint, standing_files
-from hubexport.checkpoints.sources import (
-    Source,
-    SyntheticSource,
-    Weights,
-    check_weights,
-    resolve_source,
-)
-from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.publication import existing_files, publish_checkpoint
+from hubexport.checkpoints.restore import restore_values
+from hubexport.checkpoints.sources import Source, resolve_source
+from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.errors import OutputError, UsageError, check_choice
 from hubexport.formats.conversion_writers import (
     KERAS_SUFFIX,
     KERAS_WEIGHTS_SUFFIX,
@@ -75,7 +71,7 @@ def convert(
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     found = resolve_source(source, variant, progress)
-    check_sources_kept(target, standing_files(target) if to in _PREFIXES else [target], found.paths)
+    check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], found.paths)
     trained = _read(found, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
@@ -118,20 +114,12 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
             why="a file or folder with that name exists, and would be read in place of the checkpoint",
             fix="choose another prefix",
         )
-    for path in standing_files(target):
+    for path in existing_files(target):
         check_destination(path, overwrite=overwrite)
 
 
 def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> TrainedNetwork:
-    if isinstance(source, SyntheticSource):
-        if variant is None:
-            raise CheckpointError(
-                "synthetic values need a variant", why="they fit any network", fix="add --variant NAME"
-            )
-        network, multiplier = variant.network_for("classification"), variant.depth_multiplier
-        restored = read_values(source, network.variables, weights, variant, progress)
-        return TrainedNetwork(network, multiplier, restored.values, variant.class_names())
-    with opened_checkpoint(source, progress, [variant.depth_multiplier] if variant else []) as opened:
+    with open_checkpoint(source, progress, variant) as opened:
         found = opened.recognition
         if variant:
             headless = found is not None and found.num_classes is None
@@ -142,8 +130,8 @@ def _read(source: Source, weights: Weights, variant: Variant | None, progress: P
             network = found.network(size) if size else found.network()
             multiplier, labels = found.depth_multiplier, None
         else:
-            raise unrecognized_error(opened, source.shown_as)
-        restored = restore(opened, source.shown_as, network.variables, weights, variant, progress)
+            raise opened.unrecognized_error()
+        restored = restore_values(opened, network.variables, weights, progress)
     return TrainedNetwork(network, multiplier, restored.values, labels)
 
 

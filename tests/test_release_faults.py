@@ -475,7 +475,7 @@ def test_what_is_finished_before_a_failure_waits_for_the_next_run(undisturbed, t
 
 
 @pytest.mark.parametrize("checks", [CHEAP[1:], ("structure.digests", "weights")])
-@pytest.mark.parametrize("step", ["run.build", "build.read_values", "build.write_manifest", "run.prove"])
+@pytest.mark.parametrize("step", ["run.build", "build.open_and_restore", "build.write_manifest", "run.prove"])
 def test_a_checkpoint_that_changes_while_it_is_read_is_noticed(from_archives, archives, tmp_path, step, checks):
     """At any step from the plan to the proof; the next run takes it as it is then."""
     arguments = (*from_archives[:-2], *checks, "--output_dir")

@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a row for each variable, and returns the exit status."""
     from hubexport.config_files import load_variant
-    from hubexport.layouts.registry import MAPPINGS
+    from hubexport.layouts.registry import TARGET_LAYOUTS
 
     network = load_variant(args.variant, args.config_dir).network_for("classification")
-    mappings = {heading: mapping(network) for heading, mapping in MAPPINGS[args.to].items()}
+    mappings = {heading: mapping(network) for heading, mapping in TARGET_LAYOUTS[args.to].items()}
     by_variable = {
         heading: {entry.variable.name: {"name": entry.name, "shape": list(entry.shape)} for entry in entries}
         for heading, entries in mappings.items()

@@ -10,8 +10,8 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
 from hubexport.layouts.conversion_targets import Target
-from hubexport.layouts.huggingface import batch_counters, config, huggingface, preprocessor_config
-from hubexport.layouts.keras import keras_h5, keras_weights_h5
+from hubexport.layouts.huggingface import batch_counters, huggingface_config, huggingface_layout, preprocessor_config
+from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Network
 
@@ -56,9 +56,9 @@ def _write_keras(path: Path, trained: TrainedNetwork) -> None:
     from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # HDF5's library is slow to import.
 
     if path.name.endswith(KERAS_WEIGHTS_SUFFIX):
-        write_keras_weights_h5(path, _laid_out(keras_weights_h5(trained.network), trained))
+        write_keras_weights_h5(path, _laid_out(keras_weights_h5_layout(trained.network), trained))
     else:
-        write_keras_h5(path, _laid_out(keras_h5(trained.network), trained))
+        write_keras_h5(path, _laid_out(keras_h5_layout(trained.network), trained))
 
 
 def _write_safetensors(path: Path, trained: TrainedNetwork) -> None:
@@ -71,11 +71,11 @@ def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
     from hubexport.checkpoints.safetensors_file import write_safetensors
 
     directory.mkdir()
-    stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
+    stored = {**_laid_out(huggingface_layout(trained.network), trained), **batch_counters(trained.network)}
     # The layout is PyTorch's; older releases of transformers refuse a file that does not say so.
     weights, settings, preprocessing = (directory / name for name in _HUGGING_FACE_FILES)
     write_safetensors(weights, stored, {"format": "pt"})
-    _write_json(settings, config(trained.network, trained.depth_multiplier, trained.labels))
+    _write_json(settings, huggingface_config(trained.network, trained.depth_multiplier, trained.labels))
     _write_json(preprocessing, preprocessor_config(trained.network))
 
 

@@ -1,8 +1,8 @@
 """MobileNet V2 as a layer list: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (2018).
 
-Names of layers and endpoints are those of TF-Slim's `mobilenet_v2`, so that its checkpoints fit and programs that look
-endpoints up find them. TF-Slim counts the first convolution as layer 1, the bottleneck blocks as 2 to 18, the last
-convolution as 19.
+Layers and endpoints have the names of TF-Slim's `mobilenet_v2`, so that its checkpoints fit and programs find the
+endpoints that they look up. TF-Slim counts the first convolution as layer 1, the bottleneck blocks as 2 to 18, and the
+last convolution as 19.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _BOTTLENECKS = (
 _FIRST_CHANNELS = 32
 _LAST_CHANNELS = 1280
 
-# Defaults of TF-Slim's MobileNet training scope, with which the published checkpoints were trained.
+# The defaults of TF-Slim's MobileNet training scope, which trained the published checkpoints.
 _BATCH_NORM_EPSILON = 0.001
 _WEIGHT_DECAY = 4e-5
 _DROPOUT_KEEP_PROB = 0.8
@@ -49,10 +49,12 @@ def mobilenet_v2(
     """Lays out MobileNet V2 at one size.
 
     Args:
-        depth_multiplier: scales the number of channels of every layer, of the last convolution only upwards.
+        depth_multiplier: the factor of each layer's number of channels; the last convolution is never narrowed.
         image_size: height and width of the images in pixels, a multiple of 32 (the network's total stride).
-        num_classes: the number of class scores; None leaves the classifier and its variables out.
-        dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 is no dropout.
+        num_classes: the number of class scores; None leaves out the classifier and its variables.
+        dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 means no dropout.
+    Returns:
+        The network for images [batch, image_size, image_size, 3] with intensities in [-1, 1].
     """
     net: list[Layer] = [Input("MobilenetV2/input", (), shape=(image_size, image_size, 3))]
     endpoints: dict[str, str] = {}
@@ -78,7 +80,7 @@ def mobilenet_v2(
 
     pool = GlobalAveragePool("MobilenetV2/Logits/AvgPool", (net[-1].name,))
     endpoints["MobilenetV2/global_pool"] = pool.name
-    # The node name under which tfhub.dev's modules gave their features; retraining scripts look it up.
+    # The name of this node in tfhub.dev's modules; retraining scripts look it up.
     features = SpatialSqueeze("hub_output/feature_vector/SpatialSqueeze", (pool.name,))
     net += [pool, features]
 
@@ -100,7 +102,7 @@ def mobilenet_v2(
 
 
 def _divisible(channels: float) -> int:
-    """Rounds to the nearest multiple of 8, at least 8, and never below 0.9 of what was asked for."""
+    """Rounds to a multiple of 8, at least 8 and at least 0.9 times the argument, like TF-Slim's `_make_divisible`."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
@@ -124,7 +126,7 @@ def _conv(scope: str, source: Layer, filters: int, *, kernel_size: int = 1, stri
 
 
 def _bottleneck(scope: str, source: Layer, depth: int, inner_depth: int, outputs: int, stride: int) -> list[Layer]:
-    """Lays out one inverted residual: widen, convolve each channel, narrow without activation, add if it fits."""
+    """Lays out one inverted residual: widen, convolve each channel, narrow without activation, add if shapes agree."""
     prefix = f"MobilenetV2/{scope}"
     block: list[Layer] = [source]
     if inner_depth > depth:

@@ -1,7 +1,7 @@
-"""A network computed in NumPy, layer by layer: slow, short, and exact enough to judge float32 by.
+"""Computes a network in NumPy, layer by layer: slow, short, and exact enough to judge float32 by.
 
-In float64 it is what the layer list means, with rounding out of the way; the same in float32 shows how much rounding a
-float32 network has. Nothing here is TensorFlow's.
+In float64 the result is what the layer list means, practically without rounding; the same in float32 shows how much
+rounding to expect of float32. Nothing here comes from TensorFlow.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,19 +31,19 @@ _RELU6_CEILING = 6
 
 
 class Forward:
-    """One pass over a batch of images.
+    """One forward pass over a batch of images.
 
     Args:
-        network: what to compute.
-        values: of all its variables, by name.
-        images: [batch, height, width, channels], intensities in [0, 1].
-        dtype: of all arithmetic: `numpy.float64` or `numpy.float32`.
-        training: whether batch norm takes the statistics of the batch. Dropout keeps everything all the same.
-        known: outputs of layers that need not be computed again, by name.
+        network: the network.
+        values: the values of its variables, by name; others are ignored.
+        images: [batch, height, width, channels], RGB, intensities in [0, 1].
+        dtype: the dtype of all arithmetic, `numpy.float64` or `numpy.float32`.
+        training: whether batch norm uses the statistics of the batch. Dropout never drops anything.
+        known: outputs of layers that are not to be computed again, by the layer's name.
     Attributes:
-        outputs: [batch, *shape] of each layer that was computed so far, by its name.
-        batch_statistics: in training, what each moving average is moved towards, by the variable's name: the batch's
-            mean, and its variance with Bessel's correction, as TensorFlow's FusedBatchNorm has it.
+        outputs: the output [batch, *shape] of each layer computed so far, by the layer's name.
+        batch_statistics: in training, the targets of the moving averages, by the variable's name: the batch's mean
+            [channels], and its variance [channels] with Bessel's correction, as in TensorFlow's FusedBatchNorm.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Forward:
         return self.outputs
 
     def steps(self) -> Iterator[Layer]:
-        """Computes one layer after another, and yields each once its output is there."""
+        """Computes one layer after another, and yields each layer after its output is computed."""
         for layer in self._network.layers:
             if layer.name not in self.outputs:
                 inputs = [self.outputs[name] for name in layer.inputs]
@@ -95,11 +95,11 @@ class Forward:
             case Softmax():
                 powers = np.exp(inputs[0] - inputs[0].max(axis=-1, keepdims=True))
                 return powers / powers.sum(axis=-1, keepdims=True)
-        raise NotImplementedError(f"{type(layer).__name__} has no meaning here yet")
+        raise NotImplementedError(f"cannot compute a {type(layer).__name__} in NumPy")
 
     def _convolution(self, layer: Convolution, images: Floats) -> Floats:
         weights = self._values[layer.weights(images.shape[1:]).name]
-        convolve = _depthwise if isinstance(layer, DepthwiseConv2D) else _full
+        convolve = _convolve_depthwise if isinstance(layer, DepthwiseConv2D) else _convolve
         result = convolve(images, weights, layer.stride)
         if layer.batch_norm:
             result = self._batch_norm(f"{layer.name}/BatchNorm", result)
@@ -110,14 +110,13 @@ class Forward:
         return result
 
     def _batch_norm(self, scope: str, inputs: Floats) -> Floats:
-        moments = self._batch_moments(scope, inputs) if self._training else self._moving_moments(scope)
-        mean, variance = moments
+        if self._training:
+            mean, variance = self._batch_moments(scope, inputs)
+        else:
+            mean, variance = (self._values[f"{scope}/{name}"] for name in ("moving_mean", "moving_variance"))
         scale = self._values[f"{scope}/gamma"] / np.sqrt(variance + inputs.dtype.type(self._network.batch_norm_epsilon))
         result: Floats = (inputs - mean) * scale + self._values[f"{scope}/beta"]
         return result
-
-    def _moving_moments(self, scope: str) -> tuple[Floats, Floats]:
-        return self._values[f"{scope}/moving_mean"], self._values[f"{scope}/moving_variance"]
 
     def _batch_moments(self, scope: str, inputs: Floats) -> tuple[Floats, Floats]:
         mean, variance = inputs.mean(axis=(0, 1, 2)), inputs.var(axis=(0, 1, 2))
@@ -127,22 +126,22 @@ class Forward:
         return mean, variance
 
 
-def _full(images: Floats, weights: Floats, stride: int) -> Floats:
-    """Convolves over all channels: the sum over the kernel's pixels of one matrix product each."""
+def _convolve(images: Floats, weights: Floats, stride: int) -> Floats:
+    """Convolves over all channels: the sum of one matrix product for each pixel of the kernel."""
     products = (window @ kernel for window, kernel in _windows(images, weights, stride))
     return functools.reduce(np.add, products)
 
 
-def _depthwise(images: Floats, weights: Floats, stride: int) -> Floats:
+def _convolve_depthwise(images: Floats, weights: Floats, stride: int) -> Floats:
     """Convolves each channel by itself."""
     products = (window * kernel[:, 0] for window, kernel in _windows(images, weights, stride))
     return functools.reduce(np.add, products)
 
 
 def _windows(images: Floats, weights: Floats, stride: int) -> Iterator[tuple[Floats, Floats]]:
-    """Yields, for each pixel of the kernel, the inputs that it meets, [batch, *output size, channels], and its weights.
+    """Yields, for each pixel of the kernel, its inputs [batch, *output size, channels] and its weights.
 
-    The padding is TensorFlow's SAME: zeros, where their number is odd one more behind than in front.
+    The padding is TensorFlow's SAME: zeros on both sides, with the odd one at the end.
     """
     padding = [_same_padding(size, weights.shape[0], stride) for size in images.shape[1:3]]
     padded = np.pad(images, [(0, 0), *padding, (0, 0)])

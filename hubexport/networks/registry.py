@@ -10,5 +10,5 @@ NETWORKS: dict[str, Callable[[float, int, int | None], Network]] = {
     "mobilenet_v2": mobilenet_v2,
 }
 
-# Those of TF-Slim's published checkpoints: what to try when telling which one a checkpoint has.
+# The depth multipliers of TF-Slim's published checkpoints, which recognition tries.
 PUBLISHED_DEPTH_MULTIPLIERS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)

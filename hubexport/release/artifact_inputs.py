@@ -16,7 +16,8 @@ from pydantic import ConfigDict
 
 from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name
-from hubexport.checkpoints.sources import ArchiveSource, Weights, read_failures_reported, resolve_source
+from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
+from hubexport.checkpoints.weights_choice import Weights
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
 from hubexport.system.digests import file_sha256, tree_files

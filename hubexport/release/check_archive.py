@@ -7,7 +7,7 @@ import tarfile
 from typing import BinaryIO
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.checkpoints.weights_choice import may_come_of
+from hubexport.checkpoints.weights_choice import weights_match
 from hubexport.formats.manifest import MANIFEST, Manifest
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.untrusted_folder import (
@@ -114,7 +114,7 @@ def _wrong_manifest(manifest: Manifest, record: ArtifactRecord, digests: Mapping
             yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"
     if manifest.checkpoint.model_dump(exclude_none=True) != record.inputs.checkpoint:
         yield f"its {MANIFEST} names a different checkpoint than the index"
-    if not may_come_of(record.inputs.weights, manifest.weights):
+    if not weights_match(record.inputs.weights, manifest.weights):
         yield f"its {MANIFEST} says weights {manifest.weights}, the index says {record.inputs.weights}"
     if manifest.hubexport_version != record.inputs.exporter:
         yield f"its {MANIFEST} names hubexport {manifest.hubexport_version}, the index names {record.inputs.exporter}"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hubexport.batch import BuildOrder
 from hubexport.checkpoints.download_cache import Downloads
-from hubexport.checkpoints.sources import Weights, check_weights
+from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.errors import HubexportError, ReleaseError
 from hubexport.progress import Progress
 from hubexport.release.artifact_inputs import CONTENT, ArtifactInputs, checkpoint_digests, checkpoint_of, inputs_of
