@@ -47,9 +47,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from hubexport.batch import BuildOptions, BuildOrder, BuildOutcome, build_batch
+    from hubexport.batch import BuildOutcome, build_batch
     from hubexport.beam.options import Beam
-    from hubexport.build import build_modules
+    from hubexport.build import BuildOptions, BuildOrder, build_modules
     from hubexport.checkpoints.checkpoint_report import CheckpointReport
     from hubexport.checkpoints.download_cache import Downloads
     from hubexport.comparison import Comparison, compare
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from hubexport.modules.module_report import ModuleReport
     from hubexport.progress import Progress
     from hubexport.release.check import check_release
-    from hubexport.release.plan import ReleaseOptions
+    from hubexport.release.options import ReleaseOptions
     from hubexport.release.release_modules import release_modules
     from hubexport.site.writing import write_site
     from hubexport.variants import ModuleSpec, Variant
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Accuracy": "hubexport.evaluation.result",
     "Beam": "hubexport.beam.options",
-    "BuildOptions": "hubexport.batch",
-    "BuildOrder": "hubexport.batch",
+    "BuildOptions": "hubexport.build",
+    "BuildOrder": "hubexport.build",
     "BuildOutcome": "hubexport.batch",
     "CheckpointReport": "hubexport.checkpoints.checkpoint_report",
     "Classification": "hubexport.images.classification",
@@ -86,7 +86,7 @@ _HOMES = {
     "ModuleReport": "hubexport.modules.module_report",
     "ModuleSpec": "hubexport.variants",
     "Progress": "hubexport.progress",
-    "ReleaseOptions": "hubexport.release.plan",
+    "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",

@@ -125,7 +125,7 @@ def disprove_two() -> None:
 def rewrite_at(step: str, other: Path, path: Path) -> None:
     """Puts other values in the place of a checkpoint when a step begins for the first time."""
     name, _, function = step.partition(".")
-    module = {"run": release_modules, "build": build}[name]
+    module = {"release_modules": release_modules, "build": build}[name]
     original = getattr(module, function)
 
     def rewriting(*arguments, **options):

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
-from hubexport.batch import BuildOptions, BuildOrder, build_batch
+from hubexport.batch import build_batch
+from hubexport.build import BuildOptions, BuildOrder
 from hubexport.config_files import select_variants
 from hubexport.errors import CheckpointError, ConfigError
 from hubexport.system.atomic_output import file_sha256, publish_directory, tree_files
@@ -210,20 +211,21 @@ def _die_at_two() -> None:
     """Starts a worker in which `two` is deadly once `one` is built, and `one` takes long to tell that it is."""
     import hubexport.batch
 
-    build = hubexport.batch.build_modules
+    build = hubexport.batch.build_order
     built = Path(os.environ["BUILT_BY_ONE"])
 
-    def deadly(variant, *args, **options):
+    def deadly(order, *args):
+        variant = order.variant
         while variant.name == "two" and not built.exists():
             time.sleep(0.01)
         if variant.name == "two":
             os.kill(os.getpid(), signal.SIGKILL)
-        paths = build(variant, *args, **options)
+        paths = build(order, *args)
         if variant.name == "one":
             time.sleep(2)
         return paths
 
-    hubexport.batch.build_modules = deadly
+    hubexport.batch.build_order = deadly
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

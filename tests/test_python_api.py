@@ -345,8 +345,8 @@ def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call
             lambda small, **w: hubexport.convert("nowhere", "x.safetensors", "safetensors", **w), id="convert"
         ),
         pytest.param(lambda small, **w: hubexport.compare("nowhere", "nowhere", **w), id="compare"),
-        pytest.param(lambda small, **w: hubexport.BuildOptions(**w), id="Options"),
-        pytest.param(lambda small, **w: hubexport.ReleaseOptions(**w), id="Recipe"),
+        pytest.param(lambda small, **w: hubexport.BuildOptions(**w), id="BuildOptions"),
+        pytest.param(lambda small, **w: hubexport.ReleaseOptions(**w), id="ReleaseOptions"),
     ],
 )
 @pytest.mark.parametrize(
@@ -387,9 +387,9 @@ def test_releases_and_sites_are_named_by_text_or_by_paths(small, tmp_path, kind)
     """As folders of configs are."""
     assert load_variant("small", kind(tmp_path / "configs")) == small
     source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
-    recipe = hubexport.ReleaseOptions(checkpoint=kind(source), checks=("structure.digests",))
+    options = hubexport.ReleaseOptions(checkpoint=kind(source), checks=("structure.digests",))
     release = kind(tmp_path / "release")
-    [outcome] = hubexport.release_modules([BuildOrder(small, _TEXTS[:1])], recipe, release)
+    [outcome] = hubexport.release_modules([BuildOrder(small, _TEXTS[:1])], options, release)
     assert outcome.result == "made"
     assert hubexport.check_release(release).problems == ()
     assert hubexport.write_site(release, kind(tmp_path / "site"), "https://hub.example").directory == tmp_path / "site"

@@ -14,7 +14,8 @@ from hubexport.progress import Progress
 from hubexport.release import make_artifact
 from hubexport.release.check import check_release
 from hubexport.release.index import INDEX, SHA256SUMS, read_index, record_path
-from hubexport.release.plan import ReleaseOptions, make_plan
+from hubexport.release.options import ReleaseOptions
+from hubexport.release.plan import make_plan
 from hubexport.release.release_modules import release_modules
 from hubexport.system.atomic_output import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
@@ -23,7 +24,7 @@ from tests.checkpoints import network_values, write_v2
 
 # The ones that need no TensorFlow and next to no time.
 _CHECKS = ("structure.digests", "weights.equal")
-_RECIPE = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS)
+_OPTIONS = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS)
 _OLD, _NEW = ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/5")
 
 
@@ -31,8 +32,8 @@ def _orders(variant, *specs):
     return [BuildOrder(variant, specs or (_OLD, _NEW))]
 
 
-def _release(variant, folder, *specs, recipe=_RECIPE, **options):
-    return release_modules(_orders(variant, *specs), recipe, folder, **options)
+def _release(variant, folder, *specs, options=_OPTIONS, **how):
+    return release_modules(_orders(variant, *specs), options, folder, **how)
 
 
 def _results(outcomes):
@@ -120,24 +121,24 @@ def test_a_later_release_adds_to_an_earlier_one(dist, small):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "facts", "blamed"),
+    ("options", "facts", "blamed"),
     [
-        pytest.param(dataclasses.replace(_RECIPE, checkpoint="synthetic:1"), {}, "the checkpoint", id="checkpoint"),
-        pytest.param(dataclasses.replace(_RECIPE, weights="raw"), {}, "--weights", id="weights"),
-        pytest.param(_RECIPE, {"num_classes": 9}, "the config", id="classes"),
-        pytest.param(_RECIPE, {"dataset": "another"}, "the config", id="dataset"),
-        pytest.param(_RECIPE, {"checkpoint": None}, "the config", id="checkpoint of an archive"),
+        pytest.param(dataclasses.replace(_OPTIONS, checkpoint="synthetic:1"), {}, "the checkpoint", id="checkpoint"),
+        pytest.param(dataclasses.replace(_OPTIONS, weights="raw"), {}, "--weights", id="weights"),
+        pytest.param(_OPTIONS, {"num_classes": 9}, "the config", id="classes"),
+        pytest.param(_OPTIONS, {"dataset": "another"}, "the config", id="dataset"),
+        pytest.param(_OPTIONS, {"checkpoint": None}, "the config", id="checkpoint of an archive"),
     ],
 )
 @pytest.mark.slow
-def test_published_content_never_changes(dist, small, recipe, facts, blamed):
+def test_published_content_never_changes(dist, small, options, facts, blamed):
     """Not even of the module that would have no other bytes."""
     before = _bytes(dist)
     variant = small.model_copy(update=facts)
-    outcomes = _release(variant, dist, recipe=recipe)
+    outcomes = _release(variant, dist, options=options)
     assert _results(outcomes) == [ReleaseError, ReleaseError]
     for outcome in outcomes:
-        assert outcome.result.what == f"{outcome.item.handle} is already published"
+        assert outcome.result.what == f"{outcome.artifact.handle} is already published"
         assert outcome.result.why == f"its content would change because of {blamed}, and published modules never change"
     assert _bytes(dist) == before
 
@@ -155,21 +156,21 @@ def test_labels_are_content(dist, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "facts", "blamed"),
+    ("options", "facts", "blamed"),
     [
-        pytest.param(dataclasses.replace(_RECIPE, url="https://hub.example"), {}, "--url", id="address"),
-        pytest.param(dataclasses.replace(_RECIPE, checks=_CHECKS[:1]), {}, "the selected checks", id="checks"),
-        pytest.param(dataclasses.replace(_RECIPE, source_date_epoch=9), {}, "SOURCE_DATE_EPOCH", id="time"),
-        pytest.param(_RECIPE, {"license": "MIT"}, "the description in its config", id="license"),
+        pytest.param(dataclasses.replace(_OPTIONS, url="https://hub.example"), {}, "--url", id="address"),
+        pytest.param(dataclasses.replace(_OPTIONS, checks=_CHECKS[:1]), {}, "the selected checks", id="checks"),
+        pytest.param(dataclasses.replace(_OPTIONS, source_date_epoch=9), {}, "SOURCE_DATE_EPOCH", id="time"),
+        pytest.param(_OPTIONS, {"license": "MIT"}, "the description in its config", id="license"),
     ],
 )
 @pytest.mark.slow
-def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small, recipe, facts, blamed):
+def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small, options, facts, blamed):
     """Its content is what is asked for."""
     before = _bytes(dist)
-    outcomes = _release(small.model_copy(update=facts), dist, recipe=recipe)
+    outcomes = _release(small.model_copy(update=facts), dist, options=options)
     assert _results(outcomes) == ["kept", "kept"]
-    assert outcomes[0].item.why == f"published before {blamed} changed"
+    assert outcomes[0].artifact.why == f"published before {blamed} changed"
     assert _bytes(dist) == before
 
 
@@ -178,7 +179,7 @@ def test_another_hubexport_keeps_what_is_published(dist, small, monkeypatch):
     monkeypatch.setattr("hubexport.release.artifact_inputs.program_sha256", lambda: "0" * 64)
     outcomes = _release(small, dist, _OLD, ModuleSpec.parse("feature_vector/3"))
     assert _results(outcomes) == ["kept", "made"]
-    assert outcomes[0].item.why == "published before hubexport's code changed"
+    assert outcomes[0].artifact.why == "published before hubexport's code changed"
 
 
 def _never(*_):
@@ -190,7 +191,7 @@ def test_what_a_run_left_unlisted_is_listed_by_the_next(dist, small, monkeypatch
     before = _bytes(dist)
     (dist / INDEX).unlink()
     (dist / SHA256SUMS).unlink()
-    monkeypatch.setattr("hubexport.release.release_modules.build", _never)
+    monkeypatch.setattr("hubexport.release.release_modules.build_and_pack", _never)
     assert _results(_release(small, dist)) == ["listed", "listed"]
     assert _bytes(dist) == before
 
@@ -212,9 +213,9 @@ def test_what_a_run_left_unlisted_and_damaged_is_made_again(dist, small, role):
 def test_what_a_run_left_unlisted_of_other_inputs_is_made_again(dist, small):
     """As if it were not there."""
     (dist / INDEX).unlink()
-    outcomes = _release(small, dist, recipe=dataclasses.replace(_RECIPE, checkpoint="synthetic:1"))
+    outcomes = _release(small, dist, options=dataclasses.replace(_OPTIONS, checkpoint="synthetic:1"))
     assert _results(outcomes) == ["made", "made"]
-    assert outcomes[0].item.why == "an unfinished run used different inputs: the checkpoint"
+    assert outcomes[0].artifact.why == "an unfinished run used different inputs: the checkpoint"
     assert not check_release(dist, Progress()).problems
 
 
@@ -229,15 +230,15 @@ def test_published_files_that_are_lost_come_back(dist, small, role):
         lost.unlink()
     outcomes = _release(small, dist)
     assert _results(outcomes) == ["made", "up to date"]
-    assert outcomes[0].item.why.startswith(f"published, but google/imagenet/small/{_OLD}.{role}")
+    assert outcomes[0].artifact.why.startswith(f"published, but google/imagenet/small/{_OLD}.{role}")
     assert _bytes(dist) == before
 
 
 def test_lost_files_that_cannot_come_back_are_told(dist, small):
     """They would not be what is published."""
     (dist / f"google/imagenet/small/{_OLD}.tar.gz").unlink()
-    recipe = dataclasses.replace(_RECIPE, url="https://hub.example")
-    [lost, kept] = _release(small, dist, recipe=recipe)
+    options = dataclasses.replace(_OPTIONS, url="https://hub.example")
+    [lost, kept] = _release(small, dist, options=options)
     assert kept.result == "kept"
     assert lost.result.what == f"google/imagenet/small/{_OLD} is damaged, and cannot be rebuilt as it was"
     assert lost.result.why.endswith("; --url changed since it was made")
@@ -283,8 +284,8 @@ def test_what_is_not_right_is_not_published(small, tmp_path, monkeypatch):
     assert made.result == "made"
     assert failed.result.what == f"google/imagenet/small/{_OLD} failed verification, and is not published"
     assert failed.result.details[0].startswith("structure.digests: ")
-    assert [record.handle for record in read_index(tmp_path / "dist").artifacts] == [made.item.handle]
-    assert not (tmp_path / "dist" / record_path(failed.item.handle)).exists()
+    assert [record.handle for record in read_index(tmp_path / "dist").artifacts] == [made.artifact.handle]
+    assert not (tmp_path / "dist" / record_path(failed.artifact.handle)).exists()
 
 
 def _archive(folder, num_classes):
@@ -313,30 +314,30 @@ def two_variants(config_dir):
 
 def test_one_failure_stops_no_other(two_variants, archives, tmp_path):
     """It is told, and the rest is published."""
-    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
-    outcomes = release_modules(two_variants, recipe, tmp_path / "dist")
+    options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    outcomes = release_modules(two_variants, options, tmp_path / "dist")
     assert _results(outcomes) == [CheckpointError, "made"]
     assert outcomes[0].result.what == f"no checkpoint for two in {archives}"
     assert [record.variant for record in read_index(tmp_path / "dist").artifacts] == ["one"]
     # What is mended is made by the next run.
     (archives / "two.tgz").write_bytes((archives / "one.tgz").read_bytes())
-    assert _results(release_modules(two_variants, recipe, tmp_path / "dist")) == ["made", "up to date"]
+    assert _results(release_modules(two_variants, options, tmp_path / "dist")) == ["made", "up to date"]
 
 
 def test_the_first_failure_can_stop_all(two_variants, archives, tmp_path):
     """Nothing is published; and nothing that was finished is lost."""
-    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
-    outcomes = release_modules(two_variants, recipe, tmp_path / "dist", fail_fast=True)
+    options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    outcomes = release_modules(two_variants, options, tmp_path / "dist", fail_fast=True)
     assert _results(outcomes) == [CheckpointError, ReleaseError]
     assert outcomes[1].result.why == "another artifact failed, and --fail_fast stops at the first failure"
     assert read_index(tmp_path / "dist") is None
     # A checkpoint of another network: the failure comes later, when the first is finished.
     (archives / "two.tgz").write_bytes(_archive(tmp_path, num_classes=5))
     orders = [dataclasses.replace(order, modules=(_NEW,)) for order in reversed(two_variants)]
-    assert _results(release_modules(orders, recipe, tmp_path / "dist", fail_fast=True))[1] == CheckpointError
+    assert _results(release_modules(orders, options, tmp_path / "dist", fail_fast=True))[1] == CheckpointError
     assert read_index(tmp_path / "dist") is None
     (archives / "two.tgz").write_bytes((archives / "one.tgz").read_bytes())
-    assert _results(release_modules(orders, recipe, tmp_path / "dist"))[1] == "made"
+    assert _results(release_modules(orders, options, tmp_path / "dist"))[1] == "made"
 
 
 def test_checkpoints_are_found_by_the_published_name_too(small, archives, tmp_path):
@@ -345,8 +346,8 @@ def test_checkpoints_are_found_by_the_published_name_too(small, archives, tmp_pa
     warned = []
     progress = Progress()
     progress.warn = warned.append
-    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
-    assert _results(_release(small, tmp_path / "dist", recipe=recipe, progress=progress)) == ["made", "made"]
+    options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    assert _results(_release(small, tmp_path / "dist", options=options, progress=progress)) == ["made", "made"]
     assert any("differs from the published archive of small" in text for text in warned)
     [record, _] = read_index(tmp_path / "dist").artifacts
     assert (record.values, record.published, record.inputs.checkpoint["source"]) == ("trained", None, "small.tgz")
@@ -369,8 +370,8 @@ def test_an_index_that_is_none_is_not_overwritten(dist, small):
 
 def test_times_in_archives_are_what_the_user_says(small, tmp_path):
     """Read by tarfile."""
-    recipe = dataclasses.replace(_RECIPE, source_date_epoch=1_700_000_000)
-    _release(small, tmp_path / "dist", _OLD, recipe=recipe)
+    options = dataclasses.replace(_OPTIONS, source_date_epoch=1_700_000_000)
+    _release(small, tmp_path / "dist", _OLD, options=options)
     with tarfile.open(tmp_path / f"dist/google/imagenet/small/{_OLD}.tar.gz") as tar:
         assert {member.mtime for member in tar} == {1_700_000_000}
 

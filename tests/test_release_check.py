@@ -22,7 +22,7 @@ from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
 from hubexport.release.check import Checked, check_release
-from hubexport.release.plan import ReleaseOptions
+from hubexport.release.options import ReleaseOptions
 from hubexport.release.release_modules import release_modules
 from hubexport.system import tars
 from hubexport.variants import ModuleSpec

@@ -18,13 +18,13 @@ import time
 
 import pytest
 
-from hubexport.batch import BuildOrder
+from hubexport.build import BuildOrder
 from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
 from hubexport.release import make_artifact, release_modules
 from hubexport.release.check import check_release
-from hubexport.release.plan import ReleaseOptions
+from hubexport.release.options import ReleaseOptions
 from tests.command import command, environment
 from tests.release_misfortunes import (
     die_before,
@@ -295,8 +295,8 @@ def test_a_worker_that_is_killed_costs_at_most_what_it_was_at(undisturbed, tmp_p
     orders = [
         BuildOrder(variant, variant.modules) for variant in (load_variant(name, configs) for name in ("one", "two"))
     ]
-    recipe = ReleaseOptions("synthetic:1", checks=CHEAP[1:])
-    first, second = release_modules.release_modules(orders, recipe, tmp_path / "dist", jobs=2)
+    options = ReleaseOptions("synthetic:1", checks=CHEAP[1:])
+    first, second = release_modules.release_modules(orders, options, tmp_path / "dist", jobs=2)
     assert (tmp_path / "deaths").read_text() == "x" * times
     assert first.result == "made"
     if times == 1:
@@ -475,7 +475,15 @@ def test_what_is_finished_before_a_failure_waits_for_the_next_run(undisturbed, t
 
 
 @pytest.mark.parametrize("checks", [CHEAP[1:], ("structure.digests", "weights")])
-@pytest.mark.parametrize("step", ["run.build", "build.read_values", "build.write_manifest", "run.prove"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "release_modules.build_and_pack",
+        "build.read_values",
+        "build.write_manifest",
+        "release_modules.verify_and_describe",
+    ],
+)
 def test_a_checkpoint_that_changes_while_it_is_read_is_noticed(from_archives, archives, tmp_path, step, checks):
     """At any step from the plan to the proof; the next run takes it as it is then."""
     arguments = (*from_archives[:-2], *checks, "--output_dir")
@@ -616,7 +624,7 @@ def test_a_second_run_ends_at_once_while_another_is_at_work(undisturbed, tmp_pat
     """It changes nothing; afterwards it finds all made."""
     directory, here, go = (tmp_path / name for name in ("dist", "here", "go"))
     given = (*undisturbed.arguments, directory)
-    at_work = Release(*given, before=functools.partial(wait_at, "prove", here, go))
+    at_work = Release(*given, before=functools.partial(wait_at, "verify_and_describe", here, go))
     wait_for(here.exists)
     _assert_told(make_release(*given), f"ERROR another release is running in {directory}")
     assert contents(directory) == {}
@@ -652,7 +660,7 @@ def test_what_another_run_replaces_between_plan_and_lock_is_not_listed_as_it_was
     given = (*undisturbed.arguments, directory)
     killed_before_its_index = functools.partial(die_before, directory, 1, _INDEX)
     assert make_release(*given, before=killed_before_its_index).status == -signal.SIGKILL
-    at_work = Release(*given, before=functools.partial(wait_at, "locked", here, go))
+    at_work = Release(*given, before=functools.partial(wait_at, "release_lock", here, go))
     wait_for(here.exists)
     otherwise = (*given, "--url", "https://models.example.org")
     assert make_release(*otherwise, before=killed_before_its_index).status == -signal.SIGKILL

@@ -11,6 +11,7 @@ import pytest
 from hubexport.config_files import load_variant
 from hubexport.release.artifact_inputs import ArtifactInputs, inputs_of
 from hubexport.release.index import ReleaseFile, as_json
+from hubexport.release.options import ReleaseOptions
 from hubexport.release.slsa_provenance import statement
 from hubexport.variants import ModuleSpec
 from tests.command import environment
@@ -29,12 +30,12 @@ _NAMES = {
 }
 _FILES = {role: ReleaseFile(path=name, sha256=_DIGESTS[role], bytes=7) for role, name in _NAMES.items()}
 _VERSIONS = {"hubexport": "9.9", "TensorFlow": "2.15.1", "NumPy": "1.26.4"}
-_CHOICES = {
-    "weights": "averaged",
-    "url": "https://tfhub.dev",
-    "checks": ("a.one", "b.two"),
-    "source_date_epoch": 1577836800,
-}
+_OPTIONS = ReleaseOptions(
+    weights="averaged",
+    url="https://tfhub.dev",
+    checks=("structure.digests", "weights.equal"),
+    source_date_epoch=1577836800,
+)
 
 # Without an underscore; those with one are extensions.
 _KNOWN = {
@@ -54,7 +55,7 @@ def variant():
 
 
 def _inputs(variant, checkpoint) -> ArtifactInputs:
-    return inputs_of(variant, checkpoint, **_CHOICES)
+    return inputs_of(variant, checkpoint, _OPTIONS)
 
 
 def _statement(variant, checkpoint, versions=_VERSIONS) -> dict:
@@ -147,7 +148,7 @@ def test_what_the_user_chose_is_told(variant):
         "checkpoint": "mine.tgz",
         "weights": "averaged",
         "url": "https://tfhub.dev",
-        "checks": ["a.one", "b.two"],
+        "checks": ["structure.digests", "weights.equal"],
         "sourceDateEpoch": 1577836800,
     }
 

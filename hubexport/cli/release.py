@@ -27,9 +27,10 @@ from hubexport.errors import HubexportError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.batch import BuildOrder
     from hubexport.beam.options import Beam
-    from hubexport.release.plan import PlannedArtifact, ReleaseOptions
+    from hubexport.build import BuildOrder
+    from hubexport.release.options import ReleaseOptions
+    from hubexport.release.plan import PlannedArtifact
     from hubexport.release.release_modules import ReleaseOutcome
     from hubexport.verify.check import Check
 
@@ -111,19 +112,19 @@ def run(args: argparse.Namespace) -> int:
     beam = _beam(args)
     extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
-    orders, recipe = _orders(args), _recipe(args, checks)
+    orders, options = _orders(args), _options(args, checks)
     directory = Path(args.output_dir)
     with shown_progress() as progress:
         if args.dry_run:
             from hubexport.release.index import read_index
             from hubexport.release.plan import make_plan
 
-            plan = make_plan(orders, recipe, directory, read_index(directory), progress)
+            plan = make_plan(orders, options, directory, read_index(directory), progress)
         else:
             from hubexport.release.release_modules import release_modules
 
             outcomes = release_modules(
-                orders, recipe, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
+                orders, options, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
             )
     return _tell_plan(plan, args.format) if args.dry_run else _tell_outcomes(outcomes, directory, args.format)
 
@@ -134,7 +135,7 @@ def _beam(args: argparse.Namespace) -> "Beam | None":
 
 
 def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
-    from hubexport.batch import BuildOrder
+    from hubexport.build import BuildOrder
     from hubexport.config_files import select_variants
 
     return [
@@ -143,9 +144,9 @@ def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
     ]
 
 
-def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
+def _options(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
+    from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
-    from hubexport.release.plan import ReleaseOptions
 
     return ReleaseOptions(
         checkpoint=args.checkpoint,
@@ -159,20 +160,20 @@ def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOpti
 
 def _tell_plan(plan: "Sequence[PlannedArtifact]", form: str) -> int:
     if form == "json":
-        print(json.dumps([_planned(item) for item in plan], indent=2))
+        print(json.dumps([_planned(artifact) for artifact in plan], indent=2))
     else:
         _print_table(
             ["artifact", "action", "why"],
-            [[item.handle, item.action, item.why] for item in plan],
-            _counts([item.action for item in plan]),
+            [[artifact.handle, artifact.action, artifact.why] for artifact in plan],
+            _counts([artifact.action for artifact in plan]),
             sys.stdout,
         )
-    _print_errors([item.error for item in plan if item.error])
-    return 1 if any(item.error for item in plan) else 0
+    _print_errors([artifact.error for artifact in plan if artifact.error])
+    return 1 if any(artifact.error for artifact in plan) else 0
 
 
-def _planned(item: "PlannedArtifact") -> dict[str, Any]:
-    return {"handle": item.handle, "action": item.action, "why": item.why}
+def _planned(artifact: "PlannedArtifact") -> dict[str, Any]:
+    return {"handle": artifact.handle, "action": artifact.action, "why": artifact.why}
 
 
 def _tell_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, form: str) -> int:
@@ -192,9 +193,9 @@ def _tell_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, form: 
 def _told(outcome: "ReleaseOutcome") -> dict[str, Any]:
     failed = isinstance(outcome.result, HubexportError)
     return {
-        "handle": outcome.item.handle,
+        "handle": outcome.artifact.handle,
         "result": "failed" if failed else outcome.result,
-        "why": outcome.result.why if isinstance(outcome.result, HubexportError) else outcome.item.why,
+        "why": outcome.result.why if isinstance(outcome.result, HubexportError) else outcome.artifact.why,
         "archive": outcome.record.files["archive"].model_dump() if outcome.record else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     }
@@ -207,7 +208,7 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]") -> None:
         told = f"FAILED: {result.what}" if isinstance(result, HubexportError) else result
         size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
         checks = str(outcome.record.checks.passed) if outcome.record else "-"
-        rows.append([outcome.item.handle, told, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
+        rows.append([outcome.artifact.handle, told, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
     summary = _counts(["FAILED" if isinstance(one.result, HubexportError) else one.result for one in outcomes])
     _print_table(["artifact", "result", "MB", "checks passed", "seconds"], rows, summary, sys.stderr)
 

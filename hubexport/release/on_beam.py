@@ -17,7 +17,14 @@ from hubexport.beam.options import Beam
 from hubexport.beam.pipelines import new_pipeline, run_pipeline, stopped
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
-from hubexport.release.make_artifact import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule, build, prove
+from hubexport.release.make_artifact import (
+    ArtifactTask,
+    FailedArtifact,
+    MadeArtifact,
+    PackedModule,
+    build_and_pack,
+    verify_and_describe,
+)
 
 # What is handed over: a file each, named after the artifact's handle.
 _MADE, _FAILED = ".made", ".failed"
@@ -41,7 +48,7 @@ def make_on_beam(
     """
     if not tasks:
         return
-    progress.step(f"making {sum(len(task.items) for task in tasks)} artifacts with {by.runner}")
+    progress.step(f"making {sum(len(task.artifacts) for task in tasks)} artifacts with {by.runner}")
     folder = folder.absolute()
     pipeline = new_pipeline(by)
     (
@@ -75,14 +82,14 @@ def _build(task: ArtifactTask) -> Iterator[PackedModule | FailedArtifact]:
     if not stopped():
         # A runner may try a thing twice, and at the same time: each attempt has its own folder.
         folder = Path(tempfile.mkdtemp(dir=task.folder))
-        yield from build(dataclasses.replace(task, folder=folder), _WorkerProgress())
+        yield from build_and_pack(dataclasses.replace(task, folder=folder), _WorkerProgress())
 
 
 def _prove(built: PackedModule | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:
     if isinstance(built, FailedArtifact):
         yield built
     elif not stopped():
-        yield prove(built, _WorkerProgress())
+        yield verify_and_describe(built, _WorkerProgress())
 
 
 class _WorkerProgress(Progress):
@@ -95,4 +102,4 @@ def _write(result: MadeArtifact | FailedArtifact, folder: Path) -> None:
     suffix = _MADE if isinstance(result, MadeArtifact) else _FAILED
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         file.write(pickle.dumps(result))
-    os.replace(file.name, folder / f"{result.item.handle.replace('/', '-')}{suffix}")
+    os.replace(file.name, folder / f"{result.artifact.handle.replace('/', '-')}{suffix}")
