@@ -21,7 +21,7 @@ from hubexport import BuildOrder
 from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
-from hubexport.release.check import Checked, check_release
+from hubexport.release.check import ReleaseCheck, check_release
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.release_modules import release_modules
 from hubexport.system import tars
@@ -70,11 +70,11 @@ def dist(original, tmp_path) -> Path:
     return original.written(tmp_path / "dist")
 
 
-def _check(folder: Path) -> Checked:
+def _check(folder: Path) -> ReleaseCheck:
     return check_release(folder, Progress())
 
 
-def _told(checked: Checked) -> list[str]:
+def _told(checked: ReleaseCheck) -> list[str]:
     return [f"{problem.path}: {problem.what}" for problem in checked.problems]
 
 

@@ -1,7 +1,7 @@
-"""What people read of a module that is released: its page as tfhub.dev has them, a model card, its publisher's page.
+"""Writes what people read about a released module: its page in tfhub.dev's format, a model card, a publisher's page.
 
-Pages pass the validator of tensorflow/tfhub.dev. Some of what they say was written by whoever made a config or named a
-file: templates get it as code spans, escaped addresses and YAML alone, in which it is text and nothing more.
+Pages pass the validator of tensorflow/tfhub.dev. Some of their words come from strangers, who wrote a config or named a
+file. Templates get these only as code spans, escaped addresses and YAML, where they cannot be anything but text.
 """
 
 import dataclasses
@@ -19,34 +19,34 @@ from hubexport.networks.layers import Network
 from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS, PublishedCheckpoint, Variant
 
-# What our own configs name as dataset, and what tfhub.dev, Hugging Face and people call it.
+# The names of ImageNet: in our own configs, on tfhub.dev, on Hugging Face, and for people.
 _IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
 _IMAGENET_TAG = "imagenet-ilsvrc-2012-cls"
 _IMAGENET_HUGGING_FACE = "imagenet-1k"
 _IMAGENET_NAME = "ImageNet (ILSVRC-2012-CLS)"
 
-# Where TF-Slim's authors published their checkpoints.
+# The address at which TF-Slim's authors published their checkpoints.
 _PRETRAINED = "https://storage.googleapis.com/mobilenet_v2/checkpoints/"
 
-# Networks to their names for people and in tfhub.dev's tags/network_architecture.yaml.
+# The names of a network for people, and in tfhub.dev's tags/network_architecture.yaml.
 _ARCHITECTURES = {"mobilenet_v2": ("MobileNet V2", "mobilenet-v2")}
 
 _TASKS = {"classification": "image-classification", "feature_vector": "image-feature-vector"}
 _PIPELINES = {"classification": "image-classification", "feature_vector": "image-feature-extraction"}
 
-# Of tags/license.yaml; what is not among them is `custom`.
+# tfhub.dev's tags/license.yaml; the tag of any other license is `custom`.
 _TFHUB_LICENSES = (
     *("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-nc-4.0", "cddl-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0"),
     *("lgpl-2.0", "lgpl-2.1", "lgpl-3.0", "mit", "mpl-2.0"),
 )
-# Of SPDX's names, those that Hugging Face's cards may say as they are; what is not among them is `other`, and a name.
+# SPDX's names that Hugging Face's cards may use; any other license is `other`, with a name.
 _HUGGING_FACE_LICENSES = (
     *("afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-2.0", "cc-by-3.0"),
     *("cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0"),
     *("cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1", "lgpl-3.0", "mit", "mpl-2.0"),
     "unlicense",
 )
-# SPDX's names to those that Kaggle offers; it takes no others.
+# Kaggle's names of licenses, by SPDX's; it takes no others.
 _KAGGLE_LICENSES = {
     "agpl-3.0": "GNU Affero General Public License 3.0",
     "apache-2.0": "Apache 2.0",
@@ -67,21 +67,27 @@ _KAGGLE_LICENSES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Words:
-    """What the templates say of a module; every text in it is safe where they put it.
+class _PageFacts:
+    """The facts about a module for templates; every text is safe in the places where templates put it.
 
     Attributes:
-        url: of the module, fit for comments, links and strings in programs.
-        other: the handle of its twin of the other kind.
-        depth: the depth multiplier, with two decimals where they are enough.
-        imagenet: whether it knows ImageNet.
-        classes_known: whether its classes are ImageNet's 1000 after a background class.
-        dataset: its well-known name, or a code span.
-        checkpoint: a code span with the checkpoint as its archive holds it; None unless its values are of that archive.
-        archive, archive_url: a code span with that archive's name, and where it is.
-        pretrained: whether it is one of those that TF-Slim's authors published.
-        source: a code span with the name of what the values are of.
-        claims_figures: whether the publishers' accuracy is that of these values.
+        facts: the facts that the caller gave.
+        network: the module's network.
+        architecture: the network's name for people.
+        url: the module's address, safe in comments, links and strings of programs.
+        other: the handle of the module of the other kind.
+        depth: the depth multiplier, with two decimals if that is exact.
+        tf1: whether the module has the TF1 Hub format.
+        imagenet: whether the network was trained on ImageNet.
+        classes_known: whether the classes are a background class and ImageNet's 1000.
+        dataset: the dataset's well-known name, or a code span.
+        checkpoint: a code span with the checkpoint's path in its published archive; None if the values do not come from
+            that archive.
+        archive: a code span with the archive's name, or None.
+        archive_url: the archive's address, or None.
+        pretrained: whether TF-Slim's authors published the checkpoint.
+        source: a code span with the name of the values' source.
+        claims_figures: whether the published accuracy was measured with these values.
     """
 
     facts: ModuleFacts
@@ -128,13 +134,13 @@ class _Words:
 
     @property
     def endpoint(self) -> str:
-        """The name of an intermediate result, for an example."""
+        """The name of an intermediate output, for an example."""
         names = list(self.network.endpoints)
         return names[len(names) // 2]
 
     @property
     def description(self) -> str:
-        """What the module does, in one line."""
+        """The module's purpose, in one line."""
         values = f"trained on {self.dataset}"
         if self.facts.values.synthetic:
             values = "UNTRAINED: its values are made up"
@@ -143,40 +149,36 @@ class _Words:
 
 
 def module_page(facts: ModuleFacts) -> str:
-    """Returns a module's page, in the format of tfhub.dev's documentation.
-
-    Returns:
-        Markdown, the same for the same facts; to be written as UTF-8.
-    """
-    words = _words(facts)
-    return _render("module_page.md", m=words, metadata=_metadata(words))
+    """Returns a module's page, in Markdown as tfhub.dev wants it. The same facts give the same page."""
+    page_facts = _page_facts(facts)
+    return _render("module_page.md", m=page_facts, metadata=_metadata(page_facts))
 
 
 def model_card(facts: ModuleFacts) -> str:
-    """Returns a module's model card: the facts of its page, told the way Hugging Face and Kaggle want them.
+    """Returns a module's model card: the facts of its page, in the form that Hugging Face and Kaggle want.
 
     Returns:
-        YAML between lines of dashes, under `kaggle` what belongs into Kaggle's `model-instance-metadata.json`, and then
-        Markdown; the same for the same facts; to be written as UTF-8.
+        YAML between lines of dashes, then Markdown. The key `kaggle` has the fields of Kaggle's
+        `model-instance-metadata.json`. The same facts give the same card.
     """
-    words = _words(facts)
+    page_facts = _page_facts(facts)
     front_matter = yaml.safe_dump(
-        _front_matter(words), sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=False
+        _front_matter(page_facts), sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=False
     )
-    return _render("model_card.md", m=words, front_matter=front_matter)
+    return _render("model_card.md", m=page_facts, front_matter=front_matter)
 
 
 def publisher_page(publisher: str) -> str:
-    """Returns the page of a publisher, without which tfhub.dev takes no pages of its modules."""
+    """Returns a publisher's page, in Markdown. Without it, tfhub.dev refuses the pages of the publisher's modules."""
     return _render("publisher_page.md", publisher=publisher)
 
 
-def _words(facts: ModuleFacts) -> _Words:
+def _page_facts(facts: ModuleFacts) -> _PageFacts:
     variant, spec, values = facts.variant, facts.spec, facts.values
     imagenet = variant.dataset == _IMAGENET and not values.synthetic
     checkpoint = variant.checkpoint if values.published else None
     other = "classification" if spec.kind == "feature_vector" else "feature_vector"
-    return _Words(
+    return _PageFacts(
         facts=facts,
         network=variant.network_for(spec.kind),
         architecture=_ARCHITECTURES.get(variant.network, (variant.network,))[0],
@@ -187,46 +189,46 @@ def _words(facts: ModuleFacts) -> _Words:
         imagenet=imagenet,
         classes_known=imagenet and variant.num_classes == 1001 and not variant.labels,
         dataset=_IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset),
-        checkpoint=_code(_inside(checkpoint)) if checkpoint else None,
+        checkpoint=_code(_path_in_archive(checkpoint)) if checkpoint else None,
         archive=_code(_file_name(checkpoint.url)) if checkpoint else None,
         archive_url=_address(checkpoint.url) if checkpoint else None,
         pretrained=checkpoint is not None and checkpoint.url.startswith(_PRETRAINED),
         source=_code(values.source),
-        # They were measured with the moving averages.
+        # The published figures were measured with the moving averages.
         claims_figures=checkpoint is not None
         and values.weights in ("averaged", ONLY)
         and variant.published is not None,
     )
 
 
-def _metadata(words: _Words) -> dict[str, str]:
-    """Returns what stands in comments at the head of a page; tfhub.dev refuses other keys, and most other values."""
+def _metadata(m: _PageFacts) -> dict[str, str]:
+    """Returns the facts in comments at the head of a page. tfhub.dev refuses other keys, and most other values."""
     tags = {
-        "asset-path": f"{words.url}.tar.gz",
-        "task": _TASKS[words.kind],
+        "asset-path": f"{m.url}.tar.gz",
+        "task": _TASKS[m.kind],
         "fine-tunable": "true",
-        "format": words.facts.format,
+        "format": m.facts.format,
     }
-    if words.variant.network in _ARCHITECTURES:
-        tags["network-architecture"] = _ARCHITECTURES[words.variant.network][1]
-    if words.imagenet:
+    if m.variant.network in _ARCHITECTURES:
+        tags["network-architecture"] = _ARCHITECTURES[m.variant.network][1]
+    if m.imagenet:
         tags["dataset"] = _IMAGENET_TAG
-    if license_id := _license(words):
+    if license_id := _license(m):
         tags["license"] = license_id if license_id in _TFHUB_LICENSES else "custom"
     return tags
 
 
-def _license(words: _Words) -> str | None:
-    """Returns the license of the values in lower case; None if nobody says, or nobody trained them.
+def _license(m: _PageFacts) -> str | None:
+    """Returns the license of the values in lower case; None if it is not known, or the values are synthetic.
 
-    SPDX's `GPL-2.0-only` is what it once called, and others still call, `GPL-2.0`.
+    SPDX renamed `GPL-2.0` to `GPL-2.0-only`; others kept the old name.
     """
-    license_id = words.variant.license
-    return license_id.lower().removesuffix("-only") if license_id and not words.facts.values.synthetic else None
+    license_id = m.variant.license
+    return license_id.lower().removesuffix("-only") if license_id and not m.facts.values.synthetic else None
 
 
-def _front_matter(words: _Words) -> dict[str, Any]:
-    license_id = _license(words)
+def _front_matter(m: _PageFacts) -> dict[str, Any]:
+    license_id = _license(m)
     card: dict[str, Any] = {}
     if license_id in _HUGGING_FACE_LICENSES:
         card["license"] = license_id
@@ -234,20 +236,20 @@ def _front_matter(words: _Words) -> dict[str, Any]:
         card |= {"license": "other", "license_name": license_id}
     card |= {
         "library_name": "tensorflow-hub",
-        "pipeline_tag": _PIPELINES[words.kind],
-        "tags": ["tensorflow", "saved-model", words.variant.network, "tf-slim", "vision"],
+        "pipeline_tag": _PIPELINES[m.kind],
+        "tags": ["tensorflow", "saved-model", m.variant.network, "tf-slim", "vision"],
     }
-    if words.facts.values.synthetic:
+    if m.facts.values.synthetic:
         card["tags"].append("untrained")
-    if words.imagenet:
+    if m.imagenet:
         card["datasets"] = [_IMAGENET_HUGGING_FACE]
-        if words.claims_figures and words.kind == "classification":
-            card |= {"metrics": ["accuracy"], "model-index": [_model_index(words)]}
-    return card | {"kaggle": _kaggle(words, license_id)}
+        if m.claims_figures and m.kind == "classification":
+            card |= {"metrics": ["accuracy"], "model-index": [_model_index(m)]}
+    return card | {"kaggle": _kaggle(m, license_id)}
 
 
-def _model_index(words: _Words) -> dict[str, Any]:
-    published, checkpoint = words.variant.published, words.variant.checkpoint
+def _model_index(m: _PageFacts) -> dict[str, Any]:
+    published, checkpoint = m.variant.published, m.variant.checkpoint
     assert published and checkpoint
     metrics = [
         {"type": "accuracy", "name": "Top-1 accuracy in percent", "value": published.top1_percent},
@@ -259,23 +261,23 @@ def _model_index(words: _Words) -> dict[str, Any]:
         "metrics": metrics,
         "source": {"name": "the checkpoint's publishers", "url": checkpoint.url},
     }
-    return {"name": words.facts.handle, "results": [result]}
+    return {"name": m.facts.handle, "results": [result]}
 
 
-def _kaggle(words: _Words, license_id: str | None) -> dict[str, Any]:
-    """Returns the fields of Kaggle's `model-instance-metadata.json`; it replaces the slugs by its own names."""
-    variation = words.variant.name.removeprefix(f"{words.variant.network}_")
+def _kaggle(m: _PageFacts, license_id: str | None) -> dict[str, Any]:
+    """Returns the fields of Kaggle's `model-instance-metadata.json`. Kaggle replaces the slugs by its own names."""
+    variation = m.variant.name.removeprefix(f"{m.variant.network}_")
     fields: dict[str, Any] = {
-        "ownerSlug": _slug(words.variant.publisher),
-        "modelSlug": _slug(words.variant.network),
-        "instanceSlug": _slug(f"{variation}-{words.kind}"),
-        "framework": "tensorFlow1" if words.tf1 else "tensorFlow2",
-        "overview": words.description,
-        "usage": f"See [the module's page]({words.url}.md).",
+        "ownerSlug": _slug(m.variant.publisher),
+        "modelSlug": _slug(m.variant.network),
+        "instanceSlug": _slug(f"{variation}-{m.kind}"),
+        "framework": "tensorFlow1" if m.tf1 else "tensorFlow2",
+        "overview": m.description,
+        "usage": f"See [the module's page]({m.url}.md).",
     }
     if license_id in _KAGGLE_LICENSES:
         fields["licenseName"] = _KAGGLE_LICENSES[license_id]
-    trained_on = [] if words.facts.values.synthetic else [_one_line(words.variant.dataset)]
+    trained_on = [] if m.facts.values.synthetic else [_one_line(m.variant.dataset)]
     return fields | {"fineTunable": True, "trainingData": trained_on, "modelInstanceType": "Unspecified"}
 
 
@@ -283,8 +285,8 @@ def _file_name(url: str) -> str:
     return PurePosixPath(urlsplit(url).path).name
 
 
-def _inside(checkpoint: PublishedCheckpoint) -> str:
-    """Returns the checkpoint with its archive's name before it: `mobilenet_v2_0.75_192/mobilenet_v2_0.75_192.ckpt`."""
+def _path_in_archive(checkpoint: PublishedCheckpoint) -> str:
+    """Returns a checkpoint's path in its archive, like `mobilenet_v2_0.75_192/mobilenet_v2_0.75_192.ckpt`."""
     archive = re.sub(r"\.(tgz|tar\.gz)$", "", _file_name(checkpoint.url))
     return f"{archive}/{checkpoint.name}"
 
@@ -302,7 +304,7 @@ def _one_line(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Returns a stranger's text as a code span, the one place in Markdown where nothing but its end means anything.
+    """Returns a stranger's text as a code span, in which nothing has a meaning in Markdown but the span's end.
 
     Example:
         >>> print(_code("flowers"), _code("<b>`"))
@@ -314,7 +316,7 @@ def _code(text: str) -> str:
 
 
 def _address(url: str) -> str:
-    """Returns an address without what would end a link, a comment or a string in a program.
+    """Returns an address in which every character that could end a link, a comment or a string is escaped.
 
     Example:
         >>> _address('https://models.example/a">-->(b)')
@@ -323,8 +325,8 @@ def _address(url: str) -> str:
     return quote(url, safe=":/?#[]@!$&'*+,;=%~")
 
 
-def _render(template: str, **words: Any) -> str:
-    return _ENVIRONMENT.get_template(template).render(**words)
+def _render(template: str, **context: Any) -> str:
+    return _ENVIRONMENT.get_template(template).render(**context)
 
 
 _ENVIRONMENT = jinja2.Environment(
