@@ -1,4 +1,4 @@
-"""Provenance statements, held against what in-toto's Statement v1 and SLSA's Provenance v1 ask, written down here."""
+"""Provenance statements, compared with the rules of in-toto's Statement v1 and SLSA's Provenance v1."""
 
 import json
 import re
@@ -37,7 +37,7 @@ _OPTIONS = ReleaseOptions(
     source_date_epoch=1577836800,
 )
 
-# Without an underscore; those with one are extensions.
+# The known fields. Names of extensions have an underscore.
 _KNOWN = {
     "statement": {"_type", "subject", "predicateType", "predicate"},
     "predicate": {"buildDefinition", "runDetails"},
@@ -50,7 +50,7 @@ _KNOWN = {
 
 @pytest.fixture
 def variant():
-    """One whose checkpoint is published."""
+    """A variant with a published checkpoint."""
     return load_variant("mobilenet_v2_075_192")
 
 
@@ -83,7 +83,7 @@ def _is_uri(text: object) -> bool:
 
 
 def _is_descriptor(found: dict, *, digest_needed: bool) -> bool:
-    """A ResourceDescriptor: one of three is needed, subjects need the digest, in lower-case hexadecimal."""
+    """Asserts that a ResourceDescriptor has one of the three required fields, or a digest where that is required."""
     assert found.keys() <= _KNOWN["descriptor"]
     assert found.keys() & ({"digest"} if digest_needed else {"uri", "digest", "content"})
     assert all(_is_uri(found[name]) for name in ("uri", "downloadLocation") if name in found)
@@ -94,8 +94,8 @@ def _is_descriptor(found: dict, *, digest_needed: bool) -> bool:
 
 
 @pytest.mark.parametrize("checkpoint", _CHECKPOINTS.values(), ids=_CHECKPOINTS)
-def test_statements_keep_to_the_specifications(variant, checkpoint):
-    """Required fields are there, with the types that they must have, and none that nobody knows."""
+def test_statements_follow_the_specifications(variant, checkpoint):
+    """They have all required fields, of the right types, and no unknown ones."""
     found = _statement(variant, checkpoint)
     assert found.keys() == _KNOWN["statement"]
     assert found["_type"] == "https://in-toto.io/Statement/v1"
@@ -110,7 +110,7 @@ def test_statements_keep_to_the_specifications(variant, checkpoint):
     assert definition.keys() <= _KNOWN["buildDefinition"] and details.keys() <= _KNOWN["runDetails"]
     assert _is_uri(definition["buildType"])
     assert isinstance(definition["externalParameters"], dict) and isinstance(definition["internalParameters"], dict)
-    # The same name should not be used for both.
+    # Names should not be in both.
     assert not definition["externalParameters"].keys() & definition["internalParameters"].keys()
     assert all(_is_descriptor(one, digest_needed=False) for one in definition["resolvedDependencies"])
 
@@ -122,7 +122,7 @@ def test_statements_keep_to_the_specifications(variant, checkpoint):
 
 
 def test_addresses_are_package_urls(variant):
-    """In the one form that package URLs have, so that they can be compared as text."""
+    """They are in canonical form, so they can be compared as text."""
     found = _statement(variant, _CHECKPOINTS["synthetic"])["predicate"]
     addresses = [found["buildDefinition"]["buildType"], found["runDetails"]["builder"]["id"]]
     addresses += [one["uri"] for one in found["buildDefinition"]["resolvedDependencies"]]
@@ -132,7 +132,7 @@ def test_addresses_are_package_urls(variant):
 
 
 def test_subjects_and_byproducts_are_the_files(variant):
-    """By their paths in the release."""
+    """Their names are paths in the release."""
     found = _statement(variant, _CHECKPOINTS["published"])
     told = {one["name"]: one["digest"] for one in found["subject"]}
     assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("archive", "page", "card")}
@@ -140,8 +140,8 @@ def test_subjects_and_byproducts_are_the_files(variant):
     assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("report", "sbom")}
 
 
-def test_what_the_user_chose_is_told(variant):
-    """All of it, and no digests: those belong to dependencies."""
+def test_the_choices_of_the_user_are_parameters(variant):
+    """All of them, but no digests, which belong to dependencies."""
     found = _statement(variant, _CHECKPOINTS["own_archive"])["predicate"]["buildDefinition"]["externalParameters"]
     assert found == {
         "handle": _HANDLE,
@@ -180,19 +180,19 @@ def test_what_the_user_chose_is_told(variant):
     ],
 )
 def test_dependencies_are_the_checkpoint_and_the_program(variant, checkpoint, dependencies):
-    """A published archive with its address, several files each by its name, none for made-up values."""
+    """A published archive has its address, each of several files its name; synthetic values have no files."""
     inputs = _inputs(variant, _CHECKPOINTS[checkpoint])
     *files, program = _statement(variant, _CHECKPOINTS[checkpoint])["predicate"]["buildDefinition"][
         "resolvedDependencies"
     ]
     assert files == dependencies
     assert program["uri"] == f"pkg:pypi/hubexport@{inputs.exporter}"
-    # It is not the digest of a file that anybody could download.
+    # It is not the digest of a file that one could download.
     assert program["digest"] == {"hubexportProgram": inputs.program}
 
 
-def test_the_config_is_told_by_digests(variant):
-    """What decides the module's bytes, and what stands in pages alone."""
+def test_the_config_is_stated_as_digests(variant):
+    """One of the facts in modules, one of the facts in pages only."""
     checkpoint = _CHECKPOINTS["published"]
     inputs = _inputs(variant, checkpoint)
     found = _statement(variant, checkpoint)["predicate"]["buildDefinition"]["internalParameters"]
@@ -202,8 +202,8 @@ def test_the_config_is_told_by_digests(variant):
     assert (changed["network"], changed["description"]) != (found["network"], found["description"])
 
 
-def test_versions_are_told_in_one_order(variant):
-    """With hubexport's own as the inputs say it, since those decide what is made again."""
+def test_versions_are_sorted(variant):
+    """hubexport's version is that of the inputs, because these decide what is made again."""
     checkpoint = _CHECKPOINTS["published"]
     found = _statement(variant, checkpoint)["predicate"]["runDetails"]["builder"]["version"]
     assert found == {**_VERSIONS, "hubexport": _inputs(variant, checkpoint).exporter}
@@ -211,8 +211,8 @@ def test_versions_are_told_in_one_order(variant):
     assert as_json(_statement(variant, checkpoint, backwards)) == as_json(_statement(variant, checkpoint))
 
 
-def test_every_input_is_told(variant):
-    """None can change without a change of the statement: whoever reads it, can make the artifact again."""
+def test_every_input_is_stated(variant):
+    """Each changed input changes the statement. So its readers can make the artifact again."""
     inputs = _inputs(variant, _CHECKPOINTS["files"])
     before = json.dumps(_of(variant, inputs))
     for name in ArtifactInputs.model_fields:
@@ -227,7 +227,7 @@ def _of(variant, inputs) -> dict:
 
 @pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes():
-    """In another folder, zone and language, with another hash seed; and nothing of that is told."""
+    """In another folder, time zone and locale, with another hash seed. The statement mentions none of these."""
     program = """if True:
         import sys
         from tests import test_release_provenance as here

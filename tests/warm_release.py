@@ -1,4 +1,4 @@
-"""For the process that releases are forked from: makes one, so that all is imported and computed that they share."""
+"""Makes a release in the process from which releases are forked, so that they find imports and caches warm."""
 
 from pathlib import Path
 import tempfile

@@ -17,14 +17,8 @@ from hubexport.beam.options import Beam
 from hubexport.beam.pipelines import new_pipeline, run_pipeline, stopped
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
-from hubexport.release.make_artifact import (
-    ArtifactTask,
-    FailedArtifact,
-    MadeArtifact,
-    PackedModule,
-    build_and_pack,
-    verify_and_describe,
-)
+from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
+from hubexport.release.make_artifact import build_and_pack, verify_and_describe
 
 # Workers hand over each result in a file that is named after the artifact's handle.
 _MADE, _FAILED = ".made", ".failed"

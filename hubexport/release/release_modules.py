@@ -16,15 +16,9 @@ from hubexport.checkpoints.download import fetch
 from hubexport.errors import HubexportError, ReleaseError, check_positive
 from hubexport.progress import Progress
 from hubexport.release.artifact_inputs import checkpoint_for
+from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
-from hubexport.release.make_artifact import (
-    ArtifactTask,
-    FailedArtifact,
-    MadeArtifact,
-    PackedModule,
-    build_and_pack,
-    verify_and_describe,
-)
+from hubexport.release.make_artifact import build_and_pack, verify_and_describe
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.plan import PlannedArtifact, make_plan
 from hubexport.release.publishing import move_into_place, publish_index, release_lock, shared_files_are_intact
@@ -170,8 +164,9 @@ class _Run:
                 by_variant.setdefault(artifact.variant.name, []).append(artifact)
         for artifacts in by_variant.values():
             try:
-                checkpoint = self._checkpoint(artifacts[0].variant)
-                tasks.append(ArtifactTask(tuple(artifacts), checkpoint, self.options, scratch))
+                inputs, checkpoint = artifacts[0].inputs, self._checkpoint(artifacts[0].variant)
+                assert inputs, "a plan refuses artifacts of unknown inputs"
+                tasks.append(ArtifactTask(tuple(artifacts), inputs, checkpoint, self.options, scratch))
             except HubexportError as error:
                 yield from (FailedArtifact(artifact, error) for artifact in artifacts)
         if self.beam:
