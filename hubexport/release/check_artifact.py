@@ -10,10 +10,11 @@ from pydantic import ConfigDict
 
 from hubexport.formats.manifest import CheckpointOrigin
 from hubexport.release.check_archive import archive_findings
+from hubexport.release.facts import module_format
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile, path_in_release, record_path
 from hubexport.release.slsa_provenance import statement_of
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, check_listed, parsed, read_listed
-from hubexport.variants import TF1_VERSIONS, VERSIONS
+from hubexport.variants import VERSIONS
 
 # A path in the release, and what is wrong with it.
 Finding = tuple[str, str]
@@ -78,7 +79,7 @@ def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
         yield f"variant, kind and version do not match the handle {record.handle}"
     if record.version not in VERSIONS:
         yield f"there is no version {record.version}"
-    if record.format != _format(record.version):
+    if record.format != module_format(record.version):
         yield f"version {record.version} does not have the format {record.format}"
     if (record.num_classes is None) != (record.kind == "feature_vector"):
         yield f"a {record.kind} module cannot have {record.num_classes or 'no'} classes"
@@ -88,10 +89,6 @@ def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
             yield f"has no {role}"
         elif record.files[role].path != path_in_release(record.handle, role):
             yield f"its {role} is listed as {record.files[role].path}"
-
-
-def _format(version: int) -> str:
-    return "hub" if version in TF1_VERSIONS else "saved_model_2"
 
 
 def _values_findings(record: ArtifactRecord) -> Iterator[str]:

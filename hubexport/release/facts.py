@@ -9,6 +9,11 @@ from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 Format = Literal["hub", "saved_model_2"]
 
 
+def module_format(version: int) -> Format:
+    """Returns the format of modules of a version, by tfhub.dev's name."""
+    return "hub" if version in TF1_VERSIONS else "saved_model_2"
+
+
 @dataclasses.dataclass(frozen=True)
 class ValuesOrigin:
     """Where a module's values come from, as its `hubexport.json` says.
@@ -74,4 +79,4 @@ class ModuleFacts:
     @property
     def format(self) -> Format:
         """The format of the module, by tfhub.dev's name."""
-        return "hub" if self.spec.version in TF1_VERSIONS else "saved_model_2"
+        return module_format(self.spec.version)

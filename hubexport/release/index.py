@@ -26,6 +26,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import ReleaseError
 from hubexport.release.artifact_inputs import ArtifactInputs
+from hubexport.release.facts import Format
 from hubexport.system.atomic_output import file_sha256
 
 INDEX = "index.json"
@@ -119,7 +120,7 @@ class ArtifactRecord(_Strict):
     variant: str
     kind: Literal["feature_vector", "classification"]
     version: int
-    format: Literal["hub", "saved_model_2"]
+    format: Format
     network: str
     depth_multiplier: float
     image_size: int
