@@ -93,7 +93,7 @@ def _results(order: BuildOrder, options: BuildOptions, progress: Progress) -> di
 
 
 def _existing(order: BuildOrder, options: BuildOptions) -> dict[ModuleSpec, Path]:
-    """Returns the directories of modules that exist, whoever built them."""
+    """Returns the directories of an order's modules that exist already."""
     return {spec: path for spec, path in module_directories(order, options).items() if os.path.lexists(path)}
 
 

@@ -148,8 +148,8 @@ def test_each_variant_has_its_own_checkpoint(configs, tmp_path):
 
 def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkpoint, tmp_path):
     """Paths on stdout, errors and the table on stderr, status 1."""
-    given = ("--variant", "t*", "--variant", "one", "--config_dir", configs, "--weights", "raw", "--jobs", "2")
-    done = hubexport("build", *given, "--checkpoint", checkpoint, "--output_dir", "m", cwd=tmp_path)
+    arguments = ("--variant", "t*", "--variant", "one", "--config_dir", configs, "--weights", "raw", "--jobs", "2")
+    done = hubexport("build", *arguments, "--checkpoint", checkpoint, "--output_dir", "m", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "m/google/imagenet/three/feature_vector/3",
@@ -168,12 +168,12 @@ def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkp
 def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
     """A module that is missing in one of the configs, or an invalid number of processes."""
     (configs / "two.yaml").write_text(_CONFIG.format(num_classes=5).replace("feature_vector/3, ", ""))
-    given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
-    done = hubexport("build", *given, "--module", "feature_vector", "--output_dir", tmp_path / "m")
+    arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *arguments, "--module", "feature_vector", "--output_dir", tmp_path / "m")
     assert done.returncode == 1
     assert done.stderr.startswith("ERROR --module feature_vector needs a version")
     for jobs in ("0", "-1", "many"):
-        done = hubexport("build", *given, "--jobs", jobs, "--output_dir", tmp_path / "m")
+        done = hubexport("build", *arguments, "--jobs", jobs, "--output_dir", tmp_path / "m")
         assert done.returncode == 1
         assert "argument --jobs" in done.stderr
     assert not (tmp_path / "m").exists()
@@ -181,8 +181,8 @@ def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
 
 def test_warnings_of_other_processes_are_printed(configs, tmp_path):
     """Nobody should mistake synthetic weights for trained ones."""
-    given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
-    done = hubexport("build", *given, "--jobs", "2", "--output_dir", tmp_path / "m")
+    arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *arguments, "--jobs", "2", "--output_dir", tmp_path / "m")
     for name in ("one", "two"):
         assert f"WARNING SYNTHETIC weights: {name} is UNTRAINED" in done.stderr
     assert "2 of 2 variants done" in done.stderr
@@ -232,9 +232,9 @@ def _die_at_two() -> None:
 @pytest.mark.faults
 def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_path, number):
     """It leaves no process, either."""
-    given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
+    arguments = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
     process = subprocess.Popen(
-        command("build", *given),
+        command("build", *arguments),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -266,9 +266,9 @@ def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, num
         for name, sha256 in (("one", "1" * 64), ("two", "2" * 64)):
             published = f"checkpoint: {{url: {address}, sha256: '{sha256}', name: x.ckpt}}\n"
             (configs / f"{name}.yaml").write_text(_CONFIG.format(num_classes=7) + published)
-        given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
+        arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
         process = subprocess.Popen(
-            command("build", *given, "--output_dir", tmp_path / "m"),
+            command("build", *arguments, "--output_dir", tmp_path / "m"),
             env=environment({"HUBEXPORT_CACHE_DIR": str(tmp_path / "cache")}),
             stderr=subprocess.PIPE,
             text=True,
@@ -308,9 +308,9 @@ def _processes_of_session(session: int) -> list[str]:
 @pytest.mark.faults
 def test_workers_do_not_outlive_a_killed_command(tmp_path):
     """It cannot end them itself any more."""
-    given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
+    arguments = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
     process = subprocess.Popen(
-        command("build", *given), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+        command("build", *arguments), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "m").rglob("hubexport.json")) and time.monotonic() < deadline:

@@ -93,9 +93,9 @@ def test_examples_in_docstrings_are_true(modules, photos, tmp_path, monkeypatch,
         (place / "cat.png").symlink_to(photos / "0.png")
     [test] = doctest.DocTestFinder(recurse=False).find(getattr(hubexport, name), name, globs={"hubexport": hubexport})
     test.globs["numpy"] = np
-    said = []
-    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
-    assert results.attempted and not results.failed, "".join(said)
+    failures = []
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=failures.append)
+    assert results.attempted and not results.failed, "".join(failures)
 
 
 def test_module_specs_may_be_text(small, tmp_path):

@@ -177,9 +177,9 @@ def test_links_to_folders_are_problems(dist, tmp_path):
     """Although all files can be reached through them."""
     (dist / "google/imagenet").rename(tmp_path / "elsewhere")
     (dist / "google/imagenet").symlink_to(tmp_path / "elsewhere")
-    told = _problems(_check(dist))
-    assert f"{_ARCHIVE}: is a link, or inside a linked folder" in told
-    assert len(told) == 2 * 6
+    problems = _problems(_check(dist))
+    assert f"{_ARCHIVE}: is a link, or inside a linked folder" in problems
+    assert len(problems) == 2 * 6
 
 
 def test_the_release_itself_may_be_a_link(dist, tmp_path):
@@ -423,9 +423,9 @@ def test_forged_archives_are_found(forged, tmp_path, change, what):
     """Even if reports and statements have the digests of the forged archives."""
     change(forged)
     forged.seal()
-    told = _problems(_check(forged.written(tmp_path)))
-    assert any(line.startswith(f"{_ARCHIVE}: ") and what in line for line in told), told
-    assert all(line.startswith(f"{_ARCHIVE}: ") and line.isprintable() for line in told)
+    problems = _problems(_check(forged.written(tmp_path)))
+    assert any(line.startswith(f"{_ARCHIVE}: ") and what in line for line in problems), problems
+    assert all(line.startswith(f"{_ARCHIVE}: ") and line.isprintable() for line in problems)
 
 
 def test_a_hub_module_in_the_place_of_a_saved_model_is_found(forged, tmp_path):
@@ -761,10 +761,10 @@ def test_a_decompression_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
     folder = forged.written(tmp_path)
     del content
     tracemalloc.start()
-    told = _problems(_check(folder))
+    problems = _problems(_check(folder))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert told == [f"{_ARCHIVE}: it unpacks to more than 16,777,216 bytes"]
+    assert problems == [f"{_ARCHIVE}: it unpacks to more than 16,777,216 bytes"]
     assert peak < 16 << 20
 
 
@@ -786,9 +786,9 @@ def test_wrong_documents_cost_little_memory(forged, tmp_path, path, around, repe
         forged.files[path] = around % many
         forged.seal()
     command = [sys.executable, "-c", _CHECK_AND_TELL, forged.written(tmp_path)]
-    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
-    assert what in told
-    assert int(told.split()[-1]) < 250 << 10
+    output = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    assert what in output
+    assert int(output.split()[-1]) < 250 << 10
 
 
 _CHECK_AND_TELL = """if True:
@@ -813,8 +813,8 @@ def test_many_members_are_refused(forged, tmp_path):
     """Each member takes memory."""
     forged.files[_ARCHIVE] = tgz(*(member(f"{number:05}", b"", mode=0o644) for number in range(10_001)))
     forged.seal()
-    told = _problems(_check(forged.written(tmp_path)))
-    assert any("it has more than 10000 members" in line for line in told)
+    problems = _problems(_check(forged.written(tmp_path)))
+    assert any("it has more than 10000 members" in line for line in problems)
 
 
 def _file_states(folder: Path) -> dict[str, tuple[float, int]]:
@@ -851,8 +851,8 @@ def test_the_check_imports_no_tensorflow(dist):
         "print(sorted({'tensorflow', 'cyclonedx', 'jinja2', 'requests'} & set(sys.modules)))"
     )
     env = environment({"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Tokyo"})
-    told = subprocess.run([sys.executable, "-c", program, dist], env=env, cwd="/", capture_output=True, text=True)
-    assert (told.stdout, told.stderr) == ("[]\n", "")
+    done = subprocess.run([sys.executable, "-c", program, dist], env=env, cwd="/", capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 # Random damage.
@@ -894,9 +894,9 @@ def test_flips_in_sealed_archives_are_found_or_change_nothing(original, tmp_path
         flipped[place] ^= rng.randrange(1, 256)
         forged.files[_ARCHIVE] = gzip.compress(bytes(flipped), mtime=0)
         forged.seal()
-        told = _problems(_check(forged.written(tmp_path / "dist")))
-        found += bool(told)
-        assert told or _unpacked(forged.files[_ARCHIVE]) == _unpacked(packed), place
+        problems = _problems(_check(forged.written(tmp_path / "dist")))
+        found += bool(problems)
+        assert problems or _unpacked(forged.files[_ARCHIVE]) == _unpacked(packed), place
         shutil.rmtree(tmp_path / "dist")
     assert found > 60
 

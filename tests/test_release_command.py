@@ -88,8 +88,8 @@ def test_check_reports_a_damaged_release(place):
     assert done.returncode == 1
     assert done.stdout.splitlines()[0].startswith("google/imagenet/small/feature_vector/2.tar.gz: ")
     assert re.match("dist: [1-9] problems?: 2 artifacts, ", done.stdout.splitlines()[-1])
-    told = json.loads(hubexport("release", "--check", "dist", "--format", "json", cwd=place).stdout)
-    assert told["problems"][0]["path"] == "google/imagenet/small/feature_vector/2.tar.gz"
+    report = json.loads(hubexport("release", "--check", "dist", "--format", "json", cwd=place).stdout)
+    assert report["problems"][0]["path"] == "google/imagenet/small/feature_vector/2.tar.gz"
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
         assert done.returncode == 0, done.stderr
         reports.append((place / "dist/google/imagenet/small/classification/2.verify.json").read_bytes())
     assert reports[0] == reports[1]
-    told = {check["check"]: check["measured"] for check in json.loads(reports[0])["checks"]}
-    assert told["behaviour.dropout"] is None and told["behaviour.gradients"] > 0
+    measured = {check["check"]: check["measured"] for check in json.loads(reports[0])["checks"]}
+    assert measured["behaviour.dropout"] is None and measured["behaviour.gradients"] > 0
 
 
 @pytest.mark.slow

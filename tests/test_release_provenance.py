@@ -134,10 +134,10 @@ def test_addresses_are_package_urls(variant):
 def test_subjects_and_byproducts_are_the_files(variant):
     """Their names are paths in the release."""
     found = _statement(variant, _CHECKPOINTS["published"])
-    told = {one["name"]: one["digest"] for one in found["subject"]}
-    assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("archive", "page", "card")}
-    told = {one["name"]: one["digest"] for one in found["predicate"]["runDetails"]["byproducts"]}
-    assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("report", "sbom")}
+    digests = {one["name"]: one["digest"] for one in found["subject"]}
+    assert digests == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("archive", "page", "card")}
+    digests = {one["name"]: one["digest"] for one in found["predicate"]["runDetails"]["byproducts"]}
+    assert digests == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("report", "sbom")}
 
 
 def test_the_choices_of_the_user_are_parameters(variant):
@@ -236,13 +236,13 @@ def test_the_same_inputs_give_the_same_bytes():
         made = here._statement(variant, here._CHECKPOINTS["files"])
         sys.stdout.buffer.write(here.as_json(made))
     """
-    told = [
+    runs = [
         subprocess.run([sys.executable, "-c", program], env=environment(env), cwd=cwd, capture_output=True, check=True)
         for env, cwd in [
             ({"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"}, "/"),
             ({"PYTHONHASHSEED": "2", "USER": "somebody", "HOSTNAME": "somewhere"}, "/tmp"),
         ]
     ]
-    assert told[0].stdout == told[1].stdout
-    assert json.loads(told[0].stdout)["_type"]
-    assert not re.search(rb"somebody|somewhere|20\d\d-\d\d|/home|/tmp", told[0].stdout)
+    assert runs[0].stdout == runs[1].stdout
+    assert json.loads(runs[0].stdout)["_type"]
+    assert not re.search(rb"somebody|somewhere|20\d\d-\d\d|/home|/tmp", runs[0].stdout)

@@ -71,8 +71,8 @@ def test_all_installed_distributions_are_listed(document):
     listed = {component["name"]: component["version"] for component in document["components"]}
     assert listed["tensorflow"] == metadata.version("tensorflow")
     command = [sys.executable, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
-    told = subprocess.run(command, capture_output=True, check=True, cwd="/").stdout
-    installed = {one["name"].lower(): one["version"] for one in json.loads(told)}
+    listing = subprocess.run(command, capture_output=True, check=True, cwd="/").stdout
+    installed = {one["name"].lower(): one["version"] for one in json.loads(listing)}
     del installed["hubexport"]
     del listed["CPython"]
     assert {name.lower(): version for name, version in listed.items()} == installed
@@ -135,8 +135,8 @@ def test_the_same_environment_gives_the_same_bytes(content, tmp_path):
     ]
     for env in others:
         command = [sys.executable, "-W", "error", "-c", program]
-        told = subprocess.run(command, env=environment(env), cwd=tmp_path, capture_output=True, check=True)
-        assert told.stdout == content and not told.stderr
+        done = subprocess.run(command, env=environment(env), cwd=tmp_path, capture_output=True, check=True)
+        assert done.stdout == content and not done.stderr
 
 
 @pytest.mark.slow
