@@ -47,13 +47,13 @@ RECORD_SUFFIX = ".json"
 MAX_INDEX_BYTES = 256 << 20
 
 
-def _relative(path: str) -> str:
+def _inside_release(path: str) -> str:
     if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", path) or ".." in PurePosixPath(path).parts or path.startswith("."):
         raise ValueError("must be a path inside the release")
     return path
 
 
-_Path = Annotated[str, AfterValidator(_relative)]
+_Path = Annotated[str, AfterValidator(_inside_release)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0)]
 

@@ -3,8 +3,8 @@
 The same environment gives the same bytes: the document has no timestamp, and its serial number is a digest of the rest.
 
 `cyclonedx-py environment` (cyclonedx-bom 7.5) cannot replace this module. Its document names local paths, but neither
-the interpreter nor a serial number; it counts requirements of other systems and of extras that are not installed; and
-it offers no Python API.
+the interpreter nor a serial number; it counts the requirements of other systems and of all extras; and the package has
+no Python API.
 """
 
 from collections.abc import Iterator, Sequence
