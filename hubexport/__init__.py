@@ -16,11 +16,11 @@ from hubexport.version import __version__ as __version__
 # The only table of public names. Type checkers follow these imports, and `_MODULES` reads them as text: if they were
 # executed, they would load NumPy and TensorFlow, and fail where an extra is not installed.
 if TYPE_CHECKING:
-    from hubexport.batch import BuildOptions as BuildOptions
-    from hubexport.batch import BuildOrder as BuildOrder
     from hubexport.batch import BuildOutcome as BuildOutcome
     from hubexport.batch import build_batch as build_batch
     from hubexport.beam.options import Beam as Beam
+    from hubexport.build import BuildOptions as BuildOptions
+    from hubexport.build import BuildOrder as BuildOrder
     from hubexport.build import build_modules as build_modules
     from hubexport.checkpoints.checkpoint_report import CheckpointReport as CheckpointReport
     from hubexport.checkpoints.download_cache import Downloads as Downloads
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hubexport.modules.module_report import ModuleReport as ModuleReport
     from hubexport.progress import Progress as Progress
     from hubexport.release.check import check_release as check_release
-    from hubexport.release.plan import ReleaseOptions as ReleaseOptions
+    from hubexport.release.options import ReleaseOptions as ReleaseOptions
     from hubexport.release.release_modules import release_modules as release_modules
     from hubexport.site.static_site import write_site as write_site
     from hubexport.variants import ModuleSpec as ModuleSpec

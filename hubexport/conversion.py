@@ -1,4 +1,4 @@
-"""Takes a network's trained values from one framework's files to another's, without changing a bit of them."""
+"""Converts a network's trained values from one framework's files to another's, without changing a bit of them."""
 
 from contextlib import AbstractContextManager
 import os
@@ -23,9 +23,9 @@ from hubexport.system.atomic_output import publish_directory, publish_file, scra
 from hubexport.system.destinations import Written, check_destination, check_sources_kept
 from hubexport.variants import Variant, check_variant
 
-# Those that are a checkpoint of several files, named by their prefix.
+# Targets that are several files with a common prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
-# Those that are a directory, and what of one is theirs.
+# Targets that are directories, each with the function that lists its files.
 _DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files}
 
 
@@ -42,24 +42,25 @@ def convert(
     """Converts a network's trained values.
 
     Args:
-        source: see `hubexport.checkpoints.sources`.
+        source: where the values come from, see `hubexport.checkpoints.sources`.
         target: a file (`keras`, `safetensors`), a checkpoint's prefix (`slim`, `tf2`) or a directory (`huggingface`).
-        to: whose names and layout the values get: TF-Slim's, those of `tf.keras.applications.MobileNetV2` (of `.h5` or
-            `.weights.h5`, as the target's name ends), TF-Slim's in a safetensors file, those of Hugging Face's
-            `MobileNetV2ForImageClassification`, or those of our own TF2 modules.
-        variant: what the values must be of; None takes what their names and shapes tell.
-        weights: of a training's checkpoint, the `averaged` or the `raw` values.
-        overwrite: replace what stands at the target, if it is of the same kind: a file, a checkpoint, or a directory
-            with nothing but Hugging Face's files.
-        progress: hears of each step, and of other processes that write to the same place.
+        to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (those of
+            `tf.keras.applications.MobileNetV2`, in the format of `.h5` or of `.weights.h5` by the target's name),
+            `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
+            `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
+        variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
+        weights: `averaged` or `raw`. Ignored if the source stores one value per variable.
+        overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
+            nothing but Hugging Face's files.
+        progress: is told of each step, and of other processes that write to the same target.
     Returns:
         The target.
     Raises:
-        UsageError: the target's name is none that the framework would load, `to` or `weights` does not exist, or
+        UsageError: the framework cannot load a file of the target's name, `to` or `weights` does not exist, or
             `variant` is only a name.
-        CheckpointError: the source cannot be found, read or fitted to a network.
-        OutputError: something stands at the target already, it cannot be replaced or written, or it is the source.
-        TemporaryFileError: the source has to be unpacked, and there is no room for that.
+        CheckpointError: the source cannot be found or read, or does not fit a network.
+        OutputError: the target exists already, cannot be replaced or written, or is the source.
+        TemporaryFileError: there is no room to unpack the source.
     """
     check_choice("format", to, TARGETS)
     check_weights(weights)
@@ -70,9 +71,9 @@ def convert(
     _check_target(target, to)
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
-    found = resolve_source(source, variant, progress)
-    check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], found.paths)
-    trained = _read(found, weights, variant, progress)
+    resolved = resolve_source(source, variant, progress)
+    check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
+    trained = _read(resolved, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
     progress.step(f"writing {target}")
@@ -104,7 +105,7 @@ def _check_target(target: Path, to: Target) -> None:
 
 
 def _check_place(target: Path, to: Target, overwrite: bool) -> None:
-    """Finds out early what keeps the result from its place."""
+    """Finds out early what would keep the result from its place."""
     if to not in _PREFIXES:
         check_destination(target, overwrite=overwrite, written=_DIRECTORIES.get(to))
         return
@@ -120,15 +121,15 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
 
 def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> TrainedNetwork:
     with open_checkpoint(source, progress, variant) as opened:
-        found = opened.recognition
+        recognition = opened.recognition
         if variant:
-            headless = found is not None and found.num_classes is None
+            headless = recognition is not None and recognition.num_classes is None
             network = variant.network_for("feature_vector" if headless else "classification")
             multiplier, labels = variant.depth_multiplier, variant.class_names()
-        elif found:
+        elif recognition:
             size = opened.settings and opened.settings.image_size
-            network = found.network(size) if size else found.network()
-            multiplier, labels = found.depth_multiplier, None
+            network = recognition.network(size) if size else recognition.network()
+            multiplier, labels = recognition.depth_multiplier, None
         else:
             raise opened.unrecognized_error()
         restored = restore_values(opened, network.variables, weights, progress)

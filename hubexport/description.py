@@ -1,4 +1,4 @@
-"""Tells whether a path is a module or a file of trained values, packed or not, and describes it."""
+"""Describes a module or a checkpoint, packed or not, whichever a path turns out to be."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from hubexport.progress import Progress
 
 
 def describe(path: str | Path, *, progress: Progress | None = None) -> ModuleReport | CheckpointReport:
-    """Describes what is at a path.
+    """Describes a module or a checkpoint.
 
     Args:
-        path: a module, as a directory, packed or at an address, or what `hubexport.checkpoints.sources` takes.
-        progress: hears of each step.
+        path: a module, as a directory, an archive or an address; or a checkpoint, see `hubexport.checkpoints.sources`.
+        progress: is told of each step.
     Raises:
-        CheckpointError: there is nothing of the kind, or it is damaged.
-        ModuleError: a module is damaged, or cannot be fetched.
+        CheckpointError: the path is neither a module nor a checkpoint, or the checkpoint is damaged.
+        ModuleError: the module is damaged, or cannot be downloaded.
     """
     progress = progress or Progress()
     with read_failures_reported(Path(path)):

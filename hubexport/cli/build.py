@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
     variants = select_variants(args.variant, args.config_dir)
     modules = [variant.select_modules(args.module) for variant in variants]
-    from hubexport.batch import BuildOptions, BuildOrder, build_batch  # Imports NumPy, which errors need not wait for.
+    from hubexport.batch import build_batch  # Imports NumPy, which errors need not wait for.
+    from hubexport.build import BuildOptions, BuildOrder
 
     orders = [BuildOrder(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
     options = BuildOptions(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))

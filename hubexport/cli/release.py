@@ -30,8 +30,8 @@ from hubexport.errors import HubexportError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.batch import BuildOrder
-    from hubexport.release.plan import ReleaseOptions
+    from hubexport.build import BuildOrder
+    from hubexport.release.options import ReleaseOptions
     from hubexport.release.release_modules import ReleaseOutcome
     from hubexport.verify.check import Check
 
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
-    from hubexport.batch import BuildOrder
+    from hubexport.build import BuildOrder
     from hubexport.config_files import select_variants
 
     return [
@@ -151,8 +151,8 @@ def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
 
 
 def _release_options(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
+    from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
-    from hubexport.release.plan import ReleaseOptions
 
     return ReleaseOptions(
         checkpoint=args.checkpoint,
@@ -177,8 +177,8 @@ def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: 
     else:
         _print_table(
             ["artifact", "action", "why"],
-            [[item.handle, item.action, item.why] for item in plan],
-            _counts([item.action for item in plan]),
+            [[artifact.handle, artifact.action, artifact.why] for artifact in plan],
+            _counts([artifact.action for artifact in plan]),
             sys.stdout,
         )
     return print_errors(item.error for item in plan if item.error)
@@ -198,7 +198,7 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, outpu
         result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
         size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
         checks = str(outcome.record.checks.passed) if outcome.record else "-"
-        rows.append([outcome.item.handle, result, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
+        rows.append([outcome.artifact.handle, result, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
     summary = _counts([result.partition(":")[0] for _, result, *_ in rows])
     _print_table(["artifact", "result", "MB", "checks passed", "seconds"], rows, summary, sys.stderr)
     return status
@@ -207,9 +207,9 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, outpu
 def _as_json(outcome: "ReleaseOutcome") -> dict[str, Any]:
     error = outcome.result if isinstance(outcome.result, HubexportError) else None
     return {
-        "handle": outcome.item.handle,
+        "handle": outcome.artifact.handle,
         "result": "failed" if error else outcome.result,
-        "why": error.why if error else outcome.item.why,
+        "why": error.why if error else outcome.artifact.why,
         "archive": outcome.record.files["archive"].model_dump() if outcome.record else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     }
