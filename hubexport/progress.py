@@ -11,7 +11,7 @@ from absl import logging as absl_logging
 
 
 class Progress:
-    """Receives reports, and shows nothing. The subclasses in `hubexport.cli.progress_display` show them to people."""
+    """Receives reports, and shows nothing. The subclasses in `hubexport.cli.progress_display` show them."""
 
     def step(self, message: str) -> None:
         """Reports that a step begins; `message` names it, like `reading model.ckpt`."""
