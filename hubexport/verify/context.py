@@ -17,9 +17,9 @@ from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.stored_values import DamageError, StoredValues
 from hubexport.checkpoints.v2_bundle import BundleReader
-from hubexport.consumers.judge import Promise
+from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
-from hubexport.consumers.use import ModuleUse, started
+from hubexport.consumers.use_module import ModuleUse, start_use
 from hubexport.errors import ModuleError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
@@ -221,7 +221,7 @@ class VerificationContext:
         self.training.reset()
         return step
 
-    def promise(self, images: Array) -> Promise:
+    def promise(self, images: Array) -> ModuleContract:
         """Returns what a consumer should get for images, with the outputs of the float64 network."""
         exact, rounded = (Forward(self.network, self.values, images, dtype=dtype).run() for dtype in _PRECISIONS)
         layers = {"default": self.default_layer}
@@ -231,7 +231,7 @@ class VerificationContext:
             layers["image_classification"] = self.network.logits
         floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
         expected = {name: exact[layer] for name, layer in layers.items()}
-        return Promise(self.subject.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
+        return ModuleContract(self.subject.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
 
     @functools.cached_property
     def installed_use(self) -> ModuleUse:
@@ -242,7 +242,7 @@ class VerificationContext:
         """
         images = self.random.images
         return self._stack.enter_context(
-            started(
+            start_use(
                 installed(),
                 self.subject.directory,
                 images,
