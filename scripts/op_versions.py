@@ -13,9 +13,10 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from hubexport.consumers.environments import Environment
+from hubexport.consumers.environments import Environment, create
 from hubexport.modules.op_versions import TABLE
-from tests.environments import CONSUMERS, python_of, run_consumer
+from hubexport.progress import Progress
+from tests.environments import CONSUMERS, run_consumer
 
 # Has the same TensorFlow as another consumer.
 LEFT_OUT = ("tf1.7-hub0.2",)
@@ -40,7 +41,7 @@ def main() -> None:
 def list_ops(environment: Environment) -> dict[str, Any]:
     """Runs `list_ops.py` in an environment."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_consumer(python_of(environment), "list_ops.py", [], Path(folder))
+        return run_consumer(create(environment, Progress()), "list_ops.py", [], Path(folder))
 
 
 def difference(facts: Mapping[str, Any], before: Ops) -> dict[str, Any]:

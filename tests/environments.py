@@ -41,15 +41,6 @@ def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
     ]
 
 
-def python_of(environment: Environment, progress: Progress = Progress()) -> Path:
-    """Returns the interpreter of an environment, after setting it up if necessary.
-
-    Raises:
-        ConsumerError: the environment cannot be set up.
-    """
-    return create(environment, progress)
-
-
 def python_or_skip(environment: Environment) -> Path:
     """Returns the interpreter of an environment, or skips the test if its Python is not installed.
 
@@ -59,7 +50,7 @@ def python_or_skip(environment: Environment) -> Path:
     required = environment.name in os.environ.get("HUBEXPORT_REQUIRED_ENVIRONMENTS", "").split()
     if not required and not environment.is_ready and find_python(environment.python) is None:
         pytest.skip(f"{environment.name} is not tried: no Python {environment.python} on this machine")
-    return python_of(environment)
+    return create(environment, Progress())
 
 
 def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
@@ -86,7 +77,7 @@ def main(names: list[str]) -> None:
         for environment in (*CONSUMERS, *FRAMEWORKS, NEWEST):
             if not names or environment.name in names:
                 try:
-                    print(f"{environment.name:14}{python_of(environment, progress)}", flush=True)
+                    print(f"{environment.name:14}{create(environment, progress)}", flush=True)
                 except ConsumerError as error:
                     print(f"{environment.name:14}CANNOT BE SET UP: {error.why}", flush=True)
 

@@ -15,11 +15,18 @@ from hubexport.errors import printable
 from hubexport.networks.layers import Network
 
 DEFAULT = "default"
+# Between two runs of the same graph or functions on one TensorFlow.
+REPEAT_TOLERANCE = 1e-6
+# Of a step of the moving averages, relative to the step: the averages are float32, and much larger than the step.
+STEP_TOLERANCE = 1e-3
 # How many missing or unexpected names a problem lists.
 _SHOWN_NAMES = 3
 _BATCH_NORM_STATISTICS = ("moving_mean", "moving_variance")
 
 AnyArray = npt.NDArray[Any]
+# What a program recorded of a module.
+Facts = Mapping[str, Any]
+Predictions = Mapping[str, AnyArray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +95,7 @@ class Judgement:
     problems: tuple[str, ...]
 
 
-def judge_quick_use(
-    facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], contract: ModuleContract
-) -> Judgement:
+def judge_quick_use(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
     """Judges what `consume_quickly.py` recorded."""
     expected = contract.expected_outputs[DEFAULT]
     outputs = ((api, predictions[api], expected) for api in facts["apis"])
@@ -164,14 +169,14 @@ def check_loss_falls(what: str, losses: Sequence[float]) -> Iterator[str]:
         yield f"{what}: the loss does not fall: it goes from {losses[0]:.4g} to {losses[-1]:.4g}"
 
 
-def check_regularization(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def check_regularization(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """Yields a problem unless weight decay covers all convolution weights except depthwise ones."""
     yield from check_equal("regularization losses", facts["regularization_losses"], contract.num_regularized)
     error = abs(facts["regularization_loss"] / facts["regularization_loss_by_hand"] - 1)
     yield from check_error("sum of the regularization losses, relative to the sum by hand", error, 1e-5)
 
 
-def check_dropout(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def check_dropout(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """Yields a problem unless dropout comes before the logits, and nowhere else."""
     yield from problem_unless(facts["features_repeat"], "features differ between two runs in training mode")
     if contract.is_classification:

@@ -1,15 +1,18 @@
 """Judges what `consume_tf1.py` recorded of a module in the TF1 Hub format."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from hubexport.consumers.judge import (
     DEFAULT,
+    REPEAT_TOLERANCE,
+    STEP_TOLERANCE,
     AnyArray,
+    Facts,
     Judgement,
     ModuleContract,
+    Predictions,
     check_dropout,
     check_equal,
     check_error,
@@ -26,15 +29,11 @@ _WITH_MOMENTUM = "_with_bn_hparams"
 # The first version with these signatures, and with the attachment that says the image size.
 _MOMENTUM_FROM_VERSION = 3
 
-# Between two runs of one graph on one TensorFlow.
-_REPEAT_TOLERANCE = 1e-6
 # Between hub.Module and hub.load, whose functions TensorFlow optimizes differently.
 _API_TOLERANCE = 2e-5
-# Of a step of the moving averages, relative to the step: the averages are float32, and much larger than the step.
-_STEP_TOLERANCE = 1e-3
 
 
-def judge_tf1(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], contract: ModuleContract) -> Judgement:
+def judge_tf1(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
     """Judges the facts recorded with `hub.Module`, or with `hub.load` alone."""
     largest_error, problems = compare_outputs(_outputs(predictions, contract), contract.tolerance)
     problems += _check_signatures(facts, predictions, contract)
@@ -57,18 +56,14 @@ def _signature_layers(contract: ModuleContract) -> dict[str, str]:
     return signatures | with_momentum if contract.version >= _MOMENTUM_FROM_VERSION else signatures
 
 
-def _outputs(
-    predictions: Mapping[str, AnyArray], contract: ModuleContract
-) -> Iterator[tuple[str, AnyArray | None, AnyArray]]:
+def _outputs(predictions: Predictions, contract: ModuleContract) -> Iterator[tuple[str, AnyArray | None, AnyArray]]:
     signatures = _signature_layers(contract)
     for key, expected in contract.expected_outputs.items():
         name = f"{key}:{DEFAULT}" if key in signatures else f"{DEFAULT}:{key}"
         yield name, predictions.get(name), expected
 
 
-def _check_signatures(
-    facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], contract: ModuleContract
-) -> Iterator[str]:
+def _check_signatures(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Iterator[str]:
     """`default` equals the signature for the module's kind; a momentum makes no difference in inference."""
     expected = _signature_layers(contract)
     yield from check_names("signatures", facts["signatures"], expected)
@@ -84,7 +79,7 @@ def _check_signatures(
             yield from problem_unless(is_equal, f"signatures {name} and {twin} predict differently")
 
 
-def _check_interface(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_interface(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """What programs ask a module before they apply it."""
     height, width, _ = contract.network.image_shape
     layers = _signature_layers(contract)
@@ -106,17 +101,17 @@ def _check_interface(facts: Mapping[str, Any], contract: ModuleContract) -> Iter
             yield from check_equal(f"shape of output {key} of signature {name}", found[key], expected[key])
 
 
-def _check_inference(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_inference(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     yield from check_names("variables", facts["variables"], contract.variables)
     yield from check_names("trainable variables", facts["trainable_variables"], contract.trainable)
     yield from check_equal("variables changed by inference", facts["changed_by_inference"], 0)
     yield from check_equal("update ops in the graph version for inference", facts["update_ops_of_inference"], 0)
     reexport_error, load_error = facts["error_of_reexport"], facts.get("error_of_load", 0.0)
-    yield from check_error("predictions of the module that Module.export wrote", reexport_error, _REPEAT_TOLERANCE)
+    yield from check_error("predictions of the module that Module.export wrote", reexport_error, REPEAT_TOLERANCE)
     yield from check_error("predictions of hub.load against hub.Module", load_error, _API_TOLERANCE)
 
 
-def _check_training_mode(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_training_mode(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """Each of two applications updates the averages from its own batch, which Google's version 1 got wrong."""
     num_updates = len(contract.statistics)
     yield from check_equal("update ops of two applications", facts["update_ops"], [num_updates, num_updates])
@@ -124,7 +119,7 @@ def _check_training_mode(facts: Mapping[str, Any], contract: ModuleContract) -> 
     for number, error in enumerate(facts["errors_of_moving_averages"], start=1):
         yield from check_equal(f"changed by the update ops of application {number}", error["changed"], kinds)
         what = f"relative error in the moving averages' step, application {number}"
-        yield from check_error(what, error["largest"], _STEP_TOLERANCE)
+        yield from check_error(what, error["largest"], STEP_TOLERANCE)
     yield from check_regularization(facts, contract)
     yield from check_dropout(facts, contract)
     num_trainable = len(contract.trainable)

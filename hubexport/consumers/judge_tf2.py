@@ -1,13 +1,15 @@
 """Judges what `consume_tf2.py` recorded of a Reusable SavedModel."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from hubexport.consumers.judge import (
     DEFAULT,
-    AnyArray,
+    REPEAT_TOLERANCE,
+    STEP_TOLERANCE,
+    Facts,
     Judgement,
     ModuleContract,
+    Predictions,
     check_dropout,
     check_equal,
     check_error,
@@ -26,15 +28,11 @@ _SERVED_FROM_VERSION = 5
 _KERAS_ENDPOINT = "MobilenetV2/layer_18"
 _DEFAULT_MOMENTUM = 0.99
 
-# Between two runs of the same functions on one TensorFlow.
-_REPEAT_TOLERANCE = 1e-6
 # Of a momentum that is computed from two steps of float32 averages.
 _MOMENTUM_TOLERANCE = 1e-5
-# Of a step of the moving averages, relative to the step: the averages are float32, and much larger than the step.
-_STEP_TOLERANCE = 1e-3
 
 
-def judge_tf2(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], contract: ModuleContract) -> Judgement:
+def judge_tf2(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
     """Judges the facts recorded with `hub.load`, and with `hub.KerasLayer` if the program fine-tuned the module."""
     outputs = (
         (key, predictions.get(DEFAULT if key == DEFAULT else f"{_ENDPOINT}{key}"), expected)
@@ -51,7 +49,7 @@ def judge_tf2(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], con
     return Judgement(largest_error, tuple(problems))
 
 
-def _check_interface(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_interface(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """The module has the expected variables, losses and signatures, and is not a Keras object."""
     trainable = [f"{name}:0" for name in contract.trainable]
     yield from check_names("variables", facts["variables"], [f"{name}:0" for name in contract.variables])
@@ -71,9 +69,7 @@ def _served_output(contract: ModuleContract) -> str:
     return "logits" if contract.is_classification else "feature_vector"
 
 
-def _check_inference(
-    facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], contract: ModuleContract
-) -> Iterator[str]:
+def _check_inference(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Iterator[str]:
     shapes, static_shapes = contract.output_shapes(), facts["static_shapes"]
     endpoints = [key.removeprefix(_ENDPOINT) for key in predictions if key.startswith(_ENDPOINT)]
     yield from check_names("endpoints", endpoints, shapes)
@@ -82,14 +78,14 @@ def _check_inference(
         yield from check_equal(f"shape of endpoint {key} in a tf.function", static_shapes[key], shapes[key])
     if (served := predictions.get(f"{_SERVING}:{_served_output(contract)}")) is not None:
         error = largest_difference(served, predictions[DEFAULT])
-        yield from check_error("predictions of serving_default", error, _REPEAT_TOLERANCE)
-    yield from check_error("predictions in a tf.function", facts["error_in_function"], _REPEAT_TOLERANCE)
+        yield from check_error("predictions of serving_default", error, REPEAT_TOLERANCE)
+    yield from check_error("predictions in a tf.function", facts["error_in_function"], REPEAT_TOLERANCE)
     yield from problem_unless(facts["arguments_by_position"], "positional arguments give other predictions")
     unchanged = {"count": 0, "names": []}
     yield from check_equal("variables changed by inference", facts["changed_by_inference"], unchanged)
 
 
-def _check_training_mode(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_training_mode(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """Each moving average moves towards the batch statistic, by one minus the momentum of their difference."""
     kinds = sorted({f"{name.rpartition('/')[2]}:0" for name in contract.statistics})
     changed = {"count": len(contract.statistics), "names": kinds}
@@ -97,13 +93,13 @@ def _check_training_mode(facts: Mapping[str, Any], contract: ModuleContract) -> 
     errors = facts["errors_of_moving_averages"]
     yield from check_names("moving averages", list(errors), [f"{name}:0" for name in contract.statistics])
     for name, error in errors.items():
-        yield from check_error(f"relative error in the step of {name}", error, _STEP_TOLERANCE)
+        yield from check_error(f"relative error in the step of {name}", error, STEP_TOLERANCE)
     momentum_error = abs(facts["default_momentum"] - _DEFAULT_MOMENTUM)
     yield from check_error("default momentum", momentum_error, _MOMENTUM_TOLERANCE)
     yield from check_dropout(facts, contract)
 
 
-def _check_gradients(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_gradients(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     for mode in ("inference", "training"):
         what = f"gradients in {mode} that are finite and nonzero"
         yield from check_equal(what, facts[f"gradients_in_{mode}"], len(contract.trainable))
@@ -111,7 +107,7 @@ def _check_gradients(facts: Mapping[str, Any], contract: ModuleContract) -> Iter
         yield from problem_unless(repeats, f"a persistent tape in {mode} gives other gradients the second time")
 
 
-def _check_keras(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator[str]:
+def _check_keras(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """A KerasLayer in a Sequential can be fine-tuned, saved and loaded again."""
     num_losses = contract.num_regularized
     yield from check_equal("losses of the Keras model", facts["keras_losses"], num_losses)
@@ -120,13 +116,13 @@ def _check_keras(facts: Mapping[str, Any], contract: ModuleContract) -> Iterator
     kinds = sorted({name.rpartition("/")[2] for name in contract.variables})
     yield from check_names("kinds of variables that fine-tuning with Keras changes", facts["keras_moved"], kinds)
     reload_error = facts["keras_error_of_reload"]
-    yield from check_error("predictions of the reloaded Keras model", reload_error, _REPEAT_TOLERANCE)
+    yield from check_error("predictions of the reloaded Keras model", reload_error, REPEAT_TOLERANCE)
     yield from check_equal("trainable variables of a frozen KerasLayer", facts["keras_frozen_trainable"], 0)
     shape = contract.output_shapes()[_KERAS_ENDPOINT]
     yield from check_equal(f"shape of {_KERAS_ENDPOINT} in Keras", facts["keras_endpoint_shape"], shape)
 
 
-def _check_replicas(facts: Mapping[str, Any]) -> Iterator[str]:
+def _check_replicas(facts: Facts) -> Iterator[str]:
     """Under MirroredStrategy, a moving average is the mean of those of the replicas, each from its own batch."""
     yield from check_equal("replicas with gradients", facts["replica_gradients"], facts["replicas"])
     problem = "replicas have the same moving averages although they saw different images"

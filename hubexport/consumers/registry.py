@@ -54,9 +54,11 @@ class Consumer:
     @property
     def loads(self) -> "dict[Format, tuple[int, ...]]":
         """The versions of the modules that the consumer can load, by module format."""
-        tf1 = tuple(version for version in TF1_VERSIONS if not why_not_applicable(self, "TF1 Hub module", version))
-        tf2 = tuple(version for version in TF2_VERSIONS if not why_not_applicable(self, "TF2 SavedModel", version))
-        return {"TF1 Hub module": tf1, "TF2 SavedModel": tf2}
+        versions: dict[Format, Sequence[int]] = {"TF1 Hub module": TF1_VERSIONS, "TF2 SavedModel": TF2_VERSIONS}
+        return {
+            format_: tuple(version for version in of_format if not why_not_applicable(self, format_, version))
+            for format_, of_format in versions.items()
+        }
 
     def interpreter(self) -> Path:
         """Returns the consumer's Python.

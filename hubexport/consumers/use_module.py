@@ -1,6 +1,6 @@
 """Has a consumer use a module as a program of its time would, and judges what the program recorded."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import io
@@ -11,7 +11,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.consumers.child import RunningProgram, running
-from hubexport.consumers.judge import AnyArray, Judgement, ModuleContract, judge_quick_use
+from hubexport.consumers.judge import Facts, Judgement, ModuleContract, Predictions, judge_quick_use
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.consumers.registry import Consumer, PinnedConsumer
@@ -20,7 +20,7 @@ from hubexport.system.temporary import temporary_directory, temporary_failures_r
 from hubexport.variants import TF1_VERSIONS
 
 _PROGRAMS = Path(__file__).with_name("programs")
-# A quick use takes seconds; a thorough one can take ten minutes with a large module.
+# A quick use takes seconds, a thorough one up to ten minutes with a large module.
 _QUICK_TIMEOUT_S = 300.0
 _THOROUGH_TIMEOUT_S = 3600.0
 
@@ -35,7 +35,7 @@ class ConsumerProgram:
     """
 
     path: Path
-    judge: Callable[[Mapping[str, Any], Mapping[str, AnyArray], ModuleContract], Judgement]
+    judge: Callable[[Facts, Predictions, ModuleContract], Judgement]
 
 
 QUICK_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_quickly.py", judge_quick_use)
@@ -102,7 +102,6 @@ def start_use(
     contract: ModuleContract,
     *,
     thorough: bool,
-    timeout_s: float | None = None,
     shown_as: Path | str | None = None,
 ) -> Iterator[ModuleUse]:
     """Starts to use a module with a consumer, in the background; the use ends with the context at the latest.
@@ -115,7 +114,6 @@ def start_use(
         contract: what the module must contain and compute.
         thorough: try all that programs do with modules, which takes minutes with large ones. Otherwise the module is
             loaded and applied twice, which takes little longer than importing TensorFlow.
-        timeout_s: the seconds after which the use counts as failed; the default is enough for large modules.
         shown_as: what errors call the module; defaults to the directory.
     Raises:
         ConsumerError: the consumer is not set up, or cannot be started.
@@ -123,7 +121,6 @@ def start_use(
     """
     interpreter = consumer.interpreter()
     program = QUICK_PROGRAM if not thorough else TF1_PROGRAM if contract.version in TF1_VERSIONS else TF2_PROGRAM
-    timeout_s = timeout_s or (_THOROUGH_TIMEOUT_S if thorough else _QUICK_TIMEOUT_S)
     what = f"TensorFlow {consumer.tensorflow} ({consumer.name}) cannot use {shown_as or directory}"
     with temporary_directory(what) as folder, contextlib.ExitStack() as stack:
         with temporary_failures_reported(what):
@@ -134,7 +131,7 @@ def start_use(
                 [interpreter, program.path],
                 {"modules": [task]},
                 folder,
-                timeout_s=timeout_s,
+                timeout_s=_THOROUGH_TIMEOUT_S if thorough else _QUICK_TIMEOUT_S,
                 same_packages=not isinstance(consumer, PinnedConsumer),
             )
         )
@@ -149,14 +146,11 @@ def use_module(
     *,
     thorough: bool,
     progress: Progress,
-    timeout_s: float | None = None,
     shown_as: Path | str | None = None,
 ) -> ConsumerFindings:
     """Uses a module with a consumer, and waits for the findings; see `start_use`."""
     progress.step(f"using {shown_as or directory} with TensorFlow {consumer.tensorflow}")
-    with start_use(
-        consumer, directory, images, contract, thorough=thorough, timeout_s=timeout_s, shown_as=shown_as
-    ) as use:
+    with start_use(consumer, directory, images, contract, thorough=thorough, shown_as=shown_as) as use:
         return use.findings()
 
 
@@ -180,7 +174,7 @@ def prepare_task(directory: Path, images: Array, contract: ModuleContract, folde
     }
 
 
-def read_outputs(path: Path) -> dict[str, AnyArray]:
+def read_outputs(path: Path) -> Predictions:
     """Returns the predictions that a program wrote."""
     with np.load(path) as arrays:
         return dict(arrays)

@@ -243,11 +243,7 @@ def _page_number(text: str) -> int:
 
 
 async def _rendered(
-    request: Request,
-    release: ServedRelease,
-    key: Hashable,
-    render: Callable[[], str | bytes],
-    media_type: str = _HTML,
+    request: Request, release: ServedRelease, key: Hashable, render: Callable[[], str | bytes], media_type: str = _HTML
 ) -> Response:
     with anyio.fail_after(_RENDER_TIMEOUT_SECONDS):
         text = await release.text(key, render)

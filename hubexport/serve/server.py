@@ -112,28 +112,21 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _bound_socket(listen: ListenAddress) -> Iterator[socket.socket]:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise _cannot_listen(listen, error) from error
-    with listening:
+    with contextlib.ExitStack() as stack:
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
+            family, _, _, _, address = socket.getaddrinfo(
+                listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
         except OSError as error:
-            raise _cannot_listen(listen, error) from error
-        yield listening
-
-
-def _cannot_listen(listen: ListenAddress, error: OSError) -> ServerError:
-    return ServerError(
-        f"cannot listen on {listen.host}, port {listen.port}",
-        why=error.strerror or str(error),
-        fix="choose another --port (0 picks a free one), or a --host of this machine",
-    )
+            raise ServerError(
+                f"cannot listen on {listen.host}, port {listen.port}",
+                why=error.strerror or str(error),
+                fix="choose another --port (0 picks a free one), or a --host of this machine",
+            ) from error
+        yield bound
 
 
 def _address(host: str, port: int) -> str:

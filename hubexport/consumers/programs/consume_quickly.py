@@ -68,26 +68,23 @@ def use_hub_module(path, images):
 def use_signatures(path, images):
     """Uses a TF1 Hub module without hub.Module: as a function that shares the loaded object's variables."""
     loaded = hub.load(path)
-    apply = loaded.signatures["default"]
-    predictions = apply(images=tensorflow.constant(images))["default"].numpy()
-    counts = [len(apply.variables)]
-    apply(images=tensorflow.constant(images[:1]))
-    return predictions, counts + [len(apply.variables)]
+    signature = loaded.signatures["default"]
+    return apply_twice(lambda x: signature(images=x)["default"], signature, images)
 
 
 def use_saved_model(path, images):
     loaded = hub.load(path)
-    predictions = loaded(tensorflow.constant(images)).numpy()
-    counts = [len(loaded.variables)]
-    loaded(tensorflow.constant(images[:1]))
-    counts.append(len(loaded.variables))
     # Wraps the loaded object: loading it a second time would double the time.
     layer = hub.KerasLayer(loaded)
-    layer_predictions = layer(tensorflow.constant(images)).numpy()
-    layer_counts = [len(layer.variables)]
-    layer(tensorflow.constant(images[:1]))
-    layer_counts.append(len(layer.variables))
-    return {"hub.load": (predictions, counts), "hub.KerasLayer": (layer_predictions, layer_counts)}
+    return {"hub.load": apply_twice(loaded, loaded, images), "hub.KerasLayer": apply_twice(layer, layer, images)}
+
+
+def apply_twice(function, owner, images):
+    """Returns predictions, and how many variables the owner has after the first and after the second application."""
+    predictions = function(tensorflow.constant(images)).numpy()
+    counts = [len(owner.variables)]
+    function(tensorflow.constant(images[:1]))
+    return predictions, counts + [len(owner.variables)]
 
 
 if __name__ == "__main__":
