@@ -60,9 +60,9 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
         python: the environment's interpreter.
         program: the name of a file in `tests/consumers`, or the path of another program.
         tasks: the task's `modules`.
-        folder: a folder for the task and the result.
+        folder: a folder for the task and the answer.
     Returns:
-        The result, with one object per task in `modules`.
+        The answer, with one object per task in `modules`.
     """
     command = [python, _PROGRAMS / program]
     with running(f"{python} {program}", command, {"modules": tasks}, folder, timeout_s=_TIMEOUT_S) as started:

@@ -81,13 +81,13 @@ class ModuleUse:
             ConsumerError: the consumer failed, for example because it cannot load the module, or took too long.
             TemporaryFileError: the consumer failed because there is no room for its temporary files.
         """
-        result = self._running.seen()
-        [facts] = result["modules"]
+        answer = self._running.seen()
+        [facts] = answer["modules"]
         judgement = self._program.judge(facts, read_outputs(self._outputs), self._contract)
         return ConsumerFindings(
             consumer=self._consumer.name,
-            tensorflow=result["tensorflow"],
-            tensorflow_hub=result["tensorflow_hub"],
+            tensorflow=answer["tensorflow"],
+            tensorflow_hub=answer["tensorflow_hub"],
             apis=tuple(facts["apis"]),
             largest_error=judgement.largest_error,
             problems=judgement.problems,

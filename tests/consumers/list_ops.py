@@ -1,6 +1,6 @@
 """Records the ops of a TensorFlow from 1.7 on.
 
-python list_ops.py TASK.json RESULT.json
+python list_ops.py TASK.json ANSWER.json
 """
 
 import json
@@ -41,16 +41,16 @@ def ignores_unknown_attributes():
     return True
 
 
-def main(_, result_file):
-    result = {
+def main(_, answer_file):
+    answer = {
         "tensorflow": tf.__version__,
         "graph_def_version": graph_def_version(),
         "ignores_unknown_attributes": ignores_unknown_attributes(),
         "ops": registered_ops(),
         "modules": [],
     }
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Loads modules by URL, and records their predictions. Written for Python 3.6.
 
-    python load_by_url.py TASK.json RESULT.json
+    python load_by_url.py TASK.json ANSWER.json
 
 TASK.json: {"modules": [{
     "url",
@@ -10,7 +10,7 @@ TASK.json: {"modules": [{
     "inputs": npz with `images`,
     "outputs": where to write the predictions, npy,
     "token": a token for the server, or null, optional}, ...]}
-RESULT.json: {"tensorflow", "tensorflow_hub", "modules": [{
+ANSWER.json: {"tensorflow", "tensorflow_hub", "modules": [{
     "path": the directory of the downloaded module; null if it was also loaded}, ...]}
 """
 
@@ -28,16 +28,16 @@ import tensorflow_hub as hub  # noqa: E402
 tf = tensorflow.compat.v1 if hasattr(tensorflow.compat, "v1") else tensorflow
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    result = {
+    answer = {
         "tensorflow": tensorflow.__version__,
         "tensorflow_hub": hub.__version__,
         "modules": [load(task) for task in tasks],
     }
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def load(task):

@@ -1,11 +1,11 @@
 """Loads modules with any API that can, applies them once, and records errors.
 
-    python load_modules.py TASK.json RESULT.json
+    python load_modules.py TASK.json ANSWER.json
 
 It needs only a TensorFlow from 1.7 on and a tensorflow_hub of the same time, so it is written for Python 3.6.
 
 TASK.json: {"modules": [{"path", "tags": the tags of a graph version of a TF1 Hub module, or null}, ...]}
-RESULT.json: {"tensorflow", "modules": [{"error": the first error if every API fails, or null}, ...]}
+ANSWER.json: {"tensorflow", "modules": [{"error": the first error if every API fails, or null}, ...]}
 """
 
 import json
@@ -20,12 +20,12 @@ import tensorflow_hub as hub  # noqa: E402
 v1 = tf.compat.v1 if hasattr(tf.compat, "v1") else tf
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    result = {"tensorflow": tf.__version__, "modules": [load_and_apply(**module) for module in task["modules"]]}
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    answer = {"tensorflow": tf.__version__, "modules": [load_and_apply(**module) for module in task["modules"]]}
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def load_and_apply(path, tags):

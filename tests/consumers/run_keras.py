@@ -1,6 +1,6 @@
 """Runs the MobileNet V2 of Keras itself, with weights from a file or random ones, and saves it.
 
-    python run_keras.py TASK.json RESULT.json
+    python run_keras.py TASK.json ANSWER.json
 
 It needs only a TensorFlow from 2.4 on with its Keras, which may be Keras 2 or 3, so it is written for Python 3.8. It
 makes no judgements: tests do.
@@ -14,7 +14,7 @@ TASK.json: {"modules": [{
     "images": npz with `images`, float32 [batch, height, width, 3] in [0, 1],
     "outputs": where to write `outputs`, npz: logits, or pooled features without the top,
     "save_weights", "save_model": paths to save to, optional}, ...]}
-RESULT.json: {"tensorflow", "modules": [{"keras": its version, "layers": the names of layers with weights}, ...]}
+ANSWER.json: {"tensorflow", "modules": [{"keras": its version, "layers": the names of layers with weights}, ...]}
 """
 
 import importlib
@@ -31,12 +31,12 @@ import tensorflow as tf  # noqa: E402
 tf.get_logger().setLevel("ERROR")
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    result = {"tensorflow": tf.__version__, "modules": [run(task) for task in tasks]}
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    answer = {"tensorflow": tf.__version__, "modules": [run(task) for task in tasks]}
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def run(task):

@@ -1,6 +1,6 @@
 """Runs the MobileNet V2 of Hugging Face's transformers, from a directory or with random weights, and saves it.
 
-    python run_torch.py TASK.json RESULT.json
+    python run_torch.py TASK.json ANSWER.json
 
 It needs only PyTorch, transformers and Pillow. It fails if a directory lacks weights or has unexpected ones; tests
 judge everything else.
@@ -14,7 +14,7 @@ TASK.json: {"modules": [{
     "photographs": files for the directory's image processor, optional; adds `pixel_values` and
         `outputs_of_photographs` to the outputs,
     "save": a directory to save to, optional}, ...]}
-RESULT.json: {"torch", "transformers", "modules": [{
+ANSWER.json: {"torch", "transformers", "modules": [{
     "labels": the config's label for the best class of each photograph,
     "image_processor": its class}, ...]}
 """
@@ -38,16 +38,16 @@ from transformers import (  # noqa: E402
 )
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    result = {
+    answer = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "modules": [run_task(task) for task in tasks],
     }
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def run_task(task):

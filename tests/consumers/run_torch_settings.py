@@ -1,12 +1,12 @@
 """Runs Hugging Face's MobileNetV2ForImageClassification from directories with all kinds of settings.
 
-    python run_torch_settings.py TASK.json RESULT.json
+    python run_torch_settings.py TASK.json ANSWER.json
 
 TASK.json: {"modules": [{
     "directory": the directory to load,
     "images": npz with `images`, float32 [batch, height, width, 3] in [0, 1],
     "outputs": where to write `logits`, npz}, ...]}
-RESULT.json: {"modules": [{"error": why the directory cannot be loaded completely or run, or null}, ...]}
+ANSWER.json: {"modules": [{"error": why the directory cannot be loaded completely or run, or null}, ...]}
 """
 
 import json
@@ -21,10 +21,10 @@ import torch  # noqa: E402
 from transformers import AutoModelForImageClassification, MobileNetV2ForImageClassification  # noqa: E402
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    with open(result_file, "w") as f:
+    with open(answer_file, "w") as f:
         json.dump({"modules": [{"error": run(task)} for task in tasks]}, f)
 
 

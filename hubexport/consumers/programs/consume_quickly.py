@@ -1,6 +1,6 @@
 """Loads modules with every API that suits them, applies each twice, and records facts and predictions.
 
-    python consume_quickly.py TASK.json RESULT.json
+    python consume_quickly.py TASK.json ANSWER.json
 
 It tries only what takes seconds. Like `consume_tf1.py` it is written for Python 3.6 and makes no judgements:
 `hubexport.consumers.judge` does that.
@@ -10,7 +10,7 @@ TASK.json: {"modules": [{
     "is_tf1": whether the module is in the TF1 Hub format,
     "inputs": npz with `images`, float32 [batch, height, width, 3],
     "outputs": where to write the predictions, npz, by API}, ...]}
-RESULT.json: {"tensorflow", "tensorflow_hub", "modules": [{
+ANSWER.json: {"tensorflow", "tensorflow_hub", "modules": [{
     "apis",
     "variables": by API, their number after the first and after the second application}, ...]}
 """
@@ -28,16 +28,16 @@ import tensorflow_hub as hub  # noqa: E402
 tf = tensorflow.compat.v1 if hasattr(tensorflow.compat, "v1") else tensorflow
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    result = {
+    answer = {
         "tensorflow": tensorflow.__version__,
         "tensorflow_hub": hub.__version__,
         "modules": [use(module) for module in task["modules"]],
     }
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def use(module):

@@ -1,6 +1,6 @@
 """Uses TF1 Hub modules as a program of its TensorFlow's time would, and records facts and predictions.
 
-    python consume_tf1.py TASK.json RESULT.json
+    python consume_tf1.py TASK.json ANSWER.json
 
 It needs only a TensorFlow from 1.7 on and a tensorflow_hub of the same time, so it is written for Python 3.6. It makes
 no judgements: `hubexport.consumers.judge_tf1` compares the facts with the module's contract.
@@ -13,7 +13,7 @@ TASK.json: {"modules": [{
     "export": where to write a re-export,
     "try_load": whether to try hub.load after hub.Module if both can load the module, which takes seconds,
     "fine_tune": whether to also train and export with hub.Module, which takes most of the time}, ...]}
-RESULT.json: {"tensorflow", "tensorflow_hub", "modules": [the facts of each module]}
+ANSWER.json: {"tensorflow", "tensorflow_hub", "modules": [the facts of each module]}
 """
 
 import json
@@ -34,16 +34,16 @@ STEPS = 6
 LEARNING_RATE = 0.003
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    result = {
+    answer = {
         "tensorflow": tensorflow.__version__,
         "tensorflow_hub": hub.__version__,
         "modules": use_all(task["modules"]),
     }
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def use_all(modules):

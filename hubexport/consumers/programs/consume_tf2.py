@@ -1,6 +1,6 @@
 """Uses Reusable SavedModels as a program of its TensorFlow's time would, and records facts and predictions.
 
-    python consume_tf2.py TASK.json RESULT.json
+    python consume_tf2.py TASK.json ANSWER.json
 
 It needs only a TensorFlow from 2.4 on, a tensorflow_hub of the same time and Keras 2 (`tf_keras` where TensorFlow's own
 Keras is Keras 3), so it is written for Python 3.8. It makes no judgements: `hubexport.consumers.judge_tf2` compares the
@@ -13,7 +13,7 @@ TASK.json: {"modules": [{
     "scratch": a folder for temporary files,
     "fine_tune": whether to also try Keras, replicas and persistent tapes, which takes most of the time,
     "persistent": the values of `training` under a persistent tape, half a minute each; default [false, true]}, ...]}
-RESULT.json: {"tensorflow", "tensorflow_hub", "keras", "modules": [the facts of each module]}
+ANSWER.json: {"tensorflow", "tensorflow_hub", "keras", "modules": [the facts of each module]}
 """
 
 import json
@@ -44,17 +44,17 @@ EPOCHS = 6
 LEARNING_RATE = 0.003
 
 
-def main(task_file, result_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    result = {
+    answer = {
         "tensorflow": tf.__version__,
         "tensorflow_hub": hub.__version__,
         "keras": keras.__name__,
         "modules": [use(module) for module in task["modules"]],
     }
-    with open(result_file, "w") as f:
-        json.dump(result, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 def use(module):
