@@ -9,6 +9,8 @@ from pathlib import Path
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,9 +94,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(release: Path, *arguments: str, log_path: Path) -> Iterator[Server]:
-    """Serves a release on a free port."""
-    with log_path.open("w") as log:
+def serving(release: Path, *arguments: str) -> Iterator[Server]:
+    """Serves a release on a free port; in the end, prints the log to stderr, for tests that fail."""
+    with tempfile.NamedTemporaryFile("w") as log:
         process = subprocess.Popen(
             [*command("serve"), str(release), "--port", "0", *arguments],
             stdout=subprocess.PIPE,
@@ -102,12 +104,13 @@ def serving(release: Path, *arguments: str, log_path: Path) -> Iterator[Server]:
             text=True,
             env=environment(),
         )
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address, log_path.read_text()
-        yield Server(process, address.rstrip("/"), log_path)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address, Path(log.name).read_text()
+            yield Server(process, address.rstrip("/"), Path(log.name))
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            print(Path(log.name).read_text(), file=sys.stderr)

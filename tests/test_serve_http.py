@@ -16,9 +16,8 @@ BUCKET = "gs://models.example/hub"
 
 
 @pytest.fixture(scope="module", name="server")
-def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("log") / "log"
-    with serving(small_release, "--bucket", BUCKET, "--url", "https://models.example/hub", log_path=log) as server:
+def _server(small_release: Path) -> Iterator[Server]:
+    with serving(small_release, "--bucket", BUCKET, "--url", "https://models.example/hub") as server:
         yield server
 
 

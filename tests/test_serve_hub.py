@@ -37,9 +37,8 @@ _TOLERANCE = 5e-5
 
 
 @pytest.fixture(scope="module", name="server")
-def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("log") / "log"
-    with serving(small_release, "--bucket", "gs://models.example/hub", log_path=log) as server:
+def _server(small_release: Path) -> Iterator[Server]:
+    with serving(small_release, "--bucket", "gs://models.example/hub") as server:
         yield server
 
 
@@ -112,7 +111,7 @@ def test_programs_can_send_a_token(small_release, tmp_path):
     }
     [consumer] = [consumer for consumer in CONSUMERS if consumer.name == "tf2.15"]
     python = python_or_skip(consumer.environment)
-    with serving(small_release, "--token_file", str(tmp_path / "tokens"), log_path=tmp_path / "log") as server:
+    with serving(small_release, "--token_file", str(tmp_path / "tokens")) as server:
         task["url"] = f"{server.url}/{_VECTOR}/5"
         [facts] = run_consumer(python, "load_by_url.py", [task], tmp_path)["modules"]
         assert (Path(facts["path"]) / "saved_model.pb").is_file()

@@ -30,9 +30,9 @@ def _wait(condition):
         time.sleep(0.05)
 
 
-def test_it_prints_its_address_and_listens_on_this_machine_only(dist, tmp_path):
+def test_it_prints_its_address_and_listens_on_this_machine_only(dist):
     """The address on stdout tells scripts that the server is ready."""
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert f"{server.url}/{_HANDLE}" in server.get(f"/{_HANDLE}").text
         listening = Path(f"/proc/{server.process.pid}/net/tcp").read_text()
@@ -42,10 +42,10 @@ def test_it_prints_its_address_and_listens_on_this_machine_only(dist, tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(dist, tmp_path, sent):
+def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(dist, sent):
     """New connections are refused meanwhile, and the exit status is 0."""
     archive = dist / f"{_HANDLE}.tar.gz"
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         with _slow_connection(server) as connection:
             connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             got = connection.recv(1000)
@@ -55,13 +55,13 @@ def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(dist, tmp_pa
                 got += chunk
         assert got.partition(b"\r\n\r\n")[2] == archive.read_bytes()
         assert server.process.wait(_DEADLINE) == 0
-        assert "Traceback" not in (tmp_path / "log").read_text()
+        assert "Traceback" not in server.log_path.read_text()
 
 
 @pytest.mark.slow
-def test_downloads_that_take_too_long_are_cut_off(dist, tmp_path):
+def test_downloads_that_take_too_long_are_cut_off(dist):
     """After --grace seconds."""
-    with serving(dist, "--grace", "1", log_path=tmp_path / "log") as server:
+    with serving(dist, "--grace", "1") as server:
         with _slow_connection(server) as connection:
             connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 4)
             connection.recv(1000)
@@ -90,7 +90,7 @@ def _refuses(server: Server) -> bool:
 def test_a_new_release_is_served_and_old_downloads_are_finished(dist, tmp_path):
     """While `hubexport release` publishes it."""
     (tmp_path / "small.yaml").write_text(SMALL)
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         assert server.get("/google/imagenet/small/classification/1").status == 404
         old = server.get("/index.json").body
         with _slow_connection(server) as connection:
@@ -111,13 +111,13 @@ def test_a_new_release_is_served_and_old_downloads_are_finished(dist, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "other"])
 @pytest.mark.slow
-def test_an_unreadable_index_changes_nothing(dist, tmp_path, damage):
+def test_an_unreadable_index_changes_nothing(dist, damage):
     """Until there is a readable one again."""
     index = dist / "index.json"
     good = index.read_bytes()
     facts = json.loads(good)
     facts["artifacts"] = facts["artifacts"][:1]
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         bad = {"cut": good[:-100], "removed": None, "other": b'{"format": 2}'}[damage]
         _replace(index, bad)
         assert server.logged(level="error")["event"].startswith("cannot read the release's new index")
@@ -140,11 +140,11 @@ def _replace(path: Path, content: bytes | None) -> None:
 
 
 @pytest.mark.slow
-def test_old_releases_are_closed(dist, tmp_path):
+def test_old_releases_are_closed(dist):
     """After the last request that needs them."""
     index = dist / "index.json"
     content = index.read_bytes()
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         for number in range(1, 6):
             _replace(index, content + b"\n" * number)
             _wait(lambda: f'result="loaded"}} {number}.0' in server.get("/metrics").text)
@@ -184,9 +184,9 @@ def test_a_server_that_cannot_start_says_why(dist, tmp_path, arguments, words):
 
 
 @pytest.mark.slow
-def test_a_port_in_use_is_an_error(dist, tmp_path):
+def test_a_port_in_use_is_an_error(dist):
     """Here, another server uses it."""
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         done = hubexport("serve", dist, "--port", str(server.port))
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr

@@ -32,7 +32,7 @@ def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     (dist / "google" / "imagenet" / "secret.md").write_text(_SECRET)
     (dist / "google" / "link.txt").symlink_to(folder / "secret.txt")
     (dist / "google" / "parent").symlink_to(folder)
-    with serving(dist, log_path=folder / "log") as server:
+    with serving(dist) as server:
         yield server
 
 
@@ -90,7 +90,7 @@ def test_a_listed_file_behind_a_link_is_not_sent(small_release, tmp_path):
     (tmp_path / "secret").write_bytes(_SECRET.ljust(page.stat().st_size).encode())
     page.unlink()
     page.symlink_to(tmp_path / "secret")
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         answer = server.get(f"/{_HANDLE}.card.md")
         assert answer.status == 500 and _SECRET.encode() not in answer.body
         assert "is a link" in server.logged(level="error")["why"]
@@ -100,7 +100,7 @@ def test_a_file_of_another_size_than_the_listed_one_is_not_sent(small_release, t
     """Its digest would be wrong. The reason goes to the log, not to the client."""
     dist = tmp_path / "dist"
     shutil.copytree(small_release, dist)
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         with (dist / f"{_HANDLE}.tar.gz").open("ab") as archive:
             archive.write(b"more")
         answer = server.get(f"/{_HANDLE}?tf-hub-format=compressed")
@@ -178,9 +178,9 @@ def test_clients_that_dawdle_lose_their_connection(server):
 
 
 @pytest.mark.slow
-def test_a_client_that_reads_nothing_loses_its_connection(small_release, tmp_path):
+def test_a_client_that_reads_nothing_loses_its_connection(small_release):
     """After half a minute."""
-    with serving(small_release, log_path=tmp_path / "log") as server:
+    with serving(small_release) as server:
         before = _connections(server)
         with server.connection() as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -212,9 +212,9 @@ def _connections(server: Server) -> int:
 
 
 @pytest.mark.slow
-def test_too_many_connections_are_refused(small_release, tmp_path):
+def test_too_many_connections_are_refused(small_release):
     """With 503, until others are closed."""
-    with serving(small_release, "--max_connections", "20", log_path=tmp_path / "log") as server:
+    with serving(small_release, "--max_connections", "20") as server:
         with contextlib.ExitStack() as stack:
             for _ in range(25):
                 stack.enter_context(server.connection())
@@ -283,7 +283,7 @@ def test_random_bytes_do_no_harm(server):
 def test_tokens(small_release, tmp_path):
     """Programs send them as Bearer, browsers as the password; only the health check is open to all."""
     (tmp_path / "tokens").write_text("# of the pipeline\n0123456789abcdef\n\nfedcba9876543210\n")
-    with serving(small_release, "--token_file", str(tmp_path / "tokens"), log_path=tmp_path / "log") as server:
+    with serving(small_release, "--token_file", str(tmp_path / "tokens")) as server:
         for path in ("/", f"/{_HANDLE}", f"/{_HANDLE}.tar.gz", "/index.json", "/metrics", "/nothing"):
             answer = server.get(path)
             assert answer.status == 401 and "Bearer" in answer.headers["www-authenticate"]
@@ -306,4 +306,4 @@ def test_tokens(small_release, tmp_path):
             "0123456789abcdef",
         ):
             assert server.get("/", authorization=bad).status == 401, bad
-        assert "0123456789abcdef" not in (tmp_path / "log").read_text()
+        assert "0123456789abcdef" not in server.log_path.read_text()

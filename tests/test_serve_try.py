@@ -27,10 +27,10 @@ _TEXT_PART = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\n
 
 @pytest.fixture(scope="module", name="server")
 def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("log")
+    folder = tmp_path_factory.mktemp("labels")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(_LABELS) + "\n")
-    with serving(small_release, "--enable_try", "--labels", str(labels), log_path=folder / "log") as server:
+    with serving(small_release, "--enable_try", "--labels", str(labels)) as server:
         yield server
 
 
@@ -149,9 +149,9 @@ def test_too_many_forms_at_once_are_refused(server):
         assert time.monotonic() < deadline
 
 
-def test_trying_modules_must_be_enabled(small_release, tmp_path):
+def test_trying_modules_must_be_enabled(small_release):
     """It is disabled by default."""
-    with serving(small_release, log_path=tmp_path / "log") as server:
+    with serving(small_release) as server:
         assert _upload(server, _form(_picture())).status == 405
         assert "/-/try/" not in server.get(f"/{_MODULE}").text
 
