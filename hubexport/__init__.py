@@ -9,6 +9,8 @@ variant = hubexport.load_variant("mobilenet_v2_075_192")
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hubexport.version import __version__  # noqa: F401  Public.
+
 __all__ = [
     "Accuracy",
     "Beam",
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from hubexport.release.check import check_release
     from hubexport.release.plan import ReleaseOptions
     from hubexport.release.release_modules import release_modules
-    from hubexport.site.writing import write_site
+    from hubexport.site.static_site import write_site
     from hubexport.variants import ModuleSpec, Variant
     from hubexport.verify.result import Verification
     from hubexport.verify.verify_module import verify_module
@@ -101,7 +103,7 @@ _HOMES = {
     "load_variant": "hubexport.config_files",
     "release_modules": "hubexport.release.release_modules",
     "verify_module": "hubexport.verify.verify_module",
-    "write_site": "hubexport.site.writing",
+    "write_site": "hubexport.site.static_site",
 }
 
 # The modules and rooms that import an extra's packages.

@@ -13,7 +13,7 @@ from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
-from hubexport.system.destinations import check_apart, check_place
+from hubexport.system.destinations import check_destination, check_sources_kept
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
 _LABELS = "labels.txt"
@@ -64,11 +64,11 @@ def build_modules(
     directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}
     with _write_failures_reported(output_dir):
         for directory in directories.values():
-            check_place(directory, overwrite=overwrite, written=listed_files)
+            check_destination(directory, overwrite=overwrite, written=listed_files)
 
     source = resolve_source(checkpoint, variant, progress, downloads)
     for directory in directories.values():
-        check_apart(directory, [directory], source.paths)
+        check_sources_kept(directory, [directory], source.paths)
     networks = {spec: variant.network_for(spec.kind) for spec in directories}
     variables = {variable.name: variable for network in networks.values() for variable in network.variables}
     restored = read_values(source, list(variables.values()), weights, variant, progress)

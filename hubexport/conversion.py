@@ -24,7 +24,7 @@ from hubexport.formats.conversion_writers import (
 from hubexport.layouts.conversion_targets import TARGETS, Target
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, publish_file, scratch_directory, write_failures_reported
-from hubexport.system.destinations import Written, check_apart, check_place
+from hubexport.system.destinations import Written, check_destination, check_sources_kept
 from hubexport.variants import Variant, check_variant
 
 # Those that are a checkpoint of several files, named by their prefix.
@@ -75,7 +75,7 @@ def convert(
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     found = resolve_source(source, variant, progress)
-    check_apart(target, standing_files(target) if to in _PREFIXES else [target], found.paths)
+    check_sources_kept(target, standing_files(target) if to in _PREFIXES else [target], found.paths)
     trained = _read(found, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
@@ -110,7 +110,7 @@ def _check_target(target: Path, to: Target) -> None:
 def _check_place(target: Path, to: Target, overwrite: bool) -> None:
     """Finds out early what keeps the result from its place."""
     if to not in _PREFIXES:
-        check_place(target, overwrite=overwrite, written=_DIRECTORIES.get(to))
+        check_destination(target, overwrite=overwrite, written=_DIRECTORIES.get(to))
         return
     if os.path.lexists(target):
         raise OutputError(
@@ -119,7 +119,7 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
             fix="choose another prefix",
         )
     for path in standing_files(target):
-        check_place(path, overwrite=overwrite)
+        check_destination(path, overwrite=overwrite)
 
 
 def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> TrainedNetwork:

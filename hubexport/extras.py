@@ -6,7 +6,7 @@ from hubexport.errors import MissingExtraError
 
 # What is imported of each extra in setup.cfg; tests/test_extras.py compares the two.
 _PACKAGES = {
-    "tensorflow": ("jinja2", "markupsafe", "PIL", "tensorflow", "tensorflow_hub", "tf_slim"),
+    "tensorflow": ("jinja2", "markupsafe", "matplotlib", "PIL", "tensorflow", "tensorflow_hub", "tf_slim"),
     "release": ("cyclonedx", "deflate", "jinja2", "packageurl", "packaging"),
     "serve": (
         "anyio",

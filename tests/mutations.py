@@ -13,7 +13,7 @@ import numpy as np
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import AttrValue, ImageModuleInfo, Message, ModuleAttachment, SavedModel, VariableDef
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 
 _PREFIX = Path("variables", "variables")
 _BLOCK = "MobilenetV2/expanded_conv_5"

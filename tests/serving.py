@@ -107,7 +107,7 @@ def serving(release: Path, *arguments: str) -> Iterator[Server]:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            assert address, Path(log.name).read_text()
+            assert address, "the server did not start; its log is on stderr"
             yield Server(process, address.rstrip("/"), Path(log.name))
         finally:
             process.kill()

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
+from hubexport.checkpoints.archives import unpack_checkpoint
 from hubexport.errors import CheckpointError
 from hubexport.system import tars
-from hubexport.system.tars import unpack_checkpoint
 from tests.archives import CONTENT, member, tgz
 
 _GOOD = [member("./m.ckpt.index"), member("./m.ckpt.data-00000-of-00001"), member("./m_frozen.pb")]

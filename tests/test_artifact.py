@@ -11,9 +11,9 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.config_files import load_variant
 from hubexport.description import describe
 from hubexport.errors import ModuleError, TemporaryFileError
-from hubexport.modules import opening
 from hubexport.modules.opening import opened_module_directory
 from hubexport.progress import Progress
+from hubexport.system import http_download
 from tests.archives import CONTENT, member, tgz
 from tests.servers import answer, running_server
 
@@ -157,7 +157,7 @@ def test_what_a_server_gives_instead_of_a_module_is_refused(server, temporary, a
 
 def test_more_bytes_than_any_module_has_are_not_stored(server, temporary, monkeypatch):
     """Also if the server does not say how many will come."""
-    monkeypatch.setattr(opening, "_MAX_BYTES", 100)
+    monkeypatch.setattr(http_download, "_MAX_BYTES", 100)
 
     def act(handler):
         handler.head(200)

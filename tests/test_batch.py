@@ -16,7 +16,8 @@ from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
 from hubexport.batch import BuildOptions, BuildOrder, build_batch
 from hubexport.config_files import select_variants
 from hubexport.errors import CheckpointError, ConfigError
-from hubexport.system.atomic_output import file_sha256, publish_directory, tree_files
+from hubexport.system.atomic_output import publish_directory
+from hubexport.system.digests import file_sha256, tree_files
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 

@@ -17,7 +17,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.errors import CheckpointError, OutputError
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.digests import file_sha256
 from tests.checkpoints import network_values, training_values, write_v2
 from tests.command import command, environment, hubexport, hubexport_process
 from tests.graphs import checkpoint_values

@@ -11,12 +11,12 @@ import threading
 import pytest
 import requests
 
-from hubexport.checkpoints import download
 from hubexport.checkpoints import download_cache as cache_module
 from hubexport.checkpoints.download import fetch
 from hubexport.checkpoints.download_cache import CachedArchive, Downloads, archive_path, look_up, partial_path
 from hubexport.errors import CheckpointError, DownloadError, UsageError
 from hubexport.progress import Progress
+from hubexport.system import http_download
 from hubexport.variants import PublishedCheckpoint
 from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_some, serve_when_told
 
@@ -45,7 +45,7 @@ class _Ear(Progress):
 def server(monkeypatch):
     """A server that is asked again without a wait."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(download, "_WAITS_S", (0, 0, 0, 0))
+    monkeypatch.setattr(http_download, "_FIRST_WAIT_S", 0)
     with running_server() as server:
         yield server
 
@@ -54,7 +54,7 @@ def server(monkeypatch):
 def waits(monkeypatch):
     """The seconds that a download waits, which are not waited here."""
     heard = []
-    monkeypatch.setattr(download.time, "sleep", heard.append)
+    monkeypatch.setattr(http_download.time, "sleep", heard.append)
     return heard
 
 
@@ -168,7 +168,7 @@ def test_a_truncated_download_is_resumed(server, cache, ear):
     first, second = server.requests
     assert first.range is None
     start = int(second.range.removeprefix("bytes=").removesuffix("-"))
-    assert _HALF - download._BLOCK_BYTES < start <= _HALF
+    assert _HALF - http_download._BLOCK_BYTES < start <= _HALF
     assert second.sent == len(ARCHIVE) - start
     assert ear.warnings == [
         f"net.tgz: the connection ended after {start} of {len(ARCHIVE)} bytes; attempt 2 of 5 in 0 s"
@@ -189,7 +189,7 @@ def test_what_has_come_is_kept_for_the_next_run(server, cache, ear):
     server.acts = [serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert ear.steps == [f"downloading {server.address}/net.tgz, resuming after 0.3 MB"]
-    assert server.requests[-1].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
+    assert server.requests[-1].sent <= len(ARCHIVE) - _HALF + http_download._BLOCK_BYTES
 
 
 def test_a_connection_that_ends_without_a_length_known_is_no_end(server, cache):
@@ -208,11 +208,11 @@ def test_a_connection_that_ends_without_a_length_known_is_no_end(server, cache):
 
 def test_a_stall_is_a_failure_too(server, cache, ear, monkeypatch):
     """The connection stands, but nothing comes."""
-    monkeypatch.setattr(download, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(http_download, "_TIMEOUT_S", 0.5)
     server.acts = [serve_some(_HALF, wait=True), lambda handler: handler.server.gate.wait(60), serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert [warning.partition(";")[0] for warning in ear.warnings] == ["net.tgz: timed out"] * 2
-    assert server.requests[2].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
+    assert server.requests[2].sent <= len(ARCHIVE) - _HALF + http_download._BLOCK_BYTES
 
 
 def test_what_is_not_there_is_asked_for_once(server, cache):
@@ -247,7 +247,7 @@ def test_a_busy_server_is_asked_again(server, cache, ear, status):
 
 def test_a_server_that_is_busy_for_ever_is_given_up(server, cache, ear, waits, monkeypatch):
     """After waits that double."""
-    monkeypatch.setattr(download, "_WAITS_S", (1, 2, 4, 8))
+    monkeypatch.setattr(http_download, "_FIRST_WAIT_S", 1)
     server.acts = [answer(503)]
     with pytest.raises(DownloadError, match="cannot download") as caught:
         fetch(server.published(), ear, cache)
@@ -367,7 +367,7 @@ def test_a_file_that_is_wrong_from_the_start_is_downloaded_twice_at_most(server,
 @pytest.mark.parametrize("length", ["600000", "unknown"])
 def test_a_download_without_end_is_cut(server, cache, monkeypatch, length):
     """The disk has one."""
-    monkeypatch.setattr(download, "_MAX_BYTES", _HALF)
+    monkeypatch.setattr(http_download, "_MAX_BYTES", _HALF)
     server.acts = [answer(200, ARCHIVE, Content_Length=length)]
     with pytest.raises(DownloadError) as caught:
         fetch(server.published(), Progress(), cache)
@@ -397,7 +397,7 @@ def test_a_certificate_that_is_not_trusted_is_not_asked_for_again(server, cache,
         except ssl.SSLError as error:
             raise requests.exceptions.SSLError("Max retries exceeded") from error
 
-    monkeypatch.setattr(download.requests, "get", get)
+    monkeypatch.setattr(http_download.requests, "get", get)
     with pytest.raises(DownloadError) as caught:
         fetch(server.published(), ear, cache)
     assert "self-signed certificate" in caught.value.why

@@ -10,11 +10,12 @@ import sys
 
 import pytest
 
-from hubexport import locks
 from hubexport.errors import OutputError
 from hubexport.progress import Progress
+from hubexport.system import locks
 from hubexport.system.locks import HeldError, locked
 from tests.command import environment
+from tests.data import REPOSITORY
 
 _HOLD = """\
 import pathlib, sys
@@ -138,5 +139,5 @@ def test_where_files_cannot_be_locked_nobody_is_kept_out(tmp_path, monkeypatch):
 
 def test_only_one_module_locks():
     """There is one mechanism."""
-    modules = Path(locks.__file__).parent.rglob("*.py")
+    modules = (REPOSITORY / "hubexport").rglob("*.py")
     assert [path.name for path in modules if "import fcntl" in path.read_text()] == ["locks.py"]

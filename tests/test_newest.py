@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from tests.command import environment
 from tests.data import REPOSITORY
 from tests.environments import NEWEST, python_or_skip

@@ -12,8 +12,8 @@ import sys
 
 import pytest
 
-from hubexport import locks, output
 from hubexport.errors import OutputError
+from hubexport.system import atomic_output, locks
 from hubexport.system.atomic_output import publish_directory, publish_file, publish_together, scratch_directory
 from tests.command import environment
 from tests.release_misfortunes import die_before
@@ -60,7 +60,7 @@ def test_overwriting_swaps_in_one_step(tmp_path, monkeypatch):
     """There is no moment without a directory: the only call that touches the place is the exchange."""
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("old")
-    monkeypatch.setattr(output.shutil, "rmtree", lambda *args, **options: None)
+    monkeypatch.setattr(atomic_output.shutil, "rmtree", lambda *args, **options: None)
     with scratch_directory(tmp_path) as scratch:
         publish_directory(_staged(scratch, "new"), tmp_path / "old", overwrite=True)
     assert (tmp_path / "old" / "file").read_text() == "new"
@@ -74,7 +74,7 @@ def test_a_system_that_cannot_swap_says_so_and_keeps_the_old(tmp_path, monkeypat
         def __getattr__(self, name):
             raise AttributeError(name)
 
-    monkeypatch.setattr(output.ctypes, "CDLL", lambda *args, **options: NoExchange())
+    monkeypatch.setattr(atomic_output.ctypes, "CDLL", lambda *args, **options: NoExchange())
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("old")
     with scratch_directory(tmp_path) as scratch, pytest.raises(OutputError, match="cannot replace"):
@@ -155,7 +155,7 @@ def test_whoever_locks_the_place_holds_nobody_up(tmp_path, alarm):
 def test_a_directory_that_others_take_for_a_leftover_is_made_again(tmp_path, monkeypatch, alarm, moment):
     """A new one has no lock yet."""
     taken = []
-    open_directory, lock = output._open_directory, output.lock_at_once
+    open_directory, lock = atomic_output._open_directory, atomic_output.lock_at_once
 
     def open_late(path):
         if not taken and moment == "before it is opened":
@@ -172,8 +172,8 @@ def test_a_directory_that_others_take_for_a_leftover_is_made_again(tmp_path, mon
             shutil.rmtree(path)
         return lock(descriptor)
 
-    monkeypatch.setattr(output, "_open_directory", open_late)
-    monkeypatch.setattr(output, "lock_at_once", lock_late)
+    monkeypatch.setattr(atomic_output, "_open_directory", open_late)
+    monkeypatch.setattr(atomic_output, "lock_at_once", lock_late)
     with scratch_directory(tmp_path) as scratch:
         assert taken and scratch not in taken
         assert scratch.is_dir()

@@ -8,7 +8,8 @@ import zipfile
 
 import pytest
 
-from hubexport.consumers.environments import clean_environment, find_python
+from hubexport.consumers.environments import find_python
+from hubexport.system.child_process import clean_environment
 from tests.command import environment
 from tests.data import REPOSITORY
 

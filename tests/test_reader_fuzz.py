@@ -30,6 +30,7 @@ from hubexport.errors import CheckpointError
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
+from hubexport.system.crc32c import masked_crc32c
 
 pytestmark = pytest.mark.fuzz
 
@@ -144,7 +145,7 @@ def _summed_anew(content, sound):
     content = bytearray(content)
     for offset, size in places:
         end = offset + size + 1
-        content[end : end + 4] = leveldb_table.masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
+        content[end : end + 4] = masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
     return bytes(content)
 
 

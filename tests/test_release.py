@@ -16,7 +16,7 @@ from hubexport.release.check import check_release
 from hubexport.release.index import INDEX, SHA256SUMS, read_index, record_path
 from hubexport.release.plan import ReleaseOptions, make_plan
 from hubexport.release.release_modules import release_modules
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2

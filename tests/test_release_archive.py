@@ -14,7 +14,7 @@ import pytest
 
 from hubexport.errors import ModuleError, UsageError
 from hubexport.release.packing import pack, source_date_epoch
-from hubexport.system.atomic_output import tree_files
+from hubexport.system.digests import tree_files
 from tests.command import environment
 
 _LONG = "/".join(["folder" * 8] * 5) + "/" + "f" * 200

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.protos import BundleEntryProto
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_partitioned, write_v2
 from tests.command import command, environment, hubexport, hubexport_process

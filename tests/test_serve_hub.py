@@ -9,7 +9,7 @@ import pytest
 from hubexport.consumers.registry import CONSUMERS
 from hubexport.modules.identity import identify
 from hubexport.networks.numpy_forward import Forward
-from hubexport.system.tars import unpack_all
+from hubexport.system.tars import unpack_archive
 from hubexport.verify.context import VerificationContext
 from tests.environments import cases, python_or_skip, run_consumer
 from tests.serving import Server, serving
@@ -50,7 +50,7 @@ def _images() -> np.ndarray:
 def _expected(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """The output that NumPy computes in float64 from the values in the archive."""
     folder = tmp_path_factory.mktemp("unpacked")
-    unpack_all(small_release / f"{_VECTOR}/2.tar.gz", folder)
+    unpack_archive(small_release / f"{_VECTOR}/2.tar.gz", folder)
     subject = identify(folder, "2.tar.gz")
     with VerificationContext(subject) as evidence:
         forward = Forward(subject.network, evidence.values, _images())

@@ -13,7 +13,7 @@ import pytest
 
 from hubexport.modules.identity import identify
 from hubexport.networks.numpy_forward import Forward
-from hubexport.system.tars import unpack_all
+from hubexport.system.tars import unpack_archive
 from hubexport.verify.context import VerificationContext
 from tests.serving import Answer, Server, serving
 
@@ -53,7 +53,7 @@ def _upload(server: Server, content: bytes, address: str = _ADDRESS, **headers: 
 
 def test_the_probabilities_are_those_of_the_network(server, small_release, tmp_path):
     """Which NumPy computes in float64. The picture has the module's size, so it is not resized."""
-    unpack_all(small_release / f"{_MODULE}.tar.gz", tmp_path)
+    unpack_archive(small_release / f"{_MODULE}.tar.gz", tmp_path)
     subject = identify(tmp_path, "5.tar.gz")
     image = np.asarray(Image.open(io.BytesIO(_picture()))) / 255
     with VerificationContext(subject) as evidence:

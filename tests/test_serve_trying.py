@@ -35,10 +35,17 @@ _NOISE = np.random.RandomState(0).randint(0, 256, [64, 96, 3]).astype(np.uint8)
 # The variables that a process may have.
 _VARIABLES = {
     *("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"),
-    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TMPDIR"),
     "LC_CTYPE",  # Python's own, where there is no locale.
 }
 _SLEEP = "import time; time.sleep(60)"
+# Lets a program print its answer.
+_PRINTED = """\
+import atexit, io, sys
+sys.stdout = io.StringIO()
+atexit.register(lambda: open(sys.argv[2], "w").write(sys.stdout.getvalue()))
+"""
+_WORK = "import hubexport.serve.trial_worker as worker\nworker.answer_task(worker.classify)\n"
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +75,14 @@ def scratch(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def worker(monkeypatch):
-    """Lets another program take the place of the worker."""
-    return lambda program: monkeypatch.setattr(trials, "_WORKER", ("-c", program))
+def worker(tmp_path, monkeypatch):
+    """Puts another program, which prints its answer, in the place of the worker."""
+
+    def replace(program):
+        (tmp_path / "worker.py").write_text(_PRINTED + program)
+        monkeypatch.setattr(trials, "_WORKER", tmp_path / "worker.py")
+
+    return replace
 
 
 def _classified(archive, *images, **options):
@@ -252,49 +264,53 @@ def test_an_image_may_not_be_longer_than_the_limit(modules, worker):
     assert isinstance(error, ImageError) and f"more than {len(image):,} bytes" in error.why
 
 
-def _run_worker(
-    modules, tmp_path, image, program="import hubexport.serve.trial_worker as worker; worker.main()", **task
-):
+def _run_worker(modules, folder, image, program=_WORK, **task):
+    """The answer of a program, or its exit status."""
+    (folder / "image").write_bytes(image)
+    (folder / "module").mkdir()
     facts = TrialTask(
         archive=str(modules["classification/5"]),
-        scratch=str(tmp_path),
+        image=str(folder / "image"),
+        module=str(folder / "module"),
         labels=None,
         top=2,
         image_bytes=10 << 20,
         memory_bytes=2 << 30,
         cpu_seconds=20,
     )
-    argument = json.dumps(dataclasses.asdict(dataclasses.replace(facts, **task)))
-    return subprocess.run([sys.executable, "-c", program, argument], input=image, capture_output=True, check=False)
+    files = folder / "task.json", folder / "answer.json"
+    files[0].write_text(json.dumps(dataclasses.asdict(dataclasses.replace(facts, **task))))
+    status = subprocess.run([sys.executable, "-c", program, *files], check=False).returncode
+    return status or json.loads(files[1].read_text())
 
 
 def test_the_worker_limits_itself_before_it_imports_what_decodes(modules, tmp_path):
     """All that the system lets it."""
     program = """
-import json, resource as r, sys
+import json, pathlib, resource as r, sys
 import hubexport.serve.trial_worker as worker
 def classify(task):
     limits = r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE, r.RLIMIT_NPROC, r.RLIMIT_CORE
-    print(json.dumps([[r.getrlimit(limit) for limit in limits], sorted(sys.modules)]))
+    answer = json.dumps([[r.getrlimit(limit) for limit in limits], sorted(sys.modules)])
+    pathlib.Path(sys.argv[2]).write_text(answer)
     raise SystemExit
 worker._classify = classify
-worker.main()
+worker.answer_task(worker.classify)
 """
-    limits, imported = json.loads(_run_worker(modules, tmp_path, b"", program, memory_bytes=1 << 30).stdout)
+    limits, imported = _run_worker(modules, tmp_path, b"", program, memory_bytes=1 << 30)
     assert limits == [[most, most] for most in (1 << 30, 20, 256 << 20, 32, 0, 0)]
     assert not {"PIL", "numpy", "google.protobuf"} & set(imported)
 
 
 def test_the_worker_never_imports_tensorflow(modules, tmp_path):
     """It would take seconds, and more memory than there is."""
-    program = "import sys, hubexport.serve.trial_worker as worker; worker.main(); sys.exit('tensorflow' in sys.modules)"
-    done = _run_worker(modules, tmp_path, _noise(), program)
-    assert done.returncode == 0 and len(json.loads(done.stdout)["top"]) == 2
+    program = f"{_WORK}import sys; sys.exit('tensorflow' in sys.modules)"
+    assert len(_run_worker(modules, tmp_path, _noise(), program)["top"]) == 2
 
 
 def test_the_worker_reads_no_more_than_it_is_told(modules, tmp_path):
     """Even if whoever starts it sends more."""
-    answer = json.loads(_run_worker(modules, tmp_path, b"x" * 101, image_bytes=100).stdout)
+    answer = _run_worker(modules, tmp_path, b"x" * 101, image_bytes=100)
     assert answer["error"]["why"] == "it has more than 100 bytes"
 
 
@@ -307,10 +323,9 @@ def classify(task):
     while True:
         pass
 worker._classify = classify
-worker.main()
+worker.answer_task(worker.classify)
 """
-    done = _run_worker(modules, tmp_path, b"", program, cpu_seconds=1)
-    assert done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    assert _run_worker(modules, tmp_path, b"", program, cpu_seconds=1) in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 def test_a_worker_that_takes_too_long_is_killed(modules, scratch, worker):
@@ -381,8 +396,8 @@ def test_a_process_that_cannot_be_started_is_not_the_images_fault(modules, scrat
     assert "/missing/python" in caplog.text and not _leftovers(scratch)
 
 
-def test_a_worker_knows_nothing_of_the_servers_environment(modules, worker, monkeypatch):
-    """Nor has it the server's open files."""
+def test_a_worker_knows_nothing_of_the_servers_environment(modules, scratch, worker, monkeypatch):
+    """It has neither the server's variables and open files nor its current folder."""
     monkeypatch.setenv("HUBEXPORT_SECRET", "password")
     monkeypatch.setenv("PYTHONSTARTUP", "/tmp/other.py")
     worker("""
@@ -395,7 +410,7 @@ print(json.dumps({'error': {'what': known, 'why': '', 'fix': ''}}))
         environment, folder, files = json.loads(_error(modules["classification/5"], _noise()).what)
     assert set(environment) <= _VARIABLES
     assert environment["OPENBLAS_NUM_THREADS"] == "1" and environment["PYTHONSAFEPATH"] == "1"
-    assert folder == "/"
+    assert Path(folder).parent == scratch
     assert files == ["0", "1", "2", "3"], "3 is the folder that is listed"
 
 

@@ -20,6 +20,7 @@ from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.progress import Progress
 from hubexport.protos import BundleEntryProto, SavedTensorSlices
+from hubexport.system.crc32c import masked_crc32c
 from tests.checkpoints import write_partitioned, write_v1
 from tests.data import DATA, needs_data
 
@@ -177,7 +178,7 @@ def _with_snappy(content: bytes) -> bytes:
             block = leveldb_table._block([(entries[-1][0], handles[0])], 1)
         packed = _packed(block)
         handles.append(proto_wire.varint(len(body)) + proto_wire.varint(len(packed)))
-        body += packed + b"\1" + struct.pack("<I", leveldb_table.masked_crc32c(packed, b"\1"))
+        body += packed + b"\1" + struct.pack("<I", masked_crc32c(packed, b"\1"))
     return body + (handles[2] + handles[1]).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
 

@@ -8,7 +8,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.digests import file_sha256
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v1, write_v2
 

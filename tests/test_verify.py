@@ -165,7 +165,7 @@ def test_layers_carry_errors_floors_and_costs(module, small):
     shown = [layer for layer in verification.layers if layer.error is not None]
     assert len(shown) == len({*network.endpoints.values(), network.features})
     assert all(0 < layer.error < 10 * layer.floor for layer in shown)
-    assert verification.layers[1].operation == "Conv2D 3x3 /2, relu6"
+    assert verification.layers[1].operation == "Conv2D 3×3, stride 2, relu6"
 
 
 def test_made_up_pictures_are_pictures():

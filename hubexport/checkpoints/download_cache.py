@@ -5,24 +5,17 @@ its name but is something else; and, while a process downloads, `NAME.lock`.
 """
 
 import dataclasses
-import os
 from pathlib import Path
 import re
 from typing import Literal
 
-import platformdirs
-
 from hubexport.errors import UsageError
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.cache_folder import cache_dir
+from hubexport.system.digests import file_sha256
 from hubexport.variants import PublishedCheckpoint
 
 # Damaged is what has another SHA-256 than was published.
 CacheState = Literal["intact", "damaged", "partial", "not cached", "unreadable"]
-
-
-def cache_dir() -> Path:
-    """Returns the cache: `$HUBEXPORT_CACHE_DIR`, or a folder of the user's cache folder."""
-    return Path(os.environ.get("HUBEXPORT_CACHE_DIR") or platformdirs.user_cache_dir("hubexport"))
 
 
 @dataclasses.dataclass(frozen=True)

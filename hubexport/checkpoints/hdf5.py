@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 from pathlib import Path
-import subprocess
 import sys
 from typing import Any
 
@@ -17,16 +16,16 @@ import h5py
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.hdf5_child import NOT_WRITTEN
 from hubexport.checkpoints.keras_values import KerasValues, WithUnread
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.child_process import ChildError, own_environment, running_child
 
 # Without one, or with 1, Keras turns the kernels around.
 _KERAS_VERSION = "2.15.0"
 # A file of 100 MB takes one second.
 _CPU_SECONDS = 20
-_CHILD = "from hubexport.checkpoints.hdf5_child import main; main()"
+_PROGRAM = Path(__file__).with_name("hdf5_copy.py")
 
 
 def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> KerasValues:
@@ -43,22 +42,17 @@ def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> Ker
         OSError: the copy cannot be written.
     """
     copy = scratch / "values.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(path.absolute()), str(copy), str(_CPU_SECONDS)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    reason = (done.stderr.splitlines() or ["it cannot be read"])[-1]
-    if done.returncode < 0:
-        raise DamageError("the HDF5 library crashed on it or did not finish")
-    if done.returncode == NOT_WRITTEN:
-        number = int(done.stderr.split()[-1])
-        raise OSError(number, os.strerror(number), str(copy))
-    if done.returncode:
-        raise DamageError(reason)
+    task = {"source": str(path.absolute()), "copy": str(copy), "cpu_seconds": _CPU_SECONDS}
+    try:
+        with running_child(sys.executable, _PROGRAM, task, scratch.absolute(), own_environment()) as child:
+            answer = child.answer()
+    except ChildError as error:
+        why = str(error) if error.status == 1 else "the HDF5 library crashed on it or did not finish"
+        raise DamageError(why) from error
+    if "errno" in answer:
+        raise OSError(answer["errno"], os.strerror(answer["errno"]), str(copy))
+    if "damage" in answer:
+        raise DamageError(answer["damage"])
     stored = SafetensorsReader(copy)
     description = json.loads(stored.metadata["description"])
     unread = {name: (dtype, tuple(shape)) for name, (dtype, shape) in description["unread"].items()}

@@ -12,11 +12,10 @@ import os
 import struct
 from typing import BinaryIO
 
-import google_crc32c
-
 from hubexport.checkpoints.proto_wire import read_varint, varint
 from hubexport.checkpoints.snappy import unpacked
 from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.crc32c import masked_crc32c
 
 FOOTER_MAGIC = bytes.fromhex("57fb808b247547db")
 
@@ -35,15 +34,6 @@ _MAX_INDEX_BYTES = 16 << 20
 # Keys that share nearly all with the one before could make a small block a huge one. The names of a MobileNet V2's
 # checkpoint take 1.4 times the bytes of its index.
 _MAX_EXPANSION = 16
-_CRC_MASK_DELTA = 0xA282EAD8
-
-
-def masked_crc32c(*parts: bytes) -> int:
-    """Returns the checksum as LevelDB and TensorFlow store it: rotated, so that a checksum of checksums is sound."""
-    crc = 0
-    for part in parts:
-        crc = int(google_crc32c.extend(crc, part))
-    return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
 
 
 class LeveldbTable:

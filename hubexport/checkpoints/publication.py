@@ -23,7 +23,7 @@ from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import data_path, shard_count, with_shard_count
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_file
-from hubexport.system.destinations import check_place
+from hubexport.system.destinations import check_destination
 from hubexport.system.locks import LOCK, locked
 
 
@@ -47,7 +47,7 @@ def publish_checkpoint(staged: Path, prefix: Path, *, overwrite: bool, progress:
     """
     with locked(prefix.parent / LOCK, f"write into {prefix.parent}", progress):
         for path in standing_files(prefix):
-            check_place(path, overwrite=overwrite)
+            check_destination(path, overwrite=overwrite)
         if _standing_count(prefix) == 1:
             _publish(_in_two(staged), prefix, 2)
         _publish(staged, prefix, 1)

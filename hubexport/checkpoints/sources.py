@@ -16,14 +16,14 @@ from pathlib import Path
 import re
 from typing import Any, ClassVar, Literal, get_args
 
+from hubexport.checkpoints.archives import MODULE_FILE, unpack_checkpoint
 from hubexport.checkpoints.containers import Container, container_of
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import shard_count
 from hubexport.errors import CheckpointError, check_choice
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256
-from hubexport.system.tars import MODULE_FILE, unpack_checkpoint
+from hubexport.system.digests import file_sha256
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 

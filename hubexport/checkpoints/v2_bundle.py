@@ -18,12 +18,13 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
-from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.proto_wire import read_varint, varint
 from hubexport.checkpoints.slices import PIECE_KEY, joined, piece_key, regions, shape_of
 from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_named
 from hubexport.networks.layers import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
+from hubexport.system.crc32c import masked_crc32c
 
 _HEADER_KEY = b""
 _PRODUCER = 1

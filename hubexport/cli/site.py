@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the site, says where it is, and returns the exit status."""
     require_extras("hubexport site", "serve")
     url = base_url(args.url) if args.url else None
-    from hubexport.site.writing import write_site
+    from hubexport.site.static_site import write_site
 
     with shown_progress() as progress:
         site = write_site(Path(args.directory), Path(args.output_dir), url, unpack=args.unpack, progress=progress)

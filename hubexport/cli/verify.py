@@ -150,11 +150,11 @@ def _report_path(args: argparse.Namespace) -> Path | None:
     if args.report is None:
         return None
     from hubexport.system.atomic_output import write_failures_reported
-    from hubexport.system.destinations import check_place
+    from hubexport.system.destinations import check_destination
 
     path = Path(args.report)
     with write_failures_reported(f"cannot write {path}", path, "choose another --report"):
-        check_place(path, overwrite=args.overwrite)
+        check_destination(path, overwrite=args.overwrite)
     return path
 
 

@@ -17,10 +17,11 @@ import subprocess
 import sys
 from typing import Literal
 
-from hubexport.checkpoints.download_cache import cache_dir
 from hubexport.errors import ConsumerError
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import make_folder
+from hubexport.system.cache_folder import cache_dir
+from hubexport.system.child_process import clean_environment
 from hubexport.system.locks import HeldError, locked
 
 State = Literal["set up", "not set up", "Python missing"]
@@ -200,8 +201,3 @@ def _is_usable(candidate: str, version: str) -> bool:
     except OSError:
         return False
     return done.stdout.strip() == version
-
-
-def clean_environment() -> dict[str, str]:
-    """Returns this process's environment variables, without those that let another Python import our packages."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}

@@ -22,7 +22,7 @@ from hubexport.images.classification import count_classes
 from hubexport.modules.image_interface import InterfaceHints, image_interface
 from hubexport.modules.opening import ModuleDirectory
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 
 
 @dataclasses.dataclass(frozen=True)

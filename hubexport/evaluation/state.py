@@ -12,10 +12,10 @@ import json
 from pathlib import Path
 import uuid
 
-from hubexport.checkpoints.download_cache import cache_dir
 from hubexport.errors import OutputError, UsageError
 from hubexport.evaluation.counting import Counts
 from hubexport.system.atomic_output import make_folder, write_failures_reported
+from hubexport.system.cache_folder import cache_dir
 from hubexport.system.locks import LOCK, HeldError, locked
 
 _KEY = "evaluation.json"

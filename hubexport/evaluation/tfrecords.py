@@ -13,7 +13,7 @@ import struct
 from typing import Any, BinaryIO
 import zlib
 
-from hubexport.checkpoints.leveldb_table import masked_crc32c
+from hubexport.system.crc32c import masked_crc32c
 from hubexport.system.regular_files import open_regular_file
 
 _LENGTH = struct.Struct("<Q")

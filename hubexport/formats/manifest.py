@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import printable
 from hubexport.networks.layers import Network
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec, Variant
 from hubexport.version import __version__

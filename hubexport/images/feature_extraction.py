@@ -19,7 +19,7 @@ from hubexport.images.open_module import opened_module
 from hubexport.modules.image_interface import ImageInterface, InterfaceHints, OutputKind, untold_output
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_together, scratch_directory, write_failures_reported
-from hubexport.system.destinations import check_place
+from hubexport.system.destinations import check_destination
 from hubexport.system.locks import LOCK, locked
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def extract_features(
                 raise none_readable(len(found))
             with locked(output.parent / LOCK, f"write into {output.parent}", progress):
                 for path in files:
-                    check_place(path, overwrite=overwrite)
+                    check_destination(path, overwrite=overwrite)
                 publish_together(scratch, files, overwrite=overwrite)
     return files
 
@@ -140,7 +140,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         require_extras(f"writing {output}", "parquet")
     with _write_failures_reported(output):
         for path in _files(output):
-            check_place(path, overwrite=overwrite)
+            check_destination(path, overwrite=overwrite)
 
 
 def _files(output: Path) -> list[Path]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pydantic
 
+from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError
 from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 from hubexport.networks.layers import Network
-from hubexport.system.tars import MODULE_FILE
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
 # Of classes, to a network without classifier.

@@ -17,7 +17,7 @@ from hubexport.modules.op_versions import Compatibility, oldest_tensorflow
 from hubexport.modules.parameter_counts import ParameterCounts, count_parameters
 from hubexport.modules.signatures import GraphVersionReport, describe_graph_version
 from hubexport.protos import Message, SavedModel
-from hubexport.system.atomic_output import tree_files
+from hubexport.system.digests import tree_files
 
 Format = Literal["TF1 Hub module", "TF1 SavedModel", "TF2 SavedModel"]
 

@@ -52,6 +52,11 @@ class Layer:
     name: str
     inputs: tuple[str, ...]
 
+    @property
+    def operation(self) -> str:
+        """What it computes, as people read it, like `DepthwiseConv2D 3×3, stride 2, relu6`."""
+        return type(self).__name__
+
     def output_shape(self, *inputs: Shape) -> Shape:
         """Returns the shape that comes out for these input shapes; the same as the first unless overridden."""
         return inputs[0]
@@ -90,6 +95,12 @@ class Convolution(Layer):
     stride: int = 1
     batch_norm: bool = True
     activation: Activation | None = None
+
+    @property
+    def operation(self) -> str:
+        stride = f", stride {self.stride}" if self.stride > 1 else ""
+        activation = f", {self.activation}" if self.activation else ""
+        return f"{type(self).__name__} {self.kernel_size}×{self.kernel_size}{stride}{activation}"
 
     def _outputs(self, inputs: Shape) -> int:
         raise NotImplementedError

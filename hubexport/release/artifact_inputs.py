@@ -19,7 +19,7 @@ from hubexport.checkpoints.download_cache import Downloads, archive_path, file_n
 from hubexport.checkpoints.sources import ArchiveSource, Weights, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import Variant
 from hubexport.version import __version__
 

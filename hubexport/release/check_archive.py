@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 import tarfile
 from typing import BinaryIO
 
+from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.weights_choice import may_come_of
-from hubexport.errors import CheckpointError
 from hubexport.formats.manifest import MANIFEST, Manifest
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.untrusted_folder import (
@@ -17,7 +17,7 @@ from hubexport.release.untrusted_folder import (
     parsed,
     read_failures_told,
 )
-from hubexport.system.tars import MODULE_FILE, hash_members
+from hubexport.system.tars import ArchiveError, hash_members
 
 # Deflated, without a name, a comment or a time.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
@@ -51,7 +51,7 @@ def wrong_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[s
             yield "its gzip header contains a name or a time"
         try:
             digests, manifest = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
-        except CheckpointError as error:
+        except ArchiveError as error:
             raise UntrustedFileError(error.why) from None
     if MODULE_FILE not in digests:
         yield f"has no {MODULE_FILE} at its root"
@@ -69,7 +69,7 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
     """Returns the digests of the files in an archive, and the module's manifest.
 
     Raises:
-        CheckpointError: it cannot be unpacked safely.
+        ArchiveError: it cannot be unpacked safely.
         WrongError: it is not what `hubexport.release.packing.pack` makes.
     """
     digests: dict[str, str] = {}

@@ -24,7 +24,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import ReleaseError
 from hubexport.release.artifact_inputs import ArtifactInputs
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.digests import file_sha256
 
 INDEX = "index.json"
 SHA256SUMS = "SHA256SUMS"

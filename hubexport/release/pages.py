@@ -16,6 +16,7 @@ import yaml
 from hubexport.checkpoints.weights_choice import ONLY
 from hubexport.errors import printable
 from hubexport.networks.layers import Network
+from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS, PublishedCheckpoint, Variant
 
@@ -182,7 +183,7 @@ def _words(facts: ModuleFacts) -> _Words:
         architecture=_ARCHITECTURES.get(variant.network, (variant.network,))[0],
         url=_address(f"{facts.url}/{facts.handle}"),
         other=variant.handle(spec.model_copy(update={"kind": other})),
-        depth=_two_decimals(variant.depth_multiplier),
+        depth=two_decimals(variant.depth_multiplier),
         tf1=spec.version in TF1_VERSIONS,
         imagenet=imagenet,
         classes_known=imagenet and variant.num_classes == 1001 and not variant.labels,
@@ -291,10 +292,6 @@ def _inside(checkpoint: PublishedCheckpoint) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _two_decimals(number: float) -> str:
-    return f"{number:.2f}" if round(number, 2) == number else f"{number:g}"
 
 
 def _one_line(text: str) -> str:

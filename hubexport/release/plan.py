@@ -12,7 +12,7 @@ from hubexport.errors import HubexportError, ReleaseError
 from hubexport.progress import Progress
 from hubexport.release.artifact_inputs import CONTENT, ArtifactInputs, checkpoint_digests, checkpoint_of, inputs_of
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_record
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.digests import file_sha256
 from hubexport.variants import ModuleSpec, Variant
 from hubexport.verify.checks.registry import select_checks
 

@@ -21,7 +21,8 @@ from hubexport.release.index import (
 )
 from hubexport.release.pages import publisher_page
 from hubexport.system import locks
-from hubexport.system.atomic_output import file_sha256, make_folder, publish_file, scratch_directory
+from hubexport.system.atomic_output import make_folder, publish_file, scratch_directory
+from hubexport.system.digests import file_sha256
 
 _LOCK = ".hubexport-release.lock"
 

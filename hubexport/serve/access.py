@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubexport.serve.file_responses import ChangedError
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.tokens import CHALLENGE, Tokens
-from hubexport.site.policy import SECURITY, UNCHANGING
+from hubexport.site.http_headers import SECURITY, UNCHANGING
 
 ACCESS_LOG = logging.getLogger("hubexport.serve.access")
 LOG = logging.getLogger("hubexport.serve")

@@ -25,8 +25,8 @@ from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import PageText, ServedRelease
 from hubexport.serve.tokens import Tokens
 from hubexport.serve.trial_endpoint import TrialEndpoint
-from hubexport.site.catalogue import FORMATS, Query
-from hubexport.site.policy import CHANGING, UNCHANGING
+from hubexport.site.catalogue import FORMATS, SearchQuery
+from hubexport.site.http_headers import CHANGING, UNCHANGING
 
 # Rendering takes some hundredths of a second; the rest is waiting for other requests.
 _RENDER_TIMEOUT_SECONDS = 30
@@ -107,8 +107,8 @@ class _Handlers:
         request.state.what = "catalogue"
         release = self._watcher.current
         parameters = request.query_params
-        names = [field.name for field in dataclasses.fields(Query)]
-        query = Query(**{name: parameters.get(name, "")[:_MAX_QUERY_CHARACTERS].strip() for name in names})
+        names = [field.name for field in dataclasses.fields(SearchQuery)]
+        query = SearchQuery(**{name: parameters.get(name, "")[:_MAX_QUERY_CHARACTERS].strip() for name in names})
         page = _page_number(parameters.get("page", ""))
         return await _rendered(request, release, (query, page), lambda: release.pages.catalogue(query, page))
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -16,20 +15,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 from pydantic import Field
 
-from hubexport.errors import HubexportError, ImageError, ModuleError, printable
+from hubexport.errors import HubexportError, ImageError, ModuleError
 from hubexport.serve.trial_worker import TrialTask, too_large
+from hubexport.system.child_process import ChildError, child_command, last_lines, own_environment, read_answer
 from hubexport.variants import StrictModel
 
 if TYPE_CHECKING:
     from hubexport.images.classification import Score
 
-_WORKER = ("-m", "hubexport.serve.trial_worker")
+_WORKER = Path(__file__).with_name("trial_worker.py")
 # An answer has some hundred.
-_MAX_OUTPUT_BYTES = 64 << 10
+_MAX_ANSWER_BYTES = 64 << 10
 _MAX_LOGGED = 4000
-_BLOCK_BYTES = 1 << 16
-# By which programs find their libraries and each other; nothing else is told to the process.
+# With these, programs find their libraries and each other. The process gets no others of the server's variables.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+_VARIABLES = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+    # With a thread for each core, each would take address space.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -69,13 +76,6 @@ class _Error(StrictModel):
 class _Answer(StrictModel):
     top: tuple[_Score, ...] = ()
     error: _Error | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ended:
-    status: int
-    answer: bytes
-    complaints: bytes
 
 
 class Trials:
@@ -148,33 +148,35 @@ class Trials:
     async def _classified(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
         async with self._free:
             try:
-                # Not by the process itself, which could be killed before it is removed.
-                with tempfile.TemporaryDirectory(prefix="hubexport-try-") as scratch:
-                    return _scores(await self._work(self._task(archive, scratch), image))
+                # Not made by the process itself, which could be killed before it removes the folder.
+                with tempfile.TemporaryDirectory(prefix="hubexport-try-") as folder:
+                    return _scores(*await self._run(archive, image, Path(folder)))
             except OSError as error:
-                _log.error("cannot start a process to classify an image: %s", error)
+                _log.error("cannot run a process to classify an image: %s", error)
                 raise _no_answer() from None
 
-    def _task(self, archive: Path, scratch: str) -> TrialTask:
-        return TrialTask(
+    async def _run(self, archive: Path, image: bytes, folder: Path) -> tuple[int, Path]:
+        """Runs the worker to its end, and returns its exit status and its folder."""
+        task = TrialTask(
             archive=str(archive.absolute()),
-            scratch=scratch,
+            image=str(folder / "image"),
+            module=str(folder / "module"),
             labels=str(self._labels.absolute()) if self._labels else None,
             top=self._top,
             image_bytes=self._limits.image_bytes,
             memory_bytes=self._limits.memory_bytes,
             cpu_seconds=math.ceil(self._limits.seconds),
         )
-
-    async def _work(self, task: TrialTask, image: bytes) -> _Ended:
-        starting = asyncio.ensure_future(_start(task))
+        Path(task.image).write_bytes(image)
+        Path(task.module).mkdir()
+        starting = asyncio.ensure_future(_start(task, folder))
         # asyncio never comes back from a start that is cancelled before the pipes are connected.
         cancelled = await _finished(starting)
         process = starting.result()
         try:
             if cancelled:
                 raise asyncio.CancelledError
-            return await asyncio.wait_for(_conversation(process, image), self._limits.seconds)
+            return await asyncio.wait_for(process.wait(), self._limits.seconds), folder
         except asyncio.TimeoutError:
             raise ImageError(
                 "the image takes too long",
@@ -196,58 +198,10 @@ async def _finished(work: "asyncio.Future[Any]") -> bool:
     return cancelled
 
 
-async def _start(task: TrialTask) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *_WORKER,
-        json.dumps(dataclasses.asdict(task)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        # Older Pythons import from where they are started.
-        cwd="/",
-        env=_environment(),
-        start_new_session=True,
-    )
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
-        "PYTHONSAFEPATH": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUTF8": "1",
-        # One for all threads would take address space for each core.
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-    }
-
-
-async def _conversation(process: asyncio.subprocess.Process, image: bytes) -> _Ended:
-    assert process.stdin and process.stdout and process.stderr, "they are pipes"
-    _, answer, complaints = await asyncio.gather(
-        _feed(process.stdin, image), _read(process.stdout), _read(process.stderr)
-    )
-    return _Ended(await process.wait(), answer, complaints)
-
-
-async def _feed(stream: asyncio.StreamWriter, image: bytes) -> None:
-    # The process need not read it to its end.
-    with contextlib.suppress(ConnectionError):
-        stream.write(image)
-        await stream.drain()
-    stream.close()
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    """Reads to the end, so that the other side never waits, and keeps the beginning."""
-    kept = b""
-    while block := await stream.read(_BLOCK_BYTES):
-        kept = (kept + block)[:_MAX_OUTPUT_BYTES]
-    return kept
+async def _start(task: TrialTask, folder: Path) -> asyncio.subprocess.Process:
+    environment = {**own_environment(_INHERITED), **_VARIABLES}
+    with child_command(sys.executable, _WORKER, dataclasses.asdict(task), folder, environment) as (command, options):
+        return await asyncio.create_subprocess_exec(*command, **options, start_new_session=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -256,33 +210,32 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin, "it is a pipe"
     process.stdin.close()
-    # Reads what is left, without which the pipes would stay open, and waits.
-    await process.communicate()
+    await process.wait()
 
 
-def _scores(ended: _Ended) -> "tuple[Score, ...]":
+def _scores(status: int, folder: Path) -> "tuple[Score, ...]":
     from hubexport.images.classification import Score  # Imports Pillow, which a server without trials does not need.
 
-    if ended.complaints:
-        text = printable(ended.complaints.decode(errors="replace"))
-        _log.warning("the classification process wrote: %s", text[-_MAX_LOGGED:])
-    if ended.status < 0:
-        _log.warning("the classification process was killed by signal %d", -ended.status)
+    if complaints := last_lines(folder):
+        _log.warning("the classification process wrote: %s", " ".join(complaints)[-_MAX_LOGGED:])
+    if status < 0:
+        _log.warning("the classification process was killed by signal %d", -status)
         raise ImageError(
             "the image cannot be classified",
             why="it needs more time or memory than one image may use",
             fix="choose another one, or one with fewer pixels",
         )
     try:
-        answer = _Answer.model_validate_json(ended.answer) if ended.status == 0 else _Answer()
-    except pydantic.ValidationError:
-        _log.error("the classification process did not answer with hubexport's JSON")
-        raise _no_answer() from None
+        answer = _Answer.model_validate_json(read_answer(folder, status, _MAX_ANSWER_BYTES))
+    except (ChildError, pydantic.ValidationError) as error:
+        if status == 0:
+            _log.error("the classification process did not answer with hubexport's JSON")
+        raise _no_answer() from error
     if answer.error:
         raise ImageError(answer.error.what, why=answer.error.why, fix=answer.error.fix)
     if not answer.top:
         raise _no_answer()
-    return tuple(Score(one.index, one.label, one.probability) for one in answer.top)
+    return tuple(Score(score.index, score.label, score.probability) for score in answer.top)
 
 
 def _no_answer() -> ModuleError:

@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, and digests of what is in them.
+"""Files and directories that appear whole or not at all.
 
 Work in progress lives in scratch directories near its destination, named `.hubexport-…` and locked by the process
 that fills them. One whose process died is removed by the next one that works in the same place.
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import ctypes
 import errno
-import hashlib
 import os
 from pathlib import Path
 import shutil
@@ -23,20 +22,6 @@ _SCRATCH_PREFIX = ".hubexport-"
 # From linux/fs.h and fcntl.h, for renameat2(2).
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-
-
-def file_sha256(path: Path) -> str:
-    """Returns a file's SHA-256 in lower-case hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def tree_files(directory: Path) -> list[Path]:
-    """Returns all files below a directory, sorted by their path."""
-    return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ _KINDS = (
 Written = Callable[[Path], Collection[str] | None]
 
 
-def check_place(final: Path, *, overwrite: bool, written: Written | None = None) -> None:
+def check_destination(final: Path, *, overwrite: bool, written: Written | None = None) -> None:
     """Finds out early what keeps output from its place.
 
     Args:
@@ -57,7 +57,7 @@ def check_place(final: Path, *, overwrite: bool, written: Written | None = None)
         _check_directory(final, written(final))
 
 
-def check_apart(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) -> None:
+def check_sources_kept(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) -> None:
     """Refuses to replace what is read, which may hold more than is made of it.
 
     Args:

@@ -3,19 +3,15 @@
 from collections.abc import Iterator
 import contextlib
 import errno
-import os
 from pathlib import Path
-import shutil
 import tempfile
 
 from hubexport.errors import TemporaryFileError
 from hubexport.system.atomic_output import scratch_directory
 
 # What the system says of a place that takes no more, or nothing at all. Other failures may be those of what is read.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
-# A program that failed in a folder with less room failed for lack of it.
-_FEW_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -47,26 +43,9 @@ def temporary_failures_reported(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (*_NO_ROOM, *_NO_PERMISSION):
+        if error.errno not in (*NO_ROOM, *_NO_PERMISSION):
             raise
         raise _error(what, error) from error
-
-
-def check_room(what: str, folder: Path, said: str) -> None:
-    """Finds out whether a program failed because its temporary files had no room.
-
-    Args:
-        what: could not be done.
-        folder: of its temporary files.
-        said: its last words.
-    Raises:
-        TemporaryFileError: they had none.
-    """
-    reasons = [number for number in _NO_ROOM if os.strerror(number) in said]
-    if not reasons and shutil.disk_usage(folder).free < _FEW_BYTES:
-        reasons = [errno.ENOSPC]
-    for number in reasons:
-        raise _error(what, OSError(number, os.strerror(number)))
 
 
 def _error(what: str, error: OSError) -> TemporaryFileError:

@@ -5,12 +5,13 @@ import functools
 from pathlib import Path
 
 from hubexport.arrays import Array
+from hubexport.checkpoints.archives import archive_errors_reworded
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, opened_checkpoint, read_values, restore
 from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, Weights, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
-from hubexport.system.tars import read_member
+from hubexport.system.tars import read_first_matching
 from hubexport.verify.context import ExpectedValues
 
 # In the published archives, beside the checkpoint.
@@ -55,7 +56,8 @@ def _other_values(
 def _frozen_graph(source: ArchiveSource | FileSource) -> Callable[[], bytes | None]:
     def read() -> bytes | None:
         if isinstance(source, ArchiveSource):
-            return read_member(source.path, _FROZEN_GRAPH)
+            with archive_errors_reworded():
+                return read_first_matching(source.path, _FROZEN_GRAPH)
         beside = sorted(source.files[0].parent.glob(_FROZEN_GRAPH))
         return beside[0].read_bytes() if len(beside) == 1 else None
 

@@ -40,7 +40,7 @@ class LayerError:
 
     Attributes:
         name: of the layer.
-        operation: what it computes, like `Conv2D 3x3 /2`.
+        operation: what it computes, like `Conv2D 3×3, stride 2`.
         shape: of its output, without the batch.
         parameters: the number of values that it learns or keeps.
         multiply_adds: for one image; convolutions only.

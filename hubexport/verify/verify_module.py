@@ -20,7 +20,6 @@ from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.identity import ModuleIdentity, identify
 from hubexport.modules.opening import opened_module_directory
-from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check
@@ -178,7 +177,7 @@ def _layers(evidence: VerificationContext) -> tuple[LayerError, ...]:
     return tuple(
         LayerError(
             name=layer.name,
-            operation=_describe(layer),
+            operation=layer.operation,
             shape=network.shapes[layer.name],
             parameters=sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
             multiply_adds=layer.multiply_adds(*network.input_shapes(layer)),
@@ -195,15 +194,6 @@ def _worst(layer: str, measured: Sequence[PictureErrors]) -> dict[str, Any]:
         "error": None if errors[0].error is None else max(one.error or 0.0 for one in errors),
         "floor": max(one.floor for one in errors),
     }
-
-
-def _describe(layer: Layer) -> str:
-    """Returns what a layer does in a few characters, like `DepthwiseConv2D 3x3 /2, relu6`."""
-    if not isinstance(layer, Convolution):
-        return type(layer).__name__
-    stride = f" /{layer.stride}" if layer.stride > 1 else ""
-    activation = f", {layer.activation}" if layer.activation else ""
-    return f"{type(layer).__name__} {layer.kernel_size}x{layer.kernel_size}{stride}{activation}"
 
 
 def _photographs(evidence: VerificationContext, labels: Sequence[str] | None) -> tuple[Photograph, ...]:

@@ -13,7 +13,8 @@ import struct
 from typing import Any
 import zipfile
 
-from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
+from hubexport.system.crc32c import masked_crc32c
 
 Edit = Callable[[bytes, Random], bytes]
 

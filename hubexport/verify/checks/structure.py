@@ -13,7 +13,7 @@ from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.modules.op_versions import known_tensorflows
 from hubexport.modules.signatures import GraphVersionReport, SignatureReport, TensorReport
 from hubexport.networks.layers import Network, Shape
-from hubexport.system.atomic_output import tree_files
+from hubexport.system.digests import tree_files
 from hubexport.variants import Kind
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext

@@ -1,4 +1,4 @@
-"""The networks that publishers measured: what each costs, how good it is, and where its module is."""
+"""The points of the accuracy charts: networks with published figures, and links to their modules."""
 
 from collections.abc import Callable
 import dataclasses
@@ -16,18 +16,18 @@ Cost = Literal["multiply_adds", "latency"]
 
 @dataclasses.dataclass(frozen=True)
 class AccuracyPoint:
-    """One trained network, as its publishers measured it.
+    """A trained network, as its publishers measured it.
 
     Attributes:
-        variant: its name.
-        depth_multiplier: scales the number of channels.
-        image_size: height and width of its images in pixels.
-        parameters_millions: of its layers.
-        multiply_adds_millions: for one image.
-        latency_ms: for one image on a Pixel 1's CPU; None if nobody published it.
+        variant: the variant's name.
+        depth_multiplier: the network's depth multiplier.
+        image_size: height and width of the network's images in pixels.
+        parameters_millions: the number of its parameters.
+        multiply_adds_millions: multiply-adds for one image.
+        latency_ms: time for one image on a Pixel 1's CPU; None if it was not published.
         top1_percent: accuracy on the ImageNet validation set.
-        link: the address of its module; None if the release has none.
-        untrained: whether that module's values are made up, so that these figures are not its own.
+        link: the address of its module's page; None if the release has no such module.
+        untrained: whether that module has synthetic values, to which these figures do not apply.
     """
 
     variant: str
@@ -41,21 +41,21 @@ class AccuracyPoint:
     untrained: bool = False
 
     def cost(self, cost: Cost) -> float | None:
-        """Returns what one image costs."""
+        """Returns what one image costs, in the cost's own unit; None if it was not published."""
         return self.multiply_adds_millions if cost == "multiply_adds" else self.latency_ms
 
 
-def points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str]) -> list[AccuracyPoint]:
-    """Returns all networks with published figures: those of the built-in configs, and others of the release.
+def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str]) -> list[AccuracyPoint]:
+    """Returns all networks with published figures, from the built-in configs and from the release.
 
     Args:
-        catalogue: of the release. Of a network that it has in both kinds, the classification module counts.
-        link: tells the address of a module. Those with made-up values are linked as well.
+        catalogue: the release's. If it has both kinds of a network, the point links to the classification module.
+        link: returns the address of a module's page. Points link to modules with synthetic values, too.
     Returns:
-        By depth multiplier and size.
+        The points, sorted by depth multiplier and image size.
     """
-    variants = {f"{one.publisher}/{one.collection}/{one.name}": one for one in list_variants()}
-    found = {name: _point(one, one.published, None) for name, one in variants.items() if one.published}
+    variants = {f"{variant.publisher}/{variant.collection}/{variant.name}": variant for variant in list_variants()}
+    found = {name: _point(variant, variant.published, None) for name, variant in variants.items() if variant.published}
     for handle, (record, *_) in catalogue.modules.items():
         name = handle.rpartition("/")[0]
         if record.kind != "classification" and f"{name}/classification" in catalogue.modules:
@@ -69,26 +69,26 @@ def points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str]) -> list[
 
 
 def _figures(record: ArtifactRecord) -> PublishedFigures | None:
-    """Returns the figures that an index has; None if it has none, or something else in their place."""
+    """Returns a record's published figures; None if they are missing or malformed."""
     try:
-        # JSON does not tell 300 from 300.0.
+        # JSON has integers for whole figures.
         return PublishedFigures.model_validate(record.published, strict=False) if record.published else None
     except pydantic.ValidationError:
         return None
 
 
 def _is_same_network(record: ArtifactRecord, variant: Variant) -> bool:
-    """Tells whether a module is of the network that a config describes, and not of another one with its name."""
+    """Tells whether a module has the network that a config describes, and not just its name."""
     facts = ("network", "depth_multiplier", "image_size", "dataset")
     same_classes = record.num_classes in (None, variant.num_classes)
     return same_classes and all(getattr(record, fact) == getattr(variant, fact) for fact in facts)
 
 
-def _point(one: ArtifactRecord | Variant, figures: PublishedFigures, link: str | None) -> AccuracyPoint:
+def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: str | None) -> AccuracyPoint:
     return AccuracyPoint(
-        variant=one.variant if isinstance(one, ArtifactRecord) else one.name,
-        depth_multiplier=one.depth_multiplier,
-        image_size=one.image_size,
+        variant=source.variant if isinstance(source, ArtifactRecord) else source.name,
+        depth_multiplier=source.depth_multiplier,
+        image_size=source.image_size,
         parameters_millions=figures.parameters_millions,
         multiply_adds_millions=figures.macs_millions,
         latency_ms=figures.pixel1_cpu_ms,

@@ -1,4 +1,4 @@
-"""What tables on a module's page show: its signatures, its layers, its checks and its files, read from the release."""
+"""The tables on a module's page: its signatures, layers, checks and files, read from the release."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -8,11 +8,12 @@ from typing import Literal
 import pydantic
 from pydantic import ConfigDict
 
-from hubexport.errors import CheckpointError, ModuleError
+from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.errors import ModuleError
 from hubexport.modules.module_report import parse_saved_model
-from hubexport.modules.signatures import CallReport, GraphVersionReport, TensorReport, describe_graph_version
-from hubexport.networks.layers import Convolution, Layer
+from hubexport.modules.signatures import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.networks.registry import NETWORKS
+from hubexport.readable_numbers import readable_shape
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
@@ -21,18 +22,17 @@ from hubexport.release.untrusted_folder import (
     read_failures_told,
     read_listed,
 )
-from hubexport.site import words
 from hubexport.site.catalogue import network_of
-from hubexport.system.tars import MODULE_FILE, read_file
+from hubexport.system.tars import ArchiveError, read_near_start
 
-# Far more than our graphs have; all of it is in memory while it is read.
+# Far more than our graphs need. The file is read into memory.
 _MAX_GRAPH_BYTES = 16 << 20
-# Of those that are shown; more are counted.
+# Pages show no more than these.
 _MAX_SIGNATURES = 20
 _MAX_TENSORS = 500
 _MAX_CHECKS = 500
 
-_FILE_WORDS = {
+_FILE_PURPOSES = {
     "archive": "the packed module",
     "page": "this page as Markdown",
     "card": "the model card",
@@ -45,7 +45,7 @@ _FILE_WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class TensorRow:
-    """An input or output of a signature; the shape is in words."""
+    """An input or output of a signature, with its shape as text."""
 
     role: Literal["input", "output"]
     name: str
@@ -55,7 +55,7 @@ class TensorRow:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureTable:
-    """A signature, or a call of the whole module; endpoints are left out of it."""
+    """A signature or the module's `__call__`, without endpoints."""
 
     name: str
     rows: tuple[TensorRow, ...]
@@ -63,13 +63,13 @@ class SignatureTable:
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceTables:
-    """What a module takes and gives.
+    """A module's inputs and outputs.
 
     Attributes:
-        tags: of each of its graph versions.
-        signatures: of the first one, that of inference; the call of a TF2 SavedModel comes before them.
+        tags: the tags of each graph version.
+        signatures: the signatures of the inference graph, after the `__call__` of a TF2 SavedModel.
         endpoints: intermediate results, each once.
-        left_out: how many signatures and endpoints are too many to be shown.
+        left_out: the number of signatures and endpoints beyond those shown.
     """
 
     tags: tuple[str, ...]
@@ -80,7 +80,7 @@ class InterfaceTables:
 
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
-    """A layer of the network; the shape is that of its output, without the batch."""
+    """A layer of the network, with its output shape without the batch."""
 
     name: str
     operation: str
@@ -91,15 +91,15 @@ class LayerRow:
 
 @dataclasses.dataclass(frozen=True)
 class FileRow:
-    """A file of the release: what it is for, and its name without folders."""
+    """A file of the release, its name without folders, and what it is for."""
 
     file: ReleaseFile
     name: str
-    meaning: str
+    purpose: str
 
 
 class CheckRow(pydantic.BaseModel):
-    """What became of one check; see `hubexport.verify.result.Result`."""
+    """The result of a check; see `hubexport.verify.result.CheckResult`."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -112,7 +112,7 @@ class CheckRow(pydantic.BaseModel):
 
 
 class ReportTable(pydantic.BaseModel):
-    """What `hubexport verify` found, as far as it is shown."""
+    """The part of a verification's JSON that pages show."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -121,43 +121,40 @@ class ReportTable(pydantic.BaseModel):
 
 
 def read_interface(folder: UntrustedFolder, record: ArtifactRecord) -> InterfaceTables:
-    """Reads a module's signatures from its archive, as far as the graph; its digest is not compared.
+    """Reads a module's signatures from its archive, without reading the rest or comparing its digest.
 
     Raises:
-        WrongError: they cannot be read.
+        UntrustedFileError: the archive is missing, damaged, or has no graph near its start.
     """
     file = record.files.get("archive")
     if file is None:
         raise UntrustedFileError("is not listed")
     try:
         with folder.open(file.path) as opened, read_failures_told():
-            content = read_file(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
+            content = read_near_start(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
         if content is None:
             raise UntrustedFileError(f"has no {MODULE_FILE} near its start")
         graphs = parse_saved_model(content, file.path).meta_graphs
-    except (CheckpointError, ModuleError) as error:
+    except (ArchiveError, ModuleError) as error:
         raise UntrustedFileError(error.why) from None
-    # Of all graph versions the one with the fewest tags is meant for inference.
-    return _interface([describe_graph_version(graph, None) for graph in sorted(graphs, key=_number_of_tags)])
-
-
-def _number_of_tags(meta_graph: object) -> int:
-    return len(meta_graph.meta_info_def.tags)  # type: ignore[attr-defined]
+    # The graph version with the fewest tags is for inference.
+    versions = sorted((describe_graph_version(graph, None) for graph in graphs), key=lambda version: len(version.tags))
+    return _interface(versions)
 
 
 def _interface(versions: Sequence[GraphVersionReport]) -> InterfaceTables:
-    first = versions[0]
-    hidden = {tensor.name for tensor in first.endpoints}
-    tables = [_call(first.call, hidden)] if first.call else []
-    tables += [_table(one.name, one.inputs, one.outputs, hidden) for one in first.signatures]
-    endpoints = _rows("output", first.endpoints)
+    inference = versions[0]
+    hidden = {tensor.name for tensor in inference.endpoints}
+    tables = []
+    if call := inference.call:
+        tables.append(_table(f"module({', '.join(call.arguments)})", call.inputs, call.outputs, hidden))
+    tables += [
+        _table(signature.name, signature.inputs, signature.outputs, hidden) for signature in inference.signatures
+    ]
+    endpoints = _rows("output", inference.endpoints)
     left_out = max(len(tables) - _MAX_SIGNATURES, 0) + max(len(endpoints) - _MAX_TENSORS, 0)
     tags = tuple(f"[{', '.join(version.tags)}]" for version in versions)
     return InterfaceTables(tags, tuple(tables[:_MAX_SIGNATURES]), endpoints[:_MAX_TENSORS], left_out)
-
-
-def _call(call: CallReport, hidden: set[str]) -> SignatureTable:
-    return _table(f"module({', '.join(call.arguments)})", call.inputs, call.outputs, hidden)
 
 
 def _table(
@@ -168,14 +165,14 @@ def _table(
 
 
 def _rows(role: Literal["input", "output"], tensors: Sequence[TensorReport]) -> tuple[TensorRow, ...]:
-    return tuple(TensorRow(role, tensor.name, tensor.dtype, words.shape(tensor.shape)) for tensor in tensors)
+    return tuple(TensorRow(role, tensor.name, tensor.dtype, readable_shape(tensor.shape)) for tensor in tensors)
 
 
 def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
-    """Reads what `hubexport verify` found.
+    """Reads the report of `hubexport verify`.
 
     Raises:
-        WrongError: it cannot be read, or is not what is listed.
+        UntrustedFileError: the report is missing, damaged, too long, or not the listed one.
     """
     file = record.files.get("verification")
     if file is None:
@@ -187,15 +184,15 @@ def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
 
 
 def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
-    """Lays out a module's network; [] if it is none that is known."""
+    """Returns the layers of a module's network; none if hubexport does not know the network."""
     if record.network not in NETWORKS:
         return []
     network = network_of(record)
     return [
         LayerRow(
             layer.name,
-            _operation(layer),
-            words.shape(network.shapes[layer.name]),
+            layer.operation,
+            readable_shape(network.shapes[layer.name]),
             sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
             layer.multiply_adds(*network.input_shapes(layer)),
         )
@@ -203,16 +200,8 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
     ]
 
 
-def _operation(layer: Layer) -> str:
-    if not isinstance(layer, Convolution):
-        return type(layer).__name__
-    stride = f", stride {layer.stride}" if layer.stride > 1 else ""
-    activation = f", {layer.activation}" if layer.activation else ""
-    return f"{type(layer).__name__} {layer.kernel_size}×{layer.kernel_size}{stride}{activation}"
-
-
 def file_rows(record: ArtifactRecord) -> list[FileRow]:
-    """Returns the files of a module, and those that it shares."""
-    files = [(record.files[role], _FILE_WORDS[role]) for role in SUFFIXES if role in record.files]
-    files += [(record.own_file(), _FILE_WORDS["record"]), (record.sbom, _FILE_WORDS["sbom"])]
-    return [FileRow(file, file.path.rpartition("/")[2], meaning) for file, meaning in files]
+    """Returns a module's files, with the SBOM that it shares with others."""
+    files = [(record.files[role], _FILE_PURPOSES[role]) for role in SUFFIXES if role in record.files]
+    files += [(record.own_file(), _FILE_PURPOSES["record"]), (record.sbom, _FILE_PURPOSES["sbom"])]
+    return [FileRow(file, file.path.rpartition("/")[2], purpose) for file, purpose in files]

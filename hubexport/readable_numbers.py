@@ -1,15 +1,15 @@
-"""Numbers the way people read them."""
+"""Numbers as people read them."""
 
 from collections.abc import Sequence
 import math
 
-# From the largest down: from how many on, and in what unit. Networks are compared in millions.
+# Largest first: from which count on, the unit, and its name. Networks are compared in millions.
 _COUNTS = ((10**9, 10**9, "bn"), (10**5, 10**6, "M"))
 _BYTES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def short_count(count: int) -> str:
-    """Returns a large number in two or three digits.
+    """Returns a count, a large one in two or three digits.
 
     Example:
         >>> short_count(1692489), short_count(299_521_984), short_count(410_208), short_count(1001)
@@ -22,7 +22,7 @@ def short_count(count: int) -> str:
 
 
 def short_bytes(count: int) -> str:
-    """Returns the size of a file.
+    """Returns the size of a file in decimal units.
 
     Example:
         >>> short_bytes(6328880), short_bytes(51_715_160), short_bytes(2563), short_bytes(2)
@@ -34,28 +34,28 @@ def short_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def depth(multiplier: float) -> str:
-    """Returns a depth multiplier as its tables have it.
+def two_decimals(number: float) -> str:
+    """Returns a number with two decimals, or with more if it has more, as tables show depth multipliers.
 
     Example:
-        >>> depth(1.0), depth(0.35), depth(0.125)
+        >>> two_decimals(1.0), two_decimals(0.35), two_decimals(0.125)
         ('1.00', '0.35', '0.125')
     """
-    return f"{multiplier:.2f}" if round(multiplier, 2) == multiplier else f"{multiplier:g}"
+    return f"{number:.2f}" if round(number, 2) == number else f"{number:g}"
 
 
-def shape(lengths: Sequence[int | None] | None) -> str:
-    """Returns a tensor's shape as TensorFlow's programs write it.
+def readable_shape(lengths: Sequence[int | None] | None) -> str:
+    """Returns a tensor's shape as TensorFlow prints it; None is an unknown length, or an unknown shape.
 
     Example:
-        >>> shape((None, 96, 96, 3)), shape(()), shape(None)
+        >>> readable_shape((None, 96, 96, 3)), readable_shape(()), readable_shape(None)
         ('[None, 96, 96, 3]', '[]', 'any')
     """
     return "any" if lengths is None else f"[{', '.join(map(str, lengths))}]"
 
 
 def figure(value: float | None) -> str:
-    """Returns what a check measured, or its limit.
+    """Returns what a check measured, or its limit, in three digits unless it is whole.
 
     Example:
         >>> figure(0.0), figure(12345.0), figure(1.3113e-06), figure(None)
@@ -68,7 +68,7 @@ def figure(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a probability.
+    """Returns a probability in percent.
 
     Example:
         >>> percent(0.8314), percent(0.0002), percent(0.0)

@@ -1,4 +1,4 @@
-"""Writes a release and its pages into a folder that any server of files can serve."""
+"""Writes a release and its pages into a folder that any web server can serve."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,35 +10,36 @@ import re
 import shutil
 from urllib.parse import urlsplit
 
-from hubexport.errors import CheckpointError, OutputError, ReleaseError, UsageError
+from hubexport.errors import OutputError, ReleaseError, UsageError
 from hubexport.progress import Progress
 from hubexport.release.index import INDEX, SHA256SUMS, ReleaseFile, ReleaseIndex, as_json, read_index
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, opened_listed
 from hubexport.site.catalogue import Catalogue
+from hubexport.site.hosting_files import headers_file, is_rule_index, nginx_map, rule_index
 from hubexport.site.pages import Pages
-from hubexport.site.rules import headers_file, is_rule_index, nginx_map, rule_index
-from hubexport.system.atomic_output import publish_directory, scratch_directory, tree_files, write_failures_reported
-from hubexport.system.tars import unpack_all
+from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
+from hubexport.system.digests import tree_files
+from hubexport.system.tars import ArchiveError, unpack_archive
 
 _RULE_INDEX = "hub.json"
 _UNPACKED = "unpacked"
-# A release has no others. As a page, a file of somebody else would speak in this site's name.
+# A release has no other files. A foreign file served as a page would speak in the site's name.
 _SUFFIXES = (".tar.gz", ".md", ".json")
-# Others would mean something to nginx, or to those who read `_headers`.
+# Other characters have a meaning in nginx's configuration or in `_headers`.
 _PLAIN_ROOT = re.compile(r"(/[A-Za-z0-9._~+-]+)*")
 _ROBOTS = "User-agent: *\nAllow: /\n"
 
 
 @dataclasses.dataclass
 class WrittenSite:
-    """What was written.
+    """A site that was written.
 
     Attributes:
-        directory: the site's.
-        url: where it has to be served.
-        pages: how many there are.
-        files: how many there are, pages included.
-        bytes: of all of them.
+        directory: the site's folder.
+        url: where the site must be served.
+        pages: the number of pages.
+        files: the number of files, pages included.
+        bytes: the size of all files.
     """
 
     directory: Path
@@ -56,18 +57,19 @@ def write_site(
     unpack: bool = False,
     progress: Progress | None = None,
 ) -> WrittenSite:
-    """Writes a release as a site; whoever serves the folder meanwhile has the old one, then the new one.
+    """Writes a release as a site. An older site is replaced in one step.
 
     Args:
-        directory: the release's.
-        output_dir: the site's; an older site there is replaced, with all that is in its folder.
-        url: where it will be served, without a slash at the end; None: where the release's own pages say.
+        directory: the release's folder.
+        output_dir: the site's folder. If it holds an older site, everything in it is replaced.
+        url: where the site will be served, without a slash at the end. Defaults to the URL that the release was made
+            for.
         unpack: also write the modules unpacked, below `unpacked`.
-        progress: hears of each step.
+        progress: receives each step.
     Raises:
-        ReleaseError: there is no release, or a file of it is not as listed.
-        UsageError: the address cannot be that of a site.
-        OutputError: something else stands there, or the site cannot be written.
+        ReleaseError: there is no release, or one of its files is not as listed.
+        UsageError: the path in `url` has characters that mean something to web servers.
+        OutputError: `output_dir` holds something else, or the site cannot be written.
     """
     progress = progress or Progress()
     directory, output_dir = Path(directory), Path(output_dir)
@@ -77,7 +79,7 @@ def write_site(
             f"no release in {directory}", why=f"it has no {INDEX}", fix="give a folder made by `hubexport release`"
         )
     site = WrittenSite(output_dir, url or _own_url(index, directory))
-    # Where a link leads, there the site is.
+    # If `output_dir` is a link, the site goes where it leads.
     final = output_dir.resolve()
     if output_dir.is_symlink():
         progress.note(f"{output_dir} is a link: the site goes to {final}")
@@ -87,19 +89,23 @@ def write_site(
         staged = scratch / "site"
         staged.mkdir()
         with UntrustedFolder(directory) as folder:
-            _Writing(Catalogue(index), folder, directory, staged, site, progress).write(unpack)
+            writer = _SiteWriter(Catalogue(index), folder, directory, staged, site, progress)
+            writer.write_release()
+            writer.write_pages()
+            writer.write_hosting_files(unpack)
+            if unpack:
+                writer.unpack_modules()
         publish_directory(staged, final, overwrite=replaced)
     return site
 
 
 def _own_url(index: ReleaseIndex, directory: Path) -> str:
-    """Returns the address that the release's pages tell."""
+    """Returns the URL that the release's modules were made for."""
     urls = {record.inputs.url for record in index.artifacts}
     if len(urls) != 1:
-        found = f"its modules were made for {', '.join(sorted(urls))}" if urls else "it lists no modules"
         raise ReleaseError(
             f"cannot tell where the site of {directory} will be served",
-            why=found,
+            why=f"its modules were made for {', '.join(sorted(urls))}" if urls else "it lists no modules",
             fix="give its address, like --url https://hub.example.org",
         )
     [url] = urls
@@ -107,10 +113,10 @@ def _own_url(index: ReleaseIndex, directory: Path) -> str:
 
 
 def _check_place(final: Path, release: Path) -> bool:
-    """Tells whether an older site has to be replaced.
+    """Tells whether an older site must be replaced.
 
     Raises:
-        OutputError: it is something else that would be lost.
+        OutputError: there is something else that would be lost.
     """
     if release.is_relative_to(final):
         raise OutputError(
@@ -137,16 +143,16 @@ def _check_place(final: Path, release: Path) -> bool:
     return True
 
 
-class _Writing:
-    """Fills a folder that nobody serves yet.
+class _SiteWriter:
+    """Fills the scratch folder that becomes the site.
 
     Args:
-        catalogue: of the release.
-        folder: the release's, open.
-        directory: the same.
+        catalogue: the release's contents.
+        folder: the release's folder, open.
+        directory: the path of that folder.
         staged: the folder to fill.
-        site: what is counted.
-        progress: hears of each step.
+        site: counts pages, files and bytes.
+        progress: receives each step.
     """
 
     def __init__(
@@ -166,25 +172,18 @@ class _Writing:
         self._progress = progress
         self._root = _root(site.url)
 
-    def write(self, unpack: bool) -> None:
-        """Writes all."""
-        self._write_files()
-        self._write_pages()
-        self._write_rules(unpack)
-        if unpack:
-            self._unpack()
-
-    def _write_files(self) -> None:
-        """Puts the release's files into their places."""
+    def write_release(self) -> None:
+        """Copies the release's files and writes its index."""
         self._progress.step("copying files")
         for done, file in enumerate(self._catalogue.files.values(), start=1):
-            with self._damage_told(file):
+            with self._damage_reported(file):
                 self._place(file)
             self._progress.count(done, len(self._catalogue.files))
         self._put(INDEX, as_json(self._catalogue.index))
         self._put(SHA256SUMS, self._catalogue.index.sums())
 
-    def _write_pages(self) -> None:
+    def write_pages(self) -> None:
+        """Writes the pages, and the files that they load."""
         self._progress.step("writing pages")
         pages = Pages(self._catalogue, self._folder, url=self._site.url, static=True)
         self._put_page("index.html", pages.catalogue())
@@ -197,34 +196,35 @@ class _Writing:
         for path, content in pages.assets().items():
             self._put(path, content)
 
-    def _write_rules(self, unpacked: bool) -> None:
-        """Writes what servers read."""
+    def write_hosting_files(self, unpacked: bool) -> None:
+        """Writes the files for web servers and search engines."""
         self._put(_RULE_INDEX, as_json(rule_index(self._catalogue, self._site.url, unpacked=unpacked)))
         self._put("hub.map", nginx_map(self._catalogue, self._root).encode())
         self._put("_headers", headers_file(self._root).encode())
         self._put("robots.txt", _ROBOTS.encode())
 
-    def _unpack(self) -> None:
+    def unpack_modules(self) -> None:
+        """Unpacks the modules below `unpacked`."""
         self._progress.step("unpacking modules")
         for done, record in enumerate(self._catalogue.records.values(), start=1):
             file, into = record.files["archive"], self._staged / _UNPACKED / record.handle
             into.mkdir(parents=True)
-            with self._damage_told(file):
-                unpack_all(self._staged / file.path, into)
+            with self._damage_reported(file):
+                unpack_archive(self._staged / file.path, into)
             for path in tree_files(into):
                 self._count(path.stat().st_size)
             self._progress.count(done, len(self._catalogue.records))
 
     def _place(self, file: ReleaseFile) -> None:
-        """Links a file that is as listed into the site, or copies it."""
+        """Checks a file against the index, and links or copies it into the site."""
         if not file.path.endswith(_SUFFIXES):
             raise UntrustedFileError(f"does not end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
         target = self._new(file.path)
         with opened_listed(self._folder, file) as opened:
-            # Another file system, or one without links.
+            # The file system may be another one, or have no links.
             with contextlib.suppress(OSError):
                 os.link(self._directory / file.path, target)
-            # What has the name now may be another file than the one that was looked at.
+            # Another file may have this name since the file was checked.
             if not os.path.lexists(target) or not os.path.samestat(os.fstat(opened.fileno()), target.lstat()):
                 target.unlink(missing_ok=True)
                 with target.open("xb") as copy:
@@ -241,10 +241,10 @@ class _Writing:
         self._count(len(content))
 
     def _new(self, path: str) -> Path:
-        """Returns the place of a new file.
+        """Returns the path of a new file.
 
         Raises:
-            ReleaseError: the release has a file that lies where one of ours does.
+            ReleaseError: a file of the release has the same path as one of the site's own.
         """
         target = self._staged / path
         try:
@@ -260,12 +260,12 @@ class _Writing:
         self._site.bytes += size
 
     @contextlib.contextmanager
-    def _damage_told(self, file: ReleaseFile) -> Iterator[None]:
+    def _damage_reported(self, file: ReleaseFile) -> Iterator[None]:
         try:
             yield
         except UntrustedFileError as error:
             raise self._refusal(file.path, str(error)) from None
-        except CheckpointError as error:
+        except ArchiveError as error:
             raise self._refusal(file.path, error.why) from None
 
     def _refusal(self, path: str, why: str) -> ReleaseError:
@@ -280,7 +280,7 @@ def _root(url: str) -> str:
     """Returns the path that all addresses of a site begin with.
 
     Raises:
-        UsageError: it has characters that mean something to servers.
+        UsageError: the path has characters that mean something to web servers.
     """
     root = urlsplit(url).path
     if not _PLAIN_ROOT.fullmatch(root):

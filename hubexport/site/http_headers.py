@@ -1,8 +1,8 @@
-"""What browsers may do with our pages, and how long answers are right: the same from every server."""
+"""HTTP headers for the site, whichever server sends them: what browsers may do with our pages, and caching."""
 
 from collections.abc import Mapping
 
-# Of every answer. Nothing in our pages comes from elsewhere, and none of them holds a script or a style of its own.
+# For every response. Pages load nothing from other hosts, and have no inline scripts or styles.
 SECURITY: Mapping[str, str] = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -12,6 +12,6 @@ SECURITY: Mapping[str, str] = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 
-# What has this name never changes; what comes with it has to be asked for again each time, and mostly is known.
+# Values of Cache-Control: for content that never changes, and for content that browsers must revalidate each time.
 UNCHANGING = "public, max-age=31536000, immutable"
 CHANGING = "no-cache"

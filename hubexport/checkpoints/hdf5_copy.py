@@ -1,21 +1,19 @@
 """Copies an HDF5 file's values into a safetensors file, in a process of its own: see `hubexport.checkpoints.hdf5`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import json
 from pathlib import Path
 import resource
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import h5py
 import numpy as np
 
 from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
 from hubexport.checkpoints.safetensors_file import write_safetensors
+from hubexport.system.child_program import answer_task, limit_resources
 
-# The exit status when the copy cannot be written, for which the file is not to blame.
-NOT_WRITTEN = 3
 _ADDRESS_BYTES = 8 << 30
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 64
@@ -26,30 +24,28 @@ _MAX_EXPANSION = 16
 _ATTRIBUTES = ("layer_names", "weight_names", "model_config")
 
 
-def main() -> NoReturn:
-    """Copies one file to another, both named in `sys.argv`, in no more seconds of CPU time than the third word says.
+def copy_values(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies the values of an HDF5 file, and describes all else in it.
 
-    If it cannot read, it exits with status 1, and a last line on stderr that says why. If it cannot write, it exits
-    with `NOT_WRITTEN`, and the last line is the error's number.
+    Args:
+        task: `source` and `copy`, the paths of the two files; `cpu_seconds`, after which the system ends the process.
+    Returns:
+        Empty; or `damage`, why the source cannot be read; or `errno`, why the copy cannot be written.
     """
-    source, target, cpu_seconds = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    limit_resources({resource.RLIMIT_CPU: task["cpu_seconds"]})
     with contextlib.suppress(ValueError, OSError):  # Not every system has this one.
-        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
+        limit_resources({resource.RLIMIT_AS: _ADDRESS_BYTES})
+    copy = Path(task["copy"])
     try:
-        values, description = _read(source)
+        values, description = _read(Path(task["source"]))
     except Exception as error:  # HDF5's library reports damage by any kind of exception.
-        sys.exit(_one_line(error))
+        return {"damage": " ".join(str(error).split()) or type(error).__name__}
     try:
-        write_safetensors(target, values, {"description": json.dumps(description)})
+        write_safetensors(copy, values, {"description": json.dumps(description)})
     except OSError as error:
-        print(error.errno, file=sys.stderr)
-        sys.exit(NOT_WRITTEN)
-    sys.exit(0)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        copy.unlink(missing_ok=True)  # It makes room for the answer.
+        return {"errno": error.errno}
+    return {}
 
 
 def _read(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,3 +132,7 @@ def _texts(attributes: Any, key: str) -> list[str] | None:
     else:
         return None
     return [text.decode() if isinstance(text, bytes) else str(text) for value in values for text in np.ravel(value)]
+
+
+if __name__ == "__main__":
+    answer_task(copy_values)
