@@ -186,11 +186,11 @@ def report_sizes(run: ReleaseRun) -> None:
     """Prints what a stage takes per artifact and per megabyte of its archive: a least-squares fit."""
     megabytes = [artifact["archive"]["bytes"] / 1e6 for artifact in run.artifacts]
     terms = np.stack([np.ones(len(megabytes)), megabytes], axis=1)
-    print("\nseconds of an artifact, by the size of its archive\n")
+    print("\nseconds per artifact, by the size of its archive\n")
     for stage in STAGES:
         seconds = [artifact["seconds"][stage] for artifact in run.artifacts]
         (fixed, each), *_ = np.linalg.lstsq(terms, np.array(seconds), rcond=None)
-        print(f"  {stage:26}{fixed:9.3f} + {each:.4f} a MB")
+        print(f"  {stage:26}{fixed:9.3f} + {each:.4f} per MB")
 
 
 def measure_growth(counts: Sequence[int], records: int, folder: Path) -> None:

@@ -52,7 +52,7 @@ def main() -> None:
     if "synthetic" in checkpoint:
         print("\nThe weights are made up: the module loads and computes, but these names mean nothing.")
         print("With the published weights, which cannot be downloaded from here, it names what it sees.")
-    _say_what_next(path, files[0])
+    _print_next_steps(path, files[0])
 
 
 def _choose_weights(real_archive: Path | None) -> tuple[Variant, Sequence[str | Path]]:
@@ -67,7 +67,7 @@ def _choose_weights(real_archive: Path | None) -> tuple[Variant, Sequence[str | 
         answer.raise_for_status()
     except requests.RequestException as error:
         print(f"No real weights: {variant.checkpoint.url} cannot be reached ({type(error).__name__}).")
-        print("Going on with made-up ones.")
+        print("Continuing with made-up weights.")
         return variant, ("--checkpoint", "synthetic")
     megabytes = int(answer.headers.get("Content-Length", 0)) / 1e6
     print(f"Real weights: {variant.checkpoint.url} ({megabytes:.0f} MB), downloaded once.")
@@ -106,7 +106,7 @@ def _title(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def _say_what_next(path: Path, photograph: Path) -> None:
+def _print_next_steps(path: Path, photograph: Path) -> None:
     _title("Next")
     hubexport = Path(sys.executable).with_name("hubexport")
     program = hubexport.relative_to(Path.cwd()) if hubexport.is_relative_to(Path.cwd()) else hubexport
@@ -114,7 +114,7 @@ def _say_what_next(path: Path, photograph: Path) -> None:
     print(f"  {program} inspect {path}")
     print(f"  {program} verify {path}")
     print(f"  {program} list")
-    print("  README.md tells more.")
+    print("  See README.md for more.")
 
 
 if __name__ == "__main__":
