@@ -11,7 +11,7 @@ from absl import logging as absl_logging
 
 
 class Progress:
-    """Hears of each step, and shows nothing. `hubexport.cli.progress` has the ones that people see."""
+    """Hears of each step, and shows nothing. `hubexport.cli.progress_display` has the ones that people see."""
 
     def step(self, message: str) -> None:
         """A new step begins; `message` says which, like `reading model.ckpt`."""

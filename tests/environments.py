@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.progress_display import shown_progress
 from hubexport.consumers import registry
 from hubexport.consumers.child import running
 from hubexport.consumers.environments import Environment, create, find_python

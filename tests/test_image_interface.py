@@ -15,7 +15,8 @@ from hubexport.cli import classify as classify_command
 from hubexport.config_files import load_variant
 from hubexport.errors import ModuleError, UsageError
 from hubexport.images.classification import class_probabilities
-from hubexport.modules.image_interface import OUTPUT_KINDS, InterfaceHints, image_interface
+from hubexport.modules.image_interface import image_interface
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints
 from tests.command import hubexport
 from tests.foreign import (
     keras_2,

@@ -8,9 +8,9 @@ import pytest
 
 from hubexport.consumers.registry import CONSUMERS
 from hubexport.modules.identity import identify
+from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.numpy_forward import Forward
 from hubexport.system.tars import unpack_archive
-from hubexport.verify.context import VerificationContext
 from tests.environments import cases, python_or_skip, run_consumer
 from tests.serving import Server, serving
 
@@ -52,10 +52,9 @@ def _expected(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("unpacked")
     unpack_archive(small_release / f"{_VECTOR}/2.tar.gz", folder)
     subject = identify(folder, "2.tar.gz")
-    with VerificationContext(subject) as evidence:
-        forward = Forward(subject.network, evidence.values, _images())
-        *_, last = forward.run().values()
-        return last
+    values = network_values(subject, read_stored_values(subject))
+    *_, last = Forward(subject.network, values, _images()).run().values()
+    return last
 
 
 def test_no_consumer_is_left_out():

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from hubexport.modules.identity import identify
+from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.numpy_forward import Forward
 from hubexport.system.tars import unpack_archive
-from hubexport.verify.context import VerificationContext
 from tests.serving import Answer, Server, serving
 
 _MODULE = "google/imagenet/small/classification/5"
@@ -56,8 +56,8 @@ def test_the_probabilities_are_those_of_the_network(server, small_release, tmp_p
     unpack_archive(small_release / f"{_MODULE}.tar.gz", tmp_path)
     subject = identify(tmp_path, "5.tar.gz")
     image = np.asarray(Image.open(io.BytesIO(_picture()))) / 255
-    with VerificationContext(subject) as evidence:
-        [logits] = Forward(subject.network, evidence.values, image[np.newaxis]).run()[subject.network.logits]
+    values = network_values(subject, read_stored_values(subject))
+    [logits] = Forward(subject.network, values, image[np.newaxis]).run()[subject.network.logits]
     exponentials = np.exp(logits)
     expected = exponentials / exponentials.sum()
     answer = _upload(server, _form(_picture()))

@@ -6,18 +6,14 @@ feature vectors. Other SavedModels, such as Keras' own, are run only for callers
 
 from collections.abc import Sequence
 import dataclasses
-import math
 from pathlib import Path
 import re
-from typing import Literal, get_args
 
-from hubexport.errors import ModuleError, UsageError, check_choice, either, printable
+from hubexport.errors import ModuleError, either, printable
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
 from hubexport.modules.signatures import GraphVersionReport, SignatureReport, TensorReport
 from hubexport.protos import Message
-
-OutputKind = Literal["logits", "probabilities", "features"]
-OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 
 # In place of a signature: the `default` of a TF1 Hub module, or the call of a TF2 object.
 CALL = ""
@@ -43,34 +39,6 @@ _CHANNELS = 3
 _HANDLE = re.compile(r"(?:^|/)(classification|feature_vector)/[0-9]+(?:\.tar\.gz|\.tgz)?/?(?:[?#].*)?")
 _OUTPUT_OF_KIND: dict[str | None, OutputKind] = {"classification": "logits", "feature_vector": "features"}
 _OUTPUT_SERVED_AS: dict[str, OutputKind] = {"logits": "logits", "feature_vector": "features"}
-
-
-@dataclasses.dataclass(frozen=True)
-class InterfaceHints:
-    """What a caller says of a module; None is for the module to tell.
-
-    Attributes:
-        input_range: the intensities that it takes for black and white, such as `(-1, 1)`.
-        output_kind: what its output is: `logits`, `probabilities` or `features`.
-    """
-
-    input_range: tuple[float, float] | None = None
-    output_kind: OutputKind | None = None
-
-    def check(self) -> None:
-        """Refuses what cannot be.
-
-        Raises:
-            UsageError: the range has no two finite ends, the lower one first, or there is no such kind.
-        """
-        if self.input_range is not None and not _is_range(self.input_range):
-            raise UsageError(
-                f"input_range is {self.input_range!r}",
-                why="it must be two finite numbers, the intensity of black and a higher one for white",
-                fix="pass the range that the network was trained with, like (-1, 1) or (0, 255)",
-            )
-        if self.output_kind is not None:
-            check_choice("output_kind", self.output_kind, OUTPUT_KINDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +119,6 @@ def hub_interface(directory: Path, shown_as: Path | str | None = None) -> ImageI
         ModuleError: it is damaged, has no such interface, or takes no images of one fixed size.
     """
     return _hub_interface(describe_module(directory, shown_as), directory)
-
-
-def _is_range(found: Sequence[float]) -> bool:
-    try:
-        low, high = found
-        return math.isfinite(low) and math.isfinite(high) and low < high
-    except (TypeError, ValueError):
-        return False
 
 
 def _stranger(report: ModuleReport, saved_model: Message) -> str | None:

@@ -16,9 +16,9 @@ from hubexport.modules.image_interface import (
     FEATURES_ENDPOINT,
     FEATURES_SIGNATURE,
     ImageInterface,
-    InterfaceHints,
     image_interface,
 )
+from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.runtime.tf1_graph import graph_version
 from hubexport.runtime.tf2_module import LoadedSavedModel, run_signature
 

@@ -91,7 +91,7 @@ def _classify(task: TrialTask) -> "tuple[Score, ...]":
 
 
 def _read_picture(task: TrialTask) -> Any:
-    from hubexport.images.reading import read_image
+    from hubexport.images.read_image import read_image
 
     with open(task.image, "rb") as file:
         content = file.read(task.image_bytes + 1)
@@ -109,9 +109,9 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
     import numpy as np
 
     from hubexport.images.classification import best_classes, softmax
-    from hubexport.images.preprocessing import resized
+    from hubexport.images.resizing import resized
+    from hubexport.modules.values import network_values, read_stored_values
     from hubexport.networks.numpy_forward import Forward
-    from hubexport.verify.context import VerificationContext
 
     network = subject.network
     if network.logits is None:
@@ -122,8 +122,8 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
         )
     height, width, _ = network.image_shape
     images = resized(picture, height, width)[np.newaxis]
-    with VerificationContext(subject) as evidence:
-        outputs = Forward(network, evidence.values, images, dtype=np.float32).run()
+    values = network_values(subject, read_stored_values(subject))
+    outputs = Forward(network, values, images, dtype=np.float32).run()
     [probabilities] = softmax(outputs[network.logits])
     return best_classes(probabilities, _labels(subject, len(probabilities), task.labels), task.top)
 

@@ -1,6 +1,7 @@
-"""What a module's values should be, from what `--checkpoint` names."""
+"""The values that a module should have, read from the checkpoint that `--checkpoint` names."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,21 +13,41 @@ from hubexport.errors import CheckpointError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
 from hubexport.system.tars import read_first_matching
-from hubexport.verify.context import ExpectedValues
 
-# In the published archives, beside the checkpoint.
+# The published archives have it beside the checkpoint.
 _FROZEN_GRAPH = "*_frozen.pb"
 
 
-def read_trained(checkpoint: str, subject: ModuleIdentity, progress: Progress) -> ExpectedValues:
+@dataclasses.dataclass(frozen=True)
+class ExpectedValues:
+    """The values that a module should have.
+
+    Attributes:
+        shown_as: what messages call the checkpoint.
+        weights: which of the checkpoint's values these are, in the manifest's words: `averaged`, `raw`, a count of each
+            like `158 averaged, 104 raw`, or `only`.
+        values: the values by variable name.
+        other: the network's other values in the checkpoint, by `averaged` or `raw`; empty if it has only one choice.
+        frozen_graph: reads the publisher's frozen graph, a serialized GraphDef; returns None if the checkpoint comes
+            without one.
+    """
+
+    shown_as: str
+    weights: str
+    values: Mapping[str, Array]
+    other: Mapping[str, Mapping[str, Array]]
+    frozen_graph: Callable[[], bytes | None]
+
+
+def read_expected_values(checkpoint: str, subject: ModuleIdentity, progress: Progress) -> ExpectedValues:
     """Reads the values that a module should have.
 
     Args:
-        checkpoint: where they are, see `hubexport.checkpoints.sources`.
-        subject: the module; of a training's checkpoint the values are taken that its `hubexport.json` names.
-        progress: hears of each step.
+        checkpoint: the checkpoint, in any of the forms that `hubexport.checkpoints.sources` lists.
+        subject: the module. Its manifest says whether it should have averaged or raw values.
+        progress: is told of each step.
     Raises:
-        CheckpointError: they cannot be found, read or fitted to the network.
+        CheckpointError: the checkpoint is missing or damaged, or does not fit the network.
     """
     variables = subject.network.variables
     source = resolve_source(checkpoint, subject.variant, progress)
@@ -37,14 +58,14 @@ def read_trained(checkpoint: str, subject: ModuleIdentity, progress: Progress) -
     with opened_checkpoint(source, progress, (subject.variant.depth_multiplier,)) as opened:
         restored = restore(opened, source.shown_as, variables, weights, subject.variant)
         other = _other_values(opened, source.shown_as, subject, weights) if restored.taken else {}
-    return ExpectedValues(
-        checkpoint, restored.weights(), restored.values, other, functools.cache(_frozen_graph(source))
-    )
+    frozen_graph = functools.partial(_read_frozen_graph, source)
+    return ExpectedValues(checkpoint, restored.weights(), restored.values, other, frozen_graph)
 
 
 def _other_values(
     opened: OpenedCheckpoint, shown_as: Path, subject: ModuleIdentity, weights: Weights
 ) -> Mapping[str, Mapping[str, Array]]:
+    """Returns the averaged values if `weights` are the raw ones, and the other way round."""
     other: Weights = "raw" if weights == "averaged" else "averaged"
     try:
         restored = restore(opened, shown_as, subject.network.variables, other, subject.variant)
@@ -53,12 +74,9 @@ def _other_values(
     return {other: restored.values}
 
 
-def _frozen_graph(source: ArchiveSource | FileSource) -> Callable[[], bytes | None]:
-    def read() -> bytes | None:
-        if isinstance(source, ArchiveSource):
-            with archive_errors_reworded():
-                return read_first_matching(source.path, _FROZEN_GRAPH)
-        beside = sorted(source.files[0].parent.glob(_FROZEN_GRAPH))
-        return beside[0].read_bytes() if len(beside) == 1 else None
-
-    return read
+def _read_frozen_graph(source: ArchiveSource | FileSource) -> bytes | None:
+    if isinstance(source, ArchiveSource):
+        with archive_errors_reworded():
+            return read_first_matching(source.path, _FROZEN_GRAPH)
+    beside = sorted(source.files[0].parent.glob(_FROZEN_GRAPH))
+    return beside[0].read_bytes() if len(beside) == 1 else None

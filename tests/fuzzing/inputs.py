@@ -23,7 +23,7 @@ from hubexport.errors import HubexportError
 from hubexport.evaluation.examples import parse_example
 from hubexport.evaluation.tfrecords import RecordError, is_record_file, read_records, split_records
 from hubexport.images.classification import read_labels
-from hubexport.images.reading import read_image
+from hubexport.images.read_image import read_image
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph

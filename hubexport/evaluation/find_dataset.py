@@ -1,19 +1,26 @@
-"""Finds labelled images: a folder for each class, or ImageNet-style TFRecords."""
+"""Finds labelled images: a folder for each class, or TFRecords like those of ImageNet."""
 
 from collections.abc import Iterable, Sequence
 import dataclasses
 import glob
 import hashlib
 from pathlib import Path
+import sys
 
 from hubexport.errors import DataError, ImageError
-from hubexport.evaluation.classes import Classes, check_label
+from hubexport.evaluation.class_lookup import ClassLookup, check_label
+from hubexport.evaluation.dataset_units import (
+    IMAGES_PER_UNIT,
+    DatasetUnit,
+    FileUnit,
+    RecordUnit,
+    record_failures_reported,
+)
 from hubexport.evaluation.tfrecords import is_record_file, split_records
-from hubexport.evaluation.units import UNIT_IMAGES, FileUnit, RecordUnit, Unit, first_images, record_failures_reported
 from hubexport.images.image_files import find_images
 from hubexport.progress import Progress
 
-# In an error, of things that may be thousands.
+# An error lists at most this many files: there may be thousands.
 _SHOWN = 10
 
 
@@ -22,64 +29,61 @@ class Dataset:
     """Labelled images.
 
     Attributes:
-        units: all of them, in a fixed order.
-        listing: a digest of what they are, and of the sizes and times of their files.
-        classes: how their labels are meant.
-        folders: those of classes, by their label; empty for TFRecords, whose labels are known only when they are read.
+        units: the images, in a fixed order.
+        listing: a SHA-256 of the images' names and labels, and of the sizes and times of their files.
+        classes: how the dataset numbers and names classes.
+        folders: the folder of each class, by its index; empty for TFRecords, whose labels are known only when they are
+            read.
     """
 
-    units: tuple[Unit, ...]
+    units: tuple[DatasetUnit, ...]
     listing: str
-    classes: Classes
+    classes: ClassLookup
     folders: dict[int, str]
 
     @property
     def size(self) -> int:
-        """How many images they are."""
+        """The number of images."""
         return sum(unit.size for unit in self.units)
 
     def check_labels(self, num_classes: int) -> None:
-        """Sees whether what is known of the labels fits a module with so many classes.
+        """Checks that the labels known so far are classes of a module.
 
         Raises:
-            DataError: it does not.
+            DataError: a label is not, or there are more or fewer labels than classes.
         """
         if self.folders:
-            self.classes.check_length(num_classes)
+            self.classes.check_label_count(num_classes)
         for label, folder in sorted(self.folders.items()):
             check_label(label, num_classes, folder)
 
 
-def find_data(text: str, classes: Classes, limit: int | None, progress: Progress) -> Dataset:
+def find_dataset(text: str, classes: ClassLookup, limit: int | None, progress: Progress) -> Dataset:
     """Finds labelled images.
 
     Args:
-        text: a folder with a folder for each class, or a file, folder or pattern of TFRecords.
-        classes: how their labels are meant.
-        limit: no more images than these: of folders an even spread, of TFRecords the first.
-        progress: hears of what is left out.
+        text: a folder with a subfolder for each class; or TFRecords: a file, a folder or a pattern.
+        classes: how the dataset numbers and names classes.
+        limit: the largest number of images: an even spread of folders, the first of TFRecords. None means all.
+        progress: receives a warning about files that are ignored.
     Raises:
-        DataError: there are none, or they cannot be read or understood.
+        DataError: there are no images, they cannot be read, or a folder does not name a class.
         ImageError: the folder of a class cannot be read.
     """
     path = Path(text)
     try:
-        folders = sorted(_subfolders(path)) if path.is_dir() else []
-        if folders:
+        entries = path.iterdir() if path.is_dir() else []
+        if folders := sorted(entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")):
             return _class_folders(path, folders, classes, limit, progress)
-        return _record_files(_records_named(text), path, classes, limit)
+        return _record_files(_find_record_files(text), path, classes, limit)
     except OSError as error:
         raise DataError(
             f"cannot read {error.filename or text}", why=error.strerror or str(error), fix="make it readable"
         ) from error
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
 def _class_folders(
-    root: Path, folders: Sequence[Path], classes: Classes, limit: int | None, progress: Progress
+    root: Path, folders: Sequence[Path], classes: ClassLookup, limit: int | None, progress: Progress
 ) -> Dataset:
     labels = classes.find_all([folder.name for folder in folders], root)
     if beside := sum(path.is_file() and not path.name.startswith(".") for path in root.iterdir()):
@@ -89,7 +93,8 @@ def _class_folders(
         raise _no_data(str(root), f"none of its {len(folders)} folders holds an image")
     if limit is not None and limit < len(files):
         files = [files[number * len(files) // limit] for number in range(limit)]
-    units = tuple(FileUnit(tuple(files[start : start + UNIT_IMAGES])) for start in range(0, len(files), UNIT_IMAGES))
+    starts = range(0, len(files), IMAGES_PER_UNIT)
+    units = tuple(FileUnit(tuple(files[start : start + IMAGES_PER_UNIT])) for start in starts)
     listing = ([path.relative_to(root), label, *_stamp(path)] for path, label in files)
     return Dataset(units, _digest(listing), classes, {label: str(root / name) for name, label in labels.items()})
 
@@ -103,35 +108,38 @@ def _images_in(folder: Path) -> list[Path]:
         return []  # It is empty.
 
 
-def _records_named(text: str) -> list[Path]:
-    """Returns the files of records that are meant; in a folder, all that are some."""
+def _find_record_files(text: str) -> list[Path]:
+    """Returns the TFRecord files that a path or pattern stands for. A folder stands for all TFRecord files in it."""
     path = Path(text)
     if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-        found = [one for one in files if is_record_file(one)]
+        files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        found = [file for file in files if is_record_file(file)]
         if not found:
             raise _no_data(text, f"it has no folders, and none of its {len(files)} files is a TFRecord")
         return found
     if path.exists() or not glob.has_magic(text):
         found = [path] if path.exists() else []
     else:
-        found = [one for one in map(Path, sorted(glob.glob(text, recursive=True))) if one.is_file()]
+        found = [match for match in map(Path, sorted(glob.glob(text, recursive=True))) if match.is_file()]
     if not found:
         raise _no_data(text, "no such file or folder, and no file matches it as a pattern")
-    for one in found:
-        if not is_record_file(one):
-            raise _no_data(str(one), "it is not a TFRecord")
+    for file in found:
+        if not is_record_file(file):
+            raise _no_data(str(file), "it is not a TFRecord")
     return found
 
 
-def _record_files(paths: Sequence[Path], named: Path, classes: Classes, limit: int | None) -> Dataset:
-    units: list[Unit] = []
+def _record_files(paths: Sequence[Path], named: Path, classes: ClassLookup, limit: int | None) -> Dataset:
+    units: list[RecordUnit] = []
+    left = sys.maxsize if limit is None else limit
     for path in paths:
         with record_failures_reported(path):
-            parts = split_records(path, UNIT_IMAGES)
-        units += (RecordUnit(path, offset, size, classes.offset) for offset, size in parts)
-        if limit is not None and sum(unit.size for unit in units) >= limit:
-            units = list(first_images(units, limit))
+            parts = split_records(path, IMAGES_PER_UNIT)
+        for offset, size in parts:
+            if left > 0:
+                units.append(RecordUnit(path, offset, min(size, left), classes.offset))
+                left -= size
+        if left <= 0:
             break
     if not units:
         raise _no_data(str(named), f"{', '.join(map(str, paths[:_SHOWN]))}: no records")
@@ -148,7 +156,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _digest(rows: Iterable[Sequence[object]]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        # repr escapes what cannot be encoded.
+        # repr escapes characters that cannot be encoded.
         digest.update(f"{[str(part) for part in row]!r}\n".encode())
     return digest.hexdigest()
 

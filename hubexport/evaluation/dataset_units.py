@@ -1,6 +1,6 @@
-"""Labelled images, in parts that are evaluated one by one, wherever that happens."""
+"""Labelled images in units of a few hundred. A unit is what is evaluated, kept and sent to workers as a whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -10,8 +10,8 @@ from hubexport.errors import DataError
 from hubexport.evaluation.examples import parse_example
 from hubexport.evaluation.tfrecords import RecordError, read_records
 
-# So much is done again after an interruption. A multiple of common batch sizes.
-UNIT_IMAGES = 256
+# An interruption loses at most one unit. A multiple of common batch sizes.
+IMAGES_PER_UNIT = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Sample:
     """A labelled image.
 
     Attributes:
-        name: for people.
-        label: the index of its class, which may be none of the module's.
-        source: the image file, or what would be in it.
+        name: what messages call the image.
+        label: the index of its class. The module may not have this class.
+        source: the path of the image file, or its content.
     """
 
     name: str
@@ -37,24 +37,24 @@ class FileUnit:
 
     @property
     def size(self) -> int:
-        """How many images they are."""
+        """The number of images."""
         return len(self.files)
 
     def samples(self) -> Iterator[Sample]:
-        """Yields them."""
+        """Yields the images. The files are not opened."""
         for path, label in self.files:
             yield Sample(str(path), label, path)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordUnit:
-    """Some records of a file.
+    """Some consecutive records of a TFRecord file.
 
     Attributes:
-        path: the file's.
-        offset: where the first begins, in bytes, unpacked.
-        size: how many they are.
-        labels_offset: what to subtract from their labels.
+        path: the file.
+        offset: the position of the first record in the uncompressed file, in bytes.
+        size: the number of records.
+        labels_offset: subtracted from the records' labels.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class RecordUnit:
         """Yields the images.
 
         Raises:
-            DataError: a record cannot be read or is none of a labelled image.
+            DataError: a record cannot be read, or does not hold a labelled image.
         """
         with record_failures_reported(self.path):
             for number, record in enumerate(read_records(self.path, self.offset, self.size)):
@@ -75,12 +75,12 @@ class RecordUnit:
                 yield Sample(f"{self.path}: {name}", image.label - self.labels_offset, image.encoded)
 
 
-Unit: TypeAlias = FileUnit | RecordUnit
+DatasetUnit: TypeAlias = FileUnit | RecordUnit
 
 
 @contextlib.contextmanager
 def record_failures_reported(path: Path) -> Iterator[None]:
-    """Turns what is wrong with a file of records into an error about it."""
+    """Turns failures to read a TFRecord file into a DataError that names the file."""
     try:
         yield
     except (RecordError, OSError) as error:
@@ -89,16 +89,3 @@ def record_failures_reported(path: Path) -> Iterator[None]:
             why=getattr(error, "strerror", None) or str(error),
             fix="use TFRecords with the features of TF-Slim's ImageNet, or create or copy the file again",
         ) from error
-
-
-def first_images(units: Sequence[Unit], limit: int) -> Iterator[Unit]:
-    """Yields units until they have so many images, the last one cut short."""
-    for unit in units:
-        size = min(unit.size, limit)
-        if isinstance(unit, FileUnit):
-            yield FileUnit(unit.files[:size])
-        else:
-            yield dataclasses.replace(unit, size=size)
-        limit -= size
-        if not limit:
-            return

@@ -1,16 +1,14 @@
-"""What the commands that run a module on images share."""
+"""Arguments of the commands that run a module on images."""
 
 import argparse
 from typing import Any
 
 from hubexport.cli.arguments import positive
-
-# Those of hubexport.modules.image_interface, which takes a while to import.
-_OUTPUT_KINDS = ("logits", "probabilities", "features")
+from hubexport.modules.interface_hints import OUTPUT_KINDS
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares which module is to run on which images."""
+    """Adds the module, the images and how to run the module on them."""
     parser.add_argument(
         "module",
         metavar="MODULE",
@@ -23,14 +21,23 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         help="JPEG, PNG, BMP, GIF or WebP files, folders of them (with all subfolders), or patterns like "
         "'photos/**/*.jpg'",
     )
+    add_run_arguments(parser, batch_size=32)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    """Adds the flags that say how to run a module on images.
+
+    Args:
+        parser: the command's parser.
+        batch_size: the default batch size.
+    """
     parser.add_argument(
-        "--batch_size", type=positive, default=32, metavar="N", help="how many images to process at once (default: 32)"
+        "--batch_size",
+        type=positive,
+        default=batch_size,
+        metavar="N",
+        help=f"how many images to process at once (default: {batch_size})",
     )
-    add_interface_arguments(parser)
-
-
-def add_interface_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares how a module is to be run that does not tell."""
     parser.add_argument(
         "--input_range",
         nargs=2,
@@ -41,12 +48,16 @@ def add_interface_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output_kind",
-        choices=_OUTPUT_KINDS,
+        choices=OUTPUT_KINDS,
         help="what the module's output is (default: what the module tells; SavedModels without the common signatures "
         "for images need this flag)",
     )
 
 
-def interface_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns what `add_interface_arguments` declared, as the functions take it."""
-    return {"input_range": args.input_range and tuple(args.input_range), "output_kind": args.output_kind}
+def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the values of `add_run_arguments`' flags as keyword arguments of the Python functions."""
+    return {
+        "batch_size": args.batch_size,
+        "input_range": args.input_range and tuple(args.input_range),
+        "output_kind": args.output_kind,
+    }

@@ -1,34 +1,34 @@
-"""What modules take: pictures of their size, as numbers."""
+"""Turns images into arrays of the size that a module takes."""
 
 from PIL import Image
 import numpy as np
 
 from hubexport.arrays import Array
 
-_WHITE = 255
+_MAX_INTENSITY = 255
 
 
 def to_array(image: Image.Image) -> Array:
-    """Returns a picture's intensities.
+    """Returns the intensities of an image.
 
     Args:
-        image: in mode RGB.
+        image: an image in mode RGB.
     Returns:
         Float32 [height, width, 3], RGB, intensities in [0, 1].
     """
-    return np.asarray(image, np.float32) / np.float32(_WHITE)
+    return np.asarray(image, np.float32) / np.float32(_MAX_INTENSITY)
 
 
 def resized(image: Image.Image, height: int, width: int) -> Array:
-    """Resizes the whole picture to exactly this size, whatever its aspect ratio, by Pillow's bilinear filter.
+    """Resizes the whole image with Pillow's bilinear filter, without keeping its aspect ratio.
 
-    Where it gets smaller, the filter averages all pixels that fall together; `tf.image.resize` does so with
+    Where the image shrinks, the filter averages all old pixels under a new one, like `tf.image.resize` with
     `antialias=True`.
 
     Args:
-        image: in mode RGB.
-        height: in pixels.
-        width: in pixels.
+        image: an image in mode RGB.
+        height: the new height in pixels.
+        width: the new width in pixels.
     Returns:
         Float32 [height, width, 3], RGB, intensities in [0, 1].
     """
@@ -36,7 +36,7 @@ def resized(image: Image.Image, height: int, width: int) -> Array:
 
 
 def describe_resize(height: int, width: int) -> str:
-    """Returns what `resized` does, for people.
+    """Describes what `resized` does, for messages.
 
     Example:
         >>> describe_resize(192, 224)

@@ -1,6 +1,6 @@
-"""Image files of any mode, as RGB pictures.
+"""Reads image files of any mode as RGB images.
 
-Colour profiles are not applied, as they were not in training: TensorFlow's own decoders ignore them too.
+Colour profiles are ignored, as in training: TensorFlow's own decoders ignore them too.
 """
 
 import contextlib
@@ -13,17 +13,17 @@ import numpy as np
 
 from hubexport.errors import ImageError
 
-# By their content, whatever their names say. Pillow knows many more, and starts other programs for some.
+# Recognized by content, not by name. Pillow knows many more formats, and starts other programs for some.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
-# From 8 bit intensities to 16 bit ones: 65,535 / 255.
-_FINENESS = 257
-# Pillow tells the intensity that stands for transparency by its number; none has this one.
+# The ratio of 16 bit intensities to 8 bit ones: 65,535 / 255.
+_LEVELS_PER_BYTE_LEVEL = 257
+# Pillow gives the intensity that stands for transparency as a number, which is never this one.
 _NO_LEVEL = -1
 
-# What undoes each way in which EXIF says a camera was held. `ImageOps.exif_transpose` also rewrites the EXIF data, and
-# fails where those are damaged.
-_TURNS = {
+# The operation that turns an image upright, by EXIF orientation. `ImageOps.exif_transpose` also rewrites the EXIF data,
+# and fails if the data is damaged.
+_UPRIGHT_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,7 +33,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Of pictures half as large as it refuses, and of damage beside a picture: nothing that its reader could act upon.
+# Pillow warns of images half as large as those it refuses, and of damaged metadata. Users can do nothing about either.
 for _category in (Image.DecompressionBombWarning, UserWarning):
     warnings.filterwarnings("ignore", category=_category, module=r"PIL\.")
 
@@ -41,25 +41,28 @@ for _category in (Image.DecompressionBombWarning, UserWarning):
 def read_image(
     path_or_file: Path | BinaryIO, shown_as: Path | str | None = None, *, upright: bool = True
 ) -> Image.Image:
-    """Reads a picture.
+    """Reads an image.
 
-    Of an animation it is the first frame. What is transparent lies on white. 16 bit
-    intensities are scaled to 8 bits, CMYK is taken to RGB by the plain formula.
+    An animation gives its first frame, and transparent areas become white. 16 bit intensities are scaled to 8 bits, and
+    CMYK is converted to RGB by Pillow's formula, without a colour profile.
 
     Args:
-        path_or_file: a JPEG, PNG, BMP, GIF or WebP file; one that is open must be seekable.
-        shown_as: what errors call it; None means its path.
-        upright: turn it as its EXIF data say.
+        path_or_file: a JPEG, PNG, BMP, GIF or WebP file. An open file must be seekable.
+        shown_as: what errors call the file. Defaults to its path.
+        upright: rotate the image as its EXIF data says.
     Returns:
-        The picture in mode RGB.
+        The image in mode RGB.
     Raises:
-        ImageError: it cannot be read, is none of these, is damaged, incomplete, or has more than 178 million pixels.
+        ImageError: the file cannot be read, has another format, is damaged or incomplete, or has more than 178 million
+            pixels.
     """
     try:
         with Image.open(path_or_file, formats=FORMATS) as image:
             image.load()
-            return _upright(_as_rgb(image), _orientation(image) if upright else None)
-    # Of a damaged file Pillow raises whatever its parsers run into.
+            rgb = _as_rgb(image)
+            turn = _UPRIGHT_BY_ORIENTATION.get(_orientation(image)) if upright else None
+            return rgb if turn is None else rgb.transpose(turn)
+    # Damaged files make Pillow's parsers raise all kinds of exceptions.
     except Exception as error:
         shown_as = shown_as or (path_or_file if isinstance(path_or_file, Path) else "image")
         raise ImageError(
@@ -68,7 +71,7 @@ def read_image(
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    # Pillow before 10.3 gives 16 bit grayscale as I.
+    # Before version 10.3, Pillow reads 16 bit grayscale in mode I.
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_16_bits(image)
     if not image.has_transparency_data:
@@ -78,23 +81,18 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Scales intensities from 0 to 65,535, which Pillow's own conversion would clip at 255."""
+    """Scales intensities of up to 65,535 to 8 bits. Pillow's own conversion would clip them at 255."""
     levels = np.asarray(image).astype(np.int32)
-    gray = np.round(levels / _FINENESS).astype(np.uint8)
+    gray = np.round(levels / _LEVELS_PER_BYTE_LEVEL).astype(np.uint8)
     gray[levels == image.info.get("transparency", _NO_LEVEL)] = 255
     return Image.fromarray(gray).convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int | None:
-    # Many a program writes damaged EXIF data beside a picture that is none the worse for it.
+def _orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation, 1 to 8; 0 if the image has none, or its EXIF data is damaged."""
     with contextlib.suppress(Exception):
-        return image.getexif().get(ExifTags.Base.Orientation)
-    return None
-
-
-def _upright(picture: Image.Image, orientation: int | None) -> Image.Image:
-    turn = _TURNS.get(orientation or 0)
-    return picture if turn is None else picture.transpose(turn)
+        return image.getexif().get(ExifTags.Base.Orientation) or 0
+    return 0
 
 
 def _reason(error: Exception) -> str:

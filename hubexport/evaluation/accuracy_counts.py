@@ -1,4 +1,4 @@
-"""How often a module was right, and how sure a reader can be of it."""
+"""How often a module is right, and the uncertainty of that figure."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -9,18 +9,18 @@ import numpy as np
 
 from hubexport.arrays import Array
 
-_BEST = 5
+_TOP_N = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Counts:
-    """What came of some images; counts of different images add up.
+class AccuracyCounts:
+    """The numbers of images that a module classified and got right. Counts of different images add up.
 
     Attributes:
-        images: that were classified.
-        top1: of these, how many got the right class.
-        top5: of these, how many have the right class among the best five.
-        skipped: a line for each image that cannot be read, which is not in `images`.
+        images: the number of images classified.
+        top1: how many of these got the right class.
+        top5: how many of these have the right class among the best five.
+        skipped: a line for each image that cannot be read. `images` does not include these.
     """
 
     images: int = 0
@@ -28,8 +28,8 @@ class Counts:
     top5: int = 0
     skipped: tuple[str, ...] = ()
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
+    def __add__(self, other: "AccuracyCounts") -> "AccuracyCounts":
+        return AccuracyCounts(
             self.images + other.images,
             self.top1 + other.top1,
             self.top5 + other.top5,
@@ -37,35 +37,35 @@ class Counts:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the counts as `json.dumps` takes them."""
+        """Returns the counts in a form that `json.dumps` accepts."""
         return {**dataclasses.asdict(self), "skipped": list(self.skipped)}
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "Counts":
-        """Returns what `as_json` gave.
+    def from_json(cls, stored: Mapping[str, Any]) -> "AccuracyCounts":
+        """Restores counts from the result of `as_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it did not.
+            KeyError, TypeError, ValueError: `stored` is something else.
         """
         images, top1, top5 = (int(stored[key]) for key in ("images", "top1", "top5"))
         return cls(images, top1, top5, tuple(map(str, stored["skipped"])))
 
 
-def count(scores: Array, labels: Sequence[int]) -> Counts:
-    """Counts how often the right class is the best, and among the best five.
+def count_correct(scores: Array, labels: Sequence[int]) -> AccuracyCounts:
+    """Counts how often the right class is the best one, and how often it is among the best five.
 
-    Of classes with equal scores the first is the better one, as for `argmax`. What is not a number is better than any
-    other and never right.
+    Classes with equal scores rank by their index, as with `argmax`. A class whose score is NaN ranks above all others
+    and is never right.
 
     Args:
         scores: float32 [images, classes].
-        labels: the right class of each image.
+        labels: the index of the right class of each image.
     """
     right = np.asarray(labels)[:, np.newaxis]
     of_right = np.take_along_axis(scores, right, axis=1)
     earlier = np.arange(scores.shape[1]) < right
     better = np.count_nonzero(~(scores <= of_right) | (earlier & (scores == of_right)), axis=1)
-    return Counts(len(labels), int(np.count_nonzero(better < 1)), int(np.count_nonzero(better < _BEST)))
+    return AccuracyCounts(len(labels), int(np.count_nonzero(better < 1)), int(np.count_nonzero(better < _TOP_N)))
 
 
 def percent(right: int, images: int) -> float | None:
@@ -74,9 +74,9 @@ def percent(right: int, images: int) -> float | None:
 
 
 def standard_error_percent(right: int, images: int) -> float | None:
-    """Returns the standard error of an accuracy, in percent, if each image is right or wrong by itself (binomial).
+    """Returns the binomial standard error of an accuracy, in percent.
 
-    None where all or none are right: so few images tell nothing about it.
+    None if all images are right, or none: the formula would give 0, which few images do not justify.
     """
     if not 0 < right < images:
         return None

@@ -1,4 +1,4 @@
-"""What people see on stderr while work goes on."""
+"""Shows progress on stderr: a moving display on a terminal, plain lines elsewhere."""
 
 from collections.abc import Iterator
 import contextlib
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def shown_progress() -> "Iterator[ShownProgress]":
-    """Gives a moving display on a terminal, and plain lines elsewhere."""
+    """Yields the display that suits stderr, and clears it at the end."""
     if not sys.stderr.isatty():
         yield _PlainProgress()
         return
@@ -29,23 +29,23 @@ def shown_progress() -> "Iterator[ShownProgress]":
 
 
 class ShownProgress(Progress):
-    """Shows on stderr where work is, and lets results through to stdout meanwhile."""
+    """Shows steps, notes and warnings on stderr, and prints results to stdout in between."""
 
     def __init__(self) -> None:
         self._warnings: set[str] = set()
 
     def warn(self, message: str) -> None:
-        # Several steps may come upon the same thing.
+        # Several steps may give the same warning.
         if message not in self._warnings:
             self._warnings.add(message)
             self.show_warning(f"WARNING {message}")
 
     def show_warning(self, text: str) -> None:
-        """Shows it in its own way."""
+        """Prints a warning to stderr."""
         raise NotImplementedError
 
     def result(self, text: str) -> None:
-        """Prints some lines of the command's result."""
+        """Prints lines of the command's result to stdout."""
         print(text)
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class _TerminalProgress(ShownProgress):
         self._show(f"{self._message}  {done:,} of {total:,}")
 
     def result(self, text: str) -> None:
-        # While it moves, rich takes what is printed to stderr, even if stdout is a file.
+        # While the display moves, rich redirects stdout to stderr, even if stdout is a file.
         self._status.stop()
         super().result(text)
 

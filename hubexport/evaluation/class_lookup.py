@@ -1,4 +1,4 @@
-"""Which class the name of a folder means, and which the label of a record."""
+"""Maps the folder names and label numbers of a dataset to the classes of a module."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,19 +7,19 @@ from pathlib import Path
 from hubexport.errors import DataError
 from hubexport.labels import module_labels, read_labels
 
-# In an error, of things that may be thousands.
+# An error lists at most this many folders: there may be thousands.
 _SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Classes:
-    """How data number and name the classes of a module.
+class ClassLookup:
+    """How a dataset numbers and names the classes of a module.
 
     Attributes:
-        labels: the lines of a file of labels; None if there is none.
-        source: whose they are, for people.
-        offset: is subtracted from a number of the data, or of a line of `labels` (from 0), to get the class's index in
-            the module's output; TF-Slim calls it `labels_offset`.
+        labels: the label of each class, in the order of the data's class numbers; None if there are no labels.
+        source: what messages call the labels.
+        offset: subtracted from a class number of the data, or from a line number of `labels` (from 0), to get the
+            class's index in the module's output. TF-Slim calls it `labels_offset`.
     """
 
     labels: tuple[str, ...] | None
@@ -29,7 +29,7 @@ class Classes:
     def find(self, folder: str) -> int | None:
         """Returns the index of the class that a folder is named after: by its label, or else by its number.
 
-        None if there is no such class, or several have the label.
+        None if there is no such class, or if several classes have this label.
         """
         lines = [number for number, label in enumerate(self.labels or ()) if label == folder]
         if len(lines) == 1:
@@ -39,10 +39,10 @@ class Classes:
         return None
 
     def find_all(self, folders: list[str], root: Path) -> dict[str, int]:
-        """Returns the indices of the classes that folders are named after.
+        """Returns the index of the class that each folder is named after.
 
         Raises:
-            DataError: that cannot be told of all; it lists them.
+            DataError: a folder's name is not the label or the number of one class. The error lists such folders.
         """
         found = {folder: self.find(folder) for folder in folders}
         unknown = [folder for folder, index in found.items() if index is None]
@@ -54,18 +54,19 @@ class Classes:
         ]
         if len(unknown) > _SHOWN:
             details.append(f"and {len(unknown) - _SHOWN:,} more")
+        or_label = f", or by one of {self.source}" if self.labels else "; there are no labels"
         raise DataError(
             f"cannot match {len(unknown):,} of the {len(folders):,} folders in {root} to classes",
-            why=f"a folder must be named by the number of its class{self._or_label}",
+            why=f"a folder must be named by the number of its class{or_label}",
             details=details,
             fix="rename them, or pass a text file of their labels with --labels, one class per line",
         )
 
-    def check_length(self, num_classes: int) -> None:
-        """Sees whether the labels are those of a module with so many classes.
+    def check_label_count(self, num_classes: int) -> None:
+        """Checks that there is one label for each class of a module.
 
         Raises:
-            DataError: they are not.
+            DataError: there are more or fewer labels.
         """
         if self.labels is None or len(self.labels) - self.offset == num_classes:
             return
@@ -77,18 +78,14 @@ class Classes:
             "counted from 0",
         )
 
-    @property
-    def _or_label(self) -> str:
-        return f", or by one of {self.source}" if self.labels else "; there are no labels"
 
-
-def read_classes(labels: Sequence[str] | str | Path | None, module: Path, offset: int) -> Classes:
-    """Reads the labels that data may use.
+def read_class_lookup(labels: Sequence[str] | str | Path | None, module: Path, offset: int) -> ClassLookup:
+    """Reads the labels of a dataset's classes.
 
     Args:
-        labels: they, or the path of a file of them; None for those in the module, if it has some.
+        labels: the labels, or the path of a text file of them. Defaults to the module's labels, if it has any.
         module: the module's directory.
-        offset: see `Classes`.
+        offset: see `ClassLookup`.
     Raises:
         UsageError: the file cannot be read.
     """
@@ -99,18 +96,18 @@ def read_classes(labels: Sequence[str] | str | Path | None, module: Path, offset
         lines, source = read_labels(Path(labels)), f"the labels in {labels}"
     else:
         lines, source = labels, "the labels given"
-    return Classes(tuple(lines) if lines is not None else None, source, offset)
+    return ClassLookup(tuple(lines) if lines is not None else None, source, offset)
 
 
 def check_label(label: int, num_classes: int, of: str) -> None:
-    """Sees whether a label is the index of a class.
+    """Checks that a label is the index of a class.
 
     Args:
-        label: less the offset.
-        num_classes: of the module.
-        of: whose label it is, for people.
+        label: a class number of the data, less the offset.
+        num_classes: the number of the module's classes.
+        of: the folder or image that has the label, for messages.
     Raises:
-        DataError: it is not.
+        DataError: there is no such class.
     """
     if not 0 <= label < num_classes:
         raise DataError(

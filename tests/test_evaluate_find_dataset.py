@@ -1,4 +1,4 @@
-"""What labelled images are found, and which classes their labels mean."""
+"""Which labelled images are found, and which classes their labels mean."""
 
 import os
 
@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from hubexport.errors import DataError, UsageError
-from hubexport.evaluation.classes import check_label, read_classes
-from hubexport.evaluation.datasets import find_data
+from hubexport.evaluation.class_lookup import check_label, read_class_lookup
+from hubexport.evaluation.find_dataset import find_dataset
 from hubexport.progress import Progress
 from tests.evaluation import write_records
 
@@ -27,8 +27,8 @@ def _touch(root, *names):
 
 
 def _find(data, labels=None, offset=0, limit=None, progress=None):
-    classes = read_classes(labels and str(labels), data.parent, offset)
-    return find_data(str(data), classes, limit, progress or Progress())
+    classes = read_class_lookup(labels and str(labels), data.parent, offset)
+    return find_dataset(str(data), classes, limit, progress or Progress())
 
 
 def _found(dataset, root):
@@ -37,14 +37,14 @@ def _found(dataset, root):
 
 @pytest.fixture
 def labels(tmp_path):
-    """A file of four labels; the last two are the same."""
+    """A file of four labels, of which the last two are equal."""
     path = tmp_path / "labels.txt"
     path.write_text("background\ntench, Tinca tinca\n3\ncrane\ncrane\n")
     return path
 
 
 def test_folders_are_classes_by_number_or_label(tmp_path, labels):
-    """A label that looks like a number is one of them: the whole label comes first."""
+    """A label that looks like a number is still a label: labels come before numbers."""
     root = tmp_path / "data"
     _touch(root, "0/a.png", "tench, Tinca tinca/b.JPEG", "3/c.jpg", "3/more/d.webp", "04/e.bmp", "4/notes.txt")
     dataset = _find(root, labels)
@@ -60,7 +60,7 @@ def test_folders_are_classes_by_number_or_label(tmp_path, labels):
 
 
 def test_labels_come_with_the_module(tmp_path):
-    """In its assets, unless others are named."""
+    """From its assets, unless --labels names a file."""
     _touch(tmp_path / "data", "b/a.png")
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "labels.txt").write_text("a\nb\n")
@@ -70,7 +70,7 @@ def test_labels_come_with_the_module(tmp_path):
 
 
 def test_unknown_folders_are_listed(tmp_path, labels):
-    """The first ten, and why a label that is there does not do."""
+    """The first ten are listed, and ambiguous labels are marked."""
     root = tmp_path / "data"
     _touch(root, "0/a.png", "crane/a.png", *(f"x{number:02}/a.png" for number in range(12)))
     with pytest.raises(DataError) as caught:
@@ -87,7 +87,7 @@ def test_unknown_folders_are_listed(tmp_path, labels):
 
 
 def test_the_offset_is_subtracted_from_numbers_and_lines(tmp_path, labels):
-    """So that data that number from 1 serve a module that numbers from 0, and the other way round."""
+    """So that data numbered from 1 fits a module numbered from 0, and vice versa."""
     root = tmp_path / "data"
     _touch(root, "4/a.png", "tench, Tinca tinca/b.png")
     dataset = _find(root, labels, offset=1)
@@ -97,7 +97,7 @@ def test_the_offset_is_subtracted_from_numbers_and_lines(tmp_path, labels):
 
 
 def test_labels_must_be_those_of_the_module(tmp_path, labels):
-    """One for each class, less the offset."""
+    """One for each class, minus the offset."""
     root = tmp_path / "data"
     _touch(root, "0/a.png")
     with pytest.raises(DataError, match="there are 5 labels for 1,001 classes"):
@@ -106,22 +106,22 @@ def test_labels_must_be_those_of_the_module(tmp_path, labels):
 
 @pytest.mark.parametrize("label", [-1, 1000, 2**62])
 def test_a_label_must_be_of_a_class(label):
-    """And the error knows the usual reason."""
+    """The error suggests the usual reason."""
     with pytest.raises(DataError, match="class -?[0-9]+, but the module's 1,000 classes are 0 to 999"):
         check_label(label, 1000, "a.png")
     check_label(999, 1000, "a.png")
 
 
 def test_a_folder_beyond_the_classes_is_found_before_anything_is_read(tmp_path):
-    """Its files need not be images."""
+    """The files in it are not read."""
     root = tmp_path / "data"
     _touch(root, "0/a.png", "1000/a.png")
     with pytest.raises(DataError, match=f"the label of {root}/1000 does not fit the module"):
         _find(root).check_labels(1000)
 
 
-def test_files_beside_the_folders_are_told_of(tmp_path):
-    """Hidden ones are nobody's business."""
+def test_files_beside_the_folders_get_a_warning(tmp_path):
+    """Except hidden files."""
     root, heard = tmp_path / "data", _Heard()
     _touch(root, "0/a.png", "b.png", ".hidden", ".git/x.png")
     assert _found(_find(root, progress=heard), root) == {"0/a.png": 0}
@@ -129,7 +129,7 @@ def test_files_beside_the_folders_are_told_of(tmp_path):
 
 
 def test_a_limit_spreads_over_the_folders(tmp_path):
-    """The first images alone would be of the first classes."""
+    """The first images alone would only cover the first classes."""
     root = tmp_path / "data"
     _touch(root, *(f"{label}/{number}.png" for label in range(5) for number in range(4)))
     dataset = _find(root, limit=10)
@@ -138,7 +138,7 @@ def test_a_limit_spreads_over_the_folders(tmp_path):
 
 
 def test_images_are_cut_into_units(tmp_path):
-    """Of 256, in one order, each once."""
+    """Units of 256 images have a fixed order, with each image once."""
     root = tmp_path / "data"
     _touch(root, *(f"{label}/{number}.png" for label in range(3) for number in range(100)))
     dataset = _find(root)
@@ -167,36 +167,36 @@ def shards(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "validation-*-of-00002", "**/validation-*"])
 def test_records_are_named_by_folder_or_pattern(shards, text):
-    """In the order of the files' names; what is no TFRecord is left alone in a folder."""
+    """In the order of the files' names. Other files in the folder are ignored."""
     assert _samples(_find(shards / text)) == _images(5)
 
 
 def test_records_may_be_one_file(shards):
-    """By its name."""
+    """Named by its path."""
     assert _samples(_find(shards / "validation-00001-of-00002")) == _images(2, first=3)
 
 
 def test_the_offset_is_subtracted_from_the_labels_of_records(shards):
-    """As TF-Slim's evaluation does."""
+    """As in TF-Slim's evaluation."""
     assert [label for _, label in _samples(_find(shards, offset=1))] == [-1, 0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 99])
 def test_a_limit_takes_the_first_records(shards, limit):
-    """Of a file, too."""
+    """Even within a file."""
     assert _samples(_find(shards, limit=limit)) == _images(5)[:limit]
 
 
 def test_a_large_file_is_cut_into_units(tmp_path):
-    """Which begin where they should."""
+    """Each unit begins where it should."""
     write_records(tmp_path / "one", [(b"x" * (label % 7), label) for label in range(600)])
     dataset = _find(tmp_path / "one")
     assert [unit.size for unit in dataset.units] == [256, 256, 88]
     assert [label for _, label in _samples(dataset)] == list(range(600))
 
 
-def test_the_listing_knows_data_from_other_data(shards):
-    """The same is the same, a file of another time, an offset and a limit are not."""
+def test_the_listing_identifies_the_data(shards):
+    """The same data has the same digest. Another file time, offset or limit changes it."""
     listings = [_find(shards).listing, _find(shards, limit=4).listing, _find(shards, offset=1).listing]
     assert _find(shards).listing == listings[0]
     os.utime(shards / "validation-00000-of-00002", ns=(0, 0))
@@ -217,7 +217,7 @@ def test_the_listing_knows_data_from_other_data(shards):
     ],
 )
 def test_no_data_are_an_error(tmp_path, labels, name, message):
-    """Saying what was looked for."""
+    """The error says what was expected."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "folders" / "0").mkdir(parents=True)
     write_records(tmp_path / "hollow", [])
@@ -226,7 +226,7 @@ def test_no_data_are_an_error(tmp_path, labels, name, message):
 
 
 def test_a_torn_shard_is_an_error_that_names_it(shards):
-    """Before anything is evaluated."""
+    """Before any image is evaluated."""
     path = shards / "validation-00001-of-00002"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(DataError, match=f"cannot read {path}\n  why: it ends in the middle of a record"):
@@ -234,7 +234,7 @@ def test_a_torn_shard_is_an_error_that_names_it(shards):
 
 
 def test_records_of_something_else_are_an_error_that_names_the_file(tmp_path):
-    """Found when they are read."""
+    """This is found when the records are read."""
     with tf.io.TFRecordWriter(str(tmp_path / "one")) as writer:
         writer.write(tf.train.Example().SerializeToString())
     [unit] = _find(tmp_path / "one").units
@@ -242,7 +242,7 @@ def test_records_of_something_else_are_an_error_that_names_the_file(tmp_path):
         list(unit.samples())
 
 
-def test_labels_that_are_not_there_are_an_error(tmp_path):
-    """That names the file."""
+def test_a_missing_file_of_labels_is_an_error(tmp_path):
+    """The error names the file."""
     with pytest.raises(UsageError, match="nowhere.txt"):
-        read_classes(str(tmp_path / "nowhere.txt"), tmp_path, 0)
+        read_class_lookup(str(tmp_path / "nowhere.txt"), tmp_path, 0)

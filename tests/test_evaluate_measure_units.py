@@ -1,4 +1,4 @@
-"""The way from units to counts, with a module that is none."""
+"""Units are turned into counts, here by a stand-in for a module."""
 
 import io
 from types import SimpleNamespace
@@ -6,13 +6,14 @@ from types import SimpleNamespace
 from PIL import Image
 import numpy as np
 
-from hubexport.evaluation.counting import Counts
-from hubexport.evaluation.pipeline import EvaluationOptions, measure
-from hubexport.evaluation.units import Sample
+from hubexport.evaluation.accuracy_counts import AccuracyCounts
+from hubexport.evaluation.dataset_units import Sample
+from hubexport.evaluation.evaluation_options import EvaluationOptions
+from hubexport.evaluation.measure_units import measure_units
 
 
 class _Brightest:
-    """Says of each image which of its channels is the brightest, and notes how many had been read by then."""
+    """A module that finds the brightest channel of each image, and records how many images were read ahead."""
 
     interface = SimpleNamespace(image_shape=(4, 4, 3), output_shape=(3,), output_kind="logits")
 
@@ -28,7 +29,7 @@ class _Brightest:
 
 
 class _Unit:
-    """Twenty images, each of one color, the brightest channel of which is its label; and one that is none."""
+    """Twenty plain images, each labelled with its brightest channel, and one record that is not an image."""
 
     size = 21
 
@@ -45,28 +46,28 @@ class _Unit:
 
 
 def test_images_are_not_read_further_ahead_than_needed():
-    """Three batches, and one image: memory does not grow with the data. Units do not stop the reading."""
+    """At most three batches and one image, so memory does not grow with the data. Reading goes on across units."""
     module = _Brightest()
-    counts = list(measure([_Unit(module), _Unit(module)], module, EvaluationOptions(batch_size=4, threads=2)))
+    counts = list(measure_units([_Unit(module), _Unit(module)], module, EvaluationOptions(batch_size=4, threads=2)))
     unreadable = "none: it is not a JPEG, PNG, BMP, GIF or WebP file, or its first bytes are damaged"
-    assert counts == [Counts(20, 20, 20, (unreadable,))] * 2
+    assert counts == [AccuracyCounts(20, 20, 20, (unreadable,))] * 2
     assert max(module.ahead) <= 3 * 4 + 1
     assert module.ahead[5] > 4, "nothing of the next unit was read ahead"
 
 
 def test_images_are_right_only_if_the_label_says_so():
-    """Though the module is the same."""
+    """With other labels, the same module is wrong."""
     module = _Brightest()
     unit = _Unit(module)
     wrong = SimpleNamespace(
         samples=lambda: (Sample(one.name, (one.label + 1) % 3, one.source) for one in unit.samples())
     )
-    [counts] = measure([wrong], module, EvaluationOptions(batch_size=7))
+    [counts] = measure_units([wrong], module, EvaluationOptions(batch_size=7))
     assert (counts.images, counts.top1, counts.top5) == (20, 0, 20)
 
 
-def test_numbers_are_prepared_as_options_say():
-    """The middle of a picture alone, or all of it."""
+def test_images_are_prepared_as_the_options_say():
+    """Only the middle of an image, or all of it."""
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[1:-1, 1:-1] = 255
     file = io.BytesIO()
@@ -76,13 +77,13 @@ def test_numbers_are_prepared_as_options_say():
         module = _Brightest()
         module.run = lambda images: darkest.update({preprocessing: images.min()}) or {"default": images[:, 0, 0]}
         unit = SimpleNamespace(samples=lambda: iter([Sample("a", 0, file.getvalue())]))
-        list(measure([unit], module, EvaluationOptions(preprocessing)))
+        list(measure_units([unit], module, EvaluationOptions(preprocessing)))
     assert darkest["central_crop"] == 1
     assert darkest["whole"] < 1
 
 
-def test_pictures_are_turned_only_where_the_preprocessing_says_so():
-    """Its left half is bright as it is stored, and the right one as EXIF says that it is seen."""
+def test_images_are_turned_only_if_the_preprocessing_says_so():
+    """The left half of the stored image is bright, and the right half of the turned one."""
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:, :8] = 255
     exif = Image.Exif()
@@ -96,5 +97,5 @@ def test_pictures_are_turned_only_where_the_preprocessing_says_so():
             "default": images[:, 0, 0]
         }
         unit = SimpleNamespace(samples=lambda: iter([Sample("a", 0, file.getvalue())]))
-        list(measure([unit], module, EvaluationOptions(preprocessing)))
+        list(measure_units([unit], module, EvaluationOptions(preprocessing)))
     assert brightness == {"central_crop": 1, "whole": 0}
