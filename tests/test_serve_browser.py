@@ -59,10 +59,10 @@ def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module", name="server")
 def _server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("log")
+    folder = tmp_path_factory.mktemp("labels")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(_LABELS) + "\n")
-    with serving(release, "--enable_try", "--labels", str(labels), log_path=folder / "log") as server:
+    with serving(release, "--enable_try", "--labels", str(labels)) as server:
         yield server
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.consumers.judge import Promise
+from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
-from hubexport.consumers.use import ModuleUse, started
+from hubexport.consumers.use_module import ModuleUse, start_use
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
@@ -176,7 +176,7 @@ class VerificationContext:
             with self._progress.tensorflow_starting():
                 import hubexport.runtime.tf1_graph  # noqa: F401  Takes seconds.
 
-    def contract(self, images: Array) -> Promise:
+    def contract(self, images: Array) -> ModuleContract:
         """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
         network, values = self.network, self.reference_values
         exact, rounded = (Forward(network, values, images, dtype=dtype).run() for dtype in (np.float64, np.float32))
@@ -187,7 +187,7 @@ class VerificationContext:
                 layers["image_classification"] = self.network.logits
         floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
         expected = {name: exact[layer] for name, layer in layers.items()}
-        return Promise(self.module.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
+        return ModuleContract(self.module.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
 
     def start_installed_use(self) -> ModuleUse:
         """Starts the installed tensorflow_hub on the module, in a process of its own. Later calls return the same use.
@@ -198,6 +198,6 @@ class VerificationContext:
         if self._installed_use is None:
             consumer, module, images = installed(), self.module, self.random_images.images
             contract = self.contract(images)
-            use = started(consumer, module.directory, images, contract, thorough=False, shown_as=module.shown_as)
+            use = start_use(consumer, module.directory, images, contract, thorough=False, shown_as=module.shown_as)
             self._installed_use = self._stack.enter_context(use)
         return self._installed_use

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import functools
 
 from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
-from hubexport.consumers.use import ConsumerFindings, use_module
+from hubexport.consumers.use_module import ConsumerFindings, use_module
 from hubexport.progress import Progress
 from hubexport.verify.check import Check, CheckGroup
 from hubexport.verify.context import VerificationContext
