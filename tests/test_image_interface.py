@@ -268,7 +268,7 @@ def test_softmax_is_never_applied_to_probabilities(tmp_path, photos):
 def test_what_is_no_probability_is_not_shown_as_one(tmp_path, outputs, why):
     """Whatever the caller says."""
     module = write_reusable_saved_model(tmp_path / "m")
-    interface = image_interface(tmp_path / "m", told=InterfaceHints(output_kind="probabilities"))
+    interface = image_interface(tmp_path / "m", hints=InterfaceHints(output_kind="probabilities"))
     with pytest.raises(ModuleError) as raised:
         class_probabilities(np.array(outputs, np.float32), interface)
     assert why in raised.value.why

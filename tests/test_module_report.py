@@ -24,8 +24,8 @@ from hubexport.checkpoints.leveldb_table import table_bytes
 from hubexport.config_files import load_variant
 from hubexport.errors import HubexportError, ModuleError
 from hubexport.modules import module_report
+from hubexport.modules.graph_version_report import dtype_name
 from hubexport.modules.module_report import describe_module
-from hubexport.modules.signatures import dtype_name
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
 from hubexport.variants import KINDS, TF1_VERSIONS, TF2_VERSIONS, VERSIONS
 from tests.command import environment, hubexport

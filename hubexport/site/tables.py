@@ -9,8 +9,8 @@ import pydantic
 from pydantic import ConfigDict
 
 from hubexport.errors import CheckpointError, ModuleError
+from hubexport.modules.graph_version_report import CallReport, GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.modules.module_report import parse_saved_model
-from hubexport.modules.signatures import CallReport, GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.networks.layers import Convolution, Layer
 from hubexport.networks.registry import NETWORKS
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile

@@ -10,8 +10,8 @@ from hubexport.checkpoints.stored_values import DamageError, StoredValues
 from hubexport.errors import printable
 from hubexport.formats.manifest import MANIFEST, changed_files
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
+from hubexport.modules.graph_version_report import GraphVersionReport, SignatureReport, TensorReport
 from hubexport.modules.op_versions import known_tensorflows
-from hubexport.modules.signatures import GraphVersionReport, SignatureReport, TensorReport
 from hubexport.networks.layers import Network, Shape
 from hubexport.system.atomic_output import tree_files
 from hubexport.variants import Kind
