@@ -73,7 +73,7 @@ class GraphWriter:
         self._names: set[str] = set()
 
     def node(self, op: str, name: str, *inputs: str, **attrs: Message) -> str:
-        """Appends a node and returns the name of its first output.
+        """Appends a node and returns the name of its first output. Callers ignore this name for ops without outputs.
 
         Args:
             op: the op's registered name.
@@ -90,7 +90,7 @@ class GraphWriter:
         return self.output(op, name, 0)
 
     def output(self, op: str, name: str, index: int) -> str:
-        """Returns the name of a node's output, by the node's op and name; callers ignore it for ops without outputs."""
+        """Returns the name of a node's output, by the node's op and name."""
         return f"{name}:{index}"
 
     def _as_input(self, tensor: str) -> str:

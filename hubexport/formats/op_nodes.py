@@ -1,11 +1,11 @@
 """Writes each layer of a network as TensorFlow nodes, for a TF1 graph and for a TF2 function alike.
 
-Node for node this is what TF-Slim computes, except for the classifier. Both formats use only ops that the oldest
-TensorFlow they load in can run and differentiate:
+Node for node this is what TF-Slim computes, except for the classifier. Each format uses only ops that the oldest
+TensorFlow that loads it can run and differentiate:
 
 - Batch norm is `FusedBatchNorm` in the TF1 format: TensorFlow 1.7 and 1.13 do not know `FusedBatchNormV3`.
 - Sums are `Add` in the TF1 format: TensorFlow 1.7 and 1.13 have no gradient for `AddV2`.
-- Dropout is `Floor(uniform + keep_prob)`: TensorFlow before 1.15 does not know `SelectV2`, from which it is made today.
+- Dropout is `Floor(uniform + keep_prob)`: TensorFlow before 1.15 does not know `SelectV2`, which today's dropout uses.
 """
 
 from collections.abc import Mapping, Sequence

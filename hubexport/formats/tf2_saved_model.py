@@ -42,7 +42,7 @@ from hubexport.variants import TF2_VERSIONS, Kind, ModuleSpec
 
 # tensorflow/core/protobuf/saver.proto
 _SAVER_V2 = 2
-# TF_GRAPH_DEF_VERSION of TensorFlow 2.4.
+# TF_GRAPH_DEF_VERSION of TensorFlow 2.4, and the oldest consumer of the SavedModels that it writes.
 _PRODUCER = 561
 _MIN_CONSUMER = 12
 

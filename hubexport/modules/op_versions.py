@@ -103,12 +103,13 @@ def oldest_tensorflow(meta_graphs: Sequence[Message], *, is_hub_module: bool) ->
         is_hub_module: whether the module is in the TF1 Hub format, which `hub.Module` reads.
     """
     is_tf2 = any(meta_graph.object_graph_def.nodes for meta_graph in meta_graphs)
-    versions = [tensorflow.version for tensorflow in known_tensorflows()]
-    tried = known_tensorflows()[versions.index(_OLDEST_FOR_TF2) if is_tf2 else 0 :]
+    known = known_tensorflows()
+    versions = [release.version for release in known]
+    tried = known[versions.index(_OLDEST_FOR_TF2) if is_tf2 else 0 :]
     needs = _needs(meta_graphs, is_tf2=is_tf2, is_hub_module=is_hub_module)
-    obstacles = [tuple(_obstacles(needs, tensorflow)) for tensorflow in tried]
+    obstacles = [tuple(_obstacles(needs, release)) for release in tried]
     first = obstacles.index(()) if () in obstacles else len(tried)
-    known_ops = {op for tensorflow in known_tensorflows() for op in tensorflow.ops}
+    known_ops = {op for release in known for op in release.ops}
     has_attachments = any(_ATTACHMENTS in meta_graph.collection_def for meta_graph in meta_graphs)
     return Compatibility(
         oldest=tried[first].version if first < len(tried) else None,
@@ -116,20 +117,20 @@ def oldest_tensorflow(meta_graphs: Sequence[Message], *, is_hub_module: bool) ->
         obstacles=obstacles[first - 1] if first else (),
         custom_ops=tuple(sorted(printable(op) for op in needs.ops.keys() - known_ops)),
         oldest_hub=("0.2.0" if has_attachments else "0.1.0") if is_hub_module else None,
-        tried=tuple(tensorflow.version for tensorflow in tried),
+        tried=tuple(release.version for release in tried),
     )
 
 
-def _obstacles(needs: _Needs, tensorflow: TensorFlowRelease) -> Iterator[str]:
-    """Yields each reason why a TensorFlow cannot load a module."""
-    listed = needs.listed_ops if tensorflow.version in _ONLY_HUB_MODULE else frozenset()
+def _obstacles(needs: _Needs, release: TensorFlowRelease) -> Iterator[str]:
+    """Yields each reason why a release of TensorFlow cannot load a module."""
+    listed = needs.listed_ops if release.version in _ONLY_HUB_MODULE else frozenset()
     for op in sorted(needs.ops.keys() | listed, key=natural_key):
-        if op not in tensorflow.ops:
+        if op not in release.ops:
             yield f"op {printable(op)}"
-        elif not tensorflow.ignores_unknown_attributes:
-            for attribute in sorted(needs.ops.get(op, set()) - tensorflow.ops[op]):
+        elif not release.ignores_unknown_attributes:
+            for attribute in sorted(needs.ops.get(op, set()) - release.ops[op]):
                 yield f"attribute {printable(attribute)} of {op}"
-    if needs.min_consumer > tensorflow.graph_def_version:
+    if needs.min_consumer > release.graph_def_version:
         yield f"GraphDef version {needs.min_consumer}"
 
 
