@@ -215,13 +215,12 @@ def _foreign_interface(
 ) -> ImageInterface:
     """Chooses the signature for serving or the only one there is; an object without signatures is called."""
     graph = next((graph for graph in report.graph_versions if _SERVING_TAG in graph.tags), report.graph_versions[0])
-    signatures = {signature.name: signature for signature in graph.signatures}
-    if _SERVING_SIGNATURE in signatures:
-        signatures = {_SERVING_SIGNATURE: signatures[_SERVING_SIGNATURE]}
+    served = [one for one in graph.signatures if one.name == _SERVING_SIGNATURE]
+    signatures = served or graph.signatures
     if not signatures and graph.call:
         signature = SignatureReport(CALL, graph.call.inputs, graph.call.outputs)
     elif len(signatures) == 1:
-        [signature] = signatures.values()
+        [signature] = signatures
     else:
         raise _not_runnable(report, f"it has {len(signatures)} signatures, and none is named {_SERVING_SIGNATURE}")
     if len(signature.inputs) != 1 or len(signature.outputs) != 1:
