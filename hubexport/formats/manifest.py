@@ -132,15 +132,15 @@ def changed_files(directory: Path, files: Iterable[Path], sha256: Mapping[str, s
     Yields:
         A sentence for each file that is missing, changed, unreadable or not listed; nothing for an unchanged module.
     """
-    found = {path.relative_to(directory).as_posix(): path for path in files}
-    for name in sorted({*found, *sha256} - {MANIFEST}):
-        if name not in found:
+    paths = {path.relative_to(directory).as_posix(): path for path in files}
+    for name in sorted({*paths, *sha256} - {MANIFEST}):
+        if name not in paths:
             yield f"{printable(name)} is missing"
         elif name not in sha256:
             yield f"{printable(name)} is not listed in {MANIFEST}"
         else:
             try:
-                if file_sha256(found[name]) != sha256[name]:
+                if file_sha256(paths[name]) != sha256[name]:
                     yield f"{printable(name)} has changed"
             except OSError as error:
                 yield f"{printable(name)} cannot be read: {error.strerror}"

@@ -109,6 +109,7 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
 
 
 def _write_momentum(graph: GraphWriter, spec: ModuleSpec) -> str:
+    """Writes the momentum of batch norm: a constant in versions 1 and 2, then an input with a default."""
     if spec.version < 3:
         return graph.constant("batch_norm_momentum", _MOMENTUM_OF_VERSIONS_1_AND_2)
     default = graph.constant("batch_norm_momentum/input", MOMENTUM_FROM_VERSION_3)

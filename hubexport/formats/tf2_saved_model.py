@@ -128,6 +128,7 @@ class _Module:
 
     def _write_forward(self, training: bool, return_endpoints: bool) -> str:
         images = TensorSpec(self._image_shape, "inputs")
+        # A tensor: a function written for one Python value would accept no other.
         momentum = TensorSpec((), "batch_norm_momentum")
         name = _forward_name(training, return_endpoints)
         graph = FunctionWriter(name, {spec.name: spec.shape for spec in (images, momentum)}, [*self._ids])
