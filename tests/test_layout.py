@@ -36,7 +36,6 @@ _NEEDS_TENSORFLOW = {
     "hubexport.runtime.image_module",
     "hubexport.runtime.tf1_graph",
     "hubexport.runtime.tf1_training",
-    "hubexport.runtime.tf2_module",
     "hubexport.runtime.tf2_training",
 }
 

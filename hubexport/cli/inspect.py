@@ -13,9 +13,9 @@ from hubexport.errors import printable
 
 if TYPE_CHECKING:
     from hubexport.checkpoints.checkpoint_report import CheckpointReport, VariableReport
+    from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport
     from hubexport.modules.module_report import ModuleReport
     from hubexport.modules.op_versions import Compatibility
-    from hubexport.modules.signatures import GraphVersionReport, TensorReport
 
 SUMMARY = "describe a checkpoint, weights file or module"
 

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hubexport.labels import read_labels
     from hubexport.serve.app import AppOptions
-    from hubexport.serve.server import ListenAddress, serve
+    from hubexport.serve.server import ListenOptions, serve
     from hubexport.serve.tokens import read_tokens
     from hubexport.serve.trials import Trials
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         read_labels(labels)
     tokens = read_tokens(Path(args.token_file)) if args.token_file else None
     trials = Trials(labels=labels) if args.enable_try else None
-    listen = ListenAddress(args.host, args.port, args.max_connections, args.grace)
+    listen = ListenOptions(args.host, args.port, args.max_connections, args.grace)
     serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens), trials, sys.stdout)
     return 0
 

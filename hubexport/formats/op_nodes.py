@@ -1,11 +1,14 @@
-"""A network as TensorFlow nodes: what each layer becomes, in a TF1 graph and in a TF2 function alike.
+"""Writes each layer of a network as TensorFlow nodes, for a TF1 graph and for a TF2 function alike.
 
-But for the classifier this is what TF-Slim computes, node for node. The two formats differ in two ops (see `Ops`) and
-in where a variable's handle comes from. Dropout is made from `Floor(uniform + keep)`: TensorFlow 1.15 is the first that
-knows `SelectV2`.
+Node for node this is what TF-Slim computes, except for the classifier. Each format uses only ops that the oldest
+TensorFlow that loads it can run and differentiate:
+
+- Batch norm is `FusedBatchNorm` in the TF1 format: TensorFlow 1.7 and 1.13 do not know `FusedBatchNormV3`.
+- Sums are `Add` in the TF1 format: TensorFlow 1.7 and 1.13 have no gradient for `AddV2`.
+- Dropout is `Floor(uniform + keep_prob)`: TensorFlow before 1.15 does not know `SelectV2`, which today's dropout uses.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from hubexport.formats.nodes import FLOAT, INT32, GraphWriter, ints, text
@@ -13,18 +16,18 @@ from hubexport.networks import layers
 from hubexport.networks.layers import Layer, Network, Variable
 from hubexport.protos import AttrValue, Message
 
-# What tfhub.dev's versions from 3 on used in place of TF-Slim's 0.997, for faster fine-tuning.
+# From version 3 on, tfhub.dev's modules have this momentum instead of TF-Slim's 0.997, for faster fine-tuning.
 MOMENTUM_FROM_VERSION_3 = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class Ops:
-    """The ops that depend on the oldest TensorFlow that has to know them.
+class FormatOps:
+    """The ops in which the two formats differ.
 
     Attributes:
         add: adds two tensors.
-        batch_norm: batch norm with or without statistics of the batch, as one op.
-        batch_norm_attrs: what that op's definition asks for beside the attributes that all have.
+        batch_norm: normalizes with the statistics of the batch or with those that it is given.
+        batch_norm_attrs: attributes that this batch norm needs and the other does not have.
     """
 
     add: str
@@ -32,19 +35,19 @@ class Ops:
     batch_norm_attrs: Mapping[str, Message]
 
 
-# TensorFlow 1.7 and 1.13 do not know FusedBatchNormV3, and cannot differentiate AddV2.
-OPS_OF_TF1 = Ops(add="Add", batch_norm="FusedBatchNorm", batch_norm_attrs={})
-OPS_OF_TF2 = Ops(add="AddV2", batch_norm="FusedBatchNormV3", batch_norm_attrs={"U": FLOAT})
+TF1_OPS = FormatOps(add="Add", batch_norm="FusedBatchNorm", batch_norm_attrs={})
+TF2_OPS = FormatOps(add="AddV2", batch_norm="FusedBatchNormV3", batch_norm_attrs={"U": FLOAT})
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkGraph:
-    """A network written into a graph; everything is a tensor name or, for update ops, a node name.
+    """The names of what was written for a network.
 
     Attributes:
-        values: what each variable holds, by its name.
-        outputs: the output of each layer, by the layer's name.
-        update_ops: two a batch norm in a training graph (moving mean, moving variance), in the order of the layers.
+        values: the tensor with each variable's value, by the variable's name.
+        outputs: the output tensor of each layer, by the layer's name.
+        update_ops: the nodes that update moving averages, in the order of the layers: for each batch norm the mean's,
+            then the variance's. Empty in inference.
     """
 
     values: dict[str, str]
@@ -52,11 +55,11 @@ class NetworkGraph:
     update_ops: tuple[str, ...]
 
 
-def scaled_images(graph: GraphWriter, images: str, scope: str, network: Network) -> str:
-    """Maps images with intensities in [0, 1], TF Hub's convention, onto the network's input range."""
+def write_input_scaling(graph: GraphWriter, images: str, network: Network) -> str:
+    """Maps images from TF Hub's range, [0, 1], to the network's input range, and returns the mapped tensor."""
     low, high = network.input_range
-    stretched = graph.node("Mul", f"{scope}/Mul", images, graph.constant(f"{scope}/Mul/y", high - low), T=FLOAT)
-    return graph.node("Sub", f"{scope}/Sub", stretched, graph.constant(f"{scope}/Sub/y", -low), T=FLOAT)
+    stretched = graph.node("Mul", "hub_input/Mul", images, graph.constant("hub_input/Mul/y", high - low), T=FLOAT)
+    return graph.node("Sub", "hub_input/Sub", stretched, graph.constant("hub_input/Sub/y", -low), T=FLOAT)
 
 
 def write_network(
@@ -66,20 +69,20 @@ def write_network(
     handles: Mapping[str, str],
     batch_norm_momentum: str,
     *,
-    ops: Ops,
+    ops: FormatOps,
     training: bool,
 ) -> NetworkGraph:
-    """Writes the layers and update ops of a network.
+    """Writes the layers of a network and, in training, the updates of its moving averages.
 
     Args:
-        graph: takes the nodes.
-        network: what to write.
-        images: tensor, float32 `[batch, *network.image_shape]` in the network's input range.
-        handles: for each variable the tensor that refers to it, by the variable's name.
-        batch_norm_momentum: tensor, float32 scalar in [0, 1]: how much of a moving average one training step keeps.
-            Only training graphs read it.
-        ops: those that the module's TensorFlows know.
-        training: batch norm takes the batch's statistics, and dropout is active.
+        graph: gets the nodes.
+        network: the network to write.
+        images: a tensor, float32 `[batch, *network.image_shape]` in the network's input range.
+        handles: the handle of each variable, by the variable's name.
+        batch_norm_momentum: a tensor, float32 scalar in [0, 1]: how much of a moving average one training step keeps.
+            Ignored in inference.
+        ops: the ops of the module's format.
+        training: whether batch norm uses the batch's statistics and dropout is active.
     """
     values = {v.name: graph.read_variable(v.name, v.shape, handles[v.name]) for v in network.variables}
     writer = _LayerWriter(graph, network, values, ops, training)
@@ -106,7 +109,10 @@ def _write_updates(
     batch_statistics: Sequence[tuple[str, str]],
     momentum: str,
 ) -> tuple[str, ...]:
-    """Writes `moving -= (moving - batch statistic) * (1 - momentum)` for each moving average."""
+    """Writes `moving -= (moving - batch statistic) * (1 - momentum)` for each moving average.
+
+    If a graph applies the module twice, both of its updates count: the op subtracts in place.
+    """
     one = graph.constant("batch_norm_decay/x", 1.0)
     decay = graph.node("Sub", "batch_norm_decay", one, momentum, T=FLOAT)
     updates = []
@@ -120,14 +126,14 @@ def _write_updates(
 
 
 class _LayerWriter:
-    """Writes one layer at a time, and notes the batch statistics met on the way.
+    """Writes one layer at a time.
 
     Attributes:
-        batch_statistics: (moving average's variable name, tensor of what this batch would make of it).
+        batch_statistics: pairs of a moving average's variable name and the tensor with the same statistic of the batch.
     """
 
     def __init__(
-        self, graph: GraphWriter, network: Network, values: Mapping[str, str], ops: Ops, training: bool
+        self, graph: GraphWriter, network: Network, values: Mapping[str, str], ops: FormatOps, training: bool
     ) -> None:
         self._graph = graph
         self._network = network
@@ -138,19 +144,36 @@ class _LayerWriter:
 
     def write(self, layer: Layer, *inputs: str) -> str:
         """Writes a layer's nodes, each under the layer's name, and returns its output tensor."""
-        return _WRITERS[type(layer)](self, layer, *inputs)
-
-    def _conv2d(self, layer: layers.Conv2D, source: str) -> str:
-        if self._network.input_shapes(layer)[0][:2] == (1, 1) and not layer.batch_norm:
-            return self._matrix_product(layer, source)
-        return self._convolution(layer, "Conv2D", f"{layer.name}/Conv2D", source)
+        node = self._graph.node
+        match layer:
+            case layers.Conv2D() if self._network.input_shapes(layer)[0][:2] == (1, 1) and not layer.batch_norm:
+                return self._matrix_product(layer, *inputs)
+            case layers.Conv2D():
+                return self._convolution(layer, "Conv2D", f"{layer.name}/Conv2D", *inputs)
+            case layers.DepthwiseConv2D():
+                return self._convolution(layer, "DepthwiseConv2dNative", f"{layer.name}/depthwise", *inputs)
+            case layers.Add():
+                return node(self._ops.add, layer.name, *inputs, T=FLOAT)
+            case layers.Identity():
+                return node("Identity", layer.name, *inputs, T=FLOAT)
+            case layers.GlobalAveragePool():
+                height, width, _ = self._network.input_shapes(layer)[0]
+                window = {"ksize": ints(1, height, width, 1), "strides": ints(1, 1, 1, 1), "padding": text("VALID")}
+                return node("AvgPool", layer.name, *inputs, T=FLOAT, **window)
+            case layers.Dropout():
+                return self._dropout(layer, *inputs)
+            case layers.SpatialSqueeze():
+                return node("Squeeze", layer.name, *inputs, T=FLOAT, squeeze_dims=ints(1, 2))
+            case layers.Softmax():
+                return node("Softmax", layer.name, *inputs, T=FLOAT)
+        raise TypeError(f"no nodes are known for {layer!r}")
 
     def _matrix_product(self, layer: layers.Conv2D, source: str) -> str:
-        """Writes a classifier, to TF-Slim the convolution of a single pixel, as the matrix product that it is.
+        """Writes the classifier, which TF-Slim computes as the convolution of a single pixel, as a matrix product.
 
-        The whole network is 4 to 5% faster with it at batch 1, and the rounding errors of the logits are half as large.
+        This makes the whole network 4 to 5% faster at batch 1, and halves the rounding errors of the logits.
         """
-        ((_, _, depth),) = self._network.input_shapes(layer)
+        depth = self._network.input_shapes(layer)[0][-1]
         rows = self._reshape(f"{layer.name}/rows", source, -1, depth)
         kernel = self._reshape(f"{layer.name}/kernel", self._values[f"{layer.name}/weights"], depth, layer.filters)
         net = self._graph.node("MatMul", f"{layer.name}/MatMul", rows, kernel, T=FLOAT)
@@ -159,9 +182,6 @@ class _LayerWriter:
 
     def _reshape(self, name: str, tensor: str, *shape: int) -> str:
         return self._graph.node("Reshape", name, tensor, self._graph.int_constant(f"{name}/shape", shape), T=FLOAT)
-
-    def _depthwise(self, layer: layers.DepthwiseConv2D, source: str) -> str:
-        return self._convolution(layer, "DepthwiseConv2dNative", f"{layer.name}/depthwise", source)
 
     def _convolution(self, layer: layers.Convolution, op: str, name: str, source: str) -> str:
         """Writes a convolution and what follows it: batch norm or biases, then the activation."""
@@ -185,7 +205,7 @@ class _LayerWriter:
     def _batch_norm(self, scope: str, source: str) -> str:
         moving = [f"{scope}/moving_mean", f"{scope}/moving_variance"]
         if self._training:
-            # The op computes the statistics itself, and insists on being given none.
+            # The op computes the statistics itself, and accepts only empty ones.
             statistics = [self._graph.constant(f"{scope}/Const", [])] * 2
         else:
             statistics = [self._values[name] for name in moving]
@@ -206,24 +226,6 @@ class _LayerWriter:
         self.batch_statistics += zip(moving, batch_statistics, strict=True)
         return normalized
 
-    def _add(self, layer: layers.Add, net: str, shortcut: str) -> str:
-        return self._graph.node(self._ops.add, layer.name, net, shortcut, T=FLOAT)
-
-    def _identity(self, layer: layers.Identity, source: str) -> str:
-        return self._graph.node("Identity", layer.name, source, T=FLOAT)
-
-    def _pool(self, layer: layers.GlobalAveragePool, source: str) -> str:
-        ((height, width, _),) = self._network.input_shapes(layer)
-        return self._graph.node(
-            "AvgPool",
-            layer.name,
-            source,
-            T=FLOAT,
-            ksize=ints(1, height, width, 1),
-            strides=ints(1, 1, 1, 1),
-            padding=text("VALID"),
-        )
-
     def _dropout(self, layer: layers.Dropout, source: str) -> str:
         if not self._training:
             return self._graph.node("Identity", f"{layer.name}/Identity", source, T=FLOAT)
@@ -232,26 +234,7 @@ class _LayerWriter:
         keep_prob = self._graph.constant(f"{scope}/keep_prob", layer.keep_prob)
         shape = node("Shape", f"{scope}/Shape", source, T=FLOAT)
         uniform = node("RandomUniform", f"{scope}/random_uniform", shape, T=INT32, dtype=FLOAT)
-        kept = node(
-            "Floor", f"{scope}/Floor", node(self._ops.add, f"{scope}/add", uniform, keep_prob, T=FLOAT), T=FLOAT
-        )
+        raised = node(self._ops.add, f"{scope}/add", uniform, keep_prob, T=FLOAT)
+        kept = node("Floor", f"{scope}/Floor", raised, T=FLOAT)
         scaled = node("RealDiv", f"{scope}/div", source, keep_prob, T=FLOAT)
         return node("Mul", f"{scope}/mul", scaled, kept, T=FLOAT)
-
-    def _squeeze(self, layer: layers.SpatialSqueeze, source: str) -> str:
-        return self._graph.node("Squeeze", layer.name, source, T=FLOAT, squeeze_dims=ints(1, 2))
-
-    def _softmax(self, layer: layers.Softmax, source: str) -> str:
-        return self._graph.node("Softmax", layer.name, source, T=FLOAT)
-
-
-_WRITERS: dict[type[Layer], Callable[..., str]] = {
-    layers.Conv2D: _LayerWriter._conv2d,
-    layers.DepthwiseConv2D: _LayerWriter._depthwise,
-    layers.Add: _LayerWriter._add,
-    layers.Identity: _LayerWriter._identity,
-    layers.GlobalAveragePool: _LayerWriter._pool,
-    layers.Dropout: _LayerWriter._dropout,
-    layers.SpatialSqueeze: _LayerWriter._squeeze,
-    layers.Softmax: _LayerWriter._softmax,
-}

@@ -1,12 +1,15 @@
-"""The Reusable SavedModel, module versions 4 and 5: what `hub.load` and `hub.KerasLayer` take in TensorFlow 2.
+"""Writes Reusable SavedModels, module versions 4 and 5, which `hub.load` and `hub.KerasLayer` load in TensorFlow 2.
 
     saved_model.pb          one MetaGraph, tagged `serve`: objects, the functions that they call, a graph for serving
-    variables/variables.*   the values, and how the objects lead to them
+    variables/variables.*   the values, and the paths from the root object to them
 
-Like the TF1 format it is written as protos from the layer list, not traced: there is nothing in it that TensorFlow 2.4
-does not know, and its bytes do not depend on the TensorFlow installed. `__call__` is one flat function for each
-combination of its flags. Were there an inner function with all endpoints, its gradient would carry zeros for all of
-them.
+Like the TF1 format it is written as protos from the layer list, not traced by TensorFlow, so its bytes do not depend on
+the installed TensorFlow. TensorFlow from 2.4 on loads it, because it keeps these rules:
+
+- The producer is TensorFlow 2.4's, and `min_consumer` is that of TensorFlow's own SavedModels.
+- No `DisableCopyOnRead` ops, which today's TensorFlow adds on saving. TensorFlow 2.4 does not know them.
+- `__call__` has one flat function for each combination of its flags. If these shared an inner function that returns all
+  endpoints, its gradient would compute with zeros for the endpoints that nobody uses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +21,8 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
 from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
-    OPS_OF_TF2,
-    scaled_images,
+    TF2_OPS,
+    write_input_scaling,
     write_l2_loss,
     write_network,
 )
@@ -39,12 +42,12 @@ from hubexport.variants import TF2_VERSIONS, Kind, ModuleSpec
 
 # tensorflow/core/protobuf/saver.proto
 _SAVER_V2 = 2
-# That of TensorFlow 2.4, and the oldest consumer that TensorFlow's own SavedModels admit.
+# TF_GRAPH_DEF_VERSION of TensorFlow 2.4, and the oldest consumer of the SavedModels that it writes.
 _PRODUCER = 561
 _MIN_CONSUMER = 12
 
 _SERVING = "serving_default"
-# Of the output of `serving_default`, as in tfhub.dev's modules.
+# What tfhub.dev's modules call the output of `serving_default`.
 _OUTPUT_NAMES = {"classification": "logits", "feature_vector": "feature_vector"}
 
 
@@ -52,12 +55,12 @@ def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values
     """Writes the files of a Reusable SavedModel into a new or empty directory.
 
     Args:
-        directory: where to; exists.
-        spec: kind and version (4 or 5) of the module.
-        network: with classifier if and only if the kind is `classification`.
-        values: float32, by variable name, for at least the network's variables.
+        directory: an existing directory.
+        spec: the module's kind and version (4 or 5).
+        network: the network, with a classifier if and only if the kind is `classification`.
+        values: float32 arrays by variable name, for all variables of the network; others are ignored.
     Raises:
-        OSError: the files cannot be written.
+        OSError: a file cannot be written.
     """
     module = _Module(spec, network)
     (directory / "saved_model.pb").write_bytes(module.saved_model_bytes())
@@ -69,49 +72,46 @@ def write_tf2_checkpoint(prefix: Path, network: Network, values: Mapping[str, Ar
     """Writes values as a checkpoint that `tf.train.Checkpoint` restores into a loaded TF2 module.
 
     Args:
-        prefix: what the names of the files begin with; they must not exist.
-        network: with classifier if the module has one.
-        values: float32, by variable name, for at least the network's variables.
+        prefix: the path that the names of the files begin with; the files must not exist.
+        network: the network, with a classifier if the module has one.
+        values: float32 arrays by variable name, for all variables of the network; others are ignored.
     Raises:
-        OSError: the files cannot be written.
+        OSError: a file cannot be written.
     """
     kind: Kind = "classification" if network.logits else "feature_vector"
     _Module(ModuleSpec(kind=kind, version=TF2_VERSIONS[-1]), network).write_checkpoint(prefix, values)
 
 
 def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
-    """Returns the serialized SavedModel: the same bytes for the same arguments, whatever TensorFlow is installed."""
+    """Returns the content of `saved_model.pb`: the same bytes for the same arguments."""
     return _Module(spec, network).saved_model_bytes()
 
 
 class _Module:
-    """A module's objects and functions.
-
-    Attributes:
-        objects: what `hub.load` makes its object from.
-    """
+    """A module's objects, and the functions that they call."""
 
     def __init__(self, spec: ModuleSpec, network: Network) -> None:
         self._spec = spec
         self._network = network
         self._functions: list[Message] = []
-        self.objects = ObjectGraphWriter()
-        self._ids = {variable.name: self.objects.variable(variable) for variable in network.variables}
+        self._objects = ObjectGraphWriter()
+        self._ids = {variable.name: self._objects.variable(variable) for variable in network.variables}
         self._image_shape = (None, *network.image_shape)
+        self._default_layer = network.logits or network.features
 
         trainable = [self._ids[variable.name] for variable in network.variables if variable.trainable]
         losses = [self._write_loss(variable) for variable in network.variables if variable.regularized]
-        self.objects.attach("variables", self.objects.list_of([*self._ids.values()]))
-        self.objects.attach("trainable_variables", self.objects.list_of(trainable))
-        self.objects.attach("regularization_losses", self.objects.list_of(losses))
-        self.objects.attach("__call__", self._write_call())
+        self._objects.attach("variables", self._objects.list_of([*self._ids.values()]))
+        self._objects.attach("trainable_variables", self._objects.list_of(trainable))
+        self._objects.attach("regularization_losses", self._objects.list_of(losses))
+        self._objects.attach("__call__", self._write_call())
         signatures = {_SERVING: self._write_serving()} if spec.version >= 5 else {}
-        self.objects.attach("signatures", self.objects.signatures(signatures))
+        self._objects.attach("signatures", self._objects.signatures(signatures))
 
     def write_checkpoint(self, prefix: Path, values: Mapping[str, Array]) -> None:
-        """Writes the variables' values, and how the objects lead to them."""
+        """Writes the variables' values, and the object graph that leads to them."""
         written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in self._network.variables}
-        written[OBJECT_GRAPH_KEY] = self.objects.checkpoint_graph().SerializeToString(deterministic=True)
+        written[OBJECT_GRAPH_KEY] = self._objects.checkpoint_graph().SerializeToString(deterministic=True)
         write_bundle(prefix, written)
 
     def _write_call(self) -> int:
@@ -124,16 +124,17 @@ class _Module:
             "return_endpoints": False,
             "batch_norm_momentum": MOMENTUM_FROM_VERSION_3,
         }
-        return self.objects.function(names, defaults)
+        return self._objects.function(names, defaults)
 
     def _write_forward(self, training: bool, return_endpoints: bool) -> str:
         images = TensorSpec(self._image_shape, "inputs")
+        # A tensor: a function written for one Python value would accept no other.
         momentum = TensorSpec((), "batch_norm_momentum")
         name = _forward_name(training, return_endpoints)
         graph = FunctionWriter(name, {spec.name: spec.shape for spec in (images, momentum)}, [*self._ids])
-        scaled = scaled_images(graph, images.name, "hub_input", self._network)
+        scaled = write_input_scaling(graph, images.name, self._network)
         written = write_network(
-            graph, self._network, scaled, graph.handles, momentum.name, ops=OPS_OF_TF2, training=training
+            graph, self._network, scaled, graph.handles, momentum.name, ops=TF2_OPS, training=training
         )
         layers = {"default": self._default_layer}
         if return_endpoints:
@@ -144,12 +145,8 @@ class _Module:
         self._functions.append(graph.definition(results, written.update_ops))
         arguments = (images, training, return_endpoints, momentum)
         result = specs if return_endpoints else specs["default"]
-        self.objects.concrete_function(name, arguments, result, [*self._ids.values()])
+        self._objects.concrete_function(name, arguments, result, [*self._ids.values()])
         return name
-
-    @property
-    def _default_layer(self) -> str:
-        return self._network.logits or self._network.features
 
     def _output_shape(self, layer: str) -> tuple[int | None, ...]:
         return (None, *self._network.shapes[layer])
@@ -161,11 +158,11 @@ class _Module:
         value = graph.read_variable(variable.name, variable.shape, graph.handles[variable.name])
         loss = write_l2_loss(graph, variable, value, self._network.weight_decay)
         self._functions.append(graph.definition({"loss": loss}))
-        self.objects.concrete_function(name, (), TensorSpec((), "loss"), [self._ids[variable.name]])
-        return self.objects.function([name], {})
+        self._objects.concrete_function(name, (), TensorSpec((), "loss"), [self._ids[variable.name]])
+        return self._objects.function([name], {})
 
     def _write_serving(self) -> int:
-        """Writes `signatures["serving_default"]`, which calls the function for inference."""
+        """Writes `signatures["serving_default"]`, which calls the inference function of `__call__`."""
         images = TensorSpec(self._image_shape, "images")
         output = TensorSpec(self._output_shape(self._default_layer), _OUTPUT_NAMES[self._spec.kind])
         graph = FunctionWriter(_SERVING, {images.name: images.shape}, [*self._ids])
@@ -173,12 +170,12 @@ class _Module:
         called = _forward_name(training=False, return_endpoints=False)
         result = _call(graph, "inference", called, (images.name, momentum), [*graph.handles.values()])
         self._functions.append(graph.definition({output.name: result}))
-        return self.objects.signature(_SERVING, (images,), {output.name: output}, [*self._ids.values()])
+        return self._objects.signature(_SERVING, (images,), {output.name: output}, [*self._ids.values()])
 
     def saved_model_bytes(self) -> bytes:
         """Returns the serialized SavedModel."""
         saved_model = SavedModel(saved_model_schema_version=SAVED_MODEL_SCHEMA_VERSION)
-        meta_graph = saved_model.meta_graphs.add(object_graph_def=self.objects.objects)
+        meta_graph = saved_model.meta_graphs.add(object_graph_def=self._objects.objects)
         meta_graph.meta_info_def.tags.append("serve")
         meta_graph.meta_info_def.stripped_default_attrs = True
         self._write_serving_graph(meta_graph)
@@ -188,7 +185,7 @@ class _Module:
         return saved_model.SerializeToString(deterministic=True)
 
     def _write_serving_graph(self, meta_graph: Message) -> None:
-        """Writes what programs with a session read, TensorFlow Serving among them: they do not look at the objects."""
+        """Writes the graph for programs that load into a session, such as TensorFlow Serving, and ignore objects."""
         graph = GraphWriter()
         handles = [graph.variable_handle(variable.name, variable.shape) for variable in self._network.variables]
         _write_saver(graph, self._network.variables, handles, meta_graph.saver_def)
@@ -211,7 +208,7 @@ def _forward_name(training: bool, return_endpoints: bool) -> str:
 
 
 def _call(graph: GraphWriter, name: str, function: str, tensors: Sequence[str], handles: Sequence[str]) -> str:
-    """Writes the call of a function with one result, and returns that."""
+    """Writes the call of a function with one result, and returns the result's tensor."""
     return graph.node(
         "StatefulPartitionedCall",
         name,
@@ -224,7 +221,7 @@ def _call(graph: GraphWriter, name: str, function: str, tensors: Sequence[str], 
 
 
 def _write_saver(graph: GraphWriter, variables: Sequence[Variable], handles: Sequence[str], saver: Message) -> None:
-    """Writes the nodes that save and restore the variables of a session, and says in `saver` which they are."""
+    """Writes the nodes that save and restore the variables of a session, and fills in the SaverDef that names them."""
     filename = graph.node("Placeholder", "saver/filename", dtype=STRING, shape=shape_attr(()))
     keys = graph.text_constant("saver/keys", [checkpoint_key(variable) for variable in variables])
     slices = graph.text_constant("saver/slices", [""] * len(variables))

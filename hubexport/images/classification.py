@@ -15,7 +15,7 @@ from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
 from hubexport.images.image_files import find_images, image_count_text
 from hubexport.images.open_module import opened_module
 from hubexport.labels import module_labels, read_labels
-from hubexport.modules.image_interface import ImageInterface, untold_output
+from hubexport.modules.image_interface import ImageInterface, unknown_output_error
 from hubexport.modules.interface_hints import InterfaceHints, OutputKind
 from hubexport.progress import Progress
 
@@ -149,7 +149,7 @@ def count_classes(interface: ImageInterface) -> int:
         ModuleError: the module is not a classification module, or does not say what its output is.
     """
     if interface.output_kind is None:
-        raise untold_output(f"cannot classify with {interface.report.path}")
+        raise unknown_output_error(f"cannot classify with {interface.report.path}")
     if interface.output_kind == "features":
         raise ModuleError(
             f"cannot classify with {interface.report.path}",
@@ -185,7 +185,7 @@ def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArra
                 fix="use --output_kind logits if they are logits",
             )
         return outputs.astype(np.float64)
-    if interface.told.output_kind is None and outputs.shape[1] > 1 and nonnegative and deviation < _ROUNDING:
+    if interface.hints.output_kind is None and outputs.shape[1] > 1 and nonnegative and deviation < _ROUNDING:
         raise ModuleError(
             f"the outputs of {interface.report.path} look like probabilities, not logits",
             why="for each image none is negative, and their sum is 1",

@@ -16,7 +16,7 @@ from hubexport.extras import require_extras
 from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
 from hubexport.images.image_files import find_images, image_count_text, no_readable_image
 from hubexport.images.open_module import opened_module
-from hubexport.modules.image_interface import ImageInterface, untold_output
+from hubexport.modules.image_interface import ImageInterface, unknown_output_error
 from hubexport.modules.interface_hints import InterfaceHints, OutputKind
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_together, scratch_directory, write_failures_reported
@@ -118,7 +118,7 @@ def _check_features(interface: ImageInterface) -> None:
         return
     what = f"cannot compute features with {interface.report.path}"
     if interface.output_kind is None:
-        raise untold_output(what)
+        raise unknown_output_error(what)
     raise ModuleError(
         what, why=f"it outputs {interface.output_kind} of classes, and nothing else", fix="use a feature vector module"
     )

@@ -43,7 +43,7 @@ def opened_module(
             raise UsageError(
                 "input_range and output_kind are for modules that are yet to be opened",
                 why="this module is open, and runs as it was opened",
-                fix="pass them as told=InterfaceHints(...) to opened_image_module",
+                fix="pass them as hints=InterfaceHints(...) to opened_image_module",
             )
         height, width, _ = module.interface.image_shape
         progress.note(describe_resize(height, width))

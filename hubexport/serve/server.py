@@ -31,7 +31,7 @@ _SPARE_FILES = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class ListenAddress:
+class ListenOptions:
     """Where the server listens, and how it treats connections.
 
     Attributes:
@@ -47,7 +47,7 @@ class ListenAddress:
     grace_seconds: int = 30
 
 
-def serve(directory: Path, listen: ListenAddress, options: AppOptions, trials: Trials | None, stdout: TextIO) -> None:
+def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: Trials | None, stdout: TextIO) -> None:
     """Serves a release until the process gets SIGINT or SIGTERM; a second SIGINT stops the server at once.
 
     Args:
@@ -111,7 +111,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _bound_socket(listen: ListenAddress) -> Iterator[socket.socket]:
+def _bound_socket(listen: ListenOptions) -> Iterator[socket.socket]:
     with contextlib.ExitStack() as stack:
         try:
             family, _, _, _, address = socket.getaddrinfo(

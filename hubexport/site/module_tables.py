@@ -10,8 +10,8 @@ from pydantic import ConfigDict
 
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError
+from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.modules.module_report import parse_saved_model
-from hubexport.modules.signatures import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.networks.registry import NETWORKS
 from hubexport.readable_numbers import readable_shape
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile

@@ -6,8 +6,8 @@ here, not taken from the code that writes modules.
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport
 from hubexport.modules.identity import ModuleIdentity
-from hubexport.modules.signatures import GraphVersionReport, TensorReport
 from hubexport.networks.layers import Network, Shape
 
 _FIRST_WITH_MOMENTUM = 3

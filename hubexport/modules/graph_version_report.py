@@ -1,4 +1,4 @@
-"""What a module takes and gives: the signatures of its graph versions, and the `__call__` of a TF2 SavedModel."""
+"""Describes the inputs and outputs of a graph version: its signatures, and the `__call__` of a TF2 SavedModel."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
@@ -9,26 +9,27 @@ from hubexport.checkpoints.dtypes import tensorflow_dtype
 from hubexport.errors import printable
 from hubexport.protos import Message
 
-# What TensorFlow keeps among the signatures, and no caller sees.
+# The key of a module's main output, in the signatures of TF1 Hub modules and in the result of `__call__`.
+DEFAULT = "default"
+# Our name for the output of a `__call__` that returns a tensor, not a dictionary.
+ONLY_OUTPUT = "output"
+# Signatures of TensorFlow's own, which callers do not see, begin with this.
 _INTERNAL_SIGNATURES = "__saved_model_"
-# The key of a module's main result, in signatures of TF1 Hub modules and in what `__call__` returns.
-_DEFAULT = "default"
-# Values in a StructuredValue that Python writes as we do.
+# The kinds of StructuredValue that are shown as Python writes them.
 _PYTHON_KINDS = ("bool_value", "float64_value", "int64_value", "string_value")
-# The name that a result gets here if it is a tensor, not a dictionary.
-_ONLY_OUTPUT = "output"
-# Of the names of parts in parts: a long one above many would take far more memory than its file.
+# In a nested structure, each part's name repeats that of the whole. Unbounded, a long name with many parts would take
+# far more memory than its file.
 _MAX_NAME_LENGTH = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorReport:
-    """An input or a result.
+    """An input or an output.
 
     Attributes:
-        name: as callers know it.
-        dtype: like `float32`.
-        shape: None in it is an unknown length; None for it is an unknown rank.
+        name: the name by which callers refer to it.
+        dtype: the dtype's name, like `float32`.
+        shape: its dimensions, None for each unknown one; None for a shape of unknown rank.
     """
 
     name: str
@@ -38,7 +39,7 @@ class TensorReport:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureReport:
-    """A named function of a graph version; inputs and outputs are sorted by name, `layer_2` before `layer_10`."""
+    """A signature. Its inputs and outputs are sorted by name, `layer_2` before `layer_10`."""
 
     name: str
     inputs: tuple[TensorReport, ...]
@@ -50,9 +51,9 @@ class CallReport:
     """The `__call__` of a TF2 SavedModel.
 
     Attributes:
-        arguments: as in Python: `images`, `training=False`.
-        inputs: the tensors among them, in the first of its functions.
-        outputs: what that returns; one tensor is called `output`.
+        arguments: the arguments as Python writes them, like `images` and `training=False`.
+        inputs: the tensors among the arguments of its first function.
+        outputs: the tensors that this function returns. A single tensor is called `output`.
     """
 
     arguments: tuple[str, ...]
@@ -62,14 +63,15 @@ class CallReport:
 
 @dataclasses.dataclass(frozen=True)
 class GraphVersionReport:
-    """A MetaGraph.
+    """A graph version, which is one MetaGraph of the SavedModel.
 
     Attributes:
-        tags: by which it is found; () in TF1 Hub modules is the one for inference.
-        signatures: sorted by name.
-        call: the `__call__` of its root object, if it has one.
-        endpoints: intermediate results, each once: what signatures give beside `default`, or what `__call__` does.
-        oldest_tensorflow: that can load it alone, see `hubexport.modules.op_versions`; None if none can.
+        tags: the tags by which it is found. In a TF1 Hub module, the graph version for inference has none.
+        signatures: its signatures, sorted by name.
+        call: the `__call__` of its root object; None without one.
+        endpoints: the intermediate results that its signatures or its `__call__` return beside `default`, each once.
+        oldest_tensorflow: the oldest TensorFlow that can load it alone, like `1.15`, see
+            `hubexport.modules.op_versions`; None if none can.
     """
 
     tags: tuple[str, ...]
@@ -80,29 +82,31 @@ class GraphVersionReport:
 
 
 def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -> GraphVersionReport:
-    """Tells what a MetaGraph takes and gives; what is not understood is left out."""
+    """Describes a MetaGraph. Leaves out what it does not understand."""
     signatures = tuple(
         SignatureReport(printable(name), _tensors(signature.inputs), _tensors(signature.outputs))
         for name, signature in sorted(meta_graph.signature_def.items())
         if not name.startswith(_INTERNAL_SIGNATURES)
     )
     functions = _call_functions(meta_graph.object_graph_def)
+    results: Iterable[Iterable[TensorReport]]
     if meta_graph.object_graph_def.nodes:
         results = [_flattened(function.output_signature, "") for function in functions if _is_dict(function)]
     else:
-        # Without `default`, as in SavedModels that are no Hub modules, all outputs are equal.
-        results = [iter(one.outputs) for one in signatures if _DEFAULT in (output.name for output in one.outputs)]
+        # A signature without `default` is not a Hub module's, and has no intermediate results.
+        results = [one.outputs for one in signatures if any(output.name == DEFAULT for output in one.outputs)]
     return GraphVersionReport(
         tags=tuple(map(printable, meta_graph.meta_info_def.tags)),
         signatures=signatures,
         call=_describe_call(meta_graph.object_graph_def, functions),
-        endpoints=_sorted({tensor.name: tensor for tensor in itertools.chain(*results) if tensor.name != _DEFAULT}),
+        endpoints=_sorted({tensor.name: tensor for tensor in itertools.chain(*results) if tensor.name != DEFAULT}),
         oldest_tensorflow=oldest_tensorflow,
     )
 
 
 def dtype_name(number: int) -> str:
-    """Returns the name of a dtype by its number in protos; a reference to it has the same."""
+    """Returns the name of a dtype by its number in protos."""
+    # TF1's variables have reference dtypes, whose numbers are higher by 100.
     return tensorflow_dtype(number % 100)
 
 
@@ -120,18 +124,18 @@ def _sorted(tensors: Mapping[str, TensorReport]) -> tuple[TensorReport, ...]:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Returns a key by which numbers in names sort by their value.
+    """Returns a sort key by which numbers in names are compared by value.
 
     Example:
         >>> sorted(["layer_10", "layer_2"], key=natural_key)
         ['layer_2', 'layer_10']
     """
-    # The more digits, the larger, so that no number is ever too long to be converted.
+    # Python refuses to convert very long numbers. Of two numbers, the one with more digits is the larger.
     return [(len(part), part) if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _call_functions(objects: Message) -> list[Message]:
-    """Returns what is said of the concrete functions of the root's `__call__`."""
+    """Returns the SavedConcreteFunctions of the root's `__call__`."""
     function = _call_object(objects)
     names = dict.fromkeys(function.concrete_functions) if function else {}
     return [objects.concrete_functions[name] for name in names if name in objects.concrete_functions]
@@ -156,23 +160,21 @@ def _describe_call(objects: Message, functions: Iterable[Message]) -> CallReport
     return CallReport(
         arguments=tuple(_arguments(function.function_spec)),
         inputs=tuple(_flattened(first.canonicalized_input_signature, "", named=True)),
-        outputs=tuple(_flattened(first.output_signature, "" if _is_dict(first) else _ONLY_OUTPUT)),
+        outputs=tuple(_flattened(first.output_signature, "" if _is_dict(first) else ONLY_OUTPUT)),
     )
 
 
 def _arguments(spec: Message) -> Iterator[str]:
-    """Yields the arguments of an `inspect.FullArgSpec`; those from `*` on are not shown."""
+    """Yields the arguments of an `inspect.FullArgSpec`, except keyword-only ones."""
     fields = {pair.key: pair.value for pair in spec.fullargspec.named_tuple_value.values}
     names = [value.string_value for value in fields["args"].list_value.values] if "args" in fields else []
     defaults = list(fields["defaults"].tuple_value.values) if "defaults" in fields else []
-    without = len(names) - len(defaults)
+    first_default = len(names) - len(defaults)
     for number, name in enumerate(names):
-        if number > 0 or not spec.is_method:  # Otherwise it is `self`.
-            yield (
-                printable(name)
-                if number < without
-                else f"{printable(name)}={_python_value(defaults[number - without])}"
-            )
+        if number == 0 and spec.is_method:  # It is `self`.
+            continue
+        default = f"={_python_value(defaults[number - first_default])}" if number >= first_default else ""
+        yield printable(name) + default
 
 
 def _python_value(value: Message) -> str:
@@ -187,8 +189,8 @@ def _flattened(structure: Message, name: str, *, named: bool = False) -> Iterato
 
     Args:
         structure: a StructuredValue.
-        name: of the whole; parts have theirs behind a `/`.
-        named: take the tensors' own names instead where they have some.
+        name: the name of the whole structure. Parts append `/` and their own name or position.
+        named: whether tensors that have a name of their own keep it.
     """
     kind = structure.WhichOneof("kind")
     match kind:
