@@ -8,7 +8,7 @@ TensorFlow that loads it can run and differentiate:
 - Dropout is `Floor(uniform + keep_prob)`: TensorFlow before 1.15 does not know `SelectV2`, which today's dropout uses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 from hubexport.formats.nodes import FLOAT, INT32, GraphWriter, ints, text
@@ -21,7 +21,7 @@ MOMENTUM_FROM_VERSION_3 = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class FormatOps:
+class Dialect:
     """The ops in which the two formats differ.
 
     Attributes:
@@ -35,8 +35,8 @@ class FormatOps:
     batch_norm_attrs: Mapping[str, Message]
 
 
-TF1_OPS = FormatOps(add="Add", batch_norm="FusedBatchNorm", batch_norm_attrs={})
-TF2_OPS = FormatOps(add="AddV2", batch_norm="FusedBatchNormV3", batch_norm_attrs={"U": FLOAT})
+TF1 = Dialect(add="Add", batch_norm="FusedBatchNorm", batch_norm_attrs={})
+TF2 = Dialect(add="AddV2", batch_norm="FusedBatchNormV3", batch_norm_attrs={"U": FLOAT})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +55,11 @@ class NetworkGraph:
     update_ops: tuple[str, ...]
 
 
-def write_input_scaling(graph: GraphWriter, images: str, network: Network) -> str:
+def scaled_images(graph: GraphWriter, images: str, scope: str, network: Network) -> str:
     """Maps images from TF Hub's range, [0, 1], to the network's input range, and returns the mapped tensor."""
     low, high = network.input_range
-    stretched = graph.node("Mul", "hub_input/Mul", images, graph.constant("hub_input/Mul/y", high - low), T=FLOAT)
-    return graph.node("Sub", "hub_input/Sub", stretched, graph.constant("hub_input/Sub/y", -low), T=FLOAT)
+    stretched = graph.node("Mul", f"{scope}/Mul", images, graph.constant(f"{scope}/Mul/y", high - low), T=FLOAT)
+    return graph.node("Sub", f"{scope}/Sub", stretched, graph.constant(f"{scope}/Sub/y", -low), T=FLOAT)
 
 
 def write_network(
@@ -69,7 +69,7 @@ def write_network(
     handles: Mapping[str, str],
     batch_norm_momentum: str,
     *,
-    ops: FormatOps,
+    dialect: Dialect,
     training: bool,
 ) -> NetworkGraph:
     """Writes the layers of a network and, in training, the updates of its moving averages.
@@ -81,11 +81,11 @@ def write_network(
         handles: the handle of each variable, by the variable's name.
         batch_norm_momentum: a tensor, float32 scalar in [0, 1]: how much of a moving average one training step keeps.
             Ignored in inference.
-        ops: the ops of the module's format.
+        dialect: the ops of the module's format.
         training: whether batch norm uses the batch's statistics and dropout is active.
     """
     values = {v.name: graph.read_variable(v.name, v.shape, handles[v.name]) for v in network.variables}
-    writer = _LayerWriter(graph, network, values, ops, training)
+    writer = _LayerWriter(graph, network, values, dialect, training)
     outputs = {network.layers[0].name: images}
     for layer in network.layers[1:]:
         outputs[layer.name] = writer.write(layer, *(outputs[name] for name in layer.inputs))
@@ -133,40 +133,23 @@ class _LayerWriter:
     """
 
     def __init__(
-        self, graph: GraphWriter, network: Network, values: Mapping[str, str], ops: FormatOps, training: bool
+        self, graph: GraphWriter, network: Network, values: Mapping[str, str], dialect: Dialect, training: bool
     ) -> None:
         self._graph = graph
         self._network = network
         self._values = values
-        self._ops = ops
+        self._dialect = dialect
         self._training = training
         self.batch_statistics: list[tuple[str, str]] = []
 
     def write(self, layer: Layer, *inputs: str) -> str:
         """Writes a layer's nodes, each under the layer's name, and returns its output tensor."""
-        node = self._graph.node
-        match layer:
-            case layers.Conv2D() if self._network.input_shapes(layer)[0][:2] == (1, 1) and not layer.batch_norm:
-                return self._matrix_product(layer, *inputs)
-            case layers.Conv2D():
-                return self._convolution(layer, "Conv2D", f"{layer.name}/Conv2D", *inputs)
-            case layers.DepthwiseConv2D():
-                return self._convolution(layer, "DepthwiseConv2dNative", f"{layer.name}/depthwise", *inputs)
-            case layers.Add():
-                return node(self._ops.add, layer.name, *inputs, T=FLOAT)
-            case layers.Identity():
-                return node("Identity", layer.name, *inputs, T=FLOAT)
-            case layers.GlobalAveragePool():
-                height, width, _ = self._network.input_shapes(layer)[0]
-                window = {"ksize": ints(1, height, width, 1), "strides": ints(1, 1, 1, 1), "padding": text("VALID")}
-                return node("AvgPool", layer.name, *inputs, T=FLOAT, **window)
-            case layers.Dropout():
-                return self._dropout(layer, *inputs)
-            case layers.SpatialSqueeze():
-                return node("Squeeze", layer.name, *inputs, T=FLOAT, squeeze_dims=ints(1, 2))
-            case layers.Softmax():
-                return node("Softmax", layer.name, *inputs, T=FLOAT)
-        raise TypeError(f"no nodes are known for {layer!r}")
+        return _WRITERS[type(layer)](self, layer, *inputs)
+
+    def _conv2d(self, layer: layers.Conv2D, source: str) -> str:
+        if self._network.input_shapes(layer)[0][:2] == (1, 1) and not layer.batch_norm:
+            return self._matrix_product(layer, source)
+        return self._convolution(layer, "Conv2D", f"{layer.name}/Conv2D", source)
 
     def _matrix_product(self, layer: layers.Conv2D, source: str) -> str:
         """Writes the classifier, which TF-Slim computes as the convolution of a single pixel, as a matrix product.
@@ -182,6 +165,9 @@ class _LayerWriter:
 
     def _reshape(self, name: str, tensor: str, *shape: int) -> str:
         return self._graph.node("Reshape", name, tensor, self._graph.int_constant(f"{name}/shape", shape), T=FLOAT)
+
+    def _depthwise(self, layer: layers.DepthwiseConv2D, source: str) -> str:
+        return self._convolution(layer, "DepthwiseConv2dNative", f"{layer.name}/depthwise", source)
 
     def _convolution(self, layer: layers.Convolution, op: str, name: str, source: str) -> str:
         """Writes a convolution and what follows it: batch norm or biases, then the activation."""
@@ -209,9 +195,9 @@ class _LayerWriter:
             statistics = [self._graph.constant(f"{scope}/Const", [])] * 2
         else:
             statistics = [self._values[name] for name in moving]
-        name = f"{scope}/{self._ops.batch_norm}"
+        name = f"{scope}/{self._dialect.batch_norm}"
         normalized = self._graph.node(
-            self._ops.batch_norm,
+            self._dialect.batch_norm,
             name,
             source,
             self._values[f"{scope}/gamma"],
@@ -220,11 +206,29 @@ class _LayerWriter:
             T=FLOAT,
             epsilon=AttrValue(f=self._network.batch_norm_epsilon),
             is_training=AttrValue(b=self._training),
-            **self._ops.batch_norm_attrs,
+            **self._dialect.batch_norm_attrs,
         )
-        batch_statistics = [self._graph.output(self._ops.batch_norm, name, index) for index in (1, 2)]
+        batch_statistics = [self._graph.output(self._dialect.batch_norm, name, index) for index in (1, 2)]
         self.batch_statistics += zip(moving, batch_statistics, strict=True)
         return normalized
+
+    def _add(self, layer: layers.Add, net: str, shortcut: str) -> str:
+        return self._graph.node(self._dialect.add, layer.name, net, shortcut, T=FLOAT)
+
+    def _identity(self, layer: layers.Identity, source: str) -> str:
+        return self._graph.node("Identity", layer.name, source, T=FLOAT)
+
+    def _pool(self, layer: layers.GlobalAveragePool, source: str) -> str:
+        height, width, _ = self._network.input_shapes(layer)[0]
+        return self._graph.node(
+            "AvgPool",
+            layer.name,
+            source,
+            T=FLOAT,
+            ksize=ints(1, height, width, 1),
+            strides=ints(1, 1, 1, 1),
+            padding=text("VALID"),
+        )
 
     def _dropout(self, layer: layers.Dropout, source: str) -> str:
         if not self._training:
@@ -234,7 +238,26 @@ class _LayerWriter:
         keep_prob = self._graph.constant(f"{scope}/keep_prob", layer.keep_prob)
         shape = node("Shape", f"{scope}/Shape", source, T=FLOAT)
         uniform = node("RandomUniform", f"{scope}/random_uniform", shape, T=INT32, dtype=FLOAT)
-        raised = node(self._ops.add, f"{scope}/add", uniform, keep_prob, T=FLOAT)
-        kept = node("Floor", f"{scope}/Floor", raised, T=FLOAT)
+        kept = node(
+            "Floor", f"{scope}/Floor", node(self._dialect.add, f"{scope}/add", uniform, keep_prob, T=FLOAT), T=FLOAT
+        )
         scaled = node("RealDiv", f"{scope}/div", source, keep_prob, T=FLOAT)
         return node("Mul", f"{scope}/mul", scaled, kept, T=FLOAT)
+
+    def _squeeze(self, layer: layers.SpatialSqueeze, source: str) -> str:
+        return self._graph.node("Squeeze", layer.name, source, T=FLOAT, squeeze_dims=ints(1, 2))
+
+    def _softmax(self, layer: layers.Softmax, source: str) -> str:
+        return self._graph.node("Softmax", layer.name, source, T=FLOAT)
+
+
+_WRITERS: dict[type[Layer], Callable[..., str]] = {
+    layers.Conv2D: _LayerWriter._conv2d,
+    layers.DepthwiseConv2D: _LayerWriter._depthwise,
+    layers.Add: _LayerWriter._add,
+    layers.Identity: _LayerWriter._identity,
+    layers.GlobalAveragePool: _LayerWriter._pool,
+    layers.Dropout: _LayerWriter._dropout,
+    layers.SpatialSqueeze: _LayerWriter._squeeze,
+    layers.Softmax: _LayerWriter._softmax,
+}

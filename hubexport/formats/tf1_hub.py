@@ -25,9 +25,9 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
-    TF1_OPS,
+    TF1,
     NetworkGraph,
-    write_input_scaling,
+    scaled_images,
     write_l2_loss,
     write_network,
 )
@@ -87,9 +87,9 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
     image_shape = (None, *network.image_shape)
     images = graph.node("Placeholder", "hub_input/images", dtype=FLOAT, shape=shape_attr(image_shape))
     momentum = _write_momentum(graph, spec)
-    scaled = write_input_scaling(graph, images, network)
+    scaled = scaled_images(graph, images, "hub_input", network)
     handles = {variable.name: graph.variable_handle(variable.name, variable.shape) for variable in network.variables}
-    written = write_network(graph, network, scaled, handles, momentum, ops=TF1_OPS, training=training)
+    written = write_network(graph, network, scaled, handles, momentum, dialect=TF1, training=training)
     losses = [
         write_l2_loss(graph, variable, written.values[variable.name], network.weight_decay)
         for variable in network.variables

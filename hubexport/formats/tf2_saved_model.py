@@ -21,8 +21,8 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
 from hubexport.formats.op_nodes import (
     MOMENTUM_FROM_VERSION_3,
-    TF2_OPS,
-    write_input_scaling,
+    TF2,
+    scaled_images,
     write_l2_loss,
     write_network,
 )
@@ -88,30 +88,34 @@ def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
 
 
 class _Module:
-    """A module's objects, and the functions that they call."""
+    """A module's objects, and the functions that they call.
+
+    Attributes:
+        objects: the objects, from which `hub.load` makes its Python object.
+    """
 
     def __init__(self, spec: ModuleSpec, network: Network) -> None:
         self._spec = spec
         self._network = network
         self._functions: list[Message] = []
-        self._objects = ObjectGraphWriter()
-        self._ids = {variable.name: self._objects.variable(variable) for variable in network.variables}
+        self.objects = ObjectGraphWriter()
+        self._ids = {variable.name: self.objects.variable(variable) for variable in network.variables}
         self._image_shape = (None, *network.image_shape)
         self._default_layer = network.logits or network.features
 
         trainable = [self._ids[variable.name] for variable in network.variables if variable.trainable]
         losses = [self._write_loss(variable) for variable in network.variables if variable.regularized]
-        self._objects.attach("variables", self._objects.list_of([*self._ids.values()]))
-        self._objects.attach("trainable_variables", self._objects.list_of(trainable))
-        self._objects.attach("regularization_losses", self._objects.list_of(losses))
-        self._objects.attach("__call__", self._write_call())
+        self.objects.attach("variables", self.objects.list_of([*self._ids.values()]))
+        self.objects.attach("trainable_variables", self.objects.list_of(trainable))
+        self.objects.attach("regularization_losses", self.objects.list_of(losses))
+        self.objects.attach("__call__", self._write_call())
         signatures = {_SERVING: self._write_serving()} if spec.version >= 5 else {}
-        self._objects.attach("signatures", self._objects.signatures(signatures))
+        self.objects.attach("signatures", self.objects.signatures(signatures))
 
     def write_checkpoint(self, prefix: Path, values: Mapping[str, Array]) -> None:
         """Writes the variables' values, and the object graph that leads to them."""
         written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in self._network.variables}
-        written[OBJECT_GRAPH_KEY] = self._objects.checkpoint_graph().SerializeToString(deterministic=True)
+        written[OBJECT_GRAPH_KEY] = self.objects.checkpoint_graph().SerializeToString(deterministic=True)
         write_bundle(prefix, written)
 
     def _write_call(self) -> int:
@@ -124,7 +128,7 @@ class _Module:
             "return_endpoints": False,
             "batch_norm_momentum": MOMENTUM_FROM_VERSION_3,
         }
-        return self._objects.function(names, defaults)
+        return self.objects.function(names, defaults)
 
     def _write_forward(self, training: bool, return_endpoints: bool) -> str:
         images = TensorSpec(self._image_shape, "inputs")
@@ -132,9 +136,9 @@ class _Module:
         momentum = TensorSpec((), "batch_norm_momentum")
         name = _forward_name(training, return_endpoints)
         graph = FunctionWriter(name, {spec.name: spec.shape for spec in (images, momentum)}, [*self._ids])
-        scaled = write_input_scaling(graph, images.name, self._network)
+        scaled = scaled_images(graph, images.name, "hub_input", self._network)
         written = write_network(
-            graph, self._network, scaled, graph.handles, momentum.name, ops=TF2_OPS, training=training
+            graph, self._network, scaled, graph.handles, momentum.name, dialect=TF2, training=training
         )
         layers = {"default": self._default_layer}
         if return_endpoints:
@@ -145,7 +149,7 @@ class _Module:
         self._functions.append(graph.definition(results, written.update_ops))
         arguments = (images, training, return_endpoints, momentum)
         result = specs if return_endpoints else specs["default"]
-        self._objects.concrete_function(name, arguments, result, [*self._ids.values()])
+        self.objects.concrete_function(name, arguments, result, [*self._ids.values()])
         return name
 
     def _output_shape(self, layer: str) -> tuple[int | None, ...]:
@@ -158,8 +162,8 @@ class _Module:
         value = graph.read_variable(variable.name, variable.shape, graph.handles[variable.name])
         loss = write_l2_loss(graph, variable, value, self._network.weight_decay)
         self._functions.append(graph.definition({"loss": loss}))
-        self._objects.concrete_function(name, (), TensorSpec((), "loss"), [self._ids[variable.name]])
-        return self._objects.function([name], {})
+        self.objects.concrete_function(name, (), TensorSpec((), "loss"), [self._ids[variable.name]])
+        return self.objects.function([name], {})
 
     def _write_serving(self) -> int:
         """Writes `signatures["serving_default"]`, which calls the inference function of `__call__`."""
@@ -170,12 +174,12 @@ class _Module:
         called = _forward_name(training=False, return_endpoints=False)
         result = _call(graph, "inference", called, (images.name, momentum), [*graph.handles.values()])
         self._functions.append(graph.definition({output.name: result}))
-        return self._objects.signature(_SERVING, (images,), {output.name: output}, [*self._ids.values()])
+        return self.objects.signature(_SERVING, (images,), {output.name: output}, [*self._ids.values()])
 
     def saved_model_bytes(self) -> bytes:
         """Returns the serialized SavedModel."""
         saved_model = SavedModel(saved_model_schema_version=SAVED_MODEL_SCHEMA_VERSION)
-        meta_graph = saved_model.meta_graphs.add(object_graph_def=self._objects.objects)
+        meta_graph = saved_model.meta_graphs.add(object_graph_def=self.objects.objects)
         meta_graph.meta_info_def.tags.append("serve")
         meta_graph.meta_info_def.stripped_default_attrs = True
         self._write_serving_graph(meta_graph)
