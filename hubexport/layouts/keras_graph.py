@@ -110,7 +110,7 @@ def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps)
             else:
                 step = steps["dense", names[0], step]
         elif isinstance(layer, Add):
-            step = steps["add", *sorted(inputs)]
+            step = steps[("add", *sorted(inputs))]
             needed[step] = f"the sum {layer.name}"
         elif isinstance(layer, GlobalAveragePool):
             step = steps["average pool", step]
@@ -188,7 +188,7 @@ class _LayerGraph:
         if kind == "InputLayer":
             return _Tensor(steps["images",], _image_size(config))
         if kind == "Add" and all(source.padding is None for source in inputs):
-            return _Tensor(steps["add", *sorted(source.step for source in inputs)], inputs[0].size)
+            return _Tensor(steps[("add", *sorted(source.step for source in inputs))], inputs[0].size)
         if len(inputs) != 1:
             return None
         [source] = inputs
