@@ -1,4 +1,4 @@
-"""`python -m hubexport`."""
+"""Runs the command line for `python -m hubexport`."""
 
 from hubexport.cli.main import run
 

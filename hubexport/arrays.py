@@ -1,4 +1,4 @@
-"""The type of a variable's values."""
+"""The type of the arrays that hold a variable's values: float32, of any shape."""
 
 from typing import TypeAlias
 

@@ -1,22 +1,69 @@
-"""The main job: a variant and a checkpoint become module directories."""
+"""Builds modules: the trained values of a checkpoint go into networks, and these into module directories."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+import dataclasses
 from pathlib import Path
 import shutil
 
+from hubexport.arrays import Array
 from hubexport.checkpoints.download_cache import Downloads
-from hubexport.checkpoints.open_checkpoint import read_values
-from hubexport.checkpoints.sources import SyntheticSource, Weights, check_weights, resolve_source
+from hubexport.checkpoints.restore import open_and_restore
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.formats.manifest import listed_files, write_manifest
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
+from hubexport.networks.layers import Network
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
-from hubexport.system.destinations import check_apart, check_place
+from hubexport.system.destinations import check_destination, check_sources_kept
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
-_LABELS = "labels.txt"
+
+@dataclasses.dataclass(frozen=True, init=False)
+class BuildOrder:
+    """Modules of one variant to build.
+
+    Args:
+        variant: the variant.
+        modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`. Defaults to the modules in the
+            variant's config.
+    Raises:
+        UsageError: a kind or version does not exist, or `variant` is only a name.
+    Attributes:
+        variant: the variant.
+        modules: each module once, in the order given.
+    """
+
+    variant: Variant
+    modules: tuple[ModuleSpec, ...]
+
+    def __init__(self, variant: Variant, modules: Sequence[ModuleSpec | str] = ()) -> None:
+        check_variant(variant)
+        # The class is frozen: its own __setattr__ refuses.
+        object.__setattr__(self, "variant", variant)
+        object.__setattr__(self, "modules", module_specs(modules) or variant.modules)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How to build modules; see `build_modules`.
+
+    Attributes:
+        checkpoint: `build_batch` replaces `{variant}` in it by the name of each variant.
+    Raises:
+        UsageError: `weights` is neither `averaged` nor `raw`.
+    """
+
+    checkpoint: str | Path | None = None
+    weights: Weights = "averaged"
+    output_dir: str | Path = "modules"
+    overwrite: bool = False
+    downloads: Downloads = Downloads()
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
 
 
 def build_modules(
@@ -30,25 +77,26 @@ def build_modules(
     downloads: Downloads = Downloads(),
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Builds modules of one variant: all of them, or, if anything is wrong with the checkpoint, none.
+    """Builds modules of one variant: all of them, or none if the checkpoint cannot be used.
 
     Args:
         variant: what to build.
         modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`; each is built once. Defaults to
             the modules in the variant's config.
-        checkpoint: where the values come from, see `hubexport.checkpoints.sources`; None downloads the published one.
+        checkpoint: the source of the values, see `hubexport.checkpoints.sources`. Defaults to the published checkpoint
+            in the variant's config, which is downloaded.
         weights: `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one value per
             variable.
-        output_dir: a module goes to the folder below that is named like its handle.
-        overwrite: replace modules that stand there; a directory with anything else in it stays.
-        downloads: where a published checkpoint is looked for, and fetched from.
-        progress: hears of each step.
+        output_dir: the folder of all modules; each goes into a subfolder that is named like its handle.
+        overwrite: replace existing modules. Directories that hold any other file are never replaced.
+        downloads: where published checkpoints are cached, and where they are downloaded from.
+        progress: is told of each step.
     Returns:
         The module directories, in the order of `modules`.
     Raises:
         UsageError: a kind, version or `weights` does not exist, or `variant` is only a name.
-        CheckpointError: the checkpoint cannot be found, read or fitted to the network.
-        OutputError: a module, or something else, stands there already, or a module cannot be written.
+        CheckpointError: the checkpoint cannot be found or read, or does not fit the network.
+        OutputError: a module's directory exists already, or cannot be written.
     Example:
         >>> variant = hubexport.load_variant("mobilenet_v2_035_96")
         >>> modules = ["feature_vector/5", "classification/5"]
@@ -57,53 +105,63 @@ def build_modules(
         modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5
         modules/google/imagenet/mobilenet_v2_035_96/classification/5
     """
-    check_variant(variant)
-    check_weights(weights)
-    progress = progress or Progress()
-    output_dir = Path(output_dir)
-    directories = {spec: output_dir / variant.handle(spec) for spec in module_specs(modules) or variant.modules}
-    with _write_failures_reported(output_dir):
+    order = BuildOrder(variant, modules)
+    options = BuildOptions(checkpoint, weights, output_dir, overwrite, downloads)
+    return build_order(order, options, progress or Progress())
+
+
+def module_directories(order: BuildOrder, options: BuildOptions) -> dict[ModuleSpec, Path]:
+    """Returns where each module of an order goes."""
+    return {spec: Path(options.output_dir) / order.variant.handle(spec) for spec in order.modules}
+
+
+def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) -> list[Path]:
+    """Builds the modules of one order; see `build_modules` for results and errors."""
+    variant, directories = order.variant, module_directories(order, options)
+    with _write_failures_reported(options):
         for directory in directories.values():
-            check_place(directory, overwrite=overwrite, written=listed_files)
+            check_destination(directory, overwrite=options.overwrite, written=listed_files)
 
-    source = resolve_source(checkpoint, variant, progress, downloads)
+    source = resolve_source(options.checkpoint, variant, progress, options.downloads)
     for directory in directories.values():
-        check_apart(directory, [directory], source.paths)
-    networks = {spec: variant.network_for(spec.kind) for spec in directories}
-    variables = {variable.name: variable for network in networks.values() for variable in network.variables}
-    restored = read_values(source, list(variables.values()), weights, variant, progress)
-    synthetic = isinstance(source, SyntheticSource)
-    checkpoint_provenance = source.provenance()
+        check_sources_kept(directory, [directory], source.paths)
+    variables = {v.name: v for spec in order.modules for v in variant.network_for(spec.kind).variables}
+    restored = open_and_restore(source, list(variables.values()), options.weights, variant, progress)
+    checkpoint = source.provenance()
 
-    with _write_failures_reported(output_dir), scratch_directory(output_dir) as scratch:
-        staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in directories}
-        for spec, network in networks.items():
+    with _write_failures_reported(options), scratch_directory(Path(options.output_dir)) as scratch:
+        staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
+        for spec in order.modules:
             progress.step(f"writing {variant.handle(spec)}")
-            staged[spec].mkdir()
-            write_module = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
-            write_module(staged[spec], spec, network, restored.values)
-            if variant.labels and spec.kind == "classification":
-                _copy_labels(variant.labels, staged[spec])
+            network = variant.network_for(spec.kind)
+            _write_module(staged[spec], variant, spec, network, restored.values)
             provenance = {
-                "values": "synthetic" if synthetic else "trained",
+                "values": source.origin,
                 "weights": restored.weights(network.variables),
-                "checkpoint": checkpoint_provenance,
+                "checkpoint": checkpoint,
             }
             write_manifest(staged[spec], variant, spec, network, provenance)
         for spec, directory in directories.items():
-            publish_directory(staged[spec], directory, overwrite=overwrite)
-    if synthetic:
+            publish_directory(staged[spec], directory, overwrite=options.overwrite)
+    if source.origin == "synthetic":
         progress.warn(
             f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
         )
     return list(directories.values())
 
 
-def _copy_labels(labels: str, directory: Path) -> None:
-    assets = directory / "assets"
-    assets.mkdir()
-    shutil.copyfile(labels, assets / _LABELS)
+def _write_module(
+    directory: Path, variant: Variant, spec: ModuleSpec, network: Network, values: Mapping[str, Array]
+) -> None:
+    """Writes everything but the manifest."""
+    directory.mkdir()
+    write = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
+    write(directory, spec, network, values)
+    if variant.labels and spec.kind == "classification":
+        (directory / "assets").mkdir()
+        shutil.copyfile(variant.labels, directory / "assets" / "labels.txt")
 
 
-def _write_failures_reported(output_dir: Path) -> AbstractContextManager[None]:
+def _write_failures_reported(options: BuildOptions) -> AbstractContextManager[None]:
+    output_dir = Path(options.output_dir)
     return write_failures_reported(f"cannot write modules to {output_dir}", output_dir, "choose another --output_dir")

@@ -1,4 +1,4 @@
-"""The YAML files in `configs/` and in users' own folders: found, read strictly, and explained where they are wrong."""
+"""Finds the YAML files of variants, reads them strictly, and explains the mistakes in them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -14,13 +14,13 @@ from hubexport.labels import read_labels
 from hubexport.variants import PublishedCheckpoint, PublishedFigures, StrictModel, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
-# The key that names a file of facts which a family of variants has in common, and what those facts may mention.
+# The key that names the file of a family of variants, and the variant's keys that this file may use as placeholders.
 _FAMILY_KEY = "extends"
-_FILLED_IN = ("depth_multiplier", "image_size")
+_PLACEHOLDERS = ("depth_multiplier", "image_size")
 
 
 def builtin_config_dir() -> Path:
-    """Returns the folder of the configs that come with hubexport: beside the modules, or above in a checkout."""
+    """Returns the folder of the built-in configs: in the installed package, or at the top of a checkout."""
     installed = Path(__file__).with_name("configs")
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
 
@@ -29,7 +29,7 @@ def list_variants(config_dir: str | Path | None = None) -> list[Variant]:
     """Loads all variants, sorted by name.
 
     Args:
-        config_dir: a folder of YAML files beside the built-in ones; of two with one name, its own is taken.
+        config_dir: a folder of YAML files in addition to the built-in ones. It may replace built-in variants.
     Raises:
         ConfigError: a file is not a valid config, or the folder cannot be read.
     """
@@ -40,7 +40,7 @@ def load_variant(name: str, config_dir: str | Path | None = None) -> Variant:
     """Loads one variant.
 
     Args:
-        name: the name of its file without `.yaml`, like `mobilenet_v2_075_192`.
+        name: the name of the variant's file without `.yaml`, like `mobilenet_v2_075_192`.
         config_dir: as for `list_variants`.
     Raises:
         ConfigError: there is no such variant, or its file is not a valid config.
@@ -52,13 +52,13 @@ def load_variant(name: str, config_dir: str | Path | None = None) -> Variant:
 
 
 def select_variants(patterns: Sequence[str], config_dir: str | Path | None = None) -> list[Variant]:
-    """Loads the variants that are asked for, each once.
+    """Loads the variants that patterns match, each once.
 
     Args:
         patterns: names, patterns of names like `mobilenet_v2_*_96`, or `all`.
         config_dir: as for `list_variants`.
     Raises:
-        ConfigError: a pattern fits no name, or a file that one fits is not a valid config.
+        ConfigError: a pattern matches no name, or a matching file is not a valid config.
     """
     files = _config_files(config_dir)
     selected: dict[str, Path] = {}
@@ -96,7 +96,7 @@ def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
 def _load(path: Path) -> Variant:
     document = _with_family(read_yaml(path))
     if isinstance(document.value, dict) and "name" in document.value:
-        # The file's name is the variant's; two names could disagree.
+        # The file's name is the variant's name. A second name could differ.
         findings = [(document.place(("name",)), "'name' is not a key: the file's name is the variant's name")]
     else:
         try:
@@ -118,7 +118,7 @@ def _invalid(place: Place, why: str, others: Sequence[tuple[Place, str]] = ()) -
 
 
 def _with_family(document: Document) -> Document:
-    """Adds what the file that `extends` names has in common for a family of variants."""
+    """Merges a variant's file with the family file that `extends` names. The variant's own values win."""
     if not isinstance(document.value, dict) or _FAMILY_KEY not in document.value:
         return document
     own = dataclasses.replace(
@@ -127,11 +127,11 @@ def _with_family(document: Document) -> Document:
         places={location: place for location, place in document.places.items() if location != (_FAMILY_KEY,)},
     )
     family = read_yaml(_family_file(document))
-    given = _mapping(family) | own.value
-    if missing := [key for key in _FILLED_IN if key not in given]:
+    merged = _mapping(family) | own.value
+    if missing := [key for key in _PLACEHOLDERS if key not in merged]:
         raise _invalid(document.place(()), f"missing key '{missing[0]}'")
-    filled = {f"{{{key}}}": str(given[key]) for key in _FILLED_IN}
-    return own.over(dataclasses.replace(family, value=_fill_in(family.value, filled)))
+    texts = {f"{{{key}}}": str(merged[key]) for key in _PLACEHOLDERS}
+    return own.over(dataclasses.replace(family, value=_fill_in(family.value, texts)))
 
 
 def _family_file(document: Document) -> Path:
@@ -149,22 +149,22 @@ def _family_file(document: Document) -> Path:
     return families[name]
 
 
-def _fill_in(value: Any, filled: Mapping[str, str]) -> Any:
-    """Replaces `{image_size}` and the like in all texts."""
+def _fill_in(value: Any, texts: Mapping[str, str]) -> Any:
+    """Replaces placeholders like `{image_size}` in all texts of a YAML value."""
     match value:
         case str():
-            for placeholder, text in filled.items():
+            for placeholder, text in texts.items():
                 value = value.replace(placeholder, text)
             return value
         case dict():
-            return {key: _fill_in(item, filled) for key, item in value.items()}
+            return {key: _fill_in(item, texts) for key, item in value.items()}
         case list():
-            return [_fill_in(item, filled) for item in value]
+            return [_fill_in(item, texts) for item in value]
     return value
 
 
 def _with_labels(variant: Variant, place: Place) -> Variant:
-    """Finds the file of class names beside the config, and checks that it names each class."""
+    """Resolves the path of the class names, and checks that there is one name for each class."""
     if variant.labels is None:
         return variant
     path = place.path.parent / variant.labels
@@ -195,9 +195,9 @@ def _mapping(document: Document) -> dict[str, Any]:
 
 
 def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[tuple[Place, str]]:
-    """Yields (place, what was found and what is allowed) for each complaint."""
+    """Yields each mistake that pydantic found: its place, and what is there and what is allowed."""
     problems = error.errors(include_url=False, include_context=False)
-    # A misspelt key is also missing under its right name: the misspelling comes first.
+    # A misspelt key is also reported as missing. The misspelling comes first.
     for problem in sorted(problems, key=lambda problem: problem["type"] == "missing"):
         location, found = problem["loc"], problem["input"]
         key = ".".join(map(str, location))
@@ -212,7 +212,7 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
 
 
 def _allowed(message: str) -> str:
-    """Returns what pydantic's message says a value must be."""
+    """Extracts from pydantic's message what the value must be."""
     message = re.sub("^(Input should be|Value error,) ", "", message).replace("valid tuple", "valid list")
     return re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", message)
 

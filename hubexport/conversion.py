@@ -1,19 +1,15 @@
-"""Takes a network's trained values from one framework's files to another's, without changing a bit of them."""
+"""Converts a network's trained values from one framework's files to another's, without changing a bit of them."""
 
 from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint, read_values, restore, unrecognized_error
-from hubexport.checkpoints.publication import publish_checkpoint, standing_files
-from hubexport.checkpoints.sources import (
-    Source,
-    SyntheticSource,
-    Weights,
-    check_weights,
-    resolve_source,
-)
-from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.publication import existing_files, publish_checkpoint
+from hubexport.checkpoints.restore import restore_values
+from hubexport.checkpoints.sources import Source, resolve_source
+from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.errors import OutputError, UsageError, check_choice
 from hubexport.formats.conversion_writers import (
     KERAS_SUFFIX,
     KERAS_WEIGHTS_SUFFIX,
@@ -24,12 +20,12 @@ from hubexport.formats.conversion_writers import (
 from hubexport.layouts.conversion_targets import TARGETS, Target
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, publish_file, scratch_directory, write_failures_reported
-from hubexport.system.destinations import Written, check_apart, check_place
+from hubexport.system.destinations import Written, check_destination, check_sources_kept
 from hubexport.variants import Variant, check_variant
 
-# Those that are a checkpoint of several files, named by their prefix.
+# Targets that are several files with a common prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
-# Those that are a directory, and what of one is theirs.
+# Targets that are directories, each with the function that lists its files.
 _DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files}
 
 
@@ -46,24 +42,25 @@ def convert(
     """Converts a network's trained values.
 
     Args:
-        source: see `hubexport.checkpoints.sources`.
+        source: where the values come from, see `hubexport.checkpoints.sources`.
         target: a file (`keras`, `safetensors`), a checkpoint's prefix (`slim`, `tf2`) or a directory (`huggingface`).
-        to: whose names and layout the values get: TF-Slim's, those of `tf.keras.applications.MobileNetV2` (of `.h5` or
-            `.weights.h5`, as the target's name ends), TF-Slim's in a safetensors file, those of Hugging Face's
-            `MobileNetV2ForImageClassification`, or those of our own TF2 modules.
-        variant: what the values must be of; None takes what their names and shapes tell.
-        weights: of a training's checkpoint, the `averaged` or the `raw` values.
-        overwrite: replace what stands at the target, if it is of the same kind: a file, a checkpoint, or a directory
-            with nothing but Hugging Face's files.
-        progress: hears of each step, and of other processes that write to the same place.
+        to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (those of
+            `tf.keras.applications.MobileNetV2`, in the format of `.h5` or of `.weights.h5` by the target's name),
+            `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
+            `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
+        variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
+        weights: `averaged` or `raw`. Ignored if the source stores one value per variable.
+        overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
+            nothing but Hugging Face's files.
+        progress: is told of each step, and of other processes that write to the same target.
     Returns:
         The target.
     Raises:
-        UsageError: the target's name is none that the framework would load, `to` or `weights` does not exist, or
+        UsageError: the framework cannot load a file of the target's name, `to` or `weights` does not exist, or
             `variant` is only a name.
-        CheckpointError: the source cannot be found, read or fitted to a network.
-        OutputError: something stands at the target already, it cannot be replaced or written, or it is the source.
-        TemporaryFileError: the source has to be unpacked, and there is no room for that.
+        CheckpointError: the source cannot be found or read, or does not fit a network.
+        OutputError: the target exists already, cannot be replaced or written, or is the source.
+        TemporaryFileError: there is no room to unpack the source.
     """
     check_choice("format", to, TARGETS)
     check_weights(weights)
@@ -74,9 +71,9 @@ def convert(
     _check_target(target, to)
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
-    found = resolve_source(source, variant, progress)
-    check_apart(target, standing_files(target) if to in _PREFIXES else [target], found.paths)
-    trained = _read(found, weights, variant, progress)
+    resolved = resolve_source(source, variant, progress)
+    check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
+    trained = _read(resolved, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
     progress.step(f"writing {target}")
@@ -108,9 +105,9 @@ def _check_target(target: Path, to: Target) -> None:
 
 
 def _check_place(target: Path, to: Target, overwrite: bool) -> None:
-    """Finds out early what keeps the result from its place."""
+    """Finds out early what would keep the result from its place."""
     if to not in _PREFIXES:
-        check_place(target, overwrite=overwrite, written=_DIRECTORIES.get(to))
+        check_destination(target, overwrite=overwrite, written=_DIRECTORIES.get(to))
         return
     if os.path.lexists(target):
         raise OutputError(
@@ -118,32 +115,24 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
             why="a file or folder with that name exists, and would be read in place of the checkpoint",
             fix="choose another prefix",
         )
-    for path in standing_files(target):
-        check_place(path, overwrite=overwrite)
+    for path in existing_files(target):
+        check_destination(path, overwrite=overwrite)
 
 
 def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> TrainedNetwork:
-    if isinstance(source, SyntheticSource):
-        if variant is None:
-            raise CheckpointError(
-                "synthetic values need a variant", why="they fit any network", fix="add --variant NAME"
-            )
-        network, multiplier = variant.network_for("classification"), variant.depth_multiplier
-        restored = read_values(source, network.variables, weights, variant, progress)
-        return TrainedNetwork(network, multiplier, restored.values, variant.class_names())
-    with opened_checkpoint(source, progress, [variant.depth_multiplier] if variant else []) as opened:
-        found = opened.recognition
+    with open_checkpoint(source, progress, variant) as opened:
+        recognition = opened.recognition
         if variant:
-            headless = found is not None and found.num_classes is None
+            headless = recognition is not None and recognition.num_classes is None
             network = variant.network_for("feature_vector" if headless else "classification")
             multiplier, labels = variant.depth_multiplier, variant.class_names()
-        elif found:
+        elif recognition:
             size = opened.settings and opened.settings.image_size
-            network = found.network(size) if size else found.network()
-            multiplier, labels = found.depth_multiplier, None
+            network = recognition.network(size) if size else recognition.network()
+            multiplier, labels = recognition.depth_multiplier, None
         else:
-            raise unrecognized_error(opened, source.shown_as)
-        restored = restore(opened, source.shown_as, network.variables, weights, variant, progress)
+            raise opened.unrecognized_error()
+        restored = restore_values(opened, network.variables, weights, progress)
     return TrainedNetwork(network, multiplier, restored.values, labels)
 
 

@@ -1,25 +1,24 @@
-"""Tells whether a path is a module or a file of trained values, packed or not, and describes it."""
+"""Describes a module or a checkpoint, packed or not, whichever a path turns out to be."""
 
 from pathlib import Path
 
 from hubexport.checkpoints.checkpoint_report import CheckpointReport, describe_checkpoint
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
-from hubexport.checkpoints.sources import SyntheticSource, read_failures_reported, resolve_source
-from hubexport.errors import CheckpointError
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.sources import read_failures_reported, resolve_source
 from hubexport.modules.module_report import ModuleReport, describe_module
 from hubexport.modules.opening import holds_module, is_address, opened_module_directory
 from hubexport.progress import Progress
 
 
 def describe(path: str | Path, *, progress: Progress | None = None) -> ModuleReport | CheckpointReport:
-    """Describes what is at a path.
+    """Describes a module or a checkpoint.
 
     Args:
-        path: a module, as a directory, packed or at an address, or what `hubexport.checkpoints.sources` takes.
-        progress: hears of each step.
+        path: a module, as a directory, an archive or an address; or a checkpoint, see `hubexport.checkpoints.sources`.
+        progress: is told of each step.
     Raises:
-        CheckpointError: there is nothing of the kind, or it is damaged.
-        ModuleError: a module is damaged, or cannot be fetched.
+        CheckpointError: the path is neither a module nor a checkpoint, or the checkpoint is damaged.
+        ModuleError: the module is damaged, or cannot be downloaded.
     """
     progress = progress or Progress()
     with read_failures_reported(Path(path)):
@@ -28,11 +27,6 @@ def describe(path: str | Path, *, progress: Progress | None = None) -> ModuleRep
         with opened_module_directory(path, progress) as artifact:
             return describe_module(artifact.directory, artifact.shown_as)
     source = resolve_source(path, None, progress)
-    if isinstance(source, SyntheticSource):
-        raise CheckpointError(
-            "synthetic values cannot be inspected",
-            why="they fit any network",
-            fix="build or convert them with --variant, and inspect the result",
-        )
-    with opened_checkpoint(source, progress, with_problems=True) as opened:
+    source.check_stored("inspected", fix="build or convert them with --variant, and inspect the result")
+    with open_checkpoint(source, progress, accept_problems=True) as opened:
         return describe_checkpoint(opened)

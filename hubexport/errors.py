@@ -1,4 +1,4 @@
-"""What hubexport says when it cannot go on: one root, three lines, a few kinds."""
+"""Errors for users: each says in three lines what failed, why, and what to do about it."""
 
 from collections.abc import Iterable, Sequence
 import difflib
@@ -11,10 +11,10 @@ class HubexportError(Exception):
     """A failure that is not a bug in hubexport; the command line prints it and exits with status 1.
 
     Args:
-        what: one line, what could not be done and on which thing.
-        why: one line, what was found and what was wanted.
-        fix: one line, what to do about it.
-        details: further findings, one a line, for failures that have many (one a variable, say).
+        what: one line: what could not be done, and with which file or object.
+        why: one line: what was found, and what was wanted.
+        fix: one line: what to do about it.
+        details: further findings, one per line, such as one for each variable.
     """
 
     def __init__(self, what: str, *, why: str, fix: str, details: Sequence[str] = ()) -> None:
@@ -25,7 +25,7 @@ class HubexportError(Exception):
         self.details = tuple(details)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors travel between processes; by default only `what` would.
+        # Errors are pickled to reach other processes; by default only `what` would be.
         return functools.partial(type(self), why=self.why, fix=self.fix, details=self.details), (self.what,)
 
     def __str__(self) -> str:
@@ -34,64 +34,64 @@ class HubexportError(Exception):
 
 
 class UsageError(HubexportError):
-    """A command or a call asks for something that does not exist or does not go together."""
+    """A command or a call asks for something that does not exist, or for things that contradict each other."""
 
 
 class MissingExtraError(UsageError):
-    """What is asked for needs packages that are not installed; `fix` is the pip command that installs them."""
+    """A command or a call needs packages that are not installed; `fix` has the pip command that installs them."""
 
 
 class ConfigError(HubexportError):
-    """A variant's YAML file is not what the strict format wants, or there is no such variant."""
+    """A variant's YAML file breaks the strict format, or the variant does not exist."""
 
 
 class CheckpointError(HubexportError):
-    """A checkpoint cannot be found, opened, trusted or fitted to the network."""
+    """A checkpoint cannot be found or opened, is not safe to read, or does not fit the network."""
 
 
 class DownloadError(CheckpointError):
-    """A published archive cannot be fetched, or what came is not it."""
+    """A published archive cannot be downloaded, or something else came in its place."""
 
 
 class ModuleError(HubexportError):
-    """A directory is no module, or a damaged one."""
+    """A path or address does not lead to a module, or the module is damaged."""
 
 
 class ImageError(HubexportError):
-    """There are no images, or one is damaged, too large, or none at all."""
+    """There are no images, or a file is not an image, damaged, or too large."""
 
 
 class ConsumerError(HubexportError):
-    """A TensorFlow of another environment is not known, cannot be set up, or breaks off."""
+    """A consumer, a TensorFlow in its own environment, does not exist, cannot be set up, or dies."""
 
 
 class DataError(HubexportError):
-    """Labelled images cannot be found or read, or their labels do not fit the module."""
+    """Labelled images cannot be found or read, or their labels do not fit the module's classes."""
 
 
 class ReleaseError(HubexportError):
-    """A release cannot be made, would change what is published, or is not whole and right."""
+    """A release cannot be made, would change what is published, or is incomplete or wrong."""
 
 
 class ServerError(HubexportError):
-    """A release cannot be served as was asked."""
+    """A server cannot be started as requested."""
 
 
 class OutputError(HubexportError):
-    """Output cannot be written, or would replace what stands there already."""
+    """Output cannot be written, or would replace something that exists."""
 
 
 class TemporaryFileError(OutputError):
-    """There is no room for temporary files, or no permission to write them; what was read is not at fault."""
+    """Temporary files have no room, or may not be written; the input is not at fault."""
 
 
 def check_positive(**counts: object) -> None:
-    """Refuses anything but whole numbers of at least 1.
+    """Refuses everything but whole numbers of at least 1.
 
     Args:
-        counts: each under the name of its parameter.
+        counts: the values by the names of their parameters.
     Raises:
-        UsageError: one of them is below 1, or no whole number.
+        UsageError: a value is below 1, or not a whole number.
     """
     for name, count in counts.items():
         if not isinstance(count, numbers.Integral) or count < 1:
@@ -101,29 +101,29 @@ def check_positive(**counts: object) -> None:
 
 
 def check_list(**lists: object) -> None:
-    """Refuses one string where a list of strings is wanted: it would be taken for a list of its letters.
+    """Refuses a string in place of a list of strings, where it would count as a list of its letters.
 
     Args:
-        lists: each under the name of its parameter.
+        lists: the values by the names of their parameters.
     Raises:
-        UsageError: one of them is a string; `fix` shows the list that is wanted.
+        UsageError: a value is a string; `fix` shows the list to pass instead.
     """
-    for name, given in lists.items():
-        if isinstance(given, str):
+    for name, value in lists.items():
+        if isinstance(value, str):
             raise UsageError(
-                f"{name} is the string {given!r}", why=f"it must be a list of {name}", fix=f"pass [{given!r}]"
+                f"{name} is the string {value!r}", why=f"it must be a list of {name}", fix=f"pass [{value!r}]"
             )
 
 
 def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
-    """Refuses anything but the texts that an argument may be.
+    """Refuses a value that is not among the allowed ones.
 
     Args:
         what: what messages call the argument.
-        given: its value.
-        allowed: the texts.
+        given: the argument's value.
+        allowed: the values that it may have.
     Raises:
-        UsageError: the value is none of them; `what` guesses which was meant.
+        UsageError: the value is not allowed; the first line guesses which was meant.
     """
     if given not in allowed:
         raise UsageError(
@@ -134,7 +134,7 @@ def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
 
 
 def either(values: Sequence[object]) -> str:
-    """Returns values as a sentence lists them.
+    """Returns values in the form of a sentence's list.
 
     Example:
         >>> either([1, 2, 3])
@@ -145,7 +145,7 @@ def either(values: Sequence[object]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns a stranger's text with escapes for what a terminal would obey.
+    r"""Returns a text from a stranger with escapes in place of characters that control a terminal.
 
     Example:
         >>> print(printable("red\x1b[31m"))

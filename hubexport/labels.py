@@ -1,18 +1,18 @@
-"""The names of classes: text files in UTF-8 with one name a line, class 0 first."""
+"""The names of classes, in UTF-8 text files with one name per line, class 0 first."""
 
 from pathlib import Path
 
 from hubexport.errors import UsageError
 from hubexport.system.regular_files import read_regular_file
 
-# Where a module has them.
+# In a module's directory.
 _LABELS = Path("assets", "labels.txt")
-# A thousand times those of ImageNet.
+# A thousand times the size of ImageNet's.
 _MAX_LABELS_BYTES = 32 << 20
 
 
 def module_labels(directory: Path) -> list[str] | None:
-    """Returns the names of the classes that a module brings in its assets; None if it brings none.
+    """Returns the names of the classes in a module's assets; None if there are none.
 
     Raises:
         UsageError: the file cannot be read.
@@ -25,7 +25,7 @@ def read_labels(path: Path) -> list[str]:
     """Returns the lines of a file of labels.
 
     Raises:
-        UsageError: it cannot be read, is empty, or is no text in UTF-8.
+        UsageError: the file cannot be read, is empty, or is not UTF-8.
     """
     try:
         content = read_regular_file(path, _MAX_LABELS_BYTES)

@@ -1,4 +1,4 @@
-"""How long work tells where it is; the command line shows it, libraries are silent by default."""
+"""How long work reports its progress. The command line shows it; library calls are silent by default."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,51 +11,51 @@ from absl import logging as absl_logging
 
 
 class Progress:
-    """Hears of each step, and shows nothing. `hubexport.cli.progress` has the ones that people see."""
+    """Receives reports, and shows nothing. The subclasses in `hubexport.cli.progress_display` show them."""
 
     def step(self, message: str) -> None:
-        """A new step begins; `message` says which, like `reading model.ckpt`."""
+        """Reports that a step begins; `message` names it, like `reading model.ckpt`."""
 
     def advance(self, done: int, total: int | None) -> None:
-        """The current step has come to `done` bytes of `total`, or of an unknown number."""
+        """Reports that the current step has done `done` bytes of `total`; None if the total is unknown."""
 
     def count(self, done: int, total: int) -> None:
-        """The current step has done `done` things of `total`."""
+        """Reports that the current step has done `done` of `total` items."""
 
     def note(self, message: str) -> None:
-        """Something about the work that users may want to know afterwards, too."""
+        """Reports a fact about the work that users may also want to know afterwards."""
 
     def warn(self, message: str) -> None:
-        """Something that the user must know, though the work goes on."""
+        """Reports a problem that users must know, although the work goes on."""
 
     def tensorflow_starting(self) -> AbstractContextManager[None]:
-        """Surrounds the import of TensorFlow, which takes seconds and talks."""
+        """Wraps the import of TensorFlow, which takes seconds and prints messages."""
         return nullcontext()
 
 
 class Warnings(Progress):
-    """Passes on what users must know, and no steps: those of a part of something larger.
+    """Passes on warnings, but no steps: for work that is part of a larger step.
 
     Args:
-        heard_by: the progress of the whole.
+        parent: the progress of the whole work.
     """
 
-    def __init__(self, heard_by: Progress) -> None:
-        self._heard_by = heard_by
+    def __init__(self, parent: Progress) -> None:
+        self._parent = parent
 
     def warn(self, message: str) -> None:
-        self._heard_by.warn(message)
+        self._parent.warn(message)
 
     def tensorflow_starting(self) -> AbstractContextManager[None]:
-        return self._heard_by.tensorflow_starting()
+        return self._parent.tensorflow_starting()
 
 
 @contextlib.contextmanager
 def tensorflow_hushed() -> Iterator[None]:
-    """Keeps what TensorFlow says when it starts and later off the screen, unless somebody wants to hear it.
+    """Hides TensorFlow's messages at its start and afterwards, unless the user has asked for them.
 
-    The environment variable hushes what its C++ parts log later. From 2.16 on a few start-up messages heed it no more,
-    so that the file descriptor has to go elsewhere meanwhile; an exception is raised all the same.
+    The environment variable silences what its C++ parts log. From 2.16 on, a few start-up messages ignore it, so stderr
+    itself is redirected meanwhile. Exceptions are raised all the same.
     """
     if absl_logging.get_verbosity() > absl_logging.INFO or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
@@ -72,6 +72,6 @@ def tensorflow_hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-    # What its Python parts say, of deprecations and of files that they load.
+    # Its Python parts log deprecations and the files that they load.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     absl_logging.set_verbosity(absl_logging.ERROR)

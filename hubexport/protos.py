@@ -1,46 +1,17 @@
 """The part of TensorFlow's protocol buffers that modules and checkpoints are made of, without TensorFlow.
 
-`import tensorflow` takes longer than all else in a build, and its messages are all that writing needs of it. Those
-here have the names and field numbers of TensorFlow's and tensorflow_hub's own; tests compare the two. They live
-in a pool of their own, and meet TensorFlow's in bytes only.
+Writing a module needs nothing of TensorFlow but its messages, and `import tensorflow` takes longer than the rest of a
+build. The messages here have the field names and numbers of TensorFlow's and tensorflow_hub's own; tests compare them.
+They have a package name and a descriptor pool of their own: in protobuf's default pool they would clash with
+TensorFlow's. The two kinds of messages exchange nothing but bytes.
 """
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import Message
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-__all__ = [
-    "AttrValue",
-    "AttrValue_ListValue",
-    "BundleEntryProto",
-    "BundleHeaderProto",
-    "DT_FLOAT",
-    "DT_INT32",
-    "DT_RESOURCE",
-    "DT_STRING",
-    "FunctionDef",
-    "FunctionSpec",
-    "GraphDef",
-    "ImageModuleInfo",
-    "Message",
-    "MetaGraphDef",
-    "ModuleAttachment",
-    "NodeDef",
-    "SAVED_MODEL_SCHEMA_VERSION",
-    "SavedFunction",
-    "SavedModel",
-    "SavedObject",
-    "SavedObjectGraph",
-    "SavedTensorSlices",
-    "SignatureDef",
-    "StructuredValue",
-    "TensorInfo",
-    "TensorProto",
-    "TensorShapeProto",
-    "TrackableObjectGraph",
-    "VariableDef",
-]
+# The base class of all messages, for type hints: the classes themselves are made below, at import.
+Message = message.Message
 
 _PACKAGE = "hubexport"
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -57,9 +28,9 @@ _SCALARS = {
     "string": _Field.TYPE_STRING,
 }
 
-# Message: {field: (number, type)}. A type in a list is repeated, one in braces is the value of a map from strings.
-# Enums are int32, which has the same bytes. A message inside another has both names, joined by `_`.
-_MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
+# The fields of each message: {name: (number, type)}, with types as in a .proto file. TensorFlow's enums are int32 here,
+# which has the same bytes. The name of a nested message is its parent's name and its own, joined by `_`.
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     # tensorflow/core/framework
     "AttrValue": {
         "list": (1, "AttrValue_ListValue"),
@@ -72,39 +43,48 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "tensor": (8, "TensorProto"),
         "func": (10, "NameAttrList"),
     },
-    "AttrValue_ListValue": {"i": (3, ["int64"]), "type": (6, ["int32"]), "shape": (7, ["TensorShapeProto"])},
+    "AttrValue_ListValue": {
+        "i": (3, "repeated int64"),
+        "type": (6, "repeated int32"),
+        "shape": (7, "repeated TensorShapeProto"),
+    },
     "NameAttrList": {"name": (1, "string")},
-    "TensorShapeProto": {"dim": (2, ["TensorShapeProto_Dim"]), "unknown_rank": (3, "bool")},
+    "TensorShapeProto": {"dim": (2, "repeated TensorShapeProto_Dim"), "unknown_rank": (3, "bool")},
     "TensorShapeProto_Dim": {"size": (1, "int64")},
     "TensorProto": {
         "dtype": (1, "int32"),
         "tensor_shape": (2, "TensorShapeProto"),
-        "float_val": (5, ["float"]),
-        "int_val": (7, ["int32"]),
-        "string_val": (8, ["bytes"]),
+        "float_val": (5, "repeated float"),
+        "int_val": (7, "repeated int32"),
+        "string_val": (8, "repeated bytes"),
     },
-    "NodeDef": {"name": (1, "string"), "op": (2, "string"), "input": (3, ["string"]), "attr": (5, {"AttrValue"})},
+    "NodeDef": {
+        "name": (1, "string"),
+        "op": (2, "string"),
+        "input": (3, "repeated string"),
+        "attr": (5, "map<string, AttrValue>"),
+    },
     "VersionDef": {"producer": (1, "int32"), "min_consumer": (2, "int32")},
-    "GraphDef": {"node": (1, ["NodeDef"]), "library": (2, "FunctionDefLibrary"), "versions": (4, "VersionDef")},
-    "FunctionDefLibrary": {"function": (1, ["FunctionDef"])},
+    "GraphDef": {"node": (1, "repeated NodeDef"), "library": (2, "FunctionDefLibrary"), "versions": (4, "VersionDef")},
+    "FunctionDefLibrary": {"function": (1, "repeated FunctionDef")},
     "FunctionDef": {
         "signature": (1, "OpDef"),
-        "node_def": (3, ["NodeDef"]),
-        "ret": (4, {"string"}),
-        "attr": (5, {"AttrValue"}),
-        "control_ret": (6, {"string"}),
+        "node_def": (3, "repeated NodeDef"),
+        "ret": (4, "map<string, string>"),
+        "attr": (5, "map<string, AttrValue>"),
+        "control_ret": (6, "map<string, string>"),
     },
     "OpDef": {
         "name": (1, "string"),
-        "input_arg": (2, ["OpDef_ArgDef"]),
-        "output_arg": (3, ["OpDef_ArgDef"]),
-        "attr": (4, ["OpDef_AttrDef"]),
+        "input_arg": (2, "repeated OpDef_ArgDef"),
+        "output_arg": (3, "repeated OpDef_ArgDef"),
+        "attr": (4, "repeated OpDef_AttrDef"),
         "is_stateful": (17, "bool"),
-        "control_output": (20, ["string"]),
+        "control_output": (20, "repeated string"),
     },
     "OpDef_ArgDef": {"name": (1, "string"), "type": (3, "int32")},
     "OpDef_AttrDef": {"name": (1, "string"), "default_value": (3, "AttrValue")},
-    "OpList": {"op": (1, ["OpDef"])},
+    "OpList": {"op": (1, "repeated OpDef")},
     "VariableDef": {
         "variable_name": (1, "string"),
         "initializer_name": (2, "string"),
@@ -114,18 +94,18 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     },
     "SaveSliceInfoDef": {"full_name": (1, "string")},
     # tensorflow/core/protobuf: SavedModels
-    "SavedModel": {"saved_model_schema_version": (1, "int64"), "meta_graphs": (2, ["MetaGraphDef"])},
+    "SavedModel": {"saved_model_schema_version": (1, "int64"), "meta_graphs": (2, "repeated MetaGraphDef")},
     "MetaGraphDef": {
         "meta_info_def": (1, "MetaGraphDef_MetaInfoDef"),
         "graph_def": (2, "GraphDef"),
         "saver_def": (3, "SaverDef"),
-        "collection_def": (4, {"CollectionDef"}),
-        "signature_def": (5, {"SignatureDef"}),
+        "collection_def": (4, "map<string, CollectionDef>"),
+        "signature_def": (5, "map<string, SignatureDef>"),
         "object_graph_def": (7, "SavedObjectGraph"),
     },
     "MetaGraphDef_MetaInfoDef": {
         "stripped_op_list": (2, "OpList"),
-        "tags": (4, ["string"]),
+        "tags": (4, "repeated string"),
         "tensorflow_version": (5, "string"),
         "stripped_default_attrs": (7, "bool"),
     },
@@ -136,33 +116,36 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "version": (7, "int32"),
     },
     "CollectionDef": {"node_list": (1, "CollectionDef_NodeList"), "bytes_list": (2, "CollectionDef_BytesList")},
-    "CollectionDef_NodeList": {"value": (1, ["string"])},
-    "CollectionDef_BytesList": {"value": (1, ["bytes"])},
+    "CollectionDef_NodeList": {"value": (1, "repeated string")},
+    "CollectionDef_BytesList": {"value": (1, "repeated bytes")},
     "SignatureDef": {
-        "inputs": (1, {"TensorInfo"}),
-        "outputs": (2, {"TensorInfo"}),
+        "inputs": (1, "map<string, TensorInfo>"),
+        "outputs": (2, "map<string, TensorInfo>"),
         "method_name": (3, "string"),
     },
     "TensorInfo": {"name": (1, "string"), "dtype": (2, "int32"), "tensor_shape": (3, "TensorShapeProto")},
     # tensorflow/core/protobuf: the objects of a TF2 SavedModel
-    "SavedObjectGraph": {"nodes": (1, ["SavedObject"]), "concrete_functions": (2, {"SavedConcreteFunction"})},
+    "SavedObjectGraph": {
+        "nodes": (1, "repeated SavedObject"),
+        "concrete_functions": (2, "map<string, SavedConcreteFunction>"),
+    },
     "SavedObject": {
-        "children": (1, ["TrackableObjectGraph_TrackableObject_ObjectReference"]),
+        "children": (1, "repeated TrackableObjectGraph_TrackableObject_ObjectReference"),
         "user_object": (4, "SavedUserObject"),
         "function": (6, "SavedFunction"),
         "variable": (7, "SavedVariable"),
         "bare_concrete_function": (8, "SavedBareConcreteFunction"),
     },
     "SavedUserObject": {"identifier": (1, "string"), "version": (2, "VersionDef")},
-    "SavedFunction": {"concrete_functions": (1, ["string"]), "function_spec": (2, "FunctionSpec")},
+    "SavedFunction": {"concrete_functions": (1, "repeated string"), "function_spec": (2, "FunctionSpec")},
     "SavedConcreteFunction": {
-        "bound_inputs": (2, ["int32"]),
+        "bound_inputs": (2, "repeated int32"),
         "canonicalized_input_signature": (3, "StructuredValue"),
         "output_signature": (4, "StructuredValue"),
     },
     "SavedBareConcreteFunction": {
         "concrete_function_name": (1, "string"),
-        "argument_keywords": (2, ["string"]),
+        "argument_keywords": (2, "repeated string"),
         "allowed_positional_arguments": (3, "int64"),
         "function_spec": (4, "FunctionSpec"),
     },
@@ -192,16 +175,16 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "named_tuple_value": (54, "NamedTupleValue"),
     },
     "NoneValue": {},
-    "ListValue": {"values": (1, ["StructuredValue"])},
-    "TupleValue": {"values": (1, ["StructuredValue"])},
-    "DictValue": {"fields": (1, {"StructuredValue"})},
-    "NamedTupleValue": {"name": (1, "string"), "values": (2, ["PairValue"])},
+    "ListValue": {"values": (1, "repeated StructuredValue")},
+    "TupleValue": {"values": (1, "repeated StructuredValue")},
+    "DictValue": {"fields": (1, "map<string, StructuredValue>")},
+    "NamedTupleValue": {"name": (1, "string"), "values": (2, "repeated PairValue")},
     "PairValue": {"key": (1, "string"), "value": (2, "StructuredValue")},
     "TensorSpecProto": {"name": (1, "string"), "shape": (2, "TensorShapeProto"), "dtype": (3, "int32")},
-    "TrackableObjectGraph": {"nodes": (1, ["TrackableObjectGraph_TrackableObject"])},
+    "TrackableObjectGraph": {"nodes": (1, "repeated TrackableObjectGraph_TrackableObject")},
     "TrackableObjectGraph_TrackableObject": {
-        "children": (1, ["TrackableObjectGraph_TrackableObject_ObjectReference"]),
-        "attributes": (2, ["TrackableObjectGraph_TrackableObject_SerializedTensor"]),
+        "children": (1, "repeated TrackableObjectGraph_TrackableObject_ObjectReference"),
+        "attributes": (2, "repeated TrackableObjectGraph_TrackableObject_SerializedTensor"),
     },
     "TrackableObjectGraph_TrackableObject_ObjectReference": {"node_id": (1, "int32"), "local_name": (2, "string")},
     "TrackableObjectGraph_TrackableObject_SerializedTensor": {
@@ -218,18 +201,18 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "offset": (4, "int64"),
         "size": (5, "int64"),
         "crc32c": (6, "fixed32"),
-        "slices": (7, ["TensorSliceProto"]),
+        "slices": (7, "repeated TensorSliceProto"),
     },
-    "TensorSliceProto": {"extent": (1, ["TensorSliceProto_Extent"])},
+    "TensorSliceProto": {"extent": (1, "repeated TensorSliceProto_Extent")},
     "TensorSliceProto_Extent": {"start": (1, "int64"), "length": (2, "int64")},
     # tensorflow/core/util: V1 checkpoints
     "SavedTensorSlices": {"meta": (1, "SavedTensorSliceMeta")},
-    "SavedTensorSliceMeta": {"tensor": (1, ["SavedSliceMeta"])},
+    "SavedTensorSliceMeta": {"tensor": (1, "repeated SavedSliceMeta")},
     "SavedSliceMeta": {
         "name": (1, "string"),
         "shape": (2, "TensorShapeProto"),
         "type": (3, "int32"),
-        "slice": (4, ["TensorSliceProto"]),
+        "slice": (4, "repeated TensorSliceProto"),
     },
     # tensorflow_hub
     "ModuleAttachment": {"key": (1, "string"), "value": (2, "bytes")},
@@ -237,54 +220,55 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     "ImageModuleInfo_InputSize": {"height": (1, "int32"), "width": (2, "int32")},
 }
 
-# These fields are one oneof in their message, or all of them: which of them is set is known, even to its default.
-_ONEOFS: dict[str, tuple[str, ...]] = {
-    "AttrValue": (),
-    "CollectionDef": (),
-    "StructuredValue": (),
+# The fields that form the oneof of their message. Protobuf tells which of them is set, even if it is at its default.
+_ONEOFS = {
+    "AttrValue": tuple(_MESSAGES["AttrValue"]),
+    "CollectionDef": tuple(_MESSAGES["CollectionDef"]),
+    "StructuredValue": tuple(_MESSAGES["StructuredValue"]),
     "TensorSliceProto_Extent": ("length",),
 }
 
+_REPEATED = "repeated "
+_MAP = "map<string, "
+
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
+    """Returns the tables above as protobuf describes a .proto file."""
     file = descriptor_pb2.FileDescriptorProto(name="hubexport.proto", package=_PACKAGE, syntax="proto3")
     for message_name, fields in _MESSAGES.items():
         message = file.message_type.add(name=message_name)
-        if message_name in _ONEOFS:
+        oneof = _ONEOFS.get(message_name, ())
+        if oneof:
             message.oneof_decl.add(name="kind")
-        for name, (number, kind) in fields.items():
-            field = message.field.add(name=name, number=number)
-            _set_type(message, field, kind)
-            if message_name in _ONEOFS and name in (_ONEOFS[message_name] or fields):
+        for name, (number, type_) in fields.items():
+            field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
+            if type_.startswith((_REPEATED, _MAP)):
+                field.label = _Field.LABEL_REPEATED
+            if type_.startswith(_MAP):
+                _add_map_type(message, field, type_.removeprefix(_MAP).removesuffix(">"))
+            else:
+                _set_type(field, type_.removeprefix(_REPEATED))
+            if name in oneof:
                 field.oneof_index = 0
     return file
 
 
-def _set_type(message: descriptor_pb2.DescriptorProto, field: Any, kind: str | list[str] | set[str]) -> None:
-    if isinstance(kind, str):
-        name, field.label = kind, _Field.LABEL_OPTIONAL
-    else:
-        [name], field.label = kind, _Field.LABEL_REPEATED
-    if isinstance(kind, set):
-        name = _add_map_entry(message, field.name, name)
-    _set_element_type(field, name)
-
-
-def _set_element_type(field: Any, name: str) -> None:
+def _set_type(field: Any, name: str) -> None:
     if name in _SCALARS:
         field.type = _SCALARS[name]
     else:
         field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{name}"
 
 
-def _add_map_entry(message: descriptor_pb2.DescriptorProto, field_name: str, value: str) -> str:
+def _add_map_type(message: descriptor_pb2.DescriptorProto, field: Any, value_type: str) -> None:
+    """Makes a repeated field a map, which to protobuf is a list of entries: messages with a key and a value."""
     # The name that protoc gives, and that the runtime checks.
-    entry_name = f"{field_name.title().replace('_', '')}Entry"
+    entry_name = f"{field.name.title().replace('_', '')}Entry"
     entry = message.nested_type.add(name=entry_name)
     entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)
-    _set_element_type(entry.field.add(name="value", number=2, label=_Field.LABEL_OPTIONAL), value)
-    return f"{message.name}.{entry_name}"
+    _set_type(entry.field.add(name="key", number=1, label=_Field.LABEL_OPTIONAL), "string")
+    _set_type(entry.field.add(name="value", number=2, label=_Field.LABEL_OPTIONAL), value_type)
+    _set_type(field, f"{message.name}.{entry_name}")
 
 
 _pool = descriptor_pool.DescriptorPool()

@@ -1,7 +1,7 @@
 """Variants and modules, as strict data classes.
 
-A variant is one trained network at one size; its name is the name of its file. A module is what is exported of it: a
-kind in a version.
+A variant is one trained network at one size, named after its YAML file. A module is what is exported from it: a kind in
+a version.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,21 +19,21 @@ from hubexport.networks.registry import NETWORKS
 
 Kind = Literal["feature_vector", "classification"]
 KINDS: tuple[Kind, ...] = ("feature_vector", "classification")
-# 1 to 3 are in the TF1 Hub format, 4 and 5 are TF2 SavedModels.
+# Versions 1 to 3 have the TF1 Hub format. Versions 4 and 5 are TF2 SavedModels.
 TF1_VERSIONS = (1, 2, 3)
 TF2_VERSIONS = (4, 5)
 VERSIONS = TF1_VERSIONS + TF2_VERSIONS
 
-# Far beyond any published network; what is larger would be a slip of the pen that fills the disk.
+# Far above any published network. A larger number is a typing error, and would fill the disk.
 _MAX_DEPTH_MULTIPLIER = 10
 _MAX_IMAGE_SIZE = 8192
 _MAX_CLASSES = 1_000_000
-_MAX_LINE = 1000
+_MAX_LINE_CHARACTERS = 1000
 _MAX_NAME_BYTES = 200
 
 
 class ModuleSpec(pydantic.BaseModel):
-    """What to export of a variant, written `kind/version`, like `feature_vector/2`."""
+    """The kind and version of a module, written `kind/version`, like `feature_vector/2`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,10 +45,10 @@ class ModuleSpec(pydantic.BaseModel):
 
     @classmethod
     def parse(cls, text: object) -> "ModuleSpec":
-        """Reads `kind/version`.
+        """Parses `kind/version`.
 
         Raises:
-            ValueError: it is something else; the message says what is allowed.
+            ValueError: `text` is something else. The message says what is allowed.
         """
         kind, _, version = text.partition("/") if isinstance(text, str) else ("", "", "")
         if kind not in KINDS:
@@ -59,12 +59,12 @@ class ModuleSpec(pydantic.BaseModel):
 
 
 def module_spec(module: ModuleSpec | str) -> ModuleSpec:
-    """Returns the module spec that a caller means.
+    """Converts an argument to a module spec.
 
     Args:
-        module: a module spec, or its text `kind/version`, like `feature_vector/2`.
+        module: a module spec, or text like `feature_vector/2`.
     Raises:
-        UsageError: there is no such kind or version; `why` says which there are.
+        UsageError: there is no such kind or version. `why` lists those that exist.
     """
     if isinstance(module, ModuleSpec):
         return module
@@ -77,10 +77,10 @@ def module_spec(module: ModuleSpec | str) -> ModuleSpec:
 
 
 def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
-    """Returns the module specs that a caller means, each once, in the order given.
+    """Converts arguments to module specs, without duplicates, in the order given.
 
     Args:
-        modules: see `module_spec`.
+        modules: module specs, or texts like `feature_vector/2`.
     Raises:
         UsageError: there is no such kind or version, or `modules` is one string.
     """
@@ -116,8 +116,8 @@ def _short(name: str) -> str:
 
 
 def _printable_line(text: str) -> str:
-    if not text.isprintable() or len(text) > _MAX_LINE:
-        raise ValueError(f"one line of printable characters, at most {_MAX_LINE:,} of them")
+    if not text.isprintable() or len(text) > _MAX_LINE_CHARACTERS:
+        raise ValueError(f"one line of printable characters, at most {_MAX_LINE_CHARACTERS:,} of them")
     return text
 
 
@@ -127,30 +127,30 @@ def _unique(specs: tuple[ModuleSpec, ...]) -> tuple[ModuleSpec, ...]:
     return specs
 
 
-# Names become folders: no separators, nothing hidden, no `..`, and with a suffix no longer than a file's may be.
+# Names become folders: they have no separators, are not hidden or `..`, and leave room for a suffix.
 _Segment = Annotated[
     str,
     _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit"),
     AfterValidator(_short),
 ]
-# What goes into manifests and pages.
+# Text that goes into manifests and pages.
 _Line = Annotated[str, AfterValidator(_printable_line)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class StrictModel(pydantic.BaseModel):
-    """Takes the keys that it has and the types that it says, and nothing else; cannot be changed."""
+    """An immutable model that accepts no unknown keys and converts no types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class PublishedCheckpoint(StrictModel):
-    """Where the trained values come from.
+    """A published archive of trained values.
 
     Attributes:
-        url: the archive, a gzipped tar.
-        sha256: of the archive, in lower-case hexadecimal.
+        url: the http or https address of the archive, a gzipped tar.
+        sha256: the archive's SHA-256, in lower-case hexadecimal.
         name: the checkpoint's prefix inside the archive, like `mobilenet_v2_0.75_192.ckpt`.
     """
 
@@ -160,14 +160,15 @@ class PublishedCheckpoint(StrictModel):
 
 
 class PublishedFigures(StrictModel):
-    """What the checkpoint's publishers measured.
+    """The figures that the checkpoint's publishers measured.
 
     Attributes:
-        macs_millions: multiply-adds for one image, truncated to millions.
-        parameters_millions: convolution weights and biases without batch norm, truncated to 10,000s.
-        top1_percent: accuracy on the ImageNet validation set.
-        top5_percent: the same, for the right class among the best five.
-        pixel1_cpu_ms: milliseconds for one image on a Pixel 1.
+        macs_millions: the multiply-adds for one image, in millions, rounded down.
+        parameters_millions: the number of convolution weights and biases without batch norm, in millions, rounded down
+            to two decimals.
+        top1_percent: the top-1 accuracy on the ImageNet validation set.
+        top5_percent: the top-5 accuracy on the ImageNet validation set.
+        pixel1_cpu_ms: the time for one image on a Pixel 1, in milliseconds; None if it was not measured.
     """
 
     macs_millions: Annotated[int, Field(gt=0)]
@@ -181,19 +182,20 @@ class Variant(StrictModel):
     """One trained network at one size.
 
     Attributes:
-        name: the name of its file, without `.yaml`.
-        publisher: first part of its modules' handles.
-        collection: second part of its modules' handles.
+        name: the name of the variant's file, without `.yaml`.
+        publisher: the first part of the modules' handles.
+        collection: the second part of the modules' handles.
         network: the architecture's name in `hubexport.networks.registry`.
         depth_multiplier: scales the number of channels of every layer; greater than 0, at most 10.
-        image_size: height and width of the images in pixels, a multiple of 32.
-        num_classes: how many classes the checkpoint was trained for, the background class included.
-        dataset: what it was trained on.
-        labels: a text file with the name of each class, one a line; in a config, relative to it.
-        license: of the trained values, as SPDX names it, like `Apache-2.0`; None if nobody says.
-        checkpoint: where it is published; None if it always comes with `--checkpoint`.
-        published: figures of its publishers; None if there are none.
-        modules: what to build unless asked otherwise.
+        image_size: the height and width of the images in pixels, a multiple of 32.
+        num_classes: the number of classes that the checkpoint was trained for, including the background class.
+        dataset: the name of the training data.
+        labels: the path of a text file with one class name per line; in a config, relative to the config. None if the
+            classes have no names.
+        license: the SPDX identifier of the trained values' license, like `Apache-2.0`; None if it is unknown.
+        checkpoint: the published archive; None if users must pass `--checkpoint`.
+        published: the publishers' figures; None if there are none.
+        modules: the modules to build by default.
     """
 
     name: _Segment
@@ -225,12 +227,12 @@ class Variant(StrictModel):
         return f"{self.publisher}/{self.collection}/{self.name}/{module_spec(spec)}"
 
     def network_for(self, kind: Kind) -> Network:
-        """Lays out the network; only classification modules have a classifier."""
+        """Returns the network of a module. Only classification modules have a classifier."""
         num_classes = self.num_classes if kind == "classification" else None
         return NETWORKS[self.network](self.depth_multiplier, self.image_size, num_classes)
 
     def class_names(self) -> list[str] | None:
-        """Returns the lines of the file of labels; None if the variant has none.
+        """Returns the name of each class; None if the variant has no labels.
 
         Raises:
             UsageError: the file cannot be read.
@@ -238,14 +240,15 @@ class Variant(StrictModel):
         return read_labels(Path(self.labels)) if self.labels else None
 
     def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
-        """Resolves what was asked for with `--module`.
+        """Returns the modules that `--module` asks for.
 
         Args:
-            requests: `KIND/VERSION`, or `KIND` for its versions in this variant's `modules`; empty means all of those.
+            requests: the values of the flag: `KIND/VERSION`, or `KIND` for its versions in `modules`. An empty list
+                means all of `modules`.
         Returns:
-            Each module once, in the order asked for.
+            The modules in the order of the requests, without duplicates.
         Raises:
-            UsageError: a kind or version that does not exist.
+            UsageError: there is no such kind or version.
         """
         selected = [spec for request in requests for spec in self._select(request)]
         return tuple(dict.fromkeys(selected)) or self.modules
@@ -263,10 +266,10 @@ class Variant(StrictModel):
 
 
 def check_variant(variant: Variant) -> None:
-    """Refuses anything but a variant, such as the name of one.
+    """Checks that an argument is a variant, not the name of one.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the argument is something else.
     """
     if not isinstance(variant, Variant):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Safe YAML that remembers its line numbers: plain data only, no tags, aliases, merge keys or keys given twice."""
+"""Safe YAML with line numbers: plain data only, without tags, aliases, merge keys or duplicate keys."""
 
 import dataclasses
 import errno
@@ -13,14 +13,14 @@ from hubexport.system.regular_files import read_regular_file
 Location = tuple[str | int, ...]
 
 _MAX_BYTES = 1 << 20
-# Up to here every whole number is a float, too.
+# Floats hold every whole number up to here.
 _MAX_NUMBER = 1 << 53
 _COLLECTION_TAGS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A line of a file, from 1; shown as `path:line`."""
+    """A line of a file, counted from 1; shown as `path:line`."""
 
     path: Path
     line: int
@@ -31,20 +31,26 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A parsed file: its value, and where each key or list item stands."""
+    """A parsed file.
+
+    Attributes:
+        path: the file.
+        value: what it says.
+        places: the line of each key and list item, by the keys and indices that lead there.
+    """
 
     path: Path
     value: Any
     places: dict[Location, Place]
 
     def place(self, location: Location) -> Place:
-        """Returns the place of a location, or of the nearest thing around it."""
+        """Returns the place of a location, or of the nearest one around it."""
         while location and location not in self.places:
             location = location[:-1]
         return self.places.get(location, Place(self.path, 1))
 
     def over(self, base: "Document") -> "Document":
-        """Returns this document with what it does not say taken from another one, mapping by mapping."""
+        """Returns this document, with keys that it lacks taken from another one, in nested mappings too."""
         return Document(self.path, _over(self.value, base.value), {**base.places, **self.places})
 
 
@@ -68,7 +74,7 @@ def read_yaml(path: Path) -> Document:
     """Reads one YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or uses what is not allowed here.
+        ConfigError: the file cannot be read, is not YAML, or uses YAML that is not allowed here.
     """
     try:
         text = read_regular_file(path, _MAX_BYTES)
@@ -120,10 +126,10 @@ def _scalar(path: Path, loader: _Loader, node: yaml.Node) -> str | int | float |
         value = loader.construct_object(node)
     except yaml.YAMLError:
         raise
-    # Of a text that is not what its tag says, the library raises whatever its conversion runs into.
+    # If a text is not what its tag says, the library raises whatever error its conversion meets.
     except Exception:
         raise _rejection(path, line, f"the value is not what its tag {node.tag!r} says, or too large") from None
-    # One of thousands of digits cannot even be shown.
+    # A number of thousands of digits cannot even be printed.
     if isinstance(value, int) and abs(value) > _MAX_NUMBER:
         raise _rejection(path, line, "the number is too large")
     if value is not None and not isinstance(value, (str, int, float)):

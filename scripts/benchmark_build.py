@@ -1,15 +1,14 @@
-"""Measures builds against TensorFlow Hub's own exporter, and against importing TensorFlow and nothing else.
+"""Compares builds with TensorFlow Hub's own exporter, and with merely importing TensorFlow.
 
     python scripts/benchmark_build.py [--variant NAME] [--kind KIND] [--runs N]
     python scripts/benchmark_build.py --variant all [--runs N] [--jobs N]
 
-Each run is a whole process, and the contenders alternate, so that a noisy machine is noisy to all of them; figures are
-medians. It needs the development environment: tensorflow-hub 0.15 is the last with an exporter.
+Figures are medians. Each run is a whole process; the contenders alternate, so that load on the machine affects all.
+It needs the development environment: tensorflow-hub 0.15 is the last with an exporter.
 """
 
 import argparse
 from collections.abc import Sequence
-import dataclasses
 from pathlib import Path
 import shutil
 import statistics
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from processes import Cost, run
+from process_cost import ProcessCost, measure, median_cost, verdict
 
 from hubexport import Variant, list_variants, load_variant
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
@@ -26,15 +25,15 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 
 EXPORTER = Path(__file__).with_name("straightforward_exporter.py")
 
-# What of the exporter's time all modules may take, by their versions, and how much memory all processes together.
+# Goals for building all variants: time, as a part of the exporter's, by versions; memory of all processes together.
 GOALS_OF_ALL = {(3,): 0.02, (3, 5): 0.10}
 PEAK_GOAL_MIB = 2048
-# The exporter is run on these: the smallest, the largest, and some between.
+# The variants that the exporter exports: the smallest, the largest, and some in between.
 EXPORTED_VARIANTS = ("mobilenet_v2_035_96", "mobilenet_v2_075_192", "mobilenet_v2_100_224", "mobilenet_v2_140_224")
-COUNTS = (1, 5, 20, 80)
+COPIES = (1, 5, 20, 80)
 
-# Prints the median seconds that hub.Module(path)(images) takes for each of the paths given. They alternate and take
-# turns at being first; the first round warms up, and is not counted.
+# Prints the median seconds that hub.Module(path)(images) takes for each path. The paths alternate and take turns at
+# being first; the first round warms up, and does not count.
 LOAD_AND_APPLY = """
 import gc, os, statistics, sys, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -59,7 +58,7 @@ for path in paths:
 
 
 def main() -> None:
-    """Measures, and prints the figures with their goals."""
+    """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="mobilenet_v2_075_192")
     parser.add_argument("--kind", choices=("feature_vector", "classification"), default="classification")
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
-    """Builds version 2 of one kind from a made-up checkpoint in the three ways."""
+    """Compares hubexport and the exporter, for version 2 of one kind and a synthetic checkpoint."""
     checkpoint = write_checkpoint(variant, folder)
     ours = folder / "ours" / variant.publisher / variant.collection / variant.name / kind / "2"
     theirs = folder / "theirs"
@@ -82,47 +81,47 @@ def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
     target = ["--checkpoint", str(checkpoint), "--output_dir", str(folder / "ours"), "--overwrite"]
     commands = {
         "hubexport build": ["-m", "hubexport", "build", *module, *target],
-        "(a) hub exporter": exporter(variant, kind, checkpoint, theirs),
+        "(a) hub exporter": exporter_command(variant, kind, checkpoint, theirs),
         "(b) import tensorflow": ["-c", "import tensorflow"],
     }
-    costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    costs: dict[str, list[ProcessCost]] = {name: [] for name in commands}
     for _ in range(runs):
         shutil.rmtree(theirs, ignore_errors=True)
         for name, command in commands.items():
-            costs[name].append(run(command))
+            costs[name].append(measure(command))
     print(f"{variant.name}/{kind}/2, medians of {runs} alternating runs\n")
     report(costs, ours, theirs, runs)
 
 
 def write_checkpoint(variant: Variant, folder: Path) -> Path:
-    """Writes made-up averaged values of a variant, and returns the checkpoint's prefix."""
+    """Writes a checkpoint of synthetic averaged values, and returns its prefix."""
     variables = variant.network_for("classification").variables
     prefix = folder / f"{variant.name}.ckpt"
     write_bundle(prefix, {f"{v.name}{AVERAGED_SUFFIX}": synthetic_value(v, seed=1) for v in variables})
     return prefix
 
 
-def exporter(variant: Variant, kind: str, checkpoint: Path, output_dir: Path) -> list[str]:
-    """Returns the command that exports one module in the straightforward way."""
+def exporter_command(variant: Variant, kind: str, checkpoint: Path, output_dir: Path) -> list[str]:
+    """Returns Python's arguments to export one module in the straightforward way."""
     size = [str(variant.depth_multiplier), str(variant.image_size)]
     return [str(EXPORTER), *size, kind, str(checkpoint), str(output_dir)]
 
 
 def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path) -> None:
-    """Builds all variants and kinds in versions 3 and 5 from made-up checkpoints, and exports some of them."""
+    """Builds all variants in both kinds and in versions 3 and 5, and exports a sample of them."""
     for variant in variants:
         write_checkpoint(variant, folder)
     kinds = ("feature_vector", "classification")
     sample = [(load_variant(name), kind) for name in EXPORTED_VARIANTS for kind in kinds]
     exported_s: list[float] = []
-    built: dict[tuple[int, ...], list[Cost]] = {(3,): [], (3, 5): []}
+    built: dict[tuple[int, ...], list[ProcessCost]] = {(3,): [], (3, 5): []}
     for _ in range(runs):
         for versions, costs in built.items():
             modules = [f"--module={kind}/{version}" for version in versions for kind in kinds]
-            costs.append(run(build_command(modules, "all", jobs, folder)))
+            costs.append(measure(build_command(modules, "all", jobs, folder)))
         variant, kind = sample[len(exported_s) % len(sample)]
         checkpoint = folder / f"{variant.name}.ckpt"
-        exported_s.append(run(exporter(variant, kind, checkpoint, folder / "theirs")).wall_s)
+        exported_s.append(measure(exporter_command(variant, kind, checkpoint, folder / "theirs")).wall_s)
         shutil.rmtree(folder / "theirs")
     exports_s = statistics.mean(exported_s) * len(variants) * len(kinds)
     print(f"{len(variants)} variants x {len(kinds)} kinds, {jobs} processes, medians of {runs} alternating runs\n")
@@ -135,71 +134,68 @@ def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path)
 
 
 def build_command(modules: Sequence[str], variants: str, jobs: int, folder: Path) -> list[str]:
-    """Returns the command that builds modules of variants from the checkpoints in a folder."""
+    """Returns Python's arguments to build modules of variants from the checkpoints in a folder."""
     shutil.rmtree(folder / "ours", ignore_errors=True)
     target = ["--checkpoint", f"{folder}/{{variant}}.ckpt", "--output_dir", str(folder / "ours")]
     options = ["--jobs", str(jobs), "--config_dir", str(folder), *target]
     return ["-m", "hubexport", "build", "--variant", variants, *modules, *options]
 
 
-def report_all(versions: tuple[int, ...], modules: int, costs: Sequence[Cost], exports_s: float) -> None:
-    """Prints what all modules in some versions took, beside the goals."""
+def report_all(versions: tuple[int, ...], modules: int, costs: Sequence[ProcessCost], exports_s: float) -> None:
+    """Prints the cost of all modules in some versions, and its goals."""
     wall_s = statistics.median(cost.wall_s for cost in costs)
     peak_mib = max(cost.peak_mib for cost in costs)
     name = f"versions {' and '.join(map(str, versions))}"
-    ratio, goal = wall_s / exports_s, GOALS_OF_ALL[versions]
+    ratio = wall_s / exports_s
     print(f"{name:24}{modules:8}{wall_s:9.2f}{wall_s / modules:10.3f}{peak_mib:10.0f}")
-    print(f"{'  of the exporter':24}{ratio:17.4f}  goal {goal:.2f}  {'reached' if ratio <= goal else 'MISSED'}")
+    print(f"{'  of the exporter':24}{ratio:17.4f}  {verdict(ratio, GOALS_OF_ALL[versions])}")
     reached = "reached" if peak_mib <= PEAK_GOAL_MIB else "MISSED"
     print(f"{'  peak of all processes':24}{peak_mib:13.0f} MiB  goal {PEAK_GOAL_MIB}  {reached}")
 
 
 def report_growth(folder: Path) -> None:
-    """Prints the time a module takes in one process, by how many there are: copies of one variant."""
+    """Prints the time per module in one process, for different numbers of copies of one variant."""
     original = load_variant("mobilenet_v2_075_192")
     config = f"network: mobilenet_v2\ndepth_multiplier: 0.75\nimage_size: 192\nnum_classes: {original.num_classes}\n"
-    for number in range(max(COUNTS)):
+    for number in range(max(COPIES)):
         (folder / f"copy_{number:03}.yaml").write_text(f"{config}dataset: none\nmodules: [feature_vector/5]\n")
         for suffix in ("index", "data-00000-of-00001"):
             link = folder / f"copy_{number:03}.ckpt.{suffix}"
             link.symlink_to(folder / f"{original.name}.ckpt.{suffix}")
     print("copies of one variant in one process, versions 3 and 5 of one kind")
-    for count in COUNTS:
+    for count in COPIES:
         names = [f"--variant=copy_{number:03}" for number in range(count)]
         modules = ["--module=feature_vector/3", "--module=feature_vector/5"]
-        cost = run(build_command([*modules, *names[1:]], names[0].partition("=")[2], 1, folder))
+        cost = measure(build_command([*modules, *names[1:]], names[0].partition("=")[2], 1, folder))
         each_s = cost.wall_s / count / 2
         print(f"{2 * count:6} modules {cost.wall_s:9.2f} s {each_s:9.3f} s/module {cost.peak_mib:6.0f} MiB")
 
 
-def report(costs: dict[str, list[Cost]], ours: Path, theirs: Path, runs: int) -> None:
-    """Prints medians, and the ratios that matter beside what they should be at most."""
+def report(costs: dict[str, list[ProcessCost]], ours: Path, theirs: Path, runs: int) -> None:
+    """Prints medians, and the ratios that have goals."""
     print(f"{'':24}{'wall s':>9}{'cpu s':>9}{'peak MiB':>10}")
-    medians = {}
-    for name, seen in costs.items():
-        cost = Cost(*(statistics.median(column) for column in zip(*map(dataclasses.astuple, seen), strict=True)))
-        medians[name] = cost
+    medians = {name: median_cost(runs_of_one) for name, runs_of_one in costs.items()}
+    for name, cost in medians.items():
         print(f"{name:24}{cost.wall_s:9.2f}{cost.cpu_s:9.2f}{cost.peak_mib:10.0f}")
-    build, exporter, start = medians.values()
+    build, export, start = medians.values()
     our_bytes, their_bytes = ((path / "saved_model.pb").stat().st_size for path in (ours, theirs))
     our_load_s, their_load_s = load_and_apply([ours, theirs], runs)
     print(f"\nsaved_model.pb          ours {our_bytes:,} bytes, (a) {their_bytes:,} bytes")
     print(f"hub.Module + apply      ours {our_load_s:.3f} s, (a) {their_load_s:.3f} s\n")
     for name, ratio, goal in [
-        ("build / (a), wall time", build.wall_s / exporter.wall_s, 0.45),
-        ("build / (a), cpu time", build.cpu_s / exporter.cpu_s, None),
+        ("build / (a), wall time", build.wall_s / export.wall_s, 0.45),
+        ("build / (a), cpu time", build.cpu_s / export.cpu_s, None),
         ("build / (b), wall time", build.wall_s / start.wall_s, 1.25),
         ("build / (b), cpu time", build.cpu_s / start.cpu_s, None),
         ("build / (b), peak memory", build.peak_mib / start.peak_mib, 1.3),
         ("saved_model.pb / (a)", our_bytes / their_bytes, 0.35),
         ("hub.Module + apply / (a)", our_load_s / their_load_s, 0.8),
     ]:
-        verdict = "" if goal is None else f"goal {goal:.2f}  {'reached' if ratio <= goal else 'MISSED'}"
-        print(f"{name:28}{ratio:6.3f}  {verdict}".rstrip())
+        print(f"{name:28}{ratio:6.3f}  {'' if goal is None else verdict(ratio, goal)}".rstrip())
 
 
 def load_and_apply(modules: Sequence[Path], runs: int) -> list[float]:
-    """Returns the median seconds of `hub.Module(path)(images)`, without session and restore, in one process."""
+    """Returns the median seconds of `hub.Module(path)(images)` in one process, without session and restore."""
     command = [sys.executable, "-c", LOAD_AND_APPLY, str(runs), *map(str, modules)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [float(line) for line in done.stdout.split()]

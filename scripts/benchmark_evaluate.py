@@ -1,10 +1,10 @@
-"""Measures how many images a second evaluations get through, on one core and on all, locally and by Apache Beam.
+"""Measures the images per second of evaluations: on one core, on all cores, and with Apache Beam.
 
     python scripts/benchmark_evaluate.py MODULE [--images N] [--runs N]
 
-The pictures are made up, of the size that most of ImageNet's have. Each run is a whole process, and the contenders
-alternate, so that a noisy machine is noisy to all of them; figures are medians, without the start of TensorFlow but
-for Beam, whose workers start it.
+The pictures are synthetic, of the most common size in ImageNet. Figures are medians. Each run is a whole process; the
+contenders alternate, so that load on the machine affects all. The start of TensorFlow does not count, except with Beam,
+whose workers start it.
 """
 
 import argparse
@@ -43,12 +43,12 @@ def main() -> None:
             for name, arguments in contenders.items():
                 speeds[name].append(images_per_second(arguments))
     print(f"{args.images} images of {WIDTH_PX} x {HEIGHT_PX}, {os.cpu_count()} cores, medians of {args.runs} runs")
-    for name, found in speeds.items():
-        print(f"{name:16}{statistics.median(found):8.1f} images/s")
+    for name, measured in speeds.items():
+        print(f"{name:16}{statistics.median(measured):8.1f} images/s")
 
 
 def make_pictures(folder: Path, number: int) -> None:
-    """Writes JPEGs, as hard to decode as photographs, into a folder for each class."""
+    """Writes JPEGs that take as long to decode as photographs, one folder per class."""
     random = np.random.default_rng(0)
     for index in range(number):
         coarse = Image.fromarray(random.integers(0, 256, (HEIGHT_PX // 12, WIDTH_PX // 12, 3), dtype=np.uint8))
@@ -59,7 +59,7 @@ def make_pictures(folder: Path, number: int) -> None:
 
 
 def images_per_second(arguments: list[str]) -> float:
-    """Runs Python, and returns what its evaluation found."""
+    """Runs an evaluation, and returns its speed."""
     done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["images_per_second"])
 

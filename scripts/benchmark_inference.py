@@ -1,11 +1,11 @@
-"""Measures images per second of built modules against Keras' own MobileNetV2 of the same depth multiplier and size.
+"""Compares the images per second of built modules with Keras' own MobileNetV2 of the same depth multiplier and size.
 
     python scripts/benchmark_inference.py [--variant NAME] [--batch N …] [--seconds S] [--rounds N] [--processes N]
 
-The TF1 module runs in a session, the TF2 module and the Keras model each in a tf.function; none is trained, which costs
-the same. All take images in [0, 1] and give logits. They take turns, so that a noisy machine is noisy to all of them,
-and do so in several processes, because one and the same graph differs by 5% between two processes. Figures are medians
-over all turns. It needs the development environment: tensorflow-hub 0.15 is the last with hub.Module.
+The TF1 module runs in a session, the TF2 module and the Keras model each in a tf.function. Their weights are random,
+which does not change the time. All take images in [0, 1] and return logits. They take turns, so that load affects all,
+in several processes, because the same graph differs by 5% between two processes. Figures are medians over all turns.
+It needs the development environment: tensorflow-hub 0.15 is the last with hub.Module.
 """
 
 import argparse
@@ -33,11 +33,11 @@ Predict = Callable[[], object]
 
 
 def main() -> None:
-    """Measures, and prints the figures with their goal."""
+    """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="mobilenet_v2_100_224")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--seconds", type=float, default=0.7, help="how long one turn lasts at least")
+    parser.add_argument("--seconds", type=float, default=0.7, help="the least duration of a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=8)
     args = parser.parse_args()
@@ -55,18 +55,18 @@ def main() -> None:
 def measure_in_processes(
     args: argparse.Namespace, variant: Variant, paths: Sequence[Path], batch: int
 ) -> dict[str, list[float]]:
-    """Returns the images per second of each contender, turn by turn, of one process after another."""
+    """Returns the images per second of each contender in every turn of every process."""
     rates: dict[str, list[float]] = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for _ in range(args.processes):
             task = (variant, paths, batch, args.seconds, args.rounds)
-            for name, seen in pool.apply(measure, task).items():
-                rates.setdefault(name, []).extend(seen)
+            for name, measured in pool.apply(measure, task).items():
+                rates.setdefault(name, []).extend(measured)
     return rates
 
 
 def contenders(variant: Variant, tf1_module: Path, tf2_module: Path, *, batch: int) -> dict[str, Predict]:
-    """Returns for each a function that predicts one batch."""
+    """Returns the contenders: functions that predict one batch."""
     size = variant.image_size
     images = np.random.RandomState(0).uniform(size=(batch, size, size, 3)).astype(np.float32)
     model = tf.keras.applications.MobileNetV2(
@@ -84,13 +84,13 @@ def contenders(variant: Variant, tf1_module: Path, tf2_module: Path, *, batch: i
 
 
 def in_function(call: Callable[[tf.Tensor], tf.Tensor], images: Array) -> Predict:
-    """Predicts in a tf.function."""
+    """Returns a contender that predicts in a tf.function."""
     function, tensor = tf.function(lambda x: call(x)), tf.constant(images)
     return lambda: function(tensor).numpy()
 
 
 def in_session(module: Path, images: Array) -> Predict:
-    """Predicts in a session of TensorFlow 1."""
+    """Returns a contender that predicts in a TensorFlow 1 session."""
     with tf.Graph().as_default() as graph:
         placeholder = tf.compat.v1.placeholder(tf.float32, [None, *images.shape[1:]])
         logits = hub.Module(str(module))(placeholder)
@@ -101,27 +101,26 @@ def in_session(module: Path, images: Array) -> Predict:
 
 
 def measure(variant: Variant, paths: Sequence[Path], batch: int, seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Returns the images per second of each, turn by turn; a first turn warms up and is not counted."""
+    """Returns the images per second of each contender in every turn but the first, which warms up."""
     tf.get_logger().setLevel("ERROR")
     predicts = contenders(variant, *paths, batch=batch)
     rates: dict[str, list[float]] = {name: [] for name in predicts}
     for turn in range(rounds + 1):
-        order = list(predicts) if turn % 2 else list(reversed(predicts))
-        for name in order:
+        for name in predicts if turn % 2 else reversed(predicts):
             calls, start = 0, time.perf_counter()
             while time.perf_counter() - start < seconds:
                 predicts[name]()
                 calls += 1
             rates[name].append(calls * batch / (time.perf_counter() - start))
-    return {name: seen[1:] for name, seen in rates.items()}
+    return {name: measured[1:] for name, measured in rates.items()}
 
 
 def report(batch: int, rates: dict[str, list[float]]) -> None:
-    """Prints medians, and the median of the ratios within each round."""
-    for name, seen in rates.items():
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(seen, rates[KERAS], strict=True))
+    """Prints the median rates, and the medians of their ratios to Keras in the same turn."""
+    for name, measured in rates.items():
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(measured, rates[KERAS], strict=True))
         verdict = "" if name == KERAS else f"  goal {GOAL:.2f}  {'reached' if ratio >= GOAL else 'MISSED'}"
-        print(f"{batch:5}  {name:24}{statistics.median(seen):10.1f}{ratio:8.3f}{verdict}")
+        print(f"{batch:5}  {name:24}{statistics.median(measured):10.1f}{ratio:8.3f}{verdict}")
 
 
 if __name__ == "__main__":

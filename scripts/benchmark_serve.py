@@ -1,11 +1,11 @@
-"""Measures a server of modules under load, beside nginx that serves the same files, in one run.
+"""Compares `hubexport serve` under load with nginx, which serves the same files.
 
     python scripts/benchmark_serve.py DIST [--runs N] [--seconds S] [--soak SECONDS]
 
-DIST is a release. nginx and wrk have to be installed. The contenders alternate, so that a noisy machine is noisy to
-both; figures are medians. Everything happens on this machine, on the loopback interface: client and server share its
-cores. The goals are: archives at 0.7 of nginx's throughput, 1,000 pages a second with the slowest hundredth under
-50 ms, 1,000 connections, and no error and no growth of memory in a soak of five minutes (`--soak 300`).
+DIST is a release. nginx and wrk must be installed. Figures are medians; the servers alternate, so that load on the
+machine affects both. Client and server share the machine's cores, and talk over the loopback interface. The goals are:
+archives at 0.7 of nginx's throughput; 1,000 pages per second, 99 of 100 within 50 ms; 1,000 connections; and no errors
+and no growth of memory in a soak of five minutes (`--soak 300`).
 """
 
 import argparse
@@ -31,7 +31,7 @@ MANY_CONNECTIONS = 1000
 ARCHIVES_GOAL, PAGES_GOAL, SLOWEST_GOAL_MS = 0.7, 1000, 50
 PAGE_SECONDS = 5.0
 
-# As Debian packages it; sendfile and as many workers as there are cores are what its own configuration says.
+# Debian's defaults, including sendfile and one worker per core.
 NGINX = """\
 worker_processes auto;
 pid {folder}/nginx.pid;
@@ -49,7 +49,7 @@ http {{
   server {{ listen 127.0.0.1:{port}; root {root}; }}
 }}
 """
-# Asks for random ones of several targets, and tells in the end what it saw.
+# Requests random targets, and prints a summary as JSON at the end.
 WRK = """\
 local targets = {{{targets}}}
 math.randomseed({seed})
@@ -66,8 +66,8 @@ end
 
 
 @dataclasses.dataclass(frozen=True)
-class Load:
-    """What came of some seconds of requests."""
+class LoadResult:
+    """The result of some seconds of requests, as wrk reports it."""
 
     seconds: float
     requests: int
@@ -78,17 +78,17 @@ class Load:
 
     @property
     def requests_per_s(self) -> float:
-        """How many were answered."""
+        """Answered requests per second."""
         return self.requests / self.seconds
 
     @property
     def mb_per_s(self) -> float:
-        """How much was sent."""
+        """Sent megabytes per second."""
         return self.bytes / self.seconds / 1e6
 
 
 def main() -> None:
-    """Measures, and prints the figures."""
+    """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dist", type=Path)
     parser.add_argument("--runs", type=int, default=3)
@@ -109,10 +109,10 @@ def main() -> None:
 
 @contextlib.contextmanager
 def nginx(root: Path, folder: Path) -> Iterator[None]:
-    """Runs nginx for the release's files."""
+    """Runs nginx, serving the release's files."""
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=NGINX_PORT, root=root.absolute()))
-    # It would write to its own log before it has read where ours is.
+    # -e: before nginx reads its configuration, it would write to its default log.
     command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config), "-g", "daemon off;"]
     process = subprocess.Popen(command)
     try:
@@ -142,7 +142,7 @@ def hub(dist: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def compare_archives(index: ReleaseIndex, runs: int, seconds: float) -> None:
-    """Downloads the smallest, the median and the largest archive from both."""
+    """Downloads the smallest, the median and the largest archive from both servers."""
     by_size = sorted(index.artifacts, key=lambda record: record.files["archive"].bytes)
     for record in (by_size[0], by_size[len(by_size) // 2], by_size[-1]):
         file = record.files["archive"]
@@ -150,23 +150,23 @@ def compare_archives(index: ReleaseIndex, runs: int, seconds: float) -> None:
         for _ in range(runs):
             ours.append(wrk(PORT, [f"/{record.handle}?tf-hub-format=compressed"], CONNECTIONS, seconds))
             theirs.append(wrk(NGINX_PORT, [f"/{file.path}"], CONNECTIONS, seconds))
-        ratio = statistics.median(our.mb_per_s / their.mb_per_s for our, their in zip(ours, theirs))
+        ratio = statistics.median(our.mb_per_s / their.mb_per_s for our, their in zip(ours, theirs, strict=True))
         print(
             f"archive of {file.bytes / 1e6:5.1f} MB   {_median(ours, 'mb_per_s'):9.0f} MB/s  "
             f"nginx {_median(theirs, 'mb_per_s'):7.0f} MB/s  ratio {ratio:.2f}  goal {ARCHIVES_GOAL}  "
-            f"{_judged(ratio >= ARCHIVES_GOAL)}  errors {sum(load.errors for load in ours)}"
+            f"{_verdict(ratio >= ARCHIVES_GOAL)}  errors {sum(load.errors for load in ours)}"
         )
 
 
 def measure_pages(index: ReleaseIndex, runs: int, seconds: float) -> None:
-    """Asks for the catalogue, for pages of modules, and for the catalogue by many at once."""
+    """Requests the catalogue, pages of modules, and the catalogue over many connections."""
     modules = [f"/{record.handle}" for record in index.artifacts]
     for name, targets, connections, goal_ms in (
         ("catalogue", ["/"], CONNECTIONS, SLOWEST_GOAL_MS),
         ("modules' pages", modules, CONNECTIONS, SLOWEST_GOAL_MS),
         (f"{MANY_CONNECTIONS} connections", ["/"], MANY_CONNECTIONS, None),
     ):
-        # The first one that asks for a page waits until it is made.
+        # Fills the cache: the first request for a page waits until the page is rendered.
         for target in targets:
             wrk(PORT, [target], 1, 0.1)
         loads = [wrk(PORT, targets, connections, seconds) for _ in range(runs)]
@@ -174,12 +174,12 @@ def measure_pages(index: ReleaseIndex, runs: int, seconds: float) -> None:
         reached = rate >= PAGES_GOAL and (goal_ms is None or slowest < goal_ms)
         print(
             f"{name:18} {rate:9.0f} requests/s  median {_median(loads, 'p50_ms'):6.1f} ms  99 of 100 within "
-            f"{slowest:6.1f} ms  {_judged(reached)}  errors {sum(load.errors for load in loads)}"
+            f"{slowest:6.1f} ms  {_verdict(reached)}  errors {sum(load.errors for load in loads)}"
         )
 
 
 def soak(index: ReleaseIndex, server: "subprocess.Popen[str]", seconds: float) -> None:
-    """Asks for everything for a long time, while others hold connections, and looks at the server's memory."""
+    """Requests pages over many connections and archives over some, for a long time, and watches the server's memory."""
     targets = ["/", "/?q=feature", "/index.json", "/google"]
     targets += [f"/{record.handle}" for record in index.artifacts]
     archives = [f"/{record.handle}?tf-hub-format=compressed" for record in index.artifacts]
@@ -192,7 +192,7 @@ def soak(index: ReleaseIndex, server: "subprocess.Popen[str]", seconds: float) -
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    loads: list[Load] = []
+    loads: list[LoadResult] = []
     clients = [
         threading.Thread(target=lambda: loads.append(wrk(PORT, targets, MANY_CONNECTIONS, seconds))),
         threading.Thread(target=lambda: loads.append(wrk(PORT, archives, CONNECTIONS, seconds))),
@@ -211,8 +211,8 @@ def soak(index: ReleaseIndex, server: "subprocess.Popen[str]", seconds: float) -
     print(f"memory by tenths of the time: {' '.join(f'{mean:.0f}' for mean in means)} MiB")
 
 
-def wrk(port: int, targets: Sequence[str], connections: int, seconds: float) -> Load:
-    """Asks a server for targets, again and again."""
+def wrk(port: int, targets: Sequence[str], connections: int, seconds: float) -> LoadResult:
+    """Requests targets from a server again and again."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         quoted = ", ".join(json.dumps(target) for target in targets)
         script.write(WRK.format(targets=quoted, seed=random.randrange(1 << 30)))
@@ -221,20 +221,20 @@ def wrk(port: int, targets: Sequence[str], connections: int, seconds: float) -> 
         duration = f"{max(1, round(seconds))}s"
         command = ["wrk", "-t", threads, "-c", str(connections), "-d", duration, "--timeout", "30s", "-s", script.name]
         done = subprocess.run([*command, f"http://127.0.0.1:{port}/"], check=True, stdout=subprocess.PIPE, text=True)
-    return Load(**json.loads(done.stdout.splitlines()[-1]))
+    return LoadResult(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def memory_mib(process: "subprocess.Popen[str]") -> float:
-    """Returns what a process has in memory."""
+    """Returns the resident memory of a process."""
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def _median(loads: Sequence[Load], name: str) -> float:
+def _median(loads: Sequence[LoadResult], name: str) -> float:
     return float(statistics.median(getattr(load, name) for load in loads))
 
 
-def _judged(reached: bool) -> str:
+def _verdict(reached: bool) -> str:
     return "reached" if reached else "MISSED"
 
 

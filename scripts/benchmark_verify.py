@@ -1,28 +1,27 @@
-"""Measures verifications against the build of the same module, and against TensorFlow Hub's own exporter.
+"""Compares verifying a module with building it, and with TensorFlow Hub's own exporter.
 
     python scripts/benchmark_verify.py [--variant NAME] [--runs N]
 
-Each run is a whole process, and the contenders alternate, so that a noisy machine is noisy to all of them; figures are
-medians. It needs the development environment: tensorflow-hub 0.15 is the last with an exporter. The network in NumPy
-is measured for itself, on one core.
+Figures are medians. Each run is a whole process; the contenders alternate, so that load on the machine affects all.
+The forward pass in NumPy is measured separately, on one core. It needs the development environment: tensorflow-hub 0.15
+is the last with an exporter.
 """
 
 import argparse
 import os
 from pathlib import Path
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 
-from benchmark_build import exporter, write_checkpoint
-from processes import Cost, run
+from benchmark_build import exporter_command, write_checkpoint
+from process_cost import ProcessCost, measure, median_cost, verdict
 
 from hubexport import load_variant
 
 MODULES = ("classification/3", "classification/5")
-# Of a build, and seconds for an image of 224 pixels in NumPy.
+# In times of a build; and seconds for an image of 224 pixels in NumPy.
 GOAL_OF_BUILD = 3.0
 GOAL_OF_NUMPY_S = 2.0
 NUMPY_PASS = """
@@ -43,31 +42,29 @@ print((time.perf_counter() - start) / 5)
 
 
 def main() -> None:
-    """Measures, and prints the figures with their goals."""
+    """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="mobilenet_v2_100_224")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        costs = measure(args.variant, args.runs, Path(folder))
+        costs = measure_all(args.variant, args.runs, Path(folder))
     print(f"{args.variant}, medians of {args.runs} alternating runs\n")
     print(f"{'':40}{'wall s':>8}{'cpu s':>8}{'peak MiB':>10}")
-    for name, found in costs.items():
-        print(f"{name:40}{median(found, 'wall_s'):8.2f}{median(found, 'cpu_s'):8.2f}{median(found, 'peak_mib'):10.0f}")
+    for name, cost in costs.items():
+        print(f"{name:40}{cost.wall_s:8.2f}{cost.cpu_s:8.2f}{cost.peak_mib:10.0f}")
     print()
     for module in MODULES:
-        build, whole = (median(costs[f"{what} {module}"], "wall_s") for what in ("build", "verify"))
-        of_exporter = whole / median(costs["hub exporter, one kind"], "wall_s")
-        verdict = "reached" if whole / build <= GOAL_OF_BUILD else "MISSED"
-        print(f"verify / build, {module:24}{whole / build:8.2f}  goal {GOAL_OF_BUILD:.2f}  {verdict}")
-        print(f"verify / exporter, {module:21}{of_exporter:8.2f}")
+        verify_s = costs[f"verify {module}"].wall_s
+        ratio = verify_s / costs[f"build {module}"].wall_s
+        print(f"verify / build, {module:24}{ratio:8.2f}  {verdict(ratio, GOAL_OF_BUILD)}")
+        print(f"verify / exporter, {module:21}{verify_s / costs['hub exporter, one kind'].wall_s:8.2f}")
     numpy_s = float(subprocess.check_output([sys.executable, "-c", NUMPY_PASS, args.variant], text=True))
-    verdict = "reached" if numpy_s <= GOAL_OF_NUMPY_S else "MISSED"
-    print(f"{'an image in NumPy, float64, one core':40}{numpy_s:8.2f}  goal {GOAL_OF_NUMPY_S:.2f}  {verdict}")
+    print(f"{'an image in NumPy, float64, one core':40}{numpy_s:8.2f}  {verdict(numpy_s, GOAL_OF_NUMPY_S)}")
 
 
-def measure(name: str, runs: int, folder: Path) -> dict[str, list[Cost]]:
-    """Returns the costs of all contenders."""
+def measure_all(name: str, runs: int, folder: Path) -> dict[str, ProcessCost]:
+    """Returns the median cost of each contender."""
     variant = load_variant(name)
     checkpoint = str(write_checkpoint(variant, folder))
     built = folder / variant.publisher / variant.collection / variant.name
@@ -78,18 +75,15 @@ def measure(name: str, runs: int, folder: Path) -> dict[str, list[Cost]]:
         commands[f"build {module}"] = ["-m", "hubexport", "build", *target, "--module", module]
         commands[f"verify {module}"] = verify
         commands[f"  its structure and weights {module}"] = [*verify, "--check", "structure", "--check", "weights"]
-    commands["hub exporter, one kind"] = exporter(variant, "classification", Path(checkpoint), folder / "theirs")
-    costs: dict[str, list[Cost]] = {command: [] for command in commands}
+    commands["hub exporter, one kind"] = exporter_command(
+        variant, "classification", Path(checkpoint), folder / "theirs"
+    )
+    costs: dict[str, list[ProcessCost]] = {command: [] for command in commands}
     for _ in range(runs):
         shutil.rmtree(folder / "theirs", ignore_errors=True)
         for command, arguments in commands.items():
-            costs[command].append(run(arguments))
-    return costs
-
-
-def median(costs: list[Cost], figure: str) -> float:
-    """Returns the median of one figure."""
-    return statistics.median(getattr(cost, figure) for cost in costs)
+            costs[command].append(measure(arguments))
+    return {command: median_cost(runs_of_one) for command, runs_of_one in costs.items()}
 
 
 if __name__ == "__main__":

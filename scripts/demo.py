@@ -1,4 +1,4 @@
-"""What `make demo` runs: builds modules, loads one as any program would, and shows it photographs.
+"""The program of `make demo`: builds modules, loads one as any program would, and lets it classify photographs.
 
 python scripts/demo.py --real_archive ARCHIVE --photographs DIRECTORY --output_dir DIRECTORY, in the checkout
 """
@@ -18,19 +18,19 @@ from hubexport import Variant, load_variant
 from hubexport.arrays import Array
 from hubexport.progress import tensorflow_hushed
 
-# What a release pipeline builds first; it has to be downloaded.
-_DEFAULT = "mobilenet_v2_075_192"
-# Of the archive that may be at hand.
-_AT_HAND = "mobilenet_v2_100_224"
+# The variant of the documentation's examples; its checkpoint must be downloaded.
+_DEFAULT_VARIANT = "mobilenet_v2_075_192"
+# The variant of --real_archive.
+_ARCHIVE_VARIANT = "mobilenet_v2_100_224"
 _EXAMPLES = Path("examples")
 _REACHABLE_TIMEOUT_S = 5
 _PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def main() -> None:
-    """Builds, loads, classifies, and says what to type next."""
+    """Builds modules, loads one, classifies photographs, and suggests what to do next."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--real_archive", type=Path, help=f"a checkpoint archive of {_AT_HAND}")
+    parser.add_argument("--real_archive", type=Path, help=f"a checkpoint archive of {_ARCHIVE_VARIANT}")
     parser.add_argument("--photographs", type=Path, default=_EXAMPLES, help="a folder of pictures")
     parser.add_argument("--output_dir", type=Path, required=True, help="where modules go")
     args = parser.parse_args()
@@ -52,22 +52,22 @@ def main() -> None:
     if "synthetic" in checkpoint:
         print("\nThe weights are made up: the module loads and computes, but these names mean nothing.")
         print("With the published weights, which cannot be downloaded from here, it names what it sees.")
-    _say_what_next(path, files[0])
+    _print_next_steps(path, files[0])
 
 
 def _choose_weights(real_archive: Path | None) -> tuple[Variant, Sequence[str | Path]]:
-    """Returns what to build, and the arguments that tell `hubexport build` from which weights."""
+    """Returns the variant to build, and the arguments of `hubexport build` for its weights."""
     if real_archive and real_archive.is_file():
         print(f"Real weights: {real_archive}")
-        return load_variant(_AT_HAND), ("--checkpoint", real_archive)
-    variant = load_variant(_DEFAULT)
+        return load_variant(_ARCHIVE_VARIANT), ("--checkpoint", real_archive)
+    variant = load_variant(_DEFAULT_VARIANT)
     assert variant.checkpoint is not None  # Every built-in variant has one.
     try:
         answer = requests.head(variant.checkpoint.url, timeout=_REACHABLE_TIMEOUT_S)
         answer.raise_for_status()
     except requests.RequestException as error:
         print(f"No real weights: {variant.checkpoint.url} cannot be reached ({type(error).__name__}).")
-        print("Going on with made-up ones.")
+        print("Continuing with made-up weights.")
         return variant, ("--checkpoint", "synthetic")
     megabytes = int(answer.headers.get("Content-Length", 0)) / 1e6
     print(f"Real weights: {variant.checkpoint.url} ({megabytes:.0f} MB), downloaded once.")
@@ -81,7 +81,7 @@ def _hubexport(*arguments: str | Path) -> None:
 
 
 def _probabilities(path: Path, files: Sequence[Path], image_size: int) -> Array:
-    """Returns float32 [len(files), classes]: what a program computes that knows the module's path alone."""
+    """Returns float32 [len(files), classes], computed by a module of which only the path is known."""
     print("  importing TensorFlow, which takes some seconds", flush=True)
     with tensorflow_hushed():
         import tensorflow as tf
@@ -106,7 +106,7 @@ def _title(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def _say_what_next(path: Path, photograph: Path) -> None:
+def _print_next_steps(path: Path, photograph: Path) -> None:
     _title("Next")
     hubexport = Path(sys.executable).with_name("hubexport")
     program = hubexport.relative_to(Path.cwd()) if hubexport.is_relative_to(Path.cwd()) else hubexport
@@ -114,7 +114,7 @@ def _say_what_next(path: Path, photograph: Path) -> None:
     print(f"  {program} inspect {path}")
     print(f"  {program} verify {path}")
     print(f"  {program} list")
-    print("  README.md tells more.")
+    print("  See README.md for more.")
 
 
 if __name__ == "__main__":

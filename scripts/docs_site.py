@@ -1,6 +1,6 @@
-"""What the site of the docs needs beyond MkDocs and mkdocstrings; mkdocs.yml names this file for both.
+"""A hook for MkDocs and an extension for mkdocstrings, which mkdocs.yml names.
 
-Pages may link to files outside `docs/`. In the repository such a link leads to the file; the site has a copy of it.
+Pages may link to files outside `docs/`. In the repository such a link leads to the file; on the site, to a copy of it.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 
-# Code in a table: GitHub wants its pipes escaped, MkDocs shows the backslash.
+# GitHub needs escaped pipes for code in tables; MkDocs would show the backslash.
 _CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\(\.\./(?P<path>[^)#]+)\)")
-# The site's folder for the copies.
+# Where the site has the copies.
 _COPIES = "repository"
 
 _SECTION = re.compile(r"(?<!\n)\n(?=(?:Args|Attributes|Example|Raises|Returns|Yields):\n)")
@@ -33,18 +33,18 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_: object) -> str:
-    """Turns what GitHub shows well into what MkDocs shows well; MkDocs calls this.
+    """Adapts Markdown that is written for GitHub; MkDocs calls this.
 
     Links to files outside `docs/` point to the copies. Folders have no copy: links to them become plain text.
     """
 
-    def mended(link: re.Match[str]) -> str:
+    def adapted(link: re.Match[str]) -> str:
         target = _repository(config) / link["path"]
         if target.is_file():
             return f"[{link['text']}]({_COPIES}/{link['path']})"
         return link["text"] if target.is_dir() else link[0]
 
-    return _LINK.sub(mended, _CODE.sub(lambda code: code[0].replace(r"\|", "|"), markdown))
+    return _LINK.sub(adapted, _CODE.sub(lambda code: code[0].replace(r"\|", "|"), markdown))
 
 
 def _linked_files(markdown: str, repository: Path) -> Iterator[str]:
@@ -58,20 +58,20 @@ def _repository(config: MkDocsConfig) -> Path:
 
 
 class ReadableDocstrings(griffe.Extension):
-    """Lets Griffe read docstrings with no blank line between sections, and shortens pydantic's types."""
+    """Lets Griffe read docstrings without blank lines between sections, and shortens pydantic's types."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Called for each function, class and module."""
+        """Griffe calls this for each function, class and module."""
         if obj.docstring:
             obj.docstring.value = _SECTION.sub("\n\n", obj.docstring.value)
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        """Called for each attribute."""
+        """Griffe calls this for each attribute."""
         attr.annotation = _without_constraints(attr.annotation)
 
 
 def _without_constraints(annotation: Any) -> Any:
-    """Returns `X` for `Annotated[X, …]`, also inside of other types."""
+    """Replaces `Annotated[X, …]` by `X`, also within other types."""
     match annotation:
         case griffe.ExprSubscript() if annotation.canonical_path.endswith("Annotated"):
             return _without_constraints(annotation.slice.elements[0])

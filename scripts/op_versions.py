@@ -1,10 +1,10 @@
-"""Writes `hubexport/modules/op_versions.json` from the TensorFlows themselves.
+"""Writes `hubexport/modules/op_versions.json`, from the op definitions of each TensorFlow.
 
     python -m scripts.op_versions
 
-It sets up the environments of the consumer tests where they are not there yet. A TensorFlow is written as what it has
-beyond the one before: new ops with their attributes, old ops with those attributes that are new, and ops that are gone.
-The attributes are left out where unknown ones do no harm.
+It sets up missing environments of consumers. Each entry is the difference from the TensorFlow before it: new ops with
+their attributes, old ops with their new attributes, and removed ops. Attributes are left out for TensorFlows that
+ignore unknown ones.
 """
 
 from collections.abc import Mapping
@@ -13,46 +13,47 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from hubexport.consumers.environments import Environment
+from hubexport.consumers.environments import Environment, create
 from hubexport.modules.op_versions import TABLE
-from tests.environments import CONSUMERS, python_of, run_consumer
+from hubexport.progress import Progress
+from tests.environments import CONSUMERS, run_consumer
 
-# Environments that differ from others in more than their TensorFlow's version.
+# Has the same TensorFlow as another consumer.
 LEFT_OUT = ("tf1.7-hub0.2",)
 
 Ops = Mapping[str, list[str]]
 
 
 def main() -> None:
-    """Asks each TensorFlow, oldest first, and writes the differences."""
+    """Runs each TensorFlow, oldest first, and writes the differences."""
     entries: list[dict[str, Any]] = []
     before: Ops = {}
     for environment in CONSUMERS:
         if environment.name not in LEFT_OUT:
-            seen = look_into(environment)
-            entries.append(entry(seen, before))
-            before = seen["ops"]
-            print(f"{seen['tensorflow']:8}{len(before)} ops", flush=True)
+            facts = list_ops(environment)
+            entries.append(difference(facts, before))
+            before = facts["ops"]
+            print(f"{facts['tensorflow']:8}{len(before)} ops", flush=True)
     TABLE.write_text(json.dumps({"tensorflows": entries}, indent=0) + "\n")
     print(f"wrote {TABLE}, {TABLE.stat().st_size:,} bytes")
 
 
-def look_into(environment: Environment) -> dict[str, Any]:
-    """Returns what `list_ops.py` sees in an environment."""
+def list_ops(environment: Environment) -> dict[str, Any]:
+    """Runs `list_ops.py` in an environment."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_consumer(python_of(environment), "list_ops.py", [], Path(folder))
+        return run_consumer(create(environment, Progress()), "list_ops.py", [], Path(folder))
 
 
-def entry(seen: Mapping[str, Any], before: Ops) -> dict[str, Any]:
-    """Returns what the table says of one TensorFlow, given the ops of the one before it."""
-    ops: Ops = seen["ops"]
-    matter = not seen["ignores_unknown_attributes"]
-    beyond = {name: sorted(set(ops[name]) - set(before.get(name, []))) if matter else [] for name in sorted(ops)}
+def difference(facts: Mapping[str, Any], before: Ops) -> dict[str, Any]:
+    """Returns the entry of a TensorFlow, given the ops of the one before it."""
+    ops: Ops = facts["ops"]
+    matter = not facts["ignores_unknown_attributes"]
+    new = {name: sorted(set(ops[name]) - set(before.get(name, []))) if matter else [] for name in sorted(ops)}
     return {
-        "version": ".".join(seen["tensorflow"].split(".")[:2]),
-        "graph_def_version": seen["graph_def_version"],
-        "ignores_unknown_attributes": seen["ignores_unknown_attributes"],
-        "new": {name: " ".join(new) for name, new in beyond.items() if new or name not in before},
+        "version": ".".join(facts["tensorflow"].split(".")[:2]),
+        "graph_def_version": facts["graph_def_version"],
+        "ignores_unknown_attributes": facts["ignores_unknown_attributes"],
+        "new": {name: " ".join(attributes) for name, attributes in new.items() if attributes or name not in before},
         "gone": sorted(set(before) - set(ops)),
     }
 

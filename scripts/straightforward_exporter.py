@@ -1,9 +1,9 @@
-"""What one writes first: TF-Slim's graph through TensorFlow Hub's own exporter. The baseline of `benchmark_build.py`.
+"""The obvious exporter: TF-Slim's graph through TensorFlow Hub's own exporter. The benchmarks' baseline.
 
     python scripts/straightforward_exporter.py DEPTH_MULTIPLIER IMAGE_SIZE KIND CHECKPOINT_PREFIX OUTPUT_DIR
 
-It needs tensorflow-hub 0.15, the last with `hub.create_module_spec`. On TensorFlow 2.15 what it writes loads there, but
-not on 1.15.
+It needs tensorflow-hub 0.15, the last with `hub.create_module_spec`. Modules that it writes on TensorFlow 2.15 do not
+load on 1.15.
 """
 
 import os
@@ -38,7 +38,7 @@ def main(depth_multiplier: float, image_size: int, kind: str, checkpoint: str, o
     spec = hub.create_module_spec(
         module_fn,
         tags_and_args=[(set(), {"is_training": False}), ({"train"}, {"is_training": True})],
-        # The collection through which tf_slim's batch norm works on this TensorFlow; tensorflow_hub knows it not.
+        # tf_slim's batch norm needs this collection on this TensorFlow; tensorflow_hub rejects it.
         drop_collections=["reference_update_ops"],
     )
     spec.export(output_dir, checkpoint_path=checkpoint, name_transform_fn="{}/ExponentialMovingAverage".format)

@@ -1,4 +1,4 @@
-"""A Chromium without a window, driven as a person would: by clicks, keys and looks; and a checker of accessibility."""
+"""Headless Chromium for tests, used as people use it, by pointer and keyboard; and a checker of accessibility."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -18,8 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hubexport.checkpoints.download_cache import cache_dir
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.cache_folder import cache_dir
+from hubexport.system.digests import file_sha256
 
 Found = TypeVar("Found")
 
@@ -34,18 +34,18 @@ _FLAGS = (
 )
 _TIMEOUT = 15
 
-# A newer one knows more rules: what has to hold changes only when this line does.
+# Newer versions check more rules. Pinned, so that the rules change only with this line.
 _AXE = "4.14.1"
 _AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 _RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
 
 class Browser:
-    """One window.
+    """A browser window.
 
     Attributes:
-        driver: what drives it.
-        url: of the server whose pages it looks at, without a slash at the end.
+        driver: Selenium's driver.
+        url: the server's address, without a slash at the end.
     """
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
@@ -53,26 +53,26 @@ class Browser:
         self.url = url
 
     def open(self, path: str) -> None:
-        """Goes to an address of the server."""
+        """Opens a path of the server."""
         self.driver.get(self.url + path)
 
     @property
     def path(self) -> str:
-        """Where it is: the path and the query."""
+        """The path and query of the current page."""
         parts = urlsplit(self.driver.current_url)
         assert f"{parts.scheme}://{parts.netloc}" == self.url
         return parts.path + (f"?{parts.query}" if parts.query else "")
 
     def one(self, selector: str) -> WebElement:
-        """The first such element."""
+        """Returns the first such element."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def shown(self, selector: str) -> list[str]:
-        """The texts of all such elements that are to be seen."""
+        """Returns the texts of all such elements that are visible."""
         return [found.text for found in self.driver.find_elements(By.CSS_SELECTOR, selector) if found.is_displayed()]
 
     def press(self, *keys: str, shift: bool = False) -> None:
-        """Presses keys, one after the other, maybe while Shift is held."""
+        """Presses keys one after another, holding Shift if asked to."""
         chain = ActionChains(self.driver, duration=0)
         if shift:
             chain.key_down(Keys.SHIFT)
@@ -82,44 +82,46 @@ class Browser:
         chain.perform()
 
     def hover(self, element: WebElement) -> None:
-        """Puts the pointer over an element."""
+        """Moves the pointer over an element."""
         ActionChains(self.driver, duration=0).move_to_element(element).perform()
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Runs a script of the test's in the page, which its policy does not bind, and returns what it returns."""
+        """Runs a test's script in the page, outside the page's policy, and returns its result."""
         return self.driver.execute_script(script, *arguments)
 
     def until(self, condition: Callable[[], Found]) -> Found:
-        """Waits until something is true, and returns it."""
+        """Waits until a condition is true, and returns it."""
         return WebDriverWait(self.driver, _TIMEOUT, 0.02).until(lambda _: condition())
 
-    def say(self, command: str, **arguments: Any) -> Any:
-        """Says something in the DevTools protocol."""
+    def send(self, command: str, **arguments: Any) -> Any:
+        """Sends a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(command, arguments)
 
-    def look(self, width: int = 1280, dark: bool = False) -> None:
-        """Takes another width, and the other theme."""
-        self.say("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+    def emulate(self, width: int = 1280, dark: bool = False) -> None:
+        """Sets the window's width and the preferred theme."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
+        )
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
-        self.say("Emulation.setEmulatedMedia", features=[theme, still])
+        self.send("Emulation.setEmulatedMedia", features=[theme, still])
 
     @contextlib.contextmanager
     def without_scripts(self) -> Iterator[None]:
-        """Runs no script of the pages that are opened meanwhile."""
-        self.say("Emulation.setScriptExecutionDisabled", value=True)
+        """Disables scripts in pages that are opened meanwhile."""
+        self.send("Emulation.setScriptExecutionDisabled", value=True)
         try:
             yield
         finally:
-            self.say("Emulation.setScriptExecutionDisabled", value=False)
+            self.send("Emulation.setScriptExecutionDisabled", value=False)
 
     def complaints(self) -> list[str]:
-        """Returns what the console said since it was asked last: errors, what the policy forbade, and warnings."""
+        """Returns the console's errors and warnings since the last call, violations of the policy included."""
         lines: list[Mapping[str, Any]] = self.driver.get_log("browser")
         return [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
 
     def violations(self, rules: Sequence[str] = _RULES) -> list[str]:
-        """Lets axe look at the page as it is, and returns what breaks a rule: the rule, the element, and why."""
+        """Checks the page with axe; returns each violation's rule, element and reason."""
         if not self.run("return window.axe !== undefined"):
             self.run(_axe())
         found = self.driver.execute_async_script(
@@ -135,7 +137,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browsing(url: str) -> Iterator[Browser]:
-    """Starts a browser, or skips the test where there is none."""
+    """Starts a browser; skips the test if there is none."""
     if not _CHROMIUM or not _DRIVER:
         pytest.skip("needs Chromium and its driver: apt install chromium chromium-driver")
     options = webdriver.ChromeOptions()
@@ -153,7 +155,7 @@ def browsing(url: str) -> Iterator[Browser]:
 
 
 def _axe() -> str:
-    """Returns axe-core: the file that `$HUBEXPORT_AXE` names, or what npm brings, once; without, skips the test."""
+    """Returns axe-core from `$HUBEXPORT_AXE` or, once, from npm; skips the test if there is none."""
     if named := os.environ.get("HUBEXPORT_AXE"):
         return Path(named).read_text()
     kept = cache_dir() / "tests" / f"axe-core-{_AXE}.min.js"

@@ -10,7 +10,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 
-# What `convert` is told, and what the result is called.
+# The target for `convert`, and the name of the result.
 TARGETS = {
     "slim": ("slim", "c.ckpt"),
     "tf2": ("tf2", "c"),
@@ -22,13 +22,13 @@ TARGETS = {
 
 
 def network_values(depth_multiplier: float = 0.35, num_classes: int = 7, seed: int = 1) -> dict[str, np.ndarray]:
-    """Plain values of a small MobileNet V2."""
+    """Raw values of a small MobileNet V2."""
     variables = mobilenet_v2(depth_multiplier, 96, num_classes).variables
     return {variable.name: synthetic_value(variable, seed) for variable in variables}
 
 
 def training_values(averaged_seed: int = 1, raw_seed: int = 2) -> dict[str, np.ndarray]:
-    """What TF-Slim's training leaves: plain and averaged values, optimizer slots and a step."""
+    """The values of a TF-Slim training checkpoint: raw and averaged values, optimizer slots and a step."""
     raw = network_values(seed=raw_seed)
     averaged = {f"{name}{AVERAGED_SUFFIX}": value for name, value in network_values(seed=averaged_seed).items()}
     slots = {f"{name}/RMSProp": np.ones_like(value) for name, value in raw.items()}
@@ -53,11 +53,11 @@ def write_v1(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def write_partitioned(prefix: Path, values: Mapping[str, tuple[np.ndarray, list[int]]], write_version: int) -> None:
-    """Writes variables that are cut into so many parts along each axis, as `tf.train.Saver` does, and a global step.
+    """Writes partitioned variables and a global step with `tf.train.Saver`.
 
     Args:
-        prefix: of the checkpoint, or with V1 its file.
-        values: value and parts by name.
+        prefix: the checkpoint's prefix, or its file with V1.
+        values: each variable's value, and its number of parts along each axis, by name.
         write_version: one of `tf.compat.v1.train.SaverDef`.
     """
     v1 = tf.compat.v1

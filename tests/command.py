@@ -1,4 +1,4 @@
-"""Runs the command line as a user does: in this process, or where that is the point in one of its own."""
+"""Runs the command line: in this process, or in a process of its own where a test needs that."""
 
 from collections.abc import Iterator
 import contextlib
@@ -22,10 +22,9 @@ _LOGGERS = (logging.root, logging.getLogger("absl"))
 def hubexport(
     *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in this process to its end, with a standard output and error of its own.
+    """Runs the command line in this process, and captures its stdout and stderr.
 
-    What happens below Python (file descriptors, signals, imports) is this process's: for tests of those there is
-    `hubexport_process`.
+    File descriptors, signals and imports are those of this process. Tests of these use `hubexport_process`.
     """
     words = ["hubexport", *map(str, arguments)]
     out, err, status = io.StringIO(), io.StringIO(), None
@@ -50,7 +49,7 @@ def hubexport(
 
 @contextlib.contextmanager
 def _logging_restored() -> Iterator[None]:
-    """Undoes what absl does to the loggers when a program starts."""
+    """Restores the loggers, which absl changes when a program starts."""
     handlers, levels = logging.root.handlers[:], [(logger, logger.level) for logger in _LOGGERS]
     try:
         yield
@@ -91,6 +90,6 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """Returns this process's environment, in which hubexport is found in the checkout, and TensorFlow may chatter."""
+    """Returns this process's environment, with the checkout on the path and TensorFlow's messages switched on."""
     inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return {**inherited, "PYTHONPATH": str(REPOSITORY), **(extra or {})}

@@ -1,4 +1,4 @@
-"""What several test modules need."""
+"""Fixtures that several test modules share, and the report on groups of long tests."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -26,12 +26,12 @@ modules:
   - classification/2
 """
 
-# The markers of the groups of `make test-long`, see setup.cfg. A test of several belongs to the first.
+# The markers of the groups of `make test-long`, see setup.cfg. A test with several markers belongs to the first.
 _GROUPS = ("browser", "consumers", "fuzz", "faults", "slow")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints what each group of long tests took, all of its processes together."""
+    """Prints how long each group of long tests took, summed over all processes."""
     seconds: dict[str, float] = defaultdict(float)
     tests: dict[str, int] = defaultdict(int)
     for reports in terminalreporter.stats.values():
@@ -63,7 +63,7 @@ def small(config_dir: Path) -> Variant:
 
 @pytest.fixture(scope="session")
 def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of `small`, in five modules, that tests only read."""
+    """A release of five modules of `small`. Tests must not change it."""
     folder = tmp_path_factory.mktemp("small_release")
     (folder / "small.yaml").write_text(SMALL)
     modules = ("feature_vector/1", "feature_vector/2", "feature_vector/5", "classification/3", "classification/5")

@@ -1,9 +1,9 @@
-"""Serves a SavedModel through TensorFlow's C API, whose loader is the one of TensorFlow Serving.
+"""Runs a SavedModel through TensorFlow's C API, which has the same loader as TensorFlow Serving.
 
 python -m tests.cpp_loader MODULE_DIR INPUT_TENSOR OUTPUT_TENSOR IMAGES.npy OUTPUTS.npy
 
-No Python of TensorFlow's takes part: `TF_LoadSessionFromSavedModel` runs `tensorflow::LoadSavedModel`, which looks at
-the graph, the saver and the signatures, and not at the objects.
+No Python code of TensorFlow is involved: `TF_LoadSessionFromSavedModel` runs `tensorflow::LoadSavedModel`, which reads
+the graph, the saver and the signatures, but not the objects.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ def _library() -> ctypes.CDLL:
 
 
 def serve(module: str, input_tensor: str, output_tensor: str, images: np.ndarray) -> np.ndarray:
-    """Loads a SavedModel tagged `serve` and runs it once."""
+    """Loads a SavedModel tagged `serve`, and returns an output for images."""
     tf = _library()
     pointer = ctypes.c_void_p
     status, graph, options = (pointer(new()) for new in (tf.TF_NewStatus, tf.TF_NewGraph, tf.TF_NewSessionOptions))
@@ -50,23 +50,23 @@ def serve(module: str, input_tensor: str, output_tensor: str, images: np.ndarray
     session = pointer(tf.TF_LoadSessionFromSavedModel(options, None, module.encode(), tags, 1, graph, None, status))
     check()
 
-    def output(tensor: str) -> _Output:
-        name, _, index = tensor.partition(":")
+    def output(name_and_index: str) -> _Output:
+        name, _, index = name_and_index.partition(":")
         return _Output(tf.TF_GraphOperationByName(graph, name.encode()), int(index))
 
     dims = (ctypes.c_int64 * images.ndim)(*images.shape)
-    given = pointer(tf.TF_AllocateTensor(_FLOAT, dims, images.ndim, ctypes.c_size_t(images.nbytes)))
-    ctypes.memmove(tf.TF_TensorData(given), images.ctypes.data, images.nbytes)
+    tensor = pointer(tf.TF_AllocateTensor(_FLOAT, dims, images.ndim, ctypes.c_size_t(images.nbytes)))
+    ctypes.memmove(tf.TF_TensorData(tensor), images.ctypes.data, images.nbytes)
     result = (ctypes.c_void_p * 1)()
     inputs, outputs = (_Output * 1)(output(input_tensor)), (_Output * 1)(output(output_tensor))
     tf.TF_SessionRun(
-        *(session, None, inputs, (ctypes.c_void_p * 1)(given.value), 1, outputs, result, 1),
+        *(session, None, inputs, (ctypes.c_void_p * 1)(tensor.value), 1, outputs, result, 1),
         *(None, 0, None, status),
     )
     check()
-    found = pointer(result[0])
-    shape = [tf.TF_Dim(found, axis) for axis in range(tf.TF_NumDims(found))]
-    data = ctypes.string_at(tf.TF_TensorData(found), tf.TF_TensorByteSize(found))
+    fetched = pointer(result[0])
+    shape = [tf.TF_Dim(fetched, axis) for axis in range(tf.TF_NumDims(fetched))]
+    data = ctypes.string_at(tf.TF_TensorData(fetched), tf.TF_TensorByteSize(fetched))
     return np.frombuffer(data, np.float32).reshape(shape)
 
 

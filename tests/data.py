@@ -1,4 +1,4 @@
-"""The real data that some tests need, and what a test says where it is missing."""
+"""The real data that some tests need, and the marker that skips them without it."""
 
 import csv
 import json
@@ -20,13 +20,13 @@ REAL_ARCHIVE = DATA / "mobilenet_v2_1.0_224.tgz"
 
 
 def published_table() -> list[dict[str, str]]:
-    """The published checkpoints, one row each."""
+    """Returns the table of published checkpoints, one row for each."""
     with (DATA / "mobilenet_v2_checkpoints.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def reference_outputs(variant: str) -> dict[str, np.ndarray]:
-    """Images in [0, 1] and what an independent PyTorch implementation computed from the values of synthetic:1."""
+    """Returns images in [0, 1], and what an independent PyTorch network computed for them with synthetic:1's values."""
     name = {"mobilenet_v2_075_192": "ref_0.75_192", "mobilenet_v2_050_96": "ref_0.5_96"}[variant]
     with np.load(DATA / "reference" / f"{name}.npz") as arrays:
         return {
@@ -37,7 +37,7 @@ def reference_outputs(variant: str) -> dict[str, np.ndarray]:
 
 
 def photographs(size: int) -> tuple[np.ndarray, list[int]]:
-    """The eight photographs, float32 [8, size, size, 3] in [0, 1], and the index of the right class of each."""
+    """Returns the eight photographs, float32 [8, size, size, 3] in [0, 1], and the index of each one's class."""
     from PIL import Image
 
     expected = json.loads((DATA / "images" / "expected_top3.json").read_text())

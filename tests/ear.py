@@ -1,10 +1,10 @@
-"""What hears of the progress of work, for tests."""
+"""A `Progress` for tests."""
 
 from hubexport.progress import Progress
 
 
 class Ear(Progress):
-    """Keeps the steps and the warnings that it hears."""
+    """Records steps and warnings."""
 
     def __init__(self):
         self.steps: list[str] = []

@@ -1,6 +1,6 @@
-"""Environments of the consumers, and of what tests alone need: the newest Python and TensorFlow, and PyTorch.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, and PyTorch.
 
-python -m tests.environments [NAME…]      sets up those named, or all, and tells which cannot be
+python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.progress_display import shown_progress
 from hubexport.consumers import registry
 from hubexport.consumers.child import running
 from hubexport.consumers.environments import Environment, create, find_python
@@ -24,42 +24,33 @@ _PROGRAMS = Path(__file__).with_name("consumers")
 _TIMEOUT_S = 1700.0
 
 CONSUMERS = tuple(consumer.environment for consumer in registry.CONSUMERS)
-# The oldest and the newest TensorFlow of each format: tried with all long tests. The others are left to `make prove`.
+# The oldest and the newest TensorFlow of each format. Only `make prove` tries the others.
 _ALWAYS_TRIED = ("tf1.7", "tf1.15", "tf2.4", "tf2.21")
-# The newest Python and TensorFlow on which hubexport itself runs; the development environment is the oldest TensorFlow.
+# The newest Python and TensorFlow that hubexport itself supports; the development environment has the oldest ones.
 NEWEST = Environment("newest", "3.13", _REQUIREMENTS / "newest.txt")
-# Those that run what hubexport converts to, beside the Keras 2 and 3 that come with the TensorFlows. PyPI's torch needs
-# its CUDA packages, 5 GB in all, though nothing here uses them; where pip is offered a build for CPUs, it is 1.2 GB.
+# Frameworks that load converted checkpoints, besides Keras 2 and 3, which come with TensorFlow. PyPI's torch needs CUDA
+# packages, 5 GB in all, although nothing here uses them; an index with a build for CPUs makes it 1.2 GB.
 FRAMEWORKS = (Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),)
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
-    """Returns the parameters of a test that tries consumers: those that only `make prove` tries are marked so."""
+    """Returns the parameters of a test of consumers; those that only `make prove` tries are marked."""
     return [
-        pytest.param(one, id=one.name, marks=[] if one.name in _ALWAYS_TRIED else [pytest.mark.prove])
-        for one in consumers
+        pytest.param(consumer, id=consumer.name, marks=[] if consumer.name in _ALWAYS_TRIED else [pytest.mark.prove])
+        for consumer in consumers
     ]
 
 
-def python_of(environment: Environment, progress: Progress = Progress()) -> Path:
-    """Returns the interpreter of an environment, which is made if it is not there.
-
-    Raises:
-        ConsumerError: it cannot be made.
-    """
-    return create(environment, progress)
-
-
 def python_or_skip(environment: Environment) -> Path:
-    """Returns the interpreter of an environment, or skips the test that asks if its Python is not on this machine.
+    """Returns the interpreter of an environment, or skips the test if its Python is not installed.
 
     Raises:
-        ConsumerError: it cannot be made for another reason, or HUBEXPORT_REQUIRED_ENVIRONMENTS names it.
+        ConsumerError: the environment cannot be set up for another reason, or HUBEXPORT_REQUIRED_ENVIRONMENTS names it.
     """
     required = environment.name in os.environ.get("HUBEXPORT_REQUIRED_ENVIRONMENTS", "").split()
     if not required and not environment.is_ready and find_python(environment.python) is None:
         pytest.skip(f"{environment.name} is not tried: no Python {environment.python} on this machine")
-    return python_of(environment)
+    return create(environment, Progress())
 
 
 def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
@@ -67,11 +58,11 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 
     Args:
         python: the environment's interpreter.
-        program: the file name of one in `tests/consumers`, or the path of another one.
-        tasks: what it is told, one object a module.
-        folder: where question and answer go.
+        program: the name of a file in `tests/consumers`, or the path of another program.
+        tasks: the task's `modules`.
+        folder: a folder for the task and the answer.
     Returns:
-        What it saw: in `modules`, one object a task.
+        The answer, with one object per task in `modules`.
     """
     command = [python, _PROGRAMS / program]
     with running(f"{python} {program}", command, {"modules": tasks}, folder, timeout_s=_TIMEOUT_S) as started:
@@ -81,12 +72,12 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 
 
 def main(names: list[str]) -> None:
-    """Sets environments up, one line each."""
+    """Sets up environments, and prints a line about each."""
     with shown_progress() as progress:
         for environment in (*CONSUMERS, *FRAMEWORKS, NEWEST):
             if not names or environment.name in names:
                 try:
-                    print(f"{environment.name:14}{python_of(environment, progress)}", flush=True)
+                    print(f"{environment.name:14}{create(environment, progress)}", flush=True)
                 except ConsumerError as error:
                     print(f"{environment.name:14}CANNOT BE SET UP: {error.why}", flush=True)
 

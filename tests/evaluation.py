@@ -1,4 +1,4 @@
-"""Evaluations in this process, and TFRecords as TF-Slim's scripts write ImageNet."""
+"""Runs evaluations in this process, and writes TFRecords like those of TF-Slim's scripts for ImageNet."""
 
 import argparse
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ from hubexport.cli import evaluate
 
 
 def run_evaluate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[dict[str, Any], str]:
-    """Runs `hubexport evaluate` where TensorFlow is running already.
+    """Runs `hubexport evaluate` in this process, where TensorFlow is already loaded.
 
     Returns:
-        What it found, and what it said on stderr.
+        The parsed JSON result, and the text on stderr.
     """
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
@@ -26,7 +26,7 @@ def run_evaluate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> 
 
 
 def write_records(path: Path, images: Iterable[tuple[bytes, int]]) -> None:
-    """Writes images, each the bytes of a file and a label."""
+    """Writes records of images, each given as the content of a file and a label."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number, (encoded, label) in enumerate(images):
             features = {

@@ -10,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """Gives a folder a file system of its own."""
+    """Mounts a file system of this size at a folder; skips the test if that is not permitted."""
     folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
     if subprocess.run(mount, capture_output=True, check=False).returncode:

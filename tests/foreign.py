@@ -1,4 +1,4 @@
-"""Modules that other programs wrote: TensorFlow itself and tensorflow_hub, through the graph builder of today."""
+"""Writes modules as other programs do: TensorFlow, tensorflow_hub and Keras, with today's graph builder."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def write_hub_module(path: Path, *, resource_variables: bool) -> None:
 
 
 def write_tf1_saved_model(path: Path) -> None:
-    """Writes a SavedModel of two MetaGraphs, both with tags, with the slots of an optimizer and 3 * 2 parameters."""
+    """Writes a SavedModel of two MetaGraphs, both with tags, with an optimizer's slots and 3 * 2 parameters."""
     builder = v1.saved_model.Builder(str(path))
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 3], name="x")
@@ -66,24 +66,25 @@ def write_tf2_saved_model(path: Path) -> None:
 
 
 def keras_2() -> Any:
-    """The Keras that saves models as directories: of TensorFlow's own, or of a package beside it."""
+    """Returns the Keras that saves models as directories: TensorFlow's own, or the package tf_keras."""
     return pytest.importorskip("tf_keras") if hasattr(tf.keras, "ops") else tf.keras
 
 
 def write_keras_classifier(path: Path, how: str, *, softmax: bool = True) -> Any:
-    """Saves a Keras model that takes images in [-1, 1] and knows three classes.
+    """Saves a Keras classifier of three classes that takes images in [-1, 1], and returns the model.
 
     Args:
-        path: a directory.
-        how: `save` or `export`, of the model; `subclass`, of one with a `call`; or `saved_model`, by TensorFlow.
-        softmax: whether it ends in probabilities.
+        path: the directory to be written.
+        how: `save` or `export` for the model's method, `saved_model` for `tf.saved_model.save`, or `subclass` for the
+            method `save` of a subclass of `keras.Model`.
+        softmax: whether the model ends in probabilities. Otherwise it ends in logits.
     """
     keras = keras_2()
     keras.utils.set_random_seed(1)
     layers = [
         keras.layers.Conv2D(4, 3, activation="relu", input_shape=(8, 8, 3)),
         keras.layers.GlobalAveragePooling2D(),
-        # Of large weights, so that the range of the images matters.
+        # Its weights are so large that the range of the images matters.
         keras.layers.Dense(3, "softmax" if softmax else None, kernel_initializer=keras.initializers.RandomNormal(0, 5)),
     ]
     model = keras.Sequential(layers)
@@ -105,7 +106,7 @@ def write_keras_classifier(path: Path, how: str, *, softmax: bool = True) -> Any
 
 
 class _Reusable(tf.train.Checkpoint):
-    """What tensorflow_hub calls a Reusable SavedModel, and tfhub.dev had for images: a function and its variables."""
+    """A Reusable SavedModel, as tfhub.dev has them for images."""
 
     def __init__(self, activation, served_as):
         super().__init__()
@@ -125,12 +126,12 @@ class _Reusable(tf.train.Checkpoint):
 
 
 def write_reusable_saved_model(path: Path, activation: Any = tf.identity, *, served_as: str | None = None) -> Any:
-    """Writes a TF2 module as others make them.
+    """Writes a Reusable SavedModel as other programs do, and returns the module.
 
     Args:
-        path: a directory.
-        activation: behind its one layer of four classes or features.
-        served_as: the name of its output in `serving_default`; None serves nothing.
+        path: the directory to be written.
+        activation: the activation of its one layer, which has four outputs.
+        served_as: the name of its output in `serving_default`; None writes no signature.
     """
     module = _Reusable(activation, served_as)
     tf.saved_model.save(module, str(path), module.served)
@@ -138,7 +139,7 @@ def write_reusable_saved_model(path: Path, activation: Any = tf.identity, *, ser
 
 
 def write_keras_model(path: Path) -> Any:
-    """Writes a trained Keras model, with its optimizer and metrics, as Keras 2 itself saves it; Keras 3 does not."""
+    """Writes a trained Keras 2 model, with its optimizer and metrics, as Keras 2 itself does, and returns the model."""
     keras = keras_2()
     model = keras.Sequential(
         [

@@ -1,4 +1,4 @@
-"""Runs a module's graph versions from its proto alone, without tensorflow_hub, on any TensorFlow 2."""
+"""Runs graph versions of modules from their protos alone, without tensorflow_hub, on any TensorFlow 2."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 @dataclasses.dataclass(frozen=True)
 class ImportedGraph:
-    """A MetaGraph in a session: its variables hold what `values` gave."""
+    """A MetaGraph in a session, with values in its variables."""
 
     session: tf.Session
     meta_graph: tf.MetaGraphDef
@@ -24,7 +24,7 @@ class ImportedGraph:
         return self.session.run(outputs, {definition.inputs["images"].name: images})
 
     def tensor(self, name: str) -> tf.Tensor:
-        """Finds a tensor or operation by its name in the module."""
+        """Returns a tensor or operation by its name in the graph version."""
         return self.session.graph.as_graph_element(name)
 
 
@@ -36,7 +36,7 @@ def read_saved_model(data: bytes) -> dict[tuple[str, ...], tf.MetaGraphDef]:
 
 @contextlib.contextmanager
 def imported(meta_graph: tf.MetaGraphDef, values: Mapping[str, np.ndarray]) -> Iterator[ImportedGraph]:
-    """Imports a MetaGraph into a graph and session of its own."""
+    """Imports a MetaGraph into a graph and session of its own, and sets its variables to values by name."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.train.import_meta_graph(meta_graph)
         load_values(session, values)
@@ -44,7 +44,7 @@ def imported(meta_graph: tf.MetaGraphDef, values: Mapping[str, np.ndarray]) -> I
 
 
 def load_values(session: tf.Session, values: Mapping[str, np.ndarray]) -> None:
-    """Sets all variables of the current graph, each to the value of its name."""
+    """Sets all variables of the current graph to values, by name."""
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     placeholders = {name: tf.placeholder(tf.float32, variable.shape) for name, variable in variables.items()}
     assignments = [tf.assign(variable, placeholders[name]).op for name, variable in variables.items()]

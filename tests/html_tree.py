@@ -1,4 +1,4 @@
-"""HTML as a tree, read with Python's own parser, which insists on every element being closed where it ought to be."""
+"""HTML as a tree, for tests. Parsing fails if an element is not closed where it should be."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -9,14 +9,14 @@ _VOID = {"br", "hr", "img", "input", "link", "meta", "wbr"}
 
 @dataclasses.dataclass
 class Element:
-    """An element, and what is in it in the order of the page."""
+    """An element with its children in order."""
 
     tag: str
     attributes: dict[str, str | None]
     children: list["Element | str"] = dataclasses.field(default_factory=list)
 
     def all(self, tag: str = "", **attributes: str) -> Iterator["Element"]:
-        """What is below it, in the order of the page; `class_` stands for `class`, and is one of the classes."""
+        """Yields elements below this one, in order. `class_` matches one class of several; `_` in names means `-`."""
         for child in self.children:
             if isinstance(child, Element):
                 if tag in ("", child.tag) and all(child.has(name, value) for name, value in attributes.items()):
@@ -24,28 +24,28 @@ class Element:
                 yield from child.all(tag, **attributes)
 
     def has(self, name: str, value: str) -> bool:
-        """Tells whether it has an attribute with a value."""
+        """Tells whether an attribute has a value, or includes it among its classes."""
         found = self.attributes.get(name.rstrip("_").replace("_", "-"))
         return value in (found or "").split() if name == "class_" else found == value
 
     def one(self, tag: str = "", **attributes: str) -> "Element":
-        """The only such element below it."""
+        """Returns the only such element below this one."""
         [found] = self.all(tag, **attributes)
         return found
 
     def __getitem__(self, name: str) -> str:
-        """The value of an attribute."""
+        """Returns an attribute's value."""
         value = self.attributes[name]
         assert value is not None
         return value
 
     @property
     def text(self) -> str:
-        """What people read."""
+        """The text that people read."""
         return " ".join("".join(child if isinstance(child, str) else child.text for child in self.children).split())
 
     def rows(self) -> list[list[str]]:
-        """The cells of a table's body, in words."""
+        """Returns the texts of the cells in a table's body."""
         return [[cell.text for cell in row.all() if cell.tag in ("th", "td")] for row in self.one("tbody").all("tr")]
 
 
@@ -71,7 +71,7 @@ class _Parser(HTMLParser):
 
 
 def tree(text: str) -> Element:
-    """Reads a whole page, or a part of one."""
+    """Parses a page or a part of one."""
     parser = _Parser()
     parser.feed(text)
     parser.close()

@@ -1,4 +1,4 @@
-"""Models of Keras 2 around its MobileNet V2, as programs of strangers build them."""
+"""Models of Keras 2 around its MobileNet V2, as other people's programs build them."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ FILES = ("whole.h5", "whole.keras", "c.h5", "c.weights.h5")
 
 
 def save(model: tf.keras.Model, path: Path) -> None:
-    """Writes the whole model or its weights, as the file's name says."""
+    """Writes the whole model or its weights, depending on the file's name."""
     model.save(path) if path.name.startswith("whole") else model.save_weights(path)
 
 
 def backbone(images=None, **options) -> tf.keras.Model:
-    """The network of 0.35 without classifier, of values of its own."""
+    """Keras' MobileNet V2 at 0.35 without classifier, with values of its own."""
     shape = {"input_tensor": images} if images is not None else {"input_shape": (96, 96, 3)}
     return tf.keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, **shape, **options)
 
@@ -26,13 +26,13 @@ def _head(*more):
 
 
 class _Double(layers.Layer):
-    """A layer of somebody's own, without weights."""
+    """A custom layer without weights."""
 
     def call(self, inputs):
         return inputs * 2
 
 
-# What follows the backbone, and whether that is a classifier: as the model's description tells, and as weights do.
+# The layers after the backbone, and whether they are a classifier by the model's description, and by its weights alone.
 HEADS = {
     "dense": (lambda: _head(layers.Dense(3, name="flowers")), True, True),
     "softmax": (lambda: _head(layers.Dropout(0.2), layers.Dense(3, "softmax")), True, True),

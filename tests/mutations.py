@@ -1,6 +1,6 @@
-"""Damage to modules: one slip each that an exporter could make, or that could happen to a module afterwards.
+"""Damage to modules: mistakes that an exporter could make, and accidents that could happen to a finished module.
 
-`tests/test_mutations.py` applies them. docs/verification.md lists the checks of `hubexport verify` that catch each one.
+`tests/test_mutations.py` applies each one. docs/verification.md lists the checks of `hubexport verify` that catch it.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import numpy as np
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import AttrValue, ImageModuleInfo, Message, ModuleAttachment, SavedModel, VariableDef
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 
 _PREFIX = Path("variables", "variables")
 _BLOCK = "MobilenetV2/expanded_conv_5"
@@ -24,11 +24,11 @@ class Mutation:
     """One kind of damage.
 
     Attributes:
-        name: in a few words.
-        caught_by: the checks that must see it, those that apply to the format.
-        formats: `TF1`, `TF2`, or both: those that it is applied to.
-        apply: damages a module in its directory; takes the format, too.
-        keeps_digests: whether `hubexport.json` still lists the digests of before.
+        name: a description in a few words.
+        caught_by: the names of the checks that must fail, as far as they apply to the format.
+        formats: the formats that it is applied to, `TF1` and `TF2`.
+        apply: damages the module in a directory. Its second argument is the module's format.
+        keeps_digests: whether `hubexport.json` keeps the digests of the intact files.
     """
 
     name: str
@@ -44,7 +44,7 @@ MUTATIONS: list[Mutation] = []
 def mutation(
     name: str, caught_by: str, formats: str = "TF1 TF2", *, keeps_digests: bool = False
 ) -> Callable[[Callable[[Path, str], None]], Callable[[Path, str], None]]:
-    """Adds a function to the list."""
+    """Adds a function to `MUTATIONS`. Names of checks and formats are separated by spaces."""
 
     def add(function: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
         MUTATIONS.append(Mutation(name, tuple(caught_by.split()), tuple(formats.split()), function, keeps_digests))
@@ -53,8 +53,8 @@ def mutation(
     return add
 
 
-def list_digests_anew(directory: Path) -> None:
-    """Makes `hubexport.json` list what is there, so that a check other than that of the digests has to see damage."""
+def update_digests(directory: Path) -> None:
+    """Lists the damaged files in `hubexport.json`, so that a check other than `structure.digests` has to fail."""
     manifest = json.loads((directory / "hubexport.json").read_text())
     files = [path for path in tree_files(directory) if path.name != "hubexport.json"]
     manifest["sha256"] = {path.relative_to(directory).as_posix(): file_sha256(path) for path in files}
@@ -65,7 +65,7 @@ def list_digests_anew(directory: Path) -> None:
 
 
 def _edit_values(directory: Path, format_: str, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
-    """Changes values by variable name, and writes them back under the keys that they have."""
+    """Changes values by variable name, and writes them back under their own keys."""
     reader = BundleReader(directory / _PREFIX)
     suffix = KEY_SUFFIX if format_ == "TF2" else ""
     values = {key.removesuffix(suffix): reader.read(key).copy() for key in reader.shapes if key != OBJECT_GRAPH_KEY}
@@ -153,7 +153,7 @@ def leave_a_slot(directory: Path, format_: str) -> None:
 
 @mutation("a text among the values", "structure.variables weights.sound", "TF1")
 def leave_a_text(directory: Path, format_: str) -> None:
-    _edit_values(directory, format_, lambda values: values.update({"words": b"nobody knows what of"}))
+    _edit_values(directory, format_, lambda values: values.update({"words": b"not a number"}))
 
 
 # Graphs
@@ -167,7 +167,12 @@ def _edit_graph(directory: Path, edit: Callable[[Message], None]) -> None:
 
 
 def _scopes(saved_model: Message, training: bool | None = None) -> Iterator[Message]:
-    """Yields the lists of nodes that compute the network: of graph versions, or of functions."""
+    """Yields each list of nodes that computes the network, from graph versions or functions.
+
+    Args:
+        saved_model: the module's SavedModel.
+        training: only those for training, or only those for inference. Defaults to both.
+    """
     for meta_graph in saved_model.meta_graphs:
         for function in meta_graph.graph_def.library.function:
             name = function.signature.name
@@ -178,17 +183,14 @@ def _scopes(saved_model: Message, training: bool | None = None) -> Iterator[Mess
 
 
 def _edit_nodes(directory: Path, name: str, edit: Callable[[Message], None], training: bool | None = None) -> None:
-    """Changes each node whose name is, or ends with, the one given."""
+    """Changes each node whose name is `name` or ends with `/name`."""
 
     def edit_all(saved_model: Message) -> None:
-        found = [
-            node
-            for nodes in _scopes(saved_model, training)
-            for node in nodes
-            if node.name == name or node.name.endswith(f"/{name}")
+        nodes = [
+            node for nodes in _scopes(saved_model, training) for node in nodes if f"/{node.name}".endswith(f"/{name}")
         ]
-        assert found, f"no node {name}"
-        for node in found:
+        assert nodes, f"no node {name}"
+        for node in nodes:
             edit(node)
 
     _edit_graph(directory, edit_all)
@@ -277,14 +279,14 @@ def swap_endpoints(directory: Path, format_: str) -> None:
         for meta_graph in saved_model.meta_graphs:
             if format_ == "TF1":
                 for signature in meta_graph.signature_def.values():
-                    one, other = (signature.outputs[key].name for key in keys)
-                    signature.outputs[keys[0]].name, signature.outputs[keys[1]].name = other, one
+                    first, second = (signature.outputs[key] for key in keys)
+                    first.name, second.name = second.name, first.name
             for function in meta_graph.graph_def.library.function:
                 results = [key.replace("/", "_").lower() for key in keys]
-                found = [name for name in function.ret if name.lower() in results]
-                if found:
-                    one, other = found
-                    function.ret[one], function.ret[other] = function.ret[other], function.ret[one]
+                swapped = [name for name in function.ret if name.lower() in results]
+                if swapped:
+                    first, second = swapped
+                    function.ret[first], function.ret[second] = function.ret[second], function.ret[first]
 
     _edit_graph(directory, edit)
 
@@ -367,8 +369,8 @@ def change_momentum(directory: Path, format_: str) -> None:
 
 
 @mutation("momentum used the wrong way round", "behaviour.moving_averages")
-def turn_momentum_round(directory: Path, format_: str) -> None:
-    # 1 * momentum, in place of 1 - momentum.
+def invert_momentum(directory: Path, format_: str) -> None:
+    # 1 * momentum instead of 1 - momentum.
     _edit_nodes(directory, "batch_norm_decay", _set_op("Mul"), training=True)
 
 
@@ -446,7 +448,7 @@ def _node(meta_graph: Message, name: str) -> Message:
 
 
 def _list_once_more(objects: Message, attribute: str) -> None:
-    """Lists the first of an object's elements at the end of the list, too."""
+    """Appends the first element of a list to that list."""
     elements = objects.nodes[_attribute(objects, attribute)].children
     elements.add(node_id=elements[0].node_id, local_name=str(len(elements)))
 
@@ -617,7 +619,7 @@ def cut_the_graph(directory: Path, format_: str) -> None:
 @mutation("a digest of before", "structure.digests", keeps_digests=True)
 def keep_a_digest(directory: Path, format_: str) -> None:
     path = directory / "saved_model.pb"
-    # A field that nobody knows, and that changes nothing.
+    # An unknown field, which readers skip.
     path.write_bytes(path.read_bytes() + b"\xf8\x3f\x01")
 
 

@@ -1,4 +1,4 @@
-"""What can happen to the process of a release: each of these is what it does before it begins."""
+"""Faults of a process: functions that a process calls before it begins its work."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ from tests.release_runs import HIDDEN, wait_for
 
 
 def die_before(directory: Path, number: int, name: str | None = None) -> None:
-    """Lets this process be killed just before it changes a release's folder, or one file in it, for the nth time."""
+    """Kills this process just before it changes a release's folder, or one file in it, for the nth time."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -35,7 +35,7 @@ def die_before(directory: Path, number: int, name: str | None = None) -> None:
 
 
 def _touched(directory: Path, event: str, arguments: tuple[Any, ...]) -> Path | None:
-    """Returns what a system call is about to add, replace or remove in a release's folder, scratch folders left out."""
+    """Returns the path in a release's folder that a system call is about to change, scratch folders excepted."""
     if event not in ("os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"):
         return None
     path = arguments[1] if event in ("os.rename", "os.link") else arguments[0]
@@ -46,7 +46,7 @@ def _touched(directory: Path, event: str, arguments: tuple[Any, ...]) -> Path | 
 
 
 def fill_at(ballast: Path, number: int) -> None:
-    """Lets the disk be full from the nth time that a file on it is opened for writing until the next time."""
+    """Fills the disk when a file on it is opened for writing for the nth time, and frees it again at the next time."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -71,23 +71,25 @@ def _fill(ballast: Path) -> None:
 
 
 def use_for_temporary(folder: Path) -> None:
+    """Lets this process write its temporary files into a folder."""
     tempfile.tempdir = str(folder)
 
 
 def obey_modes() -> None:
-    """Takes root's right to write everywhere; others have none."""
+    """Drops root's right to write everywhere, which other users do not have."""
     version_3_of_this_thread = (ctypes.c_uint32 * 2)(0x20080522, 0)
     assert ctypes.CDLL(None).capset(version_3_of_this_thread, (ctypes.c_uint32 * 6)()) == 0
 
 
 def jump() -> None:
+    """Lets the clock of this process jump back and forth by years."""
     now, jumps = time.time(), itertools.cycle((0, 1e9, -1e9, 3e9, -1.5e9))
     time.time = lambda: now + next(jumps)
     time.time_ns = lambda: int(time.time() * 1e9)
 
 
 def wait_at(step: str, here: Path, go: Path) -> None:
-    """Lets a step of a run tell that it is reached, and wait until it may be done."""
+    """Lets a step of a run create the file `here`, and wait for the file `go`."""
     original = getattr(release_modules, step)
 
     def waiting(*arguments, **options):
@@ -99,7 +101,7 @@ def wait_at(step: str, here: Path, go: Path) -> None:
 
 
 def hold_at(event: str, suffix: str, here: Path, go: Path) -> None:
-    """Lets this process tell that it is about to put a file of some name into its place, and wait until it may."""
+    """Lets this process create the file `here` before it moves a file of some name into place, and wait for `go`."""
 
     def hook(found: str, arguments: tuple[Any, ...]) -> None:
         if found == event and str(arguments[1]).endswith(suffix) and not here.exists():
@@ -110,6 +112,7 @@ def hold_at(event: str, suffix: str, here: Path, go: Path) -> None:
 
 
 def disprove_two() -> None:
+    """Lets the verification of `two` fail."""
     verify = make_artifact.verify_module
 
     def verify_module(path, **options):
@@ -123,9 +126,9 @@ def disprove_two() -> None:
 
 
 def rewrite_at(step: str, other: Path, path: Path) -> None:
-    """Puts other values in the place of a checkpoint when a step begins for the first time."""
+    """Overwrites a checkpoint with other values when a step begins."""
     name, _, function = step.partition(".")
-    module = {"run": release_modules, "build": build}[name]
+    module = {"release_modules": release_modules, "build": build}[name]
     original = getattr(module, function)
 
     def rewriting(*arguments, **options):

@@ -1,4 +1,4 @@
-"""Releases of the smallest modules, each made by a process of its own that is forked from one which is warm."""
+"""Runs of `hubexport`, mostly releases of the smallest modules, each in a process forked from one that is warm."""
 
 from collections.abc import Callable
 import dataclasses
@@ -21,12 +21,12 @@ num_classes: {num_classes}
 dataset: made up
 modules: [{modules}]
 """
-# Proves little, in no time and without TensorFlow.
+# A check that takes almost no time and no TensorFlow.
 CHEAP = ("--verify", "structure.digests")
-# What a release hides while it is made begins with this.
+# The names of hidden files and folders of a running release begin with this.
 HIDDEN = ".hubexport-"
 
-# To import what a release needs takes longer than to make a small one.
+# Importing the code of a release takes longer than making a small one.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.warm_release"])
 
@@ -46,7 +46,7 @@ def two_variants(folder: Path) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """What became of a command: its exit status, or minus the number of the signal that ended it."""
+    """The result of a command: its exit status, or minus the number of the signal that ended it, and its output."""
 
     status: int
     stdout: str
@@ -54,11 +54,11 @@ class Done:
 
 
 class Command:
-    """`hubexport`, under way in another process.
+    """`hubexport`, running in another process.
 
     Args:
-        arguments: what follows `hubexport`.
-        before: what the process does first: prepares its own misfortune.
+        arguments: the arguments of the command.
+        before: a function that the process calls first, to prepare its own fault.
     """
 
     def __init__(self, *arguments: str | Path, before: Callable[[], None] | None = None) -> None:
@@ -68,30 +68,30 @@ class Command:
         self._process.start()
 
     def kill(self) -> None:
-        """Ends it, without a last word."""
+        """Kills the process."""
         self._process.kill()
 
     def stderr_so_far(self) -> str:
-        """Returns what it has said."""
+        """Returns the output on stderr so far."""
         stderr = Path(self._output.name, "stderr")
         return stderr.read_text() if stderr.exists() else ""
 
     def wait(self, timeout_s: float = 120) -> Done:
-        """Waits for its end."""
+        """Waits for the end of the process."""
         self._process.join(timeout_s)
         status = self._process.exitcode
         if status is None:
             self._process.kill()
             raise TimeoutError(f"hubexport is still at work after {timeout_s} s")
         stdout, stderr = (Path(self._output.name, name) for name in ("stdout", "stderr"))
-        # Killed very early, it has made neither.
+        # If it was killed very early, it wrote neither.
         done = Done(status, *(path.read_text() if path.exists() else "" for path in (stdout, stderr)))
         self._output.cleanup()
         return done
 
 
 class Release(Command):
-    """`hubexport release`, under way in another process."""
+    """`hubexport release`, running in another process."""
 
     def __init__(self, *arguments: str | Path, before: Callable[[], None] | None = None) -> None:
         super().__init__("release", *arguments, before=before)
@@ -112,7 +112,7 @@ def _run(arguments: list[str], output: Path, before: Callable[[], None] | None) 
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file of a release, those left out that are hidden while it is made."""
+    """Returns the SHA-256 of each file of a release, except the hidden ones of a running release."""
     return {
         path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
@@ -121,14 +121,14 @@ def contents(directory: Path) -> dict[str, str]:
 
 
 def hidden(directory: Path) -> list[str]:
-    """Returns what is left of work that goes on, or went on."""
+    """Returns the names of hidden files and folders, which a running or killed release leaves."""
     return sorted(path.name for path in directory.rglob(f"{HIDDEN}*"))
 
 
 def listed(directory: Path) -> dict[str, str]:
-    """Returns the SHA-256 of all files that the index lists, by their paths, and sees that they are as it says.
+    """Returns the SHA-256 of all files that the index lists, by path, and asserts that the files are as listed.
 
-    This reads the index as any program would, and shares nothing with hubexport.
+    It reads the index like any other program, and shares no code with hubexport.
     """
     index = json.loads((directory / "index.json").read_text())
     files = [*index["publishers"]]
@@ -148,7 +148,7 @@ def listed(directory: Path) -> dict[str, str]:
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    """Waits until something is so."""
+    """Waits until a condition is true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it does not come"

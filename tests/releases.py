@@ -1,4 +1,4 @@
-"""Releases made by the real code, and changed by hand so that all digests fit again: what a forger would do."""
+"""Releases that tests change like a forger: all digests are right again afterwards."""
 
 from collections.abc import Callable
 import copy
@@ -27,7 +27,7 @@ _SUFFIXES = {
 
 
 def as_json(facts: Any) -> bytes:
-    """JSON as a release has it."""
+    """Returns JSON in the form that releases have."""
     return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -35,9 +35,9 @@ class Forged:
     """The files of a release in memory.
 
     Attributes:
-        files: by path, but for the index, the sums and the records.
-        index: what the index says.
-        after: changes of the sums and the records, by path, after all fits.
+        files: the contents by path, without the index, SHA256SUMS and the records.
+        index: the content of the index.
+        after: functions that change SHA256SUMS or a record, by path, once all digests are right. None removes the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,36 +49,36 @@ class Forged:
         self.after: dict[str, Callable[[bytes], bytes | None]] = {}
 
     def copy(self) -> "Forged":
-        """Returns another one, to be changed."""
+        """Returns a copy that a test may change."""
         return copy.deepcopy(self)
 
     def record(self, handle: str = OLD) -> dict[str, Any]:
-        """Returns the entry of an artifact."""
+        """Returns an artifact's entry in the index."""
         return next(record for record in self.index["artifacts"] if record["handle"] == handle)
 
     def path(self, role: str, handle: str = OLD) -> str:
-        """Returns where a file of an artifact is."""
+        """Returns the path of one of an artifact's files."""
         return f"{handle}{_SUFFIXES[role]}"
 
     def edit_json(self, role: str, change: Callable[[Any], object], handle: str = OLD) -> None:
-        """Changes a JSON document."""
+        """Changes one of an artifact's JSON documents."""
         document = json.loads(self.files[self.path(role, handle)])
         change(document)
         self.files[self.path(role, handle)] = as_json(document)
 
     def edit_text(self, role: str, old: str, new: str, handle: str = OLD) -> None:
-        """Changes a text."""
+        """Changes one of an artifact's texts."""
         text = self.files[self.path(role, handle)].decode()
         assert old in text
         self.files[self.path(role, handle)] = text.replace(old, new).encode()
 
     def members(self, handle: str = OLD) -> list[Member]:
-        """Returns what is in an archive."""
+        """Returns the members of an artifact's archive."""
         with tarfile.open(fileobj=io.BytesIO(self.files[self.path("archive", handle)])) as tar:
             return [(info, file.read() if (file := tar.extractfile(info)) else b"") for info in tar]
 
     def pack(self, members: list[Member], handle: str = OLD) -> None:
-        """Puts other members into an archive."""
+        """Replaces the members of an artifact's archive."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for info, content in members:
@@ -86,7 +86,7 @@ class Forged:
         self.files[self.path("archive", handle)] = gzip.compress(packed.getvalue(), mtime=0)
 
     def put(self, name: str, content: bytes | None, handle: str = OLD) -> None:
-        """Puts a file into an archive, in its order, or takes it out; the manifest stays as it is."""
+        """Adds a file to an archive in the right order, or removes it. The manifest stays as it is."""
         members = {info.name: (info, old) for info, old in self.members(handle)}
         members.pop(name, None)
         if content is not None:
@@ -94,14 +94,14 @@ class Forged:
         self.pack([members[name] for name in sorted(members)], handle)
 
     def edit_manifest(self, change: Callable[[Any], object], handle: str = OLD) -> None:
-        """Changes the `hubexport.json` in an archive."""
+        """Changes the manifest in an archive."""
         [manifest] = [content for info, content in self.members(handle) if info.name == "hubexport.json"]
         facts = json.loads(manifest)
         change(facts)
         self.put("hubexport.json", as_json(facts), handle)
 
     def seal(self) -> None:
-        """Lets the reports and statements speak of the archives that there are, where they did before."""
+        """Updates all digests and sizes in the index, and digests in reports and statements."""
         for record in self.index["artifacts"]:
             for role, file in record["files"].items():
                 content = self.files.get(file["path"])
@@ -115,7 +115,7 @@ class Forged:
                 file.update(sha256=sha256, bytes=len(content))
 
     def written(self, folder: Path) -> Path:
-        """Writes all; the index, the records and the sums fit what the index says."""
+        """Writes the release, with records and SHA256SUMS that agree with the index, and returns the folder."""
         made = dict(self.files)
         made |= {f"{record['handle']}.json": as_json(record) for record in self.index["artifacts"]}
         listed = {file["path"] for record in self.index["artifacts"] for file in record["files"].values()}
@@ -135,7 +135,7 @@ class Forged:
 
 
 def shrink(release: Forged) -> None:
-    """Makes the modules tiny, so that they are looked at in no time."""
+    """Makes the modules tiny, so that checks take almost no time."""
     for handle in (OLD, NEW):
         members = [
             (info, content if len(content) < 5000 else content[:3000]) for info, content in release.members(handle)

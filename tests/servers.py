@@ -1,4 +1,4 @@
-"""A server on this machine that has one archive and does what a test tells it to, however wrong."""
+"""A local HTTP server with one archive, which behaves as well or as badly as a test wants."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -16,12 +16,13 @@ SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 
 @dataclasses.dataclass
 class Request:
-    """What a client asked for, and what went out to it.
+    """A request, and how much of the response was sent.
 
     Attributes:
-        path: what stands behind GET.
-        range: the header; None if there is none.
-        sent: bytes of the body.
+        path: the request's target.
+        range: the Range header, if there is one.
+        encoding: the Accept-Encoding header, if there is one.
+        sent: the sent bytes of the body.
     """
 
     path: str
@@ -31,48 +32,48 @@ class Request:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers one request with the act whose turn it is."""
+    """Answers a request with the server's next act."""
 
     server: "Server"
 
     def do_GET(self) -> None:
-        """Called for each request."""
+        """Called by http.server for each request."""
         self.request_seen = Request(self.path, self.headers["Range"], self.headers["Accept-Encoding"])
         self.server.requests.append(self.request_seen)
         acts = self.server.acts
         act = acts.pop(0) if len(acts) > 1 else acts[0]
-        # A client that is killed hangs up in the middle.
+        # A killed client disconnects in the middle.
         with contextlib.suppress(ConnectionError):
             act(self)
 
     def head(self, status: int, **headers: object) -> None:
-        """Sends a status and headers, in whose names _ stands for -."""
+        """Sends the status and headers; in their names, _ stands for -."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
 
     def body(self, content: bytes) -> None:
-        """Sends some of the body."""
-        # Before the client can have it, and so before a test can ask.
+        """Sends a part of the body."""
+        # Counted before the client can have it, so that tests see it in time.
         self.request_seen.sent += len(content)
         self.wfile.write(content)
         self.wfile.flush()
 
     def log_message(self, *args: object) -> None:
-        """Says nothing."""
+        """Called by http.server; keeps quiet."""
 
 
 Act = Callable[[Handler], None]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Performs its acts one a request, the last of them from then on.
+    """Performs one act per request, and repeats the last one.
 
     Attributes:
-        acts: what to do.
-        requests: what was asked for so far.
-        gate: what some acts wait for.
+        acts: the acts still to perform.
+        requests: all requests so far.
+        gate: an event that some acts wait for.
     """
 
     def __init__(self) -> None:
@@ -83,17 +84,17 @@ class Server(http.server.ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """What an URL begins with."""
+        """The server's URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def published(self, name: str = "net.tgz", sha256: str = SHA256) -> PublishedCheckpoint:
-        """The archive, as a config names it."""
+        """Returns the archive as a config names it."""
         return PublishedCheckpoint(url=f"{self.address}/{name}", sha256=sha256, name="model.ckpt")
 
 
 @contextlib.contextmanager
 def running_server() -> Iterator[Server]:
-    """Gives a server, which runs for as long as the context lasts."""
+    """Runs a server as long as the context lasts."""
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -106,12 +107,12 @@ def running_server() -> Iterator[Server]:
 
 
 def serve(handler: Handler) -> None:
-    """The archive, or the part of it that is asked for: what a good server does."""
+    """Sends the archive or the requested range, as a good server does."""
     _serve_up_to(handler, len(ARCHIVE))
 
 
 def serve_some(size: int, *, wait: bool = False) -> Act:
-    """The same, but the connection ends after the archive's first bytes, at once or when the gate is opened."""
+    """Returns an act that ends the connection after the archive's first bytes, at once or when the gate opens."""
 
     def act(handler: Handler) -> None:
         _serve_up_to(handler, size)
@@ -122,7 +123,7 @@ def serve_some(size: int, *, wait: bool = False) -> Act:
 
 
 def serve_when_told(size: int) -> Act:
-    """The same, but after the archive's first bytes the rest waits for the gate."""
+    """Returns an act that sends the archive's first bytes at once, and the others when the gate opens."""
 
     def act(handler: Handler) -> None:
         _serve_up_to(handler, size)
@@ -133,13 +134,13 @@ def serve_when_told(size: int) -> Act:
 
 
 def _serve_up_to(handler: Handler, end: int) -> None:
-    wanted = handler.request_seen.range
-    start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+    requested = handler.request_seen.range
+    start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
     if start >= len(ARCHIVE):
         handler.head(416, Content_Range=f"bytes */{len(ARCHIVE)}", Content_Length=0)
         return
     length = len(ARCHIVE) - start
-    if wanted:
+    if requested:
         content_range = f"bytes {start}-{len(ARCHIVE) - 1}/{len(ARCHIVE)}"
         handler.head(206, Content_Length=length, Content_Range=content_range)
     else:
@@ -148,7 +149,7 @@ def _serve_up_to(handler: Handler, end: int) -> None:
 
 
 def answer(status: int, content: bytes = b"", **headers: object) -> Act:
-    """Just this, whatever is asked for; its length is told unless the headers say another."""
+    """Returns an act that sends this response to any request; headers may state a false length."""
 
     def act(handler: Handler) -> None:
         handler.head(status, **{"Content_Length": len(content), **headers})

@@ -1,4 +1,4 @@
-"""A real `hubexport serve` in a process of its own, and clients that say to it exactly what a test wants."""
+"""Runs `hubexport serve` in a process of its own, and sends it exactly the requests that a test wants."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -9,6 +9,8 @@ from pathlib import Path
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +22,12 @@ _TIMEOUT = 30
 
 @dataclasses.dataclass
 class Answer:
-    """What came back.
+    """A response.
 
     Attributes:
-        status: the number.
-        headers: by their names in lower case.
-        body: all of it.
+        status: the HTTP status.
+        headers: the headers, by lower-case name.
+        body: the whole body.
     """
 
     status: int
@@ -34,17 +36,18 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body in UTF-8."""
+        """The body as text."""
         return self.body.decode()
 
 
 class Server:
-    """A server that runs.
+    """A running server.
 
     Attributes:
+        process: the server's process.
         url: its address, without a slash at the end.
-        process: its process.
-        log_path: what it writes to stderr.
+        log_path: the file with its stderr.
+        port: the port that it listens on.
     """
 
     def __init__(self, process: subprocess.Popen[str], url: str, log_path: Path) -> None:
@@ -54,7 +57,7 @@ class Server:
         self.port = urlsplit(url).port
 
     def get(self, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
-        """Asks for exactly this target, in whose headers' names _ stands for -; follows no redirect."""
+        """Requests exactly this target, and follows no redirect; in names of headers, _ stands for -."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT)
         with contextlib.closing(connection):
             connection.putrequest(method, target, skip_accept_encoding=True)
@@ -67,11 +70,11 @@ class Server:
             return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
     def connection(self) -> socket.socket:
-        """Opens a connection on which nothing was said."""
+        """Opens a connection, without sending anything."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=_TIMEOUT)
 
     def logged(self, **facts: Any) -> dict[str, Any]:
-        """Waits for a line with these facts in its log, which may come after the answer, and returns it."""
+        """Returns the line of the log with these facts; waits for it, because it may come after the response."""
         deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
             for line in self.log():
@@ -81,19 +84,19 @@ class Server:
         raise AssertionError(f"no line with {facts} in {self.log()}")
 
     def log(self) -> list[dict[str, Any]]:
-        """Returns the lines of its log."""
+        """Returns the complete lines of the log."""
         return [json.loads(line) for line in self.log_path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
-        """Tells it to end, and returns its exit status."""
+        """Sends a signal, and returns the exit status."""
         self.process.send_signal(sent)
         return self.process.wait(_TIMEOUT)
 
 
 @contextlib.contextmanager
-def serving(release: Path, *arguments: str, log_path: Path) -> Iterator[Server]:
-    """Serves a release at a free port."""
-    with log_path.open("w") as log:
+def serving(release: Path, *arguments: str) -> Iterator[Server]:
+    """Serves a release on a free port; in the end, prints the log to stderr, for tests that fail."""
+    with tempfile.NamedTemporaryFile("w") as log:
         process = subprocess.Popen(
             [*command("serve"), str(release), "--port", "0", *arguments],
             stdout=subprocess.PIPE,
@@ -101,12 +104,13 @@ def serving(release: Path, *arguments: str, log_path: Path) -> Iterator[Server]:
             text=True,
             env=environment(),
         )
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address, log_path.read_text()
-        yield Server(process, address.rstrip("/"), log_path)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address, "the server did not start; its log is on stderr"
+            yield Server(process, address.rstrip("/"), Path(log.name))
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            print(Path(log.name).read_text(), file=sys.stderr)

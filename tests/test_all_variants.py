@@ -1,4 +1,4 @@
-"""Every published variant in both formats: it loads, it is what the published table says, and the formats agree."""
+"""Every published variant in both formats: it loads, it matches the published table, and the formats agree."""
 
 import numpy as np
 import pytest
@@ -12,17 +12,17 @@ from tests.graphs import checkpoint_values, imported, read_saved_model
 
 _FORMATS_AGREE = 1e-5
 _NAMES = [variant.name for variant in list_variants()]
-# The smallest, the largest, and one between.
+# The smallest, one in between, and the largest.
 _SOME = ("mobilenet_v2_035_96", "mobilenet_v2_075_160", "mobilenet_v2_140_224")
 _KINDS = ("classification/3", "feature_vector/5")
 
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """All 44, built by one command."""
+    """Builds all 44 modules with one command."""
     folder = tmp_path_factory.mktemp("modules")
-    asked = ("--variant", "all", "--module", "feature_vector/5", "--module", "classification/3")
-    done = hubexport("build", *asked, "--checkpoint", "synthetic", "--output_dir", folder, "--jobs", "2")
+    requested = ("--variant", "all", "--module", "feature_vector/5", "--module", "classification/3")
+    done = hubexport("build", *requested, "--checkpoint", "synthetic", "--output_dir", folder, "--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 44
     assert "44 built, 0 failed" in done.stderr
@@ -34,7 +34,7 @@ def modules(tmp_path_factory):
     "name", [name if name == _SOME[0] else pytest.param(name, marks=pytest.mark.slow) for name in _NAMES]
 )
 def test_each_module_is_what_its_variant_promises(modules, name):
-    """Shapes, keys, parameters; TF1 and TF2 compute the same features and endpoints from the same values."""
+    """Shapes, keys and parameters are right, and both formats compute the same features and endpoints."""
     [row] = [row for row in published_table() if row["variant"] == name]
     size = int(row["image_size"])
     images = np.random.RandomState(0).uniform(size=(2, size, size, 3)).astype(np.float32)
@@ -69,7 +69,7 @@ def test_each_module_is_what_its_variant_promises(modules, name):
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("name", _NAMES)
 def test_each_module_has_the_right_structure_and_weights(modules, name, kind):
-    """In both formats."""
+    """The cheap checks pass for every variant and format."""
     checks = select_checks(["structure", "weights"])
     verification = verify_module(str(modules / name / kind), checkpoint="synthetic", checks=checks)
     assert verification.passed, verification.failed
@@ -79,23 +79,23 @@ def test_each_module_has_the_right_structure_and_weights(modules, name, kind):
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("name", _SOME)
 def test_some_modules_have_the_right_numbers(modules, name, kind):
-    """Of the others, the test above compares those of the two formats."""
+    """For all variants, a test above compares the two formats with each other."""
     checks = select_checks(["numbers.extremes"])
     verification = verify_module(str(modules / name / kind), checkpoint="synthetic", checks=checks)
     assert verification.passed, verification.failed
 
 
 def _parameters(values):
-    """Weights and biases of the convolutions; the published counts leave batch norm out."""
+    """Counts the weights and biases of the convolutions, as the published table does, without batch norm."""
     return sum(value.size for name, value in values.items() if "BatchNorm" not in name)
 
 
 def _published_millions(values):
-    """Truncated, as the published table has them."""
+    """Truncates to two digits, as the published table does."""
     return int(_parameters(values) / 1e4) / 100
 
 
 @needs_data
 def test_no_variant_of_the_table_is_missing():
-    """And none is there that is not in it."""
+    """There is no variant that the table lacks, either."""
     assert {variant.name for variant in list_variants()} == {row["variant"] for row in published_table()}

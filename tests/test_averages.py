@@ -1,4 +1,4 @@
-"""Averaged or raw values: what a source holds decides, not its kind or name; the manifest says what was taken."""
+"""Averaged or raw values: the contents of a source decide, not its kind or name; the manifest records the choice."""
 
 import json
 from pathlib import Path
@@ -16,26 +16,26 @@ from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.conversion import convert
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
-from hubexport.layouts.keras import keras_h5
+from hubexport.layouts.keras import keras_h5_layout
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 from tests.ear import Ear
 
 _FEATURES, _CLASSES = "feature_vector/2", "classification/2"
-# Of `small`: those of the network, its moving statistics, and those of its classifier.
+# Counts of variables in `small`: all, moving statistics, and the classifier's.
 _ALL, _STATISTICS, _CLASSIFIER = 262, 104, 2
 
 
-def _both(averaged=lambda name: True):
-    """Plain values of seed 2, and averages of seed 1 of some of them."""
+def _raw_with_averages(averaged=lambda name: True):
+    """Raw values of seed 2, with averages of seed 1 for some of them."""
     averages = {name: value for name, value in network_values(seed=1).items() if averaged(name)}
     return {**network_values(seed=2), **{f"{name}{AVERAGED_SUFFIX}": value for name, value in averages.items()}}
 
 
 def _saved_model(folder, values):
-    """What TensorFlow 1's builder leaves of a graph with these variables, as far as values are concerned."""
-    write_v2(_made(folder / "variables") / "variables", values)
+    """A SavedModel as TensorFlow 1's builder writes it, with no graph but with values."""
+    write_v2(_make_folder(folder / "variables") / "variables", values)
     graph = tf.compat.v1.MetaGraphDef()
     graph.meta_info_def.tags.append("serve")
     saved_model = saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
@@ -43,7 +43,7 @@ def _saved_model(folder, values):
     return folder
 
 
-def _made(folder):
+def _make_folder(folder):
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -114,8 +114,8 @@ def _assert_equal(found, wanted):
 @_of_all_sources
 @pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), pytest.param("raw", 2, marks=pytest.mark.slow)])
 def test_a_source_with_averages(small, tmp_path, write, weights, seed):
-    """Gives those that are asked for, and the manifest says which."""
-    source = write(_made(tmp_path / "source"), _both())
+    """The requested values are restored, and the manifest records the request."""
+    source = write(_make_folder(tmp_path / "source"), _raw_with_averages())
     [module] = _build(small, tmp_path, source, weights=weights)
     _assert_equal(_stored(module), network_values(seed=seed))
     assert _recorded(module) == weights
@@ -123,8 +123,8 @@ def test_a_source_with_averages(small, tmp_path, write, weights, seed):
 
 @pytest.mark.parametrize("write", [_saved_model, _v2_called_variables, _object_based])
 def test_a_source_with_averages_of_some_variables(small, tmp_path, write):
-    """One public convention averages trained variables only; the manifest counts."""
-    source = write(_made(tmp_path / "source"), _both(lambda name: "moving_" not in name))
+    """One public convention averages trained variables only; the manifest counts both kinds."""
+    source = write(_make_folder(tmp_path / "source"), _raw_with_averages(lambda name: "moving_" not in name))
     [module] = _build(small, tmp_path, source)
     averaged, raw = network_values(seed=1), network_values(seed=2)
     _assert_equal(_stored(module), {name: (raw if "moving_" in name else averaged)[name] for name in raw})
@@ -144,8 +144,8 @@ def test_a_source_with_averages_of_some_variables(small, tmp_path, write):
     ],
 )
 def test_a_source_without_averages(small, tmp_path, source, weights):
-    """Leaves no choice; a training's checkpoint without them is an error, whatever it is called."""
-    path = _SOURCES[source](_made(tmp_path / "source"), network_values(seed=2))
+    """There is no choice to make, except in a training's checkpoint: there it is an error, whatever the file's name."""
+    path = _SOURCES[source](_make_folder(tmp_path / "source"), network_values(seed=2))
     if weights is None:
         with pytest.raises(CheckpointError) as caught:
             _build(small, tmp_path, path)
@@ -159,7 +159,7 @@ def test_a_source_without_averages(small, tmp_path, source, weights):
 
 
 def test_our_own_modules_leave_no_choice(small, tmp_path):
-    """Of both formats, as directories, packed and by prefix."""
+    """Modules of both formats: as directories, packed, and by prefix."""
     for version in (2, 5):
         [module] = build_modules(
             small, [f"classification/{version}"], checkpoint="synthetic:1", output_dir=tmp_path / "first"
@@ -173,8 +173,8 @@ def test_our_own_modules_leave_no_choice(small, tmp_path):
 
 
 def test_each_module_records_its_own_values(small, tmp_path):
-    """A feature vector has none of the classifier's averages; with it or without it is built the same."""
-    write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
+    """A feature vector records nothing of the classifier, whether or not both are built together."""
+    write_v2(tmp_path / "c", _raw_with_averages(lambda name: "Logits" in name))
     features, classes = _build(small, tmp_path, tmp_path / "c", _FEATURES, _CLASSES)
     assert _recorded(features) == "raw"
     assert _recorded(classes) == f"{_CLASSIFIER} averaged, {_ALL - _CLASSIFIER} raw"
@@ -183,8 +183,8 @@ def test_each_module_records_its_own_values(small, tmp_path):
 
 
 def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
-    """The published accuracy was measured with averages; who asks for raw ones knows."""
-    write_v2(tmp_path / "c", _both(lambda name: "Logits" in name))
+    """The published accuracy was measured with averages. Requested raw values are no surprise."""
+    write_v2(tmp_path / "c", _raw_with_averages(lambda name: "Logits" in name))
     for weights, count in (("averaged", 1), ("raw", 0)):
         for work in (
             lambda ear: _build(small, tmp_path, tmp_path / "c", weights=weights, overwrite=True, progress=ear),
@@ -197,7 +197,7 @@ def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
 
 
 def _slot_checkpoint(folder, names, key):
-    """A checkpoint of variables with an optimizer that keeps their averages, under the full names that it gives."""
+    """A checkpoint of variables with an optimizer that keeps their averages, under the optimizer's full names."""
     values = {**network_values(seed=2)}
     variables = [tf.Variable(value, name=name) for name, value in values.items()]
     flat = {name: name.replace("/", "_") for name in names}
@@ -214,7 +214,7 @@ def _slot_checkpoint(folder, names, key):
     ],
 )
 def test_averages_that_optimizers_of_tensorflow_2_keep(small, tmp_path, key):
-    """Keras' `use_ema`, of Keras 2 and Keras 3, and the slots of TensorFlow Addons' MovingAverage."""
+    """The names of `use_ema` in Keras 2 and Keras 3, and the slots of TensorFlow Addons' MovingAverage."""
     trained = {name: value for name, value in network_values(seed=1).items() if "moving_" not in name}
     source = _slot_checkpoint(tmp_path, trained, key)
     [module] = _build(small, tmp_path, source)
@@ -225,17 +225,17 @@ def test_averages_that_optimizers_of_tensorflow_2_keep(small, tmp_path, key):
 
 
 def test_the_names_that_keras_gives_to_averages(tmp_path):
-    """Those of the test above, from Keras itself."""
+    """Keras really uses a name of the test above."""
     keras = pytest.importorskip("tf_keras") if hasattr(tf.keras, "ops") else tf.keras
     variable = tf.Variable([1.0, 2.0], name="MobilenetV2/Conv/weights")
     optimizer = keras.optimizers.Adam(use_ema=True)
     optimizer.apply_gradients([(tf.constant([1.0, 1.0]), variable)])
-    names = [one.name for one in optimizer.variables]
+    names = [variable.name for variable in optimizer.variables]
     assert "Adam/average/MobilenetV2/Conv/weights:0" in names
 
 
 def test_two_models_in_one_checkpoint_are_not_mixed(small, tmp_path):
-    """Variables of the same name: neither the first nor the last of them is the one that is meant."""
+    """Two variables share each name, and nothing tells which one is meant."""
     models = [[tf.Variable(value, name=name) for name, value in network_values(seed=seed).items()] for seed in (1, 2)]
     source = tf.train.Checkpoint(teacher=models[0], student=models[1]).write(str(tmp_path / "two"))
     with pytest.raises(CheckpointError):
@@ -243,7 +243,7 @@ def test_two_models_in_one_checkpoint_are_not_mixed(small, tmp_path):
 
 
 def test_a_variable_that_is_stored_twice_is_one(small, tmp_path):
-    """Keras 3's `model.export` stores each in two lists."""
+    """Keras 3's `model.export` stores each variable in two lists."""
     lists = [[tf.Variable(value, name=name) for name, value in network_values(seed=1).items()] for _ in range(2)]
     source = tf.train.Checkpoint(variables=lists[0], _all_variables=lists[1]).write(str(tmp_path / "twice"))
     [module] = _build(small, tmp_path, source)
@@ -252,14 +252,14 @@ def test_a_variable_that_is_stored_twice_is_one(small, tmp_path):
 
 
 def test_averages_under_the_names_of_keras(small, tmp_path):
-    """A checkpoint of a training in Keras: its optimizer averages what is trained."""
-    entries = keras_h5(small.network_for("classification"))
+    """A checkpoint of a training in Keras, whose optimizer averages trained variables."""
+    layouts = keras_h5_layout(small.network_for("classification"))
     raw, averaged = network_values(seed=2), network_values(seed=1)
-    trained = [entry for entry in entries if "moving_" not in entry.variable.name]
-    variables = [tf.Variable(entry.from_slim(raw[entry.variable.name]), name=entry.name) for entry in entries]
+    trained = [layout for layout in layouts if "moving_" not in layout.variable.name]
+    variables = [tf.Variable(layout.from_slim(raw[layout.variable.name]), name=layout.name) for layout in layouts]
     averages = [
-        tf.Variable(entry.from_slim(averaged[entry.variable.name]), name=f"Adam/average/{entry.name}")
-        for entry in trained
+        tf.Variable(layout.from_slim(averaged[layout.variable.name]), name=f"Adam/average/{layout.name}")
+        for layout in trained
     ]
     optimizer = tf.train.Checkpoint(_variables=averages)
     source = tf.train.Checkpoint(model=variables, optimizer=optimizer).write(str(tmp_path / "objects"))
@@ -269,17 +269,17 @@ def test_averages_under_the_names_of_keras(small, tmp_path):
 
 
 def test_misshaped_averages_are_named(small, tmp_path):
-    """Not passed over for the plain value."""
-    values = _both()
+    """The raw value does not silently replace them."""
+    values = _raw_with_averages()
     values[f"MobilenetV2/Conv/weights{AVERAGED_SUFFIX}"] = np.zeros([3], np.float32)
     with pytest.raises(CheckpointError) as caught:
         _build(small, tmp_path, _saved_model(tmp_path / "m", values))
     assert f"MobilenetV2/Conv/weights{AVERAGED_SUFFIX}: stored shape [3]" in "".join(caught.value.details)
 
 
-def test_all_that_reads_the_manifest_takes_a_mixture(small, config_dir, tmp_path):
-    """inspect, verify, diff, release with its check, and evaluate's line."""
-    write_v2(tmp_path / "c", _both(lambda name: "moving_" not in name))
+def test_every_command_reads_a_manifest_with_both_kinds(small, config_dir, tmp_path):
+    """inspect, verify, diff, release, and release --check."""
+    write_v2(tmp_path / "c", _raw_with_averages(lambda name: "moving_" not in name))
     [module] = _build(small, tmp_path, tmp_path / "c")
     done = hubexport("inspect", module)
     assert done.returncode == 0
@@ -296,7 +296,7 @@ def test_all_that_reads_the_manifest_takes_a_mixture(small, config_dir, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_averages_of_one_of_training_values_are_still_pure(small, tmp_path):
+def test_averages_of_all_variables_are_recorded_as_averaged(small, tmp_path):
     """TF-Slim's training averages moving statistics, too."""
     write_v2(tmp_path / "c", training_values())
     [module] = _build(small, tmp_path, tmp_path / "c")

@@ -1,4 +1,4 @@
-"""Many modules in one run: globs, processes, and what one module's failure does to the others."""
+"""Many modules in one run: patterns, processes, and failures of single modules."""
 
 import contextlib
 import json
@@ -13,10 +13,12 @@ import time
 import pytest
 
 from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
-from hubexport.batch import BuildOptions, BuildOrder, build_batch
+from hubexport.batch import build_batch
+from hubexport.build import BuildOptions, BuildOrder
 from hubexport.config_files import select_variants
 from hubexport.errors import CheckpointError, ConfigError
-from hubexport.system.atomic_output import file_sha256, publish_directory, tree_files
+from hubexport.system.atomic_output import publish_directory
+from hubexport.system.digests import file_sha256, tree_files
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 
@@ -33,7 +35,7 @@ _MODULES = tuple(map(ModuleSpec.parse, ("feature_vector/3", "classification/5"))
 
 @pytest.fixture
 def configs(tmp_path) -> Path:
-    """Three variants of the smallest network, the second of which has other classes."""
+    """Three variants of the smallest network; `two` has other classes."""
     folder = tmp_path / "configs"
     folder.mkdir()
     for name, num_classes in (("one", 7), ("three", 7), ("two", 5)):
@@ -58,7 +60,7 @@ def _digests(folder):
 
 
 def test_variants_are_chosen_by_name_pattern_or_all(configs):
-    """Each once, in the order asked for; a pattern's are sorted."""
+    """Each once, in the order of the names and patterns. The variants of one pattern are sorted."""
 
     def names(*patterns):
         return [variant.name for variant in select_variants(patterns, configs)]
@@ -71,8 +73,8 @@ def test_variants_are_chosen_by_name_pattern_or_all(configs):
         names("one", "mobilenet_v3_*")
 
 
-def test_a_broken_config_stops_only_those_who_ask_for_it(configs):
-    """A pattern that fits it does."""
+def test_a_broken_config_stops_only_those_who_select_it(configs):
+    """By its name, or by a pattern that matches it."""
     (configs / "broken.yaml").write_text("network: x\n")
     assert [variant.name for variant in select_variants(["o*"], configs)] == ["one"]
     with pytest.raises(ConfigError, match="broken.yaml:1"):
@@ -81,7 +83,7 @@ def test_a_broken_config_stops_only_those_who_ask_for_it(configs):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_one_modules_failure_stops_no_other(configs, checkpoint, tmp_path, jobs):
-    """Not even the other module of its variant; the outcomes are in the order asked for."""
+    """Not even the other module of its variant. Outcomes are in the order of the orders."""
     options = BuildOptions(str(checkpoint), "raw", tmp_path / "m")
     outcomes = build_batch(_orders(configs, "one", "two", "three"), options, jobs=jobs)
     handles = [f"google/imagenet/{name}/{spec}" for name in ("one", "two", "three") for spec in _MODULES]
@@ -97,8 +99,8 @@ def test_one_modules_failure_stops_no_other(configs, checkpoint, tmp_path, jobs)
             assert outcome.seconds > 0
 
 
-def test_processes_change_no_byte(configs, tmp_path):
-    """Whoever builds them."""
+def test_the_number_of_processes_changes_no_byte(configs, tmp_path):
+    """One process and three give the same bytes."""
     orders = _orders(configs, "one", "two", "three")
     for jobs in (1, 3):
         build_batch(orders, BuildOptions("synthetic:3", output_dir=tmp_path / str(jobs)), jobs=jobs)
@@ -106,8 +108,8 @@ def test_processes_change_no_byte(configs, tmp_path):
     assert _digests(tmp_path / "1") == _digests(tmp_path / "3")
 
 
-def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
-    """So that a run that was interrupted can be taken up again."""
+def test_an_existing_module_fails_and_the_rest_is_built(configs, tmp_path):
+    """So an interrupted run can be completed."""
     [order] = _orders(configs, "one")
     build_modules(order.variant, order.modules[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
     before = _digests(tmp_path / "m")
@@ -117,8 +119,8 @@ def test_what_stands_there_fails_and_the_rest_is_built(configs, tmp_path):
     assert before.items() < _digests(tmp_path / "m").items()
 
 
-def test_what_came_to_its_place_before_a_failure_is_built(configs, tmp_path, monkeypatch):
-    """And not "already exists" when the others are tried once more."""
+def test_a_module_published_before_a_failure_counts_as_built(configs, tmp_path, monkeypatch):
+    """It does not fail with "already exists" when the others are built once more."""
 
     def full(staged, final, **options):
         if "classification" in str(final):
@@ -131,8 +133,8 @@ def test_what_came_to_its_place_before_a_failure_is_built(configs, tmp_path, mon
     assert "No space left on device" in str(second.result)
 
 
-def test_a_checkpoint_for_each_variant(configs, tmp_path):
-    """`{variant}` stands for its name."""
+def test_each_variant_has_its_own_checkpoint(configs, tmp_path):
+    """`{variant}` stands for the variant's name."""
     for name, num_classes in (("one", 7), ("two", 5)):
         (tmp_path / name).mkdir()
         write_v2(tmp_path / name / "model.ckpt", network_values(num_classes=num_classes, seed=num_classes))
@@ -147,8 +149,8 @@ def test_a_checkpoint_for_each_variant(configs, tmp_path):
 
 def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkpoint, tmp_path):
     """Paths on stdout, errors and the table on stderr, status 1."""
-    given = ("--variant", "t*", "--variant", "one", "--config_dir", configs, "--weights", "raw", "--jobs", "2")
-    done = hubexport("build", *given, "--checkpoint", checkpoint, "--output_dir", "m", cwd=tmp_path)
+    arguments = ("--variant", "t*", "--variant", "one", "--config_dir", configs, "--weights", "raw", "--jobs", "2")
+    done = hubexport("build", *arguments, "--checkpoint", checkpoint, "--output_dir", "m", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "m/google/imagenet/three/feature_vector/3",
@@ -165,31 +167,31 @@ def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkp
 
 
 def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
-    """A module that one of the variants does not have in its config, a number of processes that is none."""
+    """A module that is missing in one of the configs, or an invalid number of processes."""
     (configs / "two.yaml").write_text(_CONFIG.format(num_classes=5).replace("feature_vector/3, ", ""))
-    given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
-    done = hubexport("build", *given, "--module", "feature_vector", "--output_dir", tmp_path / "m")
+    arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *arguments, "--module", "feature_vector", "--output_dir", tmp_path / "m")
     assert done.returncode == 1
     assert done.stderr.startswith("ERROR --module feature_vector needs a version")
     for jobs in ("0", "-1", "many"):
-        done = hubexport("build", *given, "--jobs", jobs, "--output_dir", tmp_path / "m")
+        done = hubexport("build", *arguments, "--jobs", jobs, "--output_dir", tmp_path / "m")
         assert done.returncode == 1
         assert "argument --jobs" in done.stderr
     assert not (tmp_path / "m").exists()
 
 
-def test_warnings_of_other_processes_are_heard(configs, tmp_path):
-    """Made-up weights must not be taken for trained ones."""
-    given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
-    done = hubexport("build", *given, "--jobs", "2", "--output_dir", tmp_path / "m")
+def test_warnings_of_other_processes_are_printed(configs, tmp_path):
+    """Nobody should mistake synthetic weights for trained ones."""
+    arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *arguments, "--jobs", "2", "--output_dir", tmp_path / "m")
     for name in ("one", "two"):
         assert f"WARNING SYNTHETIC weights: {name} is UNTRAINED" in done.stderr
     assert "2 of 2 variants done" in done.stderr
 
 
 @pytest.mark.faults
-def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_path, monkeypatch):
-    """As the kernel does when memory runs out; not even one that was built, but not heard of yet."""
+def test_a_killed_worker_fails_no_other_variant(configs, tmp_path, monkeypatch):
+    """The kernel kills processes when memory runs out. Even a variant with a lost result counts as built."""
     monkeypatch.setattr("hubexport.system.process_pool._start_worker", _die_at_two)
     monkeypatch.setenv("BUILT_BY_ONE", str(tmp_path / "m/google/imagenet/one" / str(_MODULES[-1])))
     outcomes = build_batch(
@@ -207,32 +209,33 @@ def test_a_worker_that_is_killed_takes_no_other_variant_with_it(configs, tmp_pat
 
 
 def _die_at_two() -> None:
-    """Starts a worker in which `two` is deadly once `one` is built, and `one` takes long to tell that it is."""
+    """Starts a worker that dies at `two` once `one` is built, but before the result of `one` has arrived."""
     import hubexport.batch
 
-    build = hubexport.batch.build_modules
+    build = hubexport.batch.build_order
     built = Path(os.environ["BUILT_BY_ONE"])
 
-    def deadly(variant, *args, **options):
+    def deadly(order, *args):
+        variant = order.variant
         while variant.name == "two" and not built.exists():
             time.sleep(0.01)
         if variant.name == "two":
             os.kill(os.getpid(), signal.SIGKILL)
-        paths = build(variant, *args, **options)
+        paths = build(order, *args)
         if variant.name == "one":
             time.sleep(2)
         return paths
 
-    hubexport.batch.build_modules = deadly
+    hubexport.batch.build_order = deadly
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.faults
 def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_path, number):
-    """Nor a process."""
-    given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
+    """It leaves no process, either."""
+    arguments = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
     process = subprocess.Popen(
-        command("build", *given),
+        command("build", *arguments),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -242,7 +245,7 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_pat
     deadline = time.monotonic() + 60
     while not list((tmp_path / "m").rglob("hubexport.json")) and time.monotonic() < deadline:
         time.sleep(0.005)
-    # What Ctrl-C does, or `kill`.
+    # Like Ctrl-C, or like `kill`.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
@@ -257,16 +260,16 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.faults
 def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, number):
-    """Here both wait for a server that never answers."""
+    """Here, both workers wait for a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/x.tgz"
-        # Two archives: one alone would be downloaded by one of them.
+        # Two archives, because only one worker would download a single one.
         for name, sha256 in (("one", "1" * 64), ("two", "2" * 64)):
             published = f"checkpoint: {{url: {address}, sha256: '{sha256}', name: x.ckpt}}\n"
             (configs / f"{name}.yaml").write_text(_CONFIG.format(num_classes=7) + published)
-        given = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
+        arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
         process = subprocess.Popen(
-            command("build", *given, "--output_dir", tmp_path / "m"),
+            command("build", *arguments, "--output_dir", tmp_path / "m"),
             env=environment({"HUBEXPORT_CACHE_DIR": str(tmp_path / "cache")}),
             stderr=subprocess.PIPE,
             text=True,
@@ -286,7 +289,7 @@ def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, num
 
 
 def _left_of_session(session: int) -> list[str]:
-    """The processes of a session that are still there after some seconds."""
+    """Returns the processes of a session that still run after some seconds."""
     deadline = time.monotonic() + 10
     while (left := _processes_of_session(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -305,10 +308,10 @@ def _processes_of_session(session: int) -> list[str]:
 
 @pytest.mark.faults
 def test_workers_do_not_outlive_a_killed_command(tmp_path):
-    """Which cannot end them any more."""
-    given = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
+    """It cannot end them itself any more."""
+    arguments = ("--variant", "all", "--checkpoint", "synthetic", "--jobs", "2", "--output_dir", tmp_path / "m")
     process = subprocess.Popen(
-        command("build", *given), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+        command("build", *arguments), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "m").rglob("hubexport.json")) and time.monotonic() < deadline:
@@ -319,7 +322,7 @@ def test_workers_do_not_outlive_a_killed_command(tmp_path):
 
 
 def test_errors_travel_between_processes():
-    """With all that they say."""
+    """Complete with class and text."""
     error = CheckpointError("what", why="why", fix="fix", details=["one", "two"])
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is CheckpointError

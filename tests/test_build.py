@@ -1,4 +1,4 @@
-"""The main job: what is written, what is refused, and that nothing is ever half written."""
+"""Builds: what they write, what they refuse, and that they never leave a partial module."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.errors import CheckpointError, OutputError
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.digests import file_sha256
 from tests.checkpoints import network_values, training_values, write_v2
 from tests.command import command, environment, hubexport, hubexport_process
 from tests.graphs import checkpoint_values
@@ -26,21 +26,21 @@ _BOTH = [ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Path and digest of every file below a folder, and of nothing else: hidden ones count."""
+    """Returns the digest of every file in a folder by path, hidden ones included."""
     paths = [path for path in folder.rglob("*") if not path.is_dir()]
     return {str(path.relative_to(folder)): file_sha256(path) for path in paths}
 
 
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
-    """A checkpoint for `small`, averaged and raw."""
+    """A checkpoint for `small` with averaged and raw values."""
     (tmp_path / "checkpoint").mkdir()
     write_v2(tmp_path / "checkpoint" / "model.ckpt", training_values())
     return tmp_path / "checkpoint" / "model.ckpt"
 
 
 def test_a_module_has_these_files_and_no_others(small, checkpoint, tmp_path):
-    """In the folder of its handle."""
+    """Its folder is named like its handle."""
     paths = build_modules(small, checkpoint=str(checkpoint), output_dir=tmp_path / "m")
     assert [str(path.relative_to(tmp_path / "m")) for path in paths] == [
         "google/imagenet/small/feature_vector/2",
@@ -59,8 +59,8 @@ def test_a_module_has_these_files_and_no_others(small, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
-def test_variables_hold_the_checkpoints_values_bit_for_bit(small, checkpoint, tmp_path, weights, seed):
-    """Under the checkpoint's plain names; a feature vector module without the classifier's."""
+def test_variables_have_the_values_of_the_checkpoint_bit_for_bit(small, checkpoint, tmp_path, weights, seed):
+    """By the checkpoint's plain names. A feature vector module lacks the classifier."""
     paths = build_modules(small, checkpoint=str(checkpoint), weights=weights, output_dir=tmp_path / "m")
     wanted = network_values(seed=seed)
     for path, size in zip(paths, (260, 262), strict=True):
@@ -71,7 +71,7 @@ def test_variables_hold_the_checkpoints_values_bit_for_bit(small, checkpoint, tm
 
 
 def test_the_manifest_says_where_a_module_came_from(small, checkpoint, tmp_path):
-    """Handle, source and digests, values, sizes, and every other file."""
+    """It has the handle, the source and its digests, the kind of values, sizes, and all other files."""
     feature_vector, classification = build_modules(small, checkpoint=str(checkpoint), output_dir=tmp_path / "m")
     manifest = json.loads((classification / "hubexport.json").read_text())
     files = manifest.pop("sha256")
@@ -100,8 +100,8 @@ def test_the_manifest_says_where_a_module_came_from(small, checkpoint, tmp_path)
     assert json.loads((feature_vector / "hubexport.json").read_text())["num_classes"] is None
 
 
-def test_made_up_values_are_recorded_and_warned_of(small, tmp_path):
-    """Nobody should take them for trained ones."""
+def test_synthetic_values_are_recorded_and_cause_a_warning(small, tmp_path):
+    """Nobody should mistake them for trained ones."""
     from hubexport.progress import Progress
 
     warnings = []
@@ -118,7 +118,7 @@ def test_made_up_values_are_recorded_and_warned_of(small, tmp_path):
 
 
 def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
-    """In other folders, processes, hash seeds, time zones and umasks."""
+    """Even with another folder, process, hash seed, time zone and umask."""
     arguments = ["build", "--variant", "small", "--config_dir", config_dir, "--checkpoint"]
     shutil.copytree(checkpoint.parent, tmp_path / "elsewhere" / "deep")
     first = hubexport_process(
@@ -135,7 +135,7 @@ def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
 
 
 def test_an_existing_module_is_kept_and_nothing_else_is_built(small, checkpoint, tmp_path):
-    """Found out before any work: the checkpoint is not even looked for."""
+    """The build fails before it looks for the checkpoint."""
     build_modules(small, _BOTH[1:], checkpoint=str(checkpoint), output_dir=tmp_path / "m")
     before = _files(tmp_path / "m")
     with pytest.raises(OutputError, match="classification/2 already exists"):
@@ -143,8 +143,8 @@ def test_an_existing_module_is_kept_and_nothing_else_is_built(small, checkpoint,
     assert _files(tmp_path / "m") == before
 
 
-def test_overwrite_replaces(small, checkpoint, tmp_path):
-    """The whole module, not only the files that it has."""
+def test_overwrite_replaces_the_whole_module(small, checkpoint, tmp_path):
+    """Files that only the old module had are gone."""
     [path] = build_modules(small, _BOTH[:1], checkpoint="synthetic", output_dir=tmp_path / "m")
     (path / "assets").mkdir()
     (path / "assets" / "old").write_text("x")
@@ -158,8 +158,8 @@ def test_overwrite_replaces(small, checkpoint, tmp_path):
     assert len(_files(tmp_path / "m")) == 5
 
 
-def test_a_misfit_writes_nothing_and_keeps_what_there_is(small, tmp_path):
-    """Not even the module that it would do for: a feature vector needs no classifier."""
+def test_a_checkpoint_that_does_not_fit_changes_no_file(small, tmp_path):
+    """Not even the feature vector module is written, which would not need the classifier."""
     (tmp_path / "ckpt").mkdir()
     write_v2(tmp_path / "ckpt" / "model.ckpt", network_values(num_classes=17))
     options = {"checkpoint": str(tmp_path / "ckpt"), "weights": "raw", "output_dir": tmp_path / "m"}
@@ -174,8 +174,8 @@ def test_a_misfit_writes_nothing_and_keeps_what_there_is(small, tmp_path):
     build_modules(small, _BOTH[:1], overwrite=True, **options)
 
 
-def test_values_that_are_not_finite_write_nothing(small, tmp_path):
-    """They would spread to every output."""
+def test_values_that_are_not_finite_are_refused(small, tmp_path):
+    """They would spread to every output. No file is written."""
     values = network_values()
     values["MobilenetV2/Conv/weights"][0, 0, 0, 0] = np.nan
     write_v2(tmp_path / "model.ckpt", values)
@@ -202,7 +202,7 @@ def _build_arguments(config_dir, checkpoint, output_dir):
     "limit", [100_000, 1_500_000, *(pytest.param(limit, marks=pytest.mark.slow) for limit in (100, 600_000))]
 )
 def test_a_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path, limit):
-    """A limit on the size of files stops the write of graph, values or manifest in the middle, as a full disk does."""
+    """A limit on the size of files interrupts the writing of graph, values or manifest, like a full disk."""
     done = subprocess.run(
         command(*_build_arguments(config_dir, checkpoint, tmp_path / "m")),
         env=environment(),
@@ -220,7 +220,7 @@ def test_a_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path, limit):
 
 
 def test_a_really_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path):
-    """A file system of 2 MB; the modules need three times as much."""
+    """The file system has 2 MB, and the modules need three times as much."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
@@ -237,7 +237,7 @@ def test_a_really_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path):
 
 
 def test_a_read_only_place_is_a_clean_error(config_dir, checkpoint):
-    """/proc takes nothing, not even from root."""
+    """Not even root can write to /proc."""
     done = hubexport(*_build_arguments(config_dir, checkpoint, "/proc/modules_of_hubexport"))
     assert done.returncode == 1
     assert "ERROR cannot write modules to /proc/modules_of_hubexport" in done.stderr
@@ -245,7 +245,7 @@ def test_a_read_only_place_is_a_clean_error(config_dir, checkpoint):
 
 
 def test_a_place_below_a_file_is_a_clean_error(config_dir, checkpoint, tmp_path):
-    """Of all things that can be wrong with a path."""
+    """Part of the path is a file, not a folder."""
     (tmp_path / "file").write_text("x")
     done = hubexport(*_build_arguments(config_dir, checkpoint, tmp_path / "file" / "m"))
     assert done.returncode == 1
@@ -261,8 +261,8 @@ def _wait_for_writing(process):
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.faults
-def test_a_build_killed_at_any_moment_leaves_nothing_half(config_dir, checkpoint, tmp_path, sig):
-    """The moments are spread over start and writing; then the next build removes the leftovers and completes."""
+def test_a_build_killed_at_any_moment_leaves_no_partial_module(config_dir, checkpoint, tmp_path, sig):
+    """The moments are spread over start and writing. The next build removes leftovers and completes."""
     output_dir = tmp_path / "m"
     wanted = tmp_path / "wanted"
     assert hubexport(*_build_arguments(config_dir, checkpoint, wanted)).returncode == 0
@@ -296,7 +296,7 @@ def test_a_build_killed_at_any_moment_leaves_nothing_half(config_dir, checkpoint
 
 @pytest.mark.parametrize(("sig", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_build_ends_at_once(config_dir, tmp_path, sig, status):
-    """Here while it waits for a server that accepts and never answers; there is no traceback, nor anything half."""
+    """Here, while it waits for a server that never answers. There is no traceback, and no partial file."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = config_dir / "small.yaml"
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -319,7 +319,7 @@ def test_an_interrupted_build_ends_at_once(config_dir, tmp_path, sig, status):
 
 @pytest.mark.faults
 def test_overwriting_killed_at_any_moment_leaves_the_old_or_the_new(config_dir, checkpoint, tmp_path):
-    """A watcher that reads all the time never sees anything else, either."""
+    """A watcher that reads all the time sees nothing else, either."""
     output_dir, new = tmp_path / "m", tmp_path / "new"
     assert hubexport(*_build_arguments(config_dir, "synthetic", output_dir)).returncode == 0
     assert hubexport(*_build_arguments(config_dir, checkpoint, new)).returncode == 0
@@ -348,7 +348,7 @@ def test_overwriting_killed_at_any_moment_leaves_the_old_or_the_new(config_dir, 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["keep", "overwrite"])
 @pytest.mark.faults
 def test_two_builds_into_one_place_at_once_do_not_corrupt_it(config_dir, checkpoint, tmp_path, overwrite):
-    """One of them may lose, in which case it says so."""
+    """One of them may fail, with a clear error."""
     arguments = _build_arguments(config_dir, checkpoint, tmp_path / "m")
     processes = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Our checkpoint reader and writer against TensorFlow's, and against damage."""
+"""Our checkpoint reader and writer, against TensorFlow's and against damage."""
 
 import io
 from pathlib import Path
@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from hubexport.checkpoints import leveldb_table, v2_bundle
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.proto_wire import varint
+from hubexport.checkpoints.proto_wire import encode_varint
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
+from hubexport.system.crc32c import masked_crc32c
 from tests.checkpoints import network_values, training_values, write_v2
 
 _SUFFIXES = (".index", ".data-00000-of-00001")
@@ -29,7 +30,7 @@ def _files(prefix: Path) -> list[bytes]:
 
 
 def test_writes_the_bytes_that_tensorflow_writes(tmp_path):
-    """Table, blocks, restarts, checksums and all; SaveV2 is given the names sorted, as Saver gives them."""
+    """Table, blocks, restarts and checksums included. Like Saver, the test gives SaveV2 sorted names."""
     values = network_values(depth_multiplier=0.35)
     write_bundle(tmp_path / "ours", values)
     write_v2(tmp_path / "theirs", {name: values[name] for name in sorted(values)})
@@ -43,7 +44,7 @@ _SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 @settings(deadline=None, max_examples=60)
 @given(shapes=st.dictionaries(_NAMES, _SHAPES, min_size=1, max_size=40))
 def test_any_names_and_shapes_have_the_bytes_that_tensorflow_writes(tmp_path_factory, shapes):
-    """Scalars, empty arrays, names that share much or nothing."""
+    """Scalars, empty arrays, and names that share much or nothing."""
     folder = tmp_path_factory.mktemp("bundle")
     values = {name: np.full(shape, number, np.float32) for number, (name, shape) in enumerate(shapes.items())}
     write_bundle(folder / "ours", values)
@@ -58,7 +59,7 @@ def test_any_names_and_shapes_have_the_bytes_that_tensorflow_writes(tmp_path_fac
 @settings(deadline=None, max_examples=40)
 @given(strings=st.dictionaries(_NAMES, st.binary(max_size=300), min_size=1, max_size=5), long=st.integers(0, 70_000))
 def test_strings_have_the_bytes_that_tensorflow_writes(tmp_path_factory, strings, long):
-    """Empty ones, and such as need one, two or three bytes for their length, beside arrays."""
+    """Strings whose length takes one, two or three bytes, empty ones, and arrays beside them."""
     folder = tmp_path_factory.mktemp("bundle")
     values = {"array": np.float32([1, 2]), "long": bytes(long), **strings}
     write_bundle(folder / "ours", values)
@@ -72,7 +73,7 @@ def test_strings_have_the_bytes_that_tensorflow_writes(tmp_path_factory, strings
 
 @pytest.mark.parametrize("position", [0, 2, 10], ids=["length", "checksum of the length", "string"])
 def test_a_damaged_string_is_refused(tmp_path, position):
-    """Whichever of its bytes it is."""
+    """Every byte matters."""
     write_bundle(tmp_path / "m", {"x": b"some words"})
     data = Path(f"{tmp_path / 'm'}.data-00000-of-00001")
     content = bytearray(data.read_bytes())
@@ -82,8 +83,8 @@ def test_a_damaged_string_is_refused(tmp_path, position):
         BundleReader(tmp_path / "m").read_text("x")
 
 
-def test_what_is_no_string_is_not_read_as_one(tmp_path):
-    """Nor the other way round."""
+def test_only_strings_are_read_as_strings(tmp_path):
+    """Numbers are not read as strings, nor strings as numbers."""
     write_bundle(tmp_path / "m", {"x": np.zeros([4], np.float32), "empty": np.zeros([0], np.float32), "s": b"words"})
     reader = BundleReader(tmp_path / "m")
     for name in ("x", "empty"):
@@ -95,7 +96,7 @@ def test_what_is_no_string_is_not_read_as_one(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool", "float32"])
 def test_numbers_of_every_kind_are_read(tmp_path, dtype):
-    """As TensorFlow wrote them."""
+    """The values are those that TensorFlow wrote."""
     value = np.arange(-3, 3).astype(dtype).reshape(2, 3)
     write_v2(tmp_path / "m", {"x": value})
     reader = BundleReader(tmp_path / "m")
@@ -105,7 +106,7 @@ def test_numbers_of_every_kind_are_read(tmp_path, dtype):
 
 
 def test_reads_what_tensorflow_wrote(tmp_path):
-    """All names and shapes; values of every dtype are told apart."""
+    """All names, shapes and dtypes."""
     values = training_values()
     write_v2(tmp_path / "model.ckpt", values)
     reader = BundleReader(tmp_path / "model.ckpt")
@@ -118,7 +119,7 @@ def test_reads_what_tensorflow_wrote(tmp_path):
 
 
 def test_reads_several_data_files(tmp_path):
-    """As Saver(sharded=True) leaves them."""
+    """Saver(sharded=True) writes them."""
     values = network_values()
     names = sorted(values)
     for shard, part in enumerate((names[:100], names[100:])):
@@ -134,7 +135,7 @@ def test_reads_several_data_files(tmp_path):
 @settings(deadline=None, max_examples=60)
 @given(entries=st.dictionaries(st.binary(max_size=40), st.binary(max_size=300), min_size=1, max_size=60))
 def test_a_table_holds_what_was_put_in(entries):
-    """Any keys and values, sorted."""
+    """For any sorted keys and values."""
     wanted = sorted(entries.items())
     assert _entries(table_bytes(wanted)) == wanted
     assert [LeveldbTable(io.BytesIO(table_bytes(wanted))).find(key) for key in entries] == list(entries.values())
@@ -142,26 +143,26 @@ def test_a_table_holds_what_was_put_in(entries):
 
 
 def test_a_table_of_more_than_one_block_is_not_written():
-    """Rather than one that TensorFlow would write otherwise."""
+    """TensorFlow would write it differently."""
     with pytest.raises(ValueError, match="do not fit"):
         table_bytes([(b"k", bytes(300_000))])
 
 
 def _table_of_blocks(blocks, handles):
-    """A table whose index names blocks at will: data blocks, then (offset, size) of each entry of the index."""
+    """A table with any index: data blocks, then the offset and size of each entry of the index."""
     body, index_entries = b"", []
     for block in blocks:
-        body, _ = leveldb_table._appended(body, block)
+        body, _ = leveldb_table._append_block(body, block)
     for number, (offset, size) in enumerate(handles):
-        handle = varint(offset) + varint(size)
+        handle = encode_varint(offset) + encode_varint(size)
         index_entries.append((number.to_bytes(4, "big"), handle))
-    body, index = leveldb_table._appended(body, leveldb_table._block(index_entries, restart_interval=1))
+    body, index = leveldb_table._append_block(body, leveldb_table._encode_block(index_entries, restart_interval=1))
     return body + (b"\0\0" + index).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
 
 def test_an_index_that_names_a_block_again_and_again_is_refused():
-    """Each time it would be read and summed."""
-    block = leveldb_table._block([(b"k", bytes(50_000))], 16)
+    """Each reference would have the block read and checked again."""
+    block = leveldb_table._encode_block([(b"k", bytes(50_000))], 16)
     once = _table_of_blocks([block], [(0, len(block))])
     assert [key for key, _ in _entries(once)] == [b"k"]
     with pytest.raises(DamageError, match="overlap"):
@@ -170,9 +171,9 @@ def test_an_index_that_names_a_block_again_and_again_is_refused():
 
 @pytest.mark.slow
 def test_keys_that_grow_without_bound_are_refused():
-    """Each shares all but one byte with the one before: 10,000 of them would take 50 MB out of 50 kB."""
+    """Each key shares all but one byte with the key before: 50 kB for 10,000 keys would become 50 MB."""
     entries = [(b"x" * length, b"") for length in range(1, 10_000)]
-    small = leveldb_table._block(entries, restart_interval=10_000)
+    small = leveldb_table._encode_block(entries, restart_interval=10_000)
     assert len(small) < 60_000
     with pytest.raises(DamageError, match="too long"):
         _entries(_table_of_blocks([small], [(0, len(small))]))
@@ -181,10 +182,12 @@ def test_keys_that_grow_without_bound_are_refused():
 @pytest.mark.parametrize("keys", [[b"a", b"a"], [b"b", b"a"]], ids=["twice", "backwards"])
 @pytest.mark.parametrize("across_blocks", [False, True])
 def test_keys_out_of_order_are_refused(keys, across_blocks):
-    """A name that is there twice would hide a value."""
+    """A repeated name would hide a value."""
     entries = [(key, b"") for key in keys]
     blocks = (
-        [leveldb_table._block([one], 16) for one in entries] if across_blocks else [leveldb_table._block(entries, 16)]
+        [leveldb_table._encode_block([one], 16) for one in entries]
+        if across_blocks
+        else [leveldb_table._encode_block(entries, 16)]
     )
     starts = [0, len(blocks[0]) + 5]
     with pytest.raises(DamageError, match="not in order"):
@@ -192,7 +195,7 @@ def test_keys_out_of_order_are_refused(keys, across_blocks):
 
 
 def test_tables_of_several_blocks_are_read(tmp_path):
-    """An index of ten thousand variables."""
+    """Such as the index of ten thousand variables."""
     values = {f"variable/{number:05}/of/many": np.float32(number) for number in range(10_000)}
     write_v2(tmp_path / "model.ckpt", values)
     assert Path(f"{tmp_path}/model.ckpt.index").stat().st_size > leveldb_table._MAX_BLOCK_BYTES
@@ -202,13 +205,13 @@ def test_tables_of_several_blocks_are_read(tmp_path):
 
 
 def test_the_checksum_is_leveldbs():
-    """Of RFC 3720's 32 zero bytes, 0x8a9136aa, masked as LevelDB's crc32c.h says."""
+    """The example of RFC 3720, 32 zero bytes: 0x8a9136aa, masked as in LevelDB's crc32c.h."""
     rotated = (0x8A9136AA >> 15 | 0x8A9136AA << 17) & 0xFFFFFFFF
-    assert leveldb_table.masked_crc32c(bytes(32)) == (rotated + 0xA282EAD8) & 0xFFFFFFFF
+    assert masked_crc32c(bytes(32)) == (rotated + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def test_an_index_with_a_flipped_bit_is_damaged(tmp_path):
-    """In any of its blocks; the names would still be read."""
+    """In any of its blocks, even where the names would still be readable."""
     write_bundle(tmp_path / "m", {"variable": np.zeros(4, np.float32)})
     index = (tmp_path / "m.index").read_bytes()
     position = index.index(b"variable") + 3
@@ -218,7 +221,7 @@ def test_an_index_with_a_flipped_bit_is_damaged(tmp_path):
 
 
 def _with_entry(prefix: Path, **changes) -> None:
-    """Rewrites the index with something else said of `x`, all checksums right."""
+    """Changes fields of the index entry of `x`, with correct checksums."""
     entries = dict(_entries(Path(f"{prefix}.index").read_bytes()))
     entry = BundleEntryProto.FromString(entries[b"x"])
     for field, value in changes.items():
@@ -247,7 +250,7 @@ def _with_entry(prefix: Path, **changes) -> None:
     ],
 )
 def test_an_index_that_lies_is_not_believed(tmp_path, changes, reason):
-    """Neither memory nor time is spent on its word."""
+    """It costs neither memory nor time."""
     write_bundle(tmp_path / "m", {"x": np.arange(4, dtype=np.float32)})
     _with_entry(tmp_path / "m", **changes)
     with pytest.raises(DamageError) as caught:
@@ -256,7 +259,7 @@ def test_an_index_that_lies_is_not_believed(tmp_path, changes, reason):
 
 
 def test_a_shard_that_is_not_there(tmp_path):
-    """The index says in which file a value is."""
+    """The index determines the file of a value."""
     write_bundle(tmp_path / "m", {"x": np.arange(4, dtype=np.float32)})
     _with_entry(tmp_path / "m", shard_id=3)
     with pytest.raises(FileNotFoundError):
@@ -272,7 +275,7 @@ def test_a_shard_that_is_not_there(tmp_path):
     ],
 )
 def test_headers_that_are_not_understood(tmp_path, header, reason):
-    """The first entry of every index."""
+    """The header is the first entry of every index."""
     entries = [(b"", header)] * (header is not None) + [(b"x", BundleEntryProto(dtype=1).SerializeToString())]
     (tmp_path / "m.index").write_bytes(table_bytes(entries))
     with pytest.raises(DamageError) as caught:
@@ -280,7 +283,7 @@ def test_headers_that_are_not_understood(tmp_path, header, reason):
     assert reason in str(caught.value)
 
 
-def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
+def test_an_implausibly_large_index_is_not_read(tmp_path, monkeypatch):
     """It would be held in memory."""
     monkeypatch.setattr(v2_bundle, "_MAX_INDEX_BYTES", 100)
     write_bundle(tmp_path / "m", {"x" * 200: np.zeros(4, np.float32)})
@@ -292,7 +295,7 @@ def test_an_index_too_large_to_be_one_is_not_read(tmp_path, monkeypatch):
 @settings(deadline=None, max_examples=400)
 @given(data=st.data())
 def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
-    """Bytes changed, cut or added at random, checksums of the blocks ignored so that the damage gets further in."""
+    """Bytes are changed, cut or added at random. The checksums of blocks are ignored so that damage gets further."""
     folder = tmp_path_factory.mktemp("bundle")
     write_bundle(folder / "m", {name: np.ones(3, np.float32) for name in ("a", "ab", "b")})
     index = bytearray((folder / "m.index").read_bytes())
@@ -316,7 +319,7 @@ def test_no_damage_to_an_index_raises_anything_else(tmp_path_factory, data):
 @settings(deadline=None, max_examples=300)
 @given(data=st.binary(max_size=300))
 def test_any_block_is_entries_or_an_error(data):
-    """The innermost parser, without the checksums before it; what it gives lies within the block."""
+    """The innermost parser, without the checksums in front of it, yields only places within the block."""
     try:
         assert sum(stop - start for _, start, stop in leveldb_table._block_entries(data)) <= len(data)
     except DamageError:

@@ -1,4 +1,4 @@
-"""What inspect says of files of values, against TensorFlow's reader and NumPy."""
+"""`hubexport inspect` on files of values, against TensorFlow's reader and NumPy."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def _describe(path):
 
 @pytest.mark.parametrize(("write", "container"), [(write_v1, "V1 checkpoint"), (write_v2, "V2 checkpoint")])
 def test_a_training_checkpoint(tmp_path, write, container):
-    """Network, classes, step, averages and slots are told from names and shapes."""
+    """Names and shapes give the network, classes, step, averages and slots."""
     values = training_values()
     values["MobilenetV2/Conv/weights/Momentum"] = np.zeros([3, 3, 3, 16], np.float32)
     write(tmp_path / "model.ckpt", values)
@@ -46,7 +46,7 @@ def test_a_training_checkpoint(tmp_path, write, container):
 
 
 def test_the_figures_of_every_variable(tmp_path):
-    """Those of NumPy, from values that TensorFlow reads; what is not finite is counted and left out."""
+    """NumPy computes the same from values that TensorFlow reads. NaN and infinity are counted and left out."""
     values = training_values()
     values["MobilenetV2/Conv/weights"].flat[:5] = [np.nan, np.nan, np.inf, -np.inf, 50]
     values["large"] = np.float32([3e30, 4e30])
@@ -56,27 +56,27 @@ def test_the_figures_of_every_variable(tmp_path):
     report = _describe(tmp_path / "model.ckpt")
     stored = tf.train.load_checkpoint(str(tmp_path / "model.ckpt"))
     shapes = stored.get_variable_to_shape_map()
-    assert [one.name for one in report.variables] == sorted(shapes)
-    for one in report.variables:
-        value = np.asarray(stored.get_tensor(one.name))
-        assert one.shape == value.shape
-        if one.name in ("words", "empty"):
-            assert (one.norm, one.minimum, one.maximum) == (None, None, None)
-            assert one.nan_count == (None if one.name == "words" else 0) == one.infinite_count
+    assert [variable.name for variable in report.variables] == sorted(shapes)
+    for variable in report.variables:
+        value = np.asarray(stored.get_tensor(variable.name))
+        assert variable.shape == value.shape
+        if variable.name in ("words", "empty"):
+            assert (variable.norm, variable.minimum, variable.maximum) == (None, None, None)
+            assert variable.nan_count == (None if variable.name == "words" else 0) == variable.infinite_count
             continue
         finite = value[np.isfinite(value)]
-        assert one.dtype == value.dtype.name
-        assert one.norm == pytest.approx(np.sqrt(np.sum(finite.astype(np.float64) ** 2)))
-        assert (one.minimum, one.maximum) == (finite.min(), finite.max())
-        broken = (2, 2) if one.name == "MobilenetV2/Conv/weights" else (0, 0)
-        assert (one.nan_count, one.infinite_count) == broken
+        assert variable.dtype == value.dtype.name
+        assert variable.norm == pytest.approx(np.sqrt(np.sum(finite.astype(np.float64) ** 2)))
+        assert (variable.minimum, variable.maximum) == (finite.min(), finite.max())
+        broken = (2, 2) if variable.name == "MobilenetV2/Conv/weights" else (0, 0)
+        assert (variable.nan_count, variable.infinite_count) == broken
     assert (report.nan_count, report.infinite_count) == (2, 2)
-    assert {one.name: one.dtype for one in report.variables}["words"] == "string"
+    assert {variable.name: variable.dtype for variable in report.variables}["words"] == "string"
     assert report.not_read == {"string": 1}
 
 
 def _bfloat16(values):
-    """With a NaN in one of them."""
+    """The values in bfloat16, with one NaN."""
     values = {name: value.astype(ml_dtypes.bfloat16) for name, value in values.items()}
     values["MobilenetV2/Conv/weights"].flat[3] = np.nan
     return values
@@ -88,14 +88,18 @@ def _write_bfloat16_safetensors(path, values):
 
 @pytest.mark.parametrize("write", [write_v2, _write_bfloat16_safetensors], ids=["V2", "safetensors"])
 def test_bfloat16_is_read(tmp_path, write):
-    """A NaN in it is one; the figures are those of ml_dtypes."""
+    """Its NaN is counted, and the figures are those of ml_dtypes."""
     values = _bfloat16(network_values())
     write(tmp_path / "c", values)
     report = _describe(tmp_path / "c")
     assert (report.network, report.nan_count, report.not_read) == ("mobilenet_v2", 1, {})
-    for one in report.variables:
-        wide = values[one.name].astype(np.float64)
-        assert (one.dtype, one.minimum, one.maximum) == ("bfloat16", np.nanmin(wide), np.nanmax(wide))
+    for variable in report.variables:
+        float64_values = values[variable.name].astype(np.float64)
+        assert (variable.dtype, variable.minimum, variable.maximum) == (
+            "bfloat16",
+            np.nanmin(float64_values),
+            np.nanmax(float64_values),
+        )
     done = hubexport("inspect", tmp_path / "c")
     assert f"{len(values)}, 1 NaN and 0 infinite numbers in MobilenetV2/Conv/weights\n" in done.stdout
     done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "slim", "--weights", "raw")
@@ -107,7 +111,7 @@ def _quantized(name):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"x": np.float32(1)}, "1, all numbers finite"),
         (
@@ -121,21 +125,21 @@ def _quantized(name):
         ({"s": np.array(b"x")}, "1, not read: 1 (string)"),
     ],
 )
-def test_nothing_is_said_of_what_was_not_read(tmp_path, values, said):
-    """But that it was not, and of what dtype it is; for programs, too."""
+def test_nothing_is_said_of_what_was_not_read(tmp_path, values, expected):
+    """The report says only how many values were not read, and their dtypes."""
     write_v2(tmp_path / "c", values)
     lines = [" ".join(line.split()) for line in hubexport("inspect", tmp_path / "c", "--variables").stdout.splitlines()]
-    assert f"values {said}" in lines
+    assert f"values {expected}" in lines
     if "s" in values:
         assert lines[-1].startswith("x") or "s [] string - - - - -" in lines
     described = json.loads(hubexport("inspect", tmp_path / "c", "--variables", "--format", "json").stdout)
-    unread = [one["dtype"] for one in described["variables"] if one["nan_count"] is None]
+    unread = [variable["dtype"] for variable in described["variables"] if variable["nan_count"] is None]
     assert described["not_read"] == {dtype: unread.count(dtype) for dtype in unread}
     assert len(unread) == len(values) - ("x" in values)
 
 
 def test_an_unknown_dtype_is_not_read(tmp_path):
-    """Of a TensorFlow to come."""
+    """A future TensorFlow may write one."""
     write_bundle(tmp_path / "c", {"x": np.float32(1), "y": np.float32(2)})
     index = tmp_path / "c.index"
     entries = dict(LeveldbTable(io.BytesIO(index.read_bytes())).entries(1 << 20))
@@ -146,7 +150,7 @@ def test_an_unknown_dtype_is_not_read(tmp_path):
 
 
 def test_figures_of_odd_numbers(tmp_path):
-    """Complex ones have no least; a norm beyond float64 is none; JSON has no word for infinity."""
+    """Complex numbers have no minimum, a norm that overflows is None, and JSON cannot express infinity."""
     values = {
         "c": np.complex64([3 + 4j, np.nan]),
         "large": np.float64([1e200, -1e200]),
@@ -155,7 +159,8 @@ def test_figures_of_odd_numbers(tmp_path):
     values |= {"unsigned": np.uint64([1, 1 << 63])}
     write_v2(tmp_path / "c", values)
     found = {
-        one.name: (one.norm, one.minimum, one.maximum, one.nan_count) for one in _describe(tmp_path / "c").variables
+        variable.name: (variable.norm, variable.minimum, variable.maximum, variable.nan_count)
+        for variable in _describe(tmp_path / "c").variables
     }
     assert found == {
         "c": (5.0, None, None, 1),
@@ -170,7 +175,7 @@ def test_figures_of_odd_numbers(tmp_path):
 
 @pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "expected"),
     [
         (np.int64(7), 7),
         (np.int32(7), 7),
@@ -184,10 +189,10 @@ def test_figures_of_odd_numbers(tmp_path):
     ],
     ids=str,
 )
-def test_steps_of_odd_shapes_and_dtypes(tmp_path, write, step, said):
-    """One whole number is a step."""
+def test_steps_of_odd_shapes_and_dtypes(tmp_path, write, step, expected):
+    """Only a single whole number is a step."""
     write(tmp_path / "c", {"global_step": step, "x": np.float32(1)})
-    assert _describe(tmp_path / "c").step == said
+    assert _describe(tmp_path / "c").step == expected
     assert hubexport("inspect", tmp_path / "c").returncode == 0
 
 
@@ -204,8 +209,8 @@ def test_steps_of_odd_shapes_and_dtypes(tmp_path, write, step, said):
     ],
 )
 @pytest.mark.slow
-def test_every_format_and_depth_multiplier_is_told(tmp_path, multiplier, to, name, container):
-    """By content, without being told."""
+def test_every_format_and_depth_multiplier_is_recognized(tmp_path, multiplier, to, name, container):
+    """From content alone."""
     write_v2(tmp_path / "model.ckpt", network_values(multiplier, num_classes=3))
     path = convert(str(tmp_path / "model.ckpt"), tmp_path / "to" / name, to, weights="raw")
     report = _describe(path)
@@ -213,7 +218,7 @@ def test_every_format_and_depth_multiplier_is_told(tmp_path, multiplier, to, nam
 
 
 def test_values_of_no_known_network(tmp_path):
-    """Are described all the same."""
+    """They are described all the same."""
     write_v2(tmp_path / "c", {"x": np.float32([3, 4]), "x/Adam": np.float32([1, 1])})
     report = _describe(tmp_path / "c")
     assert (report.layout, report.network, report.num_classes, report.step) == (None, None, None, None)
@@ -224,7 +229,7 @@ def test_values_of_no_known_network(tmp_path):
 
 
 def test_damage_is_an_error(tmp_path):
-    """All values are read, so that all checksums are looked at."""
+    """All values are read, and with them all checksums."""
     write_v2(tmp_path / "c", training_values())
     data = tmp_path / "c.data-00000-of-00001"
     content = bytearray(data.read_bytes())
@@ -237,22 +242,22 @@ def test_damage_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("write", [lambda path: h5py.File(path, "w").close(), lambda path: save_file({}, path)])
 def test_a_file_without_values_is_an_error(tmp_path, write):
-    """Keras leaves one if its saving breaks off. Nothing in it is finite, and no two of them are equal."""
+    """Keras leaves such a file if saving fails. Without an error it would count as finite and equal to any other."""
     write(tmp_path / "nothing")
     for command in (["inspect", tmp_path / "nothing"], ["diff", tmp_path / "nothing", tmp_path / "nothing"]):
         done = hubexport(*command)
         assert done.returncode == 1 and "it holds no values" in done.stderr and not done.stdout
 
 
-def test_synthetic_values_are_no_thing_to_inspect():
-    """They could be of any network."""
+def test_synthetic_values_cannot_be_inspected():
+    """They fit any network."""
     with pytest.raises(CheckpointError, match="cannot be inspected"):
         _describe("synthetic:1")
 
 
 @needs_data
-def test_the_command_tells_what_the_real_archive_is():
-    """For people, and as JSON."""
+def test_the_command_describes_the_real_archive():
+    """As text and as JSON."""
     done = hubexport("inspect", REAL_ARCHIVE)
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -274,7 +279,7 @@ def test_the_command_tells_what_the_real_archive_is():
 
 
 def test_the_command_lists_variables(tmp_path):
-    """One line each, and what is not finite above all."""
+    """One line each, and the variables that are not finite at the top."""
     values = {"x": np.float32([3, 4]), "y": np.float32([np.nan, 1])}
     write_v2(tmp_path / "c", values)
     done = hubexport("inspect", tmp_path / "c", "--variables")
@@ -284,11 +289,11 @@ def test_the_command_lists_variables(tmp_path):
         ["y", "[2]", "float32", "1", "1", "1", "1", "0"],
     ]
     described = json.loads(hubexport("inspect", tmp_path / "c", "--variables", "--format", "json").stdout)
-    assert [one["name"] for one in described["variables"]] == ["x", "y"]
+    assert [variable["name"] for variable in described["variables"]] == ["x", "y"]
 
 
 def test_names_from_strangers_are_shown_as_they_are(tmp_path):
-    """What looks like markup is none, and a terminal obeys nothing; in errors neither."""
+    """Markup and control characters have no effect, not even in errors."""
     for name, number in (("a", 1), ("b", 2)):
         write_bundle(tmp_path / name, {"[red]x\x1b[31m": np.float32(number)})
     shown = r"[red]x\x1b[31m"
@@ -299,7 +304,7 @@ def test_names_from_strangers_are_shown_as_they_are(tmp_path):
 
 
 def test_a_packed_module_and_a_packed_checkpoint_are_told_apart(small, tmp_path):
-    """By what is inside."""
+    """By their contents."""
     [module] = build_modules(
         small, [ModuleSpec.parse("classification/3")], checkpoint="synthetic:1", output_dir=tmp_path
     )
@@ -314,7 +319,7 @@ def test_a_packed_module_and_a_packed_checkpoint_are_told_apart(small, tmp_path)
 
 
 def test_paths_and_archives_that_the_system_refuses(tmp_path):
-    """Names that are too long, and a file where an archive wants a folder, are no tracebacks."""
+    """A name that is too long, and a file in place of a folder in an archive, raise no traceback."""
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
         _describe("x" * 5000)
     (tmp_path / "a.tgz").write_bytes(tgz(member("a/saved_model.pb"), member("a/b"), member("a/b/c")))

@@ -1,4 +1,4 @@
-"""What `hubexport classify` takes photographs for, and what it says of all else."""
+"""`hubexport classify`: its results for photographs, and its errors."""
 
 import argparse
 import csv
@@ -17,7 +17,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.cli import classify as command
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.progress_display import shown_progress
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, ModuleError, UsageError
 from hubexport.images.classification import classify, softmax
@@ -45,7 +45,7 @@ def trained(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory) -> dict[str, Path]:
-    """Modules that know nothing; the classification module brings labels."""
+    """Modules with made-up weights. The classification module has labels."""
     modules = ("classification/3", "feature_vector/3", "feature_vector/5")
     built = _built(tmp_path_factory.mktemp("untrained"), "mobilenet_v2_035_96", "synthetic:1", *modules)
     (built["classification/3"] / "assets").mkdir()
@@ -60,7 +60,7 @@ def _run(*arguments):
 
 
 class _Counting:
-    """A module of three classes whose logits are what is told for an image of that intensity."""
+    """A module of three classes, with given logits for each image intensity."""
 
     interface = ImageInterface(
         report=types.SimpleNamespace(path="counting"),
@@ -93,8 +93,8 @@ def _classified(module, images, **options):
 
 @needs_data
 @pytest.mark.parametrize("module", ["classification/3", "classification/5"])
-def test_photographs_are_what_they_show(trained, module, capsys):
-    """All eight, to the published digits, in either format; batches that they do not fill make no difference."""
+def test_photographs_get_their_published_classes(trained, module, capsys):
+    """All eight photographs, to the published digits, in both module formats, with batches that are not full."""
     images = DATA / "images"
     assert _run(trained[module], images, "--labels", _LABELS, "--top", 3, "--batch_size", 3, "--format", "json") == 0
     printed = capsys.readouterr()
@@ -103,14 +103,14 @@ def test_photographs_are_what_they_show(trained, module, capsys):
     assert found.keys() == expected.keys()
     for name, top3 in expected.items():
         assert [(one["index"], one["label"]) for one in found[name]] == [(index, label) for index, label, _ in top3]
-        # Four digits; one of the 24 lies so close between two that float32 arithmetic can round it either way.
+        # Published to four digits. One of the 24 is so close to the middle that float32 can round it up or down.
         probabilities = [one["probability"] for one in found[name]]
         np.testing.assert_allclose(probabilities, [one for _, _, one in top3], rtol=0, atol=0.5e-4 + 1e-6)
     assert "each whole image is resized to 224 x 224 pixels (bilinear, aspect ratio not kept)" in printed.err
 
 
-def test_labels_are_those_that_the_module_brings(untrained, tmp_path, capsys):
-    """Unless others are named."""
+def test_labels_come_from_the_module(untrained, tmp_path, capsys):
+    """Unless --labels names a file."""
     [image] = _images(tmp_path, 1)
     (tmp_path / "labels.txt").write_text("\n".join(name.upper() for name in _NAMES))
     for options, word in [((), "name"), (("--labels", tmp_path / "labels.txt"), "NAME")]:
@@ -132,7 +132,7 @@ def test_labels_are_those_that_the_module_brings(untrained, tmp_path, capsys):
     ],
 )
 def test_feature_vectors_are_not_taken_for_logits(untrained, tmp_path, module, manifest):
-    """Also of a module that somebody else made, who says nothing about it."""
+    """Even if another program made the module, without a manifest."""
     copied = shutil.copytree(untrained[module], tmp_path / "m")
     if not manifest:
         (copied / "hubexport.json").unlink()
@@ -142,7 +142,7 @@ def test_feature_vectors_are_not_taken_for_logits(untrained, tmp_path, module, m
 
 
 def test_a_module_without_manifest_classifies(untrained, tmp_path, capsys):
-    """Its signatures tell its kind."""
+    """Its signatures give its kind."""
     copied = shutil.copytree(untrained["classification/3"], tmp_path / "m")
     [image] = _images(tmp_path, 1)
     printed = []
@@ -155,7 +155,7 @@ def test_a_module_without_manifest_classifies(untrained, tmp_path, capsys):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_labels_of_other_classes_are_refused(tmp_path, count):
-    """Too few and too many, before an image is read."""
+    """Too few or too many, before an image is read."""
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(UsageError) as raised:
         classify(_Counting(), [tmp_path / "bad.jpg"], labels=["x"] * count, unreadable=pytest.fail)
@@ -163,7 +163,7 @@ def test_labels_of_other_classes_are_refused(tmp_path, count):
 
 
 def test_probabilities_are_exact():
-    """Also of logits so large and so small that their exponentials are not."""
+    """Even for logits whose exponentials overflow or underflow."""
     logits = np.array([[1000, 999, 0], [-1000, -1001, -1002], [0.5, 0.25, -3]], np.float32)
     for row, found in zip(logits.tolist(), softmax(logits), strict=True):
         wanted = [1 / math.fsum(math.exp(min(other - one, 700)) for other in row) for one in row]
@@ -171,7 +171,7 @@ def test_probabilities_are_exact():
 
 
 def test_the_most_probable_classes_come_first(tmp_path):
-    """Of equals the first one; as many as there are, if more are wanted."""
+    """Equal classes keep their order, and `top` may exceed the number of classes."""
     images = _images(tmp_path, 2)
     found = _classified(_Counting([1, 3, 2], [5, 5, 6]), images, labels=["a", "b", "c"], top=9)
     assert [one.path for one in found] == images
@@ -184,7 +184,7 @@ def test_the_most_probable_classes_come_first(tmp_path):
 
 
 def test_images_that_cannot_be_read_are_skipped_and_counted(untrained, tmp_path, capsys):
-    """One line each, and what cannot be printed is escaped; the others are classified."""
+    """Each gets one line, with unprintable characters escaped. The others are classified."""
     _images(tmp_path, 2)
     (tmp_path / "bad\x1b[31m.png").write_bytes(b"no image")
     assert _run(untrained["classification/3"], tmp_path, "--format", "json") == 0
@@ -200,15 +200,15 @@ def test_images_that_cannot_be_read_are_skipped_and_counted(untrained, tmp_path,
     ]
 
 
-def test_nothing_but_unreadable_images_is_an_error(untrained, tmp_path):
-    """And not success with nothing to show."""
+def test_only_unreadable_images_are_an_error(untrained, tmp_path):
+    """Instead of success without results."""
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match="no image can be read"):
         _run(untrained["classification/3"], tmp_path)
 
 
 def test_csv_has_a_row_for_each_class_of_each_image(untrained, tmp_path, capsys):
-    """With names quoted where they must be."""
+    """Names are quoted where necessary."""
     (tmp_path / "a,b").mkdir()
     images = _images(tmp_path / "a,b", 2)
     _run(untrained["classification/3"], tmp_path, "--format", "csv", "--top", 2)
@@ -228,13 +228,13 @@ def test_csv_has_a_row_for_each_class_of_each_image(untrained, tmp_path, capsys)
     ],
 )
 def test_labels_are_the_lines_of_a_file(tmp_path, content, labels):
-    """However they end."""
+    """With any line ending."""
     (tmp_path / "labels.txt").write_bytes(content)
     assert read_labels(tmp_path / "labels.txt") == labels
 
 
 def test_labels_that_cannot_be_read_are_refused(tmp_path):
-    """Missing, and in another encoding; but a module needs none."""
+    """If the file is missing or in another encoding. A module does not need labels."""
     (tmp_path / "labels.txt").write_bytes(b"a\nb\xe4r\n")
     for name, why in [("missing.txt", "No such file"), ("labels.txt", "byte 3 is not UTF-8")]:
         with pytest.raises(UsageError) as raised:
@@ -244,7 +244,7 @@ def test_labels_that_cannot_be_read_are_refused(tmp_path):
 
 
 def test_results_go_to_stdout_while_a_terminal_shows_progress(monkeypatch, capsys):
-    """Though rich would take them to stderr."""
+    """Although rich would redirect them to stderr."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     with shown_progress() as progress:
@@ -258,7 +258,7 @@ def test_results_go_to_stdout_while_a_terminal_shows_progress(monkeypatch, capsy
 
 
 def test_errors_in_arguments_start_no_tensorflow(tmp_path):
-    """They come at once."""
+    """The error comes at once."""
     program = (
         "import argparse, sys\n"
         "from hubexport.cli import classify\n"

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results on stdout, all else on stderr, 1 for any failure."""
+"""The command line: results on stdout, everything else on stderr, exit status 1 for any failure."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.checkpoints import network_values, write_v1
 from tests.command import command, environment, hubexport
 from tests.data import REPOSITORY
 
-# Prints at exit whether TensorFlow was imported, whatever happened before.
+# Prints at exit whether TensorFlow and NumPy were imported.
 _SPY = (
     "import atexit, sys\n"
     "atexit.register(lambda: print('tensorflow' in sys.modules, 'numpy' in sys.modules, file=sys.stderr))\n"
@@ -101,7 +101,7 @@ _SPY = (
     ],
 )
 def test_answers_without_importing_tensorflow(config_dir, small, small_release, arguments):
-    """Seen in sys.modules when the process ends."""
+    """sys.modules shows it when the process ends."""
     (config_dir / "bad.yaml").write_text("network: x\n")
     places = {"configs": config_dir, "checkpoint": config_dir / "c", "module": "", "release": small_release}
     if "{checkpoint}" in arguments:
@@ -171,9 +171,9 @@ def _quoted(words):
     ],
 )
 def test_errors_are_what_why_and_fix_on_stderr(arguments, lines):
-    """Nothing on stdout, exit status 1, no traceback."""
+    """With nothing on stdout, exit status 1, and no traceback."""
     done = hubexport(*arguments)
-    # Python 3.12 quotes an argument's choices no more.
+    # From Python 3.12 on, the choices are not quoted.
     found = [line.replace(", ".join(_COMMANDS), _quoted(_COMMANDS)) for line in done.stderr.splitlines()]
     assert found == lines
     assert done.stdout == ""
@@ -181,14 +181,14 @@ def test_errors_are_what_why_and_fix_on_stderr(arguments, lines):
 
 
 def test_prefixes_of_flags_are_not_taken():
-    """They would change their meaning with the next flag."""
+    """A new flag could change their meaning."""
     done = hubexport("build", "--vari", "mobilenet_v2_050_96")
     assert done.returncode == 1
     assert "--vari (did you mean '--variant'?)" in done.stderr
 
 
-def test_build_prints_one_path_a_module_and_the_rest_on_stderr(tmp_path):
-    """Plain lines where there is no terminal, and none of TensorFlow's own."""
+def test_build_prints_one_path_per_module_and_the_rest_on_stderr(tmp_path):
+    """Without a terminal, stderr has plain lines, and none from TensorFlow."""
     done = hubexport(
         *("build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--output_dir", tmp_path / "m")
     )
@@ -205,7 +205,7 @@ def test_build_prints_one_path_a_module_and_the_rest_on_stderr(tmp_path):
 
 
 def test_a_v1_checkpoint_needs_no_tensorflow(config_dir, tmp_path):
-    """Though no other program reads that format without it."""
+    """Although no other program reads this format without it."""
     write_v1(tmp_path / "old.ckpt", network_values())
     options = ("--config_dir", config_dir, "--weights", "raw", "--output_dir", tmp_path / "m")
     done = hubexport("build", "--variant", "small", "--checkpoint", tmp_path / "old.ckpt", *options)
@@ -216,11 +216,11 @@ def test_a_v1_checkpoint_needs_no_tensorflow(config_dir, tmp_path):
     assert done.returncode == 0
 
 
-def test_chatter_that_heeds_no_setting_stays_off_the_screen():
-    """TensorFlow 2.21 writes some lines straight to the file descriptor; what comes after the start is shown again."""
+def test_startup_messages_stay_off_the_screen():
+    """TensorFlow 2.21 writes some lines directly to the file descriptor. Lines after the start are shown again."""
     code = (
         "import os\n"
-        "from hubexport.cli.progress import shown_progress\n"
+        "from hubexport.cli.progress_display import shown_progress\n"
         "with shown_progress() as progress:\n"
         "    with progress.tensorflow_starting():\n"
         "        os.write(2, b'chatter')\n"
@@ -231,7 +231,7 @@ def test_chatter_that_heeds_no_setting_stays_off_the_screen():
 
 
 def test_build_shows_a_moving_display_on_a_terminal(tmp_path):
-    """And still prints the result on stdout alone."""
+    """And still prints the result only on stdout."""
     ours, theirs = pty.openpty()
     arguments = ("build", "--variant", "mobilenet_v2_050_96", "--module", "feature_vector/1")
     process = subprocess.Popen(
@@ -256,12 +256,12 @@ def test_build_shows_a_moving_display_on_a_terminal(tmp_path):
 def _read_terminal(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 4096)
-    except OSError:  # Linux's way to say that the other end is closed.
+    except OSError:  # Linux raises this when the other end is closed.
         return b""
 
 
 def test_flagfile_and_verbosity_work(tmp_path):
-    """As everywhere in absl; the file's flags stand where --flagfile stands."""
+    """As in any absl program. The file's flags take the place of --flagfile."""
     (tmp_path / "flags").write_text("--variant=mobilenet_v2_050_96\n--checkpoint=/nowhere\n")
     done = hubexport("build", "--verbosity=0", f"--flagfile={tmp_path / 'flags'}")
     assert "ERROR no checkpoint /nowhere" in done.stderr
@@ -274,8 +274,8 @@ def test_helpfull_lists_the_flags_of_absl():
     assert "--verbosity" not in hubexport("--help").stdout
 
 
-def test_list_as_a_table_has_a_line_a_variant():
-    """Whole lines, so that they can be searched; stdout is no terminal here."""
+def test_list_as_a_table_has_a_line_per_variant():
+    """Lines are complete, so that they can be searched: stdout is not a terminal here."""
     lines = hubexport("list").stdout.splitlines()
     [line] = [line for line in lines if "mobilenet_v2_075_192" in line]
     for cell in ("feature_vector/2, classification/2", "0.75", "192", "1001", "153", "2.61", "68.7", "88.9", "41.6"):
@@ -293,14 +293,14 @@ def test_list_as_json_has_everything():
     ]
 
 
-def test_list_takes_configs_of_ones_own(config_dir):
-    """Without published figures there are dashes."""
+def test_list_takes_the_users_configs(config_dir):
+    """Dashes stand for missing published figures."""
     [line] = [line for line in hubexport("list", "--config_dir", config_dir).stdout.splitlines() if "small" in line]
     assert line.split() == "small feature_vector/2, classification/2 0.35 96 7 - - - - -".split()
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    """`hubexport list | head -1`."""
+def test_a_reader_that_closes_the_pipe_is_not_an_error():
+    """As in `hubexport list | head -1`."""
     done = subprocess.run(
         f"{' '.join(command('list'))} | head -1",
         shell=True,
@@ -314,7 +314,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 @pytest.mark.slow
 def test_without_a_network_the_error_says_what_to_do(tmp_path):
-    """The config's own address, which no test can reach: the proxy is none."""
+    """The proxy does not exist, so the config's address cannot be reached."""
     env = {"HUBEXPORT_CACHE_DIR": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
     done = hubexport("build", "--variant", "mobilenet_v2_075_192", "--output_dir", tmp_path / "m", env=env)
     assert done.returncode == 1
@@ -327,11 +327,12 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path):
 
 
 def test_the_package_imports_without_tensorflow_and_offers_its_names():
-    """Each public name is imported when it is asked for."""
+    """Each public name is imported on first use."""
     code = (
         "import sys, hubexport\n"
         "names = [getattr(hubexport, name).__name__ for name in hubexport.__all__]\n"
-        "assert names == hubexport.__all__, names\n"
+        "assert names == hubexport.__all__ and len(names) > 30, names\n"
+        "assert hubexport.__version__ == hubexport.version.__version__\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([command()[0], "-c", code], env=environment(), check=True, cwd=REPOSITORY.parent)

@@ -1,4 +1,4 @@
-"""What diff says, against NumPy."""
+"""Comparisons of values, against NumPy."""
 
 import json
 
@@ -23,7 +23,7 @@ def _compare(a, b, weights="averaged"):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """What TF-Slim's training left."""
+    """A checkpoint as TF-Slim's training writes it."""
     write_v2(tmp_path / "model.ckpt", training_values(averaged_seed=1, raw_seed=2))
     return tmp_path / "model.ckpt"
 
@@ -41,8 +41,8 @@ def checkpoint(tmp_path):
 )
 @pytest.mark.parametrize("weights", ["averaged", "raw"])
 @pytest.mark.slow
-def test_what_was_converted_is_equal(tmp_path, checkpoint, to, name, weights):
-    """Under TF-Slim's names; the values of the other kind are not."""
+def test_converted_values_are_equal(tmp_path, checkpoint, to, name, weights):
+    """By TF-Slim's names. The other kind of values, averaged or raw, differs."""
     path = convert(str(checkpoint), tmp_path / "to" / name, to, weights=weights)
     count = len(network_values())
     comparison = _compare(checkpoint, path, weights)
@@ -52,8 +52,8 @@ def test_what_was_converted_is_equal(tmp_path, checkpoint, to, name, weights):
     assert not other.within(1e-3)
 
 
-def test_a_module_and_the_checkpoint_that_it_was_built_from(small, tmp_path, checkpoint):
-    """In either format."""
+def test_a_module_equals_the_checkpoint_that_it_was_built_from(small, tmp_path, checkpoint):
+    """In both formats."""
     specs = [ModuleSpec.parse("classification/3"), ModuleSpec.parse("classification/5")]
     modules = build_modules(small, specs, checkpoint=str(checkpoint), output_dir=tmp_path)
     assert _compare(modules[0], checkpoint).differences == ()
@@ -68,8 +68,8 @@ def test_a_module_and_the_checkpoint_that_it_was_built_from(small, tmp_path, che
     }
 
 
-def test_two_checkpoints_of_one_kind_are_compared_whole(tmp_path):
-    """Slots, steps and averages, too; each kind of difference is told."""
+def test_all_values_of_two_checkpoints_of_one_kind_are_compared(tmp_path):
+    """Slots, steps and averages, too. Each kind of difference is reported."""
     a = {"same": np.float32([1, -0.0]), "zero": np.float32([0.0, 1]), "off": np.float32([1, 2, -3])}
     b = {"same": np.float32([1, -0.0]), "zero": np.float32([-0.0, 1]), "off": np.float32([1, 2.5, -3.25])}
     a |= {"a": np.float32(1), "shape": np.float32([1]), "dtype": np.float32(1), "nan": np.float32([np.nan, 1])}
@@ -95,8 +95,8 @@ def test_two_checkpoints_of_one_kind_are_compared_whole(tmp_path):
 
 
 @pytest.mark.parametrize(("write_a", "write_b"), [(write_v2, write_v2), (write_v1, write_v2), (write_v1, write_v1)])
-def test_values_that_hold_no_numbers(tmp_path, write_a, write_b):
-    """Are compared by their bytes; nobody says that they are equal where that cannot be."""
+def test_values_that_are_not_numbers_are_compared_by_their_bytes(tmp_path, write_a, write_b):
+    """Values whose bytes are not known are reported as not compared, and not as equal."""
     quantized = [tf.quantization.quantize(tf.constant([0.5, x]), -1.0, 1.0, tf.quint8)[0] for x in (-1.0, 1.0)]
     words = {"words": np.array([b"some", b"words"])}
     write_a(tmp_path / "a", {"q": quantized[0], "same": quantized[0], **words})
@@ -114,7 +114,7 @@ def test_values_that_hold_no_numbers(tmp_path, write_a, write_b):
 
 
 def test_bfloat16_is_compared_as_numbers(tmp_path):
-    """With other bfloat16; with float32 it is another dtype."""
+    """With other bfloat16 values. Compared with float32, the dtype differs."""
     a, b = (np.float32([1, 2, third]).astype(ml_dtypes.bfloat16) for third in (3, 3.5))
     write_v2(tmp_path / "a", {"x": a, "wide": a, "same": a})
     write_v2(tmp_path / "b", {"x": b, "wide": a.astype(np.float32), "same": a})
@@ -134,8 +134,8 @@ def test_bfloat16_is_compared_as_numbers(tmp_path):
         pytest.param(np.float64([1.7e308]), np.float64([-1.7e308]), (1, None), id="beyond float64"),
     ],
 )
-def test_differences_of_odd_numbers(tmp_path, a, b, figures):
-    """None is rounded away."""
+def test_differences_of_odd_numbers_are_exact(tmp_path, a, b, figures):
+    """No difference is lost to rounding."""
     write_v2(tmp_path / "a", {"x": a})
     write_v2(tmp_path / "b", {"x": b})
     [one] = _compare(tmp_path / "a", tmp_path / "b").differences
@@ -144,8 +144,8 @@ def test_differences_of_odd_numbers(tmp_path, a, b, figures):
 
 
 @pytest.mark.parametrize(("tolerance", "status"), [("0", 1), ("0.4", 1), ("0.5", 0)])
-def test_the_command_says_by_its_status_whether_they_are_the_same(tmp_path, tolerance, status):
-    """Within a tolerance, if one is named."""
+def test_the_exit_status_tells_whether_values_are_equal(tmp_path, tolerance, status):
+    """Or equal within the given tolerance."""
     write_bundle(tmp_path / "a", {"x": np.float32([1, 2]), "y": np.float32([1])})
     write_bundle(tmp_path / "b", {"x": np.float32([1, 2.5]), "y": np.float32([1])})
     done = hubexport("diff", tmp_path / "a", tmp_path / "b", "--tolerance", tolerance)
@@ -155,22 +155,22 @@ def test_the_command_says_by_its_status_whether_they_are_the_same(tmp_path, tole
     assert done.stdout.splitlines()[-1] == "2 values compared: 1 equal bit for bit, 1 different"
 
 
-def test_the_command_tells_json(tmp_path):
-    """With the same facts."""
+def test_the_command_prints_json(tmp_path):
+    """It has the same facts as the table."""
     write_bundle(tmp_path / "a", {"x": np.float32([1, 2])})
     done = hubexport("diff", tmp_path / "a", tmp_path / "a", "--format", "json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"compared": "all", "equal": 1, "differences": []})
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "x"])
-def test_a_tolerance_is_a_number(tolerance):
-    """Of 0 or more."""
+def test_an_invalid_tolerance_is_refused(tolerance):
+    """It must be a number of 0 or more."""
     done = hubexport("diff", "a", "b", "--tolerance", tolerance)
     assert done.returncode == 1 and "--tolerance" in done.stderr
 
 
-def test_the_damaged_one_of_two_is_named(tmp_path):
-    """Not the other one."""
+def test_the_error_names_the_damaged_checkpoint(tmp_path):
+    """It does not name the other one."""
     for name in "ab":
         write_bundle(tmp_path / name, {"x": np.float32([1, 2])})
     (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(8))
@@ -180,6 +180,6 @@ def test_the_damaged_one_of_two_is_named(tmp_path):
 
 
 def test_synthetic_values_cannot_be_compared(checkpoint):
-    """They could be of any network."""
+    """They fit any network."""
     with pytest.raises(CheckpointError, match="cannot be compared"):
         _compare(checkpoint, "synthetic")

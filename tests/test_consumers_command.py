@@ -1,4 +1,4 @@
-"""`hubexport consumers`: what it lists, sets up and removes, here with tiny consumers in a cache of their own."""
+"""`hubexport consumers` lists, sets up and removes consumers: here tiny ones, in a cache folder of their own."""
 
 import argparse
 import fcntl
@@ -18,7 +18,7 @@ from hubexport.errors import ConsumerError
 from tests.command import environment
 
 _HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-# A Python whose `-m venv` and pip take no time: pip fails if the requirements say so.
+# A Python whose `-m venv` and pip take no time; pip fails for the requirement `impossible`.
 _QUICK_PYTHON = """\
 #!/bin/sh
 if [ "$2" = venv ]; then
@@ -34,8 +34,8 @@ fi
 """
 
 
-class _Place:
-    """A cache and consumers that `hubexport consumers` knows instead of the real ones."""
+class _Consumers:
+    """Replaces the real consumers and their cache folder."""
 
     def __init__(self, folder, monkeypatch, capsys):
         self.cache = folder / "cache"
@@ -48,21 +48,21 @@ class _Place:
         self._quick_python.chmod(0o755)
         monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(self.cache))
 
-    def quick(self):
-        """Lets making an environment take no time."""
+    def use_quick_python(self):
+        """Makes setting up an environment take no time."""
         self._monkeypatch.setattr(environments, "find_python", lambda _: str(self._quick_python))
 
     def add(self, name, requirements="", python=_HERE, tensorflow="2.15.1", tensorflow_hub="0.15.0"):
-        """Makes one known, and returns its environment."""
+        """Adds a consumer, and returns its environment."""
         file = self._folder / f"{name}.txt"
         file.write_text(requirements)
-        made = Environment(name, python, file)
-        self._consumers.append(PinnedConsumer(name, python, tensorflow, tensorflow_hub, made))
+        added = Environment(name, python, file)
+        self._consumers.append(PinnedConsumer(name, python, tensorflow, tensorflow_hub, added))
         self._monkeypatch.setattr(registry, "CONSUMERS", tuple(self._consumers))
-        return made
+        return added
 
     def run(self, *arguments):
-        """Returns the exit status, stdout and stderr; an error as the command line prints it."""
+        """Returns the exit status, stdout and stderr, with errors as the command line prints them."""
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
         args = parser.parse_args(arguments)
@@ -74,45 +74,44 @@ class _Place:
         return status, *self._capsys.readouterr()
 
     def listed(self):
-        """What `list --format json` says, by name."""
+        """Returns what `list --format json` prints, by name."""
         status, out, _ = self.run("list", "--format", "json")
         assert status == 0
-        return {one["name"]: one for one in json.loads(out)}
+        return {consumer["name"]: consumer for consumer in json.loads(out)}
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch, capsys):
-    """See above."""
-    return _Place(tmp_path, monkeypatch, capsys)
+@pytest.fixture(name="consumers")
+def _consumers(tmp_path, monkeypatch, capsys):
+    return _Consumers(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.slow
-def test_create_makes_an_environment_once_and_remove_deletes_it(place):
-    """A real one, with nothing in it."""
-    made = place.add("tiny")
-    assert place.listed()["tiny"]["state"] == "not set up"
-    assert place.run("create", "tiny", "tiny") == (
+def test_create_makes_an_environment_once_and_remove_deletes_it(consumers):
+    """A real environment, without packages."""
+    tiny = consumers.add("tiny")
+    assert consumers.listed()["tiny"]["state"] == "not set up"
+    assert consumers.run("create", "tiny", "tiny") == (
         0,
-        f"tiny          {made.interpreter}\n",
+        f"tiny          {tiny.interpreter}\n",
         f"setting up tiny with Python {_HERE}\n",
     )
     code = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
-    done = subprocess.run([made.interpreter, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [_HERE, str(made.folder)]
-    assert place.run("create", "all") == (0, f"tiny          {made.interpreter}\n", "")
-    listed = place.listed()["tiny"]
-    assert (listed["state"], listed["interpreter"]) == ("set up", str(made.interpreter))
-    assert place.run("remove", "tiny") == (0, f"{made.folder}\n", "")
-    assert not made.folder.exists()
-    assert place.listed()["tiny"]["state"] == "not set up"
-    assert place.run("remove", "all") == (0, "", "tiny is not set up\n")
+    done = subprocess.run([tiny.interpreter, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [_HERE, str(tiny.folder)]
+    assert consumers.run("create", "all") == (0, f"tiny          {tiny.interpreter}\n", "")
+    listed = consumers.listed()["tiny"]
+    assert (listed["state"], listed["interpreter"]) == ("set up", str(tiny.interpreter))
+    assert consumers.run("remove", "tiny") == (0, f"{tiny.folder}\n", "")
+    assert not tiny.folder.exists()
+    assert consumers.listed()["tiny"]["state"] == "not set up"
+    assert consumers.run("remove", "all") == (0, "", "tiny is not set up\n")
 
 
-def test_one_that_cannot_be_made_stops_no_other(place):
-    """The last of pip's words, and nothing half done left behind."""
-    place.quick()
-    bad, good = place.add("bad", "impossible==1\n"), place.add("good")
-    status, out, err = place.run("create", "all")
+def test_a_consumer_that_cannot_be_set_up_stops_no_other(consumers):
+    """The error quotes pip, and no incomplete environment is left behind."""
+    consumers.use_quick_python()
+    bad, good = consumers.add("bad", "impossible==1\n"), consumers.add("good")
+    status, out, err = consumers.run("create", "all")
     assert status == 1
     assert out == f"good          {good.interpreter}\n"
     lines = err.splitlines()
@@ -125,145 +124,145 @@ def test_one_that_cannot_be_made_stops_no_other(place):
     assert lines[3].endswith(f"--requirement {bad.requirements}` exited with status 7")
     assert lines[4:6] == ["    - Collecting impossible", "    - ERROR: No matching distribution found for impossible"]
     assert not bad.folder.exists()
-    assert place.listed()["bad"]["state"] == "not set up"
+    assert consumers.listed()["bad"]["state"] == "not set up"
 
 
-def test_a_missing_python_is_named(place):
-    """And how to get it."""
-    place.add("old", python="3.0")
-    assert place.run("create", "old") == (
+def test_a_missing_python_is_an_error(consumers):
+    """Which says how to install it."""
+    consumers.add("old", python="3.0")
+    assert consumers.run("create", "old") == (
         1,
         "",
         "ERROR cannot set up old\n"
         "  why: it needs Python 3.0, which is not installed\n"
         "  fix: install it, for example with `pyenv install 3.0`, or put python3.0 on the PATH\n",
     )
-    assert place.listed()["old"]["state"] == "Python missing"
-    status, out, err = place.run("list")
+    assert consumers.listed()["old"]["state"] == "Python missing"
+    status, out, err = consumers.run("list")
     assert (status, err) == (0, "")
     assert out.splitlines()[-2].split("  ")[-1].strip() == "needs Python 3.0"
-    assert not place.cache.exists()
+    assert not consumers.cache.exists()
 
 
-def test_an_unknown_consumer_is_guessed_at(place):
-    """Before anything is made."""
-    place.quick()
-    place.add("tf1.15"), place.add("tf2.4")
+def test_a_misspelt_consumer_is_guessed(consumers):
+    """Before anything is set up or removed."""
+    consumers.use_quick_python()
+    consumers.add("tf1.15"), consumers.add("tf2.4")
     for action in ("create", "remove"):
-        assert place.run(action, "tf2.4", "tf1.51") == (
+        assert consumers.run(action, "tf2.4", "tf1.51") == (
             1,
             "",
             "ERROR no consumer tf1.51 (did you mean 'tf1.15'?)\n"
             "  why: known consumers: tf1.15, tf2.4\n"
             "  fix: use one of these, or all; `hubexport consumers list` shows more\n",
         )
-    assert not place.cache.exists()
+    assert not consumers.cache.exists()
 
 
-def test_what_was_broken_off_is_made_anew(place):
-    """So is one whose Python has gone."""
-    place.quick()
-    made = place.add("tiny")
-    made.folder.mkdir(parents=True)
-    (made.folder / "half").touch()
-    assert not made.is_ready
-    assert place.run("create", "tiny")[0] == 0
-    assert made.is_ready
-    assert not (made.folder / "half").exists()
-    made.interpreter.unlink()
-    assert place.listed()["tiny"]["state"] == "not set up"
-    assert place.run("create", "tiny")[0] == 0
-    assert made.is_ready
+def test_an_incomplete_environment_is_made_anew(consumers):
+    """So is one whose Python no longer exists."""
+    consumers.use_quick_python()
+    tiny = consumers.add("tiny")
+    tiny.folder.mkdir(parents=True)
+    (tiny.folder / "half").touch()
+    assert not tiny.is_ready
+    assert consumers.run("create", "tiny")[0] == 0
+    assert tiny.is_ready
+    assert not (tiny.folder / "half").exists()
+    tiny.interpreter.unlink()
+    assert consumers.listed()["tiny"]["state"] == "not set up"
+    assert consumers.run("create", "tiny")[0] == 0
+    assert tiny.is_ready
 
 
-def test_an_interrupted_making_leaves_nothing(place, monkeypatch):
-    """Whatever interrupts it."""
-    place.quick()
-    made = place.add("tiny")
+def test_an_interrupted_setup_leaves_nothing_behind(consumers, monkeypatch):
+    """Here, Ctrl-C interrupts it."""
+    consumers.use_quick_python()
+    tiny = consumers.add("tiny")
 
     def interrupt(*_, **__):
-        (made.folder / "bin").mkdir(parents=True)
+        (tiny.folder / "bin").mkdir(parents=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(environments.subprocess, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        place.run("create", "tiny")
-    assert not made.folder.exists()
+        consumers.run("create", "tiny")
+    assert not tiny.folder.exists()
 
 
-def test_of_two_processes_one_makes_an_environment(place):
-    """The other waits and makes no second one; nobody removes it meanwhile."""
-    place.quick()
-    made = place.add("tiny")
-    made.folder.mkdir(parents=True)
-    with Path(f"{made.folder}.lock").open("w") as lock:
+def test_of_two_processes_one_makes_an_environment(consumers):
+    """The other waits for it and then uses it; meanwhile, nobody can remove it."""
+    consumers.use_quick_python()
+    tiny = consumers.add("tiny")
+    tiny.folder.mkdir(parents=True)
+    with Path(f"{tiny.folder}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert place.run("remove", "tiny") == (
+        assert consumers.run("remove", "tiny") == (
             1,
             "",
             "ERROR cannot remove tiny\n"
-            f"  why: another process is using it: it holds the lock {made.folder}.lock\n"
+            f"  why: another process is using it: it holds the lock {tiny.folder}.lock\n"
             "  fix: wait until no process uses it\n",
         )
 
         def finish():
-            (made.folder / "bin").mkdir()
-            made.interpreter.touch()
-            (made.folder / "ready").touch()
+            (tiny.folder / "bin").mkdir()
+            tiny.interpreter.touch()
+            (tiny.folder / "ready").touch()
             fcntl.flock(lock, fcntl.LOCK_UN)
 
         threading.Timer(0.3, finish).start()
-        status, out, err = place.run("create", "tiny")
-    assert (status, out) == (0, f"tiny          {made.interpreter}\n")
-    waiting = f"waiting for another process to set up {made.folder.name}: it holds the lock {made.folder}.lock\n"
+        status, out, err = consumers.run("create", "tiny")
+    assert (status, out) == (0, f"tiny          {tiny.interpreter}\n")
+    waiting = f"waiting for another process to set up {tiny.folder.name}: it holds the lock {tiny.folder}.lock\n"
     assert err == waiting
 
 
-def test_remove_takes_old_pins_and_no_neighbour(place):
-    """Another name may begin with the same letters."""
-    place.quick()
-    short, long = place.add("tf1.7"), place.add("tf1.7-hub0.2")
-    assert place.run("create", "all")[0] == 0
+def test_remove_includes_old_pins_and_nothing_else(consumers):
+    """Even if the name of another consumer begins with this one's."""
+    consumers.use_quick_python()
+    short, long = consumers.add("tf1.7"), consumers.add("tf1.7-hub0.2")
+    assert consumers.run("create", "all")[0] == 0
     old = short.folder.with_name("tf1.7-0123456789ab")
     old.mkdir()
-    assert place.run("remove", "tf1.7") == (0, "".join(f"{path}\n" for path in sorted([old, short.folder])), "")
+    assert consumers.run("remove", "tf1.7") == (0, "".join(f"{path}\n" for path in sorted([old, short.folder])), "")
     assert not old.exists()
     assert not short.folder.exists()
     assert long.is_ready
 
 
-def test_a_cache_that_cannot_be_written_is_a_clean_error(place):
-    """Here there is a file in its place."""
-    place.quick()
-    place.add("tiny")
-    place.cache.write_text("x")
-    status, out, err = place.run("create", "tiny")
+def test_an_unusable_cache_folder_is_a_clean_error(consumers):
+    """Here, a file is in its place."""
+    consumers.use_quick_python()
+    consumers.add("tiny")
+    consumers.cache.write_text("x")
+    status, out, err = consumers.run("create", "tiny")
     assert (status, out) == (1, "")
     assert err.splitlines()[0] == "ERROR cannot set up tiny"
     assert err.splitlines()[2] == "  fix: free space there, or set HUBEXPORT_CACHE_DIR to another cache folder"
 
 
-def test_a_relative_cache_has_absolute_interpreters(place, tmp_path, monkeypatch):
-    """Wherever a program is started later."""
-    place.quick()
-    made = place.add("tiny")
+def test_interpreters_in_a_relative_cache_folder_are_absolute(consumers, tmp_path, monkeypatch):
+    """So that programs can start in other working directories."""
+    consumers.use_quick_python()
+    tiny = consumers.add("tiny")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", "there")
-    assert place.run("create", "tiny")[1] == f"tiny          {made.interpreter}\n"
-    assert made.interpreter.is_relative_to(tmp_path / "there")
+    monkeypatch.setenv("HUBEXPORT_CACHE_DIR", "relative")
+    assert consumers.run("create", "tiny")[1] == f"tiny          {tiny.interpreter}\n"
+    assert tiny.interpreter.is_relative_to(tmp_path / "relative")
 
 
-def test_list_tells_what_each_loads(place):
-    """One line each, and everything in JSON."""
-    place.quick()
-    place.add("old", tensorflow="1.7.0", tensorflow_hub="0.1.0")
-    place.add("new", tensorflow="2.21.0", tensorflow_hub="0.16.1")
-    status, out, err = place.run("list")
+def test_list_says_what_each_consumer_loads(consumers):
+    """A table row each, or JSON."""
+    consumers.use_quick_python()
+    consumers.add("old", tensorflow="1.7.0", tensorflow_hub="0.1.0")
+    consumers.add("new", tensorflow="2.21.0", tensorflow_hub="0.16.1")
+    status, out, err = consumers.run("list")
     assert (status, err) == (0, "")
     rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()]
     assert ["old", _HERE, "1.7.0", "0.1.0", "1, 2 by hub.Module", "-", "not set up"] in rows
     assert ["new", _HERE, "2.21.0", "0.16.1", "1, 2, 3 by hub.load", "4, 5", "not set up"] in rows
-    assert place.listed()["old"] == {
+    assert consumers.listed()["old"] == {
         "name": "old",
         "python": _HERE,
         "tensorflow": "1.7.0",
@@ -276,8 +275,8 @@ def test_list_tells_what_each_loads(place):
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["create", "x"]], ids=" ".join)
-def test_answers_without_importing_tensorflow(arguments):
-    """Nor NumPy."""
+def test_tensorflow_and_numpy_are_not_imported(arguments):
+    """So the command answers quickly, errors included."""
     code = (
         "import argparse, sys\n"
         "from hubexport.cli import consumers\n"
@@ -299,8 +298,8 @@ def test_answers_without_importing_tensorflow(arguments):
     assert done.stderr == "imported: set()\n"
 
 
-def test_pins_are_what_they_were():
-    """Other bytes would have everybody download gigabytes once more: let there be a reason."""
+def test_pins_are_unchanged():
+    """Other bytes would make everybody download gigabytes again: change them only for a reason."""
     assert [consumer.environment.folder.name for consumer in registry.CONSUMERS] == [
         "tf1.7-85b35346f516",
         "tf1.7-hub0.2-0b5ad9624f0a",
@@ -313,9 +312,9 @@ def test_pins_are_what_they_were():
     ]
 
 
-def test_consumers_know_their_versions():
-    """As their pins say; each once, in the order asked for."""
-    assert [one.tensorflow for one in select_consumers(["tf2.4", "tf1.15", "tf2.4"])] == ["2.4.4", "1.15.5"]
+def test_consumers_are_selected_by_name():
+    """Each once, in the requested order; their versions come from the pins."""
+    assert [consumer.tensorflow for consumer in select_consumers(["tf2.4", "tf1.15", "tf2.4"])] == ["2.4.4", "1.15.5"]
     assert select_consumers(["tf2.4", "all"])[0].name == "tf2.4"
     assert len(select_consumers(["tf2.4", "all"])) == len(registry.CONSUMERS) == 8
 
@@ -343,15 +342,15 @@ def test_consumers_know_their_versions():
         ("tf2.21", "TF1 SavedModel", 1, "a TensorFlow 1 SavedModel is not a TensorFlow Hub module"),
     ],
 )
-def test_what_is_not_applicable_has_a_reason(name, format_, version, reason):
-    """By format and version of the module, and what the consumer has."""
+def test_a_module_that_a_consumer_cannot_load_has_a_reason(name, format_, version, reason):
+    """It depends on the module's format and version, and on the consumer's versions."""
     [consumer] = select_consumers([name])
     assert why_not_applicable(consumer, format_, version) == reason
 
 
-def test_a_consumer_that_is_not_set_up_says_how(place):
-    """When its interpreter is asked for."""
-    place.add("tiny")
+def test_a_consumer_that_is_not_set_up_has_no_interpreter(consumers):
+    """The error says how to set it up."""
+    consumers.add("tiny")
     [consumer] = select_consumers(["tiny"])
     with pytest.raises(ConsumerError) as caught:
         consumer.interpreter()
@@ -359,8 +358,8 @@ def test_a_consumer_that_is_not_set_up_says_how(place):
     assert caught.value.fix == "run `hubexport consumers create tiny`"
 
 
-def test_installed_is_the_interpreter_that_runs(monkeypatch):
-    """Which may have no tensorflow_hub."""
+def test_the_running_interpreter_is_a_consumer(monkeypatch):
+    """Unless it lacks TensorFlow or tensorflow_hub."""
     assert installed().interpreter() == Path(sys.executable)
     assert installed().python == _HERE
     for distribution, version in (

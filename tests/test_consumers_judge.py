@@ -1,11 +1,9 @@
-"""The judge sees each broken promise: facts of a faultless module, falsified one at a time."""
-
-import copy
+"""The judges notice every violation of a contract: facts of a faultless module, falsified one at a time."""
 
 import numpy as np
 import pytest
 
-from hubexport.consumers.judge import Promise, judge_quickly
+from hubexport.consumers.judge import ModuleContract, judge_quick_use
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
@@ -17,18 +15,19 @@ _LOGITS = _NOISE.uniform(size=[3, 7])
 _FEATURES = _NOISE.uniform(size=[3, 1280])
 _LAYER_7 = _NOISE.uniform(size=[3, 8, 8, 16])
 _TOLERANCE = 1e-3
-_EXPECTED = {"default": _LOGITS, "image_feature_vector": _FEATURES, "MobilenetV2/layer_7": _LAYER_7}
-_MOVING = [name.name for name in _NETWORK.variables if "/moving_" in name.name]
+_EXPECTED_TF2 = {"default": _LOGITS, "MobilenetV2/layer_7": _LAYER_7}
+_EXPECTED_TF1 = {**_EXPECTED_TF2, "image_feature_vector": _FEATURES}
+_MOVING = [variable.name for variable in _NETWORK.variables if "/moving_" in variable.name]
 
 
-def _outputs(channels):
-    """The shapes of all outputs, with a default of so many channels."""
+def _output_shapes(channels):
+    """Returns the shapes of all outputs; `channels` is that of the default output."""
     shapes = {key: [None, *_NETWORK.shapes[layer]] for key, layer in _NETWORK.endpoints.items()}
     return {**shapes, "default": [None, channels]}
 
 
 def _tf1():
-    """What consume_tf1.py sees of a classification module of version 3."""
+    """Returns what consume_tf1.py records of a faultless classification module of version 3."""
     results = {"default": 7, "image_classification": 7, "image_feature_vector": 1280}
     momentum = {f"{name}_with_bn_hparams": size for name, size in results.items() if name != "default"}
     signatures = sorted([*results, *momentum])
@@ -45,7 +44,7 @@ def _tf1():
         "inputs": {
             name: {**images, **({"batch_norm_momentum": []} if name in momentum else {})} for name in signatures
         },
-        "outputs": {name: _outputs(size) for name, size in (results | momentum).items()},
+        "outputs": {name: _output_shapes(size) for name, size in (results | momentum).items()},
         "variables": [variable.name for variable in _NETWORK.variables],
         "trainable_variables": [variable.name for variable in _NETWORK.variables if variable.trainable],
         "changed_by_inference": 0,
@@ -73,7 +72,7 @@ def _tf1():
 
 
 def _tf2():
-    """What consume_tf2.py sees of a classification module of version 5."""
+    """Returns what consume_tf2.py records of a faultless classification module of version 5."""
     kinds = ["beta", "biases", "depthwise_weights", "gamma", "moving_mean", "moving_variance", "weights"]
     trainable = [f"{variable.name}:0" for variable in _NETWORK.variables if variable.trainable]
     facts = {
@@ -86,7 +85,7 @@ def _tf2():
         "regularization_losses": 36,
         "regularization_loss": 1.000001,
         "regularization_loss_by_hand": 1.0,
-        "static_shapes": _outputs(7),
+        "static_shapes": _output_shapes(7),
         "arguments_by_position": True,
         "error_in_function": 0.0,
         "changed_by_inference": {"count": 0, "names": []},
@@ -117,57 +116,55 @@ def _tf2():
     return facts, predictions
 
 
-def _problems(judge, facts, predictions, expected):
-    return judge(facts, predictions, Promise(3 if judge is judge_tf1 else 5, _NETWORK, expected, _TOLERANCE)).problems
+def _faultless(judge):
+    return _tf1() if judge is judge_tf1 else _tf2()
 
 
-def _without(expected, key):
-    return {name: value for name, value in expected.items() if name != key}
+def _judge(judge, facts, predictions, version=None, network=_NETWORK, expected=None):
+    """Judges by the contract of the faultless module, unless the arguments say otherwise."""
+    version = version or (3 if judge is judge_tf1 else 5)
+    expected = expected or (_EXPECTED_TF1 if judge is judge_tf1 else _EXPECTED_TF2)
+    return judge(facts, predictions, ModuleContract(version, network, expected, _TOLERANCE))
 
 
-_EXPECTED_TF2 = _without(_EXPECTED, "image_feature_vector")
+@pytest.mark.parametrize("judge", [judge_tf1, judge_tf2])
+def test_a_faultless_module_has_no_problems(judge):
+    """Or the other tests would prove nothing. The largest error comes from rounding to float32."""
+    judgement = _judge(judge, *_faultless(judge))
+    assert judgement.problems == ()
+    assert 0 < judgement.largest_error < 1e-7
 
 
-def test_faultless_modules_have_no_problems():
-    """Or the rest proves nothing; the largest error is that of rounding to float32."""
-    for judge, (facts, predictions), expected in ((judge_tf1, _tf1(), _EXPECTED), (judge_tf2, _tf2(), _EXPECTED_TF2)):
-        judgement = judge(facts, predictions, Promise(3 if judge is judge_tf1 else 5, _NETWORK, expected, _TOLERANCE))
-        assert judgement.problems == ()
-        assert judgement.largest_error == np.abs(np.float32(_LAYER_7) - _LAYER_7)[:2].max() or (
-            0 < judgement.largest_error < 1e-7
-        )
-
-
-def test_a_consumer_without_hub_module_tells_less():
-    """And is not asked for more; so with TF2 modules that are not fine-tuned."""
+def test_facts_that_a_consumer_cannot_record_are_not_required():
+    """Without hub.Module, or without fine-tuning of a TF2 module."""
     facts, predictions = _tf1()
-    assert _problems(judge_tf1, {"apis": ["hub.load"], "signatures": facts["signatures"]}, predictions, _EXPECTED) == ()
+    facts = {"apis": ["hub.load"], "signatures": facts["signatures"]}
+    assert _judge(judge_tf1, facts, predictions).problems == ()
     facts, predictions = _tf2()
-    of_keras = {key for key in facts if key.startswith(("keras_", "replica", "error_of_replicas", "gradients_repeat"))}
-    facts = {key: value for key, value in facts.items() if key not in of_keras} | {"apis": ["hub.load"]}
-    assert _problems(judge_tf2, facts, predictions, _EXPECTED_TF2) == ()
+    of_fine_tuning = ("keras_", "replica", "error_of_replicas", "gradients_repeat")
+    facts = {key: value for key, value in facts.items() if not key.startswith(of_fine_tuning)} | {"apis": ["hub.load"]}
+    assert _judge(judge_tf2, facts, predictions).problems == ()
 
 
-def test_older_modules_promise_less():
-    """No momentum and no attachment before version 3, no signature before version 5."""
+def test_contracts_of_older_modules_require_less():
+    """Momentum and attachment come with version 3, a signature of TF2 modules with version 5."""
     facts, predictions = _tf1()
     for key in ("signatures", "train_signatures"):
         facts[key] = ["default", "image_classification", "image_feature_vector"]
     facts["image_module_info"] = False
     predictions = {key: value for key, value in predictions.items() if "_with_bn_hparams" not in key}
-    assert judge_tf1(facts, predictions, Promise(2, _NETWORK, _EXPECTED, _TOLERANCE)).problems == ()
-    assert len(judge_tf1(facts, predictions, Promise(3, _NETWORK, _EXPECTED, _TOLERANCE)).problems) > 2
+    assert _judge(judge_tf1, facts, predictions, version=2).problems == ()
+    assert len(_judge(judge_tf1, facts, predictions, version=3).problems) > 2
     facts, predictions = _tf2()
     facts["signatures"] = {}
     predictions.pop("serving_default:logits")
-    assert judge_tf2(facts, predictions, Promise(4, _NETWORK, _EXPECTED_TF2, _TOLERANCE)).problems == ()
-    assert len(judge_tf2(facts, predictions, Promise(5, _NETWORK, _EXPECTED_TF2, _TOLERANCE)).problems) == 1
+    assert _judge(judge_tf2, facts, predictions, version=4).problems == ()
+    assert len(_judge(judge_tf2, facts, predictions, version=5).problems) == 1
 
 
-def test_a_module_without_classifier_promises_less():
-    """Held against the network with one, everything of the classifier is too much."""
-    facts, predictions = _tf1()
-    problems = judge_tf1(facts, predictions, Promise(3, _HEADLESS, {"default": _LOGITS}, _TOLERANCE)).problems
+def test_a_feature_vector_module_must_have_no_classifier():
+    """Everything that belongs to the classifier is a problem."""
+    problems = _judge(judge_tf1, *_tf1(), network=_HEADLESS, expected={"default": _LOGITS}).problems
     for problem in (
         "variables: unexpected MobilenetV2/Logits/Conv2d_1c_1x1/biases, MobilenetV2/Logits/Conv2d_1c_1x1/weights",
         "signatures: unexpected image_classification, image_classification_with_bn_hparams",
@@ -261,108 +258,108 @@ _FALSE_FACTS_TF2 = {
 }
 
 
-def _falsified(facts, key, value):
-    """A list loses what is named; anything else is replaced."""
-    facts = copy.deepcopy(facts)
+@pytest.mark.parametrize(
+    ("judge", "key", "value", "problem"),
+    [
+        pytest.param(judge, key, value, problem, id=f"{name} {key}")
+        for name, judge, cases in (("tf1", judge_tf1, _FALSE_FACTS_TF1), ("tf2", judge_tf2, _FALSE_FACTS_TF2))
+        for key, (value, problem) in cases.items()
+    ],
+)
+def test_each_false_fact_is_one_problem(judge, key, value, problem):
+    """A list of names loses the named one; other facts are replaced."""
+    facts, predictions = _faultless(judge)
     if isinstance(value, str):
         facts[key].remove(value)
     else:
         facts[key] = value
-    return facts
-
-
-@pytest.mark.parametrize("key", _FALSE_FACTS_TF1)
-def test_tf1_facts_falsified_one_at_a_time(key):
-    """Each is a problem, and no other is."""
-    value, problem = _FALSE_FACTS_TF1[key]
-    facts, predictions = _tf1()
-    assert _problems(judge_tf1, _falsified(facts, key, value), predictions, _EXPECTED) == (problem,)
-
-
-@pytest.mark.parametrize("key", _FALSE_FACTS_TF2)
-def test_tf2_facts_falsified_one_at_a_time(key):
-    """Each is a problem, and no other is."""
-    value, problem = _FALSE_FACTS_TF2[key]
-    facts, predictions = _tf2()
-    assert _problems(judge_tf2, _falsified(facts, key, value), predictions, _EXPECTED_TF2) == (problem,)
+    assert _judge(judge, facts, predictions).problems == (problem,)
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "problem"),
+    ("judge", "path", "value", "problem"),
     [
         pytest.param(
+            judge_tf1,
             ["inputs", "default", "images"],
             [None, 96, 96, 3],
             "inputs of signature default: {'images': [None, 96, 96, 3]}, expected {'images': [None, 64, 64, 3]}",
-            id="input shape",
+            id="tf1 input shape",
         ),
         pytest.param(
+            judge_tf1,
             ["outputs", "image_feature_vector", "default"],
             [None, 7],
             "shape of output default of signature image_feature_vector: [None, 7], expected [None, 1280]",
-            id="output shape",
+            id="tf1 output shape",
         ),
         pytest.param(
+            judge_tf1,
             ["outputs", "default", "MobilenetV2/layer_20"],
             [None, 7],
             "outputs of signature default: unexpected MobilenetV2/layer_20",
-            id="output",
+            id="tf1 output",
         ),
         pytest.param(
+            judge_tf1,
             ["errors_of_moving_averages", 1, "largest"],
             0.4,
             "relative error in the moving averages' step, application 2: off by 0.4, limit 0.001",
-            id="momentum",
+            id="tf1 momentum",
         ),
         pytest.param(
+            judge_tf1,
             ["errors_of_moving_averages", 0, "changed"],
             ["moving_mean"],
             "changed by the update ops of application 1: ['moving_mean'], expected ['moving_mean', 'moving_variance']",
-            id="what moves",
+            id="tf1 what moves",
         ),
-    ],
-)
-def test_tf1_parts_of_facts_falsified(path, value, problem):
-    """Inside of signatures and applications."""
-    facts, predictions = _tf1()
-    place = facts
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    assert _problems(judge_tf1, facts, predictions, _EXPECTED) == (problem,)
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "problem"),
-    [
-        pytest.param(["signatures"], {}, "signatures: {}, expected {'serving_default': ", id="no signature"),
         pytest.param(
+            judge_tf2,
+            ["signatures"],
+            {},
+            "signatures: {}, expected {'serving_default': {'inputs': {'images': [None, 64, 64, 3]}, "
+            "'outputs': {'logits': [None, 7]}}}",
+            id="tf2 no signature",
+        ),
+        pytest.param(
+            judge_tf2,
             ["static_shapes", "MobilenetV2/layer_7"],
             [None, None, None, 16],
             "shape of endpoint MobilenetV2/layer_7 in a tf.function: [None, None, None, 16], expected [None, 8, 8, 16]",
-            id="static shape",
+            id="tf2 static shape",
         ),
-        pytest.param(["static_shapes", "x"], [None], "endpoints in a tf.function: unexpected x", id="static endpoint"),
         pytest.param(
+            judge_tf2,
+            ["static_shapes", "x"],
+            [None],
+            "endpoints in a tf.function: unexpected x",
+            id="tf2 static endpoint",
+        ),
+        pytest.param(
+            judge_tf2,
             ["errors_of_moving_averages", "MobilenetV2/Conv/BatchNorm/moving_mean:0"],
             0.1,
             "relative error in the step of MobilenetV2/Conv/BatchNorm/moving_mean:0: off by 0.1, limit 0.001",
-            id="momentum",
+            id="tf2 momentum",
         ),
         pytest.param(
-            ["errors_of_moving_averages", "x"], 0.0, "moving averages: unexpected x", id="another moving average"
+            judge_tf2,
+            ["errors_of_moving_averages", "x"],
+            0.0,
+            "moving averages: unexpected x",
+            id="tf2 another moving average",
         ),
     ],
 )
-def test_tf2_parts_of_facts_falsified(path, value, problem):
-    """Inside of signatures, shapes and moving averages."""
-    facts, predictions = _tf2()
-    place = facts
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    [found] = _problems(judge_tf2, facts, predictions, _EXPECTED_TF2)
-    assert found.startswith(problem)
+def test_each_false_part_of_a_fact_is_one_problem(judge, path, value, problem):
+    """Within signatures, shapes and moving averages."""
+    facts, predictions = _faultless(judge)
+    fact = facts
+    for key in path[:-1]:
+        fact = fact[key]
+    fact[path[-1]] = value
+    assert _judge(judge, facts, predictions).problems == (problem,)
 
 
 def _nudged(array):
@@ -409,67 +406,72 @@ def _nudged(array):
         ),
     ],
 )
-def test_predictions_beyond_the_tolerance(judge, key, problems):
-    """One number, wherever it is."""
-    facts, predictions = _tf1() if judge is judge_tf1 else _tf2()
+def test_one_number_beyond_the_tolerance_is_a_problem(judge, key, problems):
+    """In whatever output."""
+    facts, predictions = _faultless(judge)
     predictions[key] = _nudged(predictions[key])
-    expected = _EXPECTED if judge is judge_tf1 else _EXPECTED_TF2
-    assert list(_problems(judge, facts, predictions, expected)) == problems
+    assert list(_judge(judge, facts, predictions).problems) == problems
 
 
 @pytest.mark.parametrize("value", [np.full([3, 7], np.nan, np.float32), np.zeros([3, 8], np.float32)])
-def test_what_cannot_be_compared_is_a_problem(value):
-    """Numbers that are none, and other shapes."""
+def test_an_output_that_cannot_be_compared_is_a_problem(value):
+    """NaN, or another shape."""
     facts, predictions = _tf2()
     predictions["default"] = value
-    judgement = judge_tf2(facts, predictions, Promise(5, _NETWORK, _EXPECTED_TF2, _TOLERANCE))
+    judgement = _judge(judge_tf2, facts, predictions)
     assert np.isnan(judgement.largest_error)
     assert judgement.problems[0] == "predictions of default: off by nan, limit 0.001"
 
 
 @pytest.mark.parametrize(
-    ("judge", "key", "expected"),
-    [(judge_tf1, "default:MobilenetV2/layer_7", _EXPECTED), (judge_tf2, "endpoint:MobilenetV2/layer_7", _EXPECTED_TF2)],
-    ids=["tf1", "tf2"],
+    ("judge", "key", "problems"),
+    [
+        pytest.param(
+            judge_tf1,
+            "default:MobilenetV2/layer_7",
+            ("output default:MobilenetV2/layer_7 is missing", "outputs: missing MobilenetV2/layer_7"),
+            id="tf1",
+        ),
+        pytest.param(
+            judge_tf2,
+            "endpoint:MobilenetV2/layer_7",
+            ("output MobilenetV2/layer_7 is missing", "endpoints: missing MobilenetV2/layer_7"),
+            id="tf2",
+        ),
+    ],
 )
-def test_a_missing_output_is_a_problem(judge, key, expected):
-    """Whether its values are known or not."""
-    facts, predictions = _tf1() if judge is judge_tf1 else _tf2()
+def test_a_missing_output_is_a_problem(judge, key, problems):
+    """One as an output whose values are expected, and one as a name."""
+    facts, predictions = _faultless(judge)
     del predictions[key]
-    missing, incomplete = _problems(judge, facts, predictions, expected)
-    assert missing == f"output {key.removeprefix('endpoint:')} is missing"
-    assert incomplete == f"{'outputs' if judge is judge_tf1 else 'endpoints'}: missing MobilenetV2/layer_7"
+    assert _judge(judge, facts, predictions).problems == problems
 
 
-def _quick():
+def test_a_quick_use_is_judged_by_predictions_and_numbers_of_variables():
+    """Each API must predict right, and a second application must not add variables."""
+    contract = ModuleContract(5, _NETWORK, {"default": _LOGITS}, _TOLERANCE)
     facts = {
         "apis": ["hub.KerasLayer", "hub.load"],
         "variables": {"hub.KerasLayer": [262, 262], "hub.load": [262, 262]},
     }
-    return facts, {api: np.float32(_LOGITS) for api in facts["apis"]}
-
-
-def test_quick_judgement():
-    """Each way of loading predicts right, and a second application brings no more variables."""
-    promise = Promise(5, _NETWORK, {"default": _LOGITS}, _TOLERANCE)
-    facts, predictions = _quick()
-    assert judge_quickly(facts, predictions, promise).problems == ()
-    predictions["hub.load"] = _nudged(predictions["hub.load"])
-    assert judge_quickly(facts, predictions, promise).problems == ("predictions of hub.load: off by 0.25, limit 0.001",)
-    assert judge_quickly(facts, predictions, promise).largest_error == pytest.approx(0.25, abs=1e-6)
-    facts, predictions = _quick()
+    predictions = {api: np.float32(_LOGITS) for api in facts["apis"]}
+    assert judge_quick_use(facts, predictions, contract).problems == ()
+    judgement = judge_quick_use(facts, {**predictions, "hub.load": _nudged(predictions["hub.load"])}, contract)
+    assert judgement.problems == ("predictions of hub.load: off by 0.25, limit 0.001",)
+    assert judgement.largest_error == pytest.approx(0.25, abs=1e-6)
     facts["variables"] = {"hub.KerasLayer": [260, 260], "hub.load": [262, 524]}
-    assert judge_quickly(facts, predictions, promise).problems == (
+    assert judge_quick_use(facts, predictions, contract).problems == (
         "variables with hub.KerasLayer: 260, expected 262",
         "variables after a second application with hub.load: 524, expected 262",
     )
 
 
-def test_many_names_are_cut_short_and_harmless():
-    """Names come from the module, and may hold what a terminal would obey."""
+def test_problems_list_few_names_and_escape_them():
+    """Names come from the module, and may contain escape sequences that a terminal would obey."""
     facts, predictions = _tf1()
     facts["variables"] = [*facts["variables"], *(f"\x1b[31m{number}" for number in range(5))]
-    [problem] = _problems(judge_tf1, facts, predictions, _EXPECTED)
+    [problem] = _judge(judge_tf1, facts, predictions).problems
     assert problem == r"variables: unexpected \x1b[31m0, \x1b[31m1, \x1b[31m2 and 2 more"
     facts["variables"] = [variable.name for variable in _NETWORK.variables] + ["MobilenetV2/Conv/weights"]
-    assert _problems(judge_tf1, facts, predictions, _EXPECTED) == ("variables: unexpected MobilenetV2/Conv/weights",)
+    problems = _judge(judge_tf1, facts, predictions).problems
+    assert problems == ("variables: unexpected MobilenetV2/Conv/weights",)

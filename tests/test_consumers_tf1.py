@@ -1,4 +1,4 @@
-"""TF1 Hub modules in every promised TensorFlow, as it really is: the same directories load, predict and fine-tune."""
+"""TF1 Hub modules in every supported TensorFlow: the same directories load, predict and fine-tune."""
 
 import dataclasses
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
-from hubexport.consumers.judge import Promise
+from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import CONSUMERS, why_not_applicable
-from hubexport.consumers.use import AS_TF1, module_task, read_outputs
+from hubexport.consumers.use_module import TF1_PROGRAM, prepare_task, read_outputs
 from tests.data import needs_data, reference_outputs
 from tests.environments import cases, python_or_skip, run_consumer
 from tests.graphs import checkpoint_values, imported, read_saved_model
 
-# An environment may have to be made first.
+# The timeout leaves time to make an environment.
 pytestmark = [pytest.mark.consumers, pytest.mark.timeout(1800), needs_data]
 
 # The two seed modules, and version 3 of both kinds.
@@ -25,8 +25,8 @@ _MODULES = [
     ("mobilenet_v2_050_96", "classification/3"),
     ("mobilenet_v2_050_96", "feature_vector/3"),
 ]
-# What each consumer with hub.Module fine-tunes and exports again, which takes most of the time; with the other modules
-# it only predicts. Each module is trained by some consumer, each kind on TensorFlow 1 and on TensorFlow 2.
+# The module that each consumer with hub.Module fine-tunes and re-exports, which takes most of the time; with the others
+# it only predicts. Some consumer trains each module, and each kind is trained on TensorFlow 1 and on TensorFlow 2.
 _TRAINED = {
     "tf1.7": "mobilenet_v2_050_96/classification/1",
     "tf1.7-hub0.2": "mobilenet_v2_050_96/classification/3",
@@ -36,20 +36,20 @@ _TRAINED = {
     "tf2.10": "mobilenet_v2_050_96/classification/1",
     "tf2.15": "mobilenet_v2_050_96/feature_vector/3",
 }
-# Of two TensorFlows, whose kernels round differently, to the independent implementation.
+# Between any TensorFlow and the independent implementation: their kernels round differently.
 _TOLERANCE = 5e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A module to look at, and what it should do."""
+    """A module to use, and its contract."""
 
     variant: str
     spec: ModuleSpec
     path: Path
     images: np.ndarray
-    promise: Promise
-    # As the TensorFlow of these tests computes them: `default` of all images, endpoints of two.
+    contract: ModuleContract
+    # Computed by the TensorFlow that runs the tests: `default` for all images, endpoints for two.
     outputs: dict[str, np.ndarray]
 
     def __str__(self) -> str:
@@ -57,8 +57,8 @@ class Module:
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """What one consumer saw of one module."""
+class Result:
+    """What one consumer recorded of one module."""
 
     module: Module
     facts: dict[str, Any]
@@ -66,13 +66,13 @@ class Seen:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it was fine-tuned."""
+        """Whether the consumer fine-tuned the module."""
         return "losses" in self.facts
 
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory) -> list[Module]:
-    """The modules, built once from the values of which the reference outputs are known."""
+    """The modules, built from the values whose reference outputs are known."""
     output_dir = tmp_path_factory.mktemp("modules")
     built = []
     for name, text in _MODULES:
@@ -81,8 +81,8 @@ def modules(tmp_path_factory) -> list[Module]:
         known = reference_outputs(name)
         results = ["image_feature_vector"] + ["image_classification"] * (spec.kind == "classification")
         expected = {"default": known[results[-1]], **{result: known[result] for result in results}}
-        promise = Promise(spec.version, variant.network_for(spec.kind), expected, _TOLERANCE)
-        built.append(Module(name, spec, path, known["images"], promise, _outputs(path, known["images"])))
+        contract = ModuleContract(spec.version, variant.network_for(spec.kind), expected, _TOLERANCE)
+        built.append(Module(name, spec, path, known["images"], contract, _outputs(path, known["images"])))
     return built
 
 
@@ -95,8 +95,8 @@ def _outputs(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module", params=cases(CONSUMERS))
-def seen(request, modules, tmp_path_factory) -> list[Seen]:
-    """Runs the consumer program once in one environment, over all modules that it should load."""
+def results(request, modules, tmp_path_factory) -> list[Result]:
+    """Runs the consumer program once in one environment, with all modules that it can load."""
     consumer = request.param
     python = python_or_skip(consumer.environment)
     folder = tmp_path_factory.mktemp(consumer.name)
@@ -106,56 +106,56 @@ def seen(request, modules, tmp_path_factory) -> list[Seen]:
     for number, module in enumerate(chosen):
         scratch = folder / str(number)
         scratch.mkdir()
-        task = module_task(module.path, module.images, module.promise, scratch)
-        # To try hub.load beside hub.Module takes seconds, too.
+        task = prepare_task(module.path, module.images, module.contract, scratch)
+        # Trying hub.load after hub.Module takes seconds, so it is left out where nothing is trained.
         is_trained = str(module) == _TRAINED.get(consumer.name)
         tasks.append({**task, "try_load": is_trained, "fine_tune": is_trained})
-    found = run_consumer(python, AS_TF1.program, tasks, folder)
-    assert (found["tensorflow"], found["tensorflow_hub"]) == (consumer.tensorflow, consumer.tensorflow_hub)
-    assert all(("hub.Module" in facts["apis"]) == consumer.has_hub_module for facts in found["modules"])
-    assert any("hub.load" in facts["apis"] for facts in found["modules"]) == consumer.name.startswith("tf2")
-    assert sum("losses" in facts for facts in found["modules"]) == consumer.has_hub_module
+    recorded = run_consumer(python, TF1_PROGRAM.path, tasks, folder)
+    assert (recorded["tensorflow"], recorded["tensorflow_hub"]) == (consumer.tensorflow, consumer.tensorflow_hub)
+    assert all(("hub.Module" in facts["apis"]) == consumer.has_hub_module for facts in recorded["modules"])
+    assert any("hub.load" in facts["apis"] for facts in recorded["modules"]) == consumer.name.startswith("tf2")
+    assert sum("losses" in facts for facts in recorded["modules"]) == consumer.has_hub_module
     return [
-        Seen(module, facts, read_outputs(Path(task["outputs"])))
-        for module, facts, task in zip(chosen, found["modules"], tasks, strict=True)
+        Result(module, facts, read_outputs(Path(task["outputs"])))
+        for module, facts, task in zip(chosen, recorded["modules"], tasks, strict=True)
     ]
 
 
-def test_keeps_its_promises(seen):
-    """All that a program of the time can ask of a module, and the outputs of an independent PyTorch implementation.
+def test_modules_keep_their_contracts(results):
+    """With expected outputs that an independent PyTorch implementation computed.
 
-    A module that only predicts is judged like with hub.load: by its signatures and predictions.
+    A module that was not fine-tuned is judged by its signatures and predictions alone, as with hub.load.
     """
-    for one in seen:
-        facts = one.facts if one.is_trained else {**one.facts, "apis": ["hub.load"]}
-        judgement = AS_TF1.judge(facts, one.predictions, one.module.promise)
-        assert judgement.problems == (), one.module
+    for result in results:
+        facts = result.facts if result.is_trained else {**result.facts, "apis": ["hub.load"]}
+        judgement = TF1_PROGRAM.judge(facts, result.predictions, result.module.contract)
+        assert judgement.problems == (), result.module
         assert 0 < judgement.largest_error <= _TOLERANCE
 
 
-def test_predicts_the_same_as_every_other_tensorflow(seen):
-    """All signatures' defaults and all endpoints, against the graph as the TensorFlow of these tests runs it."""
-    for one in seen:
-        assert {f"default:{key}" for key in one.module.outputs} <= one.predictions.keys()
-        for key, value in one.module.outputs.items():
-            # The kernels of two TensorFlows round differently, which shows most in the deep layers in between.
+def test_predicts_the_same_as_every_other_tensorflow(results):
+    """The default output and all endpoints equal those that the TensorFlow of these tests computes."""
+    for result in results:
+        assert {f"default:{key}" for key in result.module.outputs} <= result.predictions.keys()
+        for key, value in result.module.outputs.items():
+            # The kernels of two TensorFlows round differently, which shows most in deep endpoints.
             tolerance = 2e-5 if key == "default" else 1e-4
-            found = one.predictions[f"default:{key}"]
+            predicted = result.predictions[f"default:{key}"]
             assert len(value) >= 2
-            np.testing.assert_allclose(found, value, rtol=0, atol=tolerance, err_msg=f"{one.module} {key}")
+            np.testing.assert_allclose(predicted, value, rtol=0, atol=tolerance, err_msg=f"{result.module} {key}")
 
 
-def test_its_numbers_are_those_of_the_published_networks(seen):
-    """By hand: what is derived from the network elsewhere."""
-    for one in seen:
-        if "hub.Module" in one.facts["apis"]:
-            is_classification = one.module.spec.kind == "classification"
-            assert one.facts["outputs"]["default"]["default"] == [None, 1001 if is_classification else 1280]
-            assert len(one.facts["variables"]) == (262 if is_classification else 260)
-            assert one.facts["tags"] == [[], ["train"]]
-            assert one.facts["expected_image_size"] == list(one.module.images.shape[1:3])
-            assert one.facts["changed_by_inference"] == one.facts["update_ops_of_inference"] == 0
-        if one.is_trained:
-            assert one.facts["gradients"] == (158 if is_classification else 156)
-            assert one.facts["update_ops"] == [104, 104]
-            assert one.facts["regularization_losses"] == (36 if is_classification else 35)
+def test_facts_are_those_of_the_published_networks(results):
+    """Numbers worked out by hand, which contracts derive from the network."""
+    for result in results:
+        if "hub.Module" in result.facts["apis"]:
+            is_classification = result.module.spec.kind == "classification"
+            assert result.facts["outputs"]["default"]["default"] == [None, 1001 if is_classification else 1280]
+            assert len(result.facts["variables"]) == (262 if is_classification else 260)
+            assert result.facts["tags"] == [[], ["train"]]
+            assert result.facts["expected_image_size"] == list(result.module.images.shape[1:3])
+            assert result.facts["changed_by_inference"] == result.facts["update_ops_of_inference"] == 0
+        if result.is_trained:
+            assert result.facts["gradients"] == (158 if is_classification else 156)
+            assert result.facts["update_ops"] == [104, 104]
+            assert result.facts["regularization_losses"] == (36 if is_classification else 35)

@@ -1,4 +1,4 @@
-"""Programs in other interpreters, and the installed TensorFlow as a consumer: it uses modules, dies, is given up."""
+"""Programs in other interpreters, how they fail and end, and the installed TensorFlow as a consumer of modules."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
 from hubexport.consumers.child import running
-from hubexport.consumers.judge import Promise
+from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
-from hubexport.consumers.use import started, use_module
+from hubexport.consumers.use_module import start_use, use_module
 from hubexport.errors import ConsumerError, TemporaryFileError
 from hubexport.progress import Progress
 from tests.command import environment
@@ -29,7 +29,7 @@ def _program(folder, code):
 
 
 def test_a_program_gets_its_task_and_answers(tmp_path):
-    """It runs as a script, in the folder that is its own."""
+    """It runs as a script, in its own folder."""
     code = (
         "import json, os, sys, tempfile\n"
         "task = json.load(open(sys.argv[1]))\n"
@@ -48,8 +48,8 @@ def test_a_program_gets_its_task_and_answers(tmp_path):
     ],
     ids=["exception", "signal"],
 )
-def test_a_dying_program_is_an_error(tmp_path, code, why):
-    """With the last that it said."""
+def test_a_program_that_fails_is_an_error(tmp_path, code, why):
+    """With the end of its output."""
     code = f"import sys\nfor n in range(30): print('line', n, file=sys.stderr, flush=True)\n{code}"
     with running("x cannot use y", _program(tmp_path, code), {}, tmp_path, timeout_s=60) as program:
         with pytest.raises(ConsumerError) as caught:
@@ -63,8 +63,8 @@ def test_a_dying_program_is_an_error(tmp_path, code, why):
 
 
 _ENDLESS = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)\n"
-# No thread of its Python gets to run meanwhile, as in some calls of TensorFlow's.
-_DEAF = "import ctypes\n" + _ENDLESS.replace("time.sleep", "ctypes.PyDLL(None).sleep")
+# Like some calls of TensorFlow, this sleeps without letting another Python thread run.
+_BLOCKED = "import ctypes\n" + _ENDLESS.replace("time.sleep", "ctypes.PyDLL(None).sleep")
 
 
 def _is_running(pid):
@@ -86,8 +86,8 @@ def _pid(folder):
     return int((folder / "pid").read_text())
 
 
-def test_a_program_that_takes_too_long_is_given_up(tmp_path):
-    """And ended."""
+def test_a_program_that_takes_too_long_is_killed(tmp_path):
+    """And reported as an error."""
     with running("x cannot use y", _program(tmp_path, _ENDLESS), {}, tmp_path, timeout_s=0.1) as program:
         pid = _pid(tmp_path)
         with pytest.raises(ConsumerError) as caught:
@@ -97,9 +97,9 @@ def test_a_program_that_takes_too_long_is_given_up(tmp_path):
 
 
 def test_a_program_ends_with_its_context(tmp_path):
-    """When an interruption leaves it, too."""
+    """Even if an interruption ends the context."""
     with pytest.raises(KeyboardInterrupt):
-        with running("x", _program(tmp_path, _DEAF), {}, tmp_path, timeout_s=60):
+        with running("x", _program(tmp_path, _BLOCKED), {}, tmp_path, timeout_s=60):
             pid = _pid(tmp_path)
             assert _is_running(pid)
             raise KeyboardInterrupt
@@ -107,7 +107,7 @@ def test_a_program_ends_with_its_context(tmp_path):
 
 
 def test_a_program_does_not_outlive_a_killed_process(tmp_path):
-    """Which has no time to end it."""
+    """Although a killed process cannot clean up."""
     code = (
         "import pathlib, sys\n"
         "from hubexport.consumers.child import running\n"
@@ -124,17 +124,17 @@ def test_a_program_does_not_outlive_a_killed_process(tmp_path):
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory) -> dict[str, Path]:
-    """One of each format, of the values that the reference outputs are of."""
+    """One module of each format, with the values whose reference outputs are known."""
     specs = [ModuleSpec.parse(text) for text in ("classification/3", "feature_vector/5")]
     folder = tmp_path_factory.mktemp("modules")
     paths = build_modules(load_variant(_VARIANT), specs, checkpoint="synthetic:1", output_dir=folder)
     return {str(spec): path for spec, path in zip(specs, paths, strict=True)}
 
 
-def _images_and_promise(name):
+def _images_and_contract(name):
     spec, known = ModuleSpec.parse(name), reference_outputs(_VARIANT)
     network = load_variant(_VARIANT).network_for(spec.kind)
-    return known["images"], Promise(spec.version, network, {"default": known[f"image_{spec.kind}"]}, 5e-5)
+    return known["images"], ModuleContract(spec.version, network, {"default": known[f"image_{spec.kind}"]}, 5e-5)
 
 
 @needs_data
@@ -146,12 +146,12 @@ def _images_and_promise(name):
     ],
 )
 def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, monkeypatch):
-    """It predicts what an independent PyTorch implementation computed, and leaves nothing behind."""
+    """It predicts what an independent PyTorch implementation computes, and leaves no files behind."""
     import importlib.metadata
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    images, promise = _images_and_promise(name)
-    with started(installed(), modules[name], images, promise, thorough=False) as use:
+    images, contract = _images_and_contract(name)
+    with start_use(installed(), modules[name], images, contract, thorough=False) as use:
         findings = use.findings()
     assert findings.consumer == "installed"
     assert findings.tensorflow == importlib.metadata.version("tensorflow")
@@ -166,15 +166,15 @@ def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, 
 @pytest.mark.slow
 @needs_data
 def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypatch):
-    """Named as the user knows it, with what TensorFlow said."""
+    """It calls the module what the user called it, and quotes TensorFlow."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    images, promise = _images_and_promise("feature_vector/5")
+    images, contract = _images_and_contract("feature_vector/5")
     with pytest.raises(ConsumerError) as caught:
         use_module(
             installed(),
             tmp_path / "nowhere",
             images,
-            promise,
+            contract,
             thorough=False,
             progress=Progress(),
             shown_as="modules/mine.tar.gz",
@@ -185,12 +185,12 @@ def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypat
 
 
 @needs_data
-def test_temporary_files_that_cannot_be_are_a_clean_error(modules, tmp_path, monkeypatch):
-    """Here there is a file in their folder's place."""
+def test_an_unusable_temporary_folder_is_a_clean_error(modules, tmp_path, monkeypatch):
+    """Here, a file is in its place."""
     (tmp_path / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    images, promise = _images_and_promise("feature_vector/5")
+    images, contract = _images_and_contract("feature_vector/5")
     with pytest.raises(TemporaryFileError, match="cannot use") as caught:
-        with started(installed(), modules["feature_vector/5"], np.asarray(images), promise, thorough=False):
+        with start_use(installed(), modules["feature_vector/5"], np.asarray(images), contract, thorough=False):
             pass
     assert "TMPDIR" in caught.value.fix

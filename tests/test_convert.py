@@ -1,4 +1,4 @@
-"""Conversions there and back, against the frameworks themselves, and from files that are damaged or hostile."""
+"""Conversions there and back, against the frameworks themselves, and of damaged or hostile files."""
 
 import errno
 import io
@@ -54,7 +54,7 @@ def _assert_same_bits(found, wanted):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """What TF-Slim's training left; its averaged values are those of seed 1."""
+    """A checkpoint of TF-Slim's training; its averages are the values of seed 1."""
     write_v2(tmp_path / "model.ckpt", training_values(averaged_seed=1, raw_seed=2))
     return tmp_path / "model.ckpt"
 
@@ -62,12 +62,12 @@ def checkpoint(tmp_path):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
 def test_there_and_back_is_the_same_bit_for_bit(tmp_path, write, target):
-    """Also numbers that arithmetic would change: negative zeros and such as are too small to be normal."""
+    """Even negative zeros and subnormal numbers, which arithmetic could change."""
     values = network_values()
     values["MobilenetV2/Conv/weights"][0, 0, 0, :2] = [-0.0, 1e-42]
     write(tmp_path / "model.ckpt", values)
-    there = _convert(tmp_path / "model.ckpt", tmp_path / "there", target, weights="raw")
-    back = _convert(there, tmp_path / "back", "slim", weights="raw")
+    converted = _convert(tmp_path / "model.ckpt", tmp_path / "there", target, weights="raw")
+    back = _convert(converted, tmp_path / "back", "slim", weights="raw")
     _assert_same_bits(_stored(back), values)
 
 
@@ -82,7 +82,7 @@ def straight(tmp_path_factory):
 @pytest.mark.parametrize("source", TARGETS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_pair_converts(tmp_path, straight, source, target):
-    """To the bytes that come straight from the checkpoint."""
+    """The bytes equal those of a conversion straight from the checkpoint."""
     around = _convert(straight[source], tmp_path / "around", target, weights="raw")
     assert _files(around.parent) == _files(straight[target].parent)
 
@@ -107,7 +107,7 @@ def test_every_depth_multiplier_is_recognized_in_every_format(tmp_path, multipli
 
 @pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
 def test_averaged_or_raw_values(tmp_path, checkpoint, weights, seed):
-    """As in a build, averaged ones unless asked otherwise."""
+    """As in builds, averages are the default."""
     options = {} if weights == "averaged" else {"weights": weights}
     _assert_same_bits(_stored(_convert(checkpoint, tmp_path / "c", "slim", **options)), network_values(seed=seed))
 
@@ -115,7 +115,7 @@ def test_averaged_or_raw_values(tmp_path, checkpoint, weights, seed):
 @needs_data
 @pytest.mark.parametrize("name", ["c.weights.h5", pytest.param("c.h5", marks=pytest.mark.slow)])
 def test_keras_computes_what_pytorch_computed(tmp_path, name):
-    """With the values of synthetic:1, as the reference."""
+    """With the values of synthetic:1, as in the reference."""
     variant = load_variant("mobilenet_v2_050_96")
     path = convert("synthetic:1", tmp_path / name, "keras", variant=variant)
     model = tf.keras.applications.MobileNetV2(
@@ -128,7 +128,7 @@ def test_keras_computes_what_pytorch_computed(tmp_path, name):
 
 
 def _keras_model(classes=7, include_top=True):
-    """Keras' network with values of its own, also in its batch norms."""
+    """Keras' network with its own values, also in its batch norms."""
     model = tf.keras.applications.MobileNetV2(
         alpha=0.35,
         weights=None,
@@ -148,7 +148,7 @@ def _keras_model(classes=7, include_top=True):
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
 @pytest.mark.slow
 def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small, tmp_path, name, head):
-    """Weights or the whole model; without head it is a feature vector."""
+    """From weights or the whole model; without a head, a feature vector."""
     model = _keras_model(include_top=head)
     save(model, tmp_path / name)
     spec = ModuleSpec.parse("classification/5" if head else "feature_vector/5")
@@ -168,8 +168,8 @@ def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small
 @pytest.mark.parametrize(
     "target", [pytest.param(target, marks=[] if target == "huggingface" else pytest.mark.slow) for target in TARGETS]
 )
-def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path, target):
-    """And says so; a classification cannot be built of it."""
+def test_a_source_without_head_gives_a_result_for_feature_vectors(small, tmp_path, target):
+    """A warning says so, and no classification can be built from the result."""
     save(_keras_model(include_top=False), tmp_path / "c.weights.h5")
     ear = Ear()
     path = _convert(tmp_path / "c.weights.h5", tmp_path / target, target, progress=ear)
@@ -190,7 +190,7 @@ def test_a_source_without_head_gives_what_serves_feature_vectors(small, tmp_path
 
 @pytest.mark.parametrize("version", [1, 3, 4, 5])
 def test_a_module_is_a_source_too(small, tmp_path, version):
-    """As a directory or packed; of either format."""
+    """Modules of both formats, as a directory or packed."""
     [module] = build_modules(
         small, [ModuleSpec.parse(f"classification/{version}")], checkpoint="synthetic:1", output_dir=tmp_path
     )
@@ -202,7 +202,7 @@ def test_a_module_is_a_source_too(small, tmp_path, version):
 
 
 def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
-    """And what tf.train.Checkpoint saves of it, after training or not, converts back."""
+    """And a checkpoint that tf.train.Checkpoint saves of it converts back, after training or not."""
     [module] = build_modules(
         small, [ModuleSpec.parse("classification/5")], checkpoint="synthetic:9", output_dir=tmp_path
     )
@@ -237,7 +237,7 @@ def test_a_layer_that_keras_has_fine_tuned(small, tmp_path, save):
 
 
 def test_the_names_of_the_classes_go_into_the_config(config_dir, tmp_path):
-    """If the variant has them; its image size goes with them."""
+    """If the variant has them, together with its image size."""
     (config_dir / "labels.txt").write_text("\n".join("abcdefg"))
     (config_dir / "small.yaml").write_text((config_dir / "small.yaml").read_text() + "labels: labels.txt\n")
     variant = load_variant("small", config_dir)
@@ -252,7 +252,7 @@ def test_the_names_of_the_classes_go_into_the_config(config_dir, tmp_path):
 
 
 def test_the_variant_that_is_named_must_fit(checkpoint, tmp_path):
-    """The error is that of a build."""
+    """The error is the same as in a build."""
     with pytest.raises(CheckpointError) as caught:
         _convert(checkpoint, tmp_path / "c", "keras", variant=load_variant("mobilenet_v2_100_224"))
     assert caught.value.why == "this is depth multiplier 0.35, not 1"
@@ -260,21 +260,21 @@ def test_the_variant_that_is_named_must_fit(checkpoint, tmp_path):
 
 
 def test_synthetic_values_need_a_variant(tmp_path):
-    """They could be of any network."""
+    """They fit any network."""
     with pytest.raises(CheckpointError, match="synthetic values need a variant"):
         _convert("synthetic", tmp_path / "c", "slim")
 
 
 @pytest.mark.parametrize("name", ["c.keras", "c.hdf5", "c"])
 def test_keras_would_not_load_a_file_of_another_name(checkpoint, tmp_path, name):
-    """It goes by the end of the name."""
+    """Keras goes by the suffix."""
     with pytest.raises(UsageError, match="Keras cannot load weights"):
         convert(str(checkpoint), tmp_path / name, "keras")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_stands_there_is_kept_unless_told_otherwise(tmp_path, checkpoint, target):
-    """Whatever it is; with overwrite nothing of the old one is left."""
+def test_an_existing_target_is_kept_without_overwrite(tmp_path, checkpoint, target):
+    """Whatever it is. With overwrite, nothing of it remains."""
     path = _convert(checkpoint, tmp_path / "c", target)
     before = _files(path.parent)
     with pytest.raises(OutputError, match="already exists"):
@@ -286,7 +286,7 @@ def test_what_stands_there_is_kept_unless_told_otherwise(tmp_path, checkpoint, t
 
 
 def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint):
-    """Its data files would make the new one look incomplete."""
+    """Its other data files would make the new checkpoint look incomplete."""
     folder = tmp_path / "c"
     folder.mkdir()
     for name in ("c.ckpt.index", "c.ckpt.data-00000-of-00002", "c.ckpt.data-00001-of-00002", "c.ckpt.meta"):
@@ -299,7 +299,7 @@ def test_an_old_checkpoint_of_more_files_is_replaced_whole(tmp_path, checkpoint)
 @pytest.mark.parametrize("target", ["slim", pytest.param("tf2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_pair_that_cannot_be_put_into_place_changes_nothing(tmp_path, checkpoint, monkeypatch, target, overwrite):
-    """Whichever of its files cannot: what is there is the old checkpoint or the new one, for TensorFlow as well."""
+    """Whichever of the two files fails, TensorFlow finds the old checkpoint or the new one."""
     folder = tmp_path / "c"
     whole = _stored(_convert(checkpoint, tmp_path / "whole", target, weights="raw"))
     replace, failures = os.replace, 0
@@ -336,7 +336,7 @@ def test_a_pair_that_cannot_be_put_into_place_changes_nothing(tmp_path, checkpoi
 
 
 def test_a_keras_file_is_made_in_memory(tmp_path, checkpoint, monkeypatch):
-    """HDF5's library crashes where a disk is full; the bytes are those that it writes to a file itself."""
+    """HDF5's library crashes on a full disk. The bytes are those that it would write to a file itself."""
     for target in ("keras", "keras_weights"):
         path = _convert(checkpoint, tmp_path / "c", target)
         with monkeypatch.context() as patched:
@@ -347,7 +347,7 @@ def test_a_keras_file_is_made_in_memory(tmp_path, checkpoint, monkeypatch):
 @pytest.mark.parametrize("limit", [0, pytest.param(100_000, marks=pytest.mark.slow), 1_000_000])
 @pytest.mark.parametrize("target", ["keras", "keras_weights"])
 def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, target, limit):
-    """A limit on the size of files stops its writing in the middle, as a full disk does."""
+    """A limit on the size of files stops the writing halfway, like a full disk."""
     to, name = TARGETS[target]
     done = subprocess.run(
         command("convert", checkpoint, tmp_path / "c" / name, "--to", to),
@@ -364,15 +364,15 @@ def test_a_full_disk_stops_a_keras_file_with_an_error(tmp_path, checkpoint, targ
 
 @pytest.mark.parametrize("target", ["slim", "tf2"])
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
-def test_a_prefix_that_something_else_has_for_a_name(tmp_path, checkpoint, target, make):
-    """It would be taken for the checkpoint afterwards; to overwrite does not help."""
+def test_a_prefix_that_names_something_else(tmp_path, checkpoint, target, make):
+    """It would be read in place of the checkpoint, and overwrite does not help."""
     make(tmp_path / TARGETS[target][1])
     with pytest.raises(OutputError, match="cannot write"):
         _convert(checkpoint, tmp_path, target, overwrite=True)
 
 
 def test_a_target_in_which_nobody_can_write(tmp_path, checkpoint):
-    """The error says where."""
+    """The error names the place."""
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="cannot write"):
         convert(str(checkpoint), tmp_path / "file" / "c.h5", "keras")
@@ -381,7 +381,7 @@ def test_a_target_in_which_nobody_can_write(tmp_path, checkpoint):
 @pytest.mark.slow
 @needs_data
 def test_the_command_converts_the_real_archive(tmp_path):
-    """The target on stdout, all else on stderr; Keras then knows what is on the photographs."""
+    """Stdout has only the target. Keras then recognizes the photographs."""
     done = hubexport("convert", REAL_ARCHIVE, tmp_path / "c.weights.h5", "--to", "keras")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'c.weights.h5'}\n")
     assert done.stderr.splitlines() == [f"reading {REAL_ARCHIVE}", f"writing {tmp_path / 'c.weights.h5'}"]
@@ -510,7 +510,7 @@ def _torch_zip(folder):
 
 
 class _Spy:
-    """Tells by a file that it was unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self._path = path
@@ -556,7 +556,7 @@ _BAD = {
 
 @pytest.mark.parametrize(("make", "reason"), _BAD.items(), ids=[make.__name__.strip("_") for make in _BAD])
 def test_bad_input_is_a_clear_error_and_nothing_is_written(tmp_path, monkeypatch, make, reason):
-    """Of the kind that the command line prints."""
+    """The error is one that the command line prints."""
     monkeypatch.setattr("hubexport.system.tars.MAX_UNPACKED_BYTES", 4 << 20)
     make(tmp_path)
     with pytest.raises(CheckpointError) as caught:
@@ -568,7 +568,7 @@ def test_bad_input_is_a_clear_error_and_nothing_is_written(tmp_path, monkeypatch
 
 
 def test_the_command_says_it_in_three_lines(tmp_path):
-    """With status 1, and no traceback."""
+    """With exit status 1 and without a traceback."""
     _pickle(tmp_path)
     done = hubexport("convert", tmp_path / "x", tmp_path / "c.safetensors", "--to", "safetensors")
     assert done.returncode == 1
@@ -577,7 +577,7 @@ def test_the_command_says_it_in_three_lines(tmp_path):
 
 
 def test_without_room_for_temporary_files(checkpoint, tmp_path, monkeypatch):
-    """What needs none is read all the same; for the rest the error says what is wanted."""
+    """Sources that need none are still read. For the others the error says what is missing."""
     path = _convert(checkpoint, tmp_path / "c", "keras")
     (tmp_path / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))

@@ -1,4 +1,4 @@
-"""What can go wrong while `hubexport convert` writes: readers then find what was there, or what should be, whole."""
+"""Failures while `hubexport convert` writes: readers find the old result or the new one, whole."""
 
 from collections.abc import Callable, Mapping
 import errno
@@ -27,7 +27,7 @@ _Contents = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> list[Path]:
-    """Two checkpoints of the same network with other values."""
+    """Two checkpoints of the same network with different values."""
     folder = tmp_path_factory.mktemp("sources")
     for seed in (1, 2):
         write_v2(folder / f"{seed}.ckpt", network_values(seed=seed))
@@ -50,7 +50,7 @@ def _contents(folder: Path) -> _Contents:
 
 
 def _read(prefix: Path) -> Mapping[str, np.ndarray]:
-    """Reads all values as TensorFlow does, which checks their checksums."""
+    """Reads all values with TensorFlow, which checks their checksums."""
     reader = tf.train.load_checkpoint(str(prefix))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
@@ -64,8 +64,8 @@ def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> boo
 
 @pytest.mark.parametrize("old_shards", [1, 2])
 @pytest.mark.parametrize("target", _PAIRS)
-def test_of_a_pair_that_is_replaced_a_kill_leaves_the_old_or_the_new(sources, tmp_path, target, old_shards):
-    """Before each call that changes the folder; TensorFlow and hubexport read it, and the next run completes it."""
+def test_a_kill_while_a_pair_is_replaced_leaves_the_old_or_the_new(sources, tmp_path, target, old_shards):
+    """Killed before each call that changes the folder. TensorFlow reads the result; the next run completes it."""
     wanted = {}
     for number, source in enumerate(sources):
         convert(source, tmp_path / f"whole-{number}" / TARGETS[target][1], TARGETS[target][0], weights="raw")
@@ -79,15 +79,15 @@ def test_of_a_pair_that_is_replaced_a_kill_leaves_the_old_or_the_new(sources, tm
             shutil.copytree(tmp_path / "whole-0", folder)
         else:
             _write_in_two(wanted[0], prefix)
-        given = (*_given(target, sources[1], folder), "--overwrite")
-        status = _run(*given, before=functools.partial(die_before, folder, number)).status
+        arguments = (*_given(target, sources[1], folder), "--overwrite")
+        status = _run(*arguments, before=functools.partial(die_before, folder, number)).status
         assert status in (0, -signal.SIGKILL)
         values = _read(prefix)
         [found_whole] = [which for which in wanted if _same(values, wanted[which])]
         found.append(found_whole)
         again = convert(prefix, tmp_path / "again" / "c.ckpt", "slim", weights="raw", overwrite=True)
         assert _same(_read(again), network_values(seed=1 + found_whole)), "hubexport reads what TensorFlow does"
-        assert _run(*given).status == 0
+        assert _run(*arguments).status == 0
         assert _contents(folder) == new_files
         assert hidden(folder) == []
         if status == 0:
@@ -97,7 +97,7 @@ def test_of_a_pair_that_is_replaced_a_kill_leaves_the_old_or_the_new(sources, tm
 
 
 def _write_in_two(values: Mapping[str, np.ndarray], prefix: Path) -> None:
-    """Writes what TensorFlow makes of two files of values: a checkpoint of as many."""
+    """Merges two checkpoints with TensorFlow into one with two data files."""
     parts = []
     for number in range(2):
         names = sorted(values)[number::2]
@@ -109,22 +109,22 @@ def _write_in_two(values: Mapping[str, np.ndarray], prefix: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_kill_leaves_nothing_or_all_where_nothing_was(sources, tmp_path, target):
-    """Before each call that changes the folder; the next run completes it."""
+    """Killed before each call that changes the folder; the next run completes it."""
     to, name = TARGETS[target]
     convert(sources[0], tmp_path / "whole" / name, to, weights="raw")
     whole = _contents(tmp_path / "whole")
     for number in range(1, 100):
         folder = tmp_path / str(number)
         folder.mkdir()
-        given = _given(target, sources[0], folder)
-        status = _run(*given, before=functools.partial(die_before, folder, number)).status
+        arguments = _given(target, sources[0], folder)
+        status = _run(*arguments, before=functools.partial(die_before, folder, number)).status
         assert status in (0, -signal.SIGKILL)
         if target in _PAIRS:
-            # Data files alone are no checkpoint.
+            # Without an index, data files are not a checkpoint.
             assert f"{name}.index" not in _contents(folder) or _contents(folder) == whole
         else:
             assert _contents(folder) in ({}, whole)
-        assert _run(*given, "--overwrite").status == 0
+        assert _run(*arguments, "--overwrite").status == 0
         assert _contents(folder) == whole
         assert hidden(folder) == []
         if status == 0:
@@ -133,8 +133,8 @@ def test_a_kill_leaves_nothing_or_all_where_nothing_was(sources, tmp_path, targe
 
 
 @pytest.mark.parametrize("target", ["keras", "keras_weights", "safetensors", "huggingface"])
-def test_a_file_or_a_directory_that_is_replaced_is_the_old_or_the_new(sources, tmp_path, target):
-    """The same, for what takes its place in one step."""
+def test_a_kill_while_one_target_is_replaced_leaves_the_old_or_the_new(sources, tmp_path, target):
+    """The same for targets that are replaced in one step."""
     to, name = TARGETS[target]
     for number, source in enumerate(sources):
         convert(source, tmp_path / f"whole-{number}" / name, to, weights="raw")
@@ -142,10 +142,10 @@ def test_a_file_or_a_directory_that_is_replaced_is_the_old_or_the_new(sources, t
     for number in range(1, 100):
         folder = tmp_path / str(number)
         shutil.copytree(tmp_path / "whole-0", folder)
-        given = (*_given(target, sources[1], folder), "--overwrite")
-        status = _run(*given, before=functools.partial(die_before, folder, number)).status
+        arguments = (*_given(target, sources[1], folder), "--overwrite")
+        status = _run(*arguments, before=functools.partial(die_before, folder, number)).status
         assert _contents(folder) in wholes
-        assert _run(*given).status == 0
+        assert _run(*arguments).status == 0
         assert _contents(folder) == wholes[1]
         assert hidden(folder) == []
         if status == 0:
@@ -157,16 +157,16 @@ def test_a_file_or_a_directory_that_is_replaced_is_the_old_or_the_new(sources, t
 
 
 @pytest.mark.parametrize("target", _PAIRS)
-def test_of_two_runs_at_one_place_the_second_waits_and_says_so(sources, tmp_path, target):
-    """Though the first one is stopped between its two files."""
+def test_the_second_of_two_runs_at_one_place_waits_and_says_so(sources, tmp_path, target):
+    """Even if the first one is stopped between its two files."""
     folder = tmp_path / "c"
     folder.mkdir()
     convert(sources[0], folder / TARGETS[target][1], TARGETS[target][0], weights="raw")
     here, go = tmp_path / "here", tmp_path / "go"
-    given = [(*_given(target, source, folder), "--overwrite") for source in sources]
-    first = Command(*given[0], before=functools.partial(hold_at, "os.rename", ".index", here, go))
+    arguments = [(*_given(target, source, folder), "--overwrite") for source in sources]
+    first = Command(*arguments[0], before=functools.partial(hold_at, "os.rename", ".index", here, go))
     wait_for(here.exists)
-    second = Command(*given[1])
+    second = Command(*arguments[1])
     wait_for(lambda: "waiting for another process" in second.stderr_so_far())
     go.touch()
     assert (first.wait().status, second.wait().status) == (0, 0)
@@ -179,8 +179,8 @@ def test_of_two_runs_at_one_place_the_second_waits_and_says_so(sources, tmp_path
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
-def test_of_many_runs_at_one_place_no_two_mix(sources, tmp_path, target, overwrite):
-    """Each succeeds or says that another was quicker; what is there is whole."""
+def test_many_runs_at_one_place_do_not_mix(sources, tmp_path, target, overwrite):
+    """Each run succeeds or reports that another was quicker, and the result is whole."""
     to, name = TARGETS[target]
     wholes = []
     for number, source in enumerate(sources):
@@ -189,10 +189,10 @@ def test_of_many_runs_at_one_place_no_two_mix(sources, tmp_path, target, overwri
     for attempt in range(3):
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        given = [(*_given(target, source, folder), *["--overwrite"] * overwrite) for source in (*sources, *sources)]
-        done = [one.wait() for one in [Command(*arguments) for arguments in given]]
-        assert all(one.status == 0 or "already exists" in one.stderr for one in done), done
-        assert sum(one.status == 0 for one in done) == (4 if overwrite else 1), done
+        arguments = [(*_given(target, source, folder), *["--overwrite"] * overwrite) for source in (*sources, *sources)]
+        done = [command.wait() for command in [Command(*each) for each in arguments]]
+        assert all(run.status == 0 or "already exists" in run.stderr for run in done), done
+        assert sum(run.status == 0 for run in done) == (4 if overwrite else 1), done
         assert _contents(folder) in wholes
         assert hidden(folder) == []
 
@@ -203,7 +203,7 @@ def test_of_many_runs_at_one_place_no_two_mix(sources, tmp_path, target, overwri
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_disk_that_is_too_small_keeps_what_it_has(sources, tmp_path, target, overwrite):
-    """At every size up to the first that is large enough, the error names the place, and nothing new is left."""
+    """At every size that is too small, the error names the place, and no new file is left."""
     to, name = TARGETS[target]
     convert(sources[0], tmp_path / "old" / name, to, weights="raw")
     old_kilobytes = sum(map(len, _contents(tmp_path / "old").values())) >> 10
@@ -213,8 +213,8 @@ def test_a_disk_that_is_too_small_keeps_what_it_has(sources, tmp_path, target, o
             if overwrite:
                 shutil.copytree(tmp_path / "old", disk / "c")
             before = _contents(disk)
-            given = _given(target, sources[1], disk / "c")
-            done = _run(*given, *["--overwrite"] * overwrite)
+            arguments = _given(target, sources[1], disk / "c")
+            done = _run(*arguments, *["--overwrite"] * overwrite)
             if done.status == 0:
                 break
             failures += 1

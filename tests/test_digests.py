@@ -1,4 +1,4 @@
-"""The graphs of all modules are byte for byte those that were published: programs may compare digests."""
+"""The graphs of all modules keep their digests, which programs may compare."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ def _listed():
 @needs_data
 @pytest.mark.parametrize("variant", list_variants(), ids=lambda variant: variant.name)
 def test_saved_models_have_the_listed_digests(variant):
-    """Both kinds in all versions."""
+    """For both kinds, in all versions."""
     found = {}
     for kind in KINDS:
         network = variant.network_for(kind)

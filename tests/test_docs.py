@@ -1,4 +1,4 @@
-"""README.md and docs/: programs run, output is real, configs build, tables and links are complete."""
+"""README.md and docs/: programs run, output is real, configs build, and tables and links are complete."""
 
 from collections.abc import Callable
 import configparser
@@ -50,7 +50,7 @@ def _table(page: str, header: str) -> str:
 
 
 def _build_named_modules(text: str, folder: Path, checkpoint: str) -> None:
-    """Builds the modules that a text names, below `modules/`."""
+    """Builds the modules below `modules/` that a text mentions."""
     for name, spec in sorted(set(_MODULE.findall(text))):
         output_dir = folder / "modules"
         build_modules(load_variant(name), [ModuleSpec.parse(spec)], checkpoint=checkpoint, output_dir=output_dir)
@@ -61,7 +61,7 @@ def _build_named_modules(text: str, folder: Path, checkpoint: str) -> None:
 _PYTHON_PAGES = [page for page in _PAGES if _blocks(page, "python")]
 _PROGRAMS = [(page, number) for page in _PYTHON_PAGES for number in range(len(_blocks(page, "python")))]
 
-# Importing TensorFlow is what takes long: one process does, and each program gets a fresh copy of it.
+# Importing TensorFlow is slow: one process imports it, and forks for each program.
 _RUN_EACH = """
 import json, os, sys, traceback
 import tensorflow, tensorflow_hub
@@ -88,7 +88,7 @@ json.dump(answers, sys.stdout)
 
 @pytest.fixture(scope="module")
 def run_programs(tmp_path_factory) -> Callable[..., list[dict]]:
-    """A function that runs a page's programs with an interpreter, once, and returns the status and output of each."""
+    """A function that runs a page's programs once per interpreter, and returns the status and output of each."""
     answers = {}
 
     def run(page: str, python: str, *, keras_3: bool = version("keras").startswith("3.")) -> list[dict]:
@@ -114,7 +114,7 @@ def run_programs(tmp_path_factory) -> Callable[..., list[dict]]:
 
 
 def _missing(program: str, *, has_module: bool, keras: str) -> str | None:
-    """Returns why a program cannot run with a tensorflow_hub and a Keras; None if it can."""
+    """Returns why a program cannot run with this tensorflow_hub and Keras; None if it can."""
     if "hub.Module(" in program and not has_module:
         return "tensorflow-hub 0.15 is the last with hub.Module"
     if "import keras\n" in program and keras.startswith("2."):
@@ -132,7 +132,7 @@ def _check_program(answer: dict) -> None:
     [pytest.param(page, number, marks=[] if page == "README.md" else pytest.mark.slow) for page, number in _PROGRAMS],
 )
 def test_programs_run(run_programs, page, number):
-    """Each by itself, and each prints something."""
+    """Each runs on its own, and prints something."""
     missing = _missing(_blocks(page, "python")[number], has_module=hasattr(hub, "Module"), keras=version("keras"))
     if missing:
         pytest.skip(missing)
@@ -143,15 +143,15 @@ def test_programs_run(run_programs, page, number):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", ["README.md", "modules.md"])
 def test_programs_run_on_the_newest_tensorflow(run_programs, page):
-    """Those of Keras 3, and those of Keras 2 as they stand."""
+    """Programs for Keras 3 and, unchanged, for Keras 2."""
     python = str(python_or_skip(NEWEST))
     for program, answer in zip(_blocks(page, "python"), run_programs(page, python, keras_3=True), strict=True):
         if not _missing(program, has_module=False, keras="3"):
             _check_program(answer)
 
 
-def test_programs_show_what_they_print(run_programs):
-    """In the README, where a comment behind `print` says it."""
+def test_programs_show_their_real_output(run_programs):
+    """Comments after `print` in the README show the real output."""
     shown = 0
     for program, answer in zip(_blocks("README.md", "python"), run_programs("README.md", sys.executable), strict=True):
         if not _missing(program, has_module=hasattr(hub, "Module"), keras=version("keras")):
@@ -165,7 +165,7 @@ def test_programs_show_what_they_print(run_programs):
 
 
 def _arrange_photographs(folder):
-    """All in one folder, each in one named by its class, and a file that is none."""
+    """Puts all in one folder and each in a folder named after its class, and adds a file that is not an image."""
     (folder / "photos").mkdir()
     for name, top3 in json.loads((DATA / "images" / "expected_top3.json").read_text()).items():
         (folder / "classes" / str(top3[0][0])).mkdir(parents=True)
@@ -178,7 +178,7 @@ def _arrange_photographs(folder):
 
 @pytest.fixture
 def console_folder(tmp_path):
-    """What the examples speak of, and the server that they call models.example, which breaks once."""
+    """The files that the examples use, and the server that they call models.example. It breaks one connection."""
     (tmp_path / REAL_ARCHIVE.name).symlink_to(REAL_ARCHIVE)
     _arrange_photographs(tmp_path)
     with running_server() as server:
@@ -200,7 +200,7 @@ def _write_foreign_module(folder: Path) -> None:
 @needs_data
 @pytest.mark.parametrize("page", _slow_but_readme([page for page in _PAGES if _blocks(page, "console")]))
 def test_examples_show_real_output(console_folder, page):
-    """Every line that is shown comes, in this order; where no … stands, no other comes on stdout."""
+    """Every line shown is printed, in this order. Without a …, stdout has no other lines."""
     folder, address = console_folder
     session = "".join(_blocks(page, "console"))
     if "written_by_tensorflow_2.15" in session:
@@ -227,7 +227,7 @@ def test_examples_show_real_output(console_folder, page):
 
 @needs_data
 def test_one_liners_run(tmp_path):
-    """Those of the README that build, convert and inspect; the flags of the others exist."""
+    """The README's commands that build, convert and inspect run. The flags of the others exist."""
     (tmp_path / REAL_ARCHIVE.name).symlink_to(REAL_ARCHIVE)
     build_modules(load_variant("mobilenet_v2_100_224"), [ModuleSpec.parse("feature_vector/3")], output_dir=tmp_path,
                   checkpoint=str(REAL_ARCHIVE))  # fmt: skip
@@ -235,7 +235,7 @@ def test_one_liners_run(tmp_path):
     (tmp_path / "exported" / "hubexport.json").unlink()
     lines = re.findall(r"`hubexport ([^`]+)`", _table("README.md", "| I have | I want | Run |"))
     assert len(lines) >= 12
-    # The builds read what the conversions write.
+    # The builds read files that the conversions write.
     for number, line in enumerate(sorted(lines, key=lambda line: not line.startswith("convert"))):
         name, *arguments = shlex.split(line)
         offered = hubexport(name, "--help").stdout
@@ -252,7 +252,7 @@ def test_one_liners_run(tmp_path):
 
 @needs_data
 def test_the_demo_names_what_is_in_photographs(tmp_path):
-    """`make demo`, in an environment that is there, with real weights."""
+    """`make demo` with the real weights, in an existing environment."""
     photographs = DATA / "images"
     done = subprocess.run(
         [command()[0], REPOSITORY / "scripts" / "demo.py", "--real_archive", REAL_ARCHIVE, "--photographs", photographs]
@@ -271,8 +271,8 @@ def test_the_demo_names_what_is_in_photographs(tmp_path):
 # Configs and tables
 
 
-def test_the_config_of_ones_own_builds(tmp_path):
-    """The YAML file and the command below it, as they stand."""
+def test_the_users_config_builds(tmp_path):
+    """The page's YAML file and the command below it, unchanged."""
     [config] = _blocks("variants.md", "yaml")
     [line] = [line for block in _blocks("variants.md", "sh") for line in block.splitlines() if "flowers" in line]
     (tmp_path / "configs_of_mine").mkdir()
@@ -302,7 +302,7 @@ def test_the_config_of_ones_own_builds(tmp_path):
 
 
 def test_every_key_of_a_config_is_in_its_table(tmp_path):
-    """And no other; the error for an unknown key lists them."""
+    """And no other key. The error for an unknown key lists them all."""
     (tmp_path / "wrong.yaml").write_text("no_such_key: 1\n")
     with pytest.raises(public.HubexportError) as caught:
         load_variant("wrong", tmp_path)
@@ -314,7 +314,7 @@ def test_every_key_of_a_config_is_in_its_table(tmp_path):
     ("page", "name"), [(page, match[1]) for page, text in _PAGES.items() for match in _FLAG_TABLE.finditer(text)]
 )
 def test_every_flag_is_in_its_table(page, name):
-    """And no other."""
+    """And no other flag."""
     [table] = [match[0] for match in _FLAG_TABLE.finditer(_PAGES[page]) if match[1] == name]
     shown = {
         flag for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE) for flag in re.findall(r"`(--\w+)", row)
@@ -326,21 +326,18 @@ def test_every_flag_is_in_its_table(page, name):
 
 
 def test_each_command_has_one_table_of_flags():
-    """Those whose flags are not told in the text."""
+    """Except commands whose flags the text describes."""
     names = [match[1] for text in _PAGES.values() for match in _FLAG_TABLE.finditer(text)]
     assert sorted(set(names)) == sorted(names)
     assert {"build", "list", "fetch", "inspect", "convert", "diff", "show-mapping"} <= set(names)
 
 
-def test_every_error_of_its_table_is_one_of_the_code():
-    """Word for word, but for what stands in place of names."""
+def test_every_error_in_the_table_exists_in_the_code():
+    """Word for word, except for placeholders."""
     code = "".join(path.read_text() for path in (REPOSITORY / "hubexport").rglob("*.py"))
-    for composed, shown in (
-        ("cannot {verb} module", "cannot load module"),
-        ("needs {_optional(lacking)}", "needs the optional packages of"),
-    ):
-        assert composed in code
-        code = code.replace(composed, shown)
+    composed = "cannot {verb} module"
+    assert composed in code
+    code = code.replace(composed, "cannot load module")
     errors = re.findall(r"^\| `([^`]*…[^`]*)` \|", _PAGES["errors.md"], re.MULTILINE)
     assert len(errors) >= 27
     for error in errors:
@@ -360,7 +357,7 @@ def test_every_variant_is_in_its_table():
 
 
 def test_every_dependency_has_a_reason():
-    """In the page on installing, in the table of its extra; and no other package is there."""
+    """The page on installing lists it in the table of its extra, and lists no other package."""
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
     required = {"base install": setup["options"]["install_requires"], **setup["options.extras_require"]}
@@ -373,7 +370,7 @@ def test_every_dependency_has_a_reason():
 
 
 def test_every_public_name_is_in_the_reference():
-    """As mkdocstrings wants it."""
+    """In mkdocstrings' syntax."""
     shown = re.findall(r"^::: hubexport\.(\w+)$", _PAGES["api.md"], re.MULTILINE)
     assert sorted({*shown} - {"errors"}) == sorted(public.__all__)
     subclasses = re.findall(r"^        - (\w+)$", _PAGES["api.md"], re.MULTILINE)
@@ -385,12 +382,12 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_the_readme_is_short():
-    """What does not fit belongs to docs/."""
+    """The rest belongs in docs/."""
     assert len(_PAGES["README.md"].splitlines()) <= 200
 
 
 def _anchors(path: Path) -> set[str]:
-    """Returns the anchors of a page's headings, as GitHub and MkDocs make them."""
+    """Returns the anchors of a page's headings, as GitHub and MkDocs generate them."""
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
@@ -398,7 +395,7 @@ def _anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", _PATHS, ids=lambda path: path.name)
 def test_links_point_at_something(path):
-    """A file or folder of the repository, and a heading in it."""
+    """At a file or folder of the repository, and at a heading in it."""
     text = re.sub(r"^```.*?^```", "", _PAGES[path.name], flags=re.MULTILINE | re.DOTALL)
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: what arrives is checked before it has a name."""
+"""Downloads from a server on this machine: a file is checked before it gets its name."""
 
 import contextlib
 import hashlib
@@ -11,16 +11,16 @@ import threading
 import pytest
 import requests
 
-from hubexport.checkpoints import download
 from hubexport.checkpoints import download_cache as cache_module
 from hubexport.checkpoints.download import fetch
 from hubexport.checkpoints.download_cache import CachedArchive, Downloads, archive_path, look_up, partial_path
 from hubexport.errors import CheckpointError, DownloadError, UsageError
 from hubexport.progress import Progress
+from hubexport.system import http_download
 from hubexport.variants import PublishedCheckpoint
 from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_some, serve_when_told
 
-# The server sends so much before it fails. The last piece may be lost on the way.
+# The server sends this many bytes before it fails. The last block may get lost.
 _HALF = 300_000
 _SHUFFLED = ARCHIVE[::-1]
 
@@ -43,18 +43,18 @@ class _Ear(Progress):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A server that is asked again without a wait."""
+    """A server, whose clients do not wait before they ask again."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(download, "_WAITS_S", (0, 0, 0, 0))
+    monkeypatch.setattr(http_download, "_FIRST_WAIT_S", 0)
     with running_server() as server:
         yield server
 
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The seconds that a download waits, which are not waited here."""
+    """The seconds that a download would wait; no time passes."""
     heard = []
-    monkeypatch.setattr(download.time, "sleep", heard.append)
+    monkeypatch.setattr(http_download.time, "sleep", heard.append)
     return heard
 
 
@@ -66,17 +66,17 @@ def cache(tmp_path):
 
 @pytest.fixture
 def ear():
-    """Hears all."""
+    """Records all progress."""
     return _Ear()
 
 
 def _files(cache):
-    """What the cache holds, without locks."""
+    """The names of the files in the cache, without locks."""
     return sorted(path.name for path in cache.cache_dir.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def _start(server, cache, content):
-    """Leaves what an earlier download might have left."""
+    """Writes what an interrupted download might have left."""
     partial = partial_path(archive_path(server.published(), cache))
     partial.parent.mkdir(parents=True)
     partial.write_bytes(content)
@@ -93,12 +93,12 @@ def test_an_archive_is_downloaded_once(server, cache):
 
 
 def test_the_cache_is_where_the_environment_says(server, tmp_path, monkeypatch):
-    """Unless somebody says another place."""
+    """Unless the caller names another folder."""
     monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "there"))
     assert fetch(server.published(), Progress()).is_relative_to(tmp_path / "there")
 
 
-def test_progress_is_told_in_bytes(server, cache, ear):
+def test_progress_counts_bytes(server, cache, ear):
     """Up to the announced length."""
     fetch(server.published(), ear, cache)
     assert ear.steps == [f"downloading {server.address}/net.tgz"]
@@ -107,8 +107,8 @@ def test_progress_is_told_in_bytes(server, cache, ear):
     assert ear.warnings == []
 
 
-def test_progress_hears_no_password(server, cache, ear):
-    """Nor does whoever reads the error."""
+def test_passwords_are_not_shown(server, cache, ear):
+    """Neither in progress nor in errors."""
     server.acts = [answer(404)]
     mirror = server.address.replace("//", "//me:secret@")
     with pytest.raises(DownloadError) as caught:
@@ -118,22 +118,22 @@ def test_progress_hears_no_password(server, cache, ear):
 
 
 @pytest.mark.parametrize("length", ["many", "-1", "9" * 5000], ids=["word", "negative", "endless"])
-def test_a_length_that_is_no_number_is_not_believed(server, cache, ear, length):
-    """What counts is the digest."""
+def test_a_malformed_length_is_ignored(server, cache, ear, length):
+    """The digest decides."""
     server.acts = [answer(200, ARCHIVE, Content_Length=length)]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert ear.bytes[-1] == (len(ARCHIVE), None)
 
 
 def test_an_archive_that_is_called_a_gzipped_tar_is_not_unpacked(server, cache):
-    """As many a server calls it."""
+    """Many servers send such a Content-Encoding."""
     server.acts = [answer(200, ARCHIVE, Content_Encoding="x-gzip")]
     assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
     assert server.requests[0].encoding == "identity"
 
 
 def test_a_damaged_file_in_the_cache_is_replaced_when_the_new_one_is_right(server, cache):
-    """Its digest is checked each time; a failure leaves it alone."""
+    """Its digest is checked each time; a failed download leaves it alone."""
     path = archive_path(server.published(), cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
@@ -146,7 +146,7 @@ def test_a_damaged_file_in_the_cache_is_replaced_when_the_new_one_is_right(serve
 
 
 def test_a_wrong_digest_shows_both_and_sets_the_file_aside(server, cache):
-    """What came is not what was published, and asked for once; the older of two that are alike is replaced."""
+    """Each run asks once; of two equal wrong files, the newer replaces the older."""
     server.acts = [answer(200, b"something else")]
     wrong = hashlib.sha256(b"something else").hexdigest()
     kept = archive_path(server.published(), cache).with_name(f"net.tgz.wrong-{wrong[:8]}")
@@ -162,13 +162,13 @@ def test_a_wrong_digest_shows_both_and_sets_the_file_aside(server, cache):
 
 
 def test_a_truncated_download_is_resumed(server, cache, ear):
-    """Only the missing bytes travel."""
+    """Only the missing bytes are sent."""
     server.acts = [serve_some(_HALF), serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     first, second = server.requests
     assert first.range is None
     start = int(second.range.removeprefix("bytes=").removesuffix("-"))
-    assert _HALF - download._BLOCK_BYTES < start <= _HALF
+    assert _HALF - http_download._BLOCK_BYTES < start <= _HALF
     assert second.sent == len(ARCHIVE) - start
     assert ear.warnings == [
         f"net.tgz: the connection ended after {start} of {len(ARCHIVE)} bytes; attempt 2 of 5 in 0 s"
@@ -179,7 +179,7 @@ def test_a_truncated_download_is_resumed(server, cache, ear):
 
 
 def test_what_has_come_is_kept_for_the_next_run(server, cache, ear):
-    """When all attempts were in vain."""
+    """All attempts failed, but the next run resumes."""
     server.acts = [serve_some(_HALF)]
     with pytest.raises(DownloadError, match="cannot download") as caught:
         fetch(server.published(), Progress(), cache)
@@ -189,11 +189,11 @@ def test_what_has_come_is_kept_for_the_next_run(server, cache, ear):
     server.acts = [serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert ear.steps == [f"downloading {server.address}/net.tgz, resuming after 0.3 MB"]
-    assert server.requests[-1].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
+    assert server.requests[-1].sent <= len(ARCHIVE) - _HALF + http_download._BLOCK_BYTES
 
 
-def test_a_connection_that_ends_without_a_length_known_is_no_end(server, cache):
-    """Each chunk says its length, and the last one says that it is the last."""
+def test_a_chunked_answer_that_breaks_off_is_resumed(server, cache):
+    """Each chunk states its length, and the last one is marked."""
 
     def chunks(handler):
         handler.protocol_version = "HTTP/1.1"
@@ -207,16 +207,16 @@ def test_a_connection_that_ends_without_a_length_known_is_no_end(server, cache):
 
 
 def test_a_stall_is_a_failure_too(server, cache, ear, monkeypatch):
-    """The connection stands, but nothing comes."""
-    monkeypatch.setattr(download, "_TIMEOUT_S", 0.5)
+    """The connection is open, but no data comes."""
+    monkeypatch.setattr(http_download, "_TIMEOUT_S", 0.5)
     server.acts = [serve_some(_HALF, wait=True), lambda handler: handler.server.gate.wait(60), serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert [warning.partition(";")[0] for warning in ear.warnings] == ["net.tgz: timed out"] * 2
-    assert server.requests[2].sent <= len(ARCHIVE) - _HALF + download._BLOCK_BYTES
+    assert server.requests[2].sent <= len(ARCHIVE) - _HALF + http_download._BLOCK_BYTES
 
 
-def test_what_is_not_there_is_asked_for_once(server, cache):
-    """The next time it will not be there either."""
+def test_a_missing_archive_is_requested_once(server, cache):
+    """Another attempt would not find it either."""
     server.acts = [answer(404)]
     with pytest.raises(DownloadError, match="cannot download") as caught:
         fetch(server.published(), Progress(), cache)
@@ -227,7 +227,7 @@ def test_what_is_not_there_is_asked_for_once(server, cache):
 
 
 def test_a_failure_leaves_what_had_come_before(server, cache):
-    """What is no longer there today may be back tomorrow."""
+    """An archive that is missing today may be back tomorrow."""
     _start(server, cache, ARCHIVE[:_HALF])
     server.acts = [answer(404), serve]
     with pytest.raises(DownloadError):
@@ -238,7 +238,7 @@ def test_a_failure_leaves_what_had_come_before(server, cache):
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_busy_server_is_asked_again(server, cache, ear, status):
-    """And progress hears why."""
+    """A warning says why."""
     server.acts = [answer(status, b"busy"), serve]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     [warning] = ear.warnings
@@ -247,7 +247,7 @@ def test_a_busy_server_is_asked_again(server, cache, ear, status):
 
 def test_a_server_that_is_busy_for_ever_is_given_up(server, cache, ear, waits, monkeypatch):
     """After waits that double."""
-    monkeypatch.setattr(download, "_WAITS_S", (1, 2, 4, 8))
+    monkeypatch.setattr(http_download, "_FIRST_WAIT_S", 1)
     server.acts = [answer(503)]
     with pytest.raises(DownloadError, match="cannot download") as caught:
         fetch(server.published(), ear, cache)
@@ -263,7 +263,7 @@ def test_a_server_that_is_busy_for_ever_is_given_up(server, cache, ear, waits, m
     ("wanted", "waited"), [("30", 30), ("3600", 60), ("9" * 5000, 0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0)]
 )
 def test_a_server_may_say_how_long_to_wait(server, cache, waits, wanted, waited):
-    """But not for ever."""
+    """Up to a limit."""
     server.acts = [answer(503, Retry_After=wanted), serve]
     fetch(server.published(), Progress(), cache)
     assert waits == [waited]
@@ -271,7 +271,7 @@ def test_a_server_may_say_how_long_to_wait(server, cache, waits, wanted, waited)
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_followed(server, cache, status):
-    """With the wish for the missing part."""
+    """The request for the missing part is repeated."""
     _start(server, cache, ARCHIVE[:_HALF])
     server.acts = [answer(status, Location="/elsewhere"), serve]
     assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
@@ -289,7 +289,7 @@ def test_redirects_are_followed(server, cache, status):
     ],
 )
 def test_redirects_to_nowhere_are_errors(server, cache, ear, to, why):
-    """Which no second attempt makes better."""
+    """Another attempt would not help."""
     server.acts = [answer(302, Location=to)]
     with pytest.raises(DownloadError) as caught:
         fetch(server.published(), ear, cache)
@@ -310,7 +310,7 @@ def test_redirects_to_nowhere_are_errors(server, cache, ear, to, why):
     ],
 )
 def test_a_server_that_does_not_send_the_rest_sends_all(server, cache, ear, refusal):
-    """What does not belong at the end of the file is not put there."""
+    """Data that does not belong at the end of the file is not appended."""
     _start(server, cache, ARCHIVE[:_HALF])
     server.acts = list(refusal)
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
@@ -321,7 +321,7 @@ def test_a_server_that_does_not_send_the_rest_sends_all(server, cache, ear, refu
 
 
 def test_a_part_that_is_smaller_than_asked_for_is_followed_by_another(server, cache):
-    """A server may cut it where it likes."""
+    """A server may send less than the whole rest."""
     _start(server, cache, ARCHIVE[:_HALF])
     part = answer(206, ARCHIVE[_HALF : _HALF + 1000], Content_Range=f"bytes {_HALF}-{_HALF + 999}/600000")
     server.acts = [part, serve]
@@ -329,8 +329,8 @@ def test_a_part_that_is_smaller_than_asked_for_is_followed_by_another(server, ca
     assert server.requests[1].range == f"bytes={_HALF + 1000}-"
 
 
-def test_a_rest_of_a_whole_that_is_not_told_is_taken(server, cache, ear):
-    """A server need not know how long its file is."""
+def test_a_rest_without_a_total_size_is_accepted(server, cache, ear):
+    """A server need not know the size of its file."""
     _start(server, cache, ARCHIVE[:_HALF])
     server.acts = [answer(206, ARCHIVE[_HALF:], Content_Range=f"bytes {_HALF}-599999/*")]
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
@@ -338,15 +338,15 @@ def test_a_rest_of_a_whole_that_is_not_told_is_taken(server, cache, ear):
     assert ear.bytes[-1] == (600_000, 600_000)
 
 
-def test_a_file_that_is_whole_but_nameless_is_asked_for_again(server, cache):
-    """Its process was killed at the very last moment; the server has no rest of it."""
+def test_a_complete_partial_file_is_requested_again(server, cache):
+    """Its process was killed before it could rename the file; the server has no further bytes."""
     _start(server, cache, ARCHIVE)
     assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
     assert [request.range for request in server.requests] == [f"bytes={len(ARCHIVE)}-", None]
 
 
-def test_a_rest_that_does_not_fit_to_the_beginning_is_no_reason_to_give_up(server, cache, ear):
-    """The beginning may be of another file: all is downloaded again, once."""
+def test_a_rest_that_does_not_match_the_beginning_starts_over(server, cache, ear):
+    """The beginning may belong to another file, so everything is downloaded again, once."""
     _start(server, cache, _SHUFFLED[:_HALF])
     assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
     assert [request.range for request in server.requests] == [f"bytes={_HALF}-", None]
@@ -354,8 +354,8 @@ def test_a_rest_that_does_not_fit_to_the_beginning_is_no_reason_to_give_up(serve
     assert _files(cache) == ["net.tgz"]
 
 
-def test_a_file_that_is_wrong_from_the_start_is_downloaded_twice_at_most(server, cache):
-    """Once to complete what was there, once in one piece."""
+def test_a_wrong_file_is_downloaded_twice_at_most(server, cache):
+    """Once to complete the beginning, once as a whole."""
     _start(server, cache, b"x" * 10)
     server.acts = [answer(206, b"y", Content_Range="bytes 10-10/11"), answer(200, b"z")]
     with pytest.raises(DownloadError, match="is not the published archive"):
@@ -365,9 +365,9 @@ def test_a_file_that_is_wrong_from_the_start_is_downloaded_twice_at_most(server,
 
 
 @pytest.mark.parametrize("length", ["600000", "unknown"])
-def test_a_download_without_end_is_cut(server, cache, monkeypatch, length):
-    """The disk has one."""
-    monkeypatch.setattr(download, "_MAX_BYTES", _HALF)
+def test_an_endless_download_is_stopped(server, cache, monkeypatch, length):
+    """It would fill the disk."""
+    monkeypatch.setattr(http_download, "_MAX_BYTES", _HALF)
     server.acts = [answer(200, ARCHIVE, Content_Length=length)]
     with pytest.raises(DownloadError) as caught:
         fetch(server.published(), Progress(), cache)
@@ -388,8 +388,8 @@ def test_no_network(server, cache, ear):
     assert len(ear.warnings) == 4
 
 
-def test_a_certificate_that_is_not_trusted_is_not_asked_for_again(server, cache, ear, monkeypatch):
-    """It will not be trusted in four seconds either; the library wraps that error like this."""
+def test_an_untrusted_certificate_is_not_retried(server, cache, ear, monkeypatch):
+    """It will not be trusted in four seconds either; requests wraps the error like this."""
 
     def get(*_, **__):
         try:
@@ -397,15 +397,15 @@ def test_a_certificate_that_is_not_trusted_is_not_asked_for_again(server, cache,
         except ssl.SSLError as error:
             raise requests.exceptions.SSLError("Max retries exceeded") from error
 
-    monkeypatch.setattr(download.requests, "get", get)
+    monkeypatch.setattr(http_download.requests, "get", get)
     with pytest.raises(DownloadError) as caught:
         fetch(server.published(), ear, cache)
     assert "self-signed certificate" in caught.value.why
     assert ear.warnings == []
 
 
-def test_an_error_is_not_explained_by_one_that_was_there_before(server, cache):
-    """Whoever handles an error may well download something."""
+def test_an_earlier_error_is_not_reported_as_the_cause(server, cache):
+    """A download may start while another error is being handled."""
     server.acts = [answer(302, Location="/net.tgz")]
     with pytest.raises(DownloadError) as caught:
         try:
@@ -416,7 +416,7 @@ def test_an_error_is_not_explained_by_one_that_was_there_before(server, cache):
 
 
 def test_a_mirror_has_the_archives_by_their_names(server, cache):
-    """And the digest is that of the config."""
+    """The digest is still the config's."""
     published = PublishedCheckpoint(url="http://example.invalid/a/b/net.tgz", sha256=SHA256, name="x.ckpt")
     mirror = Downloads(cache.cache_dir, f"{server.address}/copies/")
     path = fetch(published, Progress(), mirror)
@@ -426,7 +426,7 @@ def test_a_mirror_has_the_archives_by_their_names(server, cache):
 
 @pytest.mark.parametrize("mirror", ["ftp://example.org", "/home/me", "example.org", "http://", ""])
 def test_a_mirror_is_an_address(mirror):
-    """Other things are refused at once."""
+    """Everything else is refused at once."""
     with pytest.raises(UsageError, match="--mirror"):
         Downloads(mirror=mirror)
 
@@ -434,8 +434,8 @@ def test_a_mirror_is_an_address(mirror):
 @pytest.mark.parametrize(
     ("content", "state"), [(None, "does not exist"), (b"damaged", "is damaged")], ids=["missing", "damaged"]
 )
-def test_offline_asks_nobody(server, cache, content, state):
-    """The error says why there is nothing."""
+def test_offline_uses_no_network(server, cache, content, state):
+    """The error says why the archive is unusable."""
     offline = Downloads(cache.cache_dir, offline=True)
     path = archive_path(server.published(), cache)
     if content:
@@ -449,14 +449,14 @@ def test_offline_asks_nobody(server, cache, content, state):
 
 
 def test_offline_takes_what_is_in_the_cache(server, cache):
-    """Which needs no network."""
+    """Without the network."""
     path = fetch(server.published(), Progress(), cache)
     assert fetch(server.published(), Progress(), Downloads(cache.cache_dir, offline=True)) == path
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
-def test_a_proxy_of_the_environment_is_asked(server, cache, monkeypatch, name):
+def test_a_proxy_in_the_environment_is_used(server, cache, monkeypatch, name):
     """It gets the whole address."""
     for variable in ("NO_PROXY", "no_proxy", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(variable, raising=False)
@@ -467,7 +467,7 @@ def test_a_proxy_of_the_environment_is_asked(server, cache, monkeypatch, name):
 
 
 def test_a_second_download_waits_for_the_first(server, cache):
-    """And then takes what has come, without asking the server."""
+    """Then it takes the archive from the cache, without the server."""
     asked = threading.Event()
     paths = []
 
@@ -492,7 +492,7 @@ def test_a_second_download_waits_for_the_first(server, cache):
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/hubexport"])
 def test_a_cache_that_cannot_be_written_is_a_clean_error(server, tmp_path, place):
-    """/proc takes nothing, not even from root."""
+    """Even root cannot write to /proc."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(DownloadError, match="cannot store net.tgz in the cache") as caught:
         fetch(server.published(), Progress(), Downloads(tmp_path / place))
@@ -502,7 +502,7 @@ def test_a_cache_that_cannot_be_written_is_a_clean_error(server, tmp_path, place
 
 
 def test_a_full_disk_is_a_clean_error(server, cache):
-    """It is not the network's fault."""
+    """The error does not blame the network."""
     partial = partial_path(archive_path(server.published(), cache))
     partial.parent.mkdir(parents=True)
     partial.symlink_to("/dev/full")
@@ -512,8 +512,8 @@ def test_a_full_disk_is_a_clean_error(server, cache):
     assert len(server.requests) == 1
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(server, cache, monkeypatch):
-    """Otherwise a power cut could leave an empty one there."""
+def test_a_file_is_flushed_before_it_gets_its_name(server, cache, monkeypatch):
+    """Otherwise a power cut could leave an empty file under that name."""
     synced = []
     fsync = os.fsync
 
@@ -539,12 +539,12 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(server, cache, monkeypatch
     ],
 )
 def test_an_archive_lies_in_its_folder_whatever_its_address(url, name, cache):
-    """Under a name that a file can have."""
+    """Under a valid file name."""
     path = archive_path(PublishedCheckpoint(url=url, sha256=SHA256, name="x.ckpt"), cache)
     assert path == cache.cache_dir / "checkpoints" / SHA256[:16] / name
 
 
-def test_the_cache_tells_what_it_has(server, cache):
+def test_look_up_tells_the_state_of_the_cache(server, cache):
     """Without the network."""
     published = server.published()
     path = archive_path(published, cache)
@@ -561,7 +561,7 @@ def test_the_cache_tells_what_it_has(server, cache):
 
 
 def test_a_file_in_the_cache_that_cannot_be_read_is_replaced(server, cache, monkeypatch):
-    """Whoever may write there may do that."""
+    """Replacing it takes permission for the folder only."""
     path = archive_path(server.published(), cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"secret")

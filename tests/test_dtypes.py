@@ -1,4 +1,4 @@
-"""Numbers that NumPy lacks, against ml_dtypes, and dtypes in safetensors files."""
+"""Numbers that NumPy lacks, against ml_dtypes, and the dtypes of safetensors files."""
 
 import json
 import struct
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hubexport.checkpoints.dtypes import NUMPY_NUMBERS, TENSORFLOW_DTYPES, holds_numbers, numbers
+from hubexport.checkpoints.dtypes import NUMPY_NUMBERS, TENSORFLOW_DTYPES, decode_numbers, holds_numbers
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
 
@@ -16,7 +16,7 @@ _FLOAT8 = ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m
 
 
 def write_safetensors_bits(path, tensors):
-    """Writes a file of values that NumPy lacks.
+    """Writes a safetensors file from bytes, for dtypes that NumPy lacks.
 
     Args:
         path: the file.
@@ -32,12 +32,12 @@ def write_safetensors_bits(path, tensors):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", *_FLOAT8])
 def test_small_floats_are_widened_exactly(dtype):
-    """All there are; which of them are NaN, and that no two become the same."""
+    """All 8-bit and 16-bit values, NaN included, and no two become equal."""
     bits = np.arange(1 << 16 if dtype == "bfloat16" else 1 << 8).astype("<u2" if dtype == "bfloat16" else "u1")
-    found = numbers(dtype, bits.tobytes())
+    found = decode_numbers(dtype, bits.tobytes())
     wanted = bits.view(getattr(ml_dtypes, dtype)).astype(np.float32)
     np.testing.assert_array_equal(found, wanted)
-    assert len({one.tobytes() for one in found}) == len(bits)
+    assert len({number.tobytes() for number in found}) == len(bits)
     signed = found[~np.isnan(found)]
     np.testing.assert_array_equal(np.signbit(signed), np.signbit(wanted[~np.isnan(wanted)]))
 
@@ -46,11 +46,11 @@ def test_small_floats_are_widened_exactly(dtype):
 def test_numpys_numbers_are_their_bytes(dtype):
     """In little-endian order."""
     data = bytes(range(32)) if dtype != "bool" else b"\0\1"
-    assert numbers(dtype, data).tolist() == np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).tolist()
+    assert decode_numbers(dtype, data).tolist() == np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).tolist()
 
 
 def test_what_holds_numbers():
-    """Nothing with a meaning that is stored elsewhere, and nothing unknown."""
+    """Quantized and unknown dtypes do not."""
     without = {dtype for dtype in TENSORFLOW_DTYPES.values() if not holds_numbers(dtype)}
     assert without == {
         *("string", "resource", "variant", "qint8", "quint8", "qint16", "quint16", "qint32"),
@@ -60,7 +60,7 @@ def test_what_holds_numbers():
 
 
 def test_safetensors_of_every_dtype(tmp_path):
-    """Those that safetensors' own NumPy reader has no dtype for, too; what is not known keeps its name and bytes."""
+    """Also dtypes that safetensors' own NumPy reader lacks; unknown ones keep their names and bytes."""
     small = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64"}
     small |= {"F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz"}
     values = {name: np.float32([[1, -2.5, np.nan]]).astype(getattr(ml_dtypes, name, name)) for name in small.values()}
@@ -78,7 +78,7 @@ def test_safetensors_of_every_dtype(tmp_path):
 
 
 def test_safetensors_of_numpys_dtypes(tmp_path):
-    """As safetensors' own reader gives them."""
+    """The values equal those of safetensors' own reader."""
     values = {name: np.arange(6).reshape(2, 3).astype(name) for name in NUMPY_NUMBERS - {"complex128"}}
     (tmp_path / "x").write_bytes(safetensors.numpy.save(values))
     reader = SafetensorsReader(tmp_path / "x")
@@ -89,7 +89,7 @@ def test_safetensors_of_numpys_dtypes(tmp_path):
 
 @pytest.mark.parametrize("shape", [[1] * 70, [0, 1 << 62, 1 << 62]])
 def test_a_safetensors_shape_that_no_array_has(tmp_path, shape):
-    """The package that checks the header allows it."""
+    """The package's check of the header allows it."""
     write_safetensors_bits(tmp_path / "x", {"x": ("F32", shape, bytes(4 * (0 not in shape)))})
     with pytest.raises(DamageError, match="impossible shape|overflow"):
         SafetensorsReader(tmp_path / "x").read("x")

@@ -1,4 +1,4 @@
-"""`hubexport evaluate`: accuracies against TensorFlow's own preprocessing, and evaluations that are interrupted."""
+"""`hubexport evaluate`: accuracies compared with TensorFlow's own preprocessing, and interrupted evaluations."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 from tests.evaluation import run_evaluate, write_records
 
-# Which class of each image is called the right one: the best, the second best…
+# The rank of each image's right class: 0 is the best one.
 _RANKS = [0, 0, 3, 4, 5, 7, 0, 2, 900, 1, 0, 6]
 
 
@@ -32,13 +32,13 @@ def _build(folder, variant, *modules, checkpoint="synthetic"):
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """Classification modules of both formats, and one of feature vectors, of made-up weights."""
+    """Classification modules of both formats and a feature vector module, with made-up weights."""
     names = ["classification/3", "classification/5", "feature_vector/5"]
     return dict(zip(names, _build(tmp_path_factory.mktemp("modules"), "mobilenet_v2_035_96", *names)))
 
 
 def _as_tf_slim(encoded, size):
-    """What TF-Slim's evaluation gives to a network, but for the step from [0, 1] to [-1, 1]."""
+    """Prepares an image as TF-Slim's evaluation does, without the step from [0, 1] to [-1, 1]."""
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image = tf.image.central_crop(tf.image.convert_image_dtype(image, tf.float32), 0.875)
     return tf.compat.v1.image.resize_bilinear(image[tf.newaxis], [size, size])[0].numpy()
@@ -52,7 +52,7 @@ def _logits(module, files, size):
 
 @pytest.fixture(scope="module")
 def pictures():
-    """PNG files, which every decoder reads alike."""
+    """PNG files, which all decoders read alike."""
     random, files = np.random.default_rng(0), []
     for height, width in [(100, 131), (97, 64), (203, 150)] * 4:
         coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
@@ -64,14 +64,14 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def labels(modules, pictures):
-    """Classes that the module ranks as `_RANKS` says."""
+    """The right class of each picture: the module gives it the rank that `_RANKS` says."""
     order = np.argsort(-_logits(modules["classification/3"], pictures, 96), axis=1)
     return [int(row[rank]) for row, rank in zip(order, _RANKS)]
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory, pictures, labels):
-    """Two shards; in the first, beside the pictures, something that is none."""
+    """Two shards. The first one also has a record that is not an image."""
     folder = tmp_path_factory.mktemp("records")
     write_records(folder / "val-00000-of-00002", [*zip(pictures[:5], labels[:5]), (b"no picture", 1)])
     write_records(folder / "val-00001-of-00002", zip(pictures[5:], labels[5:]))
@@ -80,7 +80,7 @@ def records(tmp_path_factory, pictures, labels):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, pictures, labels):
-    """The same in a folder for each class."""
+    """The same images in a folder for each class."""
     root = tmp_path_factory.mktemp("folders")
     for number, (picture, label) in enumerate(zip(pictures, labels)):
         (root / str(label)).mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def folders(tmp_path_factory, pictures, labels):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache folder of the test's own."""
+    """A cache folder for each test."""
     monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "evaluations"
 
@@ -106,13 +106,13 @@ def cache(tmp_path, monkeypatch):
     ],
 )
 def test_made_up_accuracies_are_found(capsys, modules, module, kind, records, folders, cache):
-    """By both formats, on both kinds of data; what is no picture does not count, but is told."""
+    """With both module formats and both kinds of data. Unreadable images do not count, but are listed."""
     data = {"records": records, "folders": folders}[kind]
     found, said = run_evaluate(capsys, modules[module], "--data", data)
     assert (found["images"], found["top1"]["right"], found["top5"]["right"]) == (12, 4, 8)
     assert found["top1"]["percent"] == pytest.approx(100 / 3)
     assert found["top1"]["standard_error"] == pytest.approx(100 * (1 / 3 * 2 / 3 / 12) ** 0.5)
-    # Nobody has measured what is made up.
+    # Made-up weights have no published accuracy.
     assert found["top1"]["published_percent"] is found["top1"]["difference"] is None
     assert found["images_now"] == 13
     [skipped] = found["skipped"]
@@ -123,14 +123,14 @@ def test_made_up_accuracies_are_found(capsys, modules, module, kind, records, fo
 
 
 def test_a_batch_may_be_of_any_size(capsys, modules, records):
-    """Smaller than a shard, so that the last one is smaller still."""
+    """Smaller than a shard, so that the last batch is smaller still."""
     found, _ = run_evaluate(capsys, modules["classification/3"], "--data", records, "--batch_size", "4")
     assert (found["images"], found["top1"]["right"], found["top5"]["right"]) == (12, 4, 8)
 
 
 @pytest.fixture(scope="module")
 def real_modules(tmp_path_factory):
-    """Those of the real weights, in both formats."""
+    """Modules with the real weights, in both formats."""
     folder = tmp_path_factory.mktemp("real")
     return _build(folder, "mobilenet_v2_100_224", "classification/3", "classification/5", checkpoint=REAL_ARCHIVE)
 
@@ -138,7 +138,7 @@ def real_modules(tmp_path_factory):
 @needs_data
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_photographs_are_counted_as_by_tensorflow(capsys, real_modules, number, tmp_path):
-    """Decoded, cropped and resized by TensorFlow; half of them are in the folder of the second best class."""
+    """TensorFlow decodes, crops and resizes them. Half of them are in the folder of the second best class."""
     photographs = sorted((DATA / "images").glob("*.jpg"))
     logits = _logits(real_modules[0], [path.read_bytes() for path in photographs], 224)
     order = np.argsort(-logits, axis=1)
@@ -157,7 +157,7 @@ def test_photographs_are_counted_as_by_tensorflow(capsys, real_modules, number, 
 
 @needs_data
 def test_the_table_puts_the_published_accuracy_beside_the_measured_one(real_modules, tmp_path):
-    """On stdout alone; how it goes is on stderr."""
+    """Only the table is on stdout. Progress is on stderr."""
     expected = json.loads((DATA / "images" / "expected_top3.json").read_text())
     for name, [[label, *_], *_] in expected.items():
         (tmp_path / "data" / str(label)).mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_the_table_puts_the_published_accuracy_beside_the_measured_one(real_modu
 
 
 def _many(folder, pictures):
-    """So many small records that an evaluation can be interrupted."""
+    """Writes enough small records to interrupt an evaluation."""
     write_records(folder / "many", [(pictures[1], label % 1000) for label in range(1500)])
     return folder / "many"
 
@@ -191,7 +191,7 @@ def _many(folder, pictures):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 @pytest.mark.faults
 def test_an_interrupted_evaluation_goes_on(capsys, modules, pictures, tmp_path, number, status, cache):
-    """The second time only what is left is done, and the figures are those of one that was not interrupted."""
+    """The second run does only the rest, and the figures equal those of an uninterrupted evaluation."""
     arguments = (modules["classification/3"], "--data", _many(tmp_path, pictures), "--format", "json")
     child = subprocess.Popen(
         command("evaluate", *arguments), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -219,7 +219,7 @@ def test_an_interrupted_evaluation_goes_on(capsys, modules, pictures, tmp_path, 
 
 
 def test_a_module_of_feature_vectors_is_an_error(capsys, modules, records):
-    """That says what to use."""
+    """The error says what to use."""
     with pytest.raises(
         ModuleError, match=f"cannot classify with {modules['feature_vector/5']}\n  why: it outputs feature"
     ):
@@ -227,7 +227,7 @@ def test_a_module_of_feature_vectors_is_an_error(capsys, modules, records):
 
 
 def test_labels_that_do_not_fit_are_an_error(capsys, modules, tmp_path, pictures):
-    """That names the offset."""
+    """The error suggests --labels_offset."""
     write_records(tmp_path / "one", [(pictures[0], 1001)])
     with pytest.raises(DataError) as caught:
         run_evaluate(capsys, modules["classification/3"], "--data", tmp_path / "one")
@@ -242,7 +242,7 @@ def test_labels_that_do_not_fit_are_an_error(capsys, modules, tmp_path, pictures
 
 
 def test_results_of_another_evaluation_are_not_mixed(capsys, modules, records, tmp_path):
-    """Of other data, and of another module."""
+    """With --state, for other data or another module."""
     state = tmp_path / "state"
     state.mkdir()
     (state / "evaluation.json").write_text('{"key": "another"}\n')
@@ -261,7 +261,7 @@ def test_results_of_another_evaluation_are_not_mixed(capsys, modules, records, t
     ],
 )
 def test_usage_errors_come_before_tensorflow(modules, arguments, message):
-    """Which takes seconds to start."""
+    """TensorFlow takes seconds to start."""
     done = hubexport("evaluate", modules["classification/3"], *arguments)
     assert done.returncode == 1
     assert message in done.stderr
@@ -269,7 +269,7 @@ def test_usage_errors_come_before_tensorflow(modules, arguments, message):
 
 
 def test_without_beam_a_runner_is_an_error(modules, records, monkeypatch):
-    """That names the extra."""
+    """The error names the extra."""
     monkeypatch.setitem(extras._PACKAGES, "beam", ("no_such_beam",))
     done = hubexport("evaluate", modules["classification/3"], "--data", records, "--runner", "DirectRunner")
     assert done.stderr.splitlines() == [

@@ -1,4 +1,4 @@
-"""Evaluations by Apache Beam, against local ones."""
+"""Evaluations on Apache Beam, compared with local ones."""
 
 import io
 import re
@@ -20,19 +20,19 @@ pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install hubexp
 
 from hubexport.errors import DataError  # noqa: E402
 from hubexport.errors import HubexportError, UsageError  # noqa: E402
-from hubexport.evaluation.classes import Classes  # noqa: E402
-from hubexport.evaluation.counting import Counts  # noqa: E402
-from hubexport.evaluation.datasets import find_data  # noqa: E402
-from hubexport.evaluation.on_beam import add_up  # noqa: E402
+from hubexport.evaluation.accuracy_counts import AccuracyCounts  # noqa: E402
+from hubexport.evaluation.class_lookup import ClassLookup  # noqa: E402
+from hubexport.evaluation.find_dataset import find_dataset  # noqa: E402
+from hubexport.evaluation.measure_on_beam import add_up  # noqa: E402
 from hubexport.progress import Progress  # noqa: E402
 
-# Of an evaluation, however often it was interrupted.
+# The figures that interruptions must not change.
 _FIGURES = ("images", "skipped", "top1", "top5")
 
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
-    """A classification module of made-up weights."""
+    """A classification module with made-up weights."""
     spec = ModuleSpec.parse("classification/3")
     variant = load_variant("mobilenet_v2_035_96")
     [path] = build_modules(variant, [spec], checkpoint="synthetic", output_dir=tmp_path_factory.mktemp("modules"))
@@ -41,7 +41,7 @@ def module(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """Three shards of small pictures, of every class that occurs among the best of some; one is no picture."""
+    """Three shards of small images with random labels. One record is not an image."""
     random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("records")
     for shard in range(3):
         images = []
@@ -54,19 +54,19 @@ def records(tmp_path_factory):
 
 
 def _units(records):
-    return find_data(str(records), Classes(None, "", 0), None, Progress()).units
+    return find_dataset(str(records), ClassLookup(None, "", 0), None, Progress()).units
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache folder of the test's own."""
+    """A cache folder for each test."""
     monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "evaluations"
 
 
 @pytest.mark.slow
 def test_beam_finds_what_a_local_evaluation_finds(capsys, module, records, cache):
-    """All figures, and what was skipped; and leaves nothing behind."""
+    """All figures and the skipped images are equal, and no files stay behind."""
     local, _ = run_evaluate(capsys, module, "--data", records)
     by_beam, said = run_evaluate(
         capsys, module, "--data", records, "--runner", "DirectRunner", "--beam_option", "direct_num_workers=1"
@@ -81,9 +81,9 @@ def test_beam_finds_what_a_local_evaluation_finds(capsys, module, records, cache
 
 
 def test_beam_goes_on_where_another_evaluation_stopped(capsys, module, records, tmp_path):
-    """Units that are done are not done again; what is counted of them is believed."""
+    """Finished units are not evaluated again. Their kept counts are used."""
     state = tmp_path / "state"
-    # The label of the last record is none: the other shards are done, and kept, when that is found.
+    # The last record's label is invalid. This is found after the other shards are done and kept.
     folder = tmp_path / "records"
     folder.mkdir()
     for path in records.iterdir():
@@ -102,7 +102,7 @@ def test_beam_goes_on_where_another_evaluation_stopped(capsys, module, records, 
 
 @pytest.mark.slow
 def test_an_interrupted_evaluation_by_beam_goes_on(capsys, module, records, tmp_path):
-    """What has been begun is finished first."""
+    """Units that have begun are finished first."""
     state, data = tmp_path / "state", tmp_path / "many"
     images = [sample.source for unit in _units(records) for sample in unit.samples()]
     write_records(data, [(image, number % 1000) for number, image in enumerate(images * 10)])
@@ -122,7 +122,7 @@ def test_an_interrupted_evaluation_by_beam_goes_on(capsys, module, records, tmp_
 
 
 def test_labels_are_checked_by_workers(capsys, module, records, tmp_path):
-    """Names of too few classes would mean others."""
+    """With too few labels, folder names would mean other classes."""
     (tmp_path / "data" / "tench").mkdir(parents=True)
     [unit, *_] = _units(records)
     (tmp_path / "data" / "tench" / "0.png").write_bytes(next(unit.samples()).source)
@@ -145,16 +145,16 @@ def test_labels_are_checked_by_workers(capsys, module, records, tmp_path):
     ],
 )
 def test_what_beam_does_not_understand_is_an_error(capsys, module, records, arguments, what, why):
-    """In its own words."""
+    """The error has Beam's own message."""
     with pytest.raises(UsageError, match=re.escape(f"Apache Beam cannot start {what}\n  why: {why}")):
         run_evaluate(capsys, module, "--data", records, "--runner", *arguments)
     assert "usage:" not in capsys.readouterr().err
 
 
-def test_of_errors_and_counts_the_first_error_counts():
-    """However a runner puts them together."""
+def test_the_first_error_wins_over_counts():
+    """In whatever order a runner combines them."""
     one, other = (HubexportError(text, why="", fix="") for text in "ab")
-    assert add_up([Counts(1), Counts(2)]) == Counts(3)
-    assert add_up([]) == Counts()
-    assert add_up([Counts(1), other, add_up([one, Counts(2)])]) is one
-    assert add_up([add_up([Counts(1), UsageError("0", why="", fix="")]), one]).what == "0"
+    assert add_up([AccuracyCounts(1), AccuracyCounts(2)]) == AccuracyCounts(3)
+    assert add_up([]) == AccuracyCounts()
+    assert add_up([AccuracyCounts(1), other, add_up([one, AccuracyCounts(2)])]) is one
+    assert add_up([add_up([AccuracyCounts(1), UsageError("0", why="", fix="")]), one]).what == "0"

@@ -1,4 +1,4 @@
-"""The preprocessing of evaluations against TensorFlow's own operations."""
+"""The preprocessing of evaluations, compared with TensorFlow's own operations."""
 
 import argparse
 
@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 from hubexport.cli import evaluate
-from hubexport.evaluation.preprocessing import PREPROCESSINGS, central_crop, for_evaluation, resize_bilinear
+from hubexport.evaluation.evaluation_preprocessing import (
+    PREPROCESSINGS,
+    central_crop,
+    preprocess_for_eval,
+    resize_bilinear,
+)
 
 _SIZES = [(375, 500), (500, 375), (331, 499), (224, 224), (1, 1), (1, 9), (2, 3), (7, 8), (8, 7), (15, 17), (97, 31)]
 
@@ -28,7 +33,7 @@ def _as_tf_slim(pixels, height, width):
 
 @pytest.mark.parametrize(("height", "width"), _SIZES)
 def test_central_crop_is_tensorflows(height, width):
-    """Odd and tiny sizes are rounded as it does."""
+    """Odd and tiny sizes are rounded as TensorFlow does."""
     pixels = _picture(height, width)
     np.testing.assert_array_equal(central_crop(pixels), tf.image.central_crop(pixels, 0.875).numpy())
 
@@ -36,15 +41,15 @@ def test_central_crop_is_tensorflows(height, width):
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (96, 96), (192, 160), (1, 1), (7, 513)])
 @pytest.mark.parametrize(("before_height", "before_width"), _SIZES)
 def test_preprocessing_is_tf_slims(before_height, before_width, height, width):
-    """Smaller, larger, and as large; every bit."""
+    """Smaller, larger and equal sizes, bit for bit."""
     pixels = _picture(before_height, before_width)
-    prepared = for_evaluation(Image.fromarray(pixels), height, width)
+    prepared = preprocess_for_eval(Image.fromarray(pixels), height, width)
     assert prepared.dtype == np.float32
     np.testing.assert_array_equal(prepared, _as_tf_slim(pixels, height, width))
 
 
 def test_the_command_offers_each_preprocessing():
-    """It names them itself, to answer faster."""
+    """The choices come from a module that imports nothing heavy."""
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     [choices] = [action.choices for action in parser._actions if action.dest == "preprocessing"]
@@ -52,13 +57,13 @@ def test_the_command_offers_each_preprocessing():
 
 
 def test_resize_has_no_half_pixel_centers():
-    """Four pixels made of two, by hand: TensorFlow 2's resize gives 0, 0.25, 0.75, 1."""
+    """Two pixels become four, computed by hand. TensorFlow 2's resize would give 0, 0.25, 0.75, 1."""
     pixels = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
     assert resize_bilinear(pixels, 1, 4)[0, :, 0].tolist() == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_the_whole_picture_is_resized_with_antialiasing():
-    """By Pillow, as `hubexport classify` does; TensorFlow's antialiasing agrees to the rounding to 8 bits."""
+    """By Pillow, as in `hubexport classify`. TensorFlow's antialiasing agrees up to rounding to 8 bits."""
     pixels = _picture(301, 203)
     prepared = PREPROCESSINGS["whole"].apply(Image.fromarray(pixels), 96, 64)
     resized = tf.image.resize(pixels.astype(np.float32) / 255, [96, 64], antialias=True).numpy()

@@ -1,4 +1,4 @@
-"""The programs in `examples/`: each runs as its docstring says, and an independent computation finds its numbers."""
+"""The programs in `examples/`: each runs as its docstring says, and its numbers equal an independent computation."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def _printed(program, *arguments):
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """Modules of made-up values, by kind and version."""
+    """Modules with made-up weights, by kind and version."""
     names = ["classification/5", "feature_vector/5", "feature_vector/2"]
     folder = tmp_path_factory.mktemp("modules")
     return dict(zip(names, build_modules(_VARIANT, names, checkpoint="synthetic:1", output_dir=folder), strict=True))
@@ -53,7 +53,7 @@ def modules(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Three files of the modules' size, which nobody has to resize."""
+    """Three images of the modules' size, so that nothing is resized."""
     paths = [tmp_path_factory.mktemp("pictures") / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
         noise = np.random.default_rng(number).integers(0, 256, [_SIZE, _SIZE, 3], dtype=np.uint8)
@@ -62,7 +62,7 @@ def pictures(tmp_path_factory):
 
 
 def _computed(kind, paths):
-    """What the network computes of pictures, in NumPy."""
+    """Computes the network's output for images, in NumPy."""
     network = _VARIANT.network_for(kind)
     images = np.stack([np.asarray(Image.open(path), np.float32) / 255 for path in paths])
     outputs = Forward(network, {one.name: synthetic_value(one, 1) for one in network.variables}, images).run()
@@ -70,7 +70,7 @@ def _computed(kind, paths):
 
 
 def _blocks(lines):
-    """The lines of each image, by its path."""
+    """Returns the lines of each image, by its path."""
     blocks, scores = {}, []
     for line in lines:
         if line.startswith("  "):
@@ -81,7 +81,7 @@ def _blocks(lines):
 
 
 def test_tf2_inference_prints_the_most_probable_classes(modules, pictures, tmp_path):
-    """Their probabilities, indices and names are those that NumPy computes."""
+    """Their probabilities, indices and names equal those computed in NumPy."""
     (tmp_path / "labels.txt").write_text("".join(f"name {number}\n" for number in range(1001)))
     lines = _printed(
         "tf2_inference.py", modules["classification/5"], *pictures, "--labels", tmp_path / "labels.txt", "--top", 4
@@ -98,7 +98,7 @@ def test_tf2_inference_prints_the_most_probable_classes(modules, pictures, tmp_p
 @needs_data
 @pytest.mark.slow
 def test_tf2_inference_names_what_is_in_photographs(tmp_path):
-    """With the real weights: the eight published results, and the photograph that comes with the examples."""
+    """With the real weights: the eight published results, and the photograph in `examples/`."""
     options = {"checkpoint": str(REAL_ARCHIVE), "output_dir": tmp_path}
     [module] = build_modules(load_variant("mobilenet_v2_100_224"), ["classification/5"], **options)
     (module / "assets").mkdir()
@@ -115,7 +115,7 @@ def test_tf2_inference_names_what_is_in_photographs(tmp_path):
 
 
 def _draw_stripes(folder, number):
-    """Pictures with stripes, upright in one class and level in the other, of any width, with noise."""
+    """Draws noisy stripes of any width: vertical in one class, horizontal in the other."""
     random = np.random.default_rng(0)
     for name in ("upright", "level"):
         (folder / name).mkdir(parents=True)
@@ -129,7 +129,7 @@ def _draw_stripes(folder, number):
 
 @pytest.mark.slow
 def test_keras_fine_tuning_tells_two_classes_apart(modules, tmp_path):
-    """From made-up weights on, nine of ten pictures that it was not trained on."""
+    """Starting from made-up weights, it gets nine of ten new images right."""
     _draw_stripes(tmp_path / "stripes", 50)
     options = ("--output", tmp_path / "fine_tuned", "--epochs", 15, "--batch_size", 8)
     lines = _printed("keras_fine_tuning.py", modules["feature_vector/5"], tmp_path / "stripes", *options)
@@ -144,7 +144,7 @@ def test_keras_fine_tuning_tells_two_classes_apart(modules, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(hub, "Module"), reason="tensorflow-hub 0.15 is the last with hub.Module")
 def test_tf1_hub_module_computes_feature_vectors(modules, pictures, tmp_path):
-    """Those that NumPy computes, with a line for each picture."""
+    """They equal those computed in NumPy, with a line for each image."""
     lines = _printed("tf1_hub_module.py", modules["feature_vector/2"], *pictures, "--output", tmp_path / "f.npy")
     found = np.load(tmp_path / "f.npy")
     assert (found.dtype, found.shape) == (np.float32, (3, 1280))
@@ -155,7 +155,7 @@ def test_tf1_hub_module_computes_feature_vectors(modules, pictures, tmp_path):
 
 @pytest.mark.slow
 def test_without_hub_module_the_tf1_example_says_so(modules, tmp_path):
-    """On stderr, with exit status 1, before it looks at anything."""
+    """On stderr, with exit status 1, before it reads anything."""
     (tmp_path / "tensorflow_hub.py").write_text("__version__ = '0.16.1'\n")
     done = _run("tf1_hub_module.py", "nowhere", "nothing.jpg", PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
@@ -164,7 +164,7 @@ def test_without_hub_module_the_tf1_example_says_so(modules, tmp_path):
 
 
 def test_the_photograph_is_small_and_credited():
-    """And each program is in the list of examples."""
+    """And the list of examples has every program."""
     assert _PHOTOGRAPH.stat().st_size <= _MAX_BYTES
     text = (_EXAMPLES / "README.md").read_text()
     assert "public domain" in text

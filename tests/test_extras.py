@@ -1,4 +1,4 @@
-"""A light installation works, and names the extra that a command lacks before the command does anything."""
+"""A base installation works, and a command that needs an extra says so before it does anything."""
 
 import configparser
 import importlib.metadata
@@ -18,7 +18,7 @@ from tests.checkpoints import network_values, write_partitioned, write_v1
 from tests.command import environment
 from tests.data import REPOSITORY
 
-# Distributions whose packages are called otherwise; those without one of their own are not imported by us.
+# The package of each distribution that is named differently; None if we do not import it.
 _IMPORTED_AS = {
     "apache-beam": "apache_beam",
     "cyclonedx-python-lib": "cyclonedx",
@@ -43,20 +43,20 @@ def _packages(requirements: str) -> set[str]:
 
 
 @pytest.mark.parametrize("extra", ["tensorflow", "release", "serve", "beam", "parquet"])
-def test_each_extra_is_looked_for_by_all_of_its_packages(extra):
-    """Else a command would begin, and break off in the middle."""
+def test_all_packages_of_an_extra_are_looked_for(extra):
+    """Otherwise a command would begin, and break off in the middle."""
     assert set(extras._PACKAGES[extra]) == _packages(_declared()[extra])
     require_extras("this test", extra)
 
 
 def test_all_is_every_extra_but_that_of_developers():
-    """And says nothing of its own."""
+    """It lists extras only."""
     names = set(_declared()) - {"all", "dev", "docs"}
     assert _declared()["all"].split() == [f"hubexport[{','.join(sorted(names))}]"]
 
 
 def test_one_error_names_all_that_is_missing(monkeypatch):
-    """With one command that installs it."""
+    """It has one command that installs everything."""
     monkeypatch.setitem(extras._PACKAGES, "beam", ("no_such_beam",))
     monkeypatch.setitem(extras._PACKAGES, "release", ("no_such_jinja", "numpy"))
     with pytest.raises(MissingExtraError) as caught:
@@ -116,7 +116,7 @@ def _light(arguments, folder, program=_COMMAND):
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, extra):
-    """Before it looks at what it was given, which is not there either."""
+    """Before it looks at its arguments, which do not exist either."""
     done = _light(arguments, tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -155,13 +155,13 @@ def test_the_light_commands_need_no_extra(tmp_path):
 
 @pytest.mark.parametrize(("name", "extra"), [("release_modules", "release"), ("write_site", "serve")])
 def test_a_public_name_whose_extra_is_missing_says_so(tmp_path, name, extra):
-    """As the commands do."""
+    """The error is that of the commands."""
     done = _light([], tmp_path, f"import hubexport\nhubexport.{name}")
     assert done.stderr.splitlines()[-1] == f"  fix: run pip install 'hubexport[{extra}]'"
 
 
 def test_every_base_requirement_is_installed_and_declared_once():
-    """An extra does not repeat what the base has."""
+    """No extra repeats a requirement of the base."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(REPOSITORY / "setup.cfg")
     base = _packages(config["options"]["install_requires"])

@@ -1,4 +1,4 @@
-"""Feature vectors in files: the right ones, each with its image, whole or not at all."""
+"""`hubexport features`: the vectors are right, belong to their images, and appear complete or not at all."""
 
 import argparse
 import importlib.util
@@ -23,7 +23,7 @@ _SIZE = 96
 
 
 class _Echo:
-    """A module whose features are an image's intensity, in levels, and twice that."""
+    """A module with two features: an image's intensity, 0 to 255, and twice the intensity."""
 
     interface = ImageInterface(
         report=types.SimpleNamespace(path="echo"),
@@ -42,7 +42,7 @@ class _Echo:
 
 
 def _images(folder, count, unreadable=()):
-    """Whose intensities are their numbers."""
+    """Writes images whose intensity is their number."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{number:04}.png" for number in range(count)]
     for number, path in enumerate(paths):
@@ -59,7 +59,7 @@ def _extract(images, output, skipped=None, **options):
 
 
 def _read(output):
-    """Names and vectors, as other programs read them."""
+    """Reads names and vectors as other programs do."""
     if output.suffix == ".npy":
         return Path(f"{output}.names.txt").read_text().splitlines(), np.load(output, mmap_mode="r")
     table = pq.read_table(output)
@@ -84,7 +84,7 @@ def built(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
-    """A folder with three images of the modules' size, and what tensorflow_hub's loader makes of one of them."""
+    """A folder with three images of the modules' size, so that nothing is resized."""
     folder = tmp_path_factory.mktemp("photographs")
     for number in range(3):
         noise = np.random.RandomState(number).randint(0, 256, [_SIZE, _SIZE, 3]).astype(np.uint8)
@@ -94,7 +94,7 @@ def photographs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(built, photographs) -> np.ndarray:
-    """What tensorflow_hub's own loader makes of them."""
+    """The feature vectors that tensorflow_hub's loader computes for these images."""
     images = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted(photographs.iterdir())]
     module = hub.load(str(built["feature_vector/5"]))
     return module(np.stack(images)).numpy()
@@ -109,7 +109,7 @@ def wanted(built, photographs) -> np.ndarray:
     ],
 )
 def test_features_are_what_tensorflow_hub_computes(built, photographs, wanted, module, tmp_path, capsys):
-    """Of modules of either kind in either format, packed or not."""
+    """For modules of both kinds and formats, packed and unpacked."""
     source = built[module]
     if module == "classification/5":
         files = [path for path in source.rglob("*") if path.is_file()]
@@ -128,7 +128,7 @@ def test_features_are_what_tensorflow_hub_computes(built, photographs, wanted, m
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_files_that_cannot_be_read_leave_no_holes(tmp_path, suffix):
-    """Each row is of the image that it is said to be of."""
+    """Each row belongs to the image that the names list."""
     images = _images(tmp_path / "in", 9, unreadable=(0, 4, 8))
     skipped = []
     assert _extract(images, tmp_path / f"f{suffix}", skipped, batch_size=2)[0] == tmp_path / f"f{suffix}"
@@ -140,7 +140,7 @@ def test_files_that_cannot_be_read_leave_no_holes(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_files_of_many_rows_are_sound(tmp_path, suffix):
-    """More than the header's first number of digits, and than a group of Parquet's."""
+    """More rows than the header's first digits hold, and than a row group of Parquet."""
     images = _images(tmp_path / "in", 1200)
     output = tmp_path / f"f{suffix}"
     _extract(images, output, batch_size=50)
@@ -178,8 +178,8 @@ def _files(folder):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-def test_what_stands_there_is_kept_unless_said_otherwise(tmp_path, suffix):
-    """Then it is replaced."""
+def test_existing_output_is_kept_without_overwrite(tmp_path, suffix):
+    """With --overwrite it is replaced."""
     output = tmp_path / "out" / f"f{suffix}"
     images = _images(tmp_path / "in", 3)
     _extract(images[:1], output)
@@ -191,8 +191,8 @@ def test_what_stands_there_is_kept_unless_said_otherwise(tmp_path, suffix):
     assert len(_read(output)[1]) == 3
 
 
-def test_names_that_stand_there_are_kept_too(tmp_path):
-    """They may be somebody's."""
+def test_an_existing_file_of_names_is_kept_too(tmp_path):
+    """The user may have written them."""
     (tmp_path / "f.npy.names.txt").write_text("mine")
     with pytest.raises(OutputError, match="names.txt already exists"):
         check_output(tmp_path / "f.npy", overwrite=False)
@@ -203,8 +203,8 @@ def test_names_that_stand_there_are_kept_too(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
-def test_what_is_interrupted_leaves_nothing_behind(tmp_path, suffix, error, monkeypatch):
-    """But what stood there before."""
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path, suffix, error, monkeypatch):
+    """Only the previous files stay."""
     images = _images(tmp_path / "in", 6)
     output = tmp_path / "out" / f"f{suffix}"
     _extract(images[:1], output)
@@ -223,7 +223,7 @@ def test_what_is_interrupted_leaves_nothing_behind(tmp_path, suffix, error, monk
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-def test_nothing_is_written_of_nothing(tmp_path, suffix):
+def test_nothing_is_written_without_images(tmp_path, suffix):
     """If no image can be read."""
     images = _images(tmp_path / "in", 2, unreadable=(0, 1))
     with pytest.raises(ImageError, match="no image can be read"):
@@ -231,8 +231,8 @@ def test_nothing_is_written_of_nothing(tmp_path, suffix):
     assert _files(tmp_path / "out") == {}
 
 
-def test_any_name_of_a_file_is_one_line(tmp_path):
-    """Which is the name itself for all but a few."""
+def test_each_file_name_is_written_as_one_line(tmp_path):
+    """Only unusual names are escaped."""
     (tmp_path / "in").mkdir()
     names = [b"a b\xc3\xa4\\n.png", b"b\n.png", b"c\xff.png"]
     images = [Path(f"{tmp_path}/in/{name.decode('utf-8', 'surrogateescape')}") for name in names]
@@ -244,7 +244,7 @@ def test_any_name_of_a_file_is_one_line(tmp_path):
 
 
 def test_formats_that_cannot_be_written_are_refused_early(tmp_path, monkeypatch):
-    """With what to do about it, before the module is opened."""
+    """Before the module is opened. The error gives the fix."""
     [image] = _images(tmp_path / "in", 1)
     with pytest.raises(UsageError) as raised:
         _run("missing", image, "--output", tmp_path / "f.csv")
@@ -256,8 +256,8 @@ def test_formats_that_cannot_be_written_are_refused_early(tmp_path, monkeypatch)
     assert "pip install 'hubexport[parquet]'" in raised.value.fix
 
 
-def test_places_that_cannot_be_written_are_errors(tmp_path):
-    """A directory, and a folder that is a file."""
+def test_outputs_that_cannot_be_written_are_errors(tmp_path):
+    """A directory of the output's name, and a parent that is a file."""
     images = _images(tmp_path / "in", 1)
     (tmp_path / "d.npy").mkdir()
     for output in (tmp_path / "d.npy", images[0] / "f.npy"):
@@ -267,7 +267,7 @@ def test_places_that_cannot_be_written_are_errors(tmp_path):
 
 
 def test_skipped_images_are_counted(built, photographs, tmp_path, capsys):
-    """And the others worked on."""
+    """And the others are processed."""
     (tmp_path / "bad.png").write_bytes(b"no image")
     module, output = built["feature_vector/3"], tmp_path / "f.npy"
     assert _run(module, photographs / "0.png", tmp_path / "bad.png", "--output", output) == 0

@@ -1,4 +1,4 @@
-"""`hubexport fetch` as a user meets it: paths on stdout, all else on stderr."""
+"""`hubexport fetch` as users see it: paths on stdout, everything else on stderr."""
 
 import contextlib
 import hashlib
@@ -70,13 +70,13 @@ class _Place:
 
 @pytest.fixture
 def place(tmp_path):
-    """Where one variant, `one`, can be fetched."""
+    """A server and configs from which one variant, `one`, can be fetched."""
     with running_server() as server:
         yield _Place(server, tmp_path)
 
 
 def test_fetch_prints_the_path_and_says_what_it_does(place):
-    """The path alone on stdout."""
+    """Only the path is on stdout."""
     done = place.fetch("--variant", "one")
     assert done.stdout == f"{place.folder / 'one.tgz'}\n"
     assert done.stderr == f"downloading {place.server.address}/one.tgz\n"
@@ -85,7 +85,7 @@ def test_fetch_prints_the_path_and_says_what_it_does(place):
 
 
 def test_fetch_says_what_is_already_there(place):
-    """And does not ask the server."""
+    """It does not ask the server."""
     place.keep("one.tgz", ARCHIVE)
     done = place.fetch("--variant", "one")
     assert done.stdout == f"{place.folder / 'one.tgz'}\n"
@@ -94,7 +94,7 @@ def test_fetch_says_what_is_already_there(place):
     assert place.server.requests == []
 
 
-def test_fetch_takes_several_variants_and_stops_at_none(place):
+def test_fetch_goes_on_after_a_failed_variant(place):
     """The errors come last."""
     place.add("three", "three.tgz", sha256=_WRONG)
     place.add("two", "two.tgz")
@@ -114,7 +114,7 @@ def test_fetch_takes_several_variants_and_stops_at_none(place):
 
 
 def test_an_archive_that_variants_share_is_fetched_once(place):
-    """And printed once."""
+    """Its path is printed once."""
     place.add("two", "one.tgz")
     done = place.fetch("--variant", "one", "--variant", "two")
     assert done.stdout == f"{place.folder / 'one.tgz'}\n"
@@ -122,7 +122,7 @@ def test_an_archive_that_variants_share_is_fetched_once(place):
 
 
 def test_a_variant_without_an_archive_is_an_error(place):
-    """Which stops no other."""
+    """The other variants are fetched all the same."""
     (place.configs / "none.yaml").write_text(_NO_CHECKPOINT)
     done = place.fetch("--variant", "none", "--variant", "one")
     assert done.stdout == f"{place.folder / 'one.tgz'}\n"
@@ -167,7 +167,7 @@ def test_a_variant_without_an_archive_is_an_error(place):
     ],
 )
 def test_errors_are_what_why_and_fix(place, arguments, lines):
-    """Nothing was asked of the server."""
+    """The server is not asked."""
     done = place.fetch(*arguments)
     assert done.stderr.splitlines() == lines
     assert done.stdout == ""
@@ -176,7 +176,7 @@ def test_errors_are_what_why_and_fix(place, arguments, lines):
 
 
 def test_wrong_bytes_are_kept_aside_and_listed(place):
-    """Both digests are in the error, and the place."""
+    """The error shows both digests and the file."""
     place.server.acts = [answer(200, b"wrong")]
     done = place.fetch("--variant", "one")
     aside = place.folder / f"one.tgz.wrong-{_WRONG[:8]}"
@@ -193,7 +193,7 @@ def test_wrong_bytes_are_kept_aside_and_listed(place):
 
 
 def test_offline_takes_the_cache_and_nothing_else(place):
-    """One is there and one is not."""
+    """One archive is there and one is not."""
     place.add("two", "two.tgz")
     place.keep("one.tgz", ARCHIVE)
     done = place.fetch("--variant", "one", "--variant", "two", "--offline")
@@ -204,7 +204,7 @@ def test_offline_takes_the_cache_and_nothing_else(place):
 
 
 def test_a_mirror_is_asked_instead(place):
-    """By the file's name."""
+    """For the file's name."""
     config = _CONFIG.format(url="http://example.invalid/one.tgz", sha256=SHA256)
     (place.configs / "one.yaml").write_text(config)
     done = place.fetch("--variant", "one", "--mirror", f"{place.server.address}/copies")
@@ -213,7 +213,7 @@ def test_a_mirror_is_asked_instead(place):
 
 
 def test_a_proxy_is_asked_instead(place):
-    """It is named by the environment."""
+    """The environment names it."""
     config = _CONFIG.format(url="http://example.invalid/one.tgz", sha256=SHA256)
     (place.configs / "one.yaml").write_text(config)
     proxies = {"http_proxy": place.server.address, "NO_PROXY": "", "no_proxy": ""}
@@ -223,7 +223,7 @@ def test_a_proxy_is_asked_instead(place):
 
 
 def test_a_cache_that_cannot_be_written_is_a_clean_error(place):
-    """Here there is a file in its place."""
+    """A file is in the place of its folder."""
     place.cache.write_text("x")
     done = place.fetch("--variant", "one")
     assert done.stderr.startswith("ERROR cannot store one.tgz in the cache\n")
@@ -232,7 +232,7 @@ def test_a_cache_that_cannot_be_written_is_a_clean_error(place):
 
 
 def test_a_broken_download_is_resumed_in_the_same_run(place):
-    """After a moment."""
+    """After a short wait."""
 
     def break_off(handler):
         handler.head(200, Content_Length=len(ARCHIVE))
@@ -247,7 +247,7 @@ def test_a_broken_download_is_resumed_in_the_same_run(place):
 
 
 def test_of_two_processes_one_downloads(place):
-    """The other waits, and finds what it needs."""
+    """The other one waits, and takes the archive from the cache."""
     place.server.acts = [serve_when_told(_HALF)]
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(place.start("--variant", "one")) for _ in range(2)]
@@ -266,7 +266,7 @@ def test_of_two_processes_one_downloads(place):
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.faults
 def test_what_a_killed_process_had_is_resumed(place, sig):
-    """There is no file of the archive's name meanwhile, and no traceback."""
+    """Meanwhile no file has the archive's name, and there is no traceback."""
     place.server.acts = [serve_when_told(_HALF), serve]
     partial = place.folder / "one.tgz.part"
     with place.start("--variant", "one") as process:
@@ -287,7 +287,7 @@ def test_what_a_killed_process_had_is_resumed(place, sig):
 
 
 def test_list_tells_each_state(place):
-    """In a table with a line a variant, built-in ones too; nothing is downloaded."""
+    """In a table with a line for each variant, built-in ones too; nothing is downloaded."""
     for name in ("two", "three", "four"):
         place.add(name, f"{name}.tgz")
     (place.configs / "none.yaml").write_text(_NO_CHECKPOINT)
@@ -311,14 +311,14 @@ def test_list_tells_each_state(place):
 
 
 def test_list_of_some_variants(place):
-    """Of those that are named."""
+    """Only the named variants are listed."""
     lines = place.fetch("--list", "--variant", "one").stdout.splitlines()
     assert "one.tgz" in "".join(lines)
     assert "mobilenet" not in "".join(lines)
 
 
 def test_list_as_json_has_everything(place):
-    """For programs."""
+    """For use by programs."""
     place.keep("one.tgz", ARCHIVE)
     (place.configs / "none.yaml").write_text(_NO_CHECKPOINT)
     assert place.listed() == [
@@ -336,7 +336,7 @@ def test_list_as_json_has_everything(place):
 
 
 def test_list_shows_paths_as_they_are(place):
-    """What stands in brackets is no markup, and a narrow terminal cuts nothing off."""
+    """Brackets are not markup, and a narrow terminal cuts nothing off."""
     place.cache = place.cache.with_name("[bold]")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -359,8 +359,8 @@ def test_list_shows_paths_as_they_are(place):
     [["--help"], ["--list"], ["--variant", "one"], ["--variant", "one", "--mirror", "x"]],
     ids=["help", "list", "already there", "no mirror"],
 )
-def test_answers_without_the_libraries_that_it_does_not_need(place, arguments):
-    """Nothing of these is downloaded."""
+def test_fetch_without_downloads_imports_no_heavy_library(place, arguments):
+    """None of these downloads anything."""
     place.keep("one.tgz", ARCHIVE)
     code = (
         "import atexit, runpy, sys\n"

@@ -19,7 +19,7 @@ def _values(network, seed=1):
 @needs_data
 @pytest.mark.parametrize("name", ["mobilenet_v2_050_96", pytest.param("mobilenet_v2_075_192", marks=pytest.mark.slow)])
 def test_computes_what_pytorch_computed(name):
-    """In float32 both round; in float64 only PyTorch's float32 does."""
+    """In float32 both round; in float64 only PyTorch's float32 rounds."""
     network = load_variant(name).network_for("classification")
     known = reference_outputs(name)
     for dtype in (np.float64, np.float32):
@@ -34,7 +34,7 @@ def test_computes_what_pytorch_computed(name):
 @pytest.mark.parametrize("kernel_size", [1, 3])
 @pytest.mark.parametrize("kind", [Conv2D, DepthwiseConv2D])
 def test_convolutions_are_tensorflows(kind, kernel_size, stride, size):
-    """Odd and even sizes: SAME padding puts the odd pixel behind."""
+    """At odd and even sizes: SAME padding puts the odd pixel at the end."""
     generator = np.random.default_rng(1)
     options = {"filters": 5} if kind is Conv2D else {}
     layer = kind("net/c", ("net/x",), kernel_size=kernel_size, stride=stride, batch_norm=False, **options)
@@ -51,7 +51,7 @@ def test_convolutions_are_tensorflows(kind, kernel_size, stride, size):
 
 
 def test_training_takes_the_statistics_of_the_batch():
-    """The first convolution's, against TensorFlow's FusedBatchNorm, and what that would make of the averages."""
+    """Those of the first convolution equal TensorFlow's FusedBatchNorm, like the targets of its moving averages."""
     network = mobilenet_v2(0.35, 32, 3)
     values = _values(network)
     images = np.random.default_rng(1).random((3, 32, 32, 3), np.float32)
@@ -71,7 +71,7 @@ def test_training_takes_the_statistics_of_the_batch():
 
 
 def test_known_outputs_are_not_computed_again():
-    """What is given stands for what would be computed."""
+    """Later layers use the given outputs."""
     network = mobilenet_v2(0.35, 32, 3)
     images = np.zeros((1, 32, 32, 3))
     whole = Forward(network, _values(network), images).run()

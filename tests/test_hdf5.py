@@ -1,4 +1,4 @@
-"""HDF5 files of any content: each value is read, listed as what cannot be read, or refused by name."""
+"""HDF5 files of any content: each value is read, listed as unreadable, or refused by name."""
 
 import h5py
 import numpy as np
@@ -20,7 +20,7 @@ def _list_weights(file, layer, weights):
 
 
 def test_values_of_every_dtype(tmp_path):
-    """What NumPy has is read; the rest is listed with its dtype, and cannot be read."""
+    """Types that NumPy has are read; others are listed with their names, and reading them is an error."""
 
     def write(file):
         for dtype in ("f2", "f4", "f8", ">f4", ">i2", "i1", "u1", "i8", "?"):
@@ -58,7 +58,7 @@ def test_values_of_every_dtype(tmp_path):
 
 
 def test_a_value_of_two_names_has_both(tmp_path):
-    """Layers may share weights; HDF5 has a hard link then."""
+    """Layers may share weights; HDF5 then has a hard link."""
 
     def write(file):
         file["a/kernel:0"] = np.float32([1, 2])
@@ -72,8 +72,8 @@ def test_a_value_of_two_names_has_both(tmp_path):
     assert found.read("b/kernel").tolist() == [1, 2]
 
 
-def test_what_no_layer_lists_is_read_too(tmp_path):
-    """Under its path."""
+def test_a_value_that_no_layer_lists_is_read_by_its_path(tmp_path):
+    """Keras itself would ignore it."""
 
     def write(file):
         file["a/a/kernel:0"] = file["a/more"] = file["x"] = np.float32(1)
@@ -82,7 +82,7 @@ def test_what_no_layer_lists_is_read_too(tmp_path):
     assert sorted(read_hdf5(_hdf5(tmp_path / "x.h5", write), tmp_path).shapes) == ["a/kernel", "a/more", "x"]
 
 
-def test_names_that_would_be_the_same_stay_apart(tmp_path):
+def test_names_that_would_collide_stay_apart(tmp_path):
     """A layer may have weights in scopes, and a kernel beside a depthwise kernel."""
 
     def write(file):
@@ -96,7 +96,7 @@ def test_names_that_would_be_the_same_stay_apart(tmp_path):
 
 
 def test_long_lists_of_weights_that_keras_splits(tmp_path):
-    """Beyond 64 KB it numbers the attributes."""
+    """Beyond 64 KB, Keras numbers the attributes."""
 
     def write(file):
         for number in range(4):
@@ -149,8 +149,8 @@ _REFUSED = {
 
 
 @pytest.mark.parametrize(("write", "reason"), _REFUSED.items(), ids=[write.__name__.strip("_") for write in _REFUSED])
-def test_what_cannot_be_read_whole_is_refused_by_name(tmp_path, write, reason):
-    """Nothing is dropped without a word."""
+def test_a_file_that_cannot_be_read_whole_is_refused(tmp_path, write, reason):
+    """No value is dropped silently; the error names it."""
     with pytest.raises(DamageError, match=reason):
         read_hdf5(_hdf5(tmp_path / "x.h5", write), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Configs, labels and names that would hang a build, or get into modules that nothing can read afterwards."""
+"""Configs, labels and names that would hang a build, or break every reader of the module."""
 
 import os
 from pathlib import Path
@@ -65,8 +65,8 @@ def _refusal(folder) -> ConfigError:
         pytest.param("!mine x", "could not determine a constructor", id="unknown tag"),
     ],
 )
-def test_values_that_are_no_plain_values_are_refused(tmp_path, value, why):
-    """In their line."""
+def test_values_that_are_not_plain_are_refused(tmp_path, value, why):
+    """The error names the line."""
     error = _refusal(_config(tmp_path, base=SMALL.replace("num_classes: 7", f"num_classes: {value}")))
     assert why in error.why
     assert error.what == f"{tmp_path}/bad.yaml:4: not a valid variant"
@@ -87,8 +87,8 @@ def test_values_that_are_no_plain_values_are_refused(tmp_path, value, why):
         pytest.param("--- 1\n--- 2\n", "found another document", id="two documents"),
     ],
 )
-def test_documents_that_are_no_plain_documents_are_refused(tmp_path, text, why):
-    """With a reason that can be printed."""
+def test_documents_that_are_not_plain_are_refused(tmp_path, text, why):
+    """The reason is printable."""
     error = _refusal(_config(tmp_path, text, base=""))
     assert why in f"{error.why} {error.details}"
 
@@ -117,7 +117,7 @@ _TEXTS = [
 @pytest.mark.parametrize("text", _TEXTS)
 @pytest.mark.parametrize("key", ["dataset", "publisher", "collection", "license", "labels"])
 def test_texts_are_one_printable_line(tmp_path, key, text):
-    """In every key that has a text of its own."""
+    """In every key with free text."""
     base = "".join(line for line in SMALL.splitlines(keepends=True) if not line.startswith(f"{key}:"))
     error = _refusal(_config(tmp_path, f"{key}: {text}\n", base=base))
     assert f"'{key}'" in error.why and error.what.isprintable()
@@ -127,7 +127,7 @@ def test_texts_are_one_printable_line(tmp_path, key, text):
 @pytest.mark.parametrize("text", _TEXTS)
 @pytest.mark.parametrize("key", ["url", "name"])
 def test_texts_about_a_checkpoint_are_one_printable_line(tmp_path, key, text):
-    """Too."""
+    """In every key with free text."""
     value = {"url": "https://example.invalid/small.tgz", "name": "small.ckpt"}[key]
     # Behind the address, and a block deeper than its key.
     text = text.replace('"', f'"{value}', 1).replace("\n  ", "\n      ")
@@ -135,8 +135,8 @@ def test_texts_about_a_checkpoint_are_one_printable_line(tmp_path, key, text):
     assert f"'checkpoint.{key}'" in error.why
 
 
-def test_texts_of_any_language_are_taken(tmp_path):
-    """And a manifest with them is read again."""
+def test_texts_of_any_language_are_accepted(tmp_path):
+    """And a manifest with them can be read again."""
     dataset = "ImageNet (ILSVRC-2012-CLS), Größe ≤ 224², 画像"
     config = _config(tmp_path, base=SMALL.replace("dataset: made up", f"dataset: {dataset}"))
     [path] = build_modules(
@@ -155,7 +155,7 @@ def test_names_too_long_for_a_file_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["two\nlines", "red\x1b[31m", "\udcff", "\u202e", "no\xa0break"])
 @pytest.mark.parametrize("kind", ["prefix", "archive"])
 def test_a_checkpoint_whose_name_cannot_be_printed_is_not_built_from(config_dir, tmp_path, small, name, kind):
-    """A module that records it could not be verified, or released."""
+    """A module that records the name could be neither verified nor released."""
     named = tmp_path / f"{name}.ckpt"
     if kind == "prefix":
         write_bundle(named, network_values())
@@ -170,7 +170,7 @@ def test_a_checkpoint_whose_name_cannot_be_printed_is_not_built_from(config_dir,
 
 @pytest.fixture(params=["/dev/zero", "pipe", "folder", "socket", "link to /dev/zero", "link to a pipe", "missing"])
 def no_file(request, tmp_path, monkeypatch):
-    """The path of something that must not be read, and what is said of it."""
+    """A path that must not be read, with the expected message."""
     monkeypatch.chdir(tmp_path)
     path = Path("it")
     match request.param:
@@ -187,13 +187,13 @@ def no_file(request, tmp_path, monkeypatch):
         case "link to a pipe":
             os.mkfifo("p")
             path.symlink_to("p")
-    said = {"folder": "Is a directory", "missing": "No such file"}
-    return path, said.get(request.param, "it is a pipe, a socket or a device, not a file")
+    reasons = {"folder": "Is a directory", "missing": "No such file"}
+    return path, reasons.get(request.param, "it is a pipe, a socket or a device, not a file")
 
 
 @pytest.mark.timeout(20)
-def test_what_is_no_file_is_not_read(no_file, tmp_path):
-    """Wherever a small file is wanted: nothing hangs, nothing fills the memory."""
+def test_what_is_not_a_file_is_not_read(no_file, tmp_path):
+    """Wherever a small file is expected, nothing hangs and nothing fills the memory."""
     path, why = no_file
     for read, error in (
         (read_labels, UsageError),
@@ -217,7 +217,7 @@ def test_what_is_no_file_is_not_read(no_file, tmp_path):
 
 
 def test_what_is_too_large_is_not_read(tmp_path):
-    """Not even a byte more than allowed is kept."""
+    """Not a byte more than allowed is kept."""
     (tmp_path / "large").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(OSError, match="larger than 1 MiB"):
         read_regular_file(tmp_path / "large", 1 << 20)
@@ -228,8 +228,8 @@ def test_what_is_too_large_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
-def test_what_is_no_path_is_an_error(path):
-    """Of a function's argument; shells pass none."""
+def test_an_argument_that_is_not_a_path_is_an_error(path):
+    """In a function's argument; a shell cannot pass it."""
     with pytest.raises(UsageError, match="cannot read labels"):
         read_labels(Path(path))
 
@@ -248,28 +248,28 @@ def test_what_is_no_path_is_an_error(path):
     ],
 )
 def test_labels_of_a_config_are_one_printable_name_a_class(tmp_path, content, why):
-    """Or its error says which is not."""
+    """The error names the label that is not."""
     (tmp_path / "labels.txt").write_text(content, newline="")
     assert why in _refusal(_config(tmp_path, "labels: labels.txt\n")).why
 
 
 def test_labels_may_be_equal(tmp_path):
-    """ImageNet has two cranes. Windows' line ends and byte order mark are none of the names."""
+    """ImageNet has two cranes. Windows' line ends and the byte order mark are not part of a name."""
     _config(tmp_path, "labels: labels.txt\n")
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcrane\r\ncrane\r\n" + b"x\r\n" * 5)
     assert load_variant("bad", tmp_path).class_names() == ["crane", "crane"] + ["x"] * 5
 
 
 def test_an_empty_file_of_labels_is_said_to_be_empty(tmp_path):
-    """And not to have one label."""
+    """The error does not claim that it has one label."""
     (tmp_path / "labels.txt").write_bytes(b"")
     with pytest.raises(UsageError) as raised:
         read_labels(tmp_path / "labels.txt")
     assert raised.value.why == "it is empty"
 
 
-def test_a_folder_of_configs_that_is_none_is_an_error(tmp_path):
-    """A file, a missing one, and one whose name no folder has."""
+def test_a_folder_of_configs_that_is_not_a_folder_is_an_error(tmp_path):
+    """A file, a missing folder, and an impossible name."""
     (tmp_path / "file").write_text("")
     for folder, why in (
         (tmp_path / "file", "Not a directory"),

@@ -19,7 +19,7 @@ from tests.command import hubexport
 from tests.ear import Ear
 from tests.environments import FRAMEWORKS, python_or_skip, run_consumer
 
-# What transformers computes then is another thing, or nothing at all. Weights of depth multiplier 0.35.
+# With these settings transformers computes something else, or nothing. The weights are of depth multiplier 0.35.
 _REFUSED = {
     "tf_padding": ({"tf_padding": False}, "tf_padding is false, and must be true"),
     "hidden_act": ({"hidden_act": "relu"}, 'hidden_act is "relu", and must be "relu6"'),
@@ -43,7 +43,7 @@ _REFUSED = {
     "model_type": ({"model_type": "mobilenet_v1"}, 'model_type is "mobilenet_v1", and must be "mobilenet_v2"'),
     "quantization": ({"quantization_config": {"load_in_8bit": True}}, "quantization_config is given"),
 }
-# None leaves a key out; transformers then takes its default.
+# None leaves out a key, so that transformers uses its default.
 _ALLOWED = {
     "as written": {},
     "all but depth_multiplier left out": {
@@ -65,7 +65,7 @@ _ALLOWED = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """What we write ourselves."""
+    """The settings that we write."""
     folder = tmp_path_factory.mktemp("written")
     write_v2(folder / "c", network_values())
     return convert(folder / "c", folder / "hf", "huggingface", weights="raw")
@@ -73,7 +73,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def model(written, tmp_path):
-    """A copy to be changed."""
+    """A copy that the test may change."""
     return Path(shutil.copytree(written, tmp_path / "hf"))
 
 
@@ -82,21 +82,21 @@ def _change(directory, changes, file="config.json"):
     (directory / file).write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
 
 
-@pytest.mark.parametrize(("changes", "told"), _REFUSED.values(), ids=_REFUSED)
-def test_a_setting_that_the_network_does_not_have_is_refused(model, tmp_path, changes, told):
-    """With its name, its value and what is needed; nothing is written."""
+@pytest.mark.parametrize(("changes", "expected"), _REFUSED.values(), ids=_REFUSED)
+def test_an_unsupported_setting_is_refused(model, tmp_path, changes, expected):
+    """The error gives its name, its value and the supported value, and nothing is written."""
     _change(model, changes)
     with pytest.raises(CheckpointError) as caught:
         convert(model, tmp_path / "c", "slim")
     assert caught.value.what == f"cannot use the weights of {model}"
     assert caught.value.why == "its config.json describes a network that hubexport does not have"
-    assert [told] == [detail[: len(told)] for detail in caught.value.details]
+    assert [expected] == [detail[: len(expected)] for detail in caught.value.details]
     assert not (tmp_path / "c.index").exists()
 
 
 @pytest.mark.parametrize("changes", _ALLOWED.values(), ids=_ALLOWED)
-def test_a_setting_that_changes_nothing_is_taken(model, tmp_path, changes):
-    """Silently."""
+def test_a_setting_that_changes_nothing_is_accepted(model, tmp_path, changes):
+    """Without a warning."""
     _change(model, changes)
     ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
@@ -105,8 +105,8 @@ def test_a_setting_that_changes_nothing_is_taken(model, tmp_path, changes):
 
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
-def test_transformers_computes_something_else_with_what_is_refused_and_the_same_with_what_is_taken(written, tmp_path):
-    """Logits of four noisy images, by PyTorch itself."""
+def test_only_refused_settings_change_what_transformers_computes(written, tmp_path):
+    """PyTorch computes the logits of four noisy images."""
     images = np.random.RandomState(0).uniform(size=[4, 96, 96, 3]).astype(np.float32)
     np.savez(tmp_path / "images.npz", images=images)
     cases = {"wanted": {}, **_ALLOWED, **{name: changes for name, (changes, _) in _REFUSED.items()}}
@@ -131,7 +131,7 @@ def test_transformers_computes_something_else_with_what_is_refused_and_the_same_
 
 
 def test_settings_are_refused_by_every_command_that_takes_values(model, small, config_dir, tmp_path):
-    """inspect shows them, and ends with 1."""
+    """inspect shows them, and exits with 1."""
     _change(model, {"tf_padding": False, "hidden_act": "relu"})
     for work in (
         lambda: build_modules(small, checkpoint=model, output_dir=tmp_path / "modules"),
@@ -152,7 +152,7 @@ def test_settings_are_refused_by_every_command_that_takes_values(model, small, c
 
 
 def test_a_file_named_without_its_directory_has_the_same_settings(model, tmp_path):
-    """They lie beside it; whatever the file is called."""
+    """Whatever the name of the file beside them."""
     _change(model, {"tf_padding": False})
     (model / "model.safetensors").rename(model / "mine.safetensors")
     with pytest.raises(CheckpointError, match="cannot use the weights"):
@@ -161,15 +161,15 @@ def test_a_file_named_without_its_directory_has_the_same_settings(model, tmp_pat
     convert(tmp_path / "alone.safetensors", tmp_path / "c", "slim")
 
 
-def test_a_config_beside_weights_with_other_names_is_none_of_theirs(model, tmp_path):
-    """Transformers would not load them."""
+def test_a_config_beside_weights_with_other_names_is_ignored(model, tmp_path):
+    """transformers would not load them."""
     _change(model, {"tf_padding": False, "model_type": "bert"})
     (model / "model.safetensors").write_bytes(safetensors.numpy.save(network_values()))
     convert(model, tmp_path / "c", "slim")
 
 
 def test_weights_of_no_known_shape_are_explained_by_the_settings(model, tmp_path):
-    """Rather than that nothing fits."""
+    """That says more than that nothing fits."""
     values = safetensors.numpy.load_file(model / "model.safetensors")
     values["mobilenet_v2.layer.3.expand_1x1.convolution.weight"] = np.zeros([40, 8, 1, 1], np.float32)
     (model / "model.safetensors").write_bytes(safetensors.numpy.save(values))
@@ -180,7 +180,7 @@ def test_weights_of_no_known_shape_are_explained_by_the_settings(model, tmp_path
 
 
 def test_an_unpublished_depth_multiplier_is_taken_from_the_settings(tmp_path):
-    """Names and shapes alone do not tell it."""
+    """Names and shapes alone cannot tell it."""
     write_v2(tmp_path / "c", network_values(0.6))
     from tests.conftest import SMALL  # The variant of a network that no config has.
 
@@ -194,7 +194,7 @@ def test_an_unpublished_depth_multiplier_is_taken_from_the_settings(tmp_path):
 
 
 def test_the_size_of_the_images_stays_with_the_weights(small, model, tmp_path):
-    """In another Hugging Face directory; a variant of another size is warned of."""
+    """A converted directory keeps it, and a build for another size warns."""
     _change(model, {"image_size": 160})
     again = convert(model, tmp_path / "again", "huggingface")
     assert json.loads((again / "config.json").read_text())["image_size"] == 160
@@ -203,7 +203,7 @@ def test_the_size_of_the_images_stays_with_the_weights(small, model, tmp_path):
     assert ear.warnings == [f"{model} is for images of 160 pixels by its config.json, but small takes 96"]
 
 
-# The changes, and the range onto which they take the images' 0 … 255.
+# Changes, and the range to which they map the intensities 0 … 255 of images.
 _NORMALIZATIONS = {
     "mean and deviation": (
         {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]},
@@ -219,7 +219,7 @@ _NORMALIZATIONS = {
 
 @pytest.mark.parametrize(("changes", "ranges"), _NORMALIZATIONS.values(), ids=_NORMALIZATIONS)
 def test_another_normalization_is_warned_of(model, tmp_path, changes, ranges):
-    """With what it makes of black and white in red, green and blue; the values are taken all the same."""
+    """The warning says what black and white become in red, green and blue. The values are still used."""
     _change(model, changes, "preprocessor_config.json")
     ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
@@ -231,7 +231,7 @@ def test_another_normalization_is_warned_of(model, tmp_path, changes, ranges):
 
 
 def test_reversed_colors_are_warned_of(model, tmp_path):
-    """Blue before red, as some image processors give them."""
+    """Some image processors give blue before red."""
     _change(model, {"do_flip_channel_order": True}, "preprocessor_config.json")
     ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
@@ -252,7 +252,7 @@ def test_reversed_colors_are_warned_of(model, tmp_path):
     ],
 )
 def test_the_same_normalization_in_other_words(model, tmp_path, changes):
-    """Is none to be warned of. How images are cut is left to whoever has them."""
+    """No warning. How images are cropped does not matter here."""
     _change(model, changes, "preprocessor_config.json")
     ear = Ear()
     convert(model, tmp_path / "c", "slim", progress=ear)
@@ -260,7 +260,7 @@ def test_the_same_normalization_in_other_words(model, tmp_path, changes):
 
 
 def test_a_directory_of_weights_alone(model, tmp_path):
-    """The defaults of transformers fit a depth multiplier of 1 alone, but the shapes tell."""
+    """Shapes tell the depth multiplier, though transformers' default is 1."""
     (model / "config.json").unlink()
     (model / "preprocessor_config.json").unlink()
     ear = Ear()
@@ -316,9 +316,9 @@ _WRONG_TYPES = {
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
-@pytest.mark.parametrize(("content", "told"), _BAD.values(), ids=_BAD)
-def test_a_file_that_cannot_be_trusted_is_an_error(model, tmp_path, file, content, told):
-    """In time, and with its name; what it says is not guessed."""
+@pytest.mark.parametrize(("content", "expected"), _BAD.values(), ids=_BAD)
+def test_a_file_that_cannot_be_trusted_is_an_error(model, tmp_path, file, content, expected):
+    """In bounded time and with its name; its content is not guessed."""
     (model / file).unlink()
     if isinstance(content, bytes):
         (model / file).write_bytes(content)
@@ -328,22 +328,22 @@ def test_a_file_that_cannot_be_trusted_is_an_error(model, tmp_path, file, conten
         with pytest.raises(CheckpointError) as caught:
             work()
         assert caught.value.what == f"cannot read the settings of {model}"
-        assert caught.value.why.startswith(f"{file} ") and told in caught.value.why
+        assert caught.value.why.startswith(f"{file} ") and expected in caught.value.why
 
 
 @pytest.mark.parametrize(
     ("file", "key", "value"), [(file, *item) for file, items in _WRONG_TYPES.items() for item in items.items()]
 )
 def test_a_setting_of_a_wrong_type_is_an_error(model, tmp_path, file, key, value):
-    """Transformers would refuse it, or take it for something else."""
+    """transformers would refuse it, or misread it."""
     _change(model, {key: value}, file)
     with pytest.raises(CheckpointError) as caught:
         convert(model, tmp_path / "c", "slim")
     assert caught.value.why.startswith(f"{file}: {key}")
 
 
-def test_null_is_no_default(model, tmp_path):
-    """To transformers it is false."""
+def test_null_is_not_the_default(model, tmp_path):
+    """transformers takes it for false."""
     text = (model / "config.json").read_text()
     (model / "config.json").write_text(text.replace('"tf_padding": true', '"tf_padding": null'))
     with pytest.raises(CheckpointError, match="cannot read the settings"):
@@ -351,7 +351,7 @@ def test_null_is_no_default(model, tmp_path):
 
 
 def test_the_links_of_a_download_are_followed(model, tmp_path):
-    """Hugging Face's cache has nothing but links to blobs."""
+    """Hugging Face's cache consists of links to blobs."""
     (tmp_path / "snapshot").mkdir()
     for path in model.iterdir():
         (tmp_path / "snapshot" / path.name).symlink_to(Path("..") / "hf" / path.name)

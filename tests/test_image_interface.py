@@ -1,4 +1,4 @@
-"""Which SavedModels run on images, with what range and what output, and what of strangers is refused."""
+"""Which SavedModels run on images, with which range and which output, and which are refused."""
 
 import argparse
 import json
@@ -15,7 +15,8 @@ from hubexport.cli import classify as classify_command
 from hubexport.config_files import load_variant
 from hubexport.errors import ModuleError, UsageError
 from hubexport.images.classification import class_probabilities
-from hubexport.modules.image_interface import OUTPUT_KINDS, InterfaceHints, image_interface
+from hubexport.modules.image_interface import image_interface
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints
 from tests.command import hubexport
 from tests.foreign import (
     keras_2,
@@ -33,7 +34,7 @@ _TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Three images of the strangers' size, so that none is resized."""
+    """Three images of the size that the foreign models take, so that none is resized."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(3):
         Image.fromarray(np.random.RandomState(number).randint(0, 256, [8, 8, 3], np.uint8)).save(
@@ -43,24 +44,24 @@ def photos(tmp_path_factory) -> Path:
 
 
 def _pixels(photos):
-    """Intensities from 0 to 255, as float32."""
+    """Returns the images as float32, with intensities from 0 to 255."""
     return np.stack([np.asarray(Image.open(path), np.float32) for path in sorted(photos.iterdir())])
 
 
 def _probabilities(found):
-    """Of each image, by class."""
+    """Returns a list for each image: the probabilities of its classes, in order."""
     return [[score.probability for score in sorted(one.top, key=lambda score: score.index)] for one in found]
 
 
-def _refusal(module, photos, **told) -> ModuleError:
+def _refusal(module, photos, **hints) -> ModuleError:
     with pytest.raises(ModuleError) as raised:
-        classify(module, photos, **told)
+        classify(module, photos, **hints)
     return raised.value
 
 
 @pytest.mark.parametrize("how", ["save", "export", "subclass", "saved_model"])
-def test_a_keras_model_is_refused_until_its_interface_is_told(tmp_path, photos, how):
-    """And then gives what Keras predicts: by softmax if it ends in logits, untouched if in probabilities."""
+def test_a_keras_model_is_refused_without_hints(tmp_path, photos, how):
+    """With hints it gives what Keras predicts: by softmax if it ends in logits, untouched if in probabilities."""
     model = write_keras_classifier(tmp_path / "m", how)
     error = _refusal(tmp_path / "m", photos)
     assert error.what == f"cannot tell how to run {tmp_path}/m on images"
@@ -75,21 +76,21 @@ def test_a_keras_model_is_refused_until_its_interface_is_told(tmp_path, photos, 
 
 
 def test_logits_and_features_of_a_keras_model_are_keras_own(tmp_path, photos):
-    """Whatever its range."""
+    """For a model of another input range."""
     model = write_keras_classifier(tmp_path / "m", "save", softmax=False)
     logits = np.asarray(model(_pixels(photos)), np.float64)
     wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     found = classify(tmp_path / "m", photos, input_range=(0, 255), output_kind="logits")
     np.testing.assert_allclose(_probabilities(found), wanted, rtol=0, atol=_TOLERANCE)
-    told = {"input_range": (0, 255), "output_kind": "features"}
-    extract_features(tmp_path / "m", photos, tmp_path / "f.npy", **told)
+    hints = {"input_range": (0, 255), "output_kind": "features"}
+    extract_features(tmp_path / "m", photos, tmp_path / "f.npy", **hints)
     np.testing.assert_allclose(np.load(tmp_path / "f.npy"), logits, rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.35, pytest.param(1.0, marks=pytest.mark.prove)])
 def test_mobilenet_v2_of_keras_gives_what_keras_predicts(tmp_path, alpha):
-    """The model that people have, saved as they save it."""
+    """Keras' own MobileNetV2, as users save it."""
     keras = keras_2()
     keras.utils.set_random_seed(2)
     model = keras.applications.MobileNetV2((96, 96, 3), alpha=alpha, weights=None)
@@ -101,16 +102,16 @@ def test_mobilenet_v2_of_keras_gives_what_keras_predicts(tmp_path, alpha):
         Image.fromarray(picture).save(tmp_path / "in" / f"{number}.png")
     assert "Keras" in _refusal(tmp_path / "m", tmp_path / "in").why
     wanted = model.predict(keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)), verbose=0)
-    told = {"input_range": (-1, 1), "output_kind": "probabilities"}
-    found = _probabilities(classify(tmp_path / "m", tmp_path / "in", top=1000, **told))
+    hints = {"input_range": (-1, 1), "output_kind": "probabilities"}
+    found = _probabilities(classify(tmp_path / "m", tmp_path / "in", top=1000, **hints))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=_TOLERANCE)
 
 
-def test_the_commands_take_what_is_told(tmp_path, photos):
-    """All three; a negative number is no flag."""
+def test_the_commands_take_hints(tmp_path, photos):
+    """All three of them. A negative number is not taken for a flag."""
     model = write_keras_classifier(tmp_path / "m", "save")
-    told = ("--input_range", "-1", "1", "--output_kind", "probabilities")
-    done = hubexport("classify", tmp_path / "m", photos, *told, "--format", "json")
+    hints = ("--input_range", "-1", "1", "--output_kind", "probabilities")
+    done = hubexport("classify", tmp_path / "m", photos, *hints, "--format", "json")
     wanted = np.asarray(model(_pixels(photos) / 127.5 - 1))
     found = [image["top"][0] for image in json.loads(done.stdout)["images"]]
     assert [one["index"] for one in found] == wanted.argmax(axis=1).tolist()
@@ -119,15 +120,15 @@ def test_the_commands_take_what_is_told(tmp_path, photos):
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / f"{number}.png", folder)
     options = ("--data", tmp_path / "data", "--preprocessing", "whole", "--state", tmp_path / "state")
-    done = hubexport("evaluate", tmp_path / "m", *options, *told, "--format", "json")
+    done = hubexport("evaluate", tmp_path / "m", *options, *hints, "--format", "json")
     assert json.loads(done.stdout)["top1"]["right"] == 3, done.stderr
-    done = hubexport("features", tmp_path / "m", photos, "--output", tmp_path / "f.npy", *told[:4], "features")
+    done = hubexport("features", tmp_path / "m", photos, "--output", tmp_path / "f.npy", *hints[:4], "features")
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "f.npy"), wanted, atol=_TOLERANCE)
 
 
-def test_all_three_refuse_a_keras_model_before_tensorflow_starts(tmp_path, photos):
-    """From its files alone."""
+def test_the_commands_refuse_a_keras_model_before_tensorflow_starts(tmp_path, photos):
+    """Its files alone tell."""
     write_keras_classifier(tmp_path / "m", "save")
     (tmp_path / "data" / "0").mkdir(parents=True)
     shutil.copy(photos / "0.png", tmp_path / "data" / "0")
@@ -144,7 +145,7 @@ def test_all_three_refuse_a_keras_model_before_tensorflow_starts(tmp_path, photo
 
 
 def _write_detector(path):
-    """A tf.Module that serves, with two results, and has no call."""
+    """Writes a tf.Module that serves two results, and has no `__call__`."""
 
     class Detector(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3])])
@@ -164,22 +165,22 @@ def _write_detector(path):
     ],
 )
 def test_other_saved_models_are_refused(tmp_path, photos, write, why):
-    """With what they look like."""
+    """The error says what they look like."""
     write(tmp_path / "m")
     assert why in _refusal(tmp_path / "m", photos).why
 
 
-def test_what_cannot_be_run_on_images_is_refused_whatever_is_told(tmp_path, photos):
-    """Vectors in, or several results."""
-    told = {"input_range": (0, 1), "output_kind": "logits"}
+def test_what_cannot_be_run_on_images_is_refused_despite_hints(tmp_path, photos):
+    """It takes vectors, or has several results."""
+    hints = {"input_range": (0, 1), "output_kind": "logits"}
     write_tf1_saved_model(tmp_path / "vectors")
-    assert "not a float32 batch of RGB images" in _refusal(tmp_path / "vectors", photos, **told).why
+    assert "not a float32 batch of RGB images" in _refusal(tmp_path / "vectors", photos, **hints).why
     _write_detector(tmp_path / "detector")
-    assert "1 inputs and 2 outputs" in _refusal(tmp_path / "detector", photos, **told).why
+    assert "1 inputs and 2 outputs" in _refusal(tmp_path / "detector", photos, **hints).why
 
 
 def _write_tf1_classifier(path, dtype=tf.float32):
-    """A SavedModel as TF1 programs wrote them for serving: softmax over a sum of pixels."""
+    """Writes a SavedModel as TF1 programs did for serving: softmax over a sum of pixels. Returns its kernel."""
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(dtype, [None, 8, 8, 3], name="images")
         kernel = v1.get_variable("kernel", [192, 3], initializer=v1.random_normal_initializer(seed=1))
@@ -192,7 +193,7 @@ def _write_tf1_classifier(path, dtype=tf.float32):
         return session.run(kernel)
 
 
-def test_a_tf1_saved_model_runs_as_it_is_told(tmp_path, photos):
+def test_a_tf1_saved_model_runs_with_hints(tmp_path, photos):
     """By its signature for serving."""
     kernel = _write_tf1_classifier(tmp_path / "m").astype(np.float64)
     scores = (_pixels(photos) / 127.5 - 1).reshape(3, -1) @ kernel
@@ -203,16 +204,16 @@ def test_a_tf1_saved_model_runs_as_it_is_told(tmp_path, photos):
     )
 
 
-def test_images_of_bytes_are_refused(tmp_path, photos):
+def test_models_that_take_bytes_are_refused(tmp_path, photos):
     """Intensities in [0, 1] would become 0 and 1 on the way."""
     _write_tf1_classifier(tmp_path / "m", tf.uint8)
-    told = {"input_range": (0, 255), "output_kind": "probabilities"}
-    assert "not a float32 batch" in _refusal(tmp_path / "m", photos, **told).why
+    hints = {"input_range": (0, 255), "output_kind": "probabilities"}
+    assert "not a float32 batch" in _refusal(tmp_path / "m", photos, **hints).why
 
 
 @pytest.mark.parametrize("served_as", ["logits", None])
 def test_a_module_of_tfhub_classifies(tmp_path, photos, served_as):
-    """Made by others, without a manifest: what it serves names its output, or else its handle."""
+    """It has no manifest. The name of its served output, or else its handle, tells what its output means."""
     path = tmp_path / "m" / "classification" / "4" if served_as is None else tmp_path / "m"
     module = write_reusable_saved_model(path, served_as=served_as)
     logits = np.asarray(module(_pixels(photos) / 255), np.float64)
@@ -225,7 +226,7 @@ def test_a_module_of_tfhub_classifies(tmp_path, photos, served_as):
 
 @pytest.mark.parametrize("served_as", ["feature_vector", None])
 def test_a_module_of_tfhub_gives_features(tmp_path, photos, served_as):
-    """And no classes."""
+    """It is refused for classification."""
     path = tmp_path / "m" / "feature_vector" / "4" if served_as is None else tmp_path / "m"
     module = write_reusable_saved_model(path, served_as=served_as)
     extract_features(path, photos, tmp_path / "f.npy")
@@ -233,7 +234,7 @@ def test_a_module_of_tfhub_gives_features(tmp_path, photos, served_as):
     assert "hubexport features" in _refusal(path, photos).fix
 
 
-def test_a_module_that_does_not_name_its_output_is_asked_for_it(tmp_path, photos):
+def test_a_module_that_does_not_name_its_output_needs_a_hint(tmp_path, photos):
     """Logits and features look alike."""
     module = write_reusable_saved_model(tmp_path / "m")
     assert "logits, probabilities or features" in _refusal(tmp_path / "m", photos).why
@@ -249,13 +250,13 @@ def test_a_module_that_does_not_name_its_output_is_asked_for_it(tmp_path, photos
 
 
 def test_a_hub_module_of_tf1_must_name_its_output_too(tmp_path, photos):
-    """`default` alone may be anything."""
+    """Its output `default` may be anything."""
     write_hub_module(tmp_path / "m", resource_variables=True)
     assert "logits, probabilities or features" in _refusal(tmp_path / "m", photos).why
 
 
 def test_softmax_is_never_applied_to_probabilities(tmp_path, photos):
-    """Of a module that calls them logits."""
+    """Nor if a module calls them logits."""
     write_reusable_saved_model(tmp_path / "m", tf.nn.softmax, served_as="logits")
     with pytest.raises(ModuleError, match="look like probabilities, not logits") as raised:
         list(classify(tmp_path / "m", photos))
@@ -265,10 +266,10 @@ def test_softmax_is_never_applied_to_probabilities(tmp_path, photos):
 @pytest.mark.parametrize(
     ("outputs", "why"), [([[0.5, -0.5, 1.0]], "some are negative"), ([[0.5, 0.5, 0.5]], "differs from 1 by 0.5")]
 )
-def test_what_is_no_probability_is_not_shown_as_one(tmp_path, outputs, why):
-    """Whatever the caller says."""
+def test_what_is_not_a_probability_is_not_shown_as_one(tmp_path, outputs, why):
+    """Whatever the caller's hints say."""
     module = write_reusable_saved_model(tmp_path / "m")
-    interface = image_interface(tmp_path / "m", told=InterfaceHints(output_kind="probabilities"))
+    interface = image_interface(tmp_path / "m", hints=InterfaceHints(output_kind="probabilities"))
     with pytest.raises(ModuleError) as raised:
         class_probabilities(np.array(outputs, np.float32), interface)
     assert why in raised.value.why
@@ -276,7 +277,7 @@ def test_what_is_no_probability_is_not_shown_as_one(tmp_path, outputs, why):
 
 
 @pytest.mark.parametrize("bad", [(0,), (1, 0), (0, 0), (0, float("inf")), ("0", "1"), "01", (float("nan"), 1), 3])
-def test_ranges_that_are_none_are_refused(tmp_path, bad):
+def test_invalid_ranges_are_refused(tmp_path, bad):
     """Before anything is opened."""
     (tmp_path / "0.png").write_bytes(b"")
     with pytest.raises(UsageError, match="input_range is"):
@@ -285,8 +286,8 @@ def test_ranges_that_are_none_are_refused(tmp_path, bad):
         evaluate("nowhere", tmp_path, input_range=bad)
 
 
-def test_kinds_of_output_that_do_not_exist_are_refused(tmp_path):
-    """With a guess; the command offers those that there are."""
+def test_unknown_kinds_of_output_are_refused(tmp_path):
+    """With a guess. The command line lists the known ones."""
     (tmp_path / "0.png").write_bytes(b"")
     with pytest.raises(UsageError, match="did you mean 'logits'"):
         classify("nowhere", tmp_path / "0.png", output_kind="logit")
@@ -296,7 +297,7 @@ def test_kinds_of_output_that_do_not_exist_are_refused(tmp_path):
     assert action.choices == OUTPUT_KINDS
 
 
-def test_our_modules_tell_all(tmp_path):
+def test_our_modules_need_no_hints(tmp_path):
     """In each version, also without the manifest and under another name."""
     names = [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
     specs = [ModuleSpec.parse(name) for name in names]
@@ -310,7 +311,7 @@ def test_our_modules_tell_all(tmp_path):
 
 
 def test_a_manifest_does_not_vouch_for_a_keras_model(tmp_path, photos):
-    """Copied beside it."""
+    """The manifest of one of our modules is copied into the Keras model's directory."""
     [ours] = build_modules(
         load_variant("mobilenet_v2_035_96"), ["classification/5"], checkpoint="synthetic", output_dir=tmp_path
     )

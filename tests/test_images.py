@@ -1,4 +1,4 @@
-"""Which image files are found, that every mode comes out as people see it, and what is refused."""
+"""Images: which files are found, how every mode is read, and which files are refused."""
 
 import io
 import os
@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from hubexport.errors import ImageError, ModuleError
-from hubexport.images import batches
-from hubexport.images.batches import apply_to_files
+from hubexport.images import image_batches
+from hubexport.images.image_batches import apply_to_files
 from hubexport.images.image_files import find_images
-from hubexport.images.preprocessing import resized, to_array
-from hubexport.images.reading import read_image
+from hubexport.images.read_image import read_image
+from hubexport.images.resizing import resized, to_array
 from hubexport.progress import Progress
 
 _NOISE = np.random.RandomState(0).randint(0, 256, [6, 9, 3]).astype(np.uint8)
@@ -43,27 +43,27 @@ def _found(folder, *inputs):
 
 
 def test_a_folder_stands_for_its_images_and_those_of_its_subfolders(tmp_path):
-    """Sorted, of all suffixes in any case, and not what is hidden."""
+    """Sorted, with all suffixes in any case, without hidden files."""
     _touch(tmp_path, "b.PNG", "a.jpg", "c/e.webp", "c/d.Jpeg", "f.gif", "g.bmp", "notes.txt", ".h.jpg", ".i/j.jpg")
     assert _found(tmp_path, "") == ["a.jpg", "b.PNG", "f.gif", "g.bmp", "c/d.Jpeg", "c/e.webp"]
 
 
 def test_patterns_match_images_at_any_depth(tmp_path):
-    """And nothing that has another suffix."""
+    """But no files with other suffixes."""
     _touch(tmp_path, "b.jpg", "a.jpg", "c/d/e.jpg", "c/notes.txt", "c/f.png")
     assert _found(tmp_path, "*") == ["a.jpg", "b.jpg"]
     assert _found(tmp_path, "**/*") == ["a.jpg", "b.jpg", "c/d/e.jpg", "c/f.png"]
     assert _found(tmp_path, "c/**/*.jpg") == ["c/d/e.jpg"]
 
 
-def test_a_file_is_itself_whatever_its_name(tmp_path):
-    """Also if that could be a pattern, or has no suffix."""
+def test_a_file_stands_for_itself_whatever_its_name(tmp_path):
+    """Even if its name looks like a pattern, or has no suffix."""
     _touch(tmp_path, "photo[1].jpg", "photo1.jpg", "scan")
     assert _found(tmp_path, "photo[1].jpg", "scan") == ["photo[1].jpg", "scan"]
 
 
 def test_each_file_is_found_once_in_the_order_of_the_inputs(tmp_path, monkeypatch):
-    """However often and however it is named."""
+    """Even if several inputs name it, in different ways."""
     _touch(tmp_path, "a.jpg", "b.jpg")
     monkeypatch.chdir(tmp_path)
     assert [str(path) for path in find_images(["b.jpg", "*.jpg", ".", str(tmp_path / "a.jpg")])] == ["b.jpg", "a.jpg"]
@@ -80,7 +80,7 @@ def test_each_file_is_found_once_in_the_order_of_the_inputs(tmp_path, monkeypatc
     ],
 )
 def test_an_input_that_stands_for_nothing_is_refused(tmp_path, text, what):
-    """Even if others stand for something."""
+    """Even if the other inputs match images."""
     _touch(tmp_path, "a.jpg", "empty/notes.txt")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match=what):
@@ -95,7 +95,7 @@ def _saved(image, format, **options):
 
 
 def _png(width, height, bits, colour_type, rows, **chunks):
-    """A PNG file by hand: Pillow writes not every kind that it reads."""
+    """Writes a PNG file by hand, because Pillow cannot write every kind that it reads."""
 
     def chunk(name, content):
         checksum = zlib.crc32(name + content)
@@ -126,47 +126,47 @@ def _on_white(colours, alphas):
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "WEBP"])
 def test_rgb_is_read_as_it_is(format):
-    """By all formats that lose nothing."""
+    """In all lossless formats."""
     file = _saved(Image.fromarray(_NOISE), format, **({"lossless": True} if format == "WEBP" else {}))
     np.testing.assert_array_equal(_read(file), _NOISE)
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "GIF"])
 def test_grayscale_becomes_gray(format):
-    """Each intensity three times."""
+    """Each intensity is repeated three times."""
     np.testing.assert_array_equal(_read(_saved(Image.fromarray(_NOISE[..., 0]), format)), _gray(_NOISE[..., 0]))
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP"])
 def test_one_bit_becomes_black_and_white(format):
-    """0 and 255."""
+    """As 0 and 255."""
     bits = _NOISE[..., 0] > 127
     np.testing.assert_array_equal(_read(_saved(Image.fromarray(bits), format)), _gray(bits * 255))
 
 
 def test_16_bit_grayscale_is_scaled():
-    """From 65,535 to 255: Pillow's own conversion clips."""
+    """65,535 becomes 255. Pillow's own conversion would clip."""
     levels = [0, 1, 128, 129, 255, 256, 20000, 32768, 65534, 65535]
     png = _png(10, 1, 16, 0, [struct.pack(">10H", *levels)])
     np.testing.assert_array_equal(_read(png)[0], _gray([round(level / 65535 * 255) for level in levels]))
 
 
 def test_16_bit_colours_are_scaled():
-    """To within a level."""
+    """To within one level."""
     colours = np.random.RandomState(1).randint(0, 65536, [5, 3])
     png = _png(5, 1, 16, 2, [colours.astype(">u2").tobytes()])
     np.testing.assert_allclose(_read(png)[0], colours / 65535 * 255, atol=1)
 
 
-def test_16_bit_transparency_lies_on_white():
-    """Of the one intensity that means it, and of none beside it."""
+def test_16_bit_transparency_becomes_white():
+    """Only the intensity that stands for transparency becomes white, and not its neighbours."""
     png = _png(3, 1, 16, 0, [struct.pack(">3H", 999, 1000, 1001)], tRNS=struct.pack(">H", 1000))
     np.testing.assert_array_equal(_read(png)[0], _gray([4, 255, 4]))
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_alpha_lies_on_white(format):
-    """Mixed by it."""
+def test_alpha_is_mixed_with_white(format):
+    """In proportion to alpha."""
     alphas = np.array([[0, 1, 100, 128, 200, 255]], np.uint8)
     colours = _NOISE[:1, :6]
     image = Image.fromarray(np.dstack([colours, alphas]))
@@ -174,8 +174,8 @@ def test_alpha_lies_on_white(format):
     np.testing.assert_allclose(_read(_saved(image, format, **options)), _on_white(colours, alphas), atol=1)
 
 
-def test_gray_alpha_lies_on_white():
-    """As colours do."""
+def test_gray_alpha_is_mixed_with_white():
+    """Like colours."""
     alphas = np.array([[0, 100, 255]], np.uint8)
     image = Image.fromarray(np.dstack([_NOISE[:1, :3, 0], alphas]), "LA")
     np.testing.assert_allclose(_read(_saved(image, "PNG")), _on_white(_gray(_NOISE[:1, :3, 0]), alphas), atol=1)
@@ -186,29 +186,29 @@ _PALETTE = bytes([10, 20, 30, 200, 100, 50, 7, 7, 7])
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "GIF"])
 def test_palettes_are_looked_up(format):
-    """By their numbers."""
+    """Each number becomes its colour."""
     image = Image.fromarray(np.array([[0, 1, 2, 1]], np.uint8), "P")
     image.putpalette(_PALETTE)
     colours = np.frombuffer(_PALETTE, np.uint8).reshape(3, 3)
     np.testing.assert_array_equal(_read(_saved(image, format))[0], colours[[0, 1, 2, 1]])
 
 
-def test_transparent_palettes_lie_on_white():
-    """With an alpha for each entry; entries beyond its list are opaque."""
+def test_transparent_palettes_are_mixed_with_white():
+    """Each entry has its alpha. Entries beyond the list of alphas are opaque."""
     png = _png(3, 1, 8, 3, [bytes([0, 1, 2])], PLTE=_PALETTE, tRNS=bytes([0, 100]))
     colours = np.frombuffer(_PALETTE, np.uint8).reshape(3, 3)
     np.testing.assert_allclose(_read(png)[0], _on_white(colours, [0, 100, 255]), atol=1)
 
 
-def test_a_transparent_colour_lies_on_white():
-    """And no other one."""
+def test_a_transparent_colour_becomes_white():
+    """And no other colour does."""
     png = _png(2, 1, 8, 2, [bytes([1, 2, 3, 1, 2, 4])], tRNS=struct.pack(">3H", 1, 2, 3))
     np.testing.assert_array_equal(_read(png)[0], [[255, 255, 255], [1, 2, 4]])
 
 
 @pytest.mark.parametrize("transparent", [False, True])
-def test_of_an_animation_the_first_frame_is_read(transparent):
-    """However the others look."""
+def test_an_animation_gives_its_first_frame(transparent):
+    """Whatever the other frames show."""
     frames = [Image.new("RGBA", (4, 4), colour) for colour in ("#ff0000", "#00ff00")]
     if transparent:
         frames[0].putpixel((1, 2), (0, 0, 0, 0))
@@ -219,15 +219,15 @@ def test_of_an_animation_the_first_frame_is_read(transparent):
 
 
 @pytest.mark.parametrize("ink", [(0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 100, 40), (0, 0, 0, 255)])
-def test_cmyk_is_mixed(ink):
-    """By the plain formula; the files have it inverted, as Adobe began to."""
+def test_cmyk_is_converted(ink):
+    """By the simple formula. The files store inverted values, a convention of Adobe's."""
     file = _saved(Image.new("CMYK", (16, 16), ink), "JPEG", quality=100)
     assert b"Adobe" in file.getvalue()
     *colours, black = 1 - np.array(ink) / 255
     np.testing.assert_allclose(_read(file)[8, 8], np.array(colours) * black * 255, atol=2)
 
 
-# How a stored picture is to be turned, by EXIF's orientation.
+# How to turn a stored image upright, by EXIF orientation.
 _SHOWN = {
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],
@@ -242,8 +242,8 @@ _SHOWN = {
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", _SHOWN)
-def test_pictures_are_turned_upright(orientation, format):
-    """In all eight ways in which a camera can be held."""
+def test_images_are_turned_upright(orientation, format):
+    """For all eight EXIF orientations."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if format == "WEBP" else {}
@@ -252,7 +252,7 @@ def test_pictures_are_turned_upright(orientation, format):
 
 
 def test_jpegs_are_turned_upright():
-    """Wherever phones put it: a half is bright, the left one of what is stored, the upper one of what is seen."""
+    """As phones store them: the bright half is left in the file, and on top after the turn."""
     stored = np.zeros([16, 32, 3], np.uint8)
     stored[:, :16] = 255
     exif = Image.Exif()
@@ -262,8 +262,8 @@ def test_jpegs_are_turned_upright():
     assert found[:12].min() > 200 and found[20:].max() < 50
 
 
-def test_a_picture_may_be_left_as_it_is_stored():
-    """As TensorFlow's decoder leaves it, which knows nothing of EXIF."""
+def test_an_image_may_be_read_without_a_turn():
+    """TensorFlow's decoder ignores EXIF data, too."""
     stored = _NOISE[:, ::-1]
     exif = Image.Exif()
     exif[0x0112] = 2
@@ -275,7 +275,7 @@ def test_a_picture_may_be_left_as_it_is_stored():
 
 @pytest.mark.parametrize("exif", [{"tEXt": b"Raw profile type exif\0\nexif\n2\nno digits\n"}, {"eXIf": b"rubbish"}])
 def test_exif_data_that_cannot_be_read_do_no_harm(exif):
-    """Nor do other programs mind them."""
+    """Other programs ignore them, too."""
     np.testing.assert_array_equal(_read(_png(2, 1, 8, 0, [bytes([7, 8])], **exif))[0], _gray([7, 8]))
 
 
@@ -283,13 +283,13 @@ def test_exif_data_that_cannot_be_read_do_no_harm(exif):
     "exif", [b"Exif\0\0rubbish", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
 )
 def test_damaged_exif_data_do_no_harm(exif):
-    """The picture is read as it lies."""
+    """The image is read without a turn."""
     assert _read(_saved(Image.fromarray(_NOISE), "JPEG", exif=exif)).shape == (6, 9, 3)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "GIF", "WEBP"])
 def test_an_incomplete_file_is_refused(tmp_path, format):
-    """Though Pillow could show its upper half."""
+    """Although Pillow could read its upper half."""
     noise = np.random.RandomState(2).randint(0, 256, [64, 64, 3]).astype(np.uint8)
     whole = _saved(Image.fromarray(noise), format).getvalue()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
@@ -308,15 +308,15 @@ def test_an_incomplete_file_is_refused(tmp_path, format):
         pytest.param(_png(0, 0, 8, 0, []).getvalue(), "", id="no-pixels"),
     ],
 )
-def test_what_is_no_image_is_refused(content, why):
-    """With a reason, by what the caller calls it."""
+def test_files_that_are_not_images_are_refused(content, why):
+    """The error gives the reason, and the caller's name for the file."""
     with pytest.raises(ImageError, match="cannot read upload 7") as raised:
         read_image(io.BytesIO(content), "upload 7")
     assert why in raised.value.why
 
 
 def test_files_that_cannot_be_opened_are_refused(tmp_path):
-    """In the system's words."""
+    """The error has the system's message."""
     for path, why in [(tmp_path / "missing.jpg", "No such file"), (tmp_path, "Is a directory")]:
         with pytest.raises(ImageError) as raised:
             read_image(path)
@@ -335,7 +335,7 @@ _WHOLE = [
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(_WHOLE), st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), max_size=4))
 def test_damaged_files_are_read_or_refused(whole, damage):
-    """And nothing else happens."""
+    """Nothing else happens."""
     damaged = bytearray(whole)
     for place, value in damage:
         damaged[place % len(damaged)] = value
@@ -346,7 +346,7 @@ def test_damaged_files_are_read_or_refused(whole, damage):
 
 
 def _triangle(source, target):
-    """What bilinear resizing makes of an axis: [target, source], the weights of a filter as wide as the shrinkage."""
+    """Returns bilinear weights along an axis, [target, source]. The filter is wider where the axis shrinks."""
     scale = source / target
     centers = (np.arange(target)[:, np.newaxis] + 0.5) * scale
     distances = np.abs(np.arange(source) + 0.5 - centers) / max(scale, 1)
@@ -355,8 +355,8 @@ def _triangle(source, target):
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (12, 5), (20, 30), (6, 9)])
-def test_the_whole_picture_is_resized_bilinearly(height, width):
-    """Smaller, larger and both; as computed by hand, to the rounding of 8 bits."""
+def test_the_whole_image_is_resized_bilinearly(height, width):
+    """Smaller, larger, and one of each: equal to a computation by hand, up to rounding to 8 bits."""
     found = resized(Image.fromarray(_NOISE), height, width)
     wanted = np.einsum("hy,wx,yxc->hwc", _triangle(6, height), _triangle(9, width), _NOISE / 255)
     assert (found.dtype, found.shape) == (np.float32, (height, width, 3))
@@ -364,14 +364,14 @@ def test_the_whole_picture_is_resized_bilinearly(height, width):
 
 
 def test_intensities_become_fractions():
-    """0 is 0, 255 is 1."""
+    """0 becomes 0, and 255 becomes 1."""
     found = to_array(Image.fromarray(np.array([[[0, 51, 255]]], np.uint8)))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.array([[[0, 0.2, 1]]], np.float32))
 
 
 def _write_levels(folder, count, unreadable=()):
-    """Pictures whose intensity is their number."""
+    """Writes images whose intensity is their number."""
     paths = [folder / f"{number:02}.png" for number in range(count)]
     for number, path in enumerate(paths):
         if number in unreadable:
@@ -386,7 +386,7 @@ def _levels(pictures):
 
 
 def test_files_are_computed_in_batches_without_those_that_cannot_be_read(tmp_path):
-    """In their order, whole batches first; each file counts."""
+    """In order, with full batches first. Progress counts every file."""
     paths = _write_levels(tmp_path, 8, unreadable=(0, 4, 7))
     skipped, ear = [], _Ear()
     found = list(
@@ -401,7 +401,7 @@ def test_files_are_computed_in_batches_without_those_that_cannot_be_read(tmp_pat
 
 
 def test_only_a_few_batches_are_read_ahead(tmp_path, monkeypatch):
-    """So that memory does not grow with the number of files, and nothing goes on when a reader stops."""
+    """So that memory does not grow with the number of files. Reading stops when the caller stops."""
     paths = _write_levels(tmp_path, 60)
     seen = []
 
@@ -410,7 +410,7 @@ def test_only_a_few_batches_are_read_ahead(tmp_path, monkeypatch):
         time.sleep(0.03)
         return read_image(path)
 
-    monkeypatch.setattr(batches, "read_image", read_slowly)
+    monkeypatch.setattr(image_batches, "read_image", read_slowly)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     running = apply_to_files(_levels, paths, 2, 2, batch_size=4, progress=Progress(), unreadable=pytest.fail)
     next(running)
@@ -428,17 +428,17 @@ def test_only_a_few_batches_are_read_ahead(tmp_path, monkeypatch):
 
 
 def test_files_are_read_by_several_threads_at_once(tmp_path, monkeypatch):
-    """Each waits for another one: a single one would wait for ever."""
+    """Each thread waits for another one. A single thread would wait forever."""
     meeting = threading.Barrier(2)
-    monkeypatch.setattr(batches, "read_image", lambda path: meeting.wait(10) and None or read_image(path))
+    monkeypatch.setattr(image_batches, "read_image", lambda path: meeting.wait(10) and None or read_image(path))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     paths = _write_levels(tmp_path, 4)
     found = list(apply_to_files(_levels, paths, 2, 2, batch_size=9, progress=Progress(), unreadable=pytest.fail))
     assert [batch.numbers.ravel().tolist() for batch in found] == [[0, 1, 2, 3]]
 
 
-def test_a_module_that_gives_no_numbers_is_broken(tmp_path):
-    """Rather than NaN in somebody's results."""
+def test_a_module_that_outputs_nan_is_broken(tmp_path):
+    """Instead of NaN in the results."""
     paths = _write_levels(tmp_path, 3)
 
     def break_one(pictures):

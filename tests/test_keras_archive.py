@@ -1,4 +1,4 @@
-"""Zip archives that call themselves `.keras` files, and are damaged or lie."""
+"""Zip archives with the name of a `.keras` file that are damaged or lie."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ def _archive(path, members, compression=zipfile.ZIP_STORED):
 
 
 def _patched(path, offsets):
-    """Overwrites two bytes of both headers of the only member: in front of it, and in the directory at the end."""
+    """Overwrites two bytes in both headers of the only member: its own, and the one in the directory at the end."""
     content = bytearray(path.read_bytes())
     for start, (offset, number, size) in (
         (content.index(b"PK\x03\x04"), offsets[0]),
@@ -117,10 +117,10 @@ _BAD_ARCHIVES = {
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"), _BAD_ARCHIVES.items(), ids=[one.__name__.strip("_") for one in _BAD_ARCHIVES]
+    ("make", "reason"), _BAD_ARCHIVES.items(), ids=[make.__name__.strip("_") for make in _BAD_ARCHIVES]
 )
 def test_archives_that_are_damaged_or_lie(tmp_path, make, reason):
-    """Are an error of one kind, whatever zipfile makes of them."""
+    """They raise DamageError, whatever zipfile raises."""
     make(tmp_path / "x.keras")
     with pytest.raises(CheckpointError) as caught:
         describe(tmp_path / "x.keras")

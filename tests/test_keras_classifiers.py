@@ -1,4 +1,4 @@
-"""Which classifier a Keras model has: its one dense layer on the pooled features, in whatever file it is."""
+"""The classifier of a Keras model is its only dense layer on the pooled features, in any kind of file."""
 
 import json
 import zipfile
@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.conversion import convert
 from hubexport.description import describe
@@ -38,7 +38,7 @@ def base():
     "name", [pytest.param(name, marks=[] if name == "hidden" else pytest.mark.slow) for name in HEADS]
 )
 def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_path, name):
-    """In every kind of file; what is left out is told. None stands for nothing that could be left out."""
+    """In every kind of file. A warning names the layers that are left out; None means that there are none."""
     make, described, by_weights = HEADS[name]
     result = base.output
     for layer in make():
@@ -47,34 +47,34 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
     for file in FILES:
         save(model, tmp_path / file)
         ear = Ear()
-        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+        with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             found = opened.recognition
         wanted = described if file.startswith("whole") else by_weights
         assert found.depth_multiplier == 0.35
         assert found.num_classes == (result.shape[-1] if wanted else None), file
         features_only = [" only its features are used, without " in warning for warning in ear.warnings]
         assert (True in features_only) == (wanted is False), (file, ear.warnings)
-        # Weights alone do not tell how a dense layer is used.
+        # Weights alone cannot tell how a dense layer is used.
         taken = [" it is taken for a classifier " in warning for warning in ear.warnings]
         assert (True in taken) == bool(wanted and not file.startswith("whole")), (file, ear.warnings)
 
 
 @pytest.mark.slow
-def test_two_classifiers_side_by_side_are_none(tmp_path):
-    """Nobody can tell which one is meant."""
+def test_two_classifiers_side_by_side_are_not_recognized(tmp_path):
+    """Nothing tells which one is meant."""
     base = backbone(pooling="avg")
     model = tf.keras.Model(base.input, [layers.Dense(3, name=name)(base.output) for name in "ab"])
     for file in FILES:
         save(model, tmp_path / file)
         ear = Ear()
-        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+        with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             assert opened.recognition.num_classes is None
         assert len(ear.warnings) == 1
 
 
 @pytest.mark.slow
-def test_images_that_are_cropped_at_random_are_others(tmp_path):
-    """Where it does not train, Keras' layer crops the middle."""
+def test_random_cropping_comes_before_the_network(tmp_path):
+    """Outside training, Keras' layer crops the middle."""
     images = layers.Input([128, 128, 3])
     base = backbone(layers.RandomCrop(96, 96)(layers.RandomFlip()(images)))
     save(
@@ -88,14 +88,14 @@ def test_images_that_are_cropped_at_random_are_others(tmp_path):
 
 @pytest.mark.slow
 def test_what_comes_before_the_network(tmp_path):
-    """Is left out with a warning, and leaves the classifier as it is."""
+    """It is left out with a warning, and does not change the classifier."""
     images = layers.Input((96, 96, 3))
     base = backbone(layers.Rescaling(1 / 127.5, offset=-1, name="scale")(images), pooling="avg")
     model = tf.keras.Model(images, layers.Dense(3)(base.output))
     for file in ("whole.h5", "whole.keras"):
         save(model, tmp_path / file)
         ear = Ear()
-        with opened_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
+        with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             assert opened.recognition.num_classes == 3
         assert ear.warnings == [f"{tmp_path / file}: what comes before the network is left out: scale"]
 
@@ -111,7 +111,7 @@ def described(tmp_path_factory):
     flat = layers.Dropout(0.5)(layers.Flatten()(pooled))
     model = tf.keras.Model(base.input, [layers.Dense(7, "softmax", name="flowers")(flat), flat])
     random = np.random.RandomState(3)
-    model.set_weights([random.uniform(0.5, 1.5, one.shape) * (one + 0.1) for one in model.get_weights()])
+    model.set_weights([random.uniform(0.5, 1.5, weight.shape) * (weight + 0.1) for weight in model.get_weights()])
     folder = tmp_path_factory.mktemp("described")
     for file in FILES:
         save(tf.keras.Model(base.input, model.outputs[0]), folder / file)
@@ -123,7 +123,7 @@ def described(tmp_path_factory):
     "file", [pytest.param(file, marks=[] if file == "whole.keras" else pytest.mark.slow) for file in FILES]
 )
 def test_modules_compute_what_the_model_computes(small, described, tmp_path, file):
-    """Whatever its classifier is called; from a file of each kind."""
+    """From each kind of file, whatever the classifier's name."""
     options = {"checkpoint": described / file, "output_dir": tmp_path}
     classification, features = build_modules(small, ["classification/5", "feature_vector/5"], **options)
     wanted = np.load(described / "wanted.npz")
@@ -134,7 +134,7 @@ def test_modules_compute_what_the_model_computes(small, described, tmp_path, fil
 
 @pytest.mark.slow
 def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
-    """Are built, and are what Keras computes; a classification is refused."""
+    """They are what Keras computes. A classification is refused."""
     base = backbone(pooling="avg")
     hidden = layers.Dense(128, "relu")(base.output)
     model = tf.keras.Model(base.input, layers.Dense(7)(hidden))
@@ -150,7 +150,7 @@ def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["whole.h5", pytest.param("whole.keras", marks=pytest.mark.slow)])
-def test_a_model_that_computes_otherwise_is_refused(described, tmp_path, name):
+def test_a_model_that_computes_something_else_is_refused(described, tmp_path, name):
     """Though all names and shapes are right; the error says where it differs."""
     if name.endswith(".h5"):
         (tmp_path / name).write_bytes((described / name).read_bytes())
@@ -171,14 +171,14 @@ def test_a_model_that_computes_otherwise_is_refused(described, tmp_path, name):
 
 def _with_another_activation(description):
     config = json.loads(description)
-    [activation] = [one["config"] for one in config["config"]["layers"] if one["name"] == "Conv1_relu"]
+    [activation] = [weight["config"] for weight in config["config"]["layers"] if weight["name"] == "Conv1_relu"]
     activation["max_value"] = None
     return json.dumps(config)
 
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, '{"class_name": "Mine"}'])
-def test_a_description_that_nobody_understands(described, tmp_path, text):
-    """Names and shapes are believed then, with a warning."""
+def test_a_description_that_cannot_be_understood(described, tmp_path, text):
+    """A warning says that names and shapes alone count."""
     with zipfile.ZipFile(described / "whole.keras") as old, zipfile.ZipFile(tmp_path / "x", "w") as new:
         new.writestr("config.json", text)
         new.writestr("model.weights.h5", old.read("model.weights.h5"))

@@ -1,4 +1,4 @@
-"""Keras' files: every value in them is read, of models within models and of optimizers, too."""
+"""Every value in Keras' files is read, also those of models within models and of optimizers."""
 
 import io
 import zipfile
@@ -28,13 +28,13 @@ def _datasets(path):
     """All datasets of an HDF5 file, as h5py visits them."""
     found = []
     with h5py.File(path) as file:
-        file.visititems(lambda _, one: found.append(one[()]) if isinstance(one, h5py.Dataset) else None)
+        file.visititems(lambda _, value: found.append(value[()]) if isinstance(value, h5py.Dataset) else None)
     return found
 
 
 @pytest.fixture(scope="module")
 def nested(tmp_path_factory):
-    """Transfer learning as tutorials do it: a model in the model, trained for a step, in one file of each kind."""
+    """Transfer learning as in tutorials: a model within the model, trained for one step, in one file of each kind."""
     tf.keras.utils.set_random_seed(1)
     model = tf.keras.Sequential([backbone(), layers.GlobalAveragePooling2D(), layers.Dense(3)])
     model.compile("sgd", "mse")
@@ -53,41 +53,43 @@ def nested(tmp_path_factory):
     "name", [pytest.param(name, marks=[] if name.startswith("whole") else pytest.mark.slow) for name in FILES]
 )
 def test_a_model_within_the_model_is_read_whole(nested, name):
-    """All of its values, each under a name of its own."""
+    """Each of its values has a unique name."""
     with zipfile.ZipFile(nested / name) if name.endswith(".keras") else open(nested / name, "rb") as file:
         content = file.read("model.weights.h5") if name.endswith(".keras") else file.read()
     found = describe(nested / name).variables
     wanted = _datasets(io.BytesIO(content))
     assert len(found) == len(wanted) >= 262
-    assert sorted(one.shape for one in found) == sorted(value.shape for value in wanted)
+    assert sorted(variable.shape for variable in found) == sorted(value.shape for value in wanted)
     norms = [np.linalg.norm(value.astype(np.float64)) for value in wanted]
-    np.testing.assert_allclose(sorted(one.norm for one in found), sorted(norms), rtol=1e-6)
+    np.testing.assert_allclose(sorted(variable.norm for variable in found), sorted(norms), rtol=1e-6)
 
 
 def test_what_differs_in_a_model_within_the_model_is_found(nested):
-    """And NaN in it is not called finite."""
+    """And its NaN is reported."""
     found = describe(nested / "whole_other.h5")
-    assert [one.name for one in found.variables if one.nan_count] == [_nan_name(nested)]
+    assert [variable.name for variable in found.variables if variable.nan_count] == [_nan_name(nested)]
     done = hubexport("diff", nested / "whole.h5", nested / "whole_other.h5")
     assert done.returncode == 1
     comparison = compare(nested / "whole.h5", nested / "whole_other.h5")
-    assert len(comparison.differences) == 255 and all(one.problem == "values" for one in comparison.differences)
+    assert len(comparison.differences) == 255 and all(found.problem == "values" for found in comparison.differences)
 
 
 @pytest.mark.parametrize("variant", [None, load_variant("mobilenet_v2_035_96")], ids=["recognized", "of a variant"])
 def test_advice_on_a_model_within_the_model(nested, tmp_path, variant):
-    """To name a variant would not help."""
+    """Naming a variant would not help."""
     with pytest.raises(CheckpointError, match="cannot identify the network") as caught:
         convert(nested / "whole.h5", tmp_path / "c.safetensors", "safetensors", variant=variant)
     assert "save the network by itself" in caught.value.fix
 
 
 def _nan_name(nested):
-    """The path of the only value with NaN, as h5py tells it, without what Keras puts around it."""
+    """The path of the only value with NaN, from h5py, without Keras' prefixes."""
     found = []
     with h5py.File(nested / "whole_other.h5") as file:
         file.visititems(
-            lambda path, one: found.append(path) if isinstance(one, h5py.Dataset) and np.isnan(one[()]).any() else None
+            lambda path, item: (
+                found.append(path) if isinstance(item, h5py.Dataset) and np.isnan(item[()]).any() else None
+            )
         )
     [path] = found
     return path.removeprefix("model_weights/").removesuffix(":0").replace("depthwise_kernel", "kernel")
@@ -95,7 +97,7 @@ def _nan_name(nested):
 
 @pytest.mark.slow
 def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
-    """Its values are the file's, too; the network is recognized all the same."""
+    """Its values are part of the file. The network is still recognized."""
     base = backbone(pooling="avg")
     model = tf.keras.Model(base.input, layers.Dense(3, name="predictions")(base.output))
     model.compile("adam", "mse")
@@ -107,5 +109,5 @@ def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
         3,
         len(_datasets(tmp_path / "m.h5")),
     )
-    slots = [one.name for one in found.variables if one.name.startswith("optimizer_weights/")]
+    slots = [variable.name for variable in found.variables if variable.name.startswith("optimizer_weights/")]
     assert sum(name.endswith("/Conv1/kernel:0") for name in slots) == 2

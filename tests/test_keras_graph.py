@@ -1,4 +1,4 @@
-"""What Keras' descriptions tell of models: those of Keras itself, and such that differ in one setting."""
+"""Keras' descriptions of models: Keras' own models, and models that differ in one setting."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from hubexport.layouts.keras import keras_h5, keras_weights_h5
+from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.keras_graph import compare_model
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from tests.keras_models import HEADS, backbone
@@ -24,17 +24,18 @@ def base():
 
 @pytest.fixture(scope="module")
 def description(base):
-    """A model with a classifier that is called `flowers`."""
+    """The description of a model with a classifier named `flowers`."""
     pooled = layers.GlobalAveragePooling2D()(base.output)
     return tf.keras.Model(base.input, layers.Dense(3, "softmax", name="flowers")(pooled)).to_json()
 
 
 def _compare(description, head="flowers"):
     network = mobilenet_v2(0.35, 96, 3 if head else None)
-    entries = [
-        dataclasses.replace(entry, name=entry.name.replace("predictions", head or "")) for entry in keras_h5(network)
+    layouts = [
+        dataclasses.replace(layout, name=layout.name.replace("predictions", head or ""))
+        for layout in keras_h5_layout(network)
     ]
-    return compare_model(description, network, entries, numbered=False)
+    return compare_model(description, network, layouts, numbered=False)
 
 
 def _edited(description, edit):
@@ -46,7 +47,7 @@ def _edited(description, edit):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_what_is_not_the_classifier(base, name):
-    """None stands for a model that has nothing behind the features."""
+    """None stands for a model with nothing after the features."""
     make, is_classifier, _ = HEADS[name]
     result, dense = base.output, None
     for layer in make():
@@ -58,22 +59,22 @@ def test_what_is_not_the_classifier(base, name):
 
 
 def test_layers_may_have_numbers_instead_of_names(description):
-    """In the order of Keras; of each class for itself."""
+    """In the order of Keras, separately for each class."""
     network = mobilenet_v2(0.35, 96, 3)
-    report = compare_model(description, network, keras_weights_h5(network), numbered=True)
+    report = compare_model(description, network, keras_weights_h5_layout(network), numbered=True)
     assert (report.mismatch, report.before, report.further) == (None, (), ())
 
 
 def test_the_description_of_keras_3(description):
-    """It writes the inputs of a layer in another way, and one or the other setting."""
+    """It writes a layer's inputs, and some settings, differently."""
 
     def edit(layer, config):
         tensors = [
             {
                 "class_name": "__keras_tensor__",
-                "config": {"shape": [None], "dtype": "float32", "keras_history": one[:3]},
+                "config": {"shape": [None], "dtype": "float32", "keras_history": history[:3]},
             }
-            for one in sum(layer["inbound_nodes"], [])
+            for history in sum(layer["inbound_nodes"], [])
         ]
         args = [tensors] if len(tensors) > 1 else tensors
         layer["inbound_nodes"] = [{"args": args, "kwargs": {"mask": None}}] if tensors else []
@@ -88,7 +89,7 @@ def test_the_description_of_keras_3(description):
 
 @pytest.mark.parametrize("size", [97, *(pytest.param(size, marks=pytest.mark.slow) for size in (224, 100, None))])
 def test_images_of_any_size(size):
-    """Where sizes are odd, Keras puts other zeros around, and TF-Slim does the same."""
+    """At odd sizes Keras pads differently, as TF-Slim does."""
     model = tf.keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(size, size, 3))
     assert _compare(model.to_json(), None).mismatch is None
 
@@ -122,8 +123,8 @@ _OTHER_NETWORKS = {
 
 
 @pytest.mark.parametrize(("edit", "where"), _OTHER_NETWORKS.values(), ids=_OTHER_NETWORKS)
-def test_a_model_that_computes_otherwise(description, edit, where):
-    """Though it has the same weights; the report names the first step that differs."""
+def test_a_model_that_computes_something_else(description, edit, where):
+    """The report names the first step that differs."""
     assert _compare(_edited(description, edit)).mismatch == where
 
 
@@ -142,7 +143,7 @@ def test_a_model_that_computes_otherwise(description, edit, where):
 )
 @pytest.mark.filterwarnings("ignore:non-integer arguments to randrange")
 def test_what_comes_before_the_network(before, left_out):
-    """But for what only training needs."""
+    """Layers that only matter in training do not count."""
     images = layers.Input((96, 96, 3))
     model = tf.keras.Model(images, backbone(before()(images)).output)
     report = _compare(model.to_json(), None)
@@ -163,8 +164,8 @@ def test_what_comes_before_the_network(before, left_out):
         "9" * 5000,
     ],
 )
-def test_a_description_that_nobody_understands(text):
-    """Is an error of one kind."""
+def test_a_description_that_cannot_be_understood(text):
+    """It raises ValueError, whatever is wrong."""
     with pytest.raises(ValueError):
         _compare(text)
 
@@ -184,7 +185,7 @@ def test_a_description_that_nobody_understands(text):
     ],
 )
 def test_a_description_that_is_damaged(description, old, new):
-    """Is an error, or not the network's."""
+    """It raises ValueError, or describes another network."""
     assert old in description
     try:
         report = _compare(description.replace(old, new))

@@ -1,20 +1,20 @@
-"""Lock files: one process at a time, nobody waits without a word, and no other user can hold anybody up."""
+"""Lock files: one process at a time, every wait is announced, and no other user can block anybody."""
 
 import contextlib
 import errno
 import os
-from pathlib import Path
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from hubexport import locks
 from hubexport.errors import OutputError
 from hubexport.progress import Progress
+from hubexport.system import locks
 from hubexport.system.locks import HeldError, locked
 from tests.command import environment
+from tests.data import REPOSITORY
 
 _HOLD = """\
 import pathlib, sys
@@ -44,8 +44,8 @@ def _holder(path):
         yield process
 
 
-def test_who_waits_says_for_whom_and_who_does_not_fails(tmp_path):
-    """Both name the process and the lock; afterwards the file is gone."""
+def test_a_waiting_process_names_the_holder_and_others_fail(tmp_path):
+    """Both messages name the holder and the lock file, which is gone in the end."""
     path = tmp_path / "lock"
     with _holder(path) as process:
         holder = f"process {process.pid} on {os.uname().nodename} holds the lock {path}"
@@ -60,8 +60,8 @@ def test_who_waits_says_for_whom_and_who_does_not_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_process_keeps_nobody_out(tmp_path):
-    """The system gives its locks back; the file that it left is taken over."""
+def test_a_killed_process_blocks_nobody(tmp_path):
+    """The system releases its lock, and the next process takes its file over."""
     with _holder(tmp_path / "lock") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -72,7 +72,7 @@ def test_a_killed_process_keeps_nobody_out(tmp_path):
 
 
 def test_nobody_but_its_owner_can_open_a_lock_file(tmp_path):
-    """Whoever can open it could lock it, and be waited for."""
+    """Anybody who can open the file could lock it, and make others wait."""
     before = os.umask(0o022)
     try:
         with locked(tmp_path / "lock", "work", None):
@@ -81,8 +81,8 @@ def test_nobody_but_its_owner_can_open_a_lock_file(tmp_path):
         os.umask(before)
 
 
-def test_a_lock_that_its_last_holder_removed_is_none(tmp_path, monkeypatch):
-    """Between opening and locking a file, it may be gone, and another one in its place be locked by others."""
+def test_a_lock_file_that_was_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
+    """Between opening and locking a file, its holder may remove it, and another process may lock a new one."""
     path, count = tmp_path / "lock", 0
     wait = locks._wait
 
@@ -100,8 +100,8 @@ def test_a_lock_that_its_last_holder_removed_is_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("precious")], ids=["fifo", "link"])
-def test_what_is_no_lock_file_is_neither_followed_nor_waited_for(tmp_path, make):
-    """Somebody may have put it there."""
+def test_links_and_fifos_are_refused(tmp_path, make):
+    """Somebody else may have put them there."""
     (tmp_path / "precious").write_text("x")
     make(tmp_path / "lock")
     with pytest.raises(OutputError, match="lock"), locked(tmp_path / "lock", "work", Progress()):
@@ -111,7 +111,7 @@ def test_what_is_no_lock_file_is_neither_followed_nor_waited_for(tmp_path, make)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_users_lock_file_is_refused_where_everybody_may_write(tmp_path):
-    """In /tmp anybody could have made it; in a folder of one's own its owner works there, too."""
+    """In /tmp anybody may have made it; in a folder of our own, its owner works there too."""
     path = tmp_path / "lock"
     path.touch()
     os.chown(path, 12345, 12345)
@@ -125,7 +125,7 @@ def test_another_users_lock_file_is_refused_where_everybody_may_write(tmp_path):
 
 
 def test_where_files_cannot_be_locked_nobody_is_kept_out(tmp_path, monkeypatch):
-    """As on some network file systems."""
+    """Some network file systems have no locks."""
 
     def refuse(descriptor, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -137,6 +137,6 @@ def test_where_files_cannot_be_locked_nobody_is_kept_out(tmp_path, monkeypatch):
 
 
 def test_only_one_module_locks():
-    """There is one mechanism."""
-    modules = Path(locks.__file__).parent.rglob("*.py")
+    """Nothing else imports fcntl."""
+    modules = (REPOSITORY / "hubexport").rglob("*.py")
     assert [path.name for path in modules if "import fcntl" in path.read_text()] == ["locks.py"]

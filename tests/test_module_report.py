@@ -1,4 +1,4 @@
-"""What inspect says of modules, against TensorFlow's and tensorflow_hub's own loaders, NumPy and hashlib."""
+"""Descriptions of modules agree with TensorFlow's and tensorflow_hub's own loaders, NumPy and hashlib."""
 
 from collections import Counter
 import hashlib
@@ -24,8 +24,8 @@ from hubexport.checkpoints.leveldb_table import table_bytes
 from hubexport.config_files import load_variant
 from hubexport.errors import HubexportError, ModuleError
 from hubexport.modules import module_report
+from hubexport.modules.graph_version_report import dtype_name
 from hubexport.modules.module_report import describe_module
-from hubexport.modules.signatures import dtype_name
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
 from hubexport.variants import KINDS, TF1_VERSIONS, TF2_VERSIONS, VERSIONS
 from tests.command import environment, hubexport
@@ -45,7 +45,7 @@ def built(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def copied(built, tmp_path) -> Path:
-    """A module to be damaged."""
+    """A copy of a module, to be damaged."""
     return Path(shutil.copytree(built["feature_vector/2"], tmp_path / "copied"))
 
 
@@ -58,11 +58,13 @@ def _read(path: Path) -> Any:
 
 
 def _plain(tensors: Any) -> dict[str, tuple[str, list[int | None] | None]]:
-    return {one.name: (one.dtype, one.shape if one.shape is None else list(one.shape)) for one in tensors}
+    return {
+        tensor.name: (tensor.dtype, tensor.shape if tensor.shape is None else list(tensor.shape)) for tensor in tensors
+    }
 
 
 def _plain_specs(specs: Any) -> dict[str, tuple[str, list[int | None] | None]]:
-    """The same of what TensorFlow or tensorflow_hub gives: anything with dtype and shape, by name."""
+    """Converts TensorFlow's or tensorflow_hub's specs to the same form: anything with dtype and shape, by name."""
     infos = {
         name: (spec.dtype, spec.get_shape() if hasattr(spec, "get_shape") else spec.shape)
         for name, spec in specs.items()
@@ -75,7 +77,7 @@ def _plain_specs(specs: Any) -> dict[str, tuple[str, list[int | None] | None]]:
 
 @_of_versions(TF1_VERSIONS)
 def test_signatures_are_those_that_tensorflow_hub_finds(built, spec):
-    """Of both graph versions: names, inputs, outputs, and endpoints, which are all outputs but the default."""
+    """In both graph versions: names, inputs, outputs, and endpoints, which are all outputs but the default."""
     hub = pytest.importorskip("tensorflow_hub")
     if not hasattr(hub, "load_module_spec"):
         pytest.skip("tensorflow-hub 0.15 is the last that reads TF1 Hub modules' specs")
@@ -85,33 +87,33 @@ def test_signatures_are_those_that_tensorflow_hub_finds(built, spec):
     assert [set(graph.tags) for graph in report.graph_versions] == loaded.get_tags() == [set(), {"train"}]
     for graph in report.graph_versions:
         tags = set(graph.tags)
-        assert [one.name for one in graph.signatures] == sorted(loaded.get_signature_names(tags))
-        for one in graph.signatures:
-            assert _plain(one.inputs) == _plain_specs(loaded.get_input_info_dict(one.name, tags))
-            outputs = _plain_specs(loaded.get_output_info_dict(one.name, tags))
-            assert _plain(one.outputs) == outputs
+        assert [signature.name for signature in graph.signatures] == sorted(loaded.get_signature_names(tags))
+        for signature in graph.signatures:
+            assert _plain(signature.inputs) == _plain_specs(loaded.get_input_info_dict(signature.name, tags))
+            outputs = _plain_specs(loaded.get_output_info_dict(signature.name, tags))
+            assert _plain(signature.outputs) == outputs
             del outputs["default"]
             assert _plain(graph.endpoints) == outputs
         assert graph.call is None
-        names = [one.name for one in graph.endpoints]
+        names = [tensor.name for tensor in graph.endpoints]
         assert names.index("MobilenetV2/layer_2") < names.index("MobilenetV2/layer_10/expansion_output")
 
 
 @_of_versions(TF2_VERSIONS)
 def test_signatures_and_call_are_those_that_tensorflow_loads(built, spec):
-    """Endpoints are what `__call__` gives when it is asked for all."""
+    """The endpoints are what `__call__` returns on request."""
     report = describe_module(built[str(spec)])
     assert report.format == "TF2 SavedModel"
     loaded = tf.saved_model.load(str(built[str(spec)]))
     [graph] = report.graph_versions
     assert graph.tags == ("serve",)
-    assert {one.name for one in graph.signatures} == set(loaded.signatures)
-    for one in graph.signatures:
-        function = loaded.signatures[one.name]
-        assert _plain(one.inputs) == _plain_specs(function.structured_input_signature[1])
-        assert _plain(one.outputs) == _plain_specs(function.structured_outputs)
+    assert {signature.name for signature in graph.signatures} == set(loaded.signatures)
+    for signature in graph.signatures:
+        function = loaded.signatures[signature.name]
+        assert _plain(signature.inputs) == _plain_specs(function.structured_input_signature[1])
+        assert _plain(signature.outputs) == _plain_specs(function.structured_outputs)
     assert graph.call.arguments == ("inputs", "training=False", "return_endpoints=False", "batch_norm_momentum=0.99")
-    assert [one.name for one in graph.call.inputs] == ["inputs", "batch_norm_momentum"]
+    assert [tensor.name for tensor in graph.call.inputs] == ["inputs", "batch_norm_momentum"]
     results = loaded(tf.zeros([2, 96, 96, 3]), return_endpoints=True)
     default = results.pop("default")
     assert _plain(graph.call.outputs) == {"output": ("float32", [None, *default.shape[1:]])}
@@ -121,7 +123,7 @@ def test_signatures_and_call_are_those_that_tensorflow_loads(built, spec):
 @pytest.mark.parametrize("spec", _SPECS, ids=str)
 @pytest.mark.slow
 def test_parameters_are_counted(built, spec):
-    """All that is stored, and what TensorFlow would train."""
+    """All stored values, and those that TensorFlow would train."""
     path = built[str(spec)]
     report = describe_module(path)
     if spec.version in TF2_VERSIONS:
@@ -141,8 +143,8 @@ def test_parameters_are_counted(built, spec):
 
 
 @pytest.mark.parametrize("spec", _SPECS, ids=str)
-def test_sizes_ops_and_manifest(built, spec):
-    """Of the files as the system sees them, of the nodes as TensorFlow reads them, of JSON."""
+def test_sizes_ops_and_manifest_are_right(built, spec):
+    """Compared with the file system, with TensorFlow's messages, and with the JSON file."""
     path = built[str(spec)]
     report = describe_module(path, shown_as=Path("shown"))
     assert report.path == "shown"
@@ -156,7 +158,7 @@ def test_sizes_ops_and_manifest(built, spec):
     counts = Counter()
     for meta_graph in _read(path).meta_graphs:
         counts.update(node.op for node in meta_graph.graph_def.node)
-        counts.update(node.op for one in meta_graph.graph_def.library.function for node in one.node_def)
+        counts.update(node.op for function in meta_graph.graph_def.library.function for node in function.node_def)
     assert report.op_counts == counts
     assert [*report.op_counts.values()] == sorted(counts.values(), reverse=True)
 
@@ -168,10 +170,10 @@ def test_sizes_ops_and_manifest(built, spec):
     assert (report.digest_problems, report.problems, report.written_by) == ((), (), None)
 
 
-def test_the_report_as_json(built):
-    """The same keys for all, and nothing that is not JSON."""
+def test_a_report_as_json_has_the_same_keys_for_every_module(built):
+    """It contains nothing but JSON."""
     described = [describe_module(path).as_json() for path in built.values()]
-    assert {tuple(one) for one in described} == {
+    assert {tuple(report) for report in described} == {
         (
             *("path", "format", "written_by", "manifest", "graph_versions", "parameters", "sizes", "op_counts"),
             *("compatibility", "digest_problems", "problems"),
@@ -187,7 +189,7 @@ def test_the_report_as_json(built):
 
 
 def test_tensorflow_is_not_imported(built):
-    """It would take longer than all the rest."""
+    """Importing it would take longer than the rest."""
     program = "import sys; from pathlib import Path; from hubexport.modules.module_report import describe_module\n"
     program += "describe_module(Path(sys.argv[1])); sys.exit('tensorflow' in sys.modules)"
     command = [sys.executable, "-c", program, str(built["classification/5"])]
@@ -195,7 +197,7 @@ def test_tensorflow_is_not_imported(built):
 
 
 def test_labels_are_assets(copied):
-    """And what lies beside the known folders is something else."""
+    """Files beside the known folders count as others."""
     (copied / "assets").mkdir()
     (copied / "assets" / "labels.txt").write_text("cat\ndog\n")
     (copied / "assets.extra").mkdir()
@@ -207,7 +209,7 @@ def test_labels_are_assets(copied):
 
 @pytest.mark.parametrize("resources", [False, True], ids=["references", "resources"])
 def test_a_hub_module_that_tensorflow_hub_wrote(tmp_path, resources):
-    """With two graph versions, of which the one for training has another op."""
+    """It has two graph versions; the one for training needs an op more."""
     write_hub_module(tmp_path / "m", resource_variables=resources)
     report = describe_module(tmp_path / "m")
     assert (report.format, report.written_by) == ("TF1 Hub module", tf.__version__)
@@ -220,7 +222,7 @@ def test_a_hub_module_that_tensorflow_hub_wrote(tmp_path, resources):
         "block_1/output": ("float32", [None, 8, 8, 4]),
         "default": ("float32", [None, 4]),
     }
-    assert [one.name for one in inference.endpoints] == ["block_1/output"]
+    assert [tensor.name for tensor in inference.endpoints] == ["block_1/output"]
     assert (report.parameters.total, report.parameters.trainable) == (112, 108)
     oldest = (inference.oldest_tensorflow, training.oldest_tensorflow, report.compatibility.oldest)
     assert oldest == (("2.10", "2.10", "2.10") if resources else ("1.7", "1.15", "1.15"))
@@ -228,20 +230,20 @@ def test_a_hub_module_that_tensorflow_hub_wrote(tmp_path, resources):
 
 
 def test_a_saved_model_of_tensorflow_1(tmp_path):
-    """Several tags and graph versions; neither the step nor the optimizer's slots are parameters."""
+    """It has several tags and graph versions. Its step and its optimizer's slots are not parameters."""
     write_tf1_saved_model(tmp_path / "m")
     report = describe_module(tmp_path / "m")
     assert report.format == "TF1 SavedModel"
     serving, training = report.graph_versions
     assert (serving.tags, training.tags) == (("serve", "gpu"), ("train",))
-    assert [one.name for one in serving.signatures] == ["serving_default"]
+    assert [signature.name for signature in serving.signatures] == ["serving_default"]
     assert (serving.endpoints, training.signatures) == ((), ())
     assert len(checkpoint_values(tmp_path / "m")) == 6
     assert (report.parameters.total, report.parameters.trainable) == (6, 6)
 
 
 def test_a_partitioned_variable_counts_as_a_whole(tmp_path):
-    """It is stored as one, and its parts are the trainable variables."""
+    """It is stored as one variable, but its parts are the trainable variables."""
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         v1.get_variable("w", [6, 2], partitioner=v1.fixed_size_partitioner(3), use_resource=False)
@@ -255,7 +257,7 @@ def test_a_partitioned_variable_counts_as_a_whole(tmp_path):
 
 
 def test_a_tf2_saved_model(tmp_path):
-    """Its `__call__` gives endpoints; a whole number is no parameter."""
+    """Its `__call__` returns endpoints. An integer variable is not a parameter."""
     write_tf2_saved_model(tmp_path / "m")
     report = describe_module(tmp_path / "m")
     loaded = tf.saved_model.load(str(tmp_path / "m"))
@@ -269,26 +271,26 @@ def test_a_tf2_saved_model(tmp_path):
     assert graph.call.arguments == ("images",)
     assert _plain(graph.call.inputs) == {"images": ("float32", [None, 8, 8, 3])}
     assert set(_plain(graph.call.outputs)) == {"default", "block_1/output", "block_10/output"}
-    assert [one.name for one in graph.endpoints] == ["block_1/output", "block_10/output"]
+    assert [tensor.name for tensor in graph.endpoints] == ["block_1/output", "block_10/output"]
     assert (report.parameters.total, report.parameters.trainable) == (112, 108)
 
 
 def test_a_model_that_keras_saved(tmp_path):
-    """Neither its optimizer nor its metrics count as parameters."""
+    """Its optimizer and its metrics are not parameters."""
     model = write_keras_model(tmp_path / "m")
     report = describe_module(tmp_path / "m")
     assert len(checkpoint_values(tmp_path / "m")) > 20
     assert report.parameters.total == model.count_params()
     assert report.parameters.trainable == sum(int(tf.size(variable)) for variable in model.trainable_variables)
     [graph] = report.graph_versions
-    assert [one.shape for one in graph.call.inputs] == [(None, 8, 8, 3)]
-    assert [one.shape for one in graph.call.outputs] == [(None, 2)]
+    assert [tensor.shape for tensor in graph.call.inputs] == [(None, 8, 8, 3)]
+    assert [tensor.shape for tensor in graph.call.outputs] == [(None, 2)]
     assert graph.call.arguments[0] == "inputs"
     assert graph.endpoints == ()
 
 
 def test_a_module_without_variables(tmp_path):
-    """Unknown ranks and nested results; its `__call__` returns a list in a dictionary."""
+    """Its input has an unknown rank, and its `__call__` returns a list in a dictionary."""
 
     class Doubling(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec(None, tf.int64, name="numbers")])
@@ -304,7 +306,7 @@ def test_a_module_without_variables(tmp_path):
 
 
 def test_a_method_is_shown_without_self(tmp_path):
-    """TensorFlow up to 2.10 or so keeps it among the arguments; what has no default here is no Python value."""
+    """TensorFlow up to about 2.10 stores `self` with the arguments. A default that is not a Python value is `...`."""
     saved_model = saved_model_pb2.SavedModel()
     objects = saved_model.meta_graphs.add().object_graph_def
     objects.nodes.add().children.add(local_name="__call__", node_id=1)
@@ -322,13 +324,13 @@ def test_a_method_is_shown_without_self(tmp_path):
     function.function_spec.is_method = True
     (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
     [graph] = describe_module(tmp_path).graph_versions
-    assert [one.name for one in graph.call.inputs] == ["named", "0/1"]
+    assert [tensor.name for tensor in graph.call.inputs] == ["named", "0/1"]
     assert graph.call.arguments == ("images", "mode='fast'", "mask=None", "size=-3", "dtype=...")
 
 
 @pytest.mark.parametrize("node_id", [-1, 0, 2, 3, 99])
-def test_a_call_that_leads_nowhere_is_none(tmp_path, node_id):
-    """Beyond the objects, to one that is no function, or to a function that is not there."""
+def test_a_call_that_leads_nowhere_is_ignored(tmp_path, node_id):
+    """It leads beyond the objects, to an object that is not a function, or to a function that is missing."""
     saved_model = saved_model_pb2.SavedModel()
     objects = saved_model.meta_graphs.add().object_graph_def
     objects.nodes.add().children.add(local_name="__call__", node_id=node_id)
@@ -340,8 +342,8 @@ def test_a_call_that_leads_nowhere_is_none(tmp_path, node_id):
     assert (graph.call, graph.endpoints) == (None, ())
 
 
-def test_a_table_is_no_variable(tmp_path):
-    """Though its values are stored beside those of variables."""
+def test_a_table_is_not_a_variable(tmp_path):
+    """Its values are stored beside those of variables."""
 
     class Lookup(tf.Module):
         def __init__(self):
@@ -361,7 +363,7 @@ def test_a_table_is_no_variable(tmp_path):
 
 
 def test_dtypes_have_tensorflows_names():
-    """All that this TensorFlow has, and references to them."""
+    """All dtypes of the installed TensorFlow, reference dtypes included."""
     numbers = [number for number in types_pb2.DataType.values() if number]
     assert len(numbers) > 40
     for number in numbers:
@@ -369,7 +371,7 @@ def test_dtypes_have_tensorflows_names():
 
 
 def test_changed_missing_and_added_files_are_found(copied):
-    """With the digests of hashlib; hidden files count."""
+    """Compared with digests of hashlib. Hidden files count, too."""
     manifest = json.loads((copied / "hubexport.json").read_text())
     data = copied / "variables" / "variables.data-00000-of-00001"
     assert manifest["sha256"][str(data.relative_to(copied))] == hashlib.sha256(data.read_bytes()).hexdigest()
@@ -401,8 +403,8 @@ def test_changed_missing_and_added_files_are_found(copied):
         pytest.param({"checkpoint": []}, "checkpoint: Input should be", id="checkpoint"),
     ],
 )
-def test_a_manifest_with_wrong_values_is_a_finding(copied, changes, problem):
-    """The rest of the report is there."""
+def test_a_manifest_with_wrong_values_is_a_problem(copied, changes, problem):
+    """The rest of the report is complete."""
     manifest = json.loads((copied / "hubexport.json").read_text())
     (copied / "hubexport.json").write_text(json.dumps({**manifest, **changes}))
     report = describe_module(copied)
@@ -423,8 +425,8 @@ def test_a_manifest_with_wrong_values_is_a_finding(copied, changes, problem):
         pytest.param(b" " * (1 << 20) + b"{}", " is not a file, or is larger than 1 MiB", id="huge"),
     ],
 )
-def test_a_manifest_that_is_none_is_a_finding(copied, content, problem):
-    """Whatever it is."""
+def test_a_manifest_that_is_not_json_or_too_large_is_a_problem(copied, content, problem):
+    """It is named without an exception."""
     (copied / "hubexport.json").write_bytes(content)
     [found] = describe_module(copied).digest_problems
     assert found.startswith("hubexport.json")
@@ -432,7 +434,7 @@ def test_a_manifest_that_is_none_is_a_finding(copied, content, problem):
 
 
 def test_a_manifest_cannot_make_us_read_other_files(copied, tmp_path):
-    """Only what is in the directory is opened; a pipe would wait for ever."""
+    """Only files in the directory are opened. Opening a pipe would wait forever."""
     secret = tmp_path / "secret"
     secret.write_text("x")
     os.mkfifo(tmp_path / "pipe")
@@ -485,8 +487,8 @@ def _truncate(path: Path, length: int) -> None:
         ),
     ],
 )
-def test_what_is_no_module_is_a_clean_error(copied, damage, what, why):
-    """Under the name that the user gave."""
+def test_an_unreadable_module_is_a_clean_error(copied, damage, what, why):
+    """The error calls the module what the user called it."""
     damage(copied)
     with pytest.raises(ModuleError, match=f"^{what} .*shown") as caught:
         describe_module(copied, shown_as=Path("shown"))
@@ -494,7 +496,7 @@ def test_what_is_no_module_is_a_clean_error(copied, damage, what, why):
 
 
 def test_more_nodes_than_any_network_has_are_refused(copied, monkeypatch):
-    """To go through them would take minutes."""
+    """Describing them would take minutes."""
     monkeypatch.setattr(module_report, "_MAX_NODES", 900)
     with pytest.raises(ModuleError) as caught:
         describe_module(copied)
@@ -502,7 +504,7 @@ def test_more_nodes_than_any_network_has_are_refused(copied, monkeypatch):
 
 
 def test_a_file_that_cannot_be_read_is_a_clean_error(copied, monkeypatch):
-    """Root may read everything."""
+    """The error is simulated: root may read everything."""
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
@@ -523,8 +525,8 @@ def test_a_file_that_cannot_be_read_is_a_clean_error(copied, monkeypatch):
         pytest.param(lambda path: (path / "tfhub_module.pb").write_bytes(b"\x08\x02"), "say format 3", id="mark"),
     ],
 )
-def test_other_damage_is_a_finding(copied, damage, problem):
-    """The rest of the report is there."""
+def test_other_damage_is_a_problem(copied, damage, problem):
+    """The rest of the report is complete."""
     damage(copied)
     report = describe_module(copied)
     [found] = report.problems
@@ -534,8 +536,8 @@ def test_other_damage_is_a_finding(copied, damage, problem):
     assert report.digest_problems != ()
 
 
-def test_values_that_are_cut_off_are_a_finding(copied):
-    """The index still tells how many there should be."""
+def test_values_that_are_cut_off_are_a_problem(copied):
+    """The index still tells their number."""
     data = copied / "variables" / "variables.data-00000-of-00001"
     _truncate(data, 1000)
     report = describe_module(copied)
@@ -544,8 +546,8 @@ def test_values_that_are_cut_off_are_a_finding(copied):
 
 
 @pytest.mark.parametrize("shape", [[-1, 4], [1 << 40, 1 << 40], [1 << 62] * 100_000], ids=["negative", "huge", "deep"])
-def test_impossible_shapes_in_the_index_are_a_finding(copied, shape):
-    """Nor is time spent on multiplying them."""
+def test_impossible_shapes_in_the_index_are_a_problem(copied, shape):
+    """No time is spent on multiplying their dimensions."""
     entry = BundleEntryProto(dtype=1, shape={"dim": [{"size": length} for length in shape]}).SerializeToString()
     header = BundleHeaderProto(num_shards=1).SerializeToString()
     index = copied / "variables" / "variables.index"
@@ -562,7 +564,7 @@ def _table(entries: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def test_names_cannot_give_orders_to_a_terminal(tmp_path):
-    """Of tags, signatures, tensors, ops and attributes."""
+    """Names of tags, signatures, tensors, ops and attributes are escaped."""
     saved_model = saved_model_pb2.SavedModel()
     meta_graph = saved_model.meta_graphs.add()
     evil = "\x1b[2J"
@@ -589,7 +591,7 @@ def test_long_names_of_parts_do_not_multiply(tmp_path):
     for _ in range(1000):
         results.list_value.values.add().tensor_spec_value.dtype = 1
     (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
-    assert sum(len(one.name) for one in describe_module(tmp_path).graph_versions[0].endpoints) <= 1_000_000
+    assert sum(len(tensor.name) for tensor in describe_module(tmp_path).graph_versions[0].endpoints) <= 1_000_000
 
 
 def _mutated(data: st.DataObject, content: bytes) -> bytes:
@@ -603,7 +605,7 @@ def _mutated(data: st.DataObject, content: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory) -> list[Path]:
-    """Small modules to be mutated, one a format, with manifests that are right."""
+    """A small module of each format, with a correct manifest, to be mutated."""
     folder = tmp_path_factory.mktemp("targets")
     write_tf1_saved_model(folder / "tf1")
     write_tf2_saved_model(folder / "tf2")
@@ -623,8 +625,8 @@ def targets(tmp_path_factory) -> list[Path]:
 @settings(deadline=None, max_examples=500)
 @given(data=st.data())
 @pytest.mark.fuzz
-def test_no_damage_raises_anything_else(targets, data):
-    """To graph, manifest or index, at random: a report that JSON and terminals take, or a clean error."""
+def test_random_damage_gives_a_report_or_a_clean_error(targets, data):
+    """The graph, the manifest or the index is damaged; JSON and terminals can show the report."""
     path = data.draw(st.sampled_from(targets))
     name = data.draw(st.sampled_from(["saved_model.pb", "hubexport.json", "variables/variables.index"]))
     content = (path / name).read_bytes()
@@ -646,7 +648,7 @@ def test_no_damage_raises_anything_else(targets, data):
 @settings(deadline=None, max_examples=300)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_a_graph_or_a_clean_error(tmp_path_factory, content):
-    """Protocol buffers take much for a message."""
+    """Protocol buffers accept much that is not a message."""
     folder = tmp_path_factory.mktemp("any")
     (folder / "saved_model.pb").write_bytes(content)
     try:

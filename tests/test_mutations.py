@@ -1,4 +1,4 @@
-"""Damages modules in all the ways of `tests/mutations.py`: a check that is named there has to see each."""
+"""Damages modules in all the ways of `tests/mutations.py`. Every check that is named there has to fail."""
 
 import re
 import shutil
@@ -11,10 +11,10 @@ from hubexport.verify.checks.registry import CHECKS, select_checks
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
-from tests.mutations import MUTATIONS, list_digests_anew
+from tests.mutations import MUTATIONS, update_digests
 
-# Of the other format: they look at what a module of this one does not have.
-_NOT_OF = {"TF1": ("structure.objects",), "TF2": ("structure.collections", "structure.image_size")}
+# The checks that do not apply to a format.
+_NOT_APPLICABLE = {"TF1": ("structure.objects",), "TF2": ("structure.collections", "structure.image_size")}
 
 _CONFIG = """\
 network: mobilenet_v2
@@ -30,7 +30,7 @@ modules:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A training's checkpoint, with raw and averaged values that differ."""
+    """A training checkpoint whose raw and averaged values differ."""
     prefix = tmp_path_factory.mktemp("checkpoint") / "model.ckpt"
     write_v2(prefix, training_values())
     return str(prefix)
@@ -38,30 +38,30 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def modules(checkpoint, tmp_path_factory):
-    """A small module of each format."""
+    """A small module in each format."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "small.yaml").write_text(_CONFIG)
     built = build_modules(load_variant("small", folder), checkpoint=checkpoint, output_dir=folder / "built")
     return dict(zip(("TF1", "TF2"), built, strict=True))
 
 
-# Among quick tests, test_verify.py has an intact module in the format of TF1.
+# Among the quick tests, one in test_verify.py verifies an intact TF1 module.
 @pytest.mark.parametrize("format_", [pytest.param("TF1", marks=pytest.mark.slow), "TF2"])
-def test_the_intact_modules_pass(modules, checkpoint, format_):
-    """Or the rest proves nothing."""
+def test_intact_modules_pass(modules, checkpoint, format_):
+    """Otherwise the other tests would prove nothing."""
     verification = verify_module(str(modules[format_]), checkpoint=checkpoint)
     assert verification.passed, verification.failed
     skipped = {result.check for result in verification.results if result.status == "not applicable"}
-    assert skipped == {*_NOT_OF[format_], "numbers.photographs", "numbers.frozen_graph"}
+    assert skipped == {*_NOT_APPLICABLE[format_], "numbers.photographs", "numbers.frozen_graph"}
 
 
 def _expected(mutation, format_):
-    """The checks that are named for a damage, and apply to the format."""
-    return [name for name in mutation.caught_by if name not in _NOT_OF[format_]]
+    """Returns the checks that a mutation names and that apply to the format."""
+    return [name for name in mutation.caught_by if name not in _NOT_APPLICABLE[format_]]
 
 
 def _cases():
-    """All damages in all their formats; `make test` has one for each check."""
+    """Returns all mutations in all their formats. `make test` runs at least one for each check."""
     tried, cases = set(), []
     for mutation in MUTATIONS:
         for format_ in mutation.formats:
@@ -74,31 +74,32 @@ def _cases():
 
 @pytest.mark.parametrize(("mutation", "format_"), _cases())
 def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_):
-    """By every check that is named for it."""
+    """Every check that the mutation names fails."""
     damaged = tmp_path / "module"
     shutil.copytree(modules[format_], damaged)
     mutation.apply(damaged, format_)
     if not mutation.keeps_digests:
-        list_digests_anew(damaged)
+        update_digests(damaged)
     expected = _expected(mutation, format_)
     verification = verify_module(str(damaged), checkpoint=checkpoint, checks=select_checks(expected))
     assert [result.check for result in verification.failed] == [check.name for check in select_checks(expected)]
     assert not verification.passed and expected
 
 
-def test_every_check_of_a_module_is_tried_by_some_damage():
-    """But for those that need more than a module, or find what others find."""
+def test_every_check_catches_some_damage():
+    """Exceptions are checks that need more than a module, and one that finds what others find."""
     tried = {name for mutation in MUTATIONS for name in mutation.caught_by}
-    needing_more = {"numbers.photographs", "numbers.frozen_graph", "consumers.installed_tensorflow"}
-    assert {check.name for check in CHECKS} - tried == needing_more
+    untested = {"numbers.photographs", "numbers.frozen_graph", "consumers.installed_tensorflow"}
+    assert {check.name for check in CHECKS} - tried == untested
 
 
-def test_the_page_on_verification_has_both_tables():
-    """A row a check with its promise, and a row a mutation with what sees it."""
+def test_the_page_on_verification_lists_all_checks_and_mutations():
+    """One table has each check with its promise, the other each mutation with the checks that catch it."""
     page = (REPOSITORY / "docs" / "verification.md").read_text()
     tables = [page[page.index(header) :].split("\n\n")[0] for header in ("| check | what", "| damage | formats")]
     rows = [row for table in tables for row in re.findall(r"^\| (.+) \|$", table, re.MULTILINE)[2:]]
     wanted = [f"`{check.name}` | {check.promise}" for check in CHECKS]
-    for one in MUTATIONS:
-        wanted.append(f"{one.name} | {', '.join(one.formats)} | {', '.join(f'`{name}`' for name in one.caught_by)}")
+    for mutation in MUTATIONS:
+        caught_by = ", ".join(f"`{name}`" for name in mutation.caught_by)
+        wanted.append(f"{mutation.name} | {', '.join(mutation.formats)} | {caught_by}")
     assert rows == wanted

@@ -9,7 +9,7 @@ from tests.data import needs_data, published_table
 
 @needs_data
 def test_multiply_adds_and_parameters_are_those_of_all_published_variants():
-    """The table truncates both; its parameters leave batch norm out."""
+    """The table truncates both, and leaves batch norm out of its parameters."""
     table = published_table()
     assert len(table) == 22
     for row in table:
@@ -19,7 +19,7 @@ def test_multiply_adds_and_parameters_are_those_of_all_published_variants():
 
 
 def test_layers_have_the_shapes_of_the_papers_table_2():
-    """At 224 pixels: the input of each stage, as the table's first column gives it."""
+    """At 224 pixels: the first column gives the input of each stage."""
     shapes = mobilenet_v2(1.0, 224, 1001).shapes
     assert shapes["MobilenetV2/Conv"] == (112, 112, 32)
     blocks = [shapes[f"MobilenetV2/expanded_conv{f'_{i}' if i else ''}/output"] for i in range(17)]
@@ -51,7 +51,7 @@ def test_all_depths_are_multiples_of_8(multiplier):
 
 
 def test_only_convolution_weights_are_regularized():
-    """Not depthwise ones, biases, or batch norm."""
+    """Depthwise weights, biases and batch norm are not."""
     variables = mobilenet_v2(1.0, 224, 1001).variables
     assert {v.name.rpartition("/")[2] for v in variables if v.regularized} == {"weights"}
     assert all(v.regularized for v in variables if v.name.endswith("/weights"))

@@ -1,4 +1,4 @@
-"""The newest Python and TensorFlow that are supported: the same bytes come out, and the same judge agrees."""
+"""The newest supported Python and TensorFlow make the same bytes and pass the same tests."""
 
 from pathlib import Path
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from tests.command import environment
 from tests.data import REPOSITORY
 from tests.environments import NEWEST, python_or_skip
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.consumers, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def newest() -> Path:
-    """The interpreter of the newest environment."""
+    """The Python interpreter of the newest environment."""
     return python_or_skip(NEWEST)
 
 
@@ -32,7 +32,7 @@ def _build(python, output_dir):
 
 
 def test_both_ends_of_the_supported_range_build_the_same_bytes(newest, tmp_path):
-    """Both seed modules and their twins, and the TF2 format, every file."""
+    """Every file of four TF1 modules and of two TF2 modules."""
     here = _build(sys.executable, tmp_path / "here")
     assert len(here) == 4 * 5 + 2 * 4
     assert _build(newest, tmp_path / "there") == here
@@ -56,7 +56,7 @@ def _convert(python, folder):
 
 
 def test_both_ends_of_the_supported_range_convert_to_the_same_bytes(newest, tmp_path):
-    """Each target, whatever the releases of the HDF5 and safetensors libraries."""
+    """For each target, whatever the versions of h5py and safetensors."""
     here = _convert(sys.executable, tmp_path / "here")
     assert len(here) == 2 + 2 + 1 + 1 + 1 + 3
     assert _convert(newest, tmp_path / "there") == here
@@ -74,7 +74,7 @@ def _release(python, folder):
 
 
 def test_both_ends_of_the_supported_range_release_the_same_archives_and_pages(newest, tmp_path):
-    """What tells of the Python and the packages that were there is not the same, and nothing else differs."""
+    """Only files that name the versions of Python and its packages differ."""
     here, there = _release(sys.executable, tmp_path / "here"), _release(newest, tmp_path / "there")
     same = {path.name.partition(".")[2] for path in here if there.get(path) == here[path]}
     other = {path.name for path in here if there.get(path) != here[path] and not path.name.startswith("sbom-")}
@@ -84,7 +84,7 @@ def test_both_ends_of_the_supported_range_release_the_same_archives_and_pages(ne
 
 
 def test_a_module_passes_verification_on_the_newest_tensorflow(newest, tmp_path):
-    """Its numbers and behaviour; what is built is the same on both ends."""
+    """In numbers and behaviour; the built bytes are the same at both ends."""
     build = ["build", "--variant", "mobilenet_v2_035_96", "--module", "classification/5", "--output_dir", tmp_path]
     verify = ["verify", tmp_path / "google/imagenet/mobilenet_v2_035_96/classification/5", "--check", "numbers"]
     for arguments in (build, [*verify, "--check", "behaviour", "--check", "consumers"]):
@@ -96,7 +96,7 @@ def test_a_module_passes_verification_on_the_newest_tensorflow(newest, tmp_path)
 
 @pytest.mark.prove
 def test_tf_slim_agrees_on_the_newest_tensorflow(newest):
-    """The tests of the graphs, the checkpoint files and the messages, run over there."""
+    """The tests of graphs, checkpoint files and messages pass in the newest environment."""
     tests = [
         *("test_reference.py", "test_tf1_hub.py", "test_tf2_saved_model.py"),
         *("test_bundle.py", "test_protos.py", "test_values.py", "test_release_archive.py"),

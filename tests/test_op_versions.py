@@ -1,4 +1,4 @@
-"""The oldest TensorFlow that can load a module: what the table says, and what the TensorFlows do."""
+"""The oldest TensorFlow that can load a module: the table agrees with the TensorFlows themselves."""
 
 from pathlib import Path
 import shutil
@@ -30,7 +30,7 @@ def _oldest(saved_model: Any, *, is_hub_module: bool = True) -> Any:
 
 
 def _graph(*ops: str) -> Any:
-    """A TF1 graph of nodes that have these ops."""
+    """Returns a TF1 SavedModel with a node of each of these ops."""
     saved_model = saved_model_pb2.SavedModel()
     meta_graph = saved_model.meta_graphs.add()
     for number, op in enumerate(ops):
@@ -39,20 +39,20 @@ def _graph(*ops: str) -> Any:
 
 
 def _function(saved_model: Any, op: str) -> Any:
-    """Adds a function of one node, and returns that."""
+    """Adds a function with one node, and returns the node."""
     function = saved_model.meta_graphs[0].graph_def.library.function.add()
     function.signature.name = "function"
     return function.node_def.add(name="node", op=op)
 
 
 def _list_op(saved_model: Any, name: str, attribute: str) -> Any:
-    """Adds an op to those that the writer's TensorFlow has, and returns the definition of its attribute."""
+    """Adds an op to the writer's list of ops, and returns the definition of its attribute."""
     op = saved_model.meta_graphs[0].meta_info_def.stripped_op_list.op.add(name=name)
     return op.attr.add(name=attribute)
 
 
 def test_the_table_is_in_order():
-    """Of what each TensorFlow has, and of a few ops and attributes whose story is known."""
+    """The releases are sorted, and a few ops and attributes of known history are right."""
     known = known_tensorflows()
     assert tuple(one.version for one in known) == _VERSIONS
     assert [one.graph_def_version for one in known] == sorted(one.graph_def_version for one in known)
@@ -66,7 +66,7 @@ def test_the_table_is_in_order():
 
 
 @pytest.mark.parametrize("spec", _SPECS, ids=str)
-def test_our_modules_load_in_all_that_are_promised(small, tmp_path, spec):
+def test_our_modules_load_in_all_promised_tensorflows(small, tmp_path, spec):
     """TF1 Hub modules from 1.7 on, version 3 with tensorflow-hub 0.2.0; TF2 SavedModels from 2.4 on."""
     [path] = build_modules(small, [spec], checkpoint="synthetic:1", output_dir=tmp_path)
     is_tf1 = spec.version in TF1_VERSIONS
@@ -89,7 +89,7 @@ def test_our_modules_load_in_all_that_are_promised(small, tmp_path, spec):
     ],
 )
 def test_ops_that_old_tensorflows_do_not_know(ops, oldest, obstacles):
-    """In a graph and in a function alike; obstacles are those of the next older one."""
+    """In a graph and in a function alike. The obstacles are those of the next older TensorFlow."""
     in_function = _graph()
     for op in ops:
         _function(in_function, op)
@@ -100,15 +100,15 @@ def test_ops_that_old_tensorflows_do_not_know(ops, oldest, obstacles):
         assert found.next_older == (_VERSIONS[_VERSIONS.index(oldest or "2.21") - bool(oldest)] if obstacles else None)
 
 
-def test_a_functions_name_is_no_op():
-    """TF1 graphs call functions so."""
+def test_a_functions_name_is_not_an_op():
+    """Nodes of a TF1 graph name the function that they call as their op."""
     saved_model = _graph("function")
     _function(saved_model, "function")
     assert _oldest(saved_model).custom_ops == ()
 
 
-def test_unknown_attributes():
-    """TensorFlows before 2.10 refuse them, wherever they are; those of the runtime's own are no matter."""
+def test_unknown_attributes_are_refused_before_2_10():
+    """In graphs and functions, unless the name begins with `_`."""
     saved_model = _graph("VarHandleOp")
     attributes = saved_model.meta_graphs[0].graph_def.node[0].attr
     attributes["_class"].s = attributes["shared_name"].s = b"x"
@@ -123,8 +123,8 @@ def test_unknown_attributes():
     assert _oldest(saved_model).oldest == "1.15"
 
 
-def test_attributes_at_the_default_that_the_writer_names():
-    """Dropped on import, but not in functions, not with another value, and not unless the writer's list has them."""
+def test_attributes_at_a_default_that_the_writer_lists_do_not_count():
+    """They do in functions, with another value, and without the writer's list."""
     saved_model = _graph("Conv2D")
     value = saved_model.meta_graphs[0].graph_def.node[0].attr["explicit_paddings"]
     value.list.SetInParent()
@@ -143,8 +143,8 @@ def test_attributes_at_the_default_that_the_writer_names():
     assert _oldest(saved_model).oldest == "1.15"
 
 
-def test_ops_that_are_only_listed():
-    """Before there was `hub.load`, `hub.Module` was the only way; SavedModels are not held against their list else."""
+def test_ops_that_are_only_listed_count_for_hub_module():
+    """Where there is no `hub.load` yet. Other SavedModels are not judged by their writer's list."""
     saved_model = _graph("Add")
     _list_op(saved_model, "SelectV2", "T")
     assert _oldest(saved_model).oldest == "1.15"
@@ -155,8 +155,8 @@ def test_ops_that_are_only_listed():
 @pytest.mark.parametrize(
     ("min_consumer", "oldest"), [(0, "1.7"), (26, "1.7"), (27, "1.13"), (1000, "2.10"), (9999, None)]
 )
-def test_the_oldest_consumer_that_a_graph_admits(min_consumer, oldest):
-    """Of any MetaGraph."""
+def test_the_oldest_consumer_that_a_graph_admits_counts(min_consumer, oldest):
+    """It may stand in any MetaGraph."""
     saved_model = _graph("Add")
     saved_model.meta_graphs.add().graph_def.versions.min_consumer = min_consumer
     found = _oldest(saved_model)
@@ -164,8 +164,8 @@ def test_the_oldest_consumer_that_a_graph_admits(min_consumer, oldest):
     assert found.obstacles == (() if oldest == "1.7" else (f"GraphDef version {min_consumer}",))
 
 
-def test_what_hub_load_does_not_read():
-    """Of a TF2 SavedModel: the nodes for sessions, and `min_consumer`."""
+def test_what_hub_load_does_not_read_does_not_count():
+    """In a TF2 SavedModel: the nodes for sessions, and `min_consumer`."""
     saved_model = _graph("MyOp")
     saved_model.meta_graphs[0].graph_def.versions.min_consumer = 9999
     saved_model.meta_graphs[0].object_graph_def.nodes.add()
@@ -190,7 +190,7 @@ def _name_an_unlisted_default(graph_version: Any) -> None:
 
 
 def _name_a_default_in_a_function(graph_version: Any) -> None:
-    """Calls a function in place of the convolution."""
+    """Replaces the convolution by a call of a function that contains it."""
     _name_a_default(graph_version)
     node = _convolution(graph_version)
     function = graph_version.graph_def.library.function.add()
@@ -247,7 +247,7 @@ _PARTS = {
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory) -> dict[str, Path]:
-    """Modules that TensorFlow wrote, and what was made of them."""
+    """Modules that TensorFlow wrote, and edited copies of them."""
     folder = tmp_path_factory.mktemp("foreign")
     write_hub_module(folder / "hub-reference", resource_variables=False)
     write_hub_module(folder / "hub-resource", resource_variables=True)
@@ -263,21 +263,21 @@ def foreign(tmp_path_factory) -> dict[str, Path]:
 
 
 def _part(saved_model: Any, tags: list[str] | None) -> Any:
-    """Drops the other graph versions."""
+    """Returns a SavedModel with only the graph version of these tags; None means the only one."""
     [part] = [one for one in saved_model.meta_graphs if tags in (None, list(one.meta_info_def.tags))]
     return saved_model_pb2.SavedModel(meta_graphs=[part])
 
 
 @pytest.mark.parametrize("name", _PARTS)
-def test_modules_that_tensorflow_wrote(foreign, name):
-    """What the promised TensorFlows would not take."""
+def test_modules_that_tensorflow_wrote_have_the_listed_obstacles(foreign, name):
+    """Such modules do not load in all the TensorFlows that ours load in."""
     *_, tags, oldest, obstacles = _PARTS[name]
     found = _oldest(_part(_read(foreign[name]), tags), is_hub_module=tags is not None)
     assert (found.oldest, found.obstacles) == (oldest, obstacles)
 
 
-def test_a_saved_model_of_tensorflow_1_that_is_no_hub_module(tmp_path):
-    """It is loaded with a session, and no tensorflow_hub; its global step is a resource."""
+def test_a_tf1_saved_model_that_is_not_a_hub_module(tmp_path):
+    """It is loaded in a session, without tensorflow_hub. Its global step is a resource variable."""
     write_tf1_saved_model(tmp_path / "m")
     found = _oldest(_read(tmp_path / "m"), is_hub_module=False)
     assert (found.oldest, found.oldest_hub, found.tried) == ("2.10", None, _VERSIONS)
@@ -289,7 +289,7 @@ def test_a_saved_model_of_tensorflow_1_that_is_no_hub_module(tmp_path):
 
 @pytest.fixture(scope="module", params=cases(CONSUMERS))
 def consumer(request) -> Any:
-    """One environment with a TensorFlow, and its entry in the table."""
+    """The Python of an environment, and the table's entry for its TensorFlow."""
     version = request.param.name.removeprefix("tf").partition("-")[0]
     [tensorflow] = [one for one in known_tensorflows() if one.version == version]
     return python_or_skip(request.param), tensorflow
@@ -312,7 +312,7 @@ def test_the_table_says_what_the_tensorflows_say(consumer, tmp_path):
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
 def test_modules_load_from_the_version_on_that_the_table_names(consumer, foreign, tmp_path):
-    """And in no older one of those that were tried, for just the reason that is given."""
+    """The next older TensorFlow fails for the reason that is given."""
     python, tensorflow = consumer
     age = _VERSIONS.index(tensorflow.version)
     names = [name for name, (*_, tags, _, _) in _PARTS.items() if tags is not None or age >= _VERSIONS.index("2.4")]

@@ -8,7 +8,8 @@ import zipfile
 
 import pytest
 
-from hubexport.consumers.environments import clean_environment, find_python
+from hubexport.consumers.environments import find_python
+from hubexport.system.child_process import clean_environment
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -30,7 +31,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def test_the_wheel_has_the_configs_and_every_module(wheel):
-    """And nothing of the tests."""
+    """It has nothing of the tests."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport").rglob("*.py")}
     configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").rglob("*.yaml")}
@@ -62,11 +63,21 @@ def test_an_installed_package_finds_its_configs(wheel, tmp_path):
 
 
 def test_the_wheel_names_its_command_and_pythons(wheel):
-    """What setup.cfg promises."""
+    """As setup.cfg does."""
     archive = zipfile.ZipFile(wheel)
     [folder] = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
     assert "hubexport = hubexport.cli.main:run" in archive.read(f"{folder}/entry_points.txt").decode()
     assert "Requires-Python: <3.14,>=3.10" in archive.read(f"{folder}/METADATA").decode()
+
+
+def test_the_oldest_supported_python_reads_every_module():
+    """A newer Python accepts syntax that this one does not have."""
+    python = find_python("3.10")
+    if python is None:
+        pytest.skip("no Python 3.10 on this machine")
+    files = [path for path in (REPOSITORY / "hubexport").rglob("*.py") if path.parent.name != "programs"]
+    code = "import ast, pathlib, sys; [ast.parse(pathlib.Path(name).read_text(), name) for name in sys.argv[1:]]"
+    subprocess.run([python, "-c", code, *files], check=True)
 
 
 # Of what pip installs for the base, without pip itself.
@@ -77,7 +88,7 @@ _MOST_BYTES = 250 * 10**6
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 def test_the_base_is_light_and_enough_to_build(wheel, tmp_path, version):
-    """From the wheel, with what pip finds today, in a fresh environment; no package is missing or clashes."""
+    """From the wheel, in a new environment, with what pip finds today; no package is missing or conflicts."""
     python = find_python(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")

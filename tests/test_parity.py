@@ -1,4 +1,4 @@
-"""What was converted, in the frameworks that it was converted for: they compute what TF-Slim computes, and back."""
+"""Converted models compute in Keras and transformers what TF-Slim computes, and convert back."""
 
 import json
 
@@ -34,7 +34,7 @@ _KERASES = [
 
 
 def _slim_outputs(prefix, images, multiplier):
-    """Runs TF-Slim's graph on a checkpoint of plain values: its logits, or without a classifier its features."""
+    """Returns the logits of TF-Slim's network for a checkpoint of plain values, or features without a classifier."""
     bundle = BundleReader(prefix)
     values = {name: bundle.read(name) for name in bundle.shapes}
     biases = values.get("MobilenetV2/Logits/Conv2d_1c_1x1/biases")
@@ -54,7 +54,7 @@ def _without_classifier(values):
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
-    """Checkpoints of plain values with what TF-Slim computes: the real one, one of each multiplier, and a headless."""
+    """Checkpoints of plain values with TF-Slim's outputs: real, one for each multiplier, and one without classifier."""
     folder = tmp_path_factory.mktemp("cases")
     pictures, _ = photographs(224)
     noise = np.random.RandomState(0).uniform(size=[4, 96, 96, 3]).astype(np.float32)
@@ -102,7 +102,7 @@ def _assert_real_top_3(logits):
 
 @pytest.mark.parametrize(("environment", "keras", "files"), _KERASES)
 def test_keras(cases, tmp_path, environment, keras, files):
-    """Logits within 1e-4 of TF-Slim's, the photographs' best three as expected; then what Keras saves converts back."""
+    """Keras' logits are TF-Slim's within 1e-4, its top 3 classes of the photographs are right, and it converts back."""
     tasks, checks = [], []
     for case in cases:
         # The other depth multipliers differ in shapes alone: one Keras and one kind of file will do.
@@ -148,7 +148,7 @@ def test_keras(cases, tmp_path, environment, keras, files):
 
 
 def test_huggingface(cases, tmp_path):
-    """The same with transformers, whose from_pretrained misses nothing and finds nothing unexpected."""
+    """The same for transformers; its from_pretrained misses no value and finds no unexpected one."""
     tasks, folders = [], []
     for case in cases:
         folder = tmp_path / case["name"]

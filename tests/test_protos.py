@@ -1,4 +1,4 @@
-"""Our subset of the protocol buffers against the real ones."""
+"""Our messages have the fields of TensorFlow's and tensorflow_hub's own."""
 
 import pytest
 from tensorflow.core.framework import attr_value_pb2, graph_pb2, variable_pb2
@@ -22,7 +22,7 @@ _OF_TENSORFLOW_HUB = ("ModuleAttachment", "ImageModuleInfo", "ImageModuleInfo_In
 
 
 def _real_messages(name: str):
-    """All messages of TensorFlow's or tensorflow_hub's with this name, nested ones included."""
+    """Yields all messages of this name, nested ones included, that TensorFlow or tensorflow_hub defines."""
     files = _FILES
     if name in _OF_TENSORFLOW_HUB:
         files = [pytest.importorskip(f"tensorflow_hub.{file}") for file in _HUB_FILES]
@@ -35,7 +35,7 @@ def _real_messages(name: str):
 
 
 def _joined_name(descriptor) -> str:
-    """The message's name in our table: with those of the messages around it."""
+    """Returns a message's name as in our table: the names of its parents and its own."""
     return descriptor.full_name.removeprefix(f"{descriptor.file.package}.").replace(".", "_")
 
 
@@ -46,7 +46,7 @@ def _with_dependencies(file):
 
 
 def _wire(field) -> tuple:
-    """What of a field decides about its bytes; enums are written like int32."""
+    """Returns all that decides how a field is written; enums are written like int32."""
     kind = field.TYPE_INT32 if field.type == field.TYPE_ENUM else field.type
     message = _joined_name(field.message_type) if field.type == field.TYPE_MESSAGE else None
     # protobuf 6 and later have no label.
@@ -56,7 +56,7 @@ def _wire(field) -> tuple:
 
 @pytest.mark.parametrize("name", list(protos._MESSAGES))
 def test_every_message_is_a_part_of_the_real_one(name):
-    """Each field: number, type, whether it is repeated or in a oneof."""
+    """Each field has the same number and type, and is repeated or in a oneof like the real one."""
     ours = protos._pool.FindMessageTypeByName(f"hubexport.{name}")
     [real, *_] = _real_messages(name)
     for field in ours.fields:
@@ -72,7 +72,7 @@ def test_every_message_is_a_part_of_the_real_one(name):
 
 
 def test_repeated_numbers_are_packed_as_in_the_real_ones():
-    """Which no descriptor tells in every version of protobuf."""
+    """Not every version of protobuf tells this in a descriptor."""
     ours = protos.AttrValue(list={"i": [1, 300, -1]}).SerializeToString()
     assert ours == attr_value_pb2.AttrValue(list={"i": [1, 300, -1]}).SerializeToString()
     ours = protos.AttrValue(tensor={"float_val": [1.5, -2]}).SerializeToString()

@@ -1,4 +1,4 @@
-"""The modules that are promised, through the real hub.Module, against numbers that others computed."""
+"""Modules in the real hub.Module and hub.KerasLayer, compared with numbers from other programs."""
 
 import tarfile
 
@@ -43,7 +43,7 @@ def _built(variant, module, checkpoint, output_dir, weights="averaged"):
 )
 @pytest.mark.slow
 def test_seed_modules_compute_what_an_independent_pytorch_network_computed(tmp_path, variant, module, signatures):
-    """Both signatures, nine images."""
+    """Each signature, on nine images."""
     path = _built(variant, module, "synthetic:1", tmp_path)
     wanted = reference_outputs(variant)
     for signature in signatures:
@@ -55,7 +55,7 @@ def test_seed_modules_compute_what_an_independent_pytorch_network_computed(tmp_p
 
 
 def test_real_weights_classify_all_photographs_right(tmp_path):
-    """The top-1 class of each of the eight."""
+    """The top-1 class of each of the eight photographs is right."""
     images, labels = photographs(224)
     path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path)
     assert _predict(path, images, "image_classification").argmax(axis=1).tolist() == labels
@@ -64,7 +64,7 @@ def test_real_weights_classify_all_photographs_right(tmp_path):
 
 @pytest.mark.slow
 def test_raw_weights_classify_the_photographs_wrong(tmp_path):
-    """In this checkpoint they are deliberately noisy: whoever takes them by mistake must notice."""
+    """This checkpoint's raw weights are deliberately noisy, so that using them by mistake shows."""
     images, labels = photographs(224)
     path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path, weights="raw")
     predicted = _predict(path, images, "image_classification").argmax(axis=1)
@@ -73,7 +73,7 @@ def test_raw_weights_classify_the_photographs_wrong(tmp_path):
 
 @pytest.mark.slow
 def test_real_weights_classify_all_photographs_right_in_keras(tmp_path):
-    """Through hub.KerasLayer, with the logits of the TF1 module."""
+    """hub.KerasLayer gives the logits of the TF1 module."""
     images, labels = photographs(224)
     tf1 = _built("mobilenet_v2_100_224", "classification/3", REAL_ARCHIVE, tmp_path)
     tf2 = _built("mobilenet_v2_100_224", "classification/5", REAL_ARCHIVE, tmp_path)
@@ -109,7 +109,7 @@ def test_fine_tuning_real_weights_in_keras_learns_the_photographs(tmp_path):
 
 @pytest.mark.slow
 def test_probabilities_are_those_of_the_publishers_frozen_graph(tmp_path):
-    """It comes with the archive; another program froze it."""
+    """Another program froze the graph that the archive contains."""
     images, _ = photographs(224)
     path = _built("mobilenet_v2_100_224", "classification/2", REAL_ARCHIVE, tmp_path)
     with tarfile.open(REAL_ARCHIVE) as archive:

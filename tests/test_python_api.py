@@ -1,4 +1,4 @@
-"""The Python interface: what it shows, what it takes, and how it refuses the rest."""
+"""The Python API: the names that it shows, the arguments that it takes, and the errors for all others."""
 
 import doctest
 import gc
@@ -41,7 +41,7 @@ _TEXTS = ["feature_vector/2", "classification/5"]
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """Untrained modules, by kind and version; `packed` is classification/5 as a gzipped tar."""
+    """Returns the paths of untrained modules by kind and version; `packed` is classification/5 as a gzipped tar."""
     folder = tmp_path_factory.mktemp("modules")
     names = ["classification/3", "classification/5", "feature_vector/3", "feature_vector/5"]
     paths = build_modules(load_variant(_VARIANT), names, checkpoint="synthetic:1", output_dir=folder)
@@ -55,7 +55,7 @@ def modules(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder with three pictures of the modules' size."""
+    """A folder with three images of the modules' size."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(3):
         noise = np.random.default_rng(number).integers(0, 256, [_SIZE, _SIZE, 3], dtype=np.uint8)
@@ -65,13 +65,13 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def logits(modules, photos):
-    """What TensorFlow's own loader makes of the pictures."""
+    """The logits that TensorFlow itself computes for these images."""
     pictures = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted(photos.iterdir())]
     return tf.saved_model.load(str(modules["classification/5"]))(np.stack(pictures)).numpy()
 
 
-def test_the_public_names_are_shown_without_numpy():
-    """By dir(), which imports nothing."""
+def test_dir_lists_the_public_names_and_imports_nothing():
+    """Neither NumPy, TensorFlow nor Pydantic."""
     code = (
         "import hubexport, sys\n"
         "assert set(dir(hubexport)) == {'__version__', *hubexport.__all__}, dir(hubexport)\n"
@@ -83,7 +83,7 @@ def test_the_public_names_are_shown_without_numpy():
 
 @pytest.mark.parametrize("name", ["build_modules", "classify", "evaluate", "extract_features"])
 def test_examples_in_docstrings_are_true(modules, photos, tmp_path, monkeypatch, name):
-    """Each as it stands, in a folder with the modules and pictures that it names."""
+    """Each runs unchanged in a folder with the modules and images that it names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
     if name != "build_modules":
@@ -93,13 +93,13 @@ def test_examples_in_docstrings_are_true(modules, photos, tmp_path, monkeypatch,
         (place / "cat.png").symlink_to(photos / "0.png")
     [test] = doctest.DocTestFinder(recurse=False).find(getattr(hubexport, name), name, globs={"hubexport": hubexport})
     test.globs["numpy"] = np
-    said = []
-    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
-    assert results.attempted and not results.failed, "".join(said)
+    failures = []
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=failures.append)
+    assert results.attempted and not results.failed, "".join(failures)
 
 
-def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
-    """By building, by orders, by handles and by verification."""
+def test_module_specs_may_be_text(small, tmp_path):
+    """In builds, orders, handles and verifications."""
     assert (BuildOrder(small, _TEXTS), BuildOrder(small, _SPECS).modules) == (BuildOrder(small, list(_SPECS)), _SPECS)
     assert BuildOrder(small, [*_TEXTS, _SPECS[0]]).modules == _SPECS
     assert pickle.loads(pickle.dumps(BuildOrder(small, _TEXTS))) == BuildOrder(small, _SPECS)
@@ -111,8 +111,8 @@ def test_text_is_taken_where_a_module_spec_is(small, tmp_path):
     assert verify_module(paths[0], spec=_TEXTS[0], **options).path == str(paths[0])
 
 
-def test_an_order_without_modules_is_for_those_of_the_config(small):
-    """As `build_modules` takes it."""
+def test_an_order_without_modules_is_for_all_modules_of_the_config(small):
+    """Like a call of `build_modules` without them."""
     assert BuildOrder(small).modules == BuildOrder(small, []).modules == small.modules
 
 
@@ -127,13 +127,13 @@ def test_an_order_without_modules_is_for_those_of_the_config(small):
     ],
 )
 def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module, why):
-    """Before anything is read or written, and with what is allowed."""
+    """Before anything is read or written. The error says what is allowed."""
     calls = [
         lambda: BuildOrder(small, ["feature_vector/2", module]),
         lambda: small.handle(module),
         lambda: build_modules(small, [module], checkpoint="nowhere", output_dir=tmp_path),
     ]
-    if module is not None:  # There, None is the default.
+    if module is not None:  # None is the default there.
         calls.append(lambda: verify_module(tmp_path / "nowhere", spec=module))
     for call in calls:
         with pytest.raises(UsageError) as raised:
@@ -143,8 +143,8 @@ def test_a_module_that_does_not_exist_is_refused_at_once(small, tmp_path, module
         assert raised.value.fix == "use one like feature_vector/3"
 
 
-def test_one_string_is_not_taken_for_a_list_of_its_letters(small, tmp_path):
-    """The error shows the list that is wanted."""
+def test_a_string_is_not_taken_for_a_list_of_letters(small, tmp_path):
+    """The error shows the list to pass instead."""
     for call in (BuildOrder, build_modules):
         with pytest.raises(UsageError) as raised:
             call(small, "feature_vector/2")
@@ -159,7 +159,7 @@ def _indices(found):
     "module", ["classification/3", "packed", pytest.param("classification/5", marks=pytest.mark.slow)]
 )
 def test_classify_takes_modules_and_images_by_path(modules, photos, logits, module):
-    """As text or as a path; a single image, folders and patterns."""
+    """As text or as `Path`. Images may be a file, folders and patterns."""
     best = np.argsort(-logits, axis=1)[:, :5].tolist()
     probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
     found = list(classify(str(modules[module]), photos, batch_size=2))
@@ -171,7 +171,7 @@ def test_classify_takes_modules_and_images_by_path(modules, photos, logits, modu
 
 
 def test_classify_names_classes(modules, photos, tmp_path):
-    """By a list, by a file, or by what the module brings."""
+    """By a list, by a file, or by the labels in the module."""
     names = [f"name {number}" for number in range(1001)]
     (tmp_path / "labels.txt").write_text("\n".join(names))
     with opened_image_module(modules["classification/5"]) as opened:
@@ -184,8 +184,8 @@ def test_classify_names_classes(modules, photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_classifications_at_once_leave_tensorflow_to_their_caller(modules, photos, logits):
-    """No graph of a TF1 module is the default one meanwhile, and either may end first."""
+def test_two_simultaneous_classifications_do_not_change_tensorflows_state(modules, photos, logits):
+    """No TF1 module's graph becomes the default graph, whichever classification ends first."""
     first, second = (classify(modules["classification/3"], photos, top=1, batch_size=1) for _ in range(2))
     for one, other in zip(first, second):
         assert one == other
@@ -196,8 +196,8 @@ def test_two_classifications_at_once_leave_tensorflow_to_their_caller(modules, p
 
 
 @pytest.mark.slow
-def test_a_classification_that_is_dropped_leaves_nothing_behind(modules, photos, tmp_path, monkeypatch):
-    """Before the first image, and in between: a packed module is unpacked into a temporary folder."""
+def test_an_unfinished_classification_leaves_no_files(modules, photos, tmp_path, monkeypatch):
+    """A packed module is unpacked into a temporary folder, which disappears with the generator."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for taken in (0, 1):
         found = classify(modules["packed"], photos, batch_size=1)
@@ -219,8 +219,8 @@ def _classify(module, images, folder, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", [_classify, _extract])
-def test_images_that_cannot_be_read_are_warned_of(modules, photos, tmp_path, function):
-    """And told to whoever asks; if there are no others, that is an error."""
+def test_unreadable_images_cause_warnings(modules, photos, tmp_path, function):
+    """They are also passed to `unreadable`. If no image can be read, that is an error."""
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")
     ear, skipped = Ear(), []
@@ -237,7 +237,7 @@ def test_images_that_cannot_be_read_are_warned_of(modules, photos, tmp_path, fun
 
 @pytest.mark.parametrize("module", ["feature_vector/5", pytest.param("feature_vector/3", marks=pytest.mark.slow)])
 def test_extract_features_takes_modules_and_images_by_path(modules, photos, tmp_path, module):
-    """And tells which files it has written."""
+    """It returns the files that it has written."""
     output = tmp_path / "f.npy"
     assert extract_features(str(modules[module]), str(photos), str(output)) == [output, tmp_path / "f.npy.names.txt"]
     pictures = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted(photos.iterdir())]
@@ -249,7 +249,7 @@ def test_extract_features_takes_modules_and_images_by_path(modules, photos, tmp_
 
 @pytest.fixture(name="classes")
 def _classes(photos, logits, tmp_path, monkeypatch):
-    """The pictures in folders of classes: the best class of the first, the third best and the worst of the others."""
+    """A folder of classes: the first image is in its best class, the others in their third best and worst ones."""
     monkeypatch.setenv("HUBEXPORT_CACHE_DIR", str(tmp_path / "cache"))
     for rank, path, row in zip((0, 2, 1000), sorted(photos.iterdir()), np.argsort(-logits, axis=1)):
         (tmp_path / "classes" / f"name {row[rank]}").mkdir(parents=True)
@@ -259,7 +259,7 @@ def _classes(photos, logits, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_evaluate_returns_what_the_command_prints(modules, classes):
-    """With the labels as a list or in a file; the result is reported while it is kept, and then forgotten."""
+    """With labels as a list or in a file. The saved state is removed once the result is reported."""
     names, state = [f"name {number}" for number in range(1001)], classes.parent / "state"
     (classes.parent / "labels.txt").write_text("\n".join(names))
     reported = []
@@ -287,8 +287,8 @@ def test_evaluate_returns_what_the_command_prints(modules, classes):
 
 
 @pytest.mark.slow
-def test_an_evaluation_whose_report_fails_is_not_forgotten(modules, classes):
-    """The next one has nothing left to do."""
+def test_an_evaluation_whose_report_fails_can_be_resumed(modules, classes):
+    """The next evaluation has nothing left to compute."""
     names = [f"name {number}" for number in range(1001)]
 
     def fail(evaluation):
@@ -330,8 +330,8 @@ def test_an_evaluation_whose_report_fails_is_not_forgotten(modules, classes):
         pytest.param(lambda m, p, t: evaluate(m["classification/5"], t), DataError, "no labelled images in", id="data"),
     ],
 )
-def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call, error, what):
-    """Before any image is computed."""
+def test_invalid_arguments_are_refused_by_the_call(modules, photos, tmp_path, call, error, what):
+    """Before any image is classified."""
     with pytest.raises(error, match=what):
         call(modules, photos, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -345,16 +345,16 @@ def test_wrong_arguments_are_refused_by_the_call(modules, photos, tmp_path, call
             lambda small, **w: hubexport.convert("nowhere", "x.safetensors", "safetensors", **w), id="convert"
         ),
         pytest.param(lambda small, **w: hubexport.compare("nowhere", "nowhere", **w), id="compare"),
-        pytest.param(lambda small, **w: hubexport.BuildOptions(**w), id="Options"),
-        pytest.param(lambda small, **w: hubexport.ReleaseOptions(**w), id="Recipe"),
+        pytest.param(lambda small, **w: hubexport.BuildOptions(**w), id="BuildOptions"),
+        pytest.param(lambda small, **w: hubexport.ReleaseOptions(**w), id="ReleaseOptions"),
     ],
 )
 @pytest.mark.parametrize(
     ("weights", "guessed"),
     [("average", " (did you mean 'averaged'?)"), ("", ""), (None, ""), (["raw"], " (did you mean 'raw'?)")],
 )
-def test_weights_that_do_not_exist_are_refused_at_once(small, call, weights, guessed):
-    """They are not taken for the raw ones."""
+def test_unknown_weights_are_refused_at_once(small, call, weights, guessed):
+    """They do not mean `raw`."""
     with pytest.raises(UsageError) as raised:
         call(small, weights=weights)
     assert raised.value.what == f"unknown weights {weights!r}{guessed}"
@@ -362,8 +362,8 @@ def test_weights_that_do_not_exist_are_refused_at_once(small, call, weights, gue
 
 
 @pytest.mark.slow
-def test_paths_are_taken_as_text_or_as_paths(small, tmp_path):
-    """By every function that reads a checkpoint."""
+def test_paths_may_be_text(small, tmp_path):
+    """In every function that reads a checkpoint."""
     source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
     for kind in (str, Path):
         path = kind(source)
@@ -383,20 +383,20 @@ def test_paths_are_taken_as_text_or_as_paths(small, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_releases_and_sites_are_named_by_text_or_by_paths(small, tmp_path, kind):
-    """As folders of configs are."""
+def test_paths_of_releases_and_sites_may_be_text(small, tmp_path, kind):
+    """So may folders of configs."""
     assert load_variant("small", kind(tmp_path / "configs")) == small
     source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
-    recipe = hubexport.ReleaseOptions(checkpoint=kind(source), checks=("structure.digests",))
+    options = hubexport.ReleaseOptions(checkpoint=kind(source), checks=("structure.digests",))
     release = kind(tmp_path / "release")
-    [outcome] = hubexport.release_modules([BuildOrder(small, _TEXTS[:1])], recipe, release)
+    [outcome] = hubexport.release_modules([BuildOrder(small, _TEXTS[:1])], options, release)
     assert outcome.result == "made"
     assert hubexport.check_release(release).problems == ()
     assert hubexport.write_site(release, kind(tmp_path / "site"), "https://hub.example").directory == tmp_path / "site"
 
 
 def test_verify_module_takes_checks_by_name_and_by_group(modules):
-    """Each once, in the order in which they are listed."""
+    """Each runs once, in the order of the list of checks."""
     path = modules["feature_vector/5"]
     verification = verify_module(
         path, checks=["weights.equal", "weights", "structure.digests"], checkpoint="synthetic:1"
@@ -406,7 +406,7 @@ def test_verify_module_takes_checks_by_name_and_by_group(modules):
 
 
 def test_verify_module_takes_images_and_labels_as_classify_does(modules, photos, tmp_path):
-    """Files, folders and patterns; a list of labels, or a file of them."""
+    """Files, folders and patterns; a list of labels, or a file."""
     names = [f"name {number}" for number in range(1001)]
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(names))
@@ -433,15 +433,15 @@ def test_verify_module_takes_images_and_labels_as_classify_does(modules, photos,
         pytest.param({"labels": "nowhere.txt"}, UsageError, "cannot read labels nowhere.txt", id="labels"),
     ],
 )
-def test_verify_module_refuses_what_it_cannot_take_at_once(tmp_path, options, error, message):
+def test_verify_module_refuses_invalid_arguments_at_once(tmp_path, options, error, message):
     """Before it looks for the module."""
     with pytest.raises(error, match=message):
         verify_module(tmp_path / "nowhere", **options)
 
 
 @pytest.mark.parametrize("variant", [_VARIANT, None])
-def test_a_name_in_place_of_a_variant_is_refused_at_once(tmp_path, variant):
-    """The error tells how to load it; None is a variant only where one may be left out."""
+def test_the_name_of_a_variant_is_refused_at_once(tmp_path, variant):
+    """The error says how to load the variant. None is refused, too, except where it is the default."""
     calls = [lambda: BuildOrder(variant), lambda: build_modules(variant, checkpoint="synthetic", output_dir=tmp_path)]
     if variant is not None:
         calls += [
@@ -466,7 +466,7 @@ def test_a_name_in_place_of_a_variant_is_refused_at_once(tmp_path, variant):
     ],
 )
 def test_jobs_are_a_positive_whole_number(tmp_path, call, jobs):
-    """Anything else is refused by the call."""
+    """The call refuses anything else."""
     with pytest.raises(UsageError) as raised:
         call(tmp_path, jobs=jobs)
     assert raised.value.what == f"jobs is {jobs!r}"
@@ -484,15 +484,15 @@ def test_jobs_are_a_positive_whole_number(tmp_path, call, jobs):
         ),
     ],
 )
-def test_slips_are_refused_with_a_hint(call, what):
-    """Before any work."""
+def test_common_mistakes_are_refused_with_a_hint(call, what):
+    """Before any work begins."""
     with pytest.raises(UsageError) as raised:
         call()
     assert raised.value.what == what
 
 
-def test_the_cache_is_named_by_text_or_by_a_path(tmp_path):
-    """And a name that is no text is that of no variant."""
+def test_the_path_of_the_cache_may_be_text(tmp_path):
+    """The name of a variant, however, must be text."""
     for folder in (tmp_path, str(tmp_path)):
         with pytest.raises(DownloadError):
             downloads = hubexport.Downloads(cache_dir=folder, offline=True)

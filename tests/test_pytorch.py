@@ -1,6 +1,6 @@
 """Both formats compute what an independent PyTorch implementation computed: the proof that every clone can repeat.
 
-`tests/reference/pytorch_mobilenet_v2_050_96.npz` has three images and what PyTorch made of them with the weights of
+`tests/reference/pytorch_mobilenet_v2_050_96.npz` has three images and PyTorch's outputs for them with the weights of
 `synthetic:1`. It is a cut of `reference/ref_0.5_96.npz` of the test data, where test_published.py has more.
 """
 
@@ -14,7 +14,7 @@ from tests.data import DATA, REPOSITORY, needs_data
 
 _VARIANT = "mobilenet_v2_050_96"
 _FILE = REPOSITORY / "tests" / "reference" / f"pytorch_{_VARIANT}.npz"
-# Float32 rounding of two implementations, as the file's makers measured it, five times over.
+# Five times the float32 rounding of two implementations, as the file's makers measured it.
 _TOLERANCE = 5e-5
 
 
@@ -45,13 +45,13 @@ def _assert_equal(found, wanted):
 
 @pytest.mark.parametrize("signature", ["image_feature_vector", "image_classification"])
 def test_tf1_format(modules, known, signature):
-    """By its signatures, which every TensorFlow 2 loads."""
+    """Through its signatures, which every TensorFlow 2 loads."""
     module = hub.load(str(modules[1]))
     _assert_equal(module.signatures[signature](images=_images(known))["default"].numpy(), known[signature])
 
 
 def test_tf2_format(modules, known):
-    """By calling it; its features are an endpoint."""
+    """By a call; its features are an endpoint."""
     outputs = hub.load(str(modules[5]))(_images(known), return_endpoints=True)
     _assert_equal(outputs["default"].numpy(), known["image_classification"])
     _assert_equal(outputs["MobilenetV2/global_pool"].numpy()[:, 0, 0], known["image_feature_vector"])

@@ -1,4 +1,4 @@
-"""Damaged files of every kind: whatever their bytes, they are read or refused, in bounded time."""
+"""Damaged files of every kind are read or refused, in bounded time."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.hdf5 import read_hdf5
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import DamageError
@@ -30,6 +30,7 @@ from hubexport.errors import CheckpointError
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
+from hubexport.system.crc32c import masked_crc32c
 
 pytestmark = pytest.mark.fuzz
 
@@ -37,7 +38,7 @@ _VALUES = {"a/kernel": np.ones([3, 4], np.float32), "a/bias": np.ones([4], np.fl
 
 
 def _edits(length):
-    """Bytes that are overwritten, and where the file is cut, if it is."""
+    """Strategy: bytes to overwrite, and where to cut the file, if at all."""
     edit = st.tuples(st.integers(0, length - 1), st.integers(0, 255))
     return st.lists(edit, max_size=4), st.none() | st.integers(0, length)
 
@@ -62,7 +63,7 @@ _SAFETENSORS = safetensors.numpy.save(_VALUES, {"format": "pt"})
 @settings(deadline=None, max_examples=300)
 @given(*_edits(len(_SAFETENSORS)))
 def test_damaged_safetensors(tmp_path_factory, edits, end):
-    """The header may say anything."""
+    """With any bytes in the header."""
     path = tmp_path_factory.mktemp("fuzz") / "x"
     path.write_bytes(_edited(_SAFETENSORS, edits, end))
     try:
@@ -76,13 +77,13 @@ def test_damaged_safetensors(tmp_path_factory, edits, end):
     st.binary(max_size=40) | st.sampled_from([b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"]).map(lambda start: start + b"x" * 9)
 )
 def test_any_bytes_have_a_container_or_none(tmp_path_factory, content):
-    """To tell takes no more than a look."""
+    """Recognition looks at a few bytes only."""
     path = tmp_path_factory.mktemp("fuzz") / "x"
     path.write_bytes(content)
     container_of(path)
 
 
-# What a small damaged file may take: hypothesis reports a slower or larger one as any other failure.
+# The time and memory that a small damaged file may take; hypothesis reports more as a failure.
 _MOST_SECONDS = 2
 _MOST_KILOBYTES = 500_000
 
@@ -95,14 +96,14 @@ def _open_and_read(path):
                 _read_all(V1Reader(file))
         else:
             _read_all(BundleReader(path))
-    except (DamageError, FileNotFoundError):  # A shard that is not there.
+    except (DamageError, FileNotFoundError):  # A data file that does not exist.
         pass
     assert time.monotonic() - start < _MOST_SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < _MOST_KILOBYTES
 
 
 def _partitioned(folder, version):
-    """The files of a checkpoint, by what their names end in; one of its values is in two pieces."""
+    """The files of a checkpoint with one value in two pieces, by the ends of their names."""
     pieces = ["4 300 0,1:-", "4 300 1,3:-"]
     values = {"x": tf.ones([1, 300]), "x2": tf.zeros([3, 300]), "half": tf.ones([3], tf.float16), "n": tf.constant(-7)}
     values |= {"words": tf.constant([b"some", b"words"]), "complex": tf.constant(1j)}
@@ -117,7 +118,7 @@ def _partitioned(folder, version):
 
 @pytest.fixture(scope="module", params=["V1", "V2"])
 def partitioned(request, tmp_path_factory):
-    """Such files."""
+    """Such files of V1 and V2."""
     return _partitioned(tmp_path_factory.mktemp("partitioned"), request.param)
 
 
@@ -134,31 +135,31 @@ def test_damaged_pieces(partitioned, tmp_path_factory, data):
     _open_and_read(folder / "c")
 
 
-def _summed_anew(content, sound):
-    """Damaged blocks with checksums that are right."""
+def _with_right_checksums(content, sound):
+    """Damaged blocks with correct checksums."""
     footer = sound[-48:]
     places = [
         *LeveldbTable(io.BytesIO(sound))._handles,
-        leveldb_table._handle(footer, leveldb_table._handle(footer, 0)[2])[:2],
+        tuple(leveldb_table._varints(footer, 4)[2:]),
     ]
     content = bytearray(content)
     for offset, size in places:
         end = offset + size + 1
-        content[end : end + 4] = leveldb_table.masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
+        content[end : end + 4] = masked_crc32c(bytes(content[offset:end])).to_bytes(4, "little")
     return bytes(content)
 
 
 @settings(deadline=None, max_examples=600)
 @given(data=st.data())
 def test_damaged_blocks_whose_checksums_are_right(partitioned, tmp_path_factory, data):
-    """Lengths, restarts, handles and compression may be any; half of the damage is where most of these are."""
+    """Lengths, restarts, handles and compression may be anything. Most are near the end, like half of the damage."""
     folder = tmp_path_factory.mktemp("fuzz")
     for suffix, content in partitioned.items():
         if not suffix.startswith(".data"):
             near_the_end = st.integers(max(0, len(content) - 300), len(content) - 49)
             positions = st.integers(0, len(content) - 49) | near_the_end
             edits = data.draw(st.lists(st.tuples(positions, st.integers(0, 255)), min_size=1, max_size=4))
-            content = _summed_anew(_edited(content, edits, None), content)
+            content = _with_right_checksums(_edited(content, edits, None), content)
         (folder / f"c{suffix}").write_bytes(content)
     _open_and_read(folder / "c")
 
@@ -166,7 +167,7 @@ def test_damaged_blocks_whose_checksums_are_right(partitioned, tmp_path_factory,
 @settings(deadline=None, max_examples=600)
 @given(data=st.data())
 def test_entries_that_lie(partitioned, tmp_path_factory, data):
-    """Any bytes of any entry changed, left out or added, in a table that is sound."""
+    """Any bytes of any entry changed, removed or added, in a sound table."""
     folder = tmp_path_factory.mktemp("fuzz")
     for suffix, content in partitioned.items():
         if not suffix.startswith(".data"):
@@ -192,12 +193,12 @@ _GRAPHS = st.lists(
 @settings(deadline=None, max_examples=200)
 @given(graph=_GRAPHS | st.binary(max_size=60))
 def test_any_graph_of_objects(tmp_path_factory, graph):
-    """It may name keys that are not there, and several by one name: each value is found all the same."""
+    """Its keys may be missing and its names repeated: every value is still found."""
     prefix = tmp_path_factory.mktemp("fuzz") / "c"
     values = {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": np.float32(number) for number, name in enumerate("ab")}
     write_bundle(prefix, {**values, OBJECT_GRAPH_KEY: graph})
     try:
-        with opened_checkpoint(resolve_source(str(prefix), None, Progress()), Progress()) as opened:
+        with open_checkpoint(resolve_source(str(prefix), None, Progress()), Progress()) as opened:
             found = [opened.native.read(name) for name in opened.native.shapes if opened.native.dtype(name) != "string"]
     except CheckpointError as error:
         assert "object graph" in error.why
@@ -224,7 +225,7 @@ _HDF5 = _hdf5()
 @settings(deadline=None, max_examples=25)
 @given(*_edits(len(_HDF5)))
 def test_damaged_hdf5(tmp_path_factory, edits, end):
-    """HDF5's library may do with it what it likes."""
+    """HDF5's library may do anything with it."""
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "x").write_bytes(_edited(_HDF5, edits, end))
     try:
@@ -237,8 +238,8 @@ _ENDLESS = sorted(Path(__file__).with_name("cases").glob("endless_*.h5.gz"))
 
 
 @pytest.mark.parametrize("case", _ENDLESS, ids=lambda path: path.name)
-def test_hdf5_files_with_which_the_library_never_ends(tmp_path, monkeypatch, case):
-    """Found by changing one to three bytes of a good one; the process that reads them is ended."""
+def test_hdf5_files_from_which_the_library_never_returns(tmp_path, monkeypatch, case):
+    """Found by changing one to three bytes of a good file. The reading process is stopped."""
     monkeypatch.setattr(hdf5, "_CPU_SECONDS", 2)
     (tmp_path / "x").write_bytes(gzip.decompress(case.read_bytes()))
     with pytest.raises(DamageError, match="did not finish"):
@@ -259,11 +260,11 @@ _KERAS = _keras_archive()
 @settings(deadline=None, max_examples=25)
 @given(*_edits(len(_KERAS)))
 def test_damaged_keras_archives(tmp_path_factory, edits, end):
-    """Sizes, checksums, names, flags and compression may be any."""
+    """Sizes, checksums, names, flags and compression may be anything."""
     path = tmp_path_factory.mktemp("fuzz") / "x"
     path.write_bytes(_edited(_KERAS, edits, end))
     try:
-        with opened_checkpoint(resolve_source(str(path), None, Progress()), Progress()) as opened:
+        with open_checkpoint(resolve_source(str(path), None, Progress()), Progress()) as opened:
             _read_all(opened.native)
     except CheckpointError:
         pass

@@ -1,4 +1,4 @@
-"""What values are of, as names and shapes tell, and which classifier is TF-Slim's."""
+"""Recognizing a network and its classifier from names and shapes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hubexport.build import build_modules
 from hubexport.checkpoints.recognize import recognize
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.errors import CheckpointError
-from hubexport.layouts.registry import LAYOUTS
+from hubexport.layouts.registry import KNOWN_LAYOUTS
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.progress import Progress
 from tests.checkpoints import training_values
@@ -16,7 +16,7 @@ _SLIM_HEAD = "MobilenetV2/Logits/Conv2d_1c_1x1"
 
 
 class _Shapes:
-    """Stored values of which only names, shapes and dtypes matter."""
+    """Stored values with only names, shapes and dtypes."""
 
     def __init__(self, shapes, dtypes=None):
         self.shapes = shapes
@@ -27,16 +27,16 @@ class _Shapes:
 
 
 def _shapes(layout, classes=7):
-    return {entry.name: entry.shape for entry in LAYOUTS[layout](mobilenet_v2(0.35, 96, classes))}
+    return {variable.name: variable.shape for variable in KNOWN_LAYOUTS[layout](mobilenet_v2(0.35, 96, classes))}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", KNOWN_LAYOUTS)
 @pytest.mark.parametrize("classes", [7, 1, None])
 def test_a_network_with_or_without_classifier(layout, classes):
     """In every layout."""
     found = recognize(_Shapes(_shapes(layout, classes)))
     assert (found.layout, found.num_classes, found.further) == (layout, classes, ())
-    assert {entry.name: entry.shape for entry in found.entries} == _shapes(layout, classes)
+    assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, classes)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_network_with_or_without_classifier(layout, classes):
 def test_keras_may_call_the_classifier_anything(layout, weights, biases):
     """As long as it is a dense layer."""
     found = recognize(_Shapes({**_shapes(layout, None), weights: (1280, 5), biases: (5,)}))
-    assert (found.num_classes, [entry.name for entry in found.entries[-2:]]) == (5, [weights, biases])
+    assert (found.num_classes, [variable.name for variable in found.variable_layouts[-2:]]) == (5, [weights, biases])
 
 
 _FURTHER = [
@@ -68,16 +68,16 @@ _FURTHER = [
 
 @pytest.mark.parametrize(("layout", "more"), _FURTHER)
 def test_more_than_one_dense_layer_is_no_classifier(layout, more):
-    """The features are recognized all the same, and what is left out is named."""
+    """The features are still recognized, and the result names what is left out."""
     found = recognize(_Shapes({**_shapes(layout), **more}))
     assert (found.layout, found.num_classes) == (layout, None)
     assert set(more) <= set(found.further)
-    assert {entry.name: entry.shape for entry in found.entries} == _shapes(layout, None)
+    assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, None)
 
 
-def test_a_half_of_a_classifier_is_none():
-    """One without biases, or with another layer's."""
-    for layout in LAYOUTS:
+def test_half_a_classifier_is_no_classifier():
+    """Weights without biases."""
+    for layout in KNOWN_LAYOUTS:
         shapes = _shapes(layout)
         *_, weights, biases = shapes
         del shapes[biases]
@@ -96,8 +96,8 @@ def test_a_half_of_a_classifier_is_none():
         ("Hugging Face", {"mobilenet_v2.conv_stem.first_conv.normalization.num_batches_tracked": ()}, "int64"),
     ],
 )
-def test_what_is_no_layer_does_not_matter(layout, more, dtype):
-    """Slots and counters of a training, seeds, and what others keep in TF-Slim's checkpoints."""
+def test_values_outside_of_layers_do_not_matter(layout, more, dtype):
+    """Slots and counters of a training, seeds, and other programs' values in TF-Slim's checkpoints."""
     found = recognize(_Shapes({**_shapes(layout), **more}, dict.fromkeys(more, dtype)))
     assert (found.num_classes, found.further) == (7, ())
 
@@ -111,12 +111,12 @@ def test_what_is_no_layer_does_not_matter(layout, more, dtype):
     ],
 )
 def test_a_layer_with_more_values_is_of_another_network(layout, more):
-    """A convolution with biases beside its batch norm computes otherwise."""
+    """A convolution with biases beside its batch norm computes something else."""
     assert recognize(_Shapes({**_shapes(layout), more: (16,)})) is None
 
 
 def test_a_hidden_layer_in_the_scope_of_slim_is_left_out(small, tmp_path):
-    """Features are built with a warning, and no classification, whatever its classifier looks like."""
+    """A feature vector is built with a warning, a classification is refused."""
     values = {**training_values(), "MobilenetV2/Logits/hidden/weights": np.ones([1, 1, 1280, 1280], np.float32)}
     write_bundle(tmp_path / "c", {name: np.float32(value) for name, value in values.items()})
     warnings = []

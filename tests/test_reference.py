@@ -1,4 +1,4 @@
-"""Both formats against TF-Slim's own graphs, which `hubexport.reference` builds without our layer lists."""
+"""Both formats compute what TF-Slim computes; `hubexport.reference` builds its networks without our layer lists."""
 
 import functools
 from pathlib import Path
@@ -36,7 +36,7 @@ _SIZES = [
 
 @functools.lru_cache(maxsize=1)  # Both formats are compared with it, one after the other.
 def _reference(depth_multiplier, size, training):
-    """Runs TF-Slim's graph: facts about its collections, its outputs, and its variables before and after updates."""
+    """Runs TF-Slim's graph, and returns its variables, losses, outputs, and the values after its update ops."""
     values, images = _inputs(depth_multiplier, size)
     with tf.Graph().as_default(), tf.Session() as session:
         placeholder = tf.placeholder(tf.float32, [None, *images.shape[1:]])
@@ -61,14 +61,14 @@ def _network(depth_multiplier, size):
 
 
 def _inputs(depth_multiplier, size):
-    """Values of all variables, by name, and images."""
+    """Returns values of all variables, by name, and images."""
     variables = _network(depth_multiplier, size).variables
     values = {variable.name: synthetic_value(variable, seed=3) for variable in variables}
     return values, np.random.RandomState(0).uniform(size=(4, size, size, 3)).astype(np.float32)
 
 
 def _emitted(values, images, training, network):
-    """Runs our graph, in the same terms."""
+    """Runs our TF1 graph, and returns the same facts."""
     graphs = read_saved_model(saved_model_bytes(ModuleSpec(kind="classification", version=1), network))
     with imported(graphs[("train",) if training else ()], values) as graph:
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
@@ -88,7 +88,7 @@ def _emitted(values, images, training, network):
 
 
 def _emitted_functions(values, images, training, network):
-    """Calls the function of our TF2 SavedModel, in the same terms."""
+    """Calls the function of our TF2 SavedModel, and returns the same facts."""
     with tempfile.TemporaryDirectory() as folder:
         write_tf2_module(Path(folder), ModuleSpec(kind="classification", version=5), network, values)
         module = tf.saved_model.load_v2(folder)
@@ -114,7 +114,7 @@ def _name(variable):
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(("depth_multiplier", "size"), _SIZES)
 def test_emitted_network_is_tf_slims(depth_multiplier, size, training, emitted):
-    """Variables, losses, update ops, and every endpoint; dropout is switched off in training."""
+    """Variables, losses, update ops, and every endpoint are the same. Dropout is switched off in training."""
     values, images = _inputs(depth_multiplier, size)
     wanted = _reference(depth_multiplier, size, training)
     found = emitted(values, images, training, _network(depth_multiplier, size))

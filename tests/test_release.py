@@ -1,4 +1,4 @@
-"""A release: what is made, what is left alone, what is refused, and what stands in the folder afterwards."""
+"""Releases: what a run makes, keeps and refuses, and which files it leaves in the folder."""
 
 import dataclasses
 import json
@@ -14,16 +14,17 @@ from hubexport.progress import Progress
 from hubexport.release import make_artifact
 from hubexport.release.check import check_release
 from hubexport.release.index import INDEX, SHA256SUMS, read_index, record_path
-from hubexport.release.plan import ReleaseOptions, make_plan
+from hubexport.release.options import ReleaseOptions
+from hubexport.release.plan import make_plan
 from hubexport.release.release_modules import release_modules
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
 
-# The ones that need no TensorFlow and next to no time.
+# These need no TensorFlow and almost no time.
 _CHECKS = ("structure.digests", "weights.equal")
-_RECIPE = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS)
+_OPTIONS = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS)
 _OLD, _NEW = ModuleSpec.parse("feature_vector/2"), ModuleSpec.parse("classification/5")
 
 
@@ -31,8 +32,8 @@ def _orders(variant, *specs):
     return [BuildOrder(variant, specs or (_OLD, _NEW))]
 
 
-def _release(variant, folder, *specs, recipe=_RECIPE, **options):
-    return release_modules(_orders(variant, *specs), recipe, folder, **options)
+def _release(variant, folder, *specs, options=_OPTIONS, **how):
+    return release_modules(_orders(variant, *specs), options, folder, **how)
 
 
 def _results(outcomes):
@@ -52,7 +53,7 @@ def dist(small, tmp_path):
 
 
 def test_a_release_has_these_files(dist):
-    """For each artifact the archive and what is told of it; and what holds them together."""
+    """Six for each artifact, and those that artifacts share."""
     names = ("tar.gz", "md", "card.md", "verify.json", "provenance.json", "json")
     artifacts = [f"google/imagenet/small/{module}." for module in ("feature_vector/2", "classification/5")]
     found = {name for name in _bytes(dist) if not name.startswith("sbom-")}
@@ -65,22 +66,22 @@ def test_a_release_has_these_files(dist):
 
 
 def test_an_archive_holds_what_a_build_writes(dist, small, tmp_path):
-    """File by file, with the archive's root as the module's; read by tarfile, written by another library."""
+    """The root of the archive is the root of the module. The test reads with tarfile; another library compresses."""
     [built] = build_modules(small, [_NEW], checkpoint="synthetic", output_dir=tmp_path / "built")
     with tarfile.open(dist / f"google/imagenet/small/{_NEW}.tar.gz") as tar:
         packed = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
     assert packed == _bytes(built)
 
 
-def test_the_sums_are_those_of_all_files(dist):
-    """By the program that everybody has for it."""
+def test_sha256sums_lists_all_files(dist):
+    """The system's sha256sum accepts it."""
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SHA256SUMS], cwd=dist, check=True)
     summed = {line.split("  ")[1] for line in (dist / SHA256SUMS).read_text().splitlines()}
     assert summed == set(_bytes(dist)) - {INDEX, SHA256SUMS}
 
 
-def test_the_index_tells_what_programs_want_to_know(dist):
-    """Figures by hand: 0.35 of MobileNet V2 at 96 pixels, with seven classes."""
+def test_the_index_has_the_facts_of_each_module(dist):
+    """Figures computed by hand, for MobileNet V2 at 0.35 and 96 pixels with seven classes."""
     first, second = read_index(dist).artifacts
     assert (first.handle, second.handle) == (f"google/imagenet/small/{_NEW}", f"google/imagenet/small/{_OLD}")
     assert (first.num_classes, second.num_classes, first.num_features) == (7, None, 1280)
@@ -92,8 +93,8 @@ def test_the_index_tells_what_programs_want_to_know(dist):
     assert archive.bytes == (dist / archive.path).stat().st_size
 
 
-def test_the_report_says_what_was_proved_of_which_archive(dist):
-    """Without times, which would differ from run to run."""
+def test_the_report_has_all_checks_and_the_digest_of_the_archive(dist):
+    """But no times, which differ from run to run."""
     report = json.loads((dist / f"google/imagenet/small/{_OLD}.verify.json").read_text())
     assert report["passed"] is True
     assert report["archive_sha256"] == file_sha256(dist / f"google/imagenet/small/{_OLD}.tar.gz")
@@ -101,15 +102,15 @@ def test_the_report_says_what_was_proved_of_which_archive(dist):
     assert "seconds" not in json.dumps(report)
 
 
-def test_what_is_up_to_date_is_left_alone(dist, small):
-    """Nothing is written, not even the same once more."""
+def test_a_second_run_changes_nothing(dist, small):
+    """It does not even rewrite a file with the same content."""
     before = {path: path.stat().st_mtime_ns for path in tree_files(dist)}
     assert _results(_release(small, dist)) == ["up to date", "up to date"]
     assert {path: path.stat().st_mtime_ns for path in tree_files(dist)} == before
 
 
-def test_a_later_release_adds_to_an_earlier_one(dist, small):
-    """What is published stays, byte for byte, also what is not asked for any more."""
+def test_a_later_run_adds_artifacts(dist, small):
+    """Published files stay as they are, byte for byte, even those of modules that the later run does not ask for."""
     before = _bytes(dist)
     added = ModuleSpec.parse("feature_vector/3")
     assert _results(_release(small, dist, added, _OLD)) == ["made", "up to date"]
@@ -120,30 +121,30 @@ def test_a_later_release_adds_to_an_earlier_one(dist, small):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "facts", "blamed"),
+    ("options", "facts", "blamed"),
     [
-        pytest.param(dataclasses.replace(_RECIPE, checkpoint="synthetic:1"), {}, "the checkpoint", id="checkpoint"),
-        pytest.param(dataclasses.replace(_RECIPE, weights="raw"), {}, "--weights", id="weights"),
-        pytest.param(_RECIPE, {"num_classes": 9}, "the config", id="classes"),
-        pytest.param(_RECIPE, {"dataset": "another"}, "the config", id="dataset"),
-        pytest.param(_RECIPE, {"checkpoint": None}, "the config", id="checkpoint of an archive"),
+        pytest.param(dataclasses.replace(_OPTIONS, checkpoint="synthetic:1"), {}, "the checkpoint", id="checkpoint"),
+        pytest.param(dataclasses.replace(_OPTIONS, weights="raw"), {}, "--weights", id="weights"),
+        pytest.param(_OPTIONS, {"num_classes": 9}, "the config", id="classes"),
+        pytest.param(_OPTIONS, {"dataset": "another"}, "the config", id="dataset"),
+        pytest.param(_OPTIONS, {"checkpoint": None}, "the config", id="checkpoint of an archive"),
     ],
 )
 @pytest.mark.slow
-def test_published_content_never_changes(dist, small, recipe, facts, blamed):
-    """Not even of the module that would have no other bytes."""
+def test_published_content_never_changes(dist, small, options, facts, blamed):
+    """Both modules are refused, although the bytes of one would stay the same."""
     before = _bytes(dist)
     variant = small.model_copy(update=facts)
-    outcomes = _release(variant, dist, recipe=recipe)
+    outcomes = _release(variant, dist, options=options)
     assert _results(outcomes) == [ReleaseError, ReleaseError]
     for outcome in outcomes:
-        assert outcome.result.what == f"{outcome.item.handle} is already published"
+        assert outcome.result.what == f"{outcome.artifact.handle} is already published"
         assert outcome.result.why == f"its content would change because of {blamed}, and published modules never change"
     assert _bytes(dist) == before
 
 
 def test_labels_are_content(dist, small, tmp_path):
-    """They go into the module; where the file is does not matter."""
+    """A changed label is refused, because modules contain the labels. Moving the file is allowed."""
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"class {number}\n" for number in range(7)))
     labelled = small.model_copy(update={"labels": str(labels)})
@@ -155,50 +156,50 @@ def test_labels_are_content(dist, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "facts", "blamed"),
+    ("options", "facts", "blamed"),
     [
-        pytest.param(dataclasses.replace(_RECIPE, url="https://hub.example"), {}, "--url", id="address"),
-        pytest.param(dataclasses.replace(_RECIPE, checks=_CHECKS[:1]), {}, "the selected checks", id="checks"),
-        pytest.param(dataclasses.replace(_RECIPE, source_date_epoch=9), {}, "SOURCE_DATE_EPOCH", id="time"),
-        pytest.param(_RECIPE, {"license": "MIT"}, "the description in its config", id="license"),
+        pytest.param(dataclasses.replace(_OPTIONS, url="https://hub.example"), {}, "--url", id="address"),
+        pytest.param(dataclasses.replace(_OPTIONS, checks=_CHECKS[:1]), {}, "the selected checks", id="checks"),
+        pytest.param(dataclasses.replace(_OPTIONS, source_date_epoch=9), {}, "SOURCE_DATE_EPOCH", id="time"),
+        pytest.param(_OPTIONS, {"license": "MIT"}, "the description in its config", id="license"),
     ],
 )
 @pytest.mark.slow
-def test_what_is_published_is_kept_though_it_would_be_told_otherwise(dist, small, recipe, facts, blamed):
-    """Its content is what is asked for."""
+def test_a_published_module_is_kept_if_only_its_description_would_change(dist, small, options, facts, blamed):
+    """Its content is the requested one."""
     before = _bytes(dist)
-    outcomes = _release(small.model_copy(update=facts), dist, recipe=recipe)
+    outcomes = _release(small.model_copy(update=facts), dist, options=options)
     assert _results(outcomes) == ["kept", "kept"]
-    assert outcomes[0].item.why == f"published before {blamed} changed"
+    assert outcomes[0].artifact.why == f"published before {blamed} changed"
     assert _bytes(dist) == before
 
 
-def test_another_hubexport_keeps_what_is_published(dist, small, monkeypatch):
-    """And makes what is not."""
+def test_a_new_version_of_hubexport_keeps_published_modules(dist, small, monkeypatch):
+    """It makes only what is missing."""
     monkeypatch.setattr("hubexport.release.artifact_inputs.program_sha256", lambda: "0" * 64)
     outcomes = _release(small, dist, _OLD, ModuleSpec.parse("feature_vector/3"))
     assert _results(outcomes) == ["kept", "made"]
-    assert outcomes[0].item.why == "published before hubexport's code changed"
+    assert outcomes[0].artifact.why == "published before hubexport's code changed"
 
 
 def _never(*_):
     raise AssertionError("nothing is to be made")
 
 
-def test_what_a_run_left_unlisted_is_listed_by_the_next(dist, small, monkeypatch):
-    """Not made again, if it is whole."""
+def test_an_unlisted_artifact_is_listed_by_the_next_run(dist, small, monkeypatch):
+    """It is complete, so it is not made again."""
     before = _bytes(dist)
     (dist / INDEX).unlink()
     (dist / SHA256SUMS).unlink()
-    monkeypatch.setattr("hubexport.release.release_modules.build", _never)
+    monkeypatch.setattr("hubexport.release.release_modules.build_and_pack", _never)
     assert _results(_release(small, dist)) == ["listed", "listed"]
     assert _bytes(dist) == before
 
 
 @pytest.mark.parametrize("role", ["tar.gz", "md", "provenance.json", "json"])
 @pytest.mark.slow
-def test_what_a_run_left_unlisted_and_damaged_is_made_again(dist, small, role):
-    """Every file of it counts: nobody has promised them yet."""
+def test_an_unlisted_artifact_with_a_damaged_file_is_made_again(dist, small, role):
+    """Damage to any of its files counts. None of them is published yet."""
     before = _bytes(dist)
     (dist / INDEX).unlink()
     damaged = dist / f"google/imagenet/small/{_OLD}.{role}"
@@ -209,18 +210,18 @@ def test_what_a_run_left_unlisted_and_damaged_is_made_again(dist, small, role):
     assert _bytes(dist) == before
 
 
-def test_what_a_run_left_unlisted_of_other_inputs_is_made_again(dist, small):
-    """As if it were not there."""
+def test_an_unlisted_artifact_of_other_inputs_is_made_again(dist, small):
+    """It is not published, so it may be replaced."""
     (dist / INDEX).unlink()
-    outcomes = _release(small, dist, recipe=dataclasses.replace(_RECIPE, checkpoint="synthetic:1"))
+    outcomes = _release(small, dist, options=dataclasses.replace(_OPTIONS, checkpoint="synthetic:1"))
     assert _results(outcomes) == ["made", "made"]
-    assert outcomes[0].item.why == "an unfinished run used different inputs: the checkpoint"
+    assert outcomes[0].artifact.why == "an unfinished run used different inputs: the checkpoint"
     assert not check_release(dist, Progress()).problems
 
 
 @pytest.mark.parametrize("role", ["tar.gz", "md", "json"])
-def test_published_files_that_are_lost_come_back(dist, small, role):
-    """With the bytes that they had."""
+def test_lost_published_files_are_restored(dist, small, role):
+    """With the same bytes as before."""
     before = _bytes(dist)
     lost = dist / f"google/imagenet/small/{_OLD}.{role}"
     if role == "md":
@@ -229,15 +230,15 @@ def test_published_files_that_are_lost_come_back(dist, small, role):
         lost.unlink()
     outcomes = _release(small, dist)
     assert _results(outcomes) == ["made", "up to date"]
-    assert outcomes[0].item.why.startswith(f"published, but google/imagenet/small/{_OLD}.{role}")
+    assert outcomes[0].artifact.why.startswith(f"published, but google/imagenet/small/{_OLD}.{role}")
     assert _bytes(dist) == before
 
 
-def test_lost_files_that_cannot_come_back_are_told(dist, small):
-    """They would not be what is published."""
+def test_lost_files_that_cannot_be_restored_are_an_error(dist, small):
+    """A changed option means different bytes, which must not replace published ones."""
     (dist / f"google/imagenet/small/{_OLD}.tar.gz").unlink()
-    recipe = dataclasses.replace(_RECIPE, url="https://hub.example")
-    [lost, kept] = _release(small, dist, recipe=recipe)
+    options = dataclasses.replace(_OPTIONS, url="https://hub.example")
+    [lost, kept] = _release(small, dist, options=options)
     assert kept.result == "kept"
     assert lost.result.what == f"google/imagenet/small/{_OLD} is damaged, and cannot be rebuilt as it was"
     assert lost.result.why.endswith("; --url changed since it was made")
@@ -247,10 +248,10 @@ def _another_page(facts):
     return "# another page\n"
 
 
-def test_what_comes_out_otherwise_does_not_replace_what_is_published(dist, small, monkeypatch):
-    """Whatever the reason."""
+def test_a_published_file_is_not_replaced_by_a_different_one(dist, small, monkeypatch):
+    """Here the page is made differently. The error names it."""
     (dist / f"google/imagenet/small/{_OLD}.md").unlink()
-    monkeypatch.setattr("hubexport.release.make_artifact.module_page", _another_page)
+    monkeypatch.setattr("hubexport.release.describe_artifact.module_page", _another_page)
     before = _bytes(dist)
     [outcome] = _release(small, dist, _OLD)
     assert outcome.result.what.endswith("is damaged, and the rebuilt files differ from the published ones")
@@ -259,18 +260,18 @@ def test_what_comes_out_otherwise_does_not_replace_what_is_published(dist, small
 
 
 @pytest.mark.parametrize("lost", ["tar.gz", "json"])
-def test_only_what_is_lost_is_put_back(dist, small, monkeypatch, lost):
-    """What comes out otherwise here, like what is measured on another machine, stays as it is published."""
+def test_only_the_lost_file_is_restored(dist, small, monkeypatch, lost):
+    """Here the page is made differently, as measurements differ on another machine. The published page stays."""
     before = _bytes(dist)
     (dist / f"google/imagenet/small/{_OLD}.{lost}").unlink()
-    monkeypatch.setattr("hubexport.release.make_artifact.module_page", _another_page)
+    monkeypatch.setattr("hubexport.release.describe_artifact.module_page", _another_page)
     assert _results(_release(small, dist, _OLD)) == ["made"]
     assert _bytes(dist) == before
     assert not check_release(dist).problems
 
 
-def test_what_is_not_right_is_not_published(small, tmp_path, monkeypatch):
-    """The checks that failed are told; the other module is published."""
+def test_a_module_that_fails_a_check_is_not_published(small, tmp_path, monkeypatch):
+    """The error names the failed checks, and the other module is published."""
     pack = make_artifact.pack
 
     def damaged(directory, archive, *, mtime):
@@ -283,19 +284,19 @@ def test_what_is_not_right_is_not_published(small, tmp_path, monkeypatch):
     assert made.result == "made"
     assert failed.result.what == f"google/imagenet/small/{_OLD} failed verification, and is not published"
     assert failed.result.details[0].startswith("structure.digests: ")
-    assert [record.handle for record in read_index(tmp_path / "dist").artifacts] == [made.item.handle]
-    assert not (tmp_path / "dist" / record_path(failed.item.handle)).exists()
+    assert [record.handle for record in read_index(tmp_path / "dist").artifacts] == [made.artifact.handle]
+    assert not (tmp_path / "dist" / record_path(failed.artifact.handle)).exists()
 
 
 def _archive(folder, num_classes):
-    """An archive like the published ones."""
+    """Returns an archive like the published ones."""
     write_v2(folder / "model.ckpt", network_values(num_classes=num_classes))
     return tgz(*(member(path.name, path.read_bytes()) for path in sorted(folder.glob("model.ckpt.*"))))
 
 
 @pytest.fixture
 def archives(tmp_path):
-    """A directory with an archive for `one`, and none for `two`."""
+    """A directory with an archive for `one`, but not for `two`."""
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / "one.tgz").write_bytes(_archive(tmp_path, num_classes=7))
     return tmp_path / "archives"
@@ -303,7 +304,7 @@ def archives(tmp_path):
 
 @pytest.fixture
 def two_variants(config_dir):
-    """Both without a published checkpoint, so that their archives are named like them."""
+    """Neither has a published checkpoint, so their archives are named like the variants."""
     text = (config_dir / "small.yaml").read_text()
     start, end = text.index("checkpoint:"), text.index("modules:")
     for name in ("one", "two"):
@@ -312,71 +313,71 @@ def two_variants(config_dir):
 
 
 def test_one_failure_stops_no_other(two_variants, archives, tmp_path):
-    """It is told, and the rest is published."""
-    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
-    outcomes = release_modules(two_variants, recipe, tmp_path / "dist")
+    """The other variant is published, and the next run makes the one that failed."""
+    options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    outcomes = release_modules(two_variants, options, tmp_path / "dist")
     assert _results(outcomes) == [CheckpointError, "made"]
     assert outcomes[0].result.what == f"no checkpoint for two in {archives}"
     assert [record.variant for record in read_index(tmp_path / "dist").artifacts] == ["one"]
-    # What is mended is made by the next run.
+    # The next run makes the variant whose checkpoint has been added.
     (archives / "two.tgz").write_bytes((archives / "one.tgz").read_bytes())
-    assert _results(release_modules(two_variants, recipe, tmp_path / "dist")) == ["made", "up to date"]
+    assert _results(release_modules(two_variants, options, tmp_path / "dist")) == ["made", "up to date"]
 
 
-def test_the_first_failure_can_stop_all(two_variants, archives, tmp_path):
-    """Nothing is published; and nothing that was finished is lost."""
-    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
-    outcomes = release_modules(two_variants, recipe, tmp_path / "dist", fail_fast=True)
+def test_fail_fast_stops_at_the_first_failure(two_variants, archives, tmp_path):
+    """Nothing is published, but finished artifacts wait for the next run."""
+    options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    outcomes = release_modules(two_variants, options, tmp_path / "dist", fail_fast=True)
     assert _results(outcomes) == [CheckpointError, ReleaseError]
     assert outcomes[1].result.why == "another artifact failed, and --fail_fast stops at the first failure"
     assert read_index(tmp_path / "dist") is None
-    # A checkpoint of another network: the failure comes later, when the first is finished.
+    # A checkpoint of another network fails later, when the first artifact is finished.
     (archives / "two.tgz").write_bytes(_archive(tmp_path, num_classes=5))
     orders = [dataclasses.replace(order, modules=(_NEW,)) for order in reversed(two_variants)]
-    assert _results(release_modules(orders, recipe, tmp_path / "dist", fail_fast=True))[1] == CheckpointError
+    assert _results(release_modules(orders, options, tmp_path / "dist", fail_fast=True))[1] == CheckpointError
     assert read_index(tmp_path / "dist") is None
     (archives / "two.tgz").write_bytes((archives / "one.tgz").read_bytes())
-    assert _results(release_modules(orders, recipe, tmp_path / "dist"))[1] == "made"
+    assert _results(release_modules(orders, options, tmp_path / "dist"))[1] == "made"
 
 
-def test_checkpoints_are_found_by_the_published_name_too(small, archives, tmp_path):
-    """The config's URL ends in small.tgz; its digest is another, which is warned of, and told by no page."""
+def test_checkpoints_are_also_found_by_the_published_name(small, archives, tmp_path):
+    """The config's URL ends in small.tgz. Another archive of that name is used with a warning, and not as published."""
     (archives / "one.tgz").rename(archives / "small.tgz")
     warned = []
     progress = Progress()
     progress.warn = warned.append
-    recipe = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
-    assert _results(_release(small, tmp_path / "dist", recipe=recipe, progress=progress)) == ["made", "made"]
+    options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
+    assert _results(_release(small, tmp_path / "dist", options=options, progress=progress)) == ["made", "made"]
     assert any("differs from the published archive of small" in text for text in warned)
     [record, _] = read_index(tmp_path / "dist").artifacts
     assert (record.values, record.published, record.inputs.checkpoint["source"]) == ("trained", None, "small.tgz")
 
 
-def test_a_published_archive_is_known_without_having_it(small, tmp_path):
-    """A plan downloads nothing; the run that wants it says that it cannot be had."""
+def test_a_plan_does_not_need_the_published_archive(small, tmp_path):
+    """Planning downloads nothing. Only the run fails, because the archive cannot be downloaded."""
     plan = make_plan(_orders(small), ReleaseOptions(checks=_CHECKS), tmp_path / "dist", None, Progress())
-    assert [(item.action, item.inputs.checkpoint["sha256"]) for item in plan] == [("make", small.checkpoint.sha256)] * 2
+    assert [(one.action, one.inputs.checkpoint["sha256"]) for one in plan] == [("make", small.checkpoint.sha256)] * 2
     assert not (tmp_path / "dist").exists()
 
 
-def test_an_index_that_is_none_is_not_overwritten(dist, small):
-    """It may be that of a newer hubexport."""
+def test_an_unreadable_index_is_not_overwritten(dist, small):
+    """A newer hubexport may have written it."""
     (dist / INDEX).write_text('{"format": 2}')
     with pytest.raises(ReleaseError, match="cannot read"):
         _release(small, dist)
     assert (dist / INDEX).read_text() == '{"format": 2}'
 
 
-def test_times_in_archives_are_what_the_user_says(small, tmp_path):
-    """Read by tarfile."""
-    recipe = dataclasses.replace(_RECIPE, source_date_epoch=1_700_000_000)
-    _release(small, tmp_path / "dist", _OLD, recipe=recipe)
+def test_archives_carry_the_time_that_the_user_chose(small, tmp_path):
+    """As tarfile reads it."""
+    options = dataclasses.replace(_OPTIONS, source_date_epoch=1_700_000_000)
+    _release(small, tmp_path / "dist", _OLD, options=options)
     with tarfile.open(tmp_path / f"dist/google/imagenet/small/{_OLD}.tar.gz") as tar:
         assert {member.mtime for member in tar} == {1_700_000_000}
 
 
-def test_all_errors_of_a_release_are_for_users(small, tmp_path):
-    """One that comes from a process that cannot write, say."""
+def test_a_folder_that_cannot_be_written_is_an_error_for_users(small, tmp_path):
+    """Its three parts say what, why, and what to do."""
     (tmp_path / "dist").write_text("a file")
     with pytest.raises(HubexportError, match="cannot write the release to"):
         _release(small, tmp_path / "dist")

@@ -1,4 +1,4 @@
-"""Packed modules: the same bytes for the same files, which every reader of tars unpacks to what was packed."""
+"""Packed modules: the same files give the same bytes, and every reader of tars unpacks the same files."""
 
 import gzip
 import hashlib
@@ -14,11 +14,11 @@ import pytest
 
 from hubexport.errors import ModuleError, UsageError
 from hubexport.release.packing import pack, source_date_epoch
-from hubexport.system.atomic_output import tree_files
+from hubexport.system.digests import tree_files
 from tests.command import environment
 
 _LONG = "/".join(["folder" * 8] * 5) + "/" + "f" * 200
-# Names and contents as a module has them, and such as no tar of 1988 could hold.
+# Names and contents like a module's, and names that need more than the USTAR format of 1988.
 _FILES = {
     "saved_model.pb": bytes(range(256)) * 300,
     "tfhub_module.pb": b"\x08\x03",
@@ -51,13 +51,13 @@ def _contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def directory(tmp_path) -> Path:
-    """All sorts of names, and an empty folder."""
+    """Names of all sorts, and an empty folder."""
     (tmp_path / "module" / "empty").mkdir(parents=True)
     return _written(tmp_path / "module", _FILES)
 
 
 def test_bytes_depend_on_names_and_contents_alone(directory, tmp_path):
-    """Not on the order of creation, the umask, modes, owners, times or the zone they are told in."""
+    """Not on the order of creation, the umask, modes, owners, times or the time zone."""
     other = tmp_path / "other"
     before = os.umask(0o077)
     try:
@@ -82,8 +82,8 @@ def test_bytes_depend_on_names_and_contents_alone(directory, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["name", "content", "mtime", "folder"])
-def test_bytes_do_depend_on_them(directory, change):
-    """Each alone changes the archive."""
+def test_bytes_depend_on_each_name_and_content(directory, change):
+    """Each change alone gives a different archive."""
     before = _packed(directory).read_bytes()
     match change:
         case "name":
@@ -113,14 +113,14 @@ def test_bytes_do_depend_on_them(directory, change):
     ],
 )
 def test_bytes_are_the_same_everywhere(tmp_path, files, tar_sha256, sha256):
-    """On every supported Python and on every machine: known digests, of the tar and of what libdeflate makes of it."""
+    """On every supported Python and machine, the tar and the compressed archive have the known digests."""
     archive = _packed(_written(tmp_path / "module", files))
     assert hashlib.sha256(gzip.decompress(archive.read_bytes())).hexdigest() == tar_sha256
     assert hashlib.sha256(archive.read_bytes()).hexdigest() == sha256
 
 
 def test_members_are_what_a_module_server_expects(directory):
-    """Plain relative names, each folder before what is in it; nobody's, of one time."""
+    """Plain relative names, folders before their files, no owners, and one time."""
     with tarfile.open(_packed(directory)) as tar:
         members = tar.getmembers()
     names = [member.name for member in members]
@@ -135,7 +135,7 @@ def test_members_are_what_a_module_server_expects(directory):
 
 
 def test_plain_names_need_no_extended_headers(tmp_path):
-    """A program that knows USTAR of 1988 alone reads them: one header a member, at the standard's offsets."""
+    """A reader of plain USTAR understands them: one header per member, with fields at the standard's offsets."""
     tar = gzip.decompress(_packed(_written(tmp_path / "module", _PLAIN)).read_bytes())
     seen, position = {}, 0
     while tar[position]:
@@ -152,7 +152,7 @@ def test_plain_names_need_no_extended_headers(tmp_path):
 
 @pytest.mark.parametrize("mode", ["r|gz", "r:gz", "tar"])
 def test_readers_unpack_what_was_packed(directory, tmp_path, mode):
-    """Python's, as a stream (as tensorflow_hub does) and as a file, and the system's."""
+    """Python's tarfile, from a stream (like tensorflow_hub) and from a file, and the system's tar."""
     archive, target = _packed(directory), tmp_path / "target"
     target.mkdir()
     if mode == "tar":
@@ -180,7 +180,7 @@ def _make_socket(path: Path) -> None:
     ],
 )
 def test_only_files_and_folders_are_packed(tmp_path, make, monkeypatch):
-    """Anything else is an error, at any depth, and nothing is written."""
+    """Anything else is an error at any depth, and no archive is written."""
     directory = _written(tmp_path / "module", _PLAIN)
     monkeypatch.chdir(directory)  # A socket's path must be short.
     make(Path("assets/odd"))
@@ -194,7 +194,7 @@ def test_only_files_and_folders_are_packed(tmp_path, make, monkeypatch):
     ("text", "seconds"), [(None, 0), ("0", 0), ("1577836800", _MTIME), (str(2**33 - 1), 2**33 - 1)]
 )
 def test_the_time_comes_from_the_environment(monkeypatch, directory, text, seconds):
-    """0 if nobody says; the largest one that a header holds needs no extended header."""
+    """It is 0 by default. The largest time that fits a header needs no extended header."""
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     if text is not None:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
@@ -205,16 +205,16 @@ def test_the_time_comes_from_the_environment(monkeypatch, directory, text, secon
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "1e9", " 7", "7\n", "1_000", "٣", "now", str(2**33), "9" * 30])
-def test_other_times_are_refused(monkeypatch, text):
-    """And the error says what is allowed."""
+def test_invalid_times_are_refused(monkeypatch, text):
+    """The error says what is allowed."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is") as caught:
         source_date_epoch()
     assert "below 8589934592" in caught.value.why
 
 
-def test_time_and_memory_are_those_of_the_compression(tmp_path):
-    """Half a second for a module of usual size; a copy of 14 MB too many would show."""
+def test_packing_needs_little_more_than_compression(tmp_path):
+    """For a module of the usual size, 14 MB: a few seconds at most, and little more memory than two copies."""
     import tracemalloc
 
     directory = _written(tmp_path / "module", {"variables": os.urandom(1 << 20) * 14})

@@ -1,4 +1,4 @@
-"""The check of a release: it finds every damage and every forgery, and no folder harms whoever looks at it."""
+"""Checks of releases: they find every damage and every forgery, and no folder can harm them."""
 
 from collections.abc import Callable
 import gzip
@@ -21,8 +21,8 @@ from hubexport import BuildOrder
 from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
-from hubexport.release.check import Checked, check_release
-from hubexport.release.plan import ReleaseOptions
+from hubexport.release.check import ReleaseCheck, check_release
+from hubexport.release.options import ReleaseOptions
 from hubexport.release.release_modules import release_modules
 from hubexport.system import tars
 from hubexport.variants import ModuleSpec
@@ -40,7 +40,7 @@ _PUBLISHER = "google/google.md"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A release as `hubexport release` makes it: two modules of a small network."""
+    """Returns the folder of a release as `hubexport release` makes it: two modules of a small network."""
     folder = tmp_path_factory.mktemp("made") / "dist"
     variant = load_variant("mobilenet_v2_035_96").model_copy(
         update={"name": "small", "num_classes": 7, "checkpoint": None, "published": None, "labels": None}
@@ -52,7 +52,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def original(made) -> Forged:
-    """The same with tiny archives, in memory."""
+    """Returns the same release in memory, with tiny archives."""
     forged = Forged(made)
     shrink(forged)
     return forged
@@ -60,21 +60,21 @@ def original(made) -> Forged:
 
 @pytest.fixture
 def forged(original) -> Forged:
-    """A copy, to be changed."""
+    """Returns a copy that a test may change."""
     return original.copy()
 
 
 @pytest.fixture
 def dist(original, tmp_path) -> Path:
-    """The tiny release in a folder."""
+    """Returns the folder of the tiny release."""
     return original.written(tmp_path / "dist")
 
 
-def _check(folder: Path) -> Checked:
+def _check(folder: Path) -> ReleaseCheck:
     return check_release(folder, Progress())
 
 
-def _told(checked: Checked) -> list[str]:
+def _problems(checked: ReleaseCheck) -> list[str]:
     return [f"{problem.path}: {problem.what}" for problem in checked.problems]
 
 
@@ -83,7 +83,7 @@ def _bill(forged: Forged) -> str:
 
 
 def test_a_release_has_no_problems(made):
-    """As it was made, all files looked at."""
+    """As made, with all its files checked."""
     checked = _check(made)
     assert (checked.problems, checked.stray, checked.artifacts) == ((), (), 2)
     listed = [path for path in made.rglob("*") if path.is_file() and path.name not in (INDEX, SUMS)]
@@ -91,12 +91,12 @@ def test_a_release_has_no_problems(made):
     assert checked.bytes == sum(path.stat().st_size for path in listed)
 
 
-def test_the_tiny_release_has_none_either(dist):
-    """Otherwise all that follows would prove nothing."""
-    assert _told(_check(dist)) == []
+def test_the_tiny_release_has_no_problems(dist):
+    """Otherwise the tests below would prove nothing."""
+    assert _problems(_check(dist)) == []
 
 
-# Damages to files: what happens to a disk, or to a copy of a release.
+# Damage to files, by a faulty disk or a bad copy.
 
 
 def _flipped(path: Path) -> None:
@@ -118,7 +118,7 @@ def _pipe(path: Path) -> None:
 
 def _socket(path: Path) -> None:
     path.unlink()
-    # The paths of sockets must be short.
+    # The path of a socket must be short.
     directory = os.open(path.parent, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"/proc/self/fd/{directory}/{path.name}")
@@ -156,7 +156,7 @@ _LISTED = {
 @pytest.mark.parametrize("damage", _DAMAGES)
 @pytest.mark.parametrize("name", _LISTED.values(), ids=_LISTED)
 def test_every_damage_to_a_listed_file_is_found(original, dist, name, damage):
-    """Whichever file it is, and nothing else is blamed."""
+    """In any file. No other file is blamed."""
     name = _bill(original) if name == "sbom" else name
     change, what = _DAMAGES[damage]
     change(dist / name)
@@ -167,28 +167,28 @@ def test_every_damage_to_a_listed_file_is_found(original, dist, name, damage):
 
 @pytest.mark.parametrize("damage", _DAMAGES)
 def test_every_damage_to_a_record_is_found(dist, damage):
-    """It is what programs read that do not want the whole index."""
+    """Programs read records in place of the whole index."""
     change, _ = _DAMAGES[damage]
     change(dist / _RECORD)
     assert [problem.path for problem in _check(dist).problems] == [_RECORD]
 
 
-def test_folders_must_not_be_links(dist, tmp_path):
-    """Though all files can be found through them."""
+def test_links_to_folders_are_problems(dist, tmp_path):
+    """Although all files can be reached through them."""
     (dist / "google/imagenet").rename(tmp_path / "elsewhere")
     (dist / "google/imagenet").symlink_to(tmp_path / "elsewhere")
-    told = _told(_check(dist))
-    assert f"{_ARCHIVE}: is a link, or inside a linked folder" in told
-    assert len(told) == 2 * 6
+    problems = _problems(_check(dist))
+    assert f"{_ARCHIVE}: is a link, or inside a linked folder" in problems
+    assert len(problems) == 2 * 6
 
 
 def test_the_release_itself_may_be_a_link(dist, tmp_path):
-    """Whoever names it knows where it leads."""
+    """The user chose that path."""
     (tmp_path / "link").symlink_to(dist)
     assert _check(tmp_path / "link") == _check(dist)
 
 
-# Forgeries: all digests of files fit.
+# Forgeries, in which all digests of files are right.
 
 
 def _update(**facts: object) -> Callable[[Forged], None]:
@@ -287,10 +287,10 @@ _IN_THE_INDEX = {
 
 @pytest.mark.parametrize(("change", "path", "what"), _IN_THE_INDEX.values(), ids=_IN_THE_INDEX)
 def test_forged_entries_are_found(forged, tmp_path, change, path, what):
-    """The index must agree with itself and with the files."""
+    """The index must agree with itself, and with the files."""
     record = as_json(forged.record())
     change(forged)
-    # With the old record, others would be found twice.
+    # Updates the record, or each forgery would be two problems.
     if path == _RECORD and what == "bytes, not":
         forged.after[_RECORD] = lambda content: record
     found = _check(forged.written(tmp_path)).problems
@@ -343,7 +343,7 @@ def _special(name: str, kind: bytes, **attributes: object) -> Callable[[Forged],
 
 
 def _nested_headers() -> bytes:
-    """Attributes of attributes of attributes…"""
+    """Returns a tar with nested extended headers."""
     header = tarfile.TarInfo("header")
     header.type, header.size = tarfile.XHDTYPE, 12
     return gzip.compress((header.tobuf() + b"12 path=abc\n".ljust(512, b"\0")) * 2000 + bytes(1024))
@@ -420,19 +420,19 @@ _IN_THE_ARCHIVE = {
 
 @pytest.mark.parametrize(("change", "what"), _IN_THE_ARCHIVE.values(), ids=_IN_THE_ARCHIVE)
 def test_forged_archives_are_found(forged, tmp_path, change, what):
-    """Whatever is in them, though reports and statements speak of these very archives."""
+    """Even if reports and statements have the digests of the forged archives."""
     change(forged)
     forged.seal()
-    told = _told(_check(forged.written(tmp_path)))
-    assert any(line.startswith(f"{_ARCHIVE}: ") and what in line for line in told), told
-    assert all(line.startswith(f"{_ARCHIVE}: ") and line.isprintable() for line in told)
+    problems = _problems(_check(forged.written(tmp_path)))
+    assert any(line.startswith(f"{_ARCHIVE}: ") and what in line for line in problems), problems
+    assert all(line.startswith(f"{_ARCHIVE}: ") and line.isprintable() for line in problems)
 
 
 def test_a_hub_module_in_the_place_of_a_saved_model_is_found(forged, tmp_path):
-    """By the file that tells them apart."""
+    """By the file that only hub modules have."""
     forged.put("tfhub_module.pb", b"\x08\x03", NEW)
     forged.seal()
-    assert f"{NEW}.tar.gz: does not have the format saved_model_2: it has a tfhub_module.pb" in _told(
+    assert f"{NEW}.tar.gz: does not have the format saved_model_2: it has a tfhub_module.pb" in _problems(
         _check(forged.written(tmp_path))
     )
 
@@ -531,8 +531,8 @@ _IN_TEXTS = {
 
 
 @pytest.mark.parametrize(("path", "change", "what"), _IN_TEXTS.values(), ids=_IN_TEXTS)
-def test_forged_texts_are_found(forged, tmp_path, path, change, what):
-    """Page, report and statement each say the same as the index, or are named."""
+def test_forged_pages_reports_and_statements_are_found(forged, tmp_path, path, change, what):
+    """Each must agree with the index."""
     change(forged)
     forged.seal()
     found = _check(forged.written(tmp_path)).problems
@@ -541,15 +541,15 @@ def test_forged_texts_are_found(forged, tmp_path, path, change, what):
 
 
 @pytest.mark.parametrize("figures", [{"measured": None, "limit": 2.0}, {"measured": 3.0, "limit": None}])
-def test_figures_need_not_be_told(forged, tmp_path, figures):
-    """Where a check draws at random, or has no limit."""
+def test_reports_may_lack_figures(forged, tmp_path, figures):
+    """Some checks draw random numbers, or have no limit."""
     forged.edit_json("verification", lambda report: report["checks"][0].update(figures))
     forged.seal()
-    assert _told(_check(forged.written(tmp_path))) == []
+    assert _problems(_check(forged.written(tmp_path))) == []
 
 
 def test_published_values_have_published_figures(forged, tmp_path):
-    """Of a checkpoint whose archive the config names; the statement tells its address, which is not in the index."""
+    """The config names the checkpoint's archive. The statement has its address, which is not in the index."""
     checkpoint = {"source": "small.tgz", "sha256": "5" * 64, "published": True}
     forged.record()["inputs"].update(checkpoint=checkpoint)
     forged.record().update(values="trained", published={"top1_percent": 50.8})
@@ -562,26 +562,26 @@ def test_published_values_have_published_figures(forged, tmp_path):
 
     forged.edit_json("provenance", tell)
     forged.seal()
-    assert _told(_check(forged.written(tmp_path / "right"))) == []
+    assert _problems(_check(forged.written(tmp_path / "right"))) == []
     forged.edit_text("provenance", "5" * 64, "6" * 64)
     forged.seal()
     [problem] = _check(forged.written(tmp_path / "wrong")).problems
     assert "resolvedDependencies[0].digest.sha256 does not agree" in problem.what
 
 
-def test_addresses_may_be_written_in_codes(forged, tmp_path):
-    """As pages must where an address has brackets or letters of other alphabets."""
+def test_addresses_may_be_percent_encoded(forged, tmp_path):
+    """Pages must encode brackets and the letters of other alphabets."""
     forged.edit_text("page", "asset-path: https://tfhub.dev/g", "asset-path: https://tfhub.dev/%67")
     forged.seal()
-    assert _told(_check(forged.written(tmp_path))) == []
+    assert _problems(_check(forged.written(tmp_path))) == []
 
 
 @pytest.mark.parametrize("more", [("extra_field", "x"), ("_another", {"a": []})])
 def test_statements_may_say_more(forged, tmp_path, more):
-    """As in-toto's rules for readers have it."""
+    """in-toto tells readers to ignore unknown fields."""
     forged.edit_json("provenance", lambda document: document["predicate"].update([more]))
     forged.seal()
-    assert _told(_check(forged.written(tmp_path))) == []
+    assert _problems(_check(forged.written(tmp_path))) == []
 
 
 def _digest(content: bytes) -> str:
@@ -605,7 +605,7 @@ _SUMS = {
 
 @pytest.mark.parametrize(("change", "what"), _SUMS.values(), ids=_SUMS)
 def test_wrong_sums_are_found(forged, tmp_path, change, what):
-    """They say the same as the index, in the form that sha256sum reads."""
+    """SHA256SUMS must agree with the index, in the format of sha256sum."""
     forged.after[SUMS] = change
     found = _check(forged.written(tmp_path)).problems
     assert {problem.path for problem in found} == {SUMS}
@@ -613,12 +613,12 @@ def test_wrong_sums_are_found(forged, tmp_path, change, what):
 
 
 def test_sums_may_be_ahead_of_the_index(forged, tmp_path):
-    """A run was killed between the two: what they say beyond the index is there and right, and not published."""
+    """A run may be killed between the two files. The additional files exist and are right, but are not published."""
     content = b"finished, not published"
     forged.files["google/next.tar.gz"] = content
     forged.after[SUMS] = lambda sums: sums + f"{_digest(content)}  google/next.tar.gz\n".encode()
     checked = _check(forged.written(tmp_path))
-    assert (_told(checked), checked.stray) == ([], ("google/next.tar.gz",))
+    assert (_problems(checked), checked.stray) == ([], ("google/next.tar.gz",))
 
 
 @pytest.mark.parametrize(
@@ -636,16 +636,16 @@ def test_sums_may_be_ahead_of_the_index(forged, tmp_path):
         ("google/google.md/x", "is missing"),
     ],
 )
-def test_what_sums_say_beyond_the_index_must_be_right(forged, tmp_path, name, what):
-    """And nothing outside is opened."""
+def test_files_that_only_the_sums_list_must_be_right(forged, tmp_path, name, what):
+    """No file outside the release is opened."""
     forged.files["google/next.tar.gz"] = b"next"
     forged.after[SUMS] = lambda sums: sums + f"{_digest(b'other')}  {name}\n".encode()
     [problem] = _check(forged.written(tmp_path / "dist")).problems
     assert what in problem.what
 
 
-def test_stray_files_are_told(dist, tmp_path):
-    """A run that goes on, or was killed, leaves them; links are not followed."""
+def test_stray_files_are_listed(dist, tmp_path):
+    """A run that works or was killed leaves such files. Links are not followed."""
     names = [".hubexport-x/modules/y.pb", "google/imagenet/small/feature_vector/2.tar.gz~", "zz"]
     for name in names:
         (dist / name).parent.mkdir(parents=True, exist_ok=True)
@@ -658,8 +658,8 @@ def test_stray_files_are_told(dist, tmp_path):
     assert not checked.problems
 
 
-def test_deep_folders_are_told(dist):
-    """Deeper than any program's stack."""
+def test_files_in_deep_folders_are_listed(dist):
+    """Deeper than Python's recursion limit."""
     place = os.open(dist, os.O_RDONLY)
     for _ in range(2100):
         os.mkdir("d", dir_fd=place)
@@ -672,11 +672,11 @@ def test_deep_folders_are_told(dist):
     subprocess.run(["rm", "-rf", dist / "d"], check=True)
 
 
-# What is no release at all.
+# Folders that contain no release.
 
 
 def test_no_release(tmp_path):
-    """An empty folder, a file and nothing are errors that say what to do."""
+    """An empty folder, a file and a missing path are errors that say what to do."""
     (tmp_path / "file").write_bytes(b"")
     for path, why in [
         (tmp_path, "it has no index.json"),
@@ -725,8 +725,8 @@ _INDICES = {
 
 
 @pytest.mark.parametrize("change", _INDICES.values(), ids=_INDICES)
-def test_odd_indices_are_one_problem(forged, tmp_path, change):
-    """Of which one line tells, whatever was put there."""
+def test_an_odd_index_is_one_problem(forged, tmp_path, change):
+    """Whatever it contains, one line reports it."""
     forged.after[INDEX] = change
     checked = _check(forged.written(tmp_path))
     [problem] = checked.problems
@@ -735,8 +735,8 @@ def test_odd_indices_are_one_problem(forged, tmp_path, change):
 
 
 @pytest.mark.parametrize("damage", ["linked", "pipe", "folder", "socket", "sparse"])
-def test_an_index_that_is_no_file_is_a_problem(dist, damage):
-    """Nobody waits for a pipe, and nothing is read that is larger than any index."""
+def test_an_index_that_is_not_a_file_is_a_problem(dist, damage):
+    """The check does not wait for a pipe, and reads no file that is larger than any index."""
     change, _ = _DAMAGES[damage]
     change(dist / INDEX)
     [problem] = _check(dist).problems
@@ -745,15 +745,15 @@ def test_an_index_that_is_no_file_is_a_problem(dist, damage):
 
 
 def test_large_files_are_not_read(forged, tmp_path):
-    """The index may say what it likes: a sparse file has any size, and would take days."""
+    """Even if the index lists the size: reading a huge sparse file would take days."""
     forged.record()["files"]["archive"]["bytes"] = 1 << 43
     folder = forged.written(tmp_path)
     os.truncate(folder / _ARCHIVE, 1 << 43)
-    assert f"{_ARCHIVE}: has 8,796,093,022,208 bytes, more than any release file" in _told(_check(folder))
+    assert f"{_ARCHIVE}: has 8,796,093,022,208 bytes, more than any release file" in _problems(_check(folder))
 
 
-def test_a_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
-    """Nor kept in memory as far as it is."""
+def test_a_decompression_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
+    """The part that is unpacked is not kept in memory."""
     monkeypatch.setattr(tars, "MAX_UNPACKED_BYTES", 16 << 20)
     content = bytes(64 << 20)
     forged.pack([(info, old) for info, old in forged.members()] + [member("zeros", content, mode=0o644)])
@@ -761,10 +761,10 @@ def test_a_bomb_is_not_unpacked(forged, tmp_path, monkeypatch):
     folder = forged.written(tmp_path)
     del content
     tracemalloc.start()
-    told = _told(_check(folder))
+    problems = _problems(_check(folder))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert told == [f"{_ARCHIVE}: it unpacks to more than 16,777,216 bytes"]
+    assert problems == [f"{_ARCHIVE}: it unpacks to more than 16,777,216 bytes"]
     assert peak < 16 << 20
 
 
@@ -778,7 +778,7 @@ _COSTLY = {
 
 @pytest.mark.parametrize(("path", "around", "repeated", "what"), _COSTLY.values(), ids=_COSTLY)
 def test_wrong_documents_cost_little_memory(forged, tmp_path, path, around, repeated, what):
-    """One that is wrong very often is wrong once."""
+    """A document with very many errors is one problem."""
     many = b"".join(repeated % number if b"%" in repeated else repeated for number in range(300_000))
     if path == INDEX:
         forged.after[INDEX] = lambda content: around % many
@@ -786,9 +786,9 @@ def test_wrong_documents_cost_little_memory(forged, tmp_path, path, around, repe
         forged.files[path] = around % many
         forged.seal()
     command = [sys.executable, "-c", _CHECK_AND_TELL, forged.written(tmp_path)]
-    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
-    assert what in told
-    assert int(told.split()[-1]) < 250 << 10
+    output = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    assert what in output
+    assert int(output.split()[-1]) < 250 << 10
 
 
 _CHECK_AND_TELL = """if True:
@@ -797,39 +797,39 @@ _CHECK_AND_TELL = """if True:
     from hubexport.release.check import check_release
 
     print([problem.what for problem in check_release(pathlib.Path(sys.argv[1]), Progress()).problems])
-    # Not getrusage: Linux lets a process begin with the peak of the one that it was forked from.
+    # Not getrusage: on Linux, a process inherits the peak of its parent.
     print(re.search("VmHWM: *([0-9]+)", pathlib.Path("/proc/self/status").read_text().replace("\t", " "))[1])
 """
 
 
 def test_long_names_are_refused(forged, tmp_path):
-    """Ten thousand of them would fill the memory."""
+    """Ten thousand long names would fill the memory."""
     forged.put("x" * 5000, b"")
     forged.seal()
-    assert _told(_check(forged.written(tmp_path))) == [f"{_ARCHIVE}: a member's name has 5,000 characters"]
+    assert _problems(_check(forged.written(tmp_path))) == [f"{_ARCHIVE}: a member's name has 5,000 characters"]
 
 
 def test_many_members_are_refused(forged, tmp_path):
-    """Each costs memory."""
+    """Each member takes memory."""
     forged.files[_ARCHIVE] = tgz(*(member(f"{number:05}", b"", mode=0o644) for number in range(10_001)))
     forged.seal()
-    told = _told(_check(forged.written(tmp_path)))
-    assert any("it has more than 10000 members" in line for line in told)
+    problems = _problems(_check(forged.written(tmp_path)))
+    assert any("it has more than 10000 members" in line for line in problems)
 
 
-def _where(folder: Path) -> dict[str, tuple[float, int]]:
+def _file_states(folder: Path) -> dict[str, tuple[float, int]]:
     return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
 
 def test_nothing_is_written(dist):
-    """Neither into the release nor beside it."""
-    before = _where(dist.parent)
+    """The check writes no file, neither into the release nor beside it."""
+    before = _file_states(dist.parent)
     _check(dist)
-    assert _where(dist.parent) == before
+    assert _file_states(dist.parent) == before
 
 
-def test_progress_is_told(dist):
-    """File by file, to the end."""
+def test_progress_is_reported(dist):
+    """Check by check, to the last."""
 
     class Heard(Progress):
         counts: list[tuple[int, int]] = []
@@ -842,8 +842,8 @@ def test_progress_is_told(dist):
     assert heard.counts == [(done, 4) for done in (1, 2, 3, 4)]
 
 
-def test_it_needs_little(dist):
-    """Neither TensorFlow nor what only those need who make a release; in any language and folder."""
+def test_the_check_imports_no_tensorflow(dist):
+    """Nor the packages that only making a release needs. It works in any locale and folder."""
     program = (
         "import sys; from pathlib import Path; from hubexport.progress import Progress;"
         "from hubexport.release.check import check_release; checked = check_release(Path(sys.argv[1]), Progress());"
@@ -851,15 +851,15 @@ def test_it_needs_little(dist):
         "print(sorted({'tensorflow', 'cyclonedx', 'jinja2', 'requests'} & set(sys.modules)))"
     )
     env = environment({"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Tokyo"})
-    told = subprocess.run([sys.executable, "-c", program, dist], env=env, cwd="/", capture_output=True, text=True)
-    assert (told.stdout, told.stderr) == ("[]\n", "")
+    done = subprocess.run([sys.executable, "-c", program, dist], env=env, cwd="/", capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-# Chance.
+# Random damage.
 
 
 def test_every_flipped_byte_is_found(original, dist):
-    """In any file of the release, at any place; only the spaces between the index's words do not count."""
+    """In any file, at any place. Only white space in the index may differ."""
     rng = random.Random(7)
     files = sorted(path for path in dist.rglob("*") if path.is_file())
     before = json.loads((dist / INDEX).read_bytes())
@@ -869,10 +869,10 @@ def test_every_flipped_byte_is_found(original, dist):
         flipped = bytearray(content)
         flipped[rng.randrange(len(content))] ^= rng.randrange(1, 256)
         path.write_bytes(flipped)
-        found = _told(_check(dist))
+        found = _problems(_check(dist))
         assert found or (path.name == INDEX and json.loads(flipped) == before), (path, number)
         path.write_bytes(content)
-    assert _told(_check(dist)) == []
+    assert _problems(_check(dist)) == []
 
 
 def _unpacked(content: bytes) -> list[tuple[str, bytes]]:
@@ -881,7 +881,7 @@ def _unpacked(content: bytes) -> list[tuple[str, bytes]]:
 
 
 def test_flips_in_sealed_archives_are_found_or_change_nothing(original, tmp_path):
-    """Of the tar itself, with all digests made to fit: who sees no problem unpacks what was packed."""
+    """The tar is damaged, and all digests adjusted. Without a problem, the archive unpacks to the same files."""
     rng = random.Random(11)
     packed = original.files[_ARCHIVE]
     tar = gzip.decompress(packed)
@@ -889,20 +889,20 @@ def test_flips_in_sealed_archives_are_found_or_change_nothing(original, tmp_path
     for number in range(120):
         forged = original.copy()
         flipped = bytearray(tar)
-        # Half of them in the headers, where most harm can be done.
+        # Half of the flips hit headers, where they can do most harm.
         place = rng.randrange(len(tar) // 512) * 512 + rng.randrange(512) if number % 2 else rng.randrange(1024)
         flipped[place] ^= rng.randrange(1, 256)
         forged.files[_ARCHIVE] = gzip.compress(bytes(flipped), mtime=0)
         forged.seal()
-        told = _told(_check(forged.written(tmp_path / "dist")))
-        found += bool(told)
-        assert told or _unpacked(forged.files[_ARCHIVE]) == _unpacked(packed), place
+        problems = _problems(_check(forged.written(tmp_path / "dist")))
+        found += bool(problems)
+        assert problems or _unpacked(forged.files[_ARCHIVE]) == _unpacked(packed), place
         shutil.rmtree(tmp_path / "dist")
     assert found > 60
 
 
-def test_no_text_is_too_odd(original, tmp_path):
-    """Flipped, cut or repeated with all digests made to fit, they may be accepted or not, but are read to the end."""
+def test_odd_texts_do_not_break_the_check(original, tmp_path):
+    """Texts are flipped, cut or repeated, and all digests adjusted. Accepted or not, the check completes."""
     rng = random.Random(13)
     roles = [("verification", _REPORT), ("provenance", _PROVENANCE), ("page", _PAGE), ("index", INDEX), ("sums", SUMS)]
     for number in range(120):
@@ -925,6 +925,6 @@ def test_no_text_is_too_odd(original, tmp_path):
         else:
             forged.files[path] = change(forged.files[path])
         forged.seal()
-        for line in _told(_check(forged.written(tmp_path / "dist"))):
+        for line in _problems(_check(forged.written(tmp_path / "dist"))):
             assert line.isprintable()
         shutil.rmtree(tmp_path / "dist")

@@ -1,4 +1,4 @@
-"""`hubexport release` as its users run it, and the same bytes whoever runs it, wherever, and with how many hands."""
+"""`hubexport release` as users run it: the same bytes for every user, in every place, with any number of processes."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.protos import BundleEntryProto
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_partitioned, write_v2
 from tests.command import command, environment, hubexport, hubexport_process
@@ -30,7 +30,7 @@ _ARCHIVES = [f"dist/google/imagenet/small/{module}.tar.gz" for module in ("featu
 
 @pytest.fixture
 def place(config_dir):
-    """A folder with the folder `configs`."""
+    """A folder that contains the folder `configs`."""
     return config_dir.parent
 
 
@@ -39,7 +39,7 @@ def _digests(folder):
 
 
 def test_a_release_from_the_command_line(place):
-    """Paths go to stdout, what became of each artifact to stderr; the next run has nothing to do."""
+    """Paths go to stdout and the table of outcomes to stderr. The next run has nothing to do."""
     done = hubexport(*_ARGUMENTS, cwd=place)
     assert (done.returncode, done.stdout.splitlines()) == (0, _ARCHIVES), done.stderr
     assert "WARNING SYNTHETIC weights: small is UNTRAINED" in done.stderr
@@ -51,8 +51,8 @@ def test_a_release_from_the_command_line(place):
     assert checked.stdout.startswith("dist: complete and correct: 2 artifacts, 14 files, ")
 
 
-def test_a_dry_run_tells_what_would_be_made_and_why(place):
-    """And writes nothing."""
+def test_a_dry_run_shows_what_would_be_made_and_why(place):
+    """It writes nothing."""
     done = hubexport(*_ARGUMENTS, "--dry_run", cwd=place)
     assert done.returncode == 0
     assert [line.split() for line in done.stdout.splitlines() if "small" in line] == [
@@ -70,8 +70,8 @@ def test_a_dry_run_tells_what_would_be_made_and_why(place):
     assert "ERROR google/imagenet/small/feature_vector/2 is already published\n" in done.stderr
 
 
-def test_what_became_of_each_artifact_for_programs(place):
-    """JSON on stdout, and nothing else there."""
+def test_json_has_the_outcome_of_each_artifact(place):
+    """It is all that goes to stdout."""
     done = hubexport(*_ARGUMENTS, "--modules", "feature_vector/3", "--format", "json", cwd=place)
     [outcome] = json.loads(done.stdout)
     archive = place / "dist/google/imagenet/small/feature_vector/3.tar.gz"
@@ -80,16 +80,16 @@ def test_what_became_of_each_artifact_for_programs(place):
     assert set(outcome["seconds"]) == {"build", "pack", "verify", "describe"}
 
 
-def test_a_damaged_release_is_told(place):
-    """One line a problem on stdout, exit status 1; also for programs."""
+def test_check_reports_a_damaged_release(place):
+    """One line per problem on stdout, or JSON, and exit status 1."""
     hubexport(*_ARGUMENTS, cwd=place)
     (place / _ARCHIVES[0]).write_bytes(b"damaged")
     done = hubexport("release", "--check", "dist", cwd=place)
     assert done.returncode == 1
     assert done.stdout.splitlines()[0].startswith("google/imagenet/small/feature_vector/2.tar.gz: ")
     assert re.match("dist: [1-9] problems?: 2 artifacts, ", done.stdout.splitlines()[-1])
-    told = json.loads(hubexport("release", "--check", "dist", "--format", "json", cwd=place).stdout)
-    assert told["problems"][0]["path"] == "google/imagenet/small/feature_vector/2.tar.gz"
+    report = json.loads(hubexport("release", "--check", "dist", "--format", "json", cwd=place).stdout)
+    assert report["problems"][0]["path"] == "google/imagenet/small/feature_vector/2.tar.gz"
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_a_damaged_release_is_told(place):
         pytest.param(["--keep_going", "--fail_fast"], "ERROR hubexport release: argument --fail_fast", id="both"),
     ],
 )
-def test_mistakes_are_told(place, arguments, error):
-    """Before anything is begun."""
+def test_mistakes_are_reported(place, arguments, error):
+    """Before any work begins."""
     done = hubexport(*_ARGUMENTS, *arguments, cwd=place)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(error), done.stderr
     assert not (place / "dist").exists()
 
 
-def test_the_time_of_files_must_be_one(place):
-    """As reproducible-builds.org defines the variable."""
+def test_source_date_epoch_must_be_a_time(place):
+    """As reproducible-builds.org defines it."""
     done = hubexport(*_ARGUMENTS, cwd=place, env={"SOURCE_DATE_EPOCH": "yesterday"})
     assert done.returncode == 1
     assert "SOURCE_DATE_EPOCH" in done.stderr.splitlines()[0]
@@ -120,7 +120,7 @@ def test_the_time_of_files_must_be_one(place):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The digests of a release."""
+    """Returns the digests of a release's files."""
     place = tmp_path_factory.mktemp("here")
     _configs(place)
     hubexport(*_ARGUMENTS, cwd=place)
@@ -142,8 +142,8 @@ def _configs(place: Path) -> None:
     ],
 )
 @pytest.mark.slow
-def test_a_release_has_the_same_bytes(undisturbed, tmp_path, env, arguments):
-    """Every file of it, in another directory."""
+def test_a_release_has_the_same_bytes_in_any_environment(undisturbed, tmp_path, env, arguments):
+    """Every file is the same in another directory, locale and time zone, in more processes, and on Beam."""
     _configs(tmp_path)
     done = hubexport_process(*_ARGUMENTS, *arguments, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
@@ -151,7 +151,7 @@ def test_a_release_has_the_same_bytes(undisturbed, tmp_path, env, arguments):
 
 
 def _as_another_user(*arguments):
-    """Returns a command line for a user namespace, where this user has another number; and another umask."""
+    """Returns a command line that runs as a user with another number and umask, in a user namespace."""
     unshare = ["unshare", "--user", "--map-user=1234", "--map-group=1234"]
     if (
         shutil.which("unshare") is None
@@ -162,8 +162,8 @@ def _as_another_user(*arguments):
 
 
 @pytest.mark.slow
-def test_a_release_has_the_same_bytes_of_another_user(undisturbed, tmp_path):
-    """With another home, too."""
+def test_a_release_has_the_same_bytes_for_another_user(undisturbed, tmp_path):
+    """Who also has another home."""
     _configs(tmp_path)
     env = environment({"HOME": str(tmp_path), "USER": "other", "HUBEXPORT_CACHE_DIR": str(tmp_path / "cache")})
     done = subprocess.run(
@@ -175,7 +175,7 @@ def test_a_release_has_the_same_bytes_of_another_user(undisturbed, tmp_path):
 
 @pytest.mark.slow
 def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
-    """What is measured does not depend on the run; but for dropout's random numbers, which are left out."""
+    """Measurements are the same in every run. Only dropout's are random, and reports leave them out."""
     reports = []
     for seed in ("1", "2"):
         place = tmp_path / seed
@@ -186,13 +186,13 @@ def test_verification_with_tensorflow_has_the_same_bytes(tmp_path):
         assert done.returncode == 0, done.stderr
         reports.append((place / "dist/google/imagenet/small/classification/2.verify.json").read_bytes())
     assert reports[0] == reports[1]
-    told = {check["check"]: check["measured"] for check in json.loads(reports[0])["checks"]}
-    assert told["behaviour.dropout"] is None and told["behaviour.gradients"] > 0
+    measured = {check["check"]: check["measured"] for check in json.loads(reports[0])["checks"]}
+    assert measured["behaviour.dropout"] is None and measured["behaviour.gradients"] > 0
 
 
 @pytest.mark.slow
 def test_variants_may_share_the_work(place):
-    """Two of them in two processes: all are in the table, in the order asked for."""
+    """Two variants in two processes: the table lists all artifacts in the order of the command line."""
     shutil.copy(place / "configs/small.yaml", place / "configs/other.yaml")
     done = hubexport(*_ARGUMENTS, "--variants", "small", "other", "--jobs", "2", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -200,8 +200,8 @@ def test_variants_may_share_the_work(place):
     assert done.stderr.splitlines()[-1] == "4 made"
 
 
-def test_a_damaged_checkpoint_is_the_error_of_its_variant(place):
-    """TensorFlow's own reader ends the process at a shape like this; the other variant is made all the same."""
+def test_a_damaged_checkpoint_fails_its_own_variant_only(place):
+    """TensorFlow's own reader would abort the process at such a shape. The other variant is made."""
     shutil.copy(place / "configs/small.yaml", place / "configs/other.yaml")
     write_v2(place / "small.ckpt", network_values())
     write_partitioned(
@@ -220,7 +220,7 @@ def test_a_damaged_checkpoint_is_the_error_of_its_variant(place):
 
 
 def test_published_archives_are_fetched_once(place):
-    """From a mirror, into the cache; what is up to date needs neither."""
+    """From a mirror, into the cache. Artifacts that are up to date need neither."""
     archive = _archive(place)
     config = (place / "configs/small.yaml").read_text()
     digest = hashlib.sha256(archive).hexdigest()

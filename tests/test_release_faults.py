@@ -1,4 +1,4 @@
-"""What can go wrong while a release is made: what is published stays whole and right, and the next run completes it."""
+"""Faults during a release: published files stay intact, and the next run completes the release."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +18,13 @@ import time
 
 import pytest
 
-from hubexport.batch import BuildOrder
+from hubexport.build import BuildOrder
 from hubexport.config_files import load_variant
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
 from hubexport.release import make_artifact, release_modules
 from hubexport.release.check import check_release
-from hubexport.release.plan import ReleaseOptions
+from hubexport.release.options import ReleaseOptions
 from tests.command import command, environment
 from tests.release_misfortunes import (
     die_before,
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.faults
 
 _KILLS = 50
 _INDEX = "index.json"
-# What a new index replaces; all else that is listed stays as it is.
+# A new index replaces these files; all other listed files stay as they are.
 _OF_THE_INDEX = {_INDEX, "SHA256SUMS"}
 _ONE, _TWO = "google/imagenet/one/classification/3", "google/imagenet/two/feature_vector/5"
 _ERROR = re.compile(r"^ERROR (.+)\n  why: (.+)\n((?:    - .+\n)*)  fix: (.+)\n", re.MULTILINE)
@@ -63,13 +63,13 @@ _Files = dict[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class _Undisturbed:
-    """Releases that nothing happened to.
+    """Releases that were made without a fault.
 
     Attributes:
-        arguments: of the command that made them; the folder follows.
-        first: a folder with `one` alone.
-        files: of a release of both.
-        seconds: what it takes to make both.
+        arguments: the arguments of the command, without the folder, which comes last.
+        first: the folder of a release of `one` alone.
+        files: the digests of a release of both variants.
+        seconds: the time that it takes to make both.
     """
 
     arguments: tuple[str | Path, ...]
@@ -80,7 +80,7 @@ class _Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> _Undisturbed:
-    """What all others are compared with."""
+    """The release that all others are compared with."""
     folder = tmp_path_factory.mktemp("undisturbed")
     given = ("--config_dir", two_variants(folder / "configs"), "--checkpoint", "synthetic:1", *CHEAP)
     arguments = ("--variants", "one", "two", *given, "--output_dir")
@@ -94,14 +94,14 @@ def undisturbed(tmp_path_factory) -> _Undisturbed:
 
 @pytest.fixture(scope="module")
 def alone(undisturbed) -> _Undisturbed:
-    """The same for `one` alone."""
+    """The same release of `one` alone."""
     arguments = [argument for argument in undisturbed.arguments if argument != "two"]
     files = contents(undisturbed.first)
     return dataclasses.replace(undisturbed, arguments=tuple(arguments), files=files, seconds=undisturbed.seconds / 2)
 
 
-def _assert_sound(directory: Path, before: _Files) -> None:
-    """All that was published stays, and what is published now is whole and right."""
+def _assert_intact(directory: Path, before: _Files) -> None:
+    """Asserts that published files stayed, and that the release is complete and correct."""
     now = contents(directory)
     kept = before.keys() - _OF_THE_INDEX
     assert {name: now.get(name) for name in kept} == {name: before[name] for name in kept}
@@ -111,8 +111,8 @@ def _assert_sound(directory: Path, before: _Files) -> None:
 
 
 def _assert_old_or_new(undisturbed: _Undisturbed, directory: Path, before: _Files) -> None:
-    """And nothing in between."""
-    _assert_sound(directory, before)
+    """Asserts that the release is the one from before or the complete one, and nothing in between."""
+    _assert_intact(directory, before)
     assert contents(directory).get(_INDEX) in (before.get(_INDEX), undisturbed.files[_INDEX])
 
 
@@ -122,8 +122,8 @@ def _assert_completed(undisturbed: _Undisturbed, directory: Path) -> None:
     assert contents(directory) == undisturbed.files
 
 
-def _assert_told(done: Done, *words: str) -> None:
-    """The command failed with errors of three lines, and no other words than those of its table."""
+def _assert_failed_with(done: Done, *words: str) -> None:
+    """Asserts that the command failed with errors of three lines, and printed nothing else but its table."""
     assert done.status == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("ERROR ") == len(_ERROR.findall(done.stderr)) > 0, done.stderr
@@ -132,14 +132,14 @@ def _assert_told(done: Done, *words: str) -> None:
 
 
 class _Completions:
-    """Lets the next run complete a release, unless one in the same state has been completed."""
+    """Completes releases by another run, each state of a release only once."""
 
     def __init__(self, undisturbed: _Undisturbed) -> None:
         self._undisturbed = undisturbed
         self.seen: set[frozenset[tuple[str, str]]] = set()
 
     def expect(self, directory: Path) -> None:
-        """Compares what comes out with the release that nothing happened to."""
+        """Completes a release, and compares it with the undisturbed one."""
         state = frozenset(contents(directory).items())
         if state not in self.seen:
             self.seen.add(state)
@@ -147,7 +147,7 @@ class _Completions:
 
 
 def _until_undisturbed(disturb: Callable[[int], bool]) -> int:
-    """Disturbs runs at their first step, their second and so on, and returns how many steps there are."""
+    """Disturbs one run at its first step, another at its second, and so on; returns the number of steps."""
     number = 1
     with ThreadPoolExecutor(2) as pool:
         while all(pool.map(disturb, (number, number + 1))):
@@ -158,10 +158,10 @@ def _until_undisturbed(disturb: Callable[[int], bool]) -> int:
 # Killed
 
 
-def test_a_release_killed_at_any_moment_is_taken_up_by_the_next(undisturbed, alone, tmp_path):
-    """At 50 moments; of one artifact, of two, and of one beside another that is published already."""
+def test_a_release_killed_at_any_moment_is_completed_by_the_next_run(undisturbed, alone, tmp_path):
+    """At 50 moments, with one artifact, with two, and with one that joins a published one."""
     chances = random.Random(6)
-    # What is made, what is there before, and how long it takes.
+    # What is made, what exists before, and how long it takes.
     cases = [
         (alone, None, alone.seconds),
         (undisturbed, None, undisturbed.seconds),
@@ -189,8 +189,8 @@ def test_a_release_killed_at_any_moment_is_taken_up_by_the_next(undisturbed, alo
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_a_release_killed_between_any_two_steps_is_taken_up_by_the_next(undisturbed, alone, tmp_path, published):
-    """Before each call of the system that changes what is in the release's folder."""
+def test_a_release_killed_between_any_two_steps_is_completed_by_the_next_run(undisturbed, alone, tmp_path, published):
+    """Before each system call that changes the release's folder."""
     case = undisturbed if published else alone
     completions = _Completions(case)
 
@@ -207,14 +207,14 @@ def test_a_release_killed_between_any_two_steps_is_taken_up_by_the_next(undistur
         shutil.rmtree(directory)
         return status != 0
 
-    # The files of each artifact, the index and what goes with it, folders, scratch and lock.
+    # The files of each artifact, the index and other shared files, folders, scratch folders and the lock.
     assert _until_undisturbed(kill) > 12
-    # From the first file of an artifact to the index.
+    # From an artifact's first file to the index.
     assert len(completions.seen) > 8
 
 
-def test_a_killed_run_leaves_no_word_about_what_another_may_replace(undisturbed, tmp_path):
-    """SHA256SUMS comes before the index; the artifact that only it names is made otherwise by the next run."""
+def test_the_next_run_takes_unlisted_artifacts_out_of_the_sums(undisturbed, tmp_path):
+    """SHA256SUMS is written before the index. An artifact that only it lists is made differently by the next run."""
     directory = tmp_path / "dist"
     shutil.copytree(undisturbed.first, directory)
     before = contents(directory)
@@ -239,7 +239,7 @@ def test_a_killed_run_leaves_no_word_about_what_another_may_replace(undisturbed,
     ],
 )
 def test_an_interrupted_release_of_two_processes_ends_at_once(tmp_path, number, moment):
-    """It leaves neither a process nor, if it can, anything half done; the next run makes what this one did not."""
+    """It leaves no process and, if it can, no unfinished files. The next run makes the rest."""
     configs, temporary = tmp_path / "configs", tmp_path / "tmp"
     temporary.mkdir()
     for name in ("one", "two", "three"):
@@ -255,7 +255,7 @@ def test_an_interrupted_release_of_two_processes_ends_at_once(tmp_path, number, 
         start_new_session=True,
     )
     wait_for(lambda: list(directory.glob(moment)) or process.poll() is not None)
-    # What Ctrl-C does, or `kill`.
+    # Like Ctrl-C, or like `kill`.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     started = time.monotonic()
     _, errors = process.communicate(timeout=60)
@@ -286,8 +286,8 @@ def _processes_of_session(session: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("step", "times"), [("pack", 1), ("verify_module", 2)])
-def test_a_worker_that_is_killed_costs_at_most_what_it_was_at(undisturbed, tmp_path, monkeypatch, step, times):
-    """As the kernel does when memory runs out: tried again alone, it succeeds, or is the only one that fails."""
+def test_a_killed_worker_costs_at_most_its_own_artifact(undisturbed, tmp_path, monkeypatch, step, times):
+    """The kernel kills processes when memory runs out. The artifact is tried once more, alone, and may fail alone."""
     monkeypatch.setattr("hubexport.system.process_pool._start_worker", _die_at_two)
     monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
     monkeypatch.setenv("DIE_IN", f"{step} {times}")
@@ -295,8 +295,8 @@ def test_a_worker_that_is_killed_costs_at_most_what_it_was_at(undisturbed, tmp_p
     orders = [
         BuildOrder(variant, variant.modules) for variant in (load_variant(name, configs) for name in ("one", "two"))
     ]
-    recipe = ReleaseOptions("synthetic:1", checks=CHEAP[1:])
-    first, second = release_modules.release_modules(orders, recipe, tmp_path / "dist", jobs=2)
+    options = ReleaseOptions("synthetic:1", checks=CHEAP[1:])
+    first, second = release_modules.release_modules(orders, options, tmp_path / "dist", jobs=2)
     assert (tmp_path / "deaths").read_text() == "x" * times
     assert first.result == "made"
     if times == 1:
@@ -310,7 +310,7 @@ def test_a_worker_that_is_killed_costs_at_most_what_it_was_at(undisturbed, tmp_p
 
 
 def _die_at_two() -> None:
-    """Starts a worker that is killed in a step of `two`, once or several times, when other workers are at work."""
+    """Starts a worker that is killed in a step of `two`, once or several times, while other workers run."""
     step, times = os.environ["DIE_IN"].split()
     deaths = Path(os.environ["DEATHS"])
     original = getattr(make_artifact, step)
@@ -325,7 +325,7 @@ def _die_at_two() -> None:
     setattr(make_artifact, step, deadly)
 
 
-# Damaged
+# Damage
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,8 @@ def _die_at_two() -> None:
     [f"{_ONE}{end}" for end in (".tar.gz", ".md", ".card.md", ".verify.json", ".provenance.json", ".json")]
     + ["google/google.md", "SHA256SUMS", "sbom"],
 )
-def test_a_published_file_that_is_lost_or_cut_comes_back(undisturbed, alone, tmp_path, name):
-    """With the same bytes, and all others stay."""
+def test_a_lost_or_truncated_published_file_is_restored(undisturbed, alone, tmp_path, name):
+    """With the same bytes. All other files stay."""
     directory = tmp_path / "dist"
     shutil.copytree(undisturbed.first, directory)
     before = contents(directory)
@@ -351,8 +351,8 @@ def _cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def test_a_sbom_that_a_crash_cut_is_not_listed(undisturbed, tmp_path):
-    """It comes to its place first of all, and other artifacts share it."""
+def test_a_truncated_bill_of_materials_is_not_listed(undisturbed, tmp_path):
+    """It is the first file in its place, and other artifacts share it."""
     directory = tmp_path / "dist"
     assert make_release(
         *undisturbed.arguments, directory, before=functools.partial(die_before, directory, 1, _INDEX)
@@ -362,8 +362,8 @@ def test_a_sbom_that_a_crash_cut_is_not_listed(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "junk", "other", "folder"])
-def test_a_damaged_index_stops_the_run_and_is_left_alone(undisturbed, tmp_path, damage):
-    """Nobody knows any more what was promised."""
+def test_a_damaged_index_stops_the_run_and_stays_as_it_is(undisturbed, tmp_path, damage):
+    """Nobody knows any more what was published."""
     directory = tmp_path / "dist"
     shutil.copytree(undisturbed.first, directory)
     index = directory / _INDEX
@@ -374,13 +374,13 @@ def test_a_damaged_index_stops_the_run_and_is_left_alone(undisturbed, tmp_path, 
         whole = index.read_bytes()
         index.write_bytes({"cut": whole[:-100], "empty": b"", "junk": b"\0\xff", "other": b'{"format": 2}'}[damage])
     before = contents(directory)
-    _assert_told(make_release(*undisturbed.arguments, directory), f"ERROR cannot read {index}")
+    _assert_failed_with(make_release(*undisturbed.arguments, directory), f"ERROR cannot read {index}")
     assert contents(directory) == before
     assert hidden(directory) == []
 
 
-def test_a_lost_index_is_made_again_from_the_records(undisturbed, tmp_path):
-    """With the same bytes, and nothing is built for it."""
+def test_a_lost_index_is_rebuilt_from_the_records(undisturbed, tmp_path):
+    """With the same bytes, and without building anything."""
     directory = tmp_path / "dist"
     _assert_completed(undisturbed, directory)
     (directory / _INDEX).unlink()
@@ -390,8 +390,8 @@ def test_a_lost_index_is_made_again_from_the_records(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["checkpoint", "config"])
-def test_what_is_published_is_never_replaced_by_other_content(undisturbed, tmp_path, change):
-    """Though the rest is released."""
+def test_published_content_is_never_replaced(undisturbed, tmp_path, change):
+    """The other artifact is released."""
     directory = tmp_path / "dist"
     shutil.copytree(undisturbed.first, directory)
     before = contents(directory)
@@ -400,15 +400,15 @@ def test_what_is_published_is_never_replaced_by_other_content(undisturbed, tmp_p
     seed = 2 if change == "checkpoint" else 1
     given = ("--config_dir", tmp_path / "configs", "--checkpoint", f"synthetic:{seed}", *CHEAP)
     done = make_release("--variants", "one", "two", *given, "--output_dir", directory)
-    _assert_told(done, f"ERROR {_ONE} is already published", "1 FAILED, 1 made")
+    _assert_failed_with(done, f"ERROR {_ONE} is already published", "1 FAILED, 1 made")
     after = contents(directory)
     assert before.keys() < after.keys()
     assert all(after[name] == content for name, content in before.items() if name not in _OF_THE_INDEX)
     assert len(listed(directory)) == len(listed(undisturbed.first)) + 5
-    # Damaged, it is not made again from what would give other content either.
+    # If it is damaged, it is not rebuilt from inputs that would change it.
     (directory / f"{_ONE}.md").unlink()
     before = contents(directory)
-    _assert_told(
+    _assert_failed_with(
         make_release("--variants", "one", *given, "--output_dir", directory), f"ERROR {_ONE} is already published"
     )
     assert contents(directory) == before
@@ -419,7 +419,7 @@ def test_what_is_published_is_never_replaced_by_other_content(undisturbed, tmp_p
 
 @pytest.fixture(scope="module")
 def archives(undisturbed, tmp_path_factory) -> tuple[Path, Path]:
-    """Two checkpoints that fit `one` and `two`: packed modules of other releases."""
+    """Two checkpoints that fit `one` and `two`: packed modules of another release."""
     folder = tmp_path_factory.mktemp("archives")
     for seed in ("1", "2"):
         given = ("--config_dir", undisturbed.arguments[4], "--checkpoint", f"synthetic:{seed}", *CHEAP)
@@ -430,7 +430,7 @@ def archives(undisturbed, tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def from_archives(undisturbed, archives, tmp_path) -> tuple[str | Path, ...]:
-    """The arguments of releases of `one` and `two` from archives in a folder."""
+    """The arguments of a release of `one` and `two` from archives in a folder."""
     (tmp_path / "archives").mkdir()
     for name in ("one", "two"):
         shutil.copyfile(archives[0], tmp_path / "archives" / f"{name}.tgz")
@@ -440,20 +440,20 @@ def from_archives(undisturbed, archives, tmp_path) -> tuple[str | Path, ...]:
 
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
-def test_one_bad_checkpoint_stops_no_other_artifact_unless_that_is_wanted(from_archives, archives, tmp_path, order):
-    """With --fail_fast nothing is published, and what is finished waits."""
+def test_one_bad_checkpoint_stops_no_other_artifact_without_fail_fast(from_archives, archives, tmp_path, order):
+    """With --fail_fast, nothing is published, and finished artifacts wait."""
     given = ("--variants", *order, *from_archives[3:])
     bad = tmp_path / "archives" / "two.tgz"
     _cut(bad)
     fast, going = tmp_path / "fast", tmp_path / "going"
-    _assert_told(make_release(*given, fast, "--fail_fast"), "two.tgz", f"{_ONE} was not made")
+    _assert_failed_with(make_release(*given, fast, "--fail_fast"), "two.tgz", f"{_ONE} was not made")
     assert not (fast / _INDEX).exists()
     for options in ((), ("--keep_going",)):
-        _assert_told(make_release(*given, going, *options), "two.tgz")
+        _assert_failed_with(make_release(*given, going, *options), "two.tgz")
         assert {_ONE} == {artifact["handle"] for artifact in json.loads((going / _INDEX).read_text())["artifacts"]}
         assert check_release(going, Progress()).problems == ()
     published = contents(going)
-    _assert_told(make_release(*given, going, "--fail_fast"), "two.tgz")
+    _assert_failed_with(make_release(*given, going, "--fail_fast"), "two.tgz")
     assert contents(going) == published
     shutil.copyfile(archives[0], bad)
     for directory in (fast, going):
@@ -463,11 +463,11 @@ def test_one_bad_checkpoint_stops_no_other_artifact_unless_that_is_wanted(from_a
     assert check_release(fast, Progress()).problems == ()
 
 
-def test_what_is_finished_before_a_failure_waits_for_the_next_run(undisturbed, tmp_path):
-    """It is proved, and only to be listed."""
+def test_an_artifact_finished_before_a_failure_waits_for_the_next_run(undisturbed, tmp_path):
+    """It is verified, and only has to be listed."""
     directory = tmp_path / "dist"
     given = (*undisturbed.arguments, directory)
-    _assert_told(make_release(*given, "--fail_fast", before=disprove_two), f"{_TWO} failed verification")
+    _assert_failed_with(make_release(*given, "--fail_fast", before=disprove_two), f"{_TWO} failed verification")
     assert not (directory / _INDEX).exists()
     assert (directory / f"{_ONE}.json").exists()
     assert "1 listed, 1 made" in make_release(*given).stderr
@@ -475,13 +475,21 @@ def test_what_is_finished_before_a_failure_waits_for_the_next_run(undisturbed, t
 
 
 @pytest.mark.parametrize("checks", [CHEAP[1:], ("structure.digests", "weights")])
-@pytest.mark.parametrize("step", ["run.build", "build.read_values", "build.write_manifest", "run.prove"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "release_modules.build_and_pack",
+        "build.open_and_restore",
+        "build.write_manifest",
+        "release_modules.verify_and_describe",
+    ],
+)
 def test_a_checkpoint_that_changes_while_it_is_read_is_noticed(from_archives, archives, tmp_path, step, checks):
-    """At any step from the plan to the proof; the next run takes it as it is then."""
+    """At any step from the plan to the verification. The next run uses the new content."""
     arguments = (*from_archives[:-2], *checks, "--output_dir")
     path = tmp_path / "archives" / "one.tgz"
     done = make_release(*arguments, tmp_path / "dist", before=functools.partial(rewrite_at, step, archives[1], path))
-    _assert_told(done, f"ERROR {path} changed while it was read", "1 FAILED, 1 made")
+    _assert_failed_with(done, f"ERROR {path} changed while it was read", "1 FAILED, 1 made")
     assert path.read_bytes() == archives[1].read_bytes()
     assert _ONE not in (tmp_path / "dist" / _INDEX).read_text()
     assert check_release(tmp_path / "dist", Progress()).problems == ()
@@ -490,12 +498,12 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_noticed(from_archives, ar
     assert contents(tmp_path / "dist") == contents(tmp_path / "again")
 
 
-# No room, no rights
+# Full disks and missing rights
 
 
 @contextlib.contextmanager
 def _disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own."""
+    """Mounts a file system in memory."""
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
         pytest.skip("only root may mount a small file system")
@@ -509,14 +517,14 @@ def _remount(disk: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", disk], check=True)
 
 
-def test_a_disk_that_is_too_small_gets_nothing_half_published(undisturbed, tmp_path):
-    """From one with no room for anything up to the first in which the release finds its place."""
+def test_a_small_disk_leaves_nothing_half_published(undisturbed, tmp_path):
+    """From a disk with no room at all to the first on which the release fits."""
     failures, completions = 0, _Completions(undisturbed)
     with _disk(tmp_path / "disk", "16k") as disk:
         directory = disk / "dist"
         while (done := make_release(*undisturbed.arguments, directory)).status:
-            _assert_told(done, os.strerror(errno.ENOSPC))
-            _assert_sound(directory, {})
+            _assert_failed_with(done, os.strerror(errno.ENOSPC))
+            _assert_intact(directory, {})
             failures += 1
             _remount(disk, "size=64m")
             completions.expect(directory)
@@ -526,8 +534,8 @@ def test_a_disk_that_is_too_small_gets_nothing_half_published(undisturbed, tmp_p
     assert failures >= 12
 
 
-def test_a_disk_that_is_full_for_a_moment_gets_nothing_half_published(undisturbed, tmp_path):
-    """While any one of all the files is written, those in scratch directories included."""
+def test_a_disk_that_is_full_for_a_moment_leaves_nothing_half_published(undisturbed, tmp_path):
+    """While any file is written, in scratch directories too."""
     completions = _Completions(undisturbed)
 
     def fill(number: int) -> bool:
@@ -538,8 +546,8 @@ def test_a_disk_that_is_full_for_a_moment_gets_nothing_half_published(undisturbe
                 return False
             ballast.unlink()
             if done.status:
-                _assert_told(done, os.strerror(errno.ENOSPC))
-            _assert_sound(directory, {})
+                _assert_failed_with(done, os.strerror(errno.ENOSPC))
+            _assert_intact(directory, {})
             assert hidden(directory) == []
             completions.expect(directory)
             return True
@@ -550,14 +558,14 @@ def test_a_disk_that_is_full_for_a_moment_gets_nothing_half_published(undisturbe
 
 @pytest.mark.parametrize("size", ["4k", "512k", "1600k"])
 def test_a_full_folder_for_temporary_files_is_an_error_that_says_so(undisturbed, tmp_path, size):
-    """Modules are unpacked there to be proved."""
+    """Modules are unpacked there for verification."""
     directory = tmp_path / "dist"
     shutil.copytree(undisturbed.first, directory)
     before = contents(directory)
     with _disk(tmp_path / "tmp", size) as temporary:
         done = make_release(*undisturbed.arguments, directory, before=functools.partial(use_for_temporary, temporary))
-        _assert_told(done, os.strerror(errno.ENOSPC), "TMPDIR")
-        _assert_sound(directory, before)
+        _assert_failed_with(done, os.strerror(errno.ENOSPC), "TMPDIR")
+        _assert_intact(directory, before)
         assert _TWO not in (directory / _INDEX).read_text()
         assert list(temporary.iterdir()) == []
         _remount(temporary, "size=64m")
@@ -568,7 +576,7 @@ def test_a_full_folder_for_temporary_files_is_an_error_that_says_so(undisturbed,
 
 @pytest.mark.parametrize("how", ["mode", "mount"])
 def test_a_folder_that_cannot_be_written_is_an_error_unless_there_is_nothing_to_do(undisturbed, tmp_path, how):
-    """It stays as it is."""
+    """The folder stays as it is."""
     with _disk(tmp_path / "disk", "64m") if how == "mount" else contextlib.nullcontext(tmp_path) as disk:
         first, both = disk / "first", disk / "both"
         shutil.copytree(undisturbed.first, first)
@@ -580,7 +588,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_unless_there_is_nothing_to_
             why = {"mount": errno.EROFS, "mode": errno.EACCES}[how]
             for directory in (first, disk / "new"):
                 done = make_release(*undisturbed.arguments, directory, before=obey_modes)
-                _assert_told(done, f"ERROR cannot write the release to {directory}", os.strerror(why))
+                _assert_failed_with(done, f"ERROR cannot write the release to {directory}", os.strerror(why))
             done = make_release(*undisturbed.arguments, both, before=obey_modes)
             assert done.status == 0, done.stderr
             assert "2 up to date" in done.stderr
@@ -595,7 +603,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_unless_there_is_nothing_to_
 
 
 def test_a_clock_that_jumps_changes_no_byte(from_archives, tmp_path):
-    """Back and forth, by years; and what is read is said to be written in the future."""
+    """Back and forth by years, so that input files appear to come from the future."""
     assert make_release(*from_archives, tmp_path / "calm").status == 0
     for path in (*(tmp_path / "archives").iterdir(), *Path(from_archives[4]).iterdir()):
         os.utime(path, (4e9, 4e9))
@@ -609,16 +617,16 @@ def test_a_clock_that_jumps_changes_no_byte(from_archives, tmp_path):
     assert "2 up to date" in done.stderr
 
 
-# At one time
+# Simultaneous runs
 
 
-def test_a_second_run_ends_at_once_while_another_is_at_work(undisturbed, tmp_path):
-    """It changes nothing; afterwards it finds all made."""
+def test_a_second_run_stops_while_another_is_running(undisturbed, tmp_path):
+    """It changes nothing. Afterwards, everything is up to date."""
     directory, here, go = (tmp_path / name for name in ("dist", "here", "go"))
     given = (*undisturbed.arguments, directory)
-    at_work = Release(*given, before=functools.partial(wait_at, "prove", here, go))
+    at_work = Release(*given, before=functools.partial(wait_at, "verify_and_describe", here, go))
     wait_for(here.exists)
-    _assert_told(make_release(*given), f"ERROR another release is running in {directory}")
+    _assert_failed_with(make_release(*given), f"ERROR another release is running in {directory}")
     assert contents(directory) == {}
     go.touch()
     assert at_work.wait().status == 0
@@ -627,8 +635,8 @@ def test_a_second_run_ends_at_once_while_another_is_at_work(undisturbed, tmp_pat
     assert hidden(directory) == []
 
 
-def test_of_many_runs_at_one_time_one_makes_the_release(undisturbed, tmp_path):
-    """Whoever comes first: the others, which would make it otherwise, give up, or find it made; nothing is mixed."""
+def test_one_of_many_simultaneous_runs_makes_the_release(undisturbed, tmp_path):
+    """Runs with different options never mix: the others stop, or find the release made."""
     directory = tmp_path / "dist"
     for _ in range(2):
         addresses = [f"https://{name}.example.org" for name in "abcd"]
@@ -637,8 +645,8 @@ def test_of_many_runs_at_one_time_one_makes_the_release(undisturbed, tmp_path):
         assert min(one.status for one in done) == 0
         for one in done:
             if one.status:
-                _assert_told(one, "another release is running in")
-        _assert_sound(directory, {})
+                _assert_failed_with(one, "another release is running in")
+        _assert_intact(directory, {})
         artifacts = json.loads((directory / _INDEX).read_text())["artifacts"]
         assert [artifact["handle"] for artifact in artifacts] == [_ONE, _TWO]
         assert len({artifact["inputs"]["url"] for artifact in artifacts}) == 1
@@ -646,13 +654,13 @@ def test_of_many_runs_at_one_time_one_makes_the_release(undisturbed, tmp_path):
         shutil.rmtree(directory)
 
 
-def test_what_another_run_replaces_between_plan_and_lock_is_not_listed_as_it_was(undisturbed, tmp_path):
-    """What waits to be listed may be made anew by whoever is first."""
+def test_an_artifact_replaced_between_plan_and_lock_is_planned_again(undisturbed, tmp_path):
+    """Another run may remake an artifact that waits to be listed."""
     directory, here, go = (tmp_path / name for name in ("dist", "here", "go"))
     given = (*undisturbed.arguments, directory)
     killed_before_its_index = functools.partial(die_before, directory, 1, _INDEX)
     assert make_release(*given, before=killed_before_its_index).status == -signal.SIGKILL
-    at_work = Release(*given, before=functools.partial(wait_at, "locked", here, go))
+    at_work = Release(*given, before=functools.partial(wait_at, "release_lock", here, go))
     wait_for(here.exists)
     otherwise = (*given, "--url", "https://models.example.org")
     assert make_release(*otherwise, before=killed_before_its_index).status == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""The pages of a release: what they must state, what may be read of them, and that their programs run."""
+"""The pages of a release: which facts they state, which claims they avoid, and that their programs run."""
 
 import ast
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _SYNTHETIC = ValuesOrigin(synthetic=True, weights="only", source="synthetic:1", 
 _OWN = ValuesOrigin(synthetic=False, weights="averaged", source="model.ckpt-20000", published=False)
 _SHA256 = "0123456789abcdef" * 4
 
-# A checkout of tensorflow/tfhub.dev, whose tools/validator.py judges pages.
+# A checkout of tensorflow/tfhub.dev. Its tools/validator.py checks pages.
 _TFHUB_DEV = os.environ.get("HUBEXPORT_TFHUB_DEV")
 
 
@@ -48,7 +48,7 @@ def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED,
 
 @pytest.fixture
 def flowers(small) -> Variant:
-    """A variant as a user has it: other publisher, dataset, classes with names, and no checkpoint of its publishers."""
+    """A user's variant: another publisher and dataset, named classes, and no published checkpoint."""
     return small.model_copy(
         update={
             "name": "flowers",
@@ -70,12 +70,12 @@ def _every(values: ValuesOrigin) -> Iterator[ModuleFacts]:
 
 
 def _words(text: str) -> str:
-    """A page as one line without what Markdown adds, so that a fact may be broken over lines."""
+    """Returns a page in one line without Markdown's marks, so that a fact may span lines."""
     without_links = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return " ".join(re.sub(r"[`*]|(?m:^#+ )", "", without_links).split())
 
 
-# What each page that tfhub.dev once had states, and how ours says it.
+# The facts in tfhub.dev's original pages, and how ours state them.
 _BOTH_SEEDS = {
     "family": r"MobileNet V2 is a family of neural networks that classify images.* efficiently on the device",
     "related tasks": r"and do related tasks",
@@ -140,7 +140,7 @@ _STATED = [
 @pytest.mark.parametrize(("variant", "spec", "fact", "pattern"), _STATED)
 @pytest.mark.parametrize("document", [module_page, model_card])
 def test_each_fact_of_the_original_pages_is_stated(document, variant, spec, fact, pattern):
-    """In the page, and in the card but for its title."""
+    """In the page, and in the card except for its title."""
     text = _words(document(_facts(variant, spec)))
     if document is model_card and fact == "title":
         pattern = pattern.removeprefix("^Module")
@@ -157,15 +157,15 @@ def test_each_fact_of_the_original_pages_is_stated(document, variant, spec, fact
         "https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/README.md",
     ],
 )
-def test_each_link_of_the_original_pages_is_there(variant, spec, address):
-    """To the paper, the conventions and the checkpoints."""
+def test_the_links_of_the_original_pages_are_there(variant, spec, address):
+    """They lead to the paper, the conventions and the checkpoints."""
     assert f"]({address})" in module_page(_facts(variant, spec))
 
 
 @needs_data
 @pytest.mark.parametrize(("variant", "spec"), _SEEDS)
 def test_no_sentence_is_copied(variant, spec):
-    """No ten words in a row are those of the original page, but for the paper's authors and title, and code."""
+    """No ten words in a row are the original page's, except the paper's authors and title, and code."""
     original = (DATA.parent / "seeds" / f"{variant}_{spec.replace('/', '_')}.txt").read_text(encoding="utf-8")
     seen = original.split()
     runs = {" ".join(seen[start : start + 10]) for start in range(len(seen))}
@@ -177,8 +177,8 @@ def test_no_sentence_is_copied(variant, spec):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", VERSIONS)
-def test_the_changelog_goes_up_to_the_version(kind, number):
-    """And says what changed in each."""
+def test_the_changelog_ends_with_the_version(kind, number):
+    """It says what changed in each version."""
     page = module_page(_facts("mobilenet_v2_035_96", f"{kind}/{number}"))
     changelog = page[page.index("## Changelog") : page.index("## Proof")]
     assert re.findall(r"^#### Version (.*)$", changelog, re.M) == [str(n) for n in range(1, number + 1)]
@@ -197,8 +197,8 @@ def test_the_changelog_goes_up_to_the_version(kind, number):
         (5, "saved_model_2", "TensorFlow 2.4 to 2.21", "is 0.99 unless"),
     ],
 )
-def test_each_version_says_what_loads_it_and_how_it_trains(number, form, loads, momentum):
-    """As docs/modules.md promises it."""
+def test_the_page_of_each_version_says_what_loads_it_and_how_it_trains(number, form, loads, momentum):
+    """As docs/modules.md promises."""
     page = module_page(_facts("mobilenet_v2_035_96", f"feature_vector/{number}"))
     assert f"\n<!-- format: {form} -->\n" in page
     assert loads in page and momentum in page
@@ -208,7 +208,7 @@ def test_each_version_says_what_loads_it_and_how_it_trains(number, form, loads, 
     assert ('signatures["serving_default"]' in page) == (number == 5)
 
 
-# Of tags/*.yaml in tensorflow/tfhub.dev: those that modules of images can have.
+# The tags in tensorflow/tfhub.dev's tags/*.yaml that image modules can have.
 _ALLOWED = {
     "dataset": {"imagenet-ilsvrc-2012-cls"},
     "format": {"hub", "saved_model_2"},
@@ -221,7 +221,7 @@ _ALLOWED = {
 
 
 def _tags(page: str) -> dict[str, str]:
-    """What stands in comments at the head of a page, by the rules of tfhub.dev's documentation.
+    """Returns the tags in comments at the head of a page, by the rules of tfhub.dev's documentation.
 
     A title, one line that describes, an empty line, comments, and nothing else before the first heading.
     """
@@ -241,7 +241,7 @@ def _tags(page: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("values", [_PUBLISHED, _SYNTHETIC, _OWN], ids=["published", "synthetic", "own"])
 def test_all_pages_follow_the_rules_of_tfhub(values):
-    """Of every built-in variant, kind and version: the head of the page, its keys and their values."""
+    """The head of the page, its keys and their values, for every built-in variant, kind and version."""
     count = 0
     for facts in _every(values):
         page = module_page(facts)
@@ -260,7 +260,7 @@ def test_all_pages_follow_the_rules_of_tfhub(values):
 @pytest.mark.skipif(not _TFHUB_DEV, reason="HUBEXPORT_TFHUB_DEV names no checkout of tensorflow/tfhub.dev")
 @pytest.mark.parametrize("values", [_PUBLISHED, _SYNTHETIC], ids=["published", "synthetic"])
 def test_tfhubs_own_validator_passes_all_pages(tmp_path, values, flowers):
-    """With its allowed values; what is added to the checkout counts as changed, so that asset paths are looked at."""
+    """With its allowed values. Files added to the checkout count as changed, so asset paths are validated, too."""
     root = tmp_path / "tfhub.dev"
     subprocess.run(["git", "clone", "-q", _TFHUB_DEV, root], check=True)
     shutil.rmtree(root / "assets" / "docs", ignore_errors=True)
@@ -282,7 +282,7 @@ def test_tfhubs_own_validator_passes_all_pages(tmp_path, values, flowers):
 
 
 def test_a_publishers_page_has_a_title_a_description_and_no_tags():
-    """Which is all that tfhub.dev wants of it."""
+    """tfhub.dev asks for no more."""
     title, description, empty, heading, *_ = publisher_page("me").split("\n")
     assert title == "# Publisher me"
     assert description and not empty and heading.startswith("#")
@@ -291,7 +291,7 @@ def test_a_publishers_page_has_a_title_a_description_and_no_tags():
 
 @needs_data
 def test_figures_are_the_publishers():
-    """Every row of their table, in every page and card; ours are of the same size."""
+    """Each row of the publishers' table is in every page and card. Our own counts are of the same size."""
     for row in published_table():
         for document in (module_page, model_card):
             text = document(_facts(row["variant"], "classification/3"))
@@ -307,8 +307,8 @@ def test_figures_are_the_publishers():
 
 @pytest.mark.parametrize("document", [module_page, model_card])
 @pytest.mark.parametrize("spec", ["classification/5", "feature_vector/2"])
-def test_an_untrained_module_is_said_to_be_one(document, spec):
-    """In the first line after the title and once more; nothing is claimed that only trained values can have."""
+def test_the_page_of_an_untrained_module_says_so(document, spec):
+    """In the first line after the title, and once more. It makes no claims that need trained values."""
     text = document(_facts("mobilenet_v2_100_224", spec, _SYNTHETIC))
     description = text[text.index("\n# Module" if text.startswith("\n") else "# ") :].split("\n", 3)[1:3]
     assert any("UNTRAINED: its values are made up" in line for line in description)
@@ -328,8 +328,8 @@ def test_an_untrained_module_is_said_to_be_one(document, spec):
 
 
 @pytest.mark.parametrize("document", [module_page, model_card])
-def test_values_of_ones_own_claim_no_published_accuracy(document, flowers):
-    """Their file and their config's dataset are named; also where the config has figures of a published checkpoint."""
+def test_own_values_claim_no_published_accuracy(document, flowers):
+    """Even if the config has published figures. The page names the file of the values and the config's dataset."""
     text = document(_facts("mobilenet_v2_100_224", "classification/5", _OWN))
     assert "read from `model.ckpt-20000`, not from a published archive" in text
     assert "According to the module's config, they were trained on ImageNet (ILSVRC-2012-CLS)" in text
@@ -339,8 +339,8 @@ def test_values_of_ones_own_claim_no_published_accuracy(document, flowers):
 
 
 @pytest.mark.parametrize("document", [module_page, model_card])
-def test_plain_values_claim_no_accuracy_of_averages(document):
-    """The published figures were measured with the averages."""
+def test_raw_values_do_not_claim_the_accuracy_of_averages(document):
+    """The published figures were measured with moving averages."""
     raw = dataclasses.replace(_PUBLISHED, weights="raw")
     text = document(_facts("mobilenet_v2_100_224", "classification/5", raw))
     assert "plain values after the last training step" in text and "71.8" not in text
@@ -349,8 +349,8 @@ def test_plain_values_claim_no_accuracy_of_averages(document):
     assert "They are the moving averages" in averaged and "71.8" in averaged
 
 
-def test_a_users_variant_has_its_own_words(flowers):
-    """Handle, classes, labels, license and dataset; what tfhub.dev knows no value of is left out."""
+def test_the_page_of_an_own_variant_has_its_own_facts(flowers):
+    """Handle, classes, labels, license and dataset. Tags for which tfhub.dev knows no value are left out."""
     page = module_page(_facts(flowers, "classification/5", _OWN))
     assert page.startswith("# Module me/garden/flowers/classification/5\nImage classification by MobileNet V2 ")
     assert "`num_classes` = 7 classes" in page and "`assets/labels.txt`" in page
@@ -363,8 +363,8 @@ def test_a_users_variant_has_its_own_words(flowers):
     assert "icense" not in module_page(_facts(unlicensed, "classification/5", _OWN))
 
 
-def test_a_users_published_checkpoint_is_named_by_its_archive(flowers):
-    """And is none of TF-Slim's."""
+def test_an_own_published_checkpoint_is_named_by_its_archive(flowers):
+    """It is not called one of TF-Slim's."""
     checkpoint = PublishedCheckpoint(
         url="https://a.example/x/flowers.tar.gz?key=1", sha256="0" * 64, name="model.ckpt-7"
     )
@@ -398,8 +398,8 @@ _HOSTILE = [
 
 @pytest.mark.parametrize("text", _HOSTILE, ids=range(len(_HOSTILE)))
 @pytest.mark.parametrize("spec", ["classification/2", "feature_vector/5"])
-def test_texts_of_others_are_text_and_nothing_more(flowers, text, spec):
-    """Wherever they stand, the page has the same elements as with a harmless text."""
+def test_texts_of_strangers_add_no_markup(flowers, text, spec):
+    """The page has the same elements as with a harmless text, wherever the text is."""
 
     def documents(dataset: str, source: str) -> tuple[str, str]:
         facts = _facts(flowers.model_copy(update={"dataset": dataset}), spec, dataclasses.replace(_OWN, source=source))
@@ -420,16 +420,16 @@ def test_texts_of_others_are_text_and_nothing_more(flowers, text, spec):
     assert _tags(module_page(_facts(flowers.model_copy(update={"dataset": text}), spec, _OWN)))
 
 
-def test_a_text_of_others_is_shown_as_it_is(flowers):
-    """Not changed more than it takes to stay on one line."""
+def test_texts_of_strangers_are_shown_unchanged(flowers):
+    """Only line breaks change."""
     facts = _facts(flowers.model_copy(update={"dataset": "50% <b>`red`</b>\n & _blue_"}), "classification/5", _OWN)
     spans = [token.content for token in _tokens(module_page(facts)) if token.type == "code_inline"]
     assert "50% <b>`red`</b> & _blue_" in spans
     assert _head(model_card(facts))["kaggle"]["trainingData"] == ["50% <b>`red`</b> & _blue_"]
 
 
-def test_addresses_cannot_leave_their_place(flowers):
-    """Neither a comment, nor a link, nor a string of a program."""
+def test_addresses_cannot_end_the_markup_around_them(flowers):
+    """Neither a comment, a link, nor a string of a program."""
     url = 'https://models.example/a"b>c) d`-->é'
     checkpoint = PublishedCheckpoint(url='https://a.example/)"`-->.tgz', sha256="0" * 64, name="x")
     own = flowers.model_copy(update={"checkpoint": checkpoint})
@@ -443,17 +443,17 @@ def test_addresses_cannot_leave_their_place(flowers):
 
 
 def _head(card: str) -> dict:
-    """What stands between the first two lines of dashes; nothing in a page."""
+    """Returns the facts between the first two lines of dashes; none in a page."""
     return yaml.safe_load(card.split("\n---\n")[0]) if card.startswith("---\n") else {}
 
 
 def _body(document: str) -> str:
-    """What follows them."""
+    """Returns the text that follows them."""
     return document.partition("\n---\n")[2] if document.startswith("---\n") else document
 
 
-def test_a_cards_head_is_what_hugging_face_reads():
-    """Its keys and ids, and the accuracy that the publishers state, in the layout of a model index."""
+def test_front_matter_has_what_hugging_face_reads():
+    """Keys, identifiers, and the publishers' accuracy in the layout of a model index."""
     head = _head(model_card(_facts("mobilenet_v2_100_224", "classification/5")))
     assert head["license"] == "apache-2.0"
     assert head["pipeline_tag"] == "image-classification"
@@ -470,8 +470,8 @@ def test_a_cards_head_is_what_hugging_face_reads():
     ]
 
 
-def test_a_cards_head_says_no_more_than_is_so(flowers):
-    """Feature vectors have no accuracy, made-up values no dataset, and one's own no published anything."""
+def test_front_matter_claims_no_more_than_is_true(flowers):
+    """Feature vectors have no accuracy, synthetic values no dataset, and own values neither."""
     vectors = _head(model_card(_facts("mobilenet_v2_100_224", "feature_vector/5")))
     assert vectors["pipeline_tag"] == "image-feature-extraction"
     assert "datasets" in vectors and not {"model-index", "metrics"} & set(vectors)
@@ -493,8 +493,8 @@ def test_a_cards_head_says_no_more_than_is_so(flowers):
         ("LicenseRef-mine", "custom", "other", None),
     ],
 )
-def test_licenses_have_each_sites_own_name(flowers, license_id, tfhub, hugging_face, kaggle):
-    """What a site has no name for is another, with its own name beside it, or is left out."""
+def test_licenses_have_the_names_of_each_site(flowers, license_id, tfhub, hugging_face, kaggle):
+    """A license that a site does not know is `other` with a name, or is left out."""
     facts = _facts(flowers.model_copy(update={"license": license_id}), "classification/5", _OWN)
     assert _tags(module_page(facts))["license"] == tfhub
     head = _head(model_card(facts))
@@ -503,8 +503,8 @@ def test_licenses_have_each_sites_own_name(flowers, license_id, tfhub, hugging_f
     assert head["kaggle"].get("licenseName") == kaggle
 
 
-def test_a_cards_head_has_what_kaggle_asks_for(flowers):
-    """The fields of its model-instance-metadata.json."""
+def test_front_matter_has_what_kaggle_asks_for(flowers):
+    """The fields of Kaggle's model-instance-metadata.json."""
     kaggle = _head(model_card(_facts("mobilenet_v2_075_192", "feature_vector/2")))["kaggle"]
     overview = "Image feature vectors from MobileNet V2 (depth multiplier 0.75), trained on ImageNet (ILSVRC-2012-CLS)."
     assert kaggle == {
@@ -527,8 +527,8 @@ def test_a_cards_head_has_what_kaggle_asks_for(flowers):
 
 @pytest.mark.parametrize("document", [module_page, model_card])
 @pytest.mark.parametrize("tensorflow", ["2.15.1", None])
-def test_the_last_section_tells_of_the_proof(document, tensorflow):
-    """The archive's size and digest, how many checks passed, and where there is more."""
+def test_the_last_section_describes_the_verification(document, tensorflow):
+    """The archive's size and digest, the number of passed checks, and where to find more."""
     facts = _facts("mobilenet_v2_075_192", "feature_vector/2")
     facts = dataclasses.replace(facts, proof=dataclasses.replace(facts.proof, tensorflow=tensorflow))
     proof = document(facts).rpartition("\n## ")[2]
@@ -549,8 +549,8 @@ def _programs(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-# Runs each program, and tells the shape of what it computes. What makes TensorFlow faster changes no result: no
-# optimizing of graphs that run once, no tracing of Keras' loop, and no module loaded twice.
+# Runs each program, and prints the shape of its result. To save time, it does not optimize graphs that run once, does
+# not trace Keras' loop, and loads no module twice. This changes no result.
 _RUNNER = """
 import functools, json, sys
 import tensorflow as tf
@@ -581,7 +581,7 @@ print(json.dumps(shapes))
 
 
 def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
-    """The programs of all pages of versions 2 to 5, each once, though on other pages it stands with another version.
+    """Yields the programs in the pages of versions 2 to 5; each once, even if pages have it with other versions.
 
     Feature vectors start from the oldest version and classification from the newest, so that each version has some.
     """
@@ -604,8 +604,8 @@ def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
     not version("tensorflow-hub").startswith("0.15"), reason="tensorflow-hub 0.15 is the last with hub.Module"
 )
 @pytest.mark.slow
-def test_programs_run(tmp_path):
-    """Those that build graphs in one process and the others in another, on modules that stand where they look."""
+def test_programs_in_pages_run(tmp_path):
+    """Programs that build graphs run in one process, the others in another. Both find the modules where they look."""
     variant = load_variant("mobilenet_v2_035_96")
     specs = [ModuleSpec(kind=kind, version=number) for number in (2, 3, 4, 5) for kind in KINDS]
     build_modules(variant, specs, checkpoint="synthetic", output_dir=tmp_path)

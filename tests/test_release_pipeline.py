@@ -1,4 +1,4 @@
-"""The pipelines that users copy, the commands in docs/release.md and docs/scale.md, and the script that publishes."""
+"""The pipelines that users copy, the commands in docs/release.md and docs/scale.md, and publish.sh."""
 
 import hashlib
 import re
@@ -18,11 +18,11 @@ from tests.data import REPOSITORY
 _FOLDER = REPOSITORY / "scripts" / "release"
 _GITHUB = yaml.safe_load((_FOLDER / "github-actions.yml").read_text())
 _GITLAB = yaml.safe_load((_FOLDER / "gitlab-ci.yml").read_text())
-# YAML 1.1 takes the key `on` for a truth value.
+# In YAML 1.1, the key `on` is a boolean.
 _ON = True
 _GITLAB_JOBS = ("plan", "release", "publish")
 _PUBLISH = _FOLDER / "publish.sh"
-# A shell's words that are not for the program.
+# Words for the shell, and not for the program.
 _END = re.compile(r"\s(?:&&|\|\||[|;>])\s.*")
 
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
@@ -33,7 +33,7 @@ def _steps(job):
 
 
 def _scripts():
-    """Yields each script of the pipelines, with its place."""
+    """Yields each script of the pipelines, with its name."""
     for job in _GITHUB["jobs"]:
         yield from ((f"github-{job}", step["run"]) for step in _steps(job) if "run" in step)
     for job in _GITLAB_JOBS:
@@ -41,7 +41,7 @@ def _scripts():
 
 
 def _commands():
-    """Yields all command lines of hubexport that users are shown."""
+    """Yields all command lines of hubexport in pipelines and documents."""
     for name, script in _scripts():
         yield from ((name, line) for line in script.splitlines() if line.startswith("hubexport "))
     for document in ("release.md", "scale.md"):
@@ -55,8 +55,8 @@ def _parsed(line):
     return _parse(shlex.split(_END.sub("", line)))
 
 
-def test_every_command_is_one_that_hubexport_takes():
-    """Of both pipelines, and of both documents."""
+def test_hubexport_accepts_every_command():
+    """In both pipelines, and in both documents."""
     commands = list(_commands())
     for _, line in commands:
         _parsed(line)
@@ -67,15 +67,15 @@ def test_every_command_is_one_that_hubexport_takes():
     assert found.count("scale.md") >= 1
 
 
-def test_a_command_that_hubexport_does_not_take_would_be_found():
-    """The parser is strict."""
+def test_an_invalid_command_would_be_found():
+    """Because the parser is strict."""
     with pytest.raises(UsageError, match="unknown argument"):
         _parsed("hubexport release --checks all | cat")
 
 
 @pytest.mark.parametrize("pipeline", ["github", "gitlab"])
 def test_a_pipeline_plans_releases_and_checks_one_folder(pipeline):
-    """A plan for changes that are proposed; a fetch, a release and its check for those that are accepted."""
+    """A plan for proposed changes; a fetch, a release and its check for accepted ones."""
     lines = [line for name, line in _commands() if name.startswith(pipeline)]
     plan, fetch, release, check = map(_parsed, lines)
     assert plan.dry_run
@@ -88,13 +88,13 @@ def test_a_pipeline_plans_releases_and_checks_one_folder(pipeline):
 
 
 def test_both_pipelines_run_the_same_commands():
-    """In the same order."""
+    """They do so in the same order."""
     github, gitlab = ([line for name, line in _commands() if name.startswith(host)] for host in ("github", "gitlab"))
     assert github == gitlab
 
 
 def test_a_workflow_has_no_more_rights_than_it_needs():
-    """The one secret is seen by a job that installs nothing."""
+    """Only a job that installs nothing sees the one secret."""
     assert _GITHUB["permissions"] == {"contents": "read"}
     assert set(_GITHUB[_ON]) == {"pull_request", "push", "workflow_dispatch"}
     for job, content in _GITHUB["jobs"].items():
@@ -111,8 +111,8 @@ def test_a_workflow_has_no_more_rights_than_it_needs():
     assert re.fullmatch(r"python:\d+\.\d+\.\d+-\w+", _GITLAB["default"]["image"])
 
 
-def test_two_releases_never_run_at_one_time():
-    """And none is cancelled."""
+def test_two_releases_never_run_at_once():
+    """None is cancelled, either."""
     concurrency = _GITHUB["concurrency"]
     assert concurrency["group"].startswith("release-${{ github.event_name == 'pull_request' && github.ref || 'main' }}")
     assert concurrency["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
@@ -124,8 +124,8 @@ def test_two_releases_never_run_at_one_time():
     assert [job for job in _GITLAB_JOBS if _GITLAB[job].get("interruptible")] == ["plan"]
 
 
-def test_what_is_cached_is_where_hubexport_keeps_checkpoints(monkeypatch):
-    """In both pipelines; and the release so far."""
+def test_pipelines_cache_the_folder_of_checkpoints(monkeypatch):
+    """Where hubexport keeps them, and the release so far."""
     caches = [step["with"] for step in _steps("release") if step.get("uses", "").startswith("actions/cache/")]
     assert [cache["path"] for cache in caches] == ["${{ env.HUBEXPORT_CACHE_DIR }}"] * 2 + ["dist"] * 2
     assert "hashFiles('configs/**'" in caches[0]["key"]
@@ -140,8 +140,8 @@ def test_what_is_cached_is_where_hubexport_keeps_checkpoints(monkeypatch):
     assert archive_path(list_variants()[0].checkpoint, Downloads()).is_relative_to(f"/project/{cached}")
 
 
-def test_what_is_copied_to_the_pipelines_is_there():
-    """The script of both, which can be run, and hubexport's pins."""
+def test_the_files_for_pipelines_exist():
+    """publish.sh, which is executable, and hubexport's pinned requirements."""
     for pipeline in (_steps("publish"), _GITLAB["publish"]):
         assert f'scripts/release/{_PUBLISH.name} dist "$RELEASE_TARGET"' in str(pipeline)
     assert _PUBLISH.stat().st_mode & 0o111
@@ -150,7 +150,7 @@ def test_what_is_copied_to_the_pipelines_is_there():
 
 
 def _release(folder, **files):
-    """Writes what looks like a release to publish.sh."""
+    """Writes files that look like a release to publish.sh."""
     for name, content in files.items():
         path = folder / "google" / f"{name}.tar.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,9 +172,9 @@ def _content(folder):
 
 @pytest.fixture(params=["folder", pytest.param("rsync", marks=needs_rsync)])
 def publish(request, tmp_path):
-    """A function that publishes a release to the folder `served`: as a folder, or through rsync as on another host."""
+    """Returns a function that publishes a release to the folder `served`, directly or as to another host."""
     (tmp_path / "served").mkdir()
-    # What rsync calls instead of ssh: it leaves out the host.
+    # rsync calls this instead of ssh; it ignores the host.
     (tmp_path / "shell").write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
     (tmp_path / "shell").chmod(0o755)
     target = f"{'host:' if request.param == 'rsync' else ''}{tmp_path}/served"
@@ -192,7 +192,7 @@ def publish(request, tmp_path):
 
 
 def test_a_release_is_copied_and_a_larger_one_after_it(publish, tmp_path):
-    """What was there stays, and nothing is left behind; the same once more changes nothing."""
+    """Earlier and other files stay, no temporary ones remain, and a second copy changes nothing."""
     dist, served = tmp_path / "dist", tmp_path / "served"
     (served / "others.txt").write_text("not of the release")
     assert publish(_release(dist, a="1", b="2")).returncode == 0
@@ -203,7 +203,7 @@ def test_a_release_is_copied_and_a_larger_one_after_it(publish, tmp_path):
 
 
 def test_the_index_comes_last_and_the_sums_before_it(publish, tmp_path):
-    """By the time at which each came to its place."""
+    """As their times of change show."""
     names = {f"{letter}{number}": str(number) for number in range(20) for letter in "az"}
     assert publish(_release(tmp_path / "dist", **names)).returncode == 0
     served = tmp_path / "served"
@@ -214,8 +214,8 @@ def test_the_index_comes_last_and_the_sums_before_it(publish, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["changes", "loses"])
-def test_what_is_published_neither_changes_nor_disappears(publish, tmp_path, change):
-    """Then nothing is copied at all."""
+def test_published_files_neither_change_nor_disappear(publish, tmp_path, change):
+    """If they would, nothing is copied."""
     dist, served = tmp_path / "dist", tmp_path / "served"
     publish(_release(dist, a="1", b="2"))
     before = _content(served)
@@ -228,7 +228,7 @@ def test_what_is_published_neither_changes_nor_disappears(publish, tmp_path, cha
 
 
 def test_a_damaged_release_is_not_published(publish, tmp_path):
-    """Nor a folder that is none."""
+    """Nor is a folder without a release."""
     dist = _release(tmp_path / "dist", a="1")
     (dist / "google" / "a.tar.gz").write_text("2")
     done = publish(dist)
@@ -240,8 +240,8 @@ def test_a_damaged_release_is_not_published(publish, tmp_path):
     assert not _content(tmp_path / "served")
 
 
-def test_what_a_copy_left_half_done_is_made_whole(publish, tmp_path):
-    """A file that is cut, with and without being listed; its time and size may be the right ones."""
+def test_an_interrupted_copy_is_completed(publish, tmp_path):
+    """It left a damaged file, listed or not, perhaps with the right time and size."""
     dist, served = _release(tmp_path / "dist", a="1", b="2"), tmp_path / "served"
     (served / "google").mkdir()
     shutil.copy2(dist / "google" / "a.tar.gz", served / "google" / "a.tar.gz")
@@ -255,8 +255,8 @@ def test_what_a_copy_left_half_done_is_made_whole(publish, tmp_path):
 
 
 @needs_rsync
-def test_a_target_that_cannot_be_reached_is_not_taken_for_empty(tmp_path):
-    """Though it can be reached again a moment later."""
+def test_an_unreachable_target_is_not_taken_for_an_empty_one(tmp_path):
+    """Even if it can be reached again a moment later."""
     (tmp_path / "served").mkdir()
     (tmp_path / "shell").write_text(f'#!/bin/sh\nmkdir {tmp_path}/tried && exit 255\nshift\nexec sh -c "$*"\n')
     (tmp_path / "shell").chmod(0o755)

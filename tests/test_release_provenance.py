@@ -1,4 +1,4 @@
-"""Provenance statements, held against what in-toto's Statement v1 and SLSA's Provenance v1 ask, written down here."""
+"""Provenance statements, compared with the rules of in-toto's Statement v1 and SLSA's Provenance v1."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import pytest
 from hubexport.config_files import load_variant
 from hubexport.release.artifact_inputs import ArtifactInputs, inputs_of
 from hubexport.release.index import ReleaseFile, as_json
+from hubexport.release.options import ReleaseOptions
 from hubexport.release.slsa_provenance import statement
 from hubexport.variants import ModuleSpec
 from tests.command import environment
@@ -29,14 +30,14 @@ _NAMES = {
 }
 _FILES = {role: ReleaseFile(path=name, sha256=_DIGESTS[role], bytes=7) for role, name in _NAMES.items()}
 _VERSIONS = {"hubexport": "9.9", "TensorFlow": "2.15.1", "NumPy": "1.26.4"}
-_CHOICES = {
-    "weights": "averaged",
-    "url": "https://tfhub.dev",
-    "checks": ("a.one", "b.two"),
-    "source_date_epoch": 1577836800,
-}
+_OPTIONS = ReleaseOptions(
+    weights="averaged",
+    url="https://tfhub.dev",
+    checks=("structure.digests", "weights.equal"),
+    source_date_epoch=1577836800,
+)
 
-# Without an underscore; those with one are extensions.
+# The known fields. Names of extensions have an underscore.
 _KNOWN = {
     "statement": {"_type", "subject", "predicateType", "predicate"},
     "predicate": {"buildDefinition", "runDetails"},
@@ -49,12 +50,12 @@ _KNOWN = {
 
 @pytest.fixture
 def variant():
-    """One whose checkpoint is published."""
+    """A variant with a published checkpoint."""
     return load_variant("mobilenet_v2_075_192")
 
 
 def _inputs(variant, checkpoint) -> ArtifactInputs:
-    return inputs_of(variant, checkpoint, **_CHOICES)
+    return inputs_of(variant, checkpoint, _OPTIONS)
 
 
 def _statement(variant, checkpoint, versions=_VERSIONS) -> dict:
@@ -82,7 +83,7 @@ def _is_uri(text: object) -> bool:
 
 
 def _is_descriptor(found: dict, *, digest_needed: bool) -> bool:
-    """A ResourceDescriptor: one of three is needed, subjects need the digest, in lower-case hexadecimal."""
+    """Asserts that a ResourceDescriptor has one of the three required fields, or a digest where that is required."""
     assert found.keys() <= _KNOWN["descriptor"]
     assert found.keys() & ({"digest"} if digest_needed else {"uri", "digest", "content"})
     assert all(_is_uri(found[name]) for name in ("uri", "downloadLocation") if name in found)
@@ -93,8 +94,8 @@ def _is_descriptor(found: dict, *, digest_needed: bool) -> bool:
 
 
 @pytest.mark.parametrize("checkpoint", _CHECKPOINTS.values(), ids=_CHECKPOINTS)
-def test_statements_keep_to_the_specifications(variant, checkpoint):
-    """Required fields are there, with the types that they must have, and none that nobody knows."""
+def test_statements_follow_the_specifications(variant, checkpoint):
+    """They have all required fields, of the right types, and no unknown ones."""
     found = _statement(variant, checkpoint)
     assert found.keys() == _KNOWN["statement"]
     assert found["_type"] == "https://in-toto.io/Statement/v1"
@@ -109,7 +110,7 @@ def test_statements_keep_to_the_specifications(variant, checkpoint):
     assert definition.keys() <= _KNOWN["buildDefinition"] and details.keys() <= _KNOWN["runDetails"]
     assert _is_uri(definition["buildType"])
     assert isinstance(definition["externalParameters"], dict) and isinstance(definition["internalParameters"], dict)
-    # The same name should not be used for both.
+    # Names should not be in both.
     assert not definition["externalParameters"].keys() & definition["internalParameters"].keys()
     assert all(_is_descriptor(one, digest_needed=False) for one in definition["resolvedDependencies"])
 
@@ -121,7 +122,7 @@ def test_statements_keep_to_the_specifications(variant, checkpoint):
 
 
 def test_addresses_are_package_urls(variant):
-    """In the one form that package URLs have, so that they can be compared as text."""
+    """They are in canonical form, so they can be compared as text."""
     found = _statement(variant, _CHECKPOINTS["synthetic"])["predicate"]
     addresses = [found["buildDefinition"]["buildType"], found["runDetails"]["builder"]["id"]]
     addresses += [one["uri"] for one in found["buildDefinition"]["resolvedDependencies"]]
@@ -131,23 +132,23 @@ def test_addresses_are_package_urls(variant):
 
 
 def test_subjects_and_byproducts_are_the_files(variant):
-    """By their paths in the release."""
+    """Their names are paths in the release."""
     found = _statement(variant, _CHECKPOINTS["published"])
-    told = {one["name"]: one["digest"] for one in found["subject"]}
-    assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("archive", "page", "card")}
-    told = {one["name"]: one["digest"] for one in found["predicate"]["runDetails"]["byproducts"]}
-    assert told == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("report", "sbom")}
+    digests = {one["name"]: one["digest"] for one in found["subject"]}
+    assert digests == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("archive", "page", "card")}
+    digests = {one["name"]: one["digest"] for one in found["predicate"]["runDetails"]["byproducts"]}
+    assert digests == {_NAMES[role]: {"sha256": _DIGESTS[role]} for role in ("report", "sbom")}
 
 
-def test_what_the_user_chose_is_told(variant):
-    """All of it, and no digests: those belong to dependencies."""
+def test_the_choices_of_the_user_are_parameters(variant):
+    """All of them, but no digests, which belong to dependencies."""
     found = _statement(variant, _CHECKPOINTS["own_archive"])["predicate"]["buildDefinition"]["externalParameters"]
     assert found == {
         "handle": _HANDLE,
         "checkpoint": "mine.tgz",
         "weights": "averaged",
         "url": "https://tfhub.dev",
-        "checks": ["a.one", "b.two"],
+        "checks": ["structure.digests", "weights.equal"],
         "sourceDateEpoch": 1577836800,
     }
 
@@ -179,19 +180,19 @@ def test_what_the_user_chose_is_told(variant):
     ],
 )
 def test_dependencies_are_the_checkpoint_and_the_program(variant, checkpoint, dependencies):
-    """A published archive with its address, several files each by its name, none for made-up values."""
+    """A published archive has its address, each of several files its name; synthetic values have no files."""
     inputs = _inputs(variant, _CHECKPOINTS[checkpoint])
     *files, program = _statement(variant, _CHECKPOINTS[checkpoint])["predicate"]["buildDefinition"][
         "resolvedDependencies"
     ]
     assert files == dependencies
     assert program["uri"] == f"pkg:pypi/hubexport@{inputs.exporter}"
-    # It is not the digest of a file that anybody could download.
+    # It is not the digest of a file that one could download.
     assert program["digest"] == {"hubexportProgram": inputs.program}
 
 
-def test_the_config_is_told_by_digests(variant):
-    """What decides the module's bytes, and what stands in pages alone."""
+def test_the_config_is_stated_as_digests(variant):
+    """One of the facts in modules, one of the facts in pages only."""
     checkpoint = _CHECKPOINTS["published"]
     inputs = _inputs(variant, checkpoint)
     found = _statement(variant, checkpoint)["predicate"]["buildDefinition"]["internalParameters"]
@@ -201,8 +202,8 @@ def test_the_config_is_told_by_digests(variant):
     assert (changed["network"], changed["description"]) != (found["network"], found["description"])
 
 
-def test_versions_are_told_in_one_order(variant):
-    """With hubexport's own as the inputs say it, since those decide what is made again."""
+def test_versions_are_sorted(variant):
+    """hubexport's version is that of the inputs, because these decide what is made again."""
     checkpoint = _CHECKPOINTS["published"]
     found = _statement(variant, checkpoint)["predicate"]["runDetails"]["builder"]["version"]
     assert found == {**_VERSIONS, "hubexport": _inputs(variant, checkpoint).exporter}
@@ -210,8 +211,8 @@ def test_versions_are_told_in_one_order(variant):
     assert as_json(_statement(variant, checkpoint, backwards)) == as_json(_statement(variant, checkpoint))
 
 
-def test_every_input_is_told(variant):
-    """None can change without a change of the statement: whoever reads it, can make the artifact again."""
+def test_every_input_is_stated(variant):
+    """Each changed input changes the statement. So its readers can make the artifact again."""
     inputs = _inputs(variant, _CHECKPOINTS["files"])
     before = json.dumps(_of(variant, inputs))
     for name in ArtifactInputs.model_fields:
@@ -226,7 +227,7 @@ def _of(variant, inputs) -> dict:
 
 @pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes():
-    """In another folder, zone and language, with another hash seed; and nothing of that is told."""
+    """In another folder, time zone and locale, with another hash seed. The statement mentions none of these."""
     program = """if True:
         import sys
         from tests import test_release_provenance as here
@@ -235,13 +236,13 @@ def test_the_same_inputs_give_the_same_bytes():
         made = here._statement(variant, here._CHECKPOINTS["files"])
         sys.stdout.buffer.write(here.as_json(made))
     """
-    told = [
+    runs = [
         subprocess.run([sys.executable, "-c", program], env=environment(env), cwd=cwd, capture_output=True, check=True)
         for env, cwd in [
             ({"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"}, "/"),
             ({"PYTHONHASHSEED": "2", "USER": "somebody", "HOSTNAME": "somewhere"}, "/tmp"),
         ]
     ]
-    assert told[0].stdout == told[1].stdout
-    assert json.loads(told[0].stdout)["_type"]
-    assert not re.search(rb"somebody|somewhere|20\d\d-\d\d|/home|/tmp", told[0].stdout)
+    assert runs[0].stdout == runs[1].stdout
+    assert json.loads(runs[0].stdout)["_type"]
+    assert not re.search(rb"somebody|somewhere|20\d\d-\d\d|/home|/tmp", runs[0].stdout)

@@ -1,4 +1,4 @@
-"""The bill of materials: valid by CycloneDX' own schema, true, and the same bytes in the same environment."""
+"""The bill of materials: valid by CycloneDX' schema, true, and the same bytes in the same environment."""
 
 from importlib import metadata
 import json
@@ -18,13 +18,13 @@ from tests.command import environment
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    """That of the environment in which the tests run."""
+    """The bill of materials of the environment in which the tests run."""
     return sbom()
 
 
 @pytest.fixture(scope="module")
 def document(content) -> dict:
-    """The same, read."""
+    """The same as a JSON document."""
     return json.loads(content)
 
 
@@ -37,27 +37,27 @@ def _dependencies(document: dict) -> dict[str, list[str]]:
 
 
 def _install(folder: Path, name: str, *facts: str, version: str = "1.0") -> None:
-    """Puts a distribution there that has nothing but metadata."""
+    """Installs a distribution that contains only metadata."""
     directory = folder / f"{name}-{version}.dist-info"
     directory.mkdir(parents=True)
     lines = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *facts, ""]
     (directory / "METADATA").write_text("\n".join(lines))
 
 
-def test_it_is_valid(content, document):
-    """By the schema that CycloneDX publishes."""
+def test_the_document_is_valid(content, document):
+    """By CycloneDX' own schema."""
     assert document["specVersion"] == "1.7"
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(content.decode()) is None
 
 
 def test_the_validator_finds_faults(document):
-    """It would not accept just anything."""
+    """Or the test above would prove nothing."""
     damaged = json.dumps({**document, "serialNumber": "none"})
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(damaged) is not None
 
 
 def test_copies_inside_other_distributions_are_not_listed(document, monkeypatch, tmp_path):
-    """As setuptools brings some, and puts them on the path when pkg_resources is imported."""
+    """setuptools contains such copies, and adds them to the path when pkg_resources is imported."""
     vendored = tmp_path / "site-packages" / "setuptools" / "_vendor"
     (vendored / "copied-1.0.dist-info").mkdir(parents=True)
     (vendored / "copied-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: copied\nVersion: 1.0\n")
@@ -66,20 +66,20 @@ def test_copies_inside_other_distributions_are_not_listed(document, monkeypatch,
     assert json.loads(sbom()) == document
 
 
-def test_all_that_is_installed_is_listed(document):
-    """With the versions that importlib tells, and no others than pip lists, but for hubexport, which is the subject."""
+def test_all_installed_distributions_are_listed(document):
+    """The same names and versions as in pip's list. Only hubexport is missing, because it is the subject."""
     listed = {component["name"]: component["version"] for component in document["components"]}
     assert listed["tensorflow"] == metadata.version("tensorflow")
     command = [sys.executable, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
-    told = subprocess.run(command, capture_output=True, check=True, cwd="/").stdout
-    installed = {one["name"].lower(): one["version"] for one in json.loads(told)}
+    listing = subprocess.run(command, capture_output=True, check=True, cwd="/").stdout
+    installed = {one["name"].lower(): one["version"] for one in json.loads(listing)}
     del installed["hubexport"]
     del listed["CPython"]
     assert {name.lower(): version for name, version in listed.items()} == installed
 
 
 def test_components_are_identified_by_package_urls(document):
-    """As vulnerability scanners look them up."""
+    """Vulnerability scanners look these up."""
     components = _components(document)
     assert components["tensorflow"]["purl"] == f"pkg:pypi/tensorflow@{metadata.version('tensorflow')}"
     assert components["typing-extensions"]["purl"].startswith("pkg:pypi/typing-extensions@")
@@ -92,33 +92,33 @@ def test_components_are_identified_by_package_urls(document):
 
 
 def test_the_interpreter_is_a_component(document):
-    """Named like the one that runs this."""
+    """It has the name and version of the running interpreter."""
     (found,) = [component for component in document["components"] if component["type"] == "platform"]
     assert (found["name"], found["version"]) == ("CPython", sys.version.split()[0])
 
 
 def test_hubexport_is_the_subject(document):
-    """And needs what setup.cfg says, with the extras that are installed."""
+    """It depends on its requirements in setup.cfg, with those of the installed extras."""
     subject = document["metadata"]["component"]
     assert (subject["name"], subject["version"]) == ("hubexport", hubexport.__version__)
     needed = _dependencies(document)[subject["bom-ref"]]
     assert {"tensorflow", "tensorflow-hub", "the interpreter"} < set(needed)
-    # That of developers is not one of them.
+    # The extra for developers does not count.
     assert "pytest" not in needed
     assert {"starlette", "deflate", "apache-beam", "pyarrow", "numpy"} < set(needed)
     assert "numpy" in _dependencies(document)["tensorflow"]
 
 
-def test_all_references_lead_somewhere(document):
-    """Each component has its dependencies told, and they are components."""
+def test_all_references_are_resolved(document):
+    """Each component has an entry for its dependencies, which are components themselves."""
     known = {*_components(document), document["metadata"]["component"]["bom-ref"]}
     dependencies = _dependencies(document)
     assert dependencies.keys() == known
     assert {other for others in dependencies.values() for other in others} < known
 
 
-def test_nothing_of_this_machine_or_moment_is_told(content, document):
-    """No paths, no clock, and a serial number that comes from the rest."""
+def test_the_document_has_no_paths_and_no_time(content, document):
+    """The serial number is computed from the rest."""
     assert "timestamp" not in document["metadata"]
     assert uuid.UUID(document["serialNumber"]).version == 5
     assert str(Path.home()).encode() not in content and sys.prefix.encode() not in content
@@ -126,7 +126,7 @@ def test_nothing_of_this_machine_or_moment_is_told(content, document):
 
 @pytest.mark.slow
 def test_the_same_environment_gives_the_same_bytes(content, tmp_path):
-    """In another folder, zone and language, with other hash seeds, and whatever lies in that folder."""
+    """In any folder, time zone and locale, with any hash seed, even if the folder contains a distribution."""
     _install(tmp_path, "lying-around")
     program = "import sys; from hubexport.release.sbom import sbom; sys.stdout.buffer.write(sbom())"
     others = [
@@ -135,13 +135,13 @@ def test_the_same_environment_gives_the_same_bytes(content, tmp_path):
     ]
     for env in others:
         command = [sys.executable, "-W", "error", "-c", program]
-        told = subprocess.run(command, env=environment(env), cwd=tmp_path, capture_output=True, check=True)
-        assert told.stdout == content and not told.stderr
+        done = subprocess.run(command, env=environment(env), cwd=tmp_path, capture_output=True, check=True)
+        assert done.stdout == content and not done.stderr
 
 
 @pytest.mark.slow
 def test_another_environment_has_another_serial_number(document, tmp_path, monkeypatch):
-    """One distribution more is enough."""
+    """One additional distribution is enough."""
     _install(tmp_path, "one-more")
     monkeypatch.syspath_prepend(tmp_path)
     other = json.loads(sbom())
@@ -149,8 +149,8 @@ def test_another_environment_has_another_serial_number(document, tmp_path, monke
     assert other["serialNumber"] != document["serialNumber"]
 
 
-def test_what_is_imported_counts(tmp_path, monkeypatch):
-    """Of two with one name, the first on the path."""
+def test_the_imported_one_of_two_distributions_is_listed(tmp_path, monkeypatch):
+    """If two have the same name, it is the first on the path."""
     _install(tmp_path / "later", "twice", version="1.0")
     _install(tmp_path / "first", "Twice", version="2.0")
     monkeypatch.syspath_prepend(tmp_path / "later")
@@ -184,8 +184,8 @@ def test_what_is_imported_counts(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.slow
-def test_licenses_are_those_that_authors_declare(tmp_path, monkeypatch, facts, licenses):
-    """An expression, a name, or what the classifiers say; not whole texts."""
+def test_licenses_are_those_that_the_authors_declare(tmp_path, monkeypatch, facts, licenses):
+    """An expression, a name, or the classifiers, but no whole texts."""
     _install(tmp_path, "licensed", *facts)
     monkeypatch.syspath_prepend(tmp_path)
     content = sbom()
@@ -196,8 +196,8 @@ def test_licenses_are_those_that_authors_declare(tmp_path, monkeypatch, facts, l
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(content.decode()) is None
 
 
-def test_requirements_are_those_of_this_environment(tmp_path, monkeypatch):
-    """Neither extras, nor other systems', nor what is not installed; what breaks the standard is left out."""
+def test_requirements_are_those_of_this_system(tmp_path, monkeypatch):
+    """Not those of extras or other systems, nor uninstalled or invalid ones."""
     needs = [
         "NumPy>=1",
         "absent",
@@ -211,8 +211,8 @@ def test_requirements_are_those_of_this_environment(tmp_path, monkeypatch):
     assert _dependencies(json.loads(sbom()))["needy"] == ["h5py", "numpy"]
 
 
-def test_leftovers_without_a_name_are_passed_over(tmp_path, monkeypatch, document):
-    """As interrupted uninstallations leave them."""
+def test_leftovers_without_a_name_are_ignored(tmp_path, monkeypatch, document):
+    """Interrupted uninstallations leave such folders."""
     (tmp_path / "~umpy-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert json.loads(sbom()) == document

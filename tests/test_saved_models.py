@@ -1,4 +1,4 @@
-"""What inspect finds wrong with SavedModels of all kinds is what keeps TensorFlow from loading them; it ends with 1."""
+"""`hubexport inspect` reports a problem, and exits with 1, if and only if TensorFlow cannot load the SavedModel."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ class _Doubling(tf.Module):
 
 
 def _edited(path, edit):
-    """Changes every MetaGraph."""
+    """Edits every MetaGraph of a SavedModel."""
     saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     for meta_graph in saved_model.meta_graphs:
         edit(meta_graph)
@@ -70,7 +70,7 @@ def _only_an_init_op(meta_graph):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """Whole ones, by name."""
+    """Undamaged SavedModels, by name."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "words.txt").write_text("a\nb\n")
     for name, compute in _GRAPHS.items():
@@ -154,8 +154,8 @@ def _loads(module):
         for number, damage in enumerate(_DAMAGES)
     ],
 )
-def test_a_problem_is_what_keeps_tensorflow_from_loading(models, tmp_path, damage):
-    """As text and as JSON: the same status, and a line or an entry for each problem."""
+def test_inspect_reports_a_problem_where_tensorflow_fails_to_load(models, tmp_path, damage):
+    """Text and JSON have the same exit status, and a line or an entry for each problem."""
     statuses = set()
     for name, path in models.items():
         module = Path(shutil.copytree(path, tmp_path / name))
@@ -171,16 +171,16 @@ def test_a_problem_is_what_keeps_tensorflow_from_loading(models, tmp_path, damag
 
 
 @pytest.mark.parametrize("name", ["not trainable", "no collections", "init only"])
-def test_nothing_that_is_trainable(models, name):
-    """A module that does not tell what fine-tuning changes."""
+def test_trainable_parameters_are_unknown_without_trainable_variables(models, name):
+    """The module does not tell what fine-tuning changes."""
     parameters = describe_module(models[name]).parameters
     assert (parameters.total, parameters.trainable) == (6, None)
     lines = hubexport("inspect", models[name]).stdout.splitlines()
     assert "  parameters        6" in lines
 
 
-def test_changed_files_are_a_problem(tmp_path):
-    """Those that the manifest lists, and what is wrong with it."""
+def test_a_wrong_manifest_is_a_problem(tmp_path):
+    """Files that it does not list are a problem, and so is a manifest that is not JSON."""
     write_hub_module(tmp_path / "m", resource_variables=True)
     for manifest, status in (({"sha256": {}}, 1), ("nonsense", 1)):
         (tmp_path / "m" / "hubexport.json").write_text(json.dumps(manifest))
@@ -191,8 +191,8 @@ def test_changed_files_are_a_problem(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_a_problem(tmp_path, bad):
-    """Of a checkpoint; building from it would fail, too."""
+def test_values_that_are_not_finite_are_a_problem(tmp_path, bad):
+    """In a checkpoint: building from it would fail, too."""
     write_v2(tmp_path / "c", {"x": np.float32([3, bad]), "y": np.float32([1])})
     done = hubexport("inspect", tmp_path / "c")
     assert done.returncode == 1

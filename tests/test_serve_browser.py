@@ -1,4 +1,4 @@
-"""People use the pages of `hubexport serve` in a browser: they find, read and try modules, by pointer and by keys."""
+"""The pages of `hubexport serve` in a browser: people find, read and try modules, by pointer and by keyboard."""
 
 from collections.abc import Iterator
 import json
@@ -42,7 +42,7 @@ each_page = pytest.mark.parametrize("path", [pytest.param(path, id=name) for nam
 
 @pytest.fixture(scope="module", name="release")
 def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All five versions of `small`, and two networks with published accuracies."""
+    """A release with all five versions of `small`, and two networks with published accuracies."""
     folder = tmp_path_factory.mktemp("release")
     shutil.copytree(small_release, folder / "dist")
     (folder / "small.yaml").write_text(SMALL)
@@ -59,10 +59,10 @@ def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module", name="server")
 def _server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("log")
+    folder = tmp_path_factory.mktemp("labels")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(_LABELS) + "\n")
-    with serving(release, "--enable_try", "--labels", str(labels), log_path=folder / "log") as server:
+    with serving(release, "--enable_try", "--labels", str(labels)) as server:
         yield server
 
 
@@ -74,8 +74,8 @@ def _window(server: Server) -> Iterator[Browser]:
 
 @pytest.fixture(name="browser")
 def _browser(window: Browser) -> Iterator[Browser]:
-    """The window as at first, of whose console nothing may come that the test did not ask for."""
-    window.look()
+    """A fresh window; its console must stay empty unless the test reads it."""
+    window.emulate()
     window.complaints()
     yield window
     assert [complaint for complaint in window.complaints() if not _ASKED_FOR.search(complaint)] == []
@@ -91,25 +91,25 @@ def _photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", name="modules")
 def _modules(release: Path) -> dict[str, dict]:
-    """The newest record of each module, as the index has it, by its handle without the version."""
+    """The newest record of each module in the index, by unversioned handle."""
     records = json.loads((release / INDEX).read_text())["artifacts"]
     return {record["handle"].rpartition("/")[0]: record for record in sorted(records, key=lambda one: one["version"])}
 
 
 def _rows(browser: Browser) -> list[str]:
-    """The modules in the list, as a person sees them: the name and the kind."""
+    """Returns the visible modules of the list: name and kind."""
     return browser.run(
         "return [...document.querySelectorAll('#results tbody tr')].filter((row) => row.checkVisibility())"
         ".map((row) => `${row.cells[0].querySelector('a').innerText} ${row.cells[1].innerText}`)"
     )
 
 
-def _is_listed(browser: Browser, *rows: str) -> None:
+def _wait_for_rows(browser: Browser, *rows: str) -> None:
     browser.until(lambda: sorted(_rows(browser)) == sorted(rows))
 
 
 def _choose(browser: Browser, name: str, value: str) -> None:
-    """Picks one of the choices by keys; a click of Selenium's on an option is no input to Chromium."""
+    """Picks an option by keys: Chromium gets no input event for Selenium's click on an option."""
     options = [option.get_attribute("value") for option in Select(browser.one(f"#{name}")).options]
     browser.run("document.getElementById(arguments[0]).focus()", name)
     browser.press(Keys.HOME, *[Keys.ARROW_DOWN] * options.index(value))
@@ -124,37 +124,37 @@ _ALL = [*_CLASSIFIER_ROWS, *_VECTOR_ROWS]
 
 
 def test_words_narrow_the_list(browser):
-    """While they are typed; who hears the page is told how many are left, and the address keeps what was asked."""
+    """As they are typed. Screen readers hear how many are left, and the address keeps the search."""
     browser.open("/")
-    _is_listed(browser, *_ALL)
+    _wait_for_rows(browser, *_ALL)
     browser.one("#q").click()
     browser.press("small")
-    _is_listed(browser, "small classification", "small feature vector")
+    _wait_for_rows(browser, "small classification", "small feature vector")
     assert browser.one("#results [role=status]").text == "2 of 6 modules"
     assert browser.path == "/?q=small"
     browser.press(" vector")
-    _is_listed(browser, "small feature vector")
+    _wait_for_rows(browser, "small feature vector")
     assert browser.path == "/?q=small+vector"
 
 
-def test_the_search_outlives_a_reload_and_a_look_at_a_module(browser):
-    """Back leads to the list as it was left; then words narrow it, or clear it, as before."""
+def test_the_search_survives_a_reload_and_a_visit_to_a_module(browser):
+    """Going back leads to the same list, which can be searched and cleared as before."""
     browser.open("/")
     browser.one("#q").send_keys("mobilenet vector")
     _choose(browser, "size", "96")
-    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     browser.driver.refresh()
-    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     browser.one("#results tbody th a").click()
     assert browser.path == "/google/imagenet/mobilenet_v2_035_96/feature_vector/4"
     browser.driver.back()
-    _is_listed(browser, "mobilenet_v2_035_96 feature vector")
+    _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     assert browser.one("#q").get_attribute("value") == "mobilenet vector"
     assert Select(browser.one("#size")).first_selected_option.text.startswith("96")
     _choose(browser, "size", "")
-    _is_listed(browser, *_VECTOR_ROWS[1:])
+    _wait_for_rows(browser, *_VECTOR_ROWS[1:])
     browser.one(".search [data-clear]").click()
-    _is_listed(browser, *_ALL)
+    _wait_for_rows(browser, *_ALL)
     assert browser.path == "/" and len(browser.shown(".chart")) == 2
 
 
@@ -171,50 +171,50 @@ def test_the_search_outlives_a_reload_and_a_look_at_a_module(browser):
 )
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 def test_choices_narrow_the_list(browser, scripts, filters, rows):
-    """The script's rule is the server's."""
+    """The script follows the server's rule."""
     if scripts:
         browser.open("/")
         for name, value in filters.items():
             _choose(browser, name, value)
-        _is_listed(browser, *rows)
+        _wait_for_rows(browser, *rows)
         return
     with browser.without_scripts():
         browser.open("/")
         for name, value in filters.items():
             _choose(browser, name, value)
         browser.one(".search button").click()
-        _is_listed(browser, *rows)
+        _wait_for_rows(browser, *rows)
         assert all(f"{name}={value}" in browser.path for name, value in filters.items())
 
 
 def test_nothing_found(browser):
-    """It is said, with the way out of it."""
+    """The page says so, and offers to clear the search."""
     browser.open("/")
     browser.one("#q").send_keys("inception")
-    _is_listed(browser)
+    _wait_for_rows(browser)
     assert browser.one("#results [role=status]").text == "0 of 6 modules"
     [words] = browser.shown("#nothing")
     assert "No modules match" in words
     browser.one("#nothing a").click()
-    _is_listed(browser, *_ALL)
+    _wait_for_rows(browser, *_ALL)
     assert browser.shown("#nothing") == []
 
 
 def test_search_without_scripts(browser):
-    """By the form's button, and all the ways back."""
+    """By the form's button; the browser's Back works."""
     with browser.without_scripts():
         browser.open("/")
         browser.one("#q").send_keys("small", Keys.ENTER)
-        _is_listed(browser, "small classification", "small feature vector")
+        _wait_for_rows(browser, "small classification", "small feature vector")
         assert browser.one("#count").text == "2 of 6 modules"
         assert browser.one("#q").get_attribute("value") == "small"
         browser.driver.refresh()
-        _is_listed(browser, "small classification", "small feature vector")
+        _wait_for_rows(browser, "small classification", "small feature vector")
         browser.one("#results tbody th a").click()
         browser.driver.back()
-        _is_listed(browser, "small classification", "small feature vector")
+        _wait_for_rows(browser, "small classification", "small feature vector")
         browser.one(".search [data-clear]").click()
-        _is_listed(browser, *_ALL)
+        _wait_for_rows(browser, *_ALL)
         browser.one("#q").send_keys("inception", Keys.ENTER)
         assert "No modules match" in browser.one("#nothing").text
         assert browser.run("return document.documentElement.className") == "", "no script ran"
@@ -222,7 +222,7 @@ def test_search_without_scripts(browser):
 
 @pytest.mark.parametrize("query", ["", "?q=net"], ids=["all", "found"])
 def test_columns_sort_the_list(browser, modules, query):
-    """Up, then down, and the head says so."""
+    """Ascending, then descending; the header says which."""
     browser.open(f"/{query}")
     for label, fact in {"Parameters": "parameters", "Image": "image_size", "Depth": "depth_multiplier"}.items():
         expected = sorted(record[fact] for record in modules.values() if not query or "net" in record["handle"])
@@ -241,7 +241,7 @@ def test_columns_sort_the_list(browser, modules, query):
             assert browser.run("return document.querySelectorAll('[aria-sort]').length") == 1
 
 
-# The picture
+# Charts
 
 
 def _points(browser: Browser, figure: int = 1) -> list:
@@ -249,8 +249,8 @@ def _points(browser: Browser, figure: int = 1) -> list:
 
 
 @pytest.mark.parametrize("figure", [1, 2], ids=["multiply-adds", "latency"])
-def test_points_lead_to_modules(browser, modules, figure):
-    """By a click; where the pointer rests on one, the browser shows its name and figures."""
+def test_points_link_to_modules(browser, modules, figure):
+    """By a click. Pointing at one shows its name and figures."""
     browser.open("/")
     assert len(_points(browser, figure)) == len(_PUBLISHED)
     for index in range(len(_PUBLISHED)):
@@ -267,7 +267,7 @@ def test_points_lead_to_modules(browser, modules, figure):
 
 
 def test_points_by_keys(browser):
-    """Tab goes to them, which is to be seen, and Enter through them."""
+    """Tab moves a visible focus to them, and Enter follows their links."""
     browser.open("/")
     point = _points(browser)[0]
     browser.run("document.querySelector('.charts .scroll').focus()")
@@ -286,8 +286,8 @@ def test_points_by_keys(browser):
 
 @pytest.mark.parametrize("newer", [True, False], ids=["clipboard", "page without https"])
 def test_programs_are_copied(browser, newer):
-    """As they are shown, and Python takes them; without https, browsers have the older clipboard only."""
-    browser.say(
+    """As shown, and as valid Python. Without https, browsers have only the older clipboard API."""
+    browser.send(
         "Browser.grantPermissions", origin=browser.url, permissions=["clipboardReadWrite", "clipboardSanitizedWrite"]
     )
     browser.open(_CLASSIFIER)
@@ -310,11 +310,11 @@ def test_programs_are_copied(browser, newer):
 
 
 def test_handles_and_digests_are_copied(browser, modules):
-    """Whole, though a narrow page shows no more than the beginning."""
-    browser.say(
+    """Completely, although a narrow page shows only their beginnings."""
+    browser.send(
         "Browser.grantPermissions", origin=browser.url, permissions=["clipboardReadWrite", "clipboardSanitizedWrite"]
     )
-    browser.look(360)
+    browser.emulate(360)
     browser.open(_CLASSIFIER)
     record = modules[_CLASSIFIER[1:].rpartition("/")[0]]
     for selector, expected in {
@@ -326,8 +326,8 @@ def test_handles_and_digests_are_copied(browser, modules):
         browser.until(lambda expected=expected: browser.run("return navigator.clipboard.readText()") == expected)
 
 
-def test_versions_lead_to_each_other(browser):
-    """From the newest to the oldest by the table; an old one says that there is a newer one."""
+def test_versions_link_to_each_other(browser):
+    """The newest links to the oldest in its table; an old one says that there is a newer one."""
     browser.open(_VECTORS[-1])
     for path in _VECTORS[::-1]:
         [link] = [
@@ -345,7 +345,7 @@ def test_versions_lead_to_each_other(browser):
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 def test_details_open_by_keys(browser, scripts):
-    """All of them, scripts or none."""
+    """All of them, with or without scripts."""
     browser.open("/")
     if scripts:
         browser.open(_CLASSIFIER)
@@ -368,7 +368,7 @@ def _open_details(browser: Browser) -> None:
 
 
 def test_no_link_is_dead(server):
-    """Of all pages, and what they link to on this server; places in a page are there."""
+    """Links of all pages to this server work, and fragments exist."""
     pages: dict[str, set[str]] = {}
     waiting = [path for path in _PAGES.values() if path != _NOWHERE]
     linked: set[tuple[str, str, str]] = set()
@@ -396,7 +396,7 @@ def test_no_link_is_dead(server):
 
 
 def _tried(browser: Browser) -> list[str]:
-    """Waits for the answer, and returns the classes."""
+    """Waits for the response, and returns the classes."""
     browser.until(lambda: browser.shown("#answer .scores .label"))
     classes = browser.shown("#answer .scores .label")
     assert len(classes) == 5 and all(re.fullmatch(rf"({'|'.join(_LABELS)}) class \d", text) for text in classes)
@@ -405,7 +405,7 @@ def _tried(browser: Browser) -> list[str]:
 
 @pytest.fixture(scope="module", name="expected")
 def _expected(server: Server, photograph: Path) -> list[str]:
-    """What programs are told of the photograph."""
+    """The classes that programs get for the photograph."""
     body = b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.png"\r\n\r\n'
     body += photograph.read_bytes() + b"\r\n--x--\r\n"
     headers = {"accept": "application/json", "content_type": "multipart/form-data; boundary=x"}
@@ -414,7 +414,7 @@ def _expected(server: Server, photograph: Path) -> list[str]:
 
 
 def test_a_photograph_is_chosen(browser, photograph, expected):
-    """Its classes come below it, and whoever hears the page is led there; another one may follow."""
+    """Its classes appear below and are announced. Another photograph can follow."""
     browser.open(_CLASSIFIER)
     for _ in range(2):
         browser.one("#image").send_keys(str(photograph))
@@ -426,26 +426,26 @@ def test_a_photograph_is_chosen(browser, photograph, expected):
 
 
 def _drop(browser: Browser, element: str, path: Path) -> None:
-    """Drags a file from the desktop, as Chromium sees it, onto an element."""
+    """Drops a file from the desktop on an element."""
     browser.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", element)
     box = browser.run("return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()", element)
     place = {"x": box["x"] + 30, "y": box["y"] + min(30, box["height"] / 2)}
     data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
-        browser.say("Input.dispatchDragEvent", type=kind, data=data, **place)
+        browser.send("Input.dispatchDragEvent", type=kind, data=data, **place)
 
 
 @pytest.mark.parametrize("element", [".drop", "h1", "#signatures table"])
 def test_a_photograph_is_dropped(browser, element, photograph, expected):
-    """Onto the field, or beside it."""
+    """On the field, or beside it."""
     browser.open(_CLASSIFIER)
     _drop(browser, element, photograph)
     assert _tried(browser) == expected
     assert browser.path == _CLASSIFIER
 
 
-def test_what_is_no_photograph(browser, tmp_path):
-    """The person reads what is wrong and what to do; the console says the answer's status, and no more."""
+def test_a_file_that_is_no_photograph(browser, tmp_path):
+    """The page says what is wrong and what to do. The console shows only the response's status."""
     text = tmp_path / "words.png"
     text.write_text("words")
     browser.open(_CLASSIFIER)
@@ -455,8 +455,8 @@ def test_what_is_no_photograph(browser, tmp_path):
     assert browser.driver.find_elements("css selector", ".drop img") == []
 
 
-def test_what_is_too_large(browser, tmp_path):
-    """Is refused in words, too, each time."""
+def test_a_photograph_that_is_too_large(browser, tmp_path):
+    """The page says so, each time."""
     large = tmp_path / "large.png"
     large.write_bytes(bytes(11 << 20))
     browser.open(_CLASSIFIER)
@@ -469,7 +469,7 @@ def test_what_is_too_large(browser, tmp_path):
 
 
 def test_trying_without_scripts(browser, photograph, expected, tmp_path):
-    """The form's answer is a page, with the form for another one."""
+    """The response is a page, with a form for another photograph."""
     text = tmp_path / "words.png"
     text.write_text("words")
     with browser.without_scripts():
@@ -486,15 +486,15 @@ def test_trying_without_scripts(browser, photograph, expected, tmp_path):
         assert browser.one("h1").text.startswith(_CLASSIFIER[1:])
 
 
-# For everybody
+# Accessibility
 
-# All that has to be reached by keys.
+# Everything that keys must reach.
 _REACHABLE = """
 return [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
     .filter((element) => element.checkVisibility({visibilityProperty: true}))
     .map((element) => element.outerHTML.slice(0, 200));
 """
-# Where the focus was, and how wide the ring was there that a person sees.
+# Where the focus was, and how wide its visible ring was.
 _WATCH = """
 window.visited = [];
 document.addEventListener("focusin", ({target}) => {
@@ -508,7 +508,7 @@ document.addEventListener("focusin", ({target}) => {
 
 @pytest.mark.parametrize("path", ["/", "/?q=inception", _CLASSIFIER, _VECTORS[0], "/google"])
 def test_keys_reach_everything(browser, path):
-    """In the order of the page and back; where the focus is can be seen, and it is caught nowhere."""
+    """In the page's order, forwards and backwards. The focus is visible and never trapped."""
     browser.open(path)
     reachable = browser.run(_REACHABLE)
     assert "Skip to content" in reachable[0] and len(reachable) > 10
@@ -523,8 +523,8 @@ def test_keys_reach_everything(browser, path):
 
 
 @each_page
-def test_the_first_key_leads_past_the_head(browser, path):
-    """To the content, from where the next one goes on."""
+def test_the_first_tab_stop_skips_the_header(browser, path):
+    """It leads to the content, where Tab goes on."""
     browser.open(path)
     browser.press(Keys.TAB)
     assert browser.driver.switch_to.active_element.text == "Skip to content"
@@ -533,9 +533,9 @@ def test_the_first_key_leads_past_the_head(browser, path):
 
 
 @each_page
-def test_a_phone_scrolls_no_page_sideways(browser, path):
-    """Wide things scroll in their own frames."""
-    browser.look(360)
+def test_no_page_scrolls_sideways_on_a_phone(browser, path):
+    """Wide content scrolls in its own frame."""
+    browser.emulate(360)
     browser.open(path)
     browser.run("for (const details of document.querySelectorAll('details')) details.open = true")
     assert browser.run("return document.documentElement.scrollWidth") == 360
@@ -544,10 +544,10 @@ def test_a_phone_scrolls_no_page_sideways(browser, path):
 
 @each_page
 def test_two_themes(browser, path):
-    """The page is dark where the person wants it so, and light else."""
+    """The page is dark if the user prefers it, and light otherwise."""
     colours = []
     for dark in (False, True):
-        browser.look(dark=dark)
+        browser.emulate(dark=dark)
         browser.open(path)
         style = "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
         colours.append([sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in browser.run(style)])
@@ -556,33 +556,33 @@ def test_two_themes(browser, path):
     assert dark_text > 600 > 200 > dark_page
 
 
-# What another theme can break.
-_OF_COLOURS = ("color-contrast", "link-in-text-block")
+# Rules that the theme may affect.
+_COLOUR_RULES = ("color-contrast", "link-in-text-block")
 
 
-def _is_accessible(browser: Browser) -> None:
-    """In both themes, and on a phone."""
+def _check_accessibility(browser: Browser) -> None:
+    """Asserts that the page has no violations, in both themes and on a phone."""
     browser.run("for (const details of document.querySelectorAll('details')) details.open = true")
-    # The rows of long tables are alike, and axe takes its time for each.
+    # The rows of long tables are alike, and axe is slow.
     browser.run("for (const row of document.querySelectorAll('details tbody tr:nth-child(n + 6)')) row.remove()")
     assert browser.violations() == []
-    browser.look(360)
+    browser.emulate(360)
     assert browser.violations() == []
-    browser.look(dark=True)
-    assert browser.violations(_OF_COLOURS) == []
+    browser.emulate(dark=True)
+    assert browser.violations(_COLOUR_RULES) == []
 
 
 @each_page
 def test_no_page_breaks_a_rule_of_accessibility(browser, path):
-    """Those of WCAG 2.0 to 2.2 that a program can check, and axe's best practice."""
+    """The rules of WCAG 2.0 to 2.2 that a program can check, and axe's best practices."""
     browser.open(path)
-    _is_accessible(browser)
+    _check_accessibility(browser)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 @pytest.mark.parametrize("whole", [True, False], ids=["classes", "error"])
 def test_no_answer_breaks_a_rule_of_accessibility(browser, photograph, tmp_path, scripts, whole):
-    """Neither in the module's page nor in one of its own."""
+    """Neither in the module's page nor in a page of its own."""
     text = tmp_path / "words.png"
     text.write_text("words")
     chosen = str(photograph if whole else text)
@@ -596,7 +596,7 @@ def test_no_answer_breaks_a_rule_of_accessibility(browser, photograph, tmp_path,
             browser.one("#image").send_keys(chosen)
             browser.one(".try button").click()
         browser.until(lambda: browser.path.startswith("/-/try/") and browser.shown("#answer"))
-    _is_accessible(browser)
+    _check_accessibility(browser)
 
 
 @pytest.mark.parametrize(
@@ -607,15 +607,15 @@ def test_no_answer_breaks_a_rule_of_accessibility(browser, photograph, tmp_path,
         ("document.documentElement.lang = ''", "html-has-lang"),
     ],
 )
-def test_the_checker_sees_what_is_wrong(browser, harm, rule):
-    """Or the tests before this one prove nothing."""
+def test_the_checker_finds_violations(browser, harm, rule):
+    """Otherwise the tests above would prove nothing."""
     browser.open("/")
     browser.run(harm)
     assert any(found.startswith(f"{rule}: ") for found in browser.violations())
 
 
-def test_the_console_is_heard(browser):
-    """What the policy forbids, and errors; or an empty console proves nothing."""
+def test_the_console_is_read(browser):
+    """Violations of the policy and errors; otherwise an empty console would prove nothing."""
     browser.open("/")
     browser.run("document.head.append(document.createElement('style')); document.head.lastChild.textContent = 'a {}'")
     assert any("Content Security Policy" in complaint for complaint in browser.complaints())

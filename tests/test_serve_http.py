@@ -1,4 +1,4 @@
-"""What the server answers, as RFC 9110 and the protocol of TensorFlow Hub want it."""
+"""The server's responses, according to RFC 9110 and the protocol of TensorFlow Hub."""
 
 import base64
 from collections.abc import Iterator
@@ -16,9 +16,8 @@ BUCKET = "gs://models.example/hub"
 
 
 @pytest.fixture(scope="module", name="server")
-def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("log") / "log"
-    with serving(small_release, "--bucket", BUCKET, "--url", "https://models.example/hub", log_path=log) as server:
+def _server(small_release: Path) -> Iterator[Server]:
+    with serving(small_release, "--bucket", BUCKET, "--url", "https://models.example/hub") as server:
         yield server
 
 
@@ -28,7 +27,7 @@ def _archive(small_release: Path) -> bytes:
 
 
 def test_programs_get_the_archive_at_the_handle(server, archive):
-    """As tensorflow_hub asks for it."""
+    """With the query that tensorflow_hub sends."""
     answer = server.get(f"{VECTOR}/2?tf-hub-format=compressed")
     digest = hashlib.sha256(archive)
     assert (answer.status, answer.body) == (200, archive)
@@ -42,7 +41,7 @@ def test_programs_get_the_archive_at_the_handle(server, archive):
 
 
 def test_people_get_a_page_at_the_same_address(server):
-    """Whatever their browser sends."""
+    """Without that query."""
     answer = server.get(f"{VECTOR}/2", accept="text/html")
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -50,8 +49,8 @@ def test_people_get_a_page_at_the_same_address(server):
     assert "google/imagenet/small/feature_vector/2" in answer.text
 
 
-def test_every_listed_file_is_there_as_it_is(server, small_release):
-    """The index, the sums, and all that they name."""
+def test_every_listed_file_is_served_unchanged(server, small_release):
+    """The index, the digests, and all files that they list."""
     names = [line.partition("  ")[2] for line in (small_release / "SHA256SUMS").read_text().splitlines()]
     assert len(names) == 5 * 6 + 2
     for name in [*names, "index.json", "SHA256SUMS"]:
@@ -68,15 +67,15 @@ def test_every_listed_file_is_there_as_it_is(server, small_release):
         (".json", "application/json"),
     ],
 )
-def test_files_say_what_they_are(server, suffix, kind):
-    """Browsers are told not to guess."""
+def test_files_have_media_types(server, suffix, kind):
+    """And browsers must not guess others."""
     answer = server.get(f"{VECTOR}/2{suffix}")
     assert answer.headers["content-type"] == kind
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "start", "stop"),
+    ("requested", "start", "stop"),
     [
         ("0-0", 0, 1),
         ("10-19", 10, 20),
@@ -86,39 +85,39 @@ def test_files_say_what_they_are(server, suffix, kind):
         ("-99999999999", None, None),
     ],
 )
-def test_parts_of_archives(server, archive, wanted, start, stop):
-    """For downloads that go on where they broke off."""
-    answer = server.get(f"{VECTOR}/2.tar.gz", range=f"bytes={wanted}")
+def test_ranges_of_archives(server, archive, requested, start, stop):
+    """For downloads that resume."""
+    answer = server.get(f"{VECTOR}/2.tar.gz", range=f"bytes={requested}")
     begin, end, _ = slice(start, stop).indices(len(archive))
     assert (answer.status, answer.body) == (206, archive[begin:end])
     assert answer.headers["content-range"] == f"bytes {begin}-{end - 1}/{len(archive)}"
     assert answer.headers["content-length"] == str(end - begin)
 
 
-@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "bytes 0-5"])
-def test_ranges_that_are_none_get_it_all(server, archive, wanted):
-    """RFC 9110 lets a server ignore what it does not understand."""
-    answer = server.get(f"{VECTOR}/2.tar.gz", range=wanted)
+@pytest.mark.parametrize("requested", ["bytes=5-2", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "bytes 0-5"])
+def test_invalid_ranges_get_the_whole_file(server, archive, requested):
+    """RFC 9110 lets a server ignore them, and several ranges at once."""
+    answer = server.get(f"{VECTOR}/2.tar.gz", range=requested)
     assert (answer.status, answer.body) == (200, archive)
 
 
-@pytest.mark.parametrize("wanted", ["bytes=99999999999-", "bytes=-0"])
-def test_parts_that_there_are_not(server, archive, wanted):
-    """The client hears how long the file is."""
-    answer = server.get(f"{VECTOR}/2.tar.gz", range=wanted)
+@pytest.mark.parametrize("requested", ["bytes=99999999999-", "bytes=-0"])
+def test_ranges_outside_the_file(server, archive, requested):
+    """The response says how long the file is."""
+    answer = server.get(f"{VECTOR}/2.tar.gz", range=requested)
     assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{len(archive)}")
 
 
-def test_a_part_of_another_file_than_before_is_all_of_it(server, archive):
-    """If-Range: half of one release and half of another would be neither."""
+def test_a_range_of_a_changed_file_gets_the_whole_file(server, archive):
+    """If-Range: a client must not combine parts of two files."""
     etag = f'"{hashlib.sha256(archive).hexdigest()}"'
     assert server.get(f"{VECTOR}/2.tar.gz", range="bytes=5-9", if_range=etag).body == archive[5:10]
     assert server.get(f"{VECTOR}/2.tar.gz", range="bytes=5-9", if_range='"other"').body == archive
 
 
 @pytest.mark.parametrize("path", ["/", f"{VECTOR}/2", f"{VECTOR}/2.tar.gz", f"{VECTOR}/2.md", "/index.json", "/google"])
-def test_what_a_client_has_is_not_sent_again(server, path):
-    """With the entity tag of each encoding."""
+def test_what_a_client_already_has_is_not_sent_again(server, path):
+    """Each encoding has its own entity tag."""
     for encoding in ("identity", "gzip"):
         first = server.get(path, accept_encoding=encoding)
         tags = f'W/"else", {first.headers["etag"]}'
@@ -132,23 +131,22 @@ def test_what_a_client_has_is_not_sent_again(server, path):
 def test_head_is_get_without_a_body(server, path):
     """The same status and headers."""
     head, get = server.get(path, "HEAD"), server.get(path)
-    told = {name: value for name, value in get.headers.items() if name != "date"}
-    assert {name: value for name, value in head.headers.items() if name != "date"} == told
+    assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
     assert (head.status, head.body) == (get.status, b"")
 
 
-def test_pages_are_packed_for_those_who_can_unpack(server):
-    """Phones are slow."""
+def test_pages_are_compressed_for_clients_that_accept_it(server):
+    """With an entity tag of their own."""
     plain = server.get("/")
-    packed = server.get("/", accept_encoding="gzip, br")
-    assert packed.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(packed.body) == plain.body
-    assert packed.headers["vary"] == plain.headers["vary"] == "accept-encoding"
-    assert packed.headers["etag"] != plain.headers["etag"]
+    compressed = server.get("/", accept_encoding="gzip, br")
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(compressed.body) == plain.body
+    assert compressed.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+    assert compressed.headers["etag"] != plain.headers["etag"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("target", "location"),
     [
         (VECTOR, f"{VECTOR}/5"),
         (f"{VECTOR}?tf-hub-format=compressed", f"{VECTOR}/5?tf-hub-format=compressed"),
@@ -160,22 +158,22 @@ def test_pages_are_packed_for_those_who_can_unpack(server):
         ("/google/", "/google"),
     ],
 )
-def test_addresses_that_lead_elsewhere(server, asked, told):
-    """Below the public address: the proxy before this server adds /hub."""
-    answer = server.get(asked)
+def test_redirects(server, target, location):
+    """They include the path of the public address, which the proxy in front of the server removes from requests."""
+    answer = server.get(target)
     assert answer.status in (301, 302)
-    assert answer.headers["location"] == f"/hub{told}"
+    assert answer.headers["location"] == f"/hub{location}"
 
 
 def test_unpacked_modules_are_in_the_bucket(server):
-    """tensorflow_hub reads the body, to the last byte."""
+    """tensorflow_hub takes the whole body as the address."""
     answer = server.get(f"{VECTOR}/2?tf-hub-format=uncompressed")
     assert (answer.status, answer.text) == (303, f"{BUCKET}{VECTOR}/2")
     assert answer.headers["location"] == answer.text
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "words"),
+    ("target", "status", "words"),
     [
         (f"{VECTOR}/2?tf-hub-format=zip", 400, "compressed or uncompressed"),
         (f"{VECTOR}/2?tfjs-format=file", 404, "not available for TensorFlow.js"),
@@ -185,9 +183,9 @@ def test_unpacked_modules_are_in_the_bucket(server):
         ("/google/imagenet/other/feature_vector/2?tf-hub-format=compressed", 404, "Nothing with this name"),
     ],
 )
-def test_what_is_not_there(server, asked, status, words):
-    """Programs get a line of text, people a page."""
-    line, page = server.get(asked), server.get(asked, accept="text/html,*/*")
+def test_errors_explain_themselves(server, target, status, words):
+    """To programs in a line of text, to people on a page."""
+    line, page = server.get(target), server.get(target, accept="text/html,*/*")
     assert (line.status, page.status) == (status, status)
     assert words in line.text and line.headers["content-type"].startswith("text/plain")
     assert words in page.text and page.headers["content-type"].startswith("text/html")
@@ -198,15 +196,15 @@ def test_what_is_not_there(server, asked, status, words):
 @pytest.mark.parametrize(
     "path", ["/", f"{VECTOR}/2", f"{VECTOR}/2.tar.gz", "/-/try/google/imagenet/small/classification/5"]
 )
-def test_nothing_but_reading(server, method, path):
-    """Where nobody may try modules, either."""
+def test_other_methods_are_not_allowed(server, method, path):
+    """Nor is POST for trying modules, unless that is enabled."""
     answer = server.get(path, method)
     assert answer.status == 405
     assert sorted(answer.headers["allow"].replace(" ", "").split(",")) == ["GET", "HEAD"]
 
 
-def test_assets_are_kept_for_ever_under_names_of_their_own(server):
-    """What changes has another name."""
+def test_assets_may_be_cached_forever(server):
+    """A changed asset gets another name."""
     page = server.get("/").text
     names = {word for word in page.split('"') if word.startswith("/hub/-/")}
     assert {Path(name).suffix for name in names} >= {".css", ".js"}
@@ -217,7 +215,7 @@ def test_assets_are_kept_for_ever_under_names_of_their_own(server):
 
 
 def test_health_and_metrics(server):
-    """For those who watch the server."""
+    """Only complete downloads count as downloads."""
     assert server.get("/healthz").text == "ok\n"
     before = _metric(server, 'hubexport_downloads_total{handle="google/imagenet/small/classification/3"}')
     server.get(f"{CLASSES}/3?tf-hub-format=compressed")
@@ -236,8 +234,8 @@ def _metric(server: Server, name: str) -> float:
     return 0
 
 
-def test_the_log_tells_of_each_request(server):
-    """One line of JSON each, in which nothing looks like another."""
+def test_each_request_is_one_line_in_the_log(server):
+    """JSON, in which clients cannot forge another line."""
     server.get("/nothing?a=%0A{}", user_agent='x"} \\n')
     line = server.logged(event="request", path="/nothing", query="a=%0A{}", status=404)
     assert line["agent"] == 'x"} \\n'
@@ -246,8 +244,8 @@ def test_the_log_tells_of_each_request(server):
 
 
 @pytest.mark.parametrize("path", ["/", f"{VECTOR}/2", f"{VECTOR}/2.md", "/nothing", "/healthz", f"{VECTOR}/2.tar.gz"])
-def test_every_answer_is_safe_for_browsers(server, path):
-    """Nothing runs, nothing is framed, nothing is guessed."""
+def test_every_response_has_security_headers(server, path):
+    """No foreign code, no frames, no guessed media types."""
     headers = server.get(path, accept="text/html").headers
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == "'none'"

@@ -1,4 +1,4 @@
-"""A server's start, its end, and what becomes of requests when a new release is published meanwhile."""
+"""A server's start and end, and requests while a new release is published."""
 
 import json
 import os
@@ -23,16 +23,16 @@ def _dist(small_release: Path, tmp_path: Path) -> Path:
     return shutil.copytree(small_release, tmp_path / "dist")
 
 
-def _wait(what, deadline: float = _DEADLINE):
-    end = time.monotonic() + deadline
-    while not what():
+def _wait(condition):
+    end = time.monotonic() + _DEADLINE
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-def test_it_tells_its_address_on_stdout_and_listens_on_this_machine_alone(dist, tmp_path):
-    """So that scripts know when it is there."""
-    with serving(dist, log_path=tmp_path / "log") as server:
+def test_it_prints_its_address_and_listens_on_this_machine_only(dist):
+    """The address on stdout tells scripts that the server is ready."""
+    with serving(dist) as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert f"{server.url}/{_HANDLE}" in server.get(f"/{_HANDLE}").text
         listening = Path(f"/proc/{server.process.pid}/net/tcp").read_text()
@@ -42,10 +42,10 @@ def test_it_tells_its_address_on_stdout_and_listens_on_this_machine_alone(dist, 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path, sent):
-    """New connections are refused meanwhile, and the end is no failure."""
+def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(dist, sent):
+    """New connections are refused meanwhile, and the exit status is 0."""
     archive = dist / f"{_HANDLE}.tar.gz"
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         with _slow_connection(server) as connection:
             connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             got = connection.recv(1000)
@@ -55,13 +55,13 @@ def test_downloads_under_way_are_finished_when_it_is_told_to_end(dist, tmp_path,
                 got += chunk
         assert got.partition(b"\r\n\r\n")[2] == archive.read_bytes()
         assert server.process.wait(_DEADLINE) == 0
-        assert "Traceback" not in (tmp_path / "log").read_text()
+        assert "Traceback" not in server.log_path.read_text()
 
 
 @pytest.mark.slow
-def test_downloads_that_take_too_long_are_cut_off(dist, tmp_path):
-    """After the grace: somebody waits for the end."""
-    with serving(dist, "--grace", "1", log_path=tmp_path / "log") as server:
+def test_downloads_that_take_too_long_are_cut_off(dist):
+    """After --grace seconds."""
+    with serving(dist, "--grace", "1") as server:
         with _slow_connection(server) as connection:
             connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 4)
             connection.recv(1000)
@@ -87,10 +87,10 @@ def _refuses(server: Server) -> bool:
 
 
 @pytest.mark.slow
-def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(dist, tmp_path):
-    """As `hubexport release` publishes it, under load."""
+def test_a_new_release_is_served_and_old_downloads_are_finished(dist, tmp_path):
+    """While `hubexport release` publishes it."""
     (tmp_path / "small.yaml").write_text(SMALL)
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         assert server.get("/google/imagenet/small/classification/1").status == 404
         old = server.get("/index.json").body
         with _slow_connection(server) as connection:
@@ -111,18 +111,18 @@ def test_a_new_release_is_served_and_what_began_with_the_old_one_ends_with_it(di
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "other"])
 @pytest.mark.slow
-def test_an_index_that_cannot_be_read_changes_nothing(dist, tmp_path, damage):
-    """Until there is a good one again."""
+def test_an_unreadable_index_changes_nothing(dist, damage):
+    """Until there is a readable one again."""
     index = dist / "index.json"
     good = index.read_bytes()
     facts = json.loads(good)
     facts["artifacts"] = facts["artifacts"][:1]
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         bad = {"cut": good[:-100], "removed": None, "other": b'{"format": 2}'}[damage]
         _replace(index, bad)
         assert server.logged(level="error")["event"].startswith("cannot read the release's new index")
         assert server.get(f"/{_HANDLE}").status == server.get("/healthz").status == 200
-        # It is looked at again when it changes, not each second.
+        # It is read again when it changes, not every second.
         time.sleep(2.5)
         assert 'hubexport_reloads_total{result="failed"} 1.0' in server.get("/metrics").text
         _replace(index, json.dumps(facts).encode())
@@ -140,11 +140,11 @@ def _replace(path: Path, content: bytes | None) -> None:
 
 
 @pytest.mark.slow
-def test_old_releases_are_not_kept(dist, tmp_path):
-    """Their folders are closed when the last request that needs them has ended."""
+def test_old_releases_are_closed(dist):
+    """After the last request that needs them."""
     index = dist / "index.json"
     content = index.read_bytes()
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         for number in range(1, 6):
             _replace(index, content + b"\n" * number)
             _wait(lambda: f'result="loaded"}} {number}.0' in server.get("/metrics").text)
@@ -171,8 +171,8 @@ def test_old_releases_are_not_kept(dist, tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments, words):
-    """Nothing is listened at."""
+def test_a_server_that_cannot_start_says_why(dist, tmp_path, arguments, words):
+    """In three lines; it does not listen."""
     (tmp_path / "short").write_text("0123456789abcdef\nshort\n")
     (tmp_path / "empty").write_text("# nothing\n\n")
     places = {name: tmp_path / name for name in ("dist", "nothing", "short", "empty")}
@@ -184,9 +184,9 @@ def test_what_cannot_be_served_is_said_in_three_lines(dist, tmp_path, arguments,
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken(dist, tmp_path):
-    """By another server."""
-    with serving(dist, log_path=tmp_path / "log") as server:
+def test_a_port_in_use_is_an_error(dist):
+    """Here, another server uses it."""
+    with serving(dist) as server:
         done = hubexport("serve", dist, "--port", str(server.port))
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1, port {server.port}" in done.stderr and "in use" in done.stderr

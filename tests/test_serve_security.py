@@ -1,4 +1,4 @@
-"""What strangers may try: addresses of files that are not theirs, requests that never end, and those of no sense."""
+"""Attacks on a server: addresses of other files, requests that never end, and nonsense."""
 
 from collections.abc import Iterator
 import contextlib
@@ -26,13 +26,13 @@ def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("served")
     dist = folder / "dist"
     shutil.copytree(small_release, dist)
-    # Beside the release, in it but not of it, and behind links.
+    # Beside the release, in its folder but not in its index, and behind links.
     (folder / "secret.txt").write_text(_SECRET)
     (dist / "secret.txt").write_text(_SECRET)
     (dist / "google" / "imagenet" / "secret.md").write_text(_SECRET)
     (dist / "google" / "link.txt").symlink_to(folder / "secret.txt")
     (dist / "google" / "parent").symlink_to(folder)
-    with serving(dist, log_path=folder / "log") as server:
+    with serving(dist) as server:
         yield server
 
 
@@ -69,38 +69,38 @@ _TRAVERSALS = [
 
 @pytest.mark.parametrize("target", _TRAVERSALS)
 def test_only_what_the_index_lists_is_served(server, target):
-    """Not even if it lies beside it."""
+    """Not other files, inside or outside the folder."""
     answer = server.get(target)
     assert answer.status in (302, 400, 404)
     assert _SECRET.encode() not in answer.body and b"root:" not in answer.body
 
 
 @pytest.mark.parametrize("target", ["http://elsewhere.example/secret.txt", "*", "", "google", "\u00e9"])
-def test_targets_that_are_no_paths(server, target):
-    """A proxy's, and none at all."""
+def test_targets_that_are_not_paths(server, target):
+    """Such as those for proxies, and none at all."""
     status = _raw(server, f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
     assert status in (400, 404)
 
 
 def test_a_listed_file_behind_a_link_is_not_sent(small_release, tmp_path):
-    """Whoever may write into the folder could let the server read any file."""
+    """Whoever can write into the folder could otherwise make the server read any file."""
     dist = tmp_path / "dist"
     shutil.copytree(small_release, dist)
     page = dist / f"{_HANDLE}.card.md"
     (tmp_path / "secret").write_bytes(_SECRET.ljust(page.stat().st_size).encode())
     page.unlink()
     page.symlink_to(tmp_path / "secret")
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         answer = server.get(f"/{_HANDLE}.card.md")
         assert answer.status == 500 and _SECRET.encode() not in answer.body
         assert "is a link" in server.logged(level="error")["why"]
 
 
-def test_a_file_that_is_not_what_the_index_lists_is_not_sent(small_release, tmp_path):
-    """Its digest would be wrong; the client hears nothing of why, the log does."""
+def test_a_file_of_another_size_than_the_listed_one_is_not_sent(small_release, tmp_path):
+    """Its digest would be wrong. The reason goes to the log, not to the client."""
     dist = tmp_path / "dist"
     shutil.copytree(small_release, dist)
-    with serving(dist, log_path=tmp_path / "log") as server:
+    with serving(dist) as server:
         with (dist / f"{_HANDLE}.tar.gz").open("ab") as archive:
             archive.write(b"more")
         answer = server.get(f"/{_HANDLE}?tf-hub-format=compressed")
@@ -113,7 +113,7 @@ def test_a_file_that_is_not_what_the_index_lists_is_not_sent(small_release, tmp_
 
 
 def _raw(server: Server, request: bytes) -> int:
-    """Sends bytes, and returns the status; 0 if the server hung up without a word."""
+    """Sends bytes, and returns the status; 0 if the server disconnects without a response."""
     with server.connection() as connection, contextlib.suppress(ConnectionError):
         connection.sendall(request)
         answer = connection.recv(1000)
@@ -141,18 +141,18 @@ def _raw(server: Server, request: bytes) -> int:
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", (400,), id="negative length"),
     ],
 )
-def test_requests_that_are_refused(server, request_bytes, statuses):
+def test_bad_requests_are_refused(server, request_bytes, statuses):
     """And the next client is served."""
     assert _raw(server, request_bytes) in statuses
     assert server.get("/healthz").status == 200
 
 
 def test_pipelined_requests_are_answered_in_order(server):
-    """As HTTP/1.1 allows it; all of them together are longer than one may be."""
+    """Together, they are longer than one request may be."""
     last = b"GET /no HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    ask = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 1500 + last
+    requests = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 1500 + last
     with server.connection() as connection:
-        connection.sendall(ask)
+        connection.sendall(requests)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.count(b"HTTP/1.1 200 OK") == 1500
     assert answer.count(b"HTTP/1.1 404") == 1
@@ -160,7 +160,7 @@ def test_pipelined_requests_are_answered_in_order(server):
 
 @pytest.mark.slow
 def test_clients_that_dawdle_lose_their_connection(server):
-    """Those who say nothing, who say it too slowly, and who never end their body; meanwhile others are served."""
+    """They send nothing, too little, or never end their body. Meanwhile, others are served."""
     silent, slow, bodily = (server.connection() for _ in range(3))
     with silent, slow, bodily:
         bodily.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
@@ -178,9 +178,9 @@ def test_clients_that_dawdle_lose_their_connection(server):
 
 
 @pytest.mark.slow
-def test_a_client_that_takes_nothing_loses_its_connection(small_release, tmp_path):
+def test_a_client_that_reads_nothing_loses_its_connection(small_release):
     """After half a minute."""
-    with serving(small_release, log_path=tmp_path / "log") as server:
+    with serving(small_release) as server:
         before = _connections(server)
         with server.connection() as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -197,7 +197,7 @@ def test_a_client_that_takes_nothing_loses_its_connection(small_release, tmp_pat
 
 @pytest.mark.parametrize("downloads", [1, 100, 128, 500, 2000])
 def test_many_downloads_take_little_memory(small_release, downloads):
-    """What is read ahead for each becomes less, the more there are: slow clients keep it for long."""
+    """The more there are, the less is read ahead for each: slow clients occupy that memory for long."""
     with UntrustedFolder(small_release) as folder:
         files = OpenFiles(folder)
         files.sending = downloads
@@ -212,9 +212,9 @@ def _connections(server: Server) -> int:
 
 
 @pytest.mark.slow
-def test_too_many_connections_are_told_so(small_release, tmp_path):
-    """The server goes on answering the others, and new ones once there is room."""
-    with serving(small_release, "--max_connections", "20", log_path=tmp_path / "log") as server:
+def test_too_many_connections_are_refused(small_release):
+    """With 503, until others are closed."""
+    with serving(small_release, "--max_connections", "20") as server:
         with contextlib.ExitStack() as stack:
             for _ in range(25):
                 stack.enter_context(server.connection())
@@ -258,19 +258,19 @@ _QUERY = st.sampled_from(
     st.sampled_from(["*/*", "text/html"]),
 )
 @pytest.mark.slow
-def test_no_address_is_the_servers_fault(server, segments, query, method, accept):
-    """The space of addresses, by random: every answer is one that was meant, and none tells what is inside."""
+def test_no_address_makes_the_server_fail(server, segments, query, method, accept):
+    """Random addresses: each response is an intended one, and reveals no internals."""
     target = "/" + "/".join(segments) + (f"?{query}" if query else "")
     with server.connection() as connection:
-        ask = f"{method} {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
-        connection.sendall(ask.encode("utf-8"))
+        request = f"{method} {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode("utf-8"))
         answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
     assert int(answer.split()[1]) in (200, 301, 302, 400, 404, 405, 431), target
     assert b"Traceback" not in answer and _SECRET.encode() not in answer
 
 
 def test_random_bytes_do_no_harm(server):
-    """To the parser, that is."""
+    """The parser refuses them."""
     randomness = random.Random(5)
     for _ in range(150):
         start = randomness.choice(
@@ -281,9 +281,9 @@ def test_random_bytes_do_no_harm(server):
 
 
 def test_tokens(small_release, tmp_path):
-    """Programs send them as Bearer, browsers as password; only the health check is open to all."""
+    """Programs send them as Bearer, browsers as the password; only the health check is open to all."""
     (tmp_path / "tokens").write_text("# of the pipeline\n0123456789abcdef\n\nfedcba9876543210\n")
-    with serving(small_release, "--token_file", str(tmp_path / "tokens"), log_path=tmp_path / "log") as server:
+    with serving(small_release, "--token_file", str(tmp_path / "tokens")) as server:
         for path in ("/", f"/{_HANDLE}", f"/{_HANDLE}.tar.gz", "/index.json", "/metrics", "/nothing"):
             answer = server.get(path)
             assert answer.status == 401 and "Bearer" in answer.headers["www-authenticate"]
@@ -306,4 +306,4 @@ def test_tokens(small_release, tmp_path):
             "0123456789abcdef",
         ):
             assert server.get("/", authorization=bad).status == 401, bad
-        assert "0123456789abcdef" not in (tmp_path / "log").read_text()
+        assert "0123456789abcdef" not in server.log_path.read_text()

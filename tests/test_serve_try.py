@@ -1,4 +1,4 @@
-"""People upload photographs over HTTP, in forms of all sorts."""
+"""Uploading photographs over HTTP, in good and bad forms."""
 
 from collections.abc import Iterator
 import io
@@ -12,24 +12,25 @@ import numpy as np
 import pytest
 
 from hubexport.modules.identity import identify
+from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.numpy_forward import Forward
-from hubexport.system.tars import unpack_all
-from hubexport.verify.context import VerificationContext
+from hubexport.system.tars import unpack_archive
 from tests.serving import Answer, Server, serving
 
 _MODULE = "google/imagenet/small/classification/5"
 _ADDRESS = f"/-/try/{_MODULE}"
 _LABELS = ["tench", "<b>shark</b>", "hen", "owl", "newt", "crab", "bee"]
 _BOUNDARY = "x" * 20
+_HEAD = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
 _TEXT_PART = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\n\r\ntext\r\n--{_BOUNDARY}--\r\n'
 
 
 @pytest.fixture(scope="module", name="server")
 def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("log")
+    folder = tmp_path_factory.mktemp("labels")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(_LABELS) + "\n")
-    with serving(small_release, "--enable_try", "--labels", str(labels), log_path=folder / "log") as server:
+    with serving(small_release, "--enable_try", "--labels", str(labels)) as server:
         yield server
 
 
@@ -51,12 +52,12 @@ def _upload(server: Server, content: bytes, address: str = _ADDRESS, **headers: 
 
 
 def test_the_probabilities_are_those_of_the_network(server, small_release, tmp_path):
-    """As NumPy computes them in float64; a picture of the module's size is not resized."""
-    unpack_all(small_release / f"{_MODULE}.tar.gz", tmp_path)
+    """Which NumPy computes in float64. The picture has the module's size, so it is not resized."""
+    unpack_archive(small_release / f"{_MODULE}.tar.gz", tmp_path)
     subject = identify(tmp_path, "5.tar.gz")
     image = np.asarray(Image.open(io.BytesIO(_picture()))) / 255
-    with VerificationContext(subject) as evidence:
-        [logits] = Forward(subject.network, evidence.values, image[np.newaxis]).run()[subject.network.logits]
+    values = network_values(subject, read_stored_values(subject))
+    [logits] = Forward(subject.network, values, image[np.newaxis]).run()[subject.network.logits]
     exponentials = np.exp(logits)
     expected = exponentials / exponentials.sum()
     answer = _upload(server, _form(_picture()))
@@ -67,8 +68,8 @@ def test_the_probabilities_are_those_of_the_network(server, small_release, tmp_p
     np.testing.assert_allclose([score["probability"] for score in top], np.sort(expected)[:-6:-1], atol=1e-5)
 
 
-def test_without_script_the_answer_is_a_page(server):
-    """Where names that somebody wrote are text and nothing else."""
+def test_browsers_without_scripts_get_a_page(server):
+    """In which labels are text, never markup."""
     answer = _upload(server, _form(_picture()), accept="text/html")
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/html")
     assert sum(label.replace("<b>shark</b>", "&lt;b&gt;shark") in answer.text for label in _LABELS) == 5
@@ -77,8 +78,8 @@ def test_without_script_the_answer_is_a_page(server):
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-def test_what_is_no_image_is_explained(server, accept):
-    """To the person, in words."""
+def test_a_file_that_is_not_an_image_is_an_error(server, accept):
+    """Which says what to do."""
     answer = _upload(server, _form(b"no image at all"), accept=accept)
     assert answer.status == 422
     assert "choose an undamaged JPEG, PNG, WebP, GIF or BMP image" in answer.text
@@ -104,41 +105,38 @@ def test_what_is_no_image_is_explained(server, accept):
         ),
     ],
 )
-def test_forms_that_are_refused(server, body, address, headers, status):
+def test_bad_forms_are_refused(server, body, address, headers, status):
     """Before anything is computed."""
     assert _upload(server, body, address, **headers).status == status
     assert server.get("/healthz").status == 200
 
 
-def test_a_form_whose_length_nobody_says(server):
-    """It could go on for ever."""
-    head = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+def test_a_form_needs_a_content_length(server):
+    """Or it could go on forever."""
     with server.connection() as connection:
-        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
+        connection.sendall(f"{_HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 411")
 
 
 @pytest.mark.slow
-def test_a_form_that_does_not_come(server):
-    """Half a minute is enough for ten megabytes; then the connection is free again."""
-    head = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+def test_an_unfinished_form_is_refused(server):
+    """After half a minute, which is enough for ten megabytes."""
     begin = time.monotonic()
     with server.connection() as connection:
         connection.settimeout(45)
-        connection.sendall(f"{head}Content-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n".encode())
+        connection.sendall(f"{_HEAD}Content-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
     assert 25 < time.monotonic() - begin < 40
 
 
 @pytest.mark.slow
-def test_more_forms_than_there_is_room_for(server):
-    """Those that come slowly count, too."""
-    head = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+def test_too_many_forms_at_once_are_refused(server):
+    """Slow uploads count, too."""
     slow: list[socket.socket] = []
     try:
         for _ in range(16):
             connection = server.connection()
-            connection.sendall(f"{head}Content-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n".encode())
+            connection.sendall(f"{_HEAD}Content-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n".encode())
             slow.append(connection)
         time.sleep(0.5)
         answer = _upload(server, _form(_picture()))
@@ -151,15 +149,15 @@ def test_more_forms_than_there_is_room_for(server):
         assert time.monotonic() < deadline
 
 
-def test_nobody_may_try_unless_it_is_enabled(small_release, tmp_path):
-    """Which is the default."""
-    with serving(small_release, log_path=tmp_path / "log") as server:
+def test_trying_modules_must_be_enabled(small_release):
+    """It is disabled by default."""
+    with serving(small_release) as server:
         assert _upload(server, _form(_picture())).status == 405
         assert "/-/try/" not in server.get(f"/{_MODULE}").text
 
 
-def test_pages_offer_it_where_it_is_enabled(server):
-    """For classification only."""
+def test_pages_of_classification_modules_have_a_form(server):
+    """Other pages have none."""
     assert f'action="{_ADDRESS}"' in server.get(f"/{_MODULE}").text
     assert (
         'action="/-/try/google/imagenet/small/feature_vector/5"'
@@ -167,7 +165,7 @@ def test_pages_offer_it_where_it_is_enabled(server):
     )
 
 
-def test_what_became_of_photographs_is_counted(server):
+def test_photographs_are_counted(server):
     """By result."""
     _upload(server, _form(b"no image"))
     assert 'hubexport_trials_total{result="refused"}' in server.get("/metrics").text

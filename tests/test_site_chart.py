@@ -1,4 +1,4 @@
-"""The picture of accuracy over cost: points where they belong, links, and nothing that a strict policy forbids."""
+"""Accuracy charts: points are in the right places and link to modules, and the pages' policy allows everything."""
 
 import dataclasses
 import itertools
@@ -14,22 +14,21 @@ import pytest
 import yaml
 
 from hubexport.release.index import ReleaseIndex
+from hubexport.site.accuracy_chart import accuracy_chart
+from hubexport.site.accuracy_points import AccuracyPoint, accuracy_points
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.chart import accuracy_chart
-from hubexport.site.points import AccuracyPoint, points
 from tests.command import environment
 from tests.data import REPOSITORY
 
-_SVG = "{http://www.w3.org/2000/svg}"
 _COSTS = {"multiply_adds": "macs_millions", "latency": "pixel1_cpu_ms"}
 _STYLE = (REPOSITORY / "hubexport/site/assets/chart.css").read_text()
-# Of the pages, light and dark.
+# Background colours of pages.
 _PAGES = {"light": "#ffffff", "dark": "#101418"}
 _HOSTILE = """<script>alert("1")</script>'&$x$"""
 
 
 def _published() -> dict[str, dict]:
-    """The figures of all built-in configs, by variant."""
+    """Returns the published figures of all built-in configs, by variant."""
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in (REPOSITORY / "configs").glob("*.yaml")}
     return {name: config | config["published"] for name, config in configs.items()}
 
@@ -40,7 +39,7 @@ def _link(record) -> str:
 
 @pytest.fixture(name="record", scope="module")
 def _record(small_release) -> dict:
-    """What an index says of a classification module."""
+    """A classification module's record in the index."""
     artifacts = json.loads((small_release / "index.json").read_text())["artifacts"]
     return next(artifact for artifact in artifacts if artifact["kind"] == "classification")
 
@@ -51,7 +50,7 @@ def _renamed(record: dict, handle: str, **facts) -> dict:
 
 
 def _mobilenet(record: dict, variant: str, version: int, **facts) -> dict:
-    """A record of a built-in variant."""
+    """Returns a record of a built-in variant."""
     config = _published()[variant]
     common = {"num_classes": 1001, "dataset": "ILSVRC-2012-CLS (ImageNet)"}
     sizes = {"depth_multiplier": float(config["depth_multiplier"]), "image_size": config["image_size"]}
@@ -66,22 +65,22 @@ def _drawn(found: list[AccuracyPoint], cost: str) -> ElementTree.Element:
     return ElementTree.fromstring(accuracy_chart(found, cost))
 
 
-def _told(svg: ElementTree.Element) -> dict[str, ElementTree.Element]:
-    """The points, by the variants that they name."""
+def _labelled_points(svg: ElementTree.Element) -> dict[str, ElementTree.Element]:
+    """Returns the points by the variants in their labels."""
     told = [element for element in svg if "chart-point" in element.get("class", "").split()]
     return {element.attrib["aria-label"].partition(": ")[0]: element for element in told}
 
 
 def _circle(point: ElementTree.Element) -> tuple[float, float, float]:
-    circle = point.find(f"{_SVG}circle")
+    circle = point.find("circle")
     return float(circle.attrib["cx"]), float(circle.attrib["cy"]), float(circle.attrib["r"])
 
 
 @pytest.mark.parametrize("cost", _COSTS)
 def test_all_published_points_are_where_their_figures_belong(cost):
-    """On a logarithmic and a linear axis, with areas that are proportional to the parameters."""
+    """The cost axis is logarithmic, the accuracy axis linear, and areas are proportional to parameters."""
     published = _published()
-    told = _told(_drawn(points(_catalogue(), _link), cost))
+    told = _labelled_points(_drawn(accuracy_points(_catalogue(), _link), cost))
     assert set(told) == set(published) and len(told) == 22
     x, y, radius = np.transpose([_circle(told[name]) for name in published])
     costs = np.log([published[name][_COSTS[cost]] for name in published])
@@ -95,16 +94,16 @@ def test_all_published_points_are_where_their_figures_belong(cost):
 
 
 @pytest.mark.parametrize("cost", _COSTS)
-def test_the_axes_labels_are_where_such_figures_are(cost):
-    """The same lines as those of the points run through the axes' numbers; the keys' circles have the points' scale."""
+def test_axis_labels_fit_the_points(cost):
+    """Axis labels and points have the same scale, and so have the circles in the key and the points."""
     published = _published()
-    svg = _drawn(points(_catalogue(), _link), cost)
-    told = _told(svg)
+    svg = _drawn(accuracy_points(_catalogue(), _link), cost)
+    told = _labelled_points(svg)
     low, high = "mobilenet_v2_035_96", "mobilenet_v2_140_224"
     (x1, y1, r1), (x2, y2, _) = _circle(told[low]), _circle(told[high])
     texts = [
         (text.text, float(text.attrib["x"]), float(text.attrib["y"]))
-        for text in svg.iter(f"{_SVG}text")
+        for text in svg.iter("text")
         if text.text.isdecimal() and text.attrib["font-size"] == "14px"
     ]
     bottom = max(y for _, _, y in texts)
@@ -119,59 +118,59 @@ def test_the_axes_labels_are_where_such_figures_are(cost):
         share = (number - published[low]["top1_percent"]) / (
             published[high]["top1_percent"] - published[low]["top1_percent"]
         )
-        # A text stands on its line, and its middle is at the number.
+        # y is the text's baseline; its middle is at the number.
         assert y == pytest.approx(y1 + share * (y2 - y1), abs=8)
-    radii = [float(circle.attrib["r"]) for circle in svg.iter(f"{_SVG}circle") if circle.get("class") == "chart-size"]
+    radii = [float(circle.attrib["r"]) for circle in svg.iter("circle") if circle.get("class") == "chart-size"]
     for millions, radius in zip((2, 4, 6), radii, strict=True):
         assert radius == pytest.approx(r1 * math.sqrt(millions / published[low]["parameters_millions"]), abs=0.002)
 
 
 def test_points_of_the_release_are_links_to_the_newest_version(record):
-    """Others are told as absent, and lead nowhere."""
+    """Other points say that they are not in the release, and have no link."""
     variant = "mobilenet_v2_075_192"
     catalogue = _catalogue(_mobilenet(record, variant, 2), _mobilenet(record, variant, 5))
-    told = _told(_drawn(points(catalogue, _link), "multiply_adds"))
-    assert {name: point.get("href") for name, point in told.items() if point.tag == f"{_SVG}a"} == {
+    told = _labelled_points(_drawn(accuracy_points(catalogue, _link), "multiply_adds"))
+    assert {name: point.get("href") for name, point in told.items() if point.tag == "a"} == {
         variant: f"/google/imagenet/{variant}/classification/5/"
     }
     label = f"{variant}: 68.7% top-1, 153 million multiply-adds, 2.61 million parameters, untrained in this release"
-    assert told[variant].attrib["aria-label"] == told[variant].find(f"{_SVG}title").text == label
+    assert told[variant].attrib["aria-label"] == told[variant].find("title").text == label
     absent = told["mobilenet_v2_100_224"]
     assert "chart-absent" in absent.attrib["class"] and absent.attrib["role"] == "img"
     assert absent.attrib["aria-label"].endswith(", not in this release")
 
 
-def test_trained_modules_are_those_whose_figures_are_shown(record):
-    """Made-up values have no accuracy to speak of."""
+def test_points_of_trained_modules_have_no_remark(record):
+    """Only synthetic values make a point untrained."""
     trained = _mobilenet(record, "mobilenet_v2_075_192", 5) | {"values": "trained"}
-    told = _told(_drawn(points(_catalogue(trained), _link), "multiply_adds"))
+    told = _labelled_points(_drawn(accuracy_points(_catalogue(trained), _link), "multiply_adds"))
     assert told["mobilenet_v2_075_192"].attrib["aria-label"].endswith(" million parameters")
 
 
 def test_without_classification_the_feature_vectors_are_linked(record):
-    """With it they are not."""
+    """A point links to the feature vector module only if there is no classification module."""
     variant = "mobilenet_v2_075_192"
     classes = _mobilenet(record, variant, 5)
     handle = classes["handle"].replace("classification", "feature_vector")
     vectors = classes | {"kind": "feature_vector", "num_classes": None, "handle": handle}
     for records, kind in (([vectors], "feature_vector"), ([classes, vectors], "classification")):
-        [link] = [point.link for point in points(_catalogue(*records), _link) if point.link]
+        [link] = [point.link for point in accuracy_points(_catalogue(*records), _link) if point.link]
         assert f"/{kind}/" in link
 
 
 @pytest.mark.parametrize("other", [{"image_size": 128}, {"depth_multiplier": 0.5}, {"dataset": "flowers"}])
-def test_another_network_under_a_published_name_is_no_link(record, other):
-    """Its accuracy is not that of the table."""
+def test_another_network_under_a_published_name_is_not_linked(record, other):
+    """The published accuracy is not that network's."""
     altered = _mobilenet(record, "mobilenet_v2_075_192", 5) | other
-    assert not [point for point in points(_catalogue(altered), _link) if point.link]
+    assert not [point for point in accuracy_points(_catalogue(altered), _link) if point.link]
 
 
 def test_figures_of_a_record_come_before_those_of_the_configs(record):
-    """They are those of the very checkpoint."""
+    """A record has the figures of the very checkpoint that the module was made from."""
     figures = {"macs_millions": 300, "parameters_millions": 3.47, "top1_percent": 71.25, "top5_percent": 91.0}
     own = _renamed(record, "acme/imagenet/other/classification/5", published={**figures, "pixel1_cpu_ms": None})
     known = _mobilenet(record, "mobilenet_v2_100_224", 5, published={**figures, "pixel1_cpu_ms": 70.5})
-    found = {point.variant: point for point in points(_catalogue(own, known), _link)}
+    found = {point.variant: point for point in accuracy_points(_catalogue(own, known), _link)}
     assert len(found) == 23
     assert (found["other"].multiply_adds_millions, found["other"].latency_ms) == (300, None)
     assert (found["mobilenet_v2_100_224"].top1_percent, found["mobilenet_v2_100_224"].latency_ms) == (71.25, 70.5)
@@ -180,32 +179,30 @@ def test_figures_of_a_record_come_before_those_of_the_configs(record):
 @pytest.mark.parametrize(
     "published", [{}, {"top1_percent": 70.0}, {"macs_millions": -1.0, "top1_percent": 700.0}, {"macs_millions": None}]
 )
-def test_figures_that_are_none_are_not_drawn(record, published):
-    """An index may say anything; the configs' figures stay."""
+def test_malformed_figures_are_ignored(record, published):
+    """The index is untrusted. The config's figures are drawn instead."""
     known = _mobilenet(record, "mobilenet_v2_100_224", 5, published=published)
-    [point] = [point for point in points(_catalogue(known), _link) if point.link]
+    [point] = [point for point in accuracy_points(_catalogue(known), _link) if point.link]
     assert (point.multiply_adds_millions, point.top1_percent) == (300, 71.8)
 
 
 def test_points_without_the_cost_are_left_out_and_named():
-    """And a picture of none is none."""
-    found = points(_catalogue(), _link)
+    """A chart without any point is empty."""
+    found = accuracy_points(_catalogue(), _link)
     lacking = [dataclasses.replace(point, latency_ms=None) for point in found[:2]]
     svg = _drawn([*lacking, *found[2:]], "latency")
-    assert set(_told(svg)) == {point.variant for point in found[2:]}
-    notes = [text.text for text in svg.iter(f"{_SVG}text") if text.text.startswith("Not shown")]
+    assert set(_labelled_points(svg)) == {point.variant for point in found[2:]}
+    notes = [text.text for text in svg.iter("text") if text.text.startswith("Not shown")]
     assert len(notes) == 1 and all(point.variant in notes[0] for point in lacking)
     assert accuracy_chart(lacking, "latency") == accuracy_chart([], "multiply_adds") == ""
 
 
 @pytest.mark.parametrize("cost", _COSTS)
-def test_nothing_is_in_it_that_the_policy_forbids(cost):
-    """No styles, scripts, handlers, links elsewhere, or sizes that the page could not change."""
-    text = accuracy_chart(points(_catalogue(), _link), cost)
+def test_a_chart_has_nothing_that_the_policy_forbids(cost):
+    """No styles, scripts, event handlers, links to other hosts, or fixed sizes."""
+    text = accuracy_chart(accuracy_points(_catalogue(), _link), cost)
     svg = ElementTree.fromstring(text)
-    assert {element.tag.removeprefix(_SVG) for element in svg.iter()} <= {
-        *("svg", "g", "a", "path", "text", "circle", "title", "desc")
-    }
+    assert {element.tag for element in svg.iter()} <= {*("svg", "g", "a", "path", "text", "circle", "title", "desc")}
     names = {name for element in svg.iter() for name in element.attrib}
     assert not [name for name in names if name == "style" or name.startswith("on") or "{" in name]
     assert "font-family" not in text and "url(" not in text and "<?xml" not in text and "<!" not in text
@@ -213,21 +210,21 @@ def test_nothing_is_in_it_that_the_policy_forbids(cost):
 
 
 def test_hostile_names_are_text():
-    """In labels, links and notes; and dollars are no formulas to matplotlib."""
-    [first, second, *others] = points(_catalogue(), _link)
+    """In labels, links and notes. matplotlib must not read dollar signs as formulas."""
+    [first, second, *others] = accuracy_points(_catalogue(), _link)
     hostile = dataclasses.replace(first, variant=_HOSTILE, link='/"><script>x</script>')
     lacking = dataclasses.replace(second, variant=_HOSTILE, latency_ms=None)
     text = accuracy_chart([hostile, lacking, *others], "latency")
     assert "<script" not in text
     svg = ElementTree.fromstring(text)
-    [link] = svg.iter(f"{_SVG}a")
+    [link] = svg.iter("a")
     assert link.attrib["href"] == hostile.link and link.attrib["aria-label"].startswith(f"{_HOSTILE}: ")
-    assert any(_HOSTILE in note.text for note in svg.iter(f"{_SVG}text"))
+    assert any(_HOSTILE in note.text for note in svg.iter("text"))
 
 
-def test_two_pictures_on_a_page_share_no_ids():
-    """Those that are named are there."""
-    found = points(_catalogue(), _link)
+def test_two_charts_on_a_page_share_no_ids():
+    """Ids that a chart refers to exist in it."""
+    found = accuracy_points(_catalogue(), _link)
     ids = []
     for cost in _COSTS:
         svg = _drawn(found, cost)
@@ -238,12 +235,12 @@ def test_two_pictures_on_a_page_share_no_ids():
     assert len(set(ids)) == len(ids) == 4
 
 
-def test_labels_of_points_touch_no_point_and_no_other_label():
-    """Digits are at most two thirds of their height wide, and as high as the font."""
-    svg = _drawn(points(_catalogue(), _link), "multiply_adds")
-    circles = [_circle(point) for point in _told(svg).values()]
+def test_labels_overlap_no_point_and_no_other_label():
+    """Digits are at most two thirds as wide as high, and as high as the font."""
+    svg = _drawn(accuracy_points(_catalogue(), _link), "multiply_adds")
+    circles = [_circle(point) for point in _labelled_points(svg).values()]
     sizes = {"96", "128", "160", "192", "224"}
-    labels = [text for text in svg.iter(f"{_SVG}text") if text.text in sizes and text.get("font-size") == "12px"]
+    labels = [text for text in svg.iter("text") if text.text in sizes and text.get("font-size") == "12px"]
     boxes = [(float(text.attrib["x"]), float(text.attrib["y"]) - 4, 3.6 * len(text.text)) for text in labels]
     assert len(boxes) >= 15
     for x, y, half in boxes:
@@ -254,16 +251,16 @@ def test_labels_of_points_touch_no_point_and_no_other_label():
 
 
 @pytest.mark.slow
-def test_it_is_the_same_in_every_process():
-    """Whatever Python's hashes are, and whatever somebody has set for matplotlib."""
+def test_a_chart_is_the_same_in_every_process():
+    """Whatever the hash seed, and whatever the user's settings for matplotlib."""
     program = (
         "import hashlib, sys, matplotlib\n"
         "matplotlib.rcParams['axes.labelsize'] = matplotlib.rcParams['font.size'] = float(sys.argv[1])\n"
-        "from hubexport.release.index import Index\n"
+        "from hubexport.release.index import ReleaseIndex\n"
         "from hubexport.site.catalogue import Catalogue\n"
-        "from hubexport.site.chart import accuracy_chart\n"
-        "from hubexport.site.points import points\n"
-        "text = accuracy_chart(points(Catalogue(Index()), lambda record: ''), 'latency')\n"
+        "from hubexport.site.accuracy_chart import accuracy_chart\n"
+        "from hubexport.site.accuracy_points import accuracy_points\n"
+        "text = accuracy_chart(accuracy_points(Catalogue(ReleaseIndex()), lambda record: ''), 'latency')\n"
         "print(hashlib.sha256(text.encode()).hexdigest(), matplotlib.rcParams['font.size'] == float(sys.argv[1]))\n"
     )
     done = {
@@ -280,9 +277,11 @@ def test_it_is_the_same_in_every_process():
 
 
 @pytest.mark.slow
-def test_matplotlib_is_imported_when_a_picture_is_drawn():
-    """It takes a second."""
-    program = "import sys, hubexport.site.chart; print('matplotlib' in sys.modules)"
+def test_matplotlib_is_imported_when_a_plot_is_drawn():
+    """Its import takes a second. Charts and verification reports draw plots."""
+    program = (
+        "import sys, hubexport.site.accuracy_chart, hubexport.verify.report.html; print('matplotlib' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
     )
@@ -295,14 +294,14 @@ def _colours(theme: str) -> list[str]:
 
 
 def _linear(colour: str) -> np.ndarray:
-    """The components of a colour, as WCAG 2 and CSS define them."""
+    """Returns a colour's linear components, as WCAG 2 and CSS define them."""
     shares = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
     return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
 
 
 @pytest.mark.parametrize("theme", _PAGES)
 def test_colours_can_be_told_from_the_page(theme):
-    """WCAG 2 wants a contrast of 3:1 of graphics."""
+    """WCAG 2 asks for a contrast of 3:1 for graphics."""
     luminances = [_linear(colour) @ [0.2126, 0.7152, 0.0722] for colour in [_PAGES[theme], *_colours(theme)]]
     page, *colours = luminances
     assert len(colours) == 6
@@ -310,7 +309,7 @@ def test_colours_can_be_told_from_the_page(theme):
         assert (max(page, colour) + 0.05) / (min(page, colour) + 0.05) >= 3
 
 
-# Machado, Oliveira and Fernandes, 2009: what people without the cones for long, middle and short waves see.
+# Machado, Oliveira and Fernandes, 2009: what people see without the cones for long, middle or short waves.
 _SEEN = {
     "all": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -322,7 +321,7 @@ _SEEN = {
 @pytest.mark.parametrize("sight", _SEEN)
 @pytest.mark.parametrize("theme", _PAGES)
 def test_colours_can_be_told_from_each_other(theme, sight):
-    """CIE76 differences; one of 2 is just seen, and one of 30 is another colour."""
+    """A CIE76 difference of 2 is just visible; one of 30 is a different colour."""
     seen = [np.clip(np.array(_SEEN[sight]) @ _linear(colour), 0, 1) for colour in _colours(theme)]
     for one, other in itertools.combinations(seen, 2):
         assert np.linalg.norm(_lab(one) - _lab(other)) >= 30
@@ -335,8 +334,8 @@ def _lab(linear: np.ndarray) -> np.ndarray:
 
 
 def test_the_style_sheet_has_all_classes():
-    """And colours where there is none are those of the light theme."""
-    text = accuracy_chart(points(_catalogue(), _link), "latency")
+    """Without the style sheet, colours are those of the light theme."""
+    text = accuracy_chart(accuracy_points(_catalogue(), _link), "latency")
     used = {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
     assert used == {name for name in used if f".{name}" in _STYLE}
     assert set(_colours("light")) == {colour for colour in re.findall(r'"(#\w{6})"', text) if colour != "#808080"}

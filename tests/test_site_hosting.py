@@ -19,8 +19,8 @@ import time
 
 import pytest
 
-from hubexport.site.policy import SECURITY
-from hubexport.site.writing import write_site
+from hubexport.site.http_headers import SECURITY
+from hubexport.site.static_site import write_site
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -28,12 +28,12 @@ _HOSTING = REPOSITORY / "scripts/hosting"
 _BUCKET = "gs://models.example/hub"
 _VECTOR = "google/imagenet/small/feature_vector"
 _CLASSES = "google/imagenet/small/classification"
-# On Debian it is not on everybody's path.
+# On Debian, it is not on every user's path.
 _NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 _NODE = shutil.which("node")
 _SECONDS = 20
 
-# What Debian's own settings have around it, for somebody who may not write to /var and listen at port 80.
+# Debian's settings around it, for users who may not write to /var or listen on port 80.
 _AROUND = """\
 daemon off;
 master_process off;
@@ -55,7 +55,7 @@ http {{
 }}
 """
 
-# Lets Node answer HTTP with the worker; ASSETS are another server's.
+# Serves the worker with Node. ASSETS come from another server.
 _AROUND_WORKER = """\
 import { createServer } from "node:http";
 import { Readable } from "node:stream";
@@ -81,7 +81,7 @@ server.listen(0, "127.0.0.1", () => console.log(server.address().port));
 
 @dataclasses.dataclass
 class Answer:
-    """What came back: status, headers in lower case, body."""
+    """A response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -93,10 +93,10 @@ class Host:
     """A host that serves a site.
 
     Attributes:
-        port: on this machine.
+        port: its port on this machine.
         root: the path that its addresses begin with.
-        site: the folder.
-        log: what the server complains of.
+        site: the site's folder.
+        log: the server's error log.
     """
 
     port: int
@@ -106,16 +106,16 @@ class Host:
 
     @property
     def url(self) -> str:
-        """What handles come behind."""
+        """The address that handles are appended to."""
         return f"http://127.0.0.1:{self.port}{self.root}"
 
     def get(self, target: str, method: str = "GET", **headers: str) -> Answer:
-        """Asks for a target below the root; follows no redirect."""
+        """Requests a target below the root, without following redirects."""
         return ask(self.port, f"{self.root}{target}", method, **headers)
 
 
 def ask(port: int, target: str, method: str = "GET", **headers: str) -> Answer:
-    """Asks for exactly this target, in whose headers' names _ stands for -."""
+    """Requests a target exactly as given; `_` in names of headers means `-`."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)) as connection:
         connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in headers.items():
@@ -136,7 +136,7 @@ def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nginx(site: Path, root: str, folder: Path, bucket: str = _BUCKET) -> Iterator[Host]:
-    """The settings of the example, with what it says has to be changed."""
+    """Starts nginx with the example's settings, changed where the example says so."""
     if not _NGINX:
         pytest.skip("nginx is not installed")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -170,11 +170,11 @@ def _nginx(site: Path, root: str, folder: Path, bucket: str = _BUCKET) -> Iterat
 
 @contextlib.contextmanager
 def _files(folder: Path) -> Iterator[int]:
-    """A server that knows nothing of modules; gives its port."""
+    """Starts a plain file server, and yields its port."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -206,7 +206,7 @@ _HOSTS: Mapping[str, Callable[..., contextlib.AbstractContextManager[Host]]] = {
 
 @pytest.fixture(name="sites", scope="module")
 def _sites(small_release, tmp_path_factory) -> Mapping[str, Path]:
-    """Two sites of one release, by the paths of their addresses."""
+    """Two sites of one release, by their root path."""
     folder = tmp_path_factory.mktemp("sites")
     sites = {"": folder / "hub", "/models": folder / "below/models"}
     for root, site in sites.items():
@@ -244,7 +244,7 @@ def _worker_alone(sites, tmp_path_factory) -> Iterator[Host]:
     ],
 )
 def test_programs_get_the_archive(host, small_release, target):
-    """The bytes that the release lists, though the client would take packed ones."""
+    """With the bytes that the release lists, without any encoding, although the client accepts gzip."""
     answer = host.get(target, accept_encoding="gzip")
     assert answer.status == 200
     assert answer.body == (small_release / f"{_VECTOR}/2.tar.gz").read_bytes()
@@ -255,16 +255,16 @@ def test_programs_get_the_archive(host, small_release, target):
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_head_tells_of_the_archive(host, small_release):
-    """And sends nothing."""
+def test_head_describes_the_archive(host, small_release):
+    """HEAD sends no body."""
     answer = host.get(f"/{_VECTOR}/2?tf-hub-format=compressed", "HEAD")
     assert (answer.status, answer.body) == (200, b"")
     assert int(answer.headers["content-length"]) == (small_release / f"{_VECTOR}/2.tar.gz").stat().st_size
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_programs_are_told_where_it_is_unpacked(host, slash):
-    """By status 303, whose body is the address and nothing else."""
+def test_programs_learn_where_the_unpacked_module_is(host, slash):
+    """By status 303 and a body that is the address and nothing else."""
     answer = host.get(f"/{_VECTOR}/2{slash}?tf-hub-format=uncompressed")
     assert (answer.status, answer.body.decode()) == (303, f"{_BUCKET}/{_VECTOR}/2")
     assert answer.headers["location"] == f"{_BUCKET}/{_VECTOR}/2"
@@ -283,7 +283,7 @@ def test_programs_are_told_where_it_is_unpacked(host, slash):
     ],
 )
 def test_a_handle_without_a_version_leads_to_the_newest(host, handle, query, newest):
-    """Of the format that is asked for; with all that was asked."""
+    """In the requested format; the redirect keeps the query."""
     answer = host.get(f"/{handle}{query}")
     assert answer.status == 302
     location = answer.headers["location"].removeprefix(f"http://127.0.0.1:{host.port}")
@@ -296,8 +296,8 @@ def test_a_handle_without_a_version_leads_to_the_newest(host, handle, query, new
     "path",
     [f"/{_VECTOR}/4", f"/{_VECTOR}/2/2", "/google", "/", "/hub.json", "/__proto__/2", "/x%0d%0aA:b", "/%ff", "//"],
 )
-def test_what_is_no_module_is_not_found(host, path, wanted):
-    """By programs, whichever way they ask; and no header can be put into the answer."""
+def test_programs_get_404_without_a_module(host, path, wanted):
+    """Whichever way they ask. No request can inject a header into the response."""
     answer = host.get(f"{path}?tf-hub-format={wanted}")
     assert answer.status == 404
     assert "location" not in answer.headers and "a" not in answer.headers
@@ -305,14 +305,14 @@ def test_what_is_no_module_is_not_found(host, path, wanted):
 
 
 def test_an_unknown_format_has_no_newest_version(host):
-    """Nor does a module that has none of it."""
+    """Nor does a module that does not have the format."""
     assert host.get(f"/{_VECTOR}?format=tflite").status == 404
     assert host.get(f"/{_VECTOR}?format=constructor").status == 404
 
 
 @pytest.mark.parametrize("path", ["", f"{_VECTOR}/2/", f"{_CLASSES}/5/", "google/"])
 def test_people_get_pages(host, path):
-    """Also where a program would get a module; other arguments change nothing."""
+    """Even where programs get modules. Other parameters change nothing."""
     answer = host.get(f"/{path}?tf-hub-formats=compressed")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/html")
@@ -321,13 +321,13 @@ def test_people_get_pages(host, path):
 
 @pytest.mark.parametrize("path", [f"{_VECTOR}/2.md", f"{_VECTOR}/2.json", "index.json", "SHA256SUMS"])
 def test_the_releases_files_are_there(host, path):
-    """As they are."""
+    """Unchanged."""
     answer = host.get(f"/{path}")
     assert (answer.status, answer.body) == (200, (host.site / path).read_bytes())
 
 
 def test_without_a_bucket_nothing_is_unpacked(sites, tmp_path):
-    """And nobody is sent anywhere."""
+    """Nobody is redirected."""
     for name, start in _HOSTS.items():
         (tmp_path / name).mkdir()
         with start(sites[""], "", tmp_path / name, bucket="") as host:
@@ -339,7 +339,7 @@ def test_without_a_bucket_nothing_is_unpacked(sites, tmp_path):
     ("path", "status"), [("/", 200), ("/nothing", 404), (f"/{_VECTOR}/2.tar.gz", 200), (f"/{_VECTOR}", 302)]
 )
 def test_nginx_sends_the_policy_with_everything(nginx, path, status):
-    """The same as `hubexport serve`."""
+    """The same policy as from `hubexport serve`."""
     answer = nginx.get(path)
     assert answer.status == status
     assert {name: answer.headers[name] for name in SECURITY} == SECURITY
@@ -355,8 +355,8 @@ def test_nginx_sends_the_policy_with_everything(nginx, path, status):
         ("/SHA256SUMS", "text/plain; charset=utf-8"),
     ],
 )
-def test_nginx_packs_texts(nginx, path, media_type):
-    """For those who take it, and has them asked for again."""
+def test_nginx_compresses_texts(nginx, path, media_type):
+    """For clients that accept gzip. Clients must revalidate them."""
     packed = nginx.get(path, accept_encoding="gzip")
     assert (packed.status, packed.headers["content-type"]) == (200, media_type)
     assert packed.headers["content-encoding"] == "gzip"
@@ -365,8 +365,8 @@ def test_nginx_packs_texts(nginx, path, media_type):
     assert nginx.get(path, if_none_match=nginx.get(path).headers["etag"]).status == 304
 
 
-def test_nginx_lets_assets_be_kept(nginx):
-    """Their names change with them."""
+def test_nginx_lets_browsers_cache_assets(nginx):
+    """Their names change with their content."""
     [style] = [path for path in (nginx.site / "-").iterdir() if path.suffix == ".css"]
     answer = nginx.get(f"/-/{style.name}")
     assert answer.headers["content-type"] == "text/css; charset=utf-8"
@@ -374,14 +374,14 @@ def test_nginx_lets_assets_be_kept(nginx):
 
 
 def test_nginx_sends_parts_of_archives(nginx):
-    """To go on with a download."""
+    """So that downloads can be resumed."""
     answer = nginx.get(f"/{_VECTOR}/2?tf-hub-format=compressed", range="bytes=10-19")
     archive = (nginx.site / f"{_VECTOR}/2.tar.gz").read_bytes()
     assert (answer.status, answer.body) == (206, archive[10:20])
 
 
-def test_nginx_shows_its_own_page_for_what_is_not_there(nginx):
-    """Which is no page to be found by itself."""
+def test_nginx_shows_our_page_for_missing_paths(nginx):
+    """That page itself has no address."""
     page = (nginx.site / "404.html").read_bytes()
     for path in ("/nothing", "/404.html", f"/{_VECTOR}/2/2", f"/{_VECTOR}/4?tf-hub-format=uncompressed"):
         answer = nginx.get(path)
@@ -391,13 +391,13 @@ def test_nginx_shows_its_own_page_for_what_is_not_there(nginx):
 @pytest.mark.parametrize(
     "path", ["/../hub.conf", "/%2e%2e/hub.conf", "/-/../../x", f"/{_VECTOR}/..%2f..%2f..%2f..%2f..%2f"]
 )
-def test_nginx_does_not_leave_the_site(nginx, path):
+def test_nginx_serves_nothing_outside_the_site(nginx, path):
     """Whatever the path."""
     assert nginx.get(path).status in (400, 404)
 
 
 def test_nginx_follows_no_links(small_release, tmp_path):
-    """Somebody may have put them into the folder."""
+    """Somebody may have put symbolic links into the folder."""
     write_site(small_release, tmp_path / "site", "http://127.0.0.1")
     (tmp_path / "secret.json").write_text("{}")
     (tmp_path / "site/link.json").symlink_to(tmp_path / "secret.json")
@@ -409,23 +409,23 @@ def test_nginx_follows_no_links(small_release, tmp_path):
 
 
 @pytest.mark.slow
-def test_nginx_bounds_what_one_client_asks(nginx):
-    """More than a hundred requests at once are too many for now."""
+def test_nginx_limits_requests_of_one_client(nginx):
+    """More than a hundred requests at once are too many."""
     statuses = {nginx.get("/robots.txt").status for _ in range(400)}
     assert statuses == {200, 429}
-    # Time enough for the tests that follow.
+    # Until the following tests may send requests again.
     time.sleep(2)
     nginx.log.write_text("")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_nothing_can_be_changed(host, method):
-    """There is nothing to send."""
+def test_only_get_and_head_are_allowed(host, method):
+    """Other methods get 405."""
     assert host.get(f"/{_VECTOR}/2.json", method).status == 405
 
 
-def test_the_worker_lives_through_a_new_site(sites, tmp_path):
-    """It reads the index again after a while, not at each request."""
+def test_the_worker_notices_a_new_site(sites, tmp_path):
+    """It reads the index again after a while, not for each request."""
     shutil.copytree(sites[""], tmp_path / "site")
     (tmp_path / "worker").mkdir()
     with _worker(tmp_path / "site", "", tmp_path / "worker") as host:
@@ -459,8 +459,8 @@ print(json.dumps({"found": found, "unpacked": unpacked, "shape": shape}))
 
 @pytest.mark.timeout(300)
 @pytest.mark.slow
-def test_tensorflow_hub_loads_from_each(nginx, worker, small_release, tmp_path):
-    """By handles with and without versions; and from any server at all by the archive's own name."""
+def test_tensorflow_hub_loads_from_nginx_and_the_worker(nginx, worker, small_release, tmp_path):
+    """By handles with and without version; and from any web server by the name of the archive."""
     with _files(nginx.site) as port:
         plain = f"http://127.0.0.1:{port}/{_VECTOR}/2.tar.gz"
         request = json.dumps([[nginx.url, worker.url], plain, _VECTOR])

@@ -1,4 +1,4 @@
-"""Markdown on pages: all that it is to show is there, and nothing that strangers write does more than be read."""
+"""Markdown on pages: it is shown completely, and hostile text does nothing."""
 
 import time
 
@@ -58,7 +58,7 @@ def _check_safe(root: Element) -> None:
     ],
 )
 def test_no_html_gets_through(text):
-    """What looks like a tag is text."""
+    """Tags are shown as text."""
     root = _tree(text)
     _check_safe(root)
     assert not any(element.tag in ("script", "img", "b", "i") for element in root.all())
@@ -72,8 +72,8 @@ def test_no_html_gets_through(text):
         *("missing.md", "../../../etc/passwd", "about:blank", "http://[::1"),
     ],
 )
-def test_links_lead_to_the_web_to_mail_and_to_what_is_here_alone(target):
-    """Of other links, the words stay."""
+def test_links_lead_only_to_the_web_to_mail_and_into_the_site(target):
+    """Only the text of other links stays."""
     for text in (f"[words]({target})", f"[words](<{target}>)", f"![words]({target})", f"[words][1]\n\n[1]: <{target}>"):
         root = _tree(text)
         assert not list(root.all("a")), text
@@ -81,8 +81,8 @@ def test_links_lead_to_the_web_to_mail_and_to_what_is_here_alone(target):
 
 
 @pytest.mark.parametrize("target", ["//evil.example/x", "//evil.example", "//a@evil.example:1/x"])
-def test_other_hosts_are_never_taken_for_what_is_here(target):
-    """Whoever resolves links is not even asked."""
+def test_links_to_other_hosts_are_never_resolved_as_local(target):
+    """`resolve` is not even called."""
     assert not list(tree(render_markdown(f"[words]({target})", resolve=lambda href: href).html).all("a"))
 
 
@@ -97,13 +97,13 @@ def test_other_hosts_are_never_taken_for_what_is_here(target):
     ],
 )
 def test_good_links_stay(target, href):
-    """Those of modules' pages among them."""
+    """Like those of modules' pages."""
     link = _tree(f"[some *words*]({target} 'title')").one("a")
     assert (link["href"], link.text, set(link.attributes)) == (href, "some words", {"href"})
 
 
 def test_images_become_links():
-    """No page loads what somebody else keeps; a link is never in a link."""
+    """Pages load nothing from other hosts. Links are never nested."""
     root = _tree("![a cat](https://x.example/cat.png) ![](https://x.example/dog.png)")
     assert [(link["href"], link.text) for link in root.all("a")] == [
         ("https://x.example/cat.png", "a cat"),
@@ -115,7 +115,7 @@ def test_images_become_links():
 
 
 def test_comments_for_programs_are_left_out():
-    """But what looks like one in a program is part of it."""
+    """In code, they stay."""
     text = "One\n<!-- task: image-classification -->\n<!-- format: hub -->\n\nTwo\n\n"
     text += "    <!-- a: b -->\n\n```\n<!-- task: x -->\n```"
     root = _tree(text)
@@ -123,8 +123,8 @@ def test_comments_for_programs_are_left_out():
     assert [part.text for part in root.all("pre")] == ["<!-- a: b -->", "<!-- task: x -->"]
 
 
-def test_headings_stand_below_those_of_the_page():
-    """No level is left out on the way down; each has an address of its own."""
+def test_headings_are_below_those_of_the_page():
+    """Levels never skip one on the way down, and every heading has its own id."""
     text = "# Title\n\n## Usage\n\n## Changelog\n\n#### Version 1\n\n#### Version 2\n\n## Usage\n\n## 日本\n\n## !"
     rendered = _rendered(text, level=3, without_title=True)
     assert [(heading.level, heading.anchor) for heading in rendered.headings] == [
@@ -143,8 +143,8 @@ def test_headings_stand_below_those_of_the_page():
     assert "Title" not in root.text
 
 
-def test_headings_never_share_an_address():
-    """Also where one is called what another one would get."""
+def test_headings_never_share_an_id():
+    """Even if one heading's text is the id that another would get."""
     anchors = [heading.anchor for heading in _rendered("# a\n\n# a-2\n\n# a\n\n# a\n\n# a-2").headings]
     assert len(set(anchors)) == 5, anchors
 
@@ -156,7 +156,7 @@ def test_headings_have_no_level_beyond_the_sixth():
 
 
 def test_tables_scroll_in_a_box_and_have_no_styles():
-    """The parser would say in a style that a column is aligned."""
+    """Alignment becomes a class; the parser writes a style."""
     root = _tree("|a|b|c|\n|-|-:|:-:|\n|1|2|3|")
     box = root.one("div", class_="scroll")
     assert (box["tabindex"], box["role"]) == ("0", "region") and box["aria-label"]
@@ -165,7 +165,7 @@ def test_tables_scroll_in_a_box_and_have_no_styles():
 
 
 def test_code_is_highlighted_and_not_changed():
-    """Spans have Pygments' classes, and the text is the same."""
+    """Spans have Pygments' classes, and the text stays the same."""
     code = 'import tensorflow as tf\n\nx = "a < b & c"  # \'\n'
     root = _tree(f"```python\n{code}```")
     assert "".join(_texts(root.one("code"))) == code
@@ -179,7 +179,7 @@ def _texts(element: Element) -> list[str]:
 
 @pytest.mark.parametrize("language", ["", "brainfuck", "html", "PYTHON3.99"])
 def test_code_of_other_languages_stays_plain(language):
-    """Lexers for anything else may be slow."""
+    """Other lexers may be slow."""
     assert highlight("<a>", language) == "&lt;a&gt;"
 
 
@@ -199,7 +199,7 @@ _HARD = {
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _HARD.items()])
 @pytest.mark.slow
 def test_no_text_takes_long(text):
-    """The bound on its length holds those that take a parser the longest."""
+    """The length limit bounds the time even of the texts that parsers find hardest."""
     start = time.process_time()
     _rendered((text * MAX_MARKDOWN)[:MAX_MARKDOWN])
     assert time.process_time() - start < 8
@@ -217,5 +217,5 @@ def test_no_text_takes_long(text):
 )
 @pytest.mark.fuzz
 def test_nothing_unsafe_comes_out_whatever_goes_in(text):
-    """Well-formed, with the elements and attributes that are known and no others."""
+    """The HTML is well-formed, and has only expected elements and attributes."""
     _check_safe(_tree(text))

@@ -1,4 +1,4 @@
-"""The pages of a release: they tell what the index tells, lead nowhere but to what is there, and do no harm."""
+"""The pages of a release: they agree with the index, their links work, and hostile content does no harm."""
 
 from collections.abc import Callable, Iterator
 import concurrent.futures
@@ -22,11 +22,11 @@ from hubexport.errors import ImageError
 from hubexport.images.classification import Score
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
 from hubexport.release.untrusted_folder import UntrustedFolder
-from hubexport.site.catalogue import Catalogue, Query
+from hubexport.site.catalogue import Catalogue, SearchQuery
 from hubexport.site.listing import ROWS_PER_PAGE
+from hubexport.site.module_tables import layer_rows
 from hubexport.site.pages import Pages
 from hubexport.site.snippets import snippets
-from hubexport.site.tables import layer_rows
 from tests.html_tree import Element, tree
 from tests.releases import Forged
 
@@ -49,22 +49,22 @@ def _opened(folder: Path, **options: Any) -> Iterator[tuple[Pages, Catalogue]]:
 
 @pytest.fixture(scope="module")
 def pages(small_release) -> Iterator[Pages]:
-    """Of a small release, on a server that classifies photographs."""
+    """The pages of a small release, on a server that classifies photographs."""
     with _opened(small_release, can_try=True) as (pages, _):
         yield pages
 
 
 @pytest.fixture(scope="module")
 def records(small_release) -> dict[str, ArtifactRecord]:
-    """Of the same, by handle."""
+    """The records of the same release, by handle."""
     index = read_index(small_release)
     assert index is not None
     return {record.handle: record for record in index.artifacts}
 
 
 @pytest.fixture(scope="module")
-def told(small_release) -> dict[str, dict[str, Any]]:
-    """What the index says, read as plain JSON."""
+def index_records(small_release) -> dict[str, dict[str, Any]]:
+    """The artifacts in the index, read as plain JSON, by handle."""
     index = json.loads((small_release / "index.json").read_bytes())
     return {record["handle"]: record for record in index["artifacts"]}
 
@@ -81,9 +81,9 @@ def _facts(page: Element) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("handle", [_HUB, _SAVED_MODEL, _FEATURES])
-def test_a_modules_page_tells_the_facts_of_the_index(pages, records, told, handle):
-    """Each number as the index has it."""
-    page, facts = tree(pages.module(records[handle])), told[handle]
+def test_a_modules_page_shows_the_facts_of_the_index(pages, records, index_records, handle):
+    """Each number is as in the index."""
+    page, facts = tree(pages.module(records[handle])), index_records[handle]
     assert page.one("h1").text == handle
     shown = _facts(page)
     assert shown["Input"].startswith(f"{facts['image_size']} × {facts['image_size']} ")
@@ -99,8 +99,8 @@ def test_a_modules_page_tells_the_facts_of_the_index(pages, records, told, handl
     assert "untrained" in page.one("ul", class_="badges").text
 
 
-def test_published_figures_are_told_where_there_are_some(small_release, tmp_path):
-    """Elsewhere, neither the catalogue nor the page has a place for them."""
+def test_published_figures_are_shown_if_there_are_some(small_release, tmp_path):
+    """Otherwise neither the catalogue nor the module's page has a place for them."""
     figures = {
         "macs_millions": 1,
         "parameters_millions": 1.5,
@@ -132,15 +132,15 @@ def test_layers_are_those_of_the_published_network(records):
     assert (first.parameters, first.multiply_adds) == (3 * 3 * 3 * 32 + 4 * 32, 112 * 112 * 3 * 3 * 3 * 32)
 
 
-def test_a_network_that_nobody_knows_has_no_layers(pages, records):
-    """Its page does without them."""
+def test_an_unknown_network_has_no_layers(pages, records):
+    """Its page has no layer table."""
     record = records[_HUB].model_copy(update={"network": "other"})
     assert layer_rows(record) == []
     assert not list(tree(pages.module(record)).all(id="layers"))
 
 
 def test_signatures_are_the_common_ones_for_images(pages, records):
-    """As TensorFlow Hub's documentation has them."""
+    """As TensorFlow Hub documents them."""
     images = ["input", "images", "float32", "[None, 96, 96, 3]"]
     momentum = ["input", "batch_norm_momentum", "float32", "[]"]
     logits, features = (["output", "default", "float32", f"[None, {size}]"] for size in (7, 1280))
@@ -160,8 +160,8 @@ def test_signatures_are_the_common_ones_for_images(pages, records):
     ].rows()
 
 
-def test_a_saved_models_call_and_serving_signature_are_told(pages, records):
-    """With the defaults of the arguments."""
+def test_a_saved_models_call_and_serving_signature_are_shown(pages, records):
+    """With the arguments' defaults."""
     section = tree(pages.module(records[_SAVED_MODEL])).one("section", id="signatures")
     assert [heading.text for heading in section.all("h3")] == [
         "module(inputs, training=False, return_endpoints=False, batch_norm_momentum=0.99)",
@@ -183,7 +183,7 @@ def test_checks_are_those_of_the_report(small_release, pages, records):
 
 
 def test_programs_name_this_hub(pages, records):
-    """Also those of the module's own page, which was made for another address."""
+    """Even those in the module's own text, which was written for another address."""
     for record in records.values():
         page = tree(pages.module(record))
         address = f"{_URL}/{record.handle}"
@@ -197,20 +197,20 @@ def test_programs_name_this_hub(pages, records):
 
 @pytest.mark.parametrize("handle", [_HUB, _SAVED_MODEL, _FEATURES])
 def test_snippets_are_programs_for_the_format(records, handle):
-    """hub.Module loads one of the two formats alone."""
+    """hub.Module loads only the TF1 Hub format."""
     made = {one.title: one for one in snippets(records[handle], f"{_URL}/{handle}")}
     assert list(made) == ["TensorFlow 1", "TensorFlow 2", "Keras"]
     for one in made.values():
-        assert one.code and f'"{_URL}/{handle}"' in one.code
+        assert f'"{_URL}/{handle}"' in one.code
         compile(one.code, one.title, "exec")
     is_hub = records[handle].format == "hub"
-    assert ("hub.Module(" in (made["TensorFlow 1"].code or "")) == is_hub
+    assert ("hub.Module(" in made["TensorFlow 1"].code) == is_hub
     assert ("hub.Module cannot" in made["TensorFlow 1"].remark) == (not is_hub)
-    assert (".signatures[" in (made["TensorFlow 2"].code or "")) == is_hub
+    assert (".signatures[" in made["TensorFlow 2"].code) == is_hub
 
 
-def test_a_newer_version_and_one_for_tensorflow_1_are_named(pages, records):
-    """Of the versions, each leads to the other."""
+def test_versions_link_to_the_newest_and_to_one_for_tensorflow_1(pages, records):
+    """An old version's page links to the newest, and the newest's to one for TensorFlow 1."""
     old = tree(pages.module(records[_HUB]))
     assert [link["href"] for link in old.one("ul", class_="badges").all("a")][0] == f"{_ROOT}/{_SAVED_MODEL}"
     new = tree(pages.module(records[_SAVED_MODEL]))
@@ -222,7 +222,7 @@ def test_a_newer_version_and_one_for_tensorflow_1_are_named(pages, records):
 
 
 def test_the_twin_of_the_other_kind_is_of_the_same_version(records, small_release):
-    """Or else the newest one."""
+    """Or the newest version if there is no such version."""
 
     def copied(kind: str, version: int) -> ArtifactRecord:
         facts = {"handle": f"google/imagenet/small/{kind}/{version}", "kind": kind, "version": version}
@@ -237,7 +237,7 @@ def test_the_twin_of_the_other_kind_is_of_the_same_version(records, small_releas
 
 
 def _all_pages(pages: Pages, catalogue: Catalogue, slash: str) -> dict[str, Element]:
-    """All pages that have an address, by it."""
+    """Returns all pages that have an address, by path."""
     found = {f"{_ROOT}/": pages.catalogue()}
     found |= {f"{_ROOT}/{name}{slash}": pages.publisher(name) for name in catalogue.publishers}
     found |= {f"{_ROOT}/{record.handle}{slash}": pages.module(record) for record in catalogue.records.values()}
@@ -246,7 +246,7 @@ def _all_pages(pages: Pages, catalogue: Catalogue, slash: str) -> dict[str, Elem
 
 @pytest.mark.parametrize("static", [False, True])
 def test_no_link_is_dead(small_release, static):
-    """Each leads to a page, and a place on it, to a file of the release or out of here."""
+    """Each leads to a page, to an id in it, to a file of the release, or to another host."""
     with _opened(small_release, static=static, can_try=not static) as (pages, catalogue):
         known = _all_pages(pages, catalogue, "/" if static else "")
         files = {f"{_ROOT}/{path}" for path in (*catalogue.files, *pages.assets(), "index.json", "SHA256SUMS")}
@@ -278,19 +278,19 @@ def test_no_link_is_dead(small_release, static):
 
 
 def test_canonical_addresses_are_whole(small_release):
-    """Search engines take them; what is no page of its own is not to be found by them."""
+    """For search engines. Pages that they must not list have none."""
     with _opened(small_release, static=True) as (pages, catalogue):
         record = catalogue.records[_HUB]
         assert tree(pages.module(record)).one("link", rel="canonical")["href"] == f"{_URL}/{_HUB}/"
         assert tree(pages.catalogue()).one("link", rel="canonical")["href"] == f"{_URL}/"
-        for text in (pages.message("Gone", "It is gone."), pages.catalogue(Query(q="small"))):
+        for text in (pages.message("Gone", "It is gone."), pages.catalogue(SearchQuery(q="small"))):
             page = tree(text)
             assert page.one("meta", name="robots")["content"] == "noindex"
             assert not list(page.all("link", rel="canonical"))
 
 
 def _check_policy(page: Element) -> None:
-    """Content-Security-Policy forbids what is inline."""
+    """Asserts that a page has nothing that the Content-Security-Policy forbids."""
     for element in page.all():
         assert element.tag not in ("style", "iframe", "object", "embed", "base"), element.tag
         assert "style" not in element.attributes, element
@@ -303,8 +303,8 @@ def _check_policy(page: Element) -> None:
             assert not (element.attributes.get(name) or "").lower().startswith(("javascript:", "data:", "//"))
 
 
-def test_pages_are_written_for_all_readers(small_release):
-    """Language, landmarks, one title, headings in order, labels for fields and for boxes that scroll."""
+def test_pages_are_accessible(small_release):
+    """Language, landmarks, one h1, headings in order, labels for fields and scrolling boxes."""
     with _opened(small_release, can_try=True) as (pages, catalogue):
         record = catalogue.records[_HUB]
         some = [pages.message("Not here", "Nothing is."), pages.trial(record, [Score(1, "cat", 0.5)], None)]
@@ -333,15 +333,15 @@ def _shown_handles(page: Element) -> list[str]:
     return [row["data-handle"] for row in page.one("tbody").all("tr")]
 
 
-def test_the_catalogue_lists_each_module_once_with_its_versions(pages, told):
-    """The newest version comes first."""
+def test_the_catalogue_lists_each_module_once_with_its_versions(pages, index_records):
+    """Newest version first."""
     page = tree(pages.catalogue())
-    handles = sorted({handle.rpartition("/")[0] for handle in told})
+    handles = sorted({handle.rpartition("/")[0] for handle in index_records})
     assert _shown_handles(page) == handles
     for row, handle in zip(page.one("tbody").all("tr"), handles):
-        versions = sorted((record["version"] for record in told.values() if record["handle"].startswith(f"{handle}/")))[
-            ::-1
-        ]
+        versions = sorted(
+            (record["version"] for record in index_records.values() if record["handle"].startswith(f"{handle}/"))
+        )[::-1]
         links = list(row.all("a", class_="version"))
         assert [link["href"] for link in links] == [f"{_ROOT}/{handle}/{version}" for version in versions]
         assert row.one("th").one("a")["href"] == links[0]["href"]
@@ -353,16 +353,16 @@ def test_the_catalogue_lists_each_module_once_with_its_versions(pages, told):
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        (Query(q="CLASS small"), ["classification"]),
-        (Query(version="1"), ["feature_vector"]),
-        (Query(kind="classification", format="hub"), ["classification"]),
-        (Query(size="96", family="mobilenet_v2"), ["classification", "feature_vector"]),
-        (Query(version="2", format="saved_model_2"), []),
-        (Query(q=_HOSTILE), []),
+        (SearchQuery(q="CLASS small"), ["classification"]),
+        (SearchQuery(version="1"), ["feature_vector"]),
+        (SearchQuery(kind="classification", format="hub"), ["classification"]),
+        (SearchQuery(size="96", family="mobilenet_v2"), ["classification", "feature_vector"]),
+        (SearchQuery(version="2", format="saved_model_2"), []),
+        (SearchQuery(q=_HOSTILE), []),
     ],
 )
-def test_a_search_shows_what_it_finds_and_what_was_asked(pages, query, found):
-    """Without a script; what was asked stands in the form again."""
+def test_a_search_works_without_scripts(pages, query, found):
+    """The page lists the matches, and the form keeps the search."""
     page = tree(pages.catalogue(query))
     _check_policy(page)
     assert _shown_handles(page) == [f"google/imagenet/small/{kind}" for kind in found]
@@ -376,8 +376,8 @@ def test_a_search_shows_what_it_finds_and_what_was_asked(pages, query, found):
     assert ("data-complete" in page.one("table").attributes) == (len(found) == 2)
 
 
-def test_files_have_no_search_without_a_script(small_release):
-    """It could not answer."""
+def test_static_sites_have_no_search_without_scripts(small_release):
+    """No server could answer it."""
     with _opened(small_release, static=True) as (pages, _):
         assert "hidden" in tree(pages.catalogue()).one("form", id="search").attributes
     with _opened(small_release) as (pages, _):
@@ -386,7 +386,7 @@ def test_files_have_no_search_without_a_script(small_release):
 
 @pytest.fixture(scope="module")
 def many(records) -> Catalogue:
-    """Of 450 modules in 900 versions."""
+    """A catalogue of 450 modules in 900 versions."""
     made = []
     for number in range(450):
         for version in (3, 5):
@@ -397,12 +397,12 @@ def many(records) -> Catalogue:
 
 
 def test_a_server_puts_two_hundred_modules_on_a_page(many, small_release):
-    """The pages lead to each other, and keep what is searched for."""
+    """Pages link to each other, and keep the search."""
     with UntrustedFolder(small_release) as folder:
         pages = Pages(many, folder, url=_URL)
         shown = []
         for number, size in ((1, ROWS_PER_PAGE), (2, ROWS_PER_PAGE), (3, 50)):
-            page = tree(pages.catalogue(Query(version="5"), number))
+            page = tree(pages.catalogue(SearchQuery(version="5"), number))
             assert len(_shown_handles(page)) == size
             assert "data-complete" not in page.one("table").attributes
             shown += _shown_handles(page)
@@ -415,14 +415,14 @@ def test_a_server_puts_two_hundred_modules_on_a_page(many, small_release):
                 if 1 <= other <= 3
             }
         assert shown == sorted(handle.rpartition("/")[0] for handle in many.records)[::2]
-        assert pages.catalogue(Query(), 99) == pages.catalogue(Query(), 3)
-        assert pages.catalogue(Query(), -1) == pages.catalogue(Query(), 1)
+        assert pages.catalogue(SearchQuery(), 99) == pages.catalogue(SearchQuery(), 3)
+        assert pages.catalogue(SearchQuery(), -1) == pages.catalogue(SearchQuery(), 1)
         assert len(_shown_handles(tree(Pages(many, folder, url=_URL, static=True).catalogue()))) == 450
         assert len(_shown_handles(tree(pages.publisher("google")))) == ROWS_PER_PAGE
 
 
-def test_the_pictures_lead_to_modules(small_release, tmp_path):
-    """They stand in the catalogue as figures, once for each cost."""
+def test_charts_link_to_modules(small_release, tmp_path):
+    """The catalogue has one chart for each cost."""
     figures = {"macs_millions": 9, "parameters_millions": 1.5, "top1_percent": 50, "top5_percent": 70}
     figures["pixel1_cpu_ms"] = 9.5
     changed = _forged(small_release, tmp_path, lambda release: release.record(_SAVED_MODEL).update(published=figures))
@@ -435,7 +435,7 @@ def test_the_pictures_lead_to_modules(small_release, tmp_path):
         _check_policy(page)
         ids = [element["id"] for element in page.all() if "id" in element.attributes]
         assert len(ids) == len(set(ids))
-        assert not list(tree(pages.catalogue(Query(q="small"))).all("figure"))
+        assert not list(tree(pages.catalogue(SearchQuery(q="small"))).all("figure"))
 
 
 def _everything_hostile(release: Forged) -> None:
@@ -458,8 +458,8 @@ def _make_report_hostile(report: dict[str, Any]) -> None:
     report["versions"] = {_HOSTILE: _HOSTILE}
 
 
-def test_what_strangers_wrote_is_text(small_release, tmp_path):
-    """Whatever it is, wherever it stands."""
+def test_untrusted_text_stays_text(small_release, tmp_path):
+    """Everywhere."""
 
     def change(release: Forged) -> None:
         _everything_hostile(release)
@@ -489,8 +489,8 @@ def test_what_strangers_wrote_is_text(small_release, tmp_path):
         ("archive", "signatures", "cannot be shown: the archive is missing"),
     ],
 )
-def test_a_page_does_without_what_is_missing(small_release, tmp_path, role, section, says):
-    """It says so in the place of it."""
+def test_a_page_says_what_is_missing(small_release, tmp_path, role, section, says):
+    """In the place of the missing part."""
     folder = shutil.copytree(small_release, tmp_path / "dist")
     (folder / {"page": f"{_HUB}.md", "verification": f"{_HUB}.verify.json", "archive": f"{_HUB}.tar.gz"}[role]).unlink()
     with _opened(folder) as (pages, catalogue):
@@ -500,8 +500,8 @@ def test_a_page_does_without_what_is_missing(small_release, tmp_path, role, sect
 
 
 @pytest.mark.parametrize("role", ["page", "verification"])
-def test_a_page_shows_nothing_that_is_not_listed(small_release, tmp_path, role):
-    """A file that was changed since is not shown."""
+def test_a_page_shows_no_changed_file(small_release, tmp_path, role):
+    """A file must have the listed digest."""
     folder = shutil.copytree(small_release, tmp_path / "dist")
     path = folder / {"page": f"{_HUB}.md", "verification": f"{_HUB}.verify.json"}[role]
     path.write_bytes(path.read_bytes().replace(b"a", b"o"))
@@ -510,7 +510,7 @@ def test_a_page_shows_nothing_that_is_not_listed(small_release, tmp_path, role):
 
 
 def test_records_may_list_fewer_files(pages, records):
-    """None of them is needed for a page."""
+    """A page needs none of them."""
     page = tree(pages.module(records[_HUB].model_copy(update={"files": {}, "license": "MIT"})))
     assert sum("is not listed" in notice.text for notice in page.all(class_="notice")) == 3
     assert "Download" not in _facts(page)
@@ -537,7 +537,7 @@ def _packed(*members: tuple[str, bytes]) -> bytes:
     ],
 )
 def test_archives_are_read_within_bounds(small_release, tmp_path, archive, says):
-    """A page of a damaged one has no signatures."""
+    """The page of a damaged archive has no signatures."""
     folder = shutil.copytree(small_release, tmp_path / "dist")
     (folder / f"{_HUB}.tar.gz").write_bytes(archive)
     with _opened(folder) as (pages, catalogue):
@@ -545,8 +545,8 @@ def test_archives_are_read_within_bounds(small_release, tmp_path, archive, says)
         assert says in section.one(class_="notice").text
 
 
-def test_a_page_that_is_too_long_is_not_rendered(small_release, tmp_path):
-    """It can be read as a file."""
+def test_a_text_that_is_too_long_is_not_rendered(small_release, tmp_path):
+    """The page links to the file."""
 
     def change(release: Forged) -> None:
         release.files[f"{_HUB}.md"] = b"[" * 100_000
@@ -557,8 +557,8 @@ def test_a_page_that_is_too_long_is_not_rendered(small_release, tmp_path):
         assert f"{_ROOT}/{_HUB}.md" in [link["href"] for link in page.one("section", id="files").all("a")]
 
 
-def test_relative_links_lead_to_what_is_in_the_release(small_release, tmp_path):
-    """Seen from where the Markdown file is; the page itself may be in another folder."""
+def test_relative_links_lead_into_the_release(small_release, tmp_path):
+    """They are relative to the Markdown file; the page may be in another folder."""
 
     def change(release: Forged) -> None:
         text = "# T\n\n[card](3.card.md) [new](5#try) [twin](../feature_vector/2) [up](../../../../../x) [no](4.md)"
@@ -576,7 +576,7 @@ def test_relative_links_lead_to_what_is_in_the_release(small_release, tmp_path):
 
 
 def test_photographs_can_be_tried_where_the_server_classifies(small_release):
-    """With classification modules; others lead there."""
+    """On pages of classification modules. Pages of feature vectors link to them."""
     with _opened(small_release, can_try=True) as (pages, catalogue):
         form = tree(pages.module(catalogue.records[_HUB])).one("form", class_="try")
         assert (form["action"], form["method"], form["enctype"]) == (
@@ -596,8 +596,8 @@ def test_photographs_can_be_tried_where_the_server_classifies(small_release):
         assert "#try" not in pages.module(catalogue.records[_HUB])
 
 
-def test_the_answer_to_a_photograph_names_classes_or_what_was_wrong(pages, records):
-    """As words with bars, best class first."""
+def test_the_answer_to_a_photograph_has_classes_or_an_error(pages, records):
+    """Classes have words and bars, best first."""
     page = tree(pages.trial(records[_HUB], [Score(208, "dog", 0.8314), Score(3, None, 0.0002)], None))
     answer = page.one(id="answer")
     assert [item.text for item in answer.all("li")] == ["dog class 208 83.1%", "class 3 < 0.1%"]
@@ -612,7 +612,7 @@ def test_the_answer_to_a_photograph_names_classes_or_what_was_wrong(pages, recor
 
 
 def test_assets_are_named_after_their_content(pages):
-    """So they may be kept for ever; the style has the picture's colours, too."""
+    """So browsers may keep them. The style sheet includes the charts' colours."""
     assets = pages.assets()
     assert len(assets) == 3
     for path, content in assets.items():
@@ -623,7 +623,7 @@ def test_assets_are_named_after_their_content(pages):
 
 
 def test_pages_are_the_same_in_all_threads_and_at_all_times(small_release):
-    """A server keeps them, and writes some at once."""
+    """A server renders some at the same time, and keeps them."""
     with _opened(small_release, can_try=True) as (first, catalogue), _opened(small_release, can_try=True) as (
         second,
         _,
@@ -635,13 +635,13 @@ def test_pages_are_the_same_in_all_threads_and_at_all_times(small_release):
 
 
 def test_pages_are_small(pages, records):
-    """A module's has its tables in it, and is no larger than a photograph."""
+    """A module's page, with all its tables, is no larger than a photograph."""
     assert all(len(pages.module(record).encode()) < 90_000 for record in records.values())
     assert len(pages.catalogue().encode()) < 10_000
 
 
 def _themes() -> dict[str, dict[str, str]]:
-    """The colours of both themes, by name."""
+    """Returns the colours of both themes, by name."""
     style = (Path(__file__).parents[1] / "hubexport" / "site" / "assets" / "style.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     colours = re.compile(r"--([\w-]+): (#[0-9a-f]{6});")
@@ -649,7 +649,7 @@ def _themes() -> dict[str, dict[str, str]]:
 
 
 def _contrast(one: str, other: str) -> float:
-    """As WCAG 2 defines it."""
+    """Returns the contrast of two colours, as WCAG 2 defines it."""
 
     def luminance(colour: str) -> float:
         parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
@@ -661,8 +661,8 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_texts_stand_out(theme):
-    """WCAG 2 wants a contrast of 4.5:1 of texts, and of 3:1 of the edges of fields."""
+def test_texts_have_enough_contrast(theme):
+    """WCAG 2 asks for 4.5:1 for text, and 3:1 for the edges of fields."""
     colours = _themes()[theme]
     grounds = ("page", "raised", "sunken")
     pairs = [(text, ground) for text in ("text", "muted") for ground in grounds]
@@ -691,10 +691,10 @@ console.log(JSON.stringify(queries.map((query) => made.map((row) => fits(row, qu
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no node is installed")
 def test_the_script_finds_what_the_server_finds(pages, small_release):
-    """The rule is written twice, and is one."""
+    """Both implement the same rule."""
     words = ["", "small", "CLASSIFICATION/3", "made up", "mobilenet", "small/feature_vector/2 made", " google  5 "]
     queries = [
-        Query(q=q, kind=kind, version=version, format=form, size=size)
+        SearchQuery(q=q, kind=kind, version=version, format=form, size=size)
         for q in words
         for kind in ("", "classification")
         for version in ("", "2", "5")

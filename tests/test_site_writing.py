@@ -1,4 +1,4 @@
-"""A release as files for any web server: whole, right, nothing else, and replaced in one step."""
+"""Static sites: complete, correct, with nothing else in them, and replaced in one step."""
 
 from collections.abc import Callable
 import errno
@@ -18,9 +18,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from hubexport.errors import OutputError, ReleaseError, UsageError
-from hubexport.site import writing
-from hubexport.site.writing import write_site
-from hubexport.system.atomic_output import tree_files
+from hubexport.site import static_site
+from hubexport.site.static_site import write_site
+from hubexport.system.digests import tree_files
 from tests.command import environment, hubexport
 
 _URL = "https://hub.example.org"
@@ -41,7 +41,7 @@ def _site(small_release, tmp_path_factory) -> Path:
 
 @pytest.fixture(name="release")
 def _release(small_release, tmp_path) -> Path:
-    """A copy of a release, to be damaged."""
+    """A copy of a release that tests may damage."""
     return Path(shutil.copytree(small_release, tmp_path / "release"))
 
 
@@ -50,7 +50,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _listed(release: Path) -> dict[str, str]:
-    """The digests of all that a release lists, as its SHA256SUMS has them."""
+    """Returns the digests in a release's SHA256SUMS, by path."""
     lines = (release / "SHA256SUMS").read_text().splitlines()
     return {path: sha256 for sha256, path in (line.split("  ") for line in lines)}
 
@@ -62,14 +62,14 @@ def _edit_index(release: Path, change: Callable[[dict], object]) -> None:
 
 
 def _edit_artifact(release: Path, change: Callable[[dict], object]) -> None:
-    """Changes an artifact in the index, and its record."""
+    """Changes an artifact's record, in the index and in its own file."""
     _edit_index(release, lambda index: change(index["artifacts"][0]))
     artifact = json.loads((release / "index.json").read_text())["artifacts"][0]
     record = json.dumps(artifact, indent=2, ensure_ascii=False) + "\n"
     (release / f"{artifact['handle']}.json").write_text(record)
 
 
-def test_it_has_the_release_its_pages_and_what_servers_read(small_release, site):
+def test_a_site_has_the_release_its_pages_and_hosting_files(small_release, site):
     """And nothing else."""
     assets = {name for name in _names(site) if name.startswith("-/")}
     pages = {f"{handle}/index.html" for handle in _HANDLES}
@@ -78,7 +78,7 @@ def test_it_has_the_release_its_pages_and_what_servers_read(small_release, site)
 
 
 def test_files_are_those_of_the_release(small_release, site):
-    """They take no room of their own, where that is possible."""
+    """They are hard links if the file system allows it."""
     for name, sha256 in _listed(small_release).items():
         assert hashlib.sha256((site / name).read_bytes()).hexdigest() == sha256
         assert (site / name).samefile(small_release / name)
@@ -87,7 +87,7 @@ def test_files_are_those_of_the_release(small_release, site):
 
 
 class _Links(HTMLParser):
-    """Collects what a page leads to, and what its policy forbids."""
+    """Collects a page's links, and what its policy forbids."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Called for each tag."""
+        """Collects a tag's links and violations of the policy."""
         facts = dict(attrs)
         self.found |= {value for name, value in facts.items() if name in ("href", "src") and value}
         self.forbidden += [name for name in facts if name == "style" or name.startswith("on")]
@@ -105,7 +105,7 @@ class _Links(HTMLParser):
 
 
 def test_all_links_of_pages_lead_to_files(site):
-    """Of people without a server's rules, too; and no page has what its policy forbids."""
+    """So they work without a rule on the server. No page violates the policy."""
     pages = [path for path in tree_files(site) if path.suffix == ".html"]
     inside = 0
     for page in pages:
@@ -122,8 +122,8 @@ def test_all_links_of_pages_lead_to_files(site):
     assert inside > 5 * len(pages)
 
 
-def test_the_rules_index_tells_versions_and_where_they_are(small_release, site):
-    """Without a format, and for each."""
+def test_hub_json_has_newest_versions_and_archives(small_release, site):
+    """The newest of all, and of each format."""
     rules = json.loads((site / "hub.json").read_text())
     assert (rules["hubexport_site"], rules["url"], rules["unpacked"]) == (1, _URL, False)
     modules = rules["modules"]
@@ -140,7 +140,7 @@ def test_the_rules_index_tells_versions_and_where_they_are(small_release, site):
 
 
 def test_a_module_of_one_format_has_no_newest_version_of_the_other(release, tmp_path):
-    """Neither in the index nor in nginx's map."""
+    """Neither in `hub.json` nor in nginx's map."""
     _edit_index(release, lambda index: index.update(artifacts=[a for a in index["artifacts"] if a["version"] < 3]))
     write_site(release, tmp_path / "site", _URL)
     rules = json.loads((tmp_path / "site/hub.json").read_text())
@@ -149,8 +149,8 @@ def test_a_module_of_one_format_has_no_newest_version_of_the_other(release, tmp_
     assert (tmp_path / "site/hub.map").read_text() == f'"/{name} " "/{name}/2";\n"/{name} hub" "/{name}/2";\n'
 
 
-def test_an_address_with_a_path_is_before_all_links(small_release, tmp_path):
-    """And before what servers read."""
+def test_all_links_begin_with_the_path_of_the_address(small_release, tmp_path):
+    """So do the paths in the hosting files."""
     write_site(small_release, tmp_path / "site", f"{_URL}/models")
     for page in (path for path in tree_files(tmp_path / "site") if path.suffix == ".html"):
         assert not [link for link in _Links(page.read_text()).found if link[0] == "/" and link[:8] != "/models/"]
@@ -161,7 +161,7 @@ def test_an_address_with_a_path_is_before_all_links(small_release, tmp_path):
 
 
 def test_headers_are_those_of_the_policy(site):
-    """No path has one header from two rules: their values would be joined."""
+    """No path has a header from two rules, because their values would be joined."""
     rules: dict[str, dict[str, str]] = {}
     for block in re.split(r"\n(?=/)", (site / "_headers").read_text().strip()):
         path, *lines = block.split("\n")
@@ -174,7 +174,7 @@ def test_headers_are_those_of_the_policy(site):
     assert all(every.keys().isdisjoint(rule) for rule in rules.values())
 
 
-def test_where_links_are_impossible_files_are_copied(small_release, tmp_path, monkeypatch):
+def test_files_are_copied_if_hard_links_are_impossible(small_release, tmp_path, monkeypatch):
     """As on another file system."""
 
     def refuse(*_: object) -> None:
@@ -188,8 +188,8 @@ def test_where_links_are_impossible_files_are_copied(small_release, tmp_path, mo
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["file", "link"])
-def test_what_takes_a_files_name_after_it_was_looked_at_stays_out(release, tmp_path, monkeypatch, link):
-    """The site gets the file that was looked at."""
+def test_a_file_replaced_after_its_check_stays_out(release, tmp_path, monkeypatch, link):
+    """The site gets the file that was checked."""
     other = tmp_path / "other"
     other.write_text("somebody else's")
     linked = os.link
@@ -207,8 +207,8 @@ def test_what_takes_a_files_name_after_it_was_looked_at_stays_out(release, tmp_p
         assert not (tmp_path / "site" / name).is_symlink()
 
 
-def test_what_the_index_does_not_list_stays_out(release, tmp_path):
-    """Wherever it lies."""
+def test_unlisted_files_stay_out(release, tmp_path):
+    """Wherever they are."""
     (release / "google/imagenet/small/classification/4.tar.gz").write_bytes(b"not published")
     (release / "private.json").write_text("{}")
     write_site(release, tmp_path / "site", _URL)
@@ -234,13 +234,13 @@ def _make_it_a_link(path: Path) -> None:
         pytest.param(_make_it_a_link, "is a link", id="link"),
     ],
 )
-def test_a_damaged_file_stops_it_and_the_old_site_stays(release, tmp_path, damage, why):
-    """An error names the file; no scratch directory is left."""
+def test_a_damaged_file_is_an_error_and_the_old_site_stays(release, tmp_path, damage, why):
+    """The error names the file, and no scratch directory is left."""
     write_site(release, tmp_path / "site", _URL)
     before = {name: (tmp_path / "site" / name).read_bytes() for name in _names(tmp_path / "site")}
     shutil.copytree(tmp_path / "site", tmp_path / "kept")
     shutil.rmtree(tmp_path / "site")
-    (tmp_path / "kept").rename(tmp_path / "site")  # Whose files are no longer the release's.
+    (tmp_path / "kept").rename(tmp_path / "site")  # Now the site's files are no hard links to the release.
     damage(release / "google/imagenet/small/classification/5.tar.gz")
     with pytest.raises(ReleaseError, match="cannot make a site") as caught:
         write_site(release, tmp_path / "site", _URL)
@@ -250,8 +250,8 @@ def test_a_damaged_file_stops_it_and_the_old_site_stays(release, tmp_path, damag
 
 
 @pytest.mark.parametrize("path", ["hub.json", "google/evil.html", "_headers", "google/imagenet/small.tar.gz/x.md"])
-def test_a_listed_file_takes_no_place_of_the_sites_own(release, tmp_path, path):
-    """Nor is it a page: that would speak in the site's name."""
+def test_a_listed_file_cannot_replace_one_of_the_sites_own(release, tmp_path, path):
+    """Nor be a page, which would speak in the site's name."""
     content = b"<script src='https://evil.example'></script>"
     (release / path).parent.mkdir(parents=True, exist_ok=True)
     (release / path).write_bytes(content)
@@ -268,8 +268,8 @@ def test_a_listed_file_takes_no_place_of_the_sites_own(release, tmp_path, path):
     assert not (tmp_path / "site").exists()
 
 
-def test_what_a_site_writes_goes_into_no_file_of_the_release(release, tmp_path):
-    """A site's files may be hard links of them."""
+def test_the_release_stays_unchanged(release, tmp_path):
+    """Although the site's files may be hard links to its files."""
     card = release / json.loads((release / "index.json").read_text())["artifacts"][0]["files"]["card"]["path"]
     content = card.read_bytes()
     card.rename(release / "hub.json")
@@ -280,8 +280,8 @@ def test_what_a_site_writes_goes_into_no_file_of_the_release(release, tmp_path):
     assert (release / "hub.json").read_bytes() == content
 
 
-def test_an_older_site_is_replaced_with_all_that_is_in_it(release, tmp_path):
-    """So that nothing of it is left."""
+def test_an_older_site_is_replaced_completely(release, tmp_path):
+    """Nothing of it is left."""
     write_site(release, tmp_path / "site", _URL)
     (tmp_path / "site/left.txt").write_text("left")
     _edit_index(release, lambda index: index["artifacts"].pop())
@@ -292,7 +292,7 @@ def test_an_older_site_is_replaced_with_all_that_is_in_it(release, tmp_path):
 
 
 def test_readers_never_see_half_a_site(small_release, tmp_path):
-    """All the while that it is replaced, all is there."""
+    """Every file is there all the time while the site is replaced."""
     write_site(small_release, tmp_path / "site", _URL)
     missing, done = [], threading.Event()
 
@@ -341,8 +341,8 @@ def _folder_with_a_list(folder: Path) -> None:
 @pytest.mark.parametrize(
     "make", [_folder_of_mine, _folder_with_another_index, _folder_with_a_list, lambda path: path.write_text("mine")]
 )
-def test_what_is_no_site_is_not_replaced(small_release, tmp_path, make):
-    """Whatever it is."""
+def test_only_a_site_is_replaced(small_release, tmp_path, make):
+    """Whatever else is there stays."""
     make(tmp_path / "site")
     before = _names(tmp_path)
     with pytest.raises(OutputError, match="is not a site") as caught:
@@ -360,7 +360,7 @@ def test_an_empty_folder_may_be_there(small_release, tmp_path):
 
 @pytest.mark.parametrize("place", [".", "..", "../.."])
 def test_a_site_does_not_replace_its_own_release(small_release, tmp_path, place):
-    """Though a site is there, in which somebody put it."""
+    """Even if the release is inside an older site."""
     write_site(small_release, tmp_path / "site", _URL)
     release = tmp_path / "site/below/release"
     shutil.copytree(small_release, release)
@@ -372,8 +372,8 @@ def test_a_site_does_not_replace_its_own_release(small_release, tmp_path, place)
     assert (release / "index.json").is_file()
 
 
-def test_without_an_address_it_is_the_releases(small_release, tmp_path):
-    """That is what its pages tell."""
+def test_the_address_defaults_to_the_releases(small_release, tmp_path):
+    """It is the one that its modules were made for."""
     made_for = {
         record["inputs"]["url"] for record in json.loads((small_release / "index.json").read_text())["artifacts"]
     }
@@ -391,8 +391,8 @@ def _without_modules(release: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"), [(_made_for_two, "https://other.example, https://tfhub.dev"), (_without_modules, "no module")]
 )
-def test_it_asks_for_an_address_that_nothing_tells(release, tmp_path, change, why):
-    """With one, it is written."""
+def test_an_unknown_address_is_an_error(release, tmp_path, change, why):
+    """The error asks for --url, which works."""
     change(release)
     with pytest.raises(ReleaseError, match="cannot tell where the site") as caught:
         write_site(release, tmp_path / "site")
@@ -401,22 +401,22 @@ def test_it_asks_for_an_address_that_nothing_tells(release, tmp_path, change, wh
 
 
 @pytest.mark.parametrize("path", ["/a b", '/x"; return 200;', "/%41", "//", "/ü"])
-def test_an_address_means_nothing_to_servers(small_release, tmp_path, path):
-    """It stands in their settings."""
+def test_an_address_with_special_characters_is_an_error(small_release, tmp_path, path):
+    """They mean something in servers' settings."""
     with pytest.raises(UsageError, match="not an address for a site"):
         write_site(small_release, tmp_path / "site", f"{_URL}{path}")
     assert not (tmp_path / "site").exists()
 
 
-def test_no_release_is_said(tmp_path):
-    """Of an empty folder, and of none."""
+def test_a_missing_release_is_an_error(tmp_path):
+    """In an empty folder, and without a folder."""
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(ReleaseError, match="no release in"):
             write_site(folder, tmp_path / "site", _URL)
 
 
-def test_unpacked_modules_are_what_the_archives_hold(small_release, tmp_path):
-    """Below a folder that is copied to a bucket as it is."""
+def test_unpacked_modules_equal_the_archives(small_release, tmp_path):
+    """They are in a folder to copy to a bucket."""
     write_site(small_release, tmp_path / "site", _URL, unpack=True)
     unpacked = tmp_path / "site/unpacked"
     expected = {}
@@ -428,14 +428,14 @@ def test_unpacked_modules_are_what_the_archives_hold(small_release, tmp_path):
     assert json.loads((tmp_path / "site/hub.json").read_text())["unpacked"] is True
 
 
-def test_a_full_disk_is_told_and_leaves_the_old_site(small_release, tmp_path, monkeypatch):
-    """With what was missing."""
+def test_a_full_disk_is_an_error_and_leaves_the_old_site(small_release, tmp_path, monkeypatch):
+    """The error says that there was no space."""
     write_site(small_release, tmp_path / "site", _URL)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing, "publish_directory", full)
+    monkeypatch.setattr(static_site, "publish_directory", full)
     with pytest.raises(OutputError, match="cannot write the site") as caught:
         write_site(small_release, tmp_path / "site", _URL)
     assert "No space left" in caught.value.why
@@ -461,10 +461,10 @@ def test_the_command_tells_what_it_wrote(small_release, tmp_path):
     assert "is not a site" in again.stderr and "\n  fix: " in again.stderr
 
 
-def test_it_needs_no_tensorflow(small_release, tmp_path):
-    """Whose import takes seconds."""
+def test_writing_a_site_imports_no_tensorflow(small_release, tmp_path):
+    """Which takes seconds."""
     program = (
-        "import sys; from pathlib import Path; from hubexport.site.writing import write_site\n"
+        "import sys; from pathlib import Path; from hubexport.site.static_site import write_site\n"
         f"write_site(Path({str(small_release)!r}), Path({str(tmp_path / 'site')!r}), unpack=True)\n"
         "print([name for name in ('tensorflow', 'tensorflow_hub') if name in sys.modules])"
     )

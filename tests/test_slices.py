@@ -12,14 +12,15 @@ import tensorflow as tf
 
 from hubexport.checkpoints import leveldb_table, proto_wire
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
-from hubexport.checkpoints.snappy import unpacked
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.snappy import unpack_snappy
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.progress import Progress
 from hubexport.protos import BundleEntryProto, SavedTensorSlices
+from hubexport.system.crc32c import masked_crc32c
 from tests.checkpoints import write_partitioned, write_v1
 from tests.data import DATA, needs_data
 
@@ -37,7 +38,7 @@ def _same(found, wanted) -> bool:
 
 
 def _restored_v1(path: Path, name: str, dtype: str) -> np.ndarray:
-    """What TensorFlow reads; `tf.train.load_checkpoint` refuses pieces and some dtypes of V1."""
+    """Reads a value with TensorFlow's restore op; `tf.train.load_checkpoint` refuses pieces and some dtypes of V1."""
     return tf.raw_ops.Restore(file_pattern=str(path), tensor_name=name, dt=tf.as_dtype(dtype)).numpy()
 
 
@@ -47,7 +48,7 @@ _DTYPES_OF_V1 += ["complex64", "complex128"]
 
 @pytest.mark.parametrize("dtype", _DTYPES_OF_V1)
 def test_v1_has_numbers_of_every_kind(tmp_path, dtype):
-    """All bits, those of NaN included; none, one, and as many as need several blocks."""
+    """Bit for bit, NaN included: no numbers, one, and enough for several blocks."""
     random = np.random.default_rng(0)
     size = np.dtype(dtype).itemsize
     several = np.frombuffer(random.bytes(80_000 * size), dtype).reshape(4, 100, 200)
@@ -64,7 +65,7 @@ def test_v1_has_numbers_of_every_kind(tmp_path, dtype):
 
 @pytest.mark.parametrize("write_version", [_SAVER.V1, _SAVER.V2], ids=["V1", "V2"])
 def test_partitioned_variables_are_put_together(tmp_path, write_version):
-    """On either axis, in unequal parts, beside whole ones; TensorFlow gives the same."""
+    """Along either axis, in unequal parts, beside whole values; TensorFlow reads the same."""
     random = np.random.default_rng(1)
     values = {
         "rows": (random.normal(size=[7, 400, 50]).astype(np.float32), [3, 1, 1]),
@@ -74,7 +75,7 @@ def test_partitioned_variables_are_put_together(tmp_path, write_version):
     }
     write_partitioned(tmp_path / "c", values, write_version)
     stored = tf.train.load_checkpoint(str(tmp_path / "c"))
-    with opened_checkpoint(resolve_source(tmp_path / "c", None, Progress()), Progress()) as opened:
+    with open_checkpoint(resolve_source(tmp_path / "c", None, Progress()), Progress()) as opened:
         assert opened.container == ("V1" if write_version == _SAVER.V1 else "V2")
         shapes = {name: tuple(shape) for name, shape in stored.get_variable_to_shape_map().items()}
         assert opened.native.shapes == shapes
@@ -94,7 +95,7 @@ _CUTS = st.lists(st.integers(0, 70_000), max_size=3).map(lambda cuts: sorted({0,
 @given(name=st.text("a/_\0\x01é\U0001f600", min_size=1, max_size=12).filter(lambda name: name[0] != "\0"), cuts=_CUTS)
 @pytest.mark.parametrize("version", [1, 2])
 def test_any_name_and_any_piece_has_the_key_that_tensorflow_gives_it(tmp_path_factory, version, name, cuts):
-    """Numbers of one byte to three, and names with what separates parts of a key."""
+    """Numbers of one to three bytes, and names with the bytes that separate the parts of a key."""
     folder = tmp_path_factory.mktemp("slices")
     value = np.arange(2 * 70_001, dtype=np.int32).reshape(2, -1)
     ends = [*cuts[1:], value.shape[1]]
@@ -111,7 +112,7 @@ def test_any_name_and_any_piece_has_the_key_that_tensorflow_gives_it(tmp_path_fa
 
 
 def test_strings_of_v1_are_listed(tmp_path):
-    """But hold no numbers."""
+    """But cannot be read as numbers."""
     write_v1(tmp_path / "c", {"words": np.array([b"a", b"bc"]), "x": np.float32(1)})
     reader = _v1(tmp_path / "c")
     assert (reader.dtype("words"), reader.shapes["words"], reader.stored_bytes("words")) == ("string", (2,), None)
@@ -121,7 +122,7 @@ def test_strings_of_v1_are_listed(tmp_path):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_quantized_values_have_bytes_and_no_numbers(tmp_path, version):
-    """What they stand for depends on a range that is stored elsewhere; the bytes are TensorFlow's."""
+    """The range that scales them is stored elsewhere. The bytes are TensorFlow's."""
     quantized = tf.quantization.quantize(tf.constant([0.5, -1.0]), -1.0, 1.0, tf.qint8)[0]
     if version == 1:
         tf.raw_ops.Save(filename=str(tmp_path / "c"), tensor_names=["q"], data=[quantized])
@@ -138,10 +139,10 @@ def test_quantized_values_have_bytes_and_no_numbers(tmp_path, version):
 @needs_data
 @pytest.mark.slow
 def test_a_really_trained_v1_checkpoint(tmp_path):
-    """Inception V3: all values, bit for bit; TensorFlow reads them, too."""
+    """All values of an Inception V3, bit for bit as TensorFlow reads them."""
     source = resolve_source(_REAL_V1, None, Progress())
-    with source.opened() as files, opened_checkpoint(source, Progress()) as opened:
-        stored = tf.train.load_checkpoint(str(files.files[0]))
+    with source.opened(None, Progress()) as (files, _), open_checkpoint(source, Progress()) as opened:
+        stored = tf.train.load_checkpoint(str(files.paths[0]))
         assert opened.native.shapes.keys() == stored.get_variable_to_shape_map().keys()
         assert len(opened.native.shapes) == 389
         for name in opened.native.shapes:
@@ -152,8 +153,8 @@ def test_a_really_trained_v1_checkpoint(tmp_path):
 
 
 def _packed(data: bytes) -> bytes:
-    """Data in Snappy's format, without a thought: runs of eight equal bytes or more, and everything else literally."""
-    packed, position = bytearray(proto_wire.varint(len(data))), 0
+    """Packs data naively in Snappy's format: runs of eight equal bytes or more, and literals for the rest."""
+    packed, position = bytearray(proto_wire.encode_varint(len(data))), 0
     while position < len(data):
         run = next((n for n in range(min(64, len(data) - position)) if data[position + n] != data[position]), 64)
         if run >= 8:
@@ -168,21 +169,21 @@ def _packed(data: bytes) -> bytes:
 
 
 def _with_snappy(content: bytes) -> bytes:
-    """A table of one block with that block compressed, and its index block, too."""
+    """A table of one block, with that block and the index block compressed."""
     entries = list(LeveldbTable(io.BytesIO(content)).entries(1 << 24))
     body = b""
     handles = []
-    for block in (leveldb_table._block(entries, 16), None, leveldb_table._block([], 16)):
+    for block in (leveldb_table._encode_block(entries, 16), None, leveldb_table._encode_block([], 16)):
         if block is None:
-            block = leveldb_table._block([(entries[-1][0], handles[0])], 1)
+            block = leveldb_table._encode_block([(entries[-1][0], handles[0])], 1)
         packed = _packed(block)
-        handles.append(proto_wire.varint(len(body)) + proto_wire.varint(len(packed)))
-        body += packed + b"\1" + struct.pack("<I", leveldb_table.masked_crc32c(packed, b"\1"))
+        handles.append(proto_wire.encode_varint(len(body)) + proto_wire.encode_varint(len(packed)))
+        body += packed + b"\1" + struct.pack("<I", masked_crc32c(packed, b"\1"))
     return body + (handles[2] + handles[1]).ljust(40, b"\0") + leveldb_table.FOOTER_MAGIC
 
 
 def test_compressed_blocks_are_read(tmp_path):
-    """Which old TensorFlows wrote; ours reads them as TensorFlow does."""
+    """Old TensorFlows wrote them. TensorFlow reads the same."""
     values = {"zeros": np.zeros([500], np.float32), "some": np.arange(300, dtype=np.float32), "step": np.int64(7)}
     write_v1(tmp_path / "plain", values)
     (tmp_path / "c").write_bytes(_with_snappy((tmp_path / "plain").read_bytes()))
@@ -207,8 +208,8 @@ def test_compressed_blocks_are_read(tmp_path):
     ],
 )
 def test_each_element_of_snappy(packed, block):
-    """Worked out by hand from its description."""
-    assert unpacked(bytes.fromhex(packed)) == block
+    """Worked out by hand from the format's description."""
+    assert unpack_snappy(bytes.fromhex(packed)) == block
 
 
 @pytest.mark.parametrize(
@@ -217,18 +218,18 @@ def test_each_element_of_snappy(packed, block):
     + ["80 80 80 80 10 00 61"],
 )
 def test_damaged_snappy(packed):
-    """Cut, too short or too long, before its begin, at no offset, of four gigabytes."""
+    """Cut, too short, too long, before its start, at offset 0, of four gigabytes."""
     with pytest.raises(DamageError):
-        unpacked(bytes.fromhex(packed))
+        unpack_snappy(bytes.fromhex(packed))
 
 
 @pytest.mark.fuzz
 @settings(deadline=None, max_examples=3000)
 @given(packed=st.binary(max_size=200))
 def test_any_snappy_is_read_or_refused(packed):
-    """And never gives more than the format can."""
+    """And never unpacks to more than the format can."""
     try:
-        assert len(unpacked(packed)) <= len(packed) * 64 / 3
+        assert len(unpack_snappy(packed)) <= len(packed) * 64 / 3
     except DamageError:
         pass
 
@@ -238,7 +239,7 @@ def test_any_snappy_is_read_or_refused(packed):
 
 @given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1)))
 def test_numbers_are_read_as_protobuf_writes_them(numbers):
-    """Negative ones have ten bytes."""
+    """Negative numbers take ten bytes."""
     from tensorflow.core.framework.tensor_pb2 import TensorProto
 
     [packed] = proto_wire.bytes_fields(memoryview(TensorProto(int64_val=numbers).SerializeToString()), 10) or [b""]
@@ -246,8 +247,8 @@ def test_numbers_are_read_as_protobuf_writes_them(numbers):
 
 
 @pytest.mark.parametrize("data", [b"\x80", b"\1\xff", b"\x80" * 10 + b"\1"])
-def test_numbers_without_end(data):
-    """One way or the other."""
+def test_varints_without_end(data):
+    """At the end of the data, or with too many bytes."""
     with pytest.raises(DamageError, match="no end"):
         proto_wire.read_varints(data)
     with pytest.raises(DamageError, match="no end"):
@@ -320,7 +321,7 @@ _LIES = [
 
 @pytest.mark.parametrize(("lie", "reason"), _LIES)
 def test_a_list_of_pieces_that_lies_in_v2(tmp_path, lie, reason):
-    """With all checksums right."""
+    """With correct checksums."""
     _sliced_v2(tmp_path / "c")
     index = tmp_path / "c.index"
     entries = _entries(index.read_bytes())
@@ -334,7 +335,7 @@ def test_a_list_of_pieces_that_lies_in_v2(tmp_path, lie, reason):
 
 @pytest.mark.parametrize(("lie", "reason"), _LIES)
 def test_a_list_of_pieces_that_lies_in_v1(tmp_path, lie, reason):
-    """The same there."""
+    """With correct checksums."""
     _sliced_v1(tmp_path / "c")
     entries = _entries((tmp_path / "c").read_bytes())
     listed = SavedTensorSlices.FromString(entries[b""])
@@ -344,8 +345,8 @@ def test_a_list_of_pieces_that_lies_in_v1(tmp_path, lie, reason):
         V1Reader(io.BytesIO(table_bytes(sorted(entries.items())))).read("x")
 
 
-def test_pieces_that_overlap_where_there_are_such(tmp_path):
-    """As many elements as the value has, some of them twice: no list alone tells that."""
+def test_stored_pieces_that_overlap(tmp_path):
+    """They have as many elements as the value, so that the list alone does not show it."""
     specs = ["4 2 0,2:-", "4 2 1,2:-"]
     tf.raw_ops.SaveSlices(
         filename=str(tmp_path / "c"), tensor_names=["x", "y"], shapes_and_slices=specs, data=[tf.zeros([2, 2])] * 2
@@ -371,7 +372,7 @@ def test_pieces_that_overlap_where_there_are_such(tmp_path):
     ],
 )
 def test_a_piece_that_lies(tmp_path, change, reason):
-    """Of itself, not of the whole."""
+    """About itself, not about the whole value."""
     _sliced_v2(tmp_path / "c")
     entries = _entries((tmp_path / "c.index").read_bytes())
     key = max(key for key in entries if key.startswith(b"\0"))
@@ -385,7 +386,7 @@ def test_a_piece_that_lies(tmp_path, change, reason):
 
 
 def test_many_pieces_in_one_place_are_refused(tmp_path):
-    """A kilobyte of file would become as many kilobytes of value as there are pieces."""
+    """A kilobyte of file would become a kilobyte of value for each piece."""
     count = 500
     tf.raw_ops.SaveV2(
         prefix=str(tmp_path / "c"),
@@ -436,14 +437,14 @@ def _v1_listing(tmp_path, **changes) -> V1Reader:
     ],
 )
 def test_a_v1_file_that_lies_is_not_believed(tmp_path, changes, reason):
-    """Neither memory nor time is spent on its word."""
+    """It costs neither memory nor time."""
     with pytest.raises(DamageError, match=reason):
         reader = _v1_listing(tmp_path, **changes)
         reader.read(next(iter(reader.shapes)))
 
 
 def test_a_v1_file_without_a_list_or_with_a_name_twice(tmp_path):
-    """Neither is one that TensorFlow writes."""
+    """TensorFlow writes neither."""
     listed = SavedTensorSlices(meta={"tensor": [{"name": "x"}, {"name": "x"}]}).SerializeToString()
     for entries, reason in (([(b"x", b"")], "no list"), ([(b"", listed)], "twice"), ([(b"", b"\xff")], "decoded")):
         with pytest.raises(DamageError, match=reason):
@@ -455,8 +456,10 @@ def test_one_block_at_a_time_is_in_memory(tmp_path, monkeypatch):
     values = {f"x{number:03}": np.full([50_000], number, np.float32) for number in range(20)}
     values |= {f"y{number:03}": np.float32(number) for number in range(100)}
     write_v1(tmp_path / "c", values)
-    read, read_block = [], LeveldbTable._block
-    monkeypatch.setattr(LeveldbTable, "_block", lambda self, *place: read.append(place) or read_block(self, *place))
+    read, read_block = [], LeveldbTable._read_block
+    monkeypatch.setattr(
+        LeveldbTable, "_read_block", lambda self, *place: read.append(place) or read_block(self, *place)
+    )
     reader = _v1(tmp_path / "c")
     for name in sorted(values):
         assert _same(reader.read(name), values[name])

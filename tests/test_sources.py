@@ -1,14 +1,15 @@
-"""What --checkpoint may name, and what it says when there is nothing of the kind."""
+"""The sources that --checkpoint may name, and the errors for everything else."""
 
 import shutil
 
 import pytest
 
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.digests import file_sha256
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v1, write_v2
 
@@ -30,7 +31,7 @@ def test_a_prefix_of_v2_files(small, v2):
     """Its provenance names the files and their digests, and no path of this machine."""
     source = _resolve(v2, small)
     assert isinstance(source, FileSource)
-    assert source.prefix == v2
+    assert source.files.prefix == v2
     index, data = f"{v2.name}.index", f"{v2.name}.data-00000-of-00001"
     assert source.provenance() == {
         "source": "model.ckpt-12",
@@ -42,14 +43,14 @@ def test_a_v1_file(small, tmp_path):
     """One file, recognized by its content."""
     write_v1(tmp_path / "old", {"x": network_values()["MobilenetV2/Conv/weights"]})
     source = _resolve(tmp_path / "old", small)
-    assert source == FileSource(tmp_path / "old", (tmp_path / "old",), "V1")
+    assert source == FileSource(CheckpointFiles(tmp_path / "old", (tmp_path / "old",), "V1"))
 
 
 def test_a_directory_with_one_checkpoint(small, v2):
-    """Whatever else lies there."""
+    """Other files do not matter."""
     (v2.parent / "checkpoint").write_text("model_checkpoint_path: 'model.ckpt-12'\n")
     (v2.parent / "model.ckpt-12.meta").write_bytes(b"graph")
-    assert _resolve(v2.parent, small).prefix == v2
+    assert _resolve(v2.parent, small).files.prefix == v2
 
 
 def test_a_directory_with_two_checkpoints_is_ambiguous(small, v2):
@@ -61,14 +62,14 @@ def test_a_directory_with_two_checkpoints_is_ambiguous(small, v2):
 
 
 def test_an_archive(small, v2, tmp_path):
-    """Unpacked for as long as it is read."""
+    """It is unpacked only while it is open."""
     members = [member(f"./{path.name}", path.read_bytes()) for path in sorted(v2.parent.iterdir())]
     (tmp_path / "a.tgz").write_bytes(tgz(*members))
     source = _resolve(tmp_path / "a.tgz", small)
     assert isinstance(source, ArchiveSource)
     digest = file_sha256(tmp_path / "a.tgz")
     assert source.provenance() == {"source": "a.tgz", "sha256": digest, "published": False}
-    with source.opened() as files:
+    with source.opened(small, Progress()) as (files, _):
         assert files.prefix.name == "model.ckpt-12"
         assert files.prefix.with_name("model.ckpt-12.index").is_file()
     assert not files.prefix.parent.exists()
@@ -84,7 +85,7 @@ def test_the_published_archive_is_recognized_by_its_digest(small, v2, tmp_path):
 
 
 def test_an_archive_that_is_not_the_published_one_is_warned_of(small, tmp_path):
-    """It is used all the same: somebody named it."""
+    """It is used all the same, because the user named it."""
     (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
     warnings = []
 
@@ -100,10 +101,10 @@ def test_an_archive_that_is_not_the_published_one_is_warned_of(small, tmp_path):
 
 
 def test_an_archive_without_checkpoint(small, tmp_path):
-    """The error speaks of the archive, not of a temporary folder."""
+    """The error names the archive, not a temporary folder."""
     (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
     with pytest.raises(CheckpointError) as caught:
-        _resolve(tmp_path / "a.tgz", small).opened().__enter__()
+        _resolve(tmp_path / "a.tgz", small).opened(small, Progress()).__enter__()
     assert caught.value.what == f"{tmp_path / 'a.tgz'} does not hold exactly one checkpoint"
 
 
@@ -114,8 +115,8 @@ def test_synthetic(small, text, seed):
 
 
 @pytest.mark.parametrize("text", ["synthetic:", "synthetic:x", "synthetic:-1", "synthetic:1.5", "synthetic:1234567890"])
-def test_synthetic_with_something_that_is_no_seed(small, text):
-    """Not silently another seed."""
+def test_synthetic_with_an_invalid_seed(small, text):
+    """It does not silently become another seed."""
     with pytest.raises(CheckpointError, match="not a valid synthetic checkpoint"):
         _resolve(text, small)
 
@@ -135,15 +136,15 @@ def test_one_file_of_a_checkpoint_is_not_its_name(small, v2, suffix):
     assert caught.value.fix == f"use {v2}"
 
 
-def test_a_file_that_is_no_checkpoint(small, tmp_path):
-    """Told by content, not by name."""
+def test_a_file_that_is_not_a_checkpoint(small, tmp_path):
+    """The content decides, not the name."""
     (tmp_path / "model.tgz").write_text("hello")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         _resolve(tmp_path / "model.tgz", small)
 
 
-def test_a_path_that_cannot_be_looked_at(small, tmp_path):
-    """The system's own reason is the why."""
+def test_a_path_that_cannot_be_read(small, tmp_path):
+    """The error gives the system's reason."""
     (tmp_path / "loop").mkdir()
     (tmp_path / "loop" / "a.index").symlink_to("a.index")
     with pytest.raises(CheckpointError):
@@ -153,14 +154,14 @@ def test_a_path_that_cannot_be_looked_at(small, tmp_path):
 
 
 def test_an_empty_directory(small, tmp_path):
-    """Holds none."""
+    """The error says that it holds none."""
     with pytest.raises(CheckpointError) as caught:
         _resolve(tmp_path / "configs", small)
     assert caught.value.why == "it holds 0"
 
 
 def test_files_that_vanish_while_they_are_read(small, v2):
-    """Between reading the values and summing the files up for the manifest."""
+    """Here, after the values are read and before the manifest's digests are."""
     source = _resolve(v2, small)
     v2.with_name(f"{v2.name}.index").unlink()
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
@@ -168,7 +169,7 @@ def test_files_that_vanish_while_they_are_read(small, v2):
 
 
 def test_a_missing_data_file(small, v2):
-    """Found out without TensorFlow."""
+    """It is noticed before anything is read."""
     v2.with_name(f"{v2.name}.data-00000-of-00001").unlink()
     with pytest.raises(CheckpointError, match="is incomplete") as caught:
         _resolve(v2, small)
@@ -190,7 +191,7 @@ def test_a_variant_without_published_checkpoint_needs_one_named(small):
 
 
 def test_the_suffix_of_averaged_values():
-    """As tf.train.ExponentialMovingAverage names them."""
+    """The same as in tf.train.ExponentialMovingAverage."""
     import tensorflow.compat.v1 as tf
 
     with tf.Graph().as_default():

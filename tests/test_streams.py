@@ -19,7 +19,7 @@ _MODULE = Path("modules", "google", "imagenet", "mobilenet_v2_035_96", "feature_
 
 
 def _shell(folder, redirections, *arguments, env=None):
-    """Runs hubexport as a shell does with such redirections."""
+    """Runs hubexport in bash with these redirections."""
     line = f"{shlex.join(command(*arguments))} {redirections}"
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"],
@@ -34,7 +34,7 @@ def _shell(folder, redirections, *arguments, env=None):
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
-    """A module to look at."""
+    """A module for `hubexport inspect`."""
     folder = tmp_path_factory.mktemp("module")
     spec = ModuleSpec.parse("feature_vector/5")
     [path] = build_modules(load_variant("mobilenet_v2_035_96"), [spec], checkpoint="synthetic", output_dir=folder)
@@ -59,7 +59,7 @@ def module(tmp_path_factory):
     ids=["list", "help", "build", "version", "inspect"],
 )
 def test_results_that_cannot_be_written_are_an_error(tmp_path, module, arguments, redirection, why):
-    """Said once, on stderr, when the work is done."""
+    """Stderr says so once, after the work is done."""
     done = _shell(tmp_path, redirection, *(argument.format(module=module) for argument in arguments))
     assert done.stderr.splitlines()[-3:] == [
         "ERROR cannot write to stdout",
@@ -91,15 +91,15 @@ def test_remarks_that_cannot_be_written_stop_nothing(tmp_path, module, redirecti
 
 
 def test_processes_of_a_build_need_no_streams(tmp_path):
-    """They inherit none that is closed."""
+    """They inherit no closed descriptors."""
     done = _shell(tmp_path, "<&- >&- 2>&-", *_BUILD, "--variant", "mobilenet_v2_050_96", "--jobs", "2")
     assert done.returncode == 1, "stdout is closed"
     assert len(list(tmp_path.rglob("hubexport.json"))) == 2
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_failures_keep_their_status(tmp_path, redirection):
-    """Though nobody can be told."""
+def test_failures_keep_their_exit_status(tmp_path, redirection):
+    """Even if stderr cannot be written."""
     done = _shell(tmp_path, redirection, "bild")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert redirection != ">&-" or done.stderr.startswith("ERROR hubexport: argument COMMAND: invalid choice: 'bild'")
@@ -107,7 +107,7 @@ def test_failures_keep_their_status(tmp_path, redirection):
 
 
 def test_files_do_not_take_the_place_of_closed_streams(tmp_path):
-    """Or what libraries and other processes say would go into them."""
+    """Otherwise the output of libraries and child processes would go into these files."""
     program = (
         "import os, subprocess\n"
         "from hubexport.cli.streams import prepare_streams\n"
@@ -126,7 +126,7 @@ def test_files_do_not_take_the_place_of_closed_streams(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_paths_of_any_bytes_are_printed(tmp_path, encoding):
-    """As they are on the disk, so that the next program finds them."""
+    """As the bytes on the disk, so that the next program finds the files."""
     folder = os.fsdecode(tmp_path.as_posix().encode() + b"/b\xff")
     line = f"{shlex.join(command(*_BUILD, '--output_dir'))} $'b\\xff'"
     done = subprocess.run(
@@ -142,8 +142,8 @@ def test_paths_of_any_bytes_are_printed(tmp_path, encoding):
     assert os.path.isdir(folder)
 
 
-def test_output_is_as_unbuffered_as_python_is_told(tmp_path):
-    """With PYTHONUNBUFFERED, as in many containers, there is no buffer between."""
+def test_output_is_unbuffered_if_python_is(tmp_path):
+    """Many containers set PYTHONUNBUFFERED. Then nothing waits in a buffer."""
     program = (
         "import io, sys\n"
         "from hubexport.cli.streams import prepare_streams\n"
@@ -159,7 +159,7 @@ def test_output_is_as_unbuffered_as_python_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_pipe_that_does_not_wait_loses_nothing(unbuffered):
+def test_a_non_blocking_pipe_loses_nothing(unbuffered):
     """Some programs make the pipes that they share non-blocking."""
     program = (
         "import os, sys\n"

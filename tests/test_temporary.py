@@ -1,4 +1,4 @@
-"""Without room for temporary files the error blames TMPDIR, and not what is read."""
+"""Without room for temporary files, the error blames TMPDIR, and not the input."""
 
 import errno
 import os
@@ -23,13 +23,13 @@ from tests.command import command, environment
 from tests.conftest import SMALL
 from tests.faulty_disk import small_disk
 
-# What is unpacked or copied to be read.
+# These are unpacked or copied before they are read.
 _SOURCES = ("c.h5", "c.weights.h5", "c.keras", "c.tgz", "module.tar.gz")
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
-    """A folder with one of each, and a module."""
+    """A folder with one file of each kind, and a packed module."""
     folder = tmp_path_factory.mktemp("sources")
     write_bundle(folder / "c.ckpt", network_values())
     for name in ("c.h5", "c.weights.h5"):
@@ -62,8 +62,8 @@ def _told(stderr: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("name", _SOURCES)
-def test_inspect_of_a_good_file_blames_what_stops_its_copy(sources, module, tmp_path, name):
-    """A limit on the size of files stops it in the middle, as a full disk does."""
+def test_inspect_blames_the_limit_that_stops_a_copy_and_not_the_file(sources, module, tmp_path, name):
+    """A limit on the size of files stops the copy in the middle, as a full disk does."""
     limit = 100_000
     done = subprocess.run(
         command("inspect", sources / name),
@@ -79,8 +79,8 @@ def test_inspect_of_a_good_file_blames_what_stops_its_copy(sources, module, tmp_
 
 
 @pytest.mark.parametrize("name", _SOURCES)
-def test_a_folder_that_cannot_be_written_is_no_damage(sources, module, tmp_path, monkeypatch, name):
-    """Nor is one that is none."""
+def test_a_folder_that_cannot_be_written_is_not_called_damage(sources, module, tmp_path, monkeypatch, name):
+    """Nor is a path that is not a folder."""
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", Path("/proc/hubexport")):
         monkeypatch.setattr("tempfile.tempdir", str(place))
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written_is_no_damage(sources, module, tmp_path,
 
 
 def test_without_any_folder_for_temporary_files(sources, monkeypatch):
-    """Python finds none, and raises an error of its own."""
+    """Python finds no such folder, and raises an error of its own."""
 
     def none():
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
@@ -104,7 +104,7 @@ def test_without_any_folder_for_temporary_files(sources, monkeypatch):
 @pytest.mark.faults
 @pytest.mark.parametrize("name", _SOURCES)
 @pytest.mark.parametrize("act", ["inspect", "convert", "diff"])
-def test_a_full_disk_for_temporary_files_is_no_damage(sources, module, tmp_path, monkeypatch, act, name):
+def test_a_full_disk_for_temporary_files_is_not_called_damage(sources, module, tmp_path, monkeypatch, act, name):
     """At every size up to the first that is large enough."""
     failures = 0
     for kilobytes in range(4, 20_000, 250):
@@ -128,8 +128,8 @@ def test_a_full_disk_for_temporary_files_is_no_damage(sources, module, tmp_path,
 
 @pytest.mark.faults
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_verify_says_nothing_against_a_module_for_lack_of_room(sources, module, tmp_path, monkeypatch):
-    """The installed tensorflow_hub uses it in a process that leaves files."""
+def test_verify_does_not_blame_the_module_for_lack_of_room(sources, module, tmp_path, monkeypatch):
+    """The installed tensorflow_hub uses the module in a process that leaves files."""
     failures = 0
     for kilobytes in (4, 60, 250, 340, 4000, 20_000):
         for path in (module, sources / "module.tar.gz"):

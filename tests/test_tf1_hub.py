@@ -1,4 +1,4 @@
-"""What `saved_model.pb` may contain, so that TensorFlow 1.7 and tensorflow-hub 0.1.0 take it."""
+"""The content of `saved_model.pb` in the TF1 Hub format, which TensorFlow 1.7 and tensorflow-hub 0.1.0 must accept."""
 
 import pytest
 from tensorflow.core.framework import variable_pb2
@@ -49,19 +49,19 @@ def _graphs(spec):
 
 @pytest.fixture(params=_ALL, ids=str)
 def spec(request):
-    """Every kind in every version."""
+    """A module of each kind in each version."""
     return request.param
 
 
 def test_ops_and_attributes_are_known_to_tensorflow_1_7(spec):
-    """Both graph versions; an attribute too many is fatal there, at its default or not."""
+    """TensorFlow 1.7 refuses unknown attributes even at their defaults."""
     for graph in _graphs(spec).values():
         for node in graph.graph_def.node:
             assert set(node.attr) <= _ATTRIBUTES_OF_TF_1_7[node.op], node.name
 
 
-def test_graph_versions_collections_and_versions(spec):
-    """tensorflow_hub refuses collections that it does not know, old TensorFlows graphs for younger consumers."""
+def test_graph_versions_collections_and_producer(spec):
+    """tensorflow_hub refuses unknown collections, and old TensorFlows refuse graphs for newer consumers."""
     graphs = _graphs(spec)
     assert list(graphs) == [(), ("train",)]
     attachments = {"hub_module_attachments"} if spec.version >= 3 else set()
@@ -73,8 +73,8 @@ def test_graph_versions_collections_and_versions(spec):
         assert not graph.meta_info_def.stripped_op_list.op
 
 
-def test_every_variable_has_what_old_tensorflows_ask_for(spec):
-    """A shared name of its own, an initializer, trainable said aloud, and a read node under the expected name."""
+def test_every_variable_has_what_old_tensorflows_need(spec):
+    """A shared name of its own, an initializer, an explicit `trainable`, and a read node of the expected name."""
     for graph in _graphs(spec).values():
         nodes = {node.name: node for node in graph.graph_def.node}
         handles = [node for node in nodes.values() if node.op == "VarHandleOp"]
@@ -90,7 +90,7 @@ def test_every_variable_has_what_old_tensorflows_ask_for(spec):
 
 
 def test_momentum_is_an_input_from_version_3_on(spec):
-    """0.997 and fixed before; then 0.99 unless fed."""
+    """Before, it is fixed at 0.997; then it defaults to 0.99."""
     for graph in _graphs(spec).values():
         nodes = {node.name: node for node in graph.graph_def.node}
         momentum = nodes["batch_norm_momentum"]
@@ -103,7 +103,7 @@ def test_momentum_is_an_input_from_version_3_on(spec):
 
 
 def test_the_expected_image_size_is_attached_from_version_3_on(spec):
-    """Read with tensorflow_hub's own messages."""
+    """tensorflow_hub's own messages parse the attachment."""
     hub_messages = pytest.importorskip("tensorflow_hub.image_module_info_pb2")
     attachments = pytest.importorskip("tensorflow_hub.module_attachment_pb2")
     for graph in _graphs(spec).values():
@@ -117,7 +117,7 @@ def test_the_expected_image_size_is_attached_from_version_3_on(spec):
 
 
 def test_names_are_grouped_like_tf_slims():
-    """So that TensorBoard and Netron show layers, and scripts find the nodes that they know."""
+    """TensorBoard and Netron show layers, and scripts find the nodes that they know from TF-Slim."""
     names = {node.name for node in _graphs(ModuleSpec.parse("classification/2"))["train",].graph_def.node}
     assert {
         "hub_input/images",

@@ -1,4 +1,4 @@
-"""Reusable SavedModels, as protos and as the TensorFlow of these tests takes them; old ones: test_consumers_tf2."""
+"""Reusable SavedModels as protos and in the installed TensorFlow. For old TensorFlows, see test_consumers_tf2."""
 
 import itertools
 from pathlib import Path
@@ -67,13 +67,13 @@ def _meta_graph(spec):
 
 @pytest.fixture(params=_ALL, ids=str)
 def spec(request):
-    """Both kinds in both versions."""
+    """A TF2 module of each kind in each version."""
     return request.param
 
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory) -> dict[str, Path]:
-    """A module of each kind in each version, from the same values."""
+    """A module of each kind in each version, all with the same values."""
     folder = tmp_path_factory.mktemp("modules")
     for spec in _ALL:
         network = _network(spec.kind)
@@ -85,12 +85,12 @@ def modules(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Three images of noise."""
+    """Three images of random noise."""
     return np.random.RandomState(0).uniform(size=(3, _SIZE, _SIZE, 3)).astype(np.float32)
 
 
 def test_ops_and_attributes_are_known_to_tensorflow_2_4(spec):
-    """In the graph and in every function; attributes that begin with `_` are free."""
+    """In the graph and in every function. Attributes that begin with `_` need no definition."""
     graph = _meta_graph(spec).graph_def
     functions = list(graph.library.function)
     assert len(functions) == 4 + (36 if spec.kind == "classification" else 35) + (spec.version >= 5)
@@ -99,8 +99,8 @@ def test_ops_and_attributes_are_known_to_tensorflow_2_4(spec):
     assert (graph.versions.producer, graph.versions.min_consumer) == (561, 12)
 
 
-def test_outputs_of_ops_are_named_as_their_definitions_name_them():
-    """A function's nodes refer to them by name."""
+def test_output_names_are_those_of_the_op_definitions():
+    """Nodes of a function refer to outputs by these names."""
     from tensorflow.python.framework import op_def_registry
 
     for op, names in nodes._OUTPUT_NAMES.items():
@@ -108,8 +108,8 @@ def test_outputs_of_ops_are_named_as_their_definitions_name_them():
         assert list(names) == defined[: len(names)], op
 
 
-def test_nothing_is_known_but_what_a_savedmodel_needs(spec, modules):
-    """The files, the tag, no collections, and a signature for serving from version 5 on."""
+def test_a_module_contains_only_what_a_savedmodel_needs(spec, modules):
+    """Its files, its tag, no collections, and from version 5 on a signature for serving."""
     module = modules[str(spec)]
     assert sorted(str(path.relative_to(module)) for path in module.rglob("*") if path.is_file()) == [
         "saved_model.pb",
@@ -123,7 +123,7 @@ def test_nothing_is_known_but_what_a_savedmodel_needs(spec, modules):
 
 
 def test_moving_averages_are_read_as_a_mean_over_replicas(spec):
-    """All of them, and nothing else."""
+    """This holds for all of them, and for no other variable."""
     variables = [node.variable for node in _meta_graph(spec).object_graph_def.nodes if node.HasField("variable")]
     assert len(variables) == (262 if spec.kind == "classification" else 260)
     for variable in variables:
@@ -134,7 +134,7 @@ def test_moving_averages_are_read_as_a_mean_over_replicas(spec):
 
 
 def test_the_checkpoint_leads_to_every_variable(spec, modules):
-    """By its name in TF-Slim, with the value under a key that tells it, too."""
+    """The object graph leads to each value, under a key with the variable's name."""
     reader = tf.train.load_checkpoint(str(modules[str(spec)] / "variables" / "variables"))
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
         reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
@@ -152,7 +152,7 @@ def test_the_checkpoint_leads_to_every_variable(spec, modules):
 
 
 def test_structures_are_encoded_as_tensorflow_encodes_them():
-    """None, bools, floats, texts, and tuples, lists and dictionaries of them."""
+    """None, bools, floats, strings, and tuples, lists and dictionaries of them."""
     from tensorflow.core.protobuf import struct_pb2
     from tensorflow.python.saved_model import nested_structure_coder
 
@@ -164,7 +164,7 @@ def test_structures_are_encoded_as_tensorflow_encodes_them():
 
 
 def test_the_interface_is_that_of_reusable_savedmodels(spec, modules, images):
-    """Flags by name and by position, defaults, endpoints."""
+    """Flags by name and by position, defaults, endpoints, losses and variables."""
     module = tf.saved_model.load(str(modules[str(spec)]))
     network = _network(spec.kind)
     default = module(images)
@@ -184,7 +184,7 @@ def test_the_interface_is_that_of_reusable_savedmodels(spec, modules, images):
 
 @pytest.mark.slow
 def test_both_versions_and_both_kinds_compute_the_same(modules, images):
-    """What version 5 adds is the signature."""
+    """Version 5 only adds a signature."""
     loaded = {name: tf.saved_model.load(str(path)) for name, path in modules.items()}
     for kind in KINDS:
         np.testing.assert_array_equal(loaded[f"{kind}/4"](images), loaded[f"{kind}/5"](images))
@@ -195,7 +195,7 @@ def test_both_versions_and_both_kinds_compute_the_same(modules, images):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.slow
 def test_serving_default_predicts_the_same(modules, images, kind):
-    """As a function, through TensorFlow 1's loader in a session, and through the loader of TensorFlow Serving."""
+    """Called as a function, in a session, and in TensorFlow Serving's C++ loader."""
     path = modules[f"{kind}/5"]
     module = tf.saved_model.load(str(path))
     wanted = module(images)
@@ -221,7 +221,7 @@ def test_serving_default_predicts_the_same(modules, images, kind):
 
 @pytest.mark.slow
 def test_a_session_can_save_its_variables_and_restore_them(modules, images, tmp_path):
-    """With the saver of the MetaGraph, as programs of TensorFlow 1 do."""
+    """TensorFlow 1 programs do so with the saver of the MetaGraph."""
     path = str(modules["feature_vector/5"])
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         saver = tf.compat.v1.saved_model.load(session, ["serve"], path).saver_def
@@ -243,7 +243,7 @@ def _read(path):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.slow
 def test_tflite_converts_and_predicts_the_same(modules, images, kind):
-    """With the converter's defaults; the interpreter is another implementation of every op."""
+    """The converter runs with its defaults. The interpreter implements every op anew."""
     path = str(modules[f"{kind}/5"])
     model = tf.lite.TFLiteConverter.from_saved_model(path).convert()
     interpreter = tf.lite.Interpreter(model_content=model)
@@ -258,7 +258,7 @@ def test_tflite_converts_and_predicts_the_same(modules, images, kind):
 
 @pytest.mark.slow
 def test_hub_load_works_in_a_tf1_graph(modules, images):
-    """Where there is no eager execution, and variables are restored when they are initialized."""
+    """There is no eager execution in it, and initializing the variables restores them."""
     hub = pytest.importorskip("tensorflow_hub")
     path = str(modules["classification/4"])
     wanted = tf.saved_model.load(path)(images)
@@ -269,8 +269,8 @@ def test_hub_load_works_in_a_tf1_graph(modules, images):
 
 
 @pytest.mark.slow
-def test_it_can_be_loaded_saved_and_loaded_again(modules, images, tmp_path):
-    """By `tf.saved_model.save`, with all that it has."""
+def test_a_module_can_be_loaded_saved_and_loaded_again(modules, images, tmp_path):
+    """`tf.saved_model.save` saves all that the module has."""
     first = tf.saved_model.load(str(modules["classification/5"]))
     tf.saved_model.save(first, str(tmp_path / "again"), signatures=first.signatures)
     again = tf.saved_model.load(str(tmp_path / "again"))
@@ -282,8 +282,8 @@ def test_it_can_be_loaded_saved_and_loaded_again(modules, images, tmp_path):
 
 
 @pytest.mark.slow
-def test_saved_model_cli_shows_and_runs_it(modules, images, tmp_path):
-    """`show --all` with the signature and the functions, `run` with numbers."""
+def test_saved_model_cli_shows_and_runs_a_module(modules, images, tmp_path):
+    """`show --all` prints the signature and the functions; `run` computes logits."""
     path = modules["classification/5"]
     shown = _saved_model_cli("show", "--all", "--dir", path)
     assert "inputs['images'] tensor_info:" in shown

@@ -1,4 +1,4 @@
-"""TFRecords and the examples in them, against what TensorFlow writes."""
+"""TFRecords and the examples in them, compared with what TensorFlow writes."""
 
 import gzip
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from hubexport.evaluation.examples import parse_example
 from hubexport.evaluation.tfrecords import RecordError, is_record_file, read_records, split_records
 
-# The first one's length begins with the bytes of a gzipped file.
+# The length of the first record begins with the same bytes as a gzipped file.
 _RECORDS = [bytes(0x8B1F), b"", b"second", bytes(range(256)) * 40]
 
 
@@ -33,7 +33,7 @@ def _read_all(path, at_most):
     ],
 )
 def test_records_are_what_tensorflow_wrote(tmp_path, at_most, parts):
-    """In parts of every size."""
+    """In parts of any size."""
     path = _write(tmp_path / "a", _RECORDS)
     assert path.read_bytes().startswith(b"\x1f\x8b"), "or the first record does not look gzipped"
     assert is_record_file(path)
@@ -41,14 +41,14 @@ def test_records_are_what_tensorflow_wrote(tmp_path, at_most, parts):
 
 
 def test_gzipped_records_are_one_part(tmp_path):
-    """Recognized by their content."""
+    """They are recognized by content."""
     path = _write(tmp_path / "a", _RECORDS, "GZIP")
     assert is_record_file(path)
     assert _read_all(path, 1) == [_RECORDS]
 
 
 def test_a_file_without_records_has_no_parts(tmp_path):
-    """As a writer leaves it."""
+    """As a writer without records leaves it."""
     path = _write(tmp_path / "a", [])
     assert is_record_file(path)
     assert split_records(path, 1) == []
@@ -85,20 +85,20 @@ def _damaged(tmp_path, cut=None, flip=None, compression=""):
     ],
 )
 def test_damage_is_found_before_records_are_read(tmp_path, damage, message):
-    """By looking at the lengths alone."""
+    """From the lengths alone."""
     with pytest.raises(RecordError, match=message):
         split_records(_damaged(tmp_path, **damage), 1)
 
 
 def test_a_changed_record_is_found(tmp_path):
-    """Its length is as it was, the checksum of its bytes is not."""
+    """Its length is the same, but the checksum of its data is wrong."""
     path = _damaged(tmp_path, flip=12)
     [*parts] = split_records(path, 2)
     with pytest.raises(RecordError, match="the checksum of the record that ends at byte 21 is wrong"):
         list(read_records(path, *parts[0]))
 
 
-def test_records_that_are_gone_are_missed(tmp_path):
+def test_missing_records_are_noticed(tmp_path):
     """A file may change between two runs."""
     path = _write(tmp_path / "a", _RECORDS)
     with pytest.raises(RecordError, match="it ends before its last record"):
@@ -106,9 +106,9 @@ def test_records_that_are_gone_are_missed(tmp_path):
 
 
 def test_an_absurd_length_is_refused(tmp_path):
-    """Though its checksum is right."""
+    """Although its checksum is right."""
     path = tmp_path / "a"
-    # From TensorFlow, which has no bound: the header of a record of 2**40 bytes.
+    # The header of a record of 2**40 bytes, as TensorFlow writes it: it has no limit.
     length = (1 << 40).to_bytes(8, "little")
     crc = _crc32c(length)
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
@@ -118,7 +118,7 @@ def test_an_absurd_length_is_refused(tmp_path):
 
 
 def _crc32c(data):
-    """The checksum bit by bit, as its definition says."""
+    """Computes the checksum bit by bit, from its definition."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -141,8 +141,8 @@ def _features(**values):
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
-def test_an_example_of_tf_slims_layout_is_understood():
-    """With all that it has beside the image and the label."""
+def test_an_example_in_tf_slims_layout_is_parsed():
+    """With all its other features."""
     image = np.random.default_rng(0).bytes(1000)
     example = parse_example(
         _features(
@@ -159,7 +159,7 @@ def test_an_example_of_tf_slims_layout_is_understood():
 
 
 def test_an_example_may_have_no_name_and_a_negative_label():
-    """A missing name is none; whether a label fits is another matter."""
+    """A missing name becomes an empty one. Whether the label fits is checked elsewhere."""
     example = parse_example(_features(encoded=[b"x"], class__label=[-1]))
     assert (example.encoded, example.label, example.name) == (b"x", -1, "")
 
@@ -176,6 +176,6 @@ def test_an_example_may_have_no_name_and_a_negative_label():
     ],
 )
 def test_other_records_are_refused(record, message):
-    """Saying what they have."""
+    """The error lists their features."""
     with pytest.raises(RecordError, match=message):
         parse_example(record)

@@ -1,4 +1,4 @@
-"""Which values are taken from a checkpoint, and what is said when they do not fit."""
+"""Which values are restored from a checkpoint, and the errors when they do not fit."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from hubexport.checkpoints.open_checkpoint import read_values
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.restore import open_and_restore
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.errors import CheckpointError
@@ -23,7 +23,7 @@ _GAMMA = "MobilenetV2/Conv/BatchNorm/gamma"
 def _read(source, variant, weights="averaged", kind="classification"):
     network = variant.network_for(kind)
     resolved = resolve_source(str(source), variant, Progress())
-    return read_values(resolved, network.variables, weights, variant, Progress()).values
+    return open_and_restore(resolved, network.variables, weights, variant, Progress()).values
 
 
 def _read_written(tmp_path, tensors, variant, **options):
@@ -38,12 +38,12 @@ def _equal(found, wanted):
 @pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
 @pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
 def test_averaged_or_raw_values_of_every_variable(small, tmp_path, write, weights, seed):
-    """Moving statistics included; optimizer slots and global_step are left alone."""
+    """Moving statistics included. Optimizer slots and global_step are ignored."""
     write(tmp_path / "model.ckpt", training_values(averaged_seed=1, raw_seed=2))
     assert _equal(_read(tmp_path / "model.ckpt", small, weights), network_values(seed=seed))
 
 
-def test_variables_without_average_are_taken_plain(small, tmp_path):
+def test_variables_without_average_get_raw_values(small, tmp_path):
     """One public convention averages trained variables only."""
     tensors = training_values(averaged_seed=1, raw_seed=2)
     tensors = {name: value for name, value in tensors.items() if not ("moving_" in name and AVERAGED_SUFFIX in name)}
@@ -53,7 +53,7 @@ def test_variables_without_average_are_taken_plain(small, tmp_path):
 
 
 def test_a_feature_vector_needs_no_classifier(small, tmp_path):
-    """Neither in the checkpoint nor in what is read."""
+    """The checkpoint may lack it, and it is not restored."""
     tensors = {name: value for name, value in network_values().items() if "Logits" not in name}
     found = _read_written(tmp_path, tensors, small, weights="raw", kind="feature_vector")
     assert _equal(found, tensors)
@@ -67,8 +67,8 @@ def test_no_averaged_values(small, tmp_path):
     assert "--weights raw" in caught.value.fix
 
 
-def test_advice_on_another_dtype_does_not_run_in_a_circle(small, tmp_path):
-    """To ask for averages, where there are none, would be no way out."""
+def test_the_fix_for_another_dtype_is_not_to_ask_for_averages(small, tmp_path):
+    """Asking for averages would not help where there are none."""
     values = {name: value.astype(np.float16) for name, value in network_values().items()}
     with pytest.raises(CheckpointError) as caught:
         _read_written(tmp_path, values, small, weights="raw")
@@ -76,7 +76,7 @@ def test_advice_on_another_dtype_does_not_run_in_a_circle(small, tmp_path):
 
 
 def test_every_problem_is_listed(small, tmp_path):
-    """With stored and wanted shape, or that it is missing."""
+    """With the stored and the wanted shape, or as missing."""
     tensors = network_values()
     del tensors["MobilenetV2/Conv_1/weights"]
     tensors[_GAMMA] = np.ones(3, np.float32)
@@ -111,8 +111,8 @@ def test_every_problem_is_listed(small, tmp_path):
         ),
     ],
 )
-def test_the_cause_of_a_misfit_is_guessed(small, tmp_path, stored, weights, why, fix):
-    """By trying the networks that it might be of."""
+def test_the_error_names_the_network_of_a_checkpoint_that_does_not_fit(small, tmp_path, stored, weights, why, fix):
+    """From the network that the checkpoint holds."""
     with pytest.raises(CheckpointError) as caught:
         _read_written(tmp_path, network_values(**stored), small, weights=weights)
     assert why in caught.value.why
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_averages_only_is_recognized(small, tmp_path):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite(small, tmp_path, bad):
-    """Each variable with its count."""
+    """The error gives the counts for each variable."""
     tensors = network_values()
     tensors[_GAMMA][2:4] = bad
     with pytest.raises(CheckpointError) as caught:
@@ -148,7 +148,7 @@ def test_values_that_are_not_finite(small, tmp_path, bad):
 
 @pytest.mark.parametrize("damage", ["data", "index", "truncated data", "truncated index"])
 def test_damaged_files(small, tmp_path, damage):
-    """TensorFlow's checksums find it."""
+    """TensorFlow's checksums reveal the damage."""
     write_v2(tmp_path / "model.ckpt", network_values())
     which = "model.ckpt.index" if "index" in damage else "model.ckpt.data-00000-of-00001"
     data = bytearray((tmp_path / which).read_bytes())
@@ -163,17 +163,17 @@ def test_damaged_files(small, tmp_path, damage):
 
 
 def test_synthetic_values_depend_on_the_name_and_the_seed_alone():
-    """The classifier's size changes nothing else, and another seed changes everything."""
-    one = {v.name: synthetic_value(v, 1) for v in mobilenet_v2(0.35, 96, 7).variables}
+    """Another number of classes changes no other variable, and another seed changes all."""
+    seven_classes = {v.name: synthetic_value(v, 1) for v in mobilenet_v2(0.35, 96, 7).variables}
     other = {v.name: synthetic_value(v, 1) for v in mobilenet_v2(0.35, 224, None).variables}
-    assert _equal({name: one[name] for name in other}, other)
+    assert _equal({name: seven_classes[name] for name in other}, other)
     reseeded = {v.name: synthetic_value(v, 2) for v in mobilenet_v2(0.35, 96, 7).variables}
-    assert not any(np.array_equal(one[name], reseeded[name]) for name in one)
+    assert not any(np.array_equal(seven_classes[name], reseeded[name]) for name in seven_classes)
 
 
 @needs_data
 def test_synthetic_values_are_those_of_the_independent_script(tmp_path):
-    """So that the reference outputs, which were computed from its checkpoints, are those of synthetic:1."""
+    """The reference outputs were computed from that script's checkpoints, so they are those of synthetic:1."""
     command = [sys.executable, MAKE_CHECKPOINT, "--depth_multiplier", "0.5", "--image_size", "96", tmp_path]
     subprocess.run([*map(str, command)], check=True, capture_output=True)
     with tf.Graph().as_default():

@@ -1,4 +1,4 @@
-"""The configs: what is shipped, and what the strict format says of mistakes."""
+"""The configs: the built-in ones, and the errors for mistakes in a config."""
 
 import re
 import string
@@ -41,7 +41,7 @@ def _load(folder, text):
 
 @needs_data
 def test_shipped_configs_agree_with_the_published_table():
-    """Each of ours with the row of its name: the address, the digest and every figure."""
+    """The address, the digest and every figure equal those in the row of the same name."""
     table = {row["variant"]: row for row in published_table()}
     variants = list_variants()
     assert {variant.name for variant in variants} == set(table)
@@ -58,7 +58,7 @@ def test_shipped_configs_agree_with_the_published_table():
 
 
 def test_seed_modules_are_what_their_configs_build():
-    """The handles of the two pages, and the twins that they name."""
+    """The handles of the two pages, and the modules of the other kind that the pages mention."""
     handles = {variant.handle(spec) for variant in list_variants() for spec in variant.modules}
     assert {
         "google/imagenet/mobilenet_v2_075_192/feature_vector/2",
@@ -70,8 +70,8 @@ def test_seed_modules_are_what_their_configs_build():
     } <= handles
 
 
-def test_a_config_of_ones_own_is_found_beside_the_built_in_ones(tmp_path):
-    """--config_dir adds."""
+def test_a_users_config_is_found_beside_the_built_in_ones(tmp_path):
+    """--config_dir adds variants."""
     variant = _load(tmp_path, _GOOD.replace("network:", "publisher: me\nnetwork:"))
     assert variant.num_classes == 5
     assert variant.handle(variant.modules[0]) == "me/imagenet/flowers/feature_vector/2"
@@ -81,8 +81,8 @@ def test_a_config_of_ones_own_is_found_beside_the_built_in_ones(tmp_path):
     assert names == sorted(names)
 
 
-def test_a_config_of_ones_own_replaces_a_built_in_one_of_its_name(tmp_path):
-    """So that a mirror's address, say, can be put in."""
+def test_a_users_config_replaces_a_built_in_one_of_its_name(tmp_path):
+    """So that users can put in the address of a mirror, for example."""
     (tmp_path / "mobilenet_v2_050_96.yaml").write_text(_GOOD)
     assert load_variant("mobilenet_v2_050_96", tmp_path).dataset == "flowers"
 
@@ -157,7 +157,7 @@ def _load_member(folder, text, family=_FAMILY):
 
 
 def test_a_family_gives_what_its_variants_have_in_common(tmp_path):
-    """Mapping by mapping, with the variant's own size filled in; what the variant says itself wins."""
+    """Merged mapping by mapping, with the variant's size filled in. The variant's own values win."""
     variant = _load_member(tmp_path, _MEMBER)
     assert (variant.name, variant.num_classes, variant.dataset) == ("roses", 5, "flowers at 96 pixels")
     assert variant.checkpoint.url == "https://example.com/flowers_0.5_96.tgz"
@@ -173,7 +173,7 @@ def test_a_family_gives_what_its_variants_have_in_common(tmp_path):
 
 
 def test_a_built_in_family_can_be_extended(tmp_path):
-    """From anywhere; one of ones own, of its name, is taken instead."""
+    """From any folder. A family file of the same name beside the config replaces it."""
     (tmp_path / "roses.yaml").write_text("extends: mobilenet_v2_imagenet\n" + _MEMBER.partition("\n")[2])
     assert load_variant("roses", tmp_path).checkpoint.url.endswith("mobilenet_v2_0.5_96.tgz")
 
@@ -194,8 +194,8 @@ def test_a_built_in_family_can_be_extended(tmp_path):
         pytest.param(None, (_FAMILY, "- a\n"), "flowers.yaml:1", "a mapping of keys", id="no mapping"),
     ],
 )
-def test_mistakes_are_reported_in_the_file_that_makes_them(tmp_path, member, family, place, why):
-    """The variant's or its family's."""
+def test_mistakes_are_reported_in_the_file_that_has_them(tmp_path, member, family, place, why):
+    """In the variant's file or the family's."""
     with pytest.raises(ConfigError, match=why) as caught:
         _load_member(
             tmp_path,
@@ -206,7 +206,7 @@ def test_mistakes_are_reported_in_the_file_that_makes_them(tmp_path, member, fam
 
 
 def test_labels_are_found_beside_the_config(tmp_path):
-    """One name a class, and the path made whole."""
+    """With one name per class. The path becomes absolute."""
     (tmp_path / "names.txt").write_text("daisy\nrose\ntulip\nsunflower\ndandelion\n")
     variant = _load(tmp_path, f"labels: names.txt\n{_GOOD}")
     assert variant.labels == str(tmp_path / "names.txt")
@@ -232,7 +232,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, content, why):
 
 
 def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path):
-    """The first in `why`, the others below it."""
+    """The first one in `why`, the others below it."""
     with pytest.raises(ConfigError) as caught:
         _load(
             tmp_path,
@@ -242,21 +242,21 @@ def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path):
     assert caught.value.details == ("line 4: 'num_classes': found -5, must be greater than 0",)
 
 
-def test_an_unknown_variant_is_guessed_at():
-    """There is no file for it."""
+def test_an_unknown_variant_gets_a_suggestion():
+    """The error suggests a similar name."""
     with pytest.raises(ConfigError, match=r"no variant 'mobilenet_v2_050_95' \(did you mean 'mobilenet_v2_050_96'\?\)"):
         load_variant("mobilenet_v2_050_95")
 
 
 def test_a_variant_name_cannot_leave_the_folder(tmp_path):
-    """Names are looked up, not put into a path."""
+    """Names are looked up, not joined to a path."""
     (tmp_path / "flowers.yaml").write_text(_GOOD)
     (tmp_path / "inner").mkdir()
     with pytest.raises(ConfigError, match="no variant"):
         load_variant("../flowers", tmp_path / "inner")
 
 
-def test_a_config_dir_that_is_none_is_an_error(tmp_path):
+def test_a_missing_config_dir_is_an_error(tmp_path):
     """A misspelt folder must not look like an empty one."""
     for folder in (tmp_path / "nowhere", "x" * 5000):
         with pytest.raises(ConfigError, match="no folder"):
@@ -264,7 +264,7 @@ def test_a_config_dir_that_is_none_is_an_error(tmp_path):
 
 
 def test_modules_can_be_asked_for_by_kind_or_by_version(tmp_path):
-    """Of any variant, in any version, each once."""
+    """For any variant, in any version, without duplicates."""
     variant = _load(tmp_path, _GOOD)
     assert list(map(str, variant.select_modules([]))) == ["feature_vector/2", "classification/3"]
     assert list(map(str, variant.select_modules(["classification"]))) == ["classification/3"]
@@ -274,13 +274,13 @@ def test_modules_can_be_asked_for_by_kind_or_by_version(tmp_path):
 
 @pytest.mark.parametrize("request_", ["features", "feature_vector/0", "feature_vector/6", "classification/", "/2", ""])
 def test_modules_that_do_not_exist_cannot_be_asked_for(tmp_path, request_):
-    """The error names those that do."""
+    """The error lists those that do."""
     with pytest.raises(UsageError, match="unknown module"):
         _load(tmp_path, _GOOD).select_modules([request_])
 
 
 def test_a_kind_alone_needs_a_version_in_the_config(tmp_path):
-    """Otherwise it would be a guess."""
+    """Otherwise hubexport would have to guess."""
     variant = _load(tmp_path, _GOOD.replace("  - classification/3\n", ""))
     with pytest.raises(UsageError, match="needs a version"):
         variant.select_modules(["classification"])
@@ -308,7 +308,7 @@ _KEYS = st.sampled_from([*yaml.safe_load(_GOOD), "labels", "extends"])
 @example(changes={"extends": ["mobilenet_v2_imagenet"]})
 @pytest.mark.fuzz
 def test_any_config_is_either_a_sound_variant_or_a_config_error(tmp_path_factory, changes):
-    """Whatever YAML holds, nothing else is raised, and what is accepted can be laid out."""
+    """Whatever the YAML holds, no other error is raised, and an accepted variant has a network."""
     folder = tmp_path_factory.mktemp("configs")
     text = yaml.safe_dump({**yaml.safe_load(_GOOD), **changes})
     try:
@@ -323,7 +323,7 @@ def test_any_config_is_either_a_sound_variant_or_a_config_error(tmp_path_factory
 @settings(deadline=None, max_examples=100)
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_either_a_variant_or_a_config_error(tmp_path_factory, data):
-    """A config that is no YAML, no UTF-8, or nothing at all."""
+    """Even if the file is empty, not UTF-8, or not YAML."""
     folder = tmp_path_factory.mktemp("configs")
     (folder / "flowers.yaml").write_bytes(data)
     with pytest.raises(ConfigError):
@@ -331,5 +331,5 @@ def test_any_bytes_are_either_a_variant_or_a_config_error(tmp_path_factory, data
 
 
 def test_the_built_in_configs_are_found_in_a_checkout():
-    """An installed package has them beside its modules; see test_packaging."""
+    """test_packaging covers an installed package."""
     assert (builtin_config_dir() / "mobilenet_v2_075_192.yaml").is_file()

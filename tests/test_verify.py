@@ -1,4 +1,4 @@
-"""`hubexport verify` as a user runs it, and what its checks say beyond what damage shows (see test_mutations.py)."""
+"""`hubexport verify` as users run it, and what its checks find in sound modules. test_mutations.py has damaged ones."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from hubexport.consumers.registry import CONSUMERS
 from hubexport.errors import CheckpointError, ModuleError, UsageError
 from hubexport.variants import ModuleSpec
 from hubexport.verify.checks.registry import CHECKS, select_checks
-from hubexport.verify.sample_images import extreme_pictures, random_pictures
+from hubexport.verify.sample_images import extreme_images, random_images
 from hubexport.verify.verify_module import verify_module
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
@@ -26,7 +26,7 @@ _CHEAP = ["--check", "structure", "--check", "weights"]
 
 @pytest.fixture
 def module(small, tmp_path):
-    """A small TF1 module from made-up values."""
+    """A small TF1 module with synthetic values."""
     [path] = build_modules(
         small, [ModuleSpec.parse("feature_vector/3")], checkpoint="synthetic:1", output_dir=tmp_path / "m"
     )
@@ -39,7 +39,7 @@ def _result(verification, name):
 
 
 def test_the_command_passes_a_module_and_fails_a_damaged_one(module):
-    """With a line a check, a line that sums up, and the exit status."""
+    """It prints a line for each check and a summary, and its exit status tells the verdict."""
     done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP)
     assert done.returncode == 0, done.stderr
     assert "weights.equal" in done.stdout and done.stdout.splitlines()[-1].startswith("PASSED: 11 passed, 1 not applic")
@@ -51,17 +51,17 @@ def test_the_command_passes_a_module_and_fails_a_damaged_one(module):
 
 
 def test_json_has_figures_and_limits(module):
-    """For pipelines: one object, nothing else on stdout."""
+    """Standard output holds one JSON object and nothing else."""
     done = hubexport("verify", module, "--checkpoint", "synthetic:2", "--format", "json", "--check", "weights.equal")
-    found = json.loads(done.stdout)
-    assert done.returncode == 1 and found["passed"] is False
-    assert found["facts"]["variant"] == "small" and found["checkpoint"] == "synthetic:2"
-    [result] = found["results"]
+    verification = json.loads(done.stdout)
+    assert done.returncode == 1 and verification["passed"] is False
+    assert verification["facts"]["variant"] == "small" and verification["checkpoint"] == "synthetic:2"
+    [result] = verification["results"]
     assert (result["status"], result["measured"], result["limit"], result["unit"]) == ("fail", 260, 0, "variables")
 
 
 def test_packed_modules_and_addresses_are_verified_like_directories(module, tmp_path):
-    """A gzipped tar, in a file and as a hub server gives it."""
+    """As a gzipped tar in a file, and as a hub server sends it."""
     packed = tmp_path / "module.tar.gz"
     subprocess.run(["tar", "czf", packed, "-C", module, "."], check=True)
     checks = select_checks(["structure", "weights"])
@@ -73,8 +73,8 @@ def test_packed_modules_and_addresses_are_verified_like_directories(module, tmp_
         assert [request.path for request in server.requests] == ["/hub/small/feature_vector/3?tf-hub-format=compressed"]
 
 
-def test_a_report_is_written_once(module, tmp_path):
-    """As HTML; another needs --overwrite, which is known before anything is checked."""
+def test_a_report_is_replaced_only_with_overwrite(module, tmp_path):
+    """Without the flag, the command stops before it checks anything."""
     report = tmp_path / "report.html"
     arguments = ("verify", module, *_CHEAP, "--report", report)
     assert hubexport(*arguments).returncode == 0
@@ -87,7 +87,7 @@ def test_a_report_is_written_once(module, tmp_path):
 
 
 def test_no_report_is_left_where_the_module_or_checkpoint_cannot_be_read(module, tmp_path):
-    """Errors, not findings: there was nothing to judge."""
+    """These are errors: there is nothing to check."""
     report = tmp_path / "report.html"
     for arguments in ((tmp_path,), (module, "--checkpoint", tmp_path / "nowhere")):
         done = hubexport("verify", *arguments, "--report", report)
@@ -96,7 +96,7 @@ def test_no_report_is_left_where_the_module_or_checkpoint_cannot_be_read(module,
 
 
 def test_checks_are_selected_by_name_group_and_pattern():
-    """In their own order; a near miss is guessed."""
+    """They keep their own order. For a mistyped name, the error suggests the right one."""
     assert [check.name for check in select_checks(["weights", "structure.ops"])] == [
         "structure.ops",
         "weights.equal",
@@ -109,27 +109,36 @@ def test_checks_are_selected_by_name_group_and_pattern():
 
 
 def test_the_list_of_checks_names_each_with_its_promise():
-    """Names are different, promises are sentences."""
+    """Each name is unique, and each promise is a sentence."""
     lines = hubexport("verify", "--list_checks").stdout.splitlines()
     assert len(lines) == len(CHECKS) == len({check.name for check in CHECKS})
     assert all(check.promise.endswith(".") and check.promise in "".join(lines) for check in CHECKS)
 
 
-def test_a_module_without_manifest_is_verified_once_it_is_said_what_it_should_be(module, config_dir):
-    """By --variant and --module; nothing is known of its digests."""
+def test_a_module_without_a_manifest_is_verified_if_flags_say_what_it_should_be(module, config_dir):
+    """The flags are --variant and --module. `structure.digests` and `structure.facts` do not apply."""
     (module / "hubexport.json").unlink()
     with pytest.raises(ModuleError, match="cannot tell what"):
         verify_module(str(module))
-    told = ("--variant", "small", "--module", "feature_vector/3", "--config_dir", config_dir)
-    done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP, *told)
+    arguments = (
+        "verify",
+        module,
+        "--checkpoint",
+        "synthetic:1",
+        *_CHEAP,
+        "--variant",
+        "small",
+        "--config_dir",
+        config_dir,
+    )
+    done = hubexport(*arguments, "--module", "feature_vector/3")
     assert done.returncode == 0, done.stdout
-    other = (*told[:3], "feature_vector/2", *told[4:])
-    done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP, *other)
+    done = hubexport(*arguments, "--module", "feature_vector/2")
     assert done.returncode == 1 and "is attached" in done.stdout
 
 
-def test_a_manifest_that_describes_nothing_is_an_error(module):
-    """Whose author may be anybody."""
+def test_a_manifest_that_describes_no_possible_module_is_an_error(module):
+    """Anybody may have written it."""
     manifest = json.loads((module / "hubexport.json").read_text())
     for change in ({"network": "vgg"}, {"kind": "segmentation"}, {"input_height_px": 7}, {"depth_multiplier": None}):
         (module / "hubexport.json").write_text(json.dumps({**manifest, **change}))
@@ -138,7 +147,7 @@ def test_a_manifest_that_describes_nothing_is_an_error(module):
 
 
 def test_a_checkpoint_of_another_network_is_an_error(module, tmp_path):
-    """Not a finding about the module."""
+    """It is no finding about the module."""
     other = load_variant("mobilenet_v2_050_96")
     [path] = build_modules(
         other, [ModuleSpec.parse("feature_vector/3")], checkpoint="synthetic", output_dir=tmp_path / "o"
@@ -147,8 +156,8 @@ def test_a_checkpoint_of_another_network_is_an_error(module, tmp_path):
         verify_module(str(module), checkpoint=str(path), checks=select_checks(["weights"]))
 
 
-def test_without_a_checkpoint_the_numbers_are_held_against_the_module_s_own_values(module):
-    """The graph is judged, the weights are not."""
+def test_without_a_checkpoint_the_module_is_compared_with_its_own_values(module):
+    """That proves its graph right, and says nothing about its weights."""
     verification = verify_module(str(module), checks=select_checks(["weights.equal", "numbers.random"]))
     assert verification.passed and verification.checkpoint is None
     assert _result(verification, "weights.equal").status == "not applicable"
@@ -156,7 +165,7 @@ def test_without_a_checkpoint_the_numbers_are_held_against_the_module_s_own_valu
 
 
 def test_layers_carry_errors_floors_and_costs(module, small):
-    """For the report: all layers, with an error where the module shows them."""
+    """The report gets all layers, with errors for those that the module shows."""
     verification = verify_module(str(module), checks=select_checks(["numbers.random"]))
     network = small.network_for("feature_vector")
     assert [layer.name for layer in verification.layers] == [layer.name for layer in network.layers]
@@ -165,22 +174,22 @@ def test_layers_carry_errors_floors_and_costs(module, small):
     shown = [layer for layer in verification.layers if layer.error is not None]
     assert len(shown) == len({*network.endpoints.values(), network.features})
     assert all(0 < layer.error < 10 * layer.floor for layer in shown)
-    assert verification.layers[1].operation == "Conv2D 3x3 /2, relu6"
+    assert verification.layers[1].operation == "Conv2D 3×3, stride 2, relu6"
 
 
-def test_made_up_pictures_are_pictures():
-    """In range, of the size, different from each other, and the same each time."""
-    pictures = random_pictures(96, 64)
-    assert pictures.images.shape == (2, 96, 64, 3) and pictures.images.dtype == np.float32
-    assert 0 <= pictures.images.min() < 0.2 and 0.8 < pictures.images.max() <= 1
-    np.testing.assert_array_equal(pictures.images, random_pictures(96, 64).images)
-    noise, clouds = pictures.images
+def test_made_up_images_look_like_images():
+    """They are in range, have the right size, differ from each other, and are the same each time."""
+    images = random_images(96, 64).images
+    assert images.shape == (2, 96, 64, 3) and images.dtype == np.float32
+    assert 0 <= images.min() < 0.2 and 0.8 < images.max() <= 1
+    np.testing.assert_array_equal(images, random_images(96, 64).images)
+    noise, clouds = images
     assert np.abs(np.diff(noise, axis=0)).mean() > 5 * np.abs(np.diff(clouds, axis=0)).mean()
-    assert [image.mean() for image in extreme_pictures(32, 32).images] == [0, 1]
+    assert [image.mean() for image in extreme_images(32, 32).images] == [0, 1]
 
 
-def test_missing_tensorflow_hub_fails_that_check_alone(module, tmp_path):
-    """A consumer needs one; the other checks do not."""
+def test_a_missing_tensorflow_hub_fails_only_the_consumers_check(module, tmp_path):
+    """The other checks do not need it."""
     code = (
         "import importlib.metadata as m, sys; real = m.version\n"
         "def version(name):\n"
@@ -193,12 +202,12 @@ def test_missing_tensorflow_hub_fails_that_check_alone(module, tmp_path):
     done = subprocess.run([command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "cannot load modules: tensorflow-hub is not installed" in done.stdout and "1 failed" in done.stdout
-    assert "ConsumerError" not in done.stdout, "it is no surprise"
+    assert "ConsumerError" not in done.stdout, "it is an expected error"
 
 
 @needs_data
-def test_labels_that_do_not_fit_are_known_before_anything_is_checked(small, tmp_path):
-    """Seven classes, six names."""
+def test_a_wrong_number_of_labels_is_refused_before_anything_is_checked(small, tmp_path):
+    """There are seven classes and six names."""
     [path] = build_modules(
         small, [ModuleSpec.parse("classification/2")], checkpoint="synthetic", output_dir=tmp_path / "m"
     )
@@ -211,7 +220,7 @@ def test_labels_that_do_not_fit_are_known_before_anything_is_checked(small, tmp_
 @needs_data
 @pytest.mark.slow
 def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
-    """And the frozen graph tells that it was frozen from averaged weights; a module of raw ones is told apart."""
+    """The frozen graph was frozen from averaged weights, and is not compared with a module that has raw ones."""
     variant, spec = load_variant("mobilenet_v2_100_224"), ModuleSpec.parse("classification/3")
     options = {"checkpoint": str(REAL_ARCHIVE), "output_dir": tmp_path}
     [path] = build_modules(variant, [spec], **options)
@@ -229,8 +238,9 @@ def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
     expected = json.loads((DATA / "images" / "expected_top3.json").read_text())
     for photograph in verification.photographs:
         wanted = expected[photograph.name]
-        assert [list(one[:2]) for one in photograph.classes[:3]] == [one[:2] for one in wanted]
-        np.testing.assert_allclose([one[2] for one in photograph.classes[:3]], [one[2] for one in wanted], atol=1e-4)
+        assert [[index, label] for index, label, _ in photograph.classes[:3]] == [best[:2] for best in wanted]
+        probabilities = [probability for *_, probability in photograph.classes[:3]]
+        np.testing.assert_allclose(probabilities, [best[2] for best in wanted], atol=1e-4)
         assert photograph.jpeg.startswith(b"\xff\xd8")
 
     [path] = build_modules(variant, [spec], weights="raw", overwrite=True, **options)
@@ -250,8 +260,8 @@ def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
         ("mobilenet_v2_050_96", "classification/1"),
     ],
 )
-def test_the_seed_modules_pass(tmp_path, name, spec):
-    """Every check that applies."""
+def test_modules_with_synthetic_values_pass(tmp_path, name, spec):
+    """They pass every check that applies."""
     spec = ModuleSpec.parse(spec)
     [path] = build_modules(load_variant(name), [spec], checkpoint="synthetic:1", output_dir=tmp_path)
     verification = verify_module(str(path), checkpoint="synthetic:1")
@@ -261,8 +271,8 @@ def test_the_seed_modules_pass(tmp_path, name, spec):
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
 @pytest.mark.slow
-def test_other_tensorflows_are_asked(small, tmp_path):
-    """One that can load the module, which finds nothing wrong, and one that cannot."""
+def test_modules_are_tried_in_other_tensorflows(small, tmp_path):
+    """TensorFlow 1.15 can use a TF1 Hub module. For a TF2 SavedModel the check does not apply."""
     chosen = {consumer.name: consumer for consumer in CONSUMERS}
     python_or_skip(chosen["tf1.15"].environment)
     [path] = build_modules(
@@ -278,19 +288,19 @@ def test_other_tensorflows_are_asked(small, tmp_path):
     assert result.status == "not applicable" and "older than 2.4" in result.explanation
 
 
-def test_an_interrupted_verification_leaves_no_consumer_behind(module, tmp_path):
-    """Nor a report."""
-    assert shutil.which("pgrep"), "the test has to see processes"
+def test_an_interrupted_verification_leaves_no_consumer_running(module, tmp_path):
+    """It leaves no report either."""
+    assert shutil.which("pgrep"), "the test needs pgrep to list processes"
     code = f"""
 import signal, sys, threading, os
 sys.argv = ["hubexport", "verify", {str(module)!r}, "--report", {str(tmp_path / "r.html")!r}]
-import hubexport.verify.verify_module as verification
-real = verification._run
-def run(check, evidence, progress):
+import hubexport.verify.verify_module as verify_module
+run_check = verify_module.run_check
+def interrupt_or_run(check, *arguments):
     if check.name == "numbers.random":
         os.kill(os.getpid(), signal.SIGINT)
-    return real(check, evidence, progress)
-verification._run = run
+    return run_check(check, *arguments)
+verify_module.run_check = interrupt_or_run
 from hubexport.cli.main import run; run()
 """
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)

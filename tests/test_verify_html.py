@@ -1,82 +1,31 @@
-"""What the report of a verification shows, read with Python's own parser of HTML."""
+"""What the report of a verification shows, read back from its HTML."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 import copy
 import dataclasses
-from html.parser import HTMLParser
+import itertools
 import math
 import re
 
 import pytest
 
+from hubexport.verify.report.error_plot import error_plot
+from hubexport.verify.report.figures import LIMIT_PERCENT, limit_bar
 from hubexport.verify.report.html import render
-from hubexport.verify.report.svg import LIMIT_PERCENT, error_plot, limit_bar
 from hubexport.verify.result import CheckResult, LayerError, Photograph, Verification
-
-_VOID = {"br", "img", "link", "meta", "wbr"}
-
-
-@dataclasses.dataclass
-class _Element:
-    tag: str
-    attributes: dict[str, str | None]
-    children: list["_Element | str"] = dataclasses.field(default_factory=list)
-
-    def all(self, tag: str = "", **attributes: str) -> Iterator["_Element"]:
-        """What is below it, in the order of the page; `class_` stands for `class`."""
-        for child in self.children:
-            if isinstance(child, _Element):
-                wanted = {name.rstrip("_"): value for name, value in attributes.items()}
-                if tag in ("", child.tag) and all(child.attributes.get(name) == wanted[name] for name in wanted):
-                    yield child
-                yield from child.all(tag, **attributes)
-
-    def one(self, tag: str = "", **attributes: str) -> "_Element":
-        [found] = self.all(tag, **attributes)
-        return found
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(child if isinstance(child, str) else child.text for child in self.children).split())
+from tests.html_tree import Element, tree
 
 
-class _Parser(HTMLParser):
-    """Builds the tree, and insists on every element being closed where it ought to be."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = [_Element("", {})]
-
-    def handle_starttag(self, tag, attrs):
-        assert len(dict(attrs)) == len(attrs), "an attribute twice"
-        self.open[-1].children.append(_Element(tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(self.open[-1].children[-1])
-
-    def handle_startendtag(self, tag, attrs):
-        self.open[-1].children.append(_Element(tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data):
-        self.open[-1].children.append(data)
-
-
-def _page(verification: Verification) -> _Element:
-    parser = _Parser()
-    parser.feed(render(verification))
-    parser.close()
-    [root] = parser.open
-    return root
+def _page(verification: Verification) -> Element:
+    return tree(render(verification))
 
 
 def _layer(error: float | None, floor: float = 1e-7, name: str = "net/layer") -> LayerError:
-    return LayerError(name, "Conv2D 3x3 /2", (112, 112, 32), 1234567, 10838016, 6.0, error, floor)
+    return LayerError(name, "Conv2D 3×3, stride 2", (112, 112, 32), 1234567, 10838016, 6.0, error, floor)
 
 
 def _verification(text: Callable[[str], str] = str) -> Verification:
-    """One with everything in it; `text` writes all that somebody else may have written."""
+    """Returns a verification with everything in it; `text` changes all untrusted texts."""
     results = (
         CheckResult(
             "structure.files", "pass", text("as listed"), 0, 0, text("files"), (text("one"), text("two")), 0.25
@@ -112,12 +61,12 @@ def _minimal(*results: CheckResult) -> Verification:
     return Verification("modules/net", None, {}, results, (), (), {}, 0.0)
 
 
-def _ids(page: _Element) -> list[str]:
+def _ids(page: Element) -> list[str]:
     return [element.attributes["id"] for element in page.all() if "id" in element.attributes]
 
 
 def test_a_full_report_has_every_part():
-    """With a heading, in the landmarks of a page, and links to all of them."""
+    """Each part has a heading, is in a landmark of the page, and is linked."""
     page = _page(_verification())
     assert page.one("html").attributes["lang"] == "en"
     assert page.one("head").one("title").text == "Failed: google/net/3"
@@ -134,8 +83,8 @@ def test_a_full_report_has_every_part():
         assert said in header
 
 
-def test_a_minimal_report_leaves_out_what_there_is_not():
-    """No layers, no photographs, no facts, no versions, no checkpoint."""
+def test_a_minimal_report_leaves_out_empty_parts():
+    """Without layers, photographs, facts, versions or a checkpoint."""
     page = _page(_minimal(CheckResult("structure.files", "pass", "as listed")))
     assert "nav" not in {element.tag for element in page.all()}
     assert [part for part in _ids(page) if part in ("failures", "photographs", "errors", "network", "provenance")] == []
@@ -144,8 +93,8 @@ def test_a_minimal_report_leaves_out_what_there_is_not():
     assert "Computed with" not in page.text and "Each bar" not in page.text
 
 
-def test_a_report_of_nothing():
-    """No check ran."""
+def test_a_report_without_checks():
+    """The report says so."""
     assert "No checks ran." in _page(_minimal()).one(id="checks").text
 
 
@@ -159,7 +108,7 @@ def test_a_report_of_nothing():
     ],
 )
 def test_the_verdict(statuses, word, sentence):
-    """In words, and with the numbers of checks."""
+    """In words, with the numbers of checks."""
     page = _page(_minimal(*(CheckResult(f"a.b{i}", status, "why") for i, status in enumerate(statuses))))
     assert page.one(class_="word").text == word
     assert sentence in page.one("header").text
@@ -169,7 +118,7 @@ def test_the_verdict(statuses, word, sentence):
 
 
 def test_failed_checks_come_first():
-    """All of them on top, with their details open; then again in their groups, before those that passed."""
+    """They are at the top with open details, and again in their groups before passed checks."""
     page = _page(_verification())
     failures = page.one(id="failures")
     assert [heading.text for heading in failures.all("h3")] == ["structure.digests", "numbers.slim"]
@@ -186,16 +135,16 @@ def test_failed_checks_come_first():
         assert link.attributes["href"] == f"#{failure.attributes['id']}" and link.text in failure.text
 
 
-def test_groups_stand_in_their_order():
-    """Whatever the order of the results; groups that nobody knows come last."""
+def test_groups_have_a_fixed_order():
+    """Whatever the order of the results. Unknown groups come last."""
     names = ["zebra.a", "consumers.a", "weights.a", "numbers.a", "behaviour.a", "structure.a", "weights.b"]
     page = _page(_minimal(*(CheckResult(name, "pass", "fine") for name in names)))
     groups = [heading.text for heading in page.one(id="checks").all("h3")]
     assert groups == ["structure", "weights", "numbers", "behaviour", "consumers", "zebra"]
 
 
-def test_each_status_is_said_in_words():
-    """Colour alone would not do."""
+def test_each_status_is_in_words():
+    """Colour alone is not enough."""
     rows = {
         row.one("h4").text: row.one(class_="status").text
         for row in _page(_verification()).one(id="checks").all("li", class_="pass")
@@ -206,12 +155,12 @@ def test_each_status_is_said_in_words():
 _HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror='a'>\"'&amp;{{ 7 * 7 }}]]>--><!--"
 
 
-def test_what_strangers_wrote_is_text():
-    """Everywhere: the elements and attributes are those of a report with harmless text."""
+def test_untrusted_text_stays_text():
+    """With hostile text, the report has the same elements and attributes as with harmless text."""
     plain = _page(_verification())
     hostile = _page(_verification(lambda text: f"{text}{_HOSTILE}"))
 
-    def structure(page: _Element) -> list[tuple[str, list[str]]]:
+    def structure(page: Element) -> list[tuple[str, list[str]]]:
         return [(one.tag, sorted(one.attributes)) for one in page.all() if one.tag != "wbr"]
 
     assert structure(hostile) == structure(plain)
@@ -219,7 +168,7 @@ def test_what_strangers_wrote_is_text():
     for where in (
         hostile.one("h1"),
         hostile.one("head").one("title"),
-        next(hostile.one(id="errors").all("g")).one("title"),
+        next(hostile.one(id="errors").all("g", class_="chart-column")).one("title"),
     ):
         assert shown in where.text
     assert all(_HOSTILE in image.attributes["alt"] for image in hostile.all("img"))
@@ -227,16 +176,16 @@ def test_what_strangers_wrote_is_text():
     assert hostile.text.count("{{ 7 * 7 }}") > 25
 
 
-def test_what_cannot_be_seen_is_made_visible():
-    """Marks that turn text around, control characters, and what is no Unicode; the page can be written as UTF-8."""
+def test_invisible_characters_are_escaped():
+    """Marks of text direction, control characters and lone surrogates. The page can be encoded as UTF-8."""
     html = render(_verification(lambda text: f"{text}\u202e\x00\x1b\ud800"))
     html.encode("utf-8")
     assert not re.search("[\u202e\x00\x1b]", html)
     assert r"google/<wbr>net/<wbr>3\u202e\x00\x1b\ud800</h1>" in html
 
 
-def test_the_page_needs_nothing_but_itself():
-    """No address, no script, no style sheet; links lead to what is there, and no name is there twice."""
+def test_the_page_is_self_contained():
+    """No URLs, scripts or style sheets. Links lead to existing ids, and ids are unique."""
     html = render(_verification())
     page = _page(_verification())
     assert not re.search(r"https?:|//\w|url\(|@import|\bon\w+=", html)
@@ -252,7 +201,7 @@ def test_the_page_needs_nothing_but_itself():
 
 
 def test_the_same_verification_gives_the_same_bytes():
-    """Nothing in it depends on when it is written."""
+    """Nothing depends on the time."""
     assert render(_verification()) == render(copy.deepcopy(_verification()))
 
 
@@ -272,7 +221,7 @@ def test_the_same_verification_gives_the_same_bytes():
     ],
 )
 def test_bars_of_figures_over_their_limits(measured, limit, percent):
-    """On a log scale from a thousandth to ten times, never outside."""
+    """On a log scale from a thousandth of the limit to ten times the limit, never outside."""
     bar = limit_bar(measured, limit)
     assert bar.percent == pytest.approx(percent, abs=0.01) and LIMIT_PERCENT == 75
     [drawn] = _page(_minimal(CheckResult("a.b", "pass", "", measured, limit))).all("svg", class_="bar")
@@ -284,7 +233,7 @@ def test_bars_of_figures_over_their_limits(measured, limit, percent):
     ("measured", "limit"), [(1, None), (None, 1), (None, None), (0, 0), (3, 0), (1, math.inf), (1, math.nan), (1, -1)]
 )
 def test_figures_without_a_ratio_have_no_bar(measured, limit):
-    """There is no limit to be over, or none that can be divided by."""
+    """They have no limit, or one that they cannot be divided by."""
     assert limit_bar(measured, limit) is None
     page = _page(_minimal(CheckResult("a.b", "fail", "", measured, limit, "files")))
     assert not list(page.all("svg", class_="bar"))
@@ -308,12 +257,12 @@ def test_figures_without_a_ratio_have_no_bar(measured, limit):
     ],
 )
 def test_how_figures_are_written(measured, text):
-    """Whole ones whole, others with three digits."""
+    """Whole numbers in full, others in three digits."""
     assert next(_page(_minimal(CheckResult("a.b", "pass", "", measured))).all("strong")).text == text
 
 
 def test_photographs_with_their_classes():
-    """Each picture in the page itself, each class with its probability as a bar and in figures."""
+    """The picture is embedded, and each class has its probability as a bar and in figures."""
     page = _page(_verification()).one(id="photographs")
     assert [image.attributes["src"] for image in page.all("img")] == [
         "data:image/jpeg;base64,/9g8c2NyaXB0Pg==",
@@ -330,26 +279,72 @@ def test_photographs_with_their_classes():
 @pytest.mark.parametrize(
     ("probability", "width"), [(-1.0, "0.0%"), (7.0, "100.0%"), (math.nan, "0.0%"), (math.inf, "0.0%")]
 )
-def test_bars_of_what_is_no_probability_stay_within_bounds(probability, width):
-    """A broken module may say anything."""
+def test_bars_of_impossible_probabilities_stay_within_bounds(probability, width):
+    """A broken module may return anything."""
     photograph = Photograph("cat.jpg", b"", ((1, "cat", probability),))
     page = _page(dataclasses.replace(_minimal(), photographs=(photograph,)))
     assert page.one(id="photographs").one(class_="fill").attributes["width"] == width
 
 
+def _runs(path: Element) -> list[list[tuple[float, float]]]:
+    """The points of each line in a path."""
+    return [
+        [(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", run)] for run in path["d"].split("M")[1:]
+    ]
+
+
+class _Plot:
+    """A plot of layer errors as drawn, read back.
+
+    Attributes:
+        power_labels: the vertical axis' labels with their places, from the top.
+        number_labels: the horizontal axis' labels with their places, from the left.
+        columns: the left and right edge of each layer's column.
+        dots: the layers' places from the left and the top, None for a layer without a dot.
+        error_line, floor_line, floor_area: the points of each unbroken line.
+    """
+
+    def __init__(self, layers: Sequence[LayerError]) -> None:
+        svg = tree(error_plot(layers)).one("svg")
+        backdrop = svg.one(aria_hidden="true").children
+        self.power_labels: dict[str, float] = {}
+        self.number_labels: dict[str, float] = {}
+        for line, label in zip(backdrop, backdrop[1:]):
+            if line.has("class_", "chart-grid"):
+                (x, y), (other_x, _) = _runs(line.one("path"))[0]
+                if x == other_x:
+                    self.number_labels[label.text] = x
+                else:
+                    self.power_labels[label.text] = y
+        boxes = [_runs(column.one("path"))[0] for column in svg.all("g", class_="chart-column")]
+        self.columns = [(box[0][0], box[1][0]) for box in boxes]
+        self.bottom, self.top = boxes[0][0][1], boxes[0][2][1]
+        places = [(float(dot["cx"]), float(dot["cy"])) for dot in svg.all("circle")]
+        self.dots = [next((dot for dot in places if left < dot[0] < right), None) for left, right in self.columns]
+        self.error_line, self.floor_line, self.floor_area = (
+            [run for path in svg.one(class_=f"chart-{name}").all("path") for run in _runs(path)]
+            for name in ("error", "floor", "floor-area")
+        )
+
+
+def _steps(line: list[tuple[float, float]]) -> list[float]:
+    """The heights of a line's level parts."""
+    return [y for (x, y), (to_x, to_y) in zip(line, line[1:]) if y == to_y and x != to_x]
+
+
 def test_the_log_scale():
-    """Equal ratios are equal distances, from a whole power of ten to another."""
-    plot = error_plot([_layer(3e-6, 2e-8), _layer(1e-7, 1e-7), _layer(math.sqrt(1e-13), 1e-7)])
-    assert [tick.label for tick in plot.powers] == ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]
-    height = {tick.label: tick.position for tick in plot.powers}
+    """Equal ratios are equal distances, and the scale has whole powers of ten."""
+    plot = _Plot([_layer(3e-6, 2e-8), _layer(1e-7, 1e-7), _layer(math.sqrt(1e-13), 1e-7)])
+    height = plot.power_labels
+    assert list(height) == ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"]
     assert (height["10⁻⁸"], height["10⁻⁵"]) == (plot.bottom, plot.top)
-    assert plot.columns[1].error == pytest.approx(height["10⁻⁷"], abs=0.01)
-    assert plot.columns[2].error == pytest.approx((height["10⁻⁷"] + height["10⁻⁶"]) / 2, abs=0.01)
+    assert plot.dots[1][1] == pytest.approx(height["10⁻⁷"], abs=0.01)
+    assert plot.dots[2][1] == pytest.approx((height["10⁻⁷"] + height["10⁻⁶"]) / 2, abs=0.01)
     share = math.log10(3e-6) + 8
-    assert plot.columns[0].error == pytest.approx(plot.bottom - share / 3 * (plot.bottom - plot.top), abs=0.01)
-    drawn = [float(one) for one in re.findall(r"V([\d.]+)H", plot.floor_line)]
-    assert drawn[0] == pytest.approx(plot.bottom - math.log10(2) / 3 * (plot.bottom - plot.top), abs=0.01)
-    assert drawn[1] == pytest.approx(height["10⁻⁷"], abs=0.01)
+    assert plot.dots[0][1] == pytest.approx(plot.bottom - share / 3 * (plot.bottom - plot.top), abs=0.01)
+    [floors] = plot.floor_line
+    low = plot.bottom - math.log10(2) / 3 * (plot.bottom - plot.top)
+    assert _steps(floors) == pytest.approx([low, height["10⁻⁷"], height["10⁻⁷"]], abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -364,68 +359,76 @@ def test_the_log_scale():
         ([1e-6], 1e-6, set()),
     ],
 )
-def test_what_has_no_logarithm_has_a_row_of_its_own(errors, floor, rows):
-    """Outside the scale, which holds everything else, and inside the plot."""
-    plot = error_plot([_layer(error, floor) for error in errors])
-    height = {tick.label: tick.position for tick in plot.powers}
+def test_values_without_a_logarithm_have_rows_of_their_own(errors, floor, rows):
+    """The rows are outside the log scale and inside the plot. Everything else is on the scale."""
+    plot = _Plot([_layer(error, floor) for error in errors])
+    height = plot.power_labels
     assert {"0", "∞, NaN"} & height.keys() == rows
     scale = [position for label, position in height.items() if label not in rows]
     assert 2 <= len(scale) <= 10 and all(math.isfinite(position) for position in height.values())
-    for error, column in zip(errors, plot.columns, strict=True):
+    for error, dot in zip(errors, plot.dots, strict=True):
         if error is None:
-            assert column.error is None
+            assert dot is None
         elif error == 0:
-            assert column.error == height["0"] == plot.bottom > max(scale)
+            assert dot[1] == height["0"] == plot.bottom > max(scale)
         elif not math.isfinite(error):
-            assert column.error == height["∞, NaN"] == plot.top < min(scale)
+            assert dot[1] == height["∞, NaN"] == plot.top < min(scale)
         else:
-            assert plot.top - 0.01 <= column.error <= plot.bottom + 0.01
-    assert "nan" not in plot.error_line + plot.floor_line + plot.floor_area
+            assert plot.top - 0.01 <= dot[1] <= plot.bottom + 0.01
+    assert "nan" not in error_plot([_layer(error, floor) for error in errors])
 
 
 def test_layers_without_a_measured_error_are_gaps():
-    """And so are those that are not on the scale; each run of the others is one line."""
-    plot = error_plot([_layer(error) for error in (1e-6, 2e-6, None, 3e-6, 0.0, 4e-6, 5e-6, 6e-6)])
-    assert re.sub(r"[\d.,]", "", plot.error_line) == "MLMMLL"
-    page = _page(dataclasses.replace(_minimal(), layers=tuple(column.layer for column in plot.columns)))
-    assert len(list(page.one(id="errors").one("svg", role="img").all("circle"))) == 7
+    """So are errors outside the log scale. Each run of the others is one line."""
+    plot = _Plot([_layer(error) for error in (1e-6, 2e-6, None, 3e-6, 0.0, 4e-6, 5e-6, 6e-6)])
+    assert plot.error_line == [plot.dots[:2], plot.dots[3:4], plot.dots[5:]]
+    assert [number for number, dot in enumerate(plot.dots) if dot is None] == [2]
 
 
 def test_floors_that_are_zero_are_gaps():
-    """The steps along the others begin anew."""
-    plot = error_plot([_layer(1e-6, floor) for floor in (0.0, 1e-7, 1e-7, 0.0, 1e-7)])
-    assert (plot.floor_line.count("M"), plot.floor_line.count("H")) == (2, 3)
-    assert plot.floor_area.count("Z") == 2
+    """The steps begin anew after a gap."""
+    plot = _Plot([_layer(1e-6, floor) for floor in (0.0, 1e-7, 1e-7, 0.0, 1e-7)])
+    assert [len(_steps(line)) for line in plot.floor_line] == [2, 1]
+    assert [(area[0][0], area[-1][0]) for area in plot.floor_area] == [
+        (plot.columns[1][0], plot.columns[2][1]),
+        plot.columns[4],
+    ]
+    assert all(area[0][1] == area[-1][1] == plot.bottom for area in plot.floor_area)
 
 
 @pytest.mark.parametrize(
     ("count", "labels"), [(1, ["1"]), (3, ["1", "2", "3"]), (40, ["1", "5", "10"]), (2000, ["1", "200", "400"])]
 )
 def test_layers_are_numbered(count, labels):
-    """The first, and round numbers, as many as there is room for; columns fill the width side by side."""
-    plot = error_plot([_layer(1e-6)] * count)
-    assert [tick.label for tick in plot.numbers][: len(labels)] == labels and len(plot.numbers) <= 15
-    assert plot.columns[0].left == plot.left
-    assert plot.columns[-1].left + plot.columns[-1].width == pytest.approx(plot.right, abs=0.02)
+    """The first, and as many round numbers as there is room for. Columns fill the width side by side."""
+    plot = _Plot([_layer(1e-6)] * count)
+    assert list(plot.number_labels)[: len(labels)] == labels and len(plot.number_labels) <= 15
+    for label, place in plot.number_labels.items():
+        left, right = plot.columns[int(label.replace(",", "")) - 1]
+        assert place == pytest.approx((left + right) / 2, abs=0.01)
+    [floors] = plot.floor_line
+    assert (plot.columns[0][0], plot.columns[-1][1]) == pytest.approx((floors[0][0], floors[-1][0]), abs=0.02)
+    for (_, right), (left, _) in itertools.pairwise(plot.columns):
+        assert right == pytest.approx(left, abs=0.01)
 
 
-def test_the_plot_says_what_it_shows():
-    """To those who do not see it, and of each layer to those who point at it."""
+def test_the_plot_has_text_alternatives():
+    """The plot has a title and a description, and each layer a tooltip."""
     errors = _page(_verification()).one(id="errors")
     plot = errors.one("svg", role="img")
-    assert all(plot.one(id=name).text for name in plot.attributes["aria-labelledby"].split())
-    titles = [column.one("title").text for column in plot.all("g", class_="column")]
-    assert titles[0] == ("1 net/first, Conv2D 3x3 /2: difference 10⁻⁶, float32 floor 10⁻⁷, largest value 6")
+    assert plot.one(id=plot["aria-labelledby"]).text and plot.one(id=plot["aria-describedby"]).text
+    titles = [column.one("title").text for column in plot.all("g", class_="chart-column")]
+    assert titles[0] == ("1 net/first, Conv2D 3×3, stride 2: difference 10⁻⁶, float32 floor 10⁻⁷, largest value 6")
     assert "not shown" in titles[1] and "difference 0," in titles[2]
     assert "difference not a number, float32 floor infinite" in titles[3]
 
 
 def test_the_table_of_layers_has_totals():
-    """Of parameters and multiply-adds, with thousands separated."""
+    """Of parameters and multiply-adds, with thousands separators."""
     table = _page(_verification()).one(id="network").one("table")
     rows = [[cell.text for cell in row.all() if cell.tag in ("td", "th")] for row in table.one("tbody").all("tr")]
     assert rows[0] == [
-        *("1", "net/first", "Conv2D 3x3 /2", "112 × 112 × 32", "1,234,567", "10,838,016", "6", "10⁻⁶", "10⁻⁷"),
+        *("1", "net/first", "Conv2D 3×3, stride 2", "112 × 112 × 32", "1,234,567", "10,838,016", "6", "10⁻⁶", "10⁻⁷"),
     ]
     assert [row[7] for row in rows[1:]] == ["not shown", "0", "not a number"]
     totals = [cell.text for cell in table.one("tfoot").all() if cell.tag in ("td", "th")]
@@ -433,7 +436,7 @@ def test_the_table_of_layers_has_totals():
 
 
 def test_tables_have_headers_with_scope():
-    """And can be reached by the keyboard where they scroll."""
+    """And scrolling tables can be reached by keyboard."""
     page = _page(_verification())
     assert {heading.attributes["scope"] for heading in page.all("th")} == {"col", "row"}
     for box in page.all(role="region"):
@@ -442,7 +445,7 @@ def test_tables_have_headers_with_scope():
 
 
 def test_provenance():
-    """All facts, also nested ones, and the digests of the files."""
+    """All facts, nested ones too, and the digests of the files."""
     page = _page(_verification()).one(id="provenance")
     facts = {row.one("dt").text: row.one("dd").text for row in page.one("dl").all("div")}
     assert facts == {
@@ -455,8 +458,8 @@ def test_provenance():
     assert [cell.text for cell in page.one("tbody").all() if cell.tag in ("th", "td")] == ["saved_model.pb", "23cd"]
 
 
-def test_facts_that_hubexport_never_wrote():
-    """Are shown as far as they go, and bring nothing down."""
+def test_foreign_facts_are_harmless():
+    """They are shown as far as possible."""
     deep: dict = {}
     for _ in range(100_000):
         deep = {"a": deep}

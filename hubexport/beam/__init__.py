@@ -1,1 +1,1 @@
-"""Apache Beam, which can do on many machines what takes one too long: what a user says of it, and how it is run."""
+"""Apache Beam, which spreads long work over many machines: its options, and how pipelines are run."""

@@ -1,15 +1,15 @@
-"""What a user says of Apache Beam; known without importing it, which takes seconds."""
+"""The options of Apache Beam, apart from Beam itself, whose import takes seconds."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Beam:
-    """Who does the work instead of this process.
+    """Has Apache Beam do the work instead of this process.
 
     Attributes:
-        runner: the name of one of Apache Beam's runners.
-        options: of Beam or of the runner, without dashes, like `parallelism=8`.
+        runner: the name of one of Beam's runners, like `DirectRunner`.
+        options: options of Beam or of the runner, with or without leading dashes, like `parallelism=8`.
     """
 
     runner: str
@@ -17,5 +17,5 @@ class Beam:
 
     @property
     def flags(self) -> list[str]:
-        """The options as Beam reads them."""
+        """The options in the form that Beam parses."""
         return [f"--{option.removeprefix('--')}" for option in self.options]

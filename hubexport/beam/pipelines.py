@@ -1,4 +1,4 @@
-"""Runs pipelines of Apache Beam: how its own errors and a user's Ctrl-C are told."""
+"""Runs Apache Beam's pipelines, and reports its errors and a user's Ctrl-C."""
 
 from collections.abc import Iterator
 import contextlib
@@ -8,17 +8,16 @@ import threading
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult
 
 from hubexport.beam.options import Beam
 from hubexport.errors import HubexportError, UsageError
 
-# No work shall be begun any more in this process.
+# Set when this process must begin no further work.
 _stopped = threading.Event()
 
 
 def stopped() -> bool:
-    """Returns whether a user has interrupted: what has not been begun in this process need not be."""
+    """Returns whether the user has interrupted, so that this process must begin no further work."""
     return _stopped.is_set()
 
 
@@ -26,11 +25,11 @@ def new_pipeline(by: Beam) -> beam.Pipeline:
     """Returns an empty pipeline.
 
     Raises:
-        UsageError: there is no such runner, or an option has a value that it cannot take.
+        UsageError: the runner does not exist, or an option has an invalid value.
     """
     said = io.StringIO()
     try:
-        # Its parser prints what it does not understand, and exits.
+        # Beam's parser prints what it does not understand, and exits.
         with contextlib.redirect_stderr(said):
             options = PipelineOptions(by.flags, runner=by.runner)
             options.get_all_options()
@@ -54,21 +53,26 @@ def run_pipeline(pipeline: beam.Pipeline, by: Beam) -> None:
     try:
         with _interrupted_between_units():
             running = pipeline.run()
-        _wait(running)
-    # Runners are programs of many hands, which raise anything.
+        try:
+            running.wait_until_finish()
+        except (KeyboardInterrupt, SystemExit):
+            with contextlib.suppress(Exception):
+                running.cancel()
+            raise
+    # Runners come from many authors, and raise anything.
     except Exception as error:
         raise runner_failed(by, str(error)) from error
 
 
 @contextlib.contextmanager
 def _interrupted_between_units() -> Iterator[None]:
-    """Lets the first Ctrl-C or SIGTERM wait for the units that a runner has begun in this process.
+    """Delays the first Ctrl-C or SIGTERM until the runner has finished the units that it has begun in this process.
 
-    Runners that work elsewhere do not take long here; one that works here would take an exception that comes from a
-    signal for a failure of the unit, and log it as one.
+    A runner that works in this process would take an exception from a signal handler for a failure of the unit. Other
+    runners return soon.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may say what signals do.
+        yield  # Only the main thread may set signal handlers.
         return
     received: list[int] = []
 
@@ -89,18 +93,9 @@ def _interrupted_between_units() -> Iterator[None]:
             signal.raise_signal(received[0])
 
 
-def _wait(running: PipelineResult) -> None:
-    try:
-        running.wait_until_finish()
-    except (KeyboardInterrupt, SystemExit):
-        with contextlib.suppress(Exception):
-            running.cancel()
-        raise
-
-
-def runner_failed(by: Beam, said: str) -> HubexportError:
-    """Returns what to tell of a runner that failed."""
-    [*_, last] = [line for line in said.splitlines() if line.strip()] or ["it gave no reason"]
+def runner_failed(by: Beam, message: str) -> HubexportError:
+    """Returns the error for a runner that failed with a message."""
+    [*_, last] = [line for line in message.splitlines() if line.strip()] or ["it gave no reason"]
     return HubexportError(
         f"{by.runner} failed",
         why=" ".join(last.split()),

@@ -1,7 +1,6 @@
-"""What is in a file of trained values: of which network, in what state of training, and whether it is sound."""
+"""Describes a file of trained values: its network, its state of training, and its problems."""
 
 from collections import Counter
-from collections.abc import Sequence
 import dataclasses
 import math
 from typing import Any
@@ -20,7 +19,7 @@ from hubexport.networks.layers import Shape
 _STEP = "global_step"
 _STEP_DTYPES = ("int32", "int64")
 
-_CONTAINERS: dict[Container, str] = {
+_CONTAINERS: dict[Container | None, str] = {
     "V2": "V2 checkpoint",
     "V1": "V1 checkpoint",
     "HDF5": "HDF5 file",
@@ -34,16 +33,14 @@ class VariableReport:
     """One stored value.
 
     Attributes:
-        name: in the file; in object-based checkpoints that of its variable.
-        shape: its dimensions.
-        dtype: like `float32`.
-        norm: the square root of the sum of the squares of the finite numbers, in float64; None if there are none, or
-            float64 cannot hold it.
-        minimum: of the finite numbers; None if there are none, or they are complex.
-        maximum: the same.
-        nan_count: how many are no number; None if the value was not read, because its dtype holds none that hubexport
-            knows.
-        infinite_count: how many are infinite, or None.
+        name: the value's name in the file; in object-based checkpoints the name of its variable.
+        shape: its shape.
+        dtype: the name of its dtype, like `float32`.
+        norm: the L2 norm of the finite numbers, in float64; None without finite numbers, or if it overflows.
+        minimum: the smallest finite number; None without finite numbers, or if they are complex.
+        maximum: the largest, likewise.
+        nan_count: the number of NaNs; None if the value was not read, because its dtype is not numeric.
+        infinite_count: the number of infinities; None if the value was not read.
     """
 
     name: str
@@ -61,19 +58,19 @@ class CheckpointReport:
     """A file of trained values.
 
     Attributes:
-        container: how the values are stored, like `V2 checkpoint`.
-        packed: whether that is in a gzipped tar.
-        layout: whose names and shapes the values have; None if they are of no known network.
-        network: name of the network; None if it is not known.
-        depth_multiplier: the network's.
-        num_classes: the network's; None if it has no classifier.
-        num_features: the length of its feature vectors.
-        parameters: how many numbers the network's variables have.
-        step: how long it was trained; None if it does not say.
+        container: the file format, like `V2 checkpoint`.
+        packed: whether the file is inside a gzipped tar.
+        layout: the name of the layout that the values have; None if the network is not known.
+        network: the name of the network; None if it is not known.
+        depth_multiplier: the network's depth multiplier; None if the network is not known.
+        num_classes: the number of classes; None without classifier, or if the network is not known.
+        num_features: the length of its feature vectors; None if the network is not known.
+        parameters: how many numbers the network's variables have; None if the network is not known.
+        step: the number of training steps; None if the file does not record it.
         averaged_copies: how many variables have a moving average beside them.
-        optimizer_slots: how many variables have each of the values that optimizers keep.
-        variables: all stored values, by name.
-        problems: what keeps the values from being used, or is wrong with them.
+        optimizer_slots: how many variables have each kind of optimizer slot.
+        variables: all stored values, sorted by name.
+        problems: NaN and infinite values, and settings that the network does not support.
     """
 
     container: str
@@ -92,22 +89,22 @@ class CheckpointReport:
 
     @property
     def has_problems(self) -> bool:
-        """Whether anything is wrong."""
+        """Whether there are any problems."""
         return bool(self.problems)
 
     @property
     def nan_count(self) -> int:
-        """How many numbers in all are none."""
+        """The number of NaNs in all values."""
         return sum(variable.nan_count or 0 for variable in self.variables)
 
     @property
     def infinite_count(self) -> int:
-        """How many numbers in all are infinite."""
+        """The number of infinities in all values."""
         return sum(variable.infinite_count or 0 for variable in self.variables)
 
     @property
     def not_read(self) -> dict[str, int]:
-        """How many values of each dtype were not read: nothing is known of what they hold."""
+        """How many values of each dtype were not read, because hubexport cannot read them as numbers."""
         counts = Counter(variable.dtype for variable in self.variables if variable.nan_count is None)
         return dict(sorted(counts.items()))
 
@@ -119,63 +116,57 @@ class CheckpointReport:
 
 
 def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
-    """Reads all numbers of an open checkpoint, and so checks their checksums where it has any.
+    """Reads all numbers of an open checkpoint, which also checks their checksums where it has any.
 
     Raises:
         CheckpointError: a value is damaged.
     """
-    stored, found = opened.native, opened.recognition
-    network = found.network() if found else None
-    slots = _slots(stored)
-    variables = tuple(_describe(stored, name) for name in sorted(stored.shapes))
+    stored, recognition = opened.native, opened.recognition
+    network = recognition.network() if recognition else None
+    # TensorFlow 1 stores what belongs to a variable below the variable's name.
+    slots = Counter(
+        slot for variable, _, slot in (name.rpartition("/") for name in stored.shapes) if variable in stored.shapes
+    )
+    variables = tuple(_describe_variable(stored, name) for name in sorted(stored.shapes))
+    problems = [f"{CONFIG}: {problem}" for problem in opened.problems]
+    if broken := sum(bool(variable.nan_count or variable.infinite_count) for variable in variables):
+        problems.append(f"{broken} of {len(variables)} variables hold NaN or infinite values")
     return CheckpointReport(
         container="object-based checkpoint" if opened.object_based else _CONTAINERS[opened.container],
         packed=opened.packed,
-        layout=found.layout if found else None,
-        network=found.network_name if found else None,
-        depth_multiplier=found.depth_multiplier if found else None,
-        num_classes=found.num_classes if found else None,
+        layout=recognition.layout if recognition else None,
+        network=recognition.network_name if recognition else None,
+        depth_multiplier=recognition.depth_multiplier if recognition else None,
+        num_classes=recognition.num_classes if recognition else None,
         num_features=network.num_features if network else None,
         parameters=sum(variable.size for variable in network.variables) if network else None,
-        step=_step(stored),
+        step=_training_step(stored),
         averaged_copies=slots.pop(AVERAGED_SUFFIX.strip("/"), 0),
         optimizer_slots=dict(sorted(slots.items())),
         variables=variables,
-        problems=tuple([f"{CONFIG}: {problem}" for problem in opened.problems] + _broken(variables)),
+        problems=tuple(problems),
     )
 
 
-def _broken(variables: Sequence[VariableReport]) -> list[str]:
-    count = sum(bool(one.nan_count or one.infinite_count) for one in variables)
-    return [f"{count} of {len(variables)} variables hold NaN or infinite values"] if count else []
-
-
-def _slots(stored: StoredValues) -> Counter[str]:
-    """Returns how often each name stands below the name of a variable: what TensorFlow 1 keeps beside variables."""
-    return Counter(
-        slot for variable, _, slot in (name.rpartition("/") for name in stored.shapes) if variable in stored.shapes
-    )
-
-
-def _step(stored: StoredValues) -> int | None:
+def _training_step(stored: StoredValues) -> int | None:
     shape = stored.shapes.get(_STEP)
     if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in _STEP_DTYPES:
         return None
     return int(stored.read(_STEP).item())
 
 
-def _describe(stored: StoredValues, name: str) -> VariableReport:
+def _describe_variable(stored: StoredValues, name: str) -> VariableReport:
     shape, dtype = stored.shapes[name], stored.dtype(name)
     if not holds_numbers(dtype):
         return VariableReport(name, shape, dtype, None, None, None, None, None)
     value = stored.read(name)
     finite = value[np.isfinite(value)]
-    norm, least, most = _figures(finite) if finite.size else (None, None, None)
+    norm, minimum, maximum = _norm_and_range(finite) if finite.size else (None, None, None)
     nan_count, infinite_count = int(np.isnan(value).sum()), int(np.isinf(value).sum())
-    return VariableReport(name, shape, dtype, norm, least, most, nan_count, infinite_count)
+    return VariableReport(name, shape, dtype, norm, minimum, maximum, nan_count, infinite_count)
 
 
-def _figures(finite: npt.NDArray[Any]) -> tuple[float | None, float | None, float | None]:
+def _norm_and_range(finite: npt.NDArray[Any]) -> tuple[float | None, float | None, float | None]:
     is_complex = np.iscomplexobj(finite)
     with np.errstate(over="ignore"):
         norm = float(np.linalg.norm(finite.astype(np.complex128 if is_complex else np.float64)))

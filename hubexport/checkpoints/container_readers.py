@@ -1,16 +1,15 @@
-"""Opens files of trained values, each with the reader of its container."""
+"""Opens the files of a checkpoint with the reader of their container."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.sources import FileSource
 from hubexport.checkpoints.stored_values import DamageError, StoredValues
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
@@ -20,28 +19,28 @@ from hubexport.system.temporary import temporary_directory, temporary_failures_r
 
 
 @contextlib.contextmanager
-def opened_values(files: FileSource, shown_as: Path) -> Iterator[StoredValues]:
-    """Opens files for as long as the context lasts.
+def open_container(files: CheckpointFiles, shown_as: Path) -> Iterator[StoredValues]:
+    """Opens the files of a checkpoint for as long as the context lasts.
 
     Args:
-        files: which.
-        shown_as: what messages call them.
+        files: the files.
+        shown_as: how messages name them.
     Returns:
-        Their values, those of object-based checkpoints by variable. Damage to one is a DamageError when it is read.
+        Their values, those of object-based checkpoints by variable. A damaged value raises DamageError when it is read.
     Raises:
-        CheckpointError: they are damaged, or cannot be read.
+        CheckpointError: the files are damaged, or cannot be read.
         TemporaryFileError: they have to be unpacked, and there is no room for that.
     """
     with contextlib.ExitStack() as stack:
         with damage_reported(shown_as):
-            stored = _OPENERS[files.container](files, stack)
+            stored = _open(files, stack)
             if not stored.shapes:
                 raise DamageError("it holds no values")
         yield stored
 
 
 class DamageReporting:
-    """Stored values whose damage is told in hubexport's form, with the file's name."""
+    """Stored values whose damage is raised as CheckpointError, with the name of the file."""
 
     def __init__(self, stored: StoredValues, shown_as: Path) -> None:
         self._stored = stored
@@ -50,19 +49,17 @@ class DamageReporting:
         self.dtype = stored.dtype
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers."""
         with damage_reported(self._shown_as):
             return self._stored.read(name)
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype."""
         with damage_reported(self._shown_as):
             return self._stored.stored_bytes(name)
 
 
 @contextlib.contextmanager
 def damage_reported(shown_as: Path) -> Iterator[None]:
-    """Turns what readers say of damage into a CheckpointError."""
+    """Turns the errors of readers into a CheckpointError."""
     try:
         yield
     except (DamageError, OSError) as error:
@@ -73,44 +70,25 @@ def damage_reported(shown_as: Path) -> Iterator[None]:
         ) from error
 
 
-def _open_v2(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    bundle = BundleReader(source.prefix)
-    return ValuesByVariable(bundle) if OBJECT_GRAPH_KEY in bundle.shapes else bundle
+def _open(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
+    """Opens files with their reader, and puts onto the stack whatever must stay open while values are read."""
+    path = files.paths[0]
+    if files.container == "V1":
+        return V1Reader(stack.enter_context(path.open("rb")))
+    if files.container == "V2":
+        bundle = BundleReader(files.prefix)
+        return ValuesByVariable(bundle) if OBJECT_GRAPH_KEY in bundle.shapes else bundle
+    # The libraries for other files are imported late: TF-Slim's checkpoints do not need them.
+    if files.container == "safetensors":
+        from hubexport.checkpoints.safetensors_file import SafetensorsReader
 
-
-def _open_v1(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    return V1Reader(stack.enter_context(source.files[0].open("rb")))
-
-
-def _open_safetensors(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.safetensors_file import SafetensorsReader  # Not needed for TF-Slim's checkpoints.
-
-    return SafetensorsReader(source.files[0])
-
-
-def _open_hdf5(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
-    from hubexport.checkpoints.hdf5 import read_hdf5  # The same.
-
-    what = f"cannot unpack {source.shown_as}"
-    scratch = stack.enter_context(temporary_directory(what))
-    with temporary_failures_reported(what):
-        return read_hdf5(source.files[0], scratch)
-
-
-def _open_keras_archive(source: FileSource, stack: contextlib.ExitStack) -> StoredValues:
+        return SafetensorsReader(path)
     from hubexport.checkpoints.hdf5 import read_hdf5
 
-    what = f"cannot unpack {source.shown_as}"
+    what = f"cannot unpack {files.prefix}"
     scratch = stack.enter_context(temporary_directory(what))
-    with KerasArchive(source.files[0]) as archive, temporary_failures_reported(what):
+    if files.container == "HDF5":
+        with temporary_failures_reported(what):
+            return read_hdf5(path, scratch)
+    with contextlib.closing(KerasArchive(path)) as archive, temporary_failures_reported(what):
         return read_hdf5(archive.unpack_weights(scratch), scratch, archive.model_config())
-
-
-# What is open for as long as its values are read goes onto the stack.
-_OPENERS: dict[Container, Callable[[FileSource, contextlib.ExitStack], StoredValues]] = {
-    "V2": _open_v2,
-    "V1": _open_v1,
-    "HDF5": _open_hdf5,
-    "Keras archive": _open_keras_archive,
-    "safetensors": _open_safetensors,
-}

@@ -1,4 +1,4 @@
-"""Which format a file of trained values has: told by its bytes, never by its name."""
+"""Recognizes the format of a file of trained values from its bytes, never from its name."""
 
 from pathlib import Path
 import re
@@ -7,31 +7,31 @@ import zipfile
 
 from hubexport.checkpoints.leveldb_table import FOOTER_MAGIC
 
-# A V2 checkpoint is several files; what is told here is the one with the index.
+# A V2 checkpoint is several files; V2 means its index.
 Container = Literal["V2", "V1", "HDF5", "Keras archive", "safetensors", "gzip", "pickle"]
 
-# In a `.keras` archive.
+# The weights' file in a `.keras` archive.
 KERAS_WEIGHTS = "model.weights.h5"
 
 _GZIP = b"\x1f\x8b"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
-# In the zip archives that torch.save writes.
+# In zip archives that torch.save writes.
 _TORCH_PICKLE = "data.pkl"
 # A safetensors file begins with the length of its header, a JSON object; the safetensors package allows 100 MB.
 _MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
-_LONGEST_START = 9
+_START_BYTES = 9
 
 
 def container_of(path: Path) -> Container | None:
-    """Returns a file's format, or None if it is none that is known.
+    """Returns a file's format, or None if it is not a known one.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        start = file.read(_LONGEST_START)
+        start = file.read(_START_BYTES)
         file.seek(max(0, path.stat().st_size - len(FOOTER_MAGIC)))
         end = file.read()
     if start.startswith(_GZIP):

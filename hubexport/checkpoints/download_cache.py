@@ -1,28 +1,21 @@
-"""Where downloaded archives are kept, and what is there of each; without the HTTP library, whose import takes a while.
+"""The cache of downloaded archives; apart from downloading, because importing the HTTP library takes a while.
 
-Beside an archive there may be `NAME.part`, what has come of it when a download broke; `NAME.wrong-…`, what came under
-its name but is something else; and, while a process downloads, `NAME.lock`.
+Beside an archive there may be `NAME.part`, the beginning that an interrupted download left; `NAME.wrong-…`, something
+else that the server sent; and, while a process downloads, `NAME.lock`.
 """
 
 import dataclasses
-import os
 from pathlib import Path
 import re
 from typing import Literal
 
-import platformdirs
-
 from hubexport.errors import UsageError
-from hubexport.system.atomic_output import file_sha256
+from hubexport.system.cache_folder import cache_dir
+from hubexport.system.digests import file_sha256
 from hubexport.variants import PublishedCheckpoint
 
-# Damaged is what has another SHA-256 than was published.
+# A damaged file has another SHA-256 than was published.
 CacheState = Literal["intact", "damaged", "partial", "not cached", "unreadable"]
-
-
-def cache_dir() -> Path:
-    """Returns the cache: `$HUBEXPORT_CACHE_DIR`, or a folder of the user's cache folder."""
-    return Path(os.environ.get("HUBEXPORT_CACHE_DIR") or platformdirs.user_cache_dir("hubexport"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +23,11 @@ class Downloads:
     """Where archives are kept and fetched from.
 
     Attributes:
-        cache_dir: where they are kept; None means `cache_dir()`.
-        mirror: an http:// or https:// address below which they lie by their file names; None means that each is fetched
-            from where its config says.
-        offline: take what is in the cache, and never ask the network.
+        cache_dir: the folder that keeps them; defaults to `hubexport.system.cache_folder.cache_dir()`.
+        mirror: an http or https address that has them by their file names; defaults to the address in each config.
+        offline: use the cache only, never the network.
     Raises:
-        UsageError: the mirror is no such address.
+        UsageError: the mirror is not an http or https address.
     """
 
     cache_dir: str | Path | None = None
@@ -56,10 +48,10 @@ class CachedArchive:
     """What the cache has of one published archive.
 
     Attributes:
-        path: the archive, or what there is of it; if there is nothing, where it will be.
-        size: bytes of the file at `path`.
-        state: what that file is.
-        set_aside: files that came under its name and were something else.
+        path: the archive, or the part of it that has come; if there is neither, where the archive will be.
+        size: the size of the file at `path`, in bytes; 0 if there is none.
+        state: the state of the file at `path`.
+        set_aside: files that came in the archive's place, but were something else.
     """
 
     path: Path
@@ -69,7 +61,7 @@ class CachedArchive:
 
 
 def file_name(url: str) -> str:
-    """Returns the last part of an address, without what cannot be in a file's name."""
+    """Returns the last part of an address, with `_` for characters that a file's name should not have."""
     name = re.sub(r"[^\w.+%~-]", "_", url.rpartition("/")[2])
     return name if name.strip(".") else "archive"
 
@@ -81,22 +73,22 @@ def archive_path(published: PublishedCheckpoint, downloads: Downloads) -> Path:
 
 
 def partial_path(archive: Path) -> Path:
-    """Returns where an archive is while it comes."""
+    """Returns where an archive is while it is being downloaded."""
     return archive.with_name(f"{archive.name}.part")
 
 
 def lock_path(archive: Path) -> Path:
-    """Returns the lock file of whoever downloads an archive."""
+    """Returns the lock file of the process that downloads an archive."""
     return archive.with_name(f"{archive.name}.lock")
 
 
 def wrong_path(archive: Path, sha256: str) -> Path:
-    """Returns where something else is kept that came as an archive."""
+    """Returns where a file with another SHA-256 is kept that came in an archive's place."""
     return archive.with_name(f"{archive.name}.wrong-{sha256[:8]}")
 
 
 def look_up(published: PublishedCheckpoint, downloads: Downloads) -> CachedArchive:
-    """Finds out what the cache has of an archive; this reads all of it."""
+    """Returns what the cache has of an archive, whose bytes are all read for it."""
     archive = archive_path(published, downloads)
     partial = partial_path(archive)
     try:

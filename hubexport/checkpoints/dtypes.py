@@ -1,6 +1,6 @@
-"""The dtypes of stored values: their names and sizes, and NumPy's arrays from their bytes.
+"""The dtypes of stored values: their names, their sizes, and NumPy arrays made from their bytes.
 
-Names are NumPy's, and those of TensorFlow and ml_dtypes for what NumPy lacks. Bytes are little-endian.
+Names are NumPy's; dtypes that NumPy lacks have the names of TensorFlow and ml_dtypes. Bytes are little-endian.
 """
 
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# tensorflow/core/framework/types.proto.
+# The numbers of tensorflow/core/framework/types.proto.
 TENSORFLOW_DTYPES = {
     1: "float32",
     2: "float64",
@@ -50,16 +50,16 @@ NUMPY_NUMBERS = frozenset(
     ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
     + ["float16", "float32", "float64", "complex64", "complex128"]
 )
-# Bits of the exponent, its bias, and which bytes are NaN; those of OCP's 8-bit floats and of their variants.
+# Bits of the exponent, its bias, and the bytes that are NaN, as ml_dtypes documents them.
 _FLOAT8 = {
     "float8_e4m3fn": (4, 7, (0x7F, 0xFF)),
     "float8_e4m3fnuz": (4, 8, (0x80,)),
     "float8_e4m3b11fnuz": (4, 11, (0x80,)),
     "float8_e5m2fnuz": (5, 16, (0x80,)),
 }
-# What they stand for is stored elsewhere.
+# Their bytes are not numbers by themselves: the range that scales them is stored elsewhere.
 _QUANTIZED = {"qint8": "int8", "quint8": "uint8", "qint16": "int16", "quint16": "uint16", "qint32": "int32"}
-# NumPy's dtypes of the same bits.
+# The NumPy dtype with the same bits.
 _BITS = {
     **{name: name for name in NUMPY_NUMBERS},
     **{"bfloat16": "uint16", "float8_e5m2": "uint8", **dict.fromkeys(_FLOAT8, "uint8")},
@@ -73,24 +73,24 @@ def tensorflow_dtype(number: int) -> str:
 
 
 def holds_numbers(dtype: str) -> bool:
-    """Tells whether values of a dtype can be read as numbers."""
+    """Tells whether hubexport can read values of a dtype as numbers."""
     return dtype in _BITS and dtype not in _QUANTIZED
 
 
 def bits_dtype(dtype: str) -> np.dtype[Any] | None:
-    """Returns the little-endian NumPy dtype of the same bits; None if there is none, as for strings."""
+    """Returns the little-endian NumPy dtype with the same bits; None for strings and unknown dtypes."""
     return np.dtype(_BITS[dtype]).newbyteorder("<") if dtype in _BITS else None
 
 
-def numbers(dtype: str, data: bytes) -> npt.NDArray[Any]:
+def decode_numbers(dtype: str, data: bytes) -> npt.NDArray[Any]:
     """Returns stored numbers, exactly.
 
     Args:
-        dtype: one that holds numbers.
-        data: their bytes.
+        dtype: a dtype that `holds_numbers` accepts.
+        data: the bytes of the numbers.
     Returns:
-        A flat array of that dtype. NumPy lacks small floats: bfloat16 and most kinds of float8 come as float32,
-        float8_e5m2 as float16.
+        A flat array of that dtype. NumPy lacks small floats: bfloat16 and most kinds of float8 become float32,
+        float8_e5m2 becomes float16.
     """
     bits = np.frombuffer(data, bits_dtype(dtype))
     if dtype == "bfloat16":
@@ -102,12 +102,12 @@ def numbers(dtype: str, data: bytes) -> npt.NDArray[Any]:
 
 @functools.cache
 def _float8_values(dtype: str) -> npt.NDArray[np.float32]:
-    """Returns the numbers that the 256 bytes stand for."""
+    """Returns the number that each of the 256 bytes stands for."""
     exponent_bits, bias, nan_bytes = _FLOAT8[dtype]
     byte = np.arange(256)
     mantissa_bits = 7 - exponent_bits
     exponent, mantissa = byte % 128 >> mantissa_bits, byte % (1 << mantissa_bits)
-    # Without an exponent there is no leading one.
+    # Subnormal numbers, whose exponent is 0, have no implicit leading one.
     significand = mantissa + np.where(exponent > 0, 1 << mantissa_bits, 0)
     values = np.ldexp(significand.astype(np.float32), np.maximum(exponent, 1) - bias - mantissa_bits)
     values[list(nan_bytes)] = np.nan

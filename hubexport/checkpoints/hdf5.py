@@ -1,7 +1,7 @@
 """Keras' HDF5 files: `.h5` and `.weights.h5`, whose layouts `hubexport.layouts.keras` describes.
 
-HDF5's library never returns from some damaged files. So another process reads, with bounds to its time and memory, and
-copies the values into a safetensors file.
+With some damaged files, HDF5's library never returns. So another process, with limited time and memory, reads the file
+and copies the values into a safetensors file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 from pathlib import Path
-import subprocess
 import sys
 from typing import Any
 
@@ -17,16 +16,16 @@ import h5py
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.hdf5_child import NOT_WRITTEN
 from hubexport.checkpoints.keras_values import KerasValues, WithUnread
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.child_process import ChildError, own_environment, running_child
 
-# Without one, or with 1, Keras turns the kernels around.
+# Keras transposes the kernels of files that state no version, or version 1.
 _KERAS_VERSION = "2.15.0"
-# A file of 100 MB takes one second.
+# Reading a file of 100 MB takes one second.
 _CPU_SECONDS = 20
-_CHILD = "from hubexport.checkpoints.hdf5_child import main; main()"
+_PROGRAM = Path(__file__).with_name("hdf5_copy.py")
 
 
 def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> KerasValues:
@@ -34,31 +33,26 @@ def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> Ker
 
     Args:
         path: the file.
-        scratch: a folder for the copy of the values, which is there as long as they are read.
+        scratch: a folder for the copy of the values, which must exist for as long as they are read.
         model_config: the model's description, if it is stored elsewhere.
     Returns:
-        The values; all that the file holds, also such as cannot be read as numbers.
+        All values in the file, including those that cannot be read as numbers.
     Raises:
-        DamageError: it is damaged, or no HDF5 file, or has links instead of values.
+        DamageError: the file is damaged, is not an HDF5 file, or has links instead of values.
         OSError: the copy cannot be written.
     """
     copy = scratch / "values.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(path.absolute()), str(copy), str(_CPU_SECONDS)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    reason = (done.stderr.splitlines() or ["it cannot be read"])[-1]
-    if done.returncode < 0:
-        raise DamageError("the HDF5 library crashed on it or did not finish")
-    if done.returncode == NOT_WRITTEN:
-        number = int(done.stderr.split()[-1])
-        raise OSError(number, os.strerror(number), str(copy))
-    if done.returncode:
-        raise DamageError(reason)
+    task = {"source": str(path.absolute()), "copy": str(copy), "cpu_seconds": _CPU_SECONDS}
+    try:
+        with running_child(sys.executable, _PROGRAM, task, scratch.absolute(), own_environment()) as wait:
+            answer = wait()
+    except ChildError as error:
+        why = str(error) if error.status == 1 else "the HDF5 library crashed on it or did not finish"
+        raise DamageError(why) from error
+    if "errno" in answer:
+        raise OSError(answer["errno"], os.strerror(answer["errno"]), str(copy))
+    if "damage" in answer:
+        raise DamageError(answer["damage"])
     stored = SafetensorsReader(copy)
     description = json.loads(stored.metadata["description"])
     unread = {name: (dtype, tuple(shape)) for name, (dtype, shape) in description["unread"].items()}
@@ -69,7 +63,7 @@ def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> Ker
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Any]:
-    """Makes a file in memory, and writes it when it is complete: where a disk is full, HDF5's library crashes."""
+    """Makes a file in memory, and writes it once it is complete; on a full disk, HDF5's library would crash."""
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         yield file
         file.flush()
@@ -83,7 +77,7 @@ def write_keras_h5(path: Path, values: Mapping[str, Array]) -> None:
 
     Args:
         path: the file.
-        values: by `LAYER/WEIGHT`, in the order of the model's layers, each layer's weights in that of Keras.
+        values: float32 arrays by `LAYER/WEIGHT`, with the layers in the model's order and their weights in Keras's.
     Raises:
         OSError: the file cannot be written.
     """
@@ -106,11 +100,11 @@ def write_keras_weights_h5(path: Path, values: Mapping[str, Array]) -> None:
 
     Args:
         path: the file.
-        values: by their paths in the file.
+        values: float32 arrays by their paths in the file.
     Raises:
         OSError: the file cannot be written.
     """
     with _new_file(path) as file:
-        file.create_group("vars")  # Of the model itself, which has none; Keras 2 looks for it.
+        file.create_group("vars")  # For the model's own variables; there are none, but Keras 2 looks for it.
         for name, value in values.items():
             file[name] = value

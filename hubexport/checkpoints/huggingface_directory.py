@@ -1,11 +1,12 @@
-"""The settings that lie beside Hugging Face's weights: `config.json` and `preprocessor_config.json`.
+"""Reads the settings beside Hugging Face's weights: `config.json` and `preprocessor_config.json`.
 
-They come from strangers: a link, a pipe or a gigabyte may have their names, and JSON may say one thing twice.
+The files are not trusted: they may be pipes, be huge, or name one setting twice.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import pydantic
 
 from hubexport.checkpoints.recognize import Recognition
-from hubexport.checkpoints.stored_values import DamageError, unique
+from hubexport.checkpoints.stored_values import DamageError, unique_dict
 from hubexport.errors import CheckpointError
 from hubexport.layouts.huggingface_settings import ConfigSettings, PreprocessorSettings
 from hubexport.networks.registry import NETWORKS
@@ -21,26 +22,26 @@ from hubexport.system.regular_files import read_regular_file
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
-# Two names for each of 20,000 classes are 2 MB.
+# Two names for each of 20,000 classes take 2 MB.
 _MAX_BYTES = 16 << 20
-# More digits than any number that means something.
+# Longer than any sensible setting.
 _MAX_DIGITS = 1000
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
 
 class _SettingsError(Exception):
-    """A file is not what transformers writes; the message says what is wrong with it."""
+    """A settings file is not what transformers writes; the message says what is wrong with it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceSettings:
-    """What lies beside weights; None for what does not.
+    """The settings beside weights.
 
     Attributes:
-        directory: where they lie.
-        config: `config.json`.
-        image_processor: `preprocessor_config.json`.
+        directory: the directory of the weights.
+        config: the settings in `config.json`; None if there is no such file.
+        image_processor: the settings in `preprocessor_config.json`; None if there is no such file.
     """
 
     directory: Path
@@ -49,22 +50,22 @@ class HuggingFaceSettings:
 
     @property
     def depth_multipliers(self) -> Sequence[float]:
-        """The network's, if it is told."""
+        """The network's depth multiplier, in a list that is empty if the settings do not give it."""
         return [self.config.depth_multiplier] if self.config else []
 
     @property
     def image_size(self) -> int | None:
-        """The height and width of the images in pixels, if that is one number and it is told."""
+        """The height and width of the images in pixels; None if they differ or the settings do not give them."""
         if self.config is None or "image_size" not in self.config.model_fields_set:
             return None
         sizes = self.config.image_size if isinstance(self.config.image_size, list) else [self.config.image_size]
         return sizes[0] if len(set(sizes)) == 1 else None
 
     def problems(self, recognition: Recognition | None) -> tuple[str, ...]:
-        """Returns each setting that the network does not have, with its value and what it must be.
+        """Returns a line for each setting that the network does not support, with its value and the supported one.
 
         Args:
-            recognition: of the weights; None if nobody knows what they are of.
+            recognition: the network of the weights; None if it is not known.
         """
         if self.config is None:
             return ()
@@ -72,14 +73,14 @@ class HuggingFaceSettings:
         return tuple(self.config.problems(network, recognition.depth_multiplier if recognition else None))
 
     def warnings(self, recognition: Recognition) -> list[str]:
-        """Returns how images would be prepared otherwise than modules do it."""
+        """Returns how the image processor's preparation of images differs from that of modules."""
         if self.image_processor is None:
             return []
-        found = self.image_processor.warnings(recognition.network().input_range)
-        return [f"{self.directory / PREPROCESSOR}: {warning}" for warning in found]
+        warnings = self.image_processor.warnings(recognition.network().input_range)
+        return [f"{self.directory / PREPROCESSOR}: {warning}" for warning in warnings]
 
     def refusal(self, problems: Sequence[str]) -> CheckpointError:
-        """Returns the error for settings that the network does not have."""
+        """Returns the error for settings that the network does not support."""
         return CheckpointError(
             f"cannot use the weights of {self.directory}",
             why=f"its {CONFIG} describes a network that hubexport does not have",
@@ -89,14 +90,16 @@ class HuggingFaceSettings:
 
 
 def read_settings(directory: Path) -> HuggingFaceSettings:
-    """Reads what lies in a directory beside weights.
+    """Reads the settings in a directory of weights.
 
     Raises:
-        CheckpointError: a file cannot be read, is too large, is no JSON object, or has a setting of a wrong type.
+        CheckpointError: a file cannot be read, is too large, is not a JSON object, or has a setting of the wrong type.
     """
     try:
         return HuggingFaceSettings(
-            directory, _read(directory / CONFIG, ConfigSettings), _read(directory / PREPROCESSOR, PreprocessorSettings)
+            directory,
+            _read_settings_file(directory / CONFIG, ConfigSettings),
+            _read_settings_file(directory / PREPROCESSOR, PreprocessorSettings),
         )
     except _SettingsError as error:
         raise CheckpointError(
@@ -106,44 +109,41 @@ def read_settings(directory: Path) -> HuggingFaceSettings:
         ) from error
 
 
-def _read(path: Path, model: type[_Model]) -> _Model | None:
-    content = _content(path)
-    if content is None:
+def _read_settings_file(path: Path, model: type[_Model]) -> _Model | None:
+    if not os.path.lexists(path):
         return None
+    try:  # Links are followed: Hugging Face's cache consists of them.
+        content = read_regular_file(path, _MAX_BYTES)
+    except OSError as error:
+        raise _SettingsError(f"{path.name} cannot be read: {error.strerror}") from error
     try:
-        return model.model_validate(_parsed(content, path.name))
+        return model.model_validate(_parse_json(content, path.name))
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise _SettingsError(f"{path.name}: {first['loc'][0]} is wrong: {first['msg']}") from error
 
 
-def _content(path: Path) -> bytes | None:
-    """Returns what is in a file, links followed, as those of Hugging Face's cache; None if there is none."""
-    if not os.path.lexists(path):
-        return None
-    try:
-        return read_regular_file(path, _MAX_BYTES)
-    except OSError as error:
-        raise _SettingsError(f"{path.name} cannot be read: {error.strerror}") from error
-
-
-def _parsed(content: bytes, name: str) -> dict[str, Any]:
+def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     def refuse(why: str) -> NoReturn:
         raise _SettingsError(f"{name} {why}")
 
-    def whole(text: str) -> int:
+    def parse_int(text: str) -> int:
         return int(text) if len(text) <= _MAX_DIGITS else refuse(f"holds a number of {len(text)} digits")
 
-    def finite(text: str) -> float:
+    def parse_float(text: str) -> float:
         number = float(text)
-        return number if abs(number) < float("inf") else refuse(f"holds {text[:_MAX_DIGITS]}, which is no number")
+        return number if math.isfinite(number) else refuse(f"holds {text[:_MAX_DIGITS]}, which is no number")
 
-    def constant(text: str) -> NoReturn:
+    def parse_constant(text: str) -> NoReturn:
         refuse(f"holds {text}, which is no number")
 
     try:
         parsed = json.loads(
-            content.decode(), object_pairs_hook=unique, parse_int=whole, parse_float=finite, parse_constant=constant
+            content.decode(),
+            object_pairs_hook=unique_dict,
+            parse_int=parse_int,
+            parse_float=parse_float,
+            parse_constant=parse_constant,
         )
     except RecursionError:
         refuse("is nested too deeply")

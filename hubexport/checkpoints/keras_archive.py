@@ -1,13 +1,12 @@
-"""Keras' `.keras` files: zip archives of a model's description and its weights in HDF5.
+"""Reads Keras' `.keras` files: zip archives of a model's description and its weights in HDF5.
 
-Whatever a zip archive claims is checked before it is believed: Keras stores its members as they are, so that nothing
-but plain or deflated ones of a likely size are read.
+Nothing that a zip archive claims is trusted. Keras stores its members uncompressed, so only stored or deflated members
+of a plausible size are read.
 """
 
 from collections.abc import Iterator
 import contextlib
 from pathlib import Path
-from types import TracebackType
 import zipfile
 
 from hubexport.checkpoints.containers import KERAS_WEIGHTS
@@ -16,7 +15,7 @@ from hubexport.checkpoints.stored_values import DamageError
 _CONFIG = "config.json"
 # The description of a MobileNet V2 takes 120 KB.
 _MAX_CONFIG_BYTES = 16 << 20
-# A small archive must not fill the disk: trained weights hardly shrink, and none of an image network come near 4 GiB.
+# A small archive must not fill the disk. Trained weights hardly compress, and no image network has 4 GiB of them.
 _MAX_EXPANSION = 16
 _MIN_WEIGHTS_LIMIT_BYTES = 64 << 20
 _MAX_WEIGHTS_BYTES = 4 << 30
@@ -26,38 +25,32 @@ _CHUNK_BYTES = 1 << 20
 
 
 class KerasArchive:
-    """A `.keras` file, open for as long as the context lasts.
+    """An open `.keras` file.
 
-    Args:
-        path: the file.
     Raises:
-        DamageError: it is not a zip archive.
-        OSError: it cannot be read.
+        DamageError: the file is not a zip archive.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        likely = max(_MIN_WEIGHTS_LIMIT_BYTES, _MAX_EXPANSION * path.stat().st_size)
-        self._max_weights_bytes = min(_MAX_WEIGHTS_BYTES, likely)
+        plausible = max(_MIN_WEIGHTS_LIMIT_BYTES, _MAX_EXPANSION * path.stat().st_size)
+        self._max_weights_bytes = min(_MAX_WEIGHTS_BYTES, plausible)
         try:
             self._archive = zipfile.ZipFile(path)
         except OSError:
             raise
-        except Exception as error:  # zipfile reports damage by any kind of exception.
+        except Exception as error:  # zipfile raises any kind of exception for damage.
             raise DamageError(f"it is a damaged zip archive: {error}") from error
 
-    def __enter__(self) -> "KerasArchive":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file."""
         self._archive.close()
 
     def model_config(self) -> str | None:
-        """Returns the model's description in JSON, or None if there is none.
+        """Returns the model's description in JSON; None if the archive has none.
 
         Raises:
-            DamageError: it is damaged.
+            DamageError: the description is damaged.
         """
         if _CONFIG not in self._archive.namelist():
             return None
@@ -67,7 +60,7 @@ class KerasArchive:
         """Copies the weights' HDF5 file into a folder.
 
         Raises:
-            DamageError: they are damaged, or too large to be weights.
+            DamageError: the weights are damaged, or implausibly large.
             OSError: the copy cannot be written.
         """
         path = folder / KERAS_WEIGHTS
@@ -82,8 +75,8 @@ class KerasArchive:
             raise DamageError(f"it holds {len(members)} members {name}")
         [member] = members
         if member.compress_type not in _METHODS or member.flag_bits & _ENCRYPTED:
-            raise DamageError(f"its {name} is encrypted, or compressed in another way than Keras knows")
-        # No more bytes come out of a member than its header says.
+            raise DamageError(f"its {name} is encrypted, or compressed in another way than deflate")
+        # zipfile never reads more from a member than its header says.
         if member.file_size > max_bytes:
             raise DamageError(f"its {name} unpacks to more than {max_bytes:,} bytes")
         with _damage_reported(name):
@@ -101,5 +94,5 @@ class KerasArchive:
 def _damage_reported(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # zipfile and its decompressors report damage by any kind of exception.
+    except Exception as error:  # zipfile and its decompressors raise any kind of exception for damage.
         raise DamageError(f"its {name} cannot be unpacked: {error}") from error

@@ -1,39 +1,39 @@
-"""The values of a Keras file, and what the file says of the model that they belong to."""
+"""The values of a Keras file, and its description of their model."""
 
 from collections.abc import Mapping
 
-from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredReader, StoredValues, unique
+from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredReader, StoredValues, unique_dict
 from hubexport.networks.layers import Shape
 
-# Where `.h5` files of weights and of whole models list their layers.
+# The groups in which `.h5` files list their layers: the root for weights alone, the other for whole models.
 _ROOTS = ("", "model_weights")
 
 
 class KerasValues(Renamed):
-    """A Keras file's values, of an `.h5` file by `LAYER/WEIGHT`, of others by their paths in the file.
+    """A Keras file's values, by `LAYER/WEIGHT` if it is an `.h5` file, otherwise by their paths in the file.
 
     Args:
         stored: all values by path.
-        attributes: of an `.h5` file, the lists of layers and weights by `PATH@NAME`.
+        attributes: an `.h5` file's lists of layers and weights, by `PATH@NAME`.
         model_config: see below.
     Attributes:
-        model_config: the model as Keras describes it, in JSON; None if the file holds only weights.
+        model_config: Keras' description of the model, in JSON; None if the file holds only weights.
     Raises:
-        DamageError: a weight is listed but missing, or two get the same name.
+        DamageError: a listed weight is missing, or two weights get the same name.
     """
 
     def __init__(self, stored: StoredValues, attributes: Mapping[str, list[str]], model_config: str | None) -> None:
         layers = _names_by_layer(attributes, stored)
-        super().__init__(stored, unique((layers.get(path, path), path) for path in stored.shapes))
+        super().__init__(stored, unique_dict((layers.get(path, path), path) for path in stored.shapes))
         self.model_config = model_config
 
 
 class WithUnread(StoredReader):
-    """Stored values, and others beside them of which only dtype and shape can be told.
+    """Stored values, together with values of which only dtype and shape are known.
 
     Args:
         stored: the values.
-        unread: dtypes and shapes of the others, by name.
+        unread: the dtypes and shapes of the others, by name.
     """
 
     def __init__(self, stored: StoredValues, unread: Mapping[str, tuple[str, Shape]]) -> None:
@@ -42,16 +42,15 @@ class WithUnread(StoredReader):
         self.shapes = {**stored.shapes, **{name: shape for name, (_, shape) in unread.items()}}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
         return self._dtypes.get(name) or self._stored.dtype(name)
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype; None of those that only their dtype and shape are known of."""
+        """Reads the bytes of one value; None if only its dtype and shape are known."""
         return None if name in self._dtypes else self._stored.stored_bytes(name)
 
 
 def _names_by_layer(attributes: Mapping[str, list[str]], stored: StoredValues) -> dict[str, str]:
-    """Returns the name of each weight that an `.h5` file lists, by its path."""
+    """Returns the name of each weight that an `.h5` file lists, by the weight's path."""
     names: dict[str, str] = {}
     for root in _ROOTS:
         prefix = f"{root}/" if root else ""
@@ -66,9 +65,9 @@ def _names_by_layer(attributes: Mapping[str, list[str]], stored: StoredValues) -
 
 
 def _weight_names(weights: list[str]) -> dict[str, str]:
-    """Returns what a layer's weights are called: `kernel`, or in a model within the model `Conv1/kernel`.
+    """Returns the short names of a layer's weights: `kernel`, or `Conv1/kernel` in a model within the model.
 
-    Keras 2 says `expanded_conv_depthwise/depthwise_kernel:0`, where Keras 3 says `kernel`.
+    Keras 2 writes `expanded_conv_depthwise/depthwise_kernel:0` where Keras 3 writes `kernel`.
     """
     scopes = {weight: weight.rpartition("/")[0] for weight in weights}
     short = {weight: weight.rpartition("/")[2].removesuffix(":0").removeprefix("depthwise_") for weight in weights}

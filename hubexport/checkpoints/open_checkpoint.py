@@ -1,33 +1,26 @@
-"""From what `--checkpoint` names to the values of a network's variables."""
+"""Opens a source, recognizes the network of its values, and checks both against the settings beside them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 from pathlib import Path
 
-from hubexport.arrays import Array
-from hubexport.checkpoints.container_readers import DamageReporting, opened_values
+from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
-from hubexport.checkpoints.huggingface_directory import CONFIG, HuggingFaceSettings, read_settings
+from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition
-from hubexport.checkpoints.recognize import Recognition, in_slim_terms, most_likely_layout, plain_shapes, recognize
-from hubexport.checkpoints.restore import has_averages, restore_values, stored_name
-from hubexport.checkpoints.sources import ArchiveSource, FileSource, Source, SyntheticSource, Weights
-from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.checkpoints.synthetic import synthetic_value
-from hubexport.checkpoints.weights_choice import ONLY, told
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes, recognize
+from hubexport.checkpoints.slim_values import SlimValues
+from hubexport.checkpoints.sources import Source
+from hubexport.checkpoints.stored_values import Renamed, StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, SLIM
-from hubexport.networks.layers import Variable
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
-_KERAS_CONTAINERS: tuple[Container, ...] = ("HDF5", "Keras archive")
-_USE_ANOTHER = "pass the variant with --variant, or use another file"
-# Models within models are told by nothing else.
-_SAVE_IT_ALONE = "save the network by itself, like model.layers[0].save('network.keras'), and use that file"
+KERAS_CONTAINERS: tuple[Container, ...] = ("HDF5", "Keras archive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,158 +28,101 @@ class OpenedCheckpoint:
     """Values that can be read for as long as their source is open.
 
     Attributes:
-        native: the values under the names that they have in the file; those of object-based checkpoints under their
-            variables' names.
-        recognition: what they are of; None if that cannot be told.
-        container: how the file stores them.
-        packed: whether that is in a gzipped tar.
-        object_based: whether a graph of objects told their names.
-        of_training: whether it is a file that trainings write, and of which averages are to be expected.
-        settings: what lies beside Hugging Face's weights; None beside others.
-        problems: settings that the network does not have.
-        doubt: why they are not what their names and shapes say; None if they are.
+        shown_as: the path by which messages name the source.
+        variant: the variant whose values are wanted; None leaves it to the values.
+        native: the values under their names in the file, those of object-based checkpoints under their variables'.
+        recognition: the network of the values; None if it is not known.
+        container: the file format; None for made-up values.
+        packed: whether the file is inside a gzipped tar.
+        object_based: whether a graph of objects gave the values their names.
+        of_training: whether a training wrote the file, so that it should hold averages.
+        model_mismatch: how the file's own description of its model contradicts the names and shapes of its values; None
+            if it does not.
+        settings: the settings beside Hugging Face's weights; None beside others.
+        problems: the settings that the network does not support.
     """
 
+    shown_as: Path
+    variant: Variant | None
     native: StoredValues
     recognition: Recognition | None
-    container: Container
+    container: Container | None
     packed: bool
     object_based: bool
     of_training: bool
-    doubt: str | None
-    settings: HuggingFaceSettings | None = None
-    problems: tuple[str, ...] = ()
+    model_mismatch: str | None
+    settings: HuggingFaceSettings | None
+    problems: tuple[str, ...]
 
+    def slim_values(self) -> StoredValues:
+        """Returns the values under TF-Slim's names; unrecognized values stay as they are.
 
-@dataclasses.dataclass(frozen=True)
-class RestoredValues:
-    """A network's values.
-
-    Attributes:
-        values: float32 by variable name, finite and of the variables' shapes.
-        taken: whether the average or the raw value of a variable was taken, by its name; None if there was no choice.
-    """
-
-    values: dict[str, Array]
-    taken: Mapping[str, Weights] | None
-
-    def weights(self, variables: Iterable[Variable] | None = None) -> str:
-        """Says which values were taken, as `hubexport.json` does.
-
-        Args:
-            variables: of which variables; None means all.
-        Returns:
-            `averaged`, `raw`, the number of each like `158 averaged, 104 raw`, or `only` if there was no choice.
+        A TF-Slim checkpoint keeps all its values except the further ones of its recognition. From another layout, only
+        the network's variables and their averages are returned.
         """
-        if self.taken is None:
-            return ONLY
-        names = self.values if variables is None else [variable.name for variable in variables]
-        return told(self.taken[name] for name in names)
+        if self.recognition is None:
+            return self.native
+        if self.recognition.layout != SLIM:
+            return SlimValues(self.native, self.recognition)
+        further = self.recognition.further
+        names = (name for name in self.native.shapes if name.removesuffix(AVERAGED_SUFFIX) not in further)
+        return Renamed(self.native, {name: name for name in names})
 
-
-def read_values(
-    source: Source, variables: Sequence[Variable], weights: Weights, variant: Variant, progress: Progress
-) -> RestoredValues:
-    """Reads or makes up the values of all variables.
-
-    Args:
-        source: where from.
-        variables: whose values are wanted.
-        weights: see `hubexport.checkpoints.restore.restore_values`.
-        variant: what the checkpoint should be of.
-        progress: hears of the steps.
-    Raises:
-        CheckpointError: they are not all there and right.
-    """
-    if isinstance(source, SyntheticSource):
-        progress.step(f"making up synthetic values from seed {source.seed}")
-        return RestoredValues({variable.name: synthetic_value(variable, source.seed) for variable in variables}, None)
-    with opened_checkpoint(source, progress, (variant.depth_multiplier,)) as opened:
-        size = opened.settings and opened.settings.image_size
-        if size and size != variant.image_size:
-            meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
-            progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
-        return restore(opened, source.shown_as, variables, weights, variant, progress)
-
-
-def restore(
-    opened: OpenedCheckpoint,
-    shown_as: Path,
-    variables: Sequence[Variable],
-    weights: Weights,
-    variant: Variant | None,
-    progress: Progress = Progress(),
-) -> RestoredValues:
-    """Reads the values of variables from an open checkpoint; see `read_values`."""
-    is_slim = opened.container not in _KERAS_CONTAINERS and most_likely_layout(opened.native.shapes)[0] == SLIM
-    if opened.recognition is None and not is_slim:
-        raise unrecognized_error(opened, shown_as)
-    stored = in_slim_terms(opened.native, opened.recognition)
-    if not (opened.of_training or has_averages(stored)):
-        return RestoredValues(restore_values(stored, shown_as, variables, "raw", variant), None)
-    values = restore_values(stored, shown_as, variables, weights, variant)
-    taken: dict[str, Weights] = {
-        name: "raw" if stored_name(stored, name, weights) == name else "averaged" for name in values
-    }
-    if weights == "averaged" and (count := sum(one == "raw" for one in taken.values())):
-        progress.warn(f"{count} of {len(taken)} variables have no average in {shown_as}; they get their raw values")
-    return RestoredValues(values, taken)
-
-
-def unrecognized_error(opened: OpenedCheckpoint, shown_as: Path) -> CheckpointError:
-    """Returns the error for values of which nobody knows what they are of."""
-    layout, known, total = most_likely_layout(plain_shapes(opened.native))
-    return CheckpointError(
-        f"cannot identify the network in {shown_as}",
-        why=opened.doubt
-        or f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
-        f"{layout} names, and {len(opened.native.shapes)} values in all",
-        fix=_SAVE_IT_ALONE if opened.container in _KERAS_CONTAINERS and not known else _USE_ANOTHER,
-    )
+    def unrecognized_error(self) -> CheckpointError:
+        """Returns the error for values whose network is not known."""
+        layout, known, total = most_likely_layout(plain_shapes(self.native))
+        fix = "pass the variant with --variant, or use another file"
+        if self.container in KERAS_CONTAINERS and not known:  # Perhaps a model within a model, which is not looked for.
+            fix = "save the network by itself, like model.layers[0].save('network.keras'), and use that file"
+        return CheckpointError(
+            f"cannot identify the network in {self.shown_as}",
+            why=self.model_mismatch
+            or f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
+            f"{layout} names, and {len(self.native.shapes)} values in all",
+            fix=fix,
+        )
 
 
 @contextlib.contextmanager
-def opened_checkpoint(
-    source: Source, progress: Progress, multipliers: Sequence[float] = (), *, with_problems: bool = False
+def open_checkpoint(
+    source: Source, progress: Progress, variant: Variant | None = None, *, accept_problems: bool = False
 ) -> Iterator[OpenedCheckpoint]:
-    """Opens a source that is no synthetic one, for as long as the context lasts.
+    """Opens a source for as long as the context lasts.
 
     Args:
-        source: where from.
-        progress: hears of the steps.
-        multipliers: depth multipliers to try before the published ones.
-        with_problems: open it even if Hugging Face's settings beside it are none that the network has.
+        source: the source.
+        progress: receives the steps and warnings.
+        variant: the variant whose values are wanted; None leaves it to the values. Synthetic values need one.
+        accept_problems: also open weights whose Hugging Face settings the network does not support.
     Raises:
-        CheckpointError: it is damaged, or has such settings. Damage to values is told when they are read.
+        CheckpointError: the source is damaged, has unsupported settings, or needs a variant. Reading a damaged value
+            raises it later.
+        TemporaryFileError: the source has to be unpacked, and there is no room for that.
     """
-    assert not isinstance(source, SyntheticSource), "there is nothing to open"
-    progress.step(f"reading {source.shown_as}")
-    with source.opened() as files, opened_values(files, source.shown_as) as stored:
-        settings = _settings(files, stored)
-        told_multipliers = settings.depth_multipliers if settings else ()
-        recognition = recognize(stored, (*multipliers, *told_multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
-        recognition, doubt = check_recognition(recognition, stored, source.shown_as, progress)
+    with source.opened(variant, progress) as (files, stored):
+        settings = None
+        if files and files.container == "safetensors" and most_likely_layout(stored.shapes)[0] in HUGGING_FACE_LAYOUTS:
+            settings = read_settings(files.paths[0].parent)
+        multipliers = [variant.depth_multiplier] if variant else []
+        multipliers += settings.depth_multipliers if settings else ()
+        recognition = recognize(stored, (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
+        recognition, model_mismatch = check_recognition(recognition, stored, source.shown_as, progress)
         problems = settings.problems(recognition) if settings else ()
-        if settings and problems and not with_problems:
+        if settings and problems and not accept_problems:
             raise settings.refusal(problems)
         for warning in settings.warnings(recognition) if settings and recognition else ():
             progress.warn(warning)
         object_based = isinstance(stored, ValuesByVariable)
         yield OpenedCheckpoint(
+            shown_as=source.shown_as,
+            variant=variant,
             native=DamageReporting(stored, source.shown_as),
             recognition=recognition,
-            container=files.container,
-            packed=isinstance(source, ArchiveSource),
+            container=files.container if files else None,
+            packed=source.packed,
             object_based=object_based,
-            of_training=files.is_of_training and not object_based,
-            doubt=doubt,
+            of_training=files is not None and files.is_of_training and not object_based,
+            model_mismatch=model_mismatch,
             settings=settings,
             problems=problems,
         )
-
-
-def _settings(files: FileSource, stored: StoredValues) -> HuggingFaceSettings | None:
-    """Reads the settings beside weights with Hugging Face's names."""
-    if files.container != "safetensors" or most_likely_layout(stored.shapes)[0] not in HUGGING_FACE_LAYOUTS:
-        return None
-    return read_settings(files.files[0].parent)

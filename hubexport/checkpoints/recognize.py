@@ -1,22 +1,21 @@
-"""Tells from names and shapes alone which network's values a file holds, and gives them TF-Slim's names and shapes."""
+"""Recognizes from names and shapes alone which network's values a file holds, and in which layout."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import re
 
-from hubexport.arrays import Array
-from hubexport.checkpoints.stored_values import Renamed, StoredValues
-from hubexport.layouts.registry import KERAS_H5, KERAS_WEIGHTS_H5, LAYOUTS, SLIM
+from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.layouts.registry import KERAS_H5, KERAS_WEIGHTS_H5, KNOWN_LAYOUTS, SLIM
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Network, Shape
 from hubexport.networks.registry import NETWORKS, PUBLISHED_DEPTH_MULTIPLIERS
 
-# What tf.train.ExponentialMovingAverage appends to the name of the variable that it averages.
+# tf.train.ExponentialMovingAverage appends it to the name of the variable that it averages.
 AVERAGED_SUFFIX = "/ExponentialMovingAverage"
 
-# Where Keras' files have the values of layers, and what a dense layer may be called there.
-_LAYERS = {KERAS_H5: "(?!optimizer_weights/)", KERAS_WEIGHTS_H5: "layers/"}
-_HEADS = {KERAS_H5: "[^/]+", KERAS_WEIGHTS_H5: r"layers/dense(_\d+)?/vars"}
+# In Keras' files: what the names of layers' values begin with, and the names of layers that may be classifiers.
+_LAYER_VALUES = {KERAS_H5: "(?!optimizer_weights/)", KERAS_WEIGHTS_H5: "layers/"}
+_CLASSIFIER_LAYERS = {KERAS_H5: "[^/]+", KERAS_WEIGHTS_H5: r"layers/dense(_\d+)?/vars"}
 
 # No variable's shape depends on the size of the images.
 _ANY_IMAGE_SIZE = 224
@@ -24,15 +23,15 @@ _ANY_IMAGE_SIZE = 224
 
 @dataclasses.dataclass(frozen=True)
 class Recognition:
-    """What a file's values are of.
+    """The network and the layout of a file's values.
 
     Attributes:
-        layout: whose names and shapes they have, one of `hubexport.layouts.registry.LAYOUTS`.
-        network_name: in `hubexport.networks.registry`.
+        layout: the layout's name, a key of `hubexport.layouts.registry.KNOWN_LAYOUTS`.
+        network_name: the network's name in `hubexport.networks.registry`.
         depth_multiplier: one that fits; several can, where channels are rounded to the same numbers.
-        num_classes: None if there is no classifier that is TF-Slim's: one dense layer behind the pooled features.
-        classifier: what the file calls the classifier's weights and biases, if there is one.
-        further: the trained values that are not the network's, if there is no classifier because of them.
+        num_classes: None without TF-Slim's classifier, which is one dense layer on the pooled features.
+        classifier: the names of the classifier's weights and biases in the file; empty without classifier.
+        further: the names of trained values that are not the network's and keep it from having a classifier.
     """
 
     layout: str
@@ -47,62 +46,68 @@ class Recognition:
         return NETWORKS[self.network_name](self.depth_multiplier, image_size, self.num_classes)
 
     @property
-    def entries(self) -> tuple[VariableLayout, ...]:
-        """The network's variables as the file has them."""
-        entries = LAYOUTS[self.layout](self.network())
-        count = len(entries) - len(self.classifier)
-        named = (dataclasses.replace(entry, name=name) for entry, name in zip(entries[count:], self.classifier))
-        return (*entries[:count], *named)
+    def variable_layouts(self) -> tuple[VariableLayout, ...]:
+        """The names and shapes of the network's variables in the file."""
+        layouts = KNOWN_LAYOUTS[self.layout](self.network())
+        count = len(layouts) - len(self.classifier)
+        named = (dataclasses.replace(layout, name=name) for layout, name in zip(layouts[count:], self.classifier))
+        return (*layouts[:count], *named)
 
 
 def plain_shapes(stored: StoredValues) -> dict[str, Shape]:
-    """Returns the shapes of all values, those of averaged copies under the names of their variables."""
+    """Returns the shapes of all values, with averages under the names of their variables."""
     return {name.removesuffix(AVERAGED_SUFFIX): shape for name, shape in stored.shapes.items()}
 
 
 def recognize(stored: StoredValues, multipliers: Sequence[float] = PUBLISHED_DEPTH_MULTIPLIERS) -> Recognition | None:
-    """Finds a network all of whose variables up to the features are there in the right shapes; None if there is none.
+    """Finds a network whose variables, up to the features, are all stored in the right shapes; None if none fits.
 
     Args:
         stored: the values.
         multipliers: the depth multipliers to try, in this order.
     """
     shapes = plain_shapes(stored)
-    for layout in LAYOUTS:
+    for layout_name in KNOWN_LAYOUTS:
         for network_name in NETWORKS:
             for multiplier in multipliers:
-                found = Recognition(layout, network_name, multiplier)
-                if all(shapes.get(entry.name) == entry.shape for entry in found.entries):
-                    return _with_classifier(found, stored, shapes)
+                candidate = Recognition(layout_name, network_name, multiplier)
+                if all(shapes.get(layout.name) == layout.shape for layout in candidate.variable_layouts):
+                    return _with_classifier(candidate, stored, shapes)
     return None
 
 
-def _with_classifier(found: Recognition, stored: StoredValues, shapes: Mapping[str, Shape]) -> Recognition | None:
-    """Returns what was found with its classifier, if that is all that there is beside the values of its features."""
-    features = {entry.name for entry in found.entries}
-    weights, biases = (entry.name for entry in dataclasses.replace(found, num_classes=1).entries[-2:])
+def _with_classifier(features: Recognition, stored: StoredValues, shapes: Mapping[str, Shape]) -> Recognition | None:
+    """Adds the classifier to a recognition of the features, if nothing but a classifier is stored beside them.
+
+    Returns None if the further values show that the features are of another network.
+    """
+    feature_names = {layout.name for layout in features.variable_layouts}
+    weights, biases = (layout.name for layout in dataclasses.replace(features, num_classes=1).variable_layouts[-2:])
     layer = _layer(weights)
-    further = {name: shapes[name] for name in _further_values(found.layout, layer, stored) if name not in features}
+    further = {name for name in _trained_values(features.layout, layer, stored) if name not in feature_names}
     # A convolution that has biases beside its batch norm, for example, is of another network.
-    if {_layer(name) for name in features} & {_layer(name) for name in further}:
+    if {_layer(name) for name in feature_names} & {_layer(name) for name in further}:
         return None
-    for head in {_layer(name) for name in further}:
-        classifier = (weights.replace(layer, head), biases.replace(layer, head))
-        if set(classifier) == set(further) and re.fullmatch(_HEADS.get(found.layout, re.escape(layer)), head):
-            [num_classes, *_] = (*further[classifier[1]], 0)
-            whole = dataclasses.replace(found, num_classes=num_classes, classifier=classifier)
-            if num_classes and all(further[entry.name] == entry.shape for entry in whole.entries[-2:]):
-                return whole
-    return dataclasses.replace(found, further=tuple(sorted(further)))
+    allowed_layers = _CLASSIFIER_LAYERS.get(features.layout, re.escape(layer))
+    for further_layer in {_layer(name) for name in further}:
+        classifier = (weights.replace(layer, further_layer), biases.replace(layer, further_layer))
+        if set(classifier) == further and re.fullmatch(allowed_layers, further_layer):
+            bias_shape = shapes[classifier[1]]
+            if len(bias_shape) == 1 and bias_shape[0] > 0:
+                whole = dataclasses.replace(features, num_classes=bias_shape[0], classifier=classifier)
+                if all(shapes[layout.name] == layout.shape for layout in whole.variable_layouts[-2:]):
+                    return whole
+    return dataclasses.replace(features, further=tuple(sorted(further)))
 
 
-def _further_values(layout: str, classifier: str, stored: StoredValues) -> Iterator[str]:
-    """Yields the names of all values that training changes, but for such as belong to other values or the optimizer."""
-    names = {name.removesuffix(AVERAGED_SUFFIX): stored.dtype(name) for name in stored.shapes}
-    # What else a program of TF-Slim's trains is its own affair, as long as it is not in the classifier's scope.
-    pattern = re.compile(_LAYERS.get(layout, f"{re.escape(_layer(classifier))}/" if layout == SLIM else ""))
-    for name, dtype in names.items():
-        is_slot = name.rpartition("/")[0] in names
+def _trained_values(layout_name: str, classifier_layer: str, stored: StoredValues) -> Iterator[str]:
+    """Yields the names of all values that training changes, except optimizer slots and other values of values."""
+    dtypes = {name.removesuffix(AVERAGED_SUFFIX): stored.dtype(name) for name in stored.shapes}
+    # A program may train other values beside TF-Slim's network, as long as they are not in the classifier's scope.
+    default = f"{re.escape(_layer(classifier_layer))}/" if layout_name == SLIM else ""
+    pattern = re.compile(_LAYER_VALUES.get(layout_name, default))
+    for name, dtype in dtypes.items():
+        is_slot = name.rpartition("/")[0] in dtypes
         is_trained = dtype.rstrip("0123456789") not in ("int", "uint", "bool", "string")
         if is_trained and not is_slot and pattern.match(name):
             yield name
@@ -114,46 +119,11 @@ def _layer(name: str) -> str:
 
 
 def most_likely_layout(shapes: Mapping[str, Shape]) -> tuple[str, int, int]:
-    """Returns the layout most of whose names are there, how many are, and how many it has."""
-    known = []
-    for layout, mapping in LAYOUTS.items():
+    """Returns the name of the layout with the most variables stored, the number stored, and the layout's total."""
+    counts = []
+    for layout_name, layout_function in KNOWN_LAYOUTS.items():
         for network in NETWORKS.values():
-            entries = mapping(network(1.0, _ANY_IMAGE_SIZE, 1))
-            known.append((sum(entry.name in shapes for entry in entries), layout, len(entries)))
-    count, layout, total = max(known, key=lambda one: one[0])
-    return layout, count, total
-
-
-class SlimValues:
-    """A recognized file's values of model variables and their averages, in TF-Slim's names and shapes."""
-
-    def __init__(self, stored: StoredValues, recognition: Recognition) -> None:
-        self._stored = stored
-        self._entries = {entry.variable.name: entry for entry in recognition.entries}
-        for entry in recognition.entries:
-            if stored.shapes.get(name := f"{entry.name}{AVERAGED_SUFFIX}") == entry.shape:
-                self._entries[f"{entry.variable.name}{AVERAGED_SUFFIX}"] = dataclasses.replace(entry, name=name)
-        self.shapes: dict[str, Shape] = {name: entry.variable.shape for name, entry in self._entries.items()}
-
-    def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
-        return self._stored.dtype(self._entries[name].name)
-
-    def read(self, name: str) -> Array:
-        """Reads one value."""
-        entry = self._entries[name]
-        return entry.to_slim(self._stored.read(entry.name))
-
-    def stored_bytes(self, name: str) -> bytes | None:
-        """Tells nothing: the bytes are those of another layout's shape."""
-        return None
-
-
-def in_slim_terms(stored: StoredValues, recognition: Recognition | None) -> StoredValues:
-    """Returns the values under TF-Slim's names: all that there are, if they have those or are not recognized."""
-    if recognition is None:
-        return stored
-    if recognition.layout == SLIM:
-        names = (name for name in stored.shapes if name.removesuffix(AVERAGED_SUFFIX) not in recognition.further)
-        return Renamed(stored, {name: name for name in names})
-    return SlimValues(stored, recognition)
+            layouts = layout_function(network(1.0, _ANY_IMAGE_SIZE, 1))
+            counts.append((sum(layout.name in shapes for layout in layouts), layout_name, len(layouts)))
+    known, layout_name, total = max(counts, key=lambda count: count[0])
+    return layout_name, known, total

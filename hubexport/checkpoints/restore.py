@@ -1,107 +1,156 @@
-"""Finds a network's values in a checkpoint, all of them and exactly, or says what is wrong and why that may be."""
+"""Restores a network's variables from a checkpoint, all of them and exactly, or explains why that is impossible."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
 
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, plain_shapes, recognize
-from hubexport.checkpoints.sources import Weights
+from hubexport.checkpoints.huggingface_directory import CONFIG
+from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes
+from hubexport.checkpoints.slim_values import has_averages, stored_name
+from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.checkpoints.weights_choice import ONLY, Weights, summarize_weights
 from hubexport.errors import CheckpointError
-from hubexport.networks.layers import Shape, Variable
-from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.layouts.registry import SLIM
+from hubexport.networks.layers import Variable
+from hubexport.progress import Progress
 from hubexport.variants import Variant
 
 
+@dataclasses.dataclass(frozen=True)
+class RestoredValues:
+    """A network's values.
+
+    Attributes:
+        values: float32 by variable name, finite and of the variables' shapes.
+        choices: which value each variable got, by its name; None if the source stores one value per variable.
+    """
+
+    values: dict[str, Array]
+    choices: Mapping[str, Weights] | None
+
+    def weights(self, variables: Iterable[Variable] | None = None) -> str:
+        """Sums up the choices as `hubexport.json` records them.
+
+        Args:
+            variables: the variables to count. Defaults to all.
+        Returns:
+            `averaged`, `raw`, the number of each like `158 averaged, 104 raw`, or `only` if there was no choice.
+        """
+        if self.choices is None:
+            return ONLY
+        names = self.values if variables is None else [variable.name for variable in variables]
+        return summarize_weights(self.choices[name] for name in names)
+
+
+def open_and_restore(
+    source: Source, variables: Sequence[Variable], weights: Weights, variant: Variant, progress: Progress
+) -> RestoredValues:
+    """Restores a variant's variables from a source; see `restore_values`.
+
+    Raises:
+        CheckpointError: the source cannot be opened, or does not hold the values.
+        TemporaryFileError: the source has to be unpacked, and there is no room for that.
+    """
+    with open_checkpoint(source, progress, variant) as opened:
+        size = opened.settings and opened.settings.image_size
+        if size and size != variant.image_size:
+            meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
+            progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
+        return restore_values(opened, variables, weights, progress)
+
+
 def restore_values(
-    stored: StoredValues, shown_as: Path, variables: Sequence[Variable], weights: Weights, variant: Variant | None
-) -> dict[str, Array]:
-    """Reads the value of each variable.
+    opened: OpenedCheckpoint, variables: Sequence[Variable], weights: Weights, progress: Progress = Progress()
+) -> RestoredValues:
+    """Reads the values of variables from an open checkpoint.
+
+    Other values in it, like optimizer slots and `global_step`, are ignored.
 
     Args:
-        stored: the checkpoint; what it has beside model variables (optimizer slots, global_step) is left alone.
-        shown_as: what messages call it.
-        variables: whose values are wanted.
-        weights: `averaged` takes the moving average of each variable that has one, and the plain value of the others;
-            `raw` takes the plain values.
-        variant: what the checkpoint should be of, for guessing what is wrong; None if it is recognized already.
-    Returns:
-        float32 values by variable name, finite and of the variables' shapes.
+        opened: the checkpoint.
+        variables: the variables to restore.
+        weights: `averaged` restores the moving average of each variable that has one and the raw value of the others;
+            `raw` restores raw values. Ignored if the source stores one value per variable.
+        progress: receives a warning about variables without an average.
     Raises:
-        CheckpointError: a value is missing, misshaped, no float32 or not finite.
+        CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
+            another shape.
     """
-    what = f"cannot restore {variant.name if variant else 'the values'} from {shown_as}"
-    if weights == "averaged" and not has_averages(stored):
-        raise CheckpointError(
-            what,
-            why="there are no averaged values in this checkpoint",
-            fix="use --weights raw",
-        )
+    if opened.recognition is None and not _has_slim_names(opened):
+        raise opened.unrecognized_error()
+    what = f"cannot restore {opened.variant.name if opened.variant else 'the values'} from {opened.shown_as}"
+    stored = opened.slim_values()
+    has_choice = opened.of_training or has_averages(stored)
+    if not has_choice:
+        weights = "raw"
+    elif weights == "averaged" and not has_averages(stored):
+        raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights raw")
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
-        cause = _other_network(stored, variant) if variant else None
-        why, fix = cause or _cause(stored, names)
+        other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
+        why, fix = other_network or _unfit_values(stored, names)
         raise CheckpointError(what, why=why, details=problems, fix=fix)
     values = {name: stored.read(native) for name, native in names.items()}
+    _check_finite(values, names, what)
+    if not has_choice:
+        return RestoredValues(values, None)
+    choices: dict[str, Weights] = {name: "raw" if names[name] == name else "averaged" for name in values}
+    raw_count = sum(choice == "raw" for choice in choices.values())
+    if weights == "averaged" and raw_count:
+        missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
+        progress.warn(f"{missing}; they get their raw values")
+    return RestoredValues(values, choices)
+
+
+def _has_slim_names(opened: OpenedCheckpoint) -> bool:
+    return opened.container not in KERAS_CONTAINERS and most_likely_layout(opened.native.shapes)[0] == SLIM
+
+
+def _check_finite(values: Mapping[str, Array], names: Mapping[str, str], what: str) -> None:
     if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
         raise CheckpointError(
             what,
             why=f"{len(broken)} of {len(values)} variables hold NaN or infinite values",
-            details=[f"{names[name]}: {_count_broken(values[name])}" for name in broken],
+            details=[
+                f"{names[name]}: {np.isnan(values[name]).sum()} NaN, {np.isinf(values[name]).sum()} infinite of "
+                f"{values[name].size}"
+                for name in broken
+            ],
             fix="use an earlier checkpoint of this training",
         )
-    return values
-
-
-def has_averages(stored: StoredValues) -> bool:
-    """Tells whether a moving average of any variable is there."""
-    return any(name.endswith(AVERAGED_SUFFIX) for name in stored.shapes)
-
-
-def stored_name(stored: StoredValues, name: str, weights: Weights) -> str:
-    """Returns under which name the wanted value of a variable is stored, if it is."""
-    averaged = f"{name}{AVERAGED_SUFFIX}"
-    return averaged if weights == "averaged" and averaged in stored.shapes else name
-
-
-def _count_broken(value: Array) -> str:
-    return f"{np.isnan(value).sum()} NaN, {np.isinf(value).sum()} infinite of {value.size}"
 
 
 def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> list[str]:
     problems = []
     for variable in variables:
         name = names[variable.name]
-        wanted = _listed(variable.shape)
+        wanted = list(variable.shape)
         if name not in stored.shapes:
             problems.append(f"{name}: missing, expected shape {wanted}")
         elif stored.shapes[name] != variable.shape:
-            problems.append(f"{name}: stored shape {_listed(stored.shapes[name])}, expected {wanted}")
+            problems.append(f"{name}: stored shape {list(stored.shapes[name])}, expected {wanted}")
         elif stored.dtype(name) != "float32":
             problems.append(f"{name}: stored as {stored.dtype(name)}, expected float32")
     return problems
 
 
-def _listed(shape: Shape) -> str:
-    return str(list(shape))
-
-
-def _cause(stored: StoredValues, names: Mapping[str, str]) -> tuple[str, str]:
+def _unfit_values(stored: StoredValues, names: Mapping[str, str]) -> tuple[str, str]:
     """Returns why values of the right network do not fit, and what to do."""
     missing = [name for name in names.values() if name not in stored.shapes]
     if any(f"{name}{AVERAGED_SUFFIX}" in stored.shapes for name in missing):
         return "some variables have only averaged values", "use --weights averaged"
     if missing:
         return "some values are missing", "use a checkpoint as TF-Slim's training wrote it"
-    return "some values are of another shape, or not float32", "save the values as float32, and use those"
+    return "some values have another shape, or are not float32", "save the values as float32, and use those"
 
 
-def _other_network(stored: StoredValues, variant: Variant) -> tuple[str, str] | None:
-    """Returns which network the checkpoint is of instead, and what to do; None if it is the variant's."""
-    found = recognize(stored, (variant.depth_multiplier, *PUBLISHED_DEPTH_MULTIPLIERS))
-    if found is None:
+def _other_network(stored: StoredValues, recognition: Recognition | None, variant: Variant) -> tuple[str, str] | None:
+    """Returns why the values are not the variant's, and what to do; None if they are of its network."""
+    if recognition is None:
         wanted = variant.network_for("classification").variables
         shapes = plain_shapes(stored)
         known = sum(variable.name in shapes for variable in wanted)
@@ -109,16 +158,17 @@ def _other_network(stored: StoredValues, variant: Variant) -> tuple[str, str] | 
             f"it has {known} of the network's {len(wanted)} variables by name, and {len(shapes)} values in all",
             f"use a TF-Slim checkpoint of {variant.network} at depth multiplier {variant.depth_multiplier:g}",
         )
-    if found.depth_multiplier != variant.depth_multiplier:
+    if recognition.depth_multiplier != variant.depth_multiplier:
         return (
-            f"this is depth multiplier {found.depth_multiplier:g}, not {variant.depth_multiplier:g}",
-            f"use a variant of depth multiplier {found.depth_multiplier:g}, or another checkpoint",
+            f"this is depth multiplier {recognition.depth_multiplier:g}, not {variant.depth_multiplier:g}",
+            f"use a variant of depth multiplier {recognition.depth_multiplier:g}, or another checkpoint",
         )
-    if found.num_classes is None:
+    if recognition.num_classes is None:
         return "this checkpoint has no classifier", "build only feature_vector modules from it"
-    if found.num_classes != variant.num_classes:
+    if recognition.num_classes != variant.num_classes:
         return (
-            f"it was trained with {found.num_classes} outputs, not {variant.num_classes}",
-            f"set num_classes: {found.num_classes} in a config of your own, and pass its folder with --config_dir",
+            f"it was trained with {recognition.num_classes} outputs, not {variant.num_classes}",
+            f"set num_classes: {recognition.num_classes} in a config of your own, and pass its folder with "
+            "--config_dir",
         )
     return None

@@ -1,6 +1,6 @@
-"""Safetensors files: a JSON header of names, dtypes, shapes and offsets, then the values.
+"""Reads and writes safetensors files: a JSON header of names, dtypes, shapes and offsets, then the values.
 
-The safetensors package checks that the header's offsets cover the file exactly before anything is read.
+Before anything is read, the safetensors package checks that the header's offsets cover the file exactly.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique
+from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique_dict
 
-# By safetensors' names; the others stay as they are.
+# By safetensors' names; dtypes that are missing here keep those.
 _DTYPE_NAMES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -44,11 +44,10 @@ class SafetensorsReader(StoredReader):
     """The values of a safetensors file by name.
 
     Attributes:
-        shapes: of all stored values, by name.
-        metadata: the texts that the header has beside the values.
+        metadata: the header's own texts, by name.
     Raises:
-        DamageError: it is none, or damaged.
-        OSError: it cannot be read.
+        DamageError: the file is damaged, or not a safetensors file.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,19 +58,18 @@ class SafetensorsReader(StoredReader):
         self._path = path
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            # NumPy's reader in that package knows fewer dtypes than the header may name.
-            self._header = json.loads(file.read(length), object_pairs_hook=unique)
+            # The package's reader for NumPy knows fewer dtypes than headers may name.
+            self._header = json.loads(file.read(length), object_pairs_hook=unique_dict)
         self._start = _LENGTH_BYTES + length
         self.metadata: dict[str, str] = self._header.pop(_METADATA, None) or {}
-        self.shapes = {name: checked_shape(one["shape"]) for name, one in self._header.items()}
+        self.shapes = {name: checked_shape(value["shape"]) for name, value in self._header.items()}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype, like `float32`."""
         stored: str = self._header[name]["dtype"]
         return _DTYPE_NAMES.get(stored, stored)
 
     def stored_bytes(self, name: str) -> bytes:
-        """Reads one value of any dtype, as `hubexport.checkpoints.stored_values.StoredValues` says.
+        """Reads the bytes of one value.
 
         Raises:
             OSError: the file cannot be read.
@@ -87,12 +85,12 @@ def write_safetensors(path: Path, values: Mapping[str, npt.NDArray[Any]], metada
 
     Args:
         path: the file.
-        values: by name.
-        metadata: one entry at most: safetensors writes several in an order that changes from run to run.
+        values: the values, by name.
+        metadata: at most one text: safetensors writes several in an order that changes from run to run.
     Raises:
         OSError: the file cannot be written.
     """
-    # The package's own writing to a file leaves it readable for its owner alone.
+    # If the package writes a file itself, only the owner can read it.
     stored = save({name: np.asarray(value, order="C") for name, value in values.items()}, dict(metadata))
     with path.open("xb") as file:
         file.write(stored)

@@ -1,7 +1,7 @@
-"""Values that TensorFlow stores in pieces: those of partitioned variables, and all in V1 checkpoints.
+"""Joins values that TensorFlow stores in pieces: partitioned variables, and all values in V1 checkpoints.
 
-A piece is a slice of the value: in each dimension a start and a length, or all of it. Its key in the table is made of
-the value's name and these numbers, coded so that keys are in the order of what they are made of: see
+A piece is a slice of the value: in each dimension a start and a length, or the whole dimension. Its key in the table
+encodes the value's name and these numbers, so that keys sort like names and numbers: see
 tensorflow/core/util/saved_tensor_slice_util.cc and tensorflow/core/lib/strings/ordered_code.cc.
 """
 
@@ -15,14 +15,14 @@ from hubexport.checkpoints.stored_values import DamageError
 from hubexport.networks.layers import Shape
 from hubexport.protos import Message
 
-# What all keys of pieces begin with: the number 0.
+# All keys of pieces begin with it: the number 0.
 PIECE_KEY = b"\0"
 
 Region = tuple[slice, ...]
 
 _END_OF_NAME = b"\0\1"
 _ESCAPES = {b"\0": b"\0\xff", b"\xff": b"\xff\0"}
-# As a length: -1.
+# The length of a whole dimension: -1.
 _WHOLE = b"\x7f"
 
 
@@ -30,48 +30,48 @@ def piece_key(name: str, piece: Message) -> bytes:
     """Returns the key of a piece.
 
     Args:
-        name: of the value.
-        piece: its TensorSliceProto, of which `regions` approves.
+        name: the value's name.
+        piece: the piece's TensorSliceProto, accepted by `regions`.
     """
-    escaped = re.sub(rb"[\0\xff]", lambda found: _ESCAPES[found[0]], name.encode())
+    escaped = re.sub(rb"[\0\xff]", lambda match: _ESCAPES[match[0]], name.encode())
     rank = len(piece.extent)
     rank_bytes = rank.to_bytes((rank.bit_length() + 7) // 8, "big")
     key = PIECE_KEY + escaped + _END_OF_NAME + bytes([len(rank_bytes)]) + rank_bytes
     for extent in piece.extent:
-        key += _ordered(extent.start) + (_ordered(extent.length) if extent.HasField("length") else _WHOLE)
+        key += _encode_ordered(extent.start) + (_encode_ordered(extent.length) if extent.HasField("length") else _WHOLE)
     return key
 
 
 def regions(pieces: Sequence[Message], shape: Shape) -> list[Region]:
-    """Returns where in a value its pieces are.
+    """Returns the region of a value that each of its pieces covers.
 
     Args:
-        pieces: their TensorSliceProtos.
-        shape: of the whole value.
+        pieces: the pieces' TensorSliceProtos.
+        shape: the shape of the whole value.
     Raises:
-        DamageError: one reaches out of the value, or they have not as many elements as it.
+        DamageError: a piece exceeds the value, or together they do not have the value's number of elements.
     """
-    found = [_region(piece, shape) for piece in pieces]
-    if sum(math.prod(shape_of(region)) for region in found) != math.prod(shape) or not found:
+    covered = [_region(piece, shape) for piece in pieces]
+    if sum(math.prod(region_shape(region)) for region in covered) != math.prod(shape) or not covered:
         raise DamageError("its pieces do not cover it exactly")
-    return found
+    return covered
 
 
-def shape_of(region: Region) -> Shape:
+def region_shape(region: Region) -> Shape:
     """Returns the shape of a piece."""
-    return tuple(one.stop - one.start for one in region)
+    return tuple(part.stop - part.start for part in region)
 
 
-def joined(shape: Shape, item_bytes: int, where: Sequence[Region], pieces: Sequence[bytes]) -> bytes:
+def join_pieces(shape: Shape, item_bytes: int, where: Sequence[Region], pieces: Sequence[bytes]) -> bytes:
     """Returns the bytes of a whole value.
 
     Args:
-        shape: of the whole value.
-        item_bytes: how many bytes an element has.
-        where: what `regions` returned.
-        pieces: the bytes of each, as many as it needs.
+        shape: the shape of the whole value.
+        item_bytes: the size of an element in bytes.
+        where: the region of each piece, from `regions`.
+        pieces: the bytes of each piece, as many as its region needs.
     Raises:
-        DamageError: they overlap.
+        DamageError: pieces overlap.
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -81,7 +81,7 @@ def joined(shape: Shape, item_bytes: int, where: Sequence[Region], pieces: Seque
         if covered[region].any():
             raise DamageError("its pieces overlap")
         covered[region] = True
-        whole[region] = np.frombuffer(data, dtype).reshape(shape_of(region))
+        whole[region] = np.frombuffer(data, dtype).reshape(region_shape(region))
     return whole.tobytes()
 
 
@@ -97,7 +97,7 @@ def _region(piece: Message, shape: Shape) -> Region:
     return tuple(region)
 
 
-def _ordered(number: int) -> bytes:
-    """Codes a number of 0 or more: its length as so many ones and a zero, then its bits, of which the first is 0."""
+def _encode_ordered(number: int) -> bytes:
+    """Encodes a non-negative number: as many ones as it takes bytes, then its bits, the first of which is 0."""
     length = number.bit_length() // 7 + 1
     return (((1 << length) - 1) << 7 * length | number).to_bytes(length, "big")

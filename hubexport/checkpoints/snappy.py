@@ -1,23 +1,23 @@
-"""Snappy's block format, unpacked; google/snappy describes it in format_description.txt."""
+"""Unpacks Snappy's block format, which google/snappy describes in format_description.txt."""
 
 from hubexport.checkpoints.proto_wire import read_varint
 from hubexport.checkpoints.stored_values import DamageError
 
-# No element gives more than 64 bytes for 3.
-_MOST_OUT, _LEAST_IN = 64, 3
+# The best an element can do: 64 bytes out of 3.
+_MAX_OUT, _MIN_IN = 64, 3
 _LITERAL, _SHORT_COPY = 0, 1
-_LONGEST_PLAIN_LITERAL = 60
+_MAX_PLAIN_LITERAL = 60
 _OFFSET_BYTES = {2: 2, 3: 4}
 
 
-def unpacked(packed: bytes) -> bytes:
+def unpack_snappy(packed: bytes) -> bytes:
     """Unpacks a block.
 
     Raises:
-        DamageError: it is damaged. No more memory than a sound block of this size could need has been used.
+        DamageError: the block is damaged. By then no more memory is used than a sound block of its size could need.
     """
     length, position = read_varint(packed, 0)
-    if length * _LEAST_IN > len(packed) * _MOST_OUT:
+    if length * _MIN_IN > len(packed) * _MAX_OUT:
         raise DamageError("a block unpacks to too much")
     block = bytearray()
     while position < len(packed) and len(block) <= length:
@@ -25,7 +25,7 @@ def unpacked(packed: bytes) -> bytes:
         size, kind = (tag >> 2) + 1, tag & 3
         position += 1
         if kind == _LITERAL:
-            if (width := size - _LONGEST_PLAIN_LITERAL) > 0:
+            if (width := size - _MAX_PLAIN_LITERAL) > 0:
                 size = int.from_bytes(packed[position : position + width], "little") + 1
                 position += width
             block += packed[position : position + size]
@@ -41,7 +41,7 @@ def unpacked(packed: bytes) -> bytes:
             raise DamageError("a block cannot be unpacked")
         start = len(block) - offset
         repeated = block[start : start + size]
-        # What is copied may reach into the copy: then it repeats itself.
+        # A copy may overlap its own result: then the bytes repeat.
         block += repeated if len(repeated) == size else (repeated * size)[:size]
     if position != len(packed) or len(block) != length:
         raise DamageError("a block cannot be unpacked")

@@ -1,112 +1,164 @@
-"""What `--checkpoint` and `convert` name, recognized by content and located without TensorFlow.
+"""The sources of values that `--checkpoint` and `convert` accept, recognized by content, without TensorFlow.
 
-ARCHIVE                a gzipped tar with one checkpoint inside, like the published ones, or a packed module
-DIRECTORY              holds one checkpoint, a module, or a model of Hugging Face's (`model.safetensors`)
+ARCHIVE                a gzipped tar with one checkpoint, like the published ones, or a packed module
+DIRECTORY              a folder with one checkpoint, a module, or a Hugging Face model (`model.safetensors`)
 PREFIX                 `…/model.ckpt`, for `…/model.ckpt.index` and `.data-…` (V2), or one V1 file of that name
-FILE                   Keras' `.h5`, `.weights.h5` or `.keras`, or a safetensors file
+FILE                   a Keras file (`.h5`, `.weights.h5` or `.keras`), or a safetensors file
 synthetic[:SEED]       made-up values
 """
 
+import abc
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import glob
-import os
 from pathlib import Path
 import re
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
-from hubexport.checkpoints.containers import Container, container_of
+from hubexport.checkpoints.archives import archive_errors_reworded, unpack_checkpoint
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles, files_at_prefix, files_in_directory, is_shard
+from hubexport.checkpoints.container_readers import open_container
+from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.download_cache import Downloads
-from hubexport.checkpoints.stored_values import DamageError
-from hubexport.checkpoints.v2_bundle import shard_count
-from hubexport.errors import CheckpointError, check_choice
+from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.checkpoints.synthetic import SyntheticValues
+from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256
-from hubexport.system.tars import MODULE_FILE, unpack_checkpoint
+from hubexport.system.digests import file_sha256
+from hubexport.system.tars import read_first_matching
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 
-# Which of a variable's values: its moving average, with which the published accuracy was measured, or its last one.
-Weights = Literal["averaged", "raw"]
-
-_HUGGING_FACE_WEIGHTS = "model.safetensors"
-# Where a SavedModel or a TF1 Hub module has its checkpoint.
-_MODULE_PREFIX = Path("variables", "variables")
-
 _SYNTHETIC = re.compile(r"synthetic(?::(?P<seed>[0-9]{1,9}))?")
-_SHARD = re.compile(r"\.data-\d{5}-of-(?P<count>\d{5})$")
 
 
-@dataclasses.dataclass(frozen=True)
-class SyntheticSource:
-    """Made-up values that depend on a seed and on each variable's name."""
-
-    seed: int
-    # Nothing is read.
-    paths: ClassVar[tuple[Path, ...]] = ()
-
-    def provenance(self) -> dict[str, Any]:
-        """Returns what `hubexport.json` says of the checkpoint."""
-        return {"source": f"synthetic:{self.seed}"}
-
-
-@dataclasses.dataclass(frozen=True)
-class FileSource:
-    """Values in files of their own.
+class Source(abc.ABC):
+    """Where a network's values come from.
 
     Attributes:
-        prefix: what TensorFlow calls a checkpoint's path; otherwise the path that was named.
-        files: all that belong to it.
-        container: how they store the values.
-        in_module: whether they are the values of a SavedModel or a TF1 Hub module.
+        origin: what `hubexport.json` calls such values.
+        packed: whether the values are inside an archive.
     """
 
-    prefix: Path
-    files: tuple[Path, ...]
-    container: Container
-    in_module: bool = False
+    origin: ClassVar[Literal["trained", "synthetic"]] = "trained"
+    packed: ClassVar[bool] = False
 
     @property
+    @abc.abstractmethod
+    def shown_as(self) -> Path:
+        """The path by which messages name the source."""
+
+    @property
+    @abc.abstractmethod
     def paths(self) -> tuple[Path, ...]:
-        """The files that are read."""
-        return self.files
+        """The files that the source reads."""
+
+    @abc.abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Returns the `checkpoint` entry of `hubexport.json`: names and digests, no paths of this machine.
+
+        Raises:
+            CheckpointError: a file cannot be read, or has a name that manifests cannot record.
+        """
+
+    @abc.abstractmethod
+    def opened(
+        self, variant: Variant | None, progress: Progress
+    ) -> contextlib.AbstractContextManager[tuple[CheckpointFiles | None, StoredValues]]:
+        """Opens the source for as long as the context lasts.
+
+        Args:
+            variant: the variant whose values are wanted; None leaves it to the values. Synthetic values need one.
+            progress: receives the steps.
+        Returns:
+            The files that store the values, None if nothing does, and the values.
+        Raises:
+            CheckpointError: the source is damaged or hostile, does not hold one checkpoint, or needs a variant.
+            TemporaryFileError: the source has to be unpacked, and there is no room for that.
+        """
+
+    def check_stored(self, use: str, fix: str) -> None:
+        """Raises a CheckpointError if the values are made up, and so cannot be put to a use like `compared`."""
+
+    def read_beside(self, pattern: str) -> bytes | None:
+        """Reads the file beside the checkpoint whose name matches a pattern; None if there is no such file."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticSource(Source):
+    """Made-up values that depend on a seed and on each variable's name."""
+
+    origin = "synthetic"
+
+    seed: int
 
     @property
     def shown_as(self) -> Path:
-        """What messages call it."""
-        return self.prefix
+        return Path(f"synthetic:{self.seed}")
 
     @property
-    def is_of_training(self) -> bool:
-        """Whether it is a file that trainings write.
-
-        Modules and files of other frameworks usually hold one value a variable.
-        """
-        return self.container in ("V1", "V2") and not self.in_module
+    def paths(self) -> tuple[Path, ...]:
+        return ()
 
     def provenance(self) -> dict[str, Any]:
-        """Returns what `hubexport.json` says of the checkpoint: names and digests, no paths of this machine."""
-        with read_failures_reported(self.prefix):
-            digests = {_recorded(path.name): file_sha256(path) for path in self.files}
-            return {"source": _recorded(self.prefix.name), "sha256": digests}
+        return {"source": str(self.shown_as)}
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator["FileSource"]:
-        """Gives itself; an `ArchiveSource` has to be unpacked first."""
-        yield self
+    def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[None, StoredValues]]:
+        if variant is None:
+            raise CheckpointError(
+                "synthetic values need a variant", why="they fit any network", fix="add --variant NAME"
+            )
+        progress.step(f"making up synthetic values from seed {self.seed}")
+        yield None, SyntheticValues(variant.network_for("classification").variables, self.seed)
+
+    def check_stored(self, use: str, fix: str) -> None:
+        raise CheckpointError(f"synthetic values cannot be {use}", why="they fit any network", fix=fix)
 
 
 @dataclasses.dataclass(frozen=True)
-class ArchiveSource:
+class FileSource(Source):
+    """The files of a checkpoint."""
+
+    files: CheckpointFiles
+
+    @property
+    def shown_as(self) -> Path:
+        return self.files.prefix
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return self.files.paths
+
+    def provenance(self) -> dict[str, Any]:
+        with read_failures_reported(self.shown_as):
+            digests = {_printable_name(path.name): file_sha256(path) for path in self.paths}
+            return {"source": _printable_name(self.shown_as.name), "sha256": digests}
+
+    @contextlib.contextmanager
+    def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[CheckpointFiles, StoredValues]]:
+        progress.step(f"reading {self.shown_as}")
+        with open_container(self.files, self.shown_as) as stored:
+            yield self.files, stored
+
+    def read_beside(self, pattern: str) -> bytes | None:
+        matching = list(self.paths[0].parent.glob(pattern))
+        return matching[0].read_bytes() if len(matching) == 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchiveSource(Source):
     """A checkpoint inside a gzipped tar.
 
     Attributes:
         path: the archive.
-        sha256: of the archive.
-        published: whether it is the very archive that the variant's config names.
-        name: the checkpoint's prefix inside, to tell it from others; None if there is but one.
+        sha256: the archive's digest.
+        published: whether this is the archive that the variant's config names.
+        name: the checkpoint's prefix inside, for archives with several; None if there is only one.
     """
+
+    packed = True
 
     path: Path
     sha256: str
@@ -114,35 +166,34 @@ class ArchiveSource:
     name: str | None
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files that are read."""
-        return (self.path,)
-
-    @property
     def shown_as(self) -> Path:
-        """What messages call it."""
         return self.path
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path,)
+
     def provenance(self) -> dict[str, Any]:
-        """Returns what `hubexport.json` says of the checkpoint."""
-        return {"source": _recorded(self.path.name), "sha256": self.sha256, "published": self.published}
+        return {"source": _printable_name(self.path.name), "sha256": self.sha256, "published": self.published}
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[FileSource]:
-        """Unpacks the checkpoint for as long as the context lasts.
-
-        Raises:
-            CheckpointError: the archive is damaged or hostile, or does not hold one checkpoint.
-            TemporaryFileError: there is no room for it.
-        """
+    def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[CheckpointFiles, StoredValues]]:
+        progress.step(f"reading {self.path}")
         with temporary_directory(f"cannot unpack {self.path}") as folder:
             with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
                 in_module = unpack_checkpoint(self.path, folder)
-            yield dataclasses.replace(directory_source(folder, self.name, shown_as=self.path), in_module=in_module)
+            files = files_in_directory(folder, self.name, shown_as=self.path)
+            files = dataclasses.replace(files, in_module=in_module)
+            with open_container(files, self.path) as stored:
+                yield files, stored
+
+    def read_beside(self, pattern: str) -> bytes | None:
+        with archive_errors_reworded():
+            return read_first_matching(self.path, pattern)
 
 
-def _recorded(name: str) -> str:
-    """Returns a file's name, if manifests can have it: their readers take no text that a terminal would obey."""
+def _printable_name(name: str) -> str:
+    """Returns a file's name if manifests can record it: their readers refuse text that could control a terminal."""
     if not name.isprintable():
         raise CheckpointError(
             f"cannot build from the file {name!r}",
@@ -152,51 +203,39 @@ def _recorded(name: str) -> str:
     return name
 
 
-Source = SyntheticSource | FileSource | ArchiveSource
-
-
-def check_weights(weights: Weights) -> None:
-    """Refuses weights that are neither `averaged` nor `raw`.
-
-    Raises:
-        UsageError: there are no such weights.
-    """
-    check_choice("weights", weights, get_args(Weights))
-
-
 def resolve_source(
     named: str | Path | None, variant: Variant | None, progress: Progress, downloads: Downloads = Downloads()
 ) -> Source:
-    """Finds the checkpoint that is meant.
+    """Finds the source that a user names.
 
     Args:
-        named: as in this module's docstring; None means the archive that the variant's config names, which is
-            downloaded unless it is in the cache.
-        variant: whose values are wanted; None if that is for the values to tell.
-        progress: hears of the download, and of an archive that is not the published one.
+        named: one of the forms in this module's docstring. None means the archive that the variant's config names; it
+            is downloaded unless the cache has it.
+        variant: the variant whose values are wanted; None leaves it to the values.
+        progress: receives the steps of the download, and a warning about an archive that is not the published one.
         downloads: how to download.
     Raises:
-        CheckpointError: there is nothing of the kind, it is incomplete, or it cannot be read.
+        CheckpointError: there is no such checkpoint, it is incomplete, or it cannot be read.
         DownloadError: the published archive cannot be fetched.
     """
     if named is None:
         assert variant is not None, "only a variant's config names an archive"
-        return _published_archive(variant, progress, downloads)
+        return _fetch_published_archive(variant, progress, downloads)
     text = str(named)
     if text.partition(":")[0] == "synthetic":
-        return _synthetic(text)
+        return _parse_synthetic(text)
     path = Path(text)
     with read_failures_reported(path):
         if path.is_dir():
-            return directory_source(path, None, shown_as=path)
+            return FileSource(files_in_directory(path, None, shown_as=path))
         if path.is_file():
-            return _single_file(path, variant, progress)
-        return _prefix(path)
+            return _resolve_file(path, variant, progress)
+        return FileSource(files_at_prefix(path))
 
 
 @contextlib.contextmanager
 def read_failures_reported(path: Path) -> Iterator[None]:
-    """Turns what the system says while a file is read into a CheckpointError."""
+    """Turns the system's errors in reading a file into a CheckpointError."""
     try:
         yield
     except OSError as error:
@@ -207,7 +246,7 @@ def read_failures_reported(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _published_archive(variant: Variant, progress: Progress, downloads: Downloads) -> ArchiveSource:
+def _fetch_published_archive(variant: Variant, progress: Progress, downloads: Downloads) -> ArchiveSource:
     if variant.checkpoint is None:
         raise CheckpointError(
             f"no checkpoint for {variant.name}",
@@ -220,7 +259,7 @@ def _published_archive(variant: Variant, progress: Progress, downloads: Download
     return ArchiveSource(archive, variant.checkpoint.sha256, published=True, name=variant.checkpoint.name)
 
 
-def _synthetic(text: str) -> SyntheticSource:
+def _parse_synthetic(text: str) -> SyntheticSource:
     match = _SYNTHETIC.fullmatch(text)
     if not match:
         raise CheckpointError(
@@ -231,11 +270,11 @@ def _synthetic(text: str) -> SyntheticSource:
     return SyntheticSource(int(match["seed"] or 0))
 
 
-def _single_file(path: Path, variant: Variant | None, progress: Progress) -> Source:
+def _resolve_file(path: Path, variant: Variant | None, progress: Progress) -> Source:
     container = container_of(path)
     if container == "gzip":
-        return _archive(path, variant, progress)
-    if path.suffix == ".index" or _SHARD.search(path.name):
+        return _resolve_archive(path, variant, progress)
+    if path.suffix == ".index" or is_shard(path):
         raise CheckpointError(
             f"{path} is one file of a checkpoint",
             why="a checkpoint is named by the prefix that its files share",
@@ -253,10 +292,10 @@ def _single_file(path: Path, variant: Variant | None, progress: Progress) -> Sou
             why="it is not a gzipped tar, a V1 checkpoint, a Keras HDF5 or .keras file, or a safetensors file",
             fix="use one of these, a directory, or a prefix like model.ckpt",
         )
-    return FileSource(path, (path,), container)
+    return FileSource(CheckpointFiles(path, (path,), container))
 
 
-def _archive(path: Path, variant: Variant | None, progress: Progress) -> ArchiveSource:
+def _resolve_archive(path: Path, variant: Variant | None, progress: Progress) -> ArchiveSource:
     digest = file_sha256(path)
     if variant is None or variant.checkpoint is None:
         return ArchiveSource(path, digest, published=False, name=None)
@@ -265,65 +304,3 @@ def _archive(path: Path, variant: Variant | None, progress: Progress) -> Archive
         differs = f"{path} differs from the published archive of {variant.name}"
         progress.warn(f"{differs} (its SHA-256 is {digest}); its values are used all the same")
     return ArchiveSource(path, digest, published, variant.checkpoint.name)
-
-
-def _prefix(prefix: Path) -> FileSource:
-    """Finds a V2 checkpoint's files."""
-    index = Path(f"{prefix}.index")
-    if not index.is_file():
-        raise CheckpointError(
-            f"no checkpoint {prefix}",
-            why=f"there is no such file or directory, and no {index.name}",
-            fix="use a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
-        )
-    found = shards(prefix)
-    counts = {int(match["count"]) for path in found if (match := _SHARD.search(path.name))} or {1}
-    if len(counts) > 1:  # Whoever was replacing the checkpoint has left the other's.
-        with contextlib.suppress(DamageError):
-            counts = {shard_count(index.read_bytes())}
-    wanted = min(counts)
-    found = [path for path in found if path.name.endswith(f"-of-{wanted:05}")]
-    if len(found) != wanted:
-        raise CheckpointError(
-            f"checkpoint {prefix} is incomplete",
-            why=f"{len(found)} of {wanted} data files are beside {index.name}",
-            fix="copy all of its files",
-        )
-    in_module = (prefix.parent / os.pardir / MODULE_FILE).is_file()
-    return FileSource(prefix, (index, *found), "V2", in_module)
-
-
-def shards(prefix: Path) -> list[Path]:
-    """Returns the data files of a V2 checkpoint."""
-    found = prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")
-    return sorted(path for path in found if _SHARD.search(path.name))
-
-
-def directory_source(directory: Path, name: str | None, shown_as: Path) -> FileSource:
-    """Finds the values in a directory.
-
-    Args:
-        directory: a module, a model of Hugging Face's, or a folder with checkpoints.
-        name: the prefix of the one that is meant, if there may be several.
-        shown_as: what messages call the directory.
-    Raises:
-        CheckpointError: there is none, or several of which none has that name.
-        OSError: the directory cannot be read.
-    """
-    if (directory / MODULE_FILE).is_file():
-        return _prefix(directory / _MODULE_PREFIX)
-    if (directory / _HUGGING_FACE_WEIGHTS).is_file():
-        return FileSource(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
-    files = [path for path in sorted(directory.iterdir()) if path.is_file()]
-    found = {path.stem: path.with_suffix("") for path in files if path.suffix == ".index"}
-    found |= {path.name: path for path in files if path.suffix != ".index" and container_of(path) == "V1"}
-    if name in found:
-        found = {name: found[name]}
-    if len(found) != 1:
-        raise CheckpointError(
-            f"{shown_as} does not hold exactly one checkpoint",
-            why=f"it holds {len(found)}{': ' if found else ''}{', '.join(found)}",
-            fix="use the prefix of one, like DIRECTORY/model.ckpt",
-        )
-    (path,) = found.values()
-    return FileSource(path, (path,), "V1") if path.is_file() else _prefix(path)

@@ -1,4 +1,4 @@
-"""What every reader of trained values offers, whatever the file."""
+"""The interface that every reader of trained values offers, and parts that the readers share."""
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,24 +7,24 @@ from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from hubexport.checkpoints.dtypes import holds_numbers, numbers
+from hubexport.checkpoints.dtypes import decode_numbers, holds_numbers
 from hubexport.errors import printable
 from hubexport.networks.layers import Shape
 
 _Value = TypeVar("_Value")
 
-# Of NumPy's arrays.
-_MOST_DIMENSIONS = 32
-_MOST_ELEMENTS = 1 << 58
+# NumPy's arrays can have no more.
+_MAX_DIMENSIONS = 32
+_MAX_ELEMENTS = 1 << 58
 
 
 class DamageError(ValueError):
-    """The bytes are damaged, or not of the format; the message says why in a few words."""
+    """The bytes are damaged, or not of the expected format; the message says why in a few words."""
 
 
 @contextlib.contextmanager
-def damage_named(what: str) -> Iterator[None]:
-    """Says of damage of what it is."""
+def damage_in(what: str) -> Iterator[None]:
+    """Names the damaged file or value in the message of a DamageError."""
     try:
         yield
     except DamageError as error:
@@ -42,27 +42,27 @@ class StoredValues(Protocol):
         """Returns the name of a stored value's dtype, like `float32`."""
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers; `hubexport.checkpoints.dtypes.numbers` says as what.
+        """Reads one numeric value, in the dtype that `hubexport.checkpoints.dtypes.decode_numbers` gives it.
 
         Raises:
-            DamageError: it is damaged, or holds no numbers.
+            DamageError: the value is damaged or not numeric.
         """
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype: equal values have equal bytes, whatever stores them.
+        """Reads one value of any dtype as bytes that are equal for equal values, in whatever container.
 
         Returns:
-            The bytes of its elements; of strings their lengths, then the strings; None if that cannot be told.
+            The bytes of the elements; for strings their lengths, then the strings. None if they are not available.
         Raises:
-            DamageError: it is damaged.
+            DamageError: the value is damaged.
         """
 
 
 class StoredReader(abc.ABC):
-    """What readers of files have in common: numbers are made of bytes.
+    """Stored values whose numbers are made from their bytes.
 
     Attributes:
-        shapes: of all stored values, by name.
+        shapes: the shapes of all stored values, by name.
     """
 
     shapes: dict[str, Shape]
@@ -73,27 +73,27 @@ class StoredReader(abc.ABC):
 
     @abc.abstractmethod
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype."""
+        """Reads the bytes of one value."""
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers."""
+        """Reads one numeric value."""
         if not holds_numbers(self.dtype(name)):
             raise DamageError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")
         data = self.stored_bytes(name)
-        assert data is not None, "all numbers have bytes"
-        return numbers(self.dtype(name), data).reshape(self.shapes[name])
+        assert data is not None, "every reader gives the bytes of numbers"
+        return decode_numbers(self.dtype(name), data).reshape(self.shapes[name])
 
 
 def checked_shape(lengths: Iterable[int]) -> Shape:
     """Returns a shape that a file claims.
 
     Raises:
-        DamageError: no array can have it.
+        DamageError: no array can have this shape.
     """
     count, shape = 1, tuple(lengths)
     for length in shape:
         count *= max(length, 1)
-        if length < 0 or count > _MOST_ELEMENTS or len(shape) > _MOST_DIMENSIONS:
+        if length < 0 or count > _MAX_ELEMENTS or len(shape) > _MAX_DIMENSIONS:
             raise DamageError("it has an impossible shape")
     return shape
 
@@ -103,7 +103,7 @@ class Renamed:
 
     Args:
         stored: the values.
-        names: of each value in `stored`, by its new name.
+        names: the name of each value in `stored`, by its new name.
     """
 
     def __init__(self, stored: StoredValues, names: Mapping[str, str]) -> None:
@@ -112,27 +112,24 @@ class Renamed:
         self.shapes: dict[str, Shape] = {name: stored.shapes[old] for name, old in names.items()}
 
     def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
         return self._stored.dtype(self._names[name])
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one value of numbers."""
         return self._stored.read(self._names[name])
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads one value of any dtype."""
         return self._stored.stored_bytes(self._names[name])
 
 
-def unique(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
-    """Returns values by name: none may take the name of another.
+def unique_dict(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
+    """Returns values by name.
 
     Raises:
-        DamageError: a name is there twice.
+        DamageError: two values have the same name.
     """
-    named: dict[str, _Value] = {}
+    values: dict[str, _Value] = {}
     for name, value in pairs:
-        if name in named:
+        if name in values:
             raise DamageError(f"the name '{printable(name)}' is there twice")
-        named[name] = value
-    return named
+        values[name] = value
+    return values

@@ -4,22 +4,39 @@ They stand in for trained values in demonstrations and tests. Each variable's va
 alone, through NumPy's frozen legacy generator: the same on every machine, and for every network that has the variable.
 """
 
+from collections.abc import Iterable
 import zlib
 
 import numpy as np
 
 from hubexport.arrays import Array
+from hubexport.checkpoints.stored_values import StoredReader
 from hubexport.networks.layers import Variable
 
 # Keeps the streams of neighbouring seeds apart; any prime would do.
 _SEED_STRIDE = 7919
 
 
+class SyntheticValues(StoredReader):
+    """Made-up values of variables, each computed when it is read."""
+
+    def __init__(self, variables: Iterable[Variable], seed: int) -> None:
+        self._variables = {variable.name: variable for variable in variables}
+        self._seed = seed
+        self.shapes = {name: variable.shape for name, variable in self._variables.items()}
+
+    def dtype(self, name: str) -> str:
+        return "float32"
+
+    def stored_bytes(self, name: str) -> bytes:
+        return synthetic_value(self._variables[name], self._seed).astype("<f4").tobytes()
+
+
 def synthetic_value(variable: Variable, seed: int) -> Array:
     """Makes up one variable's values, float32 of its shape.
 
     Scales and variances spread around 1, offsets and means around 0. Weights are normal with variance 1.4 / fan-in,
-    between the 1 that linear layers and the 2 that rectified ones want.
+    between the 1 that suits linear layers and the 2 that suits rectified ones.
     """
     generator = np.random.RandomState((zlib.crc32(variable.name.encode()) + _SEED_STRIDE * seed) % 2**32)
     kind = variable.name.rpartition("/")[2]

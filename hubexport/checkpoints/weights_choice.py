@@ -1,46 +1,55 @@
-"""What `hubexport.json` says of a module's values: averaged, raw, how many of each, or that there was no choice."""
+"""The choice between averaged and raw values, and how `hubexport.json` records it."""
 
 from collections import Counter
 from collections.abc import Iterable
 import re
+from typing import Literal, get_args
 
-from hubexport.checkpoints.sources import Weights
+from hubexport.errors import check_choice
 
-# Of a source that holds one value a variable.
+# A variable's moving average, with which the published accuracy was measured, or its last value.
+Weights = Literal["averaged", "raw"]
+
+# Recorded for sources that store one value per variable.
 ONLY = "only"
 
 _BOTH = re.compile(r"[1-9][0-9]* averaged, [1-9][0-9]* raw")
 
 
-def told(taken: Iterable[Weights]) -> str:
-    """Returns what the manifest says.
+def check_weights(weights: Weights) -> None:
+    """Refuses weights that are neither `averaged` nor `raw`.
 
-    Args:
-        taken: of each variable, which of its values was taken.
+    Raises:
+        UsageError: there are no such weights.
+    """
+    check_choice("weights", weights, get_args(Weights))
+
+
+def summarize_weights(choices: Iterable[Weights]) -> str:
+    """Sums up which value was restored for each variable, as the manifest records it.
+
     Example:
-        >>> told(["raw", "averaged", "averaged"])
+        >>> summarize_weights(["raw", "averaged", "averaged"])
         '2 averaged, 1 raw'
-        >>> told(["raw", "raw"])
+        >>> summarize_weights(["raw", "raw"])
         'raw'
     """
-    counts = Counter(taken)
-    return ", ".join(f"{counts[one]} {one}" for one in sorted(counts)) if len(counts) > 1 else next(iter(counts))
+    counts = Counter(choices)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{counts[weights]} {weights}" for weights in sorted(counts))
 
 
-def may_come_of(asked: str, told_weights: str | None) -> bool:
-    """Returns whether a manifest may say this of a build that was asked for `averaged` or for `raw` values.
+def weights_match(requested: str, recorded: str | None) -> bool:
+    """Tells whether a build with the requested weights can have recorded this summary.
 
-    Variables without an average have their raw values among averaged ones, and a source may have no averages at all
-    of those that a module needs.
+    A variable without an average gets its raw value even where averages were requested. That can be all variables of
+    a module.
 
     Example:
-        >>> may_come_of("averaged", "2 averaged, 1 raw"), may_come_of("raw", "2 averaged, 1 raw")
+        >>> weights_match("averaged", "2 averaged, 1 raw"), weights_match("raw", "2 averaged, 1 raw")
         (True, False)
     """
-    if told_weights in (asked, ONLY):
+    if recorded in (requested, ONLY):
         return True
-    return (
-        asked == "averaged"
-        and told_weights is not None
-        and (told_weights == "raw" or bool(_BOTH.fullmatch(told_weights)))
-    )
+    return requested == "averaged" and recorded is not None and (recorded == "raw" or bool(_BOTH.fullmatch(recorded)))

@@ -1,1 +1,1 @@
-"""The command line: one module a subcommand. Each parses, calls the library and prints."""
+"""The command line: one module per subcommand, which parses arguments, calls the library and prints the result."""

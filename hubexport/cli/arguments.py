@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments that several commands have."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
-    """Declares where to look for configs beside the built-in ones."""
+    """Adds the folder of the user's own configs."""
     parser.add_argument("--config_dir", metavar="DIR", help="a folder with YAML files for your own variants")
 
 
+def add_format_argument(parser: argparse.ArgumentParser, *formats: str) -> None:
+    """Adds the choice of the output format. The first format is the default."""
+    parser.add_argument(
+        "--format", choices=formats, default=formats[0], help=f"the output format (default: {formats[0]})"
+    )
+
+
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Declares which values of a training's checkpoint to take."""
+    """Adds the choice between averaged and raw values of a checkpoint."""
     parser.add_argument(
         "--weights",
         choices=("averaged", "raw"),
@@ -29,7 +36,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def add_download_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares where published archives are kept and fetched from."""
+    """Adds the flags that say where published archives are kept, and where they are downloaded from."""
     parser.add_argument(
         "--cache_dir",
         metavar="DIR",
@@ -44,10 +51,10 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def downloads_of(args: argparse.Namespace) -> "Downloads":
-    """Returns what `add_download_arguments` declared.
+    """Returns the values of `add_download_arguments`' flags.
 
     Raises:
-        UsageError: the mirror is no address.
+        UsageError: the mirror is not an address.
     """
     from hubexport.checkpoints.download_cache import Downloads
 
@@ -55,7 +62,7 @@ def downloads_of(args: argparse.Namespace) -> "Downloads":
 
 
 def add_beam_option(parser: argparse.ArgumentParser) -> None:
-    """Declares what to tell Apache Beam, beside the name of the runner, which each command declares."""
+    """Adds the options for Apache Beam. Each command adds its own flag for the runner."""
     parser.add_argument(
         "--beam_option",
         action="append",
@@ -66,13 +73,13 @@ def add_beam_option(parser: argparse.ArgumentParser) -> None:
 
 
 def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
-    """Returns who does the work; None is this process.
+    """Returns the Beam runner that does the work; None means this process.
 
     Args:
-        runner: the name of one of Beam's runners; None if Beam is not asked.
-        options: those of `--beam_option`.
+        runner: the name of one of Beam's runners; None if Beam is not used.
+        options: the values of `--beam_option`.
     Raises:
-        UsageError: Beam is told something though it is not asked.
+        UsageError: there are options for Beam, but it is not used.
     """
     from hubexport.beam.options import Beam
 
@@ -88,17 +95,17 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
 
 
 def positive(text: str) -> int:
-    """Returns a number of things of which there must be one at least, for argparse."""
+    """Parses a whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number, at least 1")
     return int(text)
 
 
 def base_url(text: str) -> str:
-    """Returns the `--url` of a hub, without a slash at the end.
+    """Returns the value of `--url` without a slash at the end.
 
     Raises:
-        UsageError: it is no address of a server, or of a folder on it.
+        UsageError: `text` is not the address of a server or of a folder on it.
     """
     from urllib.parse import urlsplit
 

@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of, positive
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import table_console
+from hubexport.cli.error_lines import print_errors
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import new_table, print_table
 from hubexport.errors import HubexportError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ SUMMARY = "build modules from checkpoints"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport build` takes."""
+    """Adds the arguments of `hubexport build`."""
     parser.add_argument(
         "--variant",
         action="append",
@@ -61,12 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds, prints one path a module, and returns the exit status."""
+    """Builds modules, prints the path of each, and returns the exit status."""
     from hubexport.config_files import select_variants
 
     variants = select_variants(args.variant, args.config_dir)
     modules = [variant.select_modules(args.module) for variant in variants]
-    from hubexport.batch import BuildOptions, BuildOrder, build_batch  # NumPy: not worth waiting for before an error.
+    from hubexport.batch import build_batch  # Imports NumPy, which errors need not wait for.
+    from hubexport.build import BuildOptions, BuildOrder
 
     orders = [BuildOrder(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
     options = BuildOptions(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
@@ -78,25 +80,19 @@ def run(args: argparse.Namespace) -> int:
 def _report(outcomes: "Sequence[BuildOutcome]") -> int:
     for path in [outcome.result for outcome in outcomes if not isinstance(outcome.result, HubexportError)]:
         print(path)
-    # The same error of several modules is said once.
-    errors = {str(outcome.result): None for outcome in outcomes if isinstance(outcome.result, HubexportError)}
-    for error in errors:
-        print(f"ERROR {error}", file=sys.stderr)
+    status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
     if len(outcomes) > 1:
         _print_table(outcomes)
-    return 1 if errors else 0
+    return status
 
 
 def _print_table(outcomes: "Sequence[BuildOutcome]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     failed = sum(isinstance(outcome.result, HubexportError) for outcome in outcomes)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    table = new_table(show_footer=True)
     table.add_column("module", no_wrap=True, footer=f"{len(outcomes) - failed} built, {failed} failed")
     table.add_column("result")
     table.add_column("seconds", justify="right", footer=f"{sum(outcome.seconds for outcome in outcomes):.2f}")
     for outcome in outcomes:
-        what = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else "built"
-        table.add_row(outcome.handle, what, f"{outcome.seconds:.2f}")
-    table_console(sys.stderr).print(table)
+        result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else "built"
+        table.add_row(outcome.handle, result, f"{outcome.seconds:.2f}")
+    print_table(table, sys.stderr)

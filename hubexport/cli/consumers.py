@@ -9,8 +9,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import table_console
+from hubexport.cli.arguments import add_format_argument
+from hubexport.cli.error_lines import print_errors
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import new_table, print_table
 from hubexport.errors import HubexportError
 
 if TYPE_CHECKING:
@@ -20,14 +22,12 @@ SUMMARY = "manage the TensorFlow versions in which verify tries modules"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport consumers` takes."""
+    """Adds the arguments of `hubexport consumers`."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = _add_action(
         actions, "list", _list, "list all consumers, the modules they load, and whether they are set up"
     )
-    listing.add_argument(
-        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
-    )
+    add_format_argument(listing, "table", "json")
     for name, action, help_ in (
         ("create", _create, "set up consumers with packages from pip: up to 2 GB each, 8.4 GB for all"),
         ("remove", _remove, "delete consumers from the disk"),
@@ -43,13 +43,13 @@ def _add_action(
     parser: argparse.ArgumentParser = actions.add_parser(
         name, help=help_, description=f"{help_[0].upper()}{help_[1:]}."
     )
-    # In place of the command's own parser, which does not know the flags of the action.
+    # Errors must name the action's flags, which the parser of the command does not know.
     parser.set_defaults(action=action, parser=parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what the action says, and returns the exit status."""
+    """Runs the action, and returns the exit status."""
     status: int = args.action(args)
     return status
 
@@ -79,22 +79,20 @@ def _as_json(consumer: "PinnedConsumer") -> dict[str, Any]:
 
 
 def _print_table(consumers: "Sequence[PinnedConsumer]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     for heading in ("consumer", "Python", "TensorFlow", "tensorflow_hub"):
         table.add_column(heading, no_wrap=True)
     for heading in ("TF1 Hub modules", "TF2 SavedModels", "state"):
         table.add_column(heading)
-    for one in consumers:
-        loads = one.loads
+    for consumer in consumers:
+        loads = consumer.loads
         tf1, tf2 = (", ".join(map(str, loads[format_])) for format_ in ("TF1 Hub module", "TF2 SavedModel"))
-        api = "hub.Module" if one.has_hub_module else "hub.load"
-        state = one.environment.state
-        shown = f"needs Python {one.python}" if state == "Python missing" else state
-        table.add_row(one.name, one.python, one.tensorflow, one.tensorflow_hub, f"{tf1} by {api}", tf2 or "-", shown)
-    table_console(sys.stdout).print(table)
+        api = "hub.Module" if consumer.has_hub_module else "hub.load"
+        state = consumer.environment.state
+        shown = f"needs Python {consumer.python}" if state == "Python missing" else state
+        versions = (consumer.name, consumer.python, consumer.tensorflow, consumer.tensorflow_hub)
+        table.add_row(*versions, f"{tf1} by {api}", tf2 or "-", shown)
+    print_table(table, sys.stdout)
 
 
 def _create(args: argparse.Namespace) -> int:
@@ -109,7 +107,7 @@ def _create(args: argparse.Namespace) -> int:
                 progress.result(f"{consumer.name:14}{create(consumer.environment, progress)}")
             except HubexportError as error:
                 errors.append(error)
-    return _report(errors)
+    return print_errors(errors)
 
 
 def _remove(args: argparse.Namespace) -> int:
@@ -127,10 +125,4 @@ def _remove(args: argparse.Namespace) -> int:
             print(folder, flush=True)
         if not removed:
             print(f"{consumer.name} is not set up", file=sys.stderr)
-    return _report(errors)
-
-
-def _report(errors: Sequence[HubexportError]) -> int:
-    for error in errors:
-        print(f"ERROR {error}", file=sys.stderr)
-    return 1 if errors else 0
+    return print_errors(errors)

@@ -3,14 +3,14 @@
 import argparse
 
 from hubexport.cli.arguments import add_config_dir, add_weights
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.progress_display import shown_progress
 from hubexport.layouts.conversion_targets import TARGETS
 
 SUMMARY = "convert trained weights to another framework's format"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport convert` takes."""
+    """Adds the arguments of `hubexport convert`."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -35,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts, prints the target, and returns the exit status."""
+    """Converts the source, prints the target's path, and returns the exit status."""
     from hubexport.config_files import load_variant
 
     variant = load_variant(args.variant, args.config_dir) if args.variant else None
-    from hubexport.conversion import convert  # NumPy: not worth waiting for before an error.
+    from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
 
     with shown_progress() as progress:
         target = convert(

@@ -5,9 +5,9 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_weights
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import cell, table_console
+from hubexport.cli.arguments import add_format_argument, add_weights
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import cell, new_table, print_table
 
 if TYPE_CHECKING:
     from hubexport.comparison import Comparison
@@ -16,7 +16,7 @@ SUMMARY = "compare two checkpoints, weights files or modules"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport diff` takes."""
+    """Adds the arguments of `hubexport diff`."""
     parser.add_argument("a", metavar="A", help="any source that `hubexport convert` reads")
     parser.add_argument("b", metavar="B", help="the source to compare it with")
     parser.add_argument(
@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with status 0 if no numbers differ by more than X (default: 0)",
     )
     add_weights(parser)
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
-    )
+    add_format_argument(parser, "table", "json")
 
 
 def _tolerance(text: str) -> float:
@@ -43,7 +41,7 @@ def _tolerance(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what differs, and returns 0 if nothing does, else 1."""
+    """Prints the differences. Returns 0 if there are none beyond the tolerance, else 1."""
     from hubexport.comparison import compare
 
     with shown_progress() as progress:
@@ -56,18 +54,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(comparison: "Comparison") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     if comparison.differences:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table = new_table()
         for heading in ("variable", "differs in", "A", "B"):
             table.add_column(heading, no_wrap=True)
         for heading in ("numbers", "largest difference", "relative"):
             table.add_column(heading, justify="right")
-        for one in comparison.differences:
-            count = "-" if one.differing is None else f"{one.differing:,}"
-            figures = ("-" if size is None else f"{size:.3g}" for size in (one.largest_absolute, one.largest_relative))
-            table.add_row(cell(one.name), one.problem, one.a or "-", one.b or "-", count, *figures)
-        table_console(sys.stdout).print(table)
+        for found in comparison.differences:
+            count = "-" if found.differing is None else f"{found.differing:,}"
+            sizes = (found.largest_absolute, found.largest_relative)
+            figures = ("-" if size is None else f"{size:.3g}" for size in sizes)
+            table.add_row(cell(found.name), found.problem, found.a or "-", found.b or "-", count, *figures)
+        print_table(table, sys.stdout)
     print(comparison.summary)

@@ -9,26 +9,41 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_beam_option, add_config_dir, beam_of, positive
-from hubexport.cli.images import add_interface_arguments, interface_of
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.arguments import add_beam_option, add_config_dir, add_format_argument, beam_of, positive
+from hubexport.cli.image_arguments import add_run_arguments, run_arguments
+from hubexport.cli.progress_display import shown_progress
 from hubexport.errors import printable
+from hubexport.evaluation.evaluation_options import CENTRAL_CROP, PREPROCESSING_NAMES
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.evaluation.result import Evaluation
+    from hubexport.evaluation.evaluation_result import Evaluation
 
 SUMMARY = "measure a module's accuracy on labelled images"
 
-# Those of hubexport.evaluation.preprocessing, which takes a while to import.
-_PREPROCESSINGS = ("central_crop", "whole")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport evaluate` takes."""
+    """Adds the arguments of `hubexport evaluate`."""
     parser.add_argument(
         "module", metavar="MODULE", help="a classification module: a directory, a .tar.gz, or an http or https address"
     )
+    _add_data_arguments(parser)
+    parser.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSING_NAMES,
+        default=CENTRAL_CROP,
+        help="central_crop: the middle of each image (0.875 of its height and width), resized as TensorFlow 1 does, as "
+        "for the published accuracy; whole: the whole image, resized as `hubexport classify` does (default: "
+        "central_crop)",
+    )
+    add_run_arguments(parser, batch_size=64)
+    _add_work_arguments(parser)
+    add_format_argument(parser, "text", "json")
+    add_config_dir(parser)
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the labelled images, and the meaning of their labels."""
     parser.add_argument(
         "--data",
         required=True,
@@ -55,18 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="at most N images: evenly from all folders, or the first N of TFRecords (default: all)",
     )
-    parser.add_argument(
-        "--preprocessing",
-        choices=_PREPROCESSINGS,
-        default=_PREPROCESSINGS[0],
-        help="central_crop: the middle of each image (0.875 of its height and width), resized as TensorFlow 1 does, as "
-        "for the published accuracy; whole: the whole image, resized as `hubexport classify` does (default: "
-        "central_crop)",
-    )
-    parser.add_argument(
-        "--batch_size", type=positive, default=64, metavar="N", help="how many images to process at once (default: 64)"
-    )
-    add_interface_arguments(parser)
+
+
+def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the folder of unfinished results, and the machines that do the work."""
     parser.add_argument(
         "--state",
         metavar="DIR",
@@ -79,21 +86,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run on Apache Beam: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of its runners",
     )
     add_beam_option(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default: text)")
-    add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates, prints the accuracy, and returns the exit status."""
+    """Evaluates a module, prints its accuracy, and returns the exit status."""
     require_extras("hubexport evaluate", "tensorflow", *(["beam"] if args.runner else []))
     beam = beam_of(args.runner, args.beam_option)
-    from hubexport.evaluation.evaluation import evaluate  # NumPy and Pillow: not worth waiting for before an error.
+    from hubexport.evaluation.evaluate_module import (
+        evaluate,  # Imports NumPy and Pillow; errors need not wait for them.
+    )
 
     with shown_progress() as progress:
 
         def report(evaluation: "Evaluation") -> None:
             progress.result(json.dumps(evaluation.as_json(), indent=2) if args.format == "json" else _text(evaluation))
-            # Only what has been told may be forgotten.
+            # The kept results are removed next. This must fail first if stdout cannot be written.
             sys.stdout.flush()
 
         evaluate(
@@ -103,8 +110,7 @@ def run(args: argparse.Namespace) -> int:
             labels_offset=args.labels_offset,
             limit=args.limit,
             preprocessing=args.preprocessing,
-            batch_size=args.batch_size,
-            **interface_of(args),
+            **run_arguments(args),
             state=args.state,
             beam=beam,
             config_dir=args.config_dir,
@@ -134,5 +140,5 @@ def _text(evaluation: "Evaluation") -> str:
     return "\n".join(lines)
 
 
-def _figure(number: float | None, form: str, unit: str = "") -> str:
-    return "-" if number is None else f"{number:{form}}{unit}"
+def _figure(number: float | None, format_spec: str, unit: str = "") -> str:
+    return "-" if number is None else f"{number:{format_spec}}{unit}"

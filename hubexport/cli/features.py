@@ -6,8 +6,8 @@ the same order. A FILE that ends in .parquet becomes a table with the columns `f
 
 import argparse
 
-from hubexport.cli.images import add_image_arguments, interface_of
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.image_arguments import add_image_arguments, run_arguments
+from hubexport.cli.progress_display import shown_progress
 from hubexport.extras import require_extras
 from hubexport.images.image_files import find_images
 
@@ -15,25 +15,24 @@ SUMMARY = "compute feature vectors of images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport features` takes."""
+    """Adds the arguments of `hubexport features`."""
     add_image_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the file to write: ….npy or ….parquet")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes feature vectors, prints where they are, and returns 0 if any image could be read."""
+    """Writes feature vectors, prints the paths of the files, and returns the exit status."""
     require_extras("hubexport features", "tensorflow", *(["parquet"] if args.output.endswith(".parquet") else []))
     images = find_images(args.images)
-    from hubexport.images.feature_extraction import extract_features  # NumPy: not worth waiting for before an error.
+    from hubexport.images.feature_extraction import extract_features  # Imports NumPy, which errors need not wait for.
 
     with shown_progress() as progress:
         written = extract_features(
             args.module,
             images,
             args.output,
-            batch_size=args.batch_size,
-            **interface_of(args),
+            **run_arguments(args),
             overwrite=args.overwrite,
             progress=progress,
         )

@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hubexport.cli.arguments import add_config_dir, add_download_arguments, downloads_of
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import table_console
+from hubexport.cli.error_lines import print_errors
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import new_table, print_table
 from hubexport.errors import CheckpointError, HubexportError, UsageError
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from hubexport.progress import Progress
     from hubexport.variants import PublishedCheckpoint, Variant
 
-    # The path of a published archive and whether it was there before, or why it is not there.
+    # The path of an archive and whether the cache held it already, or why it could not be downloaded.
     Outcome = tuple[Path, bool] | HubexportError
 
 SUMMARY = "download published archives, or list what the cache holds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport fetch` takes."""
+    """Adds the arguments of `hubexport fetch`."""
     parser.add_argument(
         "--variant",
         action="append",
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetches and prints one path an archive, or lists; returns the exit status."""
+    """Downloads archives and prints their paths, or lists them. Returns the exit status."""
     from hubexport.config_files import list_variants, select_variants
 
     downloads = downloads_of(args)
@@ -70,20 +71,18 @@ def _fetch(variants: "Sequence[Variant]", downloads: "Downloads") -> int:
     with shown_progress() as progress:
         outcomes = list(_outcomes(variants, downloads, progress))
     archives = [outcome for outcome in outcomes if not isinstance(outcome, HubexportError)]
-    for path, was_there in archives:
-        if was_there:
+    for path, was_cached in archives:
+        if was_cached:
             print(f"already in the cache: {path}", file=sys.stderr)
     for path, _ in archives:
         print(path)
-    # The same error of several archives is said once.
-    errors = {str(outcome): None for outcome in outcomes if isinstance(outcome, HubexportError)}
-    for error in errors:
-        print(f"ERROR {error}", file=sys.stderr)
-    return 1 if errors else 0
+    return print_errors(outcome for outcome in outcomes if isinstance(outcome, HubexportError))
 
 
 def _outcomes(variants: "Sequence[Variant]", downloads: "Downloads", progress: "Progress") -> "Iterator[Outcome]":
-    """Yields what becomes of each archive; one that several variants share comes once."""
+    """Yields the outcome for each archive. Variants that share an archive get one outcome."""
+    from hubexport.checkpoints.download_cache import look_up
+
     seen = set()
     for variant in variants:
         published = variant.checkpoint
@@ -95,16 +94,12 @@ def _outcomes(variants: "Sequence[Variant]", downloads: "Downloads", progress: "
             )
         elif (published.url, published.sha256) not in seen:
             seen.add((published.url, published.sha256))
-            yield _outcome(published, downloads, progress)
+            archive = look_up(published, downloads)
+            yield (archive.path, True) if archive.state == "intact" else _download(published, downloads, progress)
 
 
-def _outcome(published: "PublishedCheckpoint", downloads: "Downloads", progress: "Progress") -> "Outcome":
-    from hubexport.checkpoints.download_cache import look_up
-
-    found = look_up(published, downloads)
-    if found.state == "intact":
-        return found.path, True
-    from hubexport.checkpoints.download import fetch  # Its HTTP library is not needed for what is there.
+def _download(published: "PublishedCheckpoint", downloads: "Downloads", progress: "Progress") -> "Outcome":
+    from hubexport.checkpoints.download import fetch  # Imports an HTTP library, which cached archives do not need.
 
     try:
         return fetch(published, progress, downloads), False
@@ -115,8 +110,8 @@ def _outcome(published: "PublishedCheckpoint", downloads: "Downloads", progress:
 def _list(variants: "Sequence[Variant]", downloads: "Downloads", form: str | None) -> None:
     from hubexport.checkpoints.download_cache import look_up
 
-    found = [look_up(variant.checkpoint, downloads) if variant.checkpoint else None for variant in variants]
-    listed = list(zip(variants, found, strict=True))
+    archives = [look_up(variant.checkpoint, downloads) if variant.checkpoint else None for variant in variants]
+    listed = list(zip(variants, archives, strict=True))
     if form == "json":
         print(json.dumps([_as_json(variant, archive) for variant, archive in listed], indent=2))
     else:
@@ -138,13 +133,11 @@ def _as_json(variant: "Variant", archive: "CachedArchive | None") -> dict[str, A
 
 
 def _print_table(listed: "Sequence[tuple[Variant, CachedArchive | None]]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
     from hubexport.checkpoints.download_cache import file_name
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     table.add_column("variant", no_wrap=True)
     table.add_column("file", overflow="fold")
     table.add_column("size (MB)", justify="right")
@@ -156,6 +149,6 @@ def _print_table(listed: "Sequence[tuple[Variant, CachedArchive | None]]") -> No
             continue
         size = f"{archive.size / 1e6:.1f}" if archive.size else "-"
         state = "".join([archive.state, *(f", set aside: {path.name}" for path in archive.set_aside)])
-        # A path may have brackets in it, which are no markup.
+        # rich would take brackets in a path for markup.
         table.add_row(variant.name, file_name(variant.checkpoint.url), size, state, Text(str(archive.path)))
-    table_console(sys.stdout).print(table)
+    print_table(table, sys.stdout)

@@ -6,26 +6,27 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import cell, table_console
+from hubexport.cli.arguments import add_format_argument
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import cell, new_table, print_table
 from hubexport.errors import printable
 
 if TYPE_CHECKING:
     from hubexport.checkpoints.checkpoint_report import CheckpointReport, VariableReport
+    from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport
     from hubexport.modules.module_report import ModuleReport
     from hubexport.modules.op_versions import Compatibility
-    from hubexport.modules.signatures import GraphVersionReport, TensorReport
 
 SUMMARY = "describe a checkpoint, weights file or module"
 
-# What a line has of a long list; all is in the JSON.
+# How many entries of a long list a line shows. The JSON has all of them.
 _MOST_OPS = 6
 _FIRST_ENDPOINTS = 3
 _FIRST_NAMES = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport inspect` takes."""
+    """Adds the arguments of `hubexport inspect`."""
     parser.add_argument(
         "path",
         metavar="PATH",
@@ -33,13 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "reads",
     )
     parser.add_argument("--variables", action="store_true", help="list the variables of a checkpoint or weights file")
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
-    )
+    add_format_argument(parser, "table", "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describes what is at a path, and returns 0, or 1 if there is a problem."""
+    """Describes a checkpoint or module. Returns 0, or 1 if there is a problem."""
     from hubexport.checkpoints.checkpoint_report import CheckpointReport
     from hubexport.description import describe
 
@@ -83,44 +82,44 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
     if report.optimizer_slots:
         slots = (f"{printable(name)} of {count} variables" for name, count in report.optimizer_slots.items())
         yield "optimizer slots", ", ".join(slots)
-    yield "values", f"{len(report.variables)}, {_soundness(report)}"
+    yield "values", f"{len(report.variables)}, {_condition_of_values(report)}"
     for problem in report.problems:
         yield "PROBLEM", printable(problem)
 
 
-def _soundness(report: "CheckpointReport") -> str:
-    broken = [one.name for one in report.variables if one.nan_count or one.infinite_count]
-    said = "all numbers finite"
+def _condition_of_values(report: "CheckpointReport") -> str:
+    broken = [variable.name for variable in report.variables if variable.nan_count or variable.infinite_count]
+    numbers = "all numbers finite"
     if broken:
         names = printable(", ".join(broken[:_FIRST_NAMES])) + _rest(broken, _FIRST_NAMES)
-        said = f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {names}"
+        numbers = f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {names}"
     if not report.not_read:
-        return said
+        return numbers
     count = sum(report.not_read.values())
     kinds = ", ".join(f"{number} {dtype}" for dtype, number in report.not_read.items())
     unread = f"not read: {count} ({kinds if len(report.not_read) > 1 else next(iter(report.not_read))})"
-    return f"{len(report.variables) - count} read: {said}; {unread}" if count < len(report.variables) else unread
+    return f"{len(report.variables) - count} read: {numbers}; {unread}" if count < len(report.variables) else unread
 
 
 def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
     yield "format", report.format + f", written by TensorFlow {report.written_by}" * bool(report.written_by)
     if report.manifest:
         yield "handle", str(report.manifest.handle)
-        which = f", {report.manifest.weights}" * (report.manifest.weights not in (None, "only"))
-        yield "values", f"{report.manifest.values}{which}, from {report.manifest.checkpoint.source}"
+        weights = f", {report.manifest.weights}" * (report.manifest.weights not in (None, "only"))
+        yield "values", f"{report.manifest.values}{weights}, from {report.manifest.checkpoint.source}"
     for graph in report.graph_versions:
         yield "tags", f"[{', '.join(graph.tags)}]"
         yield from _interface_lines(graph)
     if report.parameters:
         trainable = report.parameters.trainable
-        told = "" if trainable is None else f" ({trainable:,} trainable)"
-        yield "parameters", f"{report.parameters.total:,}{told}"
+        of_these = "" if trainable is None else f" ({trainable:,} trainable)"
+        yield "parameters", f"{report.parameters.total:,}{of_these}"
     sizes = report.sizes
     parts = (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes)
     yield "bytes", "graph {:,}, weights {:,}, assets {:,}, other {:,}".format(*parts)
     most = [f"{op} {count}" for op, count in list(report.op_counts.items())[:_MOST_OPS]]
     yield "ops", f"{sum(report.op_counts.values()):,}: {', '.join(most)}{_rest(report.op_counts, _MOST_OPS)}"
-    yield "oldest TensorFlow", _oldest(report.compatibility)
+    yield "oldest TensorFlow", _oldest_tensorflow(report.compatibility)
     if report.digest_problems is not None:
         yield "digests", "; ".join(report.digest_problems) or "every file matches hubexport.json"
     for problem in report.problems:
@@ -141,7 +140,7 @@ def _interface_lines(graph: "GraphVersionReport") -> Iterator[tuple[str, str]]:
 
 
 def _tensors(tensors: "Sequence[TensorReport]") -> str:
-    return ", ".join(f"{one.name} {one.dtype} {_shape(one.shape)}" for one in tensors)
+    return ", ".join(f"{tensor.name} {tensor.dtype} {_shape(tensor.shape)}" for tensor in tensors)
 
 
 def _shape(shape: "tuple[int | None, ...] | None") -> str:
@@ -154,23 +153,22 @@ def _rest(listed: Sized, shown: int) -> str:
     return f" and {len(listed) - shown} more" if len(listed) > shown else ""
 
 
-def _oldest(found: "Compatibility") -> str:
-    hub = f", with tensorflow-hub {found.oldest_hub}" * bool(found.oldest and found.oldest_hub)
-    older = f"; {found.next_older} lacks {', '.join(found.obstacles)}" if found.obstacles else ""
-    return f"{found.oldest or 'none'}{hub} (checked: {', '.join(found.tried)}{older})"
+def _oldest_tensorflow(compatibility: "Compatibility") -> str:
+    oldest, obstacles = compatibility.oldest, compatibility.obstacles
+    hub = f", with tensorflow-hub {compatibility.oldest_hub}" * bool(oldest and compatibility.oldest_hub)
+    older = f"; {compatibility.next_older} lacks {', '.join(obstacles)}" if obstacles else ""
+    return f"{oldest or 'none'}{hub} (checked: {', '.join(compatibility.tried)}{older})"
 
 
 def _print_variables(variables: "tuple[VariableReport, ...]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     for heading in ("variable", "shape", "dtype"):
         table.add_column(heading, no_wrap=True)
     for heading in ("norm", "minimum", "maximum", "NaN", "infinite"):
         table.add_column(heading, justify="right")
-    for one in variables:
-        figures = ("-" if number is None else f"{number:.5g}" for number in (one.norm, one.minimum, one.maximum))
-        counts = ("-" if count is None else str(count) for count in (one.nan_count, one.infinite_count))
-        table.add_row(cell(one.name), str(list(one.shape)), one.dtype, *figures, *counts)
-    table_console(sys.stdout).print(table)
+    for variable in variables:
+        numbers = (variable.norm, variable.minimum, variable.maximum)
+        figures = ("-" if number is None else f"{number:.5g}" for number in numbers)
+        counts = ("-" if count is None else str(count) for count in (variable.nan_count, variable.infinite_count))
+        table.add_row(cell(variable.name), str(list(variable.shape)), variable.dtype, *figures, *counts)
+    print_table(table, sys.stdout)

@@ -5,8 +5,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.arguments import add_config_dir
-from hubexport.cli.tables import table_console
+from hubexport.cli.arguments import add_config_dir, add_format_argument
+from hubexport.cli.text_tables import new_table, print_table
 
 if TYPE_CHECKING:
     from hubexport.variants import Variant
@@ -15,10 +15,8 @@ SUMMARY = "list variants, their modules and published figures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport list` takes."""
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
-    )
+    """Adds the arguments of `hubexport list`."""
+    add_format_argument(parser, "table", "json")
     add_config_dir(parser)
 
 
@@ -41,12 +39,9 @@ def _as_json(variant: "Variant") -> dict[str, Any]:
 
 
 def _print_table(variants: "list[Variant]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from hubexport.variants import PublishedFigures
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     table.add_column("variant", no_wrap=True)
     table.add_column("modules")
     for heading in (
@@ -65,4 +60,4 @@ def _print_table(variants: "list[Variant]") -> None:
         size = [variant.depth_multiplier, variant.image_size, variant.num_classes]
         cells = ["-" if number is None else str(number) for number in size + figures]
         table.add_row(variant.name, ", ".join(map(str, variant.modules)), *cells)
-    table_console(sys.stdout).print(table)
+    print_table(table, sys.stdout)

@@ -1,4 +1,4 @@
-"""`hubexport`: absl app, subcommands, and the one place where errors become lines on stderr and an exit status."""
+"""The entry point: parses the command line with absl, runs a subcommand, and turns errors into an exit status."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ from hubexport.cli import (
     site,
     verify,
 )
+from hubexport.cli.error_lines import print_errors
 from hubexport.cli.streams import prepare_streams
 from hubexport.errors import HubexportError, UsageError, guess
 from hubexport.system.regular_files import read_regular_file
@@ -52,7 +53,7 @@ _COMMANDS = {
     "list": list_variants,
 }
 
-# What a shell reports for a program that SIGINT or SIGTERM ended: 128 + the signal's number.
+# The exit status that shells report after SIGINT and SIGTERM: 128 + the signal's number.
 _INTERRUPTED = 130
 _TERMINATED = 143
 
@@ -60,34 +61,29 @@ _MAX_FLAGFILE_BYTES = 1 << 20
 
 
 def run() -> NoReturn:
-    """Runs the program with the arguments of this process; the console script's entry point."""
+    """Runs hubexport with the arguments of this process, and exits."""
     prepare_streams()
-    # Unlike the default, this lets scratch directories be removed on the way out.
+    # Unlike the default handler, an exception lets scratch directories be removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    status = _status_of(lambda: app.run(_main, flags_parser=_parse))
-    # What is still in stdout's buffer, also of --help.
+    status = _status_of(lambda: app.run(lambda args: args.run(args), flags_parser=_parse))
+    # Stdout's buffer may still hold text, even after --help.
     flushed = _status_of(sys.stdout.flush)
     sys.exit(status or flushed)
 
 
 def _status_of(work: Callable[[], None]) -> Any:
-    """Returns the exit status that work ends with, and says why if that is a HubexportError."""
+    """Runs `work` and returns the exit status. Prints a HubexportError to stderr."""
     try:
         work()
     except SystemExit as ended:
         return ended.code
     except HubexportError as error:
-        print(f"ERROR {error}", file=sys.stderr)
-        return 1
+        return print_errors([error])
     except BrokenPipeError:
-        return 1  # The reader of stdout has gone, as in `hubexport list | head -1`.
+        return 1  # The reader of stdout is gone, as in `hubexport list | head -1`.
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
-
-
-def _main(args: argparse.Namespace) -> int:
-    return args.run(args)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -117,31 +113,31 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_flagfiles(argv: Sequence[str]) -> None:
-    """Refuses as a flag file what absl would read for ever."""
+    """Refuses flag files that absl would never finish reading, such as pipes and endless devices."""
     for word, following in zip(argv, (*argv[1:], "")):
         name, equals, value = word.partition("=")
         if name in ("--flagfile", "-flagfile"):
             path = value if equals else following
             try:
-                if path != os.devnull:  # A file without flags.
+                if path != os.devnull:  # Not a regular file, but a common way to pass no flags.
                     read_regular_file(Path(path).expanduser(), _MAX_FLAGFILE_BYTES)
             except OSError as error:
                 raise UsageError(
                     f"hubexport: cannot read --flagfile {path}",
                     why=error.strerror or str(error),
-                    fix="use a text file with one flag a line",
+                    fix="use a text file with one flag per line",
                 ) from None
 
 
-# Python 3.12 and newer do not quote what may be chosen.
+# From Python 3.12 on, the choices are not quoted.
 _INVALID_CHOICE = re.compile(r".*: invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
 
 
 class _Parser(argparse_flags.ArgumentParser):
-    """Says what is wrong with a command line in hubexport's form, with a guess at what was meant."""
+    """Raises mistakes in a command line as UsageErrors, and suggests what was meant."""
 
     def __init__(self, **options: Any) -> None:
-        # With prefixes allowed, a new flag could change what an old command line means.
+        # If prefixes were allowed, a new flag could change the meaning of an existing command line.
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

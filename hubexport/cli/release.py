@@ -6,6 +6,7 @@ to continue.
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import json
 from pathlib import Path
 import sys
@@ -15,34 +16,55 @@ from hubexport.cli.arguments import (
     add_beam_option,
     add_config_dir,
     add_download_arguments,
+    add_format_argument,
     add_weights,
     base_url,
     beam_of,
     downloads_of,
     positive,
 )
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import cell, table_console
+from hubexport.cli.error_lines import print_errors
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import cell, new_table, print_table
 from hubexport.errors import HubexportError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.batch import BuildOrder
-    from hubexport.beam.options import Beam
-    from hubexport.release.plan import PlannedArtifact, ReleaseOptions
+    from hubexport.build import BuildOrder
+    from hubexport.release.options import ReleaseOptions
     from hubexport.release.release_modules import ReleaseOutcome
     from hubexport.verify.check import Check
 
 SUMMARY = "make or check a release of many modules"
 
 _LOCAL = "local"
-# `--runner beam` alone lets Beam work in this process.
-_BEAM = "beam"
-_DIRECT_RUNNER = "DirectRunner"
+# `--runner beam` runs Beam in this process.
+_BEAM_RUNNERS = {_LOCAL: None, "beam": "DirectRunner"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport release` takes."""
+    """Adds the arguments of `hubexport release`."""
+    _add_content_arguments(parser)
+    _add_destination_arguments(parser)
+    parser.add_argument(
+        "--verify",
+        nargs="+",
+        default=[],
+        metavar="CHECK",
+        help="run only these checks of `hubexport verify`, or groups like weights (default: all)",
+    )
+    _add_work_arguments(parser)
+    parser.add_argument("--dry_run", action="store_true", help="print what would be made and why, and exit")
+    parser.add_argument(
+        "--check", metavar="DIR", help="check from its files alone whether a release is complete and correct, and exit"
+    )
+    add_format_argument(parser, "text", "json")
+    add_download_arguments(parser)
+    add_config_dir(parser)
+
+
+def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the modules to release, and the source of their weights."""
     parser.add_argument(
         "--variants",
         nargs="+",
@@ -64,6 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "anything else that `hubexport build` takes (default: download the archives named in the configs)",
     )
     add_weights(parser)
+
+
+def _add_destination_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the release's folder and its address."""
     parser.add_argument("--output_dir", default="dist", metavar="DIR", help="the release's folder (default: dist)")
     parser.add_argument(
         "--url",
@@ -71,13 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://tfhub.dev)",
     )
-    parser.add_argument(
-        "--verify",
-        nargs="+",
-        default=[],
-        metavar="CHECK",
-        help="run only these checks of `hubexport verify`, or groups like weights (default: all)",
-    )
+
+
+def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the processes and machines that do the work, and what a failure stops."""
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="work in N processes (default: 1)")
     parser.add_argument(
         "--runner",
@@ -91,50 +114,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep_going", action="store_true", help="publish what could be made, even if something failed (default)"
     )
     failures.add_argument("--fail_fast", action="store_true", help="stop at the first failure, and publish nothing")
-    parser.add_argument("--dry_run", action="store_true", help="print what would be made and why, and exit")
-    parser.add_argument(
-        "--check", metavar="DIR", help="check from its files alone whether a release is complete and correct, and exit"
-    )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default: text)")
-    add_download_arguments(parser)
-    add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Makes or checks a release, tells what became of each artifact, and returns the exit status."""
+    """Makes, plans or checks a release, prints the outcome for each artifact, and returns the exit status."""
     from hubexport.verify.checks.registry import needs_tensorflow, select_checks
 
     if args.check:
         require_extras("hubexport release --check", "release")
         return _check(Path(args.check), args.format)
     checks = select_checks(args.verify, "--verify")
-    beam = _beam(args)
+    beam = beam_of(_BEAM_RUNNERS.get(args.runner, args.runner), args.beam_option)
     extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
-    orders, recipe = _orders(args), _recipe(args, checks)
+    orders, options = _orders(args), _release_options(args, checks)
     directory = Path(args.output_dir)
+    if args.dry_run:
+        return _plan(orders, options, directory, args.format)
+    from hubexport.release.release_modules import release_modules
+
     with shown_progress() as progress:
-        if args.dry_run:
-            from hubexport.release.index import read_index
-            from hubexport.release.plan import make_plan
-
-            plan = make_plan(orders, recipe, directory, read_index(directory), progress)
-        else:
-            from hubexport.release.release_modules import release_modules
-
-            outcomes = release_modules(
-                orders, recipe, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
-            )
-    return _tell_plan(plan, args.format) if args.dry_run else _tell_outcomes(outcomes, directory, args.format)
-
-
-def _beam(args: argparse.Namespace) -> "Beam | None":
-    runner = {_LOCAL: None, _BEAM: _DIRECT_RUNNER}.get(args.runner, args.runner)
-    return beam_of(runner, args.beam_option)
+        outcomes = release_modules(
+            orders, options, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
+        )
+    return _print_outcomes(outcomes, directory, args.format)
 
 
 def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
-    from hubexport.batch import BuildOrder
+    from hubexport.build import BuildOrder
     from hubexport.config_files import select_variants
 
     return [
@@ -143,9 +150,9 @@ def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
     ]
 
 
-def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
+def _release_options(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
+    from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
-    from hubexport.release.plan import ReleaseOptions
 
     return ReleaseOptions(
         checkpoint=args.checkpoint,
@@ -157,59 +164,55 @@ def _recipe(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOpti
     )
 
 
-def _tell_plan(plan: "Sequence[PlannedArtifact]", form: str) -> int:
-    if form == "json":
-        print(json.dumps([_planned(item) for item in plan], indent=2))
+def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: Path, output_format: str) -> int:
+    """Prints what a release would do, and returns the exit status."""
+    from hubexport.release.index import read_index
+    from hubexport.release.plan import make_plan
+
+    with shown_progress() as progress:
+        plan = make_plan(orders, options, directory, read_index(directory), progress)
+    if output_format == "json":
+        planned = [{"handle": item.handle, "action": item.action, "why": item.why} for item in plan]
+        print(json.dumps(planned, indent=2))
     else:
         _print_table(
             ["artifact", "action", "why"],
-            [[item.handle, item.action, item.why] for item in plan],
-            _counts([item.action for item in plan]),
+            [[artifact.handle, artifact.action, artifact.why] for artifact in plan],
+            _counts([artifact.action for artifact in plan]),
             sys.stdout,
         )
-    _print_errors([item.error for item in plan if item.error])
-    return 1 if any(item.error for item in plan) else 0
+    return print_errors(item.error for item in plan if item.error)
 
 
-def _planned(item: "PlannedArtifact") -> dict[str, Any]:
-    return {"handle": item.handle, "action": item.action, "why": item.why}
-
-
-def _tell_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, form: str) -> int:
-    """Prints the paths of archives that were published now; what became of all goes to stderr."""
-    failed = [outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError)]
-    if form == "json":
-        print(json.dumps([_told(outcome) for outcome in outcomes], indent=2))
+def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, output_format: str) -> int:
+    """Prints the archives that this run published to stdout, and a table of all artifacts to stderr."""
+    if output_format == "json":
+        print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
         for outcome in outcomes:
             if outcome.record and outcome.result in ("made", "listed"):
                 print(directory / outcome.record.files["archive"].path)
-    _print_errors(failed)
-    _print_outcomes(outcomes)
-    return 1 if failed else 0
+    status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
+    rows = []
+    for outcome in outcomes:
+        result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
+        size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
+        checks = str(outcome.record.checks.passed) if outcome.record else "-"
+        rows.append([outcome.artifact.handle, result, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
+    summary = _counts([result.partition(":")[0] for _, result, *_ in rows])
+    _print_table(["artifact", "result", "MB", "checks passed", "seconds"], rows, summary, sys.stderr)
+    return status
 
 
-def _told(outcome: "ReleaseOutcome") -> dict[str, Any]:
-    failed = isinstance(outcome.result, HubexportError)
+def _as_json(outcome: "ReleaseOutcome") -> dict[str, Any]:
+    error = outcome.result if isinstance(outcome.result, HubexportError) else None
     return {
-        "handle": outcome.item.handle,
-        "result": "failed" if failed else outcome.result,
-        "why": outcome.result.why if isinstance(outcome.result, HubexportError) else outcome.item.why,
+        "handle": outcome.artifact.handle,
+        "result": "failed" if error else outcome.result,
+        "why": error.why if error else outcome.artifact.why,
         "archive": outcome.record.files["archive"].model_dump() if outcome.record else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     }
-
-
-def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]") -> None:
-    rows = []
-    for outcome in outcomes:
-        result = outcome.result
-        told = f"FAILED: {result.what}" if isinstance(result, HubexportError) else result
-        size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
-        checks = str(outcome.record.checks.passed) if outcome.record else "-"
-        rows.append([outcome.item.handle, told, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
-    summary = _counts(["FAILED" if isinstance(one.result, HubexportError) else one.result for one in outcomes])
-    _print_table(["artifact", "result", "MB", "checks passed", "seconds"], rows, summary, sys.stderr)
 
 
 def _counts(words: Sequence[str]) -> str:
@@ -217,41 +220,31 @@ def _counts(words: Sequence[str]) -> str:
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], summary: str, stream: Any) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     for column in columns:
         table.add_column(column, justify="right" if column in ("MB", "checks passed", "seconds") else "left")
     for row in rows:
         table.add_row(*map(cell, row))
-    table_console(stream).print(table)
+    print_table(table, stream)
     print(summary, file=stream)
 
 
-def _print_errors(errors: Sequence[HubexportError]) -> None:
-    # The same error of several artifacts is said once.
-    for error in dict.fromkeys(map(str, errors)):
-        print(f"ERROR {error}", file=sys.stderr)
-
-
-def _check(directory: Path, form: str) -> int:
+def _check(directory: Path, output_format: str) -> int:
+    """Checks a finished release, prints the problems, and returns the exit status."""
     from hubexport.release.check import check_release
 
     with shown_progress() as progress:
         checked = check_release(directory, progress)
-    if form == "json":
-        import dataclasses
-
+    if output_format == "json":
         print(json.dumps(dataclasses.asdict(checked), indent=2))
         return 1 if checked.problems else 0
     for problem in checked.problems:
         print(printable(f"{problem.path}: {problem.what}"))
     for path in checked.stray:
         print(printable(f"{path}: not published: the index does not list it"), file=sys.stderr)
-    told = _number(len(checked.problems), "problem") if checked.problems else "complete and correct"
+    verdict = _number(len(checked.problems), "problem") if checked.problems else "complete and correct"
     sizes = f"{_number(checked.artifacts, 'artifact')}, {checked.files} files, {checked.bytes / 1e6:.1f} MB"
-    print(f"{directory}: {told}: {sizes}")
+    print(f"{directory}: {verdict}: {sizes}")
     return 1 if checked.problems else 0
 
 

@@ -18,7 +18,7 @@ _MAX_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport serve` takes."""
+    """Adds the arguments of `hubexport serve`."""
     parser.add_argument("directory", metavar="DIR", help="the release's folder, made by `hubexport release`")
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)"
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until it is told to end, and returns the exit status."""
+    """Serves until a signal ends it, and returns the exit status."""
     require_extras("hubexport serve", "serve")
     if args.labels and not args.enable_try:
         raise UsageError(
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hubexport.labels import read_labels
     from hubexport.serve.app import AppOptions
-    from hubexport.serve.server import ListenAddress, serve
+    from hubexport.serve.server import ListenOptions, serve
     from hubexport.serve.tokens import read_tokens
     from hubexport.serve.trials import Trials
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         read_labels(labels)
     tokens = read_tokens(Path(args.token_file)) if args.token_file else None
     trials = Trials(labels=labels) if args.enable_try else None
-    listen = ListenAddress(args.host, args.port, args.max_connections, args.grace)
+    listen = ListenOptions(args.host, args.port, args.max_connections, args.grace)
     serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens), trials, sys.stdout)
     return 0
 
@@ -107,7 +107,7 @@ def _port(text: str) -> int:
 
 
 def _bucket(text: str) -> str:
-    # tensorflow_hub takes no others.
+    # The only kind of address that tensorflow_hub accepts here.
     if not re.fullmatch(r"gs://[\w.-]+(/[\w.+-]+)*/?", text):
         raise argparse.ArgumentTypeError(f"{text}: must be an address like gs://models/hub")
     return text.rstrip("/")

@@ -5,39 +5,37 @@ import json
 import sys
 from typing import Any
 
-from hubexport.cli.arguments import add_config_dir
-from hubexport.cli.tables import table_console
+from hubexport.cli.arguments import add_config_dir, add_format_argument
+from hubexport.cli.text_tables import new_table, print_table
 from hubexport.layouts.conversion_targets import TARGETS
 
 SUMMARY = "print what another framework calls each variable"
 
-_ANY_VARIANT = "mobilenet_v2_100_224"
+_DEFAULT_VARIANT = "mobilenet_v2_100_224"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport show-mapping` takes."""
+    """Adds the arguments of `hubexport show-mapping`."""
     parser.add_argument(
         "--to", required=True, choices=TARGETS, help="the other framework's format, as in `hubexport convert`"
     )
     parser.add_argument(
         "--variant",
-        default=_ANY_VARIANT,
+        default=_DEFAULT_VARIANT,
         metavar="NAME",
-        help=f"the variant whose shapes to print; the names are the same for all (default: {_ANY_VARIANT})",
+        help=f"the variant whose shapes to print; the names are the same for all (default: {_DEFAULT_VARIANT})",
     )
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="the output format (default: table)"
-    )
+    add_format_argument(parser, "table", "json")
     add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints a row for each variable, and returns the exit status."""
     from hubexport.config_files import load_variant
-    from hubexport.layouts.registry import MAPPINGS
+    from hubexport.layouts.registry import TARGET_LAYOUTS
 
     network = load_variant(args.variant, args.config_dir).network_for("classification")
-    mappings = {heading: mapping(network) for heading, mapping in MAPPINGS[args.to].items()}
+    mappings = {heading: mapping(network) for heading, mapping in TARGET_LAYOUTS[args.to].items()}
     by_variable = {
         heading: {entry.variable.name: {"name": entry.name, "shape": list(entry.shape)} for entry in entries}
         for heading, entries in mappings.items()
@@ -55,13 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_table(rows: list[dict[str, dict[str, Any]]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     for heading in rows[0]:
         table.add_column(heading, no_wrap=True)
         table.add_column("shape", no_wrap=True)
     for row in rows:
         table.add_row(*(cell for column in row.values() for cell in (column["name"], str(column["shape"]))))
-    table_console(sys.stdout).print(table)
+    print_table(table, sys.stdout)

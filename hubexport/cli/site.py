@@ -7,14 +7,14 @@ import argparse
 from pathlib import Path
 
 from hubexport.cli.arguments import base_url
-from hubexport.cli.progress import shown_progress
+from hubexport.cli.progress_display import shown_progress
 from hubexport.extras import require_extras
 
 SUMMARY = "write a release and its pages as files for any web server"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport site` takes."""
+    """Adds the arguments of `hubexport site`."""
     parser.add_argument("directory", metavar="DIR", help="the release's folder, made by `hubexport release`")
     parser.add_argument(
         "--output_dir",
@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the site, says where it is, and returns the exit status."""
+    """Writes the site, prints a summary, and returns the exit status."""
     require_extras("hubexport site", "serve")
     url = base_url(args.url) if args.url else None
-    from hubexport.site.writing import write_site
+    from hubexport.site.static_site import write_site
 
     with shown_progress() as progress:
         site = write_site(Path(args.directory), Path(args.output_dir), url, unpack=args.unpack, progress=progress)

@@ -1,7 +1,6 @@
-"""The standard streams, whatever a shell connects them to: closed, full, or a pipe that nobody reads any more.
+"""Makes the standard streams usable, even if they are closed, full, or pipes without a reader.
 
-What goes to stdout is the result: if it cannot be written, that is an error. What goes to stderr is said in passing: if
-it cannot be written, the work goes on.
+Stdout gets the result, so a failure to write it is an error. Stderr gets remarks, so the work goes on if it fails.
 """
 
 import codecs
@@ -14,25 +13,25 @@ from typing import Any, TextIO
 
 from hubexport.errors import OutputError
 
-# A path on the way to stdout is the bytes that it is on the disk.
+# Prints a path to stdout as the bytes that it has on the disk.
 _ERRORS = "hubexport.surrogateescape"
 
 
 def prepare_streams() -> None:
-    """Makes the standard streams of this process usable.
+    """Replaces the standard streams of this process, and opens closed ones on /dev/null.
 
-    Those that are closed are opened, on nothing. Otherwise the next file that is opened would be file descriptor 0, 1
-    or 2, and what a library or another process says there would go into it.
+    Without this, the next file that is opened would get the closed stream's descriptor, and the output of libraries
+    and child processes would go into that file.
     """
-    # Writing to a stdout that can only be read fails, as it does on one that is closed.
+    # Stdout is opened for reading, so that writing to it still fails.
     for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest that is free, which is this one.
+            # open returns the lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, mode), True)
     codecs.register_error(_ERRORS, _escaped)
-    # Others than Python's own are somebody's who calls this program from within.
+    # A caller within this process, such as a test, may have replaced a stream. It stays.
     if sys.stdin is sys.__stdin__ and sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)
     if sys.stdout is sys.__stdout__:
@@ -42,13 +41,13 @@ def prepare_streams() -> None:
 
 
 class _Results(io.FileIO):
-    """Stdout: fails once, with what users can do about it; what is written later is lost without a word."""
+    """Stdout. The first failure is an OutputError, and everything written later is dropped."""
 
     def write(self, data: Any) -> int:
         try:
             return _write(self, data)
         except OSError as error:
-            # Otherwise Python would fail to write the rest at its exit, and say so in its own way.
+            # Otherwise Python would fail to flush the rest at exit, and print an error of its own.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
@@ -62,7 +61,7 @@ class _Results(io.FileIO):
 
 
 class _Remarks(io.FileIO):
-    """Stderr: never fails."""
+    """Stderr, which never fails."""
 
     def write(self, data: Any) -> int:
         try:
@@ -72,7 +71,7 @@ class _Remarks(io.FileIO):
 
 
 def _write(stream: io.FileIO, data: Any) -> int:
-    """Writes all: also without a buffer above, and to a pipe that somebody made non-blocking."""
+    """Writes all of the data, even without a buffer, and to pipes that another program made non-blocking."""
     left = memoryview(data).cast("B")
     while left:
         written = io.FileIO.write(stream, left)
@@ -84,7 +83,7 @@ def _write(stream: io.FileIO, data: Any) -> int:
 
 
 def _text_stream(raw: io.FileIO, like: TextIO | None, errors: str) -> TextIO:
-    """Returns a stream that buffers and encodes as the one that Python made, unless that is None."""
+    """Returns a text stream with the buffering and encoding of `like`, or with Python's defaults if `like` is None."""
     unbuffered = isinstance(getattr(like, "buffer", None), io.RawIOBase)
     return io.TextIOWrapper(
         raw if unbuffered else io.BufferedWriter(raw),
@@ -96,7 +95,7 @@ def _text_stream(raw: io.FileIO, like: TextIO | None, errors: str) -> TextIO:
 
 
 def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encodes what stands for bytes of a path as these bytes, and escapes what else the encoding lacks."""
+    """Encodes surrogates as the bytes of a path that they stand for, and escapes what else the encoding lacks."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

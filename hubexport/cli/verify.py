@@ -7,17 +7,16 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir
-from hubexport.cli.progress import shown_progress
-from hubexport.cli.tables import cell, table_console
+from hubexport.cli.arguments import add_config_dir, add_format_argument
+from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.text_tables import cell, new_table, print_table
 from hubexport.errors import UsageError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
     from hubexport.variants import ModuleSpec, Variant
-    from hubexport.verify.check import Check
-    from hubexport.verify.result import CheckResult, Verification
+    from hubexport.verify.result import Verification
 
 SUMMARY = "prove that a module is right"
 
@@ -25,7 +24,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `hubexport verify` takes."""
+    """Adds the arguments of `hubexport verify`."""
     parser.add_argument(
         "module",
         nargs="?",
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", metavar="FILE", help="also write an HTML report to FILE")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="the output format (default: text)")
+    add_format_argument(parser, "text", "json")
     parser.add_argument(
         "--check",
         action="append",
@@ -78,12 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks a module, prints what was found, and returns 0 if it passed, else 1."""
+    """Checks a module and prints the findings. Returns 0 if it passed, else 1."""
     from hubexport.verify.checks.registry import select_checks
 
     checks = select_checks(args.check, "--check")
     if args.list_checks:
-        return _list_checks(checks)
+        for check in checks:
+            print(f"{check.name:28}{check.promise}")
+        return 0
     if args.module is None:
         raise UsageError(
             "hubexport verify: no module", why="MODULE is required", fix="give its directory, file or address"
@@ -116,14 +117,8 @@ def run(args: argparse.Namespace) -> int:
     return 0 if verification.passed else 1
 
 
-def _list_checks(checks: "Sequence[Check]") -> int:
-    for check in checks:
-        print(f"{check.name:28}{check.promise}")
-    return 0
-
-
 def _expected(args: argparse.Namespace) -> "tuple[Variant | None, ModuleSpec | None]":
-    """Returns what the module should be, as far as the command line says it."""
+    """Returns the variant and the kind and version that the module should be; None where no flag names one."""
     from hubexport.config_files import load_variant
 
     variant = load_variant(args.variant, args.config_dir) if args.variant else None
@@ -141,20 +136,20 @@ def _consumers(names: Sequence[str]) -> "Sequence[PinnedConsumer]":
 
     consumers = select_consumers(names)
     for consumer in consumers:
-        consumer.interpreter()  # Better known now than after the other checks.
+        consumer.interpreter()  # Fails now if the consumer is not set up, not after the other checks.
     return consumers
 
 
 def _report_path(args: argparse.Namespace) -> Path | None:
-    """Returns where the report goes, once it is clear that it can."""
+    """Returns the path of the report, after checking that it may be written there."""
     if args.report is None:
         return None
     from hubexport.system.atomic_output import write_failures_reported
-    from hubexport.system.destinations import check_place
+    from hubexport.system.destinations import check_destination
 
     path = Path(args.report)
     with write_failures_reported(f"cannot write {path}", path, "choose another --report"):
-        check_place(path, overwrite=args.overwrite)
+        check_destination(path, overwrite=args.overwrite)
     return path
 
 
@@ -170,11 +165,9 @@ def _write_report(verification: "Verification", path: Path, *, overwrite: bool) 
 
 
 def _print(verification: "Verification") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     table.add_column("check", no_wrap=True)
     table.add_column("result", no_wrap=True)
     table.add_column("measured", justify="right", no_wrap=True)
@@ -182,13 +175,10 @@ def _print(verification: "Verification") -> None:
     table.add_column("what was found")
     for result in verification.results:
         status = Text(result.status.upper() if result.status == "fail" else result.status, _STYLES[result.status])
-        table.add_row(result.check, status, *_figures(result), cell(result.explanation))
-    table_console(sys.stdout).print(table)
+        figures = ("-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit))
+        table.add_row(result.check, status, *figures, cell(result.explanation))
+    print_table(table, sys.stdout)
     for result in verification.failed:
         for detail in result.details:
             print(f"{result.check}: {printable(detail)}")
     print(verification.summary)
-
-
-def _figures(result: "CheckResult") -> list[str]:
-    return ["-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit)]

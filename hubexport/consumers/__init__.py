@@ -1,1 +1,1 @@
-"""Old and new TensorFlows, each in an environment of its own, that use modules as programs of their time would."""
+"""Consumers: old and new TensorFlows, each in its own environment, that use modules as programs of their time would."""

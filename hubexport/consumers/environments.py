@@ -1,7 +1,7 @@
 """Virtual environments of pinned packages, made once and kept in the cache folder.
 
-While a process makes or removes an environment, `FOLDER.lock` is beside its folder. What has no file `ready` in it was
-broken off, and is made anew.
+A process that makes or removes an environment holds the lock `FOLDER.lock` beside its folder. An environment without
+the file `ready` is incomplete, and is made anew.
 """
 
 from collections.abc import Iterator
@@ -17,30 +17,31 @@ import subprocess
 import sys
 from typing import Literal
 
-from hubexport.checkpoints.download_cache import cache_dir
 from hubexport.errors import ConsumerError
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import make_folder
+from hubexport.system.cache_folder import cache_dir
+from hubexport.system.child_process import clean_environment
 from hubexport.system.locks import HeldError, locked
 
 State = Literal["set up", "not set up", "Python missing"]
 
 _READY = "ready"
-# Of what a failed command said.
+# How much of a failed command's output an error shows.
 _LAST_LINES = 10
-# One that cannot make environments, such as Debian's without python3-venv, is as good as none.
+# Fails if Python cannot make environments, like Debian's without python3-venv.
 _PROBE = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """A Python and pinned packages.
+    """A virtual environment of pinned packages.
 
     Attributes:
-        name: what its folder's name begins with.
-        python: like `3.6`.
-        requirements: a file of pinned packages, as pip reads it.
-        pip: the last pip for that Python, where the one that comes with it is too old for today's packages.
+        name: the environment's name, with which its folder's name begins.
+        python: the version of Python, like `3.6`.
+        requirements: the requirements file with the pins.
+        pip: the pip to install first, if the one that comes with Python is too old for today's packages.
     """
 
     name: str
@@ -50,38 +51,38 @@ class Environment:
 
     @property
     def folder(self) -> Path:
-        """Where it is, or will be; with other pins it is another one."""
+        """The environment's folder, which may not exist yet; it depends on the pins."""
         pins = hashlib.sha256(self.requirements.read_bytes()).hexdigest()[:12]
         return _environments_dir() / f"{self.name}-{pins}"
 
     @property
     def interpreter(self) -> Path:
-        """Its Python."""
+        """The environment's Python."""
         return self.folder / "bin" / "python"
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is complete; not so if the Python that it was made from has gone."""
+        """Whether the environment is complete, and the Python that it was made from still exists."""
         return os.path.exists(self.folder / _READY) and os.path.exists(self.interpreter)
 
     @property
     def state(self) -> State:
-        """Whether it is there, or can be made with what is on this machine."""
+        """Whether the environment is set up, or can be set up on this machine."""
         if self.is_ready:
             return "set up"
         return "not set up" if find_python(self.python) else "Python missing"
 
 
 def _environments_dir() -> Path:
-    # Programs run in folders of their own.
+    # Absolute, because programs run in other working directories.
     return cache_dir().absolute() / "environments"
 
 
 def create(environment: Environment, progress: Progress) -> Path:
-    """Makes an environment if it is not there, and returns its interpreter.
+    """Makes an environment unless it is complete, and returns its interpreter.
 
     Raises:
-        ConsumerError: there is no such Python here, pip failed, or the cache cannot be written.
+        ConsumerError: its Python is not installed, pip failed, or the cache folder cannot be written.
     """
     if environment.is_ready:
         return environment.interpreter
@@ -135,27 +136,27 @@ def _run(environment: Environment, *command: str | Path) -> None:
         check=False,
     )
     if done.returncode:
-        words = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        output = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise ConsumerError(
             f"cannot set up {environment.name}",
             why=f"`python {' '.join(map(str, command[1:]))}` exited with status {done.returncode}",
             fix="see its output; pip needs a network or a configured index, and free disk space",
-            details=words[-_LAST_LINES:],
+            details=output[-_LAST_LINES:],
         )
 
 
 def remove(name: str) -> tuple[Path, ...]:
-    """Removes an environment, also those that were made of other pins under its name, and returns their folders.
+    """Removes all environments of this name, including those with older pins, and returns their folders.
 
     Raises:
-        ConsumerError: it is being made just now, or cannot be removed.
+        ConsumerError: another process is making or removing one of them, or a folder cannot be removed.
     """
     pattern = re.compile(rf"{re.escape(name)}-[0-9a-f]{{12}}")
     removed = []
     try:
         for folder in sorted(path for path in _environments_dir().glob("*") if pattern.fullmatch(path.name)):
             with locked(_lock_path(folder), f"set up {folder.name}", None):
-                # First of all, so that what is left after an interruption counts for nothing.
+                # First, so that what an interruption leaves behind does not count as complete.
                 (folder / _READY).unlink(missing_ok=True)
                 shutil.rmtree(folder)
             removed.append(folder)
@@ -180,8 +181,8 @@ def _lock_path(folder: Path) -> Path:
 
 @functools.cache
 def find_python(version: str) -> str | None:
-    """Returns an interpreter of this version, like `3.6`, that can make environments; None if there is none."""
-    return next((candidate for candidate in _candidates(version) if _answers(candidate, version)), None)
+    """Returns a Python of this version, like `3.6`, that can make environments; None if this machine has none."""
+    return next((candidate for candidate in _candidates(version) if _is_usable(candidate, version)), None)
 
 
 def _candidates(version: str) -> Iterator[str]:
@@ -192,7 +193,7 @@ def _candidates(version: str) -> Iterator[str]:
     yield sys.executable
 
 
-def _answers(candidate: str, version: str) -> bool:
+def _is_usable(candidate: str, version: str) -> bool:
     try:
         done = subprocess.run(
             [candidate, "-c", _PROBE], env=clean_environment(), capture_output=True, text=True, check=False
@@ -200,8 +201,3 @@ def _answers(candidate: str, version: str) -> bool:
     except OSError:
         return False
     return done.stdout.strip() == version
-
-
-def clean_environment() -> dict[str, str]:
-    """Returns this process's environment without what would put our packages into another Python."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}

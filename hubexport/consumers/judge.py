@@ -1,7 +1,7 @@
-"""Holds what a consumer saw of a module against what was promised; each broken promise becomes a line of words.
+"""Compares what a consumer observed of a module with the module's contract; each violation becomes a line of text.
 
-The facts are those that the programs in `hubexport/consumers/programs` write down. What is promised is derived from the
-network; what it computes, the caller knows.
+The programs in `hubexport/consumers/programs` record the facts. The contract follows from the network, except for the
+expected outputs, which the caller computes.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,33 +15,40 @@ from hubexport.errors import printable
 from hubexport.networks.layers import Network
 
 DEFAULT = "default"
-# Of names that are missing or too many, as many are shown.
+# Between two runs of the same graph or functions on one TensorFlow.
+REPEAT_TOLERANCE = 1e-6
+# Of a step of the moving averages, relative to the step: the averages are float32, and much larger than the step.
+STEP_TOLERANCE = 1e-3
+# How many missing or unexpected names a problem lists.
 _SHOWN_NAMES = 3
 _BATCH_NORM_STATISTICS = ("moving_mean", "moving_variance")
 
 AnyArray = npt.NDArray[Any]
+# What a program recorded of a module.
+Facts = Mapping[str, Any]
+Predictions = Mapping[str, AnyArray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Promise:
-    """What a module should be and do.
+class ModuleContract:
+    """What a module must contain and compute.
 
     Attributes:
-        version: of the module: 1 to 3 in the TF1 Hub format, 4 and 5 as a TF2 SavedModel.
-        network: with classifier if and only if the module has one.
-        expected: float32 or float64 [batch, ...], computed independently for the images that the consumer gets, by
-            output: `default`, endpoints, and in the TF1 Hub format names of signatures, for their `default`.
-        tolerance: the largest difference allowed of any number to what was expected.
+        version: the module's version: 1 to 3 in the TF1 Hub format, 4 and 5 as a TF2 SavedModel.
+        network: the module's network, with a classifier if and only if the module has one.
+        expected_outputs: float32 or float64 [batch, ...], computed independently for the images that the consumer gets,
+            by name: `default`, endpoints, and in the TF1 Hub format signatures, which stand for their `default` output.
+        tolerance: the largest difference allowed between an output and the expected one.
     """
 
     version: int
     network: Network
-    expected: Mapping[str, AnyArray]
+    expected_outputs: Mapping[str, AnyArray]
     tolerance: float
 
     @property
     def is_classification(self) -> bool:
-        """Whether its default output is class scores."""
+        """Whether the default output holds logits."""
         return self.network.logits is not None
 
     @property
@@ -51,7 +58,7 @@ class Promise:
 
     @property
     def trainable(self) -> list[str]:
-        """The names of those that gradients change."""
+        """The names of the variables that gradients change."""
         return [variable.name for variable in self.network.variables if variable.trainable]
 
     @property
@@ -65,10 +72,10 @@ class Promise:
         return sum(variable.regularized for variable in self.network.variables)
 
     def output_shapes(self, default: str | None = None) -> dict[str, list[int | None]]:
-        """Returns the shapes of endpoints and `default`, with a batch of unknown size, as TensorFlow tells them.
+        """Returns the shapes of the endpoints and of `default`, with None for the batch size.
 
         Args:
-            default: the layer that is the default output; None means the module's own.
+            default: the layer of the default output; defaults to the module's.
         """
         layers = {DEFAULT: default or self.network.logits or self.network.features, **self.network.endpoints}
         return {key: [None, *self.network.shapes[layer]] for key, layer in layers.items()}
@@ -76,104 +83,105 @@ class Promise:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What became of the promises.
+    """Whether a module keeps its contract.
 
     Attributes:
-        largest_error: the largest difference of any output to what was expected; NaN if one has another shape or no
-            number somewhere.
-        problems: the broken promises, one a line.
+        largest_error: the largest difference between an output and the expected one; NaN if an output holds NaN or has
+            another shape.
+        problems: the violations, one per line.
     """
 
     largest_error: float
     problems: tuple[str, ...]
 
 
-def judge_quickly(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], promise: Promise) -> Judgement:
-    """Judges what `consume_quickly.py` saw."""
-    wanted = promise.expected[DEFAULT]
-    largest, problems = compare_outputs(((api, predictions[api], wanted) for api in facts["apis"]), promise.tolerance)
+def judge_quick_use(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
+    """Judges what `consume_quickly.py` recorded."""
+    expected = contract.expected_outputs[DEFAULT]
+    outputs = ((api, predictions[api], expected) for api in facts["apis"])
+    largest_error, problems = compare_outputs(outputs, contract.tolerance)
     for api, (first, second) in facts["variables"].items():
-        problems += unequal(f"variables with {api}", first, len(promise.variables))
-        problems += unequal(f"variables after a second application with {api}", second, first)
-    return Judgement(largest, tuple(problems))
+        problems += check_equal(f"variables with {api}", first, len(contract.variables))
+        problems += check_equal(f"variables after a second application with {api}", second, first)
+    return Judgement(largest_error, tuple(problems))
 
 
 def compare_outputs(
     outputs: Iterable[tuple[str, AnyArray | None, AnyArray]], tolerance: float
 ) -> tuple[float, list[str]]:
-    """Compares outputs with what was expected of them.
+    """Compares outputs with the expected ones.
 
     Args:
-        outputs: for each a name, what was found (of the first images of the batch, or None), and what was expected.
+        outputs: name, output (of all images or of the first ones; None if it is missing), and expected output.
         tolerance: the largest difference allowed.
     Returns:
-        The largest difference of all, and the problems.
+        The largest difference, and the problems.
     """
     errors, problems = [0.0], []
-    for name, found, wanted in outputs:
-        if found is None:
+    for name, output, expected in outputs:
+        if output is None:
             problems.append(f"output {printable(name)} is missing")
             continue
-        error = largest_difference(found, wanted[: len(found)])
+        error = largest_difference(output, expected[: len(output)])
         errors.append(error)
-        problems += beyond(f"predictions of {printable(name)}", error, tolerance)
+        problems += check_error(f"predictions of {printable(name)}", error, tolerance)
     return float(np.max(errors)), problems
 
 
-def largest_difference(found: AnyArray, wanted: AnyArray) -> float:
-    """Returns the largest difference of two arrays; NaN if they cannot be compared."""
-    if found.shape != wanted.shape or not found.size:
+def largest_difference(output: AnyArray, expected: AnyArray) -> float:
+    """Returns the largest difference between two arrays; NaN if they are empty or their shapes differ."""
+    if output.shape != expected.shape or not output.size:
         return float("nan")
-    return float(np.abs(found.astype(np.float64) - wanted).max())
+    return float(np.abs(output.astype(np.float64) - expected).max())
 
 
-def beyond(what: str, error: float, limit: float) -> Iterator[str]:
-    """Yields a problem if an error is larger than its limit, or no number."""
+def check_error(what: str, error: float, limit: float) -> Iterator[str]:
+    """Yields a problem if an error is NaN or above its limit."""
     if not error <= limit:
         yield f"{what}: off by {error:.3g}, limit {limit:.3g}"
 
 
-def unequal(what: str, found: object, wanted: object) -> Iterator[str]:
-    """Yields a problem if something is not what it should be."""
-    if found != wanted:
-        yield f"{what}: {printable(str(found))}, expected {printable(str(wanted))}"
+def check_equal(what: str, found: object, expected: object) -> Iterator[str]:
+    """Yields a problem if two values differ."""
+    if found != expected:
+        yield f"{what}: {printable(str(found))}, expected {printable(str(expected))}"
 
 
-def broken(what: str, kept: bool) -> Iterator[str]:
-    """Yields a problem if a promise is not kept."""
-    if not kept:
-        yield what
+def problem_unless(condition: bool, problem: str) -> Iterator[str]:
+    """Yields the problem unless the condition holds."""
+    if not condition:
+        yield problem
 
 
-def other_names(what: str, found: Sequence[str], wanted: Collection[str]) -> Iterator[str]:
-    """Yields a problem for names that are missing, and one for those that should not be there, or are there twice."""
-    missing = [name for name in wanted if name not in set(found)]
-    surplus = sorted({name for name in found if name not in wanted or found.count(name) > 1})
-    for problem, names in (("missing", missing), ("unexpected", surplus)):
+def check_names(what: str, found: Sequence[str], expected: Collection[str]) -> Iterator[str]:
+    """Yields a problem if names are missing, and one if names are unexpected or occur twice."""
+    missing = [name for name in expected if name not in set(found)]
+    unexpected = sorted({name for name in found if name not in expected or found.count(name) > 1})
+    for problem, names in (("missing", missing), ("unexpected", unexpected)):
         if names:
             more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
             yield f"{what}: {problem} {printable(', '.join(names[:_SHOWN_NAMES]))}{more}"
 
 
-def not_falling(what: str, losses: Sequence[float]) -> Iterator[str]:
-    """Yields a problem if a few steps of training have not lowered a loss by 2%."""
+def check_loss_falls(what: str, losses: Sequence[float]) -> Iterator[str]:
+    """Yields a problem if a few steps of training have not lowered the loss by 2%."""
     if not losses[-1] < 0.98 * losses[0]:
         yield f"{what}: the loss does not fall: it goes from {losses[0]:.4g} to {losses[-1]:.4g}"
 
 
-def other_regularization(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
-    """Yields a problem if weight decay is not on all convolution weights but the depthwise ones."""
-    yield from unequal("regularization losses", facts["regularization_losses"], promise.num_regularized)
-    found, by_hand = facts["regularization_loss"], facts["regularization_loss_by_hand"]
-    yield from beyond("sum of the regularization losses, relative to the sum by hand", abs(found / by_hand - 1), 1e-5)
+def check_regularization(facts: Facts, contract: ModuleContract) -> Iterator[str]:
+    """Yields a problem unless weight decay covers all convolution weights except depthwise ones."""
+    yield from check_equal("regularization losses", facts["regularization_losses"], contract.num_regularized)
+    error = abs(facts["regularization_loss"] / facts["regularization_loss_by_hand"] - 1)
+    yield from check_error("sum of the regularization losses, relative to the sum by hand", error, 1e-5)
 
 
-def misplaced_dropout(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
-    """Yields a problem if there is dropout elsewhere than before the logits."""
-    yield from broken("features differ between two runs in training mode", facts["features_repeat"])
-    if promise.is_classification:
-        yield from broken(
-            "logits are the same in two runs in training mode: there is no dropout", not facts["default_repeats"]
-        )
+def check_dropout(facts: Facts, contract: ModuleContract) -> Iterator[str]:
+    """Yields a problem unless dropout comes before the logits, and nowhere else."""
+    yield from problem_unless(facts["features_repeat"], "features differ between two runs in training mode")
+    if contract.is_classification:
+        problem = "logits are the same in two runs in training mode: there is no dropout"
+        yield from problem_unless(not facts["default_repeats"], problem)
     else:
-        yield from broken("the default output differs between two runs in training mode", facts["default_repeats"])
+        problem = "the default output differs between two runs in training mode"
+        yield from problem_unless(facts["default_repeats"], problem)

@@ -1,131 +1,128 @@
-"""Judges what `consume_tf1.py` saw of a module in the TF1 Hub format."""
+"""Judges what `consume_tf1.py` recorded of a module in the TF1 Hub format."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from hubexport.consumers.judge import (
     DEFAULT,
+    REPEAT_TOLERANCE,
+    STEP_TOLERANCE,
     AnyArray,
+    Facts,
     Judgement,
-    Promise,
-    beyond,
-    broken,
+    ModuleContract,
+    Predictions,
+    check_dropout,
+    check_equal,
+    check_error,
+    check_loss_falls,
+    check_names,
+    check_regularization,
     compare_outputs,
-    misplaced_dropout,
-    not_falling,
-    other_names,
-    other_regularization,
-    unequal,
+    problem_unless,
 )
 
 _FEATURES = "image_feature_vector"
 _CLASSES = "image_classification"
 _WITH_MOMENTUM = "_with_bn_hparams"
-# Such signatures, and the attachment that tells the image size.
+# The first version with these signatures, and with the attachment that says the image size.
 _MOMENTUM_FROM_VERSION = 3
 
-# Of two programs that run the same graph on the same TensorFlow.
-_REPEATED = 1e-6
-# Of hub.load, whose functions are optimized otherwise, to hub.Module.
-_OTHER_API = 2e-5
-# Of a step of the moving averages, relative to the step, which is rounded to float32 at the averages' size.
-_STEP = 1e-3
+# Between hub.Module and hub.load, whose functions TensorFlow optimizes differently.
+_API_TOLERANCE = 2e-5
 
 
-def judge_tf1(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], promise: Promise) -> Judgement:
-    """Judges what a consumer saw with `hub.Module`, or with `hub.load` alone."""
-    largest, problems = compare_outputs(_outputs(predictions, promise), promise.tolerance)
-    problems += _signatures(facts, predictions, promise)
+def judge_tf1(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
+    """Judges the facts recorded with `hub.Module`, or with `hub.load` alone."""
+    largest_error, problems = compare_outputs(_outputs(predictions, contract), contract.tolerance)
+    problems += _check_signatures(facts, predictions, contract)
     if "hub.Module" in facts["apis"]:
-        problems += _interface(facts, promise)
-        problems += _inference(facts, promise)
-        problems += _training_mode(facts, promise)
-        problems += not_falling("fine-tuning", facts["losses"])
-    return Judgement(largest, tuple(problems))
+        problems += _check_interface(facts, contract)
+        problems += _check_inference(facts, contract)
+        problems += _check_training_mode(facts, contract)
+        problems += check_loss_falls("fine-tuning", facts["losses"])
+    return Judgement(largest_error, tuple(problems))
 
 
-def signatures(promise: Promise) -> dict[str, str]:
-    """Returns the layer that each signature's default output comes from."""
-    network = promise.network
+def _signature_layers(contract: ModuleContract) -> dict[str, str]:
+    """Returns the layer of each signature's default output."""
+    network = contract.network
     layers = {_FEATURES: network.features}
     if network.logits:
         layers[_CLASSES] = network.logits
     with_momentum = {f"{name}{_WITH_MOMENTUM}": layer for name, layer in layers.items()}
-    found = {DEFAULT: network.logits or network.features, **layers}
-    return found | with_momentum if promise.version >= _MOMENTUM_FROM_VERSION else found
+    signatures = {DEFAULT: network.logits or network.features, **layers}
+    return signatures | with_momentum if contract.version >= _MOMENTUM_FROM_VERSION else signatures
 
 
-def _outputs(predictions: Mapping[str, AnyArray], promise: Promise) -> Iterator[tuple[str, AnyArray | None, AnyArray]]:
-    for key, wanted in promise.expected.items():
-        name = f"{key}:{DEFAULT}" if key in signatures(promise) else f"{DEFAULT}:{key}"
-        yield name, predictions.get(name), wanted
+def _outputs(predictions: Predictions, contract: ModuleContract) -> Iterator[tuple[str, AnyArray | None, AnyArray]]:
+    signatures = _signature_layers(contract)
+    for key, expected in contract.expected_outputs.items():
+        name = f"{key}:{DEFAULT}" if key in signatures else f"{DEFAULT}:{key}"
+        yield name, predictions.get(name), expected
 
 
-def _signatures(facts: Mapping[str, Any], predictions: Mapping[str, AnyArray], promise: Promise) -> Iterator[str]:
-    """`default` is the feature vector or the logits; those with a momentum give the same in inference."""
-    wanted = signatures(promise)
-    yield from other_names("signatures", facts["signatures"], wanted)
+def _check_signatures(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Iterator[str]:
+    """`default` equals the signature for the module's kind; a momentum makes no difference in inference."""
+    expected = _signature_layers(contract)
+    yield from check_names("signatures", facts["signatures"], expected)
     prefix = f"{DEFAULT}:"
-    found = [key.removeprefix(prefix) for key in predictions if key.startswith(prefix)]
-    yield from other_names("outputs", found, promise.output_shapes())
-    for name in (DEFAULT, *(name for name in wanted if name.endswith(_WITH_MOMENTUM))):
-        twin = name.removesuffix(_WITH_MOMENTUM)
-        if name == DEFAULT:
-            twin = _CLASSES if promise.is_classification else _FEATURES
-        one, other = predictions.get(f"{name}:{DEFAULT}"), predictions.get(f"{twin}:{DEFAULT}")
-        if one is not None and other is not None:
-            yield from broken(f"signatures {name} and {twin} predict differently", np.array_equal(one, other))
+    outputs = [key.removeprefix(prefix) for key in predictions if key.startswith(prefix)]
+    yield from check_names("outputs", outputs, contract.output_shapes())
+    twins = {DEFAULT: _CLASSES if contract.is_classification else _FEATURES}
+    twins |= {name: name.removesuffix(_WITH_MOMENTUM) for name in expected if name.endswith(_WITH_MOMENTUM)}
+    for name, twin in twins.items():
+        output, twin_output = predictions.get(f"{name}:{DEFAULT}"), predictions.get(f"{twin}:{DEFAULT}")
+        if output is not None and twin_output is not None:
+            is_equal = np.array_equal(output, twin_output)
+            yield from problem_unless(is_equal, f"signatures {name} and {twin} predict differently")
 
 
-def _interface(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
-    """What hub.Module's users ask a module before they apply it."""
-    height, width, _ = promise.network.image_shape
-    wanted = signatures(promise)
-    yield from unequal("tags of the graph versions", facts["tags"], [[], ["train"]])
-    yield from other_names("signatures of the graph version for training", facts["train_signatures"], wanted)
-    yield from unequal(
+def _check_interface(facts: Facts, contract: ModuleContract) -> Iterator[str]:
+    """What programs ask a module before they apply it."""
+    height, width, _ = contract.network.image_shape
+    layers = _signature_layers(contract)
+    yield from check_equal("tags of the graph versions", facts["tags"], [[], ["train"]])
+    yield from check_names("signatures of the graph version for training", facts["train_signatures"], layers)
+    yield from check_equal(
         "image size that hub.get_expected_image_size returns", facts["expected_image_size"], [height, width]
     )
-    attached = promise.version >= _MOMENTUM_FROM_VERSION and facts["knows_image_module_info"]
-    yield from unequal("has an image_module_info", facts["image_module_info"], attached)
-    for name, layer in wanted.items():
-        inputs = {"images": [None, *promise.network.image_shape]}
+    has_attachment = contract.version >= _MOMENTUM_FROM_VERSION and facts["knows_image_module_info"]
+    yield from check_equal("has an image_module_info", facts["image_module_info"], has_attachment)
+    for name, layer in layers.items():
+        inputs = {"images": [None, *contract.network.image_shape]}
         if name.endswith(_WITH_MOMENTUM):
             inputs["batch_norm_momentum"] = []
-        yield from unequal(f"inputs of signature {name}", facts["inputs"].get(name), inputs)
-        yield from _shapes(name, facts["outputs"].get(name, {}), promise.output_shapes(layer))
+        yield from check_equal(f"inputs of signature {name}", facts["inputs"].get(name), inputs)
+        found, expected = facts["outputs"].get(name, {}), contract.output_shapes(layer)
+        yield from check_names(f"outputs of signature {name}", list(found), expected)
+        for key in (key for key in expected if key in found):
+            yield from check_equal(f"shape of output {key} of signature {name}", found[key], expected[key])
 
 
-def _shapes(
-    signature: str, found: Mapping[str, list[int | None]], wanted: Mapping[str, list[int | None]]
-) -> Iterator[str]:
-    yield from other_names(f"outputs of signature {signature}", list(found), wanted)
-    for key in (key for key in wanted if key in found):
-        yield from unequal(f"shape of output {key} of signature {signature}", found[key], wanted[key])
+def _check_inference(facts: Facts, contract: ModuleContract) -> Iterator[str]:
+    yield from check_names("variables", facts["variables"], contract.variables)
+    yield from check_names("trainable variables", facts["trainable_variables"], contract.trainable)
+    yield from check_equal("variables changed by inference", facts["changed_by_inference"], 0)
+    yield from check_equal("update ops in the graph version for inference", facts["update_ops_of_inference"], 0)
+    reexport_error, load_error = facts["error_of_reexport"], facts.get("error_of_load", 0.0)
+    yield from check_error("predictions of the module that Module.export wrote", reexport_error, REPEAT_TOLERANCE)
+    yield from check_error("predictions of hub.load against hub.Module", load_error, _API_TOLERANCE)
 
 
-def _inference(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
-    yield from other_names("variables", facts["variables"], promise.variables)
-    yield from other_names("trainable variables", facts["trainable_variables"], promise.trainable)
-    yield from unequal("variables changed by inference", facts["changed_by_inference"], 0)
-    yield from unequal("update ops in the graph version for inference", facts["update_ops_of_inference"], 0)
-    yield from beyond("predictions of the module that Module.export wrote", facts["error_of_reexport"], _REPEATED)
-    yield from beyond("predictions of hub.load against hub.Module", facts.get("error_of_load", 0.0), _OTHER_API)
-
-
-def _training_mode(facts: Mapping[str, Any], promise: Promise) -> Iterator[str]:
-    """Both applications of a module update, each from its own batch: what the real version 1 did wrong."""
-    moved = len(promise.statistics)
-    yield from unequal("update ops of two applications", facts["update_ops"], [moved, moved])
-    kinds = sorted({name.rpartition("/")[2] for name in promise.statistics})
+def _check_training_mode(facts: Facts, contract: ModuleContract) -> Iterator[str]:
+    """Each of two applications updates the averages from its own batch, which Google's version 1 got wrong."""
+    num_updates = len(contract.statistics)
+    yield from check_equal("update ops of two applications", facts["update_ops"], [num_updates, num_updates])
+    kinds = sorted({name.rpartition("/")[2] for name in contract.statistics})
     for number, error in enumerate(facts["errors_of_moving_averages"], start=1):
-        yield from unequal(f"changed by the update ops of application {number}", error["changed"], kinds)
+        yield from check_equal(f"changed by the update ops of application {number}", error["changed"], kinds)
         what = f"relative error in the moving averages' step, application {number}"
-        yield from beyond(what, error["largest"], _STEP)
-    yield from other_regularization(facts, promise)
-    yield from misplaced_dropout(facts, promise)
-    yield from unequal("trainable variables in training", facts["trainable"], len(promise.trainable))
-    yield from unequal("variables with a gradient", facts["gradients"], len(promise.trainable))
-    yield from unequal("gradients that are finite and nonzero", facts["finite_gradients"], len(promise.trainable))
+        yield from check_error(what, error["largest"], STEP_TOLERANCE)
+    yield from check_regularization(facts, contract)
+    yield from check_dropout(facts, contract)
+    num_trainable = len(contract.trainable)
+    yield from check_equal("trainable variables in training", facts["trainable"], num_trainable)
+    yield from check_equal("variables with a gradient", facts["gradients"], num_trainable)
+    yield from check_equal("gradients that are finite and nonzero", facts["finite_gradients"], num_trainable)

@@ -1,4 +1,4 @@
-"""The consumers: which TensorFlow with which tensorflow_hub, and what that can load."""
+"""The consumers: their TensorFlows and tensorflow_hubs, and the modules that these can load."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -23,22 +23,22 @@ INSTALLED = "installed"
 _REQUIREMENTS = Path(__file__).with_name("requirements")
 # The first tensorflow_hub without hub.Module.
 _HUB_WITHOUT_MODULE = (0, 16)
-# Attachments, which modules of version 3 have, are unknown to the tensorflow_hub before.
+# The first tensorflow_hub that knows attachments, which modules have from version 3 on.
 _HUB_WITH_ATTACHMENTS = (0, 2)
 _VERSION_WITH_ATTACHMENTS = 3
-# Reusable SavedModels were tried from here on.
+# The oldest TensorFlow in which Reusable SavedModels are tested.
 _OLDEST_FOR_TF2 = (2, 4)
 
 
 @dataclasses.dataclass(frozen=True)
 class Consumer:
-    """A TensorFlow and a tensorflow_hub that load modules: as such, those of the interpreter that runs.
+    """A TensorFlow and a tensorflow_hub that load modules; this class stands for those of the running interpreter.
 
     Attributes:
-        name: like `tf1.15`.
-        python: like `3.7`.
-        tensorflow: its version, like `1.15.5`.
-        tensorflow_hub: its version.
+        name: the consumer's name, like `tf1.15`.
+        python: the version of Python, like `3.7`.
+        tensorflow: the version of TensorFlow, like `1.15.5`.
+        tensorflow_hub: the version of tensorflow_hub, like `0.12.0`.
     """
 
     name: str
@@ -48,31 +48,33 @@ class Consumer:
 
     @property
     def has_hub_module(self) -> bool:
-        """Whether its tensorflow_hub has `hub.Module`, which alone trains TF1 Hub modules."""
+        """Whether its tensorflow_hub has `hub.Module`, the only API that can train TF1 Hub modules."""
         return _release(self.tensorflow_hub) < _HUB_WITHOUT_MODULE
 
     @property
     def loads(self) -> "dict[Format, tuple[int, ...]]":
-        """The versions of modules that it can load, by their format."""
-        tf1 = tuple(version for version in TF1_VERSIONS if not why_not_applicable(self, "TF1 Hub module", version))
-        tf2 = tuple(version for version in TF2_VERSIONS if not why_not_applicable(self, "TF2 SavedModel", version))
-        return {"TF1 Hub module": tf1, "TF2 SavedModel": tf2}
+        """The versions of the modules that the consumer can load, by module format."""
+        versions: dict[Format, Sequence[int]] = {"TF1 Hub module": TF1_VERSIONS, "TF2 SavedModel": TF2_VERSIONS}
+        return {
+            format_: tuple(version for version in of_format if not why_not_applicable(self, format_, version))
+            for format_, of_format in versions.items()
+        }
 
     def interpreter(self) -> Path:
-        """Returns its Python.
+        """Returns the consumer's Python.
 
         Raises:
-            ConsumerError: it has an environment of its own, which is not set up.
+            ConsumerError: the consumer's environment is not set up.
         """
         return Path(sys.executable)
 
 
 @dataclasses.dataclass(frozen=True)
 class PinnedConsumer(Consumer):
-    """One that has an environment of its own.
+    """A consumer with its own environment of pinned packages.
 
     Attributes:
-        environment: where it is.
+        environment: the environment, which may not be set up.
     """
 
     environment: Environment
@@ -98,7 +100,7 @@ def _pinned(name: str, python: str, pip: str | None = None) -> PinnedConsumer:
     return PinnedConsumer(name, python, pins["tensorflow"], pins["tensorflow-hub"], environment)
 
 
-# Each has the tensorflow_hub of its TensorFlow's time, and nothing of hubexport.
+# Each has a tensorflow_hub from the time of its TensorFlow, and nothing of hubexport.
 CONSUMERS = (
     _pinned("tf1.7", "3.6", pip="21.3.1"),
     _pinned("tf1.7-hub0.2", "3.6", pip="21.3.1"),
@@ -113,10 +115,10 @@ CONSUMERS = (
 
 @functools.cache
 def installed() -> Consumer:
-    """Returns the interpreter that runs, with its TensorFlow, as a consumer; does not import it.
+    """Returns the running interpreter as a consumer, without importing TensorFlow.
 
     Raises:
-        ConsumerError: it has no TensorFlow or no tensorflow_hub.
+        ConsumerError: TensorFlow or tensorflow_hub is not installed.
     """
     try:
         tensorflow = importlib.metadata.version("tensorflow")
@@ -131,10 +133,10 @@ def installed() -> Consumer:
 
 
 def select_consumers(names: Sequence[str]) -> tuple[PinnedConsumer, ...]:
-    """Returns consumers by their names, each once, in the order asked for; `all` stands for all.
+    """Returns consumers by name, in the requested order and without repetitions; `all` stands for all consumers.
 
     Raises:
-        ConsumerError: there is no such consumer.
+        ConsumerError: a name is unknown.
     """
     known = {consumer.name: consumer for consumer in CONSUMERS}
     selected: list[PinnedConsumer] = []
@@ -150,14 +152,12 @@ def select_consumers(names: Sequence[str]) -> tuple[PinnedConsumer, ...]:
 
 
 def why_not_applicable(consumer: Consumer, format: "Format", version: int) -> str | None:
-    """Tells why a consumer cannot be asked to load a module.
+    """Returns why a consumer cannot load a module, as a clause; None if it can.
 
     Args:
-        consumer: which.
-        format: of the module.
-        version: of the module, 1 to 5.
-    Returns:
-        The reason, as a sentence's part; None if it can.
+        consumer: the consumer.
+        format: the module's format.
+        version: the module's version, 1 to 5.
     """
     if format == "TF1 SavedModel":
         return "a TensorFlow 1 SavedModel is not a TensorFlow Hub module"

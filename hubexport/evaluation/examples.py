@@ -1,7 +1,7 @@
-"""The labelled images in ImageNet-style TFRecords: the part of `tf.train.Example` that they are made of.
+"""Parses the `tf.train.Example` messages of ImageNet's TFRecords without TensorFlow.
 
-Its messages have the names and field numbers of tensorflow/core/example/{example,feature}.proto; tests compare the
-bytes. They live in a pool of their own, and meet TensorFlow's in bytes only.
+The messages have the names and field numbers of tensorflow/core/example/{example,feature}.proto, but only the fields
+that images need; tests compare the bytes. Their own descriptor pool keeps them apart from TensorFlow's messages.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _IMAGE, _LABEL, _NAME = "image/encoded", "image/class/label", "image/filename"
 
 @dataclasses.dataclass(frozen=True)
 class LabelledImage:
-    """What a record holds.
+    """The content of a record.
 
     Attributes:
-        encoded: the bytes of an image file.
-        label: the number of its class.
-        name: the image's; empty if the record does not say.
+        encoded: the content of an image file.
+        label: the number of the image's class.
+        name: the image's file name; empty if the record has none.
     """
 
     encoded: bytes
@@ -33,10 +33,10 @@ class LabelledImage:
 
 
 def parse_example(record: bytes) -> LabelledImage:
-    """Reads a record of TF-Slim's layout.
+    """Parses a record with the features of TF-Slim's ImageNet.
 
     Raises:
-        RecordError: it is no `tf.train.Example`, or lacks the image or its label.
+        RecordError: the record is not a `tf.train.Example`, or lacks the image or its label.
     """
     try:
         features = _Example.FromString(record).features.feature

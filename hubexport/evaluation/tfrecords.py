@@ -1,7 +1,7 @@
-"""TensorFlow's files of records, read without TensorFlow.
+"""Reads TFRecord files without TensorFlow.
 
-A record is its length (8 bytes), a checksum of the length, its bytes, and a checksum of these; see
-tensorflow/core/lib/io/record_writer.cc. A whole file may be gzipped.
+A record is the length of its data (8 bytes), a checksum of the length (4 bytes), the data, and a checksum of the data
+(4 bytes); see tensorflow/core/lib/io/record_writer.cc. A whole file may be gzipped.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,26 @@ import struct
 from typing import Any, BinaryIO
 import zlib
 
-from hubexport.checkpoints.leveldb_table import masked_crc32c
+from hubexport.system.crc32c import masked_crc32c
 from hubexport.system.regular_files import open_regular_file
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 _HEADER_BYTES = _LENGTH.size + _CHECKSUM.size
 _GZIP = b"\x1f\x8b"
-# No photograph comes near; without a bound a damaged file could fill the memory.
+# Far above any photograph. Without a limit, a damaged file could fill the memory.
 _MAX_RECORD_BYTES = 256 << 20
 
 
 class RecordError(ValueError):
-    """The bytes are no records, or damaged ones; the message says why in a few words."""
+    """A file has no records, or damaged ones. The message gives the reason in a few words."""
 
 
 def is_record_file(path: Path) -> bool:
-    """Returns whether a file begins with a record, gzipped or not, or is empty, as one without records is.
+    """Returns whether a file begins with a record, gzipped or not. An empty file counts: it has no records.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
         with _opened(path) as file:
@@ -42,16 +42,18 @@ def is_record_file(path: Path) -> bool:
 
 
 def split_records(path: Path, at_most: int) -> list[tuple[int, int]]:
-    """Returns the parts of a file: where each begins, in bytes, unpacked, and how many records it has.
+    """Splits a file into parts.
 
-    The records themselves are jumped over. A gzipped file, in which nothing can be jumped over, is one part.
+    This skips the records' data without reading it. A gzipped file cannot be skipped through, so it is one part.
 
     Args:
-        path: the file's.
-        at_most: so many records are in a part.
+        path: the file.
+        at_most: the largest number of records in a part.
+    Returns:
+        The position of each part in the uncompressed file, in bytes, and its number of records.
     Raises:
-        RecordError: it is damaged or ends in the middle of a record.
-        OSError: it cannot be read.
+        RecordError: the file is damaged, or ends in the middle of a record.
+        OSError: the file cannot be read.
     """
     offsets = []
     with _opened(path) as file:
@@ -68,11 +70,11 @@ def read_records(path: Path, offset: int, count: int) -> Iterator[bytes]:
     """Yields records.
 
     Args:
-        path: the file's.
-        offset: where the first begins, in bytes, unpacked.
-        count: how many.
+        path: the file.
+        offset: the position of the first record in the uncompressed file, in bytes.
+        count: the number of records.
     Raises:
-        RecordError: one is not there, or damaged.
+        RecordError: a record is missing or damaged.
         OSError: the file cannot be read.
     """
     with _opened(path) as file:
@@ -88,7 +90,7 @@ def read_records(path: Path, offset: int, count: int) -> Iterator[bytes]:
 
 
 def _read_length(file: BinaryIO) -> int | None:
-    """Returns the length of the record that begins here; None at the end of the file."""
+    """Reads a record's header and returns the length of its data; None at the end of the file."""
     header = file.read(_HEADER_BYTES)
     if not header:
         return None
@@ -126,5 +128,5 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _is_gzipped(path: Path) -> bool:
     with open_regular_file(path) as file:
         header = file.read(_HEADER_BYTES)
-    # A record's length may begin like a gzipped file, but then its checksum fits.
+    # A record's length may begin with the same two bytes, but then its checksum is right.
     return header.startswith(_GZIP) and not (len(header) == _HEADER_BYTES and _is_header(header))

@@ -1,4 +1,4 @@
-"""Files of trained values alone, for other frameworks: one function a target of `hubexport convert`."""
+"""Writes trained values for other frameworks: one function for each target of `hubexport convert`."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -10,27 +10,27 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
 from hubexport.layouts.conversion_targets import Target
-from hubexport.layouts.huggingface import batch_counters, config, huggingface, preprocessor_config
-from hubexport.layouts.keras import keras_h5, keras_weights_h5
+from hubexport.layouts.huggingface import batch_counters, huggingface_config, huggingface_layout, preprocessor_config
+from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Network
 
-# Of a model's directory; all have the first one.
+# The files of a model's directory. Every model has the first one.
 _HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
-# By the end of a file's name Keras knows its layout.
+# Keras tells a file's layout by the end of its name.
 KERAS_SUFFIX = ".h5"
 KERAS_WEIGHTS_SUFFIX = ".weights.h5"
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A network and what it has learned.
+    """A network and its trained values.
 
     Attributes:
-        network: with classifier if its values are there.
-        depth_multiplier: its.
-        values: float32, by TF-Slim's names, for the network's variables.
-        labels: the name of each class; None if nobody told them.
+        network: the network, with its classifier if the values include that.
+        depth_multiplier: the network's depth multiplier.
+        values: a float32 array for each of the network's variables, by TF-Slim's name.
+        labels: the names of the classes, in order; None if they are unknown.
     """
 
     network: Network
@@ -40,7 +40,7 @@ class TrainedNetwork:
 
 
 def huggingface_files(directory: Path) -> tuple[str, ...] | None:
-    """Returns the names of the files of a Hugging Face model in a directory; None if there is none."""
+    """Returns the names of the files in a Hugging Face model's directory; None for any other directory."""
     return _HUGGING_FACE_FILES if (directory / _HUGGING_FACE_FILES[0]).is_file() else None
 
 
@@ -53,16 +53,16 @@ def _write_tf2(prefix: Path, trained: TrainedNetwork) -> None:
 
 
 def _write_keras(path: Path, trained: TrainedNetwork) -> None:
-    from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # HDF5's library is slow to import.
+    from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # h5py is slow to import.
 
     if path.name.endswith(KERAS_WEIGHTS_SUFFIX):
-        write_keras_weights_h5(path, _laid_out(keras_weights_h5(trained.network), trained))
+        write_keras_weights_h5(path, _laid_out(keras_weights_h5_layout(trained.network), trained))
     else:
-        write_keras_h5(path, _laid_out(keras_h5(trained.network), trained))
+        write_keras_h5(path, _laid_out(keras_h5_layout(trained.network), trained))
 
 
 def _write_safetensors(path: Path, trained: TrainedNetwork) -> None:
-    from hubexport.checkpoints.safetensors_file import write_safetensors  # Not needed by the others.
+    from hubexport.checkpoints.safetensors_file import write_safetensors
 
     write_safetensors(path, trained.values, {})
 
@@ -71,15 +71,15 @@ def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
     from hubexport.checkpoints.safetensors_file import write_safetensors
 
     directory.mkdir()
-    stored = {**_laid_out(huggingface(trained.network), trained), **batch_counters(trained.network)}
-    # The layout is PyTorch's; older releases of transformers refuse a file that does not say so.
+    stored = {**_laid_out(huggingface_layout(trained.network), trained), **batch_counters(trained.network)}
+    # "pt" is for PyTorch's layout. Older releases of transformers refuse a file that does not name its layout.
     weights, settings, preprocessing = (directory / name for name in _HUGGING_FACE_FILES)
     write_safetensors(weights, stored, {"format": "pt"})
-    _write_json(settings, config(trained.network, trained.depth_multiplier, trained.labels))
+    _write_json(settings, huggingface_config(trained.network, trained.depth_multiplier, trained.labels))
     _write_json(preprocessing, preprocessor_config(trained.network))
 
 
-# Each writes to a path where nothing is: a checkpoint's prefix, a file or a directory.
+# Each writes to a path that does not exist: a checkpoint's prefix, a file or a directory, depending on the target.
 WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
     "slim": _write_slim,
     "keras": _write_keras,
@@ -89,8 +89,9 @@ WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
 }
 
 
-def _laid_out(entries: Sequence[VariableLayout], trained: TrainedNetwork) -> dict[str, Array]:
-    return {entry.name: entry.from_slim(trained.values[entry.variable.name]) for entry in entries}
+def _laid_out(layout: Sequence[VariableLayout], trained: TrainedNetwork) -> dict[str, Array]:
+    """Returns the values under the names and in the layout of another framework."""
+    return {entry.name: entry.from_slim(trained.values[entry.variable.name]) for entry in layout}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

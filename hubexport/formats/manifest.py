@@ -1,6 +1,7 @@
-"""`hubexport.json`, the manifest of a module: where the module came from, and what is in it.
+"""`hubexport.json`, the manifest of a module: where the module came from, and the digests of its files.
 
-Whoever made a module made this file, too. So it is read like anything from a stranger, and names no file to open.
+`write_manifest` writes it, `read_manifest` reads it, and `changed_files` compares it with the files beside it. Anybody
+may have written a manifest: its fields are checked like all foreign input, and no file is opened because it is listed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,19 +14,20 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import printable
 from hubexport.networks.layers import Network
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.system.digests import file_sha256, tree_files
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec, Variant
 from hubexport.version import __version__
 
 MANIFEST = "hubexport.json"
-# A hundred times the size of ours.
+# A manifest of ours has about 900 bytes.
 _MAX_MANIFEST_BYTES = 1 << 20
+# Up to here a float64 holds every whole number, so programs in any language read the same one.
 _MAX_NUMBER = 1 << 53
 
 
 class ManifestError(Exception):
-    """It is not what hubexport writes; the message says why in a few words."""
+    """The manifest is not one that hubexport writes; the message says why in a few words."""
 
 
 def _printable(text: str) -> str:
@@ -43,8 +45,8 @@ class CheckpointOrigin(pydantic.BaseModel):
 
     Attributes:
         source: the name of a file, or `synthetic:SEED`.
-        sha256: of the file, or of each by its name.
-        published: whether it is the archive that the variant's config names.
+        sha256: the digest of that file, or the digests of several files by their names.
+        published: whether the source is the archive that the variant's config names.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -55,7 +57,13 @@ class CheckpointOrigin(pydantic.BaseModel):
 
 
 class Manifest(pydantic.BaseModel):
-    """What a module's manifest says, None for what it leaves out."""
+    """The content of a manifest. `write_manifest` writes all fields; None stands for one that is missing or null.
+
+    Attributes:
+        values: `trained`, or `synthetic` for values made from a seed.
+        weights: `averaged` (moving averages of the variables) or `raw`.
+        sha256: the digest of each file in the module, by its path in the module's directory.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -78,12 +86,10 @@ class Manifest(pydantic.BaseModel):
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """Reads a module's manifest.
+    """Reads a module's manifest; None if the module has none.
 
-    Returns:
-        None if there is none.
     Raises:
-        ManifestError: it is not what hubexport writes.
+        ManifestError: the manifest cannot be read, or is not one that hubexport writes.
     """
     path = directory / MANIFEST
     if not path.exists():
@@ -93,46 +99,22 @@ def read_manifest(directory: Path) -> Manifest | None:
     try:
         return Manifest.model_validate(json.loads(path.read_bytes()))
     except pydantic.ValidationError as error:
-        raise ManifestError(f"{MANIFEST}: {_first_finding(error)}") from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(printable(str(part)) for part in first["loc"])
+        place = f"{MANIFEST}: {field}" if field else MANIFEST
+        raise ManifestError(f"{place}: {first['msg']}") from error
     except OSError as error:
         raise ManifestError(f"{MANIFEST} cannot be read: {error.strerror}") from error
-    # Numbers of thousands of digits are a ValueError, too.
+    # Python also raises ValueError for an integer of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST} is not valid JSON") from error
 
 
-def _first_finding(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(printable(str(part)) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-def changed_files(directory: Path, files: Iterable[Path], sha256: Mapping[str, str]) -> Iterator[str]:
-    """Compares a module's files with what its manifest lists.
-
-    Args:
-        directory: the module's.
-        files: all that are in it.
-        sha256: the digests that they should have, by their paths in the directory.
-    Yields:
-        What is missing, changed, unreadable or not listed; nothing if all is as it was written.
-    """
-    found = {path.relative_to(directory).as_posix(): path for path in files}
-    for name in sorted({*found, *sha256} - {MANIFEST}):
-        if name not in found:
-            yield f"{printable(name)} is missing"
-        elif name not in sha256:
-            yield f"{printable(name)} is not listed in {MANIFEST}"
-        else:
-            try:
-                if file_sha256(found[name]) != sha256[name]:
-                    yield f"{printable(name)} has changed"
-            except OSError as error:
-                yield f"{printable(name)} cannot be read: {error.strerror}"
-
-
 def listed_files(directory: Path) -> frozenset[str] | None:
-    """Returns the paths of all files of a module that hubexport wrote; None if there is no such module."""
+    """Returns the paths of the manifest and of all files that it lists, or None without a readable manifest.
+
+    `--overwrite` replaces a directory only if it holds no other files. Fields other than `sha256` do not matter.
+    """
     try:
         listed = json.loads(read_regular_file(directory / MANIFEST, _MAX_MANIFEST_BYTES))["sha256"]
         return frozenset(listed) | {MANIFEST}
@@ -140,19 +122,45 @@ def listed_files(directory: Path) -> frozenset[str] | None:
         return None
 
 
+def changed_files(directory: Path, files: Iterable[Path], sha256: Mapping[str, str]) -> Iterator[str]:
+    """Compares a module's files with the digests in its manifest.
+
+    Args:
+        directory: the module's directory.
+        files: all files in it.
+        sha256: the digests from the manifest, by path in the directory.
+    Yields:
+        A sentence for each file that is missing, changed, unreadable or not listed; nothing for an unchanged module.
+    """
+    paths = {path.relative_to(directory).as_posix(): path for path in files}
+    for name in sorted({*paths, *sha256} - {MANIFEST}):
+        if name not in paths:
+            yield f"{printable(name)} is missing"
+        elif name not in sha256:
+            yield f"{printable(name)} is not listed in {MANIFEST}"
+        else:
+            try:
+                if file_sha256(paths[name]) != sha256[name]:
+                    yield f"{printable(name)} has changed"
+            except OSError as error:
+                yield f"{printable(name)} cannot be read: {error.strerror}"
+
+
 def write_manifest(
     directory: Path, variant: Variant, spec: ModuleSpec, network: Network, provenance: Mapping[str, Any]
 ) -> None:
     """Writes the manifest of a module whose other files are complete.
 
-    Nothing in it depends on when, where or by whom the module was built, so that a second build has the same bytes.
+    It contains no time, user or host, so a second build gives the same bytes.
 
     Args:
-        directory: the module's.
-        variant: which it was built from.
-        spec: its kind and version.
-        network: what was written.
-        provenance: facts about the values: `weights`, `values` and `checkpoint`.
+        directory: the module's directory.
+        variant: the variant that the module was built from.
+        spec: the module's kind and version.
+        network: the network in the module.
+        provenance: the fields that describe the values: `weights`, `values` and `checkpoint`.
+    Raises:
+        OSError: a file cannot be read, or the manifest cannot be written.
     """
     height, width, _ = network.image_shape
     manifest = {

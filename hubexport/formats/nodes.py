@@ -1,7 +1,12 @@
-"""Nodes as protos, written one by one into a graph or into a function, without TensorFlow's graph builder.
+"""Writes nodes as protos, one by one, into a graph or into a function.
 
-The builder of today's TensorFlow emits ops and attributes that old versions refuse. Here a node has what it is given:
-no attribute that is at its default (`explicit_paddings`, `debug_name` and others are unknown to old op definitions).
+The graph builder of today's TensorFlow emits ops and attributes that old versions refuse. This one emits only what it
+is given. Three rules make its nodes portable, each found by running the old TensorFlows:
+
+- Leave out attributes that are at their defaults. TensorFlow before 2.10 refuses every attribute that its op definition
+  does not have, such as `explicit_paddings` (Conv2D) or `debug_name` (VarHandleOp), whatever its value.
+- Give each variable a `shared_name`. All variables without one are the same variable.
+- Call the node that reads a variable `VARIABLE/Read/ReadVariableOp`. TensorFlow 1.7 finds the value by this name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +34,7 @@ FLOAT = AttrValue(type=DT_FLOAT)
 INT32 = AttrValue(type=DT_INT32)
 STRING = AttrValue(type=DT_STRING)
 
-# The names of the ops' outputs, by which a function's nodes refer to them; see the op definitions of TensorFlow.
+# The names of each op's outputs, from TensorFlow's op definitions. In a function, nodes refer to them by these names.
 _OUTPUT_NAMES = {
     "AddV2": ("z",),
     "AvgPool": ("output",),
@@ -63,10 +68,10 @@ _OUTPUT_NAMES = {
 
 
 class GraphWriter:
-    """Writes the nodes of a GraphDef, and fails on a name used twice.
+    """Writes the nodes of a GraphDef.
 
     Attributes:
-        nodes: what was written, in this order.
+        nodes: the NodeDefs in the order in which they were written.
     """
 
     def __init__(self) -> None:
@@ -74,13 +79,15 @@ class GraphWriter:
         self._names: set[str] = set()
 
     def node(self, op: str, name: str, *inputs: str, **attrs: Message) -> str:
-        """Appends a node and returns the tensor that is its first output.
+        """Appends a node and returns the name of its first output. Callers ignore this name for ops without outputs.
 
         Args:
             op: the op's registered name.
-            name: the node's, with its scopes.
-            *inputs: tensors, as this method and `output` return them, or `^node` for a node that has to run before.
-            **attrs: only those that have no default, or are not at it.
+            name: the node's name with its scopes, like `MobilenetV2/Conv/Conv2D`.
+            *inputs: tensor names from this method or `output`, or `^node` for a node that has to run first.
+            **attrs: the attributes that have no default, or another value than their default.
+        Raises:
+            ValueError: a node of this name is already there.
         """
         if name in self._names:
             raise ValueError(f"node {name!r} is written twice")
@@ -89,11 +96,11 @@ class GraphWriter:
         return self.output(op, name, 0)
 
     def output(self, op: str, name: str, index: int) -> str:
-        """Returns the tensor that is an output of a node, by the node's op and name."""
+        """Returns the name of a node's output, by the node's op and name."""
         return f"{name}:{index}"
 
     def _as_input(self, tensor: str) -> str:
-        # `x:0` is written `x`, the canonical form in a GraphDef, and shorter.
+        # A GraphDef writes `x:0` as `x`.
         return tensor.removesuffix(":0")
 
     def constant(self, name: str, value: float | Sequence[float]) -> str:
@@ -103,7 +110,7 @@ class GraphWriter:
         return self.node("Const", name, dtype=FLOAT, value=AttrValue(tensor=tensor))
 
     def int_constant(self, name: str, values: Sequence[int]) -> str:
-        """Appends a vector of int32."""
+        """Appends an int32 vector."""
         tensor = TensorProto(dtype=DT_INT32, tensor_shape=shape_proto([len(values)]), int_val=values)
         return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
 
@@ -119,21 +126,17 @@ class GraphWriter:
         return self.node("Const", name, dtype=INT32, value=AttrValue(tensor=tensor))
 
     def text_constant(self, name: str, values: Sequence[str]) -> str:
-        """Appends a vector of strings."""
+        """Appends a string vector."""
         encoded = [value.encode() for value in values]
         tensor = TensorProto(dtype=DT_STRING, tensor_shape=shape_proto([len(values)]), string_val=encoded)
         return self.node("Const", name, dtype=STRING, value=AttrValue(tensor=tensor))
 
     def variable_handle(self, name: str, shape: Dims) -> str:
-        """Appends a float32 variable, and returns the tensor that refers to it."""
-        # An empty shared_name would make all variables one.
+        """Appends a float32 variable and returns its handle, the resource tensor that refers to it."""
         return self.node("VarHandleOp", name, dtype=FLOAT, shape=shape_attr(shape), shared_name=text(name))
 
     def read_variable(self, name: str, shape: Dims, handle: str) -> str:
-        """Appends the op that reads a variable, and returns its value.
-
-        TensorFlow 1.7 finds a variable's value by just this node name.
-        """
+        """Appends the op that reads a float32 variable, and returns the value's tensor."""
         return self.node("ReadVariableOp", f"{name}/Read/ReadVariableOp", handle, **self._read_attrs(shape))
 
     def _read_attrs(self, shape: Dims) -> dict[str, Message]:
@@ -141,14 +144,14 @@ class GraphWriter:
 
 
 class FunctionWriter(GraphWriter):
-    """Writes the nodes of a FunctionDef, where tensors have other names than in a graph.
+    """Writes the nodes of a FunctionDef, which names tensors `node:output:index`, not `node:index`.
 
     Args:
-        name: the function's.
-        arguments: shapes of its float32 arguments by name; a node takes an argument by its plain name.
-        variables: the names of the variables that it takes after them.
+        name: the function's name.
+        arguments: the shapes of its float32 arguments, by name. Nodes refer to an argument by its plain name.
+        variables: the names of the variables whose handles the function takes after its arguments.
     Attributes:
-        handles: for each variable the tensor that refers to it, by the variable's name.
+        handles: the handle of each variable, by the variable's name.
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Dims], variables: Sequence[str]) -> None:
@@ -158,9 +161,8 @@ class FunctionWriter(GraphWriter):
         self.handles = {variable: f"variable_{number}" for number, variable in enumerate(variables)}
 
     def output(self, op: str, name: str, index: int) -> str:
-        if op == "StatefulPartitionedCall":  # All of its outputs are one list.
+        if op == "StatefulPartitionedCall":  # Its only output is a list.
             return f"{name}:{_OUTPUT_NAMES[op][0]}:{index}"
-        # Who asks for the output of an op that has none does not use it.
         names = _OUTPUT_NAMES.get(op, ("",))
         return f"{name}:{names[index]}:0"
 
@@ -168,15 +170,15 @@ class FunctionWriter(GraphWriter):
         return tensor
 
     def _read_attrs(self, shape: Dims) -> dict[str, Message]:
-        # Handles come as arguments, which do not tell the shape of what they refer to.
+        # The handle is an argument, which does not tell the variable's shape.
         return {"dtype": FLOAT, "_output_shapes": shapes_attr([shape])}
 
     def definition(self, results: Mapping[str, str], effects: Sequence[str] = ()) -> Message:
         """Returns the FunctionDef.
 
         Args:
-            results: float32 tensors in order, by the names that they get.
-            effects: nodes that have to run though no result comes from them.
+            results: the float32 tensors to return, in order, by the names of the results.
+            effects: the names of nodes that have to run although no result depends on them.
         """
         arguments = [{"name": name, "type": DT_FLOAT} for name in self._arguments]
         handles = [{"name": handle, "type": DT_RESOURCE} for handle in self.handles.values()]
@@ -197,7 +199,7 @@ class FunctionWriter(GraphWriter):
 
 
 def shape_proto(shape: Dims) -> Message:
-    """Returns the proto of a shape in which None is an unknown length."""
+    """Returns the proto of a shape; None is an unknown length."""
     return TensorShapeProto(dim=[{"size": -1 if length is None else length} for length in shape])
 
 
@@ -207,25 +209,25 @@ def shape_attr(shape: Dims) -> Message:
 
 
 def shapes_attr(shapes: Sequence[Dims]) -> Message:
-    """Returns shapes as an attribute, such as `_output_shapes`."""
+    """Returns a list of shapes as an attribute, such as `_output_shapes`."""
     return AttrValue(list=AttrValue_ListValue(shape=map(shape_proto, shapes)))
 
 
 def ints(*values: int) -> Message:
-    """Returns whole numbers as an attribute, such as `strides`."""
+    """Returns a list of integers as an attribute, such as `strides`."""
     return AttrValue(list=AttrValue_ListValue(i=values))
 
 
 def types(*values: int) -> Message:
-    """Returns dtypes as an attribute, such as `Tin`."""
+    """Returns a list of dtypes, by their numbers, as an attribute, such as `Tin`."""
     return AttrValue(list=AttrValue_ListValue(type=values))
 
 
 def text(value: str) -> Message:
-    """Returns a string as an attribute."""
+    """Returns a string as an attribute, such as `padding`."""
     return AttrValue(s=value.encode())
 
 
 def tensor_info(tensor: str, shape: Dims) -> Message:
-    """Returns what a SignatureDef says of a float32 tensor in the graph."""
+    """Returns the entry of a SignatureDef for a float32 tensor of the graph."""
     return TensorInfo(name=tensor, dtype=DT_FLOAT, tensor_shape=shape_proto(shape))

@@ -1,8 +1,11 @@
-"""A network as TensorFlow nodes: what each layer becomes, in a TF1 graph and in a TF2 function alike.
+"""Writes each op of a network as TensorFlow nodes, for a TF1 graph and for a TF2 function alike.
 
-But for the classifier this is what TF-Slim computes, node for node. The two formats differ in two ops (see `Dialect`) and
-in where a variable's handle comes from. Dropout is made from `Floor(uniform + keep)`: TensorFlow 1.15 is the first that
-knows `SelectV2`.
+Node for node this is what TF-Slim computes, except for the classifier. Each format uses only ops that the oldest
+TensorFlow that loads it can run and differentiate:
+
+- Batch norm is `FusedBatchNorm` in the TF1 format: TensorFlow 1.7 and 1.13 do not know `FusedBatchNormV3`.
+- Sums are `Add` in the TF1 format: TensorFlow 1.7 and 1.13 have no gradient for `AddV2`.
+- Dropout is `Floor(uniform + keep_prob)`: TensorFlow before 1.15 does not know `SelectV2`, which today's dropout uses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +17,18 @@ from hubexport.networks.network import Network
 from hubexport.networks.ops import Op, Variable
 from hubexport.protos import AttrValue, Message
 
-# What tfhub.dev's versions from 3 on used in place of TF-Slim's 0.997, for faster fine-tuning.
+# From version 3 on, tfhub.dev's modules have this momentum instead of TF-Slim's 0.997, for faster fine-tuning.
 MOMENTUM_FROM_VERSION_3 = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """The ops that depend on the oldest TensorFlow that has to know them.
+    """The ops in which the two formats differ.
 
     Attributes:
         add: adds two tensors.
-        batch_norm: batch norm with or without statistics of the batch, as one op.
-        batch_norm_attrs: what that op's definition asks for beside the attributes that all have.
+        batch_norm: normalizes with the statistics of the batch or with those that it is given.
+        batch_norm_attrs: attributes that this batch norm needs and the other does not have.
     """
 
     add: str
@@ -33,19 +36,19 @@ class Dialect:
     batch_norm_attrs: Mapping[str, Message]
 
 
-# TensorFlow 1.7 and 1.13 do not know FusedBatchNormV3, and cannot differentiate AddV2.
 TF1 = Dialect(add="Add", batch_norm="FusedBatchNorm", batch_norm_attrs={})
 TF2 = Dialect(add="AddV2", batch_norm="FusedBatchNormV3", batch_norm_attrs={"U": FLOAT})
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkGraph:
-    """A network written into a graph; everything is a tensor name or, for update ops, a node name.
+    """The names of what was written for a network.
 
     Attributes:
-        values: what each variable holds, by its name.
-        outputs: the output of each layer, by the layer's name.
-        update_ops: two a batch norm in a training graph (moving mean, moving variance), in the order of the layers.
+        values: the tensor with each variable's value, by the variable's name.
+        outputs: the output tensor of each op, by the op's name.
+        update_ops: the nodes that update moving averages, in the order of the ops: for each batch norm the mean's,
+            then the variance's. Empty in inference.
     """
 
     values: dict[str, str]
@@ -54,7 +57,7 @@ class NetworkGraph:
 
 
 def scaled_images(graph: GraphWriter, images: str, scope: str, network: Network) -> str:
-    """Maps images with intensities in [0, 1], TF Hub's convention, onto the network's input range."""
+    """Maps images from TF Hub's range, [0, 1], to the network's input range, and returns the mapped tensor."""
     low, high = network.input_range
     stretched = graph.node("Mul", f"{scope}/Mul", images, graph.constant(f"{scope}/Mul/y", high - low), T=FLOAT)
     return graph.node("Sub", f"{scope}/Sub", stretched, graph.constant(f"{scope}/Sub/y", -low), T=FLOAT)
@@ -70,17 +73,17 @@ def write_network(
     dialect: Dialect,
     training: bool,
 ) -> NetworkGraph:
-    """Writes the layers and update ops of a network.
+    """Writes the ops of a network and, in training, the updates of its moving averages.
 
     Args:
-        graph: takes the nodes.
-        network: what to write.
-        images: tensor, float32 `[batch, *network.image_shape]` in the network's input range.
-        handles: for each variable the tensor that refers to it, by the variable's name.
-        batch_norm_momentum: tensor, float32 scalar in [0, 1]: how much of a moving average one training step keeps.
-            Only training graphs read it.
-        dialect: the ops that the module's TensorFlows know.
-        training: batch norm takes the batch's statistics, and dropout is active.
+        graph: gets the nodes.
+        network: the network to write.
+        images: a tensor, float32 `[batch, *network.image_shape]` in the network's input range.
+        handles: the handle of each variable, by the variable's name.
+        batch_norm_momentum: a tensor, float32 scalar in [0, 1]: how much of a moving average one training step keeps.
+            Ignored in inference.
+        dialect: the ops of the module's format.
+        training: whether batch norm uses the batch's statistics and dropout is active.
     """
     values = {v.name: graph.read_variable(v.name, v.shape, handles[v.name]) for v in network.variables}
     writer = _OpWriter(graph, network, values, dialect, training)
@@ -107,7 +110,10 @@ def _write_updates(
     batch_statistics: Sequence[tuple[str, str]],
     momentum: str,
 ) -> tuple[str, ...]:
-    """Writes `moving -= (moving - batch statistic) * (1 - momentum)` for each moving average."""
+    """Writes `moving -= (moving - batch statistic) * (1 - momentum)` for each moving average.
+
+    If a graph applies the module twice, both of its updates count: the op subtracts in place.
+    """
     one = graph.constant("batch_norm_decay/x", 1.0)
     decay = graph.node("Sub", "batch_norm_decay", one, momentum, T=FLOAT)
     updates = []

@@ -1,8 +1,11 @@
-"""The objects of a TF2 SavedModel: what `tf.saved_model.load` makes its Python object from.
+"""Writes the objects of a TF2 SavedModel, from which `tf.saved_model.load` makes its Python object.
 
-A SavedObjectGraph is a list of objects that refer to each other by their index: the root, lists, variables, and
-functions. A function has no code of its own, but the names of FunctionDefs in the library, what each takes beyond its
-arguments (its variables), and the structure of arguments and results. Structures are written as StructuredValues.
+A SavedObjectGraph is a list of objects that refer to each other by index: the root, lists, variables, and functions. A
+function object contains no nodes. It names FunctionDefs in the graph's library and says, for each, which variables it
+takes besides its arguments, and how its arguments and results are nested. StructuredValues encode that nesting.
+
+Moving averages are read as the mean over all replicas. With TensorFlow's default they would drift apart under
+MirroredStrategy, without an error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,25 +33,25 @@ _ROOT = 0
 _ON_READ = 3
 _MEAN = 2
 
-# What TensorFlow looks for under a variable, and what it calls a variable's key in checkpoints.
+# What TensorFlow calls the one value of a variable in checkpoints.
 _VALUE = KEY_SUFFIX.rpartition("/")[2]
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """A float32 tensor among a function's arguments or results; None in its shape is an unknown length."""
+    """A float32 tensor among a function's arguments or results. None in its shape is an unknown length."""
 
     shape: Dims
     name: str
 
 
 def argument_name(name: str) -> str:
-    """Returns a name that functions' arguments and results may have: lower-case letters, digits and `_`."""
+    """Returns the closest name that a FunctionDef allows for arguments and results: of `a-z`, `0-9` and `_`."""
     return re.sub("[^a-z0-9_]", "_", name.lower())
 
 
 class ObjectGraphWriter:
-    """Writes a SavedObjectGraph, and the same objects as a checkpoint lists them.
+    """Writes a SavedObjectGraph. Objects are added first, and are then attached to the root by their index.
 
     Attributes:
         objects: the SavedObjectGraph.
@@ -71,25 +74,22 @@ class ObjectGraphWriter:
         self.objects.nodes[parent].children.add(node_id=child, local_name=name)
 
     def list_of(self, items: Sequence[int]) -> int:
-        """Adds a list."""
+        """Adds a list of objects, and returns its index."""
         index = self._add(user_object=_user_object("trackable_list_wrapper"))
         for number, item in enumerate(items):
             self._attach(index, str(number), item)
         return index
 
     def signatures(self, functions: Mapping[str, int]) -> int:
-        """Adds what `signatures` gives: functions by name."""
+        """Adds the value of the root's attribute `signatures`, functions by name, and returns its index."""
         index = self._add(user_object=_user_object("signature_map"))
         for name, function in functions.items():
             self._attach(index, name, function)
         return index
 
     def variable(self, variable: Variable) -> int:
-        """Adds a variable.
-
-        What is not trained is a moving average: each replica has its own, of which others read the mean. Otherwise
-        replicas would drift apart without an error.
-        """
+        """Adds a variable, and returns its index."""
+        # Only moving averages are not trainable.
         average = {} if variable.trainable else {"synchronization": _ON_READ, "aggregation": _MEAN}
         index = self._add(
             variable={
@@ -107,10 +107,10 @@ class ObjectGraphWriter:
         """Describes a FunctionDef of the library.
 
         Args:
-            name: the FunctionDef's.
-            arguments: in order, each a TensorSpec or the one Python value that it was written for.
+            name: the FunctionDef's name.
+            arguments: its arguments in order: a TensorSpec, or for a flag the one value that the FunctionDef is for.
             result: a TensorSpec, or a dictionary of them.
-            variables: what it takes after its tensors.
+            variables: the indices of the variables whose handles it takes after its tensors.
         """
         self._describe(name, structured(((*arguments,), {})), result, variables)
 
@@ -121,18 +121,25 @@ class ObjectGraphWriter:
         described.output_signature.CopyFrom(structured(result))
 
     def function(self, names: Sequence[str], defaults: Mapping[str, Any]) -> int:
-        """Adds a function that calls the first of its FunctionDefs that the arguments fit.
+        """Adds a function, and returns its index. A call runs the first of its FunctionDefs that the arguments fit.
 
         Args:
-            names: of the FunctionDefs, each described by `concrete_function`.
-            defaults: the arguments in order, each with its default; Ellipsis where it has none.
+            names: the names of the FunctionDefs, each described with `concrete_function`.
+            defaults: each argument's default by the argument's name, in order; Ellipsis for no default.
         """
-        given = tuple(value for value in defaults.values() if value is not ...)
-        spec = _function_spec(list(defaults), given or None, [])
+        values = tuple(value for value in defaults.values() if value is not ...)
+        spec = _function_spec(list(defaults), values or None, [])
         return self._add(function=SavedFunction(concrete_functions=names, function_spec=spec))
 
     def signature(self, name: str, arguments: Sequence[TensorSpec], result: Any, variables: Sequence[int]) -> int:
-        """Adds a function of keyword arguments, as the values of `signatures` are."""
+        """Adds a function for `signatures`, which takes its arguments by keyword, and returns its index.
+
+        Args:
+            name: the name of its FunctionDef.
+            arguments: the tensors that it takes.
+            result: a dictionary of TensorSpecs.
+            variables: the indices of the variables whose handles it takes after its tensors.
+        """
         keywords = [spec.name for spec in arguments]
         self._describe(name, structured(((), {spec.name: spec for spec in arguments})), result, variables)
         return self._add(
@@ -145,7 +152,7 @@ class ObjectGraphWriter:
         )
 
     def checkpoint_graph(self) -> Message:
-        """Returns how a checkpoint leads from the root to its variables."""
+        """Returns the same objects as a TrackableObjectGraph, which leads from the root to the keys of a checkpoint."""
         graph = TrackableObjectGraph()
         for index, saved in enumerate(self.objects.nodes):
             node = graph.nodes.add(children=saved.children)
@@ -160,7 +167,7 @@ def _user_object(identifier: str) -> dict[str, Any]:
 
 
 def _function_spec(arguments: list[str], defaults: tuple[Any, ...] | None, keywords: list[str]) -> Message:
-    """Returns an `inspect.FullArgSpec`, which TensorFlow keeps of every function."""
+    """Returns a function's `inspect.FullArgSpec` as TensorFlow stores it."""
     fields: dict[str, Any] = {
         "args": arguments,
         "varargs": None,
@@ -178,7 +185,11 @@ def _function_spec(arguments: list[str], defaults: tuple[Any, ...] | None, keywo
 
 
 def structured(value: Any) -> Message:
-    """Returns a nested structure of None, bools, floats, strings, tuples, lists, dictionaries and TensorSpecs."""
+    """Encodes a nested structure of None, bools, floats, strings, tuples, lists, dictionaries and TensorSpecs.
+
+    Raises:
+        TypeError: the structure contains something else.
+    """
     message = StructuredValue()
     match value:
         case None:

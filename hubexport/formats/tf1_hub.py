@@ -1,11 +1,20 @@
-"""The TF1 Hub format, module versions 1 to 3: a SavedModel of two graph versions that `hub.Module` reads.
+"""Writes the TF1 Hub format, module versions 1 to 3: a SavedModel of two graph versions that `hub.Module` reads.
 
     saved_model.pb          two MetaGraphs, tagged [] (inference) and ["train"]
-    tfhub_module.pb         says that this is the TF1 Hub format, its version 3
+    tfhub_module.pb         marks the TF1 Hub format, in its version 3
     variables/variables.*   the values, by variable name
 
-The MetaGraphs hold what tensorflow_hub from 0.1.0 on looks for and nothing else: a collection that it does not know
-is an error to it. The bytes of `saved_model.pb` depend on the network alone, not on the TensorFlow installed.
+The bytes of `saved_model.pb` depend on the network alone, not on the installed TensorFlow. TensorFlow from 1.7 and
+tensorflow_hub from 0.1.0 on load them, because the MetaGraphs keep these rules:
+
+- Only collections that tensorflow_hub knows. It refuses a module with any other.
+- No attachments in versions 1 and 2. tensorflow_hub 0.1.0 refuses them.
+- An initializer for each variable, although hub.Module restores the values: importing fails without one.
+- `trainable` for each variable. TensorFlow 1.13 and later take a missing one as false.
+- No `snapshot_name`. Without it TensorFlow looks for the value under the node name that GraphWriter.read_variable uses.
+- The producer of TensorFlow 1.7, since it leaks into the importing graph, and no `min_consumer`, since TensorFlow
+  refuses one above its own version.
+- No list of ops, `stripped_op_list`. TensorFlow 1.7 and 1.13 refuse a list with ops that they do not know.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +32,6 @@ from hubexport.formats.op_nodes import (
     write_network,
 )
 from hubexport.networks.network import Network
-from hubexport.networks.ops import Variable
 from hubexport.protos import (
     SAVED_MODEL_SCHEMA_VERSION,
     ImageModuleInfo,
@@ -38,13 +46,13 @@ from hubexport.variants import ModuleSpec
 
 # A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
 _MODULE_DEF = b"\x08\x03"
-# That of TensorFlow 1.7: it leaks into the importing graph.
+# TF_GRAPH_DEF_VERSION of TensorFlow 1.7.
 _PRODUCER = 26
 
 # TF-Slim's training default.
 _MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
 
-# hub.Module restores all variables from variables/, but old TensorFlows refuse a variable without initializer.
+# One node that does nothing is the initializer of all variables.
 _NO_INITIALIZER = "init"
 
 
@@ -52,12 +60,12 @@ def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values
     """Writes the files of a TF1 Hub module into a new or empty directory.
 
     Args:
-        directory: where to; exists.
-        spec: kind and version (1 to 3) of the module.
-        network: with classifier if and only if the kind is `classification`.
-        values: float32, by variable name, for at least the network's variables.
+        directory: an existing directory.
+        spec: the module's kind and version (1 to 3).
+        network: the network, with a classifier if and only if the kind is `classification`.
+        values: float32 arrays by variable name, for all variables of the network; others are ignored.
     Raises:
-        OSError: the files cannot be written.
+        OSError: a file cannot be written.
     """
     (directory / "saved_model.pb").write_bytes(saved_model_bytes(spec, network))
     (directory / "tfhub_module.pb").write_bytes(_MODULE_DEF)
@@ -67,7 +75,7 @@ def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values
 
 
 def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
-    """Returns the serialized SavedModel: the same bytes for the same arguments, whatever TensorFlow is installed."""
+    """Returns the content of `saved_model.pb`: the same bytes for the same arguments."""
     saved_model = SavedModel(saved_model_schema_version=SAVED_MODEL_SCHEMA_VERSION)
     for training in (False, True):
         saved_model.meta_graphs.append(_meta_graph(spec, network, training))
@@ -101,70 +109,55 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
 
 
 def _write_momentum(graph: GraphWriter, spec: ModuleSpec) -> str:
+    """Writes the momentum of batch norm: a constant in versions 1 and 2, then an input with a default."""
     if spec.version < 3:
         return graph.constant("batch_norm_momentum", _MOMENTUM_OF_VERSIONS_1_AND_2)
     default = graph.constant("batch_norm_momentum/input", MOMENTUM_FROM_VERSION_3)
-    return graph.node(
-        "PlaceholderWithDefault",
-        "batch_norm_momentum",
-        default,
-        dtype=FLOAT,
-        shape=shape_attr(()),
-    )
+    return graph.node("PlaceholderWithDefault", "batch_norm_momentum", default, dtype=FLOAT, shape=shape_attr(()))
 
 
 def _add_collections(meta_graph: Message, network: Network, losses: Sequence[str], update_ops: Sequence[str]) -> None:
     collections = meta_graph.collection_def
     for variable in network.variables:
-        serialized = _variable_def(variable).SerializeToString(deterministic=True)
-        keys = ["variables", "model_variables"] + ["trainable_variables"] * variable.trainable
-        for key in keys:
+        definition = VariableDef(
+            variable_name=f"{variable.name}:0",
+            initializer_name=_NO_INITIALIZER,
+            is_resource=True,
+            trainable=variable.trainable,
+        )
+        serialized = definition.SerializeToString(deterministic=True)
+        for key in ["variables", "model_variables"] + ["trainable_variables"] * variable.trainable:
             collections[key].bytes_list.value.append(serialized)
     collections["regularization_losses"].node_list.value.extend(losses)
     if update_ops:
         collections["update_ops"].node_list.value.extend(update_ops)
 
 
-def _variable_def(variable: Variable) -> Message:
-    # No snapshot_name: TensorFlow then finds the value under the name that GraphWriter.read_variable gives. Without an
-    # explicit trainable, TensorFlow 1.13 and later read False.
-    return VariableDef(
-        variable_name=f"{variable.name}:0",
-        initializer_name=_NO_INITIALIZER,
-        is_resource=True,
-        trainable=variable.trainable,
-    )
-
-
 def _add_signatures(
-    meta_graph: Message,
-    spec: ModuleSpec,
-    network: Network,
-    written: NetworkGraph,
-    images: str,
-    momentum: str,
+    meta_graph: Message, spec: ModuleSpec, network: Network, written: NetworkGraph, images: str, momentum: str
 ) -> None:
-    results = {"image_feature_vector": network.features}
+    """Adds the common signatures for images; each returns its main result as `default`, and all endpoints."""
+    main_layers = {"image_feature_vector": network.features}
     if network.logits:
-        results["image_classification"] = network.logits
+        main_layers["image_classification"] = network.logits
     plain_inputs = {"images": tensor_info(images, (None, *network.image_shape))}
     inputs_with_momentum = {**plain_inputs, "batch_norm_momentum": tensor_info(momentum, ())}
-    signatures = {name: (plain_inputs, layer) for name, layer in results.items()}
-    signatures["default"] = signatures[
-        "image_classification" if spec.kind == "classification" else "image_feature_vector"
-    ]
+    signatures = {name: (plain_inputs, layer) for name, layer in main_layers.items()}
+    default = "image_classification" if spec.kind == "classification" else "image_feature_vector"
+    signatures["default"] = signatures[default]
     if spec.version >= 3:
-        signatures |= {f"{name}_with_bn_hparams": (inputs_with_momentum, layer) for name, layer in results.items()}
-    for name, (inputs, default) in signatures.items():
+        for name, layer in main_layers.items():
+            signatures[f"{name}_with_bn_hparams"] = (inputs_with_momentum, layer)
+    for name, (inputs, main_layer) in signatures.items():
         outputs = {
             key: tensor_info(written.outputs[layer], (None, *network.shapes[layer]))
-            for key, layer in [("default", default), *network.endpoints.items()]
+            for key, layer in [("default", main_layer), *network.endpoints.items()]
         }
         meta_graph.signature_def[name].CopyFrom(SignatureDef(inputs=inputs, outputs=outputs))
 
 
 def _attach_image_size(meta_graph: Message, network: Network) -> None:
-    """Attaches what `hub.get_expected_image_size` reads."""
+    """Attaches the image size, where `hub.get_expected_image_size` looks for it."""
     height, width = network.default_image_size
     info = ImageModuleInfo(default_image_size={"height": height, "width": width})
     attachment = ModuleAttachment(key="image_module_info", value=info.SerializeToString())

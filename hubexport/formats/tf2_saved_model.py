@@ -1,12 +1,15 @@
-"""The Reusable SavedModel, module versions 4 and 5: what `hub.load` and `hub.KerasLayer` take in TensorFlow 2.
+"""Writes Reusable SavedModels, module versions 4 and 5, which `hub.load` and `hub.KerasLayer` load in TensorFlow 2.
 
     saved_model.pb          one MetaGraph, tagged `serve`: objects, the functions that they call, a graph for serving
-    variables/variables.*   the values, and how the objects lead to them
+    variables/variables.*   the values, and the paths from the root object to them
 
-Like the TF1 format it is written as protos from the layer list, not traced: there is nothing in it that TensorFlow 2.4
-does not know, and its bytes do not depend on the TensorFlow installed. `__call__` is one flat function for each
-combination of its flags. Were there an inner function with all endpoints, its gradient would carry zeros for all of
-them.
+Like the TF1 format it is written as protos from the layer list, not traced by TensorFlow, so its bytes do not depend on
+the installed TensorFlow. TensorFlow from 2.4 on loads it, because it keeps these rules:
+
+- The producer is TensorFlow 2.4's, and `min_consumer` is that of TensorFlow's own SavedModels.
+- No `DisableCopyOnRead` ops, which today's TensorFlow adds on saving. TensorFlow 2.4 does not know them.
+- `__call__` has one flat function for each combination of its flags. If these shared an inner function that returns all
+  endpoints, its gradient would compute with zeros for the endpoints that nobody uses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,12 +43,12 @@ from hubexport.variants import TF2_VERSIONS, Kind, ModuleSpec
 
 # tensorflow/core/protobuf/saver.proto
 _SAVER_V2 = 2
-# That of TensorFlow 2.4, and the oldest consumer that TensorFlow's own SavedModels admit.
+# TF_GRAPH_DEF_VERSION of TensorFlow 2.4, and the oldest consumer of the SavedModels that it writes.
 _PRODUCER = 561
 _MIN_CONSUMER = 12
 
 _SERVING = "serving_default"
-# Of the output of `serving_default`, as in tfhub.dev's modules.
+# What tfhub.dev's modules call the output of `serving_default`.
 _OUTPUT_NAMES = {"classification": "logits", "feature_vector": "feature_vector"}
 
 
@@ -53,12 +56,12 @@ def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values
     """Writes the files of a Reusable SavedModel into a new or empty directory.
 
     Args:
-        directory: where to; exists.
-        spec: kind and version (4 or 5) of the module.
-        network: with classifier if and only if the kind is `classification`.
-        values: float32, by variable name, for at least the network's variables.
+        directory: an existing directory.
+        spec: the module's kind and version (4 or 5).
+        network: the network, with a classifier if and only if the kind is `classification`.
+        values: float32 arrays by variable name, for all variables of the network; others are ignored.
     Raises:
-        OSError: the files cannot be written.
+        OSError: a file cannot be written.
     """
     module = _Module(spec, network)
     (directory / "saved_model.pb").write_bytes(module.saved_model_bytes())
@@ -70,26 +73,26 @@ def write_tf2_checkpoint(prefix: Path, network: Network, values: Mapping[str, Ar
     """Writes values as a checkpoint that `tf.train.Checkpoint` restores into a loaded TF2 module.
 
     Args:
-        prefix: what the names of the files begin with; they must not exist.
-        network: with classifier if the module has one.
-        values: float32, by variable name, for at least the network's variables.
+        prefix: the path that the names of the files begin with; the files must not exist.
+        network: the network, with a classifier if the module has one.
+        values: float32 arrays by variable name, for all variables of the network; others are ignored.
     Raises:
-        OSError: the files cannot be written.
+        OSError: a file cannot be written.
     """
     kind: Kind = "classification" if network.logits else "feature_vector"
     _Module(ModuleSpec(kind=kind, version=TF2_VERSIONS[-1]), network).write_checkpoint(prefix, values)
 
 
 def saved_model_bytes(spec: ModuleSpec, network: Network) -> bytes:
-    """Returns the serialized SavedModel: the same bytes for the same arguments, whatever TensorFlow is installed."""
+    """Returns the content of `saved_model.pb`: the same bytes for the same arguments."""
     return _Module(spec, network).saved_model_bytes()
 
 
 class _Module:
-    """A module's objects and functions.
+    """A module's objects, and the functions that they call.
 
     Attributes:
-        objects: what `hub.load` makes its object from.
+        objects: the objects, from which `hub.load` makes its Python object.
     """
 
     def __init__(self, spec: ModuleSpec, network: Network) -> None:
@@ -99,6 +102,7 @@ class _Module:
         self.objects = ObjectGraphWriter()
         self._ids = {variable.name: self.objects.variable(variable) for variable in network.variables}
         self._image_shape = (None, *network.image_shape)
+        self._default_layer = network.logits or network.features
 
         trainable = [self._ids[variable.name] for variable in network.variables if variable.trainable]
         losses = [self._write_loss(variable) for variable in network.variables if variable.weight_decay]
@@ -110,7 +114,7 @@ class _Module:
         self.objects.attach("signatures", self.objects.signatures(signatures))
 
     def write_checkpoint(self, prefix: Path, values: Mapping[str, Array]) -> None:
-        """Writes the variables' values, and how the objects lead to them."""
+        """Writes the variables' values, and the object graph that leads to them."""
         written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in self._network.variables}
         written[OBJECT_GRAPH_KEY] = self.objects.checkpoint_graph().SerializeToString(deterministic=True)
         write_bundle(prefix, written)
@@ -129,6 +133,7 @@ class _Module:
 
     def _write_forward(self, training: bool, return_endpoints: bool) -> str:
         images = TensorSpec(self._image_shape, "inputs")
+        # A tensor: a function written for one Python value would accept no other.
         momentum = TensorSpec((), "batch_norm_momentum")
         name = _forward_name(training, return_endpoints)
         graph = FunctionWriter(name, {spec.name: spec.shape for spec in (images, momentum)}, [*self._ids])
@@ -148,10 +153,6 @@ class _Module:
         self.objects.concrete_function(name, arguments, result, [*self._ids.values()])
         return name
 
-    @property
-    def _default_layer(self) -> str:
-        return self._network.logits or self._network.features
-
     def _output_shape(self, layer: str) -> tuple[int | None, ...]:
         return (None, *self._network.shapes[layer])
 
@@ -166,7 +167,7 @@ class _Module:
         return self.objects.function([name], {})
 
     def _write_serving(self) -> int:
-        """Writes `signatures["serving_default"]`, which calls the function for inference."""
+        """Writes `signatures["serving_default"]`, which calls the inference function of `__call__`."""
         images = TensorSpec(self._image_shape, "images")
         output = TensorSpec(self._output_shape(self._default_layer), _OUTPUT_NAMES[self._spec.kind])
         graph = FunctionWriter(_SERVING, {images.name: images.shape}, [*self._ids])
@@ -189,7 +190,7 @@ class _Module:
         return saved_model.SerializeToString(deterministic=True)
 
     def _write_serving_graph(self, meta_graph: Message) -> None:
-        """Writes what programs with a session read, TensorFlow Serving among them: they do not look at the objects."""
+        """Writes the graph for programs that load into a session, such as TensorFlow Serving, and ignore objects."""
         graph = GraphWriter()
         handles = [graph.variable_handle(variable.name, variable.shape) for variable in self._network.variables]
         _write_saver(graph, self._network.variables, handles, meta_graph.saver_def)
@@ -212,7 +213,7 @@ def _forward_name(training: bool, return_endpoints: bool) -> str:
 
 
 def _call(graph: GraphWriter, name: str, function: str, tensors: Sequence[str], handles: Sequence[str]) -> str:
-    """Writes the call of a function with one result, and returns that."""
+    """Writes the call of a function with one result, and returns the result's tensor."""
     return graph.node(
         "StatefulPartitionedCall",
         name,
@@ -225,7 +226,7 @@ def _call(graph: GraphWriter, name: str, function: str, tensors: Sequence[str], 
 
 
 def _write_saver(graph: GraphWriter, variables: Sequence[Variable], handles: Sequence[str], saver: Message) -> None:
-    """Writes the nodes that save and restore the variables of a session, and says in `saver` which they are."""
+    """Writes the nodes that save and restore the variables of a session, and fills in the SaverDef that names them."""
     filename = graph.node("Placeholder", "saver/filename", dtype=STRING, shape=shape_attr(()))
     keys = graph.text_constant("saver/keys", [checkpoint_key(variable) for variable in variables])
     slices = graph.text_constant("saver/slices", [""] * len(variables))

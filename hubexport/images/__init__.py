@@ -1,1 +1,1 @@
-"""Photographs from files to what modules take."""
+"""Finds and reads images, and runs modules on them: classes and feature vectors."""

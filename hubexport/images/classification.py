@@ -1,4 +1,4 @@
-"""What classification modules take photographs for."""
+"""Classifies images with a module: `hubexport.classify`."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 import contextlib
@@ -11,19 +11,20 @@ import numpy.typing as npt
 
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError, UsageError, check_positive
-from hubexport.images.batches import Batch, Unreadable, apply_to_files
-from hubexport.images.image_files import counted, find_images
+from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
+from hubexport.images.image_files import find_images, image_count_text
 from hubexport.images.open_module import opened_module
 from hubexport.labels import module_labels, read_labels
-from hubexport.modules.image_interface import ImageInterface, InterfaceHints, OutputKind, untold_output
+from hubexport.modules.image_interface import ImageInterface, unknown_output_error
+from hubexport.modules.interface_hints import InterfaceHints, OutputKind
 from hubexport.progress import Progress
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
 
-# How far float32 leaves the sum of probabilities from 1; and how far what is said to be probabilities may be.
+# How far rounding in float32 moves the sum of probabilities from 1, and how far it may be for declared probabilities.
 _ROUNDING = 1e-5
-_MAX_EXCESS = 1e-2
+_MAX_DEVIATION = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def classify(
     batch_size: int = 32,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
-    unreadable: Unreadable | None = None,
+    unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Classification]:
     """Classifies images.
@@ -77,25 +78,25 @@ def classify(
     Args:
         module: a classification module: its directory, a gzipped tar of it, its http or https address on a hub server,
             or a module that `hubexport.runtime.image_module.opened_image_module` has opened.
-        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (searched with their subfolders), patterns
-            such as `photos/**/*.jpg`. What folders and patterns stand for is sorted by name.
+        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (with their subfolders), patterns such as
+            `photos/**/*.jpg`. The files of a folder or pattern are sorted by name.
         labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
-            name a line. Defaults to the module's `assets/labels.txt`, if there is one.
+            name per line. Defaults to the module's `assets/labels.txt`, if there is one.
         top: the number of classes to return for each image.
         batch_size: the number of images that the module computes at once.
         input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
-            the common signatures for images; a SavedModel without these, such as one of Keras, needs it.
-        output_kind: what the module's output is: `logits` or `probabilities`. Defaults to what the module tells; a
-            SavedModel without the common signatures needs it.
+            the common signatures for images. SavedModels without these signatures, such as Keras models, need it.
+        output_kind: the meaning of the module's output: `logits` or `probabilities`. Defaults to what the module says.
+            SavedModels without the common signatures need it.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files are left out,
             with a warning to `progress`.
-        progress: hears of each step, of the number of images done, and warnings.
+        progress: receives each step, the number of images done, and warnings.
     Returns:
         An iterator over one `Classification` for each image that can be read, in the order of the images.
     Raises:
         ImageError: an input matches no image. While iterating: none of the images can be read.
-        ModuleError: the module cannot be opened, computes feature vectors, or does not tell how to run it. While
-            iterating: its output for an image is infinite or NaN, or not what it is said to be.
+        ModuleError: the module cannot be opened, computes feature vectors, or does not say how to run it. While
+            iterating: its output for an image is infinite or NaN, or is not of the kind that was declared.
         UsageError: there are more or fewer labels than classes, the labels cannot be read, `top` or `batch_size` is
             less than 1, or there is no such range or kind of output.
     Example:
@@ -114,7 +115,7 @@ def classify(
         interface = opened.interface
         labels = module_labels(interface.directory) if labels is None else labels
         check_labels(labels, count_classes(interface), interface.report.path)
-        progress.step(f"classifying {counted(len(files))}")
+        progress.step(f"classifying {image_count_text(len(files))}")
         height, width, _ = interface.image_shape
         batches = apply_to_files(
             lambda pictures: opened.run(pictures)["default"],
@@ -125,31 +126,30 @@ def classify(
             progress=progress,
             unreadable=unreadable,
         )
-        found = ((batch.paths, class_probabilities(batch.numbers, interface)) for batch in batches)
-        return _classified(found, labels, top, batches, stack.pop_all())
+        return _classify_batches(batches, interface, labels, top, stack.pop_all())
 
 
-def _classified(
-    found: Iterator[tuple[Sequence[Path], npt.NDArray[np.float64]]],
+def _classify_batches(
+    batches: Generator[Batch, None, None],
+    interface: ImageInterface,
     labels: Sequence[str] | None,
     top: int,
-    batches: Generator[Batch, None, None],
     opened: contextlib.ExitStack,
 ) -> Iterator[Classification]:
     with opened, contextlib.closing(batches):
-        for paths, probabilities in found:
-            for path, of_image in zip(paths, probabilities):
-                yield Classification(path, best_classes(of_image, labels, top))
+        for batch in batches:
+            for path, probabilities in zip(batch.paths, class_probabilities(batch.numbers, interface)):
+                yield Classification(path, best_classes(probabilities, labels, top))
 
 
 def count_classes(interface: ImageInterface) -> int:
-    """Returns how many classes a module knows.
+    """Returns the number of a module's classes.
 
     Raises:
-        ModuleError: it is no classification module, or does not tell.
+        ModuleError: the module is not a classification module, or does not say what its output is.
     """
     if interface.output_kind is None:
-        raise untold_output(f"cannot classify with {interface.report.path}")
+        raise unknown_output_error(f"cannot classify with {interface.report.path}")
     if interface.output_kind == "features":
         raise ModuleError(
             f"cannot classify with {interface.report.path}",
@@ -160,32 +160,32 @@ def count_classes(interface: ImageInterface) -> int:
 
 
 def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArray[np.float64]:
-    """Returns the probabilities of classes.
+    """Returns the probabilities of the classes.
 
     Args:
-        outputs: float32 [batch, num_classes], of a module.
-        interface: the module's.
+        outputs: a module's outputs, float32 [batch, num_classes].
+        interface: the module's interface.
     Returns:
         Float64 [batch, num_classes]; each row sums to 1, up to rounding.
     Raises:
-        ModuleError: the outputs are said to be probabilities, and are not; or nobody says that they are logits, and
-            they are probabilities.
+        ModuleError: the outputs are declared as probabilities but are not; or they look like probabilities, and the
+            caller did not declare them as logits.
     """
-    excess = float(np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max())
+    deviation = float(np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max())
     nonnegative = bool((outputs >= 0).all())
     if interface.output_kind == "probabilities":
-        if not nonnegative or excess > _MAX_EXCESS:
+        if not nonnegative or deviation > _MAX_DEVIATION:
             raise ModuleError(
                 f"the outputs of {interface.report.path} are not probabilities",
                 why=(
                     "some are negative"
                     if not nonnegative
-                    else f"for one image, their sum differs from 1 by {excess:.3g}"
+                    else f"for one image, their sum differs from 1 by {deviation:.3g}"
                 ),
                 fix="use --output_kind logits if they are logits",
             )
         return outputs.astype(np.float64)
-    if interface.told.output_kind is None and outputs.shape[1] > 1 and nonnegative and excess < _ROUNDING:
+    if interface.hints.output_kind is None and outputs.shape[1] > 1 and nonnegative and deviation < _ROUNDING:
         raise ModuleError(
             f"the outputs of {interface.report.path} look like probabilities, not logits",
             why="for each image none is negative, and their sum is 1",
@@ -195,10 +195,14 @@ def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArra
 
 
 def check_labels(labels: Sequence[str] | None, classes: int, shown_as: str) -> None:
-    """Refuses labels that are more or fewer than a module's classes.
+    """Checks that there is one label for each class; None is accepted.
 
+    Args:
+        labels: the names of the classes.
+        classes: the number of the module's classes.
+        shown_as: what messages call the module.
     Raises:
-        UsageError: they are.
+        UsageError: there are more or fewer labels than classes.
     """
     if labels is not None and len(labels) != classes:
         raise UsageError(
@@ -209,10 +213,10 @@ def check_labels(labels: Sequence[str] | None, classes: int, shown_as: str) -> N
 
 
 def softmax(logits: Array) -> npt.NDArray[np.float64]:
-    """Returns probabilities.
+    """Turns logits into probabilities, without overflow for logits of any size.
 
     Args:
-        logits: [batch, num_classes], of any size: nothing overflows.
+        logits: float32 [batch, num_classes].
     Returns:
         Float64 [batch, num_classes]; each row sums to 1.
     """
@@ -222,7 +226,12 @@ def softmax(logits: Array) -> npt.NDArray[np.float64]:
 
 
 def best_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str] | None, top: int) -> tuple[Score, ...]:
-    """Returns the most probable classes, the first one first; labels are None, or one a class."""
-    # Of equals the first one comes first.
+    """Returns the `top` most probable classes, the best one first. Equal classes keep their order.
+
+    Args:
+        probabilities: float64 [num_classes].
+        labels: the name of each class; None if the classes have no names.
+        top: the number of classes to return.
+    """
     order = np.argsort(-probabilities, kind="stable")[:top]
-    return tuple(Score(int(one), labels[one] if labels else None, float(probabilities[one])) for one in order)
+    return tuple(Score(int(index), labels[index] if labels else None, float(probabilities[index])) for index in order)

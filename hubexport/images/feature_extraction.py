@@ -1,4 +1,4 @@
-"""Feature vectors of photographs, into files that other programs learn from."""
+"""Computes feature vectors of images and writes them to a file: `hubexport.extract_features`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
@@ -13,22 +13,23 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.extras import require_extras
-from hubexport.images.batches import Batch, Unreadable, apply_to_files
-from hubexport.images.image_files import counted, find_images, none_readable
+from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
+from hubexport.images.image_files import find_images, image_count_text, no_readable_image
 from hubexport.images.open_module import opened_module
-from hubexport.modules.image_interface import ImageInterface, InterfaceHints, OutputKind, untold_output
+from hubexport.modules.image_interface import ImageInterface, unknown_output_error
+from hubexport.modules.interface_hints import InterfaceHints, OutputKind
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_together, scratch_directory, write_failures_reported
-from hubexport.system.destinations import check_place
+from hubexport.system.destinations import check_destination
 from hubexport.system.locks import LOCK, locked
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
 
-# A Parquet file is read by groups of rows; one of these has some megabytes.
+# Readers of Parquet load whole row groups. One of this size has a few megabytes.
 _ROWS_PER_GROUP = 1024
 
-# Takes names of images, and float32 [len(names), num_features].
+# Called with the names of images, and their feature vectors: float32 [len(names), num_features].
 _Write = Callable[[Sequence[str], Array], None]
 
 
@@ -41,7 +42,7 @@ def extract_features(
     overwrite: bool = False,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
-    unreadable: Unreadable | None = None,
+    unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes the feature vectors of images to a file.
@@ -53,26 +54,26 @@ def extract_features(
     Args:
         module: a module of either kind: its directory, a gzipped tar of it, its http or https address on a hub server,
             or a module that `hubexport.runtime.image_module.opened_image_module` has opened.
-        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (searched with their subfolders), patterns
-            such as `photos/**/*.jpg`. What folders and patterns stand for is sorted by name.
-        output: a file `….npy`, float32 [images, num_features], beside which `….npy.names.txt` names the image of each
-            row, one a line; or a file `….parquet` with the columns `file` (string) and `features` (a list of
-            num_features float32).
+        images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (with their subfolders), patterns such as
+            `photos/**/*.jpg`. The files of a folder or pattern are sorted by name.
+        output: a file `….npy`, float32 [images, num_features]; `….npy.names.txt` beside it names the image of each row,
+            one per line. Or a file `….parquet` with the columns `file` (string) and `features` (a list of num_features
+            float32).
         batch_size: the number of images that the module computes at once.
         overwrite: replace the output if it exists.
         input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
-            the common signatures for images; a SavedModel without these, such as one of Keras, needs it.
-        output_kind: what the module's output is: `features`. Defaults to what the module tells; a SavedModel without
-            the common signatures needs it.
+            the common signatures for images. SavedModels without these signatures, such as Keras models, need it.
+        output_kind: the meaning of the module's output: `features`. Defaults to what the module says. SavedModels
+            without the common signatures need it.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files have no row,
             and `progress` gets a warning.
-        progress: hears of each step, of the number of images done, and warnings.
+        progress: receives each step, the number of images done, and warnings.
     Returns:
         The files written, `output` first. The rows are in the order of the images.
     Raises:
         ImageError: an input matches no image, or none of the images can be read.
-        ModuleError: the module cannot be opened, gives no feature vectors, or does not tell how to run it; or its
-            output for an image is infinite or NaN.
+        ModuleError: the module cannot be opened, gives no feature vectors, or does not say how to run it; or its output
+            for an image is infinite or NaN.
         OutputError: the output exists, or cannot be written.
         UsageError: the output ends neither in `.npy` nor in `.parquet`, Parquet is not installed, `batch_size` is less
             than 1, or there is no such range or kind of output.
@@ -87,14 +88,14 @@ def extract_features(
     progress = progress or Progress()
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    found = find_images(images)
+    image_files = find_images(images)
     with opened_module(module, progress, InterfaceHints(input_range, output_kind)) as opened:
         _check_features(opened.interface)
-        progress.step(f"computing the features of {counted(len(found))}")
+        progress.step(f"computing the features of {image_count_text(len(image_files))}")
         height, width, _ = opened.interface.image_shape
         batches = apply_to_files(
             opened.features,
-            found,
+            image_files,
             height,
             width,
             batch_size=batch_size,
@@ -104,10 +105,10 @@ def extract_features(
         files = _files(output)
         with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
             if not _write(batches, scratch / output.name):
-                raise none_readable(len(found))
+                raise no_readable_image(len(image_files))
             with locked(output.parent / LOCK, f"write into {output.parent}", progress):
                 for path in files:
-                    check_place(path, overwrite=overwrite)
+                    check_destination(path, overwrite=overwrite)
                 publish_together(scratch, files, overwrite=overwrite)
     return files
 
@@ -117,18 +118,21 @@ def _check_features(interface: ImageInterface) -> None:
         return
     what = f"cannot compute features with {interface.report.path}"
     if interface.output_kind is None:
-        raise untold_output(what)
+        raise unknown_output_error(what)
     raise ModuleError(
         what, why=f"it outputs {interface.output_kind} of classes, and nothing else", fix="use a feature vector module"
     )
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Finds out early what would keep feature vectors from being written.
+    """Checks that feature vectors can be written to a path, before any work is done.
 
+    Args:
+        output: the path of the file.
+        overwrite: whether an existing file may be replaced.
     Raises:
-        UsageError: the output's name does not end in `.npy` or `.parquet`, or what writes Parquet is not installed.
-        OutputError: something stands there that may not be replaced.
+        UsageError: the path does not end in `.npy` or `.parquet`, or the extra `parquet` is not installed.
+        OutputError: the file exists and may not be replaced.
     """
     if output.suffix not in _WRITERS:
         raise UsageError(
@@ -140,7 +144,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         require_extras(f"writing {output}", "parquet")
     with _write_failures_reported(output):
         for path in _files(output):
-            check_place(path, overwrite=overwrite)
+            check_destination(path, overwrite=overwrite)
 
 
 def _files(output: Path) -> list[Path]:
@@ -152,19 +156,19 @@ def _names_path(output: Path) -> Path:
 
 
 def _write(batches: Iterator[Batch], path: Path) -> bool:
-    """Writes all batches, each as it comes, and returns whether there are any."""
+    """Writes each batch as it comes. Returns whether there are any."""
     first = next(batches, None)
     if first is None:
         return False
     num_features = first.numbers[0].size
     with _WRITERS[path.suffix](path, num_features) as write:
         for batch in itertools.chain([first], batches):
-            write([_name(image) for image in batch.paths], batch.numbers.reshape(-1, num_features))
+            write([_one_line(image) for image in batch.paths], batch.numbers.reshape(-1, num_features))
     return True
 
 
-def _name(image: Path) -> str:
-    """Returns a path as one line of UTF-8, which few names are not."""
+def _one_line(image: Path) -> str:
+    """Returns a path as one line of UTF-8. Line breaks and other bytes become escapes."""
     text = os.fsencode(image).decode("utf-8", "backslashreplace")
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
@@ -182,7 +186,7 @@ def _npy_writer(path: Path, num_features: int) -> Iterator[_Write]:
 
         _write_npy_header(vectors, rows, num_features)
         yield write
-        # How many rows there are is known now. NumPy leaves room in the header for any number of them.
+        # Now the number of rows is known. NumPy's header has room for any number.
         vectors.seek(0)
         _write_npy_header(vectors, rows, num_features)
 

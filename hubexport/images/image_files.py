@@ -1,4 +1,4 @@
-"""Which image files are meant by what a user names: files, folders and patterns."""
+"""Finds the image files that files, folders and patterns stand for."""
 
 from collections.abc import Iterable, Iterator
 import glob
@@ -7,42 +7,42 @@ from pathlib import Path
 
 from hubexport.errors import ImageError
 
-# Of the files in folders, and of those that a pattern matches.
+# The image files in folders and among the matches of patterns, in any case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
 def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Returns the files that are meant, each once, in the order of the inputs.
+    """Returns the files that inputs stand for, each once, in the order of the inputs.
 
     Args:
-        inputs: one or more of: files, whatever their suffix; folders, for all files of `SUFFIXES` (in any case) in them
-            and their subfolders; patterns like `photos/**/*.jpg`, for the files of `SUFFIXES` that they match. What
-            folders and patterns stand for is sorted, and hidden files and folders are left out.
+        inputs: one or more of: files with any suffix; folders, which stand for the files in them and their subfolders
+            that end in `SUFFIXES`; patterns like `photos/**/*.jpg`, which stand for the matching files that end in
+            `SUFFIXES`. The files of a folder or pattern are sorted, without hidden files and folders.
     Raises:
-        ImageError: an input stands for nothing, or cannot be looked for.
+        ImageError: an input stands for no file, or a folder cannot be read.
     """
     found: dict[str, Path] = {}
     try:
-        for one in [inputs] if isinstance(inputs, (str, Path)) else inputs:
-            for path in _files(str(one)):
+        for text in [inputs] if isinstance(inputs, (str, Path)) else inputs:
+            for path in _files(str(text)):
                 found.setdefault(os.path.abspath(path), path)
     except OSError as error:
         _unreadable(error)
     return list(found.values())
 
 
-def counted(images: int) -> str:
-    """Returns how many images there are.
+def image_count_text(images: int) -> str:
+    """Returns a number of images in words.
 
     Example:
-        >>> counted(1), counted(1200)
+        >>> image_count_text(1), image_count_text(1200)
         ('1 image', '1,200 images')
     """
     return f"{images:,} image{'s' * (images != 1)}"
 
 
-def none_readable(count: int) -> ImageError:
-    """Returns the error for files of which none can be read."""
+def no_readable_image(count: int) -> ImageError:
+    """Returns the error for `count` files if none of them can be read."""
     return ImageError(
         "no image can be read",
         why=f"every file is damaged or of an unknown format; files tried: {count:,}",
@@ -55,19 +55,21 @@ def _files(text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return list(_in_folder(path)) or _none(f"no images in {text}", f"no file in it ends in {', '.join(SUFFIXES)}")
+        return list(_in_folder(path)) or _found_nothing(
+            f"no images in {text}", f"no file in it ends in {', '.join(SUFFIXES)}"
+        )
     if path.exists():
-        return _none(f"{text} is not an image", "it is neither a file nor a folder")
+        return _found_nothing(f"{text} is not an image", "it is neither a file nor a folder")
     if not glob.has_magic(text):
-        return _none(f"cannot find {text}", "no such file or folder")
+        return _found_nothing(f"cannot find {text}", "no such file or folder")
     matched = map(Path, sorted(glob.glob(text, recursive=True)))
     images = [path for path in matched if _has_suffix(path.name) and path.is_file()]
-    return images or _none(f"no images match {text}", f"no file that ends in {', '.join(SUFFIXES)} matches it")
+    return images or _found_nothing(f"no images match {text}", f"no file that ends in {', '.join(SUFFIXES)} matches it")
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
     for parent, subfolders, names in os.walk(folder, onerror=_unreadable):
-        # What is left of the list is walked through, in its order.
+        # os.walk visits the subfolders that stay in this list, in its order.
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
@@ -79,7 +81,7 @@ def _has_suffix(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _none(what: str, why: str) -> list[Path]:
+def _found_nothing(what: str, why: str) -> list[Path]:
     raise ImageError(what, why=why, fix="use image files, folders of them, or patterns like 'photos/**/*.jpg'")
 
 

@@ -1,4 +1,4 @@
-"""Opens image modules for callers who name them by path or address."""
+"""Opens a module to run on images: a path, an address, or a module that is already open."""
 
 from collections.abc import Iterator
 import contextlib
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubexport.errors import UsageError
-from hubexport.images.preprocessing import describe_resize
-from hubexport.modules.image_interface import InterfaceHints, image_interface
+from hubexport.images.resizing import describe_resize
+from hubexport.modules.image_interface import image_interface
+from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.modules.opening import opened_module_directory
 from hubexport.progress import Progress
 
@@ -17,32 +18,32 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def opened_module(
-    module: "ImageModule | str | Path", progress: Progress, told: InterfaceHints = InterfaceHints()
+    module: "ImageModule | str | Path", progress: Progress, hints: InterfaceHints = InterfaceHints()
 ) -> "Iterator[ImageModule]":
-    """Opens a module for as long as the context lasts, and notes the size to which images are resized.
+    """Opens a module for the duration of the context.
 
     Args:
-        module: a module's directory, a gzipped tar of one, its http or https address on a hub server, or a module that
-            is open, which stays open.
-        progress: hears of the download, of TensorFlow's start and of the size.
-        told: what the caller says of the module; nothing of one that is open, which knows it.
+        module: the module's directory, a gzipped tar of it, or its http or https address on a hub server. A module that
+            is already open stays open.
+        progress: receives the download, the start of TensorFlow, and a note on the size that images are resized to.
+        hints: how to run a module that does not say it itself. An open module takes no hints.
     Raises:
-        ModuleError: the module cannot be opened, or does not tell how to run it.
-        UsageError: what the caller says cannot be, or is said of a module that is open.
+        ModuleError: the module cannot be opened, or does not say how to run it.
+        UsageError: a hint has a value that it cannot have, or there are hints for an open module.
     """
     with contextlib.ExitStack() as stack:
         if isinstance(module, (str, Path)):
-            told.check()
+            hints.check()
             artifact = stack.enter_context(opened_module_directory(module, progress))
-            interface = image_interface(artifact.directory, artifact.shown_as, told)
+            interface = image_interface(artifact.directory, artifact.shown_as, hints)
             with progress.tensorflow_starting():
                 from hubexport.runtime.image_module import opened
             module = stack.enter_context(opened(interface))
-        elif told != InterfaceHints():
+        elif hints != InterfaceHints():
             raise UsageError(
                 "input_range and output_kind are for modules that are yet to be opened",
                 why="this module is open, and runs as it was opened",
-                fix="pass them as told=Told(...) to opened_image_module",
+                fix="pass them as hints=InterfaceHints(...) to opened_image_module",
             )
         height, width, _ = module.interface.image_shape
         progress.note(describe_resize(height, width))

@@ -1,1 +1,1 @@
-"""What other frameworks call a network's variables, and how they lay them out: one file a format."""
+"""The names and shapes that other frameworks give to a network's variables: one file per format."""

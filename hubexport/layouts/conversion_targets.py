@@ -1,4 +1,4 @@
-"""What `hubexport convert` converts to; apart from the mappings, so that a command line can be parsed without NumPy."""
+"""The targets of `hubexport convert`, apart from the layouts so that a command line can be parsed without NumPy."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""`MobileNetV2ForImageClassification` of Hugging Face's transformers, and the `config.json` beside its weights."""
+"""The layout and the settings files of `MobileNetV2ForImageClassification` in Hugging Face's transformers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,16 @@ import numpy as np
 from hubexport.layouts.rules import Role, RoleLayout, VariableLayout, layout_from_tables
 from hubexport.networks.layers import Dropout, Network
 
-# What MobileNetV2ForImageClassification puts before the names of MobileNetV2Model.
+# MobileNetV2ForImageClassification puts it before the names of MobileNetV2Model.
 PREFIX = "mobilenet_v2."
 
-# Pillow's number.
+# PIL.Image.Resampling.BILINEAR.
 _BILINEAR = 2
 
 _BLOCK_PARTS = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}
 
-# TF-Slim's scope: the module in transformers, which counts the blocks from the second on.
-_LAYERS = {
+# The module in transformers by TF-Slim's scope; transformers starts counting at the second block.
+_LAYER_NAMES = {
     "MobilenetV2/Conv": (f"{PREFIX}conv_stem.first_conv",),
     "MobilenetV2/expanded_conv/depthwise": (f"{PREFIX}conv_stem.conv_3x3",),
     "MobilenetV2/expanded_conv/project": (f"{PREFIX}conv_stem.reduce_1x1",),
@@ -30,8 +30,8 @@ _LAYERS = {
     "MobilenetV2/Logits/Conv2d_1c_1x1": ("classifier",),
 }
 
-# PyTorch has outputs, inputs, height, width; of a depthwise kernel channels, 1, height, width.
-_PARTS: dict[Role, RoleLayout] = {
+# The axes of PyTorch's kernels are outputs, inputs, height, width; of depthwise kernels channels, 1, height, width.
+_ROLE_LAYOUTS: dict[Role, RoleLayout] = {
     "kernel": RoleLayout("{0}.convolution.weight", axes=(3, 2, 0, 1)),
     "depthwise_kernel": RoleLayout("{0}.convolution.weight", axes=(2, 3, 0, 1)),
     "classifier": RoleLayout("{0}.weight", axes=(3, 2)),
@@ -43,29 +43,29 @@ _PARTS: dict[Role, RoleLayout] = {
 }
 
 
-def huggingface(network: Network) -> tuple[VariableLayout, ...]:
-    """Returns a network's variables as `MobileNetV2ForImageClassification.state_dict()` has them."""
-    return layout_from_tables(network, _LAYERS, _PARTS)
+def huggingface_layout(network: Network) -> tuple[VariableLayout, ...]:
+    """Returns the layouts of a network's variables in `MobileNetV2ForImageClassification.state_dict()`."""
+    return layout_from_tables(network, _LAYER_NAMES, _ROLE_LAYOUTS)
 
 
 def batch_counters(network: Network) -> dict[str, Any]:
-    """Returns what PyTorch's batch norms count beside their statistics, at its start: int64 scalars by name.
+    """Returns the batch counters of PyTorch's batch norms, by name: int64 scalars of 0.
 
-    The network's momentum is fixed, so that nothing reads them, but without them a model is loaded with a warning.
+    Nothing reads them, since the network's momentum is fixed, but without them loading a model warns.
     """
-    means = [entry.name for entry in huggingface(network) if entry.name.endswith(".running_mean")]
+    means = [layout.name for layout in huggingface_layout(network) if layout.name.endswith(".running_mean")]
     return {name.replace(".running_mean", ".num_batches_tracked"): np.int64(0) for name in means}
 
 
-def config(network: Network, depth_multiplier: float, labels: Sequence[str] | None) -> dict[str, Any]:
-    """Returns `config.json`, from which `from_pretrained` makes the model.
+def huggingface_config(network: Network, depth_multiplier: float, labels: Sequence[str] | None) -> dict[str, Any]:
+    """Returns the content of `config.json`, from which `from_pretrained` makes the model.
 
     Args:
-        network: with or without classifier.
-        depth_multiplier: the network's.
-        labels: the name of each class; None names them LABEL_0 and so on.
+        network: the network, with or without classifier.
+        depth_multiplier: the network's depth multiplier.
+        labels: the name of each class. Defaults to LABEL_0 and so on.
     """
-    # transformers' own default drops what TF-Slim keeps.
+    # transformers' setting is the share that is dropped, TF-Slim's the share that is kept.
     dropout = [round(1 - layer.keep_prob, 6) for layer in network.layers if isinstance(layer, Dropout)]
     numbers = range(network.num_classes or 0)
     names = [labels[number] if labels else f"LABEL_{number}" for number in numbers]
@@ -77,7 +77,7 @@ def config(network: Network, depth_multiplier: float, labels: Sequence[str] | No
         "num_channels": network.image_shape[2],
         "layer_norm_eps": network.batch_norm_epsilon,
         "tf_padding": True,
-        # Below depth multiplier 1 the last convolution keeps its channels.
+        # Below depth multiplier 1 the last convolution keeps its number of channels.
         "finegrained_output": True,
         "hidden_act": "relu6",
         **({"classifier_dropout_prob": dropout[0]} if dropout else {}),
@@ -87,7 +87,7 @@ def config(network: Network, depth_multiplier: float, labels: Sequence[str] | No
 
 
 def preprocessor_config(network: Network) -> dict[str, Any]:
-    """Returns `preprocessor_config.json`: photographs are resized whole, and their 0 … 255 become -1 … 1."""
+    """Returns the content of `preprocessor_config.json`: resize without cropping, and map 0 … 255 to -1 … 1."""
     height, width, _ = network.image_shape
     return {
         "image_processor_type": "MobileNetV2ImageProcessor",

@@ -1,6 +1,6 @@
-"""What the two settings files of a Hugging Face directory say, and whether our network computes what they describe.
+"""Compares the two settings files of a Hugging Face directory with a network.
 
-The settings are those of `MobileNetV2Config` and `MobileNetV2ImageProcessor` in transformers, with its defaults.
+The settings and their defaults are those of `MobileNetV2Config` and `MobileNetV2ImageProcessor` in transformers.
 """
 
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import ConfigDict, Field
 
-from hubexport.layouts.huggingface import huggingface
+from hubexport.layouts.huggingface import huggingface_layout
 from hubexport.networks.layers import Network
 from hubexport.networks.registry import NETWORKS
 
-# `huggingface.config` writes them.
+# The architectures that `huggingface_config` writes.
 _HEADLESS, _CLASSIFIER = "MobileNetV2Model", "MobileNetV2ForImageClassification"
 _MODEL_TYPE = "mobilenet_v2"
 _ACTIVATION = "relu6"
 _OUTPUT_STRIDE = 32
-# From these on, later blocks dilate their convolutions instead of halving the image once more.
+# With these strides, later blocks dilate their convolutions instead of halving the image once more.
 _DILATING_STRIDES = (2, 4, 8, 16)
 
 _KERNEL = ".convolution.weight"
-# Of an epsilon that went through float32.
+# The relative error of an epsilon that was rounded to float32.
 _ROUNDING = 1e-6
-# The brightest value that an image file has, and half of a step between two, in the network's range.
+# The brightest intensity of an image file, and half the step between two intensities in the network's range [-1, 1].
 _WHITE, _HALF_STEP = 255, 1 / 255
 
 _Scale = Annotated[float, Field(gt=0, le=1000)]
@@ -41,7 +41,7 @@ class _Settings(pydantic.BaseModel):
 
 
 class ConfigSettings(_Settings):
-    """`config.json`; settings that change nothing in inference are left out."""
+    """`config.json`, without the settings that change nothing in inference."""
 
     architectures: list[str] | None = None
     model_type: str = _MODEL_TYPE
@@ -60,11 +60,11 @@ class ConfigSettings(_Settings):
     quantization_config: dict[str, Any] | None = None
 
     def problems(self, network: Network, depth_multiplier: float | None) -> Iterator[str]:
-        """Yields each setting with which transformers computes something else than a network, and what it must be.
+        """Yields a line for each setting with which transformers computes something else, with the supported value.
 
         Args:
-            network: whose variables have the names and shapes of the weights, or any, if there is none.
-            depth_multiplier: the network's; None if there is none.
+            network: the network of the weights, or any network if it is not known.
+            depth_multiplier: the network's depth multiplier; None if the network is not known.
         """
         if self.model_type != _MODEL_TYPE:
             yield _problem("model_type", self.model_type, _MODEL_TYPE)
@@ -86,7 +86,7 @@ class ConfigSettings(_Settings):
             yield from self._depth_problems(depth_multiplier)
 
     def _depth_problems(self, depth_multiplier: float | None) -> Iterator[str]:
-        """Yields the settings that change how many channels there are."""
+        """Yields a line for each unsupported setting that changes numbers of channels."""
         wanted = {
             "num_channels": 3,
             "depth_multiplier": depth_multiplier or self.depth_multiplier,
@@ -100,15 +100,15 @@ class ConfigSettings(_Settings):
                 yield _problem(name, getattr(self, name), value)
 
     def _depths(self) -> dict[str, tuple[int, int]]:
-        """Returns how many channels go into each convolution and out of it, as transformers counts them."""
+        """Returns the input and output channels of each convolution, as transformers derives them from the settings."""
         depths: dict[str, tuple[int, int]] = {}
         inputs = self.num_channels
-        # At depth multiplier 1 the network has the numbers that transformers multiplies.
+        # transformers multiplies the numbers of the network at depth multiplier 1.
         for name, (_, plain) in _kernel_depths(NETWORKS[_MODEL_TYPE](1.0, 224, None)).items():
             if name.endswith("expand_1x1"):
                 outputs = self._divisible(round(inputs * self.expand_ratio))
             elif name.endswith("conv_3x3"):
-                # Each of its kernels has one channel.
+                # A depthwise kernel has one input channel.
                 depths[name] = (1, inputs)
                 continue
             elif name.endswith("conv_1x1") and self.finegrained_output and self.depth_multiplier < 1:
@@ -126,18 +126,17 @@ class ConfigSettings(_Settings):
 
 
 def _kernel_depths(network: Network) -> dict[str, tuple[int, int]]:
-    """Returns how many channels go into the kernel of each convolution and out of it, in the network's order."""
-    kernels = {entry.name: entry.shape for entry in huggingface(network) if entry.name.endswith(_KERNEL)}
+    """Returns the input and output channels of each convolution's kernel, in the network's order."""
+    kernels = {layout.name: layout.shape for layout in huggingface_layout(network) if layout.name.endswith(_KERNEL)}
     return {name.removesuffix(_KERNEL): (inputs, outputs) for name, (outputs, inputs, _, _) in kernels.items()}
 
 
-def _problem(name: str, found: object, *wanted: object) -> str:
-    either = " or ".join(json.dumps(value) for value in wanted)
-    return f"{name} is {json.dumps(found)}, and must be {either}"
+def _problem(name: str, value: object, *supported: object) -> str:
+    return f"{name} is {json.dumps(value)}, and must be {' or '.join(map(json.dumps, supported))}"
 
 
 class PreprocessorSettings(_Settings):
-    """`preprocessor_config.json`: how the 0 … 255 of image files become what the network gets."""
+    """`preprocessor_config.json`: how the intensities 0 … 255 of image files become the network's input."""
 
     do_rescale: bool = True
     rescale_factor: float = 1 / _WHITE
@@ -147,27 +146,31 @@ class PreprocessorSettings(_Settings):
     do_flip_channel_order: bool | None = None
 
     def warnings(self, wanted: tuple[float, float]) -> Iterator[str]:
-        """Yields what differs from images whose black and white are the ends of the network's range."""
-        ranges = list(self._ranges())
-        ends = [end for one in ranges for end in zip(one, wanted, strict=True)]
-        if not all(math.isclose(found, end, abs_tol=_HALF_STEP) for found, end in ends):
-            found = " ".join(map(_range, ranges))
+        """Yields a line for each difference from modules, which map black and white to the ends of `wanted`.
+
+        Args:
+            wanted: the lowest and highest intensity that the network was trained on.
+        """
+        ranges = list(self._channel_ranges())
+        ends = [end for channel in ranges for end in zip(channel, wanted, strict=True)]
+        if not all(math.isclose(end, wanted_end, abs_tol=_HALF_STEP) for end, wanted_end in ends):
+            described = " ".join(map(_range, ranges))
             yield (
-                f"takes images to {found} (red, green, blue), but the network is to get {_range(wanted)}, and modules "
-                "will give it that"
+                f"takes images to {described} (red, green, blue), but the network is to get {_range(wanted)}, and "
+                "modules will give it that"
             )
         if self.do_flip_channel_order:
             yield "do_flip_channel_order is true: the network was to get blue first, but modules will give it red first"
 
-    def _ranges(self) -> Iterator[tuple[float, float]]:
-        """Yields to what black and white are taken, in red, green and blue."""
+    def _channel_ranges(self) -> Iterator[tuple[float, float]]:
+        """Yields what black and white become, in red, green and blue."""
         scale = self.rescale_factor if self.do_rescale else 1.0
-        for mean, deviation in zip(_of_each_channel(self.image_mean), _of_each_channel(self.image_std), strict=True):
+        for mean, deviation in zip(_per_channel(self.image_mean), _per_channel(self.image_std), strict=True):
             black, white = 0.0, _WHITE * scale
             yield ((black - mean) / deviation, (white - mean) / deviation) if self.do_normalize else (black, white)
 
 
-def _of_each_channel(setting: float | list[float] | None) -> list[float]:
+def _per_channel(setting: float | list[float] | None) -> list[float]:
     return setting if isinstance(setting, list) else [0.5 if setting is None else setting] * 3
 
 

@@ -1,17 +1,17 @@
-"""`keras.applications.MobileNetV2`, and the two layouts in which Keras stores weights in HDF5.
+"""The two layouts in which Keras stores the weights of `keras.applications.MobileNetV2` in HDF5.
 
-`.h5` files ("legacy H5") name a model's layers. `.weights.h5` files (Keras 2.12 and newer) have no names but `conv2d`,
-`conv2d_1` and so on, in the order of the model's layers.
+`.h5` files ("legacy H5") use the names of a model's layers. `.weights.h5` files (Keras 2.12 and newer) number the
+layers of each class in the model's order: `conv2d`, `conv2d_1` and so on.
 """
 
 from collections import Counter
 import itertools
 
-from hubexport.layouts.rules import Role, RoleLayout, VariableLayout, layout_from_tables, roles
+from hubexport.layouts.rules import Role, RoleLayout, VariableLayout, layout_from_tables, variables_with_roles
 from hubexport.networks.layers import Network
 
-# TF-Slim's scope: Keras' convolution or dense layer, and its batch norm.
-_LAYERS = {
+# Keras' convolution or dense layer, and its batch norm, by TF-Slim's scope.
+_LAYER_NAMES = {
     "MobilenetV2/Conv": ("Conv1", "bn_Conv1"),
     **{
         f"MobilenetV2/expanded_conv/{part}": (f"expanded_conv_{part}", f"expanded_conv_{part}_BN")
@@ -26,8 +26,8 @@ _LAYERS = {
     "MobilenetV2/Logits/Conv2d_1c_1x1": ("predictions",),
 }
 
-# Keras' convolutions have TF-Slim's layout.
-_PARTS: dict[Role, RoleLayout] = {
+# Kernels of convolutions have TF-Slim's axes.
+_ROLE_LAYOUTS: dict[Role, RoleLayout] = {
     "kernel": RoleLayout("{0}/kernel"),
     "depthwise_kernel": RoleLayout("{0}/kernel"),
     "classifier": RoleLayout("{0}/kernel", axes=(2, 3)),
@@ -38,7 +38,7 @@ _PARTS: dict[Role, RoleLayout] = {
     "moving_variance": RoleLayout("{1}/moving_variance"),
 }
 
-# The class of the Keras layer, and the variable's number in it.
+# The class of the Keras layer, and the variable's number within the layer.
 _NUMBERED: dict[Role, tuple[str, int]] = {
     "kernel": ("conv2d", 0),
     "depthwise_kernel": ("depthwise_conv2d", 0),
@@ -51,26 +51,29 @@ _NUMBERED: dict[Role, tuple[str, int]] = {
 }
 
 
-def keras_h5(network: Network) -> tuple[VariableLayout, ...]:
-    """Returns a network's variables as `.h5` files have them: `LAYER/WEIGHT`, as Keras 3 calls its weights.
+def keras_h5_layout(network: Network) -> tuple[VariableLayout, ...]:
+    """Returns the layouts of a network's variables in `.h5` files: `LAYER/WEIGHT`, with Keras 3's names of weights.
 
-    They come in Keras' order, by which its loaders go: TF-Slim makes a batch norm's beta before its gamma.
+    They are in Keras' order, which its loaders rely on: TF-Slim creates a batch norm's beta before its gamma.
     """
-    numbers = {variable.name: _NUMBERED[role][1] for _, role, variable in roles(network)}
-    layers = itertools.groupby(layout_from_tables(network, _LAYERS, _PARTS), lambda entry: entry.name.partition("/")[0])
-    return tuple(entry for _, entries in layers for entry in sorted(entries, key=lambda e: numbers[e.variable.name]))
+    numbers = {variable.name: _NUMBERED[role][1] for _, role, variable in variables_with_roles(network)}
+    layouts = layout_from_tables(network, _LAYER_NAMES, _ROLE_LAYOUTS)
+    layers = itertools.groupby(layouts, lambda layout: layout.name.partition("/")[0])
+    return tuple(
+        layout for _, layer in layers for layout in sorted(layer, key=lambda layout: numbers[layout.variable.name])
+    )
 
 
-def keras_weights_h5(network: Network) -> tuple[VariableLayout, ...]:
-    """Returns a network's variables as `.weights.h5` files have them: `layers/CLASS_NUMBER/vars/NUMBER`."""
-    layers: dict[str, dict[str, str]] = {}
-    seen: Counter[str] = Counter()
-    entries = []
-    for scope, role, variable in roles(network):
+def keras_weights_h5_layout(network: Network) -> tuple[VariableLayout, ...]:
+    """Returns the layouts of a network's variables in `.weights.h5` files: `layers/CLASS_NUMBER/vars/NUMBER`."""
+    names_by_scope: dict[str, dict[str, str]] = {}
+    counts: Counter[str] = Counter()
+    layouts = []
+    for scope, role, variable in variables_with_roles(network):
         kind, number = _NUMBERED[role]
-        names = layers.setdefault(scope, {})
+        names = names_by_scope.setdefault(scope, {})
         if kind not in names:
-            names[kind] = f"{kind}_{seen[kind]}" if seen[kind] else kind
-            seen[kind] += 1
-        entries.append(VariableLayout(variable, f"layers/{names[kind]}/vars/{number}", _PARTS[role].axes))
-    return tuple(entries)
+            names[kind] = f"{kind}_{counts[kind]}" if counts[kind] else kind
+            counts[kind] += 1
+        layouts.append(VariableLayout(variable, f"layers/{names[kind]}/vars/{number}", _ROLE_LAYOUTS[role].axes))
+    return tuple(layouts)

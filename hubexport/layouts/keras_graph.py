@@ -1,8 +1,8 @@
-"""Keras' description of a model, held against a network: do the model's layers compute what the network's do?
+"""Compares Keras' description of a model with a network: do the model's layers compute what the network's do?
 
-Weights alone do not tell: another activation, other strides or a layer without weights leave all names and shapes as
-they are. Here both are turned into the same steps ("the convolution Conv1 of the images", "ReLU6 of that" …), each of
-which is numbered together with its inputs. The model computes what the network computes if it has all of its steps.
+Weights alone cannot tell: another activation, other strides or a layer without weights change no name and no shape.
+Here model and network are turned into steps ("the convolution Conv1 of the images", "ReLU6 of that" …), and a number
+stands for each step together with its inputs. The model computes what the network computes if it has all its steps.
 """
 
 from collections import Counter
@@ -16,32 +16,33 @@ from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.layers import Add, Convolution, DepthwiseConv2D, GlobalAveragePool, Network, Softmax
 
 _GRAPHS = ("Functional", "Model")
-# What gives back what it takes, once training is over.
+# Layers that return their input outside training.
 _RANDOM = "Flip|Rotation|Translation|Zoom|Contrast|Brightness|Height|Width|Hue|Saturation|Sharpness|Shear|Erasing"
 _IDLE = re.compile(rf"InputLayer|\w*Dropout\w*|GaussianNoise|ActivityRegularization|Random({_RANDOM})")
-# The same, if it takes features of one pixel.
+# Layers that do so for features of one pixel.
 _RESHAPING = ("Flatten", "Reshape")
 _ONE_PIXEL = (1, 1)
-# Where a model takes images of any size, Keras pads for even ones.
+# For models of any image size, Keras pads as for even sizes.
 _EVEN_SIZE = (2, 2)
 _NO_PADDING = ((0, 0), (0, 0))
-# Of a batch norm, as Keras 2 and 3 say it.
+# The axis of a batch norm over channels, as Keras 2 and 3 write it.
 _CHANNELS = (3, -1, [3], [-1])
-# Those to which Keras may have rounded it to float32.
+# Keras may have rounded an epsilon to float32.
 _EPSILON_DIGITS = 9
 
 _Padding = tuple[tuple[int, int], ...]
+# A call of a layer: the layer's name, and the number of the call.
 _Node = tuple[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelReport:
+class ModelDifferences:
     """How a model differs from a network.
 
     Attributes:
-        mismatch: the first of the network's steps up to its features that the model lacks; None if it has all.
+        mismatch: the network's first step up to its features that the model lacks; None if it has all of them.
         before: the model's layers between the images and the network.
-        further: its other layers that are not the network's.
+        further: the model's other layers that are not the network's.
     """
 
     mismatch: str | None
@@ -50,38 +51,38 @@ class ModelReport:
 
 
 def compare_model(
-    description: str, network: Network, entries: Sequence[VariableLayout], *, numbered: bool
-) -> ModelReport:
+    description: str, network: Network, layouts: Sequence[VariableLayout], *, numbered: bool
+) -> ModelDifferences:
     """Compares a model with a network.
 
     Args:
         description: Keras' JSON: the attribute `model_config` of an `.h5` file, `config.json` of a `.keras` file.
-        network: the network, without classifier if the model does not have it either.
-        entries: the network's variables under the names of the file.
-        numbered: whether these names have layers by number, like `layers/conv2d_1`, or by name.
+        network: the network, without classifier if the model has none.
+        layouts: the names of the network's variables in the file.
+        numbered: whether these names number the layers, like `layers/conv2d_1`.
     Raises:
-        ValueError: the description is not of a graph of layers, or cannot be understood.
+        ValueError: the description is not that of a graph of layers, or cannot be understood.
     """
-    layer_of = {entry.variable.name: entry.name.rpartition("/")[0].removesuffix("/vars") for entry in entries}
+    layer_of = {layout.variable.name: layout.name.rpartition("/")[0].removesuffix("/vars") for layout in layouts}
     steps = _Steps()
     wanted, needed = _network_steps(network, layer_of, steps)
     try:
-        model = _Model(json.loads(description), numbered, steps, layer_of[network.variables[0].name])
-        found = model.tensors()
-        busy = [name for name, layer in model.layers.items() if not _is_idle(layer)]
+        graph = _LayerGraph(json.loads(description), numbered, steps, layer_of[network.variables[0].name])
+        tensors = graph.tensors()
+        busy = [name for name, layer in graph.layers.items() if not _is_idle(layer)]
     except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    numbers = {tensor.step for tensor in found.values()}
-    unknown = {name for (name, _), one in found.items() if one.step not in wanted and one.padding is None}
-    return ModelReport(
-        mismatch=next((shown_as for step, shown_as in needed.items() if step not in numbers), None),
-        before=tuple(name for name in busy if name in model.before),
-        further=tuple(name for name in busy if name in unknown - model.before),
+    model_steps = {tensor.step for tensor in tensors.values()}
+    unknown = {name for (name, _), tensor in tensors.items() if tensor.step not in wanted and tensor.padding is None}
+    return ModelDifferences(
+        mismatch=next((shown_as for step, shown_as in needed.items() if step not in model_steps), None),
+        before=tuple(name for name in busy if name in graph.before),
+        further=tuple(name for name in busy if name in unknown - graph.before),
     )
 
 
 class _Steps(dict[tuple[Any, ...], int]):
-    """Numbers of steps: equal steps on equal inputs have the same."""
+    """Numbers the steps; equal steps with equal inputs get the same number."""
 
     def __missing__(self, step: tuple[Any, ...]) -> int:
         self[step] = len(self)
@@ -89,11 +90,11 @@ class _Steps(dict[tuple[Any, ...], int]):
 
 
 def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps) -> tuple[set[int], dict[int, str]]:
-    """Returns the network's steps, and what messages call those that its pooled features need."""
-    gives: dict[str, int] = {}
+    """Returns the network's steps, and the steps that its pooled features need with their names for messages."""
+    step_of: dict[str, int] = {}
     needed: dict[int, str] = {}
     for layer in network.layers:
-        inputs = [gives[name] for name in layer.inputs]
+        inputs = [step_of[name] for name in layer.inputs]
         step = inputs[0] if inputs else steps["images",]
         if isinstance(layer, Convolution):
             names = [layer_of[variable.name] for variable in layer.variables(*network.input_shapes(layer))]
@@ -109,25 +110,25 @@ def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps)
             else:
                 step = steps["dense", names[0], step]
         elif isinstance(layer, Add):
-            step = steps["add", *sorted(inputs)]
+            step = steps[("add", *sorted(inputs))]
             needed[step] = f"the sum {layer.name}"
         elif isinstance(layer, GlobalAveragePool):
             step = steps["average pool", step]
         elif isinstance(layer, Softmax):
             step = steps["softmax", step]
-        gives[layer.name] = step
-    return set(gives.values()) | set(needed), needed
+        step_of[layer.name] = step
+    return set(step_of.values()) | set(needed), needed
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """What a layer of the model gives.
+    """The output of a call of a layer of the model.
 
     Attributes:
-        step: the number of the step that computes it.
-        size: height and width, without zeros around it; (1, 1) of features, None if it is not known.
-        padding: the zeros around it; None if there are none.
-        unpadded: the step that computes what is inside the zeros.
+        step: the number of the step that computes the tensor.
+        size: its height and width without padding; (1, 1) for features, None if it is not known.
+        padding: the zeros around it, by axis and side; None if there are none.
+        unpadded: the step that computes the tensor without its padding; None if it has none.
     """
 
     step: int
@@ -136,17 +137,17 @@ class _Tensor:
     unpadded: int | None = None
 
 
-class _Model:
+class _LayerGraph:
     """A model's graph of layers.
 
     Args:
-        described: what Keras' JSON holds.
+        described: Keras' description of the model.
         numbered: see `compare_model`.
-        steps: where its steps are numbered.
-        first: the layer that takes the images in the network, whatever comes before it.
+        steps: the numbers of steps, shared with the network.
+        first: the network's first layer, which takes the images whatever comes before it in the model.
     Attributes:
-        layers: Keras' descriptions of them, by name.
-        before: the layers that come before the first one, once all tensors are there.
+        layers: Keras' descriptions of the layers, by name.
+        before: the layers before the first one; complete once `tensors` has returned.
     """
 
     def __init__(self, described: Any, numbered: bool, steps: _Steps, first: str) -> None:
@@ -160,7 +161,7 @@ class _Model:
         self.before: set[str] = set()
 
     def tensors(self) -> dict[_Node, _Tensor]:
-        """Returns what each layer gives, each time that it is called."""
+        """Returns the output of each call of each layer."""
         for name, layer in self.layers.items():
             for call in range(max(1, len(layer["inbound_nodes"]))):
                 self._tensor((name, call))
@@ -168,8 +169,8 @@ class _Model:
 
     def _tensor(self, node: _Node) -> _Tensor:
         if node not in self._tensors:
-            inputs = [self._tensor(one) for one in self._inputs(node)]
-            self._tensors[node] = self._computed(node, inputs) or _Tensor(self._steps["another layer", node])
+            inputs = [self._tensor(source) for source in self._inputs(node)]
+            self._tensors[node] = self._output(node, inputs) or _Tensor(self._steps["another layer", node])
         return self._tensors[node]
 
     def _inputs(self, node: _Node) -> list[_Node]:
@@ -177,22 +178,22 @@ class _Model:
         calls, config = self.layers[name]["inbound_nodes"], self.layers[name]["config"]
         if len(calls) > 1 and "layers" in config:
             raise ValueError(f"{name} is called several times")
-        # Keras counts the calls of a model within the model from one that is not listed.
+        # For a model within the model, Keras starts counting calls at one that it does not list.
         return list(_references(calls[0] if len(calls) == 1 else calls[call])) if calls else []
 
-    def _computed(self, node: _Node, inputs: list[_Tensor]) -> _Tensor | None:
-        """Returns what a layer gives; None if no network of ours has such a layer."""
+    def _output(self, node: _Node, inputs: list[_Tensor]) -> _Tensor | None:
+        """Returns a layer's output; None if no network of ours has such a layer."""
         layer = self.layers[node[0]]
         kind, config, steps = layer["class_name"], layer["config"], self._steps
         if kind == "InputLayer":
             return _Tensor(steps["images",], _image_size(config))
-        if kind == "Add" and all(one.padding is None for one in inputs):
-            return _Tensor(steps["add", *sorted(one.step for one in inputs)], inputs[0].size)
+        if kind == "Add" and all(source.padding is None for source in inputs):
+            return _Tensor(steps[("add", *sorted(source.step for source in inputs))], inputs[0].size)
         if len(inputs) != 1:
             return None
         [source] = inputs
         if kind in ("Conv2D", "DepthwiseConv2D"):
-            return self._convolved(node, source)
+            return self._convolution_output(node, source)
         if source.padding is not None:
             return None
         if kind == "ZeroPadding2D":
@@ -203,7 +204,10 @@ class _Model:
         if kind == "BatchNormalization" and config["axis"] in _CHANNELS and config["scale"] and config["center"]:
             epsilon = round(config["epsilon"], _EPSILON_DIGITS)
             return _Tensor(steps["batch norm", self._names[node[0]], epsilon, source.step], source.size)
-        if kind == "GlobalAveragePooling2D" or (kind == "AveragePooling2D" and _pools_all(config, source)):
+        pools_all = (
+            kind == "AveragePooling2D" and config["padding"] == "valid" and tuple(config["pool_size"]) == source.size
+        )
+        if kind == "GlobalAveragePooling2D" or pools_all:
             return _Tensor(steps["average pool", source.step], _ONE_PIXEL)
         step = source.step
         if kind == "Dense" and source.size == _ONE_PIXEL and config["use_bias"]:
@@ -213,7 +217,7 @@ class _Model:
         activation = _activation(kind, config)
         return _Tensor(step if activation == "linear" else steps[activation, step], source.size)
 
-    def _convolved(self, node: _Node, source: _Tensor) -> _Tensor | None:
+    def _convolution_output(self, node: _Node, source: _Tensor) -> _Tensor | None:
         layer = self.layers[node[0]]
         config = layer["config"]
         [kernel_size] = set(config["kernel_size"])
@@ -229,7 +233,8 @@ class _Model:
         return _Tensor(step, source.size and (-(-source.size[0] // stride), -(-source.size[1] // stride)))
 
     def _note_before(self, nodes: list[_Node], padded: bool) -> None:
-        waiting = [one for node in nodes for one in self._inputs(node)] if padded else nodes[:]
+        # The padding of the first layer's input is the network's own.
+        waiting = [source for node in nodes for source in self._inputs(node)] if padded else nodes[:]
         while waiting:
             node = waiting.pop()
             if node[0] not in self.before:
@@ -244,7 +249,7 @@ def _is_idle(layer: Mapping[str, Any]) -> bool:
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
-    """Tells whether a convolution has no settings that TF-Slim's lack; its batch norm and activation are layers."""
+    """Tells whether a convolution has no settings that TF-Slim's lack; batch norm and activation are other layers."""
     return (
         not config["use_bias"]
         and _activation("Activation", config) == "linear"
@@ -255,26 +260,22 @@ def _is_plain(config: Mapping[str, Any]) -> bool:
 
 
 def _pads_like_same(padding: str, kernel_size: int, stride: int, source: _Tensor) -> bool:
-    """Tells whether a convolution takes the zeros that TensorFlow's SAME would put around its input."""
+    """Tells whether a convolution's input is padded as TensorFlow's SAME would pad it."""
     if padding == "same":
         return source.padding is None
     totals = (max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in source.size or _EVEN_SIZE)
     return (source.padding or _NO_PADDING) == tuple((total // 2, total - total // 2) for total in totals)
 
 
-def _pools_all(config: Mapping[str, Any], source: _Tensor) -> bool:
-    return source.size is not None and tuple(config["pool_size"]) == source.size and config["padding"] == "valid"
-
-
 def _activation(kind: str, config: Mapping[str, Any]) -> str:
-    """Returns the name of a layer's activation, one that no network of ours has if it is not known."""
+    """Returns the name of a layer's activation; unknown ones get a name that no network of ours uses."""
     if kind == "Softmax":
         return "softmax" if config["axis"] in (-1, [-1]) else "softmax of other axes"
     if kind == "ReLU":
         settings = (config["max_value"], config["negative_slope"], config["threshold"])
         return "relu6" if settings == (6, 0, 0) else f"ReLU{settings}"
-    named = config["activation"]
-    return str(named.get("config") if isinstance(named, dict) else named)
+    activation = config["activation"]
+    return str(activation.get("config") if isinstance(activation, dict) else activation)
 
 
 def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -284,7 +285,7 @@ def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _references(argument: Any) -> Iterator[_Node]:
-    """Yields the calls of layers whose results a call takes, as Keras 2 and as Keras 3 say it."""
+    """Yields the calls whose outputs are in the arguments of a call, as Keras 2 or Keras 3 writes them."""
     if isinstance(argument, dict):
         if argument.get("class_name") == "__keras_tensor__":
             name, call, _ = argument["config"]["keras_history"]
@@ -301,13 +302,13 @@ def _references(argument: Any) -> Iterator[_Node]:
 
 
 def _numbered_names(layers: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what Keras calls each layer in its `.weights.h5` files: the name of its class, and a number."""
-    seen: Counter[str] = Counter()
+    """Returns the name of each layer in Keras' `.weights.h5` files: its class in snake case, and a number."""
+    counts: Counter[str] = Counter()
     names = {}
     for name, layer in layers.items():
         kind = layer["class_name"].rpartition(">")[2]
         kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
         kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
-        names[name] = f"layers/{kind}_{seen[kind]}" if seen[kind] else f"layers/{kind}"
-        seen[kind] += 1
+        names[name] = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
+        counts[kind] += 1
     return names

@@ -1,7 +1,7 @@
-"""A network's variables under the names and in the shapes of another format, from two small tables.
+"""Makes the layout of a network's variables in another format from two small tables.
 
-A format says what it calls each layer (`layers`, by TF-Slim's scope) and what it calls each variable of a layer, with
-the order of its axes (`parts`, by role). `layout_from_tables` walks the network's layer list and joins the two.
+One table has the format's names for each layer, by TF-Slim's scope; the other has the names and axes of a layer's
+variables, by role. `layout_from_tables` walks the network's layer list and joins the two.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Literal
 from hubexport.arrays import Array
 from hubexport.networks.layers import Convolution, DepthwiseConv2D, Network, Shape, Variable
 
-# What a variable is to its layer. The classifier is a convolution of one pixel in TF-Slim, and a matrix elsewhere.
+# What a variable is to its layer. The classifier's kernel is a 1x1 convolution's in TF-Slim, and a matrix elsewhere.
 Role = Literal[
     "kernel",
     "depthwise_kernel",
@@ -29,9 +29,9 @@ class RoleLayout:
     """How a format stores the variables of one role.
 
     Attributes:
-        name: with `{0}`, `{1}` … for what the format calls the layer.
-        axes: TF-Slim's axes (of kernels: height, width, inputs, outputs) in the format's order; those that it does not
-            have are of length 1. None leaves them as they are.
+        name: the variable's name, with `{0}`, `{1}` … for the format's names of the layer.
+        axes: TF-Slim's axes (of kernels: height, width, inputs, outputs) in the format's order; axes that the format
+            lacks have length 1. None keeps TF-Slim's axes.
     """
 
     name: str
@@ -43,9 +43,9 @@ class VariableLayout:
     """One variable in TF-Slim and in another format.
 
     Attributes:
-        variable: TF-Slim's.
-        name: the other format's.
-        axes: see `RoleLayout`.
+        variable: the variable in TF-Slim.
+        name: its name in the other format.
+        axes: the order of its axes in the other format, see `RoleLayout`.
     """
 
     variable: Variable
@@ -59,11 +59,11 @@ class VariableLayout:
         return shape if self.axes is None else tuple(shape[axis] for axis in self.axes)
 
     def from_slim(self, value: Array) -> Array:
-        """Lays a value out as the other format has it, without changing a bit."""
+        """Converts a value from TF-Slim's shape to the other format's, bit for bit."""
         return value.transpose(self._all_axes).reshape(self.shape)
 
     def to_slim(self, value: Array) -> Array:
-        """Lays a value out as TF-Slim has it, without changing a bit."""
+        """Converts a value from the other format's shape to TF-Slim's, bit for bit."""
         axes = self._all_axes
         whole = value.reshape([self.variable.shape[axis] for axis in axes])
         return whole.transpose(sorted(range(len(axes)), key=axes.__getitem__))
@@ -71,13 +71,13 @@ class VariableLayout:
     @property
     def _all_axes(self) -> tuple[int, ...]:
         """All of TF-Slim's axes, those of the other format first."""
-        everything = range(len(self.variable.shape))
-        kept = tuple(everything) if self.axes is None else self.axes
-        return kept + tuple(axis for axis in everything if axis not in kept)
+        all_axes = range(len(self.variable.shape))
+        kept = tuple(all_axes) if self.axes is None else self.axes
+        return kept + tuple(axis for axis in all_axes if axis not in kept)
 
 
-def roles(network: Network) -> Iterator[tuple[str, Role, Variable]]:
-    """Yields the scope of the layer, the role and the variable, for all variables of a network in order."""
+def variables_with_roles(network: Network) -> Iterator[tuple[str, Role, Variable]]:
+    """Yields the scope of its layer, its role, and the variable itself for each variable of a network, in order."""
     for layer in network.layers:
         for variable in layer.variables(*network.input_shapes(layer)):
             yield layer.name, _role(layer, variable), variable
@@ -89,14 +89,14 @@ def _role(layer: object, variable: Variable) -> Role:
         if isinstance(layer, DepthwiseConv2D):
             return "depthwise_kernel"
         return "kernel" if isinstance(layer, Convolution) and layer.batch_norm else "classifier"
-    return last  # type: ignore[return-value]  # TF-Slim's own names are the other roles.
+    return last  # type: ignore[return-value]  # The other roles are TF-Slim's own names.
 
 
 def layout_from_tables(
-    network: Network, layers: Mapping[str, tuple[str, ...]], parts: Mapping[Role, RoleLayout]
+    network: Network, layer_names: Mapping[str, tuple[str, ...]], role_layouts: Mapping[Role, RoleLayout]
 ) -> tuple[VariableLayout, ...]:
-    """Returns a network's variables as a format's two tables name and lay them out, in the network's order."""
+    """Returns the layouts of a network's variables in the format of the two tables, in the network's order."""
     return tuple(
-        VariableLayout(variable, parts[role].name.format(*layers[scope]), parts[role].axes)
-        for scope, role, variable in roles(network)
+        VariableLayout(variable, role_layouts[role].name.format(*layer_names[scope]), role_layouts[role].axes)
+        for scope, role, variable in variables_with_roles(network)
     )

@@ -1,18 +1,18 @@
-"""Which module is verified: the files, and what `hubexport.json`, or the user, says that they should be."""
+"""A module and what it should be, as its `hubexport.json` or the caller says."""
 
 import dataclasses
 from pathlib import Path
 
 import pydantic
 
+from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError
 from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 from hubexport.networks.layers import Network
-from hubexport.system.tars import MODULE_FILE
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
-# Of classes, to a network without classifier.
-_ANY_NUMBER = 1
+# A variant needs a number of classes, even where its network has no classifier.
+_ANY_NUM_CLASSES = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +20,12 @@ class ModuleIdentity:
     """A module, and what it should be.
 
     Attributes:
-        directory: the module's.
-        shown_as: what messages call it.
-        manifest: what `hubexport.json` says; None if there is none.
-        variant: what it should be of.
+        directory: the module's directory.
+        shown_as: what messages call the module.
+        manifest: the contents of its `hubexport.json`; None if it has none.
+        variant: the variant that it should be of.
         spec: the kind and version that it should have.
-        network: that of both.
+        network: the network that a module of this variant and kind computes.
     """
 
     directory: Path
@@ -37,7 +37,7 @@ class ModuleIdentity:
 
     @property
     def is_tf1(self) -> bool:
-        """Whether it should be in the TF1 Hub format; else it should be a TF2 SavedModel."""
+        """Whether the module should have the TF1 Hub format, and not be a TF2 SavedModel."""
         return self.spec.version in TF1_VERSIONS
 
 
@@ -47,12 +47,13 @@ def identify(
     """Finds out what a module should be.
 
     Args:
-        directory: the module's.
-        shown_as: what messages call it.
-        variant: what it should be of; None takes the word of `hubexport.json` for it.
-        spec: the same for its kind and version.
+        directory: the module's directory.
+        shown_as: what messages call the module.
+        variant: the variant that it should be of. Defaults to the manifest's.
+        spec: the kind and version that it should have. Defaults to the manifest's.
     Raises:
-        ModuleError: it is no module, or nobody says what it should be.
+        ModuleError: the directory holds no module, the manifest cannot be understood, or neither the manifest nor the
+            caller says what the module should be.
     """
     if not (directory / MODULE_FILE).is_file():
         raise ModuleError(
@@ -64,26 +65,23 @@ def identify(
         manifest = read_manifest(directory)
     except ManifestError as error:
         raise _unidentified(shown_as, str(error)) from error
-    if manifest is None and not (variant and spec):
+    if manifest is not None:
+        variant, spec = variant or _variant_of(manifest, shown_as), spec or _spec_of(manifest, shown_as)
+    elif variant is None or spec is None:
         raise _unidentified(shown_as, f"it has no {MANIFEST}")
-    variant = variant or _variant_of(manifest, shown_as)
-    spec = spec or _spec_of(manifest, shown_as)
     return ModuleIdentity(directory, shown_as, manifest, variant, spec, variant.network_for(spec.kind))
 
 
-def _spec_of(manifest: Manifest | None, shown_as: str) -> ModuleSpec:
-    assert manifest is not None, "without a manifest the user has to say it"
+def _spec_of(manifest: Manifest, shown_as: str) -> ModuleSpec:
     try:
         return ModuleSpec.parse(f"{manifest.kind}/{manifest.version}")
     except ValueError as error:
-        raise _unidentified(
-            shown_as, f"{MANIFEST} names an unknown kind or version: {manifest.kind}/{manifest.version}"
-        ) from error
+        why = f"{MANIFEST} names an unknown kind or version: {manifest.kind}/{manifest.version}"
+        raise _unidentified(shown_as, why) from error
 
 
-def _variant_of(manifest: Manifest | None, shown_as: str) -> Variant:
-    """Returns the variant that a manifest describes, whether or not there is a config of it."""
-    assert manifest is not None, "without a manifest the user has to say it"
+def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
+    """Returns the variant that a manifest describes, whether or not any config file does."""
     publisher, collection = [*(manifest.handle or "").split("/"), "", ""][:2]
     try:
         return Variant.model_validate(
@@ -94,15 +92,15 @@ def _variant_of(manifest: Manifest | None, shown_as: str) -> Variant:
                 "network": manifest.network,
                 "depth_multiplier": manifest.depth_multiplier,
                 "image_size": manifest.input_height_px,
-                "num_classes": manifest.num_classes or _ANY_NUMBER,
+                "num_classes": manifest.num_classes or _ANY_NUM_CLASSES,
                 "dataset": manifest.dataset,
                 "modules": [f"{manifest.kind}/{manifest.version}"],
             }
         )
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _unidentified(shown_as, f"{MANIFEST} describes an invalid variant: {place}: {first['msg']}") from error
+        key = ".".join(map(str, first["loc"]))
+        raise _unidentified(shown_as, f"{MANIFEST} describes an invalid variant: {key}: {first['msg']}") from error
 
 
 def _unidentified(shown_as: str, why: str) -> ModuleError:

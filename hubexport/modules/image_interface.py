@@ -1,93 +1,62 @@
-"""How a module is to be run on images, from its files alone: the range that it takes, and what its output means.
+"""Finds out how to run a SavedModel on images: which intensities it takes, and what its output means.
 
-A graph tells neither. TensorFlow Hub's common signatures for images agree on both: intensities in [0, 1], and logits or
-feature vectors. Other SavedModels, such as Keras' own, are run only for callers who say it.
+A graph tells neither. Modules for tensorflow_hub have its common signatures for images, which define both: intensities
+in [0, 1], and logits or feature vectors. Any other SavedModel, such as one that Keras saved, runs only if the caller
+gives both as `InterfaceHints`.
 """
 
 from collections.abc import Sequence
 import dataclasses
-import math
 from pathlib import Path
 import re
-from typing import Literal, get_args
 
-from hubexport.errors import ModuleError, UsageError, check_choice, either, printable
+from hubexport.errors import ModuleError, either, printable
+from hubexport.modules.graph_version_report import (
+    DEFAULT,
+    ONLY_OUTPUT,
+    GraphVersionReport,
+    SignatureReport,
+    TensorReport,
+)
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
-from hubexport.modules.signatures import GraphVersionReport, SignatureReport, TensorReport
 from hubexport.protos import Message
 
-OutputKind = Literal["logits", "probabilities", "features"]
-OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
-
-# In place of a signature: the `default` of a TF1 Hub module, or the call of a TF2 object.
+# Stands for the `default` signature of a TF1 Hub module, and for the `__call__` of a TF2 object.
 CALL = ""
-DEFAULT = "default"
 IMAGES = "images"
-# The endpoint of TF2 modules that has the features, with the image axes.
+# The common signatures for images. TF1 classification modules have both.
+FEATURES_SIGNATURE = "image_feature_vector"
+_LOGITS_SIGNATURE = "image_classification"
+# The endpoints of TF2 modules with the features, float32 [batch, 1, 1, num_features], and with the logits.
 FEATURES_ENDPOINT = "MobilenetV2/global_pool"
 _LOGITS_ENDPOINT = "MobilenetV2/Logits"
-# Of the common signatures for images; classification modules of TF1 have both.
-FEATURES_SIGNATURE = "image_feature_vector"
-_CLASSES_SIGNATURE = "image_classification"
-# What describe_module calls the result of a call that is a tensor, not a dictionary.
-_ONLY_OUTPUT = "output"
 _SERVING_SIGNATURE = "serving_default"
 _SERVING_TAG = "serve"
 
 _HUB_RANGE = (0.0, 1.0)
-# Batch, height, width, channels.
-_IMAGE_RANK = 4
-_CHANNELS = 3
 
-# The kind in a module's handle, which its folder, archive or address ends with.
+# The kind in a module's handle, with which its folder, archive or address ends.
 _HANDLE = re.compile(r"(?:^|/)(classification|feature_vector)/[0-9]+(?:\.tar\.gz|\.tgz)?/?(?:[?#].*)?")
 _OUTPUT_OF_KIND: dict[str | None, OutputKind] = {"classification": "logits", "feature_vector": "features"}
 _OUTPUT_SERVED_AS: dict[str, OutputKind] = {"logits": "logits", "feature_vector": "features"}
 
 
 @dataclasses.dataclass(frozen=True)
-class InterfaceHints:
-    """What a caller says of a module; None is for the module to tell.
-
-    Attributes:
-        input_range: the intensities that it takes for black and white, such as `(-1, 1)`.
-        output_kind: what its output is: `logits`, `probabilities` or `features`.
-    """
-
-    input_range: tuple[float, float] | None = None
-    output_kind: OutputKind | None = None
-
-    def check(self) -> None:
-        """Refuses what cannot be.
-
-        Raises:
-            UsageError: the range has no two finite ends, the lower one first, or there is no such kind.
-        """
-        if self.input_range is not None and not _is_range(self.input_range):
-            raise UsageError(
-                f"input_range is {self.input_range!r}",
-                why="it must be two finite numbers, the intensity of black and a higher one for white",
-                fix="pass the range that the network was trained with, like (-1, 1) or (0, 255)",
-            )
-        if self.output_kind is not None:
-            check_choice("output_kind", self.output_kind, OUTPUT_KINDS)
-
-
-@dataclasses.dataclass(frozen=True)
 class ImageInterface:
-    """How to run a module on images.
+    """How to run a SavedModel on images.
 
     Attributes:
-        report: its description.
-        directory: its files.
-        signature: the name of the one to run; `CALL` for what hub modules of either format have in its place.
-        tags: of the graph version.
-        image_shape: height, width and channels of the images that it takes.
-        input_range: the intensities that it takes for black and white.
-        output_shape: of one image's output: `(num_features,)` or `(num_classes,)`.
-        output_kind: what the output is; None if nothing tells.
-        has_features: whether it gives feature vectors beside its main output.
-        told: what the caller said.
+        report: the SavedModel's description.
+        directory: its directory.
+        signature: the name of the signature to run, or `CALL`.
+        tags: the tags of the graph version to run.
+        image_shape: height, width and channels of the images in its input.
+        input_range: the intensities of black and white in its input.
+        output_shape: the shape of its output for one image: `(num_features,)` or `(num_classes,)`.
+        output_kind: what its output means; None if nothing tells.
+        has_features: whether it returns feature vectors besides its main output.
+        hints: what the caller said about it.
     """
 
     report: ModuleReport
@@ -99,75 +68,67 @@ class ImageInterface:
     output_shape: tuple[int, ...]
     output_kind: OutputKind | None
     has_features: bool = False
-    told: InterfaceHints = InterfaceHints()
+    hints: InterfaceHints = InterfaceHints()
 
 
 def image_interface(
-    directory: Path, shown_as: Path | str | None = None, told: InterfaceHints = InterfaceHints()
+    directory: Path, shown_as: Path | str | None = None, hints: InterfaceHints = InterfaceHints()
 ) -> ImageInterface:
-    """Finds out how to run a module on images, without TensorFlow.
+    """Finds out how to run a SavedModel on images, without TensorFlow.
 
     Args:
-        directory: the module's.
-        shown_as: what errors call it, where it is the copy of something else.
-        told: what the caller says of it, which is believed.
+        directory: the SavedModel's directory.
+        shown_as: what errors call it, if the directory is a copy of something else.
+        hints: what the caller knows about it; they outweigh what it tells itself.
     Raises:
-        ModuleError: it is damaged, takes no images of one fixed size, or has none of the common signatures for images
-            and the caller does not say both how it is to be run.
-        UsageError: what the caller says cannot be.
+        ModuleError: it is damaged or does not take images of one fixed size; or it has none of the common signatures
+            for images, and the hints are not complete.
+        UsageError: the hints are invalid.
     """
-    told.check()
+    hints.check()
     report = describe_module(directory, shown_as)
-    stranger = _stranger(report, read_saved_model(directory, report.path))
-    if stranger is None:
-        found = _hub_interface(report, directory)
-        found = dataclasses.replace(
-            found,
-            input_range=told.input_range or found.input_range,
-            output_kind=told.output_kind or found.output_kind,
-            told=told,
+    look = _foreign_look(report, read_saved_model(directory, report.path))
+    if look is None:
+        interface = _hub_interface(report, directory)
+        interface = dataclasses.replace(
+            interface,
+            input_range=hints.input_range or interface.input_range,
+            output_kind=hints.output_kind or interface.output_kind,
+            hints=hints,
         )
-    elif told.input_range is None or told.output_kind is None:
+    elif hints.input_range is None or hints.output_kind is None:
         raise ModuleError(
             f"cannot tell how to run {report.path} on images",
-            why=f"{stranger}; nothing in it says which range of intensities it takes, and what its output means",
-            fix="say it with --input_range LOW HIGH and --output_kind KIND; Keras' MobileNetV2, for one, takes -1 1 "
-            "and gives probabilities",
+            why=f"{look}; nothing in it says which range of intensities it takes, or what its output means",
+            fix="give both with --input_range LOW HIGH and --output_kind KIND; Keras' MobileNetV2, for example, takes "
+            "-1 1 and returns probabilities",
         )
     else:
-        found = _foreign_interface(report, directory, told.input_range, told.output_kind)
-    if len(found.output_shape) != 1 or not found.output_shape[0]:
-        raise _no_image_module(report, "its output is not one float32 vector of a fixed length for each image")
-    return found
+        interface = _foreign_interface(report, directory, hints.input_range, hints.output_kind)
+    if len(interface.output_shape) != 1 or not interface.output_shape[0]:
+        raise _not_runnable(report, "its output is not one float32 vector of a fixed length for each image")
+    return interface
 
 
 def hub_interface(directory: Path, shown_as: Path | str | None = None) -> ImageInterface:
-    """Returns how to run what should be a module with the common signatures, whatever else it looks like.
+    """Returns how to run a SavedModel as a module with the common signatures, even if it looks like something else.
 
     Args:
-        directory: the module's.
-        shown_as: what errors call it.
+        directory: the SavedModel's directory.
+        shown_as: what errors call it, if the directory is a copy of something else.
     Raises:
-        ModuleError: it is damaged, has no such interface, or takes no images of one fixed size.
+        ModuleError: it is damaged, has no such interface, or does not take images of one fixed size.
     """
     return _hub_interface(describe_module(directory, shown_as), directory)
 
 
-def _is_range(found: Sequence[float]) -> bool:
-    try:
-        low, high = found
-        return math.isfinite(low) and math.isfinite(high) and low < high
-    except (TypeError, ValueError):
-        return False
-
-
-def _stranger(report: ModuleReport, saved_model: Message) -> str | None:
-    """Returns what a SavedModel is that nobody made for tensorflow_hub; None for a module."""
+def _foreign_look(report: ModuleReport, saved_model: Message) -> str | None:
+    """Returns what a SavedModel looks like that was not made for tensorflow_hub; None for one that was."""
     if report.format == "TF1 Hub module":
         return None
     if report.format == "TF1 SavedModel":
         return "this looks like a TF1 SavedModel for serving"
-    [objects, *_] = [graph.object_graph_def.nodes for graph in saved_model.meta_graphs if graph.object_graph_def.nodes]
+    objects = next(filter(None, (graph.object_graph_def.nodes for graph in saved_model.meta_graphs)))
     identifier, children = objects[0].user_object.identifier, {child.local_name for child in objects[0].children}
     if identifier.startswith("_tf_keras") or "keras_api" in children:
         return f"this looks like a Keras SavedModel ({printable(identifier)})"
@@ -185,71 +146,69 @@ def _hub_interface(report: ModuleReport, directory: Path) -> ImageInterface:
     signatures = {signature.name: signature for signature in graph.signatures}
     if report.format == "TF1 Hub module":
         if DEFAULT not in signatures:
-            raise _no_image_module(report, "it has no signature `default`")
+            raise _not_runnable(report, "it has no signature `default`")
         # Other inputs have defaults.
-        images = next((one for one in signatures[DEFAULT].inputs if one.name == IMAGES), None)
+        images = _named(signatures[DEFAULT].inputs, IMAGES)
         output = _named(signatures[DEFAULT].outputs, DEFAULT)
-        features = FEATURES_SIGNATURE in signatures
+        has_features = FEATURES_SIGNATURE in signatures
     else:
         if graph.call is None:
-            raise _no_image_module(report, "its object cannot be called")
-        [images, *_] = [*graph.call.inputs, None]
-        output = _named(graph.call.outputs, _ONLY_OUTPUT)
-        features = FEATURES_ENDPOINT in (endpoint.name for endpoint in graph.endpoints)
+            raise _not_runnable(report, "its object cannot be called")
+        images = graph.call.inputs[0] if graph.call.inputs else None
+        output = _named(graph.call.outputs, ONLY_OUTPUT)
+        has_features = _named(graph.endpoints, FEATURES_ENDPOINT) is not None
     return ImageInterface(
-        report,
-        directory,
-        CALL,
-        graph.tags,
-        _image_shape(report, images),
-        _HUB_RANGE,
-        _output_shape(output),
-        _output_kind(report, signatures, output),
-        features,
+        report=report,
+        directory=directory,
+        signature=CALL,
+        tags=graph.tags,
+        image_shape=_image_shape(report, images),
+        input_range=_HUB_RANGE,
+        output_shape=_output_shape(output),
+        output_kind=_output_kind(report, signatures, output),
+        has_features=has_features,
     )
 
 
 def _foreign_interface(
     report: ModuleReport, directory: Path, input_range: tuple[float, float], output_kind: OutputKind
 ) -> ImageInterface:
-    """Takes the signature for serving, or the only one there is; a tf.Module without any is called."""
-    graphs = [graph for graph in report.graph_versions if _SERVING_TAG in graph.tags] or report.graph_versions
-    graph = graphs[0]
-    signatures = {signature.name: signature for signature in graph.signatures}
-    if _SERVING_SIGNATURE in signatures:
-        signatures = {_SERVING_SIGNATURE: signatures[_SERVING_SIGNATURE]}
+    """Chooses the signature for serving or the only one there is; an object without signatures is called."""
+    graph = next((graph for graph in report.graph_versions if _SERVING_TAG in graph.tags), report.graph_versions[0])
+    served = [one for one in graph.signatures if one.name == _SERVING_SIGNATURE]
+    signatures = served or graph.signatures
     if not signatures and graph.call:
         signature = SignatureReport(CALL, graph.call.inputs, graph.call.outputs)
     elif len(signatures) == 1:
-        [signature] = signatures.values()
+        [signature] = signatures
     else:
-        raise _no_image_module(report, f"it has {len(signatures)} signatures, and none is named {_SERVING_SIGNATURE}")
+        raise _not_runnable(report, f"it has {len(signatures)} signatures, and none is named {_SERVING_SIGNATURE}")
     if len(signature.inputs) != 1 or len(signature.outputs) != 1:
         numbers = f"{len(signature.inputs)} inputs and {len(signature.outputs)} outputs"
-        raise _no_image_module(report, f"what it serves has {numbers}, not one of each")
+        raise _not_runnable(report, f"what it serves has {numbers}, not one of each")
     return ImageInterface(
-        report,
-        directory,
-        signature.name,
-        graph.tags,
-        _image_shape(report, signature.inputs[0]),
-        input_range,
-        _output_shape(signature.outputs[0]),
-        output_kind,
-        told=InterfaceHints(input_range, output_kind),
+        report=report,
+        directory=directory,
+        signature=signature.name,
+        tags=graph.tags,
+        image_shape=_image_shape(report, signature.inputs[0]),
+        input_range=input_range,
+        output_shape=_output_shape(signature.outputs[0]),
+        output_kind=output_kind,
+        hints=InterfaceHints(input_range, output_kind),
     )
 
 
 def _output_kind(
     report: ModuleReport, signatures: dict[str, SignatureReport], output: TensorReport | None
 ) -> OutputKind | None:
-    """Returns what a module's main output is, by what it calls its outputs, its manifest, or its handle."""
-    if _CLASSES_SIGNATURE in signatures:
+    """Returns what a module's main output means, by the names of its outputs, by its manifest, or by its handle."""
+    if _LOGITS_SIGNATURE in signatures:
         return "logits"
     if FEATURES_SIGNATURE in signatures:
         return "features"
-    # TF2 modules name what they serve.
-    served = {one.name: one.shape for signature in signatures.values() for one in signature.outputs}
+    # `serving_default` of a TF2 module names its output.
+    served = {tensor.name: tensor.shape for signature in signatures.values() for tensor in signature.outputs}
     for name, kind in _OUTPUT_SERVED_AS.items():
         if output and name in served and served[name] == output.shape:
             return kind
@@ -257,13 +216,13 @@ def _output_kind(
     if endpoints & {_LOGITS_ENDPOINT, FEATURES_ENDPOINT}:
         return "logits" if _LOGITS_ENDPOINT in endpoints else "features"
     handle = _HANDLE.search(report.path)
-    named = [report.manifest.kind if report.manifest else None, handle[1] if handle else None]
-    return next((_OUTPUT_OF_KIND[kind] for kind in named if kind in _OUTPUT_OF_KIND), None)
+    kinds = [report.manifest.kind if report.manifest else None, handle[1] if handle else None]
+    return next((_OUTPUT_OF_KIND[kind] for kind in kinds if kind in _OUTPUT_OF_KIND), None)
 
 
 def _inference(report: ModuleReport) -> GraphVersionReport:
-    """Returns the graph version for inference: without tags in TF1, the only one in TF2."""
-    return next((one for one in report.graph_versions if not one.tags), report.graph_versions[0])
+    """Returns the graph version for inference: in TF1 the one without tags, in TF2 the only one."""
+    return next((graph for graph in report.graph_versions if not graph.tags), report.graph_versions[0])
 
 
 def _named(tensors: Sequence[TensorReport], name: str) -> TensorReport | None:
@@ -271,11 +230,10 @@ def _named(tensors: Sequence[TensorReport], name: str) -> TensorReport | None:
 
 
 def _image_shape(report: ModuleReport, images: TensorReport | None) -> tuple[int, int, int]:
-    shape = images.shape if images and images.dtype == "float32" else None
-    if shape is None or len(shape) != _IMAGE_RANK or None in shape[1:] or shape[-1] != _CHANNELS:
-        raise _no_image_module(report, "its input is not a float32 batch of RGB images of one fixed size")
-    _, height, width, channels = shape
-    return height or 0, width or 0, channels or 0
+    match images:
+        case TensorReport(dtype="float32", shape=(_, int(height), int(width), 3)):
+            return height, width, 3
+    raise _not_runnable(report, "its input is not a float32 batch of RGB images of one fixed size")
 
 
 def _output_shape(output: TensorReport | None) -> tuple[int, ...]:
@@ -283,20 +241,20 @@ def _output_shape(output: TensorReport | None) -> tuple[int, ...]:
     return tuple(length or 0 for length in (shape or ())[1:])
 
 
-def untold_output(what: str) -> ModuleError:
-    """Returns the error for a module that does not tell what its output is.
+def unknown_output_error(what: str) -> ModuleError:
+    """Returns the error for a module that does not tell what its output means.
 
     Args:
-        what: cannot be done.
+        what: what cannot be done for that reason.
     """
     return ModuleError(
         what,
         why="nothing in the module says whether its output is logits, probabilities or features",
-        fix=f"say it with --output_kind {either(OUTPUT_KINDS)}",
+        fix=f"give --output_kind {either(OUTPUT_KINDS)}",
     )
 
 
-def _no_image_module(report: ModuleReport, why: str) -> ModuleError:
+def _not_runnable(report: ModuleReport, why: str) -> ModuleError:
     return ModuleError(
         f"cannot run {report.path} on images", why=why, fix="use a module with the common signatures for images"
     )

@@ -1,6 +1,6 @@
-"""A module directory, described without TensorFlow: our own, and what other programs wrote.
+"""Describes a module directory without TensorFlow, whichever program wrote it.
 
-What keeps a module from being described at all is an error; whatever else is wrong with it is a finding in the report.
+What prevents a description is an error. Anything else that is wrong with the module is reported as a problem.
 """
 
 from collections import Counter
@@ -13,11 +13,11 @@ from google.protobuf.message import DecodeError
 
 from hubexport.errors import ModuleError, printable
 from hubexport.formats.manifest import Manifest, ManifestError, changed_files, read_manifest
+from hubexport.modules.graph_version_report import GraphVersionReport, describe_graph_version
 from hubexport.modules.op_versions import Compatibility, oldest_tensorflow
 from hubexport.modules.parameter_counts import ParameterCounts, count_parameters
-from hubexport.modules.signatures import GraphVersionReport, describe_graph_version
 from hubexport.protos import Message, SavedModel
-from hubexport.system.atomic_output import tree_files
+from hubexport.system.digests import tree_files
 
 Format = Literal["TF1 Hub module", "TF1 SavedModel", "TF2 SavedModel"]
 
@@ -26,8 +26,8 @@ _GRAPH_AS_TEXT = "saved_model.pbtxt"
 _HUB_MARK = "tfhub_module.pb"
 # A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
 _HUB_FORMAT_3 = b"\x08\x03"
-# A large network's graph has ten. One made of nothing but empty parts takes up to a hundred times its size in memory,
-# and would take minutes to go through.
+# The graphs of large networks take 10 MiB. A graph of empty parts takes up to a hundred times its size in memory, and
+# minutes to go through.
 _MAX_GRAPH_BYTES = 32 << 20
 _MAX_NODES = 1_000_000
 _MAX_GRAPH_VERSIONS = 100
@@ -35,15 +35,7 @@ _MAX_GRAPH_VERSIONS = 100
 
 @dataclasses.dataclass(frozen=True)
 class FileSizes:
-    """What a module's files take, by part.
-
-    Attributes:
-        graph_bytes: `saved_model.pb`.
-        weights_bytes: all in `variables`.
-        assets_bytes: all in `assets`.
-        other_bytes: the rest.
-        total_bytes: the sum.
-    """
+    """The sizes of a module's files: `saved_model.pb`, all in `variables`, all in `assets`, the rest, and the total."""
 
     graph_bytes: int
     weights_bytes: int
@@ -54,20 +46,21 @@ class FileSizes:
 
 @dataclasses.dataclass(frozen=True)
 class ModuleReport:
-    """All that is known of a module.
+    """The description of a module.
 
     Attributes:
-        path: as the user knows it.
-        format: how it is to be loaded.
+        path: the path or address by which the user named it.
+        format: the module's format, which decides how to load it.
         written_by: the TensorFlow that wrote it, like `2.15.1`; None if it does not say.
-        manifest: what `hubexport.json` says; None if there is none, or none that can be understood.
-        graph_versions: its MetaGraphs, in their order.
-        parameters: None if its weights are damaged.
-        sizes: by part.
-        op_counts: how many nodes have each op, in all graphs and functions, the most frequent first.
-        compatibility: the oldest TensorFlow that can load it, with all of its graph versions.
-        digest_problems: which files are not those that `hubexport.json` lists; () if all are; None if there is none.
-        problems: what else is wrong.
+        manifest: the content of `hubexport.json`; None if that is missing or invalid.
+        graph_versions: its graph versions, in the file's order.
+        parameters: the number of its parameters; None if its weights are damaged.
+        sizes: the sizes of its files.
+        op_counts: the number of nodes by op, in all graphs and functions, the most frequent op first.
+        compatibility: the oldest TensorFlow that can load all of its graph versions.
+        digest_problems: a sentence for each file that differs from the digests in `hubexport.json`; None without
+            `hubexport.json`.
+        problems: a sentence for anything else that is wrong.
     """
 
     path: str
@@ -84,11 +77,11 @@ class ModuleReport:
 
     @property
     def has_problems(self) -> bool:
-        """Whether anything is wrong."""
+        """Whether there are problems of either kind."""
         return bool(self.problems or self.digest_problems)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the report as `json.dumps` takes it, always with the same keys."""
+        """Returns the report for `json.dumps`, always with the same keys."""
         described = dataclasses.asdict(self)
         described["manifest"] = self.manifest and self.manifest.model_dump(mode="json")
         return described
@@ -98,10 +91,10 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
     """Describes a module.
 
     Args:
-        directory: the module's, which has `saved_model.pb` in it.
-        shown_as: what the report and errors call it, where it is the copy of something else.
+        directory: the module's directory.
+        shown_as: what the report and errors call it, if the directory is a copy of something else.
     Raises:
-        ModuleError: there is no module, or its graph is damaged.
+        ModuleError: the directory has no `saved_model.pb`, or that is damaged, or a file cannot be read.
     """
     shown_as = shown_as or directory
     saved_model = read_saved_model(directory, shown_as)
@@ -112,12 +105,13 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
     except OSError as error:
         raise _unreadable(shown_as, error) from error
     is_hub_module = format_ == "TF1 Hub module"
+    writers = [meta_graph.meta_info_def.tensorflow_version for meta_graph in saved_model.meta_graphs]
     parameters, weights_problem = count_parameters(directory, saved_model)
     manifest, digest_problems = _check_digests(directory, files)
     return ModuleReport(
         path=str(shown_as),
         format=format_,
-        written_by=_writer(saved_model),
+        written_by=next((printable(version) for version in writers if version), None),
         manifest=manifest,
         graph_versions=tuple(
             describe_graph_version(meta_graph, oldest_tensorflow([meta_graph], is_hub_module=is_hub_module).oldest)
@@ -133,13 +127,15 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
 
 
 def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
-    """Reads a module's `saved_model.pb`, within bounds.
+    """Reads a module's `saved_model.pb`.
 
     Args:
-        directory: the module's.
+        directory: the module's directory.
         shown_as: what errors call it.
+    Returns:
+        A SavedModel.
     Raises:
-        ModuleError: there is none, or it is damaged.
+        ModuleError: the file is missing, damaged, or too large.
     """
     path = directory / _GRAPH
     try:
@@ -154,13 +150,15 @@ def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
 
 
 def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
-    """Parses what is in a `saved_model.pb`, within bounds.
+    """Parses the content of a `saved_model.pb`.
 
     Args:
-        content: of the file.
+        content: the file's bytes.
         shown_as: what errors call the module.
+    Returns:
+        A SavedModel.
     Raises:
-        ModuleError: it is damaged, or has very many parts.
+        ModuleError: it is damaged, or has too many graphs or nodes.
     """
     try:
         saved_model = SavedModel.FromString(content)
@@ -212,7 +210,7 @@ def _measure(directory: Path, files: Sequence[Path]) -> FileSizes:
 
 
 def _recognize(directory: Path, saved_model: Message) -> tuple[Format, list[str]]:
-    """Returns a module's format, and what is wrong with how it says so."""
+    """Returns a module's format, and what is wrong with the file that marks the TF1 Hub format."""
     mark = directory / _HUB_MARK
     if mark.is_file():
         with mark.open("rb") as file:
@@ -221,7 +219,7 @@ def _recognize(directory: Path, saved_model: Message) -> tuple[Format, list[str]
         return "TF1 Hub module", [f"{_HUB_MARK} does not say format 3, the only one that hub.Module loads"]
     if any(meta_graph.object_graph_def.nodes for meta_graph in saved_model.meta_graphs):
         return "TF2 SavedModel", []
-    # Only a Hub module's graph version for inference has no tags.
+    # Only in a Hub module is there a graph version without tags: the one for inference.
     if any(not meta_graph.meta_info_def.tags for meta_graph in saved_model.meta_graphs):
         return "TF1 Hub module", [f"{_HUB_MARK} is missing, and hub.Module does not load modules without it"]
     return "TF1 SavedModel", []
@@ -233,11 +231,6 @@ def _check_digests(directory: Path, files: Sequence[Path]) -> tuple[Manifest | N
     except ManifestError as error:
         return None, (str(error),)
     return manifest, tuple(changed_files(directory, files, manifest.sha256)) if manifest else None
-
-
-def _writer(saved_model: Message) -> str | None:
-    versions = [meta_graph.meta_info_def.tensorflow_version for meta_graph in saved_model.meta_graphs]
-    return next((printable(version) for version in versions if version), None)
 
 
 def _count_ops(saved_model: Message) -> dict[str, int]:

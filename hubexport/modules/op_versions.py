@@ -1,17 +1,17 @@
-"""The oldest TensorFlow that can load a module, by the ops and attributes in it.
+"""Finds the oldest TensorFlow that can load a module, by the ops and attributes in it.
 
-`op_versions.json` says which ops and attributes some TensorFlows know; `scripts/op_versions.py` asks them. Versions in
-between were not looked at, and what a version knows may still fail in it: kernels, dtypes and Python classes were not
-looked at, either. These rules were found by running the TensorFlows of the table:
+`op_versions.json` lists the ops and attributes that some TensorFlows know; `scripts/op_versions.py` asks these
+TensorFlows. It does not cover the versions in between, nor kernels, dtypes and Python classes: a module whose ops are
+known may still fail to load. These rules were found by running the TensorFlows of the table:
 
-- An op that a TensorFlow does not know is an error to it.
-- So is an attribute, to those before 2.10; later ones ignore it. One whose name begins with `_` is no error.
-- Importing a TF1 graph, all drop unknown attributes that are at the default which the writer's list of ops gives them,
-  but in the graph's own nodes only, not in those of functions.
-- `hub.Module` refuses a writer's list with an op that it does not know, though no node may have it. From 1.15 on,
-  `hub.load` does not mind.
+- TensorFlow refuses an op that it does not know.
+- Before 2.10 it also refuses an attribute that it does not know, unless the name begins with `_`. Later versions ignore
+  such attributes.
+- When TensorFlow imports a TF1 graph, it drops an unknown attribute whose value is the default in the writer's list of
+  ops, `stripped_op_list`. It does so only in the graph's own nodes, not in those of functions.
+- `hub.Module` refuses a writer's list with an unknown op, even if no node has it. `hub.load`, from 1.15 on, does not.
 - A TF1 graph may ask for a newer TensorFlow by its `min_consumer`.
-- Of a TF2 SavedModel `hub.load` reads functions, all of them, not the graph for sessions, and not `min_consumer`.
+- Of a TF2 SavedModel, `hub.load` reads all functions, but neither the graph for sessions nor `min_consumer`.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -22,28 +22,28 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hubexport.errors import printable
-from hubexport.modules.signatures import natural_key
+from hubexport.modules.graph_version_report import natural_key
 from hubexport.protos import Message
 
 TABLE = Path(__file__).with_name("op_versions.json")
 
-# Reusable SavedModels are a matter of TensorFlow 2, of which this is the oldest in the table.
+# The oldest TensorFlow 2 in the table. TensorFlow 1 does not load Reusable SavedModels.
 _OLDEST_FOR_TF2 = "2.4"
-# Those whose tensorflow_hub has no hub.load.
+# The TensorFlows whose tensorflow_hub has no hub.load.
 _ONLY_HUB_MODULE = ("1.7", "1.13")
-# Which tensorflow_hub takes this collection; 0.1.0 does not.
+# tensorflow_hub 0.1.0 refuses this collection.
 _ATTACHMENTS = "hub_module_attachments"
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorFlowRelease:
-    """What a TensorFlow knows.
+    """What a release of TensorFlow knows.
 
     Attributes:
-        version: like `2.15`.
-        graph_def_version: the largest `min_consumer` that it takes.
-        ignores_unknown_attributes: rather than refuse them.
-        ops: the attributes of all ops; where they do not matter they are not complete.
+        version: the release, like `2.15`.
+        graph_def_version: the largest `min_consumer` that it accepts.
+        ignores_unknown_attributes: whether it ignores unknown attributes. Otherwise it refuses them.
+        ops: the attributes of each op that it knows; not complete if it ignores unknown ones.
     """
 
     version: str
@@ -54,15 +54,15 @@ class TensorFlowRelease:
 
 @dataclasses.dataclass(frozen=True)
 class Compatibility:
-    """Which TensorFlows can load a module, of those that the table has.
+    """Which TensorFlows of the table can load a module.
 
     Attributes:
-        oldest: the oldest that can, or None.
-        next_older: the one before it in the table; the newest of all if none can; None if there is none.
-        obstacles: why that cannot, like `op DisableCopyOnRead`.
-        custom_ops: what no TensorFlow of the table knows: ops of other libraries, or of newer TensorFlows.
-        oldest_hub: the oldest tensorflow_hub whose `hub.Module` takes it; None if it is no TF1 Hub module.
-        tried: the versions that were asked.
+        oldest: the oldest that can load it; None if none can.
+        next_older: the one before `oldest` in the table, or the newest if none can; None if `oldest` is the first.
+        obstacles: why `next_older` cannot load it, like `op DisableCopyOnRead`.
+        custom_ops: the ops that no TensorFlow of the table knows, from other libraries or newer TensorFlows.
+        oldest_hub: the oldest tensorflow_hub whose `hub.Module` loads it; None for other formats.
+        tried: the versions of the table that were considered.
     """
 
     oldest: str | None
@@ -75,7 +75,7 @@ class Compatibility:
 
 @dataclasses.dataclass(frozen=True)
 class _Needs:
-    """What a module needs: ops with their attributes, ops that are only listed, a GraphDef version."""
+    """What a module needs: ops with their attributes, the ops that its writer listed, and a GraphDef version."""
 
     ops: Mapping[str, set[str]]
     listed_ops: frozenset[str]
@@ -84,7 +84,7 @@ class _Needs:
 
 @functools.cache
 def known_tensorflows() -> tuple[TensorFlowRelease, ...]:
-    """Returns what the table says, the oldest first."""
+    """Returns the TensorFlows of the table, the oldest first."""
     known: list[TensorFlowRelease] = []
     ops: dict[str, frozenset[str]] = {}
     for entry in json.loads(TABLE.read_text(encoding="utf-8"))["tensorflows"]:
@@ -96,44 +96,41 @@ def known_tensorflows() -> tuple[TensorFlowRelease, ...]:
 
 
 def oldest_tensorflow(meta_graphs: Sequence[Message], *, is_hub_module: bool) -> Compatibility:
-    """Finds the oldest TensorFlow of the table that can load a module, or a part of it.
+    """Finds the oldest TensorFlow of the table that can load MetaGraphs of a module.
 
     Args:
-        meta_graphs: those that it has to load, one by one.
-        is_hub_module: whether they are in the TF1 Hub format, which `hub.Module` reads.
+        meta_graphs: the MetaGraphs that it has to be able to load.
+        is_hub_module: whether the module is in the TF1 Hub format, which `hub.Module` reads.
     """
     is_tf2 = any(meta_graph.object_graph_def.nodes for meta_graph in meta_graphs)
-    versions = [tensorflow.version for tensorflow in known_tensorflows()]
-    tried = known_tensorflows()[versions.index(_OLDEST_FOR_TF2) if is_tf2 else 0 :]
+    known = known_tensorflows()
+    versions = [release.version for release in known]
+    tried = known[versions.index(_OLDEST_FOR_TF2) if is_tf2 else 0 :]
     needs = _needs(meta_graphs, is_tf2=is_tf2, is_hub_module=is_hub_module)
-    obstacles = [tuple(_obstacles(needs, tensorflow)) for tensorflow in tried]
+    obstacles = [tuple(_obstacles(needs, release)) for release in tried]
     first = obstacles.index(()) if () in obstacles else len(tried)
-    known_ops = {op for tensorflow in known_tensorflows() for op in tensorflow.ops}
+    known_ops = {op for release in known for op in release.ops}
+    has_attachments = any(_ATTACHMENTS in meta_graph.collection_def for meta_graph in meta_graphs)
     return Compatibility(
         oldest=tried[first].version if first < len(tried) else None,
         next_older=tried[first - 1].version if first else None,
         obstacles=obstacles[first - 1] if first else (),
         custom_ops=tuple(sorted(printable(op) for op in needs.ops.keys() - known_ops)),
-        oldest_hub=_oldest_hub(meta_graphs) if is_hub_module else None,
-        tried=tuple(tensorflow.version for tensorflow in tried),
+        oldest_hub=("0.2.0" if has_attachments else "0.1.0") if is_hub_module else None,
+        tried=tuple(release.version for release in tried),
     )
 
 
-def _oldest_hub(meta_graphs: Iterable[Message]) -> str:
-    attached = any(_ATTACHMENTS in meta_graph.collection_def for meta_graph in meta_graphs)
-    return "0.2.0" if attached else "0.1.0"
-
-
-def _obstacles(needs: _Needs, tensorflow: TensorFlowRelease) -> Iterator[str]:
-    """Yields what keeps a TensorFlow from loading a module."""
-    listed = needs.listed_ops if tensorflow.version in _ONLY_HUB_MODULE else frozenset()
+def _obstacles(needs: _Needs, release: TensorFlowRelease) -> Iterator[str]:
+    """Yields each reason why a release of TensorFlow cannot load a module."""
+    listed = needs.listed_ops if release.version in _ONLY_HUB_MODULE else frozenset()
     for op in sorted(needs.ops.keys() | listed, key=natural_key):
-        if op not in tensorflow.ops:
+        if op not in release.ops:
             yield f"op {printable(op)}"
-        elif not tensorflow.ignores_unknown_attributes:
-            for attribute in sorted(needs.ops.get(op, set()) - tensorflow.ops[op]):
+        elif not release.ignores_unknown_attributes:
+            for attribute in sorted(needs.ops.get(op, set()) - release.ops[op]):
                 yield f"attribute {printable(attribute)} of {op}"
-    if needs.min_consumer > tensorflow.graph_def_version:
+    if needs.min_consumer > release.graph_def_version:
         yield f"GraphDef version {needs.min_consumer}"
 
 
@@ -154,7 +151,7 @@ def _needs(meta_graphs: Iterable[Message], *, is_tf2: bool, is_hub_module: bool)
 
 
 def _defaults(ops: Iterable[Message]) -> dict[tuple[str, str], bytes]:
-    """Returns the defaults of attributes, serialized, by the names of op and attribute."""
+    """Returns the default of each attribute, serialized, by the names of op and attribute."""
     return {
         (op.name, attribute.name): _serialized(attribute.default_value)
         for op in ops
@@ -169,13 +166,13 @@ def _add_nodes(
     functions: Container[str],
     defaults: Mapping[tuple[str, str], bytes] = MappingProxyType({}),
 ) -> None:
-    """Adds the ops of nodes, with those attributes that are not at a known default.
+    """Adds the ops of nodes, with the attributes that are not at a known default.
 
     Args:
-        ops: the names of attributes by op.
-        nodes: of a graph or a function.
-        functions: what nodes may have in place of an op.
-        defaults: see `_defaults`.
+        ops: the names of attributes by op, to be extended.
+        nodes: the nodes of a graph or a function.
+        functions: the names of functions, which a node may call in place of an op.
+        defaults: the known defaults from `_defaults`.
     """
     for node in nodes:
         if node.op in functions:

@@ -1,48 +1,33 @@
-"""Opens modules in the three forms that they are shipped in: a directory, a gzipped tar, an address on a hub server.
+"""Opens modules in the three forms in which they are shipped: a directory, a gzipped tar, an address on a hub server.
 
-A hub server answers a module's address with a gzipped tar of it when the query says `tf-hub-format=compressed`, as
-tensorflow_hub asks it to. An address that ends in `.tar.gz` or `.tgz` is asked for as it stands.
+A hub server answers with a gzipped tar if the query has `tf-hub-format=compressed`, as in tensorflow_hub's requests.
+Addresses that end in `.tar.gz` or `.tgz` are requested as they are.
 """
 
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+from http import HTTPStatus
 from pathlib import Path
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from hubexport.checkpoints.archives import MODULE_FILE, has_module
 from hubexport.checkpoints.containers import container_of
-from hubexport.errors import CheckpointError, ModuleError
+from hubexport.errors import ModuleError
 from hubexport.progress import Progress
-from hubexport.system.tars import MODULE_FILE, find_module, unpack_all
+from hubexport.system.tars import ArchiveError, unpack_archive
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 
-if TYPE_CHECKING:
-    import requests
-
-# To connect, and between two pieces of the answer.
-_TIMEOUT_S = 30
-_BLOCK_BYTES = 1 << 16
-# No packed module comes near; without a bound a broken server could fill the disk.
-_MAX_BYTES = 4 << 30
-
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
-_PACKED_SUFFIXES = (".tar.gz", ".tgz")
-_COMPRESSED_FORMAT = {"tf-hub-format": "compressed"}
-_GZIP = b"\x1f\x8b"
-
-_OK = 200
-_NOT_FOUND = 404
 
 
 @dataclasses.dataclass(frozen=True)
 class ModuleDirectory:
-    """A module's directory, and what it was opened from.
+    """A module's directory, and where it came from.
 
     Attributes:
-        directory: has `saved_model.pb` in it; of an archive it is a temporary copy.
-        shown_as: what messages call the module: the path or the address that was named, without a password.
+        directory: the folder with `saved_model.pb`; a temporary copy if the module was packed.
+        shown_as: what messages call the module: the path or the address that the user named, without a password.
     """
 
     directory: Path
@@ -54,11 +39,10 @@ def opened_module_directory(module: str | Path, progress: Progress) -> Iterator[
     """Opens a module for as long as the context lasts.
 
     Args:
-        module: a module's directory, a gzipped tar with one module in it, or the http or https address of either on a
-            server.
-        progress: hears of the download.
+        module: a module's directory, a gzipped tar with one module in it, or its http or https address on a server.
+        progress: shows the download.
     Raises:
-        ModuleError: there is no module, or it cannot be had, read, trusted or unpacked.
+        ModuleError: the module is missing, damaged or hostile, or cannot be downloaded or read.
         TemporaryFileError: there is no room to download or unpack it.
     """
     with contextlib.ExitStack() as stack:
@@ -82,16 +66,38 @@ def holds_module(path: Path) -> bool:
     """Returns whether a path is a module's directory, or an archive with a module in it.
 
     Raises:
-        CheckpointError: it is a damaged or hostile archive.
-        OSError: it cannot be read.
+        CheckpointError: the path is a damaged or hostile archive.
+        OSError: the path cannot be read.
     """
-    return (path / MODULE_FILE).is_file() or (_is_archive(path) and find_module(path) is not None)
+    return (path / MODULE_FILE).is_file() or (_is_archive(path) and has_module(path))
 
 
 def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:
-    shown_as = _without_password(url)
-    archive = stack.enter_context(temporary_directory(f"cannot download {shown_as}")) / "module.tar.gz"
-    _download(url, shown_as, archive, progress)
+    # The HTTP library would slow down the start for users who name a path.
+    from hubexport.system.http_download import ContentError, HttpError, download, without_password
+
+    shown_as = without_password(url)
+    cannot = f"cannot download {shown_as}"
+    archive = stack.enter_context(temporary_directory(cannot)) / "module.tar.gz"
+    packed = re.split("[?#]", url)[0].lower().endswith((".tar.gz", ".tgz"))
+    query = {} if packed else {"tf-hub-format": "compressed"}
+    try:
+        with temporary_failures_reported(cannot):
+            download(url, archive, progress, query=query, gzip_only=True)
+    except ContentError as error:
+        raise ModuleError(
+            f"{shown_as} is not a packed module",
+            why=str(error),
+            fix="use the address of a module on a hub server, or of a .tar.gz",
+        ) from error
+    except HttpError as error:
+        what, fix = f"cannot download module {shown_as}", "ask the server's owner, or try again later"
+        if error.status == HTTPStatus.NOT_FOUND:
+            what = f"there is no module at {shown_as}"
+            fix = "check the address: on a hub server it ends in publisher/collection/variant/kind/version"
+        elif error.status is None:
+            fix = "check the address, network and proxy settings, or download it elsewhere and use its path"
+        raise ModuleError(what, why=str(error), fix=fix) from error
     return ModuleDirectory(_unpacked(archive, shown_as, stack), shown_as)
 
 
@@ -128,7 +134,7 @@ def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) 
     """Returns the directory of the module in an archive, unpacked for as long as the stack is open."""
     scratch = stack.enter_context(temporary_directory(f"cannot unpack {shown_as}"))
     with _unpack_failures_reported(shown_as):
-        unpack_all(archive, scratch)
+        unpack_archive(archive, scratch)
         found = sorted(path.parent for path in scratch.rglob(MODULE_FILE) if path.is_file())
     if len(found) == 1:
         return found[0]
@@ -140,104 +146,13 @@ def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) 
     )
 
 
-def _download(url: str, shown_as: str, archive: Path, progress: Progress) -> None:
-    """Stores the gzipped tar that a server has at an address.
-
-    Raises:
-        ModuleError: it cannot be had, or is no gzipped tar.
-        TemporaryFileError: there is no room for it.
-    """
-    import requests  # It would slow down the start for those who name a path.
-
-    progress.step(f"downloading {shown_as}")
-    # Compressed once more on the way, its bytes could not be counted.
-    headers = {"Accept-Encoding": "identity"}
-    try:
-        query = {} if urlsplit(url).path.lower().endswith(_PACKED_SUFFIXES) else _COMPRESSED_FORMAT
-        get = requests.get(url, params=query, headers=headers, stream=True, timeout=_TIMEOUT_S)
-        with get as answer, temporary_failures_reported(f"cannot download {shown_as}"):
-            if answer.status_code != _OK:
-                raise _refused(answer, shown_as)
-            _store(answer, shown_as, archive, progress)
-    except (requests.RequestException, ValueError) as error:
-        # Of an address that is none, some libraries below requests complain in their own way.
-        raise ModuleError(
-            f"cannot download module {shown_as}",
-            why=_reason(error),
-            fix="check the address, network and proxy settings, or download it elsewhere and use its path",
-        ) from error
-
-
-def _refused(answer: "requests.Response", shown_as: str) -> ModuleError:
-    said = f"the server answered {answer.status_code} {answer.reason}".strip()
-    if answer.status_code == _NOT_FOUND:
-        return ModuleError(
-            f"there is no module at {shown_as}",
-            why=said,
-            fix="check the address: on a hub server it ends in publisher/collection/variant/kind/version",
-        )
-    return ModuleError(f"cannot download module {shown_as}", why=said, fix="ask the server's owner, or try again later")
-
-
-def _store(answer: "requests.Response", shown_as: str, archive: Path, progress: Progress) -> None:
-    """Writes an answer to a file, unless it is too large or no gzipped tar.
-
-    Raises:
-        ModuleError: it is.
-        requests.RequestException: not all of it came.
-        OSError: it cannot be stored.
-    """
-    # Many a server calls a .tar.gz a gzipped .tar; it must not be unpacked on the way.
-    answer.raw.headers.pop("Content-Encoding", None)
-    length = answer.headers.get("Content-Length", "")
-    total = int(length) if re.fullmatch("[0-9]{1,15}", length) else None
-    done = 0
-    _check_size(answer, shown_as, total or 0)
-    with archive.open("wb") as file:
-        for block in answer.iter_content(_BLOCK_BYTES):
-            if not done and not block.startswith(_GZIP):
-                raise _no_archive(answer, shown_as)
-            done += len(block)
-            _check_size(answer, shown_as, done)
-            file.write(block)
-            progress.advance(done, total)
-    if not done:
-        raise _no_archive(answer, shown_as, "the server sent nothing")
-
-
-def _check_size(answer: "requests.Response", shown_as: str, size: int) -> None:
-    if size > _MAX_BYTES:
-        raise _no_archive(answer, shown_as, f"it is larger than {_MAX_BYTES >> 30} GiB")
-
-
-def _no_archive(answer: "requests.Response", shown_as: str, why: str | None = None) -> ModuleError:
-    kind = answer.headers.get("Content-Type", "data of an unknown type")
-    return ModuleError(
-        f"{shown_as} is not a packed module",
-        why=why or f"the server sent {kind}, which is not a gzipped tar",
-        fix="use the address of a module on a hub server, or of a .tar.gz",
-    )
-
-
-def _reason(error: Exception) -> str:
-    cause: BaseException = error
-    # requests and urllib3 wrap the cause in several layers of text.
-    while cause.__context__ is not None:
-        cause = cause.__context__
-    return _without_password(" ".join(str(cause).split())) or type(cause).__name__
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", text)
-
-
 @contextlib.contextmanager
 def _unpack_failures_reported(shown_as: Path | str) -> Iterator[None]:
     try:
         with temporary_failures_reported(f"cannot unpack {shown_as}"):
             yield
-    except CheckpointError as error:
-        # Its text names the temporary copy, and speaks of checkpoints.
+    except ArchiveError as error:
+        # Its first line may name the temporary copy.
         raise ModuleError(
             f"cannot unpack {shown_as}", why=error.why, fix="pack or fetch it again, from a source that you trust"
         ) from error

@@ -1,4 +1,4 @@
-"""How many numbers a module has learned, from the index of its checkpoint."""
+"""Counts a module's parameters, from the index of its checkpoint and the graph's list of trainable variables."""
 
 from collections.abc import Iterable, Iterator
 import dataclasses
@@ -11,15 +11,16 @@ from hubexport.checkpoints.dtypes import bits_dtype
 from hubexport.checkpoints.stored_values import DamageError, checked_shape
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
-from hubexport.modules.signatures import dtype_name
+from hubexport.modules.graph_version_report import dtype_name
 from hubexport.protos import Message, VariableDef
 
-# What parameters are kept in. Whole numbers count steps, or seed random numbers.
+# The dtypes of parameters. Integer variables count steps or seed random numbers.
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-# Ops that are variables, in TF1's graphs.
+# The ops that stand for variables in TF1's graphs.
 _VARIABLE_OPS = ("VarHandleOp", "Variable", "VariableV2")
 
-# Beside the model, checkpoints of a training hold its optimizer. TF1 gives names, TF2 paths from the root object.
+# The checkpoint of a training also holds its optimizer's variables. TF1 stores them by name, TF2 by the path from the
+# root object.
 _TF1_BOOKKEEPING = ("global_step", "beta1_power", "beta2_power")
 _TF2_BOOKKEEPING = ("optimizer", "keras_api", "save_counter")
 _TF2_SLOT = "/.OPTIMIZER_SLOT/"
@@ -30,8 +31,8 @@ class ParameterCounts:
     """The number of floating-point values in a module's variables, without those of an optimizer.
 
     Attributes:
-        total: all, moving averages included.
-        trainable: those that fine-tuning changes; None if the module does not tell.
+        total: the number of all values, moving averages included.
+        trainable: the number of values that fine-tuning changes; None if the module does not tell.
     """
 
     total: int
@@ -42,10 +43,10 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[ParameterCo
     """Counts a module's parameters.
 
     Args:
-        directory: the module's.
-        saved_model: its SavedModel.
+        directory: the module's directory.
+        saved_model: the module's SavedModel.
     Returns:
-        The parameters, or None if they cannot be known, and what is wrong with the weights, or None.
+        The counts, or None if they are unknown, and a sentence about what is wrong with the weights, or None.
     """
     index = directory / "variables" / "variables.index"
     if not index.is_file():
@@ -59,9 +60,9 @@ def count_parameters(directory: Path, saved_model: Message) -> tuple[ParameterCo
         return None, f"variables/: {error}"
     floats = {name: math.prod(shape) for name, shape in reader.shapes.items() if reader.dtype(name) in _FLOATS}
     model = {name: count for name, count in floats.items() if not _is_bookkeeping(name, reader)}
-    # How much room text and the like take is not known.
-    bits = {name: found for name in reader.shapes if (found := bits_dtype(reader.dtype(name)))}
-    needed = sum(math.prod(reader.shapes[name]) * dtype.itemsize for name, dtype in bits.items())
+    # Strings and other values of varying size are left out.
+    dtypes = {name: dtype for name in reader.shapes if (dtype := bits_dtype(reader.dtype(name)))}
+    needed = sum(math.prod(reader.shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
     stored = sum(path.stat().st_size for path in index.parent.glob("variables.data-*") if path.is_file())
     problem = None
     if stored < needed:
@@ -74,7 +75,7 @@ def _what_needs_values(saved_model: Message) -> str | None:
     for meta_graph in saved_model.meta_graphs:
         objects = meta_graph.object_graph_def.nodes
         collections = meta_graph.collection_def
-        # What is local is computed anew in each session.
+        # Each session initializes local variables itself.
         local = collections["local_variables"].bytes_list.value if "local_variables" in collections else ()
         nodes = {node.name for node in meta_graph.graph_def.node if node.op in _VARIABLE_OPS}
         if any(node.HasField("variable") for node in objects) or nodes - set(_variable_names(local)):
@@ -88,7 +89,7 @@ def _is_bookkeeping(name: str, reader: BundleReader) -> bool:
     if OBJECT_GRAPH_KEY in reader.shapes:
         return not name.endswith(KEY_SUFFIX) or _TF2_SLOT in name or name.partition("/")[0] in _TF2_BOOKKEEPING
     variable, _, last = name.rpartition("/")
-    # `x/Momentum` or `x/ExponentialMovingAverage` is of the shape of `x`.
+    # An optimizer's variable, such as `x/Momentum`, has the shape of `x`. So has `x/ExponentialMovingAverage`.
     return last in _TF1_BOOKKEEPING or reader.shapes.get(variable) == reader.shapes[name]
 
 
@@ -96,15 +97,11 @@ def _count_trainable(saved_model: Message, model: dict[str, int]) -> int | None:
     if any(meta_graph.object_graph_def.nodes for meta_graph in saved_model.meta_graphs):
         return _count_trainable_objects(saved_model)
     collections = [meta_graph.collection_def for meta_graph in saved_model.meta_graphs]
-    if not any("trainable_variables" in collection for collection in collections):
+    trainable = [found["trainable_variables"] for found in collections if "trainable_variables" in found]
+    if not trainable:
         return None
-    serialized = [
-        value
-        for collection in collections
-        if "trainable_variables" in collection
-        for value in collection["trainable_variables"].bytes_list.value
-    ]
-    return sum(model.get(name, 0) for name in set(_variable_names(serialized)))
+    names = {name for collection in trainable for name in _variable_names(collection.bytes_list.value)}
+    return sum(model.get(name, 0) for name in names)
 
 
 def _count_trainable_objects(saved_model: Message) -> int | None:
@@ -121,7 +118,7 @@ def _count_trainable_objects(saved_model: Message) -> int | None:
 
 
 def _variable_names(serialized: Iterable[bytes]) -> Iterator[str]:
-    """Yields the names under which variables are stored: of the parts of a partitioned one, that of the whole."""
+    """Yields the names under which variables are stored. All parts of a partitioned variable have the same name."""
     for definition in serialized:
         try:
             variable = VariableDef.FromString(definition)

@@ -1,9 +1,9 @@
-"""The layer vocabulary: what a network is made of, as data, with its shapes, variables and costs.
+"""The layers that networks consist of, as data, with their shapes, variables and costs.
 
-A `Network` is an ordered list of layers that name their inputs. Nothing here computes an image: the writers in
-`hubexport.formats` turn the list into TensorFlow, and count on each layer being exactly what TF-Slim means by it.
+A `Network` is an ordered list of layers that name their inputs. Nothing here computes anything: the writers in
+`hubexport.formats` turn the list into TensorFlow, and rely on each layer meaning exactly what it means in TF-Slim.
 
-Shapes leave out the batch: `(height, width, channels)`, or `(channels,)` once the image axes are squeezed away.
+Shapes leave out the batch: `(height, width, channels)`, or `(channels,)` after `SpatialSqueeze`.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ Activation = Literal["relu6"]
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
-    """One float32 array that a network learns or keeps.
+    """One float32 array that training changes: a weight, or a moving statistic.
 
     Attributes:
         name: its name in TF-Slim checkpoints, like `MobilenetV2/Conv/weights`.
-        shape: its dimensions, in TF-Slim's order (convolutions: height, width, inputs, outputs).
+        shape: its shape, with axes in TF-Slim's order (kernels: height, width, inputs, outputs).
         trainable: whether gradients change it; batch norm's moving statistics are not trainable.
         regularized: whether weight decay applies to it.
         published: whether the published parameter counts include it; they leave out batch norm.
@@ -45,29 +45,34 @@ class Layer:
     """One step of a network.
 
     Attributes:
-        name: the scope of its nodes in the graph, and of its variables in checkpoints.
+        name: the scope of the layer's nodes in graphs, and of its variables in checkpoints.
         inputs: the names of the layers whose outputs it takes, in order.
     """
 
     name: str
     inputs: tuple[str, ...]
 
+    @property
+    def operation(self) -> str:
+        """What it computes, as people read it, like `DepthwiseConv2D 3×3, stride 2, relu6`."""
+        return type(self).__name__
+
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Returns the shape that comes out for these input shapes; the same as the first unless overridden."""
+        """Returns the output shape for these input shapes; the first input's shape unless overridden."""
         return inputs[0]
 
     def variables(self, *inputs: Shape) -> tuple[Variable, ...]:
-        """Returns its variables for these input shapes, in the order in which TF-Slim makes them."""
+        """Returns the layer's variables for these input shapes, in the order in which TF-Slim creates them."""
         return ()
 
     def multiply_adds(self, *inputs: Shape) -> int:
-        """Returns the multiply-adds for one image; like the published tables, convolutions only."""
+        """Returns the multiply-adds for one image; only convolutions count, as in the published tables."""
         return 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Input(Layer):
-    """The images `[batch, *shape]`, already mapped to the network's own range."""
+    """The images, float32 [batch, *shape], with intensities in the network's `input_range`."""
 
     shape: Shape
 
@@ -77,19 +82,25 @@ class Input(Layer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convolution(Layer):
-    """What the two convolutions share: square kernels, SAME padding, and what follows the convolution.
+    """A convolution with a square kernel and SAME padding, then batch norm or biases, then an activation.
 
     Attributes:
         kernel_size: height and width of the kernel, in pixels.
         stride: in pixels, the same in both directions.
-        batch_norm: batch norm follows (with learned scale and offset); without it biases are added, as in TF-Slim.
-        activation: what follows last; None leaves the layer linear.
+        batch_norm: whether batch norm with learned scale and offset follows; otherwise biases are added, as in TF-Slim.
+        activation: the activation that follows last; None leaves the layer linear.
     """
 
     kernel_size: int
     stride: int = 1
     batch_norm: bool = True
     activation: Activation | None = None
+
+    @property
+    def operation(self) -> str:
+        stride = f", stride {self.stride}" if self.stride > 1 else ""
+        activation = f", {self.activation}" if self.activation else ""
+        return f"{type(self).__name__} {self.kernel_size}×{self.kernel_size}{stride}{activation}"
 
     def _outputs(self, inputs: Shape) -> int:
         raise NotImplementedError
@@ -139,7 +150,7 @@ class Conv2D(Convolution):
 class DepthwiseConv2D(Convolution):
     """A convolution of each channel by itself (`slim.separable_conv2d` without its pointwise half).
 
-    Its weights are not regularized: the default of TF-Slim's MobileNet training scope, `regularize_depthwise=False`.
+    Its weights are not regularized, by the default of TF-Slim's MobileNet training scope, `regularize_depthwise=False`.
     """
 
     def _outputs(self, inputs: Shape) -> int:
@@ -151,12 +162,12 @@ class DepthwiseConv2D(Convolution):
 
 @dataclasses.dataclass(frozen=True)
 class Add(Layer):
-    """The sum of two layers of one shape: a residual connection."""
+    """The sum of two outputs of the same shape: a residual connection."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Layer):
-    """The same values under a second name, where TF-Slim's graphs have one that people look for."""
+    """The same values under a second name, where TF-Slim's graphs have a name that programs look up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,14 +180,14 @@ class GlobalAveragePool(Layer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dropout(Layer):
-    """In training, keeps each value with probability `keep_prob`, divided by it; otherwise does nothing."""
+    """In training, keeps each value with probability `keep_prob` and divides it by that; otherwise does nothing."""
 
     keep_prob: float
 
 
 @dataclasses.dataclass(frozen=True)
 class SpatialSqueeze(Layer):
-    """Takes away the image axes of length 1."""
+    """Removes the two image axes, which have length 1."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return inputs[0][-1:]
@@ -184,21 +195,21 @@ class SpatialSqueeze(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(Layer):
-    """Logits `[batch, classes]` to probabilities."""
+    """Turns logits [batch, classes] into probabilities."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """An architecture at one size: layers in an order in which each comes after its inputs.
+    """An architecture at one size.
 
     Attributes:
-        layers: the first is the `Input`.
-        endpoints: the public name of each intermediate result, to the name of its layer.
-        features: the layer that gives the feature vector, `(num_features,)`.
-        logits: the layer that gives the class scores, `(num_classes,)`; None in a network without classifier.
-        input_range: lowest and highest value of the images that the network was trained on.
-        batch_norm_epsilon: added to each variance before its square root.
-        weight_decay: the L2 loss (half the sum of squares) of each regularized variable is scaled by it.
+        layers: the layers, each after its inputs; the first is the `Input`.
+        endpoints: the name of the layer of each intermediate result, by the result's public name.
+        features: the name of the layer whose output is the feature vector, `(num_features,)`.
+        logits: the name of the layer whose output is the class scores, `(num_classes,)`; None without classifier.
+        input_range: the lowest and highest intensity of the images that the network was trained on.
+        batch_norm_epsilon: the number added to each variance before its square root.
+        weight_decay: the factor of the L2 loss (half the sum of squares) of each regularized variable.
     """
 
     layers: tuple[Layer, ...]
@@ -211,14 +222,14 @@ class Network:
 
     @functools.cached_property
     def shapes(self) -> dict[str, Shape]:
-        """The output shape of each layer, by its name, without the batch."""
+        """The output shape of each layer, by the layer's name, without the batch."""
         shapes: dict[str, Shape] = {}
         for layer in self.layers:
             shapes[layer.name] = layer.output_shape(*(shapes[name] for name in layer.inputs))
         return shapes
 
     def input_shapes(self, layer: Layer) -> tuple[Shape, ...]:
-        """Returns the shapes of what a layer of this network takes."""
+        """Returns the shapes of the inputs of a layer of this network."""
         return tuple(self.shapes[name] for name in layer.inputs)
 
     @functools.cached_property
@@ -238,15 +249,15 @@ class Network:
 
     @property
     def num_classes(self) -> int | None:
-        """The number of class scores; None in a network without classifier."""
+        """The number of class scores; None without classifier."""
         return self.shapes[self.logits][0] if self.logits else None
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds for one image, convolutions only, as the published tables count them."""
+        """Multiply-adds for one image; only convolutions count, as in the published tables."""
         return sum(layer.multiply_adds(*self.input_shapes(layer)) for layer in self.layers)
 
     @property
     def published_parameters(self) -> int:
-        """Convolution weights and biases, without batch norm, as the published tables count them."""
+        """The number of convolution weights and biases, without batch norm, as in the published tables."""
         return sum(variable.size for variable in self.variables if variable.published)

@@ -1,4 +1,4 @@
-"""The judge: each network once more, in TF-Slim's own idiom, without a look at our layer lists.
+"""The reference: each network built once more with TF-Slim, without the layer lists of `hubexport.networks`.
 
-Tests and `hubexport verify` hold modules against it. Nothing of a build comes through here.
+Tests and `hubexport verify` compare modules with it. A build does not use it.
 """

@@ -1,4 +1,4 @@
-"""TF-Slim's own network, restored and run."""
+"""Runs TF-Slim's own network with given values."""
 
 from collections.abc import Mapping
 import warnings
@@ -10,23 +10,23 @@ from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
 
 
 def slim_output(values: Mapping[str, Array], images: Array, depth_multiplier: float, num_classes: int | None) -> Array:
-    """Returns what TF-Slim's MobileNet V2 computes in inference.
+    """Computes the output of TF-Slim's MobileNet V2 in inference.
 
     Args:
-        values: of all its variables, by name.
-        images: float32 [batch, height, width, 3], intensities in [0, 1].
+        values: float32 arrays for all of its variables, by name.
+        images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].
         depth_multiplier: scales the number of channels.
-        num_classes: None leaves the classifier out.
+        num_classes: the number of classes; None leaves the classifier out.
     Returns:
-        Float32 [batch, num_classes] logits, or [batch, num_features] without classifier.
+        The logits, float32 [batch, num_classes], or without a classifier the features, float32 [batch, num_features].
     """
     with tf.Graph().as_default(), tf.Session() as session, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf_slim calls what TensorFlow advises against.
-        placeholder = tf.placeholder(tf.float32, [None, *images.shape[1:]])
-        built = reference_mobilenet_v2(placeholder, depth_multiplier, num_classes)
+        warnings.simplefilter("ignore")  # tf_slim calls deprecated functions of TensorFlow.
+        images_tensor = tf.placeholder(tf.float32, [None, *images.shape[1:]])
+        network = reference_mobilenet_v2(images_tensor, depth_multiplier, num_classes)
         variables = {variable.op.name: variable for variable in tf.global_variables()}
-        given = {name: tf.placeholder(tf.float32, variable.shape) for name, variable in variables.items()}
-        restore = [tf.assign(variable, given[name]).op for name, variable in variables.items()]
-        session.run(restore, {given[name]: values[name] for name in variables})
-        output = built.features if built.logits is None else built.logits
-        return session.run(output, {placeholder: images})
+        placeholders = {name: tf.placeholder(tf.float32, variable.shape) for name, variable in variables.items()}
+        assignments = [tf.assign(variable, placeholders[name]).op for name, variable in variables.items()]
+        session.run(assignments, {placeholders[name]: values[name] for name in variables})
+        output = network.features if network.logits is None else network.logits
+        return session.run(output, {images_tensor: images})

@@ -1,4 +1,4 @@
-"""MobileNet V2 built with tf_slim, as TF-Slim's `nets/mobilenet` builds it."""
+"""MobileNet V2 in tf_slim, built as TF-Slim's `nets/mobilenet` builds it."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from hubexport.reference.slim import UPDATES_COLLECTION, slim
 
-# Each block: (channels, stride, expansion); Sandler et al. (2018), table 2, written out.
+# (channels, stride, expansion) of each block, from table 2 of Sandler et al. (2018).
 _BLOCKS = [
     (16, 1, 1),
     (24, 2, 6), (24, 1, 6),
@@ -20,14 +20,14 @@ _BLOCKS = [
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What TF-Slim built in the current graph.
+    """TF-Slim's network in the current graph.
 
     Attributes:
-        features: float32 `[batch, num_features]`.
-        logits: float32 `[batch, num_classes]`, or None without classifier.
-        endpoints: TF-Slim's, under `MobilenetV2/…`.
+        features: the pooled features, float32 `[batch, num_features]`.
+        logits: the logits, float32 `[batch, num_classes]`; None without a classifier.
+        endpoints: the intermediate results, by the names that modules give them, like `MobilenetV2/layer_18/output`.
         update_ops: the batch norm updates, in the order of the layers.
-        regularization_losses: scalars, in the order of the layers.
+        regularization_losses: a scalar for each regularized variable, in the order of the layers.
     """
 
     features: tf.Tensor
@@ -47,16 +47,18 @@ def reference_mobilenet_v2(
     weight_decay: float = 4e-5,
     dropout_keep_prob: float = 0.8,
 ) -> Reference:
-    """Builds the network into the current graph, with variables under `MobilenetV2/`.
+    """Builds the network into the current graph, with its variables under `MobilenetV2/`.
+
+    The defaults are those of TF-Slim's training scope.
 
     Args:
-        images: float32 `[batch, height, width, 3]`, intensities in [0, 1].
+        images: float32 `[batch, height, width, 3]`, RGB, intensities in [0, 1].
         depth_multiplier: scales the number of channels.
-        num_classes: None leaves the classifier out.
-        is_training: whether batch norm takes the batch's statistics and dropout is active.
-        batch_norm_decay: of the moving averages.
-        weight_decay: scale of the L2 losses.
-        dropout_keep_prob: 1.0 is no dropout.
+        num_classes: the number of classes; None leaves the classifier out.
+        is_training: whether batch norm uses the batch's statistics and dropout is active.
+        batch_norm_decay: how much of a moving average an update keeps, in [0, 1].
+        weight_decay: the scale of the L2 losses.
+        dropout_keep_prob: the probability that dropout keeps a feature, in (0, 1].
     """
     endpoints: dict[str, tf.Tensor] = {}
     with tf.variable_scope("MobilenetV2", use_resource=True), slim.arg_scope(

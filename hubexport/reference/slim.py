@@ -1,19 +1,18 @@
-"""`tf_slim`, mended so that its last release (1.1.0) works on the TensorFlows that hubexport runs on.
+"""Imports tf_slim, patched so that its last release, 1.1.0, works on today's TensorFlow.
 
-Import it from here: `from hubexport.reference.slim import slim`.
+Import tf_slim only from here: `from hubexport.reference.slim import slim`.
 """
 
 from tensorflow.python.framework import ops, tensor
 
-# TensorFlow 2.15 moved this class; tf_slim looks for it in its old place when its layers are called.
+# TensorFlow 2.15 moved this class, but tf_slim's layers still look for it in its old place.
 if not hasattr(ops, "Tensor"):
     ops.Tensor = tensor.Tensor
 
-import tf_slim as slim  # noqa: E402  The mending comes first.
+import tf_slim as slim  # noqa: E402  The patch comes first.
 
 __all__ = ["UPDATES_COLLECTION", "slim"]
 
-# slim.batch_norm goes through Keras's legacy layers, which TensorFlow 2.14 and later lack, when and only when its
-# updates are to go to tf.GraphKeys.UPDATE_OPS itself. For any other collection it uses its own fused batch norm, which
-# also takes a tensor as decay.
+# If its updates go to tf.GraphKeys.UPDATE_OPS, slim.batch_norm uses Keras's legacy layers, which TensorFlow 2.14 and
+# later do not have. For any other collection it uses its own fused batch norm, which also accepts a tensor as decay.
 UPDATES_COLLECTION = "reference_update_ops"

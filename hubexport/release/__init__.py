@@ -1,5 +1,5 @@
-"""Releases: many modules packed, documented, proved, and published together by one file, their index.
+"""Releases: many modules, verified, packed, documented, and published together by one index.
 
-`plan` says what is to be made and why, `work` makes it, `run` lets processes share the work and publishes, `check`
-finds out from the files alone whether a release is whole and right.
+`plan` says what has to be made and why, `make_artifact` makes it, and `release_modules` shares the work between
+processes and publishes. `check` tells from the files alone whether a release is complete and correct.
 """

@@ -1,9 +1,9 @@
 """What an artifact is made from, by names and digests.
 
-With the same inputs, archive, page and card have the same bytes everywhere; what is measured may differ.
+The same inputs give the same archive, page and card on every machine, byte for byte. Measurements may differ.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 import functools
 import hashlib
 from importlib import metadata
@@ -16,36 +16,42 @@ from pydantic import ConfigDict
 
 from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name
-from hubexport.checkpoints.sources import ArchiveSource, Weights, read_failures_reported, resolve_source
+from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
-from hubexport.system.atomic_output import file_sha256, tree_files
+from hubexport.release.options import ReleaseOptions
+from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import Variant
+from hubexport.verify.checks.registry import select_checks
 from hubexport.version import __version__
 
+# Published modules never change: one with different values of these needs another handle.
+CONTENT = ("network", "checkpoint", "weights")
+
 _ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
-# Of a variant, what modules do not hold: `labels` is a path, whose file counts; the others stand in pages alone.
+# Keys of a config that modules do not contain. `labels` is a path, and its file counts; the others show in pages only.
 _NOT_IN_MODULES = {"labels", "license", "published", "checkpoint", "modules"}
-# What Python makes of the program's files, and where an installed package keeps the configs, which count by themselves.
+# Python writes these beside the code.
 _COMPILED = {".pyc", ".pyo"}
+# An installed package contains the configs. They are inputs of their own, each of its variant's artifacts alone.
 _CONFIGS = "configs"
 
 
 class ArtifactInputs(pydantic.BaseModel):
-    """What decides what an artifact is, and what is told of it.
+    """Everything that decides what an artifact and its page contain.
 
     Attributes:
-        network: digest of those facts of the variant's config that modules hold, of its labels, and of which checkpoint
-            of an archive is meant.
-        checkpoint: as `hubexport.json` says it: the name of the source, and digests of its files if it has some.
+        network: a digest of the config's facts that modules contain, of the labels, and of the name of the checkpoint
+            in its archive.
+        checkpoint: what `hubexport.json` says of it: the source and, if it is in files, their digests.
         weights: `averaged` or `raw`.
-        description: digest of the facts that stand in pages alone, like the license and published figures.
-        url: where the release will be served.
+        description: a digest of the config's facts that show in pages only, like the license and published figures.
+        url: the address at which the release will be served.
         exporter: hubexport's version.
-        program: digest of its code.
-        compressor: the library that packs, and its version.
-        checks: those that the module had to pass.
-        source_date_epoch: the time that files in the archive carry, in seconds since 1970.
+        program: a digest of hubexport's code.
+        compressor: the library that compresses archives, and its version.
+        checks: the names of the checks that the module had to pass.
+        source_date_epoch: the time of the files in the archive, in seconds since 1970.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -62,23 +68,21 @@ class ArtifactInputs(pydantic.BaseModel):
     source_date_epoch: int
 
     def differing(self, other: "ArtifactInputs") -> list[str]:
-        """Returns the names of what is not the same in both."""
+        """Returns the names of the attributes that are not equal."""
         return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]
 
 
-# A published module with other values of these would be another module under its name.
-CONTENT = ("network", "checkpoint", "weights")
-
-
-def checkpoint_of(named: str | Path | None, variant: Variant) -> str | None:
-    """Returns what `hubexport build --checkpoint` should be told for one variant.
+def checkpoint_for(variant: Variant, named: str | Path | None) -> str | None:
+    """Returns the `--checkpoint` of `hubexport build` for one variant of a release.
 
     Args:
-        named: anything that it takes, `{variant}` in it stands for the variant's name; or a directory of archives,
-            where a variant's is named like the published one, or like the variant.
-        variant: which.
+        variant: the variant.
+        named: the release's `--checkpoint`: anything that `hubexport build` takes, with `{variant}` for the variant's
+            name; or a directory of archives, each named like the published one or like its variant.
+    Returns:
+        None if `named` is None: the build downloads the published archive.
     Raises:
-        CheckpointError: it is a directory of archives, and none is the variant's.
+        CheckpointError: `named` is a directory of archives, and none is the variant's.
     """
     if named is None:
         return None
@@ -103,17 +107,19 @@ def checkpoint_of(named: str | Path | None, variant: Variant) -> str | None:
     return text
 
 
-def checkpoint_digests(text: str | None, variant: Variant, progress: Progress, downloads: Downloads) -> dict[str, Any]:
-    """Returns what `hubexport.json` will say of a checkpoint.
+def checkpoint_provenance(
+    text: str | None, variant: Variant, progress: Progress, downloads: Downloads
+) -> dict[str, Any]:
+    """Returns what `hubexport.json` will say of a checkpoint, without downloading it.
 
     Args:
-        text: as for `checkpoint_of`, resolved; None is the archive that the config names, which is not downloaded:
-            no other can come, and what it is called there is known.
-        variant: whose values are wanted.
-        progress: hears of an archive that is not the published one.
-        downloads: where published archives are kept.
+        text: the `--checkpoint` of `hubexport build`, as `checkpoint_for` returns it. None means the published archive:
+            its digest is known from the config, and the build accepts no other.
+        variant: the variant to build.
+        progress: is warned of an archive that is not the published one.
+        downloads: where published archives are cached.
     Raises:
-        CheckpointError: it cannot be found or read.
+        CheckpointError: the checkpoint cannot be found or read.
     """
     if text is None and variant.checkpoint is not None:
         archive = archive_path(variant.checkpoint, downloads)
@@ -121,48 +127,42 @@ def checkpoint_digests(text: str | None, variant: Variant, progress: Progress, d
     return resolve_source(text, variant, progress, downloads).provenance()
 
 
-def inputs_of(
-    variant: Variant,
-    checkpoint: Mapping[str, Any],
-    *,
-    weights: Weights,
-    url: str,
-    checks: Sequence[str],
-    source_date_epoch: int,
-) -> ArtifactInputs:
-    """Returns what all artifacts of a variant are made from; see the attributes of `ArtifactInputs`.
+def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseOptions) -> ArtifactInputs:
+    """Returns what all artifacts of a variant are made from.
 
+    Args:
+        variant: the variant.
+        checkpoint: what `hubexport.json` says of the checkpoint.
+        options: the release's options. Of these, `checkpoint` and `downloads` do not count.
     Raises:
         CheckpointError: the file of labels cannot be read.
     """
     facts = variant.model_dump(mode="json")
-    labels = _labels_sha256(variant.labels) if variant.labels else None
-    meant = variant.checkpoint.name if variant.checkpoint else None
+    labels_sha256 = None
+    if variant.labels:
+        with read_failures_reported(Path(variant.labels)):
+            labels_sha256 = file_sha256(Path(variant.labels))
+    name = variant.checkpoint.name if variant.checkpoint else None
     return ArtifactInputs(
-        network=_digest({**_only(facts, set(facts) - _NOT_IN_MODULES), "labels": labels, "checkpoint": meant}),
+        network=_digest({**_only(facts, set(facts) - _NOT_IN_MODULES), "labels": labels_sha256, "checkpoint": name}),
         checkpoint=checkpoint,
-        weights=weights,
+        weights=options.weights,
         description=_digest(_only(facts, {"license", "published", "checkpoint"})),
-        url=url,
+        url=options.url,
         exporter=__version__,
         program=program_sha256(),
         compressor=f"deflate {metadata.version('deflate')}",
-        checks=tuple(checks),
-        source_date_epoch=source_date_epoch,
+        checks=tuple(check.name for check in select_checks(options.checks)),
+        source_date_epoch=options.source_date_epoch,
     )
 
 
 @functools.cache
 def program_sha256() -> str:
-    """Returns a digest of hubexport's code: its version stays the same while it is worked on."""
+    """Returns a digest of hubexport's code, which changes more often than its version."""
     package = Path(__file__).parents[1]
     files = [path for path in tree_files(package) if path.suffix not in _COMPILED and _CONFIGS not in path.parts]
     return _digest({path.relative_to(package).as_posix(): file_sha256(path) for path in files})
-
-
-def _labels_sha256(path: str) -> str:
-    with read_failures_reported(Path(path)):
-        return file_sha256(Path(path))
 
 
 def _only(facts: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Finds out from a release's files alone whether it is whole and right: offline, and without TensorFlow."""
+"""Checks from its files alone whether a release is complete and correct, offline and without TensorFlow."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -24,11 +24,12 @@ from hubexport.release.untrusted_folder import (
     check_digest,
     check_listed,
     parsed,
-    shown,
+    shortened,
 )
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
-_Work = Callable[[], Iterable[Finding]]
+# A part of the work that a thread can do; it returns what is wrong.
+_Check = Callable[[], Iterable[Finding]]
 
 _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<path>.+)")
 _BILL = re.compile(r"sbom-(?P<sha256>[0-9a-f]{12,64})\.cdx\.json")
@@ -36,11 +37,11 @@ _BILL = re.compile(r"sbom-(?P<sha256>[0-9a-f]{12,64})\.cdx\.json")
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Problem:
-    """What is wrong with a file.
+    """Something that is wrong with a file.
 
     Attributes:
-        path: of the file, in the release.
-        what: one line.
+        path: the file's path in the release.
+        what: one line, like `is missing`.
     """
 
     path: str
@@ -48,15 +49,15 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
-    """What was looked at, and what is wrong.
+class ReleaseCheck:
+    """The result of checking a release.
 
     Attributes:
-        artifacts: how many the index lists.
-        files: how many it lists; those of the artifacts, and those that they share.
-        bytes: how many these files have together, as the index says.
-        problems: sorted by path; none if the release is whole and right.
-        stray: files that the index does not list: a run that goes on, or was killed, leaves them.
+        artifacts: the number of artifacts in the index.
+        files: the number of files in the index.
+        bytes: the total size of these files, as the index says.
+        problems: the problems, sorted by path; empty if the release is complete and correct.
+        stray: files that the index does not list. A run that works at the moment, or was killed, leaves such files.
     """
 
     artifacts: int
@@ -66,14 +67,14 @@ class Checked:
     stray: tuple[str, ...]
 
 
-def check_release(directory: str | Path, progress: Progress | None = None) -> Checked:
-    """Looks at all files of a release.
+def check_release(directory: str | Path, progress: Progress | None = None) -> ReleaseCheck:
+    """Checks all files of a release.
 
     Args:
-        directory: the release's.
-        progress: hears of each artifact.
+        directory: the release's folder.
+        progress: is told how many checks are done.
     Raises:
-        ReleaseError: there is no release.
+        ReleaseError: there is no release in the folder.
     """
     progress = progress or Progress()
     directory = Path(directory)
@@ -85,15 +86,15 @@ def check_release(directory: str | Path, progress: Progress | None = None) -> Ch
         try:
             index = _read_index(folder)
             files = index.files()
-        # Of what is no JSON, and of numbers that JSON does not have.
+        # Anything that is not JSON raises ValueError, and so do its NaN and Infinity.
         except (UntrustedFileError, ValueError) as error:
             if not os.path.lexists(directory / INDEX):
                 raise _no_release(directory, f"it has no {INDEX}") from error
-            return Checked(0, 0, 0, _problems([(INDEX, str(error))]), ())
-        findings = [*_wrong_index(index), *_check_files(folder, index, files, progress)]
-    stray = _stray(directory, {INDEX, SHA256SUMS, *(file.path for file in files)})
+            return ReleaseCheck(0, 0, 0, _problems([(INDEX, str(error))]), ())
+        findings = [*_index_findings(index), *_file_findings(folder, index, files, progress)]
+    stray = _stray_files(directory, {INDEX, SHA256SUMS, *(file.path for file in files)})
     total = sum(file.bytes for file in files)
-    return Checked(len(index.artifacts), len(files), total, _problems(findings), tuple(map(shown, stray)))
+    return ReleaseCheck(len(index.artifacts), len(files), total, _problems(findings), tuple(map(shortened, stray)))
 
 
 def _no_release(directory: Path, why: str) -> ReleaseError:
@@ -105,11 +106,11 @@ def _no_release(directory: Path, why: str) -> ReleaseError:
 
 
 def _problems(findings: Iterable[Finding]) -> tuple[Problem, ...]:
-    return tuple(sorted({Problem(shown(path), shown(what)) for path, what in findings}))
+    return tuple(sorted({Problem(shortened(path), shortened(what)) for path, what in findings}))
 
 
 def _read_index(folder: UntrustedFolder) -> ReleaseIndex:
-    """Reads the index entry by entry: of all that is wrong in a large one, the list would be very much larger."""
+    """Reads the index entry by entry, because pydantic's list of all errors in a large one may not fit in memory."""
     facts = pydantic_core.from_json(folder.read(INDEX, MAX_INDEX_BYTES))
     if not isinstance(facts, dict) or facts.keys() != ReleaseIndex.model_fields.keys():
         raise UntrustedFileError(f"is not a JSON object with the keys {', '.join(ReleaseIndex.model_fields)}")
@@ -129,78 +130,79 @@ def _entries(facts: Mapping[str, Any], name: str, model: type[_Model]) -> tuple[
     return tuple(parsed(model, json.dumps(entry), f"{name}[{number}] is") for number, entry in entries)
 
 
-def _wrong_index(index: ReleaseIndex) -> Iterator[Finding]:
+def _index_findings(index: ReleaseIndex) -> Iterator[Finding]:
     handles = [record.handle for record in index.artifacts]
     yield from ((INDEX, f"lists {handle} {count} times") for handle, count in Counter(handles).items() if count > 1)
     if handles != sorted(handles):
         yield INDEX, "is not sorted by handle"
     listed = [file for record in index.artifacts for file in (*record.all_files(), record.own_file())]
     listed += index.publishers
-    told = Counter(file.path for file in set(listed))
+    versions = Counter(file.path for file in set(listed))
     yield from (
-        (path, f"is listed with {count} different digests or sizes") for path, count in told.items() if count > 1
+        (path, f"is listed with {count} different digests or sizes") for path, count in versions.items() if count > 1
     )
     for record in index.artifacts:
         match = _BILL.fullmatch(record.sbom.path)
         if not match or not record.sbom.sha256.startswith(match["sha256"]):
             yield record.sbom.path, "is not named like a bill of materials (sbom-DIGEST.cdx.json)"
-    wanted = {_publisher_page(handle.partition("/")[0]) for handle in handles}
-    found = {file.path for file in index.publishers}
-    yield from ((path, "is not listed, though its publisher has artifacts") for path in wanted - found)
-    yield from ((path, "is listed, though its publisher has no artifacts") for path in found - wanted)
+    publishers = {handle.partition("/")[0] for handle in handles}
+    expected = {f"{publisher}/{publisher}.md" for publisher in publishers}
+    pages = {file.path for file in index.publishers}
+    yield from ((path, "is not listed, though its publisher has artifacts") for path in expected - pages)
+    yield from ((path, "is listed, though its publisher has no artifacts") for path in pages - expected)
 
 
-def _publisher_page(publisher: str) -> str:
-    return f"{publisher}/{publisher}.md"
-
-
-def _check_files(
+def _file_findings(
     folder: UntrustedFolder, index: ReleaseIndex, files: Sequence[ReleaseFile], progress: Progress
 ) -> Iterator[Finding]:
-    work: list[_Work] = [functools.partial(check_artifact, folder, record) for record in index.artifacts]
+    checks: list[_Check] = [functools.partial(check_artifact, folder, record) for record in index.artifacts]
     shared = {record.sbom.path: record.sbom for record in index.artifacts}
     shared |= {file.path: file for file in index.publishers}
-    work += [_told(file.path, functools.partial(check_listed, folder, file)) for file in shared.values()]
+    checks += [_as_check(file.path, functools.partial(check_listed, folder, file)) for file in shared.values()]
     try:
         sums = _read_sums(folder)
     except UntrustedFileError as error:
         yield SHA256SUMS, str(error)
     else:
-        yield from _wrong_sums(sums, files)
-        # Of a run that was killed before it could publish them.
+        for file in files:
+            if file.path not in sums:
+                yield SHA256SUMS, f"does not list {file.path}"
+            elif sums[file.path] != file.sha256:
+                yield SHA256SUMS, f"has a different digest for {file.path} than {INDEX}"
+        # A run that was killed before it wrote the index may have listed more files.
         others = sums.keys() - {file.path for file in files}
-        work += [_told(path, functools.partial(check_digest, folder, path, sums[path])) for path in others]
-    yield from _in_threads(work, progress)
+        checks += [_as_check(path, functools.partial(check_digest, folder, path, sums[path])) for path in others]
+    yield from _in_threads(checks, progress)
 
 
-def _told(path: str, check: Callable[[], None]) -> _Work:
-    """Returns work that yields as a finding what a check raises."""
+def _as_check(path: str, refuse: Callable[[], None]) -> _Check:
+    """Returns a check that turns an UntrustedFileError into a finding."""
 
-    def work() -> Iterator[Finding]:
+    def check() -> Iterator[Finding]:
         try:
-            check()
+            refuse()
         except UntrustedFileError as error:
             yield path, str(error)
 
-    return work
+    return check
 
 
-def _in_threads(work: Sequence[_Work], progress: Progress) -> Iterator[Finding]:
-    """Does all of it, as much at once as there are processors: most of it is hashing and unzipping, in C."""
+def _in_threads(checks: Sequence[_Check], progress: Progress) -> Iterator[Finding]:
+    """Runs checks in one thread per processor. They hash and unzip, which Python does without its global lock."""
     progress.step("checking the release's files")
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        futures = [pool.submit(lambda one: list(one()), one) for one in work]
+        futures = [pool.submit(lambda check: list(check()), check) for check in checks]
         for done, future in enumerate(concurrent.futures.as_completed(futures), start=1):
             progress.count(done, len(futures))
             yield from future.result()
     finally:
-        # Whoever interrupts does not want to wait for all.
+        # After an interrupt, nobody wants to wait for the remaining checks.
         pool.shutdown(cancel_futures=True)
 
 
 def _read_sums(folder: UntrustedFolder) -> dict[str, str]:
-    """Returns the digests that `sha256sum --check` would hold files against, by path."""
+    """Returns the digests in SHA256SUMS, by path."""
     try:
         lines = folder.read(SHA256SUMS, MAX_INDEX_BYTES).decode().split("\n")
     except UnicodeDecodeError:
@@ -218,16 +220,8 @@ def _read_sums(folder: UntrustedFolder) -> dict[str, str]:
     return sums
 
 
-def _wrong_sums(sums: Mapping[str, str], files: Sequence[ReleaseFile]) -> Iterator[Finding]:
-    for file in files:
-        if file.path not in sums:
-            yield SHA256SUMS, f"does not list {file.path}"
-        elif sums[file.path] != file.sha256:
-            yield SHA256SUMS, f"has a different digest for {file.path} than {INDEX}"
-
-
-def _stray(directory: Path, known: Set[str]) -> list[str]:
-    """Returns what is in a folder beside the known files; of links and folders that cannot be read, the names."""
+def _stray_files(directory: Path, known: Set[str]) -> list[str]:
+    """Returns all unknown files and links in a folder, and the subfolders that cannot be read."""
     stray, folders = [], [""]
     while folders:
         folder = folders.pop()

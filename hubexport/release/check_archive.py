@@ -1,4 +1,4 @@
-"""Looks into a packed module: was it packed by us, is it safe to unpack, and is it the one that the index means?"""
+"""Checks a packed module: that hubexport packed it, that it is safe to unpack, and that it is what the index says."""
 
 from collections.abc import Iterator, Mapping
 import os
@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 import tarfile
 from typing import BinaryIO
 
-from hubexport.checkpoints.weights_choice import may_come_of
-from hubexport.errors import CheckpointError
+from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.checkpoints.weights_choice import weights_match
 from hubexport.formats.manifest import MANIFEST, Manifest
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.untrusted_folder import (
@@ -17,15 +17,15 @@ from hubexport.release.untrusted_folder import (
     parsed,
     read_failures_told,
 )
-from hubexport.system.tars import MODULE_FILE, hash_members
+from hubexport.system.tars import ArchiveError, hash_members
 
-# Deflated, without a name, a comment or a time.
+# Deflate, and neither a name, a comment nor a time.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
-# Longer paths cannot be unpacked; ten thousand of them fit into memory.
+# Longer paths cannot be unpacked. Ten thousand of this length fit into memory.
 _MAX_NAME = 4096
 _HUB_FILE = "tfhub_module.pb"
 _MODES = {True: 0o755, False: 0o644}
-# By what a manifest calls them, what a record calls them.
+# The names of facts in a manifest, and in a record.
 _SAME_FACTS = {
     **{name: name for name in ("handle", "variant", "kind", "version", "network", "depth_multiplier", "dataset")},
     **{name: name for name in ("num_features", "num_classes", "values")},
@@ -34,16 +34,16 @@ _SAME_FACTS = {
 }
 
 
-def wrong_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
-    """Looks into an artifact's archive.
+def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
+    """Checks an artifact's archive.
 
     Args:
-        folder: of the release.
+        folder: the release's folder.
         record: the artifact's entry in the index.
     Yields:
-        What is wrong; nothing if all is right.
+        Each problem, in one line.
     Raises:
-        WrongError: it is not the file that is listed, or cannot be unpacked.
+        UntrustedFileError: the archive is not the listed file, or cannot be unpacked safely.
     """
     file = record.files["archive"]
     with opened_listed(folder, file) as opened, read_failures_told():
@@ -51,7 +51,7 @@ def wrong_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[s
             yield "its gzip header contains a name or a time"
         try:
             digests, manifest = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
-        except CheckpointError as error:
+        except ArchiveError as error:
             raise UntrustedFileError(error.why) from None
     if MODULE_FILE not in digests:
         yield f"has no {MODULE_FILE} at its root"
@@ -60,7 +60,7 @@ def wrong_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[s
     if MANIFEST not in digests:
         yield f"has no {MANIFEST} at its root"
     else:
-        yield from _wrong_manifest(
+        yield from _manifest_findings(
             parsed(Manifest, manifest.decode(errors="replace"), f"its {MANIFEST} is"), record, digests
         )
 
@@ -69,8 +69,8 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
     """Returns the digests of the files in an archive, and the module's manifest.
 
     Raises:
-        CheckpointError: it cannot be unpacked safely.
-        WrongError: it is not what `hubexport.release.packing.pack` makes.
+        ArchiveError: the archive cannot be unpacked safely.
+        UntrustedFileError: `hubexport.release.packing.pack` did not make it.
     """
     digests: dict[str, str] = {}
     manifest, folders, previous = b"", {"."}, b""
@@ -108,13 +108,13 @@ def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
         raise UntrustedFileError(f"its member {member.name!r} has extra attributes: {', '.join(sorted(unknown))}")
 
 
-def _wrong_manifest(manifest: Manifest, record: ArtifactRecord, digests: Mapping[str, str]) -> Iterator[str]:
+def _manifest_findings(manifest: Manifest, record: ArtifactRecord, digests: Mapping[str, str]) -> Iterator[str]:
     for name, same in _SAME_FACTS.items():
         if getattr(manifest, name) != getattr(record, same):
             yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"
     if manifest.checkpoint.model_dump(exclude_none=True) != record.inputs.checkpoint:
         yield f"its {MANIFEST} names a different checkpoint than the index"
-    if not may_come_of(record.inputs.weights, manifest.weights):
+    if not weights_match(record.inputs.weights, manifest.weights):
         yield f"its {MANIFEST} says weights {manifest.weights}, the index says {record.inputs.weights}"
     if manifest.hubexport_version != record.inputs.exporter:
         yield f"its {MANIFEST} names hubexport {manifest.hubexport_version}, the index names {record.inputs.exporter}"

@@ -1,4 +1,4 @@
-"""Holds one artifact's files against its entry in the index, and against each other."""
+"""Compares one artifact's files with its entry in the index, and with each other."""
 
 from collections.abc import Iterator, Mapping
 import re
@@ -9,17 +9,20 @@ import pydantic
 from pydantic import ConfigDict
 
 from hubexport.formats.manifest import CheckpointOrigin
-from hubexport.release.check_archive import wrong_archive
+from hubexport.release.check_archive import archive_findings
+from hubexport.release.facts import module_format
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile, path_in_release, record_path
 from hubexport.release.slsa_provenance import statement_of
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, check_listed, parsed, read_listed
-from hubexport.variants import TF1_VERSIONS, VERSIONS
+from hubexport.variants import VERSIONS
 
 # A path in the release, and what is wrong with it.
 Finding = tuple[str, str]
 
 
 class _Lenient(pydantic.BaseModel):
+    """A model that ignores other keys."""
+
     model_config = ConfigDict(strict=True, frozen=True)
 
 
@@ -32,7 +35,7 @@ class _Check(_Lenient):
 
 
 class _Report(_Lenient):
-    """What is looked at in the report of `hubexport verify`."""
+    """The part of `hubexport verify`'s report that is compared."""
 
     passed: bool
     handle: str
@@ -46,43 +49,41 @@ class _Document(pydantic.RootModel[dict[str, Any]]):
 
 
 def check_artifact(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[Finding]:
-    """Looks at all files that are one artifact's own.
+    """Checks an artifact's own files.
 
     Args:
-        folder: of the release.
+        folder: the release's folder.
         record: the artifact's entry in the index.
-    Yields:
-        What is wrong; nothing if all is right.
     """
-    if wrong := list(_wrong_entry(record)):
-        # Its files may be those of others, then.
-        yield from ((record_path(record.handle), what) for what in wrong)
+    if findings := list(_entry_findings(record)):
+        # The files may be another artifact's, then.
+        yield from ((record_path(record.handle), what) for what in findings)
         return
-    for path, findings in (
-        (record.files["archive"].path, wrong_archive(folder, record)),
-        (record.files["page"].path, _wrong_page(folder, record)),
-        (record.files["card"].path, _differing(folder, record.files["card"])),
-        (record.files["verification"].path, _wrong_report(folder, record)),
-        (record.files["provenance"].path, _wrong_provenance(folder, record)),
-        (record_path(record.handle), _differing(folder, record.own_file())),
+    for path, found in (
+        (record.files["archive"].path, archive_findings(folder, record)),
+        (record.files["page"].path, _page_findings(folder, record)),
+        (record.files["card"].path, _no_findings_if_listed(folder, record.files["card"])),
+        (record.files["verification"].path, _report_findings(folder, record)),
+        (record.files["provenance"].path, _provenance_findings(folder, record)),
+        (record_path(record.handle), _no_findings_if_listed(folder, record.own_file())),
     ):
         try:
-            yield from ((path, what) for what in findings)
+            yield from ((path, what) for what in found)
         except UntrustedFileError as error:
             yield path, str(error)
 
 
-def _wrong_entry(record: ArtifactRecord) -> Iterator[str]:
-    """Compares what the index says in several places."""
+def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
+    """Compares the facts that an entry tells more than once."""
     if record.handle.split("/")[2:] != [record.variant, record.kind, str(record.version)]:
         yield f"variant, kind and version do not match the handle {record.handle}"
     if record.version not in VERSIONS:
         yield f"there is no version {record.version}"
-    if record.format != _format(record.version):
+    if record.format != module_format(record.version):
         yield f"version {record.version} does not have the format {record.format}"
     if (record.num_classes is None) != (record.kind == "feature_vector"):
         yield f"a {record.kind} module cannot have {record.num_classes or 'no'} classes"
-    yield from _wrong_values(record)
+    yield from _values_findings(record)
     for role in SUFFIXES:
         if role not in record.files:
             yield f"has no {role}"
@@ -90,44 +91,40 @@ def _wrong_entry(record: ArtifactRecord) -> Iterator[str]:
             yield f"its {role} is listed as {record.files[role].path}"
 
 
-def _format(version: int) -> str:
-    return "hub" if version in TF1_VERSIONS else "saved_model_2"
-
-
-def _wrong_values(record: ArtifactRecord) -> Iterator[str]:
-    said = dict(record.inputs.checkpoint)
+def _values_findings(record: ArtifactRecord) -> Iterator[str]:
+    facts = dict(record.inputs.checkpoint)
     try:
-        checkpoint = CheckpointOrigin.model_validate(said)
+        checkpoint = CheckpointOrigin.model_validate(facts)
     except pydantic.ValidationError:
         checkpoint = CheckpointOrigin()
-    if checkpoint.source is None or checkpoint.model_dump(exclude_none=True) != said:
+    if checkpoint.source is None or checkpoint.model_dump(exclude_none=True) != facts:
         yield "its inputs describe no checkpoint"
         return
-    # Made-up values come from no file.
+    # Synthetic values come from no file.
     if (checkpoint.sha256 is None) != (record.values == "synthetic"):
         yield f"its values are not {record.values}: they come from {checkpoint.source}"
     if record.published is not None and not checkpoint.published:
         yield "it has published figures, but not the published checkpoint's values"
 
 
-def _differing(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[str]:
+def _no_findings_if_listed(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[str]:
     check_listed(folder, file)
     yield from ()
 
 
-def _wrong_page(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
+def _page_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
     page = read_listed(folder, record.files["page"])
     title = f"# Module {record.handle}"
     if page.partition("\n")[0] != title:
         yield f"its title is not {title!r}"
     address = f"{record.inputs.url}/{record.files['archive'].path}"
-    found = re.findall(r"^<!-- *asset-path: *(.*?) *-->$", page, re.MULTILINE)
-    # In a page, some characters have to be written as their codes.
-    if [unquote(one) for one in found] != [unquote(address)]:
+    paths = re.findall(r"^<!-- *asset-path: *(.*?) *-->$", page, re.MULTILINE)
+    # Pages contain some characters as percent codes.
+    if [unquote(path) for path in paths] != [unquote(address)]:
         yield f"its asset-path is not {address}"
 
 
-def _wrong_report(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
+def _report_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
     report = _report(folder, record)
     if not report.passed:
         yield "does not say that the module passed"
@@ -135,53 +132,55 @@ def _wrong_report(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[s
         yield f"is about {report.handle}"
     if report.archive_sha256 != record.files["archive"].sha256:
         yield f"is about another archive, with the SHA-256 {report.archive_sha256}"
-    if sorted(one.check for one in report.checks) != sorted(record.inputs.checks):
+    if sorted(check.check for check in report.checks) != sorted(record.inputs.checks):
         yield "its checks are not those the module had to pass"
-    counts = {status: sum(one.status == status for one in report.checks) for status in ("pass", "not applicable")}
-    said = record.checks
-    if counts != {"pass": said.passed, "not applicable": said.not_applicable}:
-        yield f"it does not have {said.passed} checks passed and {said.not_applicable} not applicable"
-    if report.versions.get("TensorFlow") != said.tensorflow:
-        yield f"the module did not run on TensorFlow {said.tensorflow}"
-    for one in report.checks:
-        if one.status == "fail":
-            yield f"{one.check} failed"
-        if one.status == "pass" and one.measured is not None and one.limit is not None and one.measured > one.limit:
-            yield f"{one.check} passed with {one.measured}, above its limit of {one.limit}"
+    counts = {status: sum(check.status == status for check in report.checks) for status in ("pass", "not applicable")}
+    summary = record.checks
+    if counts != {"pass": summary.passed, "not applicable": summary.not_applicable}:
+        yield f"it does not have {summary.passed} checks passed and {summary.not_applicable} not applicable"
+    if report.versions.get("TensorFlow") != summary.tensorflow:
+        yield f"the module did not run on TensorFlow {summary.tensorflow}"
+    for check in report.checks:
+        if check.status == "fail":
+            yield f"{check.check} failed"
+        if check.status != "pass" or check.measured is None or check.limit is None:
+            continue
+        if check.measured > check.limit:
+            yield f"{check.check} passed with {check.measured}, above its limit of {check.limit}"
 
 
 def _report(folder: UntrustedFolder, record: ArtifactRecord) -> _Report:
     return parsed(_Report, read_listed(folder, record.files["verification"]))
 
 
-def _wrong_provenance(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
-    found = parsed(_Document, read_listed(folder, record.files["provenance"])).root
+def _provenance_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
+    provenance = parsed(_Document, read_listed(folder, record.files["provenance"])).root
     try:
         versions = _report(folder, record).versions
     except UntrustedFileError:
-        versions = {}  # That is found elsewhere.
-    wanted = statement_of(
+        versions = {}  # The report's own check tells what is wrong with it.
+    expected = statement_of(
         record.handle,
         record.inputs,
         subjects=[record.files[role] for role in ("archive", "page", "card")],
         byproducts=[record.files["verification"], record.sbom],
         versions=versions,
     )
-    for place in _missing(wanted, found):
+    for place in _differences(expected, provenance):
         yield f"{place[1:]} does not agree with the index"
 
 
-def _missing(wanted: object, found: object) -> Iterator[str]:
-    """Yields the places of a JSON document where it does not say what is wanted; it may say more."""
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
-        for name, value in wanted.items():
+def _differences(expected: object, found: object) -> Iterator[str]:
+    """Yields the places where a JSON document lacks what is expected, or says otherwise. It may say more."""
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        for name, value in expected.items():
             if name not in found:
                 yield f".{name}"
             else:
-                yield from (f".{name}{place}" for place in _missing(value, found[name]))
-    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        for index, value in enumerate(wanted):
-            yield from (f"[{index}]{place}" for place in _missing(value, found[index]))
-    # For Python, True is 1.
-    elif type(wanted) is not type(found) or wanted != found:
+                yield from (f".{name}{place}" for place in _differences(value, found[name]))
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, value in enumerate(expected):
+            yield from (f"[{index}]{place}" for place in _differences(value, found[index]))
+    # In Python, True equals 1.
+    elif type(expected) is not type(found) or expected != found:
         yield ""

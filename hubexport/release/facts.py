@@ -1,23 +1,29 @@
-"""What there is to say of one packed module: its page, its card and the index tell these facts, and no others."""
+"""The facts about one packed module that its page, its card and the index tell."""
 
 import dataclasses
 from typing import Literal
 
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
-# What tfhub.dev calls the two formats.
+# tfhub.dev's names of the TF1 Hub format, and of TensorFlow 2's SavedModel.
 Format = Literal["hub", "saved_model_2"]
+
+
+def module_format(version: int) -> Format:
+    """Returns the format of modules of a version, by tfhub.dev's name."""
+    return "hub" if version in TF1_VERSIONS else "saved_model_2"
 
 
 @dataclasses.dataclass(frozen=True)
 class ValuesOrigin:
-    """Where a module's values come from, as its `hubexport.json` says it.
+    """Where a module's values come from, as its `hubexport.json` says.
 
     Attributes:
-        synthetic: made up, of an untrained network.
-        weights: `averaged`, `raw`, so many of each, or `only` where the source holds one value a variable.
+        synthetic: whether the values are made up, and the network is untrained.
+        weights: `averaged`, `raw`, the number of each like `158 averaged, 104 raw`, or `only` if the source stores one
+            value per variable.
         source: the name of the checkpoint's file, or `synthetic:SEED`.
-        published: whether that is the very archive that the variant's config names.
+        published: whether the source is the archive that the variant's config names.
     """
 
     synthetic: bool
@@ -28,12 +34,12 @@ class ValuesOrigin:
 
 @dataclasses.dataclass(frozen=True)
 class VerificationProof:
-    """What `hubexport verify` found, in numbers of checks.
+    """The result of `hubexport verify` for a module that passed.
 
     Attributes:
-        passed: how many passed; none failed.
-        not_applicable: how many had nothing to look at.
-        tensorflow: the version of TensorFlow that ran the module; None if no check that was asked for needed it.
+        passed: the number of checks that passed.
+        not_applicable: the number of checks that do not apply to the module.
+        tensorflow: the version of TensorFlow that ran the module; None if no selected check needs TensorFlow.
     """
 
     passed: int
@@ -43,17 +49,17 @@ class VerificationProof:
 
 @dataclasses.dataclass(frozen=True)
 class ModuleFacts:
-    """One packed module.
+    """The facts about one packed module.
 
     Attributes:
-        variant: what it was built of.
+        variant: the variant that it was built from.
         spec: its kind and version.
-        url: where its release is served, without a slash at the end; its handle follows.
+        url: the address of its release, without a slash at the end. The module is at `URL/HANDLE`.
         values: where its values come from.
-        proof: what is known of it.
-        archive_sha256: of the `.tar.gz`, in lower-case hexadecimal.
-        archive_bytes: its size.
-        exporter: hubexport's version.
+        proof: the result of its verification.
+        archive_sha256: the digest of its `.tar.gz`, in lower-case hexadecimal.
+        archive_bytes: the size of its `.tar.gz`.
+        exporter: the version of hubexport that built it.
     """
 
     variant: Variant
@@ -72,5 +78,5 @@ class ModuleFacts:
 
     @property
     def format(self) -> Format:
-        """The TF1 Hub format, or TensorFlow 2's SavedModel."""
-        return "hub" if self.spec.version in TF1_VERSIONS else "saved_model_2"
+        """The format of the module, by tfhub.dev's name."""
+        return module_format(self.spec.version)

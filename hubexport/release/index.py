@@ -1,15 +1,17 @@
-"""Where the files of a release are, below its folder, and what its index and the record of an artifact say of them.
+"""The files of a release, and the index and records that list them.
+
+The paths, in the folder of the release:
 
 google/imagenet/mobilenet_v2_075_192/feature_vector/2.tar.gz    what `hub.resolve` downloads
                                                     2.md        the module's page
                                                     2.card.md   its model card
                                                     2.verify.json
                                                     2.provenance.json
-                                                    2.json      the record: written last, says that all others are there
+                                                    2.json      the record, which is written after all of the above
 google/google.md                                                the publisher's page
-sbom-….cdx.json                                                 what was installed where artifacts were made
+sbom-….cdx.json                                                 the packages installed where artifacts were made
 SHA256SUMS
-index.json                                                      the release: what it does not list, is not published
+index.json                                                      the release: only what it lists is published
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,12 +26,13 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import ReleaseError
 from hubexport.release.artifact_inputs import ArtifactInputs
-from hubexport.system.atomic_output import file_sha256
+from hubexport.release.facts import Format
+from hubexport.system.digests import file_sha256
 
 INDEX = "index.json"
 SHA256SUMS = "SHA256SUMS"
 
-# What each is for, and how its name ends.
+# What an artifact's files are for, and how their names end.
 Role = Literal["archive", "page", "card", "verification", "provenance"]
 SUFFIXES: Mapping[Role, str] = {
     "archive": ".tar.gz",
@@ -40,17 +43,17 @@ SUFFIXES: Mapping[Role, str] = {
 }
 RECORD_SUFFIX = ".json"
 
-# An entry has about 3 kB: of eighty thousand artifacts. Parsed, it takes some times as much memory.
+# Enough for eighty thousand artifacts of about 3 kB each. A parsed index takes several times as much memory.
 MAX_INDEX_BYTES = 256 << 20
 
 
-def _inside(path: str) -> str:
+def _inside_release(path: str) -> str:
     if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", path) or ".." in PurePosixPath(path).parts or path.startswith("."):
         raise ValueError("must be a path inside the release")
     return path
 
 
-_Path = Annotated[str, AfterValidator(_inside)]
+_Path = Annotated[str, AfterValidator(_inside_release)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0)]
 
@@ -60,11 +63,11 @@ class _Strict(pydantic.BaseModel):
 
 
 class ReleaseFile(_Strict):
-    """One file.
+    """One file of a release.
 
     Attributes:
-        path: in the release's folder.
-        sha256: in lower-case hexadecimal.
+        path: its path in the release's folder.
+        sha256: its digest in lower-case hexadecimal.
         bytes: its size.
     """
 
@@ -74,12 +77,12 @@ class ReleaseFile(_Strict):
 
     @classmethod
     def of(cls, path: Path, name: str) -> "ReleaseFile":
-        """Describes the file at a path, which has another name in the release."""
+        """Describes the file at `path` under the path that it has in the release."""
         return cls(path=name, sha256=file_sha256(path), bytes=path.stat().st_size)
 
 
 class CheckSummary(_Strict):
-    """How many checks of `hubexport verify` a module passed, and how many had nothing to look at; none failed."""
+    """The numbers of checks that a module passed, and that do not apply to it; see `VerificationProof`."""
 
     passed: Annotated[int, Field(gt=0)]
     not_applicable: _Count
@@ -87,37 +90,37 @@ class CheckSummary(_Strict):
 
 
 class ArtifactRecord(_Strict):
-    """One artifact: what programs want to know of it, what it was made from, and its files.
+    """One artifact: facts for programs, what it was made from, and its files.
 
     Attributes:
         handle: like `google/imagenet/mobilenet_v2_075_192/feature_vector/2`.
-        variant: its name.
+        variant: the variant's name.
         kind: `feature_vector` or `classification`.
         version: 1 to 5.
         format: `hub` (1 to 3) or `saved_model_2`.
         network: the architecture's name.
         depth_multiplier: scales the number of channels.
         image_size: height and width in pixels.
-        num_features: values of a feature vector.
-        num_classes: of the logits; None for feature vectors.
-        parameters: of the module's network, moving statistics included.
-        multiply_adds: of the module's network, for one image.
-        dataset: what it was trained on.
-        license: as SPDX names it; None if nobody says.
-        values: `trained`, or `synthetic`: made up.
+        num_features: the length of a feature vector.
+        num_classes: the number of logits; None for feature vectors.
+        parameters: the number of values in the module's network, moving statistics included.
+        multiply_adds: the multiply-adds of the module's network for one image.
+        dataset: the dataset that the network was trained on.
+        license: SPDX's identifier of the license; None if the config names none.
+        values: `trained`, or `synthetic` for made-up values.
         published: the figures of the checkpoint's publishers, see `hubexport.variants.PublishedFigures`; None unless
-            the values are those of the archive that the variant's config names.
-        checks: what is proved.
-        inputs: what it was made from.
-        files: by role.
-        sbom: what was installed where it was made.
+            the values come from the archive that the variant's config names.
+        checks: the result of the verification.
+        inputs: what the artifact was made from.
+        files: its own files, by role.
+        sbom: the bill of materials of the environment in which it was made; artifacts share these files.
     """
 
     handle: _Path
     variant: str
     kind: Literal["feature_vector", "classification"]
     version: int
-    format: Literal["hub", "saved_model_2"]
+    format: Format
     network: str
     depth_multiplier: float
     image_size: int
@@ -135,7 +138,7 @@ class ArtifactRecord(_Strict):
     sbom: ReleaseFile
 
     def all_files(self) -> Iterator[ReleaseFile]:
-        """Yields the files that it names: those that are its own, and the one that it shares."""
+        """Yields the artifact's own files, except its record, and the bill of materials."""
         yield from self.files.values()
         yield self.sbom
 
@@ -148,12 +151,12 @@ class ArtifactRecord(_Strict):
 
 
 class ReleaseIndex(_Strict):
-    """A release.
+    """The index of a release.
 
     Attributes:
-        format: of this file; other numbers will mean other fields.
-        artifacts: sorted by their handles.
-        publishers: the pages of the publishers.
+        format: the version of this format; it changes when the fields do.
+        artifacts: the records of all artifacts, sorted by handle.
+        publishers: the pages of the publishers, sorted by path.
     """
 
     format: Literal[1] = 1
@@ -161,18 +164,18 @@ class ReleaseIndex(_Strict):
     publishers: tuple[ReleaseFile, ...] = Field(default=(), strict=False)
 
     def files(self) -> list[ReleaseFile]:
-        """Returns all files that are listed, each once, sorted by their paths; those of the records are among them."""
+        """Returns all files that the index lists, the records included, each once and sorted by path."""
         listed = {file.path: file for record in self.artifacts for file in (*record.all_files(), record.own_file())}
         listed |= {file.path: file for file in self.publishers}
         return [listed[path] for path in sorted(listed)]
 
     def sums(self) -> bytes:
-        """Returns what `SHA256SUMS` says of a release, for `sha256sum -c`."""
+        """Returns the content of `SHA256SUMS`, for `sha256sum --check`."""
         return "".join(f"{file.sha256}  {file.path}\n" for file in self.files()).encode()
 
 
 def path_in_release(handle: str, role: Role) -> str:
-    """Returns where a file of an artifact is, below the release's folder.
+    """Returns the path of one of an artifact's files in the release's folder.
 
     Example:
         >>> path_in_release("google/imagenet/mobilenet_v2_075_192/feature_vector/2", "archive")
@@ -182,12 +185,12 @@ def path_in_release(handle: str, role: Role) -> str:
 
 
 def record_path(handle: str) -> str:
-    """Returns where the record of an artifact is."""
+    """Returns the path of an artifact's record in the release's folder."""
     return f"{handle}{RECORD_SUFFIX}"
 
 
 def as_json(model: pydantic.BaseModel | Mapping[str, Any]) -> bytes:
-    """Returns JSON for people and programs, the same bytes for the same facts."""
+    """Returns indented JSON in UTF-8, the same bytes for the same facts."""
     facts = model.model_dump(mode="json") if isinstance(model, pydantic.BaseModel) else model
     return (json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -196,9 +199,9 @@ def read_index(directory: Path) -> ReleaseIndex | None:
     """Reads the index of a release.
 
     Returns:
-        None if there is none: nothing is published there yet.
+        None if there is no index: nothing is published there yet.
     Raises:
-        ReleaseError: it cannot be read, or is not what hubexport writes.
+        ReleaseError: the index cannot be read, or is not what hubexport writes.
     """
     path = directory / INDEX
     try:
@@ -210,14 +213,15 @@ def read_index(directory: Path) -> ReleaseIndex | None:
     try:
         return ReleaseIndex.model_validate_json(content)
     except pydantic.ValidationError as error:
-        raise _damaged(path, _first_finding(error)) from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def read_record(directory: Path, handle: str) -> ArtifactRecord | None:
-    """Reads the record of an artifact that need not be published.
+    """Reads the record of an artifact, published or not.
 
     Returns:
-        None if there is none, or none that hubexport would write now: the artifact is not finished.
+        None if the artifact is not finished: it has no record, or not one that this hubexport would write.
     """
     try:
         return ArtifactRecord.model_validate_json(_read(directory / record_path(handle)))
@@ -228,11 +232,6 @@ def read_record(directory: Path, handle: str) -> ArtifactRecord | None:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_INDEX_BYTES)
-
-
-def _first_finding(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _damaged(path: Path, why: str) -> ReleaseError:

@@ -1,7 +1,7 @@
-"""Makes the artifacts of a release by Apache Beam, on as many machines as its runner has.
+"""Makes the artifacts of a release on Apache Beam, on as many machines as its runner has.
 
-The steps are the same as in processes. The release's folder, the checkpoints and the folder for temporary files are
-named by paths; those of the release and of the checkpoints must be the same on all machines.
+The steps are the same as in local processes. The release's folder and the checkpoints must have the same paths on all
+machines.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,76 +17,73 @@ from hubexport.beam.options import Beam
 from hubexport.beam.pipelines import new_pipeline, run_pipeline, stopped
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
-from hubexport.release.make_artifact import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule, build, prove
+from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
+from hubexport.release.make_artifact import build_and_pack, verify_and_describe
 
-# What is handed over: a file each, named after the artifact's handle.
+# Workers hand over each result in a file that is named after the artifact's handle.
 _MADE, _FAILED = ".made", ".failed"
 
 
 def make_on_beam(
-    tasks: Sequence[ArtifactTask], folder: Path, by: Beam, progress: Progress
+    tasks: Sequence[ArtifactTask], folder: Path, options: Beam, progress: Progress
 ) -> Iterator[MadeArtifact | FailedArtifact]:
     """Makes artifacts.
 
     Args:
-        tasks: what is to be made.
-        folder: where results are handed over; all workers must have it.
-        by: the runner, and its options.
-        progress: hears of the start.
+        tasks: the artifacts to make.
+        folder: where workers hand over their results; all of them must be able to write there.
+        options: the runner, and its options.
+        progress: is told of the start.
     Yields:
-        What is proved or has failed, once all is done; what is done when the runner fails, before its error.
+        All results, when the pipeline has ended. If the runner fails, the results so far, and then its error.
     Raises:
-        UsageError: there is no such runner, or an option has a value that it cannot take.
+        UsageError: the runner does not exist, or an option has an invalid value.
         HubexportError: the runner failed.
     """
     if not tasks:
         return
-    progress.step(f"making {sum(len(task.items) for task in tasks)} artifacts with {by.runner}")
+    progress.step(f"making {sum(len(task.artifacts) for task in tasks)} artifacts with {options.runner}")
     folder = folder.absolute()
-    pipeline = new_pipeline(by)
+    pipeline = new_pipeline(options)
     (
         pipeline
         | "Variants" >> beam.Create([dataclasses.replace(task, folder=folder) for task in tasks])
-        # Without it a runner may keep all on one worker.
+        # Without this, a runner may keep everything on one worker.
         | "Distribute variants" >> beam.Reshuffle()
         | "Build" >> beam.FlatMap(_build)
         | "Distribute modules" >> beam.Reshuffle()
-        | "Prove" >> beam.FlatMap(_prove)
+        | "Verify" >> beam.FlatMap(_verify)
         | "Hand over" >> beam.Map(_write, folder)
     )
     failure = None
     try:
-        run_pipeline(pipeline, by)
+        run_pipeline(pipeline, options)
     except HubexportError as error:
         failure = error
-    for path in _handed_over(folder):
+    # A runner may try the same artifact twice: then a success counts, and not the failure.
+    by_handle = {path.stem: path for suffix in (_FAILED, _MADE) for path in folder.glob(f"*{suffix}")}
+    for _, path in sorted(by_handle.items()):
         yield pickle.loads(path.read_bytes())
     if failure:
         raise failure
 
 
-def _handed_over(folder: Path) -> list[Path]:
-    """Returns one result an artifact: of two attempts at the same thing, the one that came to its end."""
-    by_handle = {path.stem: path for suffix in (_FAILED, _MADE) for path in folder.glob(f"*{suffix}")}
-    return [by_handle[handle] for handle in sorted(by_handle)]
-
-
 def _build(task: ArtifactTask) -> Iterator[PackedModule | FailedArtifact]:
     if not stopped():
-        # A runner may try a thing twice, and at the same time: each attempt has its own folder.
+        # A runner may try the same task twice at the same time, so each attempt has a folder of its own.
         folder = Path(tempfile.mkdtemp(dir=task.folder))
-        yield from build(dataclasses.replace(task, folder=folder), _WorkerProgress())
+        yield from build_and_pack(dataclasses.replace(task, folder=folder), _WorkerProgress())
 
 
-def _prove(built: PackedModule | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:
+def _verify(built: PackedModule | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:
     if isinstance(built, FailedArtifact):
         yield built
     elif not stopped():
-        yield prove(built, _WorkerProgress())
+        yield verify_and_describe(built, _WorkerProgress())
 
 
 class _WorkerProgress(Progress):
-    """Says nothing, and lets TensorFlow say nothing."""
+    """Reports nothing, and silences TensorFlow."""
 
     tensorflow_starting = staticmethod(tensorflow_hushed)
 
@@ -95,4 +92,4 @@ def _write(result: MadeArtifact | FailedArtifact, folder: Path) -> None:
     suffix = _MADE if isinstance(result, MadeArtifact) else _FAILED
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         file.write(pickle.dumps(result))
-    os.replace(file.name, folder / f"{result.item.handle.replace('/', '-')}{suffix}")
+    os.replace(file.name, folder / f"{result.artifact.handle.replace('/', '-')}{suffix}")

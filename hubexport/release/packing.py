@@ -1,7 +1,7 @@
-"""Modules packed the way hub servers serve them: the same files give the same bytes, wherever and whenever.
+"""Packs modules the way hub servers serve them: the same files give the same bytes, on any machine and at any time.
 
-Neither the order of a folder, nor owners, modes or clocks get into an archive. It is compressed by libdeflate in one
-fixed release, since what zlib writes depends on which zlib a Python was built with.
+An archive does not depend on the order of a folder, nor on owners, modes or clocks. One fixed release of libdeflate
+compresses it, because the output of Python's own zlib depends on the library that Python was built with.
 """
 
 from collections.abc import Iterator
@@ -17,28 +17,28 @@ from hubexport.errors import ModuleError, UsageError
 
 # libdeflate's level 9 makes a module of real weights 1.4% smaller, and takes more than twice as long.
 _LEVEL = 6
-# What 11 octal digits hold, all that a tar header has for a time.
+# A tar header has 11 octal digits for a time.
 _MTIME_LIMIT = 8**11
 _EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def pack(directory: Path, archive: Path, *, mtime: int) -> None:
-    """Packs all that is in a directory into a gzipped tar.
+    """Packs a directory into a gzipped tar.
 
-    Folders are members, too, and come before what is in them: tensorflow_hub makes none that an archive does not name.
+    Folders are members, too, and precede what they contain, because tensorflow_hub creates no folder that is not one.
 
     Args:
-        directory: becomes the root of the archive.
+        directory: the module, which becomes the root of the archive.
         archive: the file to write.
-        mtime: what every member says of its last change, in seconds since 1970.
+        mtime: the time of every member's last change, in seconds since 1970.
     Raises:
-        ModuleError: there is a link, a device or the like in the directory.
-        OSError: something cannot be read or written.
+        ModuleError: the directory contains a link, a device or the like.
+        OSError: a file cannot be read or written.
     """
     packed = io.BytesIO()
     # PAX is plain USTAR for names that fit its headers.
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
-        # As bytes: text would depend on the locale.
+        # Sorted as bytes, because text depends on the locale.
         for entry in sorted(_entries(os.fsencode(directory)), key=lambda entry: entry.path):
             name = os.path.relpath(entry.path, os.fsencode(directory)).decode("utf-8", "surrogateescape")
             _add(tar, name, entry, mtime)
@@ -72,10 +72,10 @@ def _add(tar: tarfile.TarFile, name: str, entry: "os.DirEntry[bytes]", mtime: in
 
 
 def source_date_epoch() -> int:
-    """Returns the time that SOURCE_DATE_EPOCH asks for, in seconds since 1970; 0 if it is not set.
+    """Returns the time in SOURCE_DATE_EPOCH, in seconds since 1970, or 0 if it is not set.
 
     Raises:
-        UsageError: it is not a whole number of seconds, or no tar can hold it.
+        UsageError: it is not a whole number of seconds, or too large for a tar header.
     """
     text = os.environ.get(_EPOCH, "0")
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= _MTIME_LIMIT:

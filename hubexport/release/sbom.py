@@ -1,9 +1,13 @@
-"""The bill of materials: all that was installed where artifacts were made, as a CycloneDX document.
+"""The bill of materials: a CycloneDX document of everything that was installed where artifacts were made.
 
-The same environment gives the same bytes: there is no time in it, and its serial number is derived from the rest.
+The same environment gives the same bytes: the document has no timestamp, and its serial number is a digest of the rest.
+
+`cyclonedx-py environment` (cyclonedx-bom 7.5) cannot replace this module. Its document names local paths, but neither
+the interpreter nor a serial number; it counts the requirements of other systems and of all extras; and the package has
+no Python API.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import hashlib
 from importlib import metadata
@@ -29,25 +33,33 @@ from hubexport.version import __version__
 
 _NAME = "hubexport"
 _CLASSIFIER = "License :: "
-# What old tools write where nobody said anything, and the group that is not a license.
+# Old tools write UNKNOWN if the author says nothing. The other is a group of classifiers, not a license.
 _NO_LICENSE = {"", "UNKNOWN", "OSI Approved"}
-# Some have the whole text in the field for the name.
+# Some authors put the license's whole text into the field for its name.
 _MAX_LICENSE_NAME = 100
-# Told to programs that look for times and the like, see CycloneDX' list of property names.
+# Tells programs not to expect a timestamp; see https://github.com/CycloneDX/cyclonedx-property-taxonomy.
 _REPRODUCIBLE = Property(name="cdx:reproducible", value="true")
 
 
 def sbom() -> bytes:
-    """Returns the bill of materials of the running Python: its distributions, what each requires, and itself.
+    """Returns the bill of materials of the running Python: the interpreter, its packages, and what each requires.
 
-    It is CycloneDX 1.7, as JSON; its subject is hubexport.
+    Returns:
+        CycloneDX 1.7 as JSON, in UTF-8. Its subject is hubexport.
     """
     distributions = dict(_distributions())
     components = {name: _component(distribution) for name, distribution in distributions.items() if name != _NAME}
     subject = Component(
         type=ComponentType.APPLICATION, name=_NAME, version=__version__, purl=_purl(_NAME, __version__), bom_ref=_NAME
     )
-    interpreter = _interpreter()
+    python, version = platform.python_implementation(), platform.python_version()
+    interpreter = Component(
+        type=ComponentType.PLATFORM,
+        name=python,
+        version=version,
+        purl=PackageURL(type="generic", name=python.lower(), version=version),
+        bom_ref="the interpreter",  # Names of distributions have no spaces.
+    )
     bom = Bom(
         components=[interpreter, *components.values()],
         metadata=BomMetaData(component=subject, properties=[_REPRODUCIBLE]),
@@ -57,16 +69,20 @@ def sbom() -> bytes:
         extras = installed_extras() if name == _NAME else []
         required = [components[other] for other in _requirements(distribution, extras) if other in components]
         bom.register_dependency(components.get(name, subject), required)
-    return _as_json(bom)
+    facts = json.loads(JsonV1Dot7(bom).output_as_string())
+    # The library takes one from the clock, and the other from random numbers.
+    del facts["metadata"]["timestamp"], facts["serialNumber"]
+    digest = hashlib.sha256(as_json(facts)).hexdigest()
+    return as_json({"serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{digest}").urn, **facts})
 
 
 def _distributions() -> Iterator[tuple[str, metadata.Distribution]]:
-    """Yields what is installed, by its normalized name, what is imported last: of two with one name, that is hidden."""
-    # The current folder says nothing about what is installed; neither do copies inside another distribution, to which
-    # pkg_resources of setuptools 71 and newer extends the path when it is imported.
+    """Yields what is installed, by its normalized name. Of two with one name, the one that is imported comes last."""
+    # The current folder does not tell what is installed, nor do the copies inside other distributions: setuptools 71
+    # and newer adds its own to sys.path when pkg_resources is imported.
     path = [entry for entry in sys.path if entry and Path(entry) != Path.cwd() and not _is_vendored(Path(entry))]
     for distribution in reversed(list(metadata.distributions(path=path))):
-        # What a broken uninstallation leaves has no name.
+        # An interrupted uninstallation leaves folders without a name.
         if name := _fact(distribution, "Name"):
             yield canonicalize_name(name), distribution
 
@@ -76,7 +92,7 @@ def _is_vendored(folder: Path) -> bool:
 
 
 def _fact(distribution: metadata.Distribution, name: str) -> str:
-    """Returns what the metadata say, the empty string if nothing."""
+    """Returns a field of the metadata, or the empty string if it is not set."""
     return (distribution.metadata.get_all(name) or [""])[0]
 
 
@@ -92,48 +108,32 @@ def _component(distribution: metadata.Distribution) -> Component:
     )
 
 
-def _interpreter() -> Component:
-    name, version = platform.python_implementation(), platform.python_version()
-    purl = PackageURL(type="generic", name=name.lower(), version=version)
-    # No distribution has a name with a space.
-    return Component(type=ComponentType.PLATFORM, name=name, version=version, purl=purl, bom_ref="the interpreter")
-
-
 def _purl(name: str, version: str) -> PackageURL:
     return PackageURL(type="pypi", name=name, version=version)
 
 
 def _licenses(distribution: metadata.Distribution) -> list[License]:
-    """Returns what the authors say: an expression or one name, else all that the classifiers name."""
+    """Returns what the authors declare: an SPDX expression or a name, or else all licenses among the classifiers."""
     stated = _fact(distribution, "License-Expression") or _fact(distribution, "License")
     names = [stated]
     if stated in _NO_LICENSE or "\n" in stated or len(stated) > _MAX_LICENSE_NAME:
         classifiers = distribution.metadata.get_all("Classifier") or []
         names = [classifier.split(" :: ")[-1] for classifier in classifiers if classifier.startswith(_CLASSIFIER)]
-    declared = LicenseAcknowledgement.DECLARED
-    known = sorted(set(names) - _NO_LICENSE)
-    return [LicenseFactory().make_from_string(name, license_acknowledgement=declared) for name in known]
+    return [
+        LicenseFactory().make_from_string(name, license_acknowledgement=LicenseAcknowledgement.DECLARED)
+        for name in sorted(set(names) - _NO_LICENSE)
+    ]
 
 
 def _requirements(distribution: metadata.Distribution, extras: Sequence[str]) -> set[str]:
-    """Returns the normalized names of what a distribution needs here, with these of its extras."""
+    """Returns the normalized names of what a distribution with some of its extras needs on this system."""
     needed: set[str] = set()
     for text in distribution.requires or []:
-        # Of old distributions, some do not keep to the standard.
+        # Some old distributions violate the standard.
         with contextlib.suppress(InvalidRequirement):
             requirement = Requirement(text)
-            if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in ("", *extras)):
+            if requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+            ):
                 needed.add(canonicalize_name(requirement.name))
     return needed
-
-
-def _as_json(bom: Bom) -> bytes:
-    facts = json.loads(JsonV1Dot7(bom).output_as_string())
-    # The library makes both up.
-    del facts["metadata"]["timestamp"], facts["serialNumber"]
-    return as_json({"serialNumber": _serial_number(facts), **facts})
-
-
-def _serial_number(facts: Mapping[str, object]) -> str:
-    digest = hashlib.sha256(as_json(facts)).hexdigest()
-    return uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{digest}").urn

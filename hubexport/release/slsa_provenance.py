@@ -1,6 +1,7 @@
-"""How an artifact was made, as an in-toto Statement with SLSA's provenance predicate: by names and digests alone.
+"""States how an artifact was made: an in-toto Statement with SLSA's provenance predicate.
 
-There are no times, hosts or paths in it: the same inputs give the same bytes. docs/release.md explains the addresses.
+It contains names and digests, but no times, hosts or paths, so the same inputs give the same bytes. docs/release.md
+explains the addresses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,11 @@ from hubexport.variants import ModuleSpec, Variant
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-# What the parameters below mean; other parameters need another number.
+# Defines the parameters below; other parameters need another number.
 BUILD_TYPE = "pkg:pypi/hubexport?build_type=release.v1#docs/release.md"
-# Whoever runs `hubexport release`, wherever: nothing more is claimed.
+# Anyone may run `hubexport release` anywhere; nothing more is claimed about the builder.
 BUILDER = "pkg:pypi/hubexport?builder=unattested#docs/release.md"
-# Not of one file, but of the names and digests of all, see hubexport.release.artifact_inputs.
+# A digest of the names and digests of all files, see hubexport.release.artifact_inputs.program_sha256.
 _PROGRAM_DIGEST = "hubexportProgram"
 
 
@@ -29,15 +30,15 @@ def statement(
     byproducts: Sequence[ReleaseFile],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Returns the statement that is published beside an artifact.
+    """Returns the statement that is published with an artifact.
 
     Args:
-        variant: what it was built of.
-        spec: its kind and version.
-        inputs: what it was made from.
-        subjects: what was made.
-        byproducts: what tells of the work: the report of `hubexport verify`, and what was installed.
-        versions: of the programs that computed, by name.
+        variant: the variant that the module was built from.
+        spec: the module's kind and version.
+        inputs: what the artifact was made from.
+        subjects: the archive, the page and the card.
+        byproducts: the report of `hubexport verify`, and the bill of materials.
+        versions: the versions of the programs that built and verified the module, by name.
     """
     url = variant.checkpoint.url if variant.checkpoint and inputs.checkpoint.get("published") else None
     return statement_of(
@@ -54,10 +55,10 @@ def statement_of(
     versions: Mapping[str, str],
     checkpoint_url: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the statement about the artifact with a handle; see `statement`.
+    """Returns the statement for an artifact of which only the handle is known; see `statement`.
 
     Args:
-        checkpoint_url: where the checkpoint's archive is published; None if that is not known.
+        checkpoint_url: the address of the checkpoint's published archive; None if it is not known.
     """
     return {
         "_type": STATEMENT_TYPE,
@@ -66,13 +67,28 @@ def statement_of(
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
-                "externalParameters": _chosen(handle, inputs),
+                # What the user of `hubexport release` decides.
+                "externalParameters": {
+                    "handle": handle,
+                    "checkpoint": inputs.checkpoint.get("source"),
+                    "weights": inputs.weights,
+                    "url": inputs.url,
+                    "checks": list(inputs.checks),
+                    "sourceDateEpoch": inputs.source_date_epoch,
+                },
                 "internalParameters": {
                     "network": inputs.network,
                     "description": inputs.description,
                     "compressor": inputs.compressor,
                 },
-                "resolvedDependencies": [*_checkpoint_files(inputs.checkpoint, checkpoint_url), _program(inputs)],
+                "resolvedDependencies": [
+                    *_checkpoint_files(inputs.checkpoint, checkpoint_url),
+                    {
+                        "name": "hubexport",
+                        "uri": f"pkg:pypi/hubexport@{inputs.exporter}",
+                        "digest": {_PROGRAM_DIGEST: inputs.program},
+                    },
+                ],
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": dict(sorted({**versions, "hubexport": inputs.exporter}.items()))},
@@ -82,30 +98,13 @@ def statement_of(
     }
 
 
-def _chosen(handle: str, inputs: ArtifactInputs) -> dict[str, Any]:
-    """Returns what the user of `hubexport release` decides."""
-    return {
-        "handle": handle,
-        "checkpoint": inputs.checkpoint.get("source"),
-        "weights": inputs.weights,
-        "url": inputs.url,
-        "checks": list(inputs.checks),
-        "sourceDateEpoch": inputs.source_date_epoch,
-    }
-
-
 def _checkpoint_files(checkpoint: Mapping[str, Any], url: str | None) -> list[dict[str, Any]]:
-    """Describes the files that values come from; made-up values come from none."""
+    """Describes the files that values come from. Synthetic values come from none."""
     digests = checkpoint.get("sha256", {})
     if isinstance(digests, Mapping):
         return [{"name": name, "digest": {"sha256": digests[name]}} for name in sorted(digests)]
     published = {"uri": url} if url else {}
     return [{"name": checkpoint["source"], **published, "digest": {"sha256": digests}}]
-
-
-def _program(inputs: ArtifactInputs) -> dict[str, Any]:
-    purl = f"pkg:pypi/hubexport@{inputs.exporter}"
-    return {"name": "hubexport", "uri": purl, "digest": {_PROGRAM_DIGEST: inputs.program}}
 
 
 def _descriptor(file: ReleaseFile) -> dict[str, Any]:

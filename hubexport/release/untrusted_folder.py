@@ -1,4 +1,4 @@
-"""Reads a folder that somebody else filled: bounded, without waiting, and never through a link."""
+"""Reads files that a stranger wrote: never without a limit, never through a link, and without waiting for a writer."""
 
 from collections.abc import Iterator
 import contextlib
@@ -14,13 +14,13 @@ import pydantic
 from hubexport.errors import printable
 from hubexport.release.index import ReleaseFile
 
-# No packed module is larger; a sparse file of any size is made in no time, and read in a long one.
+# No packed module is larger. A sparse file of any size takes no time to make, but a long time to read.
 _MAX_FILE_BYTES = 4 << 30
-# Of pages, reports and the like.
+# The limit for pages, reports and the like.
 _MAX_TEXT_BYTES = 4 << 20
-# In one document; pydantic keeps a thousand bytes for each that is wrong.
+# The limit for one JSON document. Pydantic keeps a thousand bytes for each value that is wrong.
 _MAX_VALUES = 20_000
-# Between the lines of a report, longer texts would only hide the others.
+# Longer texts would hide the rest of a report.
 _MAX_TEXT = 300
 _BLOCK_BYTES = 1 << 20
 
@@ -30,22 +30,22 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class UntrustedFileError(Exception):
-    """Something is not as it has to be; the message says what in a few words."""
+    """A file is not what it should be; the message says how, in a few words."""
 
 
-def shown(text: str) -> str:
-    """Returns a stranger's text, short and safe to print."""
+def shortened(text: str) -> str:
+    """Returns a stranger's text, cut to a reasonable length and safe to print."""
     text = printable(text[: _MAX_TEXT + 1])
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 class UntrustedFolder(contextlib.ExitStack):
-    """A folder, open as long as the context lasts.
+    """A folder of a stranger's files, which stays open until the context ends.
 
     Args:
-        path: of the folder; it may be a link, nothing in it may.
+        path: the folder. The path itself may be a link.
     Raises:
-        OSError: there is no such folder, or none that may be read.
+        OSError: the folder does not exist, or may not be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,27 +57,28 @@ class UntrustedFolder(contextlib.ExitStack):
         """Opens a file by its path in the folder.
 
         Raises:
-            WrongError: the path leads out of the folder; or the file is missing, a link or none, or cannot be opened.
+            UntrustedFileError: the path leads out of the folder or through a link; or the file is missing, is not a
+                regular file, or cannot be opened.
         """
         *folders, last = name.split("/")
         if "\0" in name or {"", ".", ".."} & {*folders, last}:
             raise UntrustedFileError("is not a path inside the release")
-        place = self._descriptor
+        parent = self._descriptor
         with read_failures_told(), contextlib.ExitStack() as stack:
             for folder in folders:
-                _refuse_links(folder, place)
-                place = os.open(folder, _FLAGS | os.O_DIRECTORY, dir_fd=place)
-                stack.callback(os.close, place)
-            # A device may do something when it is opened.
-            if not stat.S_ISREG(_refuse_links(last, place)):
+                _refuse_links(folder, parent)
+                parent = os.open(folder, _FLAGS | os.O_DIRECTORY, dir_fd=parent)
+                stack.callback(os.close, parent)
+            # Checked first, because opening a device may have an effect.
+            if not stat.S_ISREG(_refuse_links(last, parent)):
                 raise UntrustedFileError("is not a regular file")
-            return os.fdopen(os.open(last, _FLAGS, dir_fd=place), "rb")
+            return os.fdopen(os.open(last, _FLAGS, dir_fd=parent), "rb")
 
     def read(self, name: str, limit: int) -> bytes:
         """Reads a file of up to `limit` bytes.
 
         Raises:
-            WrongError: see `open`; or it is larger.
+            UntrustedFileError: the file is larger, or cannot be opened.
         """
         with self.open(name) as file, read_failures_told():
             size = _size(file)
@@ -86,9 +87,9 @@ class UntrustedFolder(contextlib.ExitStack):
             return file.read(size)
 
 
-def _refuse_links(name: str, place: int) -> int:
-    """Returns the type and mode of what has a name in a folder."""
-    mode = os.stat(name, dir_fd=place, follow_symlinks=False).st_mode
+def _refuse_links(name: str, parent: int) -> int:
+    """Returns the mode of an entry of a folder, unless it is a link."""
+    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
     if stat.S_ISLNK(mode):
         raise UntrustedFileError("is a link, or inside a linked folder")
     return mode
@@ -96,7 +97,7 @@ def _refuse_links(name: str, place: int) -> int:
 
 @contextlib.contextmanager
 def read_failures_told() -> Iterator[None]:
-    """Turns what the system says into a WrongError."""
+    """Turns the system's errors into UntrustedFileErrors."""
     try:
         yield
     except UnicodeEncodeError:
@@ -107,10 +108,10 @@ def read_failures_told() -> Iterator[None]:
 
 
 def check_listed(folder: UntrustedFolder, file: ReleaseFile) -> None:
-    """Compares a file with what is listed.
+    """Compares a file's size and digest with what is listed.
 
     Raises:
-        WrongError: it is not the same.
+        UntrustedFileError: they differ.
     """
     with opened_listed(folder, file):
         pass
@@ -118,10 +119,10 @@ def check_listed(folder: UntrustedFolder, file: ReleaseFile) -> None:
 
 @contextlib.contextmanager
 def opened_listed(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[BinaryIO]:
-    """Opens a file that is as it is listed, at its start.
+    """Opens a file after comparing its size and digest with what is listed.
 
     Raises:
-        WrongError: it is not.
+        UntrustedFileError: they differ.
     """
     with folder.open(file.path) as opened:
         with read_failures_told():
@@ -131,10 +132,10 @@ def opened_listed(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[Binary
 
 
 def read_listed(folder: UntrustedFolder, file: ReleaseFile) -> str:
-    """Reads a text that is as it is listed.
+    """Reads a text in UTF-8 of at most 4 MiB whose size and digest are as listed.
 
     Raises:
-        WrongError: it is not, or is very long.
+        UntrustedFileError: they differ, or the text is longer or not UTF-8.
     """
     content = folder.read(file.path, _MAX_TEXT_BYTES)
     _compare(file, len(content), hashlib.sha256(content).hexdigest())
@@ -145,10 +146,10 @@ def read_listed(folder: UntrustedFolder, file: ReleaseFile) -> str:
 
 
 def check_digest(folder: UntrustedFolder, path: str, sha256: str) -> None:
-    """Compares a file, of any size, with a digest.
+    """Compares a file's digest with what is listed.
 
     Raises:
-        WrongError: it has another one.
+        UntrustedFileError: they differ.
     """
     with folder.open(path) as opened, read_failures_told():
         _compare(ReleaseFile(path="any", sha256=sha256, bytes=_size(opened)), _size(opened), _sha256(opened))
@@ -158,11 +159,11 @@ def parsed(model: type[_Model], text: str, what: str = "is") -> _Model:
     """Parses JSON that hubexport should have written.
 
     Args:
-        model: what it has to say.
+        model: the model of the document.
         text: the JSON.
-        what: begins the message.
+        what: the first words of the error's message.
     Raises:
-        WrongError: it says something else, or very much.
+        UntrustedFileError: the JSON does not fit the model, or has more than 20,000 values.
     """
     if text.count(",") > _MAX_VALUES:
         raise UntrustedFileError(f"{what} not what hubexport writes: it has more than {_MAX_VALUES:,} values")
@@ -185,7 +186,7 @@ def _size(opened: BinaryIO) -> int:
     """Returns the size of an open file.
 
     Raises:
-        WrongError: to read it would take very long.
+        UntrustedFileError: the file is larger than 4 GiB.
     """
     size = os.fstat(opened.fileno()).st_size
     if size > _MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""The graph that a checkpoint's publishers froze: constants in place of variables."""
+"""Runs the frozen graph that a checkpoint is published with, in which constants replace the variables."""
 
 from collections.abc import Mapping
 
@@ -11,16 +11,16 @@ _INPUT = "input:0"
 
 
 def run_frozen_graph(serialized: bytes, images: Array, outputs: Mapping[str, str]) -> dict[str, Array]:
-    """Runs those outputs of a frozen graph that it has.
+    """Runs a frozen graph, and returns the outputs that it has.
 
     Args:
-        serialized: a GraphDef.
-        images: float32 [batch, height, width, 3], in the network's own range, as its input `input:0` wants them.
-        outputs: names of tensors.
+        serialized: a serialized GraphDef.
+        images: float32 [batch, height, width, 3], in the network's own range, for the input `input:0`.
+        outputs: the names of tensors, by any keys. Those that the graph does not have are left out.
     Returns:
-        Float32 by the keys of `outputs`, each with all axes of length 1 behind the first taken away.
+        Float32 [batch, values] by key; the axes after the first are flattened.
     Raises:
-        ValueError: it is no graph, or has no such input.
+        ValueError: `serialized` is not a GraphDef, or the graph has no `input:0`.
     """
     try:
         graph_def = tf.GraphDef.FromString(serialized)

@@ -1,33 +1,32 @@
-"""One way to run image modules of both formats, and other SavedModels that take images."""
+"""Runs image modules in TensorFlow, in the same way for both formats and for other SavedModels that take images."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError
+from hubexport.modules.graph_version_report import DEFAULT
 from hubexport.modules.image_interface import (
     CALL,
-    DEFAULT,
     FEATURES_ENDPOINT,
     FEATURES_SIGNATURE,
     ImageInterface,
-    InterfaceHints,
     image_interface,
 )
-from hubexport.runtime.tf1_graph import graph_version
-from hubexport.runtime.tf2_module import LoadedSavedModel, run_signature
+from hubexport.modules.interface_hints import InterfaceHints
+from hubexport.runtime.tf1_graph import opened_graph_version
 
 
 class ImageModule(Protocol):
-    """A module, in its graph version for inference.
+    """A module that is loaded for inference.
 
     Attributes:
-        interface: how it is run.
+        interface: how the module is run.
     """
 
     interface: ImageInterface
@@ -37,50 +36,52 @@ class ImageModule(Protocol):
 
         Args:
             images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].
-            outputs: `default`, and names of endpoints.
+            outputs: `default`, or names of endpoints, or both.
         Returns:
             Float32 [batch, ...] by output.
+        Raises:
+            ModuleError: TensorFlow fails.
         """
         ...
 
     def features(self, images: Array) -> Array:
-        """Returns feature vectors, float32 [batch, num_features], also of a classification module that has them."""
+        """Returns feature vectors, float32 [batch, num_features]: the main output, unless the module has others."""
         ...
 
 
 class HubModule(ImageModule, Protocol):
-    """A module with the interface of tensorflow_hub."""
+    """A loaded module with the interface of tensorflow_hub."""
 
     def values(self) -> dict[str, Array]:
-        """Returns the values of all variables as they are now, by name."""
+        """Returns the current values of all variables, by name."""
         ...
 
     def run_signatures(self, images: Array) -> dict[str, Array]:
-        """Returns the main output of each signature of the graph version, by the signature's name."""
+        """Returns the main output of each signature, float32 [batch, ...], by the signature's name."""
         ...
 
 
 @contextlib.contextmanager
 def opened_image_module(
-    directory: Path, shown_as: Path | str | None = None, told: InterfaceHints = InterfaceHints()
+    directory: Path, shown_as: Path | str | None = None, hints: InterfaceHints = InterfaceHints()
 ) -> Iterator[ImageModule]:
-    """Loads a module into TensorFlow, for as long as the context lasts.
+    """Loads a SavedModel into TensorFlow, for as long as the context lasts.
 
     Args:
-        directory: the module's.
-        shown_as: what errors call it, where it is the copy of something else.
-        told: what the caller says of it: how to run a SavedModel that is no module.
+        directory: the SavedModel's directory.
+        shown_as: what errors call it, if the directory is a copy of something else.
+        hints: how to run it, if it is not made for tensorflow_hub.
     Raises:
-        ModuleError: it is damaged, takes no images of one fixed size, or does not tell how to run it.
-        UsageError: what the caller says cannot be.
+        ModuleError: it is damaged, does not take images of one fixed size, or does not tell how to run it.
+        UsageError: the hints are invalid.
     """
-    with opened(image_interface(directory, shown_as, told)) as module:
+    with opened(image_interface(directory, shown_as, hints)) as module:
         yield module
 
 
 @contextlib.contextmanager
 def opened(interface: ImageInterface) -> Iterator[ImageModule]:
-    """Loads what has an interface into TensorFlow, for as long as the context lasts.
+    """Loads a SavedModel into TensorFlow, to be run by an interface, for as long as the context lasts.
 
     Raises:
         ModuleError: it is damaged.
@@ -96,7 +97,7 @@ def opened(interface: ImageInterface) -> Iterator[ImageModule]:
 
 @contextlib.contextmanager
 def opened_hub_module(interface: ImageInterface) -> Iterator[HubModule]:
-    """Loads a module into TensorFlow by the interface of tensorflow_hub, for as long as the context lasts.
+    """Loads a module with the interface of tensorflow_hub into TensorFlow, for as long as the context lasts.
 
     Raises:
         ModuleError: it is damaged.
@@ -113,7 +114,7 @@ def opened_hub_module(interface: ImageInterface) -> Iterator[HubModule]:
 class _Tf1Module:
     def __init__(self, interface: ImageInterface, stack: contextlib.ExitStack) -> None:
         self.interface = interface
-        self._graph = stack.enter_context(graph_version(interface.directory))
+        self._graph = stack.enter_context(opened_graph_version(interface.directory))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
@@ -129,17 +130,22 @@ class _Tf1Module:
 
     def run_signatures(self, images: Array) -> dict[str, Array]:
         [version] = [version for version in self.interface.report.graph_versions if not version.tags]
-        return {one.name: self._graph.run(images, [DEFAULT], one.name)[DEFAULT] for one in version.signatures}
+        names = [signature.name for signature in version.signatures]
+        return {name: self._graph.run(images, [DEFAULT], name)[DEFAULT] for name in names}
 
 
 class _Tf2Module:
     def __init__(self, interface: ImageInterface) -> None:
         self.interface = interface
-        self._module = LoadedSavedModel(interface.directory)
+        self._loaded: Any = tf.saved_model.load(str(interface.directory))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
-            return self._module.run(_in_range(images, self.interface), outputs)
+            tensor = tf.constant(_in_range(images, self.interface))
+            if tuple(outputs) == (DEFAULT,):
+                return {DEFAULT: self._loaded(tensor).numpy()}
+            results = self._loaded(tensor, return_endpoints=True)
+            return {key: results[key].numpy() for key in outputs}
 
     def features(self, images: Array) -> Array:
         if not self.interface.has_features:
@@ -148,31 +154,38 @@ class _Tf2Module:
         return pooled.reshape(len(pooled), -1)
 
     def values(self) -> dict[str, Array]:
-        return self._module.values()
+        return {variable.name.removesuffix(":0"): variable.numpy() for variable in self._loaded.variables}
 
     def run_signatures(self, images: Array) -> dict[str, Array]:
-        return self._module.run_signatures(images)
+        return {name: _run_signature(function, images) for name, function in self._loaded.signatures.items()}
 
 
 class _ForeignModel:
-    """What is no module, run as its caller says."""
+    """A SavedModel that is not made for tensorflow_hub, run by one of its signatures."""
 
     def __init__(self, interface: ImageInterface) -> None:
         self.interface = interface
-        # Each loaded function needs the object that holds its variables.
+        # The object holds the variables: without it, its signatures do not run.
         self._loaded = tf.saved_model.load(str(interface.directory), list(interface.tags))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
             function = self._loaded.signatures[self.interface.signature]
-            return {DEFAULT: run_signature(function, _in_range(images, self.interface))}
+            return {DEFAULT: _run_signature(function, _in_range(images, self.interface))}
 
     def features(self, images: Array) -> Array:
         return self.run(images)[DEFAULT]
 
 
+def _run_signature(function: Any, images: Array) -> Array:
+    """Runs a signature with one input and one output, and returns the output."""
+    [argument] = function.structured_input_signature[1]
+    [output] = function(**{argument: tf.constant(images)}).values()
+    return output.numpy()
+
+
 def _in_range(images: Array, interface: ImageInterface) -> Array:
-    """Returns images with intensities in [0, 1] as the module takes them."""
+    """Maps images from [0, 1] to the module's range."""
     low, high = interface.input_range
     return images if (low, high) == (0, 1) else images * np.float32(high - low) + np.float32(low)
 

@@ -1,4 +1,4 @@
-"""TF1 Hub modules without tensorflow_hub: a graph version, imported with its values."""
+"""Loads a graph version of a TF1 Hub module, with its values, without tensorflow_hub."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -9,20 +9,20 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from hubexport.arrays import Array
+from hubexport.modules.image_interface import IMAGES
 
-_IMAGES = "images"
 _VALUES = Path("variables", "variables")
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedGraphVersion:
-    """A graph version in a graph of its own.
+    """A graph version in a graph and a session of its own.
 
     Attributes:
-        graph: it, and nothing else.
-        session: in which its variables have the module's values.
-        meta_graph: what it was imported from.
-        restore: gives its variables those values once more.
+        graph: the graph, which contains nothing else.
+        session: a session of the graph; its variables have the module's values.
+        meta_graph: the graph version as a MetaGraph.
+        restore: sets the variables to the module's values again.
     """
 
     graph: tf.Graph
@@ -35,14 +35,14 @@ class LoadedGraphVersion:
 
         Args:
             images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].
-            outputs: keys of the signature's outputs.
-            signature: its name; of its inputs all but the images have defaults.
+            outputs: the keys of the signature's outputs to return.
+            signature: the signature's name; all of its inputs except the images must have defaults.
         Returns:
             Float32 [batch, ...] by key.
         """
         definition = self.meta_graph.signature_def[signature]
         fetches = {key: definition.outputs[key].name for key in outputs}
-        return self.session.run(fetches, {definition.inputs[_IMAGES].name: images})
+        return self.session.run(fetches, {definition.inputs[IMAGES].name: images})
 
     def values(self) -> dict[str, Array]:
         """Returns the values of all variables, by name."""
@@ -51,29 +51,29 @@ class LoadedGraphVersion:
 
 
 @contextlib.contextmanager
-def graph_version(directory: Path, tags: Sequence[str] = ()) -> Iterator[LoadedGraphVersion]:
-    """Imports a graph version, for as long as the context lasts.
+def opened_graph_version(directory: Path, tags: Sequence[str] = ()) -> Iterator[LoadedGraphVersion]:
+    """Loads a graph version, for as long as the context lasts.
 
     Args:
-        directory: of a TF1 Hub module.
-        tags: of the graph version; none are those of inference.
+        directory: the directory of a TF1 Hub module.
+        tags: the tags of the graph version; the one for inference has none.
     Raises:
-        KeyError: it has no such graph version.
-        ValueError, tf.errors.OpError: what TensorFlow says of a damaged one.
+        KeyError: the module has no such graph version.
+        ValueError, tf.errors.OpError: the module is damaged; this is TensorFlow's own error.
     """
     definition = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    found = {frozenset(meta_graph.meta_info_def.tags): meta_graph for meta_graph in definition.meta_graphs}
-    meta_graph = found[frozenset(tags)]
+    meta_graphs = {frozenset(meta_graph.meta_info_def.tags): meta_graph for meta_graph in definition.meta_graphs}
+    meta_graph = meta_graphs[frozenset(tags)]
     with tf.Graph().as_default() as graph:
         tf.train.import_meta_graph(meta_graph)
-        # The values stand under the names of the variables: a TF1 Hub module says nothing else about restoring.
+        # A TF1 Hub module has no saver of its own. Its values are stored under the names of the variables.
         saver = tf.train.Saver(tf.global_variables())
 
     def restore() -> None:
         with graph.as_default():
             saver.restore(session, str(directory / _VALUES))
 
-    # Neither is the thread's default while the module is open: callers work with TensorFlow, too.
+    # Callers work with TensorFlow, too, so neither the graph nor the session becomes the thread's default.
     with contextlib.closing(tf.Session(graph=graph)) as session:
         restore()
         yield LoadedGraphVersion(graph, session, meta_graph, restore)

@@ -1,4 +1,4 @@
-"""Training a TF1 Hub module: the graph version `train`, and gradients through the one without tags."""
+"""Trains a TF1 Hub module: by its graph version `train`, and by gradients through its graph version for inference."""
 
 from collections.abc import Mapping, Sequence
 import contextlib
@@ -8,23 +8,21 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from hubexport.arrays import Array
-from hubexport.runtime.tf1_graph import LoadedGraphVersion, graph_version
+from hubexport.runtime.tf1_graph import LoadedGraphVersion, opened_graph_version
 from hubexport.runtime.trainable_module import TrainingOutputs, TrainingStep
-
-_MOMENTUM = "batch_norm_momentum"
 
 
 class Tf1Training:
     """See `hubexport.runtime.trainable_module.TrainableModule`.
 
     Args:
-        directory: of a TF1 Hub module.
-        stack: holds what is open until it is left.
+        directory: the directory of a TF1 Hub module.
+        stack: closes the module's sessions when it is left.
     """
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
-        self._inference = stack.enter_context(graph_version(directory))
-        self._train = stack.enter_context(graph_version(directory, ["train"]))
+        self._inference = stack.enter_context(opened_graph_version(directory))
+        self._train = stack.enter_context(opened_graph_version(directory, ["train"]))
         with self._train.graph.as_default():
             self._variables = {variable.op.name: variable for variable in tf.global_variables()}
             self.trainable = tuple(variable.op.name for variable in tf.trainable_variables())
@@ -38,7 +36,7 @@ class Tf1Training:
         self._train.restore()
 
     def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
-        given, output = _ends(self._train)
+        images_tensor, output = _default_tensors(self._train)
         with self._train.graph.as_default():
             loss = tf.reduce_sum(output * cotangent)
             gradients = _gradients(loss, [self._variables[name] for name in self.trainable])
@@ -46,56 +44,52 @@ class Tf1Training:
             with tf.control_dependencies(self._update_ops):
                 descend = tf.train.GradientDescentOptimizer(learning_rate).apply_gradients(pairs)
         before = self.values()
-        found, _ = self._train.session.run([gradients, descend], {given: images})
-        return TrainingStep(before, self.values(), found)
+        gradient_values, _ = self._train.session.run([gradients, descend], {images_tensor: images})
+        return TrainingStep(before, self.values(), gradient_values)
 
     def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
         signatures = self._train.meta_graph.signature_def
         fetches = [signatures[name].outputs["default"].name for name in ("default", "image_feature_vector")]
-        feed: dict[str, Any] = {_ends(self._train)[0]: images}
+        feed: dict[str, Any] = {signatures["default"].inputs["images"].name: images}
         if momentum is not None:
-            feed[_momentum_tensor(self._train)] = momentum
+            inputs = next(one.inputs for one in signatures.values() if "batch_norm_momentum" in one.inputs)
+            feed[inputs["batch_norm_momentum"].name] = momentum
         outputs, _ = self._train.session.run([fetches, self._update_ops], feed)
         return TrainingOutputs(*outputs)
 
     def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
-        given, output = _ends(self._inference)
+        images_tensor, output = _default_tensors(self._inference)
         with self._inference.graph.as_default():
             wanted = [variable for variable in tf.global_variables() if variable.op.name in variables]
             gradients = _gradients(tf.reduce_sum(output * cotangent), wanted)
-        return self._inference.session.run(gradients, {given: images})
+        return self._inference.session.run(gradients, {images_tensor: images})
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
-        given, output = _ends(self._inference)
+        images, output = _default_tensors(self._inference)
         with self._inference.graph.as_default():
             variables = {one.op.name: one for one in tf.global_variables()}
-            # As hub.Module does it: what is applied once more has no variables of its own.
-            shared = {one.handle.name: one.handle for one in variables.values()}
-            given_again, output_again = tf.import_graph_def(
-                self._inference.meta_graph.graph_def, shared, [given.name, output.name], name="second_application"
+            # Like hub.Module, the second application shares the variables of the first.
+            handles = {one.handle.name: one.handle for one in variables.values()}
+            second_images, second_output = tf.import_graph_def(
+                self._inference.meta_graph.graph_def, handles, [images.name, output.name], name="second_application"
             )
-            joint = tf.reduce_sum(output * cotangent) + tf.reduce_sum(output_again * cotangent)
+            joint = tf.reduce_sum(output * cotangent) + tf.reduce_sum(second_output * cotangent)
             gradients = _gradients(joint, [variables[variable]])
-        return self._inference.session.run(gradients, {given: first, given_again: second}).get(variable)
+        return self._inference.session.run(gradients, {images: first, second_images: second}).get(variable)
 
     def regularization_losses(self) -> list[float]:
         return [float(loss) for loss in self._train.session.run(self._losses)]
 
 
-def _ends(version: LoadedGraphVersion) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the tensors that the default signature takes and gives."""
+def _default_tensors(version: LoadedGraphVersion) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the images and the output of the default signature."""
     definition = version.meta_graph.signature_def["default"]
     names = definition.inputs["images"].name, definition.outputs["default"].name
     images, output = (version.graph.get_tensor_by_name(name) for name in names)
     return images, output
 
 
-def _momentum_tensor(version: LoadedGraphVersion) -> str:
-    signatures = version.meta_graph.signature_def.values()
-    return next(one.inputs[_MOMENTUM].name for one in signatures if _MOMENTUM in one.inputs)
-
-
 def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable]) -> Mapping[str, tf.Tensor]:
-    """Returns the gradients that there are, by the names of the variables."""
-    found = zip(variables, tf.gradients(loss, variables), strict=True)
-    return {variable.op.name: gradient for variable, gradient in found if gradient is not None}
+    """Returns the gradients of a loss by the names of the variables that it depends on."""
+    pairs = zip(variables, tf.gradients(loss, variables), strict=True)
+    return {variable.op.name: gradient for variable, gradient in pairs if gradient is not None}

@@ -1,4 +1,4 @@
-"""Training a Reusable SavedModel, with tapes."""
+"""Trains a Reusable SavedModel, with gradient tapes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ class Tf2Training:
     """See `hubexport.runtime.trainable_module.TrainableModule`.
 
     Args:
-        directory: of a TF2 SavedModel.
+        directory: the directory of a TF2 SavedModel.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -36,16 +36,16 @@ class Tf2Training:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(self._module(images, training=True) * cotangent)
         wanted = {name: self._variables[name] for name in self.trainable}
-        gradients = {name: one for name, one in tape.gradient(loss, wanted).items() if one is not None}
+        gradients = _arrays(tape.gradient(loss, wanted))
         for name, gradient in gradients.items():
             self._variables[name].assign_sub(learning_rate * gradient)
-        return TrainingStep(before, self.values(), _arrays(gradients))
+        return TrainingStep(before, self.values(), gradients)
 
     def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
         hyperparameters = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum, tf.float32)}
-        found = self._module(tf.constant(images), training=True, return_endpoints=True, **hyperparameters)
-        pooled = found[FEATURES_ENDPOINT].numpy()
-        return TrainingOutputs(found["default"].numpy(), pooled.reshape(len(pooled), -1))
+        results = self._module(tf.constant(images), training=True, return_endpoints=True, **hyperparameters)
+        pooled = results[FEATURES_ENDPOINT].numpy()
+        return TrainingOutputs(results["default"].numpy(), pooled.reshape(len(pooled), -1))
 
     def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
         wanted = {name: self._variables[name] for name in variables}

@@ -1,4 +1,4 @@
-"""What a module that can be trained offers, whatever its format."""
+"""The interface of a module that can be trained, the same for both formats."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -12,9 +12,9 @@ class TrainingStep:
     """One step of plain gradient descent.
 
     Attributes:
-        before: all variables, by name.
-        after: the same.
-        gradients: of the loss by the trainable variables; without those that the loss does not depend on.
+        before: the values of all variables before the step, by name.
+        after: their values after the step.
+        gradients: the gradients of the loss by the trainable variables that it depends on, by name.
     """
 
     before: dict[str, Array]
@@ -24,11 +24,11 @@ class TrainingStep:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOutputs:
-    """What a module gave in training mode.
+    """The outputs of a module in training mode.
 
     Attributes:
-        default: float32 [batch, ...], the logits or the features.
-        features: float32 [batch, num_features], also of a classification module.
+        default: the logits, float32 [batch, num_classes], or the features of a module without classifier.
+        features: the features, float32 [batch, num_features].
     """
 
     default: Array
@@ -38,11 +38,11 @@ class TrainingOutputs:
 class TrainableModule(Protocol):
     """A module whose variables can be read, set and trained.
 
-    Images are float32 [batch, height, width, 3], intensities in [0, 1]. A cotangent is float32, of the shape of the
-    default output: the loss is the sum of the output times it.
+    Images are float32 [batch, height, width, 3], intensities in [0, 1]. A cotangent is float32 and has the shape of the
+    default output: the loss is the sum of their product.
 
     Attributes:
-        trainable: the names of the variables that the module says can be trained.
+        trainable: the names of the variables that the module marks as trainable.
     """
 
     trainable: tuple[str, ...]
@@ -52,13 +52,13 @@ class TrainableModule(Protocol):
         ...
 
     def reset(self) -> None:
-        """Gives all variables the values back that the module came with."""
+        """Sets all variables to the values that the module was loaded with."""
         ...
 
     def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
-        """Takes one step: gradient descent, and the updates of the moving averages, with the default momentum.
+        """Takes one step of gradient descent, and updates the moving averages with the default momentum.
 
-        Without weight decay, whose gradient would hide that a weight gets no other.
+        The loss has no weight decay: its gradient would hide a weight that gets no gradient from the output.
         """
         ...
 
@@ -66,26 +66,28 @@ class TrainableModule(Protocol):
         """Applies the module in training mode, and updates its moving averages.
 
         Args:
-            images: a batch.
-            momentum: of the moving averages; None is the module's default.
+            images: a batch of images.
+            momentum: how much of a moving average the update keeps, in [0, 1]. Defaults to the module's momentum.
         """
         ...
 
     def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
-        """Returns the gradients of the loss by variables, in inference mode; of those that it depends on."""
+        """Returns the gradients of the loss, in inference mode, by those of the variables that it depends on."""
         ...
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
-        """Applies the module two times, in inference mode, and returns the gradient of both losses' sum by a variable.
+        """Applies the module twice, in inference mode, and returns the gradient of the sum of both losses.
 
         Args:
-            first: images for the one application.
-            second: images for the other, as many.
-            cotangent: of both.
-            variable: its name.
+            first: images for the first application.
+            second: as many images for the second.
+            cotangent: the cotangent of either output.
+            variable: the name of the variable by which the sum is differentiated.
+        Returns:
+            The gradient, or None if the losses do not depend on the variable.
         """
         ...
 
     def regularization_losses(self) -> list[float]:
-        """Returns the module's losses, in no particular order."""
+        """Returns the module's regularization losses, in no particular order."""
         ...

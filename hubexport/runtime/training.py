@@ -1,4 +1,4 @@
-"""Loads a module to be trained, whatever its format."""
+"""Loads a module of either format for training."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,6 +11,6 @@ from hubexport.runtime.trainable_module import TrainableModule
 
 @contextlib.contextmanager
 def opened_for_training(directory: Path, *, is_tf1: bool) -> Iterator[TrainableModule]:
-    """Loads a module into TensorFlow to be trained, for as long as the context lasts."""
+    """Loads a module into TensorFlow for training, for as long as the context lasts."""
     with contextlib.ExitStack() as stack:
         yield Tf1Training(directory, stack) if is_tf1 else Tf2Training(directory)

@@ -1,1 +1,1 @@
-"""A module hub over HTTP, for programs and for people."""
+"""A module hub over HTTP, for programs and people."""

@@ -1,4 +1,4 @@
-"""What happens to each request, whatever it asks for: permission, headers, log, metrics, and no word of failures."""
+"""Middleware around every request: access control, security headers, the access log, metrics, and failures."""
 
 from collections.abc import Mapping
 import json
@@ -13,25 +13,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubexport.serve.file_responses import ChangedError
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.tokens import CHALLENGE, Tokens
-from hubexport.site.policy import SECURITY, UNCHANGING
+from hubexport.site.http_headers import SECURITY, UNCHANGING
 
 ACCESS_LOG = logging.getLogger("hubexport.serve.access")
 LOG = logging.getLogger("hubexport.serve")
 
-# What asks whether the server lives knows no token.
+# Health checks carry no token.
 _OPEN_TO_ALL = "/healthz"
-# A stranger chooses them, and metrics are kept for ever.
+# Prometheus keeps every label value forever, so clients must not be able to invent new ones.
 _METHODS = {"GET", "HEAD", "POST"}
-_MAX_LOGGED = 1000
+_MAX_LOGGED_CHARACTERS = 1000
 
 
-class Access:
-    """Wraps the application.
+class AccessMiddleware:
+    """Wraps the application in what every request needs.
+
+    Clients learn nothing about failures: details go to the log.
 
     Args:
         app: the application.
-        metrics: what is counted.
-        tokens: who may ask; None: everybody.
+        metrics: counts the requests.
+        tokens: the tokens that permit access; None admits everyone.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tokens: Tokens | None) -> None:
@@ -44,41 +46,53 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, private=self._tokens is not None)
+        response = _ObservedResponse(send, private=self._tokens is not None)
         scope["state"]["what"] = "other"
         with self._metrics.in_progress.track_inprogress():
             try:
-                await self._admitted(scope, receive, answer)
+                await self._answer_if_admitted(scope, receive, response)
             except ChangedError as error:
                 LOG.error("a file does not match the index", extra={"facts": {"why": str(error)}})
             except Exception:
-                LOG.exception("a request failed", extra={"facts": {"path": _cut(scope["path"])}})
+                LOG.exception("a request failed", extra={"facts": {"path": _truncated(scope["path"])}})
             finally:
-                self._note(scope, answer)
+                self._record(scope, response)
 
-    async def _admitted(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _answer_if_admitted(self, scope: Scope, receive: Receive, response: "_ObservedResponse") -> None:
         authorization = Headers(scope=scope).get("authorization", "")
         if self._tokens is None or scope["path"] == _OPEN_TO_ALL or self._tokens.admit(authorization):
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, response.send)
             return
         headers = {"www-authenticate": CHALLENGE, "cache-control": "no-store"}
         refusal = PlainTextResponse("A token is required.\n", 401, headers)
-        await refusal(scope, receive, answer.send)
+        await refusal(scope, receive, response.send)
 
-    def _note(self, scope: Scope, answer: "_Answer") -> None:
+    def _record(self, scope: Scope, response: "_ObservedResponse") -> None:
         what, method = scope["state"]["what"], scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(what, method, answer.status).inc()
-        self._metrics.seconds.labels(what).observe(answer.seconds)
-        self._metrics.sent_bytes.labels(what).inc(answer.sent_bytes)
-        ACCESS_LOG.info("request", extra={"facts": _facts(scope, answer)})
+        self._metrics.requests.labels(what, method, response.status).inc()
+        self._metrics.seconds.labels(what).observe(response.seconds)
+        self._metrics.sent_bytes.labels(what).inc(response.sent_bytes)
+        client = scope.get("client")
+        facts = {
+            "client": client[0] if client else None,
+            "method": _truncated(scope["method"]),
+            "path": _truncated(scope["path"]),
+            "query": _truncated(scope["query_string"].decode("latin-1")),
+            "status": response.status,
+            "bytes": response.sent_bytes,
+            "seconds": round(response.seconds, 6),
+            "what": what,
+            "agent": _truncated(Headers(scope=scope).get("user-agent", "")),
+        }
+        ACCESS_LOG.info("request", extra={"facts": facts})
 
 
-class _Answer:
-    """What goes out for one request.
+class _ObservedResponse:
+    """Adds the headers of every response, and observes what is sent.
 
     Attributes:
-        status: 0 until there is one: the client was gone before.
-        sent_bytes: of the body.
+        status: the HTTP status; 0 until the response starts, and for clients that disconnect before that.
+        sent_bytes: how many bytes of the body were sent.
     """
 
     def __init__(self, send: Send, *, private: bool) -> None:
@@ -90,11 +104,11 @@ class _Answer:
 
     @property
     def seconds(self) -> float:
-        """Since the request."""
+        """The seconds since the request arrived."""
         return time.perf_counter() - self._begin
 
     async def send(self, message: Message) -> None:
-        """Sends on what the application sends."""
+        """Forwards a message of the application to the client."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -105,38 +119,22 @@ class _Answer:
         self.sent_bytes += len(message.get("body", b""))
 
 
-def _facts(scope: Scope, answer: _Answer) -> dict[str, Any]:
-    headers = Headers(scope=scope)
-    client = scope.get("client")
-    return {
-        "client": client[0] if client else None,
-        "method": _cut(scope["method"]),
-        "path": _cut(scope["path"]),
-        "query": _cut(scope["query_string"].decode("latin-1")),
-        "status": answer.status,
-        "bytes": answer.sent_bytes,
-        "seconds": round(answer.seconds, 6),
-        "what": scope["state"]["what"],
-        "agent": _cut(headers.get("user-agent", "")),
-    }
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_LOGGED else f"{text[:_MAX_LOGGED]}…"
+def _truncated(text: str) -> str:
+    return text if len(text) <= _MAX_LOGGED_CHARACTERS else f"{text[:_MAX_LOGGED_CHARACTERS]}…"
 
 
 class JsonLines(logging.Formatter):
-    """Writes each record as one line of JSON, in which nothing that a client sent can look like another line."""
+    """Formats each record as one line of JSON; its escapes keep clients from forging another line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line."""
         facts: Mapping[str, Any] = getattr(record, "facts", {})
-        told = {
+        line = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **facts,
         }
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)

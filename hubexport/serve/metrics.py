@@ -1,25 +1,25 @@
-"""What Prometheus may ask the server."""
+"""The server's metrics, in Prometheus' format."""
 
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
-# From a cached page to a large archive on a slow line.
+# Buckets, from a cached page to a large archive on a slow connection.
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """Counters of one server.
+    """The metrics of one server; the label `what` says what was requested.
 
     Attributes:
-        requests: by what was asked for, method and status.
-        seconds: from a request to the end of its answer, by what was asked for.
-        sent_bytes: of bodies, by what was asked for.
-        in_progress: requests that were not yet answered in full.
-        downloads: whole archives that were sent, by the module's handle.
-        reloads: how often a new index was read, by result: `loaded` or `failed`.
-        modules: how many the release has.
-        trials: photographs that were to be classified, by result.
+        requests: answered requests, by `what`, method and status.
+        seconds: time from a request to the end of its response, by `what`.
+        sent_bytes: bytes of response bodies, by `what`.
+        in_progress: requests that are being answered.
+        downloads: complete archives sent, by module handle.
+        reloads: attempts to load a new index, by result: `loaded` or `failed`.
+        modules: the number of modules in the release.
+        trials: uploaded photographs, by result: `classified`, `refused`, `failed` or `busy`.
     """
 
     def __init__(self) -> None:
@@ -43,5 +43,5 @@ class Metrics:
         self.trials = Counter("hubexport_trials", "Photographs sent to be classified.", ["result"], registry=registry)
 
     def text(self) -> bytes:
-        """Returns all of them in Prometheus' format."""
+        """Returns all metrics in Prometheus' text format."""
         return prometheus_client.generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What uvicorn leaves open about one connection: how long a client may take, and how much it may send."""
+"""Limits on a connection that uvicorn lacks: how long a client may take, and how much it may send."""
 
 import asyncio
 import socket
@@ -6,12 +6,13 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# For a request's first line and headers; programs need a few hundred bytes, browsers with cookies some thousands.
+# Of a request's first line and headers. Programs send a few hundred bytes, browsers with cookies a few thousand.
 MAX_HEAD_BYTES = 32 << 10
-# From the first byte (of a connection: from its start) to the end of the headers, and to the end of the body.
+# From the first byte of a request (on a new connection: from its start) to the end of the headers; and from there to
+# the end of the body.
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
-# How long a client may take nothing of what it asked for.
+# How long a client may leave a response unread.
 STALL_SECONDS = 30.0
 
 _TCP_CORK: int = getattr(socket, "TCP_CORK", 0)
@@ -20,82 +21,79 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, for clients that dawdle, stall, or send more than they should.
+    """uvicorn's HTTP/1.1, guarded against clients that dawdle, stall, or send too much.
 
-    uvicorn's own time limit holds between two requests alone: a client that sends a byte a minute, or takes one, would
-    keep its connection for ever.
+    uvicorn limits only the time between two requests: a client that sends or reads one byte a minute would keep its
+    connection forever.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = True
         self._head_bytes = 0
-        self._arrival: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
+        self._arrival_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by the loop: the first request has to come soon."""
+        """Called by the event loop: the first request must arrive in time."""
         super().connection_made(transport)
-        self._expect_within(HEAD_SECONDS)
+        self._limit_arrival(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
-        self._expect_within(None)
-        self._unstall()
+        """Called by the event loop."""
+        self._limit_arrival(None)
+        self._cancel_stall_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop; what is too much is refused before it is looked at."""
+        """Called by the event loop: refuses a head that is too large, even if it never ends."""
         if self._in_head:
-            if self._arrival is None:
-                self._expect_within(HEAD_SECONDS)
+            if self._arrival_timer is None:
+                self._limit_arrival(HEAD_SECONDS)
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
 
     def on_headers_complete(self) -> None:
-        """Called by the parser: the body has to come soon, if there is one."""
+        """Called by the parser: the body, if there is one, must arrive in time."""
         self._in_head = False
-        # What came in one piece with the end of the head was not held against it before.
-        lines = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
-        if len(self.url) + lines > MAX_HEAD_BYTES:
+        # data_received does not check the piece that completes the head.
+        header_bytes = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        if len(self.url) + header_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")
-        self._expect_within(BODY_SECONDS)
+        self._limit_arrival(BODY_SECONDS)
         super().on_headers_complete()
         self._cork(1)
 
     def on_message_complete(self) -> None:
-        """Called by the parser: all of the request is there."""
-        self._expect_within(None)
+        """Called by the parser: the request is complete."""
+        self._limit_arrival(None)
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Called by uvicorn: all of an answer is written."""
+        """Called by uvicorn: the response is complete."""
         self._cork(0)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Called by the transport: the client takes less than it is sent."""
+        """Called by the transport: the client reads more slowly than we send."""
         super().pause_writing()
-        self._unstall()
-        self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+        self._cancel_stall_timer()
+        self._stall_timer = self.loop.call_later(STALL_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Called by the transport: the client has taken nearly all."""
-        self._unstall()
+        """Called by the transport: the client has caught up."""
+        self._cancel_stall_timer()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for what is no HTTP, and for what the parser's callbacks refuse."""
-        if self._head_is_too_large():
+        """Called by uvicorn for requests that are not HTTP, and for those that a callback of the parser refuses."""
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
         elif not self.transport.is_closing():
             super().send_400_response(msg)
-
-    def _head_is_too_large(self) -> bool:
-        return self._head_bytes > MAX_HEAD_BYTES
 
     def _refuse_head(self) -> None:
         if not self.transport.is_closing():
@@ -103,17 +101,17 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _cork(self, corked: int) -> None:
-        """Lets an answer's headers wait for its body: a packet of their own takes longer than what is in it."""
-        # What is posted may wait for `100 Continue`.
+        """Holds the headers back until they can share a packet with the body, which makes small responses faster."""
+        # Not for POST: the client may be waiting for `100 Continue`.
         if _TCP_CORK and not self.transport.is_closing() and self.scope["method"] != "POST":
             self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _TCP_CORK, corked)
 
-    def _expect_within(self, seconds: float | None) -> None:
-        if self._arrival is not None:
-            self._arrival.cancel()
-        self._arrival = self.loop.call_later(seconds, self.transport.abort) if seconds else None
+    def _limit_arrival(self, seconds: float | None) -> None:
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+        self._arrival_timer = self.loop.call_later(seconds, self.transport.abort) if seconds else None
 
-    def _unstall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
+    def _cancel_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None

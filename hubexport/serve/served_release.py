@@ -1,4 +1,4 @@
-"""A release while it is served: its look-ups, its pages, and those of them that were asked for lately."""
+"""One state of a release as the server needs it: lookups, open files, and pages, with a cache of rendered texts."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -19,11 +19,11 @@ from hubexport.serve.file_responses import OpenFiles
 from hubexport.site.catalogue import Catalogue
 from hubexport.site.pages import Pages
 
-# Rendered pages, of which a module's has some tens of kilobytes.
+# For rendered texts; the page of a module takes some tens of kilobytes.
 _CACHE_BYTES = 64 << 20
-# To render takes a processor: more at once would only take longer, and leave none for downloads.
+# Rendering is bound by the CPU: more threads would not be faster, and would slow down downloads.
 _RENDERING_THREADS = 2
-# A gzip level beyond which pages get hardly smaller.
+# Higher levels hardly make pages smaller.
 _GZIP_LEVEL = 6
 
 
@@ -32,9 +32,9 @@ class PageText:
     """A text that is ready to be sent.
 
     Attributes:
-        body: in UTF-8.
-        gzipped: the same, packed.
-        sha256: of the body.
+        body: the text in UTF-8.
+        gzipped: the compressed body.
+        sha256: the body's digest, in hexadecimal.
     """
 
     body: bytes
@@ -43,24 +43,25 @@ class PageText:
 
     @classmethod
     def of(cls, content: str | bytes) -> "PageText":
-        """Packs a text."""
+        """Encodes, compresses and digests a text."""
         body = content.encode() if isinstance(content, str) else content
         return cls(body, gzip.compress(body, _GZIP_LEVEL, mtime=0), hashlib.sha256(body).hexdigest())
 
 
 class ServedRelease:
-    """A release as its index was when it was read; requests that began with it end with it.
+    """A release as its index describes it; a request that begins with one index ends with the same one.
 
     Args:
-        directory: the release's folder.
-        url: where people and programs reach this server, without a slash at the end.
+        directory: the release's folder. It stays open as long as this object is referred to.
+        url: the server's public address, without a slash at the end.
         can_try: whether pages offer to classify photographs.
     Attributes:
-        catalogue: what the index says.
-        files: those in the release's folder, which is open as long as this object is used.
+        catalogue: lookups in the index.
+        files: the release's files.
         pages: the release's pages.
+        assets: the style sheets, scripts and images of the pages, by path.
     Raises:
-        ReleaseError: there is no release, or its index cannot be read.
+        ReleaseError: the folder holds no release, or its index cannot be read.
     """
 
     def __init__(self, directory: Path, *, url: str, can_try: bool) -> None:
@@ -78,35 +79,35 @@ class ServedRelease:
             self.pages = Pages(self.catalogue, folder, url=url, can_try=can_try)
             self.assets = {path: PageText.of(content) for path, content in self.pages.assets().items()}
             weakref.finalize(self, stack.pop_all().close)
-        self._texts = _Cache(_CACHE_BYTES)
+        self._cache = _TextCache(_CACHE_BYTES)
         self._rendering = anyio.CapacityLimiter(_RENDERING_THREADS)
         self._locks: weakref.WeakValueDictionary[Hashable, anyio.Lock] = weakref.WeakValueDictionary()
 
-    async def text(self, key: Hashable, make: Callable[[], str | bytes]) -> PageText:
-        """Returns a text that was made lately, or makes it in a thread: once, however many ask for it.
+    async def text(self, key: Hashable, render: Callable[[], str | bytes]) -> PageText:
+        """Returns a text from the cache, or renders it in a thread: once, however many requests wait for it.
 
         Args:
-            key: names it among all texts of this release.
-            make: makes it.
+            key: identifies the text within this release.
+            render: renders the text.
         """
-        if text := self._texts.get(key):
+        if text := self._cache.get(key):
             return text
         lock = self._locks.get(key)
         if lock is None:
             lock = self._locks[key] = anyio.Lock()
         async with lock:
-            text = self._texts.get(key)
+            text = self._cache.get(key)
             if text is None:
-                text = await to_thread.run_sync(lambda: PageText.of(make()), limiter=self._rendering)
-                self._texts.put(key, text)
+                text = await to_thread.run_sync(lambda: PageText.of(render()), limiter=self._rendering)
+                self._cache.put(key, text)
         return text
 
 
-class _Cache:
-    """Keeps the texts that were asked for last, as far as they have room."""
+class _TextCache:
+    """Keeps the most recently used texts, up to a number of bytes."""
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, max_bytes: int) -> None:
+        self._free_bytes = max_bytes
         self._texts: OrderedDict[Hashable, PageText] = OrderedDict()
 
     def get(self, key: Hashable) -> PageText | None:
@@ -117,7 +118,7 @@ class _Cache:
 
     def put(self, key: Hashable, text: PageText) -> None:
         self._texts[key] = text
-        self._room -= len(text.body) + len(text.gzipped)
-        while self._room < 0:
+        self._free_bytes -= len(text.body) + len(text.gzipped)
+        while self._free_bytes < 0:
             _, oldest = self._texts.popitem(last=False)
-            self._room += len(oldest.body) + len(oldest.gzipped)
+            self._free_bytes += len(oldest.body) + len(oldest.gzipped)

@@ -1,4 +1,4 @@
-"""Runs the server until it is told to end."""
+"""Runs the server until it is told to stop."""
 
 from collections.abc import Iterator
 import contextlib
@@ -18,27 +18,27 @@ from hubexport.serve.access import ACCESS_LOG, LOG, JsonLines
 from hubexport.serve.app import AppOptions, make_app
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.protocol import GuardedProtocol
+from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
 from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.trials import Trials
-from hubexport.serve.watch import Watched
 
-# Longer than a person reads between two pages is no use: browsers connect again.
+# About as long as people stay on a page before they open the next one; after that, browsers connect again.
 _KEEP_ALIVE_SECONDS = 15
 _BACKLOG = 2048
-# Of what is open beside connections and the files that they get.
+# For files other than connections and what they download.
 _SPARE_FILES = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class ListenAddress:
-    """Where and for how many the server is there.
+class ListenOptions:
+    """Where the server listens, and how it treats connections.
 
     Attributes:
-        host: the address to listen at.
-        port: 0 lets the system choose one.
-        max_connections: beyond which requests are answered by status 503.
-        grace_seconds: how long answers under way may take once the server is told to end.
+        host: the address to listen on.
+        port: the port to listen on; 0 lets the system choose one.
+        max_connections: how many connections are served at once; requests on further ones are answered with 503.
+        grace_seconds: how long responses in progress may take once the server is told to stop.
     """
 
     host: str = "127.0.0.1"
@@ -47,30 +47,30 @@ class ListenAddress:
     grace_seconds: int = 30
 
 
-def serve(directory: Path, listen: ListenAddress, options: AppOptions, trials: Trials | None, told: TextIO) -> None:
-    """Serves a release until the process gets SIGINT or SIGTERM; a second SIGINT ends it at once.
+def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: Trials | None, stdout: TextIO) -> None:
+    """Serves a release until the process gets SIGINT or SIGTERM; a second SIGINT stops the server at once.
 
     Args:
         directory: the release's folder.
-        listen: where.
-        options: how; an empty `url` means the address it listens at.
-        trials: classifies photographs; None if nobody may ask for that.
-        told: gets one line when the server is there: its address.
+        listen: where to listen.
+        options: how to serve the release; an empty `url` stands for the address that the server listens on.
+        trials: classifies photographs; None disables that.
+        stdout: gets one line when the server is ready: its address.
     Raises:
-        ReleaseError: there is no release, or its index cannot be read.
-        ServerError: it cannot listen there.
+        ReleaseError: the folder holds no release, or its index cannot be read.
+        ServerError: the server cannot listen there.
     """
-    with _logging(), _bound(listen) as listening:
-        here = _address(listen.host, listening.getsockname()[1])
-        options = dataclasses.replace(options, url=options.url or here)
+    with _json_log_on_stderr(), _bound_socket(listen) as listening:
+        address = _address(listen.host, listening.getsockname()[1])
+        options = dataclasses.replace(options, url=options.url or address)
         metrics = Metrics()
-        watched = Watched(
+        watcher = ReleaseWatcher(
             directory, lambda: ServedRelease(directory, url=options.url, can_try=trials is not None), metrics
         )
-        try_out = TrialEndpoint(watched, directory, trials, metrics) if trials else None
+        trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics) if trials else None
         _allow_open_files(2 * listen.max_connections + _SPARE_FILES)
         config = uvicorn.Config(
-            make_app(watched, options, metrics, try_out),
+            make_app(watcher, options, metrics, trial_endpoint),
             http=GuardedProtocol,
             ws="none",
             loop="asyncio",
@@ -84,56 +84,49 @@ def serve(directory: Path, listen: ListenAddress, options: AppOptions, trials: T
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=listen.grace_seconds,
         )
-        _Server(config, f"{here}/", told).run([listening])
+        _Server(config, f"{address}/", stdout).run([listening])
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which tells when it is there, and whose end by a signal is no failure."""
+    """uvicorn's server; it prints its address when it is ready, and a signal that stops it is not a failure."""
 
-    def __init__(self, config: uvicorn.Config, address: str, told: TextIO) -> None:
+    def __init__(self, config: uvicorn.Config, address: str, stdout: TextIO) -> None:
         super().__init__(config)
         self._address = address
-        self._told = told
+        self._stdout = stdout
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(self._address, file=self._told, flush=True)
+        print(self._address, file=self._stdout, flush=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own would raise the signal again once all is answered.
-        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        # uvicorn's own method would raise the signal again at the end, and so kill the process.
+        old_handlers = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in old_handlers.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def _bound(listen: ListenAddress) -> Iterator[socket.socket]:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise _cannot_listen(listen, error) from error
-    with listening:
+def _bound_socket(listen: ListenOptions) -> Iterator[socket.socket]:
+    with contextlib.ExitStack() as stack:
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
+            family, _, _, _, address = socket.getaddrinfo(
+                listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
         except OSError as error:
-            raise _cannot_listen(listen, error) from error
-        yield listening
-
-
-def _cannot_listen(listen: ListenAddress, error: OSError) -> ServerError:
-    return ServerError(
-        f"cannot listen on {listen.host}, port {listen.port}",
-        why=error.strerror or str(error),
-        fix="choose another --port (0 picks a free one), or a --host of this machine",
-    )
+            raise ServerError(
+                f"cannot listen on {listen.host}, port {listen.port}",
+                why=error.strerror or str(error),
+                fix="choose another --port (0 picks a free one), or a --host of this machine",
+            ) from error
+        yield bound
 
 
 def _address(host: str, port: int) -> str:
@@ -143,23 +136,22 @@ def _address(host: str, port: int) -> str:
 
 
 def _allow_open_files(wanted: int) -> None:
-    """Raises the number of files that this process may have open, as far as the system lets it."""
+    """Raises this process's limit of open files as far as needed and permitted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+        permitted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, permitted), hard))
 
 
 @contextlib.contextmanager
-def _logging() -> Iterator[None]:
+def _json_log_on_stderr() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    loggers = [LOG, logging.getLogger("uvicorn")]
     ACCESS_LOG.setLevel(logging.INFO)
-    LOG.setLevel(logging.INFO)
-    # uvicorn tells of each start and stop; what is wrong is of interest.
-    loggers[1].setLevel(logging.WARNING)
-    for logger in loggers:
+    # uvicorn's information is of no interest, its warnings are.
+    loggers = {LOG: logging.INFO, logging.getLogger("uvicorn"): logging.WARNING}
+    for logger, level in loggers.items():
+        logger.setLevel(level)
         logger.addHandler(handler)
         logger.propagate = False
     try:

@@ -1,7 +1,8 @@
-"""Lets in those who know a token, if the server has some."""
+"""Access tokens: reading them from a file, and finding them in requests."""
 
 import base64
 from collections.abc import Sequence
+import contextlib
 import hashlib
 import hmac
 from pathlib import Path
@@ -10,39 +11,39 @@ from hubexport.errors import ServerError
 from hubexport.system.regular_files import read_regular_file
 
 _MAX_FILE_BYTES = 1 << 20
-# Shorter ones can be guessed.
+# Shorter tokens can be guessed.
 _MIN_LENGTH = 16
-# To programs the first is offered; browsers ask for a name and a password on hearing the second.
+# Programs use Bearer; Basic makes browsers ask for a name and a password.
 CHALLENGE = 'Bearer realm="hubexport", Basic realm="hubexport", charset="UTF-8"'
 
 
 class Tokens:
-    """Those whose knowledge is the permission to read.
+    """The tokens that permit access.
 
     Args:
-        tokens: in plain text; kept are their digests.
+        tokens: the tokens in plain text; only their digests are kept.
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._digests = [_digest(token) for token in tokens]
 
     def admit(self, authorization: str) -> bool:
-        """Tells whether a request may be answered.
+        """Returns whether a request carries one of the tokens.
 
         Args:
-            authorization: the request's header of that name: `Bearer TOKEN`, or for browsers `Basic`, with any name and
-                the token as password.
+            authorization: the request's Authorization header: `Bearer TOKEN`, or from browsers `Basic`, with any name
+                and the token as the password.
         """
-        digest = _digest(_token(authorization))
-        # All are compared, in the same time: how long it takes tells nothing.
+        digest = _digest(_token_in(authorization))
+        # Comparing with every token, each in constant time, leaks nothing through the duration.
         return sum([hmac.compare_digest(digest, known) for known in self._digests]) > 0
 
 
 def read_tokens(path: Path) -> Tokens:
-    """Reads a file with a token on each line; empty lines and those that begin with # do not count.
+    """Reads a file with one token per line; empty lines and lines that start with # are ignored.
 
     Raises:
-        ServerError: it cannot be read, holds no token, or one that is no good one.
+        ServerError: the file cannot be read, holds no token, or holds one that is too short or contains a space.
     """
     try:
         lines = read_regular_file(path, _MAX_FILE_BYTES).decode("ascii").splitlines()
@@ -59,15 +60,13 @@ def read_tokens(path: Path) -> Tokens:
     return Tokens(tokens)
 
 
-def _token(authorization: str) -> str:
+def _token_in(authorization: str) -> str:
     scheme, _, rest = authorization.strip().partition(" ")
     if scheme.casefold() == "bearer":
         return rest.strip()
     if scheme.casefold() == "basic":
-        try:
+        with contextlib.suppress(ValueError):
             return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[2]
-        except ValueError:
-            return ""
     return ""
 
 

@@ -1,5 +1,6 @@
-"""Takes a photograph from a browser, and tells what a module takes it for."""
+"""Receives a photograph that somebody uploads, and answers with the classes that a module finds."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +12,43 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hubexport.errors import HubexportError, ImageError, ModuleError
+from hubexport.errors import ImageError, ModuleError
 from hubexport.serve.metrics import Metrics
+from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.trials import BusyError, TrialLimits, Trials
-from hubexport.serve.watch import Watched
 
 MAX_IMAGE_BYTES = TrialLimits.image_bytes
-# Around the image: the parts' headers and boundaries.
+# For what surrounds the image: headers and boundaries.
 _FORM_BYTES = 16 << 10
 _UPLOAD_SECONDS = 30
-_UPLOADS = 16
+_MAX_UPLOADS = 16
 
 
 class TrialEndpoint:
-    """Answers the form on modules' pages.
+    """Answers the form on the pages of classification modules.
 
     Args:
-        watched: the release.
-        directory: its folder.
+        watcher: provides the release.
+        directory: the release's folder.
         trials: classifies photographs.
-        metrics: what is counted.
+        metrics: counts the results.
     """
 
-    def __init__(self, watched: Watched, directory: Path, trials: Trials, metrics: Metrics) -> None:
-        self._watched = watched
+    def __init__(self, watcher: ReleaseWatcher, directory: Path, trials: Trials, metrics: Metrics) -> None:
+        self._watcher = watcher
         self._directory = directory
         self._trials = trials
         self._metrics = metrics
         self._uploads = 0
 
     async def answer(self, request: Request) -> Response:
-        """Answers `POST /-/try/HANDLE` with what the module takes the photograph for."""
+        """Answers `POST /-/try/HANDLE` with the most probable classes of the photograph."""
         request.state.what = "try"
-        shelf = self._watched.shelf
-        record = shelf.catalogue.records.get(request.path_params["handle"])
+        release = self._watcher.current
+        record = release.catalogue.records.get(request.path_params["handle"])
         if record is None or record.kind != "classification":
             raise HTTPException(404, "There is no such classification module here.")
-        # Other sites shall not let this server work.
+        # Other sites must not make this server work for them.
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise HTTPException(403, "Photographs can be sent only from this site's own pages.")
         try:
@@ -57,22 +58,22 @@ class TrialEndpoint:
             self._count("busy")
             raise _busy() from None
         except (ImageError, ModuleError) as error:
-            refused = isinstance(error, ImageError)
-            self._count("refused" if refused else "failed")
-            page = await to_thread.run_sync(shelf.pages.trial, record, None, error)
-            return self._told(request, page, _error(error), 422 if refused else 500)
+            is_image_error = isinstance(error, ImageError)
+            self._count("refused" if is_image_error else "failed")
+            page = await to_thread.run_sync(release.pages.trial, record, None, error)
+            facts = {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
+            return _page_or_json(request, page, facts, 422 if is_image_error else 500)
         self._count("classified")
-        top = [{"index": one.index, "label": one.label, "probability": one.probability} for one in scores]
-        page = await to_thread.run_sync(shelf.pages.trial, record, scores, None)
-        return self._told(request, page, {"top": top}, 200)
+        page = await to_thread.run_sync(release.pages.trial, record, scores, None)
+        return _page_or_json(request, page, {"top": [dataclasses.asdict(score) for score in scores]}, 200)
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends the classifications in progress."""
         await self._trials.close()
 
     async def _image(self, request: Request) -> bytes:
-        """Receives the form, and returns the bytes of its image."""
-        if self._uploads >= _UPLOADS:
+        """Receives the form, and returns the image's bytes."""
+        if self._uploads >= _MAX_UPLOADS:
             self._count("busy")
             raise _busy()
         self._uploads += 1
@@ -84,14 +85,15 @@ class TrialEndpoint:
         finally:
             self._uploads -= 1
 
-    def _told(self, request: Request, page: str, facts: dict[str, Any], status: int) -> Response:
-        headers = {"cache-control": "no-store", "vary": "accept"}
-        if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse(facts, status, headers)
-        return Response(page, status, {**headers, "content-type": "text/html; charset=utf-8"})
-
     def _count(self, result: str) -> None:
         self._metrics.trials.labels(result).inc()
+
+
+def _page_or_json(request: Request, page: str, facts: dict[str, Any], status: int) -> Response:
+    headers = {"cache-control": "no-store", "vary": "accept"}
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse(facts, status, headers)
+    return Response(page, status, {**headers, "content-type": "text/html; charset=utf-8"})
 
 
 async def _read_form(request: Request) -> bytes:
@@ -103,7 +105,7 @@ async def _read_form(request: Request) -> bytes:
     if int(length[:12]) > MAX_IMAGE_BYTES + _FORM_BYTES:
         raise HTTPException(413, f"A photograph may have up to {MAX_IMAGE_BYTES >> 20} MiB.")
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=4)
-    # Nothing that a stranger sends is written to the disk.
+    # Keeps uploads in memory: nothing that strangers send is written to the disk.
     parser.spool_max_size = MAX_IMAGE_BYTES + _FORM_BYTES
     try:
         form = await parser.parse()
@@ -120,7 +122,3 @@ async def _read_form(request: Request) -> bytes:
 
 def _busy() -> HTTPException:
     return HTTPException(503, "Too many photographs are waiting. Try again.", {"retry-after": "5"})
-
-
-def _error(error: HubexportError) -> dict[str, Any]:
-    return {"error": {"what": error.what, "why": error.why, "fix": error.fix}}

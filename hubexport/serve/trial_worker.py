@@ -1,24 +1,23 @@
-"""Classifies one photograph that somebody uploaded: a process of its own, which `hubexport.serve.trials` starts.
+"""The program that classifies one uploaded photograph, for `hubexport.serve.trials`.
 
-Whoever made the photograph may have made it to break what decodes it. So the process limits itself before it reads a
-byte of it, and imports what decodes only then. It never imports TensorFlow.
+The photograph may be made to break its decoder. So the process limits itself before it imports the decoder and reads
+the first byte. It never imports TensorFlow.
 """
 
 import dataclasses
 import io
-import json
 from pathlib import Path
 import resource
-import sys
 from typing import TYPE_CHECKING, Any
 
 from hubexport.errors import ImageError, ModuleError, printable
+from hubexport.system.child_program import answer_task, limit_resources
 
 if TYPE_CHECKING:
     from hubexport.images.classification import Score
     from hubexport.modules.identity import ModuleIdentity
 
-# Ten times the values of the largest published module.
+# Ten times the size of the values of the largest published module.
 _MAX_FILE_BYTES = 256 << 20
 _MAX_OPEN_FILES = 32
 _MAX_REASON = 200
@@ -27,20 +26,22 @@ _FIX = "choose an undamaged JPEG, PNG, WebP, GIF or BMP image"
 
 @dataclasses.dataclass(frozen=True)
 class TrialTask:
-    """What the process is to do, as JSON its only argument; the photograph comes on stdin.
+    """What the process is to do.
 
     Attributes:
-        archive: the classification module, a `.tar.gz`.
-        scratch: an empty folder, for the module's files.
-        labels: a file with the name of each class, for modules that bring none; None for no file.
-        top: how many classes are wanted.
-        image_bytes: how long the photograph may be.
-        memory_bytes: of address space, all that the process may take.
-        cpu_seconds: the same of time.
+        archive: the path of the classification module, a `.tar.gz`.
+        image: the path of the photograph.
+        module: the path of an empty folder to unpack the module into.
+        labels: the path of a file of class names, for modules that bring none; None for no file.
+        top: how many classes to return.
+        image_bytes: the largest size of the photograph.
+        memory_bytes: the address space that the process may take.
+        cpu_seconds: the CPU time that the process may take.
     """
 
     archive: str
-    scratch: str
+    image: str
+    module: str
     labels: str | None
     top: int
     image_bytes: int
@@ -48,55 +49,52 @@ class TrialTask:
     cpu_seconds: int
 
 
-def main() -> None:
-    """Writes one JSON object to stdout, for the best classes `top`, or what is wrong with the photograph, `error`.
+def classify(facts: dict[str, Any]) -> dict[str, Any]:
+    """Classifies one photograph.
 
-    It exits with status 1 if something else is wrong; then stderr says what.
+    Args:
+        facts: a `TrialTask` as a dictionary.
+    Returns:
+        `top`, the most probable classes, or `error`, what is wrong with the photograph. If something else is wrong, an
+        exception ends the process with status 1.
     """
-    task = TrialTask(**json.loads(sys.argv[1]))
-    _limit_itself(task)
+    task = TrialTask(**facts)
+    limit_resources(
+        {
+            resource.RLIMIT_AS: task.memory_bytes,
+            resource.RLIMIT_CPU: task.cpu_seconds,
+            resource.RLIMIT_FSIZE: _MAX_FILE_BYTES,
+            resource.RLIMIT_NOFILE: _MAX_OPEN_FILES,
+            # Neither other programs nor more threads; the system allows them to root all the same.
+            resource.RLIMIT_NPROC: 0,
+            resource.RLIMIT_CORE: 0,
+        }
+    )
     try:
-        answer: dict[str, Any] = {"top": [dataclasses.asdict(score) for score in _classify(task)]}
+        return {"top": [dataclasses.asdict(score) for score in _classify(task)]}
     except ImageError as error:
-        answer = {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
-    # A module's outputs that are no numbers make no JSON; the answer is either whole or not there.
-    sys.stdout.write(json.dumps(answer, allow_nan=False))
-
-
-def _limit_itself(task: TrialTask) -> None:
-    for kind, most in (
-        (resource.RLIMIT_AS, task.memory_bytes),
-        (resource.RLIMIT_CPU, task.cpu_seconds),
-        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
-        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
-        # Neither other programs nor threads; to root the system allows them all the same.
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        return {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
 
 
 def _classify(task: TrialTask) -> "tuple[Score, ...]":
     from hubexport.modules.identity import identify
-    from hubexport.system.tars import unpack_all
+    from hubexport.system.tars import unpack_archive
     from hubexport.system.temporary import temporary_failures_reported
 
     try:
         picture = _read_picture(task)
-        scratch = Path(task.scratch)
         with temporary_failures_reported(f"cannot unpack {task.archive}"):
-            unpack_all(Path(task.archive), scratch)
-        return _best_classes(picture, identify(scratch, task.archive), task)
+            unpack_archive(Path(task.archive), Path(task.module))
+        return _best_classes(picture, identify(Path(task.module), task.archive), task)
     except MemoryError:
         raise _too_much_memory() from None
 
 
 def _read_picture(task: TrialTask) -> Any:
-    from hubexport.images.reading import read_image
+    from hubexport.images.read_image import read_image
 
-    content = sys.stdin.buffer.read(task.image_bytes + 1)
+    with open(task.image, "rb") as file:
+        content = file.read(task.image_bytes + 1)
     if len(content) > task.image_bytes:
         raise too_large(task.image_bytes)
     try:
@@ -111,9 +109,9 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
     import numpy as np
 
     from hubexport.images.classification import best_classes, softmax
-    from hubexport.images.preprocessing import resized
+    from hubexport.images.resizing import resized
+    from hubexport.modules.values import network_values, read_stored_values
     from hubexport.networks.numpy_forward import Forward
-    from hubexport.verify.context import VerificationContext
 
     network = subject.network
     if network.logits is None:
@@ -124,14 +122,14 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
         )
     height, width, _ = network.image_shape
     images = resized(picture, height, width)[np.newaxis]
-    with VerificationContext(subject) as evidence:
-        outputs = Forward(network, evidence.values, images, dtype=np.float32).run()
+    values = network_values(subject, read_stored_values(subject))
+    outputs = Forward(network, values, images, dtype=np.float32).run()
     [probabilities] = softmax(outputs[network.logits])
     return best_classes(probabilities, _labels(subject, len(probabilities), task.labels), task.top)
 
 
 def _labels(subject: "ModuleIdentity", classes: int, others: str | None) -> list[str] | None:
-    """Returns the names of the classes: the module's own, or else others, unless they are more or fewer than those."""
+    """Returns the module's own class names or else the others, provided that there are as many as classes."""
     from hubexport.labels import module_labels, read_labels
 
     for labels in (module_labels(subject.directory), read_labels(Path(others)) if others else None):
@@ -141,7 +139,7 @@ def _labels(subject: "ModuleIdentity", classes: int, others: str | None) -> list
 
 
 def too_large(limit: int) -> ImageError:
-    """Returns the error for an image of more bytes than may be."""
+    """Returns the error for an image of more than `limit` bytes."""
     return ImageError("the image is too large", why=f"it has more than {limit:,} bytes", fix="choose a smaller one")
 
 
@@ -150,4 +148,4 @@ def _too_much_memory() -> ImageError:
 
 
 if __name__ == "__main__":
-    main()
+    answer_task(classify)

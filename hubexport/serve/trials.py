@@ -1,9 +1,8 @@
-"""Lets people try a module: each photograph that they upload is classified by a process of its own, and no other."""
+"""Lets people try a module: each photograph that they upload is classified in a process of its own."""
 
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -16,37 +15,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 from pydantic import Field
 
-from hubexport.errors import HubexportError, ImageError, ModuleError, printable
+from hubexport.errors import HubexportError, ImageError, ModuleError
 from hubexport.serve.trial_worker import TrialTask, too_large
+from hubexport.system.child_process import ChildError, child_command, last_lines, own_environment, read_answer
 from hubexport.variants import StrictModel
 
 if TYPE_CHECKING:
     from hubexport.images.classification import Score
 
-_WORKER = ("-m", "hubexport.serve.trial_worker")
-# An answer has some hundred.
-_MAX_OUTPUT_BYTES = 64 << 10
+_WORKER = Path(__file__).with_name("trial_worker.py")
+# A real answer has a few hundred.
+_MAX_ANSWER_BYTES = 64 << 10
 _MAX_LOGGED = 4000
-_BLOCK_BYTES = 1 << 16
-# By which programs find their libraries and each other; nothing else is told to the process.
+_END_SECONDS = 5
+# With these, programs find their libraries and each other. The process gets no others of the server's variables.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+_VARIABLES = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+    # With a thread for each core, each would take address space.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 _log = logging.getLogger(__name__)
 
 
 class BusyError(HubexportError):
-    """So many photographs wait to be classified that no other is taken."""
+    """Too many photographs are waiting to be classified."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialLimits:
-    """What one photograph may cost.
+    """The limits for one photograph.
 
     Attributes:
-        seconds: from the start of its process to the answer; of CPU time as much.
-        memory_bytes: of address space. The largest published network takes 240 MiB, and decoding a photograph up to
-            12 bytes for each of its pixels, 20 if it is transparent.
-        image_bytes: how long its file may be.
+        seconds: the time from the start of its process to the answer, and the CPU time.
+        memory_bytes: the address space. The largest published network takes 240 MiB, and decoding a photograph up to 12
+            bytes for each pixel, or 20 if it is transparent.
+        image_bytes: the size of its file.
     """
 
     seconds: float = 20
@@ -71,25 +79,17 @@ class _Answer(StrictModel):
     error: _Error | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ended:
-    status: int
-    answer: bytes
-    complaints: bytes
-
-
 class Trials:
-    """Classifies photographs, some at a time, for the requests of one server.
+    """Classifies the photographs that one server receives, a few at a time.
 
-    Waiting ones are kept in memory: no more than `limits.image_bytes` times (`processes` + `waiting`).
+    Waiting photographs are kept in memory: at most `limits.image_bytes` times (`processes` + `waiting`).
 
     Args:
-        processes: how many photographs are classified at the same time.
-        waiting: how many more may wait for that.
-        labels: a file with the name of each class, one a line, for modules that bring none; used for those that have
-            as many classes.
-        top: how many classes are told.
-        limits: of each photograph.
+        processes: how many photographs to classify at the same time.
+        waiting: how many more may wait.
+        labels: a file of class names, one per line, for modules that bring none and have as many classes.
+        top: how many classes to return.
+        limits: the limits for each photograph.
     """
 
     def __init__(
@@ -104,28 +104,28 @@ class Trials:
         self._labels = labels
         self._top = top
         self._limits = limits
-        self._most = processes + waiting
+        self._capacity = processes + waiting
         self._free = asyncio.Semaphore(processes)
         self._trials: set["asyncio.Task[tuple[Score, ...]]"] = set()
 
     async def classify(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
-        """Returns what a module takes a photograph for; if the caller is cancelled, its process is killed.
+        """Returns the classes of a photograph. If the caller is cancelled, the process is killed.
 
         Args:
             archive: the classification module, a `.tar.gz` that the caller trusts.
-            image: a JPEG, PNG, BMP, GIF or WebP file, or what somebody says is one.
+            image: a file that claims to be a JPEG, PNG, BMP, GIF or WebP image.
         Returns:
-            The most probable classes, the first one first.
+            The most probable classes, the most probable first.
         Raises:
-            ImageError: the photograph cannot be classified; it says why to whoever uploaded it.
-            BusyError: too many others wait.
-            ModuleError: the server or the module is to blame; what happened is in the log, not in the error.
+            ImageError: the photograph cannot be classified; the error tells its owner why.
+            BusyError: too many others are waiting.
+            ModuleError: the server or the module is at fault; the log says what happened, the error does not.
         """
         if len(image) > self._limits.image_bytes:
             raise too_large(self._limits.image_bytes)
-        if len(self._trials) >= self._most:
+        if len(self._trials) >= self._capacity:
             raise BusyError("the server is busy", why="other images are waiting", fix="try again in a few seconds")
-        # A task of its own can clean up undisturbed, however often the request is cancelled meanwhile.
+        # In a task of its own, the cleaning up goes on however often the request is cancelled.
         trial = asyncio.create_task(self._classified(archive, image))
         self._trials.add(trial)
         trial.add_done_callback(self._trials.discard)
@@ -135,11 +135,8 @@ class Trials:
             trial.cancel()
 
     async def close(self) -> None:
-        """Ends all processes, and starts no more; whoever waits for one is cancelled.
-
-        It has to be called before the event loop ends.
-        """
-        self._most = 0
+        """Ends all processes, cancels their callers, and starts no more. Call it before the event loop ends."""
+        self._capacity = 0
         trials = list(self._trials)
         for trial in trials:
             trial.cancel()
@@ -148,33 +145,35 @@ class Trials:
     async def _classified(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
         async with self._free:
             try:
-                # Not by the process itself, which could be killed before it is removed.
-                with tempfile.TemporaryDirectory(prefix="hubexport-try-") as scratch:
-                    return _scores(await self._work(self._task(archive, scratch), image))
+                # Not made by the process itself, which could be killed before it removes the folder.
+                with tempfile.TemporaryDirectory(prefix="hubexport-try-") as folder:
+                    return _scores(*await self._run(archive, image, Path(folder)))
             except OSError as error:
-                _log.error("cannot start a process to classify an image: %s", error)
+                _log.error("cannot run a process to classify an image: %s", error)
                 raise _no_answer() from None
 
-    def _task(self, archive: Path, scratch: str) -> TrialTask:
-        return TrialTask(
+    async def _run(self, archive: Path, image: bytes, folder: Path) -> tuple[int, Path]:
+        """Runs the worker to its end, and returns its exit status and its folder."""
+        task = TrialTask(
             archive=str(archive.absolute()),
-            scratch=scratch,
+            image=str(folder / "image"),
+            module=str(folder / "module"),
             labels=str(self._labels.absolute()) if self._labels else None,
             top=self._top,
             image_bytes=self._limits.image_bytes,
             memory_bytes=self._limits.memory_bytes,
             cpu_seconds=math.ceil(self._limits.seconds),
         )
-
-    async def _work(self, task: TrialTask, image: bytes) -> _Ended:
-        starting = asyncio.ensure_future(_start(task))
+        Path(task.image).write_bytes(image)
+        Path(task.module).mkdir()
+        starting = asyncio.ensure_future(_start(task, folder))
         # asyncio never comes back from a start that is cancelled before the pipes are connected.
         cancelled = await _finished(starting)
         process = starting.result()
         try:
             if cancelled:
                 raise asyncio.CancelledError
-            return await asyncio.wait_for(_conversation(process, image), self._limits.seconds)
+            return await asyncio.wait_for(process.wait(), self._limits.seconds), folder
         except asyncio.TimeoutError:
             raise ImageError(
                 "the image takes too long",
@@ -186,7 +185,7 @@ class Trials:
 
 
 async def _finished(work: "asyncio.Future[Any]") -> bool:
-    """Waits for something to its end, and tells whether whoever waits was cancelled meanwhile."""
+    """Waits until some work is done, and returns whether the waiting task was cancelled meanwhile."""
     cancelled = False
     while not work.done():
         try:
@@ -196,58 +195,10 @@ async def _finished(work: "asyncio.Future[Any]") -> bool:
     return cancelled
 
 
-async def _start(task: TrialTask) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *_WORKER,
-        json.dumps(dataclasses.asdict(task)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        # Older Pythons import from where they are started.
-        cwd="/",
-        env=_environment(),
-        start_new_session=True,
-    )
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
-        "PYTHONSAFEPATH": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUTF8": "1",
-        # One for all threads would take address space for each core.
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-    }
-
-
-async def _conversation(process: asyncio.subprocess.Process, image: bytes) -> _Ended:
-    assert process.stdin and process.stdout and process.stderr, "they are pipes"
-    _, answer, complaints = await asyncio.gather(
-        _feed(process.stdin, image), _read(process.stdout), _read(process.stderr)
-    )
-    return _Ended(await process.wait(), answer, complaints)
-
-
-async def _feed(stream: asyncio.StreamWriter, image: bytes) -> None:
-    # The process need not read it to its end.
-    with contextlib.suppress(ConnectionError):
-        stream.write(image)
-        await stream.drain()
-    stream.close()
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    """Reads to the end, so that the other side never waits, and keeps the beginning."""
-    kept = b""
-    while block := await stream.read(_BLOCK_BYTES):
-        kept = (kept + block)[:_MAX_OUTPUT_BYTES]
-    return kept
+async def _start(task: TrialTask, folder: Path) -> asyncio.subprocess.Process:
+    environment = {**own_environment(_INHERITED), **_VARIABLES}
+    with child_command(sys.executable, _WORKER, dataclasses.asdict(task), folder, environment) as (command, options):
+        return await asyncio.create_subprocess_exec(*command, **options, start_new_session=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -255,34 +206,36 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin, "it is a pipe"
+    # Its pipe closes when all that it has started have ended, too; one that has left the group is not waited for.
+    with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
+        await asyncio.wait_for(process.stdin.wait_closed(), _END_SECONDS)
     process.stdin.close()
-    # Reads what is left, without which the pipes would stay open, and waits.
-    await process.communicate()
+    await process.wait()
 
 
-def _scores(ended: _Ended) -> "tuple[Score, ...]":
+def _scores(status: int, folder: Path) -> "tuple[Score, ...]":
     from hubexport.images.classification import Score  # Imports Pillow, which a server without trials does not need.
 
-    if ended.complaints:
-        text = printable(ended.complaints.decode(errors="replace"))
-        _log.warning("the classification process wrote: %s", text[-_MAX_LOGGED:])
-    if ended.status < 0:
-        _log.warning("the classification process was killed by signal %d", -ended.status)
+    if complaints := last_lines(folder):
+        _log.warning("the classification process wrote: %s", " ".join(complaints)[-_MAX_LOGGED:])
+    if status < 0:
+        _log.warning("the classification process was killed by signal %d", -status)
         raise ImageError(
             "the image cannot be classified",
             why="it needs more time or memory than one image may use",
             fix="choose another one, or one with fewer pixels",
         )
     try:
-        answer = _Answer.model_validate_json(ended.answer) if ended.status == 0 else _Answer()
-    except pydantic.ValidationError:
-        _log.error("the classification process did not answer with hubexport's JSON")
-        raise _no_answer() from None
+        answer = _Answer.model_validate_json(read_answer(folder, status, _MAX_ANSWER_BYTES))
+    except (ChildError, pydantic.ValidationError) as error:
+        if status == 0:
+            _log.error("the classification process did not answer with hubexport's JSON")
+        raise _no_answer() from error
     if answer.error:
         raise ImageError(answer.error.what, why=answer.error.why, fix=answer.error.fix)
     if not answer.top:
         raise _no_answer()
-    return tuple(Score(one.index, one.label, one.probability) for one in answer.top)
+    return tuple(Score(score.index, score.label, score.probability) for score in answer.top)
 
 
 def _no_answer() -> ModuleError:

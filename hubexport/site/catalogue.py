@@ -1,4 +1,4 @@
-"""One release, ready for look-ups: which module a handle means, which files there are, and what a search finds."""
+"""Looks things up in a release: modules by handle, files by path, and modules by search."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
@@ -14,13 +14,13 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclasses.dataclass(frozen=True)
-class Query:
-    """What somebody looks for; an empty text wants anything.
+class SearchQuery:
+    """A search for modules, as its form sends it; an empty field matches everything.
 
     Attributes:
-        q: words, each of which stands somewhere in the module's handle or in what it was trained on.
+        q: words that must all occur in the module's handle or in its dataset's name.
         family: the network's name.
-        size: the images' height and width in pixels.
+        size: height and width of the module's images in pixels.
         kind: `feature_vector` or `classification`.
         version: the module's version.
         format: `hub` or `saved_model_2`.
@@ -33,8 +33,8 @@ class Query:
     version: str = ""
     format: str = ""
 
-    def finds(self, record: ArtifactRecord) -> bool:
-        """Tells whether a module is among what is looked for."""
+    def matches(self, record: ArtifactRecord) -> bool:
+        """Tells whether a module fits the search."""
         wanted = (self.family, self.size, self.kind, self.version, self.format)
         facts = (record.network, str(record.image_size), record.kind, str(record.version), record.format)
         text = f"{record.handle} {record.dataset}".casefold()
@@ -44,79 +44,63 @@ class Query:
 
 
 class Catalogue:
-    """What a release's index says, by what people and programs ask for.
+    """The contents of a release.
 
     Args:
-        index: of the release.
+        index: the release's index.
     Attributes:
-        index: of the release.
-        records: of all modules, by handle, in the index's order.
-        files: all that the index lists, by path.
+        index: the release's index.
+        records: all modules in all versions by handle, in the index's order.
+        modules: the versions of each module, newest first, by unversioned handle.
+        files: all files that the index lists, by path.
+        publishers: the publishers' Markdown pages, by the publisher's name.
     """
 
     def __init__(self, index: ReleaseIndex) -> None:
         self.index = index
         self.records: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.artifacts}
         self.files: Mapping[str, ReleaseFile] = {file.path: file for file in index.files()}
-        self._versions: dict[str, list[ArtifactRecord]] = {}
+        self.publishers: Mapping[str, ReleaseFile] = {file.path.partition("/")[0]: file for file in index.publishers}
+        versions: dict[str, list[ArtifactRecord]] = {}
         for record in index.artifacts:
-            self._versions.setdefault(unversioned(record), []).append(record)
-        for records in self._versions.values():
+            versions.setdefault(unversioned(record), []).append(record)
+        for records in versions.values():
             records.sort(key=lambda record: record.version, reverse=True)
-        self._publisher_files = {file.path.partition("/")[0]: file for file in index.publishers}
-        self._folders = {handle[: end.start()] for handle in self._versions for end in re.finditer("/", handle)}
-
-    @property
-    def modules(self) -> Mapping[str, list[ArtifactRecord]]:
-        """The versions of each module, the newest first, by its unversioned handle."""
-        return self._versions
-
-    @property
-    def publishers(self) -> Mapping[str, ReleaseFile]:
-        """The Markdown pages of the publishers, by their names."""
-        return self._publisher_files
+        self.modules: Mapping[str, list[ArtifactRecord]] = versions
+        self._folders = {handle[: end.start()] for handle in versions for end in re.finditer("/", handle)}
 
     def newest(self, handle: str, form: str | None = None) -> ArtifactRecord | None:
-        """Returns what an unversioned handle means.
+        """Returns a module's newest version; None if there is none.
 
         Args:
-            handle: like `google/imagenet/mobilenet_v2_075_192/feature_vector`.
-            form: `hub` or `saved_model_2`, if no other will do.
-        Returns:
-            The newest version that suits; None if there is none.
+            handle: an unversioned handle, like `google/imagenet/mobilenet_v2_075_192/feature_vector`.
+            form: `hub` or `saved_model_2` for the newest version in this format. Defaults to any format.
         """
-        for record in self._versions.get(handle, ()):
-            if form in (None, record.format):
-                return record
-        return None
+        return next((record for record in self.modules.get(handle, ()) if form in (None, record.format)), None)
 
     def versions(self, record: ArtifactRecord) -> list[ArtifactRecord]:
-        """Returns all versions of a module, the newest first."""
-        return self._versions[unversioned(record)]
+        """Returns all versions of a module, newest first."""
+        return self.modules[unversioned(record)]
 
-    def select(self, query: Query) -> list[ArtifactRecord]:
-        """Returns the modules that a search finds, in the index's order."""
-        return [record for record in self.records.values() if query.finds(record)]
+    def select(self, query: SearchQuery) -> list[ArtifactRecord]:
+        """Returns the modules that match a search, in the index's order."""
+        return [record for record in self.records.values() if query.matches(record)]
 
     def holds_below(self, path: str) -> bool:
-        """Tells whether handles begin with this path."""
+        """Tells whether handles begin with this path and a slash."""
         return path in self._folders
 
 
 def unversioned(record: ArtifactRecord) -> str:
-    """Returns a module's handle without the version.
-
-    Example:
-        `google/imagenet/mobilenet_v2_075_192/feature_vector`.
-    """
+    """Returns a module's handle without the version, like `google/imagenet/mobilenet_v2_075_192/feature_vector`."""
     return record.handle.rpartition("/")[0]
 
 
 def network_of(record: ArtifactRecord) -> Network:
-    """Lays out the network that a module holds."""
+    """Lays out a module's network."""
     return NETWORKS[record.network](record.depth_multiplier, record.image_size, record.num_classes)
 
 
 def sizes(records: Iterable[ArtifactRecord]) -> list[int]:
-    """Returns the sizes of images that modules take, the smallest first."""
+    """Returns the image sizes of modules in pixels, each once, smallest first."""
     return sorted({record.image_size for record in records})

@@ -1,59 +1,59 @@
-"""The list of modules in the catalogue: a row a module, and what can be searched for."""
+"""The list of modules on catalogue pages, and the choices of the search form."""
 
 from collections.abc import Sequence
 import dataclasses
 from urllib.parse import urlencode
 
 from hubexport.release.index import ArtifactRecord
-from hubexport.site.catalogue import Catalogue, Query, sizes, unversioned
+from hubexport.site.catalogue import Catalogue, SearchQuery, sizes, unversioned
 
-# On one page of a server; files have no other pages.
+# On a page from a server. A static site has all modules on one page.
 ROWS_PER_PAGE = 200
 
 KINDS = {"feature_vector": "feature vector", "classification": "classification"}
-# A format's name, and what fits into a badge.
+# Each format's name, and its short name for a badge.
 FORMATS = {"hub": ("TF1 Hub format", "TF1"), "saved_model_2": ("TF2 SavedModel", "TF2")}
 
 
 @dataclasses.dataclass(frozen=True)
 class ListingRow:
-    """A module: its unversioned handle, and its versions, the newest first."""
+    """A module: its unversioned handle, and its versions, newest first."""
 
     handle: str
     versions: Sequence[ArtifactRecord]
 
     @property
     def newest(self) -> ArtifactRecord:
-        """The version that its facts are taken from."""
+        """The version whose facts the row shows."""
         return self.versions[0]
 
     @property
     def collection(self) -> str:
-        """What stands before the variant in its handle."""
+        """The part of the handle before the variant."""
         return "/".join(self.handle.split("/")[:-2])
 
     @property
     def top1(self) -> float | None:
-        """The accuracy that the publishers measured."""
+        """The published top-1 accuracy in percent; None if there is none."""
         return (self.newest.published or {}).get("top1_percent")
 
     @property
     def text(self) -> str:
-        """What a search looks through, but for the version; see `Query.finds`."""
+        """The text that a script searches: see `q` in `SearchQuery`, except that it lacks the version."""
         return f"{self.handle} {self.newest.dataset}".casefold()
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Modules on a page of the catalogue.
+    """One page of a search's results.
 
     Attributes:
-        rows: of this page.
-        found: how many modules are on all pages.
-        total: how many there are without a search.
-        page: from 1.
-        pages: how many there are.
-        has_top1: whether any module of the release has a published accuracy.
+        rows: the modules on this page.
+        found: the number of modules that the search found, on all pages.
+        total: the number of modules in the release.
+        page: this page's number, from 1.
+        pages: the number of pages.
+        has_top1: whether any module in the release has a published accuracy.
     """
 
     rows: Sequence[ListingRow]
@@ -65,33 +65,35 @@ class Listing:
 
     @property
     def complete(self) -> bool:
-        """Whether all modules are here, so that a script can search them."""
+        """Whether this page has every module of the release, so that a script can search them."""
         return len(self.rows) == self.total
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchChoice:
-    """A field of the search form: its name in addresses, its label, and its values with their words."""
+    """A field of the search form: its name in URLs, its label, and its values, each with the text shown for it."""
 
     name: str
     label: str
     values: Sequence[tuple[str, str]]
 
 
-def listing(
+def list_page(
     catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: int, per_page: int | None, top1: bool
 ) -> Listing:
-    """Puts the modules that a search found on pages.
+    """Returns one page of a search's results.
 
     Args:
-        catalogue: of the release.
-        records: what was found.
-        page: the one that is wanted; the last one if there are fewer.
-        per_page: how many modules a page has; None for all.
+        catalogue: the release's.
+        records: the search's results; their modules are listed once, whichever versions were found.
+        page: the page's number, from 1; one out of range means the nearest page.
+        per_page: the number of modules on a page; None for all.
         top1: see `Listing.has_top1`.
     """
-    # By name, 224 would come before 96.
-    ordered = sorted(records, key=lambda one: (one.network, one.depth_multiplier, one.image_size, one.handle))
+    # In alphabetical order, 224 would come before 96.
+    ordered = sorted(
+        records, key=lambda record: (record.network, record.depth_multiplier, record.image_size, record.handle)
+    )
     handles = list(dict.fromkeys(map(unversioned, ordered)))
     per_page = per_page or max(len(handles), 1)
     pages = max(-(-len(handles) // per_page), 1)
@@ -102,25 +104,24 @@ def listing(
     return Listing(rows, len(handles), len(catalogue.modules), page, pages, top1)
 
 
-def choices(catalogue: Catalogue) -> list[SearchChoice]:
-    """Returns what the fields of the search form offer: what the release has."""
+def search_choices(catalogue: Catalogue) -> list[SearchChoice]:
+    """Returns the fields of the search form, with the values that occur in the release."""
     records = catalogue.records.values()
     families = sorted({record.network for record in records})
+    kinds = sorted({record.kind for record in records})
+    versions = sorted({record.version for record in records})
+    formats = sorted({record.format for record in records})
     return [
         SearchChoice("family", "Family", [(family, family) for family in families]),
         SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes(records)]),
-        SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in sorted({record.kind for record in records})]),
-        SearchChoice(
-            "version", "Version", [(str(one), str(one)) for one in sorted({record.version for record in records})]
-        ),
-        SearchChoice(
-            "format", "Format", [(form, FORMATS[form][0]) for form in sorted({record.format for record in records})]
-        ),
+        SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in kinds]),
+        SearchChoice("version", "Version", [(str(version), str(version)) for version in versions]),
+        SearchChoice("format", "Format", [(form, FORMATS[form][0]) for form in formats]),
     ]
 
 
-def address_query(query: Query, page: int = 1) -> str:
-    """Returns what follows the path in the address of a search, with its question mark; empty if it is none."""
+def address_query(query: SearchQuery, page: int = 1) -> str:
+    """Returns the query part of a search's URL with its question mark; empty for the first page of all modules."""
     fields = {name: value for name, value in dataclasses.asdict(query).items() if value}
     if page > 1:
         fields["page"] = str(page)

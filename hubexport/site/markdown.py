@@ -1,4 +1,4 @@
-"""Markdown that strangers wrote, as HTML that can do nothing but be read."""
+"""Renders untrusted Markdown as harmless HTML."""
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 import dataclasses
@@ -17,7 +17,7 @@ from pygments import highlight as _highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import BashLexer, JsonLexer, PythonLexer, YamlLexer
 
-# Lexers for what pages hold; others of Pygments' hundreds may be slow on text that is made for it.
+# The languages of modules' pages. Others of Pygments' hundreds of lexers may be slow on hostile text.
 _LEXERS = {
     "python": PythonLexer,
     "py": PythonLexer,
@@ -28,21 +28,22 @@ _LEXERS = {
     "yaml": YamlLexer,
 }
 _MAX_HIGHLIGHTED = 20_000
-# Larger texts are not rendered: those that hubexport writes have a tenth of it, and the worst take a second.
+# Longer texts are not rendered. hubexport's own are a tenth of this; hostile ones of this length take a second.
 MAX_MARKDOWN = 60_000
-# What tfhub.dev's pages say of a module in comments, one a line.
+# Metadata on tfhub.dev's pages: one comment a line.
 _METADATA = re.compile(r"<!-- *[\w-]+: [^>]* -->\s*")
 _WEB, _MAIL = ("http", "https"), "mailto"
 
-# Ids of the text's headings begin with it: those of the page itself do not.
+# Begins the ids of the text's headings, and of no other element in the page.
 PREFIX = "doc-"
 
+# Returns the address that a link without a scheme leads to; None if it leads nowhere.
 Resolve = Callable[[str], str | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
-    """A heading of a text: the id that links lead to, its level in the page (from 2 on), and its words."""
+    """A heading of a text: its id for links, its level in the page (2 to 6), and its text."""
 
     anchor: str
     level: int
@@ -51,31 +52,31 @@ class Heading:
 
 @dataclasses.dataclass(frozen=True)
 class RenderedMarkdown:
-    """Rendered Markdown; `headings` are in their order."""
+    """Rendered Markdown, and its headings in order."""
 
     html: Markup
     headings: tuple[Heading, ...]
 
 
 def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_title: bool = False) -> RenderedMarkdown:
-    """Renders Markdown: no HTML in it, no images, and no links but to the web, to mail and to what is here.
+    """Renders Markdown without HTML or images; links lead only to the web, to mail addresses and into this site.
 
     Args:
         text: CommonMark with tables, and `<!-- key: value -->` for programs.
-        resolve: returns where a link without a scheme leads, and None if there is nothing.
-        level: of the highest headings that come out, from 2 to 6.
-        without_title: leave out the first heading if the text begins with it.
+        resolve: resolves links without a scheme.
+        level: the level of the highest headings in the HTML, from 2 to 6.
+        without_title: leave out the heading that the text begins with.
     """
     environment: dict[str, Any] = {"resolve": resolve}
     tokens = _PARSER.parse(text, environment)
     if without_title and tokens and tokens[0].type == "heading_open":
-        del tokens[: next(place for place, token in enumerate(tokens) if token.type == "heading_close") + 1]
+        del tokens[:3]  # Every heading is three tokens.
     headings = tuple(_number_headings(tokens, level))
     return RenderedMarkdown(Markup(_PARSER.renderer.render(tokens, _PARSER.options, environment)), headings)
 
 
 def highlight(code: str, language: str = "python") -> Markup:
-    """Returns code with its words in `<span>`s, which have Pygments' classes."""
+    """Returns code as HTML, colored by Pygments' classes; plain if it is long or in an unknown language."""
     lexer = _LEXERS.get(language.lower())
     if lexer is None or len(code) > _MAX_HIGHLIGHTED:
         return escape(code)
@@ -83,28 +84,28 @@ def highlight(code: str, language: str = "python") -> Markup:
 
 
 def _number_headings(tokens: Sequence[Token], highest: int) -> Iterator[Heading]:
-    """Gives headings ids, and levels of which none is left out on the way down."""
+    """Gives headings ids, and levels that never skip one on the way down."""
     above: list[int] = []
     known: dict[str, int] = {}
-    # A heading is always three tokens: its words are between its ends.
+    # A heading is three tokens: its start, its text and its end.
     for opening, content, closing in zip(tokens, tokens[1:], tokens[2:]):
         if opening.type != "heading_open":
             continue
         written = int(opening.tag[1:])
-        above = [*(one for one in above if one < written), written]
+        above = [*(higher for higher in above if higher < written), written]
         level = min(highest + len(above) - 1, 6)
-        words = "".join(child.content for child in content.children or ())
-        anchor = _anchor(words, known)
+        text = "".join(child.content for child in content.children or ())
+        anchor = _anchor(text, known)
         opening.tag = f"h{level}"
         opening.attrSet("id", anchor)
         closing.tag = opening.tag
-        closing.meta["anchor"], closing.meta["words"] = anchor, words
-        yield Heading(anchor, level, words)
+        closing.meta["anchor"], closing.meta["text"] = anchor, text
+        yield Heading(anchor, level, text)
 
 
-def _anchor(words: str, known: dict[str, int]) -> str:
-    """Returns an id that no other heading has; `known` has how often each was wanted."""
-    name = anchor = PREFIX + (re.sub(r"\W+", "-", words.lower()).strip("-")[:60] or "section")
+def _anchor(text: str, known: dict[str, int]) -> str:
+    """Returns a unique id for a heading; `known` counts the headings for each id."""
+    name = anchor = PREFIX + (re.sub(r"\W+", "-", text.lower()).strip("-")[:60] or "section")
     while anchor in known:
         known[name] += 1
         anchor = f"{name}-{known[name]}"
@@ -113,7 +114,7 @@ def _anchor(words: str, known: dict[str, int]) -> str:
 
 
 def _skip_metadata(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """A block rule: reads over a comment that says something to programs."""
+    """A block rule of markdown-it: skips a line of metadata."""
     line = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
     if not _METADATA.fullmatch(line):
         return False
@@ -122,7 +123,7 @@ def _skip_metadata(state: StateBlock, start: int, end: int, silent: bool) -> boo
 
 
 def _tame_links(state: StateCore) -> None:
-    """A rule for the parsed text: images become links, and links that lead nowhere become text."""
+    """A core rule of markdown-it: images become links, and links that lead nowhere become text."""
     for token in state.tokens:
         if token.children:
             token.children = list(_tamed(token.children, state.env["resolve"]))
@@ -147,18 +148,18 @@ def _tamed(tokens: Sequence[Token], resolve: Resolve) -> Iterator[Token]:
 
 
 def _linked_image(image: Token, resolve: Resolve | None) -> Iterator[Token]:
-    words = Token("text", "", 0, content=image.content or "image")
+    text = Token("text", "", 0, content=image.content or "image")
     target = _target(str(image.attrGet("src") or ""), resolve) if resolve else None
     if target is None:
-        yield words
+        yield text
     else:
         yield Token("link_open", "a", 1, attrs={"href": target})
-        yield words
+        yield text
         yield Token("link_close", "a", -1)
 
 
 def _target(href: str, resolve: Resolve) -> str | None:
-    """Returns where a link leads; None if it must not, or leads nowhere."""
+    """Returns where a link leads; None if it is forbidden or leads nowhere."""
     try:
         parts = urlsplit(href)
     except ValueError:
@@ -173,7 +174,7 @@ def _target(href: str, resolve: Resolve) -> str | None:
 
 
 class _Renderer(RendererHTML):
-    """Code that can be scrolled and copied, tables in boxes of their own, headings that links lead to."""
+    """Writes code that scrolls and can be copied, tables that scroll, and headings with links to themselves."""
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
         """Renders code between fences."""
@@ -188,8 +189,8 @@ class _Renderer(RendererHTML):
         self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]
     ) -> str:
         """Ends a heading with a link to itself."""
-        anchor, words = escape(tokens[idx].meta["anchor"]), escape(tokens[idx].meta["words"])
-        return f' <a class="anchor" href="#{anchor}" aria-label="Link to: {words}">#</a></{tokens[idx].tag}>\n'
+        anchor, text = escape(tokens[idx].meta["anchor"]), escape(tokens[idx].meta["text"])
+        return f' <a class="anchor" href="#{anchor}" aria-label="Link to: {text}">#</a></{tokens[idx].tag}>\n'
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
         """Begins a table."""
@@ -202,7 +203,7 @@ class _Renderer(RendererHTML):
         return "</table></div>\n"
 
     def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
-        """Begins the head of a column."""
+        """Begins a column's header."""
         return f'<th scope="col"{_alignment(tokens[idx])}>'
 
     def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
@@ -211,7 +212,7 @@ class _Renderer(RendererHTML):
 
 
 def _alignment(cell: Token) -> str:
-    """Returns a class for what the parser says in a style, which pages must not have."""
+    """Returns the alignment as a class; the parser has it as an inline style, which pages must not have."""
     side = str(cell.attrGet("style") or "").removeprefix("text-align:")
     return f' class="{side}"' if side in ("right", "center") else ""
 
@@ -222,11 +223,11 @@ def _code(code: str, language: str) -> str:
 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
-    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # `_tame_links` sees to it.
+    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # `_tame_links` checks links.
     parser.block.ruler.before("paragraph", "metadata", _skip_metadata, {"alt": ["paragraph"]})
     parser.core.ruler.push("tame_links", _tame_links)
     return parser
 
 
-# Parsing keeps nothing in it, so that threads share it.
+# Threads share it: parsing keeps no state in it.
 _PARSER = _parser()

@@ -1,7 +1,7 @@
-"""The pages of a release as HTML: the catalogue, a page a module, a page a publisher, and what the server has to say.
+"""Renders the pages of a release: the catalogue, modules, publishers, and messages.
 
-Most of what they show was written by strangers: templates escape all of it, and the policy that pages are served with
-allows no styles and no programs in them.
+Most of their content is untrusted: templates escape it, and the Content-Security-Policy forbids inline styles and
+scripts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,22 +9,23 @@ import functools
 import hashlib
 from importlib import resources
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
 import jinja2
 from markupsafe import Markup
 
+from hubexport import readable_numbers
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
-from hubexport.site import words
-from hubexport.site.catalogue import Catalogue, Query, unversioned
-from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, SearchChoice, address_query, choices, listing
+from hubexport.site.accuracy_chart import accuracy_chart
+from hubexport.site.accuracy_points import Cost, accuracy_points
+from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
+from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
-from hubexport.site.points import points
+from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
 from hubexport.site.snippets import snippets
-from hubexport.site.tables import file_rows, layer_rows, read_interface, read_report
 from hubexport.version import __version__
 
 if TYPE_CHECKING:
@@ -32,21 +33,22 @@ if TYPE_CHECKING:
 
 _Table = TypeVar("_Table")
 
-# Of an example in the catalogue, the first that there is.
+# Format and kind of the module in the catalogue's example, best first.
 _EXAMPLES = (("saved_model_2", "classification"), ("saved_model_2", "feature_vector"), ("hub", "classification"))
-# That pages show of those that publishers measured.
+_EXAMPLE_CODE = 'import tensorflow_hub as hub\n\nmodule = hub.load("{address}")\n'
+# The published figures that a module's page shows.
 _FIGURES = ("top1_percent", "top5_percent", "pixel1_cpu_ms")
 _ADDRESS_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
 
 
 class Pages:
-    """Writes the pages of a release; each method returns the same text for the same facts, in any thread.
+    """Renders the pages of a release: the same text for the same input, in any thread.
 
     Args:
-        catalogue: of the release.
-        folder: the release's, which stays open as long as pages are written.
-        url: where people find it, without a slash at the end; links begin with its path.
-        static: for files, where an address that ends in a slash is an `index.html`.
+        catalogue: the release's.
+        folder: the release's folder, open while pages are rendered.
+        url: where the site is served. Links begin with its path.
+        static: whether pages are files, so that their addresses end in a slash and mean an `index.html`.
         can_try: whether the server classifies photographs.
     """
 
@@ -63,7 +65,8 @@ class Pages:
         self._has_top1 = any(
             (record.published or {}).get("top1_percent") is not None for record in catalogue.records.values()
         )
-        self._charts_made = threading.Lock()
+        self._choices = search_choices(catalogue)
+        self._drawing_charts = threading.Lock()
         self._charts: tuple[Markup, ...] | None = None
         self._environment = _environment()
         self._environment.globals |= {
@@ -77,32 +80,32 @@ class Pages:
         }
 
     def link(self, record: ArtifactRecord) -> str:
-        """Returns the address of a module's page on this host."""
+        """Returns the path of a module's page."""
         return f"{self._root}{self._path(record)}"
 
-    def catalogue(self, query: Query = Query(), page: int = 1) -> str:
-        """Returns the catalogue: what a search finds, and without one all that there is.
+    def catalogue(self, query: SearchQuery = SearchQuery(), page: int = 1) -> str:
+        """Returns a page of the catalogue: the modules that a search finds.
 
         Args:
-            query: what is looked for.
-            page: of the modules, from 1; on a server two hundred of them are on one.
+            query: the search. Defaults to all modules.
+            page: the page's number, from 1, on a server. A static site has all modules on one page.
         """
-        found = list(self._catalogue.records.values()) if query == Query() else self._catalogue.select(query)
-        shown = listing(
+        found = list(self._catalogue.records.values()) if query == SearchQuery() else self._catalogue.select(query)
+        shown = list_page(
             self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE, top1=self._has_top1
         )
         example = self._example()
         return self._render(
             "catalogue.html",
-            # What a search finds is no page to be found by a search.
-            path=f"/{address_query(query, shown.page)}" if query == Query() else None,
+            # Search engines need no pages of search results.
+            path=f"/{address_query(query, shown.page)}" if query == SearchQuery() else None,
             listing=shown,
             artifacts=len(self._catalogue.records),
             query=query,
             choices=self._choices,
             address_query=address_query,
-            example=example and highlight(_example_code(f"{self._url}/{example.handle}")),
-            charts=self._drawn_charts() if query == Query() and shown.page == 1 else (),
+            example=example and highlight(_EXAMPLE_CODE.format(address=f"{self._url}/{example.handle}")),
+            charts=self._drawn_charts() if query == SearchQuery() and shown.page == 1 else (),
         )
 
     def module(self, record: ArtifactRecord) -> str:
@@ -124,7 +127,7 @@ class Pages:
             text=text,
             twin=self._twin(record),
             tf1=self._catalogue.newest(unversioned(record), "hub") if record.format != "hub" else None,
-            snippets=[(one, one.code and highlight(one.code)) for one in snippets(record, address)],
+            snippets=[(snippet, highlight(snippet.code)) for snippet in snippets(record, address)],
             interface=_or_reason(read_interface, self._folder, record),
             layers=layer_rows(record),
             report=_or_reason(read_report, self._folder, record),
@@ -134,7 +137,7 @@ class Pages:
         )
 
     def publisher(self, name: str) -> str:
-        """Returns the page of a publisher: what it says of itself, and its modules."""
+        """Returns the page of a publisher: its own text, and its modules."""
         handles = [handle for handle in self._catalogue.modules if handle.startswith(f"{name}/")]
         records = [self._catalogue.modules[handle][0] for handle in handles]
         return self._render(
@@ -142,42 +145,38 @@ class Pages:
             path=f"/{name}{self._slash}",
             name=name,
             text=self._text(self._catalogue.publishers.get(name), None),
-            listing=listing(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None, top1=self._has_top1),
+            listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None, top1=self._has_top1),
             found=len(records),
         )
 
     def message(self, title: str, text: str) -> str:
-        """Returns a page that says one thing, like that something is not here."""
+        """Returns a page with a message, like an error's."""
         return self._render("message.html", path=None, title=title, text=text)
 
     def trial(self, record: ArtifactRecord, scores: "Sequence[Score] | None", error: HubexportError | None) -> str:
-        """Returns what a module takes a photograph for.
+        """Returns the page with a module's classes for a photograph.
 
         Args:
-            record: of the module.
-            scores: the best classes, best first; None if there are none.
-            error: why not.
+            record: the module.
+            scores: the best classes, best first; None after an error.
+            error: why there are no scores; None otherwise.
         """
         return self._render("trial.html", path=None, record=record, scores=scores, error=error)
 
     def assets(self) -> Mapping[str, bytes]:
-        """Returns what pages load, by its path below the root; under a path there is never anything else."""
+        """Returns the files that pages load by path below the root; the content under a path never changes."""
         return {_asset_names()[name]: content for name, content in _asset_contents().items()}
-
-    @functools.cached_property
-    def _choices(self) -> list[SearchChoice]:
-        return choices(self._catalogue)
 
     def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
 
     def _render(self, template: str, *, path: str | None, **facts: Any) -> str:
-        """Renders a template; `path` is the page's own address below the root, None if it has none to be found by."""
+        """Renders a template; `path` is the page's path below the root, None if search engines must not list it."""
         canonical = None if path is None else f"{self._url}{path}"
         return self._environment.get_template(template).render(canonical=canonical, **facts)
 
     def _twin(self, record: ArtifactRecord) -> ArtifactRecord | None:
-        """Returns the module of the other kind: in the same version, or else the newest one."""
+        """Returns the module of the other kind: the same version if there is one, else the newest."""
         other = "classification" if record.kind == "feature_vector" else "feature_vector"
         folder = unversioned(record).rpartition("/")[0]
         same = self._catalogue.records.get(f"{folder}/{other}/{record.version}")
@@ -185,30 +184,23 @@ class Pages:
 
     def _example(self) -> ArtifactRecord | None:
         records = [versions[0] for versions in self._catalogue.modules.values()]
-        for form, kind in _EXAMPLES:
+        for example in _EXAMPLES:
             for record in reversed(records):
-                if (record.format, record.kind) == (form, kind):
+                if (record.format, record.kind) == example:
                     return record
         return records[0] if records else None
 
     def _drawn_charts(self) -> tuple[Markup, ...]:
-        """Draws the pictures once."""
-        with self._charts_made:
+        """Returns the accuracy charts, drawn once; none if no point is a module of this release."""
+        with self._drawing_charts:
             if self._charts is None:
-                # It is imported late for matplotlib's sake, which takes its time.
-                from hubexport.site.chart import accuracy_chart
-
-                found = points(self._catalogue, self.link)
-                linked = any(point.link for point in found)
-                self._charts = (
-                    (Markup(accuracy_chart(found, "multiply_adds")), Markup(accuracy_chart(found, "latency")))
-                    if linked
-                    else ()
-                )
+                points = accuracy_points(self._catalogue, self.link)
+                costs: tuple[Cost, ...] = get_args(Cost) if any(point.link for point in points) else ()
+                self._charts = tuple(Markup(accuracy_chart(points, cost)) for cost in costs)
             return self._charts
 
     def _text(self, file: ReleaseFile | None, record: ArtifactRecord | None) -> RenderedMarkdown | str:
-        """Renders a Markdown file of the release; returns what is wrong with it if that cannot be done."""
+        """Renders a Markdown file of the release; returns what is wrong with the file if it cannot."""
         if file is None:
             return "is not listed"
         try:
@@ -223,17 +215,17 @@ class Pages:
         return render_markdown(text, resolve=resolve, level=3 if record else 2, without_title=True)
 
     def _with_our_addresses(self, text: str, record: ArtifactRecord) -> str:
-        """Puts this hub's address where a page has the one that the release was made for."""
+        """Replaces the address that the release was made for by this site's."""
         made_for = record.inputs.url.rstrip("/")
         if "://" not in made_for:
             return text
-        below = record.handle.partition("/")[0]
+        publisher = record.handle.partition("/")[0]
         for old in {made_for, quote(made_for, safe=_ADDRESS_CHARACTERS)}:
-            text = text.replace(f"{old}/{below}/", f"{self._url}/{below}/")
+            text = text.replace(f"{old}/{publisher}/", f"{self._url}/{publisher}/")
         return text
 
     def _resolved(self, base: str, href: str) -> str | None:
-        """Returns where a link without a scheme leads; None if nothing of this release is there."""
+        """Returns where a link without a scheme leads; None if the release has nothing there."""
         path, _, fragment = urljoin(base, href).partition("#")
         inside = path.removeprefix(f"{self._root}/")
         fragment = f"#{fragment}" if fragment else ""
@@ -245,7 +237,7 @@ class Pages:
 def _or_reason(
     read: Callable[[UntrustedFolder, ArtifactRecord], _Table], folder: UntrustedFolder, record: ArtifactRecord
 ) -> _Table | str:
-    """Returns what is read, or what is wrong with it."""
+    """Returns what `read` returns, or what is wrong with the file."""
     try:
         return read(folder, record)
     except UntrustedFileError as error:
@@ -253,26 +245,21 @@ def _or_reason(
 
 
 def _changelog(text: RenderedMarkdown | str) -> str | None:
-    """Returns the anchor of a text's changelog."""
+    """Returns the id of a text's changelog heading; None if it has none."""
     headings = () if isinstance(text, str) else text.headings
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
 
 
-def _example_code(address: str) -> str:
-    return f'import tensorflow_hub as hub\n\nmodule = hub.load("{address}")\n'
-
-
 def _breakable(path: str) -> Markup:
-    """Returns a path that may be broken behind its slashes."""
+    """Returns a path as HTML in which lines may break after slashes."""
     return Markup("/<wbr>").join(path.split("/"))
 
 
 @functools.cache
 def _asset_contents() -> Mapping[str, bytes]:
     folder = resources.files("hubexport.site") / "assets"
-    style = [(folder / name).read_bytes() for name in ("style.css", "chart.css") if (folder / name).is_file()]
     return {
-        "style.css": b"\n".join(style),
+        "style.css": b"\n".join((folder / name).read_bytes() for name in ("style.css", "chart.css")),
         "script.js": (folder / "script.js").read_bytes(),
         "icon.svg": (folder / "icon.svg").read_bytes(),
     }
@@ -280,7 +267,7 @@ def _asset_contents() -> Mapping[str, bytes]:
 
 @functools.cache
 def _asset_names() -> Mapping[str, str]:
-    """Returns where each is, which its content decides."""
+    """Returns each file's path below the root, which has a hash of its content."""
     return {
         name: f"-/{name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:8]}.{name.partition('.')[2]}"
         for name, content in _asset_contents().items()
@@ -295,7 +282,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"words": words, "KINDS": KINDS, "FORMATS": FORMATS}
+    environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
     environment.tests["text"] = lambda value: isinstance(value, str)
     environment.filters["breakable"] = _breakable
     environment.filters["quoted"] = lambda text: quote(text, safe="")

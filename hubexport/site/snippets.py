@@ -1,11 +1,11 @@
-"""Programs that load a module, as long as they have to be to work, for the libraries that can."""
+"""Short programs that load a module, one for each library."""
 
 import dataclasses
 import json
 
 from hubexport.release.index import ArtifactRecord
 
-# By kind: what comes out, what its shape is called, and the signature's name in the TF1 Hub format.
+# What each kind of module returns, and its shape.
 _RESULTS = {
     "classification": ("logits", "[batch_size, num_classes]"),
     "feature_vector": ("features", "[batch_size, num_features]"),
@@ -17,28 +17,28 @@ class Snippet:
     """How one library loads a module.
 
     Attributes:
-        title: the library.
-        code: a program in Python; None if the library cannot load it.
-        remark: what to know before.
+        title: the library's name.
+        code: a Python program.
+        remark: the versions that it works with, and its limits.
     """
 
     title: str
-    code: str | None
+    code: str
     remark: str
 
 
 def snippets(record: ArtifactRecord, address: str) -> list[Snippet]:
-    """Returns how a module is loaded, by what has proved to work with its format.
+    """Returns the programs that load a module. Its format decides what works.
 
     Args:
-        record: of the module.
-        address: of the module, as programs name it.
+        record: the module.
+        address: the module's URL.
     """
-    make = _of_hub_format if record.format == "hub" else _of_saved_model
-    return make(record, json.dumps(address, ensure_ascii=False))
+    make_snippets = _for_hub_format if record.format == "hub" else _for_saved_model
+    return make_snippets(record, json.dumps(address, ensure_ascii=False))
 
 
-def _of_hub_format(record: ArtifactRecord, address: str) -> list[Snippet]:
+def _for_hub_format(record: ArtifactRecord, address: str) -> list[Snippet]:
     result, shape = _RESULTS[record.kind]
     tf1 = f"""\
 import tensorflow.compat.v1 as tf  # TensorFlow 1.7 to 1.12: import tensorflow as tf
@@ -65,7 +65,7 @@ images = {_images(record)}
     ]
 
 
-def _of_saved_model(record: ArtifactRecord, address: str) -> list[Snippet]:
+def _for_saved_model(record: ArtifactRecord, address: str) -> list[Snippet]:
     result, shape = _RESULTS[record.kind]
     tf1 = f"""\
 import tensorflow as tf  # TensorFlow 1.15 only

@@ -1,1 +1,1 @@
-"""What any program needs of the system it runs on: files, locks, processes, archives. Nothing here knows a network."""
+"""What any program needs of its system: files, locks, processes, archives, HTTP. Nothing here knows a network."""

@@ -1,14 +1,13 @@
-"""Files and directories that appear whole or not at all, and digests of what is in them.
+"""Files and directories that appear whole or not at all.
 
-Work in progress lives in scratch directories near its destination, named `.hubexport-…` and locked by the process
-that fills them. One whose process died is removed by the next one that works in the same place.
+Unfinished output lies in scratch directories near its destination, named `.hubexport-…` and locked by the process that
+fills them. If that process dies, the next process that works in the same folder removes its scratch directory.
 """
 
 from collections.abc import Iterator, Sequence
 import contextlib
 import ctypes
 import errno
-import hashlib
 import os
 from pathlib import Path
 import shutil
@@ -25,25 +24,11 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def file_sha256(path: Path) -> str:
-    """Returns a file's SHA-256 in lower-case hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def tree_files(directory: Path) -> list[Path]:
-    """Returns all files below a directory, sorted by their path."""
-    return sorted(path for path in directory.rglob("*") if path.is_file())
-
-
 @contextlib.contextmanager
 def scratch_directory(parent: Path) -> Iterator[Path]:
-    """Makes a private directory in `parent`, and removes it with all that is left in it at the end.
+    """Makes a private directory in `parent`, and removes it with all its content at the end.
 
-    First it removes what killed processes left behind in `parent`.
+    First it removes the scratch directories that killed processes left in `parent`.
 
     Raises:
         OSError: the directory cannot be made.
@@ -59,10 +44,10 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 
 def _new_scratch(parent: Path) -> tuple[Path, int]:
-    """Makes a directory, and returns it with the lock that tells others that its owner lives."""
+    """Makes a directory, and returns it with the descriptor whose lock shows others that its owner lives."""
     while True:
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
-        # Before it is locked, others may take it for a leftover, and remove it.
+        # Until it is locked, other processes may take it for a leftover, and remove it.
         try:
             lock = _open_directory(scratch)
         except FileNotFoundError:
@@ -79,9 +64,9 @@ def _remove_leftovers(parent: Path) -> None:
         try:
             descriptor = _open_directory(leftover)
         except OSError:
-            continue  # Another user's, or its owner removed it just now.
+            continue  # It is another user's, or its owner has just removed it.
         try:
-            # Where others may write, a directory of this name may be anybody's.
+            # Where others may write, anybody may have made a directory of this name.
             if os.fstat(descriptor).st_uid == os.geteuid() and lock_at_once(descriptor):
                 shutil.rmtree(leftover, ignore_errors=True)
         except BlockingIOError:
@@ -95,30 +80,32 @@ def _open_directory(path: Path) -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and its parents, as far as they are missing, and puts their names onto the disk.
+    """Makes a folder and its missing parents, and flushes their names to the disk.
 
     Raises:
-        OSError: one cannot be made.
+        OSError: a folder cannot be made.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for place in missing:
-        with contextlib.suppress(PermissionError):  # Where one may write, but not read, nothing can be flushed.
-            _flush_one(place.parent)
+    for path in missing:
+        with contextlib.suppress(PermissionError):  # A folder that one may write to, but not read, cannot be flushed.
+            _flush(path.parent)
 
 
 def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
-    """Moves a finished directory to its place: after a crash at any moment, the old one stands there, or the new one.
+    """Moves a finished directory to its place. After a crash at any moment, either the old or the new one is there.
 
     Args:
-        staged: in a scratch directory on the same file system; gone afterwards, or, with `overwrite`, the old one.
+        staged: the directory, in a scratch directory on the same file system. Afterwards it is gone, or, if something
+            was replaced, it is the old directory.
         final: where it goes; missing parents are made.
-        overwrite: swap it with what stands there already.
+        overwrite: swap it with what is there already.
     Raises:
-        OutputError: something stands there and `overwrite` is false, or the file system cannot swap directories.
+        OutputError: something is there and `overwrite` is false, or the file system cannot swap directories.
         OSError: the directory cannot be moved.
     """
-    _flush(staged)
+    for path in [*staged.rglob("*"), staged]:
+        _flush(path)
     make_folder(final.parent)
     try:
         staged.rename(final)
@@ -128,21 +115,21 @@ def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
         if not overwrite:
             raise exists_error(final) from None
         _exchange(staged, final)
-    _flush_one(final.parent)
+    _flush(final.parent)
 
 
 def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
     """Moves a finished file to its place in one step.
 
     Args:
-        staged: in a scratch directory on the same file system; gone afterwards.
+        staged: the file, on the same file system; gone afterwards.
         final: where it goes; missing parents are made.
-        overwrite: replace a file that stands there already.
+        overwrite: replace a file that is there already.
     Raises:
-        OutputError: something stands there and `overwrite` is false.
+        OutputError: something is there and `overwrite` is false.
         OSError: the file cannot be moved.
     """
-    _flush_one(staged)
+    _flush(staged)
     make_folder(final.parent)
     if overwrite:
         staged.replace(final)
@@ -152,22 +139,22 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
         except FileExistsError:
             raise exists_error(final) from None
         staged.unlink()
-    _flush_one(final.parent)
+    _flush(final.parent)
 
 
 def publish_together(scratch: Path, finals: Sequence[Path], *, overwrite: bool) -> None:
-    """Moves finished files to their places that are nothing without each other.
+    """Moves finished files to their places that are useless without each other.
 
-    The first appears last, so that nobody finds it beside an old one of the others. Until it is there, what it replaces
-    lies beside it, as `NAME.old`; after a crash it stays there.
+    The first one appears last, so it is never beside old versions of the others. Until it is there, the old files lie
+    beside the new ones as `NAME.old`; after a crash they stay there.
 
     Args:
-        scratch: a scratch directory on the same file system, with the files under their names.
-        finals: where they go; they share a folder.
-        overwrite: replace files that stand there already.
+        scratch: a scratch directory on the same file system, which holds the files under their names.
+        finals: where the files go, in one folder.
+        overwrite: replace files that are there already.
     Raises:
-        OutputError: one stands there and `overwrite` is false.
-        OSError: one cannot be moved; then all old files stand where they stood, and no new one.
+        OutputError: a file is there and `overwrite` is false.
+        OSError: a file cannot be moved. Then all old files are back in their places, and no new file is there.
     """
     if len(finals) == 1:
         publish_file(scratch / finals[0].name, finals[0], overwrite=overwrite)
@@ -193,12 +180,12 @@ def publish_together(scratch: Path, finals: Sequence[Path], *, overwrite: bool) 
 
 @contextlib.contextmanager
 def write_failures_reported(what: str, place: Path, otherwise: str) -> Iterator[None]:
-    """Turns what the system says while something is written into an OutputError.
+    """Turns an OSError from writing something into an OutputError.
 
     Args:
-        what: could not be done.
-        place: which is to blame if the system does not name another.
-        otherwise: what the user can do if there is no room to be made.
+        what: the error's first line, like `cannot write model.h5`.
+        place: the path to name if the system's error names none.
+        otherwise: what the user can do instead of making room, like `choose another folder`.
     """
     try:
         yield
@@ -210,14 +197,14 @@ def write_failures_reported(what: str, place: Path, otherwise: str) -> Iterator[
         ) from error
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """Swaps two paths in one step, which Python's standard library cannot."""
+def _exchange(path: Path, other: Path) -> None:
+    """Swaps two paths in one step, which Python's standard library cannot do."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         failure = errno.ENOSYS
     else:
-        status = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+        status = renameat2(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
         failure = ctypes.get_errno() if status else 0
     if failure in (errno.ENOSYS, errno.EINVAL):
         raise OutputError(
@@ -229,13 +216,7 @@ def _exchange(one: Path, other: Path) -> None:
         raise OSError(failure, os.strerror(failure), str(other))
 
 
-def _flush(directory: Path) -> None:
-    """Puts a directory and all in it onto the disk."""
-    for path in [*directory.rglob("*"), directory]:
-        _flush_one(path)
-
-
-def _flush_one(path: Path) -> None:
+def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where output may go, and what it may replace: regular files, and directories of the same kind."""
+"""Where output may go, and what it may replace: files, and directories of the same kind."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 import os
@@ -7,7 +7,7 @@ import stat
 
 from hubexport.errors import OutputError
 
-# Of what a directory holds besides, an error names as many.
+# How many of a directory's other files an error names.
 _NAMED = 3
 
 _KINDS = (
@@ -20,21 +20,21 @@ _KINDS = (
 )
 
 
-# Returns the paths of the files that hubexport wrote into a directory, relative to it; None if it wrote none.
+# Returns the files that hubexport wrote into a directory, as paths relative to it; None if hubexport did not write it.
 Written = Callable[[Path], Collection[str] | None]
 
 
-def check_place(final: Path, *, overwrite: bool, written: Written | None = None) -> None:
-    """Finds out early what keeps output from its place.
+def check_destination(final: Path, *, overwrite: bool, written: Written | None = None) -> None:
+    """Checks that output can take its place, before any work is done.
 
     Args:
-        final: where it goes.
-        overwrite: replace what stands there, if it is of the same kind.
-        written: for a directory, what of a directory like this is hubexport's. Without it, the output is a file.
+        final: where the output goes.
+        overwrite: replace what is there, if it is of the same kind.
+        written: which files of a directory are hubexport's. If None, the output is a file.
     Raises:
-        OutputError: something stands there and `overwrite` is false; or it is a link, neither a file nor a directory,
-            or a directory with files that are not hubexport's.
-        OSError: it cannot be looked at.
+        OutputError: something is there and `overwrite` is false; or it is a link, something of another kind, or a
+            directory with files that hubexport did not write.
+        OSError: the place cannot be looked at.
     """
     try:
         mode = final.lstat().st_mode
@@ -57,15 +57,15 @@ def check_place(final: Path, *, overwrite: bool, written: Written | None = None)
         _check_directory(final, written(final))
 
 
-def check_apart(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) -> None:
-    """Refuses to replace what is read, which may hold more than is made of it.
+def check_sources_kept(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) -> None:
+    """Refuses output that would replace its own sources, which may hold more than the output takes from them.
 
     Args:
         final: what errors call the output.
-        replaced: the files and directories that it replaces.
-        sources: the files that are read.
+        replaced: the files and directories that the output replaces.
+        sources: the files that it is made from.
     Raises:
-        OutputError: one of them would be replaced.
+        OutputError: a source would be replaced.
     """
     resolved = {path.resolve() for path in replaced}
     for path in map(Path.resolve, sources):
@@ -78,7 +78,7 @@ def check_apart(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) 
 
 
 def exists_error(final: Path) -> OutputError:
-    """Returns the error for a place that is taken."""
+    """Returns the error for output whose place is taken."""
     return OutputError(
         f"{final} already exists",
         why="existing output is kept unless you say otherwise",
@@ -91,15 +91,12 @@ def _check_directory(directory: Path, written: Collection[str] | None) -> None:
         raise _irreplaceable(directory, "a file system is mounted there")
     if Path.cwd().is_relative_to(directory.resolve()):
         raise _irreplaceable(directory, "the current folder is in it")
-    found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not _is_folder(path))
+    paths = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = sorted(path.relative_to(directory).as_posix() for path in paths)
     if found and written is None:
         raise _irreplaceable(directory, f"hubexport did not write it; it holds {_listed(found)}")
     if others := [path for path in found if written is None or path not in written]:
         raise _irreplaceable(directory, f"it also holds {_listed(others)}, which would be lost")
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _listed(paths: Sequence[str]) -> str:

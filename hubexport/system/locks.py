@@ -1,7 +1,10 @@
-"""Files on which one process at a time has a lock, as long as it lives; the next one says what it waits for.
+"""Locks between processes: while one holds a lock file, the next one waits, and says for whom.
 
-Whoever may open a file may lock it. So only their owner can open these, and those who share the owner's group if the
-umask lets them write. Where files cannot be locked (some network file systems), nobody is kept out.
+Whoever can open a file can lock it. So only the owner can open a lock file, and the owner's group if the umask lets it
+write. Where files cannot be locked, as on some network file systems, nobody is kept out.
+
+The package filelock is no substitute: it polls, names no holder, leaves files behind, locks FIFOs and other users'
+files, fails where there are no locks (ENOLCK), and cannot lock the directories of `hubexport.system.atomic_output`.
 """
 
 from collections.abc import Iterator
@@ -15,12 +18,12 @@ import stat
 from hubexport.errors import OutputError, printable
 from hubexport.progress import Progress
 
-# In a folder where output of several files takes its place.
+# In a folder into which output of several files is moved.
 LOCK = ".hubexport.lock"
-# Nobody but its owner may read one: reading is enough to lock it.
+# Nobody but the owner may read the file, because reading it is enough to lock it.
 _MODE = 0o620
 _MAX_HOLDER_BYTES = 100
-# What opening a link, a FIFO, a folder, and another user's file gives.
+# The errors of opening a link, a FIFO, a folder, and another user's file.
 _NOT_OURS = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
@@ -30,15 +33,15 @@ class HeldError(Exception):
 
 @contextlib.contextmanager
 def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None]:
-    """Holds a lock for as long as the context lasts; afterwards its file is gone.
+    """Holds a lock for as long as the context lasts, and removes its file afterwards.
 
     Args:
-        path: the lock file; its folder exists.
-        purpose: what a holder does, like `download m.tgz`.
-        progress: hears who is waited for; without it, nobody is.
+        path: the lock file, in an existing folder.
+        purpose: what the holder does, like `download m.tgz`.
+        progress: is told whom this process waits for; with None, it does not wait.
     Raises:
-        HeldError: another process has the lock, and there is no `progress`.
-        OutputError: what is there is somebody else's, or no lock file.
+        HeldError: another process has the lock, and `progress` is None.
+        OutputError: the file is another user's, or something else than a lock file is there.
         OSError: the file cannot be made.
     """
     descriptor = _locked_file(path, purpose, progress)
@@ -70,9 +73,9 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
         descriptor = _open(path)
         try:
             _wait(descriptor, path, purpose, progress)
-            # Its last holder may have removed it after it was opened here: then it keeps nobody out.
+            # If its last holder removed the file after it was opened here, locking it keeps nobody out.
             if _is_at(descriptor, path):
-                with contextlib.suppress(OSError):  # On a full disk nobody learns who holds it.
+                with contextlib.suppress(OSError):  # On a full disk, the file does not name its holder.
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode())
                 return descriptor
@@ -83,7 +86,7 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
 
 
 def _open(path: Path) -> int:
-    # Neither through a link nor for ever, if somebody has put a link or a FIFO there.
+    # Follow no link, and do not wait for a FIFO's reader, if somebody has put one there.
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, _MODE)
@@ -112,7 +115,7 @@ def _wait(descriptor: int, path: Path, purpose: str, progress: Progress | None) 
         if progress is None:
             raise HeldError(f"{holder} holds the lock {path}") from None
         progress.step(f"waiting for another process to {purpose}: {holder} holds the lock {path}")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # See `lock_at_once`.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
@@ -124,10 +127,10 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Returns what the holder has written into a lock file."""
+    """Returns how the holder calls itself in a lock file."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_HOLDER_BYTES).decode(errors="replace")
-    except OSError:  # Of another user, say.
+    except OSError:  # The file is another user's, say.
         text = ""
     return printable(text) or "it"

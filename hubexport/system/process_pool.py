@@ -1,4 +1,4 @@
-"""Work that several processes share, and what becomes of it when one of them is killed."""
+"""Work spread over several processes, of which each may be killed."""
 
 from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
@@ -21,15 +21,16 @@ _Result = TypeVar("_Result")
 def in_processes(
     work: Callable[[_Item, Progress], _Result], items: Sequence[_Item], jobs: int, progress: Progress
 ) -> Iterator[tuple[_Item, _Result | None]]:
-    """Lets processes do the same work for many things.
+    """Does the same work for many items in several processes.
 
     Args:
-        work: a function of a module, which the processes import; what it warns of, `progress` hears.
-        items: what to do it for; they travel to the processes.
-        jobs: how many processes.
-        progress: hears of warnings when what they belong to is done.
+        work: a function at the top level of a module, which the processes import.
+        items: the arguments of `work`; they are pickled.
+        jobs: the number of processes.
+        progress: gets the warnings of each item once it is done.
     Yields:
-        Each with its result, in the order in which they come; None where it was lost, because some process was killed.
+        Each item with its result, in the order in which they finish. A result is None if it was lost because a process
+        was killed.
     """
     with _workers(jobs) as pool:
         with _interrupts_ignored():
@@ -37,7 +38,7 @@ def in_processes(
         for future in concurrent.futures.as_completed(futures):
             try:
                 result, warnings = future.result()
-            # One process that dies takes the pool with it, and what others have done with it is not heard of.
+            # One process that dies takes the whole pool with it, and the unfinished results of the others.
             except BrokenProcessPool:
                 yield futures[future], None
                 continue
@@ -47,7 +48,7 @@ def in_processes(
 
 
 class _ProcessProgress(Progress):
-    """Keeps what a process has to tell."""
+    """Collects the warnings of one item."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -61,7 +62,7 @@ class _ProcessProgress(Progress):
 
 def _work_in_process(work: Callable[[_Item, Progress], _Result], item: _Item) -> tuple[_Result, list[str]]:
     progress = _ProcessProgress()
-    # Ended in the middle of its work, it cleans up; otherwise there is nothing to clean up.
+    # A worker that is terminated in the middle of its work cleans up; an idle one has nothing to clean up.
     signal.signal(signal.SIGTERM, _end_worker)
     try:
         return work(item, progress), progress.warnings
@@ -70,7 +71,7 @@ def _work_in_process(work: Callable[[_Item, Progress], _Result], item: _Item) ->
 
 
 def _end_worker(*_: object) -> NoReturn:
-    # The pool says it again when one of its processes has gone; that must not disturb the cleaning up.
+    # When one of its processes has died, the pool sends a second SIGTERM, which must not disturb the cleaning up.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(1)
 
@@ -78,13 +79,13 @@ def _end_worker(*_: object) -> NoReturn:
 @contextlib.contextmanager
 def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     others = multiprocessing.active_children()
-    # Forked ones would inherit the threads' locks, but not the threads.
+    # Forked processes would inherit the threads' locks, but not the threads.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
         yield pool
     except BaseException:
-        # Whoever interrupts does not want to wait for what has been begun.
+        # A user who interrupts does not want to wait for work that has begun.
         for worker in set(multiprocessing.active_children()) - set(others):
             worker.terminate()
         raise
@@ -94,9 +95,9 @@ def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Lets processes start deaf to Ctrl-C, which reaches the whole group; this one ends the others in its own way."""
+    """Starts processes that ignore Ctrl-C: it reaches the whole group, but this process alone ends the others."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may say what signals do.
+        yield  # Only the main thread may set signal handlers.
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -106,12 +107,11 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Lets this worker end with its parent; an orphan would wait for work for ever."""
 
+    def end_with_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+        os._exit(1)
 
-def _end_with_parent() -> None:
-    """Ends an orphan, which would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()

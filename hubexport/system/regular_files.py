@@ -1,4 +1,4 @@
-"""Small files that users name, read whole: never a pipe that nobody writes to, or a device that does not end."""
+"""Reads files that users or other programs name, but never waits for a pipe or reads an endless device."""
 
 import errno
 import os
@@ -8,17 +8,17 @@ from typing import BinaryIO
 
 
 def open_regular_file(path: Path) -> BinaryIO:
-    """Opens a file to be read, and waits for nobody.
+    """Opens a file for reading.
 
     Raises:
-        OSError: it cannot be opened, or is a folder, a pipe, a socket or a device; `strerror` says it in a few words.
+        OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device; `strerror` says which.
     """
     try:
-        # What opening alone would do to a device, or to whoever waits at the other end of a pipe.
+        # Opening a device or a pipe may have effects by itself, so look first.
         _check_regular(os.stat(path), path)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except ValueError as error:
-        # Of a path with a NUL, or with a character that no path has.
+        # The path has a NUL, or a character that no path can have.
         raise OSError(errno.EINVAL, f"it is not a path: {error}", str(path)) from error
     file = open(descriptor, "rb")
     try:
@@ -30,13 +30,10 @@ def open_regular_file(path: Path) -> BinaryIO:
 
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
-    """Returns what is in a file.
+    """Returns the content of a file.
 
-    Args:
-        path: the file's.
-        max_bytes: how many these may be.
     Raises:
-        OSError: as for `open_regular_file`, or it is larger.
+        OSError: see `open_regular_file`; or the file is larger than `max_bytes`.
     """
     with open_regular_file(path) as file:
         content = file.read(max_bytes + 1)

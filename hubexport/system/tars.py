@@ -1,4 +1,4 @@
-"""Opens archives that somebody else made: nothing in them can write outside, link, or grow without bound."""
+"""Reads gzipped tars from strangers: nothing in them can write outside, link, or grow without bound."""
 
 from collections.abc import Iterator
 import contextlib
@@ -13,116 +13,101 @@ import tarfile
 from typing import IO
 import zlib
 
-from hubexport.errors import CheckpointError
+from hubexport.errors import HubexportError
 
-# Far more than any checkpoint of an image network, and not so much that it fills a disk.
+# Far more than any image network takes, and too little to fill a disk.
 MAX_UNPACKED_BYTES = 4 << 30
 MAX_MEMBERS = 10_000
-# Of single reads: tarfile reads the headers that extend a member's name or attributes in one piece.
+# For single reads: tarfile reads a header that extends a member's name or attributes in one piece.
 _MAX_READ_BYTES = 1 << 20
 
-# Of a SavedModel or a TF1 Hub module.
-MODULE_FILE = "saved_model.pb"
 
-_CHECKPOINT_FILE = re.compile(r".+\.(index|data-\d{5}-of-\d{5}|ckpt(-\d+)?)")
+class ArchiveError(HubexportError):
+    """An archive is damaged, not a gzipped tar, too large, or hostile.
+
+    Hostile members are links, devices, sparse files, absolute paths, paths with `..`, and one file given twice. Every
+    function here raises this error, and looks at every member that it passes, whether it unpacks it or not.
+    """
 
 
-def unpack_checkpoint(archive: Path, into: Path) -> bool:
-    """Unpacks the checkpoint files of a gzipped tar, all into one folder, and leaves the rest packed.
+def member_paths(archive: Path) -> list[PurePosixPath]:
+    """Returns the paths of all files and folders in an archive, in its order.
+
+    Raises:
+        ArchiveError: the archive cannot be read safely.
+    """
+    with _damage_reported(archive):
+        return [PurePosixPath(member.name) for _, member in _members(archive)]
+
+
+def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = None) -> list[PurePosixPath]:
+    """Unpacks files, and returns the paths of all members.
 
     Args:
-        archive: the `.tgz`; every member is looked at, also those that are not unpacked.
-        into: an existing folder.
-    Returns:
-        Whether the archive holds a module, too.
+        archive: the gzipped tar.
+        into: an existing folder. Each file goes to its own folder below it.
+        flat: matches the names of the files to unpack, which go straight into `into`; defaults to all files.
     Raises:
-        CheckpointError: the archive is damaged, is not one, is too large, or has members that no checkpoint archive has
-            (links, devices, absolute paths, `..`, one file twice).
+        ArchiveError: the archive cannot be unpacked safely.
         OSError: the files cannot be written.
     """
-    holds_module = False
+    paths = []
     with _damage_reported(archive):
         for tar, member in _members(archive):
-            name = PurePosixPath(member.name).name
-            holds_module |= name == MODULE_FILE
-            if member.isfile() and _CHECKPOINT_FILE.fullmatch(name):
-                _extract(archive, tar, member, into / name)
-    return holds_module
+            path = PurePosixPath(member.name)
+            paths.append(path)
+            if member.isfile() and (flat is None or flat.fullmatch(path.name)):
+                _extract(archive, tar, member, into / (path.name if flat else path))
+    return paths
 
 
-def find_module(archive: Path) -> PurePosixPath | None:
-    """Returns the folder of the module that a gzipped tar holds; None if it holds none.
-
-    Raises:
-        CheckpointError: see `unpack_checkpoint`.
-    """
-    with _damage_reported(archive):
-        paths = [PurePosixPath(member.name) for _, member in _members(archive)]
-    return next((path.parent for path in paths if path.name == MODULE_FILE), None)
-
-
-def read_member(archive: Path, pattern: str) -> bytes | None:
-    """Returns the content of the first file whose name fits a pattern like `*.pb`; None if there is none.
+def read_first_matching(archive: Path, pattern: str) -> bytes | None:
+    """Returns the content of the first file whose name fits a pattern like `*.pb`; None if no file fits.
 
     Raises:
-        CheckpointError: see `unpack_checkpoint`.
+        ArchiveError: the archive cannot be read safely.
     """
     with _damage_reported(archive):
         for tar, member in _members(archive):
             name = PurePosixPath(member.name).name
             if member.isfile() and not name.startswith(".") and fnmatch.fnmatchcase(name, pattern):
-                content = io.BytesIO()
-                _copy(tar, member, content)
-                return content.getvalue()
+                return _content(tar, member)
     return None
 
 
-def read_file(archive: Path, file: IO[bytes], name: str, limit: int) -> bytes | None:
-    """Returns the content of a file near the start of a gzipped tar; what comes after it is not looked at.
+def read_near_start(archive: Path, file: IO[bytes], name: str, max_bytes: int) -> bytes | None:
+    """Returns the content of a file near the start of an archive, without looking at what follows it.
 
     Args:
-        archive: what messages call it.
-        file: the archive, opened.
-        name: the member's.
-        limit: how many bytes are unzipped to find and read it.
+        archive: what messages call the archive.
+        file: the archive, open for reading.
+        name: the member's name.
+        max_bytes: how many unzipped bytes to read at most.
     Returns:
-        None if it is not among them.
+        None if the file does not end within `max_bytes`.
     Raises:
-        CheckpointError: see `unpack_checkpoint`.
+        ArchiveError: the archive cannot be read safely.
     """
     with _damage_reported(archive):
         for tar, member in _members(archive, file):
-            if member.offset_data + member.size > limit:
+            if member.offset_data + member.size > max_bytes:
                 break
             if member.name == name and member.isfile():
-                content = io.BytesIO()
-                _copy(tar, member, content)
-                return content.getvalue()
+                return _content(tar, member)
     return None
 
 
-def unpack_all(archive: Path, into: Path) -> None:
-    """Unpacks all files of a gzipped tar, each in its folder; see `unpack_checkpoint`."""
-    with _damage_reported(archive):
-        for tar, member in _members(archive):
-            if member.isfile():
-                target = into / member.name
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                except (FileExistsError, NotADirectoryError):
-                    raise _refusal(archive, f"its member {member.name!r} is in a folder that is also a file") from None
-                _extract(archive, tar, member, target)
-
-
 def hash_members(archive: Path, file: IO[bytes], keep: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
-    """Yields the members of a gzipped tar, folders as well, each with the SHA-256 of its content.
+    """Yields all members, folders too, each with the SHA-256 of its content.
 
     Args:
-        archive: what messages call it.
-        file: the archive, opened; it is read once, and to its end.
-        keep: the name of a small file whose content is wanted, too; of others it is left empty.
+        archive: what messages call the archive.
+        file: the archive, open for reading; it is read once, to its end.
+        keep: the name of a small file whose content is yielded, too.
+    Yields:
+        The member, its SHA-256 in hexadecimal, and the content of `keep`; for all others `b""`.
     Raises:
-        CheckpointError: see `unpack_checkpoint`; or that file is larger than 1 MiB.
+        ArchiveError: the archive cannot be read safely, or `keep` is larger than 1 MiB.
     """
     with _damage_reported(archive):
         for tar, member in _members(archive, file):
@@ -137,7 +122,7 @@ def hash_members(archive: Path, file: IO[bytes], keep: str) -> Iterator[tuple[ta
 
 
 def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Yields the members one after another, each looked at, with the tar that they can be extracted from."""
+    """Yields the members in order, each checked, with the tar to extract it from."""
     with gzip.open(file or archive, "rb") as unzipped:
         stream = _BoundedStream(archive, unzipped)
         with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
@@ -146,13 +131,13 @@ def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tar
                     raise _refusal(archive, f"it has more than {MAX_MEMBERS} members")
                 _check_member(archive, member)
                 yield tar, member
-        # What follows the last member is padding, but its checksum covers all the rest.
+        # Only padding follows the last member, but gzip's checksum covers it and stands behind it.
         while stream.read(_MAX_READ_BYTES):
             pass
 
 
 class _BoundedStream:
-    """The unzipped bytes, refused once they are more than any checkpoint has."""
+    """The unzipped bytes, refused beyond `MAX_UNPACKED_BYTES`."""
 
     def __init__(self, archive: Path, stream: gzip.GzipFile) -> None:
         self._archive = archive
@@ -166,8 +151,8 @@ class _BoundedStream:
         return self._stream.read(size)
 
     def seek(self, position: int) -> int:
-        """Goes on to a position; tarfile skips members' contents so."""
-        # Only a negative size leads back; each step back would unzip everything before it again.
+        """Moves forward to a position, as tarfile does to skip a member's content."""
+        # Only a negative size leads back, and each step back would unzip everything before it again.
         if position < self._stream.tell():
             raise _refusal(self._archive, "a member has a negative size")
         self._check(position)
@@ -178,7 +163,7 @@ class _BoundedStream:
         return self._stream.tell()
 
     def _check(self, position: int) -> None:
-        # The last read may reach a little beyond the end.
+        # The last read may reach a little beyond the end of the archive.
         if position > MAX_UNPACKED_BYTES + _MAX_READ_BYTES:
             raise _refusal(self._archive, f"it unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
 
@@ -191,18 +176,28 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
         raise _refusal(archive, f"its member {member.name!r} has a negative size")
     if not (member.isfile() or member.isdir()):
         raise _refusal(archive, f"its member {member.name!r} is a link or a device")
-    # A sparse file's holes are not in the stream, so that the stream's bound would not hold them.
+    # A sparse file's holes are not in the stream, so the stream's bound does not cover them.
     if member.issparse():
         raise _refusal(archive, f"its member {member.name!r} is a sparse file")
 
 
 def _extract(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise _refusal(archive, f"its member {member.name!r} is in a folder that is also a file") from None
+    try:
         file = target.open("xb")
     except FileExistsError:
         raise _refusal(archive, f"it has two files named {target.name!r}") from None
     with file:
         _copy(tar, member, file)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = io.BytesIO()
+    _copy(tar, member, content)
+    return content.getvalue()
 
 
 def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: IO[bytes]) -> None:
@@ -216,8 +211,8 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: IO[bytes]) -> N
 def _damage_reported(archive: Path) -> Iterator[None]:
     try:
         yield
-    # tarfile raises ValueError and OverflowError for numbers in extended headers that are none, or too large, and calls
-    # itself for each header that extends another.
+    # For malformed or huge numbers in extended headers tarfile raises ValueError or OverflowError, and it recurses for
+    # each header that extends another.
     except (
         EOFError,
         gzip.BadGzipFile,
@@ -227,16 +222,16 @@ def _damage_reported(archive: Path) -> Iterator[None]:
         OverflowError,
         RecursionError,
     ) as error:
-        raise CheckpointError(
+        raise ArchiveError(
             f"cannot unpack {archive}",
             why=f"it is damaged or not a gzipped tar: {error}",
             fix="download it again, and compare its SHA-256 with the published one",
         ) from error
 
 
-def _refusal(archive: Path, why: str) -> CheckpointError:
-    return CheckpointError(
+def _refusal(archive: Path, why: str) -> ArchiveError:
+    return ArchiveError(
         f"refusing to unpack {archive}",
         why=why,
-        fix="use an archive from a source that you trust, or unpack it yourself and use the checkpoint inside",
+        fix="use an archive from a source that you trust, or unpack it yourself and use what is inside",
     )

@@ -1,31 +1,27 @@
-"""Folders for temporary files, and errors that blame them, not what is read, when they have no room."""
+"""Folders for temporary files, and errors that blame them, not the input, when they are full."""
 
 from collections.abc import Iterator
 import contextlib
 import errno
-import os
 from pathlib import Path
-import shutil
 import tempfile
 
 from hubexport.errors import TemporaryFileError
 from hubexport.system.atomic_output import scratch_directory
 
-# What the system says of a place that takes no more, or nothing at all. Other failures may be those of what is read.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# The system's errors for a place that takes no more, or nothing at all. Other errors may come from the input.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
-# A program that failed in a folder with less room failed for lack of it.
-_FEW_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
 def temporary_directory(what: str) -> Iterator[Path]:
-    """Makes a private directory among the temporary files; it is gone after the context.
+    """Makes a private directory among the temporary files, and removes it at the end of the context.
 
     Args:
-        what: could not be done without, like `cannot unpack m.tgz`.
+        what: the first line of an error, like `cannot unpack m.tgz`.
     Raises:
-        TemporaryFileError: there is no room for one.
+        TemporaryFileError: the directory cannot be made.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -37,42 +33,25 @@ def temporary_directory(what: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_failures_reported(what: str) -> Iterator[None]:
-    """Turns what the system says when there is no room for temporary files into a TemporaryFileError.
+    """Turns an OSError for lack of room or permission into a TemporaryFileError.
 
     Args:
-        what: could not be done, like `cannot unpack m.tgz`.
+        what: the first line of the error, like `cannot unpack m.tgz`.
     Raises:
-        TemporaryFileError: there is none, or no permission to write.
+        TemporaryFileError: temporary files have no room, or may not be written.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (*_NO_ROOM, *_NO_PERMISSION):
+        if error.errno not in (*NO_ROOM, *_NO_PERMISSION):
             raise
         raise _error(what, error) from error
-
-
-def check_room(what: str, folder: Path, said: str) -> None:
-    """Finds out whether a program failed because its temporary files had no room.
-
-    Args:
-        what: could not be done.
-        folder: of its temporary files.
-        said: its last words.
-    Raises:
-        TemporaryFileError: they had none.
-    """
-    reasons = [number for number in _NO_ROOM if os.strerror(number) in said]
-    if not reasons and shutil.disk_usage(folder).free < _FEW_BYTES:
-        reasons = [errno.ENOSPC]
-    for number in reasons:
-        raise _error(what, OSError(number, os.strerror(number)))
 
 
 def _error(what: str, error: OSError) -> TemporaryFileError:
     try:
         place = tempfile.gettempdir()
-    except OSError:  # There is none at all, which is what `error` says.
+    except OSError:  # There is no such folder, as `error` says.
         place = "TMPDIR"
     return TemporaryFileError(
         what,

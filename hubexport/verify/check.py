@@ -1,22 +1,29 @@
-"""What a check is: a named, documented function of a module's context that returns a finding."""
+"""What a check is: a named, documented function of a `VerificationContext` that returns a finding."""
 
 from collections.abc import Callable
 import dataclasses
 import inspect
+import time
 
+from hubexport.errors import HubexportError, TemporaryFileError
+from hubexport.progress import Progress
 from hubexport.verify.context import VerificationContext
-from hubexport.verify.finding import Finding
+from hubexport.verify.finding import Finding, NotApplicable
+from hubexport.verify.result import CheckResult
+
+# TensorFlow may say a lot about a damaged module.
+_MAX_ERROR_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One promise, and how it is looked at.
+    """One promise about modules, and the function that tests it.
 
     Attributes:
         name: its group and its own name, like `structure.digests`.
-        promise: one line: what holds of a module that passes.
-        run: looks at the evidence; raises NotApplicable.
-        needs_tensorflow: whether it runs the module, or something else, in the installed TensorFlow.
+        promise: what holds of a module that passes, in one line.
+        run: tests the promise. Raises NotApplicable if there is nothing to look at.
+        needs_tensorflow: whether it runs anything in the installed TensorFlow.
     """
 
     name: str
@@ -26,11 +33,11 @@ class Check:
 
 
 class CheckGroup:
-    """The checks of one module of this package, in the order in which they are defined.
+    """The checks of one file in `checks/`, in the order of their definitions.
 
     Args:
-        name: the first part of their names.
-        needs_tensorflow: whether they run anything in the installed TensorFlow.
+        name: the first part of the checks' names.
+        needs_tensorflow: whether the checks run anything in the installed TensorFlow.
     """
 
     def __init__(self, name: str, *, needs_tensorflow: bool = False) -> None:
@@ -39,7 +46,33 @@ class CheckGroup:
         self.checks: list[Check] = []
 
     def check(self, function: Callable[[VerificationContext], Finding]) -> Callable[[VerificationContext], Finding]:
-        """Makes a function a check: its name is the check's, the first line of its docstring the promise."""
+        """Adds a function as a check. It gives the check its name, and the first line of its docstring the promise."""
         promise = (inspect.getdoc(function) or "").partition("\n")[0]
         self.checks.append(Check(f"{self._name}.{function.__name__}", promise, function, self._needs_tensorflow))
         return function
+
+
+def run_check(check: Check, context: VerificationContext, progress: Progress) -> CheckResult:
+    """Runs a check and times it. A check that breaks off has failed.
+
+    Raises:
+        TemporaryFileError: there is no room for temporary files, which says nothing about the module.
+    """
+    progress.step(f"checking {check.name}")
+    started = time.perf_counter()
+    try:
+        finding = check.run(context)
+        fields = {name: field for name, field in vars(finding).items() if name != "passed"}
+        result = CheckResult(check.name, "pass" if finding.passed else "fail", **fields)
+    except NotApplicable as reason:
+        result = CheckResult(check.name, "not applicable", str(reason))
+    except TemporaryFileError:
+        raise
+    except HubexportError as error:
+        result = CheckResult(check.name, "fail", f"{error.what}: {error.why}", details=error.details)
+    # TensorFlow raises errors of any kind when it loads or runs a damaged module.
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        details = tuple(lines[1:_MAX_ERROR_LINES])
+        result = CheckResult(check.name, "fail", f"{type(error).__name__}: {lines[0]}", details=details)
+    return dataclasses.replace(result, seconds=time.perf_counter() - started)

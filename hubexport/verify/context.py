@@ -1,11 +1,10 @@
-"""What checks look at: the module's parts and what they should be, each computed when it is first asked for.
+"""Everything about one module that checks ask for, each part computed when a check first needs it.
 
-TensorFlow is imported by what needs it, and not before: checks of files and weights do without.
+Only the parts that run the module import TensorFlow, so that checks of files and weights do without it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import contextlib
-import dataclasses
 import functools
 import sys
 from typing import TYPE_CHECKING
@@ -13,78 +12,58 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
-from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.stored_values import DamageError, StoredValues
-from hubexport.checkpoints.v2_bundle import BundleReader
-from hubexport.consumers.judge import Promise
+from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
-from hubexport.consumers.use import ModuleUse, started
-from hubexport.errors import ModuleError
+from hubexport.consumers.use_module import ModuleUse, start_use
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
+from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.layers import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.progress import Progress
 from hubexport.protos import Message
+from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import NotApplicable
-from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, PictureErrors, measure_layers
-from hubexport.verify.sample_images import Pictures, extreme_pictures, random_pictures
+from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
+from hubexport.verify.sample_images import SampleImages, SampleKind, extreme_images, random_images
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import HubModule
     from hubexport.runtime.trainable_module import TrainableModule, TrainingStep
 
-_VALUES = "variables"
 _COTANGENT_SEED = 2
 LEARNING_RATE = 1e-3
-_PRECISIONS = (np.float64, np.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExpectedValues:
-    """What a module's values should be.
-
-    Attributes:
-        shown_as: what messages call the checkpoint.
-        weights: which of its values, as `hubexport.json` says it: `averaged`, `raw`, so many of each, or `only`.
-        values: by variable name.
-        other: the values of the other choice, by its name, for those that have both.
-        frozen_graph: reads the publisher's own GraphDef, serialized; None if there is none beside the checkpoint.
-    """
-
-    shown_as: str
-    weights: str
-    values: Mapping[str, Array]
-    other: Mapping[str, Mapping[str, Array]]
-    frozen_graph: Callable[[], bytes | None]
 
 
 class VerificationContext:
-    """Everything about one module that checks may ask for, as long as the context lasts.
+    """Everything about one module that checks ask for, until the context ends.
 
     Args:
-        subject: the module, and what it should be.
-        trained: what it was made from; None if that is not at hand.
-        photographs: of the module's size; None if there are none.
-        progress: hears of the start of TensorFlow.
+        module: the module, and what it should be.
+        expected: the values that it should have; None if no checkpoint was given.
+        photographs: the user's, resized for the module; None if none were given.
+        progress: is told when TensorFlow starts.
+    Attributes:
+        measurements: the errors of all layers, by the kind of sample images, as far as checks have measured them.
+        used_tensorflow: whether a check has run anything in the installed TensorFlow.
     """
 
     def __init__(
         self,
-        subject: ModuleIdentity,
-        trained: ExpectedValues | None = None,
-        photographs: Pictures | None = None,
-        progress: Progress | None = None,
+        module: ModuleIdentity,
+        expected: ExpectedValues | None,
+        photographs: SampleImages | None,
+        progress: Progress,
     ) -> None:
-        self.subject = subject
-        self.trained = trained
-        self._photographs = photographs
-        self._progress = progress or Progress()
-        self._stack = contextlib.ExitStack()
-        # Whether anything was computed by TensorFlow.
+        self.module = module
+        self.expected = expected
+        self.measurements: dict[SampleKind, list[ImageErrors]] = {}
         self.used_tensorflow = False
+        self._photographs = photographs
+        self._progress = progress
+        self._installed_use: ModuleUse | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "VerificationContext":
         return self
@@ -92,197 +71,133 @@ class VerificationContext:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    @property
-    def network(self) -> Network:
-        """What the module should compute."""
-        return self.subject.network
-
     @functools.cached_property
     def report(self) -> ModuleReport:
         """The module as `hubexport inspect` describes it."""
-        return describe_module(self.subject.directory, self.subject.shown_as)
+        return describe_module(self.module.directory, self.module.shown_as)
 
     @functools.cached_property
     def saved_model(self) -> Message:
         """The module's `saved_model.pb`."""
-        return read_saved_model(self.subject.directory, self.subject.shown_as)
+        return read_saved_model(self.module.directory, self.module.shown_as)
 
     @functools.cached_property
-    def stored(self) -> dict[str, Array]:
-        """The values in the module's `variables` folder, by variable name; those of dtypes that NumPy has.
-
-        Raises:
-            ModuleError: they are damaged.
-        """
-        try:
-            values = self.open_stored()
-            return {name: values.read(name) for name in values.shapes if values.dtype(name) in NUMPY_NUMBERS}
-        except (DamageError, OSError) as error:
-            raise ModuleError(
-                f"cannot read the values of {self.subject.shown_as}", why=str(error), fix="build or fetch it again"
-            ) from error
+    def stored_values(self) -> dict[str, Array]:
+        """All values that the module stores, by variable name; see `hubexport.modules.values.read_stored_values`."""
+        return read_stored_values(self.module)
 
     @property
-    def unchecked(self) -> list[str]:
-        """The names of values that `stored` lacks."""
-        stored = self.stored
-        return [name for name in self.open_stored().shapes if name not in stored]
+    def network(self) -> Network:
+        """The network that the module should compute."""
+        return self.module.network
 
-    def open_stored(self) -> StoredValues:
-        """Opens the module's `variables` folder, by variable name.
+    @functools.cached_property
+    def reference_values(self) -> Mapping[str, Array]:
+        """The values that references compute with: the checkpoint's, or the module's own if no checkpoint was given.
 
         Raises:
-            DamageError, OSError: it is damaged, or cannot be read.
+            ModuleError: the module's own values are incomplete or have wrong shapes.
         """
-        reader = BundleReader(self.subject.directory / _VALUES / _VALUES)
-        return reader if self.subject.is_tf1 else ValuesByVariable(reader)
+        return self.expected.values if self.expected else network_values(self.module, self.stored_values)
 
     @property
-    def values(self) -> Mapping[str, Array]:
-        """What the network's variables should be: the checkpoint's values, or without one the module's own.
-
-        Raises:
-            ModuleError: the module's own are not all there, or not of the right shapes.
-        """
-        return self.trained.values if self.trained else self._own_values
+    def default_layer(self) -> str:
+        """The layer whose output is the module's default output: the logits, or else the features."""
+        return self.network.logits or self.network.features
 
     @functools.cached_property
-    def _own_values(self) -> dict[str, Array]:
-        wanted = {variable.name: variable.shape for variable in self.network.variables}
-        wrong = [name for name in wanted if name not in self.stored or self.stored[name].shape != wanted[name]]
-        if wrong:
-            raise ModuleError(
-                f"cannot compute the expected outputs of {self.subject.shown_as}",
-                why=f"its variable {wrong[0]} is missing or has the wrong shape",
-                fix="build or fetch it again, or give its --checkpoint",
-            )
-        return {name: self.stored[name] for name in wanted}
+    def random_images(self) -> SampleImages:
+        """Noise and soft clouds."""
+        return random_images(*self.network.image_shape[:2])
 
     @functools.cached_property
-    def random(self) -> Pictures:
-        """Made-up pictures of the module's size."""
-        return random_pictures(*self.network.image_shape[:2])
-
-    @functools.cached_property
-    def extremes(self) -> Pictures:
-        """All 0 and all 1."""
-        return extreme_pictures(*self.network.image_shape[:2])
+    def extreme_images(self) -> SampleImages:
+        """All 0, and all 1."""
+        return extreme_images(*self.network.image_shape[:2])
 
     @property
-    def photographs(self) -> Pictures:
-        """Those that the user named.
+    def photographs(self) -> SampleImages:
+        """The user's photographs.
 
         Raises:
-            NotApplicable: there are none.
+            NotApplicable: none were given.
         """
         if self._photographs is None:
             raise NotApplicable("no photographs were given (--images)")
         return self._photographs
 
     @functools.cached_property
-    def module(self) -> "HubModule":
-        """The module in TensorFlow, for inference."""
+    def training_images(self) -> Array:
+        """A training batch of four different images, float32 [4, height, width, 3] in [0, 1]."""
+        images = self.random_images.images
+        return np.concatenate([images, 1 - images[:, ::-1]])
+
+    @functools.cached_property
+    def cotangent(self) -> Array:
+        """The gradient of a made-up loss by the default output for the training batch, float32 [4, outputs]."""
+        generator = np.random.Generator(np.random.PCG64(_COTANGENT_SEED))
+        shape = (len(self.training_images), *self.network.shapes[self.default_layer])
+        return generator.standard_normal(shape, np.float32)
+
+    @functools.cached_property
+    def inference(self) -> "HubModule":
+        """The module in the installed TensorFlow, for inference."""
         self._start_tensorflow()
         from hubexport.runtime.image_module import opened_hub_module
 
-        interface = hub_interface(self.subject.directory, self.subject.shown_as)
+        interface = hub_interface(self.module.directory, self.module.shown_as)
         return self._stack.enter_context(opened_hub_module(interface))
 
     @functools.cached_property
     def training(self) -> "TrainableModule":
-        """The module in TensorFlow, for training."""
+        """The module in the installed TensorFlow, for training."""
         self._start_tensorflow()
         from hubexport.runtime.training import opened_for_training
 
-        return self._stack.enter_context(opened_for_training(self.subject.directory, is_tf1=self.subject.is_tf1))
-
-    @functools.cached_property
-    def training_pictures(self) -> Array:
-        """A batch of four for training, no two of them alike."""
-        pictures = self.random.images
-        return np.concatenate([pictures, 1 - pictures[:, ::-1]])
-
-    @functools.cached_property
-    def cotangent(self) -> Array:
-        """What the gradients of the outputs are, to a loss that is made up: float32 [4, outputs]."""
-        generator = np.random.Generator(np.random.PCG64(_COTANGENT_SEED))
-        shape = (len(self.training_pictures), *self.network.shapes[self.default_layer])
-        return generator.standard_normal(shape, np.float32)
-
-    @property
-    def default_layer(self) -> str:
-        """The layer that gives a module's default output: the logits, or else the features."""
-        return self.network.logits or self.network.features
+        return self._stack.enter_context(opened_for_training(self.module.directory, is_tf1=self.module.is_tf1))
 
     @functools.cached_property
     def training_step(self) -> "TrainingStep":
-        """One step of gradient descent, after which the variables have their first values again."""
-        step = self.training.train(self.training_pictures, self.cotangent, LEARNING_RATE)
+        """The record of one step of gradient descent. Afterwards, the module's variables are reset."""
+        step = self.training.train(self.training_images, self.cotangent, LEARNING_RATE)
         self.training.reset()
         return step
 
-    def promise(self, images: Array) -> Promise:
-        """Returns what a consumer should get for images, with the outputs of the float64 network."""
-        exact, rounded = (Forward(self.network, self.values, images, dtype=dtype).run() for dtype in _PRECISIONS)
-        layers = {"default": self.default_layer}
-        if self.subject.is_tf1:  # There signatures have names that say what they give.
-            layers["image_feature_vector"] = self.network.features
-        if self.subject.is_tf1 and self.network.logits:
-            layers["image_classification"] = self.network.logits
-        floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
-        expected = {name: exact[layer] for name, layer in layers.items()}
-        return Promise(self.subject.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
-
-    @functools.cached_property
-    def installed_use(self) -> ModuleUse:
-        """The use of the module by the installed tensorflow_hub, which begins when this is first asked for.
-
-        Raises:
-            ConsumerError: there is no tensorflow_hub.
-        """
-        images = self.random.images
-        return self._stack.enter_context(
-            started(
-                installed(),
-                self.subject.directory,
-                images,
-                self.promise(images),
-                thorough=False,
-                shown_as=self.subject.shown_as,
-            )
-        )
-
-    @functools.cached_property
-    def errors_on_random(self) -> list[PictureErrors]:
-        """The errors of all layers on made-up pictures."""
-        return self._measure(self.random)
-
-    @functools.cached_property
-    def errors_on_extremes(self) -> list[PictureErrors]:
-        """The errors of all layers on the extremes."""
-        return self._measure(self.extremes)
-
-    @functools.cached_property
-    def errors_on_photographs(self) -> list[PictureErrors]:
-        """The errors of all layers on photographs; raises NotApplicable without any."""
-        return self._measure(self.photographs)
-
-    @property
-    def photograph_errors(self) -> list[PictureErrors]:
-        """What was measured on photographs, if a check asked for it."""
-        return self.__dict__.get("errors_on_photographs", [])
-
-    @property
-    def measured(self) -> list[PictureErrors]:
-        """All that was measured so far."""
-        made_up = [self.__dict__.get(name, []) for name in ("errors_on_random", "errors_on_extremes")]
-        return [*made_up[0], *made_up[1], *self.photograph_errors]
-
-    def _measure(self, pictures: Pictures) -> list[PictureErrors]:
-        return measure_layers(self.module, self.network, self.values, pictures)
+    def layer_errors(self, samples: SampleImages) -> list[ImageErrors]:
+        """Returns the errors of all layers on sample images. The first call measures them into `measurements`."""
+        if samples.kind not in self.measurements:
+            errors = measure_layer_errors(self.inference, self.network, self.reference_values, samples)
+            self.measurements[samples.kind] = errors
+        return self.measurements[samples.kind]
 
     def _start_tensorflow(self) -> None:
         self.used_tensorflow = True
         if "tensorflow" not in sys.modules:
             with self._progress.tensorflow_starting():
                 import hubexport.runtime.tf1_graph  # noqa: F401  Takes seconds.
+
+    def contract(self, images: Array) -> ModuleContract:
+        """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
+        network, values = self.network, self.reference_values
+        exact, rounded = (Forward(network, values, images, dtype=dtype).run() for dtype in (np.float64, np.float32))
+        layers = {"default": self.default_layer}
+        if self.module.is_tf1:  # In this format, the names of signatures say what they return.
+            layers["image_feature_vector"] = self.network.features
+            if self.network.logits:
+                layers["image_classification"] = self.network.logits
+        floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
+        expected = {name: exact[layer] for name, layer in layers.items()}
+        return ModuleContract(self.module.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
+
+    def start_installed_use(self) -> ModuleUse:
+        """Starts the installed tensorflow_hub on the module, in a process of its own. Later calls return the same use.
+
+        Raises:
+            ConsumerError: tensorflow_hub is not installed.
+        """
+        if self._installed_use is None:
+            consumer, module, images = installed(), self.module, self.random_images.images
+            contract = self.contract(images)
+            use = start_use(consumer, module.directory, images, contract, thorough=False, shown_as=module.shown_as)
+            self._installed_use = self._stack.enter_context(use)
+        return self._installed_use

@@ -1,62 +1,70 @@
-"""What a module's values should be, from what `--checkpoint` names."""
+"""The values that a module should have, read from the checkpoint that `--checkpoint` names."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
-from pathlib import Path
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, opened_checkpoint, read_values, restore
-from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, Weights, resolve_source
+from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
+from hubexport.checkpoints.restore import restore_values
+from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.weights_choice import Weights
 from hubexport.errors import CheckpointError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
-from hubexport.system.tars import read_member
-from hubexport.verify.context import ExpectedValues
 
-# In the published archives, beside the checkpoint.
+# The published archives have it beside the checkpoint.
 _FROZEN_GRAPH = "*_frozen.pb"
 
 
-def read_trained(checkpoint: str, subject: ModuleIdentity, progress: Progress) -> ExpectedValues:
+@dataclasses.dataclass(frozen=True)
+class ExpectedValues:
+    """The values that a module should have.
+
+    Attributes:
+        shown_as: what messages call the checkpoint.
+        weights: which of the checkpoint's values these are, in the manifest's words: `averaged`, `raw`, a count of each
+            like `158 averaged, 104 raw`, or `only`.
+        values: the values by variable name.
+        other: the network's other values in the checkpoint, by `averaged` or `raw`; empty if it has only one choice.
+        frozen_graph: reads the publisher's frozen graph, a serialized GraphDef; returns None if the checkpoint comes
+            without one.
+    """
+
+    shown_as: str
+    weights: str
+    values: Mapping[str, Array]
+    other: Mapping[str, Mapping[str, Array]]
+    frozen_graph: Callable[[], bytes | None]
+
+
+def read_expected_values(checkpoint: str, module: ModuleIdentity, progress: Progress) -> ExpectedValues:
     """Reads the values that a module should have.
 
     Args:
-        checkpoint: where they are, see `hubexport.checkpoints.sources`.
-        subject: the module; of a training's checkpoint the values are taken that its `hubexport.json` names.
-        progress: hears of each step.
+        checkpoint: the checkpoint, in any of the forms that `hubexport.checkpoints.sources` lists.
+        module: the module. Its manifest says whether it should have averaged or raw values.
+        progress: is told of each step.
     Raises:
-        CheckpointError: they cannot be found, read or fitted to the network.
+        CheckpointError: the checkpoint is missing or damaged, or does not fit the network.
     """
-    variables = subject.network.variables
-    source = resolve_source(checkpoint, subject.variant, progress)
-    weights: Weights = "raw" if subject.manifest and subject.manifest.weights == "raw" else "averaged"
-    if isinstance(source, SyntheticSource):
-        restored = read_values(source, variables, weights, subject.variant, progress)
-        return ExpectedValues(checkpoint, restored.weights(), restored.values, {}, lambda: None)
-    with opened_checkpoint(source, progress, (subject.variant.depth_multiplier,)) as opened:
-        restored = restore(opened, source.shown_as, variables, weights, subject.variant)
-        other = _other_values(opened, source.shown_as, subject, weights) if restored.taken else {}
-    return ExpectedValues(
-        checkpoint, restored.weights(), restored.values, other, functools.cache(_frozen_graph(source))
-    )
+    variables = module.network.variables
+    source = resolve_source(checkpoint, module.variant, progress)
+    weights: Weights = "raw" if module.manifest and module.manifest.weights == "raw" else "averaged"
+    with open_checkpoint(source, progress, module.variant) as opened:
+        restored = restore_values(opened, variables, weights)
+        other = _other_values(opened, module, weights) if restored.choices else {}
+    frozen_graph = functools.partial(source.read_beside, _FROZEN_GRAPH)
+    return ExpectedValues(checkpoint, restored.weights(), restored.values, other, frozen_graph)
 
 
 def _other_values(
-    opened: OpenedCheckpoint, shown_as: Path, subject: ModuleIdentity, weights: Weights
+    opened: OpenedCheckpoint, module: ModuleIdentity, weights: Weights
 ) -> Mapping[str, Mapping[str, Array]]:
+    """Returns the averaged values if `weights` are the raw ones, and the other way round."""
     other: Weights = "raw" if weights == "averaged" else "averaged"
     try:
-        restored = restore(opened, shown_as, subject.network.variables, other, subject.variant)
+        restored = restore_values(opened, module.network.variables, other)
     except CheckpointError:
         return {}  # Not every checkpoint has both.
     return {other: restored.values}
-
-
-def _frozen_graph(source: ArchiveSource | FileSource) -> Callable[[], bytes | None]:
-    def read() -> bytes | None:
-        if isinstance(source, ArchiveSource):
-            return read_member(source.path, _FROZEN_GRAPH)
-        beside = sorted(source.files[0].parent.glob(_FROZEN_GRAPH))
-        return beside[0].read_bytes() if len(beside) == 1 else None
-
-    return read

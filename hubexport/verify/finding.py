@@ -1,20 +1,20 @@
-"""What a check finds: whether a module passes, the figure that it measured, and the limit."""
+"""What a check finds: whether the module passes, the figure that the check measured, and its limit."""
 
 from collections.abc import Iterable
 import dataclasses
 import math
 
-# Of the lines that tell what is wrong; a damaged module may have thousands.
+# A damaged module may have thousands of problems.
 _MAX_DETAILS = 20
 
 
 class NotApplicable(Exception):
-    """There is nothing of what a check looks at; the message says why, in a few words."""
+    """A check has nothing to look at. The message says why in a few words."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check says; see `hubexport.verify.result.Result`."""
+    """What a check says of a module. `hubexport.verify.result.CheckResult` describes the fields."""
 
     passed: bool
     explanation: str
@@ -29,18 +29,21 @@ def nothing_wrong(problems: Iterable[str], explanation: str, unit: str = "proble
 
     Args:
         problems: one line each.
-        explanation: what was looked at, in a passed check.
-        unit: what is counted.
+        explanation: what a passed check says that it looked at.
+        unit: what is counted, in the plural.
     """
-    found = list(problems)
-    shown = found[:_MAX_DETAILS]
-    if len(found) > len(shown):
-        shown.append(f"and {len(found) - len(shown)} more")
-    text = f"{found[0]}{f', and {len(found) - 1} more' if len(found) > 1 else ''}" if found else explanation
-    return Finding(not found, text, len(found), 0, unit, tuple(shown) if len(found) > 1 else ())
+    problems = list(problems)
+    if not problems:
+        return Finding(True, explanation, 0, 0, unit)
+    if len(problems) == 1:
+        return Finding(False, problems[0], 1, 0, unit)
+    details = problems[:_MAX_DETAILS]
+    if len(problems) > len(details):
+        details.append(f"and {len(problems) - len(details)} more")
+    return Finding(False, f"{problems[0]}, and {len(problems) - 1} more", len(problems), 0, unit, tuple(details))
 
 
 def within(measured: float, limit: float, explanation: str, unit: str = "", details: Iterable[str] = ()) -> Finding:
-    """Returns a finding that passes if a figure is not above its limit; one that is no number fails."""
+    """Returns a finding that passes if a figure is at most its limit. NaN and infinity fail."""
     passed = math.isfinite(measured) and measured <= limit
     return Finding(passed, explanation, measured, limit, unit, tuple(details)[:_MAX_DETAILS])

@@ -1,8 +1,8 @@
-"""How far a module is from exact arithmetic, layer by layer, and how far float32 has to be.
+"""How far a module's layers are from exact arithmetic, and how far float32 arithmetic has to be.
 
-The exact outputs are those of `numpy_forward.py` in float64. The same in float32 gives the floor: the error that plain
-float32 arithmetic makes with these values on these pictures. A module computes the same sums in another order, so its
-errors have the floor's size without being equal to it.
+`hubexport.networks.numpy_forward` computes the exact outputs in float64. The same code in float32 gives the floor: the
+error that plain float32 arithmetic makes with these values on these images. A module computes the same sums in another
+order, so its errors are about as large as the floor, but not equal to it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,27 +14,27 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.networks.layers import Network
 from hubexport.networks.numpy_forward import Floats, Forward
-from hubexport.verify.sample_images import Pictures
+from hubexport.verify.sample_images import SampleImages
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
 
-# A module passes with errors of up to this many floors. Over all 22 variants in both formats the default output was off
-# by up to 3.9 floors, and of all endpoints the worst, softmax, by 5.2.
+# The largest error that passes, in floors. Over all 22 variants in both formats, the default output was off by up to
+# 3.9 floors, and the worst endpoint, softmax, by 5.2.
 LIMIT_IN_FLOORS = 10
 _DEFAULT = "default"
-# Where NumPy happens to make no error at all, as on black pictures, the floor is that of rounding the result.
+# NumPy may make no error at all, as on black images. Then the floor is the error of rounding the result.
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerDeviation:
-    """How far one layer's output for one picture is from the exact one.
+    """How far a layer's output is from the exact one, on one image or at worst on several.
 
     Attributes:
         largest: the largest absolute value of the exact output.
-        error: the largest difference of the module's output to it; None where the module does not show the layer.
-        floor: the largest difference of float32 arithmetic in NumPy to it.
+        error: the largest absolute error of the module's output; None if the module does not show the layer.
+        floor: the largest absolute error of float32 arithmetic in NumPy.
     """
 
     largest: float
@@ -43,64 +43,65 @@ class LayerDeviation:
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureErrors:
-    """All layers' errors for one picture.
+class ImageErrors:
+    """The errors of all layers on one image.
 
     Attributes:
-        picture: its name.
-        layers: by the layer's name.
-        exact: the exact outputs without image axes (features, logits, probabilities), float64, by the layer's name.
-        output: the module's default output, float32.
+        image: the image's name.
+        layers: each layer's deviation, by the layer's name.
+        exact: float64, the exact outputs that have one axis (features, logits, probabilities), by the layer's name.
+        output: float32, the module's default output.
     """
 
-    picture: str
+    image: str
     layers: Mapping[str, LayerDeviation]
     exact: Mapping[str, Floats]
     output: Array
 
 
-def measure_layers(
-    module: "ImageModule", network: Network, values: Mapping[str, Array], pictures: Pictures
-) -> list[PictureErrors]:
-    """Runs a module on pictures, one by one, and compares all endpoints with the exact outputs.
+def measure_layer_errors(
+    module: "ImageModule", network: Network, values: Mapping[str, Array], samples: SampleImages
+) -> list[ImageErrors]:
+    """Runs a module on images, one by one, and compares all endpoints with the exact outputs.
 
     Args:
-        module: runs in TensorFlow.
+        module: the module in TensorFlow.
         network: what it should compute.
-        values: of the network's variables, by name.
-        pictures: of the network's size.
+        values: the values of the network's variables, by name.
+        samples: images of the network's size.
     """
-    shown = {layer: name for name, layer in network.endpoints.items()}
-    shown[network.logits or network.features] = _DEFAULT
-    measured = []
-    for name, image in zip(pictures.names, pictures.images, strict=True):
-        found = module.run(image[None], [*shown.values()])
+    output_names = {layer: name for name, layer in network.endpoints.items()}
+    output_names[network.logits or network.features] = _DEFAULT
+    errors = []
+    for name, image in zip(samples.names, samples.images, strict=True):
+        outputs = module.run(image[None], [*output_names.values()])
         exact = Forward(network, values, image[None]).run()
         rounded = Forward(network, values, image[None], dtype=np.float32).run()
-        layers = {
-            layer: _deviation(exact[layer], rounded[layer], found[shown[layer]] if layer in shown else None)
-            for layer in exact
-        }
+        layers = {}
+        for layer in exact:
+            largest = float(np.abs(exact[layer]).max())
+            error = layer_difference(outputs[output_names[layer]], exact[layer]) if layer in output_names else None
+            floor = max(layer_difference(rounded[layer], exact[layer]), largest * _EPSILON)
+            layers[layer] = LayerDeviation(largest, error, floor)
         vectors = {layer: output[0] for layer, output in exact.items() if output[0].ndim == 1}
-        measured.append(PictureErrors(name, layers, vectors, found[_DEFAULT][0]))
-    return measured
+        errors.append(ImageErrors(name, layers, vectors, outputs[_DEFAULT][0]))
+    return errors
 
 
-def _deviation(exact: Floats, rounded: Floats, found: Array | None) -> LayerDeviation:
-    largest = float(np.abs(exact).max())
-    floor = max(layer_difference(rounded, exact), largest * _EPSILON)
-    return LayerDeviation(largest, None if found is None else layer_difference(found, exact), floor)
-
-
-def layer_difference(found: Floats, exact: Floats) -> float:
-    """Returns the largest absolute difference; infinity if the shapes differ, or if a number is missing."""
-    if found.shape != exact.shape:
+def layer_difference(output: Floats, exact: Floats) -> float:
+    """Returns the largest absolute difference. It is infinite if the shapes differ, or if any number is not finite."""
+    if output.shape != exact.shape:
         return float("inf")
-    largest = float(np.abs(found - exact).max())
+    largest = float(np.abs(output - exact).max())
     return largest if np.isfinite(largest) else float("inf")
 
 
-def worst_in_floors(measured: Sequence[PictureErrors], layer: str) -> tuple[float, float]:
-    """Returns the largest error of a layer over pictures, and the largest floor."""
-    errors = [one.layers[layer] for one in measured]
-    return max(one.error or 0.0 for one in errors), max(one.floor for one in errors)
+def worst_deviation(errors: Sequence[ImageErrors], layer: str) -> LayerDeviation:
+    """Returns the largest figures of a layer over images, each by itself."""
+    deviations = [image.layers[layer] for image in errors]
+    shown = [deviation.error for deviation in deviations if deviation.error is not None]
+    return LayerDeviation(
+        largest=max(deviation.largest for deviation in deviations),
+        error=max(shown) if shown else None,
+        floor=max(deviation.floor for deviation in deviations),
+    )

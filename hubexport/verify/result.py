@@ -1,4 +1,4 @@
-"""What `hubexport verify` found: a result a check, and what a person wants to see around them."""
+"""What `hubexport verify` found: one result per check, and what the report shows beside them."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -6,22 +6,22 @@ import math
 from typing import Any, Literal, get_args
 
 Status = Literal["pass", "fail", "not applicable"]
-_SAID = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
+_STATUS_WORDS = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """What became of one check.
+    """The result of one check.
 
     Attributes:
-        check: its name, like `numbers.float64`.
-        status: `not applicable` where the module, or what was given with it, has nothing of the kind.
-        explanation: one line: what was found, or why there was nothing to check.
-        measured: the figure that was held against the limit; None where there is none.
-        limit: passed as long as the figure is not above it; None where there is none.
-        unit: of both, in the plural, like `files`; empty for plain differences of numbers.
-        details: further findings, one a line.
-        seconds: how long it took.
+        check: the check's name, like `numbers.random`.
+        status: `not applicable` if there was nothing for the check to look at.
+        explanation: what was found, or why there was nothing to check, in one line.
+        measured: the figure that was compared with the limit; None if there is none.
+        limit: the largest figure that passes; None if there is none.
+        unit: the unit of both, in the plural, like `files`. Empty for differences of outputs.
+        details: further findings, one per line.
+        seconds: how long the check took.
     """
 
     check: str
@@ -36,17 +36,17 @@ class CheckResult:
 
 @dataclasses.dataclass(frozen=True)
 class LayerError:
-    """How far one layer's output is from the exact one, over all images that were tried.
+    """A layer, and how far its output is from the exact one, over all images that checks measured.
 
     Attributes:
-        name: of the layer.
-        operation: what it computes, like `Conv2D 3x3 /2`.
-        shape: of its output, without the batch.
-        parameters: the number of values that it learns or keeps.
-        multiply_adds: for one image; convolutions only.
+        name: the layer's name.
+        operation: what the layer computes, like `Conv2D 3×3, stride 2`.
+        shape: the shape of its output, without the batch.
+        parameters: the number of its values, moving averages included.
+        multiply_adds: the multiply-adds for one image. Only convolutions count.
         largest: the largest absolute value of the exact output.
-        error: the largest difference of the module's output to the exact one; None where the module does not show it.
-        floor: the largest difference of plain float32 arithmetic in NumPy to the exact one.
+        error: the largest absolute error of the module's output; None if the module does not show the layer.
+        floor: the largest absolute error of plain float32 arithmetic in NumPy.
     """
 
     name: str
@@ -61,12 +61,12 @@ class LayerError:
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """What a classification module says of a photograph.
+    """A photograph with the classes that a classification module finds in it.
 
     Attributes:
-        name: of its file.
-        jpeg: the picture as the module saw it, encoded to be shown.
-        classes: the best classes, best first: index, label (None where there are no labels), probability.
+        name: the name of its file.
+        jpeg: the image as the module saw it, as a JPEG.
+        classes: the best classes, best first: index, label (None if there are no labels), probability in [0, 1].
     """
 
     name: str
@@ -76,17 +76,18 @@ class Photograph:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """All that was found out about one module.
+    """Everything that was found out about one module.
 
     Attributes:
         path: the module, as the user named it.
-        checkpoint: what it was held against, as the user named it; None if only against itself.
-        facts: what `hubexport.json` says of it (see `hubexport.formats.manifest`); empty if there is none.
-        results: one a check, in the order of `hubexport.verify.checks.registry`.
-        layers: in the order of the network; empty if no check computed them.
-        photographs: those that were given, of classification modules.
-        versions: what computed, by name, like `{"TensorFlow": "2.15.1"}`.
-        seconds: the whole verification.
+        checkpoint: the checkpoint that it was compared with, as the user named it; None if it was compared with its own
+            values.
+        facts: the contents of `hubexport.json` (see `hubexport.formats.manifest`); empty if the module has none.
+        results: one per check, in the order in which they ran.
+        layers: the layers in the order of the network; empty if no check measured them.
+        photographs: the user's photographs with their classes; empty for feature vectors.
+        versions: the versions of the software that took part, like `{"TensorFlow": "2.15.1"}`.
+        seconds: how long the whole verification took.
     """
 
     path: str
@@ -110,13 +111,13 @@ class Verification:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The verdict and the number of checks by status, in one line."""
         counts = {status: sum(result.status == status for result in self.results) for status in get_args(Status)}
-        told = ", ".join(f"{count} {_SAID[status]}" for status, count in counts.items() if count)
-        return f"{'PASSED' if self.passed else 'FAILED'}: {told}, in {self.seconds:.1f} s"
+        by_status = ", ".join(f"{count} {_STATUS_WORDS[status]}" for status, count in counts.items() if count)
+        return f"{'PASSED' if self.passed else 'FAILED'}: {by_status}, in {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the verification as `json.dumps` takes it, always with the same keys; infinities become None."""
+        """Returns the verification for `json.dumps`, always with the same keys. NaN and infinity become None."""
         described = dataclasses.asdict(self)
         for photograph in described["photographs"]:
             del photograph["jpeg"]
@@ -124,9 +125,9 @@ class Verification:
 
 
 def _finite(value: Any) -> Any:
-    """Returns a structure without the numbers that JSON does not have."""
+    """Replaces the numbers in a structure that JSON cannot express."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, tuple | list) else value
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, tuple | list) else value

@@ -1,43 +1,35 @@
-"""One module, all checks: what `hubexport verify` does."""
+"""What `hubexport verify` does: opens one module, runs the checks, and gathers what they found."""
 
 from collections.abc import Iterable, Sequence
 import contextlib
 import dataclasses
-import io
+import itertools
 from pathlib import Path
 import platform
 import sys
 import time
-from typing import Any
 
 import numpy as np
 
-from hubexport.arrays import Array
 from hubexport.consumers.registry import PinnedConsumer
-from hubexport.errors import HubexportError, TemporaryFileError, UsageError
+from hubexport.errors import HubexportError, UsageError
 from hubexport.extras import require_extras
 from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.identity import ModuleIdentity, identify
 from hubexport.modules.opening import opened_module_directory
-from hubexport.networks.layers import Convolution, Layer
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
-from hubexport.verify.check import Check
+from hubexport.verify.check import Check, run_check
 from hubexport.verify.checks.consumers import checks_in, installed_tensorflow
-from hubexport.verify.checks.registry import CHECKS, needs_tensorflow, select_checks
+from hubexport.verify.checks.registry import needs_tensorflow, select_checks
+from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
-from hubexport.verify.expected_values import read_trained
-from hubexport.verify.finding import Finding, NotApplicable
-from hubexport.verify.layer_errors import PictureErrors
-from hubexport.verify.result import CheckResult, LayerError, Photograph, Status, Verification
-from hubexport.verify.sample_images import photographs
+from hubexport.verify.expected_values import read_expected_values
+from hubexport.verify.layer_errors import worst_deviation
+from hubexport.verify.result import CheckResult, LayerError, Verification
+from hubexport.verify.sample_images import read_photographs
 from hubexport.version import __version__
-
-# Classes of a photograph that are shown.
-_TOP = 5
-# Of what TensorFlow says of a damaged module.
-_MAX_LINES = 20
 
 
 def verify_module(
@@ -55,187 +47,111 @@ def verify_module(
     """Runs checks over one module.
 
     Args:
-        path: a module's directory, a packed one, or its address on a hub server.
-        checkpoint: what it should have been made from, see `hubexport.checkpoints.sources`; without it the module is
-            held against its own values.
-        images: photographs: one or more files, folders and patterns, as `hubexport.classify` takes them.
+        path: a module's directory, a packed module, or its address on a hub server.
+        checkpoint: the checkpoint that the module should have been made from, in any of the forms that
+            `hubexport.checkpoints.sources` lists. Without it, the module is compared with its own values.
+        images: photographs: one or more files, folders and patterns, as for `hubexport.classify`.
         labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
-            name a line. Defaults to the module's `assets/labels.txt`, if there is one.
-        variant: the variant that it should be of. Defaults to the manifest's.
+            name per line. Defaults to the module's `assets/labels.txt`, if there is one.
+        variant: the variant that the module should be of. Defaults to the manifest's.
         spec: the kind and version that it should have, as a `ModuleSpec` or as text like `feature_vector/2`. Defaults
             to the manifest's.
         checks: names like `weights.equal`, groups like `weights`, or patterns like `numbers.*`. The checks run in the
             order of `hubexport verify --list_checks`. Defaults to all of them.
-        consumers: other TensorFlows in which the module is tried, too, which takes minutes.
-        progress: hears of each step.
+        consumers: other TensorFlows to try the module in, which takes minutes.
+        progress: is told of each step.
     Raises:
-        CheckpointError: the checkpoint cannot be read.
-        ImageError: a photograph cannot be found or read.
+        CheckpointError: the checkpoint is missing or damaged, or does not fit the network.
+        ImageError: a photograph is missing or cannot be read.
         MissingExtraError: a check needs TensorFlow, or photographs need Pillow, and it is not installed.
-        ModuleError: there is no module, or nobody says what it should be.
-        TemporaryFileError: there is no room to unpack it, or for what a check leaves.
-        UsageError: there are more or fewer labels than classes, the labels cannot be read, there are no checks to run,
-            a check, kind or version does not exist, or `variant` is only a name.
+        ModuleError: there is no module, or neither its manifest nor the caller says what it should be.
+        TemporaryFileError: there is no room to unpack the module, or for a check's temporary files.
+        UsageError: the number of labels differs from the number of classes, the labels cannot be read, there are no
+            checks to run, a check, kind or version does not exist, or `variant` is only a name.
     """
-    chosen = _chosen(checks)
-    if needs_tensorflow(chosen) or images or labels:
+    selected = _selected(checks)
+    if needs_tensorflow(selected) or images or labels:
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
     if variant is not None:
         check_variant(variant)
     spec = None if spec is None else module_spec(spec)
-    files = find_images(images)
+    image_files = find_images(images)
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
-    with opened_module_directory(path, progress) as artifact:
-        subject = identify(artifact.directory, str(artifact.shown_as), variant, spec)
-        labels = _labels(labels, subject) if files else None
-        trained = read_trained(str(checkpoint), subject, progress) if checkpoint else None
-        pictures = photographs(files, *subject.network.image_shape[:2]) if files else None
-        with VerificationContext(subject, trained, pictures, progress) as evidence:
-            if any(check.run is installed_tensorflow for check in chosen):
-                _start_installed_use(evidence)
-            results = tuple(_run(check, evidence, progress) for check in (*chosen, *checks_in(consumers, progress)))
+    with opened_module_directory(path, progress) as opened:
+        module = identify(opened.directory, str(opened.shown_as), variant, spec)
+        manifest = module.manifest
+        labels = _labels(labels, module) if image_files else None
+        expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
+        photographs = read_photographs(image_files, *module.network.image_shape[:2]) if image_files else None
+        with VerificationContext(module, expected, photographs, progress) as context:
+            results = _run_checks((*selected, *checks_in(consumers, progress)), context, progress)
             return Verification(
-                path=str(artifact.shown_as),
-                checkpoint=trained.shown_as if trained else None,
-                facts=_facts(subject),
+                path=str(opened.shown_as),
+                checkpoint=expected.shown_as if expected else None,
+                facts={**manifest.model_dump(mode="json"), "sha256": manifest.sha256} if manifest else {},
                 results=results,
-                layers=_layers(evidence),
-                photographs=_photographs(evidence, labels),
-                versions=_versions(evidence),
+                layers=_layers(context),
+                photographs=classified_photographs(context, labels),
+                versions=_versions(context),
                 seconds=time.perf_counter() - started,
             )
 
 
-def _chosen(checks: Sequence[Check | str] | None) -> tuple[Check, ...]:
-    if checks is None:
-        return CHECKS
-    if not checks:
+def _selected(checks: Sequence[Check | str] | None) -> tuple[Check, ...]:
+    if checks is not None and not checks:
         raise UsageError(
             "no checks to run",
             why=f"checks is {checks!r}",
             fix="name some, like ['weights'], or leave checks out to run all",
         )
-    return select_checks(checks)
+    return select_checks(checks or ())
 
 
-def _labels(labels: Sequence[str] | None, subject: ModuleIdentity) -> Sequence[str] | None:
-    """Returns the names of the classes that the user named, or else the module has."""
-    classes = subject.network.num_classes
+def _labels(labels: Sequence[str] | None, module: ModuleIdentity) -> Sequence[str] | None:
+    """Returns the user's names of the classes, or else the module's own; None for a feature vector."""
+    classes = module.network.num_classes
     if classes is None:
         return None
     from hubexport.images.classification import check_labels  # Needs Pillow, as photographs do.
 
-    labels = module_labels(subject.directory) if labels is None else labels
-    check_labels(labels, classes, subject.shown_as)
+    labels = module_labels(module.directory) if labels is None else labels
+    check_labels(labels, classes, module.shown_as)
     return labels
 
 
-def _start_installed_use(evidence: VerificationContext) -> None:
-    """Lets the installed tensorflow_hub begin, which then takes next to no time of its own: it has its own process."""
-    with contextlib.suppress(HubexportError):  # Its check will meet it again.
-        evidence.installed_use  # pylint: disable=pointless-statement
+def _run_checks(checks: Sequence[Check], context: VerificationContext, progress: Progress) -> tuple[CheckResult, ...]:
+    if any(check.run is installed_tensorflow for check in checks):
+        # It runs beside the other checks, in its own process. Its check reports what goes wrong here.
+        with contextlib.suppress(HubexportError):
+            context.start_installed_use()
+    return tuple(run_check(check, context, progress) for check in checks)
 
 
-def _run(check: Check, evidence: VerificationContext, progress: Progress) -> CheckResult:
-    progress.step(f"checking {check.name}")
-    started = time.perf_counter()
-    try:
-        finding = check.run(evidence)
-        status: Status = "pass" if finding.passed else "fail"
-        result = CheckResult(check.name, status, **_fields(finding))
-    except NotApplicable as reason:
-        result = CheckResult(check.name, "not applicable", str(reason))
-    except TemporaryFileError:
-        raise  # It tells nothing about the module.
-    except HubexportError as error:
-        result = CheckResult(check.name, "fail", f"{error.what}: {error.why}", details=error.details)
-    # Whatever TensorFlow raises when it is given a damaged module tells against the module, and is of any kind.
-    except Exception as error:  # pylint: disable=broad-exception-caught
-        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-        result = CheckResult(check.name, "fail", f"{type(error).__name__}: {lines[0]}", details=(*lines[1:_MAX_LINES],))
-    return dataclasses.replace(result, seconds=time.perf_counter() - started)
-
-
-def _fields(finding: Finding) -> dict[str, Any]:
-    return {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding) if field.name != "passed"}
-
-
-def _facts(subject: ModuleIdentity) -> dict[str, Any]:
-    if subject.manifest is None:
-        return {}
-    return {**subject.manifest.model_dump(mode="json"), "sha256": subject.manifest.sha256}
-
-
-def _layers(evidence: VerificationContext) -> tuple[LayerError, ...]:
-    """Returns what was measured of each layer, over all pictures that were tried."""
-    measured = evidence.measured
-    if not measured:
+def _layers(context: VerificationContext) -> tuple[LayerError, ...]:
+    """Returns each layer with its largest errors over all images that were measured."""
+    errors = [*itertools.chain(*context.measurements.values())]
+    if not errors:
         return ()
-    network = evidence.network
+    network = context.network
     return tuple(
         LayerError(
             name=layer.name,
-            operation=_describe(layer),
+            operation=layer.operation,
             shape=network.shapes[layer.name],
             parameters=sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
             multiply_adds=layer.multiply_adds(*network.input_shapes(layer)),
-            **_worst(layer.name, measured),
+            **dataclasses.asdict(worst_deviation(errors, layer.name)),
         )
         for layer in network.layers
     )
 
 
-def _worst(layer: str, measured: Sequence[PictureErrors]) -> dict[str, Any]:
-    errors = [one.layers[layer] for one in measured]
-    return {
-        "largest": max(one.largest for one in errors),
-        "error": None if errors[0].error is None else max(one.error or 0.0 for one in errors),
-        "floor": max(one.floor for one in errors),
-    }
-
-
-def _describe(layer: Layer) -> str:
-    """Returns what a layer does in a few characters, like `DepthwiseConv2D 3x3 /2, relu6`."""
-    if not isinstance(layer, Convolution):
-        return type(layer).__name__
-    stride = f" /{layer.stride}" if layer.stride > 1 else ""
-    activation = f", {layer.activation}" if layer.activation else ""
-    return f"{type(layer).__name__} {layer.kernel_size}x{layer.kernel_size}{stride}{activation}"
-
-
-def _photographs(evidence: VerificationContext, labels: Sequence[str] | None) -> tuple[Photograph, ...]:
-    """Returns the classes that the module gives to the photographs, if it did look at them."""
-    measured = evidence.photograph_errors
-    classes = evidence.network.num_classes
-    # What a damaged module gives may be anything.
-    if not classes or not measured or any(one.output.shape != (classes,) for one in measured):
-        return ()
-    from hubexport.images.classification import best_classes, softmax  # Needs Pillow, as photographs do.
-
-    probabilities = softmax(np.stack([one.output for one in measured]))
-    if not np.isfinite(probabilities).all():
-        return ()
-    best = [best_classes(row, labels, _TOP) for row in probabilities]
-    return tuple(
-        Photograph(one.picture, _jpeg(image), tuple((score.index, score.label, score.probability) for score in scores))
-        for one, image, scores in zip(measured, evidence.photographs.images, best, strict=True)
-    )
-
-
-def _jpeg(image: Array) -> bytes:
-    from PIL import Image
-
-    encoded = io.BytesIO()
-    Image.fromarray(np.round(image * 255).astype(np.uint8)).save(encoded, "JPEG", quality=85)
-    return encoded.getvalue()
-
-
-def _versions(evidence: VerificationContext) -> dict[str, str]:
-    """Returns the versions of what took part; of TensorFlow only if some check needed it."""
+def _versions(context: VerificationContext) -> dict[str, str]:
+    """Returns the versions of the software that took part, with TensorFlow's if a check used it."""
     versions = {"hubexport": __version__, "Python": platform.python_version(), "NumPy": np.__version__}
-    if evidence.used_tensorflow:
+    if context.used_tensorflow:
         versions["TensorFlow"] = sys.modules["tensorflow"].__version__
     return versions

@@ -1,6 +1,6 @@
-"""Tells which ops a TensorFlow has; runs in environments with TensorFlow from 1.7 on and nothing of hubexport.
+"""Records the ops of a TensorFlow from 1.7 on.
 
-python list_ops.py TASK.json SEEN.json
+python list_ops.py TASK.json ANSWER.json
 """
 
 import json
@@ -16,18 +16,18 @@ except ImportError:
 
 
 def registered_ops():
-    """All ops with the names of their attributes: what a graph's nodes are checked against when it is run."""
+    """Returns all ops with the names of their attributes; TensorFlow checks the nodes of graphs against them."""
     ops = op_def_pb2.OpList.FromString(TF_GetBuffer(TF_GetAllOpList()))
     return {op.name: sorted(attr.name for attr in op.attr) for op in ops.op}
 
 
 def graph_def_version():
-    """What a graph's `min_consumer` is compared with."""
+    """Returns the version that TensorFlow compares with a graph's `min_consumer`."""
     return (tf.version if hasattr(tf, "version") else tf).GRAPH_DEF_VERSION
 
 
 def ignores_unknown_attributes():
-    """Whether a graph runs though one of its nodes has an attribute that its op has not."""
+    """Returns whether a graph runs even if a node has an attribute that its op does not know."""
     v1 = getattr(getattr(tf, "compat", None), "v1", tf)
     graph_def = graph_pb2.GraphDef()
     graph_def.node.add(name="node", op="NoOp").attr["never_heard_of"].b = True
@@ -41,17 +41,16 @@ def ignores_unknown_attributes():
     return True
 
 
-def main(_, seen_path):
-    """Writes what was seen."""
-    seen = {
+def main(_, answer_file):
+    answer = {
         "tensorflow": tf.__version__,
         "graph_def_version": graph_def_version(),
         "ignores_unknown_attributes": ignores_unknown_attributes(),
         "ops": registered_ops(),
         "modules": [],
     }
-    with open(seen_path, "w") as file:
-        json.dump(seen, file)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""Loads hub modules by URL in the ways that a TensorFlow has, from an empty cache, and writes down what they predict.
+"""Loads modules by URL, and records their predictions. Written for Python 3.6.
 
-    python load_by_url.py TASK.json SEEN.json
+    python load_by_url.py TASK.json ANSWER.json
 
-Written for Python 3.6.
-
-TASK.json: {"modules": [{"url", "way": "Module", "load", "KerasLayer", or "resolve" for the directory alone, "cache": an
-empty folder, "format": of tensorflow_hub's requests, "inputs": npz with `images`, "outputs": where predictions go
-(npy), "token": that the server wants, or null}]}
-SEEN.json: {"tensorflow", "tensorflow_hub", "modules": [{"path": where the module came to be; null if it was loaded}]}
+TASK.json: {"modules": [{
+    "url",
+    "api": "Module", "load", "KerasLayer", or "resolve" to only download the module,
+    "cache": an empty folder,
+    "format": TFHUB_MODEL_LOAD_FORMAT, optional,
+    "inputs": npz with `images`,
+    "outputs": where to write the predictions, npy,
+    "token": a token for the server, or null, optional}, ...]}
+ANSWER.json: {"tensorflow", "tensorflow_hub", "modules": [{
+    "path": the directory of the downloaded module; null if it was also loaded}, ...]}
 """
 
 import json
@@ -24,34 +28,34 @@ import tensorflow_hub as hub  # noqa: E402
 tf = tensorflow.compat.v1 if hasattr(tensorflow.compat, "v1") else tensorflow
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    seen = {
+    answer = {
         "tensorflow": tensorflow.__version__,
         "tensorflow_hub": hub.__version__,
-        "modules": [see(task) for task in tasks],
+        "modules": [load(task) for task in tasks],
     }
-    with open(seen_file, "w") as f:
-        json.dump(seen, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
-def see(task):
+def load(task):
     os.environ["TFHUB_CACHE_DIR"] = task["cache"]
     os.environ["TFHUB_MODEL_LOAD_FORMAT"] = task.get("format", "COMPRESSED")
     if task.get("token"):
-        send_with_requests("Authorization", "Bearer " + task["token"])
-    if task["way"] == "resolve":
+        add_to_requests("Authorization", "Bearer " + task["token"])
+    if task["api"] == "resolve":
         return {"path": hub.resolve(task["url"])}
     with np.load(task["inputs"]) as inputs:
         images = inputs["images"]
-    ways = {"Module": with_hub_module, "load": with_load, "KerasLayer": with_keras_layer}
-    np.save(task["outputs"], ways[task["way"]](task["url"], images))
+    predict = {"Module": with_hub_module, "load": with_load, "KerasLayer": with_keras_layer}
+    np.save(task["outputs"], predict[task["api"]](task["url"], images))
     return {"path": None}
 
 
-def send_with_requests(name, value):
-    """As the docs say it: tensorflow_hub has no way of its own to send a token."""
+def add_to_requests(name, value):
+    """Adds a header to the requests of tensorflow_hub, which cannot send a token, as docs/serving.md shows."""
     from tensorflow_hub import resolver
 
     def call_urlopen(self, request):

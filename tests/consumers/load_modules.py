@@ -1,11 +1,11 @@
-"""Loads modules in any way that there is, applies them once, and writes down what kept it from that.
+"""Loads modules with any API that can, applies them once, and records errors.
 
-    python load_modules.py TASK.json SEEN.json
+    python load_modules.py TASK.json ANSWER.json
 
-It needs nothing but some TensorFlow from 1.7 on and a tensorflow_hub of that time, so it is written for Python 3.6.
+It needs only a TensorFlow from 1.7 on and a tensorflow_hub of the same time, so it is written for Python 3.6.
 
-TASK.json: {"modules": [{"path", "tags": those of a graph version of a TF1 Hub module, or null}, ...]}
-SEEN.json: {"tensorflow", "modules": [{"error": a text or null}, ...]}
+TASK.json: {"modules": [{"path", "tags": the tags of a graph version of a TF1 Hub module, or null}, ...]}
+ANSWER.json: {"tensorflow", "modules": [{"error": the first error if every API fails, or null}, ...]}
 """
 
 import json
@@ -20,23 +20,23 @@ import tensorflow_hub as hub  # noqa: E402
 v1 = tf.compat.v1 if hasattr(tf.compat, "v1") else tf
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    seen = {"tensorflow": tf.__version__, "modules": [see(**module) for module in task["modules"]]}
-    with open(seen_file, "w") as f:
-        json.dump(seen, f)
+    answer = {"tensorflow": tf.__version__, "modules": [load_and_apply(**module) for module in task["modules"]]}
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
-def see(path, tags):
-    ways = [apply_with_hub_load] if hasattr(hub, "load") else []
+def load_and_apply(path, tags):
+    functions = [apply_with_hub_load] if hasattr(hub, "load") else []
     if tags is not None and hasattr(hub, "Module"):
-        ways.insert(0, apply_with_hub_module)
+        functions.insert(0, apply_with_hub_module)
     errors = []
-    for way in ways:
+    for function in functions:
         try:
-            way(path, tags)
-        # Which exception it is depends on the version, and on the step in which it finds out.
+            function(path, tags)
+        # The exception depends on the version, and on the step that fails.
         except Exception as error:
             errors.append("{}: {}".format(type(error).__name__, error))
         else:
@@ -55,7 +55,7 @@ def apply_with_hub_module(path, tags):
 
 def apply_with_hub_load(path, tags):
     [function] = hub.load(path, tags=tags).signatures.values()
-    # In 1.15 a function does not tell what it takes.
+    # Functions of TensorFlow 1.15 do not have this.
     if function.structured_input_signature:
         specs = function.structured_input_signature[1]
         function(**{name: ones(spec.shape, spec.dtype) for name, spec in specs.items()})

@@ -1,16 +1,20 @@
-"""Runs MobileNet V2 as Keras itself builds it, on weights from a file or on random ones, and saves it again.
+"""Runs the MobileNet V2 of Keras itself, with weights from a file or random ones, and saves it.
 
-    python run_keras.py TASK.json SEEN.json
+    python run_keras.py TASK.json ANSWER.json
 
-It needs nothing but some TensorFlow from 2.4 on with its Keras, which may be Keras 2 or 3, so it is written for
-Python 3.8. It judges nothing: that is left to the test that reads what was seen.
+It needs only a TensorFlow from 2.4 on with its Keras, which may be Keras 2 or 3, so it is written for Python 3.8. It
+makes no judgements: tests do.
 
-TASK.json: {"modules": [{"keras": module name, like `keras`, `tf_keras` or `tensorflow.keras`, "alpha", "image_size",
-"classes", "include_top", "weights": the file to load, or null, "seed": of random weights if there is no file,
-"by_name": whether layers are matched by their names (optional), "images": npz with `images` float32 [batch, height,
-width, 3] in [0, 1], "outputs": where `outputs` go (npz), which are logits, or pooled features if there is no top,
-"save_weights" and "save_model": paths (optional)}, ...]}
-SEEN.json: {"tensorflow", "modules": [{"keras": its version, "layers": the names of those with weights}, ...]}
+TASK.json: {"modules": [{
+    "keras": the module to import, like `keras`, `tf_keras` or `tensorflow.keras`,
+    "alpha", "image_size", "classes", "include_top": arguments of the network,
+    "weights": the file to load, or null,
+    "seed": the seed of random weights if there is no file,
+    "by_name": whether to match layers by name, optional,
+    "images": npz with `images`, float32 [batch, height, width, 3] in [0, 1],
+    "outputs": where to write `outputs`, npz: logits, or pooled features without the top,
+    "save_weights", "save_model": paths to save to, optional}, ...]}
+ANSWER.json: {"tensorflow", "modules": [{"keras": its version, "layers": the names of layers with weights}, ...]}
 """
 
 import importlib
@@ -27,17 +31,17 @@ import tensorflow as tf  # noqa: E402
 tf.get_logger().setLevel("ERROR")
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    seen = {"tensorflow": tf.__version__, "modules": [see(task) for task in tasks]}
-    with open(seen_file, "w") as f:
-        json.dump(seen, f)
+    answer = {"tensorflow": tf.__version__, "modules": [run(task) for task in tasks]}
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
-def see(task):
+def run(task):
     keras = importlib.import_module(task["keras"])
-    # Or the second model's layers are called `..._1`, and the files it saves are not like those of the first.
+    # Without this, the second model's layers would be called `..._1`, also in the files that it saves.
     keras.backend.clear_session()
     model = build(keras, task)
     if task["weights"]:
@@ -52,7 +56,7 @@ def see(task):
         model.save_weights(path)
     for path in task.get("save_model", []):
         model.save(path)
-    # TensorFlow's own name for Keras has no version.
+    # `tensorflow.keras` has no version of its own.
     version = getattr(keras, "__version__", tf.__version__)
     return {"keras": version, "layers": [layer.name for layer in model.layers if layer.weights]}
 
@@ -66,7 +70,7 @@ def build(keras, task):
 
 
 def randomize(model, seed):
-    """Gives every weight other values, moving averages too, such that signals neither vanish nor explode."""
+    """Gives all weights, moving averages included, random values with which signals neither vanish nor explode."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         layer.set_weights([random_value(rng, variable) for variable in layer.weights])
@@ -79,7 +83,7 @@ def random_value(rng, variable):
         return rng.uniform(0.5, 1.5, shape)
     if len(shape) == 1:
         return rng.normal(0, 0.1, shape)
-    # The last axis is that of the outputs, except for depthwise kernels, [height, width, channels, 1].
+    # The last axis is the outputs', except in depthwise kernels, [height, width, channels, 1].
     inputs = np.prod(shape[:-1] if shape[-1] > 1 else shape[:2])
     return rng.normal(0, np.sqrt(2 / inputs), shape)
 

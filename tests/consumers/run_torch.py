@@ -1,24 +1,29 @@
-"""Runs MobileNet V2 of Hugging Face's transformers, from a directory or with random weights, and saves it again.
+"""Runs the MobileNet V2 of Hugging Face's transformers, from a directory or with random weights, and saves it.
 
-    python run_torch.py TASK.json SEEN.json
+    python run_torch.py TASK.json ANSWER.json
 
-It needs nothing but PyTorch, transformers and Pillow. It judges nothing but that a directory has all that the model
-needs and nothing else; the rest is left to the test that reads what was seen.
+It needs only PyTorch, transformers and Pillow. It fails if a directory lacks weights or has unexpected ones; tests
+judge everything else.
 
-TASK.json: {"modules": [{"directory": to load, or null, "config": arguments of MobileNetV2Config and "seed": of random
-weights if there is no directory, "headless": whether it is the model without the classifier, "images": npz with
-`images` float32 [batch, height, width, 3] in [0, 1], "outputs": where `outputs` go (npz), which are logits, or pooled
-features if headless, "photographs": files that also go through the directory's image processor, which adds
-`pixel_values` and `outputs_of_photographs` (optional), "save": a directory (optional)}, ...]}
-SEEN.json: {"torch", "transformers", "modules": [{"labels": what the config calls the best class of each photograph,
-"image_processor": its class}, ...]}
+TASK.json: {"modules": [{
+    "directory": the directory to load, or null,
+    "config", "seed": arguments of MobileNetV2Config, and the seed of random weights, if there is no directory,
+    "headless": whether to use the model without classifier,
+    "images": npz with `images`, float32 [batch, height, width, 3] in [0, 1],
+    "outputs": where to write `outputs`, npz: logits, or pooled features if headless,
+    "photographs": files for the directory's image processor, optional; adds `pixel_values` and
+        `outputs_of_photographs` to the outputs,
+    "save": a directory to save to, optional}, ...]}
+ANSWER.json: {"torch", "transformers", "modules": [{
+    "labels": the config's label for the best class of each photograph,
+    "image_processor": its class}, ...]}
 """
 
 import json
 import os
 import sys
 
-# Nothing here is on the Hub.
+# Everything is local.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from PIL import Image  # noqa: E402
@@ -33,26 +38,26 @@ from transformers import (  # noqa: E402
 )
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    seen = {
+    answer = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "modules": [see(task) for task in tasks],
+        "modules": [run_task(task) for task in tasks],
     }
-    with open(seen_file, "w") as f:
-        json.dump(seen, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
-def see(task):
+def run_task(task):
     kind = MobileNetV2Model if task["headless"] else MobileNetV2ForImageClassification
     model = load(kind, task["directory"]) if task["directory"] else random_model(kind, task["config"], task["seed"])
     with np.load(task["images"]) as inputs:
         images = torch.from_numpy(inputs["images"] * 2 - 1).permute(0, 3, 1, 2)
     outputs, facts = {"outputs": run(model, images)}, {}
     if task.get("photographs"):
-        see_photographs(model, task, outputs, facts)
+        run_photographs(model, task, outputs, facts)
     np.savez(task["outputs"], **outputs)
     if task.get("save"):
         model.save_pretrained(task["save"])
@@ -67,7 +72,7 @@ def load(kind, directory):
 
 
 def random_model(kind, config, seed):
-    """Gives every weight other values, running averages too, such that signals neither vanish nor explode."""
+    """Gives all weights, running averages included, random values with which signals neither vanish nor explode."""
     rng = np.random.default_rng(seed)
     model = kind(MobileNetV2Config(**config)).eval()
     values = {key: random_value(rng, key, value) for key, value in model.state_dict().items()}
@@ -84,7 +89,7 @@ def random_value(rng, key, value):
     elif len(shape) == 1:
         array = rng.normal(0, 0.1, shape)
     else:
-        # The first axis is that of the outputs, and the second of a depthwise kernel has length 1.
+        # The first axis is the outputs'; the second axis of a depthwise kernel has length 1.
         array = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
     return torch.from_numpy(array.astype(np.float32))
 
@@ -95,8 +100,8 @@ def run(model, images):
     return (answer.logits if "logits" in answer else answer.pooler_output).numpy()
 
 
-def see_photographs(model, task, outputs, facts):
-    """What somebody gets who knows no more than the directory and has photographs of any size."""
+def run_photographs(model, task, outputs, facts):
+    """Classifies photographs of any size with nothing but what the directory holds."""
     processor = AutoImageProcessor.from_pretrained(task["directory"])
     pixel_values = processor(
         images=[Image.open(path) for path in task["photographs"]], return_tensors="pt"

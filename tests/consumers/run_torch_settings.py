@@ -1,17 +1,19 @@
-"""Runs MobileNetV2ForImageClassification of Hugging Face's transformers from directories with settings of all kinds.
+"""Runs Hugging Face's MobileNetV2ForImageClassification from directories with all kinds of settings.
 
-    python run_torch_settings.py TASK.json SEEN.json
+    python run_torch_settings.py TASK.json ANSWER.json
 
-TASK.json: {"modules": [{"directory": to load, "images": npz with `images` float32 [batch, height, width, 3] in [0, 1],
-"outputs": where `logits` go (npz)}, ...]}
-SEEN.json: {"modules": [{"error": why the directory cannot be loaded or run whole, or null}, ...]}
+TASK.json: {"modules": [{
+    "directory": the directory to load,
+    "images": npz with `images`, float32 [batch, height, width, 3] in [0, 1],
+    "outputs": where to write `logits`, npz}, ...]}
+ANSWER.json: {"modules": [{"error": why the directory cannot be loaded completely or run, or null}, ...]}
 """
 
 import json
 import os
 import sys
 
-# Nothing here is on the Hub.
+# Everything is local.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np  # noqa: E402
@@ -19,19 +21,19 @@ import torch  # noqa: E402
 from transformers import AutoModelForImageClassification, MobileNetV2ForImageClassification  # noqa: E402
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         tasks = json.load(f)["modules"]
-    with open(seen_file, "w") as f:
-        json.dump({"modules": [{"error": see(task)} for task in tasks]}, f)
+    with open(answer_file, "w") as f:
+        json.dump({"modules": [{"error": run(task)} for task in tasks]}, f)
 
 
-def see(task):
+def run(task):
     with np.load(task["images"]) as inputs:
         images = torch.from_numpy(inputs["images"] * 2 - 1).permute(0, 3, 1, 2)
     with open(os.path.join(task["directory"], "config.json")) as f:
         config = json.load(f)
-    # Without a model type, only who knows the class can load it.
+    # Only a program that names the class can load a config without model type.
     kind = AutoModelForImageClassification if "model_type" in config else MobileNetV2ForImageClassification
     try:
         if config.get("architectures", [""])[0].endswith("Segmentation"):
@@ -41,7 +43,7 @@ def see(task):
             raise ValueError(str(problems))
         with torch.no_grad():
             logits = model(pixel_values=images).logits
-    except Exception as error:  # noqa: BLE001  Of which kind is transformers' own business.
+    except Exception as error:  # noqa: BLE001  transformers raises many kinds.
         return f"{type(error).__name__}: {error}"[:300]
     np.savez(task["outputs"], logits=logits.numpy())
     return None

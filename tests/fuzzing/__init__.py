@@ -1,1 +1,1 @@
-"""Damages an input of every reader at random, and counts what the readers make of it: see `__main__`."""
+"""Damages the inputs of every reader at random, and counts the outcomes: see `__main__`."""

@@ -1,10 +1,10 @@
-"""Damages an input of every reader at random, and counts what the readers make of it.
+"""Damages the inputs of every reader at random, and counts the outcomes.
 
 python -m tests.fuzzing [--mutations 5000] [--seed 0] [--only INPUT…] [--findings FOLDER]
 
-A damaged input is read, because the damage does no harm or no format could tell, or refused by a HubexportError.
-Anything else is a finding: another exception, a process that dies or takes more than a minute, a file that is left
-behind. The inputs of all findings are kept, and the exit status is 1. The same seed does the same damage.
+A damaged input is read, because the damage is harmless or undetectable, or refused with a HubexportError. Anything else
+is a finding: another exception, a process that dies or takes more than a minute, a file that is left behind. The inputs
+of all findings are kept, and the exit status is 1. The same seed does the same damage.
 """
 
 import argparse
@@ -24,10 +24,10 @@ _OUTCOMES = ("read", "refused", "finding")
 
 
 def main() -> int:
-    """Runs the whole, prints a table, and returns the exit status."""
+    """Runs all trials, prints a table, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzzing", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mutations", type=int, default=5000, help="how many in all (default: 5000)")
-    parser.add_argument("--seed", default="0", help="what the damage depends on (default: 0)")
+    parser.add_argument("--mutations", type=int, default=5000, help="total number (default: 5000)")
+    parser.add_argument("--seed", default="0", help="seed of the damage (default: 0)")
     parser.add_argument("--only", nargs="+", default=list(INPUTS), choices=list(INPUTS), help="inputs (default: all)")
     parser.add_argument("--findings", type=Path, default=Path("build/fuzzing"), help="where findings are kept")
     args = parser.parse_args()

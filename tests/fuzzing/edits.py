@@ -1,7 +1,7 @@
-"""Ways to damage a file: its bytes, or what they stand for, with all lengths and checksums right again.
+"""Ways to damage a file: its bytes, or its content with correct lengths and checksums.
 
 Each edit takes the file's content and a source of random numbers, and returns the damaged content. Edits of bytes
-alone rarely get past a checksum; the others reach the code behind it, and fail on content that they cannot take apart.
+alone rarely get past a checksum. The other edits reach the code behind it, and raise for content they cannot parse.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,12 @@ import struct
 from typing import Any
 import zipfile
 
-from hubexport.checkpoints.leveldb_table import LeveldbTable, masked_crc32c, table_bytes
+from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
+from hubexport.system.crc32c import masked_crc32c
 
 Edit = Callable[[bytes, Random], bytes]
 
-# What parsers stumble over, as text in a file of text.
+# Tokens that trip parsers of text.
 _TOKENS = (
     *("", "\0", "\x1b[31m", "\n", "\r\n", "\t", "\u2028", "\u202e", "\ud800", "é", "x" * 300),
     *("null", "true", "~", "-1", "0", "1e999", ".nan", "-.inf", "NaN", "Infinity", "1" * 20, "9" * 5000, "2001-02-03"),
@@ -25,7 +26,7 @@ _TOKENS = (
     *("{", "}", "[", "]", "[" * 2000, ":", "- ", "? ", "'", '"', "#", "%", "|", ">"),
     *("../..", "/dev/zero", "/dev/null"),
 )
-# The same in JSON.
+# Values that trip readers of JSON.
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "",
     "\0", "x\ny", "\x1b[31m", "\ud800", "x" * 300, "../x", "/dev/zero", [], {}, [[]], [None], {"": None}, [1, 2, 3],
@@ -65,7 +66,7 @@ def edit_start(content: bytes, random: Random) -> bytes:
 
 
 def edit_text(content: bytes, random: Random) -> bytes:
-    """Puts what parsers stumble over into a text, in place of a word, a line or nothing."""
+    """Inserts tokens that trip parsers, or replaces a word or a line with them."""
     text = content.decode()
     for _ in range(random.randint(1, 3)):
         lines = text.split("\n")
@@ -101,7 +102,7 @@ def _with_another_value(value: Any, random: Random) -> Any:
         key = random.choice(sorted(value))
         what = random.randrange(12)
         if what == 0:
-            return {other: one for other, one in value.items() if other != key}
+            return {other: item for other, item in value.items() if other != key}
         if what == 1:
             return {**value, random.choice(("", "x", "\n", "\ud800", key.upper())): value[key]}
         if what == 2:
@@ -116,7 +117,7 @@ def _with_another_value(value: Any, random: Random) -> Any:
 
 
 def edit_table(content: bytes, random: Random) -> bytes:
-    """Damages an entry of a LevelDB table of one block, and writes a table with right checksums."""
+    """Damages an entry of a LevelDB table of one block, and writes the table with correct checksums."""
     entries = list(LeveldbTable(io.BytesIO(content)).entries(len(content)))
     for _ in range(random.randint(1, 2)):
         number = random.randrange(len(entries))
@@ -132,19 +133,19 @@ def edit_table(content: bytes, random: Random) -> bytes:
             entries.insert(number, (key + b"x", value))
         else:
             entries[number] = (key, edit_bytes(value, random))
-    # Readers refuse keys that are out of order at once.
+    # Readers refuse keys out of order at once.
     return table_bytes(sorted(entries) if random.random() < 0.9 else entries)
 
 
 def edit_safetensors(content: bytes, random: Random) -> bytes:
-    """Damages the header of a safetensors file, and tells its length right."""
+    """Damages the header of a safetensors file, and corrects its length."""
     (length,) = struct.unpack_from("<Q", content)
     header = edit_json(content[8 : 8 + length], random)
     return struct.pack("<Q", len(header)) + header + content[8 + length :]
 
 
 def edit_records(content: bytes, random: Random) -> bytes:
-    """Damages the first record of a TFRecord file, and writes its length and checksums right."""
+    """Damages the first record of a TFRecord file, and corrects its length and checksums."""
     (length,) = struct.unpack_from("<Q", content)
     record = edit_bytes(content[12 : 12 + length], random)
     header = struct.pack("<Q", len(record))
@@ -153,12 +154,12 @@ def edit_records(content: bytes, random: Random) -> bytes:
 
 
 def edit_gzipped(content: bytes, random: Random) -> bytes:
-    """Damages what a gzipped file holds."""
+    """Damages the content of a gzipped file."""
     return gzip.compress(edit_start(gzip.decompress(content), random), 1, mtime=0)
 
 
 def edit_zipped(content: bytes, random: Random) -> bytes:
-    """Damages a member of a zip archive, or what the archive says about one."""
+    """Damages a member of a zip archive, or its entry in the archive."""
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(packed, "w") as damaged:
         members = [(info, archive.read(info)) for info in archive.infolist()]
@@ -176,6 +177,6 @@ def edit_zipped(content: bytes, random: Random) -> bytes:
             members.append((zipfile.ZipInfo(edit_bytes(info.filename.encode(), random).decode("latin-1")), inside))
         kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
         kind = random.choice(kinds)
-        for one, inside in members:
-            damaged.writestr(one.filename, inside, compress_type=kind)
+        for member, inside in members:
+            damaged.writestr(member.filename, inside, compress_type=kind)
     return edit_bytes(packed.getvalue(), random) if what == 4 else packed.getvalue()

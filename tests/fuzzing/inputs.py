@@ -1,4 +1,4 @@
-"""Good inputs of every reader, which files of them are damaged and how, and what reads them."""
+"""Good inputs for every reader, the edits that damage their files, and the functions that read them."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -13,7 +13,7 @@ from PIL import Image
 import numpy as np
 
 import hubexport
-from hubexport.checkpoints.open_checkpoint import opened_checkpoint
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.v2_bundle import write_bundle
@@ -23,7 +23,7 @@ from hubexport.errors import HubexportError
 from hubexport.evaluation.examples import parse_example
 from hubexport.evaluation.tfrecords import RecordError, is_record_file, read_records, split_records
 from hubexport.images.classification import read_labels
-from hubexport.images.reading import read_image
+from hubexport.images.read_image import read_image
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
@@ -55,12 +55,12 @@ _VALUES = {
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """What one reader reads.
+    """An input of one reader.
 
     Attributes:
         make: writes a good input into an empty folder.
         read: reads the input in a folder; it raises nothing but a HubexportError.
-        edits: patterns of the files that are damaged, each with the ways to damage them.
+        edits: patterns of files to damage, each with the edits to choose from.
     """
 
     make: Callable[[Path], None]
@@ -69,7 +69,7 @@ class Input:
 
 
 def _inspect(*names: str) -> Callable[[Path], object]:
-    """Returns a reader that describes what has one of the names, and then takes a network's values from it."""
+    """Returns a reader that describes the file with one of the names, and then restores a network's values from it."""
 
     def read(folder: Path) -> object:
         path = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
@@ -89,7 +89,7 @@ def _convert(name: str) -> Callable[[Path], object]:
         except HubexportError as error:
             refused = error
         hubexport.convert(source, folder / "converted" / "out.safetensors", "safetensors")
-        # What cannot be described is not fit to be converted.
+        # A file that cannot be described must not be convertible.
         if refused:
             raise AssertionError(f"converted, though it cannot be described: {refused}")
         return None
@@ -227,7 +227,7 @@ def _read_config(folder: Path) -> object:
     try:
         (path,) = hubexport.build_modules(variant, checkpoint="synthetic", output_dir=output)
     except HubexportError:
-        if output.exists() and any(one.is_file() for one in output.rglob("*")):
+        if output.exists() and any(path.is_file() for path in output.rglob("*")):
             raise AssertionError("a refused build left files behind") from None
         raise
     report = describe(path)
@@ -302,10 +302,10 @@ def _read_values(name: str) -> Callable[[Path], object]:
 
     def read(folder: Path) -> object:
         describe(folder / name).as_json()
-        with opened_checkpoint(resolve_source(folder / name, None, Progress()), Progress()) as opened:
-            for one in opened.native.shapes:
-                if opened.native.dtype(one) == "float32":
-                    opened.native.read(one)
+        with open_checkpoint(resolve_source(folder / name, None, Progress()), Progress()) as opened:
+            for value_name in opened.native.shapes:
+                if opened.native.dtype(value_name) == "float32":
+                    opened.native.read(value_name)
         return None
 
     return read
@@ -375,7 +375,7 @@ INPUTS: dict[str, Input] = {
 
 
 def make_all(folder: Path, names: Sequence[str]) -> None:
-    """Writes the inputs, each into a folder of its own, and reads them: nothing is wrong with them yet."""
+    """Writes each input into a folder of its own, and checks that its reader accepts it."""
     for name in names:
         good, copy = folder / name, folder / "copy"
         good.mkdir()
@@ -386,12 +386,12 @@ def make_all(folder: Path, names: Sequence[str]) -> None:
 
 
 def damage(name: str, folder: Path, random: Random) -> None:
-    """Damages one file of an input, or now and then two."""
+    """Damages one file of an input, sometimes two."""
     for pattern, edits in random.choices(INPUTS[name].edits, k=random.choice((1, 1, 1, 2))):
         path = random.choice(sorted(folder.glob(pattern)))
         content, edit = path.read_bytes(), random.choice(edits)
         try:
             damaged = edit(content, random)
-        except Exception:  # The first edit left nothing that this one can take apart.
+        except Exception:  # After the first edit, this one cannot parse the content.
             damaged = edit_bytes(content, random)
         path.write_bytes(damaged)

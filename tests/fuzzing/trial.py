@@ -1,6 +1,6 @@
-"""Lets readers read damaged inputs in processes of their own, and tells what became of each.
+"""Runs readers on damaged inputs in separate processes, and reports each outcome.
 
-python -m tests.fuzzing.trial FOLDER INPUT SEED START END      such a process: it tries the mutations START to END
+python -m tests.fuzzing.trial FOLDER INPUT SEED START END      one such process, for the mutations START to END
 """
 
 from collections.abc import Iterator
@@ -24,21 +24,21 @@ from tests.fuzzing.inputs import INPUTS, damage
 
 _PATIENCE_S = 60
 _MEMORY_BYTES = 6 << 30
-# What, why and fix.
+# An error's what, why and fix.
 _ERROR_LINES = 3
-# The mutations that one process tries: to start one takes as long as some fifty of them.
+# The mutations that one process tries. Starting a process takes as long as about fifty of them.
 _BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What became of one damaged input.
+    """The outcome of one damaged input.
 
     Attributes:
-        number: which it was; with the seed it determines the damage.
-        outcome: whether it was read, refused by a HubexportError, or neither.
-        seconds: how long that took.
-        why: what was found; empty unless there is a finding.
+        number: the number of the mutation; with the seed it determines the damage.
+        outcome: whether the input was read, refused by a HubexportError, or neither.
+        seconds: the time that it took.
+        why: the finding; empty if there is none.
     """
 
     number: int
@@ -48,13 +48,13 @@ class Trial:
 
 
 def trials(folder: Path, name: str, seed: str, count: int) -> Iterator[Trial]:
-    """Damages an input in several ways, and yields what became of each; a process that dies is a finding.
+    """Damages an input in several ways, and yields each outcome; a process that dies is a finding.
 
     Args:
-        folder: a good input.
-        name: which it is, in `INPUTS`.
-        seed: what the damage depends on.
-        count: how many ways.
+        folder: the folder of the good input.
+        name: its name in `INPUTS`.
+        seed: the seed of the damage.
+        count: the number of mutations.
     """
     start = 0
     while start < count:
@@ -70,7 +70,7 @@ def write_damaged(folder: Path, name: str, seed: str, number: int, target: Path)
 
 
 def _batch(folder: Path, name: str, seed: str, start: int, end: int) -> Iterator[Trial]:
-    """Yields the outcomes of some mutations, up to one that its process does not survive."""
+    """Yields the outcomes of mutations in one process, up to one that kills it."""
     command = [sys.executable, "-m", "tests.fuzzing.trial", str(folder), name, seed, str(start), str(end)]
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(

@@ -1,15 +1,19 @@
-"""Uses hub modules as a program of its time would, and writes down what it saw.
+"""Uses TF1 Hub modules as a program of its TensorFlow's time would, and records facts and predictions.
 
-    python consume_tf1.py TASK.json SEEN.json
+    python consume_tf1.py TASK.json ANSWER.json
 
-It needs nothing but some TensorFlow from 1.7 on, a tensorflow_hub of that time and what they bring along, so it is
-written for Python 3.6. It judges nothing: `hubexport.consumers.judge_tf1` compares what was seen with what is promised.
+It needs only a TensorFlow from 1.7 on and a tensorflow_hub of the same time, so it is written for Python 3.6. It makes
+no judgements: `hubexport.consumers.judge_tf1` compares the facts with the module's contract.
 
-TASK.json: {"modules": [{"path", "version", "inputs": npz with `images` float32 [batch, height, width, 3],
-"outputs": where the predictions go (npz), "export": where a re-export goes, "try_load": whether to try hub.load beside
-hub.Module, where both can load the module, which takes seconds, "fine_tune": whether to try training and exporting
-with hub.Module, too, which takes most of the time}, ...]}
-SEEN.json: {"tensorflow", "tensorflow_hub", "modules": [one object of facts a module]}
+TASK.json: {"modules": [{
+    "path",
+    "version",
+    "inputs": npz with `images`, float32 [batch, height, width, 3],
+    "outputs": where to write the predictions, npz,
+    "export": where to write a re-export,
+    "try_load": whether to try hub.load after hub.Module if both can load the module, which takes seconds,
+    "fine_tune": whether to also train and export with hub.Module, which takes most of the time}, ...]}
+ANSWER.json: {"tensorflow", "tensorflow_hub", "modules": [the facts of each module]}
 """
 
 import json
@@ -24,49 +28,52 @@ import tensorflow_hub as hub  # noqa: E402
 
 tf = tensorflow.compat.v1 if hasattr(tensorflow.compat, "v1") else tensorflow
 
-# Those of all layers take hundreds of megabytes a module; two images show as much as nine.
+# Endpoints take hundreds of megabytes per module; two images show as much as nine.
 ENDPOINT_IMAGES = 2
 STEPS = 6
 LEARNING_RATE = 0.003
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    seen = {
+    answer = {
         "tensorflow": tensorflow.__version__,
         "tensorflow_hub": hub.__version__,
-        "modules": see(task["modules"]),
+        "modules": use_all(task["modules"]),
     }
-    with open(seen_file, "w") as f:
-        json.dump(seen, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
-def see(modules):
+def use_all(modules):
     if not hasattr(hub, "Module"):
-        return [dict(see_with_hub_load(module), apis=["hub.load"]) for module in modules]
-    # First of all: hub.Module wants eager execution off, and it cannot be put on again.
-    loaded = [see_with_hub_load(module) if tries_load(module) else None for module in modules]
-    return [see_with_both(module, found) for module, found in zip(modules, loaded)]
+        return [dict(use_hub_load(module), apis=["hub.load"]) for module in modules]
+    # hub.load comes first: hub.Module needs eager execution off, and it cannot be turned on again.
+    predictions = [load_and_predict(module) for module in modules]
+    return [use_hub_module_after_load(module, loaded) for module, loaded in zip(modules, predictions)]
 
 
-def tries_load(module):
-    return module["try_load"] and tensorflow.__version__ >= "2"
+def load_and_predict(module):
+    """Returns the default outputs with hub.load, by signature; None if it is not to be tried."""
+    if not module["try_load"] or tensorflow.__version__ < "2":
+        return None
+    use_hub_load(module)
+    with np.load(module["outputs"]) as arrays:
+        return {key: arrays[key] for key in arrays.files if key.endswith(":default")}
 
 
-def see_with_both(module, loaded):
+def use_hub_module_after_load(module, loaded):
     if loaded is None:
-        return dict(see_with_hub_module(module), apis=["hub.Module"])
+        return dict(use_hub_module(module), apis=["hub.Module"])
+    facts = dict(use_hub_module(module), apis=["hub.Module", "hub.load"])
     with np.load(module["outputs"]) as arrays:
-        of_load = {key: arrays[key] for key in arrays.files if key.endswith(":default")}
-    facts = dict(see_with_hub_module(module), apis=["hub.Module", "hub.load"])
-    with np.load(module["outputs"]) as arrays:
-        facts["error_of_load"] = max(float(np.abs(arrays[key] - value).max()) for key, value in of_load.items())
+        facts["error_of_load"] = max(float(np.abs(arrays[key] - value).max()) for key, value in loaded.items())
     return facts
 
 
-def see_with_hub_load(module):
-    """In TensorFlow 2: the inference graph's signatures as functions."""
+def use_hub_load(module):
+    """Calls the signatures of the inference graph as functions, in TensorFlow 2."""
     images = np.load(module["inputs"])["images"]
     loaded = hub.load(module["path"])
     predictions = {}
@@ -76,27 +83,27 @@ def see_with_hub_load(module):
             inputs["batch_norm_momentum"] = tensorflow.constant(0.9)
         for key, value in function(**inputs).items():
             predictions["%s:%s" % (name, key)] = value.numpy()
-    defaults, endpoints = wanted_predictions(predictions)
+    defaults, endpoints = compared_outputs(predictions)
     endpoints = {key: value[:ENDPOINT_IMAGES] for key, value in endpoints.items()}
     np.savez(module["outputs"], **dict(defaults, **endpoints))
     return {"signatures": sorted(loaded.signatures)}
 
 
-def see_with_hub_module(module):
-    """TensorFlow 1 style, on TensorFlow 1 and 2: both graph versions."""
+def use_hub_module(module):
+    """Uses both graph versions in the style of TensorFlow 1, on TensorFlow 1 and 2."""
     if hasattr(tf, "disable_eager_execution"):
         tf.disable_eager_execution()
     images = np.load(module["inputs"])["images"]
     facts = {}
-    see_interface(module["path"], facts)
-    see_inference(module, images, facts)
+    record_interface(module["path"], facts)
+    record_inference(module, images, facts)
     if module["fine_tune"]:
-        see_training_mode(module, images[:4], facts)
-        see_fine_tuning(module["path"], images[:4], facts)
+        record_training_mode(module, images[:4], facts)
+        record_fine_tuning(module["path"], images[:4], facts)
     return facts
 
 
-def see_interface(path, facts):
+def record_interface(path, facts):
     with tf.Graph().as_default():
         spec = hub.load_module_spec(path)
         facts["tags"] = sorted(sorted(tags) for tags in spec.get_tags())
@@ -115,8 +122,8 @@ def see_interface(path, facts):
         }
 
 
-def see_inference(module, images, facts):
-    """Predictions of all signatures; what inference leaves alone; that a re-export, if asked for, predicts the same."""
+def record_inference(module, images, facts):
+    """Writes the predictions of all signatures; records what inference changes, and the error of a re-export."""
     with tf.Graph().as_default(), tf.Session() as session:
         placeholder = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
         instance = hub.Module(module["path"], trainable=True)
@@ -130,7 +137,7 @@ def see_inference(module, images, facts):
         facts["trainable_variables"] = [v.op.name.split("/", 1)[1] for v in tf.trainable_variables()]
         session.run(tf.global_variables_initializer())
         before = session.run(tf.global_variables())
-        defaults, endpoints = wanted_predictions(outputs)
+        defaults, endpoints = compared_outputs(outputs)
         predictions = session.run(defaults, {placeholder: images})
         predictions.update(session.run(endpoints, {placeholder: images[:ENDPOINT_IMAGES]}))
         after = session.run(tf.global_variables())
@@ -140,13 +147,13 @@ def see_inference(module, images, facts):
             return
         instance.export(module["export"], session)
     with tf.Graph().as_default(), tf.Session() as session:
-        again = hub.Module(module["export"])(tf.constant(images))
+        reexported = hub.Module(module["export"])(tf.constant(images))
         session.run(tf.global_variables_initializer())
-        facts["error_of_reexport"] = float(np.abs(session.run(again) - predictions["default:default"]).max())
+        facts["error_of_reexport"] = float(np.abs(session.run(reexported) - predictions["default:default"]).max())
 
 
-def see_training_mode(module, images, facts):
-    """Update ops, dropout, regularization and gradients of the graph version {"train"}, applied twice."""
+def record_training_mode(module, images, facts):
+    """Applies the graph version {"train"} twice; records update ops, dropout, regularization and gradients."""
     momentum = 0.6 if module["version"] >= 3 else 0.997
     with tf.Graph().as_default(), tf.Session() as session:
         placeholder = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
@@ -154,7 +161,7 @@ def see_training_mode(module, images, facts):
         signature = "image_feature_vector" + ("_with_bn_hparams" if module["version"] >= 3 else "")
         features = apply(instance, placeholder, signature, momentum)["default"]
         first = newest_application(0)
-        # On the negative, so that its batch statistics are others.
+        # On the negatives, whose batch statistics differ.
         apply(instance, 1 - placeholder, signature, momentum)
         second = newest_application(len(first["updates"]))
         default = instance(placeholder)
@@ -165,7 +172,7 @@ def see_training_mode(module, images, facts):
         facts["update_ops"] = [len(first["updates"]), len(second["updates"])]
         facts["regularization_losses"] = len(losses)
         facts["regularization_loss"] = float(np.sum(session.run(losses), dtype=np.float64))
-        # At once: TensorFlow works through the whole graph for each new set of what is fetched.
+        # All at once: TensorFlow prunes the whole graph anew for each set of fetches.
         weights = session.run([v for v in tf.trainable_variables() if v.op.name.endswith("/weights")])
         facts["regularization_loss_by_hand"] = sum(
             4e-5 / 2 * float(np.sum(np.square(value.astype(np.float64)))) for value in weights
@@ -176,11 +183,11 @@ def see_training_mode(module, images, facts):
             error_of_updates(session, application, feed, momentum, instance.variable_map)
             for application in (first, second)
         ]
-        see_gradients(session, default, feed, facts)
+        record_gradients(session, default, feed, facts)
 
 
 def newest_application(known_updates):
-    """The update ops and batch norms that the latest application of a module has brought."""
+    """Returns the update ops and batch norms that the latest application of a module has added."""
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known_updates:]
     operations = tf.get_default_graph().get_operations()
     batch_norms = [op for op in operations if op.type.startswith("FusedBatchNorm")]
@@ -188,7 +195,7 @@ def newest_application(known_updates):
 
 
 def error_of_updates(session, application, feed, momentum, variable_map):
-    """Largest relative error of `moving += (1 - momentum) * (batch statistic - moving)`, computed in float64."""
+    """Returns the largest relative error of `moving += (1 - momentum) * (batch statistic - moving)`, in float64."""
     before = session.run(variable_map)
     batches = session.run([op.inputs[0] for op in application["batch_norms"]], feed)
     session.run(application["updates"], feed)
@@ -206,7 +213,7 @@ def error_of_updates(session, application, feed, momentum, variable_map):
     return {"largest": float(max(errors)), "changed": sorted({name.rpartition("/")[2] for name in changed})}
 
 
-def see_gradients(session, output, feed, facts):
+def record_gradients(session, output, feed, facts):
     variables = tf.trainable_variables()
     gradients = tf.gradients(tf.reduce_sum(tf.square(output)), variables)
     facts["trainable"] = len(variables)
@@ -216,10 +223,11 @@ def see_gradients(session, output, feed, facts):
     )
 
 
-def see_fine_tuning(path, images, facts):
-    """A few steps towards made-up labels, batch norm updates and weight decay included.
+def record_fine_tuning(path, images, facts):
+    """Takes a few steps towards made-up labels, with batch norm updates and weight decay.
 
-    Adam takes steps of one size, however small the gradients are: trained networks' are a hundredth of made-up ones'.
+    Adam's steps do not shrink with the gradients, which are a hundred times smaller in trained networks than in random
+    ones.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         instance = hub.Module(path, trainable=True, tags={"train"})
@@ -234,10 +242,7 @@ def see_fine_tuning(path, images, facts):
         with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
             train = optimizer.minimize(total)
         session.run(tf.global_variables_initializer())
-        losses = []
-        for _ in range(STEPS):
-            losses.append(float(session.run([loss, train])[0]))
-        facts["losses"] = losses
+        facts["losses"] = [float(session.run([loss, train])[0]) for _ in range(STEPS)]
 
 
 def apply(instance, images, signature, momentum):
@@ -247,8 +252,8 @@ def apply(instance, images, signature, momentum):
     return instance(inputs, signature=signature, as_dict=True)
 
 
-def wanted_predictions(outputs):
-    """The outputs that are compared: every signature's default, and of one signature all endpoints."""
+def compared_outputs(outputs):
+    """Returns the outputs to compare: the default output of every signature, and the endpoints of one."""
     defaults = {key: value for key, value in outputs.items() if key.endswith(":default")}
     endpoints = {key: value for key, value in outputs.items() if key.startswith("default:") and key not in defaults}
     return defaults, endpoints

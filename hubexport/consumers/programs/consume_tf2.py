@@ -1,16 +1,19 @@
-"""Uses Reusable SavedModels as a TensorFlow 2 program of its time would, and writes down what it saw.
+"""Uses Reusable SavedModels as a program of its TensorFlow's time would, and records facts and predictions.
 
-    python consume_tf2.py TASK.json SEEN.json
+    python consume_tf2.py TASK.json ANSWER.json
 
-It needs nothing but some TensorFlow from 2.4 on, a tensorflow_hub of that time and Keras 2 (`tf_keras` where
-TensorFlow's own is Keras 3), so it is written for Python 3.8. It judges nothing: `hubexport.consumers.judge_tf2`
-compares what was seen with what is promised.
+It needs only a TensorFlow from 2.4 on, a tensorflow_hub of the same time and Keras 2 (`tf_keras` where TensorFlow's own
+Keras is Keras 3), so it is written for Python 3.8. It makes no judgements: `hubexport.consumers.judge_tf2` compares the
+facts with the module's contract.
 
-TASK.json: {"modules": [{"path", "inputs": npz with `images` float32 [batch, height, width, 3], `photographs` of the
-same kind and `labels` int64, "outputs": where the predictions go (npz), "scratch": a folder, "fine_tune": whether to
-try Keras, replicas and persistent tapes, too, which takes most of the time, "persistent": of persistent tapes, in
-which modes, a list of values of `training`, both unless it is there; each takes half a minute}, ...]}
-SEEN.json: {"tensorflow", "tensorflow_hub", "modules": [one object of facts a module]}
+TASK.json: {"modules": [{
+    "path",
+    "inputs": npz with `images` and `photographs`, float32 [batch, height, width, 3], and `labels`, int64,
+    "outputs": where to write the predictions, npz,
+    "scratch": a folder for temporary files,
+    "fine_tune": whether to also try Keras, replicas and persistent tapes, which takes most of the time,
+    "persistent": the values of `training` under a persistent tape, half a minute each; default [false, true]}, ...]}
+ANSWER.json: {"tensorflow", "tensorflow_hub", "keras", "modules": [the facts of each module]}
 """
 
 import json
@@ -23,7 +26,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 tf.get_logger().setLevel("ERROR")
-# Before anything else touches the devices; MirroredStrategy gets both.
+# Must come before anything else touches the devices. MirroredStrategy gets both.
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
@@ -34,45 +37,45 @@ try:
 except ImportError:
     keras = tf.keras
 
-# Those of all layers take hundreds of megabytes a module; two images show as much as nine.
+# Endpoints take hundreds of megabytes per module; two images show as much as nine.
 ENDPOINT_IMAGES = 2
 MOMENTUM = 0.6
 EPOCHS = 6
 LEARNING_RATE = 0.003
 
 
-def main(task_file, seen_file):
+def main(task_file, answer_file):
     with open(task_file) as f:
         task = json.load(f)
-    seen = {
+    answer = {
         "tensorflow": tf.__version__,
         "tensorflow_hub": hub.__version__,
         "keras": keras.__name__,
-        "modules": [see(module) for module in task["modules"]],
+        "modules": [use(module) for module in task["modules"]],
     }
-    with open(seen_file, "w") as f:
-        json.dump(seen, f)
+    with open(answer_file, "w") as f:
+        json.dump(answer, f)
 
 
-def see(module):
+def use(module):
     with np.load(module["inputs"]) as inputs:
         images, photographs, labels = inputs["images"], inputs["photographs"], inputs["labels"]
     facts = {"apis": ["hub.load"] + ["hub.KerasLayer"] * module["fine_tune"]}
     obj = hub.load(module["path"])
-    see_interface(obj, facts)
-    see_inference(obj, images, module["outputs"], facts)
-    see_training_mode(obj, images[:4], facts)
+    record_interface(obj, facts)
+    record_inference(obj, images, module["outputs"], facts)
+    record_training_mode(obj, images[:4], facts)
     if not module["fine_tune"]:
-        see_gradients(obj, images[:4], [], facts)
+        record_gradients(obj, images[:4], [], facts)
     else:
-        # Of what was never called outside of a tape, a persistent one is the hardest.
-        see_gradients(hub.load(module["path"]), images[:4], module.get("persistent", [False, True]), facts)
-        see_keras_fine_tuning(module, photographs, labels, facts)
-        see_replicas(module["path"], images[:4], facts)
+        # A persistent tape is hardest on an object that was never called outside a tape.
+        record_gradients(hub.load(module["path"]), images[:4], module.get("persistent", [False, True]), facts)
+        record_keras_fine_tuning(module, photographs, labels, facts)
+        record_replicas(module["path"], images[:4], facts)
     return facts
 
 
-def see_interface(obj, facts):
+def record_interface(obj, facts):
     facts["variables"] = [v.name for v in obj.variables]
     facts["trainable_variables"] = [v.name for v in obj.trainable_variables]
     facts["says_trainable"] = [v.name for v in obj.variables if v.trainable]
@@ -94,15 +97,15 @@ def see_interface(obj, facts):
     facts["is_keras"] = isinstance(obj, keras.layers.Layer)
 
 
-def see_inference(obj, images, outputs, facts):
-    """Predictions in every way, and that they change no variable."""
+def record_inference(obj, images, outputs, facts):
+    """Writes the predictions of every way to call the module; records their differences, and changed variables."""
     before = values(obj)
     predictions = {"default": obj(images).numpy()}
     positional = obj(tf.constant(images), False, False, 0.5)
     facts["arguments_by_position"] = bool(np.array_equal(positional, predictions["default"]))
     endpoints = obj(images[:ENDPOINT_IMAGES], return_endpoints=True)
     predictions.update({"endpoint:%s" % key: value.numpy() for key, value in endpoints.items()})
-    facts["static_shapes"] = {key: value.shape.as_list() for key, value in symbolic(obj, images).items()}
+    facts["static_shapes"] = {key: value.shape.as_list() for key, value in traced_outputs(obj, images).items()}
     for name, function in obj.signatures.items():
         for key, value in function(images=tf.constant(images)).items():
             predictions["%s:%s" % (name, key)] = value.numpy()
@@ -112,21 +115,21 @@ def see_inference(obj, images, outputs, facts):
     np.savez(outputs, **predictions)
 
 
-def symbolic(obj, images):
-    """The shapes that a caller's own tf.function sees while it is traced, with a batch of unknown size."""
-    shapes = {}
+def traced_outputs(obj, images):
+    """Returns the symbolic outputs that a caller's tf.function gets while it is traced with an unknown batch size."""
+    outputs = {}
 
     @tf.function(input_signature=[tf.TensorSpec([None] + list(images.shape[1:]), tf.float32)])
     def trace(x):
-        shapes.update(obj(x, return_endpoints=True))
+        outputs.update(obj(x, return_endpoints=True))
         return obj(x)
 
     trace.get_concrete_function()
-    return shapes
+    return outputs
 
 
-def see_training_mode(obj, images, facts):
-    """What a training step does to the moving averages, and where dropout is."""
+def record_training_mode(obj, images, facts):
+    """Records what training mode does to the moving averages, and where it drops out."""
     before = values(obj)
     first = obj(images, training=True, return_endpoints=True, batch_norm_momentum=MOMENTUM)
     after = values(obj)
@@ -135,7 +138,7 @@ def see_training_mode(obj, images, facts):
     second = obj(images, training=True, return_endpoints=True, batch_norm_momentum=MOMENTUM)
     facts["features_repeat"] = bool(np.array_equal(first["MobilenetV2/global_pool"], second["MobilenetV2/global_pool"]))
     facts["default_repeats"] = bool(np.array_equal(first["default"], second["default"]))
-    # Without endpoints, and with the default momentum, which is 0.99: one step of it from the same start.
+    # The default momentum, computed from one step with it from the same start.
     restore(obj, before)
     obj(images, training=True)
     defaulted = values(obj)
@@ -149,9 +152,9 @@ def see_training_mode(obj, images, facts):
 
 
 def errors_of_updates(endpoints, images, before, after):
-    """Largest relative error of `moving += (1 - momentum) * (batch statistic - moving)`, computed in float64.
+    """Returns the relative errors of `moving += (1 - momentum) * (batch statistic - moving)`, in float64, by variable.
 
-    What goes into each batch norm is computed once more, from the layer before, which is an endpoint.
+    The input of each batch norm is recomputed from the previous layer, which is an endpoint.
     """
     errors = {}
     for scope, inputs in batch_norm_inputs(endpoints, images).items():
@@ -172,12 +175,12 @@ def errors_of_updates(endpoints, images, before, after):
     return errors
 
 
-# Table 2 of the paper: the blocks that halve the image.
+# The blocks that halve the image: table 2 of the paper, Sandler et al. 2018.
 STRIDED = ("expanded_conv_1", "expanded_conv_3", "expanded_conv_6", "expanded_conv_13")
 
 
 def batch_norm_inputs(endpoints, images):
-    """What each convolution with batch norm takes, by its scope."""
+    """Returns the input of each convolution with batch norm, by scope."""
     inputs = {"MobilenetV2/Conv": images * 2 - 1}
     previous = endpoints["MobilenetV2/layer_1"]
     for number in range(2, 19):
@@ -192,8 +195,8 @@ def batch_norm_inputs(endpoints, images):
     return inputs
 
 
-def see_gradients(obj, images, persistent_modes, facts):
-    """The gradient of a loss with weight decay; from a persistent tape, which is slow to begin with, two times."""
+def record_gradients(obj, images, persistent_modes, facts):
+    """Records the gradients of a loss with weight decay; a persistent tape, which is slow, computes them twice."""
     for training in (False, True):
         persistent = training in persistent_modes
         with tf.GradientTape(persistent=persistent) as tape:
@@ -210,22 +213,23 @@ def see_gradients(obj, images, persistent_modes, facts):
             facts["gradients_repeat_" + key] = all(same)
 
 
-def see_keras_fine_tuning(module, photographs, labels, facts):
-    """A Keras Sequential is fitted to the photographs, saved, and loaded again.
+def record_keras_fine_tuning(module, photographs, labels, facts):
+    """Fits a Keras Sequential to the photographs, saves it, and loads it again.
 
-    Adam takes steps of one size, however small the gradients are: trained networks' are a hundredth of made-up ones'.
+    Adam's steps do not shrink with the gradients, which are a hundred times smaller in trained networks than in random
+    ones.
     """
     keras.utils.set_random_seed(1) if hasattr(keras.utils, "set_random_seed") else tf.random.set_seed(1)
     layer = hub.KerasLayer(module["path"], trainable=True, arguments={"batch_norm_momentum": 0.997})
     model = keras.Sequential([layer, keras.layers.Dense(len(labels), kernel_initializer="zeros")])
     model.build([None] + list(photographs.shape[1:]))
     before = [v.numpy() for v in layer.variables]
-    # With the other Adam of Keras 2.11 and newer the fit takes twice as long, and says no more of the layer.
+    # The new Adam of Keras 2.11 makes the fit take twice as long, and shows no more.
     optimizers = getattr(keras.optimizers, "legacy", keras.optimizers)
     model.compile(
         optimizer=optimizers.Adam(LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # Without the weight decay, which is part of the loss.
+        # Unlike the loss, this does not include the weight decay.
         metrics=[keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True)],
     )
     facts["keras_output_shape"] = list(model.output_shape)
@@ -242,9 +246,9 @@ def see_keras_fine_tuning(module, photographs, labels, facts):
     predicted = model.predict(photographs, verbose=0)
     saved = os.path.join(module["scratch"], "saved")
     model.save(saved)
-    again = keras.models.load_model(saved)
-    facts["keras_error_of_reload"] = float(np.abs(again.predict(photographs, verbose=0) - predicted).max())
-    facts["keras_losses_of_reload"] = len(again.losses)
+    reloaded = keras.models.load_model(saved)
+    facts["keras_error_of_reload"] = float(np.abs(reloaded.predict(photographs, verbose=0) - predicted).max())
+    facts["keras_losses_of_reload"] = len(reloaded.losses)
     frozen = hub.KerasLayer(module["path"])
     facts["keras_frozen_trainable"] = len(frozen.trainable_variables)
     inputs = keras.Input(photographs.shape[1:])
@@ -252,8 +256,8 @@ def see_keras_fine_tuning(module, photographs, labels, facts):
     facts["keras_endpoint_shape"] = list(endpoints["MobilenetV2/layer_18"].shape)
 
 
-def see_replicas(path, images, facts):
-    """Under MirroredStrategy each replica takes a part of the batch; the averages that others read are their mean."""
+def record_replicas(path, images, facts):
+    """Records that under MirroredStrategy, moving averages are the means of those of the replicas."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         obj = hub.load(path)

@@ -1,4 +1,4 @@
-// What makes the pages handier; all of them can be read and searched without it.
+// Makes the pages handier. Without it, they can still be read and searched.
 "use strict";
 
 document.documentElement.classList.add("js");
@@ -15,12 +15,12 @@ function button(text, label) {
   return made;
 }
 
-// Copying: `data-copy` holds the text; without a value it is what the element shows.
+// Copying: `data-copy` is the text to copy; if it is empty, the element's own text is copied.
 async function copy(text, pressed) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Pages without https have no clipboard of the newer kind.
+    // Without https, browsers have only the older clipboard API.
     const field = document.createElement("textarea");
     field.value = text;
     field.className = "quiet";
@@ -55,7 +55,7 @@ for (const element of document.querySelectorAll("[data-copy]")) {
   }
 }
 
-// Sorting: a press sorts a column by the values of its `<data>`, or by its words; another one turns it round.
+// Sorting: a click sorts a column by its `<data>` values or its text; a second click reverses the order.
 function order(row, column) {
   const cell = row.cells[column];
   const data = cell.querySelector("data");
@@ -83,7 +83,7 @@ function makeSortable() {
   }
 }
 
-// Searching: in the table if all modules are in it, else by asking the server for another one.
+// Searching: in the table if it has all modules, otherwise on the server.
 function wantedBy(form) {
   return Object.fromEntries(new FormData(form));
 }
@@ -94,7 +94,7 @@ function address(form) {
   return form.getAttribute("action") + (query && `?${query}`);
 }
 
-// The same rule as on the server: one of the versions has to fit as a whole.
+// The same rule as on the server: a single version must match the whole search.
 function fits(row, wanted) {
   const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
   const facts = row.dataset;
@@ -154,14 +154,14 @@ function makeSearchable(form) {
     search();
   });
   document.addEventListener("click", (event) => {
-    // Of a page with a part of the modules the link leads to one with all, and the pictures.
+    // On a page with some of the modules, the link leads to the page with all of them and the charts.
     if (!event.target.closest("[data-clear]") || !("complete" in document.querySelector("#results table").dataset)) return;
     event.preventDefault();
     for (const field of form.elements) if (field.name) field.value = "";
     search();
     form.elements.q.focus();
   });
-  // Files are the same for all addresses: there, what is searched for is told here alone.
+  // On a static site, the page is the same for every query: only this script reads the search.
   for (const [name, value] of new URLSearchParams(location.search)) {
     if (form.elements[name]) form.elements[name].value = value;
   }
@@ -169,7 +169,7 @@ function makeSearchable(form) {
   if (location.search && "complete" in table.dataset) filter(form, table);
 }
 
-// Trying a module: the server's answer is a page, of which the part with the classes is put below the form.
+// Trying a module: the server's response is a page; its part with the classes is shown below the form.
 function makeTryable(form) {
   const drop = form.querySelector(".drop");
   const field = form.elements.image;
@@ -207,7 +207,7 @@ function makeTryable(form) {
       const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
       answer = await part(response, "#answer, main .lead");
     } catch {
-      // There is no answer then.
+      // The server did not answer.
     }
     if (number !== tried) return;
     form.removeAttribute("aria-busy");
@@ -221,10 +221,10 @@ function makeTryable(form) {
   };
   field.addEventListener("change", () => {
     const [file] = field.files;
-    field.value = ""; // So that the same one can be chosen again.
+    field.value = ""; // So that the same file can be chosen again.
     if (file) classify(file);
   });
-  // A photograph may be dropped anywhere: beside the field, browsers would leave the page for it.
+  // Photographs may be dropped anywhere: outside the field, browsers would otherwise leave the page and open them.
   document.addEventListener("dragover", (event) => {
     if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();

@@ -1,6 +1,6 @@
 """Checks of what a module does when it is applied and trained.
 
-Gradients and batch statistics are held against the float64 network, see `hubexport.networks.numpy_forward`.
+Gradients and batch statistics are compared with the float64 network of `hubexport.networks.numpy_forward`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,47 +17,48 @@ from hubexport.verify.finding import Finding, nothing_wrong, within
 
 GROUP = CheckGroup("behaviour", needs_tensorflow=True)
 
-# What a step keeps of a moving average: TF-Slim's default up to version 2, then that of tfhub.dev's modules.
+# Up to version 2, modules have TF-Slim's default momentum. Later ones have that of the modules on tfhub.dev.
 _MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
 _MOMENTUM = 0.99
 _FIRST_WITH_MOMENTUM = 3
-# Any other than the defaults.
+# Differs from both defaults.
 _OTHER_MOMENTUM = 0.5
-# Batch statistics go through all layers before theirs, each of which takes statistics itself.
-_LIMIT_IN_FLOORS = 10
+# The error of a batch statistic. Each layer before it takes batch statistics itself, and adds its own float32 error.
+_STATISTICS_LIMIT_IN_FLOORS = 10
 
-# Of gradients in float32, relative to the length of the gradient; up to 1e-3 was seen. One activation of a hundred
-# thousand that rounding puts on the other side of ReLU6's corner does that.
+# The error of a float32 gradient, relative to the gradient's length. Errors up to 1e-3 were seen. One activation in a
+# hundred thousand causes them, if rounding moves it across a corner of ReLU6.
 _GRADIENT_LIMIT = 1e-2
 _GRADIENT_VARIABLES = 6
-# Relative to the length of the variable: in float64 a difference of losses is right to nine digits with it.
+# The step of finite differences, relative to the variable's length. With it, differences of float64 losses are right to
+# nine digits.
 _STEP = 1e-6
 _SEED = 1
 
-# A sum of up to a million squares in float32.
+# The relative error of a float32 sum of up to a million squares.
 _LOSS_LIMIT = 1e-5
 
-# The logits' variance in so many passes is itself random; by how much is simulated. A false alarm takes five times
-# that. To keep 0.5 of the features instead of 0.8 makes the variance four times as large, and no dropout makes it 0.
+# The variance of the logits over a few passes is itself random. A simulation gives its standard deviation, and a false
+# alarm takes five of them. Keeping 0.5 of the features instead of 0.8 quadruples the variance; no dropout makes it 0.
 _DROPOUT_PASSES = 6
 _SIMULATIONS = 50
-_SPREADS = 5
+_DEVIATIONS = 5
 _LARGEST_DROPOUT_LIMIT = float(np.log(3.5))
 
 
 @GROUP.check
-def inference(evidence: VerificationContext) -> Finding:
+def inference(context: VerificationContext) -> Finding:
     """After inference, every variable in TensorFlow still has its value from the files."""
-    evidence.module.run(evidence.random.images)
-    found, stored = evidence.module.values(), evidence.stored
-    changed = [name for name in stored if name not in found or not np.array_equal(found[name], stored[name])]
-    return nothing_wrong((f"{name} changed" for name in changed), f"{len(found)} variables unchanged", "variables")
+    context.inference.run(context.random_images.images)
+    values, stored = context.inference.values(), context.stored_values
+    changed = [name for name in stored if name not in values or not np.array_equal(values[name], stored[name])]
+    return nothing_wrong((f"{name} changed" for name in changed), f"{len(values)} variables unchanged", "variables")
 
 
 @GROUP.check
-def training_step(evidence: VerificationContext) -> Finding:
+def training_step(context: VerificationContext) -> Finding:
     """A gradient descent step moves trained variables by their gradients, and otherwise only moving averages."""
-    network, step = evidence.network, evidence.training_step
+    network, step = context.network, context.training_step
     trained = [variable.name for variable in network.variables if variable.trainable]
     moving = [variable.name for variable in network.variables if not variable.trainable]
     problems = [f"{name} gets no gradient" for name in trained if not _is_gradient(step.gradients.get(name))]
@@ -78,105 +79,105 @@ def _is_gradient(gradient: Array | None) -> bool:
 
 
 @GROUP.check
-def moving_averages(evidence: VerificationContext) -> Finding:
+def moving_averages(context: VerificationContext) -> Finding:
     """A training step moves each moving average by 1 - momentum of its distance to the batch statistic."""
-    version = evidence.subject.spec.version
+    version = context.module.spec.version
     default = _MOMENTUM if version >= _FIRST_WITH_MOMENTUM else _MOMENTUM_OF_VERSIONS_1_AND_2
-    step = evidence.training_step
-    trials = {default: (step.before, step.after)}
+    step = context.training_step
+    after = {default: step.after}
     if version >= _FIRST_WITH_MOMENTUM:
-        evidence.training.update(evidence.training_pictures, _OTHER_MOMENTUM)
-        trials[_OTHER_MOMENTUM] = (step.before, evidence.training.values())
-        evidence.training.reset()
-    exact = _batch_statistics(evidence, np.float64)
-    rounded = _batch_statistics(evidence, np.float32)
+        context.training.update(context.training_images, _OTHER_MOMENTUM)
+        after[_OTHER_MOMENTUM] = context.training.values()
+        context.training.reset()
+    exact = _batch_statistics(context, np.float64)
+    rounded = _batch_statistics(context, np.float32)
     floor = max(_relative_error(rounded[name], statistic, step.before[name]) for name, statistic in exact.items())
     errors = {
-        f"{name} with momentum {momentum}": _update_error(before[name], after[name], statistic, momentum)
-        for momentum, (before, after) in trials.items()
+        f"{name} with momentum {momentum}": _update_error(step.before[name], values[name], statistic, momentum)
+        for momentum, values in after.items()
         for name, statistic in exact.items()
     }
     worst = max(errors, key=lambda name: errors[name])
-    explanation = f"momentum {' and '.join(map(str, trials))}; float32 floor {floor:.1e}; the worst is {worst}"
-    return within(errors[worst], _LIMIT_IN_FLOORS * floor, explanation)
+    explanation = f"momentum {' and '.join(map(str, after))}; float32 floor {floor:.1e}; the worst is {worst}"
+    return within(errors[worst], _STATISTICS_LIMIT_IN_FLOORS * floor, explanation)
 
 
-def _batch_statistics(evidence: VerificationContext, dtype: type[np.floating[Any]]) -> Mapping[str, Floats]:
-    forward = Forward(evidence.network, evidence.values, evidence.training_pictures, dtype=dtype, training=True)
+def _batch_statistics(context: VerificationContext, dtype: type[np.floating[Any]]) -> Mapping[str, Floats]:
+    forward = Forward(context.network, context.reference_values, context.training_images, dtype=dtype, training=True)
     forward.run()
     return forward.batch_statistics
 
 
 def _update_error(before: Array, after: Array, statistic: Floats, momentum: float) -> float:
-    """Returns how far a step is from `(1 - momentum) * (statistic - before)`, relative to its largest part."""
-    found = before + (after.astype(np.float64) - before) / (1 - momentum)
-    return _relative_error(found, statistic, before)
+    """Returns the error of a moving average's step towards a batch statistic, see `_relative_error`."""
+    approached = before + (after.astype(np.float64) - before) / (1 - momentum)
+    return _relative_error(approached, statistic, before)
 
 
-def _relative_error(found: Floats, statistic: Floats, before: Array) -> float:
-    error = np.abs(found - statistic).max() / np.abs(statistic - before).max()
+def _relative_error(approached: Floats, statistic: Floats, before: Array) -> float:
+    """Returns how far a value is from a batch statistic, relative to the moving average's distance before the step."""
+    error = np.abs(approached - statistic).max() / np.abs(statistic - before).max()
     return float(error) if np.isfinite(error) else float("inf")
 
 
 @GROUP.check
-def dropout(evidence: VerificationContext) -> Finding:
+def dropout(context: VerificationContext) -> Finding:
     """In training, features repeat from pass to pass, and logits vary as dropout with its keep probability should."""
-    images = evidence.training_pictures
-    passes = [evidence.training.update(images) for _ in range(_DROPOUT_PASSES)]
-    evidence.training.reset()
+    images = context.training_images
+    passes = [context.training.update(images) for _ in range(_DROPOUT_PASSES)]
+    context.training.reset()
     features = passes[0].features
-    if not all(np.array_equal(one.features, features) for one in passes):
+    if not all(np.array_equal(outputs.features, features) for outputs in passes):
         return Finding(False, "repeated passes over the same images give different features")
-    if evidence.network.logits is None:
+    if context.network.logits is None:
         return Finding(True, "repeated passes over the same images give the same features")
-    found = _variance(np.stack([one.default for one in passes]))
-    wanted, spread = _simulated_variance(evidence, features)
-    error = abs(np.log(found) - wanted) if found > 0 else float("inf")
+    variance = _variance(np.stack([outputs.default for outputs in passes]))
+    wanted, deviation = _simulated_log_variance(context, features)
+    error = abs(np.log(variance) - wanted) if variance > 0 else float("inf")
     explanation = f"features repeat; error of the logits' log variance over {_DROPOUT_PASSES} passes"
-    return within(float(error), min(_SPREADS * spread, _LARGEST_DROPOUT_LIMIT), explanation)
+    return within(float(error), min(_DEVIATIONS * deviation, _LARGEST_DROPOUT_LIMIT), explanation)
 
 
 def _variance(logits: Floats) -> float:
-    """Returns the mean variance over passes: [passes, batch, classes]."""
+    """Returns the variance over passes, averaged over the batch and the classes, of logits [passes, batch, classes]."""
     return float(logits.var(axis=0, ddof=1).mean())
 
 
-def _simulated_variance(evidence: VerificationContext, features: Array) -> tuple[float, float]:
-    """Returns the logarithm of the variance that passes have by simulation, and that logarithm's standard deviation."""
-    [layer] = [layer for layer in evidence.network.layers if isinstance(layer, Dropout)]
-    [kernel] = [value for name, value in evidence.values.items() if name.endswith("Conv2d_1c_1x1/weights")]
+def _simulated_log_variance(context: VerificationContext, features: Array) -> tuple[float, float]:
+    """Simulates dropout, and returns the mean and the standard deviation of the logarithm of `_variance`."""
+    [dropout_layer] = [layer for layer in context.network.layers if isinstance(layer, Dropout)]
+    [kernel] = [value for name, value in context.reference_values.items() if name.endswith("Conv2d_1c_1x1/weights")]
     generator = np.random.Generator(np.random.PCG64(_SEED))
     variances = []
     for _ in range(_SIMULATIONS):
-        kept = generator.random((_DROPOUT_PASSES, *features.shape), np.float32) < layer.keep_prob
-        variances.append(_variance(kept * features / np.float32(layer.keep_prob) @ kernel[0, 0]))
+        kept = generator.random((_DROPOUT_PASSES, *features.shape), np.float32) < dropout_layer.keep_prob
+        variances.append(_variance(kept * features / np.float32(dropout_layer.keep_prob) @ kernel[0, 0]))
     logarithms = np.log(variances)
     return float(logarithms.mean()), float(logarithms.std())
 
 
 @GROUP.check
-def regularization(evidence: VerificationContext) -> Finding:
+def regularization(context: VerificationContext) -> Finding:
     """Each convolution except depthwise ones has a regularization loss: 4e-5 times half its sum of squares."""
-    network = evidence.network
-    found = sorted(evidence.training.regularization_losses())
-    regularized = [evidence.values[variable.name] for variable in network.variables if variable.regularized]
-    wanted = sorted(
-        network.weight_decay / 2 * float(np.square(value.astype(np.float64)).sum()) for value in regularized
-    )
-    if len(found) != len(wanted):
-        return Finding(False, f"{len(found)} regularization losses, not {len(wanted)}")
-    error = max(abs(one - other) / other for one, other in zip(found, wanted, strict=True))
-    return within(error, _LOSS_LIMIT, f"relative error of {len(found)} losses; their sum is {sum(found):.6g}")
+    network = context.network
+    losses = sorted(context.training.regularization_losses())
+    regularized = [context.reference_values[variable.name] for variable in network.variables if variable.regularized]
+    squares = [float(np.square(value.astype(np.float64)).sum()) for value in regularized]
+    wanted = sorted(network.weight_decay / 2 * sum_of_squares for sum_of_squares in squares)
+    if len(losses) != len(wanted):
+        return Finding(False, f"{len(losses)} regularization losses, not {len(wanted)}")
+    error = max(abs(loss - exact) / exact for loss, exact in zip(losses, wanted, strict=True))
+    return within(error, _LOSS_LIMIT, f"relative error of {len(losses)} losses; their sum is {sum(losses):.6g}")
 
 
 @GROUP.check
-def shared_variables(evidence: VerificationContext) -> Finding:
+def shared_variables(context: VerificationContext) -> Finding:
     """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
-    name = [variable.name for variable in evidence.network.variables if variable.regularized][-1]
-    images, cotangent = evidence.training_pictures, evidence.cotangent
+    name = [variable.name for variable in context.network.variables if variable.regularized][-1]
+    images, cotangent = context.training_images, context.cotangent
     pairs = [(images[:1], cotangent[:1]), (images[1:2], cotangent[:1])]
-    separate = [evidence.training.gradients(*pair, [name]).get(name) for pair in pairs]
-    joint = evidence.training.joint_gradient(pairs[0][0], pairs[1][0], cotangent[:1], name)
+    separate = [context.training.gradients(*pair, [name]).get(name) for pair in pairs]
+    joint = context.training.joint_gradient(pairs[0][0], pairs[1][0], cotangent[:1], name)
     if joint is None or separate[0] is None or separate[1] is None:
         return Finding(False, f"{name} gets no gradient")
     error = float(np.abs(joint - separate[0] - separate[1]).max() / np.abs(joint).max())
@@ -184,61 +185,55 @@ def shared_variables(evidence: VerificationContext) -> Finding:
 
 
 @GROUP.check
-def gradients(evidence: VerificationContext) -> Finding:
+def gradients(context: VerificationContext) -> Finding:
     """For a sample of variables, gradients match float64 finite differences along a random direction."""
-    images, cotangent = evidence.training_pictures[:1], evidence.cotangent[:1]
-    outputs = Forward(evidence.network, evidence.values, images).run()
-    chosen = dict(_some_variables(evidence, outputs))
-    found = evidence.training.gradients(images, cotangent, [variable.name for variable in chosen])
-    errors = dict(_gradient_errors(evidence, images, cotangent, chosen, found))
+    images, cotangent = context.training_images[:1], context.cotangent[:1]
+    outputs = Forward(context.network, context.reference_values, images).run()
+    sample = dict(_sampled_variables(context, outputs))
+    gradients_by_name = context.training.gradients(images, cotangent, [variable.name for variable in sample])
+    errors = dict(_gradient_errors(context, images, cotangent, sample, gradients_by_name))
     worst = max(errors, key=lambda name: errors[name])
     explanation = f"{len(errors)} variables, error relative to the gradient's length; the worst is {worst}"
     return within(errors[worst], _GRADIENT_LIMIT, explanation)
 
 
 def _gradient_errors(
-    evidence: VerificationContext,
+    context: VerificationContext,
     images: Array,
     cotangent: Array,
-    chosen: Mapping[Variable, Mapping[str, Floats]],
-    found: Mapping[str, Array],
+    sample: Mapping[Variable, Mapping[str, Floats]],
+    gradients_by_name: Mapping[str, Array],
 ) -> Iterator[tuple[str, float]]:
-    """Yields variables and the relative errors of their gradients.
+    """Yields the name of each variable in a sample, and the error of its gradient relative to the gradient's length.
 
-    Args:
-        evidence: has the network and the values.
-        images: one picture.
-        cotangent: float32 [1, outputs].
-        chosen: variables, each with the outputs of the layers before its own.
-        found: the module's gradients.
+    The sample gives each variable the exact outputs of the layers before its own, which need not be computed again.
     """
     generator = np.random.Generator(np.random.PCG64(_SEED))
-    for variable, known in chosen.items():
-        value = evidence.values[variable.name].astype(np.float64)
+    for variable, known in sample.items():
+        value = context.reference_values[variable.name].astype(np.float64)
         direction = generator.standard_normal(variable.shape)
         direction *= np.linalg.norm(value) / np.linalg.norm(direction)
         losses = []
         for sign in (1, -1):
-            values = {**evidence.values, variable.name: value + sign * _STEP * direction}
-            output = Forward(evidence.network, values, images, known=known).run()[evidence.default_layer]
+            values = {**context.reference_values, variable.name: value + sign * _STEP * direction}
+            output = Forward(context.network, values, images, known=known).run()[context.default_layer]
             losses.append(float((output * cotangent).sum()))
-        if variable.name not in found:
+        if variable.name not in gradients_by_name:
             yield variable.name, float("inf")
             continue
-        gradient = found[variable.name].astype(np.float64)
+        gradient = gradients_by_name[variable.name].astype(np.float64)
         length = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
         error = abs(float((gradient * direction).sum()) - (losses[0] - losses[1]) / (2 * _STEP)) / length
         yield variable.name, error if np.isfinite(error) else float("inf")
 
 
-def _some_variables(
-    evidence: VerificationContext, outputs: Mapping[str, Floats]
+def _sampled_variables(
+    context: VerificationContext, outputs: Mapping[str, Floats]
 ) -> Iterator[tuple[Variable, dict[str, Floats]]]:
-    """Yields trained variables from all of the network, each with the outputs of the layers before its own."""
-    network = evidence.network
+    """Yields trained variables from all over the network, each with the outputs of the layers before its own."""
+    network = context.network
     trained = [variable for variable in network.variables if variable.trainable]
-    chosen = {round(index) for index in np.linspace(0, len(trained) - 1, _GRADIENT_VARIABLES)}
-    names = {trained[index].name for index in chosen}
+    names = {trained[round(index)].name for index in np.linspace(0, len(trained) - 1, _GRADIENT_VARIABLES)}
     known: dict[str, Floats] = {}
     for layer in network.layers:
         for variable in layer.variables(*network.input_shapes(layer)):

@@ -1,10 +1,10 @@
-"""Checks by programs that know nothing of hubexport: the real hub.Module, hub.load and hub.KerasLayer."""
+"""Checks by programs that know nothing of hubexport: they use the real hub.Module, hub.load and hub.KerasLayer."""
 
 from collections.abc import Sequence
 import functools
 
 from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
-from hubexport.consumers.use import ConsumerFindings, use_module
+from hubexport.consumers.use_module import ConsumerFindings, use_module
 from hubexport.progress import Progress
 from hubexport.verify.check import Check, CheckGroup
 from hubexport.verify.context import VerificationContext
@@ -14,36 +14,31 @@ GROUP = CheckGroup("consumers", needs_tensorflow=True)
 
 
 @GROUP.check
-def installed_tensorflow(evidence: VerificationContext) -> Finding:
+def installed_tensorflow(context: VerificationContext) -> Finding:
     """The installed tensorflow_hub loads the module, predicts the same, and shares variables in two applications."""
-    return _judged(evidence.installed_use.findings())
+    return _judged(context.start_installed_use().findings())
 
 
 def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[Check, ...]:
-    """Returns a check for each of these consumers: they try all that programs do with modules."""
+    """Returns one check per consumer. It tries everything that programs do with modules."""
     return tuple(
         Check(
-            f"consumers.{one.name}",
-            f"TensorFlow {one.tensorflow} with tensorflow_hub {one.tensorflow_hub} predicts and trains as promised.",
-            functools.partial(_thoroughly, one, progress),
+            f"consumers.{consumer.name}",
+            f"TensorFlow {consumer.tensorflow} with tensorflow_hub {consumer.tensorflow_hub} predicts and trains as "
+            "promised.",
+            functools.partial(_use_thoroughly, consumer, progress),
         )
-        for one in consumers
+        for consumer in consumers
     )
 
 
-def _thoroughly(consumer: Consumer, progress: Progress, evidence: VerificationContext) -> Finding:
-    format_, version = evidence.report.format, evidence.subject.spec.version
-    if reason := why_not_applicable(consumer, format_, version):
+def _use_thoroughly(consumer: Consumer, progress: Progress, context: VerificationContext) -> Finding:
+    module, images = context.module, context.training_images
+    if reason := why_not_applicable(consumer, context.report.format, module.spec.version):
         raise NotApplicable(reason)
-    images = evidence.training_pictures
+    contract = context.contract(images)
     findings = use_module(
-        consumer,
-        evidence.subject.directory,
-        images,
-        evidence.promise(images),
-        thorough=True,
-        progress=progress,
-        shown_as=evidence.subject.shown_as,
+        consumer, module.directory, images, contract, thorough=True, progress=progress, shown_as=module.shown_as
     )
     return _judged(findings)
 

@@ -1,154 +1,154 @@
-"""Checks of what a module computes, against computations that do not share its code.
+"""Checks of what a module computes, compared with computations that share no code with it.
 
-All limits but one are a number of float32 floors, see `hubexport.verify.layer_errors`.
+All limits but one are a number of float32 floors; see `hubexport.verify.layer_errors`.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
+from hubexport.arrays import Array
 from hubexport.networks.numpy_forward import Forward
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
-from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, PictureErrors, layer_difference, worst_in_floors
-from hubexport.verify.sample_images import Pictures
+from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, layer_difference, worst_deviation
+from hubexport.verify.sample_images import SampleImages
 
 GROUP = CheckGroup("numbers", needs_tensorflow=True)
 
-# In the frozen graphs of the published archives.
+# Two float32 networks may err in opposite directions.
+_LIMIT_BETWEEN_MODULES_IN_FLOORS = 2 * LIMIT_IN_FLOORS
+_FEATURES_ENDPOINT = "MobilenetV2/global_pool"
+_PREDICTIONS_ENDPOINT = "MobilenetV2/Predictions"
+# Outputs of the frozen graphs in the published archives.
 _FROZEN_OUTPUTS = {"features": "MobilenetV2/Logits/AvgPool:0", "probabilities": "MobilenetV2/Predictions/Reshape_1:0"}
-_FROZEN_PICTURES = 2
-_POOLED = "MobilenetV2/global_pool"
-_PREDICTIONS = "MobilenetV2/Predictions"
+_FROZEN_IMAGES = 2
 _ODD_BATCH = 3
 
 
 @GROUP.check
-def random(evidence: VerificationContext) -> Finding:
+def random(context: VerificationContext) -> Finding:
     """On noise and soft clouds, outputs match the float64 reference."""
-    return _default_output(evidence, evidence.errors_on_random)
+    return _default_output(context, context.random_images)
 
 
 @GROUP.check
-def extremes(evidence: VerificationContext) -> Finding:
+def extremes(context: VerificationContext) -> Finding:
     """On images of all 0 and all 1, outputs match the float64 reference."""
-    return _default_output(evidence, evidence.errors_on_extremes)
+    return _default_output(context, context.extreme_images)
 
 
 @GROUP.check
-def photographs(evidence: VerificationContext) -> Finding:
+def photographs(context: VerificationContext) -> Finding:
     """On photographs, outputs match the float64 reference."""
-    return _default_output(evidence, evidence.errors_on_photographs)
+    return _default_output(context, context.photographs)
 
 
-def _default_output(evidence: VerificationContext, measured: Sequence[PictureErrors]) -> Finding:
-    error, floor = worst_in_floors(measured, evidence.default_layer)
-    what = _output_name(evidence)
-    explanation = f"{what} of {len(measured)} images against float64; float32 floor {floor:.1e}"
-    return within(error, LIMIT_IN_FLOORS * floor, explanation)
+def _default_output(context: VerificationContext, samples: SampleImages) -> Finding:
+    worst = worst_deviation(context.layer_errors(samples), context.default_layer)
+    assert worst.error is not None, "every module shows its default output"
+    name = _default_output_name(context)
+    explanation = f"{name} of {len(samples.names)} images against float64; float32 floor {worst.floor:.1e}"
+    return within(worst.error, LIMIT_IN_FLOORS * worst.floor, explanation)
 
 
-def _output_name(evidence: VerificationContext) -> str:
-    return "logits" if evidence.network.logits else "features"
+def _default_output_name(context: VerificationContext) -> str:
+    return "logits" if context.network.logits else "features"
 
 
 @GROUP.check
-def layers(evidence: VerificationContext) -> Finding:
+def layers(context: VerificationContext) -> Finding:
     """Every endpoint matches its layer in the float64 reference."""
-    measured = [*evidence.errors_on_random, *evidence.errors_on_extremes]
-    shown = [name for name, error in measured[0].layers.items() if error.error is not None]
-    ratios = {name: error / floor for name in shown for error, floor in [worst_in_floors(measured, name)]}
-    ranked = sorted(ratios, key=lambda name: -ratios[name])
-    wrong = [f"{name}: {ratios[name]:.3g} floors" for name in ranked if not ratios[name] <= LIMIT_IN_FLOORS]
-    explanation = f"{ranked[0]} is the worst of {len(shown)} layers"
-    return within(ratios[ranked[0]], LIMIT_IN_FLOORS, explanation, "float32 floors", wrong)
+    _, errors = _made_up_images(context)
+    worst = {name: worst_deviation(errors, name) for name in errors[0].layers}
+    in_floors = {name: layer.error / layer.floor for name, layer in worst.items() if layer.error is not None}
+    ranked = sorted(in_floors, key=lambda name: -in_floors[name])
+    wrong = [f"{name}: {in_floors[name]:.3g} floors" for name in ranked if not in_floors[name] <= LIMIT_IN_FLOORS]
+    explanation = f"{ranked[0]} is the worst of {len(ranked)} layers"
+    return within(in_floors[ranked[0]], LIMIT_IN_FLOORS, explanation, "float32 floors", wrong)
+
+
+def _made_up_images(context: VerificationContext) -> tuple[Array, list[ImageErrors]]:
+    """Returns the random and the extreme images in one batch, and the errors of all layers on them."""
+    samples = (context.random_images, context.extreme_images)
+    errors = [image for sample in samples for image in context.layer_errors(sample)]
+    return np.concatenate([sample.images for sample in samples]), errors
 
 
 @GROUP.check
-def batches(evidence: VerificationContext) -> Finding:
+def batches(context: VerificationContext) -> Finding:
     """An image's output does not depend on its batch: alone, with 2 others, or with all others."""
-    measured = [*evidence.errors_on_random, *evidence.errors_on_extremes]
-    images = np.concatenate([evidence.random.images, evidence.extremes.images])
-    alone = np.stack([one.output for one in measured])
-    found = [evidence.module.run(images[:count])["default"] for count in (_ODD_BATCH, len(images))]
-    error = max(layer_difference(one, alone[: len(one)]) for one in found)
-    _, floor = worst_in_floors(measured, evidence.default_layer)
-    return within(error, LIMIT_IN_FLOORS * floor, f"batches of 1, {_ODD_BATCH} and {len(images)} compared")
+    images, errors = _made_up_images(context)
+    alone = np.stack([image.output for image in errors])
+    together = [context.inference.run(images[:count])["default"] for count in (_ODD_BATCH, len(images))]
+    error = max(layer_difference(outputs, alone[: len(outputs)]) for outputs in together)
+    limit = LIMIT_IN_FLOORS * worst_deviation(errors, context.default_layer).floor
+    return within(error, limit, f"batches of 1, {_ODD_BATCH} and {len(images)} compared")
 
 
 @GROUP.check
-def signatures(evidence: VerificationContext) -> Finding:
+def signatures(context: VerificationContext) -> Finding:
     """Every inference signature returns the default output or the pooled features, bit for bit."""
-    images = evidence.random.images[:1]
-    found = evidence.module.run_signatures(images)
-    if not found:
+    images = context.random_images.images[:1]
+    outputs = context.inference.run_signatures(images)
+    if not outputs:
         raise NotApplicable("version 4 has no signatures, only __call__")
-    wanted = evidence.module.run(images, ["default", _POOLED])
-    differing = [
-        name
-        for name, output in found.items()
-        if not np.array_equal(output.ravel(), wanted[_POOLED if "feature_vector" in name else "default"].ravel())
-    ]
-    return nothing_wrong((f"{name} differs" for name in differing), ", ".join(sorted(found)), "signatures")
+    wanted = context.inference.run(images, ["default", _FEATURES_ENDPOINT])
+    keys = {name: _FEATURES_ENDPOINT if "feature_vector" in name else "default" for name in outputs}
+    differing = [name for name in outputs if not np.array_equal(outputs[name].ravel(), wanted[keys[name]].ravel())]
+    return nothing_wrong((f"{name} differs" for name in differing), ", ".join(sorted(outputs)), "signatures")
 
 
 @GROUP.check
-def slim(evidence: VerificationContext) -> Finding:
+def slim(context: VerificationContext) -> Finding:
     """Outputs match the network that TF-Slim itself builds from the same values."""
-    module = evidence.module
+    module = context.inference  # Starts TensorFlow, which the next import would start without a message.
     from hubexport.reference.inference import slim_output
 
-    measured = [*evidence.errors_on_random, *evidence.errors_on_extremes]
-    images = np.concatenate([evidence.random.images, evidence.extremes.images])
-    variant = evidence.subject.variant
-    wanted = slim_output(evidence.values, images, variant.depth_multiplier, evidence.network.num_classes)
+    images, errors = _made_up_images(context)
+    multiplier, classes = context.module.variant.depth_multiplier, context.network.num_classes
+    wanted = slim_output(context.reference_values, images, multiplier, classes)
     error = layer_difference(module.run(images)["default"], wanted)
-    _, floor = worst_in_floors(measured, evidence.default_layer)
-    # Both are off by some floors, maybe in opposite directions.
-    return within(
-        error, 2 * LIMIT_IN_FLOORS * floor, f"{_output_name(evidence)} of {len(images)} images against TF-Slim"
-    )
+    limit = _LIMIT_BETWEEN_MODULES_IN_FLOORS * worst_deviation(errors, context.default_layer).floor
+    return within(error, limit, f"{_default_output_name(context)} of {len(images)} images against TF-Slim")
 
 
 @GROUP.check
-def frozen_graph(evidence: VerificationContext) -> Finding:
+def frozen_graph(context: VerificationContext) -> Finding:
     """Outputs match the publisher's frozen graph, if it was frozen from the same weights (averaged or raw)."""
-    trained = evidence.trained
-    serialized = trained.frozen_graph() if trained else None
-    if trained is None or serialized is None:
+    expected, network = context.expected, context.network
+    serialized = expected.frozen_graph() if expected else None
+    if expected is None or serialized is None:
         raise NotApplicable("no archive with a frozen graph was given (--checkpoint)")
-    pictures, measured = _clearest(evidence)
+    images, errors = _clearest_images(context)
     from hubexport.runtime.frozen_graph import run_frozen_graph
 
-    key = "probabilities" if evidence.network.logits else "features"
-    layer = evidence.network.endpoints[_PREDICTIONS] if evidence.network.logits else evidence.network.features
-    low, high = evidence.network.input_range
-    found = run_frozen_graph(serialized, pictures.images * (high - low) + low, _FROZEN_OUTPUTS)
-    if key not in found:
+    key = "probabilities" if network.logits else "features"
+    endpoint = _PREDICTIONS_ENDPOINT if network.logits else _FEATURES_ENDPOINT
+    layer = network.endpoints[_PREDICTIONS_ENDPOINT] if network.logits else network.features
+    low, high = network.input_range
+    frozen = run_frozen_graph(serialized, images * (high - low) + low, _FROZEN_OUTPUTS)
+    if key not in frozen:
         raise NotApplicable(f"the frozen graph has no {_FROZEN_OUTPUTS[key]}")
-    exact = {trained.weights: np.stack([one.exact[layer] for one in measured])}
-    for weights, values in trained.other.items():
-        exact[weights] = Forward(evidence.network, values, pictures.images).run()[layer]
-    errors = {weights: layer_difference(found[key], outputs) for weights, outputs in exact.items()}
-    frozen_from = min(errors, key=lambda weights: errors[weights])
-    told = ", ".join(f"{weights}: off by {error:.1e}" for weights, error in errors.items())
-    if frozen_from != trained.weights:
+    exact = {expected.weights: np.stack([image.exact[layer] for image in errors])}
+    for weights, values in expected.other.items():
+        exact[weights] = Forward(network, values, images).run()[layer]
+    differences = {weights: layer_difference(frozen[key], outputs) for weights, outputs in exact.items()}
+    frozen_from = min(differences, key=lambda weights: differences[weights])
+    comparison = ", ".join(f"{weights}: off by {difference:.1e}" for weights, difference in differences.items())
+    if frozen_from != expected.weights:
         raise NotApplicable(
-            f"it was frozen from {frozen_from} weights, but the module has {trained.weights} ones ({told})"
+            f"it was frozen from {frozen_from} weights, but the module has {expected.weights} ones ({comparison})"
         )
-    endpoint = _PREDICTIONS if evidence.network.logits else _POOLED
-    mine = evidence.module.run(pictures.images, [endpoint])[endpoint].reshape(len(pictures.images), -1)
-    _, floor = worst_in_floors(measured, layer)
-    explanation = f"{key} of {len(measured)} images; the graph was frozen from {frozen_from} weights ({told})"
-    return within(layer_difference(mine, found[key]), 2 * LIMIT_IN_FLOORS * floor, explanation)
+    outputs = context.inference.run(images, [endpoint])[endpoint].reshape(len(images), -1)
+    limit = _LIMIT_BETWEEN_MODULES_IN_FLOORS * worst_deviation(errors, layer).floor
+    explanation = f"{key} of {len(images)} images; the graph was frozen from {frozen_from} weights ({comparison})"
+    return within(layer_difference(outputs, frozen[key]), limit, explanation)
 
 
-def _clearest(evidence: VerificationContext) -> tuple[Pictures, list[PictureErrors]]:
-    """Returns two photographs, on which classes are clear, or without any the made-up pictures."""
+def _clearest_images(context: VerificationContext) -> tuple[Array, list[ImageErrors]]:
+    """Returns two photographs, whose classes are clear, or else the random images, with the errors of all layers."""
     try:
-        pictures, measured = evidence.photographs, evidence.errors_on_photographs
+        samples = context.photographs
     except NotApplicable:
-        pictures, measured = evidence.random, evidence.errors_on_random
-    few = Pictures(pictures.names[:_FROZEN_PICTURES], pictures.images[:_FROZEN_PICTURES])
-    return few, measured[:_FROZEN_PICTURES]
+        samples = context.random_images
+    return samples.images[:_FROZEN_IMAGES], context.layer_errors(samples)[:_FROZEN_IMAGES]

@@ -1,39 +1,39 @@
-"""All checks, in the order in which they run: the cheap ones first, and what the others build on."""
+"""All checks, in the order in which they run: the cheap ones first."""
 
 from collections.abc import Iterable, Sequence
 import fnmatch
 
 from hubexport.errors import UsageError, check_list, guess
 from hubexport.verify.check import Check
-from hubexport.verify.checks import behaviour, consumers, declarations, numbers, structure, weights
+from hubexport.verify.checks import behaviour, consumers, numbers, structure, weights
 
 CHECKS: tuple[Check, ...] = tuple(
-    check for room in (structure, declarations, weights, numbers, behaviour, consumers) for check in room.GROUP.checks
+    check for group in (structure, weights, numbers, behaviour, consumers) for check in group.GROUP.checks
 )
 
 
 def select_checks(patterns: Iterable[Check | str], flag: str = "checks") -> tuple[Check, ...]:
-    """Returns the checks that are asked for, in their own order.
+    """Returns the selected checks, in the order in which they run.
 
     Args:
-        patterns: checks, names, groups like `weights`, or patterns like `numbers.*`; empty means all.
-        flag: what messages call the choice.
+        patterns: checks, names, groups like `weights`, or patterns like `numbers.*`. Empty selects all checks.
+        flag: what messages call `patterns`.
     Raises:
-        UsageError: a pattern fits no check, or `patterns` is one string.
+        UsageError: a pattern matches no check, or `patterns` is a string.
     """
     check_list(checks=patterns)
-    chosen: set[str] = set()
+    selected: set[str] = set()
     names = [check.name for check in CHECKS]
-    for pattern in (one.name if isinstance(one, Check) else str(one) for one in patterns):
-        found = {name for name in names if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
-        if not found:
+    for pattern in (item.name if isinstance(item, Check) else str(item) for item in patterns):
+        matches = {name for name in names if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
+        if not matches:
             raise UsageError(
                 f"{flag} {pattern}: no such check{guess(pattern, names)}",
                 why=f"the checks are {', '.join(names)}",
                 fix="use one of these, or a group like weights",
             )
-        chosen |= found
-    return tuple(check for check in CHECKS if check.name in chosen) if chosen else CHECKS
+        selected |= matches
+    return tuple(check for check in CHECKS if check.name in selected) if selected else CHECKS
 
 
 def needs_tensorflow(checks: Sequence[Check]) -> bool:

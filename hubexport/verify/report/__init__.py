@@ -1,1 +1,1 @@
-"""The report of a verification, as a page that people open in a browser."""
+"""The report of a verification as an HTML page."""

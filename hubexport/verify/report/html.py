@@ -1,22 +1,30 @@
-"""The report of a verification as one HTML file that needs nothing but itself.
+"""Renders the report of a verification as one self-contained HTML file.
 
-Most of what it shows was written by whoever made the module: every text is escaped, and nothing runs in the page.
+Most of its content comes from the module and is untrusted: every text is escaped, and the page runs no scripts.
 """
 
 import base64
 from collections.abc import Iterator, Mapping
 import dataclasses
-import math
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from hubexport.errors import printable
-from hubexport.verify.report.svg import LIMIT_PERCENT, Bar, error_plot, limit_bar, power_of_ten
+from hubexport.verify.report.error_plot import error_plot
+from hubexport.verify.report.figures import (
+    LIMIT_PERCENT,
+    LimitBar,
+    limit_bar,
+    percent,
+    probability_percent,
+    readable_figure,
+    seconds,
+)
 from hubexport.verify.result import CheckResult, Verification
 
-# The parts of check names before the dot, in the order in which the report shows them.
+# The groups of checks, by the part of a check's name before the dot, in the report's order.
 _SUBJECTS = {
     "structure": "Files, signatures, operations and collections",
     "weights": "Variables compared with the checkpoint",
@@ -24,7 +32,7 @@ _SUBJECTS = {
     "behaviour": "What training and inference change",
     "consumers": "Loading with the libraries people use",
 }
-# Of facts that would not read well under their own names.
+# Labels of facts whose own names read badly.
 _LABELS = {
     "input_height_px": "input height (px)",
     "input_width_px": "input width (px)",
@@ -34,16 +42,16 @@ _LABELS = {
     "checkpoint published": "checkpoint as published",
     "hubexport_version": "built by hubexport",
 }
-# Ours are three levels deep, with the digests of a checkpoint's files.
+# Facts from hubexport have up to three levels, for the digests of a checkpoint's files.
 _MAX_FACT_LEVELS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class _Check:
-    """One check in the report; `anchor` is what links lead to."""
+    """A check in the report; `anchor` is its id."""
 
     result: CheckResult
-    bar: Bar | None
+    bar: LimitBar | None
     anchor: str
 
 
@@ -62,11 +70,9 @@ class _Group:
 
 
 def render(verification: Verification) -> str:
-    """Returns the report of a verification.
+    """Returns the report of a verification: a whole HTML document, to be written as UTF-8.
 
-    Returns:
-        A whole HTML document, which refers to nothing outside itself; the same for the same verification. It is to be
-        written as UTF-8.
+    The report refers to nothing outside itself, and is the same for the same verification.
     """
     checks = [
         _Check(result, limit_bar(result.measured, result.limit), f"check-{number}")
@@ -79,7 +85,7 @@ def render(verification: Verification) -> str:
         failures=[check for check in checks if check.result.status == "fail"],
         groups=list(_groups(checks)),
         counts={status: sum(check.result.status == status for check in checks) for status in _STATUS_WORDS},
-        plot=error_plot(verification.layers) if verification.layers else None,
+        plot=Markup(error_plot(verification.layers)) if verification.layers else None,
         facts=[row for key, fact in verification.facts.items() if key != "sha256" for row in _rows(key, fact)],
         files=list(_rows("", verification.facts.get("sha256", {}))),
         limit_percent=LIMIT_PERCENT,
@@ -90,24 +96,25 @@ _STATUS_WORDS = {"fail": "failed", "pass": "passed", "not applicable": "not appl
 
 
 def _groups(checks: list[_Check]) -> Iterator[_Group]:
-    """Yields the checks by the part of their name before the dot, those that failed first."""
-    found = dict.fromkeys(check.result.check.partition(".")[0] for check in checks)
-    for name in sorted(found, key=[*_SUBJECTS, *found].index):
-        members = [check for check in checks if check.result.check.partition(".")[0] == name]
-        members.sort(key=lambda check: check.result.status != "fail")
+    """Yields the groups of checks in the report's order, each with its failed checks first."""
+    groups: dict[str, list[_Check]] = {}
+    for check in checks:
+        groups.setdefault(check.result.check.partition(".")[0], []).append(check)
+    for name in sorted(groups, key=[*_SUBJECTS, *groups].index):
+        members = sorted(groups[name], key=lambda check: check.result.status != "fail")
         yield _Group(name, _SUBJECTS.get(name, ""), tuple(members))
 
 
 def _rows(key: str, fact: object, level: int = 1) -> Iterator[tuple[str, str]]:
-    """Yields facts with their names, nested ones with all that lead to them; None stands for what was left out."""
+    """Yields labels and values of facts, those of nested facts with all keys that lead to them; None is left out."""
     if isinstance(fact, Mapping) and level < _MAX_FACT_LEVELS:
         for name, inner in fact.items():
             yield from _rows(f"{key} {name}".strip(), inner, level + 1)
     elif fact is not None:
-        yield _LABELS.get(key, key.replace("_", " ") if level == 1 else key), _plain(fact)
+        yield _LABELS.get(key, key.replace("_", " ") if level == 1 else key), _fact_text(fact)
 
 
-def _plain(fact: object) -> str:
+def _fact_text(fact: object) -> str:
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     if isinstance(fact, float):
@@ -115,38 +122,8 @@ def _plain(fact: object) -> str:
     return str(fact) if isinstance(fact, (str, int)) else "…"
 
 
-def _figure(value: float) -> str:
-    """Returns a number as people write it, with three digits unless it is whole."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else "infinite"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{float(f'{value:.3g}'):,g}"
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    power = power_of_ten(int(exponent))
-    return power if float(mantissa) == 1 else f"{float(mantissa):g} × {power}"
-
-
-def _percent(share: float) -> str:
-    if not math.isfinite(share):
-        return _figure(share)
-    return "< 0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
-
-
-def _bar_percent(share: float) -> float:
-    """Returns the length of a probability's bar, also of one that is none."""
-    return round(100 * min(max(share, 0.0), 1.0), 2) if math.isfinite(share) else 0.0
-
-
-def _seconds(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.1f} s"
-    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"
-
-
 def _breakable(text: object) -> Markup:
-    """Lets a path or name go on in the next line after its slashes."""
+    """Lets lines break after the slashes of a path or name."""
     return Markup("/<wbr>").join(printable(str(text)).split("/"))
 
 
@@ -159,7 +136,7 @@ def _jpeg_uri(jpeg: bytes) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Makes visible what a page would obey, hide or not be able to hold, like the marks that turn text around."""
+    """Escapes control characters and marks of text direction, so that they are seen; see `printable`."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 
@@ -173,12 +150,12 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        bar_percent=_bar_percent,
         breakable=_breakable,
-        figure=_figure,
+        figure=readable_figure,
         jpeg_uri=_jpeg_uri,
-        percent=_percent,
-        seconds=_seconds,
+        percent=percent,
+        probability_percent=probability_percent,
+        seconds=seconds,
         shape=_shape,
     )
     environment.globals.update(status_words=_STATUS_WORDS)

@@ -1,0 +1,113 @@
+"""Finds the files of one checkpoint, by their common prefix or in a directory."""
+
+import contextlib
+import dataclasses
+import glob
+import os
+from pathlib import Path
+import re
+
+from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.checkpoints.containers import Container, container_of
+from hubexport.checkpoints.stored_values import DamageError
+from hubexport.checkpoints.v2_bundle import shard_count
+from hubexport.errors import CheckpointError
+
+_HUGGING_FACE_WEIGHTS = "model.safetensors"
+# SavedModels and TF1 Hub modules keep their checkpoint at this prefix.
+_MODULE_PREFIX = Path("variables", "variables")
+
+_SHARD = re.compile(r"\.data-\d{5}-of-(?P<count>\d{5})$")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of one checkpoint.
+
+    Attributes:
+        prefix: the path that TensorFlow calls a checkpoint's prefix; otherwise the path that the user named.
+        paths: all files that belong to the checkpoint.
+        container: the file format that stores the values.
+        in_module: whether the files are part of a SavedModel or a TF1 Hub module.
+    """
+
+    prefix: Path
+    paths: tuple[Path, ...]
+    container: Container
+    in_module: bool = False
+
+    @property
+    def is_of_training(self) -> bool:
+        """Whether a training wrote them; modules and files of other frameworks usually store one value per variable."""
+        return self.container in ("V1", "V2") and not self.in_module
+
+
+def shards(prefix: Path) -> list[Path]:
+    """Returns the data files of a V2 checkpoint."""
+    return sorted(path for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*") if is_shard(path))
+
+
+def is_shard(path: Path) -> bool:
+    """Tells from its name whether a file is a data file of a V2 checkpoint."""
+    return _SHARD.search(path.name) is not None
+
+
+def files_at_prefix(prefix: Path) -> CheckpointFiles:
+    """Finds the files of a V2 checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint at the prefix, or some of its files are missing.
+        OSError: the index cannot be read.
+    """
+    index = Path(f"{prefix}.index")
+    if not index.is_file():
+        raise CheckpointError(
+            f"no checkpoint {prefix}",
+            why=f"there is no such file or directory, and no {index.name}",
+            fix="use a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
+        )
+    paths = shards(prefix)
+    counts = {int(match["count"]) for path in paths if (match := _SHARD.search(path.name))} or {1}
+    if len(counts) > 1:  # A process that was replacing the checkpoint stopped halfway.
+        with contextlib.suppress(DamageError):
+            counts = {shard_count(index.read_bytes())}
+    count = min(counts)
+    paths = [path for path in paths if path.name.endswith(f"-of-{count:05}")]
+    if len(paths) != count:
+        raise CheckpointError(
+            f"checkpoint {prefix} is incomplete",
+            why=f"{len(paths)} of {count} data files are beside {index.name}",
+            fix="copy all of its files",
+        )
+    in_module = (prefix.parent / os.pardir / MODULE_FILE).is_file()
+    return CheckpointFiles(prefix, (index, *paths), "V2", in_module)
+
+
+def files_in_directory(directory: Path, name: str | None, shown_as: Path) -> CheckpointFiles:
+    """Finds the checkpoint in a directory.
+
+    Args:
+        directory: a module, a Hugging Face model, or a folder with checkpoints.
+        name: the prefix of the wanted checkpoint, for folders that hold several.
+        shown_as: how messages name the directory.
+    Raises:
+        CheckpointError: the directory holds no checkpoint, or several and none has that name.
+        OSError: the directory cannot be read.
+    """
+    if (directory / MODULE_FILE).is_file():
+        return files_at_prefix(directory / _MODULE_PREFIX)
+    if (directory / _HUGGING_FACE_WEIGHTS).is_file():
+        return CheckpointFiles(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
+    paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
+    prefixes = {path.stem: path.with_suffix("") for path in paths if path.suffix == ".index"}
+    prefixes |= {path.name: path for path in paths if path.suffix != ".index" and container_of(path) == "V1"}
+    if name in prefixes:
+        prefixes = {name: prefixes[name]}
+    if len(prefixes) != 1:
+        raise CheckpointError(
+            f"{shown_as} does not hold exactly one checkpoint",
+            why=f"it holds {len(prefixes)}{': ' if prefixes else ''}{', '.join(prefixes)}",
+            fix="use the prefix of one, like DIRECTORY/model.ckpt",
+        )
+    (prefix,) = prefixes.values()
+    return CheckpointFiles(prefix, (prefix,), "V1") if prefix.is_file() else files_at_prefix(prefix)

@@ -1,0 +1,102 @@
+"""Shows progress on stderr: a moving display on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from hubexport.progress import Progress, tensorflow_hushed
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+
+@contextlib.contextmanager
+def shown_progress() -> "Iterator[ShownProgress]":
+    """Yields the display that suits stderr, and clears it at the end."""
+    if not sys.stderr.isatty():
+        yield _PlainProgress()
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    status = console.status("")
+    try:
+        yield _TerminalProgress(console, status)
+    finally:
+        status.stop()
+
+
+class ShownProgress(Progress):
+    """Shows steps, notes and warnings on stderr, and prints results to stdout in between."""
+
+    def __init__(self) -> None:
+        self._warnings: set[str] = set()
+
+    def warn(self, message: str) -> None:
+        # Several steps may give the same warning.
+        if message not in self._warnings:
+            self._warnings.add(message)
+            self.show_warning(f"WARNING {message}")
+
+    def show_warning(self, text: str) -> None:
+        """Prints a warning to stderr."""
+        raise NotImplementedError
+
+    def result(self, text: str) -> None:
+        """Prints lines of the command's result to stdout."""
+        print(text)
+
+    @contextlib.contextmanager
+    def tensorflow_starting(self) -> Iterator[None]:
+        self.step("starting TensorFlow")
+        with tensorflow_hushed():
+            yield
+
+
+class _PlainProgress(ShownProgress):
+    def step(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    def note(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    def show_warning(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class _TerminalProgress(ShownProgress):
+    def __init__(self, console: "Console", status: "Status") -> None:
+        super().__init__()
+        self._console = console
+        self._status = status
+        self._message = ""
+
+    def step(self, message: str) -> None:
+        self._message = message
+        self._show(message)
+
+    def advance(self, done: int, total: int | None) -> None:
+        of_total = f" of {total / 1e6:.1f}" if total else ""
+        self._show(f"{self._message}  {done / 1e6:.1f}{of_total} MB")
+
+    def count(self, done: int, total: int) -> None:
+        self._show(f"{self._message}  {done:,} of {total:,}")
+
+    def result(self, text: str) -> None:
+        # While the display moves, rich redirects stdout to stderr, even if stdout is a file.
+        self._status.stop()
+        super().result(text)
+
+    def note(self, message: str) -> None:
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def show_warning(self, text: str) -> None:
+        self._console.print(text, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self, text: str) -> None:
+        from rich.markup import escape
+
+        self._status.update(escape(text))
+        self._status.start()

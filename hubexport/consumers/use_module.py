@@ -1,0 +1,180 @@
+"""Has a consumer use a module as a program of its time would, and judges what the program recorded."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubexport.arrays import Array
+from hubexport.consumers.child import RunningProgram, running
+from hubexport.consumers.judge import Facts, Judgement, ModuleContract, Predictions, judge_quick_use
+from hubexport.consumers.judge_tf1 import judge_tf1
+from hubexport.consumers.judge_tf2 import judge_tf2
+from hubexport.consumers.registry import Consumer, PinnedConsumer
+from hubexport.progress import Progress
+from hubexport.system.temporary import temporary_directory, temporary_failures_reported
+from hubexport.variants import TF1_VERSIONS
+
+_PROGRAMS = Path(__file__).with_name("programs")
+# A quick use takes seconds, a thorough one up to ten minutes with a large module.
+_QUICK_TIMEOUT_S = 300.0
+_THOROUGH_TIMEOUT_S = 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsumerProgram:
+    """A program that uses modules, and the function that judges what it records.
+
+    Attributes:
+        path: the program, which the consumer's interpreter runs; it takes the tasks that `prepare_task` returns.
+        judge: takes the facts and predictions that the program recorded, and the module's contract.
+    """
+
+    path: Path
+    judge: Callable[[Facts, Predictions, ModuleContract], Judgement]
+
+
+QUICK_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_quickly.py", judge_quick_use)
+TF1_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_tf1.py", judge_tf1)
+TF2_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_tf2.py", judge_tf2)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsumerFindings:
+    """What came of using a module with a consumer.
+
+    Attributes:
+        consumer: the consumer's name.
+        tensorflow: the version that its TensorFlow reports.
+        tensorflow_hub: the version that its tensorflow_hub reports.
+        apis: the APIs that loaded the module: `hub.Module`, `hub.load`, `hub.KerasLayer`.
+        largest_error: the largest difference between an output and the expected one; NaN if one cannot be compared.
+        problems: the violations of the module's contract, one per line.
+    """
+
+    consumer: str
+    tensorflow: str
+    tensorflow_hub: str
+    apis: tuple[str, ...]
+    largest_error: float
+    problems: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleUse:
+    """A consumer that is using a module, in a process of its own."""
+
+    _consumer: Consumer
+    _program: ConsumerProgram
+    _contract: ModuleContract
+    _running: RunningProgram
+    _outputs: Path
+
+    def findings(self) -> ConsumerFindings:
+        """Waits until the consumer has finished, and judges what it recorded.
+
+        Raises:
+            ConsumerError: the consumer failed, for example because it cannot load the module, or took too long.
+            TemporaryFileError: the consumer failed because there is no room for its temporary files.
+        """
+        answer = self._running.seen()
+        [facts] = answer["modules"]
+        judgement = self._program.judge(facts, read_outputs(self._outputs), self._contract)
+        return ConsumerFindings(
+            consumer=self._consumer.name,
+            tensorflow=answer["tensorflow"],
+            tensorflow_hub=answer["tensorflow_hub"],
+            apis=tuple(facts["apis"]),
+            largest_error=judgement.largest_error,
+            problems=judgement.problems,
+        )
+
+
+@contextlib.contextmanager
+def start_use(
+    consumer: Consumer,
+    directory: Path,
+    images: Array,
+    contract: ModuleContract,
+    *,
+    thorough: bool,
+    shown_as: Path | str | None = None,
+) -> Iterator[ModuleUse]:
+    """Starts to use a module with a consumer, in the background; the use ends with the context at the latest.
+
+    Args:
+        consumer: a consumer that can load the module, see `why_not_applicable`.
+        directory: the module's directory.
+        images: float32 [batch, height, width, 3], RGB, intensities in [0, 1]. A thorough use trains on them and needs
+            two or more that differ.
+        contract: what the module must contain and compute.
+        thorough: try all that programs do with modules, which takes minutes with large ones. Otherwise the module is
+            loaded and applied twice, which takes little longer than importing TensorFlow.
+        shown_as: what errors call the module; defaults to the directory.
+    Raises:
+        ConsumerError: the consumer is not set up, or cannot be started.
+        TemporaryFileError: there is no room for its temporary files.
+    """
+    interpreter = consumer.interpreter()
+    program = QUICK_PROGRAM if not thorough else TF1_PROGRAM if contract.version in TF1_VERSIONS else TF2_PROGRAM
+    what = f"TensorFlow {consumer.tensorflow} ({consumer.name}) cannot use {shown_as or directory}"
+    with temporary_directory(what) as folder, contextlib.ExitStack() as stack:
+        with temporary_failures_reported(what):
+            task = prepare_task(directory, images, contract, folder)
+        process = stack.enter_context(
+            running(
+                what,
+                [interpreter, program.path],
+                {"modules": [task]},
+                folder,
+                timeout_s=_THOROUGH_TIMEOUT_S if thorough else _QUICK_TIMEOUT_S,
+                same_packages=not isinstance(consumer, PinnedConsumer),
+            )
+        )
+        yield ModuleUse(consumer, program, contract, process, Path(task["outputs"]))
+
+
+def use_module(
+    consumer: Consumer,
+    directory: Path,
+    images: Array,
+    contract: ModuleContract,
+    *,
+    thorough: bool,
+    progress: Progress,
+    shown_as: Path | str | None = None,
+) -> ConsumerFindings:
+    """Uses a module with a consumer, and waits for the findings; see `start_use`."""
+    progress.step(f"using {shown_as or directory} with TensorFlow {consumer.tensorflow}")
+    with start_use(consumer, directory, images, contract, thorough=thorough, shown_as=shown_as) as use:
+        return use.findings()
+
+
+def prepare_task(directory: Path, images: Array, contract: ModuleContract, folder: Path) -> dict[str, Any]:
+    """Writes the inputs for one module into an existing folder, and returns the task that every program takes."""
+    folder = folder.absolute()
+    inputs = io.BytesIO()  # On a full disk, NumPy's own file would fail a second time, when it is garbage-collected.
+    # For fine-tuning, each image is a class of its own.
+    np.savez(inputs, images=images, photographs=images, labels=np.arange(len(images)))
+    (folder / "inputs.npz").write_bytes(inputs.getvalue())
+    return {
+        "path": str(directory.absolute()),
+        "version": contract.version,
+        "is_tf1": contract.version in TF1_VERSIONS,
+        "inputs": str(folder / "inputs.npz"),
+        "outputs": str(folder / "outputs.npz"),
+        "export": str(folder / "export"),
+        "scratch": str(folder),
+        "try_load": True,
+        "fine_tune": True,
+    }
+
+
+def read_outputs(path: Path) -> Predictions:
+    """Returns the predictions that a program wrote."""
+    with np.load(path) as arrays:
+        return dict(arrays)

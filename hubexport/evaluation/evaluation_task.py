@@ -1,0 +1,53 @@
+"""One evaluation, as everything that takes part in it sees it: a module, a dataset and the options."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from hubexport.errors import ModuleError
+from hubexport.evaluation.evaluation_options import EvaluationOptions
+from hubexport.evaluation.find_dataset import Dataset
+from hubexport.modules.interface_hints import InterfaceHints
+from hubexport.modules.opening import ModuleDirectory
+from hubexport.system.digests import file_sha256, tree_files
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationTask:
+    """What to evaluate, and how.
+
+    Attributes:
+        module: a classification module.
+        dataset: the labelled images.
+        options: how to prepare the images and run the module.
+    """
+
+    module: ModuleDirectory
+    dataset: Dataset
+    options: EvaluationOptions
+
+    def key(self) -> str:
+        """Returns a SHA-256 of everything that the result depends on: the module's files, the data and the options.
+
+        Raises:
+            ModuleError: the module's files cannot be read.
+        """
+        root = self.module.directory
+        try:
+            files = {path.relative_to(root).as_posix(): file_sha256(path) for path in tree_files(root)}
+        except OSError as error:
+            raise ModuleError(
+                f"cannot read module {self.module.shown_as}",
+                why=f"{error.strerror or error}: {error.filename or root}",
+                fix="make its files readable",
+            ) from error
+        facts: dict[str, Any] = {
+            "module": files,
+            "data": self.dataset.listing,
+            "preprocessing": self.options.preprocessing,
+        }
+        if self.options.hints != InterfaceHints():
+            # "told" is the name in the keys of results that are kept already.
+            facts["told"] = dataclasses.asdict(self.options.hints)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,36 @@
+"""What the user of a release decides, for all its artifacts alike."""
+
+import dataclasses
+from pathlib import Path
+
+from hubexport.checkpoints.download_cache import Downloads
+from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.verify.checks.registry import select_checks
+
+
+@dataclasses.dataclass(frozen=True)
+class ReleaseOptions:
+    """How to make the artifacts of a release.
+
+    Attributes:
+        checkpoint: the source of the values, see `hubexport.release.artifact_inputs.checkpoint_for`. Defaults to the
+            published checkpoints in the variants' configs, which are downloaded.
+        weights: `averaged` or `raw`, see `hubexport.checkpoints.restore`.
+        url: the address at which the release will be served, without a slash at the end.
+        checks: the checks that a module has to pass, by name or group; empty means all.
+        source_date_epoch: the time of the files in archives, in seconds since 1970.
+        downloads: where published checkpoints are cached, and where they are downloaded from.
+    Raises:
+        UsageError: `weights` is neither `averaged` nor `raw`, or a check does not exist.
+    """
+
+    checkpoint: str | Path | None = None
+    weights: Weights = "averaged"
+    url: str = "https://tfhub.dev"
+    checks: tuple[str, ...] = ()
+    source_date_epoch: int = 0
+    downloads: Downloads = Downloads()
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+        select_checks(self.checks)

@@ -1,0 +1,132 @@
+"""What programs read in a module's page and card: the tags of tfhub.dev, and the front matter for other hubs."""
+
+import re
+from typing import Any
+
+from hubexport.release.page_facts import IMAGENET_NAME, PageFacts, one_line
+
+# ImageNet's names on tfhub.dev, and on Hugging Face.
+_IMAGENET_TAG = "imagenet-ilsvrc-2012-cls"
+_IMAGENET_HUGGING_FACE = "imagenet-1k"
+
+# The names of networks in tfhub.dev's tags/network_architecture.yaml.
+_ARCHITECTURES = {"mobilenet_v2": "mobilenet-v2"}
+
+_TASKS = {"classification": "image-classification", "feature_vector": "image-feature-vector"}
+_PIPELINES = {"classification": "image-classification", "feature_vector": "image-feature-extraction"}
+
+# tfhub.dev's tags/license.yaml; the tag of any other license is `custom`.
+_TFHUB_LICENSES = (
+    *("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-nc-4.0", "cddl-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0"),
+    *("lgpl-2.0", "lgpl-2.1", "lgpl-3.0", "mit", "mpl-2.0"),
+)
+# SPDX's names that Hugging Face's cards may use; any other license is `other`, with a name.
+_HUGGING_FACE_LICENSES = (
+    *("afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-2.0", "cc-by-3.0"),
+    *("cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0"),
+    *("cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1", "lgpl-3.0", "mit", "mpl-2.0"),
+    "unlicense",
+)
+# Kaggle's names of licenses, by SPDX's; it takes no others.
+_KAGGLE_LICENSES = {
+    "agpl-3.0": "GNU Affero General Public License 3.0",
+    "apache-2.0": "Apache 2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-3.0": "Attribution 3.0 Unported (CC BY 3.0)",
+    "cc-by-4.0": "Attribution 4.0 International (CC BY 4.0)",
+    "cc-by-nc-4.0": "Attribution-NonCommercial 4.0 International (CC BY-NC 4.0)",
+    "cc-by-nc-sa-4.0": "CC BY-NC-SA 4.0",
+    "cc-by-nd-4.0": "Attribution-NoDerivatives 4.0 International (CC BY-ND 4.0)",
+    "cc-by-sa-3.0": "CC BY-SA 3.0",
+    "cc-by-sa-4.0": "CC BY-SA 4.0",
+    "cc0-1.0": "CC0: Public Domain",
+    "gpl-2.0": "GPL 2",
+    "gpl-3.0": "GPL 3",
+    "lgpl-3.0": "GNU Lesser General Public License 3.0",
+    "mit": "MIT",
+}
+
+
+def page_tags(m: PageFacts) -> dict[str, str]:
+    """Returns the facts in comments at the head of a page. tfhub.dev refuses other keys, and most other values."""
+    tags = {
+        "asset-path": f"{m.url}.tar.gz",
+        "task": _TASKS[m.kind],
+        "fine-tunable": "true",
+        "format": m.facts.format,
+    }
+    if m.variant.network in _ARCHITECTURES:
+        tags["network-architecture"] = _ARCHITECTURES[m.variant.network]
+    if m.imagenet:
+        tags["dataset"] = _IMAGENET_TAG
+    if license_id := _license(m):
+        tags["license"] = license_id if license_id in _TFHUB_LICENSES else "custom"
+    return tags
+
+
+def _license(m: PageFacts) -> str | None:
+    """Returns the license of the values in lower case; None if it is not known, or the values are synthetic.
+
+    SPDX renamed `GPL-2.0` to `GPL-2.0-only`; others kept the old name.
+    """
+    license_id = m.variant.license
+    return license_id.lower().removesuffix("-only") if license_id and not m.facts.values.synthetic else None
+
+
+def front_matter(m: PageFacts) -> dict[str, Any]:
+    """Returns the facts at the head of a card, for Hugging Face and, under `kaggle`, for Kaggle."""
+    license_id = _license(m)
+    card: dict[str, Any] = {}
+    if license_id in _HUGGING_FACE_LICENSES:
+        card["license"] = license_id
+    elif license_id:
+        card |= {"license": "other", "license_name": license_id}
+    card |= {
+        "library_name": "tensorflow-hub",
+        "pipeline_tag": _PIPELINES[m.kind],
+        "tags": ["tensorflow", "saved-model", m.variant.network, "tf-slim", "vision"],
+    }
+    if m.facts.values.synthetic:
+        card["tags"].append("untrained")
+    if m.imagenet:
+        card["datasets"] = [_IMAGENET_HUGGING_FACE]
+        if m.claims_figures and m.kind == "classification":
+            card |= {"metrics": ["accuracy"], "model-index": [_model_index(m)]}
+    return card | {"kaggle": _kaggle(m, license_id)}
+
+
+def _model_index(m: PageFacts) -> dict[str, Any]:
+    published, checkpoint = m.variant.published, m.variant.checkpoint
+    assert published and checkpoint
+    metrics = [
+        {"type": "accuracy", "name": "Top-1 accuracy in percent", "value": published.top1_percent},
+        {"type": "accuracy", "name": "Top-5 accuracy in percent", "value": published.top5_percent},
+    ]
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": _IMAGENET_HUGGING_FACE, "name": IMAGENET_NAME, "split": "validation"},
+        "metrics": metrics,
+        "source": {"name": "the checkpoint's publishers", "url": checkpoint.url},
+    }
+    return {"name": m.facts.handle, "results": [result]}
+
+
+def _kaggle(m: PageFacts, license_id: str | None) -> dict[str, Any]:
+    """Returns the fields of Kaggle's `model-instance-metadata.json`. Kaggle replaces the slugs by its own names."""
+    variation = m.variant.name.removeprefix(f"{m.variant.network}_")
+    fields: dict[str, Any] = {
+        "ownerSlug": _slug(m.variant.publisher),
+        "modelSlug": _slug(m.variant.network),
+        "instanceSlug": _slug(f"{variation}-{m.kind}"),
+        "framework": "tensorFlow1" if m.tf1 else "tensorFlow2",
+        "overview": m.description,
+        "usage": f"See [the module's page]({m.url}.md).",
+    }
+    if license_id in _KAGGLE_LICENSES:
+        fields["licenseName"] = _KAGGLE_LICENSES[license_id]
+    trained_on = [] if m.facts.values.synthetic else [one_line(m.variant.dataset)]
+    return fields | {"fineTunable": True, "trainingData": trained_on, "modelInstanceType": "Unspecified"}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,262 @@
+"""Charts of accuracy over cost, as in the MobileNet V2 paper, with a line for each depth multiplier.
+
+Points link to modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
+from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
+from hubexport.readable_numbers import two_decimals
+from hubexport.site.accuracy_points import AccuracyPoint, Cost
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Those of `assets/chart.css`, for readers without style sheets. After the last one, they start again.
+_COLOURS = ("#001177", "#3377ff", "#bb7788", "#dd4400", "#770000", "#330022")
+
+# Sizes are in pixels on a wide screen.
+_WIDTH = 720
+_PLOT_HEIGHT = 400
+_LEFT, _RIGHT, _TOP = 62, 690, 14
+_TEXT = 14
+_SMALL_TEXT = 12
+_ROW = 28
+_KEYS_IN_ROW = 8
+_NOTE_ROW = 18
+# The radius of a point with a million parameters.
+_RADIUS = 5.6
+# Millions of parameters in the key of sizes.
+_SIZES = (2, 4, 6)
+_KEY_RADIUS = 6.0
+_KEYS_LEFT = 220
+_KEY_WIDTH = 60
+# Width and height of a digit, about the same in any font.
+_DIGIT = (7.2, 11.0)
+_GAP = 3.0
+# Lines and texts are tested for overlap as rows of dots.
+_DOTS_APART = 4
+# Places for a label beside its point, as steps to the right and up, best first. Lines go to the upper right.
+_SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 0.0))
+
+# x and y of the center, and the radius.
+_Circle = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class _CostTexts:
+    """The texts of a chart that depend on its cost: title, horizontal axis, and a point's figure."""
+
+    title: str
+    axis: str
+    figure: str
+
+
+_COST_TEXTS: Mapping[Cost, _CostTexts] = {
+    "multiply_adds": _CostTexts("Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
+    "latency": _CostTexts("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
+}
+
+
+def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost) -> str:
+    """Draws a chart of accuracy over the cost of one image.
+
+    Args:
+        points: the networks. The chart names those without this cost and leaves them out.
+        cost: `multiply_adds` or `latency`.
+    Returns:
+        An `<svg>` element for a page, the same for the same points; see `inline_svg`. Empty if no point has this cost.
+    """
+    drawn = [point for point in points if point.cost(cost) is not None]
+    if not drawn:
+        return ""
+    # Small points are drawn later, over large ones.
+    drawn.sort(key=lambda point: (-point.parameters_millions, -point.depth_multiplier, point.image_size, point.variant))
+    chart = _Chart(drawn, cost, [point.variant for point in points if point.cost(cost) is None])
+    svg = draw_svg(_WIDTH, chart.height, chart.draw, font_size=_TEXT)
+    return inline_svg(svg, chart.marks, cost.replace("_", "-"), _COST_TEXTS[cost].title, chart.description)
+
+
+class _Chart:
+    """Lays out a chart, and draws it in a figure of matplotlib's.
+
+    Args:
+        points: the points in the order to draw them; all have the cost.
+        cost: the horizontal axis.
+        left_out: the names of variants without the cost.
+    Attributes:
+        height: the chart's height in pixels.
+        marks: the chart's circles, by the names of their markers; filled by `draw`.
+        description: what the chart shows, in words.
+    """
+
+    def __init__(self, points: Sequence[AccuracyPoint], cost: Cost, left_out: Sequence[str]) -> None:
+        self.marks: dict[str, Mark] = {}
+        self._cost: Cost = cost
+        self._points = points
+        self._multipliers = sorted({point.depth_multiplier for point in points})
+        self._notes = self._notes_below(left_out)
+        key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW) + 1
+        self.height = _TOP + _PLOT_HEIGHT + 70 + _ROW * key_rows + _NOTE_ROW * len(self._notes)
+        accuracies = [point.top1_percent for point in points]
+        self.description = (
+            f"{len(points)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
+            "points have more parameters. Lines join networks with the same depth multiplier, by image size. "
+            f"{sum(point.link is not None for point in points)} of the points link to modules."
+        )
+
+    def _notes_below(self, left_out: Sequence[str]) -> list[str]:
+        notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set. Labels: image size."]
+        if any(point.link is None for point in self._points):
+            notes.append("Hollow points are not in this release.")
+        if left_out:
+            names = ", ".join(left_out[:2]) + (f" and {len(left_out) - 2} more" if len(left_out) > 2 else "")
+            notes.append(f"Not shown, for lack of a published figure: {names}.")
+        return notes
+
+    def _tooltip(self, point: AccuracyPoint) -> str:
+        figure = _COST_TEXTS[self._cost].figure.format(point.cost(self._cost))
+        remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
+        return (
+            f"{point.variant}: {point.top1_percent:g}% top-1, {figure}, {point.parameters_millions:g} million "
+            f"parameters{remark}"
+        )
+
+    def draw(self, figure: "Figure") -> None:
+        """Draws the chart into an empty figure."""
+        self._draw_plot(figure)
+        self._draw_keys_and_notes(figure)
+
+    def _draw_plot(self, figure: "Figure") -> None:
+        axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _TOP + _PLOT_HEIGHT, grid=f"{CLASS}grid")
+        self._set_scales(axes)
+        for series, multiplier in enumerate(self._multipliers):
+            line = sorted(self._place(point) for point in self._points if point.depth_multiplier == multiplier)
+            name = f"{CLASS}line {_series(series)}"
+            axes.plot(*zip(*line), color=_colour(series), linewidth=1.5, gid=name)
+        for point in self._points:
+            series = self._multipliers.index(point.depth_multiplier)
+            classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
+            circle = Circle(_colour(series), _radius(point.parameters_millions))
+            self._add_circle(axes, *self._place(point), Mark(classes, circle, self._tooltip(point), point.link))
+        for (x, y), text in self._labels(axes):
+            _text(figure, x, y, text, ha="center")
+
+    def _place(self, point: AccuracyPoint) -> tuple[float, float]:
+        cost = point.cost(self._cost)
+        assert cost is not None, "points without it are left out"
+        return cost, point.top1_percent
+
+    def _set_scales(self, axes: "Axes") -> None:
+        from matplotlib.ticker import LogLocator
+
+        costs, accuracies = zip(*map(self._place, self._points))
+        axes.set_xscale("log")
+        lowest, highest = min(costs) / 1.2, max(costs) * 1.2
+        axes.set_xlim(lowest, highest)
+        axes.set_ylim(min(accuracies) - 4, max(accuracies) + 4)
+        candidates = LogLocator(subs=(1, 2, 5), numticks=100).tick_values(lowest, highest)
+        ticks = [tick for tick in candidates if lowest <= tick <= highest]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel(_COST_TEXTS[self._cost].axis)
+        axes.set_ylabel("Top-1 accuracy (%)")
+
+    def _add_circle(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
+        name = f"{CLASS}mark-{len(self.marks)}"
+        self.marks[name] = mark
+        add_marker(where, x, y, name)
+
+    def _labels(self, axes: "Axes") -> Iterator[tuple[tuple[float, float], str]]:
+        """Yields the place and text of each point's label, the image size, where it overlaps nothing."""
+        circles = [
+            (*map(float, axes.transData.transform(self._place(point))), _radius(point.parameters_millions))
+            for point in self._points
+        ]
+        taken = [*circles, *self._dots(axes)]
+        for point, (x, y, radius) in zip(self._points, circles):
+            text = str(point.image_size)
+            width, height = _DIGIT[0] * len(text), _DIGIT[1]
+            for right, up in _SIDES:
+                away = radius + _GAP
+                box = _Box(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
+                if not any(box.touches(*circle) for circle in taken):
+                    taken += box.dots()
+                    yield (box.x, box.y), text
+                    break
+
+    def _dots(self, axes: "Axes") -> Iterator[_Circle]:
+        """Yields the lines as rows of dots."""
+        for line in axes.get_lines():
+            corners = axes.transData.transform(line.get_xydata())
+            for (x, y), (to_x, to_y) in itertools.pairwise(corners):
+                dots = max(math.ceil(math.hypot(to_x - x, to_y - y) / _DOTS_APART), 1)
+                for dot in range(dots):
+                    yield x + (to_x - x) * dot / dots, y + (to_y - y) * dot / dots, 1.0
+
+    def _draw_keys_and_notes(self, figure: "Figure") -> None:
+        y = self.height - _TOP - _PLOT_HEIGHT - 70.0
+        for row in range(0, len(self._multipliers), _KEYS_IN_ROW):
+            _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
+            for column, multiplier in enumerate(self._multipliers[row : row + _KEYS_IN_ROW]):
+                x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
+                circle = Circle(_colour(series), _KEY_RADIUS)
+                self._add_circle(figure, x, y, Mark(f"{CLASS}key {_series(series)}", circle))
+                _text(figure, x + 12, y, two_decimals(multiplier))
+            y -= _ROW
+        _text(figure, _LEFT, y, "Parameters (millions)")
+        for column, millions in enumerate(_SIZES):
+            x = _KEYS_LEFT + column * _KEY_WIDTH
+            self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
+            _text(figure, x + 20, y, str(millions))
+        for note in self._notes:
+            y -= _ROW if note is self._notes[0] else _NOTE_ROW
+            _text(figure, _LEFT, y, note)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Box:
+    """The box of a text: its center and its size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def touches(self, x: float, y: float, radius: float) -> bool:
+        """Tells whether a circle overlaps the box."""
+        apart_x = max(abs(self.x - x) - self.width / 2, 0)
+        apart_y = max(abs(self.y - y) - self.height / 2, 0)
+        return math.hypot(apart_x, apart_y) < radius
+
+    def dots(self) -> Iterator[_Circle]:
+        """Yields the box as a row of circles."""
+        for offset in range(0, math.ceil(self.width), _DOTS_APART):
+            yield self.x - self.width / 2 + offset, self.y, self.height / 2
+
+
+def _radius(parameters_millions: float) -> float:
+    """Returns the radius of a point whose area is proportional to the parameters."""
+    return _RADIUS * math.sqrt(parameters_millions)
+
+
+def _series(index: int) -> str:
+    return f"{CLASS}series-{index % len(_COLOURS)}"
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
+
+
+def _text(figure: "Figure", x: float, y: float, text: str, **options: Any) -> None:
+    from matplotlib.transforms import IdentityTransform
+
+    # With parse_math, matplotlib would read dollar signs in a variant's name as formulas.
+    options |= {"transform": IdentityTransform(), "fontsize": _SMALL_TEXT, "va": "center", "parse_math": False}
+    figure.text(x, y, text, **options)

@@ -1,0 +1,207 @@
+"""The tables on a module's page: its signatures, layers, checks and files, read from the release."""
+
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+from pydantic import ConfigDict
+
+from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.errors import ModuleError
+from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport, describe_graph_version
+from hubexport.modules.module_report import parse_saved_model
+from hubexport.networks.registry import NETWORKS
+from hubexport.readable_numbers import readable_shape
+from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
+from hubexport.release.untrusted_folder import (
+    UntrustedFileError,
+    UntrustedFolder,
+    parsed,
+    read_failures_told,
+    read_listed,
+)
+from hubexport.site.catalogue import network_of
+from hubexport.system.tars import ArchiveError, read_near_start
+
+# Far more than our graphs need. The file is read into memory.
+_MAX_GRAPH_BYTES = 16 << 20
+# Pages show no more than these.
+_MAX_SIGNATURES = 20
+_MAX_TENSORS = 500
+_MAX_CHECKS = 500
+
+_FILE_PURPOSES = {
+    "archive": "the packed module",
+    "page": "this page as Markdown",
+    "card": "the model card",
+    "verification": "all checks with figures and limits",
+    "provenance": "what it was made from, and how",
+    "record": "these facts for programs",
+    "sbom": "the packages installed where it was made",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorRow:
+    """An input or output of a signature, with its shape as text."""
+
+    role: Literal["input", "output"]
+    name: str
+    dtype: str
+    shape: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureTable:
+    """A signature or the module's `__call__`, without endpoints."""
+
+    name: str
+    rows: tuple[TensorRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class InterfaceTables:
+    """A module's inputs and outputs.
+
+    Attributes:
+        tags: the tags of each graph version.
+        signatures: the signatures of the inference graph, after the `__call__` of a TF2 SavedModel.
+        endpoints: intermediate results, each once.
+        left_out: the number of signatures and endpoints beyond those shown.
+    """
+
+    tags: tuple[str, ...]
+    signatures: tuple[SignatureTable, ...]
+    endpoints: tuple[TensorRow, ...]
+    left_out: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRow:
+    """A layer of the network, with its output shape without the batch."""
+
+    name: str
+    operation: str
+    shape: str
+    parameters: int
+    multiply_adds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRow:
+    """A file of the release, its name without folders, and what it is for."""
+
+    file: ReleaseFile
+    name: str
+    purpose: str
+
+
+class CheckRow(pydantic.BaseModel):
+    """The result of a check; see `hubexport.verify.result.CheckResult`."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    check: str
+    status: Literal["pass", "fail", "not applicable"]
+    explanation: str
+    measured: float | None = None
+    limit: float | None = None
+    unit: str = ""
+
+
+class ReportTable(pydantic.BaseModel):
+    """The part of a verification's JSON that pages show."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    checks: list[CheckRow]
+    versions: dict[str, str]
+
+
+def read_interface(folder: UntrustedFolder, record: ArtifactRecord) -> InterfaceTables:
+    """Reads a module's signatures from its archive, without reading the rest or comparing its digest.
+
+    Raises:
+        UntrustedFileError: the archive is missing, damaged, or has no graph near its start.
+    """
+    file = record.files.get("archive")
+    if file is None:
+        raise UntrustedFileError("is not listed")
+    try:
+        with folder.open(file.path) as opened, read_failures_told():
+            content = read_near_start(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
+        if content is None:
+            raise UntrustedFileError(f"has no {MODULE_FILE} near its start")
+        graphs = parse_saved_model(content, file.path).meta_graphs
+    except (ArchiveError, ModuleError) as error:
+        raise UntrustedFileError(error.why) from None
+    # The graph version with the fewest tags is for inference.
+    versions = sorted((describe_graph_version(graph, None) for graph in graphs), key=lambda version: len(version.tags))
+    return _interface(versions)
+
+
+def _interface(versions: Sequence[GraphVersionReport]) -> InterfaceTables:
+    inference = versions[0]
+    hidden = {tensor.name for tensor in inference.endpoints}
+    tables = []
+    if call := inference.call:
+        tables.append(_table(f"module({', '.join(call.arguments)})", call.inputs, call.outputs, hidden))
+    tables += [
+        _table(signature.name, signature.inputs, signature.outputs, hidden) for signature in inference.signatures
+    ]
+    endpoints = _rows("output", inference.endpoints)
+    left_out = max(len(tables) - _MAX_SIGNATURES, 0) + max(len(endpoints) - _MAX_TENSORS, 0)
+    tags = tuple(f"[{', '.join(version.tags)}]" for version in versions)
+    return InterfaceTables(tags, tuple(tables[:_MAX_SIGNATURES]), endpoints[:_MAX_TENSORS], left_out)
+
+
+def _table(
+    name: str, inputs: Sequence[TensorReport], outputs: Sequence[TensorReport], hidden: set[str]
+) -> SignatureTable:
+    shown = [tensor for tensor in outputs if tensor.name not in hidden]
+    return SignatureTable(name, (_rows("input", inputs) + _rows("output", shown))[:_MAX_TENSORS])
+
+
+def _rows(role: Literal["input", "output"], tensors: Sequence[TensorReport]) -> tuple[TensorRow, ...]:
+    return tuple(TensorRow(role, tensor.name, tensor.dtype, readable_shape(tensor.shape)) for tensor in tensors)
+
+
+def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
+    """Reads the report of `hubexport verify`.
+
+    Raises:
+        UntrustedFileError: the report is missing, damaged, too long, or not the listed one.
+    """
+    file = record.files.get("verification")
+    if file is None:
+        raise UntrustedFileError("is not listed")
+    report = parsed(ReportTable, read_listed(folder, file))
+    if len(report.checks) > _MAX_CHECKS:
+        raise UntrustedFileError(f"has {len(report.checks):,} checks, too many for this page")
+    return report
+
+
+def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
+    """Returns the layers of a module's network; none if hubexport does not know the network."""
+    if record.network not in NETWORKS:
+        return []
+    network = network_of(record)
+    return [
+        LayerRow(
+            layer.name,
+            layer.operation,
+            readable_shape(network.shapes[layer.name]),
+            sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
+            layer.multiply_adds(*network.input_shapes(layer)),
+        )
+        for layer in network.layers
+    ]
+
+
+def file_rows(record: ArtifactRecord) -> list[FileRow]:
+    """Returns a module's files, with the SBOM that it shares with others."""
+    files = [(record.files[role], _FILE_PURPOSES[role]) for role in SUFFIXES if role in record.files]
+    files += [(record.own_file(), _FILE_PURPOSES["record"]), (record.sbom, _FILE_PURPOSES["sbom"])]
+    return [FileRow(file, file.path.rpartition("/")[2], purpose) for file, purpose in files]
