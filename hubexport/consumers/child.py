@@ -25,7 +25,7 @@ def running(
     Args:
         what: the first line of errors, like `tf1.15 cannot use modules/…`.
         command: an interpreter and a program, which gets the names of two files: its task, and where its answer goes.
-        task: what the program is told; see `hubexport.system.child_process.child_command`.
+        task: the program's task; see `hubexport.system.child_process.child_command`.
         folder: an absolute path, of temporary files; task, answer and whatever else the program leaves go there.
         timeout_s: seconds in which the program must end.
         same_packages: let the program import what this process can.

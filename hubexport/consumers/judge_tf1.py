@@ -28,7 +28,7 @@ _WITH_MOMENTUM = "_with_bn_hparams"
 # The first version with these signatures, and with the attachment that says the image size.
 _MOMENTUM_FROM_VERSION = 3
 
-# Between hub.Module and hub.load, whose functions TensorFlow optimizes differently.
+# Allowed between hub.Module and hub.load, whose functions TensorFlow optimizes differently.
 _API_TOLERANCE = 2e-5
 
 

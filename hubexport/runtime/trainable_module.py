@@ -68,7 +68,7 @@ class TrainableModule(Protocol):
         """
 
     def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
-        """Returns the gradients of the loss, in inference mode, by those of the variables that it depends on."""
+        """Returns the gradients of the loss in inference mode, by name, of those variables that it depends on."""
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         """Applies the module twice, in inference mode, and returns the gradient of the sum of both losses.
@@ -77,7 +77,7 @@ class TrainableModule(Protocol):
             first: images for the first application.
             second: as many images for the second.
             cotangent: the cotangent of either output.
-            variable: the name of the variable by which the sum is differentiated.
+            variable: the name of the variable with respect to which the sum is differentiated.
         Returns:
             The gradient, or None if the losses do not depend on the variable.
         """

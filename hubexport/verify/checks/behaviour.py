@@ -169,10 +169,9 @@ def regularization(context: VerificationContext) -> Finding:
 def shared_variables(context: VerificationContext) -> Finding:
     """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
     name = [variable.name for variable in context.network.variables if variable.regularized][-1]
-    images, cotangent = context.training_images, context.cotangent
-    pairs = [(images[:1], cotangent[:1]), (images[1:2], cotangent[:1])]
-    separate = [context.training.gradients(*pair, [name]).get(name) for pair in pairs]
-    joint = context.training.joint_gradient(pairs[0][0], pairs[1][0], cotangent[:1], name)
+    first, second, cotangent = context.training_images[:1], context.training_images[1:2], context.cotangent[:1]
+    separate = [context.training.gradients(images, cotangent, [name]).get(name) for images in (first, second)]
+    joint = context.training.joint_gradient(first, second, cotangent, name)
     if joint is None or separate[0] is None or separate[1] is None:
         return Finding(False, f"{name} gets no gradient")
     error = float(np.abs(joint - separate[0] - separate[1]).max() / np.abs(joint).max())
