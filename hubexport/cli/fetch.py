@@ -48,15 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.config_files import list_variants, select_variants
 
     downloads = downloads_of(args)
-    if not args.list:
-        _check_usage(args)
-        return _fetch(select_variants(args.variant, args.config_dir), downloads)
-    variants = select_variants(args.variant, args.config_dir) if args.variant else list_variants(args.config_dir)
-    _list(variants, downloads, args.format)
-    return 0
-
-
-def _check_usage(args: argparse.Namespace) -> None:
+    if args.list:
+        variants = select_variants(args.variant, args.config_dir) if args.variant else list_variants(args.config_dir)
+        _list(variants, downloads, args.format)
+        return 0
     if not args.variant:
         args.parser.error("the following arguments are required: --variant")
     if args.format:
@@ -65,6 +60,7 @@ def _check_usage(args: argparse.Namespace) -> None:
             why="only --list prints a table or JSON",
             fix="add --list, or remove --format",
         )
+    return _fetch(select_variants(args.variant, args.config_dir), downloads)
 
 
 def _fetch(variants: "Sequence[Variant]", downloads: "Downloads") -> int:
