@@ -106,8 +106,7 @@ def _download(published: "PublishedCheckpoint", downloads: "Downloads", progress
 def _list(variants: "Sequence[Variant]", downloads: "Downloads", form: str | None) -> None:
     from hubexport.checkpoints.download_cache import look_up
 
-    archives = [look_up(variant.checkpoint, downloads) if variant.checkpoint else None for variant in variants]
-    listed = list(zip(variants, archives, strict=True))
+    listed = [(each, look_up(each.checkpoint, downloads) if each.checkpoint else None) for each in variants]
     if form == "json":
         print(json.dumps([_as_json(variant, archive) for variant, archive in listed], indent=2))
     else:

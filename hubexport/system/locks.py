@@ -1,4 +1,4 @@
-"""Locks between processes: while one holds a lock file, the next one waits, and says for whom.
+"""Locks between processes: while one process holds a lock file, the next one waits, and reports whom it waits for.
 
 Whoever can open a file can lock it. So only the owner can open a lock file, and the owner's group if the umask lets it
 write. Where files cannot be locked, as on some network file systems, nobody is kept out.
@@ -38,10 +38,10 @@ def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None
     Args:
         path: the lock file, in an existing folder.
         purpose: what the holder does, like `download m.tgz`.
-        progress: is told whom this process waits for; with None, it does not wait.
+        progress: receives a step that names the process it waits for. With None, it does not wait.
     Raises:
         HeldError: another process has the lock, and `progress` is None.
-        OutputError: the file is another user's, or something else than a lock file is there.
+        OutputError: the file belongs to another user, or is not a lock file.
         OSError: the file cannot be made.
     """
     descriptor = _locked_file(path, purpose, progress)
@@ -111,7 +111,10 @@ def _wait(descriptor: int, path: Path, purpose: str, progress: Progress | None) 
     try:
         lock_at_once(descriptor)
     except BlockingIOError:
-        holder = _holder(path)
+        holder = ""
+        with contextlib.suppress(OSError), path.open("rb") as file:  # It may be another user's, and not be readable.
+            holder = printable(file.read(_MAX_HOLDER_BYTES).decode(errors="replace"))
+        holder = holder or "it"
         if progress is None:
             raise HeldError(f"{holder} holds the lock {path}") from None
         progress.step(f"waiting for another process to {purpose}: {holder} holds the lock {path}")
@@ -124,13 +127,3 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _holder(path: Path) -> str:
-    """Returns how the holder calls itself in a lock file."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_HOLDER_BYTES).decode(errors="replace")
-    except OSError:  # The file is another user's, say.
-        text = ""
-    return printable(text) or "it"

@@ -20,6 +20,9 @@ MAX_UNPACKED_BYTES = 4 << 30
 MAX_MEMBERS = 10_000
 # For single reads: tarfile reads a header that extends a member's name or attributes in one piece.
 _MAX_READ_BYTES = 1 << 20
+# For malformed or huge numbers in extended headers tarfile raises ValueError or OverflowError, and it recurses for each
+# header that extends another.
+_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError, RecursionError)
 
 
 class ArchiveError(HubexportError):
@@ -211,17 +214,7 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: IO[bytes]) -> N
 def _damage_reported(archive: Path) -> Iterator[None]:
     try:
         yield
-    # For malformed or huge numbers in extended headers tarfile raises ValueError or OverflowError, and it recurses for
-    # each header that extends another.
-    except (
-        EOFError,
-        gzip.BadGzipFile,
-        zlib.error,
-        tarfile.TarError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _DAMAGE as error:
         raise ArchiveError(
             f"cannot unpack {archive}",
             why=f"it is damaged or not a gzipped tar: {error}",
