@@ -214,12 +214,10 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
         elif problem["type"] == "missing":
             yield place, f"missing key '{key}'"
         else:
-            # Pydantic's message puts words of its own around what the value must be.
-            allowed = re.sub("^(Input should be|Value error,) ", "", problem["msg"]).replace(
-                "valid tuple", "valid list"
-            )
-            allowed = re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", allowed)
-            yield place, f"'{key}': found {_shown(found)}, must be {allowed}"
+            # Pydantic puts words of its own around what the value must be.
+            wanted = re.sub("^(Input should be|Value error,) ", "", problem["msg"].replace("valid tuple", "valid list"))
+            wanted = re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", wanted)
+            yield place, f"'{key}': found {_shown(found)}, must be {wanted}"
 
 
 def _shown(value: object) -> str:

@@ -63,7 +63,7 @@ def measure_units(
         image = read_image(file, "it", upright=preprocessing.upright)
         return preprocessing.apply(image, height, width)
 
-    # Containers and clusters may give this process fewer cores than the machine has.
+    # This process may be confined to fewer cores than the machine has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     pool = concurrent.futures.ThreadPoolExecutor(options.threads or cores or 1)
     try:

@@ -1,7 +1,7 @@
 """Locks between processes: while one process holds a lock file, the next one waits, and reports whom it waits for.
 
-Whoever can open a file can lock it. So only the owner can open a lock file, and the owner's group if the umask lets it
-write. Where files cannot be locked, as on some network file systems, nobody is kept out.
+Anyone who can open a file can lock it. So only its owner can open a lock file, and the owner's group if the umask lets
+it write. If the file system has no locks, like some network file systems, processes do not wait for each other.
 
 The package filelock is no substitute: it polls, names no holder, leaves files behind, locks FIFOs and other users'
 files, fails where there are no locks (ENOLCK), and cannot lock the directories of `hubexport.system.atomic_output`.
@@ -37,7 +37,7 @@ def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None
 
     Args:
         path: the lock file, in an existing folder.
-        purpose: what the holder does, like `download m.tgz`.
+        purpose: what the lock is for, as a verb phrase like `download m.tgz`.
         progress: receives a step that names the process it waits for. With None, it does not wait.
     Raises:
         HeldError: another process has the lock, and `progress` is None.
@@ -54,7 +54,7 @@ def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None
 
 
 def lock_at_once(descriptor: int) -> bool:
-    """Locks an open file or directory, and returns whether its file system has locks.
+    """Locks an open file or directory. Returns false if its file system has no locks.
 
     Raises:
         BlockingIOError: another process has the lock.
@@ -73,7 +73,7 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
         descriptor = _open(path)
         try:
             _wait(descriptor, path, purpose, progress)
-            # If its last holder removed the file after it was opened here, locking it keeps nobody out.
+            # If the last holder removed the file after we opened it, our lock keeps nobody out.
             if _is_at(descriptor, path):
                 with contextlib.suppress(OSError):  # On a full disk, the file does not name its holder.
                     os.ftruncate(descriptor, 0)
@@ -86,7 +86,7 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
 
 
 def _open(path: Path) -> int:
-    # Follow no link, and do not wait for a FIFO's reader, if somebody has put one there.
+    # Somebody may have put a link or a FIFO there: do not follow it, or wait for its reader.
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, _MODE)
