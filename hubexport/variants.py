@@ -123,6 +123,12 @@ _Line = Annotated[
         lambda text: text.isprintable() and len(text) <= _MAX_LINE_CHARACTERS,
     ),
 ]
+_ImageSize = Annotated[
+    int,
+    _must_be(
+        f"a positive multiple of 32, up to {_MAX_IMAGE_SIZE}", lambda size: size in range(32, _MAX_IMAGE_SIZE + 1, 32)
+    ),
+]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -191,13 +197,7 @@ class Variant(StrictModel):
     collection: _Segment = "imagenet"
     network: Annotated[str, AfterValidator(_known_network)]
     depth_multiplier: Annotated[float, Field(gt=0, le=_MAX_DEPTH_MULTIPLIER)]
-    image_size: Annotated[
-        int,
-        _must_be(
-            f"a positive multiple of 32, up to {_MAX_IMAGE_SIZE}",
-            lambda size: 0 < size <= _MAX_IMAGE_SIZE and size % 32 == 0,
-        ),
-    ]
+    image_size: _ImageSize
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
     labels: _Line | None = None
