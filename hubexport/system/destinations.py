@@ -72,7 +72,7 @@ def check_sources_kept(final: Path, replaced: Iterable[Path], sources: Iterable[
         if not resolved.isdisjoint((path, *path.parents)):
             raise OutputError(
                 f"cannot write {final}",
-                why=f"it would replace {path}, from which it is made, and what is not taken of that would be lost",
+                why=f"it would replace {path}, one of its sources, and what it does not take from there would be lost",
                 fix="choose another place",
             )
 

@@ -93,7 +93,7 @@ def _open(path: Path) -> int:
     except OSError as error:
         if error.errno not in _NOT_OURS or not os.path.lexists(path):
             raise
-        raise _unusable(path, "something is there that is no lock file of this user") from None
+        raise _unusable(path, "it is not a lock file of this user") from None
     mine = os.fstat(descriptor).st_uid == os.geteuid()
     if not mine and path.parent.stat().st_mode & stat.S_IWOTH:
         os.close(descriptor)
