@@ -70,6 +70,16 @@ def test_the_wheel_names_its_command_and_pythons(wheel):
     assert "Requires-Python: <3.14,>=3.10" in archive.read(f"{folder}/METADATA").decode()
 
 
+def test_the_oldest_supported_python_reads_every_module():
+    """A newer Python accepts syntax that this one does not have."""
+    python = find_python("3.10")
+    if python is None:
+        pytest.skip("no Python 3.10 on this machine")
+    files = [path for path in (REPOSITORY / "hubexport").rglob("*.py") if path.parent.name != "programs"]
+    code = "import ast, pathlib, sys; [ast.parse(pathlib.Path(name).read_text(), name) for name in sys.argv[1:]]"
+    subprocess.run([python, "-c", code, *files], check=True)
+
+
 # Of what pip installs for the base, without pip itself.
 _MOST_BYTES = 250 * 10**6
 
