@@ -10,7 +10,6 @@ from hubexport.checkpoints.download_cache import (
     Downloads,
     archive_path,
     file_name,
-    lock_path,
     look_up,
     partial_path,
     wrong_path,
@@ -52,7 +51,7 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
     url = f"{mirror.rstrip('/')}/{file_name(published.url)}" if mirror else published.url
     try:
         make_folder(archive.parent)
-        with locked(lock_path(archive), f"download {archive.name}", progress):
+        with locked(archive.with_name(f"{archive.name}.lock"), f"download {archive.name}", progress):
             # Another process may have been quicker.
             if look_up(published, downloads).state != "intact":
                 _download(url, archive, published.sha256, progress)
@@ -66,12 +65,6 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
 
 
 def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
-    """Downloads an archive into its place.
-
-    Raises:
-        DownloadError: the archive does not come, or something else does.
-        OSError: the archive cannot be stored.
-    """
     partial = partial_path(archive)
     resumed = _complete(url, partial, progress)
     found = file_sha256(partial)

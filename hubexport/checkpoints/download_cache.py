@@ -77,11 +77,6 @@ def partial_path(archive: Path) -> Path:
     return archive.with_name(f"{archive.name}.part")
 
 
-def lock_path(archive: Path) -> Path:
-    """Returns the lock file of the process that downloads an archive."""
-    return archive.with_name(f"{archive.name}.lock")
-
-
 def wrong_path(archive: Path, sha256: str) -> Path:
     """Returns where a file with another SHA-256 is kept that came in an archive's place."""
     return archive.with_name(f"{archive.name}.wrong-{sha256[:8]}")

@@ -49,11 +49,6 @@ class HuggingFaceSettings:
     image_processor: PreprocessorSettings | None
 
     @property
-    def depth_multipliers(self) -> Sequence[float]:
-        """The network's depth multiplier, in a list that is empty if the settings do not give it."""
-        return [self.config.depth_multiplier] if self.config else []
-
-    @property
     def image_size(self) -> int | None:
         """The height and width of the images in pixels; None if they differ or the settings do not give them."""
         if self.config is None or "image_size" not in self.config.model_fields_set:

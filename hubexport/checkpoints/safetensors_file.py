@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique_dict
+from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, unique_dict
 
 # By safetensors' names; dtypes that are missing here keep those.
 _DTYPE_NAMES = {
@@ -40,7 +40,7 @@ _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 
 
-class SafetensorsReader(StoredReader):
+class SafetensorsReader(StoredValues):
     """The values of a safetensors file by name.
 
     Attributes:

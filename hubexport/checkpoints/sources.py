@@ -49,9 +49,9 @@ class Source(abc.ABC):
         """The path by which messages name the source."""
 
     @property
-    @abc.abstractmethod
     def paths(self) -> tuple[Path, ...]:
         """The files that the source reads."""
+        return ()
 
     @abc.abstractmethod
     def provenance(self) -> dict[str, Any]:
@@ -96,10 +96,6 @@ class SyntheticSource(Source):
     @property
     def shown_as(self) -> Path:
         return Path(f"synthetic:{self.seed}")
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        return ()
 
     def provenance(self) -> dict[str, Any]:
         return {"source": str(self.shown_as)}

@@ -89,7 +89,7 @@ def image_interface(
     report = describe_module(directory, shown_as)
     look = _foreign_look(report, read_saved_model(directory, report.path))
     if look is None:
-        interface = _hub_interface(report, directory)
+        interface = hub_interface(report, directory)
         interface = dataclasses.replace(
             interface,
             input_range=hints.input_range or interface.input_range,
@@ -108,18 +108,6 @@ def image_interface(
     if len(interface.output_shape) != 1 or not interface.output_shape[0]:
         raise _not_runnable(report, "its output is not one float32 vector of a fixed length for each image")
     return interface
-
-
-def hub_interface(directory: Path, shown_as: Path | str | None = None) -> ImageInterface:
-    """Returns how to run a SavedModel as a module with the common signatures, even if it looks like something else.
-
-    Args:
-        directory: the SavedModel's directory.
-        shown_as: what errors call it, if the directory is a copy of something else.
-    Raises:
-        ModuleError: it is damaged, has no such interface, or does not take images of one fixed size.
-    """
-    return _hub_interface(describe_module(directory, shown_as), directory)
 
 
 def _foreign_look(report: ModuleReport, saved_model: Message) -> str | None:
@@ -141,7 +129,15 @@ def _foreign_look(report: ModuleReport, saved_model: Message) -> str | None:
     return None
 
 
-def _hub_interface(report: ModuleReport, directory: Path) -> ImageInterface:
+def hub_interface(report: ModuleReport, directory: Path) -> ImageInterface:
+    """Returns how to run a SavedModel as a module with the common signatures, even if it looks like something else.
+
+    Args:
+        report: the SavedModel's description.
+        directory: its directory.
+    Raises:
+        ModuleError: it has no such interface, or does not take images of one fixed size.
+    """
     graph = _inference(report)
     signatures = {signature.name: signature for signature in graph.signatures}
     if report.format == "TF1 Hub module":

@@ -144,20 +144,16 @@ def _needs(meta_graphs: Iterable[Message], *, is_tf2: bool, is_hub_module: bool)
             _add_nodes(ops, function.node_def, functions)
         if not is_tf2:
             stripped = meta_graph.meta_info_def.stripped_op_list.op
-            _add_nodes(ops, meta_graph.graph_def.node, functions, _defaults(stripped))
+            defaults = {
+                (op.name, attribute.name): attribute.default_value.SerializeToString(deterministic=True)
+                for op in stripped
+                for attribute in op.attr
+                if attribute.HasField("default_value")
+            }
+            _add_nodes(ops, meta_graph.graph_def.node, functions, defaults)
             listed |= {op.name for op in stripped if is_hub_module}
             min_consumer = max(min_consumer, meta_graph.graph_def.versions.min_consumer)
     return _Needs(ops, frozenset(listed), min_consumer)
-
-
-def _defaults(ops: Iterable[Message]) -> dict[tuple[str, str], bytes]:
-    """Returns the default of each attribute, serialized, by the names of op and attribute."""
-    return {
-        (op.name, attribute.name): _serialized(attribute.default_value)
-        for op in ops
-        for attribute in op.attr
-        if attribute.HasField("default_value")
-    }
 
 
 def _add_nodes(
@@ -172,7 +168,7 @@ def _add_nodes(
         ops: the names of attributes by op, to be extended.
         nodes: the nodes of a graph or a function.
         functions: the names of functions, which a node may call in place of an op.
-        defaults: the known defaults from `_defaults`.
+        defaults: the known defaults, serialized, by the names of op and attribute.
     """
     for node in nodes:
         if node.op in functions:
@@ -180,10 +176,5 @@ def _add_nodes(
         attributes = ops.setdefault(node.op, set())
         for name, value in node.attr.items():
             default = defaults.get((node.op, name))
-            if not name.startswith("_") and (default is None or default != _serialized(value)):
+            if not name.startswith("_") and (default is None or default != value.SerializeToString(deterministic=True)):
                 attributes.add(name)
-
-
-def _serialized(value: Message) -> bytes:
-    data: bytes = value.SerializeToString(deterministic=True)
-    return data
