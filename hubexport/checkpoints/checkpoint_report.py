@@ -16,7 +16,6 @@ from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.networks.layers import Shape
 
 _STEP = "global_step"
-_STEP_DTYPES = ("int32", "int64")
 
 _CONTAINERS: dict[Container | None, str] = {
     "V2": "V2 checkpoint",
@@ -149,7 +148,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
 
 def _training_step(stored: StoredValues) -> int | None:
     shape = stored.shapes.get(_STEP)
-    if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in _STEP_DTYPES:
+    if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in ("int32", "int64"):
         return None
     return int(stored.read(_STEP).item())
 

@@ -1,19 +1,12 @@
 """Published archives, downloaded once into a cache and never trusted without their SHA-256.
 
-When a download breaks, what has come stays in the cache, and the next attempt, in this process or another, asks for the
-rest only. A file gets the archive's name once it is complete and right.
+When a download breaks, the part that arrived stays in the cache, and the next attempt, in this process or another,
+asks only for the rest. A file gets the archive's name only once it is complete and has the right SHA-256.
 """
 
 from pathlib import Path
 
-from hubexport.checkpoints.download_cache import (
-    Downloads,
-    archive_path,
-    file_name,
-    look_up,
-    partial_path,
-    wrong_path,
-)
+from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, look_up, partial_path, wrong_path
 from hubexport.errors import DownloadError
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import make_folder, publish_file
@@ -88,7 +81,7 @@ def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
 
 
 def _complete(url: str, partial: Path, progress: Progress) -> bool:
-    """Downloads what is missing of a file, and returns whether what was there before still is."""
+    """Downloads the rest of a file, and returns whether the part that was there before was kept."""
     try:
         return download(url, partial, progress, attempts=_ATTEMPTS)
     except HttpError as error:

@@ -29,7 +29,7 @@ class OpenedCheckpoint:
 
     Attributes:
         shown_as: the path by which messages name the source.
-        variant: the variant whose values are wanted; None leaves it to the values.
+        variant: the variant whose values are wanted; None accepts any network.
         native: the values under their names in the file, those of object-based checkpoints under their variables'.
         recognition: the network of the values; None if it is not known.
         container: the file format; None for made-up values.
@@ -93,7 +93,7 @@ def open_checkpoint(
     Args:
         source: the source.
         progress: receives the steps and warnings.
-        variant: the variant whose values are wanted; None leaves it to the values. Synthetic values need one.
+        variant: the variant whose values are wanted; None accepts any network. Synthetic values need a variant.
         accept_problems: also open weights whose Hugging Face settings the network does not support.
     Raises:
         CheckpointError: the source is damaged, has unsupported settings, or needs a variant. Reading a damaged value

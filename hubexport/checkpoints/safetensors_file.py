@@ -69,11 +69,6 @@ class SafetensorsReader(StoredValues):
         return _DTYPE_NAMES.get(stored, stored)
 
     def stored_bytes(self, name: str) -> bytes:
-        """Reads the bytes of one value.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
         start, stop = self._header[name]["data_offsets"]
         with self._path.open("rb") as file:
             file.seek(self._start + start)

@@ -52,6 +52,7 @@ class StoredValues(abc.ABC):
             The bytes of the elements; for strings their lengths, then the strings. None if they are not available.
         Raises:
             DamageError: the value is damaged.
+            OSError: its file cannot be read.
         """
 
     def read(self, name: str) -> npt.NDArray[Any]:
@@ -59,6 +60,7 @@ class StoredValues(abc.ABC):
 
         Raises:
             DamageError: the value is damaged or not numeric.
+            OSError: its file cannot be read.
         """
         if not holds_numbers(self.dtype(name)):
             raise DamageError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")

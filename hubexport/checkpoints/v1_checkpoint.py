@@ -57,12 +57,7 @@ class V1Reader(StoredValues):
         return tensorflow_dtype(self._tensors[name].type)
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads the bytes of one value; None for strings and unknown dtypes.
-
-        Raises:
-            DamageError: the value is damaged.
-            OSError: the file cannot be read.
-        """
+        """Reads the bytes of one value; None for strings and unknown dtypes."""
         dtype, shape, slices = self.dtype(name), self.shapes[name], self._tensors[name].slice
         if (bits := bits_dtype(dtype)) is None:
             return None

@@ -77,10 +77,6 @@ class BundleReader(StoredValues):
         """Reads the bytes of one value; None for strings and unknown dtypes in several pieces.
 
         The checksums of unknown dtypes are not verified.
-
-        Raises:
-            DamageError: the value is damaged, or not where the index says.
-            OSError: its file cannot be read.
         """
         entry, shape = self._entries[name], self.shapes[name]
         with damage_in(name):

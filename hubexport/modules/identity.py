@@ -12,9 +12,6 @@ from hubexport.modules.module_report import no_module_error
 from hubexport.networks.layers import Network
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
-# A variant needs a number of classes, even where its network has no classifier.
-_ANY_NUM_CLASSES = 1
-
 
 @dataclasses.dataclass(frozen=True)
 class ModuleIdentity:
@@ -87,7 +84,8 @@ def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
                 "network": manifest.network,
                 "depth_multiplier": manifest.depth_multiplier,
                 "image_size": manifest.input_height_px,
-                "num_classes": manifest.num_classes or _ANY_NUM_CLASSES,
+                # A variant needs a number of classes, even where its network has no classifier.
+                "num_classes": manifest.num_classes or 1,
                 "dataset": manifest.dataset,
                 "modules": [f"{manifest.kind}/{manifest.version}"],
             }

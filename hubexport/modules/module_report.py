@@ -128,13 +128,11 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
 
 
 def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
-    """Reads a module's `saved_model.pb`.
+    """Reads a module's `saved_model.pb`, and returns the SavedModel.
 
     Args:
         directory: the module's directory.
         shown_as: what errors call it.
-    Returns:
-        A SavedModel.
     Raises:
         ModuleError: the file is missing, damaged, or too large.
     """
@@ -151,13 +149,11 @@ def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
 
 
 def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
-    """Parses the content of a `saved_model.pb`.
+    """Parses the content of a `saved_model.pb`, and returns the SavedModel.
 
     Args:
         content: the file's bytes.
         shown_as: what errors call the module.
-    Returns:
-        A SavedModel.
     Raises:
         ModuleError: it is damaged, or has too many graphs or nodes.
     """

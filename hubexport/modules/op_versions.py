@@ -14,12 +14,11 @@ known may still fail to load. These rules were found by running the TensorFlows 
 - Of a TF2 SavedModel, `hub.load` reads all functions, but neither the graph for sessions nor `min_consumer`.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
 from pathlib import Path
-from types import MappingProxyType
 
 from hubexport.errors import printable
 from hubexport.modules.graph_version_report import natural_key
@@ -90,8 +89,8 @@ def known_tensorflows() -> tuple[TensorFlowRelease, ...]:
     for entry in json.loads(TABLE.read_text(encoding="utf-8"))["tensorflows"]:
         new = {name: ops.get(name, frozenset()).union(text.split()) for name, text in entry["new"].items()}
         ops = {name: attributes for name, attributes in (ops | new).items() if name not in entry["gone"]}
-        facts = (entry["version"], entry["graph_def_version"], entry["ignores_unknown_attributes"])
-        known.append(TensorFlowRelease(*facts, ops))
+        ignores_unknown = entry["ignores_unknown_attributes"]
+        known.append(TensorFlowRelease(entry["version"], entry["graph_def_version"], ignores_unknown, ops))
     return tuple(known)
 
 
@@ -141,7 +140,7 @@ def _needs(meta_graphs: Iterable[Message], *, is_tf2: bool, is_hub_module: bool)
     for meta_graph in meta_graphs:
         functions = {function.signature.name for function in meta_graph.graph_def.library.function}
         for function in meta_graph.graph_def.library.function:
-            _add_nodes(ops, function.node_def, functions)
+            _add_nodes(ops, function.node_def, functions, {})
         if not is_tf2:
             stripped = meta_graph.meta_info_def.stripped_op_list.op
             defaults = {
@@ -157,10 +156,7 @@ def _needs(meta_graphs: Iterable[Message], *, is_tf2: bool, is_hub_module: bool)
 
 
 def _add_nodes(
-    ops: dict[str, set[str]],
-    nodes: Iterable[Message],
-    functions: Container[str],
-    defaults: Mapping[tuple[str, str], bytes] = MappingProxyType({}),
+    ops: dict[str, set[str]], nodes: Iterable[Message], functions: set[str], defaults: dict[tuple[str, str], bytes]
 ) -> None:
     """Adds the ops of nodes, with the attributes that are not at a known default.
 

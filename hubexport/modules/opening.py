@@ -46,10 +46,7 @@ def opened_module_directory(module: str | Path, progress: Progress) -> Iterator[
         TemporaryFileError: there is no room to download or unpack it.
     """
     with contextlib.ExitStack() as stack:
-        if is_address(module):
-            yield _at_address(str(module), stack, progress)
-        else:
-            yield _at_path(Path(module), stack)
+        yield _at_address(str(module), stack, progress) if is_address(module) else _at_path(Path(module), stack)
 
 
 def is_address(module: str | Path) -> bool:

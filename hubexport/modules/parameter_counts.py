@@ -32,7 +32,7 @@ class ParameterCounts:
 
     Attributes:
         total: the number of all values, moving averages included.
-        trainable: the number of values that fine-tuning changes; None if the module does not tell.
+        trainable: the number of values that fine-tuning changes; None if the module does not say.
     """
 
     total: int
