@@ -145,7 +145,7 @@ class VerificationContext:
         self._start_tensorflow()
         from hubexport.runtime.image_module import opened_hub_module
 
-        interface = hub_interface(self.module.directory, self.module.shown_as)
+        interface = hub_interface(self.report, self.module.directory)
         return self._stack.enter_context(opened_hub_module(interface))
 
     @functools.cached_property
