@@ -24,7 +24,6 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 # Longer paths cannot be unpacked. Ten thousand of this length fit into memory.
 _MAX_NAME = 4096
 _HUB_FILE = "tfhub_module.pb"
-_MODES = {True: 0o755, False: 0o644}
 # The names of facts in a manifest, and in a record.
 _SAME_FACTS = {
     **{name: name for name in ("handle", "variant", "kind", "version", "network", "depth_multiplier", "dataset")},
@@ -100,7 +99,7 @@ def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
         raise UntrustedFileError(f"its member {member.name!r} comes before its folder")
     if (member.uid, member.gid, member.uname, member.gname) != (0, 0, "", ""):
         raise UntrustedFileError(f"its member {member.name!r} has an owner")
-    if member.mode != _MODES[member.isdir()]:
+    if member.mode != (0o755 if member.isdir() else 0o644):
         raise UntrustedFileError(f"its member {member.name!r} has mode {member.mode:o}")
     if member.mtime != mtime:
         raise UntrustedFileError(f"its member {member.name!r} has the time {member.mtime}, not {mtime}")

@@ -38,9 +38,8 @@ def build_and_pack(task: ArtifactTask, progress: Progress) -> list[PackedModule 
     options = BuildOptions(task.checkpoint, task.options.weights, folder, downloads=task.options.downloads)
     progress.step(f"building {variant.name}")
     results: list[PackedModule | FailedArtifact] = []
-    for artifact, outcome in zip(
-        task.artifacts, build_batch([order], options, progress=Warnings(progress)), strict=True
-    ):
+    outcomes = build_batch([order], options, progress=Warnings(progress))
+    for artifact, outcome in zip(task.artifacts, outcomes, strict=True):
         try:
             if isinstance(outcome.result, HubexportError):
                 raise outcome.result

@@ -22,7 +22,6 @@ _MAX_TEXT_BYTES = 4 << 20
 _MAX_VALUES = 20_000
 # Longer texts would hide the rest of a report.
 _MAX_TEXT = 300
-_BLOCK_BYTES = 1 << 20
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
@@ -196,6 +195,6 @@ def _size(opened: BinaryIO) -> int:
 
 def _sha256(opened: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while block := opened.read(_BLOCK_BYTES):
+    while block := opened.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()

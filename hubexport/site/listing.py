@@ -5,7 +5,7 @@ import dataclasses
 from urllib.parse import urlencode
 
 from hubexport.release.index import ArtifactRecord
-from hubexport.site.catalogue import Catalogue, SearchQuery, sizes, unversioned
+from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
 
 # On a page from a server. A static site has all modules on one page.
 ROWS_PER_PAGE = 200
@@ -108,12 +108,13 @@ def search_choices(catalogue: Catalogue) -> list[SearchChoice]:
     """Returns the fields of the search form, with the values that occur in the release."""
     records = catalogue.records.values()
     families = sorted({record.network for record in records})
+    sizes = sorted({record.image_size for record in records})
     kinds = sorted({record.kind for record in records})
     versions = sorted({record.version for record in records})
     formats = sorted({record.format for record in records})
     return [
         SearchChoice("family", "Family", [(family, family) for family in families]),
-        SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes(records)]),
+        SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes]),
         SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in kinds]),
         SearchChoice("version", "Version", [(str(version), str(version)) for version in versions]),
         SearchChoice("format", "Format", [(form, FORMATS[form][0]) for form in formats]),

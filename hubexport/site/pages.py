@@ -76,7 +76,7 @@ class Pages:
             "root": self._root,
             "slash": self._slash,
             "static": static,
-            "assets": _asset_names(),
+            "assets": {name: path for name, (path, _) in _assets().items()},
         }
 
     def link(self, record: ArtifactRecord) -> str:
@@ -165,7 +165,7 @@ class Pages:
 
     def assets(self) -> Mapping[str, bytes]:
         """Returns the files that pages load by path below the root; the content under a path never changes."""
-        return {_asset_names()[name]: content for name, content in _asset_contents().items()}
+        return dict(_assets().values())
 
     def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
@@ -250,28 +250,17 @@ def _changelog(text: RenderedMarkdown | str) -> str | None:
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
 
 
-def _breakable(path: str) -> Markup:
-    """Returns a path as HTML in which lines may break after slashes."""
-    return Markup("/<wbr>").join(path.split("/"))
-
-
 @functools.cache
-def _asset_contents() -> Mapping[str, bytes]:
+def _assets() -> Mapping[str, tuple[str, bytes]]:
+    """Returns each file's path below the root, which contains a hash of its content, and the content."""
     folder = resources.files("hubexport.site") / "assets"
-    return {
-        "style.css": b"\n".join((folder / name).read_bytes() for name in ("style.css", "chart.css")),
-        "script.js": (folder / "script.js").read_bytes(),
-        "icon.svg": (folder / "icon.svg").read_bytes(),
-    }
-
-
-@functools.cache
-def _asset_names() -> Mapping[str, str]:
-    """Returns each file's path below the root, which has a hash of its content."""
-    return {
-        name: f"-/{name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:8]}.{name.partition('.')[2]}"
-        for name, content in _asset_contents().items()
-    }
+    contents = {name: (folder / name).read_bytes() for name in ("style.css", "script.js", "icon.svg")}
+    contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
+    assets = {}
+    for name, content in contents.items():
+        stem, _, suffix = name.partition(".")
+        assets[name] = f"-/{stem}-{hashlib.sha256(content).hexdigest()[:8]}.{suffix}", content
+    return assets
 
 
 def _environment() -> jinja2.Environment:
@@ -284,6 +273,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
     environment.tests["text"] = lambda value: isinstance(value, str)
-    environment.filters["breakable"] = _breakable
+    # Lines may break after slashes.
+    environment.filters["breakable"] = lambda path: Markup("/<wbr>").join(path.split("/"))
     environment.filters["quoted"] = lambda text: quote(text, safe="")
     return environment
