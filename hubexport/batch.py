@@ -110,8 +110,8 @@ def _build_in_processes(
             lost.append(order)
         else:
             yield order, outcomes
-    # A process that is killed takes the outcomes of others with it. What had not come to its place by then is built
-    # again, each variant in a process of its own.
+    # A process that is killed takes the outcomes of others with it. Modules that are not in place are built again, each
+    # variant in a process of its own.
     for order in lost:
         published = _published(order, options, but=existing[order.variant.name])
         results = {spec: BuildOutcome(order.variant.handle(spec), path, 0.0) for spec, path in published.items()}

@@ -14,8 +14,8 @@ from hubexport.release.untrusted_folder import (
     UntrustedFileError,
     UntrustedFolder,
     opened_listed,
+    os_errors_converted,
     parsed,
-    read_failures_told,
 )
 from hubexport.system.tars import ArchiveError, hash_members
 
@@ -45,7 +45,7 @@ def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterato
         UntrustedFileError: the archive is not the listed file, or cannot be unpacked safely.
     """
     file = record.files["archive"]
-    with opened_listed(folder, file) as opened, read_failures_told():
+    with opened_listed(folder, file) as opened, os_errors_converted():
         if os.pread(opened.fileno(), len(_GZIP_HEADER), 0) != _GZIP_HEADER:
             yield "its gzip header contains a name or a time"
         try:

@@ -31,7 +31,7 @@ def build_and_pack(task: ArtifactTask, progress: Progress) -> list[PackedModule 
     """
     variant = task.artifacts[0].variant
     folder = task.folder / "modules"
-    # A process that was killed may have left some.
+    # A process that was killed may have left modules here.
     for artifact in task.artifacts:
         shutil.rmtree(folder / artifact.handle, ignore_errors=True)
     order = BuildOrder(variant, [artifact.spec for artifact in task.artifacts])

@@ -25,9 +25,9 @@ from hubexport.release.publishing import move_into_place, publish_index, release
 from hubexport.system.atomic_output import scratch_directory, write_failures_reported
 from hubexport.system.process_pool import in_processes
 
-# So many variants are built before their modules are verified. Packed modules wait in the release's folder.
+# How many variants are built before their modules are verified. Packed modules wait in the release's folder.
 _VARIANTS_PER_ROUND = 64
-# TensorFlow keeps 30 to 50 MB of memory for each module that it ran, so processes are replaced after so many.
+# TensorFlow keeps 30 to 50 MB of memory for each module that it ran, so a process is replaced after this many.
 _VERIFICATIONS_PER_PROCESS = 16
 
 _Input = TypeVar("_Input", ArtifactTask, PackedModule)

@@ -21,7 +21,7 @@ def rule_index(catalogue: Catalogue, url: str, *, unpacked: bool) -> dict[str, A
     """Returns the content of `hub.json`: each module's newest versions, and every version's archive.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         url: where the site will be served.
         unpacked: whether the site also has the modules unpacked.
     """
@@ -39,7 +39,7 @@ def nginx_map(catalogue: Catalogue, root: str) -> str:
     """Returns the lines of an nginx `map` from `PATH FORMAT` to the path of a module's newest version.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         root: the path that all paths begin with.
     """
     return "".join(

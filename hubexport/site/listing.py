@@ -84,7 +84,7 @@ def list_page(
     """Returns one page of a search's results.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         records: the search's results; their modules are listed once, whichever versions were found.
         page: the page's number, from 1; one out of range means the nearest page.
         per_page: the number of modules on a page; None for all.

@@ -18,8 +18,8 @@ from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
     UntrustedFolder,
+    os_errors_converted,
     parsed,
-    read_failures_told,
     read_listed,
 )
 from hubexport.system.tars import ArchiveError, read_near_start
@@ -114,7 +114,7 @@ def read_interface(folder: UntrustedFolder, record: ArtifactRecord) -> Interface
     if file is None:
         raise UntrustedFileError("is not listed")
     try:
-        with folder.open(file.path) as opened, read_failures_told():
+        with folder.open(file.path) as opened, os_errors_converted():
             content = read_near_start(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
         if content is None:
             raise UntrustedFileError(f"has no {MODULE_FILE} near its start")

@@ -45,7 +45,7 @@ class Pages:
     """Renders the pages of a release: the same text for the same input, in any thread.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         folder: the release's folder, open while pages are rendered.
         url: where the site is served. Links begin with its path.
         static: whether pages are files, so that their addresses end in a slash and mean an `index.html`.
