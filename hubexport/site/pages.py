@@ -62,9 +62,6 @@ class Pages:
         self._slash = "/" if static else ""
         self._static = static
         self._can_try = can_try
-        self._has_top1 = any(
-            (record.published or {}).get("top1_percent") is not None for record in catalogue.records.values()
-        )
         self._choices = search_choices(catalogue)
         self._drawing_charts = threading.Lock()
         self._charts: tuple[Markup, ...] | None = None
@@ -76,6 +73,7 @@ class Pages:
             "root": self._root,
             "slash": self._slash,
             "static": static,
+            "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
             "assets": {name: path for name, (path, _) in _assets().items()},
         }
 
@@ -91,9 +89,7 @@ class Pages:
             page: the page's number, from 1, on a server. A static site has all modules on one page.
         """
         found = list(self._catalogue.records.values()) if query == SearchQuery() else self._catalogue.select(query)
-        shown = list_page(
-            self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE, top1=self._has_top1
-        )
+        shown = list_page(self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE)
         example = self._example()
         return self._render(
             "catalogue.html",
@@ -145,7 +141,7 @@ class Pages:
             path=f"/{name}{self._slash}",
             name=name,
             text=self._text(self._catalogue.publishers.get(name), None),
-            listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None, top1=self._has_top1),
+            listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None),
             found=len(records),
         )
 
