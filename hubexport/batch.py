@@ -74,7 +74,7 @@ def _build(order: BuildOrder, progress: Progress, options: BuildOptions) -> list
 
 
 def _results(order: BuildOrder, options: BuildOptions, progress: Progress) -> dict[ModuleSpec, Path | HubexportError]:
-    existing = _existing(order, options)
+    existing = _published(order, options)
     try:
         return dict(zip(order.modules, build_order(order, options, progress), strict=True))
     except HubexportError as error:
@@ -83,7 +83,7 @@ def _results(order: BuildOrder, options: BuildOptions, progress: Progress) -> di
             return dict.fromkeys(order.modules, error)
     results: dict[ModuleSpec, Path | HubexportError] = {}
     # Modules that were in their places before the failure are complete.
-    published = _published_since(existing, order, options)
+    published = _published(order, options, but=existing)
     for spec in order.modules:
         if spec in published:
             results[spec] = published[spec]
@@ -92,23 +92,17 @@ def _results(order: BuildOrder, options: BuildOptions, progress: Progress) -> di
     return results
 
 
-def _existing(order: BuildOrder, options: BuildOptions) -> dict[ModuleSpec, Path]:
-    """Returns the directories of an order's modules that exist already."""
-    return {spec: path for spec, path in module_directories(order, options).items() if os.path.lexists(path)}
-
-
-def _published_since(
-    existing: Collection[ModuleSpec], order: BuildOrder, options: BuildOptions
-) -> dict[ModuleSpec, Path]:
-    """Returns the modules that have come to their places since others existed."""
-    return {spec: path for spec, path in _existing(order, options).items() if spec not in existing}
+def _published(order: BuildOrder, options: BuildOptions, but: Collection[ModuleSpec] = ()) -> dict[ModuleSpec, Path]:
+    """Returns the directories that exist of an order's modules, except those in `but`."""
+    directories = module_directories(order, options)
+    return {spec: path for spec, path in directories.items() if os.path.lexists(path) and spec not in but}
 
 
 def _build_in_processes(
     orders: Sequence[BuildOrder], options: BuildOptions, jobs: int, progress: Progress
 ) -> Iterator[tuple[BuildOrder, list[BuildOutcome]]]:
     """Yields each order with its outcomes as soon as it is finished."""
-    existing = {order.variant.name: _existing(order, options) for order in orders}
+    existing = {order.variant.name: _published(order, options) for order in orders}
     build = functools.partial(_build, options=options)
     lost = []
     for order, outcomes in in_processes(build, orders, jobs, progress):
@@ -116,10 +110,10 @@ def _build_in_processes(
             lost.append(order)
         else:
             yield order, outcomes
-    # A process that is killed takes the outcomes of others with it. What had not come to its place by then is built
-    # again, each variant in a process of its own.
+    # A process that is killed takes the outcomes of others with it. Modules that are not in place are built again, each
+    # variant in a process of its own.
     for order in lost:
-        published = _published_since(existing[order.variant.name], order, options)
+        published = _published(order, options, but=existing[order.variant.name])
         results = {spec: BuildOutcome(order.variant.handle(spec), path, 0.0) for spec, path in published.items()}
         if missing := tuple(spec for spec in order.modules if spec not in published):
             rest = dataclasses.replace(order, modules=missing)

@@ -23,7 +23,7 @@ from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant,
 
 @dataclasses.dataclass(frozen=True, init=False)
 class BuildOrder:
-    """Modules of one variant to build.
+    """Modules of one variant to build, each once and in the order given.
 
     Args:
         variant: the variant.
@@ -31,9 +31,6 @@ class BuildOrder:
             variant's config.
     Raises:
         UsageError: a kind or version does not exist, or `variant` is only a name.
-    Attributes:
-        variant: the variant.
-        modules: each module once, in the order given.
     """
 
     variant: Variant

@@ -11,12 +11,18 @@ import pydantic
 
 from hubexport.errors import ConfigError, UsageError, guess
 from hubexport.labels import read_labels
-from hubexport.variants import PublishedCheckpoint, PublishedFigures, StrictModel, Variant
+from hubexport.variants import PublishedCheckpoint, PublishedFigures, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
 # The key that names the file of a family of variants, and the variant's keys that this file may use as placeholders.
 _FAMILY_KEY = "extends"
 _PLACEHOLDERS = ("depth_multiplier", "image_size")
+# The keys of a variant's file, by the keys that lead to them. The variant's name is the file's.
+_KEYS: dict[tuple[str | int, ...], list[str]] = {
+    (): [_FAMILY_KEY, *(key for key in Variant.model_fields if key != "name")],
+    ("checkpoint",): list(PublishedCheckpoint.model_fields),
+    ("published",): list(PublishedFigures.model_fields),
+}
 
 
 def builtin_config_dir() -> Path:
@@ -203,28 +209,15 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
         key = ".".join(map(str, location))
         place = document.place(location)
         if problem["type"] == "extra_forbidden":
-            allowed = _keys_at(location[:-1])
-            yield place, f"unknown key '{key}'{guess(str(location[-1]), allowed)}; known keys: {', '.join(allowed)}"
+            known = _KEYS[location[:-1]]
+            yield place, f"unknown key '{key}'{guess(str(location[-1]), known)}; known keys: {', '.join(known)}"
         elif problem["type"] == "missing":
             yield place, f"missing key '{key}'"
         else:
-            yield place, f"'{key}': found {_shown(found)}, must be {_allowed(problem['msg'])}"
-
-
-def _allowed(message: str) -> str:
-    """Extracts from pydantic's message what the value must be."""
-    message = re.sub("^(Input should be|Value error,) ", "", message).replace("valid tuple", "valid list")
-    return re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", message)
-
-
-def _keys_at(location: tuple[str | int, ...]) -> list[str]:
-    models: dict[tuple[str | int, ...], type[StrictModel]] = {
-        (): Variant,
-        ("checkpoint",): PublishedCheckpoint,
-        ("published",): PublishedFigures,
-    }
-    keys = [key for key in models[location].model_fields if key != "name" or location]
-    return keys if location else [_FAMILY_KEY, *keys]
+            # Pydantic puts words of its own around what the value must be.
+            wanted = re.sub("^(Input should be|Value error,) ", "", problem["msg"].replace("valid tuple", "valid list"))
+            wanted = re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", wanted)
+            yield place, f"'{key}': found {_shown(found)}, must be {wanted}"
 
 
 def _shown(value: object) -> str:

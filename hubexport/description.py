@@ -1,4 +1,4 @@
-"""Describes a module or a checkpoint, packed or not, whichever a path turns out to be."""
+"""Describes what is at a path: a module or a checkpoint, packed or not."""
 
 from pathlib import Path
 

@@ -50,7 +50,7 @@ class CheckpointError(HubexportError):
 
 
 class DownloadError(CheckpointError):
-    """A published archive cannot be downloaded, or something else came in its place."""
+    """A published archive cannot be downloaded, or the server sent something else."""
 
 
 class ModuleError(HubexportError):
@@ -62,7 +62,7 @@ class ImageError(HubexportError):
 
 
 class ConsumerError(HubexportError):
-    """A consumer, a TensorFlow in its own environment, does not exist, cannot be set up, or dies."""
+    """A consumer (a TensorFlow in its own environment) does not exist, cannot be set up, or crashes."""
 
 
 class DataError(HubexportError):
@@ -134,7 +134,7 @@ def check_choice(what: str, given: object, allowed: Sequence[str]) -> None:
 
 
 def either(values: Sequence[object]) -> str:
-    """Returns values in the form of a sentence's list.
+    """Returns values as a list within a sentence.
 
     Example:
         >>> either([1, 2, 3])
@@ -145,7 +145,7 @@ def either(values: Sequence[object]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns a text from a stranger with escapes in place of characters that control a terminal.
+    r"""Returns untrusted text, with the characters that could control a terminal escaped.
 
     Example:
         >>> print(printable("red\x1b[31m"))

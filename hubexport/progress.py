@@ -1,4 +1,4 @@
-"""How long work reports its progress. The command line shows it; library calls are silent by default."""
+"""The progress of long work. The command line shows it; library calls are silent by default."""
 
 from collections.abc import Iterator
 import contextlib

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import math
 
-# Largest first: from which count on, the unit, and its name. Networks are compared in millions.
+# Largest first: the smallest count for a unit, the unit, and its name. Networks are compared in millions.
 _COUNTS = ((10**9, 10**9, "bn"), (10**5, 10**6, "M"))
 _BYTES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 

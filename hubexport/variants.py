@@ -4,10 +4,10 @@ A variant is one trained network at one size, named after its YAML file. A modul
 a version.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -94,47 +94,41 @@ def _known_network(name: str) -> str:
     return name
 
 
-def _multiple_of_32(size: int) -> int:
-    if not 0 < size <= _MAX_IMAGE_SIZE or size % 32:
-        raise ValueError(f"a positive multiple of 32, up to {_MAX_IMAGE_SIZE}")
-    return size
+def _must_be(meaning: str, is_allowed: Callable[[Any], object]) -> AfterValidator:
+    """Refuses other values. Reports of mistakes have `meaning` after "must be"."""
 
-
-def _matching(pattern: str, meaning: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
+    def check(value: Any) -> Any:
+        if not is_allowed(value):
             raise ValueError(meaning)
-        return text
+        return value
 
     return AfterValidator(check)
 
 
-def _short(name: str) -> str:
-    if len(name.encode()) > _MAX_NAME_BYTES:
-        raise ValueError(f"at most {_MAX_NAME_BYTES} bytes long")
-    return name
-
-
-def _printable_line(text: str) -> str:
-    if not text.isprintable() or len(text) > _MAX_LINE_CHARACTERS:
-        raise ValueError(f"one line of printable characters, at most {_MAX_LINE_CHARACTERS:,} of them")
-    return text
-
-
-def _unique(specs: tuple[ModuleSpec, ...]) -> tuple[ModuleSpec, ...]:
-    if len(set(specs)) < len(specs):
-        raise ValueError("a list with each KIND/VERSION once")
-    return specs
+def _matching(pattern: str, meaning: str) -> AfterValidator:
+    return _must_be(meaning, re.compile(pattern).fullmatch)
 
 
 # Names become folders: they have no separators, are not hidden or `..`, and leave room for a suffix.
 _Segment = Annotated[
     str,
     _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit"),
-    AfterValidator(_short),
+    _must_be(f"at most {_MAX_NAME_BYTES} bytes long", lambda name: len(name.encode()) <= _MAX_NAME_BYTES),
 ]
 # Text that goes into manifests and pages.
-_Line = Annotated[str, AfterValidator(_printable_line)]
+_Line = Annotated[
+    str,
+    _must_be(
+        f"one line of printable characters, at most {_MAX_LINE_CHARACTERS:,} of them",
+        lambda text: text.isprintable() and len(text) <= _MAX_LINE_CHARACTERS,
+    ),
+]
+_ImageSize = Annotated[
+    int,
+    _must_be(
+        f"a positive multiple of 32, up to {_MAX_IMAGE_SIZE}", lambda size: size in range(32, _MAX_IMAGE_SIZE + 1, 32)
+    ),
+]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -203,7 +197,7 @@ class Variant(StrictModel):
     collection: _Segment = "imagenet"
     network: Annotated[str, AfterValidator(_known_network)]
     depth_multiplier: Annotated[float, Field(gt=0, le=_MAX_DEPTH_MULTIPLIER)]
-    image_size: Annotated[int, AfterValidator(_multiple_of_32)]
+    image_size: _ImageSize
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
     labels: _Line | None = None
@@ -213,7 +207,7 @@ class Variant(StrictModel):
     modules: Annotated[
         tuple[Annotated[ModuleSpec, BeforeValidator(ModuleSpec.parse)], ...],
         Field(strict=False, min_length=1),
-        AfterValidator(_unique),
+        _must_be("a list with each KIND/VERSION once", lambda specs: len(set(specs)) == len(specs)),
     ]
 
     def handle(self, spec: ModuleSpec | str) -> str:

@@ -35,7 +35,7 @@ class Document:
 
     Attributes:
         path: the file.
-        value: what it says.
+        value: the content as dictionaries, lists, texts, numbers, booleans and None.
         places: the line of each key and list item, by the keys and indices that lead there.
     """
 

@@ -65,8 +65,8 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
         The answer, with one object per task in `modules`.
     """
     command = [python, _PROGRAMS / program]
-    with running(f"{python} {program}", command, {"modules": tasks}, folder, timeout_s=_TIMEOUT_S) as started:
-        seen = started.seen()
+    with running(f"{python} {program}", command, {"modules": tasks}, folder, timeout_s=_TIMEOUT_S) as answer:
+        seen = answer()
     assert len(seen["modules"]) == len(tasks)
     return seen
 

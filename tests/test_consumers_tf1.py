@@ -9,6 +9,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
 from hubexport.consumers.judge import ModuleContract
+from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.registry import CONSUMERS, why_not_applicable
 from hubexport.consumers.use_module import TF1_PROGRAM, prepare_task, read_outputs
 from tests.data import needs_data, reference_outputs
@@ -110,7 +111,7 @@ def results(request, modules, tmp_path_factory) -> list[Result]:
         # Trying hub.load after hub.Module takes seconds, so it is left out where nothing is trained.
         is_trained = str(module) == _TRAINED.get(consumer.name)
         tasks.append({**task, "try_load": is_trained, "fine_tune": is_trained})
-    recorded = run_consumer(python, TF1_PROGRAM.path, tasks, folder)
+    recorded = run_consumer(python, TF1_PROGRAM, tasks, folder)
     assert (recorded["tensorflow"], recorded["tensorflow_hub"]) == (consumer.tensorflow, consumer.tensorflow_hub)
     assert all(("hub.Module" in facts["apis"]) == consumer.has_hub_module for facts in recorded["modules"])
     assert any("hub.load" in facts["apis"] for facts in recorded["modules"]) == consumer.name.startswith("tf2")
@@ -128,7 +129,7 @@ def test_modules_keep_their_contracts(results):
     """
     for result in results:
         facts = result.facts if result.is_trained else {**result.facts, "apis": ["hub.load"]}
-        judgement = TF1_PROGRAM.judge(facts, result.predictions, result.module.contract)
+        judgement = judge_tf1(facts, result.predictions, result.module.contract)
         assert judgement.problems == (), result.module
         assert 0 < judgement.largest_error <= _TOLERANCE
 

@@ -9,6 +9,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
 from hubexport.consumers.judge import ModuleContract
+from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.consumers.registry import CONSUMERS, why_not_applicable
 from hubexport.consumers.use_module import TF2_PROGRAM, prepare_task, read_outputs
 from hubexport.variants import KINDS
@@ -88,7 +89,7 @@ def results(request, modules, tmp_path_factory) -> list[Result]:
         task = prepare_task(modules[name], images, contracts[-1], scratch)
         np.savez(task["inputs"], images=images, photographs=pictures, labels=np.arange(len(pictures)))
         tasks.append({**task, "fine_tune": number == 0, "persistent": [is_thorough]})
-    recorded = run_consumer(python, TF2_PROGRAM.path, tasks, folder)
+    recorded = run_consumer(python, TF2_PROGRAM, tasks, folder)
     assert (recorded["tensorflow"], recorded["tensorflow_hub"]) == (consumer.tensorflow, consumer.tensorflow_hub)
     return [
         Result(ModuleSpec.parse(name), contract, facts, read_outputs(Path(task["outputs"])))
@@ -99,7 +100,7 @@ def results(request, modules, tmp_path_factory) -> list[Result]:
 def test_modules_keep_their_contracts(results):
     """With expected outputs that an independent PyTorch implementation computed."""
     for result in results:
-        judgement = TF2_PROGRAM.judge(result.facts, result.predictions, result.contract)
+        judgement = judge_tf2(result.facts, result.predictions, result.contract)
         assert judgement.problems == (), result.spec
         assert 0 < judgement.largest_error <= _TOLERANCE
     assert results[0].facts["apis"] == ["hub.load", "hub.KerasLayer"]

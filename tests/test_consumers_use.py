@@ -14,9 +14,8 @@ from hubexport import ModuleSpec, build_modules, load_variant
 from hubexport.consumers.child import running
 from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
-from hubexport.consumers.use_module import start_use, use_module
+from hubexport.consumers.use_module import start_use
 from hubexport.errors import ConsumerError, TemporaryFileError
-from hubexport.progress import Progress
 from tests.command import environment
 from tests.data import needs_data, reference_outputs
 
@@ -36,8 +35,8 @@ def test_a_program_gets_its_task_and_answers(tmp_path):
         "seen = [task, __name__, os.getcwd(), tempfile.gettempdir(), os.environ.get('PYTHONPATH')]\n"
         "json.dump({'seen': seen}, open(sys.argv[2], 'w'))\n"
     )
-    with running("x", _program(tmp_path, code), {"a": 1}, tmp_path, timeout_s=60) as program:
-        assert program.seen() == {"seen": [{"a": 1}, "__main__", str(tmp_path), str(tmp_path), None]}
+    with running("x", _program(tmp_path, code), {"a": 1}, tmp_path, timeout_s=60) as answer:
+        assert answer() == {"seen": [{"a": 1}, "__main__", str(tmp_path), str(tmp_path), None]}
 
 
 @pytest.mark.parametrize(
@@ -51,9 +50,9 @@ def test_a_program_gets_its_task_and_answers(tmp_path):
 def test_a_program_that_fails_is_an_error(tmp_path, code, why):
     """With the end of its output."""
     code = f"import sys\nfor n in range(30): print('line', n, file=sys.stderr, flush=True)\n{code}"
-    with running("x cannot use y", _program(tmp_path, code), {}, tmp_path, timeout_s=60) as program:
+    with running("x cannot use y", _program(tmp_path, code), {}, tmp_path, timeout_s=60) as answer:
         with pytest.raises(ConsumerError) as caught:
-            program.seen()
+            answer()
     assert caught.value.what == "x cannot use y"
     assert caught.value.why.startswith(why)
     assert len(caught.value.details) == 15
@@ -88,10 +87,10 @@ def _pid(folder):
 
 def test_a_program_that_takes_too_long_is_killed(tmp_path):
     """And reported as an error."""
-    with running("x cannot use y", _program(tmp_path, _ENDLESS), {}, tmp_path, timeout_s=0.1) as program:
+    with running("x cannot use y", _program(tmp_path, _ENDLESS), {}, tmp_path, timeout_s=0.1) as answer:
         pid = _pid(tmp_path)
         with pytest.raises(ConsumerError) as caught:
-            program.seen()
+            answer()
     assert caught.value.why == "it did not finish in time"
     assert not _is_running(pid)
 
@@ -112,8 +111,8 @@ def test_a_program_does_not_outlive_a_killed_process(tmp_path):
         "import pathlib, sys\n"
         "from hubexport.consumers.child import running\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "with running('x', [sys.executable, folder / 'program.py'], {}, folder, timeout_s=600) as program:\n"
-        "    program.seen()\n"
+        "with running('x', [sys.executable, folder / 'program.py'], {}, folder, timeout_s=600) as answer:\n"
+        "    answer()\n"
     )
     _program(tmp_path, _ENDLESS)
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], env=environment()) as parent:
@@ -151,8 +150,8 @@ def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, 
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     images, contract = _images_and_contract(name)
-    with start_use(installed(), modules[name], images, contract, thorough=False) as use:
-        findings = use.findings()
+    with start_use(installed(), modules[name], images, contract, thorough=False) as wait_for_findings:
+        findings = wait_for_findings()
     assert findings.consumer == "installed"
     assert findings.tensorflow == importlib.metadata.version("tensorflow")
     assert findings.tensorflow_hub == importlib.metadata.version("tensorflow-hub")
@@ -170,15 +169,10 @@ def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     images, contract = _images_and_contract("feature_vector/5")
     with pytest.raises(ConsumerError) as caught:
-        use_module(
-            installed(),
-            tmp_path / "nowhere",
-            images,
-            contract,
-            thorough=False,
-            progress=Progress(),
-            shown_as="modules/mine.tar.gz",
-        )
+        with start_use(
+            installed(), tmp_path / "nowhere", images, contract, thorough=False, shown_as="modules/mine.tar.gz"
+        ) as wait_for_findings:
+            wait_for_findings()
     assert caught.value.what == f"TensorFlow {installed().tensorflow} (installed) cannot use modules/mine.tar.gz"
     assert "nowhere" in caught.value.why
     assert list(tmp_path.iterdir()) == []

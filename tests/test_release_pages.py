@@ -530,7 +530,7 @@ def test_front_matter_has_what_kaggle_asks_for(flowers):
 def test_the_last_section_describes_the_verification(document, tensorflow):
     """The archive's size and digest, the number of passed checks, and where to find more."""
     facts = _facts("mobilenet_v2_075_192", "feature_vector/2")
-    facts = dataclasses.replace(facts, proof=dataclasses.replace(facts.proof, tensorflow=tensorflow))
+    facts = dataclasses.replace(facts, proof=facts.proof.model_copy(update={"tensorflow": tensorflow}))
     proof = document(facts).rpartition("\n## ")[2]
     assert proof.startswith("Proof\n")
     for stated in (

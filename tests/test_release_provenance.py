@@ -60,12 +60,12 @@ def _inputs(variant, checkpoint) -> ArtifactInputs:
 
 def _statement(variant, checkpoint, versions=_VERSIONS) -> dict:
     made = statement(
-        variant,
-        _SPEC,
+        variant.handle(_SPEC),
         _inputs(variant, checkpoint),
         subjects=[_FILES["archive"], _FILES["page"], _FILES["card"]],
         byproducts=[_FILES["report"], _FILES["sbom"]],
         versions=versions,
+        archive=variant.checkpoint,
     )
     return json.loads(as_json(made))
 
@@ -222,7 +222,7 @@ def test_every_input_is_stated(variant):
 
 
 def _of(variant, inputs) -> dict:
-    return statement(variant, _SPEC, inputs, subjects=[_FILES["archive"]], byproducts=[], versions={})
+    return statement(variant.handle(_SPEC), inputs, subjects=[_FILES["archive"]], byproducts=[], versions={})
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Beam:
-    """Has Apache Beam do the work instead of this process.
+    """Apache Beam does the work instead of this process.
 
     Attributes:
         runner: the name of one of Beam's runners, like `DirectRunner`.
@@ -14,8 +14,3 @@ class Beam:
 
     runner: str
     options: tuple[str, ...] = ()
-
-    @property
-    def flags(self) -> list[str]:
-        """The options in the form that Beam parses."""
-        return [f"--{option.removeprefix('--')}" for option in self.options]

@@ -12,7 +12,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from hubexport.beam.options import Beam
 from hubexport.errors import HubexportError, UsageError
 
-# Set when this process must begin no further work.
 _stopped = threading.Event()
 
 
@@ -27,15 +26,16 @@ def new_pipeline(by: Beam) -> beam.Pipeline:
     Raises:
         UsageError: the runner does not exist, or an option has an invalid value.
     """
-    said = io.StringIO()
+    messages = io.StringIO()
+    flags = [f"--{option.removeprefix('--')}" for option in by.options]
     try:
         # Beam's parser prints what it does not understand, and exits.
-        with contextlib.redirect_stderr(said):
-            options = PipelineOptions(by.flags, runner=by.runner)
+        with contextlib.redirect_stderr(messages):
+            options = PipelineOptions(flags, runner=by.runner)
             options.get_all_options()
             return beam.Pipeline(options=options)
     except (SystemExit, Exception) as error:
-        why = said.getvalue().rpartition("error: ")[2] or str(error)
+        why = messages.getvalue().rpartition("error: ")[2] or str(error)
         raise UsageError(
             f"Apache Beam cannot start {by.runner}",
             why=" ".join(why.split()),
@@ -68,8 +68,8 @@ def run_pipeline(pipeline: beam.Pipeline, by: Beam) -> None:
 def _interrupted_between_units() -> Iterator[None]:
     """Delays the first Ctrl-C or SIGTERM until the runner has finished the units that it has begun in this process.
 
-    A runner that works in this process would take an exception from a signal handler for a failure of the unit. Other
-    runners return soon.
+    A runner in this process would mistake an exception from a signal handler for a failure of the unit. Other runners
+    return soon.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread may set signal handlers.

@@ -10,7 +10,7 @@ import re
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.containers import Container, container_of
 from hubexport.checkpoints.stored_values import DamageError
-from hubexport.checkpoints.v2_bundle import shard_count
+from hubexport.checkpoints.v2_bundle import index_path, shard_count
 from hubexport.errors import CheckpointError
 
 _HUGGING_FACE_WEIGHTS = "model.safetensors"
@@ -36,11 +36,6 @@ class CheckpointFiles:
     container: Container
     in_module: bool = False
 
-    @property
-    def is_of_training(self) -> bool:
-        """Whether a training wrote them; modules and files of other frameworks usually store one value per variable."""
-        return self.container in ("V1", "V2") and not self.in_module
-
 
 def shards(prefix: Path) -> list[Path]:
     """Returns the data files of a V2 checkpoint."""
@@ -59,7 +54,7 @@ def files_at_prefix(prefix: Path) -> CheckpointFiles:
         CheckpointError: there is no checkpoint at the prefix, or some of its files are missing.
         OSError: the index cannot be read.
     """
-    index = Path(f"{prefix}.index")
+    index = index_path(prefix)
     if not index.is_file():
         raise CheckpointError(
             f"no checkpoint {prefix}",

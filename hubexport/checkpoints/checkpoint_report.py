@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.dtypes import holds_numbers
@@ -17,7 +16,6 @@ from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.networks.layers import Shape
 
 _STEP = "global_step"
-_STEP_DTYPES = ("int32", "int64")
 
 _CONTAINERS: dict[Container | None, str] = {
     "V2": "V2 checkpoint",
@@ -46,11 +44,11 @@ class VariableReport:
     name: str
     shape: Shape
     dtype: str
-    norm: float | None
-    minimum: float | None
-    maximum: float | None
-    nan_count: int | None
-    infinite_count: int | None
+    norm: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    nan_count: int | None = None
+    infinite_count: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +148,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
 
 def _training_step(stored: StoredValues) -> int | None:
     shape = stored.shapes.get(_STEP)
-    if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in _STEP_DTYPES:
+    if shape is None or math.prod(shape) != 1 or stored.dtype(_STEP) not in ("int32", "int64"):
         return None
     return int(stored.read(_STEP).item())
 
@@ -158,17 +156,16 @@ def _training_step(stored: StoredValues) -> int | None:
 def _describe_variable(stored: StoredValues, name: str) -> VariableReport:
     shape, dtype = stored.shapes[name], stored.dtype(name)
     if not holds_numbers(dtype):
-        return VariableReport(name, shape, dtype, None, None, None, None, None)
+        return VariableReport(name, shape, dtype)
     value = stored.read(name)
     finite = value[np.isfinite(value)]
-    norm, minimum, maximum = _norm_and_range(finite) if finite.size else (None, None, None)
+    norm = minimum = maximum = None
+    if finite.size:
+        is_complex = np.iscomplexobj(finite)
+        with np.errstate(over="ignore"):
+            norm = float(np.linalg.norm(finite.astype(np.complex128 if is_complex else np.float64)))
+        norm = norm if math.isfinite(norm) else None
+        if not is_complex:
+            minimum, maximum = float(finite.min()), float(finite.max())
     nan_count, infinite_count = int(np.isnan(value).sum()), int(np.isinf(value).sum())
     return VariableReport(name, shape, dtype, norm, minimum, maximum, nan_count, infinite_count)
-
-
-def _norm_and_range(finite: npt.NDArray[Any]) -> tuple[float | None, float | None, float | None]:
-    is_complex = np.iscomplexobj(finite)
-    with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(finite.astype(np.complex128 if is_complex else np.float64)))
-    extremes = (None, None) if is_complex else (float(finite.min()), float(finite.max()))
-    return norm if math.isfinite(norm) else None, *extremes

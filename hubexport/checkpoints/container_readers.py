@@ -39,14 +39,16 @@ def open_container(files: CheckpointFiles, shown_as: Path) -> Iterator[StoredVal
         yield stored
 
 
-class DamageReporting:
+class DamageReporting(StoredValues):
     """Stored values whose damage is raised as CheckpointError, with the name of the file."""
 
     def __init__(self, stored: StoredValues, shown_as: Path) -> None:
         self._stored = stored
         self._shown_as = shown_as
         self.shapes = stored.shapes
-        self.dtype = stored.dtype
+
+    def dtype(self, name: str) -> str:
+        return self._stored.dtype(name)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         with damage_reported(self._shown_as):

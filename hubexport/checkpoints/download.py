@@ -1,20 +1,12 @@
 """Published archives, downloaded once into a cache and never trusted without their SHA-256.
 
-When a download breaks, what has come stays in the cache, and the next attempt, in this process or another, asks for the
-rest only. A file gets the archive's name once it is complete and right.
+When a download breaks, the part that arrived stays in the cache, and the next attempt, in this process or another,
+asks only for the rest. A file gets the archive's name only once it is complete and has the right SHA-256.
 """
 
 from pathlib import Path
 
-from hubexport.checkpoints.download_cache import (
-    Downloads,
-    archive_path,
-    file_name,
-    lock_path,
-    look_up,
-    partial_path,
-    wrong_path,
-)
+from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, look_up, partial_path, wrong_path
 from hubexport.errors import DownloadError
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import make_folder, publish_file
@@ -52,7 +44,7 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
     url = f"{mirror.rstrip('/')}/{file_name(published.url)}" if mirror else published.url
     try:
         make_folder(archive.parent)
-        with locked(lock_path(archive), f"download {archive.name}", progress):
+        with locked(archive.with_name(f"{archive.name}.lock"), f"download {archive.name}", progress):
             # Another process may have been quicker.
             if look_up(published, downloads).state != "intact":
                 _download(url, archive, published.sha256, progress)
@@ -66,12 +58,6 @@ def fetch(published: PublishedCheckpoint, progress: Progress, downloads: Downloa
 
 
 def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
-    """Downloads an archive into its place.
-
-    Raises:
-        DownloadError: the archive does not come, or something else does.
-        OSError: the archive cannot be stored.
-    """
     partial = partial_path(archive)
     resumed = _complete(url, partial, progress)
     found = file_sha256(partial)
@@ -95,7 +81,7 @@ def _download(url: str, archive: Path, sha256: str, progress: Progress) -> None:
 
 
 def _complete(url: str, partial: Path, progress: Progress) -> bool:
-    """Downloads what is missing of a file, and returns whether what was there before still is."""
+    """Downloads the rest of a file, and returns whether the part that was there before was kept."""
     try:
         return download(url, partial, progress, attempts=_ATTEMPTS)
     except HttpError as error:

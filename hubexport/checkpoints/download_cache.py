@@ -1,7 +1,7 @@
-"""The cache of downloaded archives; apart from downloading, because importing the HTTP library takes a while.
+"""The cache of downloaded archives. Downloading is another module, because importing the HTTP library takes a while.
 
-Beside an archive there may be `NAME.part`, the beginning that an interrupted download left; `NAME.wrong-…`, something
-else that the server sent; and, while a process downloads, `NAME.lock`.
+Beside an archive there may be `NAME.part`, the beginning that an interrupted download left; `NAME.wrong-…`, another
+file that the server sent instead; and, while a process downloads, `NAME.lock`.
 """
 
 import dataclasses
@@ -48,10 +48,10 @@ class CachedArchive:
     """What the cache has of one published archive.
 
     Attributes:
-        path: the archive, or the part of it that has come; if there is neither, where the archive will be.
+        path: the archive, or the part of it that arrived; if there is neither, where the archive will be.
         size: the size of the file at `path`, in bytes; 0 if there is none.
         state: the state of the file at `path`.
-        set_aside: files that came in the archive's place, but were something else.
+        set_aside: other files that the server sent instead of the archive.
     """
 
     path: Path
@@ -77,18 +77,13 @@ def partial_path(archive: Path) -> Path:
     return archive.with_name(f"{archive.name}.part")
 
 
-def lock_path(archive: Path) -> Path:
-    """Returns the lock file of the process that downloads an archive."""
-    return archive.with_name(f"{archive.name}.lock")
-
-
 def wrong_path(archive: Path, sha256: str) -> Path:
-    """Returns where a file with another SHA-256 is kept that came in an archive's place."""
+    """Returns where a file is kept that the server sent instead of an archive."""
     return archive.with_name(f"{archive.name}.wrong-{sha256[:8]}")
 
 
 def look_up(published: PublishedCheckpoint, downloads: Downloads) -> CachedArchive:
-    """Returns what the cache has of an archive, whose bytes are all read for it."""
+    """Returns what the cache has of an archive. Reads the whole file to compare its SHA-256."""
     archive = archive_path(published, downloads)
     partial = partial_path(archive)
     try:

@@ -49,11 +49,6 @@ class HuggingFaceSettings:
     image_processor: PreprocessorSettings | None
 
     @property
-    def depth_multipliers(self) -> Sequence[float]:
-        """The network's depth multiplier, in a list that is empty if the settings do not give it."""
-        return [self.config.depth_multiplier] if self.config else []
-
-    @property
     def image_size(self) -> int | None:
         """The height and width of the images in pixels; None if they differ or the settings do not give them."""
         if self.config is None or "image_size" not in self.config.model_fields_set:
@@ -130,12 +125,9 @@ def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     def parse_int(text: str) -> int:
         return int(text) if len(text) <= _MAX_DIGITS else refuse(f"holds a number of {len(text)} digits")
 
-    def parse_float(text: str) -> float:
+    def parse_float(text: str) -> float:  # It also gets the constants NaN and Infinity.
         number = float(text)
         return number if math.isfinite(number) else refuse(f"holds {text[:_MAX_DIGITS]}, which is no number")
-
-    def parse_constant(text: str) -> NoReturn:
-        refuse(f"holds {text}, which is no number")
 
     try:
         parsed = json.loads(
@@ -143,7 +135,7 @@ def _parse_json(content: bytes, name: str) -> dict[str, Any]:
             object_pairs_hook=unique_dict,
             parse_int=parse_int,
             parse_float=parse_float,
-            parse_constant=parse_constant,
+            parse_constant=parse_float,
         )
     except RecursionError:
         refuse("is nested too deeply")

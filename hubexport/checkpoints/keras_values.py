@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredReader, StoredValues, unique_dict
+from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredValues, unique_dict
 from hubexport.networks.layers import Shape
 
 # The groups in which `.h5` files list their layers: the root for weights alone, the other for whole models.
@@ -28,7 +28,7 @@ class KerasValues(Renamed):
         self.model_config = model_config
 
 
-class WithUnread(StoredReader):
+class WithUnread(StoredValues):
     """Stored values, together with values of which only dtype and shape are known.
 
     Args:

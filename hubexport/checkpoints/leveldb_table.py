@@ -31,8 +31,6 @@ _UNCOMPRESSED, _SNAPPY = 0, 1
 _RESTART_INTERVAL = 16
 # TensorFlow begins a new block beyond this size; the indexes that we write are far smaller.
 _MAX_BLOCK_BYTES = 262144
-# Only a block's last entry can exceed that size, and each of the others takes more than a byte.
-_MAX_BLOCK_ENTRIES = _MAX_BLOCK_BYTES
 # A table of 16 GB has an index of 4 MB.
 _MAX_INDEX_BYTES = 16 << 20
 # A small block could expand to huge keys that share nearly everything with the key before. The names in a MobileNet V2
@@ -191,7 +189,8 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
             raise DamageError("its keys are not in order")
         count += 1
         key_bytes += len(key)
-        if count > _MAX_BLOCK_ENTRIES or key_bytes > _MAX_EXPANSION * len(block):
+        # Only a block's last entry can exceed the largest size, and each of the others takes more than a byte.
+        if count > _MAX_BLOCK_BYTES or key_bytes > _MAX_EXPANSION * len(block):
             raise DamageError("its keys are too long or too many")
         position = start + length
         yield key, start, position

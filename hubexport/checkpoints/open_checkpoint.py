@@ -29,13 +29,14 @@ class OpenedCheckpoint:
 
     Attributes:
         shown_as: the path by which messages name the source.
-        variant: the variant whose values are wanted; None leaves it to the values.
+        variant: the variant whose values are wanted; None accepts any network.
         native: the values under their names in the file, those of object-based checkpoints under their variables'.
         recognition: the network of the values; None if it is not known.
         container: the file format; None for made-up values.
         packed: whether the file is inside a gzipped tar.
         object_based: whether a graph of objects gave the values their names.
-        of_training: whether a training wrote the file, so that it should hold averages.
+        of_training: whether a training wrote the file, so that it should hold averages. Modules and the files of other
+            frameworks usually store one value per variable.
         model_mismatch: how the file's own description of its model contradicts the names and shapes of its values; None
             if it does not.
         settings: the settings beside Hugging Face's weights; None beside others.
@@ -92,7 +93,7 @@ def open_checkpoint(
     Args:
         source: the source.
         progress: receives the steps and warnings.
-        variant: the variant whose values are wanted; None leaves it to the values. Synthetic values need one.
+        variant: the variant whose values are wanted; None accepts any network. Synthetic values need a variant.
         accept_problems: also open weights whose Hugging Face settings the network does not support.
     Raises:
         CheckpointError: the source is damaged, has unsupported settings, or needs a variant. Reading a damaged value
@@ -104,7 +105,8 @@ def open_checkpoint(
         if files and files.container == "safetensors" and most_likely_layout(stored.shapes)[0] in HUGGING_FACE_LAYOUTS:
             settings = read_settings(files.paths[0].parent)
         multipliers = [variant.depth_multiplier] if variant else []
-        multipliers += settings.depth_multipliers if settings else ()
+        if settings and settings.config:
+            multipliers.append(settings.config.depth_multiplier)
         recognition = recognize(stored, (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
         recognition, model_mismatch = check_recognition(recognition, stored, source.shown_as, progress)
         problems = settings.problems(recognition) if settings else ()
@@ -113,6 +115,7 @@ def open_checkpoint(
         for warning in settings.warnings(recognition) if settings and recognition else ():
             progress.warn(warning)
         object_based = isinstance(stored, ValuesByVariable)
+        in_training_format = files is not None and files.container in ("V1", "V2") and not files.in_module
         yield OpenedCheckpoint(
             shown_as=source.shown_as,
             variant=variant,
@@ -121,7 +124,7 @@ def open_checkpoint(
             container=files.container if files else None,
             packed=source.packed,
             object_based=object_based,
-            of_training=files is not None and files.is_of_training and not object_based,
+            of_training=in_training_format and not object_based,
             model_mismatch=model_mismatch,
             settings=settings,
             problems=problems,

@@ -20,7 +20,7 @@ import shutil
 
 from hubexport.checkpoints.checkpoint_files import shards
 from hubexport.checkpoints.stored_values import DamageError
-from hubexport.checkpoints.v2_bundle import data_path, shard_count, with_shard_count
+from hubexport.checkpoints.v2_bundle import data_path, index_path, shard_count, with_shard_count
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_file
 from hubexport.system.destinations import check_destination
@@ -29,7 +29,7 @@ from hubexport.system.locks import LOCK, locked
 
 def existing_files(prefix: Path) -> list[Path]:
     """Returns the files of a whole or incomplete checkpoint at a prefix."""
-    index = _index_path(prefix)
+    index = index_path(prefix)
     return [*([index] if os.path.lexists(index) else []), *shards(prefix)]
 
 
@@ -50,7 +50,7 @@ def publish_checkpoint(staged: Path, prefix: Path, *, overwrite: bool, progress:
             check_destination(path, overwrite=overwrite)
         old_count = None
         with contextlib.suppress(FileNotFoundError, DamageError):
-            old_count = shard_count(_index_path(prefix).read_bytes())
+            old_count = shard_count(index_path(prefix).read_bytes())
         if old_count == 1:
             _publish(_split_in_two(staged), prefix, 2)
         _publish(staged, prefix, 1)
@@ -58,14 +58,10 @@ def publish_checkpoint(staged: Path, prefix: Path, *, overwrite: bool, progress:
             shard.unlink()
 
 
-def _index_path(prefix: Path) -> Path:
-    return Path(f"{prefix}.index")
-
-
 def _split_in_two(staged: Path) -> Path:
     """Makes the same checkpoint with two data files, the second of them empty, and returns its prefix."""
     split = staged.with_name("in-two")
-    _index_path(split).write_bytes(with_shard_count(_index_path(staged).read_bytes(), 2))
+    index_path(split).write_bytes(with_shard_count(index_path(staged).read_bytes(), 2))
     data = data_path(staged, 0, 1)
     try:
         os.link(data, data_path(split, 0, 2))
@@ -83,5 +79,5 @@ def _publish(staged: Path, prefix: Path, count: int) -> None:
             if not os.path.lexists(place):
                 undo.callback(place.unlink, missing_ok=True)
             publish_file(data_path(staged, shard, count), place, overwrite=True)
-        publish_file(_index_path(staged), _index_path(prefix), overwrite=True)
+        publish_file(index_path(staged), index_path(prefix), overwrite=True)
         undo.pop_all()

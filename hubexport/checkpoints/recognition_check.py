@@ -19,10 +19,10 @@ _SHOWN_NAMES = 4
 def check_recognition(
     recognition: Recognition | None, stored: StoredValues, shown_as: Path, progress: Progress
 ) -> tuple[Recognition | None, str | None]:
-    """Compares what names and shapes tell with the file's own description of its model, if it has one.
+    """Compares the recognized network with the file's own description of its model, if it has one.
 
     Args:
-        recognition: the network that names and shapes tell; None if they tell none.
+        recognition: the network recognized from names and shapes; None if none was.
         stored: the values.
         shown_as: how messages name the file.
         progress: receives a warning about everything that is left out.
@@ -34,8 +34,8 @@ def check_recognition(
         return None, None
     further: Sequence[str] = ()
     if isinstance(stored, KerasValues) and stored.model_config:
-        numbered = recognition.layout == KERAS_WEIGHTS_H5
         network, layouts = recognition.network(), recognition.variable_layouts
+        numbered = recognition.layout == KERAS_WEIGHTS_H5
         try:
             report = compare_model(stored.model_config, network, layouts, numbered=numbered)
         except ValueError as error:

@@ -101,7 +101,7 @@ def _with_classifier(features: Recognition, stored: StoredValues, shapes: Mappin
 
 
 def _trained_values(layout_name: str, classifier_layer: str, stored: StoredValues) -> Iterator[str]:
-    """Yields the names of all values that training changes, except optimizer slots and other values of values."""
+    """Yields the names of all trained values, except those below another value's name, like optimizer slots."""
     dtypes = {name.removesuffix(AVERAGED_SUFFIX): stored.dtype(name) for name in stored.shapes}
     # A program may train other values beside TF-Slim's network, as long as they are not in the classifier's scope.
     default = f"{re.escape(_layer(classifier_layer))}/" if layout_name == SLIM else ""

@@ -80,8 +80,9 @@ def restore_values(
         CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
             another shape.
     """
-    if opened.recognition is None and not _has_slim_names(opened):
-        raise opened.unrecognized_error()
+    if opened.recognition is None:
+        if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
+            raise opened.unrecognized_error()
     what = f"cannot restore {opened.variant.name if opened.variant else 'the values'} from {opened.shown_as}"
     stored = opened.slim_values()
     has_choice = opened.of_training or has_averages(stored)
@@ -104,10 +105,6 @@ def restore_values(
         missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
         progress.warn(f"{missing}; they get their raw values")
     return RestoredValues(values, choices)
-
-
-def _has_slim_names(opened: OpenedCheckpoint) -> bool:
-    return opened.container not in KERAS_CONTAINERS and most_likely_layout(opened.native.shapes)[0] == SLIM
 
 
 def _check_finite(values: Mapping[str, Array], names: Mapping[str, str], what: str) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, unique_dict
+from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, unique_dict
 
 # By safetensors' names; dtypes that are missing here keep those.
 _DTYPE_NAMES = {
@@ -40,7 +40,7 @@ _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 
 
-class SafetensorsReader(StoredReader):
+class SafetensorsReader(StoredValues):
     """The values of a safetensors file by name.
 
     Attributes:
@@ -69,11 +69,6 @@ class SafetensorsReader(StoredReader):
         return _DTYPE_NAMES.get(stored, stored)
 
     def stored_bytes(self, name: str) -> bytes:
-        """Reads the bytes of one value.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
         start, stop = self._header[name]["data_offsets"]
         with self._path.open("rb") as file:
             file.seek(self._start + start)

@@ -6,10 +6,9 @@ from hubexport.arrays import Array
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.weights_choice import Weights
-from hubexport.networks.layers import Shape
 
 
-class SlimValues:
+class SlimValues(StoredValues):
     """The model variables, and their averages, of a file in another layout."""
 
     def __init__(self, stored: StoredValues, recognition: Recognition) -> None:
@@ -18,7 +17,7 @@ class SlimValues:
         for layout in recognition.variable_layouts:
             if stored.shapes.get(name := f"{layout.name}{AVERAGED_SUFFIX}") == layout.shape:
                 self._layouts[f"{layout.variable.name}{AVERAGED_SUFFIX}"] = dataclasses.replace(layout, name=name)
-        self.shapes: dict[str, Shape] = {name: layout.variable.shape for name, layout in self._layouts.items()}
+        self.shapes = {name: layout.variable.shape for name, layout in self._layouts.items()}
 
     def dtype(self, name: str) -> str:
         return self._stored.dtype(self._layouts[name].name)

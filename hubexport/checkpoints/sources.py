@@ -49,9 +49,9 @@ class Source(abc.ABC):
         """The path by which messages name the source."""
 
     @property
-    @abc.abstractmethod
     def paths(self) -> tuple[Path, ...]:
         """The files that the source reads."""
+        return ()
 
     @abc.abstractmethod
     def provenance(self) -> dict[str, Any]:
@@ -68,10 +68,10 @@ class Source(abc.ABC):
         """Opens the source for as long as the context lasts.
 
         Args:
-            variant: the variant whose values are wanted; None leaves it to the values. Synthetic values need one.
+            variant: the variant whose values are wanted; None accepts any network. Synthetic values need a variant.
             progress: receives the steps.
         Returns:
-            The files that store the values, None if nothing does, and the values.
+            The files that store the values, None for made-up values; and the values.
         Raises:
             CheckpointError: the source is damaged or hostile, does not hold one checkpoint, or needs a variant.
             TemporaryFileError: the source has to be unpacked, and there is no room for that.
@@ -96,10 +96,6 @@ class SyntheticSource(Source):
     @property
     def shown_as(self) -> Path:
         return Path(f"synthetic:{self.seed}")
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        return ()
 
     def provenance(self) -> dict[str, Any]:
         return {"source": str(self.shown_as)}
@@ -211,7 +207,7 @@ def resolve_source(
     Args:
         named: one of the forms in this module's docstring. None means the archive that the variant's config names; it
             is downloaded unless the cache has it.
-        variant: the variant whose values are wanted; None leaves it to the values.
+        variant: the variant whose values are wanted; None accepts any network.
         progress: receives the steps of the download, and a warning about an archive that is not the published one.
         downloads: how to download.
     Raises:

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
@@ -31,23 +31,20 @@ def damage_in(what: str) -> Iterator[None]:
         raise DamageError(f"{what}: {error}") from error
 
 
-class StoredValues(Protocol):
-    """Stored values by name."""
+class StoredValues(abc.ABC):
+    """Stored values by name.
 
-    @property
-    def shapes(self) -> Mapping[str, Shape]:
-        """The shapes of all stored values, by name."""
+    Attributes:
+        shapes: the shapes of all stored values, by name.
+    """
 
+    shapes: Mapping[str, Shape]
+
+    @abc.abstractmethod
     def dtype(self, name: str) -> str:
         """Returns the name of a stored value's dtype, like `float32`."""
 
-    def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one numeric value, in the dtype that `hubexport.checkpoints.dtypes.decode_numbers` gives it.
-
-        Raises:
-            DamageError: the value is damaged or not numeric.
-        """
-
+    @abc.abstractmethod
     def stored_bytes(self, name: str) -> bytes | None:
         """Reads one value of any dtype as bytes that are equal for equal values, in whatever container.
 
@@ -55,32 +52,20 @@ class StoredValues(Protocol):
             The bytes of the elements; for strings their lengths, then the strings. None if they are not available.
         Raises:
             DamageError: the value is damaged.
+            OSError: its file cannot be read.
         """
 
-
-class StoredReader(abc.ABC):
-    """Stored values whose numbers are made from their bytes.
-
-    Attributes:
-        shapes: the shapes of all stored values, by name.
-    """
-
-    shapes: dict[str, Shape]
-
-    @abc.abstractmethod
-    def dtype(self, name: str) -> str:
-        """Returns the name of a stored value's dtype."""
-
-    @abc.abstractmethod
-    def stored_bytes(self, name: str) -> bytes | None:
-        """Reads the bytes of one value."""
-
     def read(self, name: str) -> npt.NDArray[Any]:
-        """Reads one numeric value."""
+        """Reads one numeric value, in the dtype that `hubexport.checkpoints.dtypes.decode_numbers` gives it.
+
+        Raises:
+            DamageError: the value is damaged or not numeric.
+            OSError: its file cannot be read.
+        """
         if not holds_numbers(self.dtype(name)):
             raise DamageError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")
         data = self.stored_bytes(name)
-        assert data is not None, "every reader gives the bytes of numbers"
+        assert data is not None, "the bytes of numbers are always available"
         return decode_numbers(self.dtype(name), data).reshape(self.shapes[name])
 
 
@@ -98,7 +83,7 @@ def checked_shape(lengths: Iterable[int]) -> Shape:
     return shape
 
 
-class Renamed:
+class Renamed(StoredValues):
     """Stored values under other names.
 
     Args:
@@ -109,7 +94,7 @@ class Renamed:
     def __init__(self, stored: StoredValues, names: Mapping[str, str]) -> None:
         self._stored = stored
         self._names = names
-        self.shapes: dict[str, Shape] = {name: stored.shapes[old] for name, old in names.items()}
+        self.shapes = {name: stored.shapes[old] for name, old in names.items()}
 
     def dtype(self, name: str) -> str:
         return self._stored.dtype(self._names[name])

@@ -10,14 +10,14 @@ import zlib
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.stored_values import StoredReader
+from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.networks.layers import Variable
 
 # Keeps the streams of neighbouring seeds apart; any prime would do.
 _SEED_STRIDE = 7919
 
 
-class SyntheticValues(StoredReader):
+class SyntheticValues(StoredValues):
     """Made-up values of variables, each computed when it is read."""
 
     def __init__(self, variables: Iterable[Variable], seed: int) -> None:

@@ -15,7 +15,7 @@ from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable
 from hubexport.checkpoints.proto_wire import bytes_fields, read_varints
 from hubexport.checkpoints.slices import join_pieces, piece_key, region_shape, regions
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_in, unique_dict
+from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, damage_in, unique_dict
 from hubexport.protos import SavedTensorSlices
 
 _META_KEY = b""
@@ -31,7 +31,7 @@ _VARINT_FIELDS = {"int64": 10, "bool": 11, "float16": 13, "bfloat16": 13, "uint3
 _INT_FIELD = 7
 
 
-class V1Reader(StoredReader):
+class V1Reader(StoredValues):
     """The values of a V1 checkpoint by name; one block of the file at a time is in memory.
 
     Args:
@@ -57,12 +57,7 @@ class V1Reader(StoredReader):
         return tensorflow_dtype(self._tensors[name].type)
 
     def stored_bytes(self, name: str) -> bytes | None:
-        """Reads the bytes of one value; None for strings and unknown dtypes.
-
-        Raises:
-            DamageError: the value is damaged.
-            OSError: the file cannot be read.
-        """
+        """Reads the bytes of one value; None for strings and unknown dtypes."""
         dtype, shape, slices = self.dtype(name), self.shapes[name], self._tensors[name].slice
         if (bits := bits_dtype(dtype)) is None:
             return None

@@ -25,7 +25,7 @@ from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.proto_wire import encode_varint, read_varint
 from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, region_shape, regions
-from hubexport.checkpoints.stored_values import DamageError, StoredReader, checked_shape, damage_in
+from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, damage_in
 from hubexport.networks.layers import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
 from hubexport.system.crc32c import masked_crc32c
@@ -35,12 +35,11 @@ _PRODUCER = 1
 _LITTLE_ENDIAN = 0
 # Four hundred times the index of a MobileNet V2's training checkpoint.
 _MAX_INDEX_BYTES = 16 << 20
-_FLOAT = np.dtype("<f4")
 # The checksum between the lengths of strings and the strings.
 _LENGTH_CHECKSUM_BYTES = 4
 
 
-class BundleReader(StoredReader):
+class BundleReader(StoredValues):
     """The values of a V2 checkpoint by name.
 
     Args:
@@ -52,7 +51,7 @@ class BundleReader(StoredReader):
 
     def __init__(self, prefix: Path) -> None:
         self._prefix = prefix
-        index = Path(f"{prefix}.index")
+        index = index_path(prefix)
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise DamageError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
         with damage_in(index.name):
@@ -78,10 +77,6 @@ class BundleReader(StoredReader):
         """Reads the bytes of one value; None for strings and unknown dtypes in several pieces.
 
         The checksums of unknown dtypes are not verified.
-
-        Raises:
-            DamageError: the value is damaged, or not where the index says.
-            OSError: its file cannot be read.
         """
         entry, shape = self._entries[name], self.shapes[name]
         with damage_in(name):
@@ -170,6 +165,11 @@ def _string_checksums(lengths: list[int], strings: bytes) -> tuple[bytes, int]:
     return length_checksum, masked_crc32c(fixed, length_checksum, strings)
 
 
+def index_path(prefix: Path) -> Path:
+    """Returns the path of a checkpoint's index."""
+    return Path(f"{prefix}.index")
+
+
 def data_path(prefix: Path, shard: int, count: int) -> Path:
     """Returns the path of one of a checkpoint's `count` data files."""
     return Path(f"{prefix}.data-{shard:05}-of-{count:05}")
@@ -222,20 +222,16 @@ def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
     with data_path(prefix, 0, 1).open("xb") as file:
         for name in sorted(values):
             value = values[name]
-            shape: Shape = () if isinstance(value, bytes) else value.shape
-            dtype, data, checksum = _encoded(value)
+            shape: Shape = ()
+            if isinstance(value, bytes):
+                length_checksum, checksum = _string_checksums([len(value)], value)
+                dtype, data = DT_STRING, encode_varint(len(value)) + length_checksum + value
+            else:
+                dtype, shape, data = DT_FLOAT, value.shape, np.ascontiguousarray(value, "<f4").tobytes()
+                checksum = masked_crc32c(data)
             file.write(data)
             dims = TensorShapeProto(dim=[{"size": length} for length in shape])
             entry = BundleEntryProto(dtype=dtype, shape=dims, offset=offset, size=len(data), crc32c=checksum)
             entries.append((name.encode(), entry.SerializeToString()))
             offset += len(data)
-    Path(f"{prefix}.index").write_bytes(table_bytes(entries))
-
-
-def _encoded(value: Array | bytes) -> tuple[int, bytes, int]:
-    """Returns a value's dtype, stored bytes and checksum."""
-    if not isinstance(value, bytes):
-        data = np.ascontiguousarray(value, _FLOAT).tobytes()
-        return DT_FLOAT, data, masked_crc32c(data)
-    length_checksum, checksum = _string_checksums([len(value)], value)
-    return DT_STRING, encode_varint(len(value)) + length_checksum + value, checksum
+    index_path(prefix).write_bytes(table_bytes(entries))

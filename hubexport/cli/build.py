@@ -74,12 +74,9 @@ def run(args: argparse.Namespace) -> int:
     options = BuildOptions(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
     with shown_progress() as progress:
         outcomes = build_batch(orders, options, jobs=args.jobs, progress=progress)
-    return _report(outcomes)
-
-
-def _report(outcomes: "Sequence[BuildOutcome]") -> int:
-    for path in [outcome.result for outcome in outcomes if not isinstance(outcome.result, HubexportError)]:
-        print(path)
+    for outcome in outcomes:
+        if not isinstance(outcome.result, HubexportError):
+            print(outcome.result)
     status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
     if len(outcomes) > 1:
         _print_table(outcomes)

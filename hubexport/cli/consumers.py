@@ -50,32 +50,30 @@ def _add_action(
 
 def run(args: argparse.Namespace) -> int:
     """Runs the action, and returns the exit status."""
-    status: int = args.action(args)
-    return status
+    return int(args.action(args))
 
 
 def _list(args: argparse.Namespace) -> int:
     from hubexport.consumers.registry import CONSUMERS
 
     if args.format == "json":
-        print(json.dumps([_as_json(consumer) for consumer in CONSUMERS], indent=2))
+        described = [
+            {
+                "name": consumer.name,
+                "python": consumer.python,
+                "tensorflow": consumer.tensorflow,
+                "tensorflow_hub": consumer.tensorflow_hub,
+                "has_hub_module": consumer.has_hub_module,
+                "loads": consumer.loads,
+                "state": consumer.environment.state,
+                "interpreter": str(consumer.environment.interpreter) if consumer.environment.is_ready else None,
+            }
+            for consumer in CONSUMERS
+        ]
+        print(json.dumps(described, indent=2))
     else:
         _print_table(CONSUMERS)
     return 0
-
-
-def _as_json(consumer: "PinnedConsumer") -> dict[str, Any]:
-    environment = consumer.environment
-    return {
-        "name": consumer.name,
-        "python": consumer.python,
-        "tensorflow": consumer.tensorflow,
-        "tensorflow_hub": consumer.tensorflow_hub,
-        "has_hub_module": consumer.has_hub_module,
-        "loads": consumer.loads,
-        "state": environment.state,
-        "interpreter": str(environment.interpreter) if environment.is_ready else None,
-    }
 
 
 def _print_table(consumers: "Sequence[PinnedConsumer]") -> None:

@@ -60,10 +60,10 @@ def _print(comparison: "Comparison") -> None:
             table.add_column(heading, no_wrap=True)
         for heading in ("numbers", "largest difference", "relative"):
             table.add_column(heading, justify="right")
-        for found in comparison.differences:
-            count = "-" if found.differing is None else f"{found.differing:,}"
-            sizes = (found.largest_absolute, found.largest_relative)
+        for variable in comparison.differences:
+            count = "-" if variable.differing is None else f"{variable.differing:,}"
+            sizes = (variable.largest_absolute, variable.largest_relative)
             figures = ("-" if size is None else f"{size:.3g}" for size in sizes)
-            table.add_row(cell(found.name), found.problem, found.a or "-", found.b or "-", count, *figures)
+            table.add_row(cell(variable.name), variable.problem, variable.a or "-", variable.b or "-", count, *figures)
         print_table(table, sys.stdout)
     print(comparison.summary)

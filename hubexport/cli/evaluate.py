@@ -27,23 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module", metavar="MODULE", help="a classification module: a directory, a .tar.gz, or an http or https address"
     )
-    _add_data_arguments(parser)
-    parser.add_argument(
-        "--preprocessing",
-        choices=PREPROCESSING_NAMES,
-        default=CENTRAL_CROP,
-        help="central_crop: the middle of each image (0.875 of its height and width), resized as TensorFlow 1 does, as "
-        "for the published accuracy; whole: the whole image, resized as `hubexport classify` does (default: "
-        "central_crop)",
-    )
-    add_run_arguments(parser, batch_size=64)
-    _add_work_arguments(parser)
-    add_format_argument(parser, "text", "json")
-    add_config_dir(parser)
-
-
-def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the labelled images, and the meaning of their labels."""
     parser.add_argument(
         "--data",
         required=True,
@@ -70,10 +53,15 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="at most N images: evenly from all folders, or the first N of TFRecords (default: all)",
     )
-
-
-def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the folder of unfinished results, and the machines that do the work."""
+    parser.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSING_NAMES,
+        default=CENTRAL_CROP,
+        help="central_crop: the middle of each image (0.875 of its height and width), resized as TensorFlow 1 does, as "
+        "for the published accuracy; whole: the whole image, resized as `hubexport classify` does (default: "
+        "central_crop)",
+    )
+    add_run_arguments(parser, batch_size=64)
     parser.add_argument(
         "--state",
         metavar="DIR",
@@ -86,6 +74,8 @@ def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
         help="run on Apache Beam: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of its runners",
     )
     add_beam_option(parser)
+    add_format_argument(parser, "text", "json")
+    add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:

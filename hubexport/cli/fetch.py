@@ -48,15 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.config_files import list_variants, select_variants
 
     downloads = downloads_of(args)
-    if not args.list:
-        _check_usage(args)
-        return _fetch(select_variants(args.variant, args.config_dir), downloads)
-    variants = select_variants(args.variant, args.config_dir) if args.variant else list_variants(args.config_dir)
-    _list(variants, downloads, args.format)
-    return 0
-
-
-def _check_usage(args: argparse.Namespace) -> None:
+    if args.list:
+        variants = select_variants(args.variant, args.config_dir) if args.variant else list_variants(args.config_dir)
+        _list(variants, downloads, args.format)
+        return 0
     if not args.variant:
         args.parser.error("the following arguments are required: --variant")
     if args.format:
@@ -65,6 +60,7 @@ def _check_usage(args: argparse.Namespace) -> None:
             why="only --list prints a table or JSON",
             fix="add --list, or remove --format",
         )
+    return _fetch(select_variants(args.variant, args.config_dir), downloads)
 
 
 def _fetch(variants: "Sequence[Variant]", downloads: "Downloads") -> int:
@@ -110,8 +106,7 @@ def _download(published: "PublishedCheckpoint", downloads: "Downloads", progress
 def _list(variants: "Sequence[Variant]", downloads: "Downloads", form: str | None) -> None:
     from hubexport.checkpoints.download_cache import look_up
 
-    archives = [look_up(variant.checkpoint, downloads) if variant.checkpoint else None for variant in variants]
-    listed = list(zip(variants, archives, strict=True))
+    listed = [(each, look_up(each.checkpoint, downloads) if each.checkpoint else None) for each in variants]
     if form == "json":
         print(json.dumps([_as_json(variant, archive) for variant, archive in listed], indent=2))
     else:

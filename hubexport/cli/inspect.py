@@ -1,7 +1,7 @@
 """Describes a checkpoint, weights file or module, and what is in it; exits with 1 if anything is wrong with it."""
 
 import argparse
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 SUMMARY = "describe a checkpoint, weights file or module"
 
 # How many entries of a long list a line shows. The JSON has all of them.
-_MOST_OPS = 6
-_FIRST_ENDPOINTS = 3
-_FIRST_NAMES = 3
+_SHOWN_OPS = 6
+_SHOWN_NAMES = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,18 +51,12 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(described, indent=2))
         return status
     print(args.path)
-    if isinstance(report, CheckpointReport):
-        _print_lines(_checkpoint_lines(report))
-        if args.variables:
-            _print_variables(report.variables)
-    else:
-        _print_lines(_module_lines(report))
-    return status
-
-
-def _print_lines(lines: Iterator[tuple[str, str]]) -> None:
+    lines = _checkpoint_lines(report) if isinstance(report, CheckpointReport) else _module_lines(report)
     for label, text in lines:
         print(f"  {label:18}{text}")
+    if args.variables and isinstance(report, CheckpointReport):
+        _print_variables(report.variables)
+    return status
 
 
 def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
@@ -91,7 +84,7 @@ def _condition_of_values(report: "CheckpointReport") -> str:
     broken = [variable.name for variable in report.variables if variable.nan_count or variable.infinite_count]
     numbers = "all numbers finite"
     if broken:
-        names = printable(", ".join(broken[:_FIRST_NAMES])) + _rest(broken, _FIRST_NAMES)
+        names = printable(_beginning(broken, _SHOWN_NAMES))
         numbers = f"{report.nan_count} NaN and {report.infinite_count} infinite numbers in {names}"
     if not report.not_read:
         return numbers
@@ -117,8 +110,8 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
     sizes = report.sizes
     parts = (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes)
     yield "bytes", "graph {:,}, weights {:,}, assets {:,}, other {:,}".format(*parts)
-    most = [f"{op} {count}" for op, count in list(report.op_counts.items())[:_MOST_OPS]]
-    yield "ops", f"{sum(report.op_counts.values()):,}: {', '.join(most)}{_rest(report.op_counts, _MOST_OPS)}"
+    ops = [f"{op} {count}" for op, count in report.op_counts.items()]
+    yield "ops", f"{sum(report.op_counts.values()):,}: {_beginning(ops, _SHOWN_OPS)}"
     yield "oldest TensorFlow", _oldest_tensorflow(report.compatibility)
     if report.digest_problems is not None:
         yield "digests", "; ".join(report.digest_problems) or "every file matches hubexport.json"
@@ -127,7 +120,7 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
 
 
 def _interface_lines(graph: "GraphVersionReport") -> Iterator[tuple[str, str]]:
-    endpoints = {tensor.name for tensor in graph.endpoints}
+    endpoints = [tensor.name for tensor in graph.endpoints]
     for signature in graph.signatures:
         outputs = [tensor for tensor in signature.outputs if tensor.name not in endpoints]
         yield "  signature", f"{signature.name}({_tensors(signature.inputs)}) -> {_tensors(outputs)}"
@@ -135,8 +128,7 @@ def _interface_lines(graph: "GraphVersionReport") -> Iterator[tuple[str, str]]:
         outputs = [tensor for tensor in graph.call.outputs if tensor.name not in endpoints]
         yield "  call", f"({', '.join(graph.call.arguments)}) -> {_tensors(outputs)}"
     if endpoints:
-        names = [tensor.name for tensor in graph.endpoints]
-        yield "  endpoints", f"{len(names)}: {', '.join(names[:_FIRST_ENDPOINTS])}{_rest(names, _FIRST_ENDPOINTS)}"
+        yield "  endpoints", f"{len(endpoints)}: {_beginning(endpoints, _SHOWN_NAMES)}"
 
 
 def _tensors(tensors: "Sequence[TensorReport]") -> str:
@@ -149,8 +141,9 @@ def _shape(shape: "tuple[int | None, ...] | None") -> str:
     return f"[{', '.join('?' if length is None else str(length) for length in shape)}]"
 
 
-def _rest(listed: Sized, shown: int) -> str:
-    return f" and {len(listed) - shown} more" if len(listed) > shown else ""
+def _beginning(entries: Sequence[str], shown: int) -> str:
+    more = f" and {len(entries) - shown} more" if len(entries) > shown else ""
+    return f"{', '.join(entries[:shown])}{more}"
 
 
 def _oldest_tensorflow(compatibility: "Compatibility") -> str:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_config_dir, add_format_argument
 from hubexport.cli.text_tables import new_table, print_table
@@ -26,16 +26,14 @@ def run(args: argparse.Namespace) -> int:
 
     variants = list_variants(args.config_dir)
     if args.format == "json":
-        print(json.dumps([_as_json(variant) for variant in variants], indent=2))
+        described = [
+            variant.model_dump(mode="json") | {"modules": [variant.handle(spec) for spec in variant.modules]}
+            for variant in variants
+        ]
+        print(json.dumps(described, indent=2))
     else:
         _print_table(variants)
     return 0
-
-
-def _as_json(variant: "Variant") -> dict[str, Any]:
-    described = variant.model_dump(mode="json")
-    described["modules"] = [variant.handle(spec) for spec in variant.modules]
-    return described
 
 
 def _print_table(variants: "list[Variant]") -> None:
@@ -44,16 +42,9 @@ def _print_table(variants: "list[Variant]") -> None:
     table = new_table()
     table.add_column("variant", no_wrap=True)
     table.add_column("modules")
-    for heading in (
-        "depth",
-        "pixels",
-        "classes",
-        "MACs (M)",
-        "parameters (M)",
-        "top-1 %",
-        "top-5 %",
-        "Pixel 1 ms",
-    ):
+    for heading in ("depth", "pixels", "classes"):
+        table.add_column(heading, justify="right")
+    for heading in ("MACs (M)", "parameters (M)", "top-1 %", "top-5 %", "Pixel 1 ms"):
         table.add_column(heading, justify="right")
     for variant in variants:
         figures = [getattr(variant.published, name, None) for name in PublishedFigures.model_fields]

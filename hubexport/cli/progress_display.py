@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def shown_progress() -> "Iterator[ShownProgress]":
     """Yields the display that suits stderr, and clears it at the end."""
     if not sys.stderr.isatty():
-        yield _PlainProgress()
+        yield ShownProgress()
         return
     from rich.console import Console
 
@@ -29,20 +29,22 @@ def shown_progress() -> "Iterator[ShownProgress]":
 
 
 class ShownProgress(Progress):
-    """Shows steps, notes and warnings on stderr, and prints results to stdout in between."""
+    """Prints steps, notes and warnings to stderr as plain lines, and results to stdout in between."""
 
     def __init__(self) -> None:
         self._warnings: set[str] = set()
+
+    def step(self, message: str) -> None:
+        self._print(message)
+
+    def note(self, message: str) -> None:
+        self._print(message)
 
     def warn(self, message: str) -> None:
         # Several steps may give the same warning.
         if message not in self._warnings:
             self._warnings.add(message)
-            self.show_warning(f"WARNING {message}")
-
-    def show_warning(self, text: str) -> None:
-        """Prints a warning to stderr."""
-        raise NotImplementedError
+            self._print(f"WARNING {message}", style="bold yellow")
 
     def result(self, text: str) -> None:
         """Prints lines of the command's result to stdout."""
@@ -54,15 +56,7 @@ class ShownProgress(Progress):
         with tensorflow_hushed():
             yield
 
-
-class _PlainProgress(ShownProgress):
-    def step(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    def note(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    def show_warning(self, text: str) -> None:
+    def _print(self, text: str, style: str | None = None) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
@@ -89,11 +83,8 @@ class _TerminalProgress(ShownProgress):
         self._status.stop()
         super().result(text)
 
-    def note(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-    def show_warning(self, text: str) -> None:
-        self._console.print(text, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, text: str) -> None:
         from rich.markup import escape

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from hubexport.build import BuildOrder
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.release_modules import ReleaseOutcome
-    from hubexport.verify.check import Check
 
 SUMMARY = "make or check a release of many modules"
 
@@ -44,27 +43,6 @@ _BEAM_RUNNERS = {_LOCAL: None, "beam": "DirectRunner"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport release`."""
-    _add_content_arguments(parser)
-    _add_destination_arguments(parser)
-    parser.add_argument(
-        "--verify",
-        nargs="+",
-        default=[],
-        metavar="CHECK",
-        help="run only these checks of `hubexport verify`, or groups like weights (default: all)",
-    )
-    _add_work_arguments(parser)
-    parser.add_argument("--dry_run", action="store_true", help="print what would be made and why, and exit")
-    parser.add_argument(
-        "--check", metavar="DIR", help="check from its files alone whether a release is complete and correct, and exit"
-    )
-    add_format_argument(parser, "text", "json")
-    add_download_arguments(parser)
-    add_config_dir(parser)
-
-
-def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the modules to release, and the source of their weights."""
     parser.add_argument(
         "--variants",
         nargs="+",
@@ -86,10 +64,6 @@ def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
         "anything else that `hubexport build` takes (default: download the archives named in the configs)",
     )
     add_weights(parser)
-
-
-def _add_destination_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the release's folder and its address."""
     parser.add_argument("--output_dir", default="dist", metavar="DIR", help="the release's folder (default: dist)")
     parser.add_argument(
         "--url",
@@ -97,10 +71,13 @@ def _add_destination_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://tfhub.dev)",
     )
-
-
-def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the processes and machines that do the work, and what a failure stops."""
+    parser.add_argument(
+        "--verify",
+        nargs="+",
+        default=[],
+        metavar="CHECK",
+        help="run only these checks of `hubexport verify`, or groups like weights (default: all)",
+    )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="work in N processes (default: 1)")
     parser.add_argument(
         "--runner",
@@ -114,6 +91,13 @@ def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep_going", action="store_true", help="publish what could be made, even if something failed (default)"
     )
     failures.add_argument("--fail_fast", action="store_true", help="stop at the first failure, and publish nothing")
+    parser.add_argument("--dry_run", action="store_true", help="print what would be made and why, and exit")
+    parser.add_argument(
+        "--check", metavar="DIR", help="check from its files alone whether a release is complete and correct, and exit"
+    )
+    add_format_argument(parser, "text", "json")
+    add_download_arguments(parser)
+    add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,7 +111,23 @@ def run(args: argparse.Namespace) -> int:
     beam = beam_of(_BEAM_RUNNERS.get(args.runner, args.runner), args.beam_option)
     extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
-    orders, options = _orders(args), _release_options(args, checks)
+    from hubexport.build import BuildOrder
+    from hubexport.config_files import select_variants
+    from hubexport.release.options import ReleaseOptions
+    from hubexport.release.packing import source_date_epoch
+
+    orders = [
+        BuildOrder(variant, variant.select_modules(args.modules))
+        for variant in select_variants(args.variants, args.config_dir)
+    ]
+    options = ReleaseOptions(
+        checkpoint=args.checkpoint,
+        weights=args.weights,
+        url=base_url(args.url),
+        checks=tuple(check.name for check in checks),
+        source_date_epoch=source_date_epoch(),
+        downloads=downloads_of(args),
+    )
     directory = Path(args.output_dir)
     if args.dry_run:
         return _plan(orders, options, directory, args.format)
@@ -138,30 +138,6 @@ def run(args: argparse.Namespace) -> int:
             orders, options, directory, jobs=args.jobs, fail_fast=args.fail_fast, beam=beam, progress=progress
         )
     return _print_outcomes(outcomes, directory, args.format)
-
-
-def _orders(args: argparse.Namespace) -> "list[BuildOrder]":
-    from hubexport.build import BuildOrder
-    from hubexport.config_files import select_variants
-
-    return [
-        BuildOrder(variant, variant.select_modules(args.modules))
-        for variant in select_variants(args.variants, args.config_dir)
-    ]
-
-
-def _release_options(args: argparse.Namespace, checks: "Sequence[Check]") -> "ReleaseOptions":
-    from hubexport.release.options import ReleaseOptions
-    from hubexport.release.packing import source_date_epoch
-
-    return ReleaseOptions(
-        checkpoint=args.checkpoint,
-        weights=args.weights,
-        url=base_url(args.url),
-        checks=tuple(check.name for check in checks),
-        source_date_epoch=source_date_epoch(),
-        downloads=downloads_of(args),
-    )
 
 
 def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: Path, output_format: str) -> int:

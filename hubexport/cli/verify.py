@@ -1,7 +1,7 @@
 """Proves that a module is right. Separate checks cover its files, weights, numbers and behaviour."""
 
 import argparse
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 import sys
@@ -14,8 +14,6 @@ from hubexport.errors import UsageError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.consumers.registry import PinnedConsumer
-    from hubexport.variants import ModuleSpec, Variant
     from hubexport.verify.result import Verification
 
 SUMMARY = "prove that a module is right"
@@ -78,6 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks a module and prints the findings. Returns 0 if it passed, else 1."""
+    from hubexport.config_files import load_variant
+    from hubexport.consumers.registry import select_consumers
+    from hubexport.system.destinations import check_destination
+    from hubexport.variants import module_spec
     from hubexport.verify.checks.registry import select_checks
 
     checks = select_checks(args.check, "--check")
@@ -91,9 +93,15 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.report:
         require_extras("hubexport verify --report", "tensorflow")
-    variant, spec = _expected(args)
-    consumers = _consumers(args.consumers)
-    report = _report_path(args)
+    variant = load_variant(args.variant, args.config_dir) if args.variant else None
+    spec = None if args.spec is None else module_spec(args.spec)
+    consumers = select_consumers(args.consumers)
+    for consumer in consumers:
+        consumer.interpreter()  # Fails now if the consumer is not set up, not after the other checks.
+    report = None if args.report is None else Path(args.report)
+    if report:
+        with _write_failures_reported(report):
+            check_destination(report, overwrite=args.overwrite)
     from hubexport.verify.verify_module import verify_module
 
     with shown_progress() as progress:
@@ -117,51 +125,20 @@ def run(args: argparse.Namespace) -> int:
     return 0 if verification.passed else 1
 
 
-def _expected(args: argparse.Namespace) -> "tuple[Variant | None, ModuleSpec | None]":
-    """Returns the variant and the kind and version that the module should be; None where no flag names one."""
-    from hubexport.config_files import load_variant
-
-    variant = load_variant(args.variant, args.config_dir) if args.variant else None
-    if args.spec is None:
-        return variant, None
-    from hubexport.variants import module_spec
-
-    return variant, module_spec(args.spec)
-
-
-def _consumers(names: Sequence[str]) -> "Sequence[PinnedConsumer]":
-    if not names:
-        return ()
-    from hubexport.consumers.registry import select_consumers
-
-    consumers = select_consumers(names)
-    for consumer in consumers:
-        consumer.interpreter()  # Fails now if the consumer is not set up, not after the other checks.
-    return consumers
-
-
-def _report_path(args: argparse.Namespace) -> Path | None:
-    """Returns the path of the report, after checking that it may be written there."""
-    if args.report is None:
-        return None
-    from hubexport.system.atomic_output import write_failures_reported
-    from hubexport.system.destinations import check_destination
-
-    path = Path(args.report)
-    with write_failures_reported(f"cannot write {path}", path, "choose another --report"):
-        check_destination(path, overwrite=args.overwrite)
-    return path
-
-
 def _write_report(verification: "Verification", path: Path, *, overwrite: bool) -> None:
-    from hubexport.system.atomic_output import publish_file, scratch_directory, write_failures_reported
+    from hubexport.system.atomic_output import publish_file, scratch_directory
     from hubexport.verify.report.html import render
 
     page = render(verification)
-    failures = write_failures_reported(f"cannot write {path}", path, "choose another --report")
-    with failures, scratch_directory(path.parent) as scratch:
+    with _write_failures_reported(path), scratch_directory(path.parent) as scratch:
         (scratch / path.name).write_text(page, encoding="utf-8")
         publish_file(scratch / path.name, path, overwrite=overwrite)
+
+
+def _write_failures_reported(path: Path) -> AbstractContextManager[None]:
+    from hubexport.system.atomic_output import write_failures_reported
+
+    return write_failures_reported(f"cannot write {path}", path, "choose another --report")
 
 
 def _print(verification: "Verification") -> None:
@@ -170,8 +147,8 @@ def _print(verification: "Verification") -> None:
     table = new_table()
     table.add_column("check", no_wrap=True)
     table.add_column("result", no_wrap=True)
-    table.add_column("measured", justify="right", no_wrap=True)
-    table.add_column("limit", justify="right", no_wrap=True)
+    for heading in ("measured", "limit"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what was found")
     for result in verification.results:
         status = Text(result.status.upper() if result.status == "fail" else result.status, _STYLES[result.status])

@@ -4,7 +4,6 @@ A process that makes or removes an environment holds the lock `FOLDER.lock` besi
 the file `ready` is incomplete, and is made anew.
 """
 
-from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
@@ -182,22 +181,14 @@ def _lock_path(folder: Path) -> Path:
 @functools.cache
 def find_python(version: str) -> str | None:
     """Returns a Python of this version, like `3.6`, that can make environments; None if this machine has none."""
-    return next((candidate for candidate in _candidates(version) if _is_usable(candidate, version)), None)
-
-
-def _candidates(version: str) -> Iterator[str]:
-    yield f"python{version}"
+    candidates = [f"python{version}"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
-        yield from map(str, Path(root, "versions").glob(f"{version}.*/bin/python"))
-    yield sys.executable
-
-
-def _is_usable(candidate: str, version: str) -> bool:
-    try:
-        done = subprocess.run(
-            [candidate, "-c", _PROBE], env=clean_environment(), capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return False
-    return done.stdout.strip() == version
+        candidates += map(str, Path(root, "versions").glob(f"{version}.*/bin/python"))
+    for candidate in [*candidates, sys.executable]:
+        with contextlib.suppress(OSError):
+            probe = [candidate, "-c", _PROBE]
+            done = subprocess.run(probe, env=clean_environment(), capture_output=True, text=True, check=False)
+            if done.stdout.strip() == version:
+                return candidate
+    return None

@@ -15,9 +15,9 @@ from hubexport.errors import printable
 from hubexport.networks.layers import Network
 
 DEFAULT = "default"
-# Between two runs of the same graph or functions on one TensorFlow.
+# Allowed between two runs of the same graph or functions on one TensorFlow.
 REPEAT_TOLERANCE = 1e-6
-# Of a step of the moving averages, relative to the step: the averages are float32, and much larger than the step.
+# Allowed in a step of the moving averages, relative to it: the averages are float32, and much larger than the step.
 STEP_TOLERANCE = 1e-3
 # How many missing or unexpected names a problem lists.
 _SHOWN_NAMES = 3

@@ -8,7 +8,6 @@ from hubexport.consumers.judge import (
     DEFAULT,
     REPEAT_TOLERANCE,
     STEP_TOLERANCE,
-    AnyArray,
     Facts,
     Judgement,
     ModuleContract,
@@ -29,13 +28,18 @@ _WITH_MOMENTUM = "_with_bn_hparams"
 # The first version with these signatures, and with the attachment that says the image size.
 _MOMENTUM_FROM_VERSION = 3
 
-# Between hub.Module and hub.load, whose functions TensorFlow optimizes differently.
+# Allowed between hub.Module and hub.load, whose functions TensorFlow optimizes differently.
 _API_TOLERANCE = 2e-5
 
 
 def judge_tf1(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
     """Judges the facts recorded with `hub.Module`, or with `hub.load` alone."""
-    largest_error, problems = compare_outputs(_outputs(predictions, contract), contract.tolerance)
+    signatures = _signature_layers(contract)
+    outputs = []
+    for key, expected in contract.expected_outputs.items():
+        name = f"{key}:{DEFAULT}" if key in signatures else f"{DEFAULT}:{key}"
+        outputs.append((name, predictions.get(name), expected))
+    largest_error, problems = compare_outputs(outputs, contract.tolerance)
     problems += _check_signatures(facts, predictions, contract)
     if "hub.Module" in facts["apis"]:
         problems += _check_interface(facts, contract)
@@ -54,13 +58,6 @@ def _signature_layers(contract: ModuleContract) -> dict[str, str]:
     with_momentum = {f"{name}{_WITH_MOMENTUM}": layer for name, layer in layers.items()}
     signatures = {DEFAULT: network.logits or network.features, **layers}
     return signatures | with_momentum if contract.version >= _MOMENTUM_FROM_VERSION else signatures
-
-
-def _outputs(predictions: Predictions, contract: ModuleContract) -> Iterator[tuple[str, AnyArray | None, AnyArray]]:
-    signatures = _signature_layers(contract)
-    for key, expected in contract.expected_outputs.items():
-        name = f"{key}:{DEFAULT}" if key in signatures else f"{DEFAULT}:{key}"
-        yield name, predictions.get(name), expected
 
 
 def _check_signatures(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Iterator[str]:

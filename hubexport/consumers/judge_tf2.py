@@ -28,7 +28,7 @@ _SERVED_FROM_VERSION = 5
 _KERAS_ENDPOINT = "MobilenetV2/layer_18"
 _DEFAULT_MOMENTUM = 0.99
 
-# Of a momentum that is computed from two steps of float32 averages.
+# Allowed in a momentum that is computed from two steps of float32 averages.
 _MOMENTUM_TOLERANCE = 1e-5
 
 

@@ -71,11 +71,7 @@ class Consumer:
 
 @dataclasses.dataclass(frozen=True)
 class PinnedConsumer(Consumer):
-    """A consumer with its own environment of pinned packages.
-
-    Attributes:
-        environment: the environment, which may not be set up.
-    """
+    """A consumer with its own environment of pinned packages, which may not be set up."""
 
     environment: Environment
 
@@ -152,13 +148,7 @@ def select_consumers(names: Sequence[str]) -> tuple[PinnedConsumer, ...]:
 
 
 def why_not_applicable(consumer: Consumer, format: "Format", version: int) -> str | None:
-    """Returns why a consumer cannot load a module, as a clause; None if it can.
-
-    Args:
-        consumer: the consumer.
-        format: the module's format.
-        version: the module's version, 1 to 5.
-    """
+    """Returns why a consumer cannot load a module of this format and version, 1 to 5, as a clause; None if it can."""
     if format == "TF1 SavedModel":
         return "a TensorFlow 1 SavedModel is not a TensorFlow Hub module"
     if format == "TF2 SavedModel":

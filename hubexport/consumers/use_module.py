@@ -10,42 +10,27 @@ from typing import Any
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.consumers.child import RunningProgram, running
-from hubexport.consumers.judge import Facts, Judgement, ModuleContract, Predictions, judge_quick_use
+from hubexport.consumers.child import running
+from hubexport.consumers.judge import ModuleContract, Predictions, judge_quick_use
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.consumers.registry import Consumer, PinnedConsumer
-from hubexport.progress import Progress
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import TF1_VERSIONS
 
+# Each takes the tasks that `prepare_task` returns.
 _PROGRAMS = Path(__file__).with_name("programs")
+_QUICK_PROGRAM = _PROGRAMS / "consume_quickly.py"
+TF1_PROGRAM = _PROGRAMS / "consume_tf1.py"
+TF2_PROGRAM = _PROGRAMS / "consume_tf2.py"
 # A quick use takes seconds, a thorough one up to ten minutes with a large module.
 _QUICK_TIMEOUT_S = 300.0
 _THOROUGH_TIMEOUT_S = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
-class ConsumerProgram:
-    """A program that uses modules, and the function that judges what it records.
-
-    Attributes:
-        path: the program, which the consumer's interpreter runs; it takes the tasks that `prepare_task` returns.
-        judge: takes the facts and predictions that the program recorded, and the module's contract.
-    """
-
-    path: Path
-    judge: Callable[[Facts, Predictions, ModuleContract], Judgement]
-
-
-QUICK_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_quickly.py", judge_quick_use)
-TF1_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_tf1.py", judge_tf1)
-TF2_PROGRAM = ConsumerProgram(_PROGRAMS / "consume_tf2.py", judge_tf2)
-
-
-@dataclasses.dataclass(frozen=True)
 class ConsumerFindings:
-    """What came of using a module with a consumer.
+    """The result of using a module with a consumer.
 
     Attributes:
         consumer: the consumer's name.
@@ -64,36 +49,6 @@ class ConsumerFindings:
     problems: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class ModuleUse:
-    """A consumer that is using a module, in a process of its own."""
-
-    _consumer: Consumer
-    _program: ConsumerProgram
-    _contract: ModuleContract
-    _running: RunningProgram
-    _outputs: Path
-
-    def findings(self) -> ConsumerFindings:
-        """Waits until the consumer has finished, and judges what it recorded.
-
-        Raises:
-            ConsumerError: the consumer failed, for example because it cannot load the module, or took too long.
-            TemporaryFileError: the consumer failed because there is no room for its temporary files.
-        """
-        answer = self._running.seen()
-        [facts] = answer["modules"]
-        judgement = self._program.judge(facts, read_outputs(self._outputs), self._contract)
-        return ConsumerFindings(
-            consumer=self._consumer.name,
-            tensorflow=answer["tensorflow"],
-            tensorflow_hub=answer["tensorflow_hub"],
-            apis=tuple(facts["apis"]),
-            largest_error=judgement.largest_error,
-            problems=judgement.problems,
-        )
-
-
 @contextlib.contextmanager
 def start_use(
     consumer: Consumer,
@@ -103,7 +58,7 @@ def start_use(
     *,
     thorough: bool,
     shown_as: Path | str | None = None,
-) -> Iterator[ModuleUse]:
+) -> Iterator[Callable[[], ConsumerFindings]]:
     """Starts to use a module with a consumer, in the background; the use ends with the context at the latest.
 
     Args:
@@ -115,43 +70,46 @@ def start_use(
         thorough: try all that programs do with modules, which takes minutes with large ones. Otherwise the module is
             loaded and applied twice, which takes little longer than importing TensorFlow.
         shown_as: what errors call the module; defaults to the directory.
+    Yields:
+        A function that waits until the consumer has finished, and judges what it recorded. It raises ConsumerError if
+        the consumer failed, for example because it cannot load the module, or took too long.
     Raises:
         ConsumerError: the consumer is not set up, or cannot be started.
-        TemporaryFileError: there is no room for its temporary files.
+        TemporaryFileError: there is no room for its temporary files; so does the function.
     """
     interpreter = consumer.interpreter()
-    program = QUICK_PROGRAM if not thorough else TF1_PROGRAM if contract.version in TF1_VERSIONS else TF2_PROGRAM
+    program, judge = _QUICK_PROGRAM, judge_quick_use
+    if thorough:
+        program, judge = (TF1_PROGRAM, judge_tf1) if contract.version in TF1_VERSIONS else (TF2_PROGRAM, judge_tf2)
     what = f"TensorFlow {consumer.tensorflow} ({consumer.name}) cannot use {shown_as or directory}"
     with temporary_directory(what) as folder, contextlib.ExitStack() as stack:
         with temporary_failures_reported(what):
             task = prepare_task(directory, images, contract, folder)
-        process = stack.enter_context(
+        wait_for_answer = stack.enter_context(
             running(
                 what,
-                [interpreter, program.path],
+                [interpreter, program],
                 {"modules": [task]},
                 folder,
                 timeout_s=_THOROUGH_TIMEOUT_S if thorough else _QUICK_TIMEOUT_S,
                 same_packages=not isinstance(consumer, PinnedConsumer),
             )
         )
-        yield ModuleUse(consumer, program, contract, process, Path(task["outputs"]))
 
+        def findings() -> ConsumerFindings:
+            answer = wait_for_answer()
+            [facts] = answer["modules"]
+            judgement = judge(facts, read_outputs(Path(task["outputs"])), contract)
+            return ConsumerFindings(
+                consumer=consumer.name,
+                tensorflow=answer["tensorflow"],
+                tensorflow_hub=answer["tensorflow_hub"],
+                apis=tuple(facts["apis"]),
+                largest_error=judgement.largest_error,
+                problems=judgement.problems,
+            )
 
-def use_module(
-    consumer: Consumer,
-    directory: Path,
-    images: Array,
-    contract: ModuleContract,
-    *,
-    thorough: bool,
-    progress: Progress,
-    shown_as: Path | str | None = None,
-) -> ConsumerFindings:
-    """Uses a module with a consumer, and waits for the findings; see `start_use`."""
-    progress.step(f"using {shown_as or directory} with TensorFlow {consumer.tensorflow}")
-    with start_use(consumer, directory, images, contract, thorough=thorough, shown_as=shown_as) as use:
-        return use.findings()
+        yield findings
 
 
 def prepare_task(directory: Path, images: Array, contract: ModuleContract, folder: Path) -> dict[str, Any]:

@@ -42,13 +42,7 @@ class Accuracy:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the figures in a form that `json.dumps` accepts."""
-        return {
-            "right": self.right,
-            "percent": self.percent,
-            "standard_error": self.standard_error,
-            "published_percent": self.published_percent,
-            "difference": self.difference,
-        }
+        return {**dataclasses.asdict(self), "difference": self.difference}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,22 +123,19 @@ def conclude(
     except ManifestError as error:
         progress.warn(f"no published accuracy to compare with: {error}")
         manifest = None
+    values = None
+    if manifest and manifest.values is not None:
+        values = ", ".join(part for part in (manifest.values, manifest.weights) if part and part != "only")
     return Evaluation(
         module=str(task.module.shown_as),
         data=data,
-        values=_origin_of_values(manifest),
+        values=values,
         preprocessing=PREPROCESSINGS[task.options.preprocessing].meaning,
         counts=measurement.counts,
         published=_published_figures(manifest, config_dir, progress),
         images_now=measurement.images_now,
         seconds=measurement.seconds,
     )
-
-
-def _origin_of_values(manifest: Manifest | None) -> str | None:
-    if manifest is None or manifest.values is None:
-        return None
-    return ", ".join(part for part in (manifest.values, manifest.weights) if part and part != "only")
 
 
 def _published_figures(

@@ -7,13 +7,41 @@ that images need; tests compare the bytes. Their own descriptor pool keeps them 
 import dataclasses
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from hubexport.errors import printable
 from hubexport.evaluation.tfrecords import RecordError
 
-_PACKAGE = "hubexport.example"
+# A FileDescriptorProto, which protoc would make from the .proto file.
+_MESSAGES = """
+name: "hubexport/example.proto"
+package: "hubexport.example"
+syntax: "proto3"
+message_type { name: "BytesList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type {
+  name: "Feature"
+  oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type_name: "BytesList" oneof_index: 0 }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type_name: "Int64List" oneof_index: 0 }
+}
+message_type {
+  name: "Features"
+  nested_type {
+    name: "FeatureEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: "Feature" }
+  }
+  field { name: "feature" number: 1 label: LABEL_REPEATED type_name: "FeatureEntry" }
+}
+message_type { name: "Example" field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: "Features" } }
+"""
+_pool = descriptor_pool.DescriptorPool()
+_pool.Add(text_format.Parse(_MESSAGES, descriptor_pb2.FileDescriptorProto()))
+_Example: Any = message_factory.GetMessageClass(_pool.FindMessageTypeByName("hubexport.example.Example"))
+
 _IMAGE, _LABEL, _NAME = "image/encoded", "image/class/label", "image/filename"
 
 
@@ -49,39 +77,3 @@ def parse_example(record: bytes) -> LabelledImage:
         raise RecordError(f"a record needs bytes {_IMAGE!r} and one int64 {_LABEL!r}; it has {found}")
     names = list(features[_NAME].bytes_list.value) if _NAME in features else []
     return LabelledImage(encoded[0], labels[0], b" ".join(names).decode("utf-8", "backslashreplace"))
-
-
-def _example_class() -> Any:
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="hubexport/example.proto", package=_PACKAGE, syntax="proto3")
-    for name, element in (("BytesList", field.TYPE_BYTES), ("Int64List", field.TYPE_INT64)):
-        values = file.message_type.add(name=name)
-        values.field.add(name="value", number=1, type=element, label=field.LABEL_REPEATED)
-    feature = file.message_type.add(name="Feature")
-    feature.oneof_decl.add(name="kind")
-    for name, number, message in (("bytes_list", 1, "BytesList"), ("int64_list", 3, "Int64List")):
-        _add_message(feature, name, number, message).oneof_index = 0
-    features = file.message_type.add(name="Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
-    _add_message(entry, "value", 2, "Feature")
-    _add_message(features, "feature", 1, "Features.FeatureEntry").label = field.LABEL_REPEATED
-    _add_message(file.message_type.add(name="Example"), "features", 1, "Features")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Example"))
-
-
-def _add_message(parent: descriptor_pb2.DescriptorProto, name: str, number: int, message: str) -> Any:
-    field = descriptor_pb2.FieldDescriptorProto
-    return parent.field.add(
-        name=name,
-        number=number,
-        type=field.TYPE_MESSAGE,
-        label=field.LABEL_OPTIONAL,
-        type_name=f".{_PACKAGE}.{message}",
-    )
-
-
-_Example = _example_class()

@@ -117,8 +117,8 @@ def _find_record_files(text: str) -> list[Path]:
         if not found:
             raise _no_data(text, f"it has no folders, and none of its {len(files)} files is a TFRecord")
         return found
-    if path.exists() or not glob.has_magic(text):
-        found = [path] if path.exists() else []
+    if path.exists():
+        found = [path]
     else:
         found = [match for match in map(Path, sorted(glob.glob(text, recursive=True))) if match.is_file()]
     if not found:

@@ -4,12 +4,13 @@ The folder has one small file for each finished unit, which appears complete or 
 the evaluation. Any number of processes may add results, on all machines that share the folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 from contextlib import AbstractContextManager
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 import uuid
 
 from hubexport.errors import OutputError, UsageError
@@ -42,8 +43,12 @@ class KeptResults:
         Args:
             num_units: the number of units in the dataset.
         """
-        counts = {number: _read(self._unit_file(number)) for number in range(num_units)}
-        return {number: of_unit for number, of_unit in counts.items() if of_unit is not None}
+        counts = {}
+        for number in range(num_units):
+            # There may be no file, or an incomplete one if the machine crashed.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                counts[number] = AccuracyCounts.from_json(json.loads(self._unit_file(number).read_bytes()))
+        return counts
 
     def keep(self, unit: int, counts: AccuracyCounts) -> None:
         """Writes the counts of a unit.
@@ -52,10 +57,11 @@ class KeptResults:
             OutputError: the file cannot be written.
         """
         with _write_failures_reported(self.folder):
-            _write(self._unit_file(unit), json.dumps(counts.as_json()))
+            self._write(self._unit_file(unit), counts.as_json())
 
     def scratch_file(self) -> Path:
         """Returns the path of a new file for everyone who shares the folder. `remove` removes it."""
+        # The name is unique because two machines may work on the same unit.
         return self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
 
     def remove(self) -> None:
@@ -65,8 +71,36 @@ class KeptResults:
                 for path in self.folder.glob(pattern):
                     path.unlink(missing_ok=True)
 
+    def check_key(self) -> None:
+        """Marks an empty folder with the key, or checks that it has this key.
+
+        Raises:
+            UsageError: the folder belongs to another evaluation, or holds other files.
+        """
+        path, content = self.folder / _KEY, {"key": self.key}
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text(encoding="utf-8", errors="replace").strip() == json.dumps(content):
+                return
+            raise UsageError(
+                f"{self.folder} holds the results of another evaluation",
+                why="its module, data or options differ from yours, or their files have changed",
+                fix="choose another folder with --state, or remove this one",
+            )
+        if any(entry.name != LOCK and not entry.name.startswith(_UNFINISHED) for entry in self.folder.iterdir()):
+            raise UsageError(
+                f"{self.folder} is not a folder for results",
+                why="it holds other files",
+                fix="choose a folder with --state that is empty or does not exist",
+            )
+        self._write(path, content)
+
     def _unit_file(self, number: int) -> Path:
         return self.folder / _UNIT.format(number)
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        unfinished = self.scratch_file()
+        unfinished.write_text(f"{json.dumps(content)}\n", encoding="utf-8")
+        unfinished.replace(path)
 
 
 @contextlib.contextmanager
@@ -83,6 +117,7 @@ def opened_results(folder: str | Path | None, key: str) -> Iterator[KeptResults]
     place = Path(folder) if folder is not None else cache_dir() / "evaluations" / key[:16]
     with _write_failures_reported(place):
         make_folder(place)
+    results = KeptResults(place, key)
     try:
         with contextlib.ExitStack() as stack:
             with _write_failures_reported(place):
@@ -94,8 +129,7 @@ def opened_results(folder: str | Path | None, key: str) -> Iterator[KeptResults]
                         why=f"another process is running the same evaluation: {error}",
                         fix="wait for it, or keep the results elsewhere with --state",
                     ) from None
-                _check_key(place, key)
-            results = KeptResults(place, key)
+                results.check_key()
             try:
                 yield results
             finally:
@@ -105,41 +139,6 @@ def opened_results(folder: str | Path | None, key: str) -> Iterator[KeptResults]
     finally:
         with contextlib.suppress(OSError):  # The folder is not empty.
             place.rmdir()
-
-
-def _check_key(place: Path, key: str) -> None:
-    """Marks an empty folder with the key, or checks that it has this key."""
-    path = place / _KEY
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_text(encoding="utf-8", errors="replace").strip() == json.dumps({"key": key}):
-            return
-        raise UsageError(
-            f"{place} holds the results of another evaluation",
-            why="its module, data or options differ from yours, or their files have changed",
-            fix="choose another folder with --state, or remove this one",
-        )
-    if any(entry.name != LOCK and not entry.name.startswith(_UNFINISHED) for entry in place.iterdir()):
-        raise UsageError(
-            f"{place} is not a folder for results",
-            why="it holds other files",
-            fix="choose a folder with --state that is empty or does not exist",
-        )
-    _write(path, json.dumps({"key": key}))
-
-
-def _read(path: Path) -> AccuracyCounts | None:
-    """Returns the counts in a file; None if there is no file, or a crash of the machine left it incomplete."""
-    try:
-        return AccuracyCounts.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write(path: Path, text: str) -> None:
-    # The name is unique because two machines may work on the same unit.
-    unfinished = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
-    unfinished.write_text(f"{text}\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _write_failures_reported(folder: Path) -> AbstractContextManager[None]:

@@ -105,21 +105,21 @@ def _load(module: ModuleDirectory, hints: InterfaceHints) -> "ImageModule":
     """Loads the module once per process, for all threads of a worker."""
     # A thread of its own keeps the module open for as long as the process lives: a worker has no other work.
     loaded: Future[ImageModule] = Future()
-    threading.Thread(target=_keep_open, args=(module, hints, loaded), daemon=True).start()
+
+    def keep_open() -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                with tensorflow_hushed():
+                    from hubexport.runtime.image_module import opened_image_module
+
+                    opened = stack.enter_context(opened_image_module(module.directory, module.shown_as, hints))
+                loaded.set_result(opened)
+                threading.Event().wait()
+        except Exception as error:
+            loaded.set_exception(error)
+
+    threading.Thread(target=keep_open, daemon=True).start()
     return loaded.result()
-
-
-def _keep_open(module: ModuleDirectory, hints: InterfaceHints, loaded: "Future[ImageModule]") -> None:
-    try:
-        with contextlib.ExitStack() as stack:
-            with tensorflow_hushed():
-                from hubexport.runtime.image_module import opened_image_module
-
-                opened = stack.enter_context(opened_image_module(module.directory, module.shown_as, hints))
-            loaded.set_result(opened)
-            threading.Event().wait()
-    except Exception as error:
-        loaded.set_exception(error)
 
 
 def add_up(outcomes: Iterable[UnitOutcome]) -> UnitOutcome:

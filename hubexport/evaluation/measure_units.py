@@ -29,7 +29,6 @@ from hubexport.images.read_image import read_image
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
 
-_DEFAULT = "default"
 # The module computes one batch while the next is prepared. The third covers images that take longer than others.
 _BATCHES_AHEAD = 2
 
@@ -64,7 +63,9 @@ def measure_units(
         image = read_image(file, "it", upright=preprocessing.upright)
         return preprocessing.apply(image, height, width)
 
-    pool = concurrent.futures.ThreadPoolExecutor(options.threads or _available_cores())
+    # This process may be confined to fewer cores than the machine has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = concurrent.futures.ThreadPoolExecutor(options.threads or cores or 1)
     try:
         queue = _prepare_ahead(units, pool, prepare, _BATCHES_AHEAD * options.batch_size)
         for _, images in itertools.groupby(queue, key=lambda image: image.unit):
@@ -75,11 +76,6 @@ def measure_units(
     finally:
         # An interrupted run does not wait for images that no thread has begun.
         pool.shutdown(cancel_futures=True)
-
-
-def _available_cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare_ahead(
@@ -109,5 +105,5 @@ def _count_batch(batch: Sequence[_QueuedImage], module: "ImageModule") -> Accura
             labels.append(image.sample.label)
         except ImageError as error:
             skipped.append(printable(f"{image.sample.name}: {error.why}"))
-    counts = count_correct(module.run(np.stack(pixels))[_DEFAULT], labels) if pixels else AccuracyCounts()
+    counts = count_correct(module.run(np.stack(pixels))["default"], labels) if pixels else AccuracyCounts()
     return counts + AccuracyCounts(skipped=tuple(skipped))

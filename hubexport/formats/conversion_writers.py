@@ -44,14 +44,6 @@ def huggingface_files(directory: Path) -> tuple[str, ...] | None:
     return _HUGGING_FACE_FILES if (directory / _HUGGING_FACE_FILES[0]).is_file() else None
 
 
-def _write_slim(prefix: Path, trained: TrainedNetwork) -> None:
-    write_bundle(prefix, trained.values)
-
-
-def _write_tf2(prefix: Path, trained: TrainedNetwork) -> None:
-    write_tf2_checkpoint(prefix, trained.network, trained.values)
-
-
 def _write_keras(path: Path, trained: TrainedNetwork) -> None:
     from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # h5py is slow to import.
 
@@ -81,11 +73,11 @@ def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
 
 # Each writes to a path that does not exist: a checkpoint's prefix, a file or a directory, depending on the target.
 WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
-    "slim": _write_slim,
+    "slim": lambda prefix, trained: write_bundle(prefix, trained.values),
     "keras": _write_keras,
     "safetensors": _write_safetensors,
     "huggingface": _write_huggingface,
-    "tf2": _write_tf2,
+    "tf2": lambda prefix, trained: write_tf2_checkpoint(prefix, trained.network, trained.values),
 }
 
 

@@ -151,14 +151,9 @@ def write_manifest(
 ) -> None:
     """Writes the manifest of a module whose other files are complete.
 
-    It contains no time, user or host, so a second build gives the same bytes.
+    It contains no time, user or host, so a second build gives the same bytes. `provenance` has the fields that describe
+    the values: `weights`, `values` and `checkpoint`.
 
-    Args:
-        directory: the module's directory.
-        variant: the variant that the module was built from.
-        spec: the module's kind and version.
-        network: the network in the module.
-        provenance: the fields that describe the values: `weights`, `values` and `checkpoint`.
     Raises:
         OSError: a file cannot be read, or the manifest cannot be written.
     """

@@ -66,25 +66,22 @@ class ObjectGraphWriter:
         self.objects.nodes.append(SavedObject(**kind))
         return len(self.objects.nodes) - 1
 
-    def attach(self, name: str, child: int) -> None:
-        """Makes an object an attribute of the root."""
-        self._attach(_ROOT, name, child)
-
-    def _attach(self, parent: int, name: str, child: int) -> None:
+    def attach(self, name: str, child: int, parent: int = _ROOT) -> None:
+        """Makes an object an attribute of another one, by default of the root."""
         self.objects.nodes[parent].children.add(node_id=child, local_name=name)
 
     def list_of(self, items: Sequence[int]) -> int:
         """Adds a list of objects, and returns its index."""
         index = self._add(user_object=_user_object("trackable_list_wrapper"))
         for number, item in enumerate(items):
-            self._attach(index, str(number), item)
+            self.attach(str(number), item, parent=index)
         return index
 
     def signatures(self, functions: Mapping[str, int]) -> int:
         """Adds the value of the root's attribute `signatures`, functions by name, and returns its index."""
         index = self._add(user_object=_user_object("signature_map"))
         for name, function in functions.items():
-            self._attach(index, name, function)
+            self.attach(name, function, parent=index)
         return index
 
     def variable(self, variable: Variable) -> int:
@@ -103,7 +100,14 @@ class ObjectGraphWriter:
         self._keys[index] = variable
         return index
 
-    def concrete_function(self, name: str, arguments: Sequence[Any], result: Any, variables: Sequence[int]) -> None:
+    def concrete_function(
+        self,
+        name: str,
+        arguments: Sequence[Any],
+        result: Any,
+        variables: Sequence[int],
+        keywords: Sequence[TensorSpec] = (),
+    ) -> None:
         """Describes a FunctionDef of the library.
 
         Args:
@@ -111,13 +115,12 @@ class ObjectGraphWriter:
             arguments: its arguments in order: a TensorSpec, or for a flag the one value that the FunctionDef is for.
             result: a TensorSpec, or a dictionary of them.
             variables: the indices of the variables whose handles it takes after its tensors.
+            keywords: the arguments that it takes by keyword.
         """
-        self._describe(name, structured(((*arguments,), {})), result, variables)
-
-    def _describe(self, name: str, arguments: Message, result: Any, variables: Sequence[int]) -> None:
         described = self.objects.concrete_functions[name]
         described.bound_inputs.extend(variables)
-        described.canonicalized_input_signature.CopyFrom(arguments)
+        nested_arguments = (*arguments,), {spec.name: spec for spec in keywords}
+        described.canonicalized_input_signature.CopyFrom(structured(nested_arguments))
         described.output_signature.CopyFrom(structured(result))
 
     def function(self, names: Sequence[str], defaults: Mapping[str, Any]) -> int:
@@ -132,16 +135,13 @@ class ObjectGraphWriter:
         return self._add(function=SavedFunction(concrete_functions=names, function_spec=spec))
 
     def signature(self, name: str, arguments: Sequence[TensorSpec], result: Any, variables: Sequence[int]) -> int:
-        """Adds a function for `signatures`, which takes its arguments by keyword, and returns its index.
+        """Adds a function for `signatures`, and returns its index.
 
-        Args:
-            name: the name of its FunctionDef.
-            arguments: the tensors that it takes.
-            result: a dictionary of TensorSpecs.
-            variables: the indices of the variables whose handles it takes after its tensors.
+        It takes its arguments by keyword, and returns a dictionary of tensors. `name` and `variables` are those of
+        `concrete_function`.
         """
         keywords = [spec.name for spec in arguments]
-        self._describe(name, structured(((), {spec.name: spec for spec in arguments})), result, variables)
+        self.concrete_function(name, (), result, variables, keywords=arguments)
         return self._add(
             bare_concrete_function={
                 "concrete_function_name": name,
@@ -190,30 +190,23 @@ def structured(value: Any) -> Message:
     Raises:
         TypeError: the structure contains something else.
     """
-    message = StructuredValue()
     match value:
         case None:
-            message.none_value.SetInParent()
+            return StructuredValue(none_value={})
         case bool():
-            message.bool_value = value
+            return StructuredValue(bool_value=value)
         case float():
-            message.float64_value = value
+            return StructuredValue(float64_value=value)
         case str():
-            message.string_value = value
-        case TensorSpec():
-            message.tensor_spec_value.MergeFrom(
-                type(message.tensor_spec_value)(name=value.name, shape=shape_proto(value.shape), dtype=DT_FLOAT)
-            )
+            return StructuredValue(string_value=value)
+        case TensorSpec(shape, name):
+            return StructuredValue(tensor_spec_value={"name": name, "shape": shape_proto(shape), "dtype": DT_FLOAT})
         case tuple():
-            message.tuple_value.SetInParent()
-            message.tuple_value.values.extend(map(structured, value))
+            return StructuredValue(tuple_value={"values": map(structured, value)})
         case list():
-            message.list_value.SetInParent()
-            message.list_value.values.extend(map(structured, value))
+            return StructuredValue(list_value={"values": map(structured, value)})
         case dict():
-            message.dict_value.SetInParent()
-            for key, item in value.items():
-                message.dict_value.fields[key].CopyFrom(structured(item))
+            fields = {key: structured(item) for key, item in value.items()}
+            return StructuredValue(dict_value={"fields": fields})
         case _:
             raise TypeError(f"{value!r} has no StructuredValue")
-    return message

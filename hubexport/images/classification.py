@@ -175,13 +175,10 @@ def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArra
     nonnegative = bool((outputs >= 0).all())
     if interface.output_kind == "probabilities":
         if not nonnegative or deviation > _MAX_DEVIATION:
+            off = f"for one image, their sum differs from 1 by {deviation:.3g}"
             raise ModuleError(
                 f"the outputs of {interface.report.path} are not probabilities",
-                why=(
-                    "some are negative"
-                    if not nonnegative
-                    else f"for one image, their sum differs from 1 by {deviation:.3g}"
-                ),
+                why=off if nonnegative else "some are negative",
                 fix="use --output_kind logits if they are logits",
             )
         return outputs.astype(np.float64)

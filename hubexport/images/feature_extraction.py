@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,13 +94,7 @@ def extract_features(
         progress.step(f"computing the features of {image_count_text(len(image_files))}")
         height, width, _ = opened.interface.image_shape
         batches = apply_to_files(
-            opened.features,
-            image_files,
-            height,
-            width,
-            batch_size=batch_size,
-            progress=progress,
-            unreadable=unreadable,
+            opened.features, image_files, height, width, batch_size=batch_size, progress=progress, unreadable=unreadable
         )
         files = _files(output)
         with _write_failures_reported(output), scratch_directory(output.parent) as scratch, contextlib.closing(batches):
@@ -178,22 +172,21 @@ def _npy_writer(path: Path, num_features: int) -> Iterator[_Write]:
     rows = 0
     with path.open("wb") as vectors, _names_path(path).open("w", encoding="utf-8", newline="\n") as names:
 
+        def write_header() -> None:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (rows, num_features)}
+            np.lib.format.write_array_header_1_0(vectors, header)  # type: ignore[no-untyped-call]
+
         def write(files: Sequence[str], numbers: Array) -> None:
             nonlocal rows
             rows += len(files)
             vectors.write(numbers.astype("<f4").tobytes())
             names.writelines(f"{file}\n" for file in files)
 
-        _write_npy_header(vectors, rows, num_features)
+        write_header()
         yield write
         # Now the number of rows is known. NumPy's header has room for any number.
         vectors.seek(0)
-        _write_npy_header(vectors, rows, num_features)
-
-
-def _write_npy_header(file: BinaryIO, rows: int, num_features: int) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, num_features)}
-    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        write_header()
 
 
 @contextlib.contextmanager

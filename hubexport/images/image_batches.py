@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 import contextlib
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -93,22 +94,17 @@ def apply_to_files(
 def _read_batches(
     paths: Sequence[Path], height: int, width: int, batch_size: int, unreadable: OnUnreadable
 ) -> Generator[Batch, None, None]:
-    read: list[tuple[Path, Array]] = []
-    for path, future in _read_ahead(paths, height, width, batch_size):
-        try:
-            read.append((path, future.result()))
-        except ImageError as error:
-            unreadable(path, error)
-        if len(read) == batch_size:
-            yield _stacked(read)
-            read = []
-    if read:
-        yield _stacked(read)
+    def readable() -> Iterator[tuple[Path, Array]]:
+        for path, future in _read_ahead(paths, height, width, batch_size):
+            try:
+                yield path, future.result()
+            except ImageError as error:
+                unreadable(path, error)
 
-
-def _stacked(read: Sequence[tuple[Path, Array]]) -> Batch:
-    paths, pictures = zip(*read)
-    return Batch(paths, np.stack(pictures))
+    images = readable()
+    while batch := list(itertools.islice(images, batch_size)):
+        files, pictures = zip(*batch)
+        yield Batch(files, np.stack(pictures))
 
 
 def _read_ahead(

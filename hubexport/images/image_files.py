@@ -55,16 +55,19 @@ def _files(text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return list(_in_folder(path)) or _found_nothing(
-            f"no images in {text}", f"no file in it ends in {', '.join(SUFFIXES)}"
-        )
-    if path.exists():
-        return _found_nothing(f"{text} is not an image", "it is neither a file nor a folder")
-    if not glob.has_magic(text):
-        return _found_nothing(f"cannot find {text}", "no such file or folder")
-    matched = map(Path, sorted(glob.glob(text, recursive=True)))
-    images = [path for path in matched if _has_suffix(path.name) and path.is_file()]
-    return images or _found_nothing(f"no images match {text}", f"no file that ends in {', '.join(SUFFIXES)} matches it")
+        if images := list(_in_folder(path)):
+            return images
+        what, why = f"no images in {text}", f"no file in it ends in {', '.join(SUFFIXES)}"
+    elif path.exists():
+        what, why = f"{text} is not an image", "it is neither a file nor a folder"
+    elif not glob.has_magic(text):
+        what, why = f"cannot find {text}", "no such file or folder"
+    else:
+        matched = map(Path, sorted(glob.glob(text, recursive=True)))
+        if images := [path for path in matched if _has_suffix(path.name) and path.is_file()]:
+            return images
+        what, why = f"no images match {text}", f"no file that ends in {', '.join(SUFFIXES)} matches it"
+    raise ImageError(what, why=why, fix="use image files, folders of them, or patterns like 'photos/**/*.jpg'")
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -79,10 +82,6 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 
 def _has_suffix(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
-
-
-def _found_nothing(what: str, why: str) -> list[Path]:
-    raise ImageError(what, why=why, fix="use image files, folders of them, or patterns like 'photos/**/*.jpg'")
 
 
 def _unreadable(error: OSError) -> None:

@@ -73,19 +73,15 @@ def read_image(
 def _as_rgb(image: Image.Image) -> Image.Image:
     # Before version 10.3, Pillow reads 16 bit grayscale in mode I.
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_16_bits(image)
+        # Pillow's own conversion would clip these intensities, of up to 65,535, at 255.
+        levels = np.asarray(image).astype(np.int32)
+        gray = np.round(levels / _LEVELS_PER_BYTE_LEVEL).astype(np.uint8)
+        gray[levels == image.info.get("transparency", _NO_LEVEL)] = 255
+        return Image.fromarray(gray).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Scales intensities of up to 65,535 to 8 bits. Pillow's own conversion would clip them at 255."""
-    levels = np.asarray(image).astype(np.int32)
-    gray = np.round(levels / _LEVELS_PER_BYTE_LEVEL).astype(np.uint8)
-    gray[levels == image.info.get("transparency", _NO_LEVEL)] = 255
-    return Image.fromarray(gray).convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -83,21 +83,17 @@ class ConfigSettings(_Settings):
         if self.quantization_config is not None:
             yield "quantization_config is given, and must not be"
         if depth_multiplier is None or self._depths() != _kernel_depths(network):
-            yield from self._depth_problems(depth_multiplier)
-
-    def _depth_problems(self, depth_multiplier: float | None) -> Iterator[str]:
-        """Yields a line for each unsupported setting that changes numbers of channels."""
-        wanted = {
-            "num_channels": 3,
-            "depth_multiplier": depth_multiplier or self.depth_multiplier,
-            "depth_divisible_by": 8,
-            "min_depth": 8,
-            "expand_ratio": 6,
-            "finegrained_output": True,
-        }
-        for name, value in wanted.items():
-            if getattr(self, name) != value:
-                yield _problem(name, getattr(self, name), value)
+            supported = {
+                "num_channels": 3,
+                "depth_multiplier": depth_multiplier or self.depth_multiplier,
+                "depth_divisible_by": 8,
+                "min_depth": 8,
+                "expand_ratio": 6,
+                "finegrained_output": True,
+            }
+            for name, value in supported.items():
+                if getattr(self, name) != value:
+                    yield _problem(name, getattr(self, name), value)
 
     def _depths(self) -> dict[str, tuple[int, int]]:
         """Returns the input and output channels of each convolution, as transformers derives them from the settings."""
@@ -151,7 +147,13 @@ class PreprocessorSettings(_Settings):
         Args:
             wanted: the lowest and highest intensity that the network was trained on.
         """
-        ranges = list(self._channel_ranges())
+        # What black and white become, in red, green and blue.
+        ranges = [(0.0, _WHITE * (self.rescale_factor if self.do_rescale else 1.0))] * 3
+        if self.do_normalize:
+            channels = zip(ranges, _per_channel(self.image_mean), _per_channel(self.image_std), strict=True)
+            ranges = [
+                ((low - mean) / deviation, (high - mean) / deviation) for (low, high), mean, deviation in channels
+            ]
         ends = [end for channel in ranges for end in zip(channel, wanted, strict=True)]
         if not all(math.isclose(end, wanted_end, abs_tol=_HALF_STEP) for end, wanted_end in ends):
             described = " ".join(map(_range, ranges))
@@ -161,13 +163,6 @@ class PreprocessorSettings(_Settings):
             )
         if self.do_flip_channel_order:
             yield "do_flip_channel_order is true: the network was to get blue first, but modules will give it red first"
-
-    def _channel_ranges(self) -> Iterator[tuple[float, float]]:
-        """Yields what black and white become, in red, green and blue."""
-        scale = self.rescale_factor if self.do_rescale else 1.0
-        for mean, deviation in zip(_per_channel(self.image_mean), _per_channel(self.image_std), strict=True):
-            black, white = 0.0, _WHITE * scale
-            yield ((black - mean) / deviation, (white - mean) / deviation) if self.do_normalize else (black, white)
 
 
 def _per_channel(setting: float | list[float] | None) -> list[float]:

@@ -5,9 +5,10 @@ Here model and network are turned into steps ("the convolution Conv1 of the imag
 stands for each step together with its inputs. The model computes what the network computes if it has all its steps.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import itertools
 import json
 import re
 from typing import Any
@@ -31,6 +32,8 @@ _CHANNELS = (3, -1, [3], [-1])
 _EPSILON_DIGITS = 9
 
 _Padding = tuple[tuple[int, int], ...]
+# Numbers the steps; equal steps with equal inputs get the same number.
+_Steps = defaultdict[tuple[Any, ...], int]
 # A call of a layer: the layer's name, and the number of the call.
 _Node = tuple[str, int]
 
@@ -64,7 +67,7 @@ def compare_model(
         ValueError: the description is not that of a graph of layers, or cannot be understood.
     """
     layer_of = {layout.variable.name: layout.name.rpartition("/")[0].removesuffix("/vars") for layout in layouts}
-    steps = _Steps()
+    steps = _Steps(itertools.count().__next__)
     wanted, needed = _network_steps(network, layer_of, steps)
     try:
         graph = _LayerGraph(json.loads(description), numbered, steps, layer_of[network.variables[0].name])
@@ -79,14 +82,6 @@ def compare_model(
         before=tuple(name for name in busy if name in graph.before),
         further=tuple(name for name in busy if name in unknown - graph.before),
     )
-
-
-class _Steps(dict[tuple[Any, ...], int]):
-    """Numbers the steps; equal steps with equal inputs get the same number."""
-
-    def __missing__(self, step: tuple[Any, ...]) -> int:
-        self[step] = len(self)
-        return self[step]
 
 
 def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps) -> tuple[set[int], dict[int, str]]:

@@ -12,16 +12,7 @@ from hubexport.arrays import Array
 from hubexport.networks.layers import Convolution, DepthwiseConv2D, Network, Shape, Variable
 
 # What a variable is to its layer. The classifier's kernel is a 1x1 convolution's in TF-Slim, and a matrix elsewhere.
-Role = Literal[
-    "kernel",
-    "depthwise_kernel",
-    "classifier",
-    "biases",
-    "gamma",
-    "beta",
-    "moving_mean",
-    "moving_variance",
-]
+Role = Literal["kernel", "depthwise_kernel", "classifier", "biases", "gamma", "beta", "moving_mean", "moving_variance"]
 
 
 @dataclasses.dataclass(frozen=True)

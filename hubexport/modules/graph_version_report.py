@@ -88,9 +88,12 @@ def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -
         for name, signature in sorted(meta_graph.signature_def.items())
         if not name.startswith(_INTERNAL_SIGNATURES)
     )
-    functions = _call_functions(meta_graph.object_graph_def)
+    objects = meta_graph.object_graph_def
+    call = _call_object(objects)
+    names = dict.fromkeys(call.concrete_functions) if call else ()
+    functions = [objects.concrete_functions[name] for name in names if name in objects.concrete_functions]
     results: Iterable[Iterable[TensorReport]]
-    if meta_graph.object_graph_def.nodes:
+    if objects.nodes:
         results = [_flattened(function.output_signature, "") for function in functions if _is_dict(function)]
     else:
         # A signature without `default` is not a Hub module's, and has no intermediate results.
@@ -98,7 +101,7 @@ def describe_graph_version(meta_graph: Message, oldest_tensorflow: str | None) -
     return GraphVersionReport(
         tags=tuple(map(printable, meta_graph.meta_info_def.tags)),
         signatures=signatures,
-        call=_describe_call(meta_graph.object_graph_def, functions),
+        call=_describe_call(call, functions[0]) if call and functions else None,
         endpoints=_sorted({tensor.name: tensor for tensor in itertools.chain(*results) if tensor.name != DEFAULT}),
         oldest_tensorflow=oldest_tensorflow,
     )
@@ -134,14 +137,8 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(len(part), part) if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _call_functions(objects: Message) -> list[Message]:
-    """Returns the SavedConcreteFunctions of the root's `__call__`."""
-    function = _call_object(objects)
-    names = dict.fromkeys(function.concrete_functions) if function else {}
-    return [objects.concrete_functions[name] for name in names if name in objects.concrete_functions]
-
-
 def _call_object(objects: Message) -> Message | None:
+    """Returns the SavedFunction of the root's `__call__`."""
     for child in objects.nodes[0].children if objects.nodes else []:
         if child.local_name == "__call__" and 0 <= child.node_id < len(objects.nodes):
             return objects.nodes[child.node_id].function
@@ -152,13 +149,9 @@ def _is_dict(function: Message) -> bool:
     return bool(function.output_signature.HasField("dict_value"))
 
 
-def _describe_call(objects: Message, functions: Iterable[Message]) -> CallReport | None:
-    function = _call_object(objects)
-    first = next(iter(functions), None)
-    if function is None or first is None:
-        return None
+def _describe_call(call: Message, first: Message) -> CallReport:
     return CallReport(
-        arguments=tuple(_arguments(function.function_spec)),
+        arguments=tuple(_arguments(call.function_spec)),
         inputs=tuple(_flattened(first.canonicalized_input_signature, "", named=True)),
         outputs=tuple(_flattened(first.output_signature, "" if _is_dict(first) else ONLY_OUTPUT)),
     )

@@ -8,11 +8,9 @@ import pydantic
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError
 from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, read_manifest
+from hubexport.modules.module_report import no_module_error
 from hubexport.networks.layers import Network
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
-
-# A variant needs a number of classes, even where its network has no classifier.
-_ANY_NUM_CLASSES = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,28 +54,22 @@ def identify(
             caller says what the module should be.
     """
     if not (directory / MODULE_FILE).is_file():
-        raise ModuleError(
-            f"no module in {shown_as}",
-            why=f"it has no file {MODULE_FILE}",
-            fix=f"give the directory that contains {MODULE_FILE}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
-        )
+        raise no_module_error(directory, shown_as)
     try:
         manifest = read_manifest(directory)
     except ManifestError as error:
         raise _unidentified(shown_as, str(error)) from error
     if manifest is not None:
-        variant, spec = variant or _variant_of(manifest, shown_as), spec or _spec_of(manifest, shown_as)
+        variant = variant or _variant_of(manifest, shown_as)
+        kind_and_version = f"{manifest.kind}/{manifest.version}"
+        try:
+            spec = spec or ModuleSpec.parse(kind_and_version)
+        except ValueError as error:
+            why = f"{MANIFEST} names an unknown kind or version: {kind_and_version}"
+            raise _unidentified(shown_as, why) from error
     elif variant is None or spec is None:
         raise _unidentified(shown_as, f"it has no {MANIFEST}")
     return ModuleIdentity(directory, shown_as, manifest, variant, spec, variant.network_for(spec.kind))
-
-
-def _spec_of(manifest: Manifest, shown_as: str) -> ModuleSpec:
-    try:
-        return ModuleSpec.parse(f"{manifest.kind}/{manifest.version}")
-    except ValueError as error:
-        why = f"{MANIFEST} names an unknown kind or version: {manifest.kind}/{manifest.version}"
-        raise _unidentified(shown_as, why) from error
 
 
 def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
@@ -92,7 +84,8 @@ def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
                 "network": manifest.network,
                 "depth_multiplier": manifest.depth_multiplier,
                 "image_size": manifest.input_height_px,
-                "num_classes": manifest.num_classes or _ANY_NUM_CLASSES,
+                # A variant needs a number of classes, even where its network has no classifier.
+                "num_classes": manifest.num_classes or 1,
                 "dataset": manifest.dataset,
                 "modules": [f"{manifest.kind}/{manifest.version}"],
             }

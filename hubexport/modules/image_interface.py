@@ -54,7 +54,7 @@ class ImageInterface:
         image_shape: height, width and channels of the images in its input.
         input_range: the intensities of black and white in its input.
         output_shape: the shape of its output for one image: `(num_features,)` or `(num_classes,)`.
-        output_kind: what its output means; None if nothing tells.
+        output_kind: what its output means; None if neither the SavedModel nor the caller says.
         has_features: whether it returns feature vectors besides its main output.
         hints: what the caller said about it.
     """
@@ -79,7 +79,7 @@ def image_interface(
     Args:
         directory: the SavedModel's directory.
         shown_as: what errors call it, if the directory is a copy of something else.
-        hints: what the caller knows about it; they outweigh what it tells itself.
+        hints: what the caller knows about it; they override what the SavedModel says itself.
     Raises:
         ModuleError: it is damaged or does not take images of one fixed size; or it has none of the common signatures
             for images, and the hints are not complete.
@@ -89,37 +89,12 @@ def image_interface(
     report = describe_module(directory, shown_as)
     look = _foreign_look(report, read_saved_model(directory, report.path))
     if look is None:
-        interface = _hub_interface(report, directory)
-        interface = dataclasses.replace(
-            interface,
-            input_range=hints.input_range or interface.input_range,
-            output_kind=hints.output_kind or interface.output_kind,
-            hints=hints,
-        )
-    elif hints.input_range is None or hints.output_kind is None:
-        raise ModuleError(
-            f"cannot tell how to run {report.path} on images",
-            why=f"{look}; nothing in it says which range of intensities it takes, or what its output means",
-            fix="give both with --input_range LOW HIGH and --output_kind KIND; Keras' MobileNetV2, for example, takes "
-            "-1 1 and returns probabilities",
-        )
+        interface = hub_interface(report, directory, hints)
     else:
-        interface = _foreign_interface(report, directory, hints.input_range, hints.output_kind)
+        interface = _foreign_interface(report, directory, hints, look)
     if len(interface.output_shape) != 1 or not interface.output_shape[0]:
         raise _not_runnable(report, "its output is not one float32 vector of a fixed length for each image")
     return interface
-
-
-def hub_interface(directory: Path, shown_as: Path | str | None = None) -> ImageInterface:
-    """Returns how to run a SavedModel as a module with the common signatures, even if it looks like something else.
-
-    Args:
-        directory: the SavedModel's directory.
-        shown_as: what errors call it, if the directory is a copy of something else.
-    Raises:
-        ModuleError: it is damaged, has no such interface, or does not take images of one fixed size.
-    """
-    return _hub_interface(describe_module(directory, shown_as), directory)
 
 
 def _foreign_look(report: ModuleReport, saved_model: Message) -> str | None:
@@ -141,7 +116,16 @@ def _foreign_look(report: ModuleReport, saved_model: Message) -> str | None:
     return None
 
 
-def _hub_interface(report: ModuleReport, directory: Path) -> ImageInterface:
+def hub_interface(report: ModuleReport, directory: Path, hints: InterfaceHints = InterfaceHints()) -> ImageInterface:
+    """Returns how to run a SavedModel as a module with the common signatures, even if it looks like something else.
+
+    Args:
+        report: the SavedModel's description.
+        directory: its directory.
+        hints: what the caller knows about it; they override what the SavedModel says itself.
+    Raises:
+        ModuleError: it has no such interface, or does not take images of one fixed size.
+    """
     graph = _inference(report)
     signatures = {signature.name: signature for signature in graph.signatures}
     if report.format == "TF1 Hub module":
@@ -163,17 +147,23 @@ def _hub_interface(report: ModuleReport, directory: Path) -> ImageInterface:
         signature=CALL,
         tags=graph.tags,
         image_shape=_image_shape(report, images),
-        input_range=_HUB_RANGE,
+        input_range=hints.input_range or _HUB_RANGE,
         output_shape=_output_shape(output),
-        output_kind=_output_kind(report, signatures, output),
+        output_kind=hints.output_kind or _output_kind(report, signatures, output),
         has_features=has_features,
+        hints=hints,
     )
 
 
-def _foreign_interface(
-    report: ModuleReport, directory: Path, input_range: tuple[float, float], output_kind: OutputKind
-) -> ImageInterface:
+def _foreign_interface(report: ModuleReport, directory: Path, hints: InterfaceHints, look: str) -> ImageInterface:
     """Chooses the signature for serving or the only one there is; an object without signatures is called."""
+    if hints.input_range is None or hints.output_kind is None:
+        raise ModuleError(
+            f"cannot tell how to run {report.path} on images",
+            why=f"{look}; nothing in it says which range of intensities it takes, or what its output means",
+            fix="give both with --input_range LOW HIGH and --output_kind KIND; Keras' MobileNetV2, for example, takes "
+            "-1 1 and returns probabilities",
+        )
     graph = next((graph for graph in report.graph_versions if _SERVING_TAG in graph.tags), report.graph_versions[0])
     served = [one for one in graph.signatures if one.name == _SERVING_SIGNATURE]
     signatures = served or graph.signatures
@@ -192,10 +182,10 @@ def _foreign_interface(
         signature=signature.name,
         tags=graph.tags,
         image_shape=_image_shape(report, signature.inputs[0]),
-        input_range=input_range,
+        input_range=hints.input_range,
         output_shape=_output_shape(signature.outputs[0]),
-        output_kind=output_kind,
-        hints=InterfaceHints(input_range, output_kind),
+        output_kind=hints.output_kind,
+        hints=hints,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a caller says about a module that does not say it itself; imports nothing heavy."""
+"""What a caller says about a module that does not describe itself. Imports nothing heavy."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -16,10 +16,8 @@ class InterfaceHints:
     """How a module is to be run, according to the caller.
 
     Attributes:
-        input_range: the intensities of black and white that the module takes, like `(-1, 1)`. None leaves it to the
-            module.
-        output_kind: the meaning of the module's output: `logits`, `probabilities` or `features`. None leaves it to the
-            module.
+        input_range: the intensities of black and white that the module takes, like `(-1, 1)`; None if not given.
+        output_kind: what the module's output is: `logits`, `probabilities` or `features`; None if not given.
     """
 
     input_range: tuple[float, float] | None = None

@@ -11,17 +11,18 @@ from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 
+from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError, printable
 from hubexport.formats.manifest import Manifest, ManifestError, changed_files, read_manifest
 from hubexport.modules.graph_version_report import GraphVersionReport, describe_graph_version
 from hubexport.modules.op_versions import Compatibility, oldest_tensorflow
+from hubexport.modules.opening import unreadable_error
 from hubexport.modules.parameter_counts import ParameterCounts, count_parameters
 from hubexport.protos import Message, SavedModel
 from hubexport.system.digests import tree_files
 
 Format = Literal["TF1 Hub module", "TF1 SavedModel", "TF2 SavedModel"]
 
-_GRAPH = "saved_model.pb"
 _GRAPH_AS_TEXT = "saved_model.pbtxt"
 _HUB_MARK = "tfhub_module.pb"
 # A serialized ModuleDef{format: FORMAT_V3}; see tensorflow_hub/module_def.proto.
@@ -103,7 +104,7 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
         sizes = _measure(directory, files)
         format_, problems = _recognize(directory, saved_model)
     except OSError as error:
-        raise _unreadable(shown_as, error) from error
+        raise unreadable_error(shown_as, error) from error
     is_hub_module = format_ == "TF1 Hub module"
     writers = [meta_graph.meta_info_def.tensorflow_version for meta_graph in saved_model.meta_graphs]
     parameters, weights_problem = count_parameters(directory, saved_model)
@@ -127,47 +128,43 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
 
 
 def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
-    """Reads a module's `saved_model.pb`.
+    """Reads a module's `saved_model.pb`, and returns the SavedModel.
 
     Args:
         directory: the module's directory.
         shown_as: what errors call it.
-    Returns:
-        A SavedModel.
     Raises:
         ModuleError: the file is missing, damaged, or too large.
     """
-    path = directory / _GRAPH
+    path = directory / MODULE_FILE
     try:
         if not path.is_file():
-            raise _no_module(directory, shown_as)
+            raise no_module_error(directory, shown_as)
         if path.stat().st_size > _MAX_GRAPH_BYTES:
-            raise _damaged(shown_as, f"{_GRAPH} is larger than {_MAX_GRAPH_BYTES >> 20} MiB")
+            raise _damaged(shown_as, f"{MODULE_FILE} is larger than {_MAX_GRAPH_BYTES >> 20} MiB")
         content = path.read_bytes()
     except OSError as error:
-        raise _unreadable(shown_as, error) from error
+        raise unreadable_error(shown_as, error) from error
     return parse_saved_model(content, shown_as)
 
 
 def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
-    """Parses the content of a `saved_model.pb`.
+    """Parses the content of a `saved_model.pb`, and returns the SavedModel.
 
     Args:
         content: the file's bytes.
         shown_as: what errors call the module.
-    Returns:
-        A SavedModel.
     Raises:
         ModuleError: it is damaged, or has too many graphs or nodes.
     """
     try:
         saved_model = SavedModel.FromString(content)
     except DecodeError as error:
-        raise _damaged(shown_as, f"{_GRAPH} cannot be decoded") from error
+        raise _damaged(shown_as, f"{MODULE_FILE} cannot be decoded") from error
     if len(saved_model.meta_graphs) > _MAX_GRAPH_VERSIONS or any(map(_is_too_large, saved_model.meta_graphs)):
-        raise _damaged(shown_as, f"{_GRAPH} has more than {_MAX_GRAPH_VERSIONS} graphs or {_MAX_NODES:,} nodes")
+        raise _damaged(shown_as, f"{MODULE_FILE} has more than {_MAX_GRAPH_VERSIONS} graphs or {_MAX_NODES:,} nodes")
     if not any(meta_graph.ListFields() for meta_graph in saved_model.meta_graphs):
-        raise _damaged(shown_as, f"{_GRAPH} holds no graph")
+        raise _damaged(shown_as, f"{MODULE_FILE} holds no graph")
     return saved_model
 
 
@@ -178,13 +175,14 @@ def _is_too_large(meta_graph: Message) -> bool:
     return parts > _MAX_NODES or sum(len(function.node_def) for function in graph.library.function) > _MAX_NODES
 
 
-def _no_module(directory: Path, shown_as: Path | str) -> ModuleError:
+def no_module_error(directory: Path, shown_as: Path | str) -> ModuleError:
+    """Returns the error for a directory without `saved_model.pb`."""
     if (directory / _GRAPH_AS_TEXT).is_file():
-        return _damaged(shown_as, f"it has {_GRAPH_AS_TEXT}, the text form; hubexport reads only {_GRAPH}")
+        return _damaged(shown_as, f"it has {_GRAPH_AS_TEXT}, the text form; hubexport reads only {MODULE_FILE}")
     return ModuleError(
         f"no module in {shown_as}",
-        why=f"it has no file {_GRAPH}",
-        fix=f"use the directory that holds {_GRAPH}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
+        why=f"it has no file {MODULE_FILE}",
+        fix=f"use the directory that holds {MODULE_FILE}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
     )
 
 
@@ -192,19 +190,11 @@ def _damaged(shown_as: Path | str, why: str) -> ModuleError:
     return ModuleError(f"cannot read module {shown_as}", why=why, fix="build, export or fetch the module again")
 
 
-def _unreadable(shown_as: Path | str, error: OSError) -> ModuleError:
-    return ModuleError(
-        f"cannot read module {shown_as}",
-        why=f"{error.strerror or error}: {error.filename or shown_as}",
-        fix="make its files readable",
-    )
-
-
 def _measure(directory: Path, files: Sequence[Path]) -> FileSizes:
     parts: Counter[str] = Counter()
     for path in files:
         parts[path.relative_to(directory).parts[0]] += path.stat().st_size
-    graph, weights, assets = parts[_GRAPH], parts["variables"], parts["assets"]
+    graph, weights, assets = parts[MODULE_FILE], parts["variables"], parts["assets"]
     total = parts.total()
     return FileSizes(graph, weights, assets, total - graph - weights - assets, total)
 

@@ -14,12 +14,11 @@ known may still fail to load. These rules were found by running the TensorFlows 
 - Of a TF2 SavedModel, `hub.load` reads all functions, but neither the graph for sessions nor `min_consumer`.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
 from pathlib import Path
-from types import MappingProxyType
 
 from hubexport.errors import printable
 from hubexport.modules.graph_version_report import natural_key
@@ -90,8 +89,8 @@ def known_tensorflows() -> tuple[TensorFlowRelease, ...]:
     for entry in json.loads(TABLE.read_text(encoding="utf-8"))["tensorflows"]:
         new = {name: ops.get(name, frozenset()).union(text.split()) for name, text in entry["new"].items()}
         ops = {name: attributes for name, attributes in (ops | new).items() if name not in entry["gone"]}
-        facts = (entry["version"], entry["graph_def_version"], entry["ignores_unknown_attributes"])
-        known.append(TensorFlowRelease(*facts, ops))
+        ignores_unknown = entry["ignores_unknown_attributes"]
+        known.append(TensorFlowRelease(entry["version"], entry["graph_def_version"], ignores_unknown, ops))
     return tuple(known)
 
 
@@ -141,30 +140,23 @@ def _needs(meta_graphs: Iterable[Message], *, is_tf2: bool, is_hub_module: bool)
     for meta_graph in meta_graphs:
         functions = {function.signature.name for function in meta_graph.graph_def.library.function}
         for function in meta_graph.graph_def.library.function:
-            _add_nodes(ops, function.node_def, functions)
+            _add_nodes(ops, function.node_def, functions, {})
         if not is_tf2:
             stripped = meta_graph.meta_info_def.stripped_op_list.op
-            _add_nodes(ops, meta_graph.graph_def.node, functions, _defaults(stripped))
+            defaults = {
+                (op.name, attribute.name): attribute.default_value.SerializeToString(deterministic=True)
+                for op in stripped
+                for attribute in op.attr
+                if attribute.HasField("default_value")
+            }
+            _add_nodes(ops, meta_graph.graph_def.node, functions, defaults)
             listed |= {op.name for op in stripped if is_hub_module}
             min_consumer = max(min_consumer, meta_graph.graph_def.versions.min_consumer)
     return _Needs(ops, frozenset(listed), min_consumer)
 
 
-def _defaults(ops: Iterable[Message]) -> dict[tuple[str, str], bytes]:
-    """Returns the default of each attribute, serialized, by the names of op and attribute."""
-    return {
-        (op.name, attribute.name): _serialized(attribute.default_value)
-        for op in ops
-        for attribute in op.attr
-        if attribute.HasField("default_value")
-    }
-
-
 def _add_nodes(
-    ops: dict[str, set[str]],
-    nodes: Iterable[Message],
-    functions: Container[str],
-    defaults: Mapping[tuple[str, str], bytes] = MappingProxyType({}),
+    ops: dict[str, set[str]], nodes: Iterable[Message], functions: set[str], defaults: dict[tuple[str, str], bytes]
 ) -> None:
     """Adds the ops of nodes, with the attributes that are not at a known default.
 
@@ -172,7 +164,7 @@ def _add_nodes(
         ops: the names of attributes by op, to be extended.
         nodes: the nodes of a graph or a function.
         functions: the names of functions, which a node may call in place of an op.
-        defaults: the known defaults from `_defaults`.
+        defaults: the known defaults, serialized, by the names of op and attribute.
     """
     for node in nodes:
         if node.op in functions:
@@ -180,10 +172,5 @@ def _add_nodes(
         attributes = ops.setdefault(node.op, set())
         for name, value in node.attr.items():
             default = defaults.get((node.op, name))
-            if not name.startswith("_") and (default is None or default != _serialized(value)):
+            if not name.startswith("_") and (default is None or default != value.SerializeToString(deterministic=True)):
                 attributes.add(name)
-
-
-def _serialized(value: Message) -> bytes:
-    data: bytes = value.SerializeToString(deterministic=True)
-    return data

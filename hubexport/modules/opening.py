@@ -46,10 +46,7 @@ def opened_module_directory(module: str | Path, progress: Progress) -> Iterator[
         TemporaryFileError: there is no room to download or unpack it.
     """
     with contextlib.ExitStack() as stack:
-        if is_address(module):
-            yield _at_address(str(module), stack, progress)
-        else:
-            yield _at_path(Path(module), stack)
+        yield _at_address(str(module), stack, progress) if is_address(module) else _at_path(Path(module), stack)
 
 
 def is_address(module: str | Path) -> bool:
@@ -107,7 +104,7 @@ def _at_path(path: Path, stack: contextlib.ExitStack) -> ModuleDirectory:
             return ModuleDirectory(path, path)
         is_archive = _is_archive(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     if not is_archive:
         kinds = f"it is neither a directory with {MODULE_FILE} in it nor a gzipped tar"
         raise ModuleError(
@@ -118,7 +115,8 @@ def _at_path(path: Path, stack: contextlib.ExitStack) -> ModuleDirectory:
     return ModuleDirectory(_unpacked(path, path, stack), path)
 
 
-def _unreadable(shown_as: Path | str, error: OSError) -> ModuleError:
+def unreadable_error(shown_as: Path | str, error: OSError) -> ModuleError:
+    """Returns the error for a module with a file that cannot be read."""
     return ModuleError(
         f"cannot read module {shown_as}",
         why=f"{error.strerror or error}: {error.filename or shown_as}",
@@ -133,9 +131,17 @@ def _is_archive(path: Path) -> bool:
 def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) -> Path:
     """Returns the directory of the module in an archive, unpacked for as long as the stack is open."""
     scratch = stack.enter_context(temporary_directory(f"cannot unpack {shown_as}"))
-    with _unpack_failures_reported(shown_as):
-        unpack_archive(archive, scratch)
-        found = sorted(path.parent for path in scratch.rglob(MODULE_FILE) if path.is_file())
+    try:
+        with temporary_failures_reported(f"cannot unpack {shown_as}"):
+            unpack_archive(archive, scratch)
+            found = sorted(path.parent for path in scratch.rglob(MODULE_FILE) if path.is_file())
+    except ArchiveError as error:
+        # Its first line may name the temporary copy.
+        raise ModuleError(
+            f"cannot unpack {shown_as}", why=error.why, fix="pack or fetch it again, from a source that you trust"
+        ) from error
+    except OSError as error:
+        raise unreadable_error(shown_as, error) from error
     if len(found) == 1:
         return found[0]
     folders = ", ".join(str(folder.relative_to(scratch)) for folder in found)
@@ -144,17 +150,3 @@ def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) 
         why=f"{MODULE_FILE} is in {len(found)} of its folders{': ' if found else ''}{folders}",
         fix="use an archive of one module, or unpack it and use one of the directories",
     )
-
-
-@contextlib.contextmanager
-def _unpack_failures_reported(shown_as: Path | str) -> Iterator[None]:
-    try:
-        with temporary_failures_reported(f"cannot unpack {shown_as}"):
-            yield
-    except ArchiveError as error:
-        # Its first line may name the temporary copy.
-        raise ModuleError(
-            f"cannot unpack {shown_as}", why=error.why, fix="pack or fetch it again, from a source that you trust"
-        ) from error
-    except OSError as error:
-        raise _unreadable(shown_as, error) from error

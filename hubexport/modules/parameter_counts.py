@@ -32,7 +32,7 @@ class ParameterCounts:
 
     Attributes:
         total: the number of all values, moving averages included.
-        trainable: the number of values that fine-tuning changes; None if the module does not tell.
+        trainable: the number of values that fine-tuning changes; None if the module does not say.
     """
 
     total: int
@@ -94,27 +94,20 @@ def _is_bookkeeping(name: str, reader: BundleReader) -> bool:
 
 
 def _count_trainable(saved_model: Message, model: dict[str, int]) -> int | None:
-    if any(meta_graph.object_graph_def.nodes for meta_graph in saved_model.meta_graphs):
-        return _count_trainable_objects(saved_model)
+    objects = [node for meta_graph in saved_model.meta_graphs for node in meta_graph.object_graph_def.nodes]
+    if objects:
+        variables = [node.variable for node in objects if node.variable.trainable]
+        floats = [variable for variable in variables if dtype_name(variable.dtype) in _FLOATS]
+        try:
+            return sum(math.prod(checked_shape(dim.size for dim in variable.shape.dim)) for variable in floats)
+        except DamageError:
+            return None
     collections = [meta_graph.collection_def for meta_graph in saved_model.meta_graphs]
     trainable = [found["trainable_variables"] for found in collections if "trainable_variables" in found]
     if not trainable:
         return None
     names = {name for collection in trainable for name in _variable_names(collection.bytes_list.value)}
     return sum(model.get(name, 0) for name in names)
-
-
-def _count_trainable_objects(saved_model: Message) -> int | None:
-    variables = [
-        node.variable
-        for meta_graph in saved_model.meta_graphs
-        for node in meta_graph.object_graph_def.nodes
-        if node.variable.trainable and dtype_name(node.variable.dtype) in _FLOATS
-    ]
-    try:
-        return sum(math.prod(checked_shape(dim.size for dim in variable.shape.dim)) for variable in variables)
-    except DamageError:
-        return None
 
 
 def _variable_names(serialized: Iterable[bytes]) -> Iterator[str]:

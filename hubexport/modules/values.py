@@ -10,8 +10,6 @@ from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.errors import ModuleError
 from hubexport.modules.identity import ModuleIdentity
 
-_VARIABLES = "variables"
-
 
 def open_stored_values(module: ModuleIdentity) -> StoredValues:
     """Opens a module's `variables` folder. Reads the index, and no value yet.
@@ -20,7 +18,7 @@ def open_stored_values(module: ModuleIdentity) -> StoredValues:
         DamageError: the index or the object graph is damaged.
         OSError: a file is missing or cannot be read.
     """
-    bundle = BundleReader(module.directory / _VARIABLES / _VARIABLES)
+    bundle = BundleReader(module.directory / "variables" / "variables")
     return bundle if module.is_tf1 else ValuesByVariable(bundle)
 
 

@@ -17,7 +17,7 @@ def draw_svg(width: float, height: float, draw: Callable[["Figure"], None], *, f
     """Returns what matplotlib draws, as SVG with texts as text: the same bytes each time, in any thread.
 
     Args:
-        width, height: of the figure.
+        width, height: the figure's size.
         draw: draws into an empty figure without a background.
         font_size: the font size unless `draw` says otherwise.
     """
@@ -65,7 +65,7 @@ def add_marker(where: "Axes | Figure", x: float, y: float, name: str, zorder: fl
         where: axes, for a place in their data, or a figure, for one in pixels from its lower left corner.
         x, y: the marker's place.
         name: the marker's name.
-        zorder: markers are drawn over everything with a lower one.
+        zorder: the marker is drawn over everything with a lower value.
     """
     from matplotlib.lines import Line2D
     from matplotlib.transforms import IdentityTransform

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 CLASS = "chart-"
 
-# Of matplotlib's styles, those that neither the style sheet sets nor a browser would assume anyway.
+# The styles to keep of matplotlib's: the style sheet does not set them, and browsers have other defaults.
 _KEPT_STYLES = ("fill", "stroke", "stroke-width", "stroke-linecap", "stroke-linejoin", "font-size", "text-anchor")
 _BLACK = "#000000"
 

@@ -3,7 +3,7 @@
 The same inputs give the same archive, page and card on every machine, byte for byte. Measurements may differ.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 import functools
 import hashlib
 from importlib import metadata
@@ -31,10 +31,6 @@ CONTENT = ("network", "checkpoint", "weights")
 _ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
 # Keys of a config that modules do not contain. `labels` is a path, and its file counts; the others show in pages only.
 _NOT_IN_MODULES = {"labels", "license", "published", "checkpoint", "modules"}
-# Python writes these beside the code.
-_COMPILED = {".pyc", ".pyo"}
-# An installed package contains the configs. They are inputs of their own, each of its variant's artifacts alone.
-_CONFIGS = "configs"
 
 
 class ArtifactInputs(pydantic.BaseModel):
@@ -137,17 +133,18 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
     Raises:
         CheckpointError: the file of labels cannot be read.
     """
-    facts = variant.model_dump(mode="json")
+    network = variant.model_dump(mode="json", exclude=_NOT_IN_MODULES)
+    description = variant.model_dump(mode="json", include={"license", "published", "checkpoint"})
     labels_sha256 = None
     if variant.labels:
         with read_failures_reported(Path(variant.labels)):
             labels_sha256 = file_sha256(Path(variant.labels))
     name = variant.checkpoint.name if variant.checkpoint else None
     return ArtifactInputs(
-        network=_digest({**_only(facts, set(facts) - _NOT_IN_MODULES), "labels": labels_sha256, "checkpoint": name}),
+        network=_digest({**network, "labels": labels_sha256, "checkpoint": name}),
         checkpoint=checkpoint,
         weights=options.weights,
-        description=_digest(_only(facts, {"license", "published", "checkpoint"})),
+        description=_digest(description),
         url=options.url,
         exporter=__version__,
         program=program_sha256(),
@@ -161,12 +158,12 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
 def program_sha256() -> str:
     """Returns a digest of hubexport's code, which changes more often than its version."""
     package = Path(__file__).parents[1]
-    files = [path for path in tree_files(package) if path.suffix not in _COMPILED and _CONFIGS not in path.parts]
+    # Python writes compiled files beside the code. An installed package also contains the configs, which are inputs of
+    # their own, each of its variant's artifacts alone.
+    files = [
+        path for path in tree_files(package) if path.suffix not in {".pyc", ".pyo"} and "configs" not in path.parts
+    ]
     return _digest({path.relative_to(package).as_posix(): file_sha256(path) for path in files})
-
-
-def _only(facts: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
-    return {name: fact for name, fact in facts.items() if name in names}
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import pydantic_core
 
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
-from hubexport.release.check_artifact import Finding, check_artifact
+from hubexport.release.check_artifact import Finding, check_artifact, findings_about
 from hubexport.release.index import INDEX, MAX_INDEX_BYTES, SHA256SUMS, ArtifactRecord, ReleaseFile, ReleaseIndex
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
@@ -135,7 +135,7 @@ def _index_findings(index: ReleaseIndex) -> Iterator[Finding]:
     yield from ((INDEX, f"lists {handle} {count} times") for handle, count in Counter(handles).items() if count > 1)
     if handles != sorted(handles):
         yield INDEX, "is not sorted by handle"
-    listed = [file for record in index.artifacts for file in (*record.all_files(), record.own_file())]
+    listed = [file for record in index.artifacts for file in record.all_files()]
     listed += index.publishers
     versions = Counter(file.path for file in set(listed))
     yield from (
@@ -158,7 +158,7 @@ def _file_findings(
     checks: list[_Check] = [functools.partial(check_artifact, folder, record) for record in index.artifacts]
     shared = {record.sbom.path: record.sbom for record in index.artifacts}
     shared |= {file.path: file for file in index.publishers}
-    checks += [_as_check(file.path, functools.partial(check_listed, folder, file)) for file in shared.values()]
+    checks += [functools.partial(findings_about, file.path, check_listed, folder, file) for file in shared.values()]
     try:
         sums = _read_sums(folder)
     except UntrustedFileError as error:
@@ -171,20 +171,8 @@ def _file_findings(
                 yield SHA256SUMS, f"has a different digest for {file.path} than {INDEX}"
         # A run that was killed before it wrote the index may have listed more files.
         others = sums.keys() - {file.path for file in files}
-        checks += [_as_check(path, functools.partial(check_digest, folder, path, sums[path])) for path in others]
+        checks += [functools.partial(findings_about, path, check_digest, folder, path, sums[path]) for path in others]
     yield from _in_threads(checks, progress)
-
-
-def _as_check(path: str, refuse: Callable[[], None]) -> _Check:
-    """Returns a check that turns an UntrustedFileError into a finding."""
-
-    def check() -> Iterator[Finding]:
-        try:
-            refuse()
-        except UntrustedFileError as error:
-            yield path, str(error)
-
-    return check
 
 
 def _in_threads(checks: Sequence[_Check], progress: Progress) -> Iterator[Finding]:

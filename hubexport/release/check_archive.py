@@ -14,8 +14,8 @@ from hubexport.release.untrusted_folder import (
     UntrustedFileError,
     UntrustedFolder,
     opened_listed,
+    os_errors_converted,
     parsed,
-    read_failures_told,
 )
 from hubexport.system.tars import ArchiveError, hash_members
 
@@ -24,7 +24,6 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 # Longer paths cannot be unpacked. Ten thousand of this length fit into memory.
 _MAX_NAME = 4096
 _HUB_FILE = "tfhub_module.pb"
-_MODES = {True: 0o755, False: 0o644}
 # The names of facts in a manifest, and in a record.
 _SAME_FACTS = {
     **{name: name for name in ("handle", "variant", "kind", "version", "network", "depth_multiplier", "dataset")},
@@ -46,7 +45,7 @@ def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterato
         UntrustedFileError: the archive is not the listed file, or cannot be unpacked safely.
     """
     file = record.files["archive"]
-    with opened_listed(folder, file) as opened, read_failures_told():
+    with opened_listed(folder, file) as opened, os_errors_converted():
         if os.pread(opened.fileno(), len(_GZIP_HEADER), 0) != _GZIP_HEADER:
             yield "its gzip header contains a name or a time"
         try:
@@ -100,7 +99,7 @@ def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
         raise UntrustedFileError(f"its member {member.name!r} comes before its folder")
     if (member.uid, member.gid, member.uname, member.gname) != (0, 0, "", ""):
         raise UntrustedFileError(f"its member {member.name!r} has an owner")
-    if member.mode != _MODES[member.isdir()]:
+    if member.mode != (0o755 if member.isdir() else 0o644):
         raise UntrustedFileError(f"its member {member.name!r} has mode {member.mode:o}")
     if member.mtime != mtime:
         raise UntrustedFileError(f"its member {member.name!r} has the time {member.mtime}, not {mtime}")

@@ -1,6 +1,6 @@
 """Compares one artifact's files with its entry in the index, and with each other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import re
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -11,8 +11,8 @@ from pydantic import ConfigDict
 from hubexport.formats.manifest import CheckpointOrigin
 from hubexport.release.check_archive import archive_findings
 from hubexport.release.facts import module_format
-from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile, path_in_release, record_path
-from hubexport.release.slsa_provenance import statement_of
+from hubexport.release.index import SUFFIXES, ArtifactRecord, path_in_release, record_path
+from hubexport.release.slsa_provenance import statement
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, check_listed, parsed, read_listed
 from hubexport.variants import VERSIONS
 
@@ -59,18 +59,20 @@ def check_artifact(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[
         # The files may be another artifact's, then.
         yield from ((record_path(record.handle), what) for what in findings)
         return
-    for path, found in (
-        (record.files["archive"].path, archive_findings(folder, record)),
-        (record.files["page"].path, _page_findings(folder, record)),
-        (record.files["card"].path, _no_findings_if_listed(folder, record.files["card"])),
-        (record.files["verification"].path, _report_findings(folder, record)),
-        (record.files["provenance"].path, _provenance_findings(folder, record)),
-        (record_path(record.handle), _no_findings_if_listed(folder, record.own_file())),
-    ):
-        try:
-            yield from ((path, what) for what in found)
-        except UntrustedFileError as error:
-            yield path, str(error)
+    yield from findings_about(record.files["archive"].path, archive_findings, folder, record)
+    yield from findings_about(record.files["page"].path, _page_findings, folder, record)
+    yield from findings_about(record.files["card"].path, check_listed, folder, record.files["card"])
+    yield from findings_about(record.files["verification"].path, _report_findings, folder, record)
+    yield from findings_about(record.files["provenance"].path, _provenance_findings, folder, record)
+    yield from findings_about(record_path(record.handle), check_listed, folder, record.own_file())
+
+
+def findings_about(path: str, check: Callable[..., Iterable[str] | None], *arguments: object) -> Iterator[Finding]:
+    """Yields what a check finds wrong with a file, including the error if the check refuses the file."""
+    try:
+        yield from ((path, what) for what in check(*arguments) or ())
+    except UntrustedFileError as error:
+        yield path, str(error)
 
 
 def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
@@ -105,11 +107,6 @@ def _values_findings(record: ArtifactRecord) -> Iterator[str]:
         yield f"its values are not {record.values}: they come from {checkpoint.source}"
     if record.published is not None and not checkpoint.published:
         yield "it has published figures, but not the published checkpoint's values"
-
-
-def _no_findings_if_listed(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[str]:
-    check_listed(folder, file)
-    yield from ()
 
 
 def _page_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
@@ -159,7 +156,7 @@ def _provenance_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Ite
         versions = _report(folder, record).versions
     except UntrustedFileError:
         versions = {}  # The report's own check tells what is wrong with it.
-    expected = statement_of(
+    expected = statement(
         record.handle,
         record.inputs,
         subjects=[record.files[role] for role in ("archive", "page", "card")],

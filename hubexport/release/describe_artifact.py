@@ -1,6 +1,5 @@
 """Describes a verified module: its page, its card, and the files that tell how it was made and verified."""
 
-import dataclasses
 import functools
 import hashlib
 from pathlib import Path
@@ -11,7 +10,6 @@ from hubexport.release.facts import ModuleFacts, VerificationProof
 from hubexport.release.index import (
     SUFFIXES,
     ArtifactRecord,
-    CheckSummary,
     ReleaseFile,
     Role,
     as_json,
@@ -55,12 +53,12 @@ def describe_artifact(packed: PackedModule, verification: Verification) -> tuple
     staged[name].write_bytes(content)
     bill = ReleaseFile.of(staged[name], name)
     provenance = statement(
-        artifact.variant,
-        artifact.spec,
+        artifact.handle,
         task.inputs,
         subjects=[files[role] for role in ("archive", "page", "card")],
         byproducts=[files["verification"], bill],
         versions=verification.versions,
+        archive=artifact.variant.checkpoint,
     )
     add("provenance", as_json(provenance))
     record = _record(facts, task.inputs, files, bill)
@@ -134,7 +132,7 @@ def _record(
         license=variant.license,
         values="synthetic" if values.synthetic else "trained",
         published=figures.model_dump(mode="json") if figures else None,
-        checks=CheckSummary(**dataclasses.asdict(facts.proof)),
+        checks=facts.proof,
         inputs=inputs,
         files={role: files[role] for role in SUFFIXES},
         sbom=bill,

@@ -1,7 +1,10 @@
 """The facts about one packed module that its page, its card and the index tell."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
 
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
@@ -32,8 +35,7 @@ class ValuesOrigin:
     published: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class VerificationProof:
+class VerificationProof(pydantic.BaseModel):
     """The result of `hubexport verify` for a module that passed.
 
     Attributes:
@@ -42,8 +44,10 @@ class VerificationProof:
         tensorflow: the version of TensorFlow that ran the module; None if no selected check needs TensorFlow.
     """
 
-    passed: int
-    not_applicable: int
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    passed: Annotated[int, Field(gt=0)]
+    not_applicable: Annotated[int, Field(ge=0)]
     tensorflow: str | None
 
 

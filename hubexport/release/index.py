@@ -26,7 +26,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import ReleaseError
 from hubexport.release.artifact_inputs import ArtifactInputs
-from hubexport.release.facts import Format
+from hubexport.release.facts import Format, VerificationProof
 from hubexport.system.digests import file_sha256
 
 INDEX = "index.json"
@@ -41,7 +41,6 @@ SUFFIXES: Mapping[Role, str] = {
     "verification": ".verify.json",
     "provenance": ".provenance.json",
 }
-RECORD_SUFFIX = ".json"
 
 # Enough for eighty thousand artifacts of about 3 kB each. A parsed index takes several times as much memory.
 MAX_INDEX_BYTES = 256 << 20
@@ -55,7 +54,6 @@ def _inside_release(path: str) -> str:
 
 _Path = Annotated[str, AfterValidator(_inside_release)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-_Count = Annotated[int, Field(ge=0)]
 
 
 class _Strict(pydantic.BaseModel):
@@ -73,20 +71,12 @@ class ReleaseFile(_Strict):
 
     path: _Path
     sha256: _Sha256
-    bytes: _Count
+    bytes: Annotated[int, Field(ge=0)]
 
     @classmethod
     def of(cls, path: Path, name: str) -> "ReleaseFile":
         """Describes the file at `path` under the path that it has in the release."""
         return cls(path=name, sha256=file_sha256(path), bytes=path.stat().st_size)
-
-
-class CheckSummary(_Strict):
-    """The numbers of checks that a module passed, and that do not apply to it; see `VerificationProof`."""
-
-    passed: Annotated[int, Field(gt=0)]
-    not_applicable: _Count
-    tensorflow: str | None
 
 
 class ArtifactRecord(_Strict):
@@ -132,15 +122,16 @@ class ArtifactRecord(_Strict):
     license: str | None
     values: Literal["trained", "synthetic"]
     published: Mapping[str, float | None] | None
-    checks: CheckSummary
+    checks: VerificationProof
     inputs: ArtifactInputs
     files: Mapping[Role, ReleaseFile]
     sbom: ReleaseFile
 
     def all_files(self) -> Iterator[ReleaseFile]:
-        """Yields the artifact's own files, except its record, and the bill of materials."""
+        """Yields the artifact's own files, the bill of materials, and the record, which comes last."""
         yield from self.files.values()
         yield self.sbom
+        yield self.own_file()
 
     def own_file(self) -> ReleaseFile:
         """Describes the file that holds this record."""
@@ -165,7 +156,7 @@ class ReleaseIndex(_Strict):
 
     def files(self) -> list[ReleaseFile]:
         """Returns all files that the index lists, the records included, each once and sorted by path."""
-        listed = {file.path: file for record in self.artifacts for file in (*record.all_files(), record.own_file())}
+        listed = {file.path: file for record in self.artifacts for file in record.all_files()}
         listed |= {file.path: file for file in self.publishers}
         return [listed[path] for path in sorted(listed)]
 
@@ -186,7 +177,7 @@ def path_in_release(handle: str, role: Role) -> str:
 
 def record_path(handle: str) -> str:
     """Returns the path of an artifact's record in the release's folder."""
-    return f"{handle}{RECORD_SUFFIX}"
+    return f"{handle}.json"
 
 
 def as_json(model: pydantic.BaseModel | Mapping[str, Any]) -> bytes:

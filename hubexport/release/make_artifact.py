@@ -31,16 +31,15 @@ def build_and_pack(task: ArtifactTask, progress: Progress) -> list[PackedModule 
     """
     variant = task.artifacts[0].variant
     folder = task.folder / "modules"
-    # A process that was killed may have left some.
+    # A process that was killed may have left modules here.
     for artifact in task.artifacts:
         shutil.rmtree(folder / artifact.handle, ignore_errors=True)
     order = BuildOrder(variant, [artifact.spec for artifact in task.artifacts])
     options = BuildOptions(task.checkpoint, task.options.weights, folder, downloads=task.options.downloads)
     progress.step(f"building {variant.name}")
     results: list[PackedModule | FailedArtifact] = []
-    for artifact, outcome in zip(
-        task.artifacts, build_batch([order], options, progress=Warnings(progress)), strict=True
-    ):
+    outcomes = build_batch([order], options, progress=Warnings(progress))
+    for artifact, outcome in zip(task.artifacts, outcomes, strict=True):
         try:
             if isinstance(outcome.result, HubexportError):
                 raise outcome.result

@@ -4,17 +4,15 @@ Some texts come from strangers, who wrote a config or named a file. Templates ge
 addresses, where they cannot be anything but text.
 """
 
-import dataclasses
 from pathlib import PurePosixPath
 import re
 from urllib.parse import quote, urlsplit
 
 from hubexport.checkpoints.weights_choice import ONLY
 from hubexport.errors import printable
-from hubexport.networks.layers import Network
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
-from hubexport.variants import TF1_VERSIONS, PublishedCheckpoint, Variant
+from hubexport.variants import TF1_VERSIONS
 
 # ImageNet's name in our own configs, and for people.
 _IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
@@ -25,58 +23,63 @@ _PRETRAINED = "https://storage.googleapis.com/mobilenet_v2/checkpoints/"
 _ARCHITECTURES = {"mobilenet_v2": "MobileNet V2"}
 
 
-@dataclasses.dataclass(frozen=True)
 class PageFacts:
     """The facts about a module for templates; every text is safe in the places where templates put it.
 
     Attributes:
         facts: the facts that the caller gave.
+        variant: the module's variant.
+        kind: `feature_vector` or `classification`.
+        version: 1 to 5.
+        tf1: whether the module has the TF1 Hub format.
+        other: the handle of the module of the other kind.
         network: the module's network.
         architecture: the network's name for people.
         url: the module's address, safe in comments, links and strings of programs.
-        other: the handle of the module of the other kind.
         depth: the depth multiplier, with two decimals if that is exact.
-        tf1: whether the module has the TF1 Hub format.
+        dataset: the dataset's well-known name, or a code span.
         imagenet: whether the network was trained on ImageNet.
         classes_known: whether the classes are a background class and ImageNet's 1000.
-        dataset: the dataset's well-known name, or a code span.
+        source: a code span with the name of the values' source.
         checkpoint: a code span with the checkpoint's path in its published archive; None if the values do not come from
             that archive.
         archive: a code span with the archive's name, or None.
         archive_url: the archive's address, or None.
         pretrained: whether TF-Slim's authors published the checkpoint.
-        source: a code span with the name of the values' source.
         claims_figures: whether the published accuracy was measured with these values.
     """
 
-    facts: ModuleFacts
-    network: Network
-    architecture: str
-    url: str
-    other: str
-    depth: str
-    tf1: bool
-    imagenet: bool
-    classes_known: bool
-    dataset: str
-    checkpoint: str | None
-    archive: str | None
-    archive_url: str | None
-    pretrained: bool
-    source: str
-    claims_figures: bool
-
-    @property
-    def kind(self) -> str:
-        return self.facts.spec.kind
-
-    @property
-    def version(self) -> int:
-        return self.facts.spec.version
-
-    @property
-    def variant(self) -> Variant:
-        return self.facts.variant
+    def __init__(self, facts: ModuleFacts) -> None:
+        variant, spec, values = facts.variant, facts.spec, facts.values
+        self.facts = facts
+        self.variant = variant
+        self.kind = spec.kind
+        self.version = spec.version
+        self.tf1 = spec.version in TF1_VERSIONS
+        other = "classification" if spec.kind == "feature_vector" else "feature_vector"
+        self.other = variant.handle(spec.model_copy(update={"kind": other}))
+        self.network = variant.network_for(spec.kind)
+        self.architecture = _ARCHITECTURES.get(variant.network, variant.network)
+        self.url = _address(f"{facts.url}/{facts.handle}")
+        self.depth = two_decimals(variant.depth_multiplier)
+        self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
+        self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
+        self.classes_known = self.imagenet and variant.num_classes == 1001 and not variant.labels
+        self.source = _code(values.source)
+        self.checkpoint: str | None = None
+        self.archive: str | None = None
+        self.archive_url: str | None = None
+        self.pretrained = self.claims_figures = False
+        if values.published and variant.checkpoint:
+            url = variant.checkpoint.url
+            archive = PurePosixPath(urlsplit(url).path).name
+            # Like `mobilenet_v2_0.75_192/mobilenet_v2_0.75_192.ckpt`.
+            self.checkpoint = _code(re.sub(r"\.(tgz|tar\.gz)$", "", archive) + f"/{variant.checkpoint.name}")
+            self.archive = _code(archive)
+            self.archive_url = _address(url)
+            self.pretrained = url.startswith(_PRETRAINED)
+            # The published figures were measured with the moving averages.
+            self.claims_figures = variant.published is not None and values.weights in ("averaged", ONLY)
 
     @property
     def weight_decay(self) -> str:
@@ -105,45 +108,6 @@ class PageFacts:
             values = "UNTRAINED: its values are made up"
         task = "Image feature vectors from" if self.kind == "feature_vector" else "Image classification by"
         return f"{task} {self.architecture} (depth multiplier {self.depth}), {values}."
-
-
-def page_facts(facts: ModuleFacts) -> PageFacts:
-    """Prepares the facts about a module for templates."""
-    variant, spec, values = facts.variant, facts.spec, facts.values
-    imagenet = variant.dataset == _IMAGENET and not values.synthetic
-    checkpoint = variant.checkpoint if values.published else None
-    other = "classification" if spec.kind == "feature_vector" else "feature_vector"
-    return PageFacts(
-        facts=facts,
-        network=variant.network_for(spec.kind),
-        architecture=_ARCHITECTURES.get(variant.network, variant.network),
-        url=_address(f"{facts.url}/{facts.handle}"),
-        other=variant.handle(spec.model_copy(update={"kind": other})),
-        depth=two_decimals(variant.depth_multiplier),
-        tf1=spec.version in TF1_VERSIONS,
-        imagenet=imagenet,
-        classes_known=imagenet and variant.num_classes == 1001 and not variant.labels,
-        dataset=IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset),
-        checkpoint=_code(_path_in_archive(checkpoint)) if checkpoint else None,
-        archive=_code(_file_name(checkpoint.url)) if checkpoint else None,
-        archive_url=_address(checkpoint.url) if checkpoint else None,
-        pretrained=checkpoint is not None and checkpoint.url.startswith(_PRETRAINED),
-        source=_code(values.source),
-        # The published figures were measured with the moving averages.
-        claims_figures=checkpoint is not None
-        and values.weights in ("averaged", ONLY)
-        and variant.published is not None,
-    )
-
-
-def _file_name(url: str) -> str:
-    return PurePosixPath(urlsplit(url).path).name
-
-
-def _path_in_archive(checkpoint: PublishedCheckpoint) -> str:
-    """Returns a checkpoint's path in its archive, like `mobilenet_v2_0.75_192/mobilenet_v2_0.75_192.ckpt`."""
-    archive = re.sub(r"\.(tgz|tar\.gz)$", "", _file_name(checkpoint.url))
-    return f"{archive}/{checkpoint.name}"
 
 
 def one_line(text: str) -> str:

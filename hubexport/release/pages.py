@@ -9,13 +9,13 @@ import jinja2
 import yaml
 
 from hubexport.release.facts import ModuleFacts
-from hubexport.release.page_facts import page_facts
+from hubexport.release.page_facts import PageFacts
 from hubexport.release.page_metadata import front_matter, page_tags
 
 
 def module_page(facts: ModuleFacts) -> str:
     """Returns a module's page, in Markdown as tfhub.dev wants it. The same facts give the same page."""
-    m = page_facts(facts)
+    m = PageFacts(facts)
     return _render("module_page.md", m=m, metadata=page_tags(m))
 
 
@@ -26,7 +26,7 @@ def model_card(facts: ModuleFacts) -> str:
         YAML between lines of dashes, then Markdown. The key `kaggle` has the fields of Kaggle's
         `model-instance-metadata.json`. The same facts give the same card.
     """
-    m = page_facts(facts)
+    m = PageFacts(facts)
     head = yaml.safe_dump(
         front_matter(m), sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=False
     )

@@ -156,7 +156,7 @@ def _refused(artifact: PlannedArtifact, error: ReleaseError) -> PlannedArtifact:
 def _damage(record: ArtifactRecord, directory: Path, *, with_digests: bool) -> list[str]:
     """Returns which of an artifact's files are missing, or not as its record says."""
     damage = []
-    for file in (*record.all_files(), record.own_file()):
+    for file in record.all_files():
         path = directory / file.path
         try:
             size = path.lstat().st_size

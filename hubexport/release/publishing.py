@@ -78,7 +78,7 @@ def _repairs(
     """
     staged[record_path(record.handle)].write_bytes(as_json(published))
     rebuilt = {file.path: file for file in (*record.all_files(), published.own_file())}
-    damaged = [file for file in (*published.all_files(), published.own_file()) if not _is_intact(file, directory)]
+    damaged = [file for file in published.all_files() if not _is_intact(file, directory)]
     if different := [file.path for file in damaged if rebuilt.get(file.path) != file]:
         raise ReleaseError(
             f"{record.handle} is damaged, and the rebuilt files differ from the published ones",

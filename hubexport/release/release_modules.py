@@ -24,11 +24,10 @@ from hubexport.release.plan import PlannedArtifact, make_plan
 from hubexport.release.publishing import move_into_place, publish_index, release_lock, shared_files_are_intact
 from hubexport.system.atomic_output import scratch_directory, write_failures_reported
 from hubexport.system.process_pool import in_processes
-from hubexport.variants import Variant
 
-# So many variants are built before their modules are verified. Packed modules wait in the release's folder.
+# How many variants are built before their modules are verified. Packed modules wait in the release's folder.
 _VARIANTS_PER_ROUND = 64
-# TensorFlow keeps 30 to 50 MB of memory for each module that it ran, so processes are replaced after so many.
+# TensorFlow keeps 30 to 50 MB of memory for each module that it ran, so a process is replaced after this many.
 _VERIFICATIONS_PER_PROCESS = 16
 
 _Input = TypeVar("_Input", ArtifactTask, PackedModule)
@@ -164,8 +163,13 @@ class _Run:
                 by_variant.setdefault(artifact.variant.name, []).append(artifact)
         for artifacts in by_variant.values():
             try:
-                inputs, checkpoint = artifacts[0].inputs, self._checkpoint(artifacts[0].variant)
+                variant, inputs = artifacts[0].variant, artifacts[0].inputs
                 assert inputs, "a plan refuses artifacts of unknown inputs"
+                checkpoint = checkpoint_for(variant, self.options.checkpoint)
+                if checkpoint is None:
+                    assert variant.checkpoint, "a plan refuses variants without a checkpoint"
+                    # Published archives are downloaded here, and only here.
+                    checkpoint = str(fetch(variant.checkpoint, self.progress, self.options.downloads))
                 tasks.append(ArtifactTask(tuple(artifacts), inputs, checkpoint, self.options, scratch))
             except HubexportError as error:
                 yield from (FailedArtifact(artifact, error) for artifact in artifacts)
@@ -180,14 +184,6 @@ class _Run:
                 finished += 1
                 self.progress.step(f"{finished} of {total} done: {result.artifact.handle}")
                 yield result
-
-    def _checkpoint(self, variant: Variant) -> str:
-        """Returns the `--checkpoint` of `hubexport build`. Published archives are downloaded here, and only here."""
-        text = checkpoint_for(variant, self.options.checkpoint)
-        if text is None:
-            assert variant.checkpoint, "a plan refuses variants without a checkpoint"
-            text = str(fetch(variant.checkpoint, self.progress, self.options.downloads))
-        return text
 
     def _settle(self, finished: MadeArtifact | FailedArtifact) -> None:
         """Moves an artifact into place if it could be made, and notes the outcome."""

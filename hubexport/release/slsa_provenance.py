@@ -9,7 +9,7 @@ from typing import Any
 
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.index import ReleaseFile
-from hubexport.variants import ModuleSpec, Variant
+from hubexport.variants import PublishedCheckpoint
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -22,43 +22,23 @@ _PROGRAM_DIGEST = "hubexportProgram"
 
 
 def statement(
-    variant: Variant,
-    spec: ModuleSpec,
-    inputs: ArtifactInputs,
-    *,
-    subjects: Sequence[ReleaseFile],
-    byproducts: Sequence[ReleaseFile],
-    versions: Mapping[str, str],
-) -> dict[str, Any]:
-    """Returns the statement that is published with an artifact.
-
-    Args:
-        variant: the variant that the module was built from.
-        spec: the module's kind and version.
-        inputs: what the artifact was made from.
-        subjects: the archive, the page and the card.
-        byproducts: the report of `hubexport verify`, and the bill of materials.
-        versions: the versions of the programs that built and verified the module, by name.
-    """
-    url = variant.checkpoint.url if variant.checkpoint and inputs.checkpoint.get("published") else None
-    return statement_of(
-        variant.handle(spec), inputs, subjects=subjects, byproducts=byproducts, versions=versions, checkpoint_url=url
-    )
-
-
-def statement_of(
     handle: str,
     inputs: ArtifactInputs,
     *,
     subjects: Sequence[ReleaseFile],
     byproducts: Sequence[ReleaseFile],
     versions: Mapping[str, str],
-    checkpoint_url: str | None = None,
+    archive: PublishedCheckpoint | None = None,
 ) -> dict[str, Any]:
-    """Returns the statement for an artifact of which only the handle is known; see `statement`.
+    """Returns the statement that is published with an artifact.
 
     Args:
-        checkpoint_url: the address of the checkpoint's published archive; None if it is not known.
+        handle: the artifact's handle.
+        inputs: what the artifact was made from.
+        subjects: the archive, the page and the card.
+        byproducts: the report of `hubexport verify`, and the bill of materials.
+        versions: the versions of the programs that built and verified the module, by name.
+        archive: the checkpoint that the variant's config names; None if the config names none or is not known.
     """
     return {
         "_type": STATEMENT_TYPE,
@@ -82,7 +62,7 @@ def statement_of(
                     "compressor": inputs.compressor,
                 },
                 "resolvedDependencies": [
-                    *_checkpoint_files(inputs.checkpoint, checkpoint_url),
+                    *_checkpoint_files(inputs.checkpoint, archive),
                     {
                         "name": "hubexport",
                         "uri": f"pkg:pypi/hubexport@{inputs.exporter}",
@@ -98,12 +78,12 @@ def statement_of(
     }
 
 
-def _checkpoint_files(checkpoint: Mapping[str, Any], url: str | None) -> list[dict[str, Any]]:
+def _checkpoint_files(checkpoint: Mapping[str, Any], archive: PublishedCheckpoint | None) -> list[dict[str, Any]]:
     """Describes the files that values come from. Synthetic values come from none."""
     digests = checkpoint.get("sha256", {})
     if isinstance(digests, Mapping):
         return [{"name": name, "digest": {"sha256": digests[name]}} for name in sorted(digests)]
-    published = {"uri": url} if url else {}
+    published = {"uri": archive.url} if archive and checkpoint.get("published") else {}
     return [{"name": checkpoint["source"], **published, "digest": {"sha256": digests}}]
 
 

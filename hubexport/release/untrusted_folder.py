@@ -22,7 +22,6 @@ _MAX_TEXT_BYTES = 4 << 20
 _MAX_VALUES = 20_000
 # Longer texts would hide the rest of a report.
 _MAX_TEXT = 300
-_BLOCK_BYTES = 1 << 20
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
@@ -64,7 +63,7 @@ class UntrustedFolder(contextlib.ExitStack):
         if "\0" in name or {"", ".", ".."} & {*folders, last}:
             raise UntrustedFileError("is not a path inside the release")
         parent = self._descriptor
-        with read_failures_told(), contextlib.ExitStack() as stack:
+        with os_errors_converted(), contextlib.ExitStack() as stack:
             for folder in folders:
                 _refuse_links(folder, parent)
                 parent = os.open(folder, _FLAGS | os.O_DIRECTORY, dir_fd=parent)
@@ -80,7 +79,7 @@ class UntrustedFolder(contextlib.ExitStack):
         Raises:
             UntrustedFileError: the file is larger, or cannot be opened.
         """
-        with self.open(name) as file, read_failures_told():
+        with self.open(name) as file, os_errors_converted():
             size = _size(file)
             if size > limit:
                 raise UntrustedFileError(f"has {size:,} bytes, more than the limit of {limit:,}")
@@ -96,7 +95,7 @@ def _refuse_links(name: str, parent: int) -> int:
 
 
 @contextlib.contextmanager
-def read_failures_told() -> Iterator[None]:
+def os_errors_converted() -> Iterator[None]:
     """Turns the system's errors into UntrustedFileErrors."""
     try:
         yield
@@ -125,7 +124,7 @@ def opened_listed(folder: UntrustedFolder, file: ReleaseFile) -> Iterator[Binary
         UntrustedFileError: they differ.
     """
     with folder.open(file.path) as opened:
-        with read_failures_told():
+        with os_errors_converted():
             _compare(file, _size(opened), _sha256(opened))
             opened.seek(0)
         yield opened
@@ -151,7 +150,7 @@ def check_digest(folder: UntrustedFolder, path: str, sha256: str) -> None:
     Raises:
         UntrustedFileError: they differ.
     """
-    with folder.open(path) as opened, read_failures_told():
+    with folder.open(path) as opened, os_errors_converted():
         _compare(ReleaseFile(path="any", sha256=sha256, bytes=_size(opened)), _size(opened), _sha256(opened))
 
 
@@ -196,6 +195,6 @@ def _size(opened: BinaryIO) -> int:
 
 def _sha256(opened: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while block := opened.read(_BLOCK_BYTES):
+    while block := opened.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()

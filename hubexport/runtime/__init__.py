@@ -1,1 +1,1 @@
-"""Modules in TensorFlow's hands: loaded, and run on images. Everything here imports TensorFlow."""
+"""Loads modules into TensorFlow, and runs and trains them there."""

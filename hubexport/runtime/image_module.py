@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import contextlib
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,11 +43,9 @@ class ImageModule(Protocol):
         Raises:
             ModuleError: TensorFlow fails.
         """
-        ...
 
     def features(self, images: Array) -> Array:
         """Returns feature vectors, float32 [batch, num_features]: the main output, unless the module has others."""
-        ...
 
 
 class HubModule(ImageModule, Protocol):
@@ -54,17 +53,14 @@ class HubModule(ImageModule, Protocol):
 
     def values(self) -> dict[str, Array]:
         """Returns the current values of all variables, by name."""
-        ...
 
     def run_signatures(self, images: Array) -> dict[str, Array]:
         """Returns the main output of each signature, float32 [batch, ...], by the signature's name."""
-        ...
 
 
-@contextlib.contextmanager
 def opened_image_module(
     directory: Path, shown_as: Path | str | None = None, hints: InterfaceHints = InterfaceHints()
-) -> Iterator[ImageModule]:
+) -> AbstractContextManager[ImageModule]:
     """Loads a SavedModel into TensorFlow, for as long as the context lasts.
 
     Args:
@@ -75,24 +71,19 @@ def opened_image_module(
         ModuleError: it is damaged, does not take images of one fixed size, or does not tell how to run it.
         UsageError: the hints are invalid.
     """
-    with opened(image_interface(directory, shown_as, hints)) as module:
-        yield module
+    return opened(image_interface(directory, shown_as, hints))
 
 
-@contextlib.contextmanager
-def opened(interface: ImageInterface) -> Iterator[ImageModule]:
+def opened(interface: ImageInterface) -> AbstractContextManager[ImageModule]:
     """Loads a SavedModel into TensorFlow, to be run by an interface, for as long as the context lasts.
 
     Raises:
         ModuleError: it is damaged.
     """
     if interface.signature == CALL:
-        with opened_hub_module(interface) as hub_module:
-            yield hub_module
-        return
+        return opened_hub_module(interface)
     with _failures_reported("load", interface):
-        module = _ForeignModel(interface)
-    yield module
+        return contextlib.nullcontext(_ForeignModel(interface))
 
 
 @contextlib.contextmanager
@@ -104,10 +95,8 @@ def opened_hub_module(interface: ImageInterface) -> Iterator[HubModule]:
     """
     with contextlib.ExitStack() as stack:
         with _failures_reported("load", interface):
-            if interface.report.format == "TF1 Hub module":
-                module: HubModule = _Tf1Module(interface, stack)
-            else:
-                module = _Tf2Module(interface)
+            is_tf1 = interface.report.format == "TF1 Hub module"
+            module: HubModule = _Tf1Module(interface, stack) if is_tf1 else _Tf2Module(interface)
         yield module
 
 

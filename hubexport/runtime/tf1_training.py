@@ -52,7 +52,7 @@ class Tf1Training:
         fetches = [signatures[name].outputs["default"].name for name in ("default", "image_feature_vector")]
         feed: dict[str, Any] = {signatures["default"].inputs["images"].name: images}
         if momentum is not None:
-            inputs = next(one.inputs for one in signatures.values() if "batch_norm_momentum" in one.inputs)
+            inputs = next(s.inputs for s in signatures.values() if "batch_norm_momentum" in s.inputs)
             feed[inputs["batch_norm_momentum"].name] = momentum
         outputs, _ = self._train.session.run([fetches, self._update_ops], feed)
         return TrainingOutputs(*outputs)
@@ -67,9 +67,9 @@ class Tf1Training:
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         images, output = _default_tensors(self._inference)
         with self._inference.graph.as_default():
-            variables = {one.op.name: one for one in tf.global_variables()}
+            variables = {v.op.name: v for v in tf.global_variables()}
             # Like hub.Module, the second application shares the variables of the first.
-            handles = {one.handle.name: one.handle for one in variables.values()}
+            handles = {v.handle.name: v.handle for v in variables.values()}
             second_images, second_output = tf.import_graph_def(
                 self._inference.meta_graph.graph_def, handles, [images.name, output.name], name="second_application"
             )

@@ -49,18 +49,15 @@ class TrainableModule(Protocol):
 
     def values(self) -> dict[str, Array]:
         """Returns the values of all variables, by name."""
-        ...
 
     def reset(self) -> None:
         """Sets all variables to the values that the module was loaded with."""
-        ...
 
     def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
         """Takes one step of gradient descent, and updates the moving averages with the default momentum.
 
         The loss has no weight decay: its gradient would hide a weight that gets no gradient from the output.
         """
-        ...
 
     def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
         """Applies the module in training mode, and updates its moving averages.
@@ -69,11 +66,9 @@ class TrainableModule(Protocol):
             images: a batch of images.
             momentum: how much of a moving average the update keeps, in [0, 1]. Defaults to the module's momentum.
         """
-        ...
 
     def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
-        """Returns the gradients of the loss, in inference mode, by those of the variables that it depends on."""
-        ...
+        """Returns the gradients of the loss in inference mode, by name, of those variables that it depends on."""
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         """Applies the module twice, in inference mode, and returns the gradient of the sum of both losses.
@@ -82,12 +77,10 @@ class TrainableModule(Protocol):
             first: images for the first application.
             second: as many images for the second.
             cotangent: the cotangent of either output.
-            variable: the name of the variable by which the sum is differentiated.
+            variable: the name of the variable with respect to which the sum is differentiated.
         Returns:
             The gradient, or None if the losses do not depend on the variable.
         """
-        ...
 
     def regularization_losses(self) -> list[float]:
         """Returns the module's regularization losses, in no particular order."""
-        ...

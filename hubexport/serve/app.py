@@ -109,7 +109,9 @@ class _Handlers:
         parameters = request.query_params
         names = [field.name for field in dataclasses.fields(SearchQuery)]
         query = SearchQuery(**{name: parameters.get(name, "")[:_MAX_QUERY_CHARACTERS].strip() for name in names})
-        page = _page_number(parameters.get("page", ""))
+        number = parameters.get("page", "")
+        # The number may be far too large; anything else stands for the first page.
+        page = int(number) if number.isascii() and number.isdecimal() and len(number) <= _MAX_PAGE_DIGITS else 1
         return await _rendered(request, release, (query, page), lambda: release.pages.catalogue(query, page))
 
     async def health(self, request: Request) -> Response:
@@ -235,11 +237,6 @@ class _Handlers:
         title = {404: "Not found", 405: "Not allowed"}.get(status, "Request failed")
         page = self._watcher.current.pages.message(title, text)
         return Response(page, status, {**headers, "content-type": _HTML})
-
-
-def _page_number(text: str) -> int:
-    """Returns the number of a page, which may be far too large; 1 if the text is not a number."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_PAGE_DIGITS else 1
 
 
 async def _rendered(

@@ -1,4 +1,4 @@
-"""Responses that send listed files: whole, a range of bytes, or only the news that nothing has changed."""
+"""Responses with listed files: whole, a range of bytes, or only the status 304 if nothing has changed."""
 
 import asyncio
 from collections import OrderedDict
@@ -53,7 +53,7 @@ class OpenFiles:
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
 
     async def open(self, listed: ReleaseFile) -> BinaryIO:
-        """Returns a file; it is closed once nobody refers to it any more.
+        """Returns a file. It is closed when nothing refers to it any more.
 
         Raises:
             ChangedError: the file is missing or unreadable, or its size is not the listed one.

@@ -92,10 +92,7 @@ class ServedRelease:
         """
         if text := self._cache.get(key):
             return text
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = anyio.Lock()
-        async with lock:
+        async with self._locks.setdefault(key, anyio.Lock()):
             text = self._cache.get(key)
             if text is None:
                 text = await to_thread.run_sync(lambda: PageText.of(render()), limiter=self._rendering)

@@ -1,7 +1,7 @@
 """The program that classifies one uploaded photograph, for `hubexport.serve.trials`.
 
-The photograph may be made to break its decoder. So the process limits itself before it imports the decoder and reads
-the first byte. It never imports TensorFlow.
+The photograph may be crafted to attack its decoder. So the process limits its own resources before it imports the
+decoder and reads the first byte. It never imports TensorFlow.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ _FIX = "choose an undamaged JPEG, PNG, WebP, GIF or BMP image"
 
 @dataclasses.dataclass(frozen=True)
 class TrialTask:
-    """What the process is to do.
+    """What to classify, and within which limits.
 
     Attributes:
         archive: the path of the classification module, a `.tar.gz`.
         image: the path of the photograph.
         module: the path of an empty folder to unpack the module into.
-        labels: the path of a file of class names, for modules that bring none; None for no file.
+        labels: the path of a file with class names, for modules without their own. May be None.
         top: how many classes to return.
         image_bytes: the largest size of the photograph.
         memory_bytes: the address space that the process may take.
@@ -55,8 +55,9 @@ def classify(facts: dict[str, Any]) -> dict[str, Any]:
     Args:
         facts: a `TrialTask` as a dictionary.
     Returns:
-        `top`, the most probable classes, or `error`, what is wrong with the photograph. If something else is wrong, an
-        exception ends the process with status 1.
+        Either `top`, the most probable classes, or `error`, what is wrong with the photograph.
+    Raises:
+        Exception: something else is wrong. It ends the process with status 1.
     """
     task = TrialTask(**facts)
     limit_resources(
@@ -129,7 +130,7 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
 
 
 def _labels(subject: "ModuleIdentity", classes: int, others: str | None) -> list[str] | None:
-    """Returns the module's own class names or else the others, provided that there are as many as classes."""
+    """Returns the module's own class names, or else those in the file `others`; None unless each class has one."""
     from hubexport.labels import module_labels, read_labels
 
     for labels in (module_labels(subject.directory), read_labels(Path(others)) if others else None):

@@ -28,12 +28,12 @@ _WORKER = Path(__file__).with_name("trial_worker.py")
 _MAX_ANSWER_BYTES = 64 << 10
 _MAX_LOGGED = 4000
 _END_SECONDS = 5
-# With these, programs find their libraries and each other. The process gets no others of the server's variables.
+# Programs need these to find their libraries and each other. The process gets no other variables of the server.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 _VARIABLES = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUTF8": "1",
-    # With a thread for each core, each would take address space.
+    # One thread for each core would take too much address space.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -87,7 +87,7 @@ class Trials:
     Args:
         processes: how many photographs to classify at the same time.
         waiting: how many more may wait.
-        labels: a file of class names, one per line, for modules that bring none and have as many classes.
+        labels: a file with one class name per line, for modules without their own that have as many classes.
         top: how many classes to return.
         limits: the limits for each photograph.
     """
@@ -117,9 +117,9 @@ class Trials:
         Returns:
             The most probable classes, the most probable first.
         Raises:
-            ImageError: the photograph cannot be classified; the error tells its owner why.
+            ImageError: the photograph cannot be classified. The error tells its owner why.
             BusyError: too many others are waiting.
-            ModuleError: the server or the module is at fault; the log says what happened, the error does not.
+            ModuleError: the server or the module is at fault. The log says what happened, the error does not.
         """
         if len(image) > self._limits.image_bytes:
             raise too_large(self._limits.image_bytes)
@@ -145,7 +145,7 @@ class Trials:
     async def _classified(self, archive: Path, image: bytes) -> "tuple[Score, ...]":
         async with self._free:
             try:
-                # Not made by the process itself, which could be killed before it removes the folder.
+                # The process does not make the folder itself: it could be killed before it removes it.
                 with tempfile.TemporaryDirectory(prefix="hubexport-try-") as folder:
                     return _scores(*await self._run(archive, image, Path(folder)))
             except OSError as error:
@@ -167,7 +167,7 @@ class Trials:
         Path(task.image).write_bytes(image)
         Path(task.module).mkdir()
         starting = asyncio.ensure_future(_start(task, folder))
-        # asyncio never comes back from a start that is cancelled before the pipes are connected.
+        # asyncio hangs if a start is cancelled before the pipes are connected.
         cancelled = await _finished(starting)
         process = starting.result()
         try:
@@ -185,7 +185,7 @@ class Trials:
 
 
 async def _finished(work: "asyncio.Future[Any]") -> bool:
-    """Waits until some work is done, and returns whether the waiting task was cancelled meanwhile."""
+    """Waits until work is done. Returns whether the waiting task was cancelled in the meantime."""
     cancelled = False
     while not work.done():
         try:
@@ -206,7 +206,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin, "it is a pipe"
-    # Its pipe closes when all that it has started have ended, too; one that has left the group is not waited for.
+    # The pipe closes when the programs that the process started have ended, too. After a time limit we stop waiting:
+    # a program that left the process group may still run.
     with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
         await asyncio.wait_for(process.stdin.wait_closed(), _END_SECONDS)
     process.stdin.close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Those of `assets/chart.css`, for readers without style sheets. After the last one, they start again.
+# The colours in `assets/chart.css`, for readers without style sheets. A chart with more lines repeats them.
 _COLOURS = ("#001177", "#3377ff", "#bb7788", "#dd4400", "#770000", "#330022")
 
 # Sizes are in pixels on a wide screen.

@@ -1,12 +1,10 @@
 """Looks things up in a release: modules by handle, files by path, and modules by search."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import re
 from typing import get_args
 
-from hubexport.networks.layers import Network
-from hubexport.networks.registry import NETWORKS
 from hubexport.release.facts import Format
 from hubexport.release.index import ArtifactRecord, ReleaseFile, ReleaseIndex
 
@@ -94,13 +92,3 @@ class Catalogue:
 def unversioned(record: ArtifactRecord) -> str:
     """Returns a module's handle without the version, like `google/imagenet/mobilenet_v2_075_192/feature_vector`."""
     return record.handle.rpartition("/")[0]
-
-
-def network_of(record: ArtifactRecord) -> Network:
-    """Lays out a module's network."""
-    return NETWORKS[record.network](record.depth_multiplier, record.image_size, record.num_classes)
-
-
-def sizes(records: Iterable[ArtifactRecord]) -> list[int]:
-    """Returns the image sizes of modules in pixels, each once, smallest first."""
-    return sorted({record.image_size for record in records})

@@ -21,24 +21,25 @@ def rule_index(catalogue: Catalogue, url: str, *, unpacked: bool) -> dict[str, A
     """Returns the content of `hub.json`: each module's newest versions, and every version's archive.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         url: where the site will be served.
         unpacked: whether the site also has the modules unpacked.
     """
-    modules = {handle: _module(catalogue, handle) for handle in catalogue.modules}
+    modules = {
+        handle: {
+            "newest": {form: _version(record) for form, record in _newest(catalogue, handle)},
+            "versions": {_version(record): record.files["archive"].model_dump() for record in records},
+        }
+        for handle, records in catalogue.modules.items()
+    }
     return {_MARKER: _LAYOUT, "url": url, "unpacked": unpacked, "modules": modules}
-
-
-def _module(catalogue: Catalogue, handle: str) -> dict[str, Any]:
-    versions = {_version(record): record.files["archive"].model_dump() for record in catalogue.modules[handle]}
-    return {"newest": {form: _version(record) for form, record in _newest(catalogue, handle)}, "versions": versions}
 
 
 def nginx_map(catalogue: Catalogue, root: str) -> str:
     """Returns the lines of an nginx `map` from `PATH FORMAT` to the path of a module's newest version.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         root: the path that all paths begin with.
     """
     return "".join(

@@ -1,4 +1,4 @@
-"""HTTP headers for the site, whichever server sends them: what browsers may do with our pages, and caching."""
+"""HTTP headers for the site on any server: what browsers may do with our pages, and how long they keep them."""
 
 from collections.abc import Mapping
 

@@ -5,7 +5,7 @@ import dataclasses
 from urllib.parse import urlencode
 
 from hubexport.release.index import ArtifactRecord
-from hubexport.site.catalogue import Catalogue, SearchQuery, sizes, unversioned
+from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
 
 # On a page from a server. A static site has all modules on one page.
 ROWS_PER_PAGE = 200
@@ -28,19 +28,9 @@ class ListingRow:
         return self.versions[0]
 
     @property
-    def collection(self) -> str:
-        """The part of the handle before the variant."""
-        return "/".join(self.handle.split("/")[:-2])
-
-    @property
     def top1(self) -> float | None:
         """The published top-1 accuracy in percent; None if there is none."""
         return (self.newest.published or {}).get("top1_percent")
-
-    @property
-    def text(self) -> str:
-        """The text that a script searches: see `q` in `SearchQuery`, except that it lacks the version."""
-        return f"{self.handle} {self.newest.dataset}".casefold()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +43,6 @@ class Listing:
         total: the number of modules in the release.
         page: this page's number, from 1.
         pages: the number of pages.
-        has_top1: whether any module in the release has a published accuracy.
     """
 
     rows: Sequence[ListingRow]
@@ -61,7 +50,6 @@ class Listing:
     total: int
     page: int
     pages: int
-    has_top1: bool
 
     @property
     def complete(self) -> bool:
@@ -78,17 +66,14 @@ class SearchChoice:
     values: Sequence[tuple[str, str]]
 
 
-def list_page(
-    catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: int, per_page: int | None, top1: bool
-) -> Listing:
+def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: int, per_page: int | None) -> Listing:
     """Returns one page of a search's results.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         records: the search's results; their modules are listed once, whichever versions were found.
         page: the page's number, from 1; one out of range means the nearest page.
         per_page: the number of modules on a page; None for all.
-        top1: see `Listing.has_top1`.
     """
     # In alphabetical order, 224 would come before 96.
     ordered = sorted(
@@ -101,19 +86,20 @@ def list_page(
     rows = [
         ListingRow(handle, catalogue.modules[handle]) for handle in handles[(page - 1) * per_page : page * per_page]
     ]
-    return Listing(rows, len(handles), len(catalogue.modules), page, pages, top1)
+    return Listing(rows, len(handles), len(catalogue.modules), page, pages)
 
 
 def search_choices(catalogue: Catalogue) -> list[SearchChoice]:
     """Returns the fields of the search form, with the values that occur in the release."""
     records = catalogue.records.values()
     families = sorted({record.network for record in records})
+    sizes = sorted({record.image_size for record in records})
     kinds = sorted({record.kind for record in records})
     versions = sorted({record.version for record in records})
     formats = sorted({record.format for record in records})
     return [
         SearchChoice("family", "Family", [(family, family) for family in families]),
-        SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes(records)]),
+        SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes]),
         SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in kinds]),
         SearchChoice("version", "Version", [(str(version), str(version)) for version in versions]),
         SearchChoice("format", "Format", [(form, FORMATS[form][0]) for form in formats]),

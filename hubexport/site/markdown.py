@@ -142,20 +142,15 @@ def _tamed(tokens: Sequence[Token], resolve: Resolve) -> Iterator[Token]:
             if kept.pop():
                 yield token
         elif token.type == "image":
-            yield from _linked_image(token, resolve if not any(kept) else None)
+            text = Token("text", "", 0, content=token.content or "image")
+            # A link cannot contain another.
+            target = None if any(kept) else _target(str(token.attrGet("src") or ""), resolve)
+            if target is None:
+                yield text
+            else:
+                yield from (Token("link_open", "a", 1, attrs={"href": target}), text, Token("link_close", "a", -1))
         else:
             yield token
-
-
-def _linked_image(image: Token, resolve: Resolve | None) -> Iterator[Token]:
-    text = Token("text", "", 0, content=image.content or "image")
-    target = _target(str(image.attrGet("src") or ""), resolve) if resolve else None
-    if target is None:
-        yield text
-    else:
-        yield Token("link_open", "a", 1, attrs={"href": target})
-        yield text
-        yield Token("link_close", "a", -1)
 
 
 def _target(href: str, resolve: Resolve) -> str | None:
@@ -221,13 +216,8 @@ def _code(code: str, language: str) -> str:
     return f'<pre class="code" tabindex="0" data-copy><code>{highlight(code, language)}</code></pre>\n'
 
 
-def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
-    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # `_tame_links` checks links.
-    parser.block.ruler.before("paragraph", "metadata", _skip_metadata, {"alt": ["paragraph"]})
-    parser.core.ruler.push("tame_links", _tame_links)
-    return parser
-
-
 # Threads share it: parsing keeps no state in it.
-_PARSER = _parser()
+_PARSER = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
+_PARSER.validateLink = lambda url: True  # type: ignore[method-assign]  # `_tame_links` checks links.
+_PARSER.block.ruler.before("paragraph", "metadata", _skip_metadata, {"alt": ["paragraph"]})
+_PARSER.core.ruler.push("tame_links", _tame_links)

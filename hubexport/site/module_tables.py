@@ -18,11 +18,10 @@ from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
     UntrustedFolder,
+    os_errors_converted,
     parsed,
-    read_failures_told,
     read_listed,
 )
-from hubexport.site.catalogue import network_of
 from hubexport.system.tars import ArchiveError, read_near_start
 
 # Far more than our graphs need. The file is read into memory.
@@ -43,14 +42,8 @@ _FILE_PURPOSES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorRow:
-    """An input or output of a signature, with its shape as text."""
-
-    role: Literal["input", "output"]
-    name: str
-    dtype: str
-    shape: str
+# The role of a tensor in a signature, and the tensor.
+TensorRow = tuple[Literal["input", "output"], TensorReport]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +51,7 @@ class SignatureTable:
     """A signature or the module's `__call__`, without endpoints."""
 
     name: str
-    rows: tuple[TensorRow, ...]
+    rows: Sequence[TensorRow]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +65,9 @@ class InterfaceTables:
         left_out: the number of signatures and endpoints beyond those shown.
     """
 
-    tags: tuple[str, ...]
-    signatures: tuple[SignatureTable, ...]
-    endpoints: tuple[TensorRow, ...]
+    tags: Sequence[str]
+    signatures: Sequence[SignatureTable]
+    endpoints: Sequence[TensorRow]
     left_out: int
 
 
@@ -87,15 +80,6 @@ class LayerRow:
     shape: str
     parameters: int
     multiply_adds: int
-
-
-@dataclasses.dataclass(frozen=True)
-class FileRow:
-    """A file of the release, its name without folders, and what it is for."""
-
-    file: ReleaseFile
-    name: str
-    purpose: str
 
 
 class CheckRow(pydantic.BaseModel):
@@ -130,7 +114,7 @@ def read_interface(folder: UntrustedFolder, record: ArtifactRecord) -> Interface
     if file is None:
         raise UntrustedFileError("is not listed")
     try:
-        with folder.open(file.path) as opened, read_failures_told():
+        with folder.open(file.path) as opened, os_errors_converted():
             content = read_near_start(Path(file.path), opened, MODULE_FILE, _MAX_GRAPH_BYTES)
         if content is None:
             raise UntrustedFileError(f"has no {MODULE_FILE} near its start")
@@ -151,21 +135,18 @@ def _interface(versions: Sequence[GraphVersionReport]) -> InterfaceTables:
     tables += [
         _table(signature.name, signature.inputs, signature.outputs, hidden) for signature in inference.signatures
     ]
-    endpoints = _rows("output", inference.endpoints)
+    endpoints: list[TensorRow] = [("output", tensor) for tensor in inference.endpoints]
     left_out = max(len(tables) - _MAX_SIGNATURES, 0) + max(len(endpoints) - _MAX_TENSORS, 0)
-    tags = tuple(f"[{', '.join(version.tags)}]" for version in versions)
-    return InterfaceTables(tags, tuple(tables[:_MAX_SIGNATURES]), endpoints[:_MAX_TENSORS], left_out)
+    tags = [f"[{', '.join(version.tags)}]" for version in versions]
+    return InterfaceTables(tags, tables[:_MAX_SIGNATURES], endpoints[:_MAX_TENSORS], left_out)
 
 
 def _table(
     name: str, inputs: Sequence[TensorReport], outputs: Sequence[TensorReport], hidden: set[str]
 ) -> SignatureTable:
-    shown = [tensor for tensor in outputs if tensor.name not in hidden]
-    return SignatureTable(name, (_rows("input", inputs) + _rows("output", shown))[:_MAX_TENSORS])
-
-
-def _rows(role: Literal["input", "output"], tensors: Sequence[TensorReport]) -> tuple[TensorRow, ...]:
-    return tuple(TensorRow(role, tensor.name, tensor.dtype, readable_shape(tensor.shape)) for tensor in tensors)
+    rows: list[TensorRow] = [("input", tensor) for tensor in inputs]
+    rows += [("output", tensor) for tensor in outputs if tensor.name not in hidden]
+    return SignatureTable(name, rows[:_MAX_TENSORS])
 
 
 def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
@@ -187,7 +168,7 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
     """Returns the layers of a module's network; none if hubexport does not know the network."""
     if record.network not in NETWORKS:
         return []
-    network = network_of(record)
+    network = NETWORKS[record.network](record.depth_multiplier, record.image_size, record.num_classes)
     return [
         LayerRow(
             layer.name,
@@ -200,8 +181,7 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
     ]
 
 
-def file_rows(record: ArtifactRecord) -> list[FileRow]:
-    """Returns a module's files, with the SBOM that it shares with others."""
+def file_rows(record: ArtifactRecord) -> list[tuple[ReleaseFile, str]]:
+    """Returns a module's files, with the SBOM that it shares with others, and what each is for."""
     files = [(record.files[role], _FILE_PURPOSES[role]) for role in SUFFIXES if role in record.files]
-    files += [(record.own_file(), _FILE_PURPOSES["record"]), (record.sbom, _FILE_PURPOSES["sbom"])]
-    return [FileRow(file, file.path.rpartition("/")[2], purpose) for file, purpose in files]
+    return [*files, (record.own_file(), _FILE_PURPOSES["record"]), (record.sbom, _FILE_PURPOSES["sbom"])]

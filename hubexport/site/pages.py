@@ -45,7 +45,7 @@ class Pages:
     """Renders the pages of a release: the same text for the same input, in any thread.
 
     Args:
-        catalogue: the release's.
+        catalogue: the release's catalogue.
         folder: the release's folder, open while pages are rendered.
         url: where the site is served. Links begin with its path.
         static: whether pages are files, so that their addresses end in a slash and mean an `index.html`.
@@ -62,9 +62,6 @@ class Pages:
         self._slash = "/" if static else ""
         self._static = static
         self._can_try = can_try
-        self._has_top1 = any(
-            (record.published or {}).get("top1_percent") is not None for record in catalogue.records.values()
-        )
         self._choices = search_choices(catalogue)
         self._drawing_charts = threading.Lock()
         self._charts: tuple[Markup, ...] | None = None
@@ -76,7 +73,8 @@ class Pages:
             "root": self._root,
             "slash": self._slash,
             "static": static,
-            "assets": _asset_names(),
+            "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
+            "assets": {name: path for name, (path, _) in _assets().items()},
         }
 
     def link(self, record: ArtifactRecord) -> str:
@@ -91,9 +89,7 @@ class Pages:
             page: the page's number, from 1, on a server. A static site has all modules on one page.
         """
         found = list(self._catalogue.records.values()) if query == SearchQuery() else self._catalogue.select(query)
-        shown = list_page(
-            self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE, top1=self._has_top1
-        )
+        shown = list_page(self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE)
         example = self._example()
         return self._render(
             "catalogue.html",
@@ -145,7 +141,7 @@ class Pages:
             path=f"/{name}{self._slash}",
             name=name,
             text=self._text(self._catalogue.publishers.get(name), None),
-            listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None, top1=self._has_top1),
+            listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None),
             found=len(records),
         )
 
@@ -165,7 +161,7 @@ class Pages:
 
     def assets(self) -> Mapping[str, bytes]:
         """Returns the files that pages load by path below the root; the content under a path never changes."""
-        return {_asset_names()[name]: content for name, content in _asset_contents().items()}
+        return dict(_assets().values())
 
     def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
@@ -250,28 +246,17 @@ def _changelog(text: RenderedMarkdown | str) -> str | None:
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
 
 
-def _breakable(path: str) -> Markup:
-    """Returns a path as HTML in which lines may break after slashes."""
-    return Markup("/<wbr>").join(path.split("/"))
-
-
 @functools.cache
-def _asset_contents() -> Mapping[str, bytes]:
+def _assets() -> Mapping[str, tuple[str, bytes]]:
+    """Returns each file's path below the root, which contains a hash of its content, and the content."""
     folder = resources.files("hubexport.site") / "assets"
-    return {
-        "style.css": b"\n".join((folder / name).read_bytes() for name in ("style.css", "chart.css")),
-        "script.js": (folder / "script.js").read_bytes(),
-        "icon.svg": (folder / "icon.svg").read_bytes(),
-    }
-
-
-@functools.cache
-def _asset_names() -> Mapping[str, str]:
-    """Returns each file's path below the root, which has a hash of its content."""
-    return {
-        name: f"-/{name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:8]}.{name.partition('.')[2]}"
-        for name, content in _asset_contents().items()
-    }
+    contents = {name: (folder / name).read_bytes() for name in ("style.css", "script.js", "icon.svg")}
+    contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
+    assets = {}
+    for name, content in contents.items():
+        stem, _, suffix = name.partition(".")
+        assets[name] = f"-/{stem}-{hashlib.sha256(content).hexdigest()[:8]}.{suffix}", content
+    return assets
 
 
 def _environment() -> jinja2.Environment:
@@ -284,6 +269,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
     environment.tests["text"] = lambda value: isinstance(value, str)
-    environment.filters["breakable"] = _breakable
+    # Lines may break after slashes.
+    environment.filters["breakable"] = lambda path: Markup("/<wbr>").join(path.split("/"))
     environment.filters["quoted"] = lambda text: quote(text, safe="")
     return environment

@@ -84,6 +84,7 @@ def write_site(
     if output_dir.is_symlink():
         progress.note(f"{output_dir} is a link: the site goes to {final}")
     replaced = _check_place(final, directory.resolve())
+    root = _root(site.url)
     failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "choose another --output_dir")
     with failures, scratch_directory(final.parent) as scratch:
         staged = scratch / "site"
@@ -92,7 +93,7 @@ def write_site(
             writer = _SiteWriter(Catalogue(index), folder, directory, staged, site, progress)
             writer.write_release()
             writer.write_pages()
-            writer.write_hosting_files(unpack)
+            writer.write_hosting_files(root, unpack)
             if unpack:
                 writer.unpack_modules()
         publish_directory(staged, final, overwrite=replaced)
@@ -143,10 +144,11 @@ def _check_place(final: Path, release: Path) -> bool:
     return True
 
 
+@dataclasses.dataclass(frozen=True)
 class _SiteWriter:
     """Fills the scratch folder that becomes the site.
 
-    Args:
+    Attributes:
         catalogue: the release's contents.
         folder: the release's folder, open.
         directory: the path of that folder.
@@ -155,75 +157,65 @@ class _SiteWriter:
         progress: receives each step.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        folder: UntrustedFolder,
-        directory: Path,
-        staged: Path,
-        site: WrittenSite,
-        progress: Progress,
-    ) -> None:
-        self._catalogue = catalogue
-        self._folder = folder
-        self._directory = directory
-        self._staged = staged
-        self._site = site
-        self._progress = progress
-        self._root = _root(site.url)
+    catalogue: Catalogue
+    folder: UntrustedFolder
+    directory: Path
+    staged: Path
+    site: WrittenSite
+    progress: Progress
 
     def write_release(self) -> None:
         """Copies the release's files and writes its index."""
-        self._progress.step("copying files")
-        for done, file in enumerate(self._catalogue.files.values(), start=1):
+        self.progress.step("copying files")
+        for done, file in enumerate(self.catalogue.files.values(), start=1):
             with self._damage_reported(file):
                 self._place(file)
-            self._progress.count(done, len(self._catalogue.files))
-        self._put(INDEX, as_json(self._catalogue.index))
-        self._put(SHA256SUMS, self._catalogue.index.sums())
+            self.progress.count(done, len(self.catalogue.files))
+        self._put(INDEX, as_json(self.catalogue.index))
+        self._put(SHA256SUMS, self.catalogue.index.sums())
 
     def write_pages(self) -> None:
         """Writes the pages, and the files that they load."""
-        self._progress.step("writing pages")
-        pages = Pages(self._catalogue, self._folder, url=self._site.url, static=True)
+        self.progress.step("writing pages")
+        pages = Pages(self.catalogue, self.folder, url=self.site.url, static=True)
         self._put_page("index.html", pages.catalogue())
-        for done, record in enumerate(self._catalogue.records.values(), start=1):
+        for done, record in enumerate(self.catalogue.records.values(), start=1):
             self._put_page(f"{record.handle}/index.html", pages.module(record))
-            self._progress.count(done, len(self._catalogue.records))
-        for publisher in sorted(self._catalogue.publishers):
+            self.progress.count(done, len(self.catalogue.records))
+        for publisher in sorted(self.catalogue.publishers):
             self._put_page(f"{publisher}/index.html", pages.publisher(publisher))
         self._put_page("404.html", pages.message("Not found", "There is nothing at this address."))
         for path, content in pages.assets().items():
             self._put(path, content)
 
-    def write_hosting_files(self, unpacked: bool) -> None:
-        """Writes the files for web servers and search engines."""
-        self._put(_RULE_INDEX, as_json(rule_index(self._catalogue, self._site.url, unpacked=unpacked)))
-        self._put("hub.map", nginx_map(self._catalogue, self._root).encode())
-        self._put("_headers", headers_file(self._root).encode())
+    def write_hosting_files(self, root: str, unpacked: bool) -> None:
+        """Writes the files for web servers and search engines; `root` is the path that all addresses begin with."""
+        self._put(_RULE_INDEX, as_json(rule_index(self.catalogue, self.site.url, unpacked=unpacked)))
+        self._put("hub.map", nginx_map(self.catalogue, root).encode())
+        self._put("_headers", headers_file(root).encode())
         self._put("robots.txt", _ROBOTS.encode())
 
     def unpack_modules(self) -> None:
         """Unpacks the modules below `unpacked`."""
-        self._progress.step("unpacking modules")
-        for done, record in enumerate(self._catalogue.records.values(), start=1):
-            file, into = record.files["archive"], self._staged / _UNPACKED / record.handle
+        self.progress.step("unpacking modules")
+        for done, record in enumerate(self.catalogue.records.values(), start=1):
+            file, into = record.files["archive"], self.staged / _UNPACKED / record.handle
             into.mkdir(parents=True)
             with self._damage_reported(file):
-                unpack_archive(self._staged / file.path, into)
+                unpack_archive(self.staged / file.path, into)
             for path in tree_files(into):
                 self._count(path.stat().st_size)
-            self._progress.count(done, len(self._catalogue.records))
+            self.progress.count(done, len(self.catalogue.records))
 
     def _place(self, file: ReleaseFile) -> None:
         """Checks a file against the index, and links or copies it into the site."""
         if not file.path.endswith(_SUFFIXES):
             raise UntrustedFileError(f"does not end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
         target = self._new(file.path)
-        with opened_listed(self._folder, file) as opened:
+        with opened_listed(self.folder, file) as opened:
             # The file system may be another one, or have no links.
             with contextlib.suppress(OSError):
-                os.link(self._directory / file.path, target)
+                os.link(self.directory / file.path, target)
             # Another file may have this name since the file was checked.
             if not os.path.lexists(target) or not os.path.samestat(os.fstat(opened.fileno()), target.lstat()):
                 target.unlink(missing_ok=True)
@@ -233,7 +225,7 @@ class _SiteWriter:
 
     def _put_page(self, path: str, text: str) -> None:
         self._put(path, text.encode())
-        self._site.pages += 1
+        self.site.pages += 1
 
     def _put(self, path: str, content: bytes) -> None:
         with self._new(path).open("xb") as file:
@@ -246,7 +238,7 @@ class _SiteWriter:
         Raises:
             ReleaseError: a file of the release has the same path as one of the site's own.
         """
-        target = self._staged / path
+        target = self.staged / path
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not os.path.lexists(target):
@@ -256,8 +248,8 @@ class _SiteWriter:
         raise self._refusal(path, "is where the site has a file of its own")
 
     def _count(self, size: int) -> None:
-        self._site.files += 1
-        self._site.bytes += size
+        self.site.files += 1
+        self.site.bytes += size
 
     @contextlib.contextmanager
     def _damage_reported(self, file: ReleaseFile) -> Iterator[None]:
@@ -270,9 +262,9 @@ class _SiteWriter:
 
     def _refusal(self, path: str, why: str) -> ReleaseError:
         return ReleaseError(
-            f"cannot make a site of {self._directory}",
+            f"cannot make a site of {self.directory}",
             why=f"{path}: {why}",
-            fix=f"restore it from a copy of the release; `hubexport release --check {self._directory}` shows more",
+            fix=f"restore it from a copy of the release; `hubexport release --check {self.directory}` shows more",
         )
 
 

@@ -1,6 +1,6 @@
 """Files and directories that appear whole or not at all.
 
-Unfinished output lies in scratch directories near its destination, named `.hubexport-…` and locked by the process that
+Unfinished output goes to scratch directories near its destination, named `.hubexport-…` and locked by the process that
 fills them. If that process dies, the next process that works in the same folder removes its scratch directory.
 """
 
@@ -44,10 +44,10 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 
 def _new_scratch(parent: Path) -> tuple[Path, int]:
-    """Makes a directory, and returns it with the descriptor whose lock shows others that its owner lives."""
+    """Makes a directory. Returns it with a descriptor whose lock tells other processes that it is in use."""
     while True:
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
-        # Until it is locked, other processes may take it for a leftover, and remove it.
+        # Until it is locked, other processes may mistake it for a leftover and remove it.
         try:
             lock = _open_directory(scratch)
         except FileNotFoundError:
@@ -64,13 +64,13 @@ def _remove_leftovers(parent: Path) -> None:
         try:
             descriptor = _open_directory(leftover)
         except OSError:
-            continue  # It is another user's, or its owner has just removed it.
+            continue  # It belongs to another user, or its owner has just removed it.
         try:
-            # Where others may write, anybody may have made a directory of this name.
+            # In a folder that others can write to, anybody may have made a directory of this name.
             if os.fstat(descriptor).st_uid == os.geteuid() and lock_at_once(descriptor):
                 shutil.rmtree(leftover, ignore_errors=True)
         except BlockingIOError:
-            pass  # Its owner lives.
+            pass  # Its owner is still running.
         finally:
             os.close(descriptor)
 
@@ -88,7 +88,7 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        with contextlib.suppress(PermissionError):  # A folder that one may write to, but not read, cannot be flushed.
+        with contextlib.suppress(PermissionError):  # A folder that is writable but not readable cannot be flushed.
             _flush(path.parent)
 
 
@@ -96,12 +96,12 @@ def publish_directory(staged: Path, final: Path, *, overwrite: bool) -> None:
     """Moves a finished directory to its place. After a crash at any moment, either the old or the new one is there.
 
     Args:
-        staged: the directory, in a scratch directory on the same file system. Afterwards it is gone, or, if something
-            was replaced, it is the old directory.
-        final: where it goes; missing parents are made.
-        overwrite: swap it with what is there already.
+        staged: the directory, in a scratch directory on the same file system. Afterwards it is gone, or holds the old
+            content of `final` if that was replaced.
+        final: the directory's place. Missing parents are made.
+        overwrite: swap it with an existing directory.
     Raises:
-        OutputError: something is there and `overwrite` is false, or the file system cannot swap directories.
+        OutputError: `final` exists and `overwrite` is false, or the file system cannot swap directories.
         OSError: the directory cannot be moved.
     """
     for path in [*staged.rglob("*"), staged]:
@@ -122,11 +122,11 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
     """Moves a finished file to its place in one step.
 
     Args:
-        staged: the file, on the same file system; gone afterwards.
-        final: where it goes; missing parents are made.
-        overwrite: replace a file that is there already.
+        staged: the file, on the same file system. Afterwards it is gone.
+        final: the file's place. Missing parents are made.
+        overwrite: replace an existing file.
     Raises:
-        OutputError: something is there and `overwrite` is false.
+        OutputError: `final` exists and `overwrite` is false.
         OSError: the file cannot be moved.
     """
     _flush(staged)
@@ -143,18 +143,18 @@ def publish_file(staged: Path, final: Path, *, overwrite: bool) -> None:
 
 
 def publish_together(scratch: Path, finals: Sequence[Path], *, overwrite: bool) -> None:
-    """Moves finished files to their places that are useless without each other.
+    """Moves finished files that belong together to their places.
 
-    The first one appears last, so it is never beside old versions of the others. Until it is there, the old files lie
-    beside the new ones as `NAME.old`; after a crash they stay there.
+    The first file appears last, so it is never beside old versions of the others. Until then, old files are kept beside
+    the new ones as `NAME.old`. After a crash they stay there.
 
     Args:
-        scratch: a scratch directory on the same file system, which holds the files under their names.
-        finals: where the files go, in one folder.
-        overwrite: replace files that are there already.
+        scratch: a scratch directory on the same file system. It holds the files under their final names.
+        finals: the places of the files, in one folder.
+        overwrite: replace existing files.
     Raises:
-        OutputError: a file is there and `overwrite` is false.
-        OSError: a file cannot be moved. Then all old files are back in their places, and no new file is there.
+        OutputError: a file exists and `overwrite` is false.
+        OSError: a file cannot be moved. Then all old files are back in their places, without any new file.
     """
     if len(finals) == 1:
         publish_file(scratch / finals[0].name, finals[0], overwrite=overwrite)

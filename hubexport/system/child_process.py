@@ -1,8 +1,8 @@
 """Programs in processes of their own: each gets a task, leaves an answer, and never outlives this process.
 
-A child runs in a private folder. Its two arguments are the names of files there: its task, and the answer that it is to
-write, both JSON. What it prints goes to a third file. Its stdin is a pipe: however this process ends, the pipe closes,
-and the child ends as well. A program may use `hubexport.system.child_program`, or be written for an older Python.
+A child runs in a private folder. Its two arguments are the paths of JSON files there: the task to read, and the answer
+to write. Its output goes to a third file. Its stdin is a pipe: however this process ends, the pipe closes, and then the
+child ends as well. The program may use `hubexport.system.child_program`, or be written for an older Python.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,8 +21,8 @@ from hubexport.errors import printable
 from hubexport.system.regular_files import open_regular_file, read_regular_file
 from hubexport.system.temporary import NO_ROOM
 
-# Its thread reads until the pipe closes. Without PYTHONSAFEPATH, or before Python 3.11, imports would come from the
-# current folder first. Python 3.6 understands it.
+# Runs a program, and ends it when the pipe closes. Python before 3.11, which ignores PYTHONSAFEPATH, would import from
+# the current folder first. This code runs in Python 3.6, too.
 _ATTENDED = """\
 import os, runpy, sys, threading
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
@@ -34,19 +34,19 @@ _TASK = "task.json"
 _ANSWER = "answer.json"
 _OUTPUT = "output.txt"
 _MAX_ANSWER_BYTES = 64 << 20
-# Of what a child printed, only the end is read.
+# Only the end of a child's output is read.
 _MAX_OUTPUT_BYTES = 64 << 10
 _LAST_LINES = 15
-# A program that failed in a folder with less room failed for lack of it.
+# If a child fails and its folder has less room than this, the lack of room is taken for the cause.
 _FEW_BYTES = 1 << 20
 
 
 class ChildError(Exception):
-    """A child could not be started, died, took too long, or left no valid answer; the message says which.
+    """A child could not be started, died, took too long, or left no valid answer. The message says which.
 
     Args:
         why: what happened.
-        status: the child's exit status, or below 0 the signal that killed it; None if it did not start or end.
+        status: the child's exit status; -N if signal N killed it; None if it did not start or end.
     """
 
     def __init__(self, why: str, status: int | None = None) -> None:
@@ -64,12 +64,13 @@ def running_child(
     *,
     timeout_s: float | None = None,
 ) -> Iterator[Callable[[], Any]]:
-    """Starts a child, and kills it at the end of the context if it still runs.
+    """Starts a child, and kills it at the end of the context if it is still running.
 
-    Args: see `child_command`; and
-        timeout_s: seconds in which the child must end; None means any time.
+    Args:
+        interpreter, program, task, folder, environment: see `child_command`.
+        timeout_s: the seconds in which the child must end; None means no limit.
     Yields:
-        A function that waits until the child has ended, and returns its answer. It raises ChildError, or OSError if the
+        A function that waits for the child to end, and returns its answer. It raises ChildError, or OSError if the
         child died because there is no room for temporary files.
     Raises:
         ChildError: the child cannot be started.
@@ -103,14 +104,14 @@ def running_child(
 def child_command(
     interpreter: str | Path, program: str | Path, task: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Prepares a child's folder, and gives the command and the options for subprocess or asyncio to start the child.
+    """Prepares a child's folder, and yields the command and options with which subprocess or asyncio starts the child.
 
     Args:
         interpreter: the Python that runs the program.
         program: the absolute path of a Python file.
-        task: what `json.dumps` takes; paths in it are absolute.
-        folder: an absolute path, of temporary files; whatever the child leaves should go there.
-        environment: the child's variables, but for TMPDIR, which is the folder.
+        task: a value for `json.dumps`. Paths in it are absolute.
+        folder: the absolute path of a folder for temporary files. The child's TMPDIR is this folder.
+        environment: the child's other environment variables.
     Raises:
         OSError: there is no room for the task.
     """
@@ -127,15 +128,15 @@ def child_command(
 
 
 def clean_environment() -> dict[str, str]:
-    """Returns this process's variables without those that would put its packages into another Python."""
+    """Returns this process's environment without the variables that would show its packages to another Python."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
 def own_environment(inherited: Collection[str] | None = None) -> dict[str, str]:
-    """Returns variables with which this Python finds the packages that this process has.
+    """Returns an environment in which this Python finds the packages that this process can import.
 
     Args:
-        inherited: the names of the variables to pass on; defaults to all.
+        inherited: the names of the variables to pass on. Defaults to all.
     """
     return {
         **{name: value for name, value in os.environ.items() if inherited is None or name in inherited},
@@ -145,10 +146,10 @@ def own_environment(inherited: Collection[str] | None = None) -> dict[str, str]:
 
 
 def read_answer(folder: Path, status: int, max_bytes: int = _MAX_ANSWER_BYTES) -> bytes:
-    """Returns what a child that has ended left as its answer.
+    """Returns the answer of a child that has ended.
 
     Raises:
-        ChildError: the child died, or its answer is missing or longer than `max_bytes`.
+        ChildError: the child failed, or its answer is missing or longer than `max_bytes`.
         OSError: the child died because there is no room for temporary files.
     """
     if status:
@@ -167,7 +168,7 @@ def read_answer(folder: Path, status: int, max_bytes: int = _MAX_ANSWER_BYTES) -
 
 
 def last_lines(folder: Path) -> list[str]:
-    """Returns the last 15 lines that a child printed, without empty ones, and with escapes for what terminals obey."""
+    """Returns the last 15 lines that a child printed, without empty ones. Control characters are escaped."""
     with open_regular_file(folder / _OUTPUT) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_OUTPUT_BYTES))
         text = file.read().decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What a program does that `hubexport.system.child_process` starts: it limits itself, reads its task, and answers."""
+"""For programs that `hubexport.system.child_process` starts: limits their resources, and answers their task."""
 
 from collections.abc import Callable, Mapping
 import json
@@ -12,7 +12,7 @@ def answer_task(work: Callable[[dict[str, Any]], Any]) -> None:
     """Reads the task, does the work, and writes the answer, whole or not at all.
 
     Args:
-        work: takes the task, and returns what `json.dumps` takes; NaN fails.
+        work: takes the task, and returns a value for `json.dumps`, without NaN or infinite numbers.
     """
     task_file, answer_file = map(Path, sys.argv[1:])
     answer = json.dumps(work(json.loads(task_file.read_text(encoding="utf-8"))), allow_nan=False)
@@ -20,10 +20,10 @@ def answer_task(work: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def limit_resources(limits: Mapping[int, int]) -> None:
-    """Limits what this process may use from now on; nothing can raise these limits again.
+    """Limits what this process may use from now on. It cannot raise these limits again.
 
     Args:
-        limits: by kind, like `resource.RLIMIT_CPU`.
+        limits: the limit of each kind of resource, like `resource.RLIMIT_CPU`.
     """
     for kind, most in limits.items():
         _, hard = resource.getrlimit(kind)

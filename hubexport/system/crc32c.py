@@ -7,9 +7,9 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def masked_crc32c(*parts: bytes) -> int:
-    """Returns the masked checksum of some bytes in sequence, from 0 to 2**32 - 1.
+    """Returns the masked checksum of consecutive bytes, from 0 to 2**32 - 1.
 
-    It is rotated and shifted, because the plain CRC of data that contains CRCs is weak.
+    The mask rotates and shifts the CRC, because the plain CRC of data that contains CRCs is weak.
     """
     crc = 0
     for part in parts:

@@ -7,7 +7,7 @@ import stat
 
 from hubexport.errors import OutputError
 
-# How many of a directory's other files an error names.
+# An error names at most this many files.
 _NAMED = 3
 
 _KINDS = (
@@ -19,22 +19,22 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
 )
 
-
 # Returns the files that hubexport wrote into a directory, as paths relative to it; None if hubexport did not write it.
 Written = Callable[[Path], Collection[str] | None]
 
 
 def check_destination(final: Path, *, overwrite: bool, written: Written | None = None) -> None:
-    """Checks that output can take its place, before any work is done.
+    """Checks that output can be written to a path, before any work is done.
 
     Args:
-        final: where the output goes.
+        final: the path of the output.
         overwrite: replace what is there, if it is of the same kind.
-        written: which files of a directory are hubexport's. If None, the output is a file.
+        written: the output is a directory, and this tells which files of a directory are hubexport's. If None, the
+            output is a file.
     Raises:
-        OutputError: something is there and `overwrite` is false; or it is a link, something of another kind, or a
+        OutputError: the path exists and `overwrite` is false; or it is a link, something of another kind, or a
             directory with files that hubexport did not write.
-        OSError: the place cannot be looked at.
+        OSError: the path cannot be examined.
     """
     try:
         mode = final.lstat().st_mode
@@ -58,12 +58,12 @@ def check_destination(final: Path, *, overwrite: bool, written: Written | None =
 
 
 def check_sources_kept(final: Path, replaced: Iterable[Path], sources: Iterable[Path]) -> None:
-    """Refuses output that would replace its own sources, which may hold more than the output takes from them.
+    """Refuses output that would replace its own sources, because they may hold more than goes into the output.
 
     Args:
         final: what errors call the output.
         replaced: the files and directories that the output replaces.
-        sources: the files that it is made from.
+        sources: the files that the output is made from.
     Raises:
         OutputError: a source would be replaced.
     """
@@ -72,13 +72,13 @@ def check_sources_kept(final: Path, replaced: Iterable[Path], sources: Iterable[
         if not resolved.isdisjoint((path, *path.parents)):
             raise OutputError(
                 f"cannot write {final}",
-                why=f"it would replace {path}, from which it is made, and what is not taken of that would be lost",
+                why=f"it would replace {path}, one of its sources, and what it does not take from there would be lost",
                 fix="choose another place",
             )
 
 
 def exists_error(final: Path) -> OutputError:
-    """Returns the error for output whose place is taken."""
+    """Returns the error for output whose path exists."""
     return OutputError(
         f"{final} already exists",
         why="existing output is kept unless you say otherwise",

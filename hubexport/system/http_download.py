@@ -1,6 +1,6 @@
-"""Downloads over HTTP into a file: bounded, resumed where a connection broke off, with reasons in plain words.
+"""Downloads files over HTTP. Sizes are bounded, and a broken download is resumed where it ended.
 
-Proxies are those of the environment.
+Proxies come from the environment.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from urllib3 import Retry
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress
 
-# To connect, and between two pieces of the answer.
+# For the connection, and between two pieces of the answer.
 _TIMEOUT_S = 30
 # Before the second attempt; each later wait is twice the one before.
 _FIRST_WAIT_S = 1
-# However long a server asks to wait.
+# Even if a server asks for a longer wait.
 _LONGEST_WAIT_S = 60
-# A connection that breaks loses less than this.
+# A broken connection loses less than this.
 _BLOCK_BYTES = 1 << 14
-# No checkpoint or packed module comes near; without a bound a broken server could fill the disk.
+# Far more than any checkpoint or packed module. Without a limit, a broken server could fill the disk.
 _MAX_BYTES = 4 << 30
 _GZIP = b"\x1f\x8b"
 
@@ -34,12 +34,12 @@ _CONTENT_RANGE = re.compile(rf"bytes (?P<first>{_NUMBER})-(?P<last>{_NUMBER})/(?
 
 
 class HttpError(Exception):
-    """A download failed; the message says why, without passwords.
+    """A download failed. The message says why, without passwords.
 
     Args:
         why: what happened.
         status: the HTTP status, if the server refused the request.
-        wait_s: after how many seconds another attempt may succeed; None if none will.
+        wait_s: the seconds after which another attempt may succeed; None if retrying is useless.
     """
 
     def __init__(self, why: str, status: int | None = None, wait_s: int | None = None) -> None:
@@ -49,7 +49,7 @@ class HttpError(Exception):
 
 
 class ContentError(HttpError):
-    """The server sends something else than was asked for: too much, nothing, or no gzip file."""
+    """The server's answer is too large, empty, or not a gzip file."""
 
 
 def download(
@@ -61,27 +61,28 @@ def download(
     gzip_only: bool = False,
     attempts: int = 1,
 ) -> bool:
-    """Downloads a file, or what is missing of it.
+    """Downloads a file, or the missing rest of it.
 
     Args:
         url: an http or https address.
-        target: where the content goes; if the file exists, the server is asked for what follows its end.
+        target: the file to write. If it exists, only the content after its end is requested.
         progress: shows the download, and warns before each further attempt.
-        query: added to the address.
+        query: parameters to add to the address.
         gzip_only: refuse content that does not begin like a gzip file.
-        attempts: how often to ask while the failures are of a kind that may pass.
+        attempts: the number of attempts, if the failures may be temporary.
     Returns:
-        Whether what was in `target` before still is. Nothing says that it belongs to the same file as the rest.
+        Whether `target` still begins with its old content. The server may have changed the file in the meantime.
     Raises:
-        ContentError: the content is larger than 4 GiB, empty, or, with `gzip_only`, no gzip file; `target` is gone.
-        HttpError: some of the content is still missing; what has come stays in `target`.
+        ContentError: the content is larger than 4 GiB or empty, or `gzip_only` is set and it is not a gzip file.
+            `target` is removed.
+        HttpError: the download is incomplete. The content received so far stays in `target`.
         OSError: the content cannot be stored.
     """
     size = _size(target)
     progress.step(f"downloading {without_password(url)}" + (f", resuming after {size / 1e6:.1f} MB" if size else ""))
     # Retry decides which answers are worth another attempt, counts the attempts, and doubles the waits. The loop is
-    # ours: Retry's own ends when the head of an answer has come, so it cannot resume a body that breaks off, and it
-    # waits without a warning, and not at all before the second attempt.
+    # ours: Retry's own ends with the head of an answer, so it cannot resume a body that breaks off. It also waits
+    # without a warning, and does not wait at all before the second attempt.
     retry = Retry(
         total=attempts - 1,
         status_forcelist=(HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)),
@@ -130,10 +131,10 @@ def _attempt(
 
 
 def _extent(answer: requests.Response, target: Path, retry: Retry) -> tuple[int, int | None]:
-    """Returns where in the file the answer's bytes begin, and the size of the whole file if that is known.
+    """Returns the position of the answer's bytes in the file, and the size of the whole file; None if it is unknown.
 
     Raises:
-        HttpError: the answer is useless. If the server cannot go on where the file ends, the file is removed.
+        HttpError: the answer is useless. If the server cannot continue at the end of the file, the file is removed.
     """
     status, size = answer.status_code, _size(target)
     if status == HTTPStatus.OK:
@@ -147,7 +148,7 @@ def _extent(answer: requests.Response, target: Path, retry: Retry) -> tuple[int,
         raise HttpError("the server did not send the requested rest; downloading all of it again", wait_s=0)
     why = f"the server answered {status} {answer.reason}".strip()
     if retry.is_retry("GET", status):
-        # Retry would take dates too, however far away, and fail at thousands of digits.
+        # Retry would also accept dates, however far away, and fail for thousands of digits.
         asked = answer.headers.get("Retry-After", "")
         raise HttpError(why, status, min(int(asked), _LONGEST_WAIT_S) if re.fullmatch(_NUMBER, asked) else 0)
     raise HttpError(why, status)
@@ -156,8 +157,8 @@ def _extent(answer: requests.Response, target: Path, retry: Retry) -> tuple[int,
 def _store(
     answer: requests.Response, target: Path, start: int, total: int | None, gzip_only: bool, progress: Progress
 ) -> None:
-    """Writes an answer's bytes to the file from `start` on, which is its end or 0."""
-    # Many servers call a .tgz a gzipped .tar, and requests would unzip it.
+    """Writes an answer's bytes to the file, from `start` (0 or the file's end) on."""
+    # Many servers declare a .tgz as a gzipped .tar, and requests would unzip it.
     answer.raw.headers.pop("Content-Encoding", None)
     done = start
     broken = False
@@ -192,7 +193,7 @@ def _check_size(size: int) -> None:
 
 def _failure(error: Exception) -> HttpError:
     cause = error
-    # requests and urllib3 wrap the cause in several layers of text. An error that was being handled before is no cause.
+    # requests and urllib3 wrap the cause in several layers. A HubexportError was being handled before: it is no cause.
     while isinstance(cause.__context__, Exception) and not isinstance(cause.__context__, HubexportError):
         cause = cause.__context__
     why = without_password(" ".join(str(cause).split())) or type(cause).__name__

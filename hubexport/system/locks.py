@@ -1,7 +1,7 @@
-"""Locks between processes: while one holds a lock file, the next one waits, and says for whom.
+"""Locks between processes: while one process holds a lock file, the next one waits, and reports whom it waits for.
 
-Whoever can open a file can lock it. So only the owner can open a lock file, and the owner's group if the umask lets it
-write. Where files cannot be locked, as on some network file systems, nobody is kept out.
+Anyone who can open a file can lock it. So only its owner can open a lock file, and the owner's group if the umask lets
+it write. If the file system has no locks, like some network file systems, processes do not wait for each other.
 
 The package filelock is no substitute: it polls, names no holder, leaves files behind, locks FIFOs and other users'
 files, fails where there are no locks (ENOLCK), and cannot lock the directories of `hubexport.system.atomic_output`.
@@ -37,11 +37,11 @@ def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None
 
     Args:
         path: the lock file, in an existing folder.
-        purpose: what the holder does, like `download m.tgz`.
-        progress: is told whom this process waits for; with None, it does not wait.
+        purpose: what the lock is for, as a verb phrase like `download m.tgz`.
+        progress: receives a step that names the process it waits for. With None, it does not wait.
     Raises:
         HeldError: another process has the lock, and `progress` is None.
-        OutputError: the file is another user's, or something else than a lock file is there.
+        OutputError: the file belongs to another user, or is not a lock file.
         OSError: the file cannot be made.
     """
     descriptor = _locked_file(path, purpose, progress)
@@ -54,7 +54,7 @@ def locked(path: Path, purpose: str, progress: Progress | None) -> Iterator[None
 
 
 def lock_at_once(descriptor: int) -> bool:
-    """Locks an open file or directory, and returns whether its file system has locks.
+    """Locks an open file or directory. Returns false if its file system has no locks.
 
     Raises:
         BlockingIOError: another process has the lock.
@@ -73,7 +73,7 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
         descriptor = _open(path)
         try:
             _wait(descriptor, path, purpose, progress)
-            # If its last holder removed the file after it was opened here, locking it keeps nobody out.
+            # If the last holder removed the file after we opened it, our lock keeps nobody out.
             if _is_at(descriptor, path):
                 with contextlib.suppress(OSError):  # On a full disk, the file does not name its holder.
                     os.ftruncate(descriptor, 0)
@@ -86,14 +86,14 @@ def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:
 
 
 def _open(path: Path) -> int:
-    # Follow no link, and do not wait for a FIFO's reader, if somebody has put one there.
+    # Somebody may have put a link or a FIFO there: do not follow it, or wait for its reader.
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, _MODE)
     except OSError as error:
         if error.errno not in _NOT_OURS or not os.path.lexists(path):
             raise
-        raise _unusable(path, "something is there that is no lock file of this user") from None
+        raise _unusable(path, "it is not a lock file of this user") from None
     mine = os.fstat(descriptor).st_uid == os.geteuid()
     if not mine and path.parent.stat().st_mode & stat.S_IWOTH:
         os.close(descriptor)
@@ -111,7 +111,10 @@ def _wait(descriptor: int, path: Path, purpose: str, progress: Progress | None) 
     try:
         lock_at_once(descriptor)
     except BlockingIOError:
-        holder = _holder(path)
+        holder = ""
+        with contextlib.suppress(OSError), path.open("rb") as file:  # It may be another user's, and not be readable.
+            holder = printable(file.read(_MAX_HOLDER_BYTES).decode(errors="replace"))
+        holder = holder or "it"
         if progress is None:
             raise HeldError(f"{holder} holds the lock {path}") from None
         progress.step(f"waiting for another process to {purpose}: {holder} holds the lock {path}")
@@ -124,13 +127,3 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _holder(path: Path) -> str:
-    """Returns how the holder calls itself in a lock file."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_HOLDER_BYTES).decode(errors="replace")
-    except OSError:  # The file is another user's, say.
-        text = ""
-    return printable(text) or "it"

@@ -1,4 +1,4 @@
-"""Work spread over several processes, of which each may be killed."""
+"""Spreads work over several processes. If one is killed, the caller learns which results are lost."""
 
 from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
@@ -25,9 +25,9 @@ def in_processes(
 
     Args:
         work: a function at the top level of a module, which the processes import.
-        items: the arguments of `work`; they are pickled.
+        items: the arguments of `work`. They are pickled.
         jobs: the number of processes.
-        progress: gets the warnings of each item once it is done.
+        progress: receives the warnings of each item when it is done.
     Yields:
         Each item with its result, in the order in which they finish. A result is None if it was lost because a process
         was killed.
@@ -38,7 +38,7 @@ def in_processes(
         for future in concurrent.futures.as_completed(futures):
             try:
                 result, warnings = future.result()
-            # One process that dies takes the whole pool with it, and the unfinished results of the others.
+            # A process that dies takes the whole pool with it, and the unfinished results of the others.
             except BrokenProcessPool:
                 yield futures[future], None
                 continue
@@ -62,7 +62,7 @@ class _ProcessProgress(Progress):
 
 def _work_in_process(work: Callable[[_Item, Progress], _Result], item: _Item) -> tuple[_Result, list[str]]:
     progress = _ProcessProgress()
-    # A worker that is terminated in the middle of its work cleans up; an idle one has nothing to clean up.
+    # A worker that is terminated while it works must clean up. An idle worker has nothing to clean up.
     signal.signal(signal.SIGTERM, _end_worker)
     try:
         return work(item, progress), progress.warnings
@@ -71,7 +71,7 @@ def _work_in_process(work: Callable[[_Item, Progress], _Result], item: _Item) ->
 
 
 def _end_worker(*_: object) -> NoReturn:
-    # When one of its processes has died, the pool sends a second SIGTERM, which must not disturb the cleaning up.
+    # After the death of a worker, the pool sends a second SIGTERM, which must not interrupt the cleaning up.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(1)
 
@@ -79,7 +79,7 @@ def _end_worker(*_: object) -> NoReturn:
 @contextlib.contextmanager
 def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     others = multiprocessing.active_children()
-    # Forked processes would inherit the threads' locks, but not the threads.
+    # Forked processes would inherit locks that threads hold, but not the threads.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
@@ -95,7 +95,7 @@ def _workers(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Starts processes that ignore Ctrl-C: it reaches the whole group, but this process alone ends the others."""
+    """Lets processes that start here ignore Ctrl-C. It reaches all processes, but this one ends the others itself."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread may set signal handlers.
         return
@@ -107,7 +107,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Lets this worker end with its parent; an orphan would wait for work for ever."""
+    """Makes this worker end with its parent. An orphan would wait for work forever."""
 
     def end_with_parent() -> None:
         if (parent := multiprocessing.parent_process()) is not None:

@@ -1,4 +1,4 @@
-"""Reads files that users or other programs name, but never waits for a pipe or reads an endless device."""
+"""Reads files that users or other programs name, without waiting for pipes or reading endless devices."""
 
 import errno
 import os

@@ -20,13 +20,16 @@ MAX_UNPACKED_BYTES = 4 << 30
 MAX_MEMBERS = 10_000
 # For single reads: tarfile reads a header that extends a member's name or attributes in one piece.
 _MAX_READ_BYTES = 1 << 20
+# For malformed or huge numbers in extended headers tarfile raises ValueError or OverflowError, and it recurses for each
+# header that extends another.
+_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError, RecursionError)
 
 
 class ArchiveError(HubexportError):
     """An archive is damaged, not a gzipped tar, too large, or hostile.
 
-    Hostile members are links, devices, sparse files, absolute paths, paths with `..`, and one file given twice. Every
-    function here raises this error, and looks at every member that it passes, whether it unpacks it or not.
+    Hostile members are links, devices, sparse files, absolute paths, paths with `..`, and repeated files. The functions
+    here check every member that they pass, whether they unpack it or not.
     """
 
 
@@ -45,8 +48,8 @@ def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = Non
 
     Args:
         archive: the gzipped tar.
-        into: an existing folder. Each file goes to its own folder below it.
-        flat: matches the names of the files to unpack, which go straight into `into`; defaults to all files.
+        into: an existing folder. Files keep their paths below it.
+        flat: unpack only the files whose names match, all of them directly into `into`. Defaults to all files.
     Raises:
         ArchiveError: the archive cannot be unpacked safely.
         OSError: the files cannot be written.
@@ -98,14 +101,14 @@ def read_near_start(archive: Path, file: IO[bytes], name: str, max_bytes: int) -
 
 
 def hash_members(archive: Path, file: IO[bytes], keep: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
-    """Yields all members, folders too, each with the SHA-256 of its content.
+    """Yields all members, including folders, each with the SHA-256 of its content.
 
     Args:
         archive: what messages call the archive.
-        file: the archive, open for reading; it is read once, to its end.
+        file: the archive, open for reading. It is read once, to its end.
         keep: the name of a small file whose content is yielded, too.
     Yields:
-        The member, its SHA-256 in hexadecimal, and the content of `keep`; for all others `b""`.
+        The member, its SHA-256 in hexadecimal, and its content if it is `keep`, else `b""`.
     Raises:
         ArchiveError: the archive cannot be read safely, or `keep` is larger than 1 MiB.
     """
@@ -131,7 +134,7 @@ def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tar
                     raise _refusal(archive, f"it has more than {MAX_MEMBERS} members")
                 _check_member(archive, member)
                 yield tar, member
-        # Only padding follows the last member, but gzip's checksum covers it and stands behind it.
+        # Only padding follows the last member, but gzip's checksum comes after it.
         while stream.read(_MAX_READ_BYTES):
             pass
 
@@ -211,17 +214,7 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: IO[bytes]) -> N
 def _damage_reported(archive: Path) -> Iterator[None]:
     try:
         yield
-    # For malformed or huge numbers in extended headers tarfile raises ValueError or OverflowError, and it recurses for
-    # each header that extends another.
-    except (
-        EOFError,
-        gzip.BadGzipFile,
-        zlib.error,
-        tarfile.TarError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _DAMAGE as error:
         raise ArchiveError(
             f"cannot unpack {archive}",
             why=f"it is damaged or not a gzipped tar: {error}",

@@ -1,4 +1,4 @@
-"""Folders for temporary files, and errors that blame them, not the input, when they are full."""
+"""Temporary folders, and errors that blame them, not the input, if they are full."""
 
 from collections.abc import Iterator
 import contextlib
@@ -9,17 +9,17 @@ import tempfile
 from hubexport.errors import TemporaryFileError
 from hubexport.system.atomic_output import scratch_directory
 
-# The system's errors for a place that takes no more, or nothing at all. Other errors may come from the input.
+# The system's errors for a full or read-only disk. Other errors may come from the input.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
 def temporary_directory(what: str) -> Iterator[Path]:
-    """Makes a private directory among the temporary files, and removes it at the end of the context.
+    """Makes a private directory for temporary files, and removes it at the end of the context.
 
     Args:
-        what: the first line of an error, like `cannot unpack m.tgz`.
+        what: the first line of the error, like `cannot unpack m.tgz`.
     Raises:
         TemporaryFileError: the directory cannot be made.
     """

@@ -1,4 +1,4 @@
-"""What a classification module says of the user's photographs, for the report."""
+"""The classes that a module finds in the user's photographs, for the report."""
 
 from collections.abc import Sequence
 import io

@@ -3,7 +3,7 @@
 Only the parts that run the module import TensorFlow, so that checks of files and weights do without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import functools
 import sys
@@ -14,7 +14,7 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
-from hubexport.consumers.use_module import ModuleUse, start_use
+from hubexport.consumers.use_module import ConsumerFindings, start_use
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
@@ -60,9 +60,9 @@ class VerificationContext:
         self.expected = expected
         self.measurements: dict[SampleKind, list[ImageErrors]] = {}
         self.used_tensorflow = False
+        self._installed_use: Callable[[], ConsumerFindings] | None = None
         self._photographs = photographs
         self._progress = progress
-        self._installed_use: ModuleUse | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "VerificationContext":
@@ -145,16 +145,18 @@ class VerificationContext:
         self._start_tensorflow()
         from hubexport.runtime.image_module import opened_hub_module
 
-        interface = hub_interface(self.module.directory, self.module.shown_as)
+        interface = hub_interface(self.report, self.module.directory)
         return self._stack.enter_context(opened_hub_module(interface))
 
     @functools.cached_property
     def training(self) -> "TrainableModule":
         """The module in the installed TensorFlow, for training."""
         self._start_tensorflow()
-        from hubexport.runtime.training import opened_for_training
+        from hubexport.runtime.tf1_training import Tf1Training
+        from hubexport.runtime.tf2_training import Tf2Training
 
-        return self._stack.enter_context(opened_for_training(self.module.directory, is_tf1=self.module.is_tf1))
+        directory = self.module.directory
+        return Tf1Training(directory, self._stack) if self.module.is_tf1 else Tf2Training(directory)
 
     @functools.cached_property
     def training_step(self) -> "TrainingStep":
@@ -180,17 +182,18 @@ class VerificationContext:
         """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
         network, values = self.network, self.reference_values
         exact, rounded = (Forward(network, values, images, dtype=dtype).run() for dtype in (np.float64, np.float32))
-        layers = {"default": self.default_layer}
-        if self.module.is_tf1:  # In this format, the names of signatures say what they return.
-            layers["image_feature_vector"] = self.network.features
-            if self.network.logits:
-                layers["image_classification"] = self.network.logits
         floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
-        expected = {name: exact[layer] for name, layer in layers.items()}
-        return ModuleContract(self.module.spec.version, self.network, expected, LIMIT_IN_FLOORS * floor)
+        expected = {"default": exact[self.default_layer]}
+        if self.module.is_tf1:  # In this format, the names of signatures say what they return.
+            expected["image_feature_vector"] = exact[network.features]
+            if network.logits:
+                expected["image_classification"] = exact[network.logits]
+        return ModuleContract(self.module.spec.version, network, expected, LIMIT_IN_FLOORS * floor)
 
-    def start_installed_use(self) -> ModuleUse:
-        """Starts the installed tensorflow_hub on the module, in a process of its own. Later calls return the same use.
+    def start_installed_use(self) -> Callable[[], ConsumerFindings]:
+        """Starts the installed tensorflow_hub on the module, and returns a function that waits for its findings.
+
+        It runs in a process of its own. Later calls return the same function.
 
         Raises:
             ConsumerError: tensorflow_hub is not installed.

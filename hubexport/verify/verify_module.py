@@ -27,7 +27,7 @@ from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.expected_values import read_expected_values
 from hubexport.verify.layer_errors import worst_deviation
-from hubexport.verify.result import CheckResult, LayerError, Verification
+from hubexport.verify.result import LayerError, Verification
 from hubexport.verify.sample_images import read_photographs
 from hubexport.version import __version__
 
@@ -69,7 +69,13 @@ def verify_module(
         UsageError: the number of labels differs from the number of classes, the labels cannot be read, there are no
             checks to run, a check, kind or version does not exist, or `variant` is only a name.
     """
-    selected = _selected(checks)
+    if checks is not None and not checks:
+        raise UsageError(
+            "no checks to run",
+            why=f"checks is {checks!r}",
+            fix="name some, like ['weights'], or leave checks out to run all",
+        )
+    selected = select_checks(checks or ())
     if needs_tensorflow(selected) or images or labels:
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
@@ -87,7 +93,12 @@ def verify_module(
         expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
         photographs = read_photographs(image_files, *module.network.image_shape[:2]) if image_files else None
         with VerificationContext(module, expected, photographs, progress) as context:
-            results = _run_checks((*selected, *checks_in(consumers, progress)), context, progress)
+            if any(check.run is installed_tensorflow for check in selected):
+                # It runs beside the other checks, in its own process. Its check reports what goes wrong here.
+                with contextlib.suppress(HubexportError):
+                    context.start_installed_use()
+            all_checks = (*selected, *checks_in(consumers, progress))
+            results = tuple(run_check(check, context, progress) for check in all_checks)
             return Verification(
                 path=str(opened.shown_as),
                 checkpoint=expected.shown_as if expected else None,
@@ -100,16 +111,6 @@ def verify_module(
             )
 
 
-def _selected(checks: Sequence[Check | str] | None) -> tuple[Check, ...]:
-    if checks is not None and not checks:
-        raise UsageError(
-            "no checks to run",
-            why=f"checks is {checks!r}",
-            fix="name some, like ['weights'], or leave checks out to run all",
-        )
-    return select_checks(checks or ())
-
-
 def _labels(labels: Sequence[str] | None, module: ModuleIdentity) -> Sequence[str] | None:
     """Returns the user's names of the classes, or else the module's own; None for a feature vector."""
     classes = module.network.num_classes
@@ -120,14 +121,6 @@ def _labels(labels: Sequence[str] | None, module: ModuleIdentity) -> Sequence[st
     labels = module_labels(module.directory) if labels is None else labels
     check_labels(labels, classes, module.shown_as)
     return labels
-
-
-def _run_checks(checks: Sequence[Check], context: VerificationContext, progress: Progress) -> tuple[CheckResult, ...]:
-    if any(check.run is installed_tensorflow for check in checks):
-        # It runs beside the other checks, in its own process. Its check reports what goes wrong here.
-        with contextlib.suppress(HubexportError):
-            context.start_installed_use()
-    return tuple(run_check(check, context, progress) for check in checks)
 
 
 def _layers(context: VerificationContext) -> tuple[LayerError, ...]:

@@ -112,14 +112,10 @@ def record_interface(path, facts):
         facts["expected_image_size"] = hub.get_expected_image_size(spec)
         facts["knows_image_module_info"] = hasattr(hub, "get_image_module_info")
         facts["image_module_info"] = facts["knows_image_module_info"] and hub.get_image_module_info(spec) is not None
-        facts["outputs"] = {
-            name: {k: v.get_shape().as_list() for k, v in spec.get_output_info_dict(name).items()}
-            for name in facts["signatures"]
-        }
-        facts["inputs"] = {
-            name: {k: v.get_shape().as_list() for k, v in spec.get_input_info_dict(name).items()}
-            for name in facts["signatures"]
-        }
+        for key, info in (("inputs", spec.get_input_info_dict), ("outputs", spec.get_output_info_dict)):
+            facts[key] = {
+                name: {k: v.get_shape().as_list() for k, v in info(name).items()} for name in facts["signatures"]
+            }
 
 
 def record_inference(module, images, facts):

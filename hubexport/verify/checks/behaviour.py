@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.networks.layers import Dropout, Variable
+from hubexport.networks.layers import Dropout, Network, Variable
 from hubexport.networks.numpy_forward import Floats, Forward
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import LEARNING_RATE, VerificationContext
@@ -92,11 +92,12 @@ def moving_averages(context: VerificationContext) -> Finding:
     exact = _batch_statistics(context, np.float64)
     rounded = _batch_statistics(context, np.float32)
     floor = max(_relative_error(rounded[name], statistic, step.before[name]) for name, statistic in exact.items())
-    errors = {
-        f"{name} with momentum {momentum}": _update_error(step.before[name], values[name], statistic, momentum)
-        for momentum, values in after.items()
-        for name, statistic in exact.items()
-    }
+    errors = {}
+    for momentum, values in after.items():
+        for name, statistic in exact.items():
+            before = step.before[name]
+            approached = before + (values[name].astype(np.float64) - before) / (1 - momentum)
+            errors[f"{name} with momentum {momentum}"] = _relative_error(approached, statistic, before)
     worst = max(errors, key=lambda name: errors[name])
     explanation = f"momentum {' and '.join(map(str, after))}; float32 floor {floor:.1e}; the worst is {worst}"
     return within(errors[worst], _STATISTICS_LIMIT_IN_FLOORS * floor, explanation)
@@ -106,12 +107,6 @@ def _batch_statistics(context: VerificationContext, dtype: type[np.floating[Any]
     forward = Forward(context.network, context.reference_values, context.training_images, dtype=dtype, training=True)
     forward.run()
     return forward.batch_statistics
-
-
-def _update_error(before: Array, after: Array, statistic: Floats, momentum: float) -> float:
-    """Returns the error of a moving average's step towards a batch statistic, see `_relative_error`."""
-    approached = before + (after.astype(np.float64) - before) / (1 - momentum)
-    return _relative_error(approached, statistic, before)
 
 
 def _relative_error(approached: Floats, statistic: Floats, before: Array) -> float:
@@ -174,10 +169,9 @@ def regularization(context: VerificationContext) -> Finding:
 def shared_variables(context: VerificationContext) -> Finding:
     """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
     name = [variable.name for variable in context.network.variables if variable.regularized][-1]
-    images, cotangent = context.training_images, context.cotangent
-    pairs = [(images[:1], cotangent[:1]), (images[1:2], cotangent[:1])]
-    separate = [context.training.gradients(*pair, [name]).get(name) for pair in pairs]
-    joint = context.training.joint_gradient(pairs[0][0], pairs[1][0], cotangent[:1], name)
+    first, second, cotangent = context.training_images[:1], context.training_images[1:2], context.cotangent[:1]
+    separate = [context.training.gradients(images, cotangent, [name]).get(name) for images in (first, second)]
+    joint = context.training.joint_gradient(first, second, cotangent, name)
     if joint is None or separate[0] is None or separate[1] is None:
         return Finding(False, f"{name} gets no gradient")
     error = float(np.abs(joint - separate[0] - separate[1]).max() / np.abs(joint).max())
@@ -187,51 +181,34 @@ def shared_variables(context: VerificationContext) -> Finding:
 @GROUP.check
 def gradients(context: VerificationContext) -> Finding:
     """For a sample of variables, gradients match float64 finite differences along a random direction."""
+    network, values, layer = context.network, context.reference_values, context.default_layer
     images, cotangent = context.training_images[:1], context.cotangent[:1]
-    outputs = Forward(context.network, context.reference_values, images).run()
-    sample = dict(_sampled_variables(context, outputs))
+    sample = dict(_sampled_variables(network, Forward(network, values, images).run()))
     gradients_by_name = context.training.gradients(images, cotangent, [variable.name for variable in sample])
-    errors = dict(_gradient_errors(context, images, cotangent, sample, gradients_by_name))
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    errors = {}
+    for variable, known in sample.items():
+        value = values[variable.name].astype(np.float64)
+        direction = generator.standard_normal(variable.shape)
+        direction *= np.linalg.norm(value) / np.linalg.norm(direction)
+        losses = []
+        for sign in (1, -1):
+            moved = {**values, variable.name: value + sign * _STEP * direction}
+            losses.append(float((Forward(network, moved, images, known=known).run()[layer] * cotangent).sum()))
+        gradient = gradients_by_name.get(variable.name, np.full_like(direction, np.nan)).astype(np.float64)
+        length = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
+        error = abs(float((gradient * direction).sum()) - (losses[0] - losses[1]) / (2 * _STEP)) / length
+        errors[variable.name] = error if np.isfinite(error) else float("inf")
     worst = max(errors, key=lambda name: errors[name])
     explanation = f"{len(errors)} variables, error relative to the gradient's length; the worst is {worst}"
     return within(errors[worst], _GRADIENT_LIMIT, explanation)
 
 
-def _gradient_errors(
-    context: VerificationContext,
-    images: Array,
-    cotangent: Array,
-    sample: Mapping[Variable, Mapping[str, Floats]],
-    gradients_by_name: Mapping[str, Array],
-) -> Iterator[tuple[str, float]]:
-    """Yields the name of each variable in a sample, and the error of its gradient relative to the gradient's length.
+def _sampled_variables(network: Network, outputs: Mapping[str, Floats]) -> Iterator[tuple[Variable, dict[str, Floats]]]:
+    """Yields trained variables from all over the network, each with the outputs of the layers before its own.
 
-    The sample gives each variable the exact outputs of the layers before its own, which need not be computed again.
+    These outputs do not depend on the variable, and need not be computed again.
     """
-    generator = np.random.Generator(np.random.PCG64(_SEED))
-    for variable, known in sample.items():
-        value = context.reference_values[variable.name].astype(np.float64)
-        direction = generator.standard_normal(variable.shape)
-        direction *= np.linalg.norm(value) / np.linalg.norm(direction)
-        losses = []
-        for sign in (1, -1):
-            values = {**context.reference_values, variable.name: value + sign * _STEP * direction}
-            output = Forward(context.network, values, images, known=known).run()[context.default_layer]
-            losses.append(float((output * cotangent).sum()))
-        if variable.name not in gradients_by_name:
-            yield variable.name, float("inf")
-            continue
-        gradient = gradients_by_name[variable.name].astype(np.float64)
-        length = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
-        error = abs(float((gradient * direction).sum()) - (losses[0] - losses[1]) / (2 * _STEP)) / length
-        yield variable.name, error if np.isfinite(error) else float("inf")
-
-
-def _sampled_variables(
-    context: VerificationContext, outputs: Mapping[str, Floats]
-) -> Iterator[tuple[Variable, dict[str, Floats]]]:
-    """Yields trained variables from all over the network, each with the outputs of the layers before its own."""
-    network = context.network
     trained = [variable for variable in network.variables if variable.trainable]
     names = {trained[round(index)].name for index in np.linspace(0, len(trained) - 1, _GRADIENT_VARIABLES)}
     known: dict[str, Floats] = {}

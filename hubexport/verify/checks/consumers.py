@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import functools
 
 from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
-from hubexport.consumers.use_module import ConsumerFindings, use_module
+from hubexport.consumers.use_module import ConsumerFindings, start_use
 from hubexport.progress import Progress
 from hubexport.verify.check import Check, CheckGroup
 from hubexport.verify.context import VerificationContext
@@ -16,7 +16,8 @@ GROUP = CheckGroup("consumers", needs_tensorflow=True)
 @GROUP.check
 def installed_tensorflow(context: VerificationContext) -> Finding:
     """The installed tensorflow_hub loads the module, predicts the same, and shares variables in two applications."""
-    return _judged(context.start_installed_use().findings())
+    wait_for_findings = context.start_installed_use()
+    return _judged(wait_for_findings())
 
 
 def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[Check, ...]:
@@ -37,10 +38,10 @@ def _use_thoroughly(consumer: Consumer, progress: Progress, context: Verificatio
     if reason := why_not_applicable(consumer, context.report.format, module.spec.version):
         raise NotApplicable(reason)
     contract = context.contract(images)
-    findings = use_module(
-        consumer, module.directory, images, contract, thorough=True, progress=progress, shown_as=module.shown_as
-    )
-    return _judged(findings)
+    progress.step(f"using {module.shown_as} with TensorFlow {consumer.tensorflow}")
+    use = start_use(consumer, module.directory, images, contract, thorough=True, shown_as=module.shown_as)
+    with use as wait_for_findings:
+        return _judged(wait_for_findings())
 
 
 def _judged(findings: ConsumerFindings) -> Finding:

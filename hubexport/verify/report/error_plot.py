@@ -25,10 +25,10 @@ _MAX_POWER_LABELS = 8
 _MAX_NUMBER_LABELS = 14
 # Powers of ten around float32's rounding, for layers without any error on the log scale.
 _DEFAULT_POWERS = (-8, -4)
-# What has no logarithm has a row of its own, this share of the log scale above or below it.
+# Values without a logarithm have rows of their own, above or below the log scale by this share of it.
 _ROW = 0.09
 
-# Without a style sheet.
+# Colours where the style sheet does not apply.
 _ERROR, _FAIL, _FLOOR, _FLOOR_AREA = "#0a5ca8", "#b3211a", "#77818b", "#eceef0"
 
 

@@ -32,6 +32,7 @@ _SUBJECTS = {
     "behaviour": "What training and inference change",
     "consumers": "Loading with the libraries people use",
 }
+_STATUS_WORDS = {"fail": "failed", "pass": "passed", "not applicable": "not applicable"}
 # Labels of facts whose own names read badly.
 _LABELS = {
     "input_height_px": "input height (px)",
@@ -61,10 +62,6 @@ class _Group:
     subject: str
     checks: tuple[_Check, ...]
 
-    @property
-    def has_bars(self) -> bool:
-        return any(check.bar for check in self.checks)
-
     def count(self, status: str) -> int:
         return sum(check.result.status == status for check in self.checks)
 
@@ -84,15 +81,12 @@ def render(verification: Verification) -> str:
         name=handle if handle and isinstance(handle, str) else verification.path,
         failures=[check for check in checks if check.result.status == "fail"],
         groups=list(_groups(checks)),
+        has_bars=any(check.bar for check in checks),
         counts={status: sum(check.result.status == status for check in checks) for status in _STATUS_WORDS},
         plot=Markup(error_plot(verification.layers)) if verification.layers else None,
         facts=[row for key, fact in verification.facts.items() if key != "sha256" for row in _rows(key, fact)],
         files=list(_rows("", verification.facts.get("sha256", {}))),
-        limit_percent=LIMIT_PERCENT,
     )
-
-
-_STATUS_WORDS = {"fail": "failed", "pass": "passed", "not applicable": "not applicable"}
 
 
 def _groups(checks: list[_Check]) -> Iterator[_Group]:
@@ -127,39 +121,26 @@ def _breakable(text: object) -> Markup:
     return Markup("/<wbr>").join(printable(str(text)).split("/"))
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return " × ".join(f"{length:,}" for length in shape)
-
-
-def _jpeg_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
 def _shown(value: Any) -> Any:
     """Escapes control characters and marks of text direction, so that they are seen; see `printable`."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubexport.verify.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        breakable=_breakable,
-        figure=readable_figure,
-        jpeg_uri=_jpeg_uri,
-        percent=percent,
-        probability_percent=probability_percent,
-        seconds=seconds,
-        shape=_shape,
-    )
-    environment.globals.update(status_words=_STATUS_WORDS)
-    return environment
-
-
-_ENVIRONMENT = _environment()
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("hubexport.verify.report"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    finalize=_shown,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(
+    breakable=_breakable,
+    figure=readable_figure,
+    jpeg_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
+    percent=percent,
+    probability_percent=probability_percent,
+    seconds=seconds,
+    shape=lambda shape: " × ".join(f"{length:,}" for length in shape),
+)
+_ENVIRONMENT.globals.update(status_words=_STATUS_WORDS, limit_percent=LIMIT_PERCENT)
