@@ -14,7 +14,7 @@ from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.formats.manifest import listed_files, write_manifest
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
 from hubexport.system.destinations import check_destination, check_sources_kept

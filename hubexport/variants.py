@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hubexport.errors import UsageError, check_list, either, guess
 from hubexport.labels import read_labels
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.networks.registry import NETWORKS
 
 Kind = Literal["feature_vector", "classification"]

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.config_files import load_variant
-from hubexport.networks.layers import Conv2D, DepthwiseConv2D, Input, Network
+from hubexport.networks.network import Network
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.numpy_forward import Forward
 from tests.data import needs_data, reference_outputs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hubexport.networks.layers import Add, Conv2D, DepthwiseConv2D
+from hubexport.networks.ops import Add
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from tests.data import needs_data, published_table
 

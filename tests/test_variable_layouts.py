@@ -8,7 +8,7 @@ from hubexport.layouts.conversion_targets import TARGETS
 from hubexport.layouts.keras import keras_h5_layout
 from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS
 from hubexport.layouts.rules import VariableLayout
-from hubexport.networks.layers import Variable
+from hubexport.networks.ops import Variable
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 

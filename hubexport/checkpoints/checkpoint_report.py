@@ -13,7 +13,7 @@ from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.networks.layers import Shape
+from hubexport.networks.ops import Shape
 
 _STEP = "global_step"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredValues, unique_dict
-from hubexport.networks.layers import Shape
+from hubexport.networks.ops import Shape
 
 # The groups in which `.h5` files list their layers: the root for weights alone, the other for whole models.
 _ROOTS = ("", "model_weights")

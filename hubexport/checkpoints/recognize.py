@@ -7,7 +7,8 @@ import re
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.layouts.registry import KERAS_H5, KERAS_WEIGHTS_H5, KNOWN_LAYOUTS, SLIM
 from hubexport.layouts.rules import VariableLayout
-from hubexport.networks.layers import Network, Shape
+from hubexport.networks.network import Network
+from hubexport.networks.ops import Shape
 from hubexport.networks.registry import NETWORKS, PUBLISHED_DEPTH_MULTIPLIERS
 
 # tf.train.ExponentialMovingAverage appends it to the name of the variable that it averages.

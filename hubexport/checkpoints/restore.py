@@ -15,7 +15,7 @@ from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.weights_choice import ONLY, Weights, summarize_weights
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import SLIM
-from hubexport.networks.layers import Variable
+from hubexport.networks.ops import Variable
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from hubexport.checkpoints.stored_values import DamageError
-from hubexport.networks.layers import Shape
+from hubexport.networks.ops import Shape
 from hubexport.protos import Message
 
 # All keys of pieces begin with it: the number 0.

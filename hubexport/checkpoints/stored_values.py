@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hubexport.checkpoints.dtypes import decode_numbers, holds_numbers
 from hubexport.errors import printable
-from hubexport.networks.layers import Shape
+from hubexport.networks.ops import Shape
 
 _Value = TypeVar("_Value")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.networks.layers import Variable
+from hubexport.networks.ops import Variable
 
 # Keeps the streams of neighbouring seeds apart; any prime would do.
 _SEED_STRIDE = 7919

@@ -26,7 +26,7 @@ from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.proto_wire import encode_varint, read_varint
 from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, region_shape, regions
 from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, damage_in
-from hubexport.networks.layers import Shape
+from hubexport.networks.ops import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
 from hubexport.system.crc32c import masked_crc32c
 

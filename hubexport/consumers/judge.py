@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.errors import printable
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 
 DEFAULT = "default"
 # Allowed between two runs of the same graph or functions on one TensorFlow.
@@ -69,7 +69,7 @@ class ModuleContract:
     @property
     def num_regularized(self) -> int:
         """The number of variables with weight decay."""
-        return sum(variable.regularized for variable in self.network.variables)
+        return sum(bool(variable.weight_decay) for variable in self.network.variables)
 
     def output_shapes(self, default: str | None = None) -> dict[str, list[int | None]]:
         """Returns the shapes of the endpoints and of `default`, with None for the batch size.

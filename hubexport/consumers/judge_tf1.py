@@ -78,7 +78,7 @@ def _check_signatures(facts: Facts, predictions: Predictions, contract: ModuleCo
 
 def _check_interface(facts: Facts, contract: ModuleContract) -> Iterator[str]:
     """What programs ask a module before they apply it."""
-    height, width, _ = contract.network.image_shape
+    height, width = contract.network.default_image_size
     layers = _signature_layers(contract)
     yield from check_equal("tags of the graph versions", facts["tags"], [[], ["train"]])
     yield from check_names("signatures of the graph version for training", facts["train_signatures"], layers)

@@ -13,7 +13,7 @@ from hubexport.layouts.conversion_targets import Target
 from hubexport.layouts.huggingface import batch_counters, huggingface_config, huggingface_layout, preprocessor_config
 from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 
 # The files of a model's directory. Every model has the first one.
 _HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")

@@ -13,7 +13,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import printable
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec, Variant
@@ -157,7 +157,7 @@ def write_manifest(
     Raises:
         OSError: a file cannot be read, or the manifest cannot be written.
     """
-    height, width, _ = network.image_shape
+    height, width = network.default_image_size
     manifest = {
         "handle": variant.handle(spec),
         "variant": variant.name,

@@ -15,7 +15,7 @@ from typing import Any
 
 from hubexport.formats.nodes import Dims, shape_proto
 from hubexport.layouts.tf2 import KEY_SUFFIX, checkpoint_key
-from hubexport.networks.layers import Variable
+from hubexport.networks.ops import Variable
 from hubexport.protos import (
     DT_FLOAT,
     FunctionSpec,

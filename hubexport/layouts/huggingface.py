@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hubexport.layouts.rules import Role, RoleLayout, VariableLayout, layout_from_tables
-from hubexport.networks.layers import Dropout, Network
+from hubexport.layouts.rules import LayoutRole, RoleLayout, VariableLayout, layout_from_tables
+from hubexport.networks.network import Network
 
 # MobileNetV2ForImageClassification puts it before the names of MobileNetV2Model.
 PREFIX = "mobilenet_v2."
@@ -31,11 +31,11 @@ _LAYER_NAMES = {
 }
 
 # The axes of PyTorch's kernels are outputs, inputs, height, width; of depthwise kernels channels, 1, height, width.
-_ROLE_LAYOUTS: dict[Role, RoleLayout] = {
+_ROLE_LAYOUTS: dict[LayoutRole, RoleLayout] = {
     "kernel": RoleLayout("{0}.convolution.weight", axes=(3, 2, 0, 1)),
     "depthwise_kernel": RoleLayout("{0}.convolution.weight", axes=(2, 3, 0, 1)),
     "classifier": RoleLayout("{0}.weight", axes=(3, 2)),
-    "biases": RoleLayout("{0}.bias"),
+    "bias": RoleLayout("{0}.bias"),
     "gamma": RoleLayout("{0}.normalization.weight"),
     "beta": RoleLayout("{0}.normalization.bias"),
     "moving_mean": RoleLayout("{0}.normalization.running_mean"),
@@ -66,15 +66,15 @@ def huggingface_config(network: Network, depth_multiplier: float, labels: Sequen
         labels: the name of each class. Defaults to LABEL_0 and so on.
     """
     # transformers' setting is the share that is dropped, TF-Slim's the share that is kept.
-    dropout = [round(1 - layer.keep_prob, 6) for layer in network.layers if isinstance(layer, Dropout)]
+    dropout = [round(1 - network.dropout.keep_prob, 6)] if network.dropout else []
     numbers = range(network.num_classes or 0)
     names = [labels[number] if labels else f"LABEL_{number}" for number in numbers]
     return {
         "architectures": ["MobileNetV2ForImageClassification" if network.logits else "MobileNetV2Model"],
         "model_type": "mobilenet_v2",
         "depth_multiplier": depth_multiplier,
-        "image_size": network.image_shape[0],
-        "num_channels": network.image_shape[2],
+        "image_size": network.default_image_size[0],
+        "num_channels": network.image_shape[-1],
         "layer_norm_eps": network.batch_norm_epsilon,
         "tf_padding": True,
         # Below depth multiplier 1 the last convolution keeps its number of channels.
@@ -88,7 +88,7 @@ def huggingface_config(network: Network, depth_multiplier: float, labels: Sequen
 
 def preprocessor_config(network: Network) -> dict[str, Any]:
     """Returns the content of `preprocessor_config.json`: resize without cropping, and map 0 … 255 to -1 … 1."""
-    height, width, _ = network.image_shape
+    height, width = network.default_image_size
     return {
         "image_processor_type": "MobileNetV2ImageProcessor",
         "do_resize": True,

@@ -12,8 +12,8 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from hubexport.layouts.huggingface import huggingface_layout
-from hubexport.networks.layers import Network
-from hubexport.networks.registry import NETWORKS
+from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.network import Network
 
 # The architectures that `huggingface_config` writes.
 _HEADLESS, _CLASSIFIER = "MobileNetV2Model", "MobileNetV2ForImageClassification"
@@ -100,7 +100,7 @@ class ConfigSettings(_Settings):
         depths: dict[str, tuple[int, int]] = {}
         inputs = self.num_channels
         # transformers multiplies the numbers of the network at depth multiplier 1.
-        for name, (_, plain) in _kernel_depths(NETWORKS[_MODEL_TYPE](1.0, 224, None)).items():
+        for name, (_, plain) in _kernel_depths(mobilenet_v2(1.0, 224, None)).items():
             if name.endswith("expand_1x1"):
                 outputs = self._divisible(round(inputs * self.expand_ratio))
             elif name.endswith("conv_3x3"):

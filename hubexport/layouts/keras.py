@@ -7,8 +7,8 @@ layers of each class in the model's order: `conv2d`, `conv2d_1` and so on.
 from collections import Counter
 import itertools
 
-from hubexport.layouts.rules import Role, RoleLayout, VariableLayout, layout_from_tables, variables_with_roles
-from hubexport.networks.layers import Network
+from hubexport.layouts.rules import LayoutRole, RoleLayout, VariableLayout, layout_from_tables, variables_with_roles
+from hubexport.networks.network import Network
 
 # Keras' convolution or dense layer, and its batch norm, by TF-Slim's scope.
 _LAYER_NAMES = {
@@ -27,11 +27,11 @@ _LAYER_NAMES = {
 }
 
 # Kernels of convolutions have TF-Slim's axes.
-_ROLE_LAYOUTS: dict[Role, RoleLayout] = {
+_ROLE_LAYOUTS: dict[LayoutRole, RoleLayout] = {
     "kernel": RoleLayout("{0}/kernel"),
     "depthwise_kernel": RoleLayout("{0}/kernel"),
     "classifier": RoleLayout("{0}/kernel", axes=(2, 3)),
-    "biases": RoleLayout("{0}/bias"),
+    "bias": RoleLayout("{0}/bias"),
     "gamma": RoleLayout("{1}/gamma"),
     "beta": RoleLayout("{1}/beta"),
     "moving_mean": RoleLayout("{1}/moving_mean"),
@@ -39,11 +39,11 @@ _ROLE_LAYOUTS: dict[Role, RoleLayout] = {
 }
 
 # The class of the Keras layer, and the variable's number within the layer.
-_NUMBERED: dict[Role, tuple[str, int]] = {
+_NUMBERED: dict[LayoutRole, tuple[str, int]] = {
     "kernel": ("conv2d", 0),
     "depthwise_kernel": ("depthwise_conv2d", 0),
     "classifier": ("dense", 0),
-    "biases": ("dense", 1),
+    "bias": ("dense", 1),
     "gamma": ("batch_normalization", 0),
     "beta": ("batch_normalization", 1),
     "moving_mean": ("batch_normalization", 2),

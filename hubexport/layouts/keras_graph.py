@@ -14,7 +14,8 @@ import re
 from typing import Any
 
 from hubexport.layouts.rules import VariableLayout
-from hubexport.networks.layers import Add, Convolution, DepthwiseConv2D, GlobalAveragePool, Network, Softmax
+from hubexport.networks import ops
+from hubexport.networks.network import Network
 
 _GRAPHS = ("Functional", "Model")
 # Layers that return their input outside training.
@@ -88,30 +89,33 @@ def _network_steps(network: Network, layer_of: Mapping[str, str], steps: _Steps)
     """Returns the network's steps, and the steps that its pooled features need with their names for messages."""
     step_of: dict[str, int] = {}
     needed: dict[int, str] = {}
-    for layer in network.layers:
-        inputs = [step_of[name] for name in layer.inputs]
+    name = ""
+    for op in network.ops:
+        inputs = [step_of[input_name] for input_name in op.inputs]
         step = inputs[0] if inputs else steps["images",]
-        if isinstance(layer, Convolution):
-            names = [layer_of[variable.name] for variable in layer.variables(*network.input_shapes(layer))]
-            if layer.batch_norm:
-                depthwise = isinstance(layer, DepthwiseConv2D)
-                step = steps["convolution", depthwise, names[0], layer.kernel_size, layer.stride, step]
-                needed[step] = names[0]
-                step = steps["batch norm", names[1], round(network.batch_norm_epsilon, _EPSILON_DIGITS), step]
-                needed[step] = names[1]
-                if layer.activation:
-                    step = steps[layer.activation, step]
-                    needed[step] = f"{layer.activation} behind {names[1]}"
-            else:
-                step = steps["dense", names[0], step]
-        elif isinstance(layer, Add):
-            step = steps[("add", *sorted(inputs))]
-            needed[step] = f"the sum {layer.name}"
-        elif isinstance(layer, GlobalAveragePool):
-            step = steps["average pool", step]
-        elif isinstance(layer, Softmax):
-            step = steps["softmax", step]
-        step_of[layer.name] = step
+        if op.variables:
+            name = layer_of[op.variables[0].name]
+        match op:
+            case ops.Conv() if op is network.classifier:
+                step = steps["dense", name, step]
+            case ops.Conv() | ops.DepthwiseConv():
+                depthwise = isinstance(op, ops.DepthwiseConv)
+                step = steps["convolution", depthwise, name, op.kernel.shape[0], op.stride[0], step]
+                needed[step] = name
+            case ops.BatchNorm():
+                step = steps["batch norm", name, round(op.epsilon, _EPSILON_DIGITS), step]
+                needed[step] = name
+            case ops.Activation():
+                step = steps[op.kind, step]
+                needed[step] = f"{op.kind} behind {name}"
+            case ops.Add():
+                step = steps[("add", *sorted(inputs))]
+                needed[step] = f"the sum {op.name}"
+            case ops.Pool() | ops.Mean():
+                step = steps["average pool", step]
+            case ops.Softmax():
+                step = steps["softmax", step]
+        step_of[op.name] = step
     return set(step_of.values()) | set(needed), needed
 
 

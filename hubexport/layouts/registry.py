@@ -7,7 +7,7 @@ from hubexport.layouts.huggingface import PREFIX, huggingface_layout
 from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
 from hubexport.layouts.tf2 import tf2_layout
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 
 SLIM = "TF-Slim"
 KERAS_H5 = "Keras .h5"

@@ -9,10 +9,11 @@ import dataclasses
 from typing import Literal
 
 from hubexport.arrays import Array
-from hubexport.networks.layers import Convolution, DepthwiseConv2D, Network, Shape, Variable
+from hubexport.networks.network import Network
+from hubexport.networks.ops import Role, Shape, Variable
 
-# What a variable is to its layer. The classifier's kernel is a 1x1 convolution's in TF-Slim, and a matrix elsewhere.
-Role = Literal["kernel", "depthwise_kernel", "classifier", "biases", "gamma", "beta", "moving_mean", "moving_variance"]
+# The classifier's kernel is a 1x1 convolution's in TF-Slim, and a matrix elsewhere.
+LayoutRole = Role | Literal["classifier"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +68,16 @@ class VariableLayout:
         return kept + tuple(axis for axis in all_axes if axis not in kept)
 
 
-def variables_with_roles(network: Network) -> Iterator[tuple[str, Role, Variable]]:
+def variables_with_roles(network: Network) -> Iterator[tuple[str, LayoutRole, Variable]]:
     """Yields the scope of its layer, its role, and the variable itself for each variable of a network, in order."""
     for layer in network.layers:
-        for variable in layer.variables(*network.input_shapes(layer)):
-            yield layer.name, _role(layer, variable), variable
-
-
-def _role(layer: object, variable: Variable) -> Role:
-    last = variable.name.rpartition("/")[2]
-    if last in ("weights", "depthwise_weights"):
-        if isinstance(layer, DepthwiseConv2D):
-            return "depthwise_kernel"
-        return "kernel" if isinstance(layer, Convolution) and layer.batch_norm else "classifier"
-    return last  # type: ignore[return-value]  # The other roles are TF-Slim's own names.
+        for variable in layer.variables:
+            is_classifier = variable.role == "kernel" and network.classifier in layer.ops
+            yield layer.name, "classifier" if is_classifier else variable.role, variable
 
 
 def layout_from_tables(
-    network: Network, layer_names: Mapping[str, tuple[str, ...]], role_layouts: Mapping[Role, RoleLayout]
+    network: Network, layer_names: Mapping[str, tuple[str, ...]], role_layouts: Mapping[LayoutRole, RoleLayout]
 ) -> tuple[VariableLayout, ...]:
     """Returns the layouts of a network's variables in the format of the two tables, in the network's order."""
     return tuple(

@@ -9,7 +9,7 @@ from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError
 from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 from hubexport.modules.module_report import no_module_error
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from hubexport.networks import ops
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
-from hubexport.networks.ops import ActivationKind, Op, Padding, Role, Shape, Variable
+from hubexport.networks.ops import ActivationKind, Op, Padding, Role, TensorShape, Variable
 from hubexport.networks.shapes import output_shape
 
 # What an image is, from a layer's side: the name of the op that gives it.
@@ -62,7 +62,7 @@ class Builder:
         self._image_size = image_size
         self._defaults = defaults
         self._ops: list[Op] = []
-        self._shapes: dict[Tensor, Shape] = {}
+        self._shapes: dict[Tensor, TensorShape] = {}
         self._endpoints: dict[str, Tensor] = {}
         name = self._scoped("input")
         self.images = self._append(ops.Input(name, (), name, shape=image_size.shape))

@@ -5,24 +5,15 @@ import math
 
 from hubexport.networks import ops
 from hubexport.networks.network import Network
-from hubexport.networks.ops import Op, Shape
-from hubexport.networks.shapes import output_shapes
+from hubexport.networks.ops import Op, TensorShape
 
 
-def multiply_adds(network: Network, image_size: tuple[int, int] | None = None) -> dict[str, int]:
-    """Returns the multiply-adds of each op for one image, by the op's name.
+def multiply_adds(network: Network) -> dict[str, int]:
+    """Returns the multiply-adds of each op for one image of the default size, by the op's name.
 
     As in published tables, only convolutions and dense layers count, without biases and batch norm.
-
-    Args:
-        network: the network.
-        image_size: height and width in pixels, where the network's is open. Defaults to the network's own.
     """
-    first, *others = network.ops
-    assert isinstance(first, ops.Input), "a network begins with its input"
-    height, width = image_size or network.default_image_size
-    fixed = ops.Input(first.name, (), first.layer, shape=(height, width, first.shape[-1]))
-    shapes = output_shapes([fixed, *others])
+    shapes = network.at_default_size().shapes
     return {op.name: RULES[type(op)](op, shapes[op.name]) for op in network.ops}
 
 
@@ -31,16 +22,16 @@ def published_parameters(network: Network) -> int:
     return sum(variable.size for variable in network.variables if variable.published)
 
 
-def _convolution(op: ops.Conv | ops.DepthwiseConv, output: Shape) -> int:
+def _convolution(op: ops.Conv | ops.DepthwiseConv, output: TensorShape) -> int:
     """Each value of the kernel is used once for each pixel of the output."""
     return math.prod(length or 0 for length in output[:2]) * op.kernel.size
 
 
-def _matmul(op: ops.MatMul, output: Shape) -> int:
+def _matmul(op: ops.MatMul, output: TensorShape) -> int:
     return op.kernel.size
 
 
-def _nothing(op: Op, output: Shape) -> int:
+def _nothing(op: Op, output: TensorShape) -> int:
     return 0
 
 

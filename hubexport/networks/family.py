@@ -1,4 +1,4 @@
-"""A family of networks: what belongs to it and to nothing else, for everyone who would otherwise have to know its name."""
+"""A family of networks: everything that belongs to it alone, so that nobody else has to know its name."""
 
 from collections.abc import Callable, Mapping
 import dataclasses

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from hubexport.networks.ops import Shape
+from hubexport.networks.ops import TensorShape
 
 _CHANNELS = 3
 
@@ -22,6 +22,6 @@ class ImageSize:
     is_open: bool = False
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> TensorShape:
         """Height, width and channels as an `Input` has them."""
         return (None, None, _CHANNELS) if self.is_open else (self.height, self.width, _CHANNELS)

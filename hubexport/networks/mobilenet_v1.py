@@ -1,4 +1,4 @@
-"""MobileNet V1: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications" (2017).
+"""MobileNet V1: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision" (2017).
 
 Names of layers and endpoints are those of TF-Slim's `mobilenet_v1`.
 """

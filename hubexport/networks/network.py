@@ -1,11 +1,12 @@
 """A network as data: ops in order, and what is special about some of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
 import itertools
 
-from hubexport.networks.ops import Op, Shape, Variable
+from hubexport.networks import ops
+from hubexport.networks.ops import BatchNorm, Dropout, Op, TensorShape, Variable
 from hubexport.networks.shapes import output_shapes
 
 
@@ -31,6 +32,30 @@ class Layer:
         """The variables of its ops."""
         return tuple(variable for op in self.ops for variable in op.variables)
 
+    @property
+    def operation(self) -> str:
+        """What it computes, as people read it, like `DepthwiseConv2D 3×3, stride 2, relu6`."""
+        texts = (describe_op(op) for op in self.ops if not isinstance(op, (ops.BatchNorm, ops.Pad)))
+        return ", ".join(texts) or "BatchNorm"
+
+
+def describe_op(op: Op) -> str:
+    """Returns what an op computes, as people read it, like `Conv2D 3×3, stride 2`."""
+    match op:
+        case ops.Conv() | ops.DepthwiseConv():
+            kind = "Conv2D" if isinstance(op, ops.Conv) else "DepthwiseConv2D"
+            return _describe_windows(kind, op.kernel.shape[:2], op.stride)
+        case ops.Pool():
+            return _describe_windows(f"{op.kind.capitalize()}Pool", op.window, op.stride)
+        case ops.Activation():
+            return op.kind
+    return type(op).__name__
+
+
+def _describe_windows(kind: str, window: tuple[int, ...], stride: tuple[int, int]) -> str:
+    strided = f", stride {stride[0]}" if stride != (1, 1) else ""
+    return f"{kind} {window[0]}×{window[1]}{strided}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -53,9 +78,16 @@ class Network:
     input_range: tuple[float, float]
 
     @functools.cached_property
-    def shapes(self) -> dict[str, Shape]:
+    def shapes(self) -> dict[str, TensorShape]:
         """The output shape of each op by its name, without the batch; None is an open height or width."""
         return output_shapes(self.ops)
+
+    def at_default_size(self) -> "Network":
+        """Returns the same network for images of the default size alone."""
+        first, *others = self.ops
+        assert isinstance(first, ops.Input), "a network begins with its input"
+        shape = (*self.default_image_size, first.shape[-1])
+        return dataclasses.replace(self, ops=(dataclasses.replace(first, shape=shape), *others))
 
     @functools.cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -68,10 +100,40 @@ class Network:
         """All variables, in the order of the ops."""
         return tuple(variable for op in self.ops for variable in op.variables)
 
+    @functools.cached_property
+    def classifier(self) -> Op | None:
+        """The last op before the logits that has variables; None in a network without classifier."""
+        return next((op for op in self._back_from(self.logits) if op.variables), None) if self.logits else None
+
+    @functools.cached_property
+    def dropout(self) -> Dropout | None:
+        """The dropout between the features and the classifier; None if there is none."""
+        classifier = self.classifier
+        if classifier is None:
+            return None
+        before = itertools.takewhile(lambda op: not op.variables, self._back_from(*classifier.inputs))
+        return next((op for op in before if isinstance(op, Dropout)), None)
+
+    def _back_from(self, name: str) -> Iterator[Op]:
+        """Yields an op, the op that gives its first input, and so on."""
+        by_name = {op.name: op for op in self.ops}
+        while True:
+            op = by_name[name]
+            yield op
+            if not op.inputs:
+                return
+            name = op.inputs[0]
+
     @property
-    def image_shape(self) -> Shape:
+    def image_shape(self) -> TensorShape:
         """Height, width and channels of an image; None for an open height or width."""
         return self.shapes[self.ops[0].name]
+
+    @property
+    def batch_norm_epsilon(self) -> float:
+        """The epsilon of its batch norms, which is the same in all of them."""
+        [epsilon] = {op.epsilon for op in self.ops if isinstance(op, BatchNorm)}
+        return epsilon
 
     @property
     def num_features(self) -> int:

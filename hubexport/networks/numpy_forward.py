@@ -1,7 +1,7 @@
 """A network computed in NumPy, op by op: slow, short, and exact enough to judge float32 by.
 
-In float64 it is what the ops mean, with rounding out of the way. In float32 it shows how much rounding a float32 network
-has. Nothing here is TensorFlow's.
+In float64 the result is what the ops mean, practically without rounding; the same in float32 shows how much rounding to
+expect of float32. Nothing here comes from TensorFlow.
 """
 
 from collections.abc import Callable, Iterator, Mapping

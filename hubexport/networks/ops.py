@@ -12,8 +12,9 @@ import dataclasses
 import math
 from typing import Literal
 
-# Without the batch. None is a length that is known only when an image is there.
-Shape = tuple[int | None, ...]
+Shape = tuple[int, ...]
+# Of a tensor, without the batch. None is a length that is known only when an image is there.
+TensorShape = tuple[int | None, ...]
 Padding = Literal["SAME", "VALID"]
 # What a variable is to its op. TF-Slim keeps a kernel as [height, width, inputs, outputs], the kernel of a depthwise
 # convolution as [height, width, inputs, multiplier].
@@ -39,7 +40,7 @@ class Variable:
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
     role: Role
     weight_decay: float = 0.0
     trainable: bool = True
@@ -80,7 +81,7 @@ class Input(Op):
         shape: height, width and channels; None for a height or width that is open.
     """
 
-    shape: Shape
+    shape: TensorShape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hubexport.networks import ops
-from hubexport.networks.ops import Op, Padding, Shape
+from hubexport.networks.ops import Op, Padding, TensorShape
 
 
-def output_shapes(sequence: Iterable[Op]) -> dict[str, Shape]:
+def output_shapes(sequence: Iterable[Op]) -> dict[str, TensorShape]:
     """Returns the output shape of each op by its name, for ops in an order in which each comes after its inputs."""
-    shapes: dict[str, Shape] = {}
+    shapes: dict[str, TensorShape] = {}
     for op in sequence:
         shapes[op.name] = output_shape(op, *(shapes[name] for name in op.inputs))
     return shapes
 
 
-def output_shape(op: Op, *inputs: Shape) -> Shape:
+def output_shape(op: Op, *inputs: TensorShape) -> TensorShape:
     """Returns the shape that an op gives for the shapes of its inputs.
 
     Raises:
@@ -33,7 +33,7 @@ def _windows(size: int | None, window: int, stride: int, padding: Padding) -> in
     return -(-room // stride)
 
 
-def _slid(shape: Shape, window: tuple[int, ...], op: Any) -> tuple[int | None, ...]:
+def _slid(shape: TensorShape, window: tuple[int, ...], op: Any) -> tuple[int | None, ...]:
     return tuple(
         _windows(size, length, stride, op.padding)
         for size, length, stride in zip(shape[:2], window, op.stride, strict=True)
@@ -45,82 +45,82 @@ def _check_channels(op: Op, found: int | None, wanted: int) -> None:
         raise ValueError(f"{op.name} takes {wanted} channels, not {found}")
 
 
-def _input(op: ops.Input) -> Shape:
+def _input(op: ops.Input) -> TensorShape:
     return op.shape
 
 
-def _conv(op: ops.Conv, image: Shape) -> Shape:
+def _conv(op: ops.Conv, image: TensorShape) -> TensorShape:
     height, width, channels, filters = op.kernel.shape
     _check_channels(op, image[-1], channels)
     return (*_slid(image, (height, width), op), filters)
 
 
-def _depthwise_conv(op: ops.DepthwiseConv, image: Shape) -> Shape:
+def _depthwise_conv(op: ops.DepthwiseConv, image: TensorShape) -> TensorShape:
     height, width, channels, multiplier = op.kernel.shape
     _check_channels(op, image[-1], channels)
     return (*_slid(image, (height, width), op), channels * multiplier)
 
 
-def _batch_norm(op: ops.BatchNorm, image: Shape) -> Shape:
+def _batch_norm(op: ops.BatchNorm, image: TensorShape) -> TensorShape:
     _check_channels(op, image[-1], op.beta.shape[0])
     return image
 
 
-def _same(op: Op, first: Shape, *_: Shape) -> Shape:
+def _same(op: Op, first: TensorShape, *_: TensorShape) -> TensorShape:
     return first
 
 
-def _pool(op: ops.Pool, image: Shape) -> Shape:
+def _pool(op: ops.Pool, image: TensorShape) -> TensorShape:
     return (*_slid(image, op.window, op), image[-1])
 
 
-def _mean(op: ops.Mean, image: Shape) -> Shape:
+def _mean(op: ops.Mean, image: TensorShape) -> TensorShape:
     return 1, 1, image[-1]
 
 
-def _longer(image: Shape, pixels: tuple[int, ...]) -> Shape:
+def _longer(image: TensorShape, pixels: tuple[int, ...]) -> TensorShape:
     sizes = zip(image[:2], pixels, strict=True)
     return (*(None if size is None else size + more for size, more in sizes), image[-1])
 
 
-def _pad(op: ops.Pad, image: Shape) -> Shape:
+def _pad(op: ops.Pad, image: TensorShape) -> TensorShape:
     return _longer(image, (op.before[0] + op.after[0], op.before[1] + op.after[1]))
 
 
-def _slice(op: ops.Slice, image: Shape) -> Shape:
+def _slice(op: ops.Slice, image: TensorShape) -> TensorShape:
     return _longer(image, (-op.begin[0], -op.begin[1]))
 
 
-def _concat(op: ops.Concat, *images: Shape) -> Shape:
+def _concat(op: ops.Concat, *images: TensorShape) -> TensorShape:
     if any(image[:2] != images[0][:2] for image in images):
         raise ValueError(f"{op.name} takes images of one size, not {images}")
     return (*images[0][:2], sum(image[-1] or 0 for image in images))
 
 
-def _add(op: ops.Add, first: Shape, second: Shape) -> Shape:
+def _add(op: ops.Add, first: TensorShape, second: TensorShape) -> TensorShape:
     if first != second:
         raise ValueError(f"{op.name} takes tensors of one shape, not {first} and {second}")
     return first
 
 
-def _multiply(op: ops.Multiply, first: Shape, second: Shape) -> Shape:
+def _multiply(op: ops.Multiply, first: TensorShape, second: TensorShape) -> TensorShape:
     if first[-1] != second[-1]:
         raise ValueError(f"{op.name} takes tensors with the same channels, not {first} and {second}")
     return second if first[:2] == (1, 1) else first
 
 
-def _matmul(op: ops.MatMul, row: Shape) -> Shape:
+def _matmul(op: ops.MatMul, row: TensorShape) -> TensorShape:
     _check_channels(op, row[-1], op.kernel.shape[0])
     return op.kernel.shape[1:]
 
 
-def _squeeze(op: ops.Squeeze, image: Shape) -> Shape:
+def _squeeze(op: ops.Squeeze, image: TensorShape) -> TensorShape:
     if image[:2] != (1, 1):
         raise ValueError(f"{op.name} takes images of one pixel, not {image}")
     return image[2:]
 
 
-RULES: dict[type[Op], Callable[..., Shape]] = {
+RULES: dict[type[Op], Callable[..., TensorShape]] = {
     ops.Input: _input,
     ops.Conv: _conv,
     ops.DepthwiseConv: _depthwise_conv,

@@ -4,6 +4,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+from hubexport.networks.costs import multiply_adds
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.artifact_tasks import PackedModule
 from hubexport.release.facts import ModuleFacts, VerificationProof
@@ -127,7 +128,7 @@ def _record(
         num_features=network.num_features,
         num_classes=network.num_classes,
         parameters=sum(variable.size for variable in network.variables),
-        multiply_adds=network.multiply_adds,
+        multiply_adds=sum(multiply_adds(network).values()),
         dataset=variant.dataset,
         license=variant.license,
         values="synthetic" if values.synthetic else "trained",

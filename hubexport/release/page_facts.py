@@ -83,7 +83,7 @@ class PageFacts:
 
     @property
     def weight_decay(self) -> str:
-        return f"{self.network.weight_decay:g}".replace("e-0", "e-")
+        return f"{max(variable.weight_decay for variable in self.network.variables):g}".replace("e-0", "e-")
 
     @property
     def num_values(self) -> int:

@@ -121,7 +121,7 @@ def _best_classes(picture: Any, subject: "ModuleIdentity", task: TrialTask) -> "
             why="it gives feature vectors",
             fix="use a classification module",
         )
-    height, width, _ = network.image_shape
+    height, width = network.default_image_size
     images = resized(picture, height, width)[np.newaxis]
     values = network_values(subject, read_stored_values(subject))
     outputs = Forward(network, values, images, dtype=np.float32).run()

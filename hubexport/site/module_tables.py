@@ -12,6 +12,7 @@ from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError
 from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.modules.module_report import parse_saved_model
+from hubexport.networks.costs import multiply_adds
 from hubexport.networks.registry import NETWORKS
 from hubexport.readable_numbers import readable_shape
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
@@ -169,13 +170,14 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
     if record.network not in NETWORKS:
         return []
     network = NETWORKS[record.network](record.depth_multiplier, record.image_size, record.num_classes)
+    costs = multiply_adds(network)
     return [
         LayerRow(
             layer.name,
             layer.operation,
-            readable_shape(network.shapes[layer.name]),
-            sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
-            layer.multiply_adds(*network.input_shapes(layer)),
+            readable_shape(network.shapes[layer.output]),
+            sum(variable.size for variable in layer.variables),
+            sum(costs[op.name] for op in layer.ops),
         )
         for layer in network.layers
     ]

@@ -19,7 +19,7 @@ from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
 from hubexport.modules.values import network_values, read_stored_values
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.progress import Progress
 from hubexport.protos import Message
@@ -108,12 +108,12 @@ class VerificationContext:
     @functools.cached_property
     def random_images(self) -> SampleImages:
         """Noise and soft clouds."""
-        return random_images(*self.network.image_shape[:2])
+        return random_images(*self.network.default_image_size)
 
     @functools.cached_property
     def extreme_images(self) -> SampleImages:
         """All 0, and all 1."""
-        return extreme_images(*self.network.image_shape[:2])
+        return extreme_images(*self.network.default_image_size)
 
     @property
     def photographs(self) -> SampleImages:
@@ -136,7 +136,7 @@ class VerificationContext:
     def cotangent(self) -> Array:
         """The gradient of a made-up loss by the default output for the training batch, float32 [4, outputs]."""
         generator = np.random.Generator(np.random.PCG64(_COTANGENT_SEED))
-        shape = (len(self.training_images), *self.network.shapes[self.default_layer])
+        shape = (len(self.training_images), *self.network.at_default_size().shapes[self.default_layer])
         return generator.standard_normal(shape, np.float32)
 
     @functools.cached_property

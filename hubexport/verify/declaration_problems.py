@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from google.protobuf.message import DecodeError
 
 from hubexport.errors import printable
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.protos import ImageModuleInfo, Message, ModuleAttachment, VariableDef
 
 # Any other collection is an error to hub.Module.
@@ -76,7 +76,7 @@ def _assigned_variable(nodes: Mapping[str, Message], update_op: str) -> str:
 
 def _loss_problems(meta_graph: Message, nodes: Mapping[str, Message], network: Network) -> Iterator[str]:
     losses = _node_list(meta_graph, "regularization_losses")
-    wanted = sum(variable.regularized for variable in network.variables)
+    wanted = sum(bool(variable.weight_decay) for variable in network.variables)
     if len(losses) != wanted:
         yield f"{len(losses)} regularization losses, not {wanted}"
     absent = (name for name in losses if name.partition(":")[0] not in nodes)
@@ -113,6 +113,8 @@ def object_problems(meta_graph: Message, network: Network) -> Iterator[str]:
     for key in ("variables", "trainable_variables"):
         listed = [(node.variable.name, node.variable.trainable) for node in lists[key]]
         yield from _variable_problems(key, listed, network)
-    losses, wanted = len(lists["regularization_losses"]), sum(variable.regularized for variable in network.variables)
+    losses, wanted = len(lists["regularization_losses"]), sum(
+        bool(variable.weight_decay) for variable in network.variables
+    )
     if losses != wanted:
         yield f"{losses} regularization losses, not {wanted}"

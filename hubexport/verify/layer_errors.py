@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Floats, Forward
 from hubexport.verify.sample_images import SampleImages
 
@@ -70,7 +70,7 @@ def measure_layer_errors(
         values: the values of the network's variables, by name.
         samples: images of the network's size.
     """
-    output_names = {layer: name for name, layer in network.endpoints.items()}
+    output_names = {op: name for name, op in network.endpoints.items()}
     output_names[network.logits or network.features] = _DEFAULT
     errors = []
     for name, image in zip(samples.names, samples.images, strict=True):
@@ -78,12 +78,13 @@ def measure_layer_errors(
         exact = Forward(network, values, image[None]).run()
         rounded = Forward(network, values, image[None], dtype=np.float32).run()
         layers = {}
-        for layer in exact:
-            largest = float(np.abs(exact[layer]).max())
-            error = layer_difference(outputs[output_names[layer]], exact[layer]) if layer in output_names else None
-            floor = max(layer_difference(rounded[layer], exact[layer]), largest * _EPSILON)
-            layers[layer] = LayerDeviation(largest, error, floor)
-        vectors = {layer: output[0] for layer, output in exact.items() if output[0].ndim == 1}
+        for layer in network.layers:
+            op = layer.output
+            largest = float(np.abs(exact[op]).max())
+            error = layer_difference(outputs[output_names[op]], exact[op]) if op in output_names else None
+            floor = max(layer_difference(rounded[op], exact[op]), largest * _EPSILON)
+            layers[layer.name] = LayerDeviation(largest, error, floor)
+        vectors = {op: output[0] for op, output in exact.items() if output[0].ndim == 1}
         errors.append(ImageErrors(name, layers, vectors, outputs[_DEFAULT][0]))
     return errors
 

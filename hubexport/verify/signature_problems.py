@@ -8,17 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport
 from hubexport.modules.identity import ModuleIdentity
-from hubexport.networks.layers import Network, Shape
+from hubexport.networks.network import Network
+from hubexport.networks.ops import TensorShape
 
 _FIRST_WITH_MOMENTUM = 3
 _FIRST_WITH_SERVING = 5
 _CALL_ARGUMENTS = ("inputs", "training=False", "return_endpoints=False", "batch_norm_momentum=0.99")
 _SERVING_OUTPUTS = {"classification": "logits", "feature_vector": "feature_vector"}
 # Stands for the shape of a scalar. All other shapes have a batch axis in front.
-_SCALAR: Shape = (-1,)
+_SCALAR: TensorShape = (-1,)
 
 # Float32 tensors by name. Their shapes leave out the batch.
-_Tensors = Mapping[str, Shape]
+_Tensors = Mapping[str, TensorShape]
 
 
 def promised_signatures(module: ModuleIdentity) -> dict[str, tuple[_Tensors, _Tensors]]:

@@ -18,6 +18,7 @@ from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.identity import ModuleIdentity, identify
 from hubexport.modules.opening import opened_module_directory
+from hubexport.networks.costs import multiply_adds
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check, run_check
@@ -91,7 +92,7 @@ def verify_module(
         manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
         expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
-        photographs = read_photographs(image_files, *module.network.image_shape[:2]) if image_files else None
+        photographs = read_photographs(image_files, *module.network.default_image_size) if image_files else None
         with VerificationContext(module, expected, photographs, progress) as context:
             if any(check.run is installed_tensorflow for check in selected):
                 # It runs beside the other checks, in its own process. Its check reports what goes wrong here.
@@ -128,14 +129,15 @@ def _layers(context: VerificationContext) -> tuple[LayerError, ...]:
     errors = [*itertools.chain(*context.measurements.values())]
     if not errors:
         return ()
-    network = context.network
+    network = context.network.at_default_size()
+    costs = multiply_adds(network)
     return tuple(
         LayerError(
             name=layer.name,
             operation=layer.operation,
-            shape=network.shapes[layer.name],
-            parameters=sum(variable.size for variable in layer.variables(*network.input_shapes(layer))),
-            multiply_adds=layer.multiply_adds(*network.input_shapes(layer)),
+            shape=network.shapes[layer.output],
+            parameters=sum(variable.size for variable in layer.variables),
+            multiply_adds=sum(costs[op.name] for op in layer.ops),
             **dataclasses.asdict(worst_deviation(errors, layer.name)),
         )
         for layer in network.layers

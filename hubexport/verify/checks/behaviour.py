@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.networks.layers import Dropout, Network, Variable
+from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Floats, Forward
+from hubexport.networks.ops import Variable
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import LEARNING_RATE, VerificationContext
 from hubexport.verify.finding import Finding, nothing_wrong, within
@@ -140,13 +141,16 @@ def _variance(logits: Floats) -> float:
 
 def _simulated_log_variance(context: VerificationContext, features: Array) -> tuple[float, float]:
     """Simulates dropout, and returns the mean and the standard deviation of the logarithm of `_variance`."""
-    [dropout_layer] = [layer for layer in context.network.layers if isinstance(layer, Dropout)]
-    [kernel] = [value for name, value in context.reference_values.items() if name.endswith("Conv2d_1c_1x1/weights")]
+    dropout_op, classifier = context.network.dropout, context.network.classifier
+    assert dropout_op and classifier, "the check is for networks with both"
+    kernel = context.reference_values[classifier.variables[0].name]
     generator = np.random.Generator(np.random.PCG64(_SEED))
     variances = []
     for _ in range(_SIMULATIONS):
-        kept = generator.random((_DROPOUT_PASSES, *features.shape), np.float32) < dropout_layer.keep_prob
-        variances.append(_variance(kept * features / np.float32(dropout_layer.keep_prob) @ kernel[0, 0]))
+        kept = generator.random((_DROPOUT_PASSES, *features.shape), np.float32) < dropout_op.keep_prob
+        variances.append(
+            _variance(kept * features / np.float32(dropout_op.keep_prob) @ kernel.reshape(kernel.shape[-2:]))
+        )
     logarithms = np.log(variances)
     return float(logarithms.mean()), float(logarithms.std())
 
@@ -156,9 +160,11 @@ def regularization(context: VerificationContext) -> Finding:
     """Each convolution except depthwise ones has a regularization loss: 4e-5 times half its sum of squares."""
     network = context.network
     losses = sorted(context.training.regularization_losses())
-    regularized = [context.reference_values[variable.name] for variable in network.variables if variable.regularized]
-    squares = [float(np.square(value.astype(np.float64)).sum()) for value in regularized]
-    wanted = sorted(network.weight_decay / 2 * sum_of_squares for sum_of_squares in squares)
+    wanted = sorted(
+        variable.weight_decay / 2 * float(np.square(context.reference_values[variable.name].astype(np.float64)).sum())
+        for variable in network.variables
+        if variable.weight_decay
+    )
     if len(losses) != len(wanted):
         return Finding(False, f"{len(losses)} regularization losses, not {len(wanted)}")
     error = max(abs(loss - exact) / exact for loss, exact in zip(losses, wanted, strict=True))
@@ -168,7 +174,7 @@ def regularization(context: VerificationContext) -> Finding:
 @GROUP.check
 def shared_variables(context: VerificationContext) -> Finding:
     """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
-    name = [variable.name for variable in context.network.variables if variable.regularized][-1]
+    name = [variable.name for variable in context.network.variables if variable.weight_decay][-1]
     first, second, cotangent = context.training_images[:1], context.training_images[1:2], context.cotangent[:1]
     separate = [context.training.gradients(images, cotangent, [name]).get(name) for images in (first, second)]
     joint = context.training.joint_gradient(first, second, cotangent, name)
@@ -212,8 +218,8 @@ def _sampled_variables(network: Network, outputs: Mapping[str, Floats]) -> Itera
     trained = [variable for variable in network.variables if variable.trainable]
     names = {trained[round(index)].name for index in np.linspace(0, len(trained) - 1, _GRADIENT_VARIABLES)}
     known: dict[str, Floats] = {}
-    for layer in network.layers:
-        for variable in layer.variables(*network.input_shapes(layer)):
+    for op in network.ops:
+        for variable in op.variables:
             if variable.name in names:
                 yield variable, dict(known)
-        known[layer.name] = outputs[layer.name]
+        known[op.name] = outputs[op.name]

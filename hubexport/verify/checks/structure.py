@@ -12,7 +12,7 @@ from hubexport.formats.manifest import MANIFEST, changed_files
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.modules.op_versions import known_tensorflows
 from hubexport.modules.values import open_stored_values
-from hubexport.networks.layers import Network
+from hubexport.networks.network import Network
 from hubexport.system.digests import tree_files
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
@@ -52,7 +52,7 @@ def facts(context: VerificationContext) -> Finding:
     module, network = context.module, context.network
     if module.manifest is None:
         raise NotApplicable(f"there is no {MANIFEST}")
-    height, width, _ = network.image_shape
+    height, width = network.default_image_size
     wanted = {
         "handle": module.variant.handle(module.spec),
         "input_height_px": height,
@@ -154,7 +154,7 @@ def image_size(context: VerificationContext) -> Finding:
     """TF1, version 3: hub.get_expected_image_size reads the network's image size from the module's attachment."""
     if not context.module.is_tf1:
         raise NotApplicable("in TF2, programs read the image size from the shape of __call__'s argument")
-    wanted = _sizes_text([context.network.image_shape[:2]])
+    wanted = _sizes_text([context.network.default_image_size])
     attached = [attached_image_sizes(meta_graph) for meta_graph in context.saved_model.meta_graphs]
     if context.module.spec.version < _FIRST_WITH_ATTACHMENT:
         refused = (_sizes_text([size]) for sizes in attached for size in sizes)
