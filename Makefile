@@ -23,7 +23,7 @@ environment:
 	@scripts/environment.sh $(VENV) dev "150 packages, 700 MB (2.4 GB on disk)" "$(PYTHON)"
 
 demo:  ## build modules, load one in TensorFlow, and show it photographs (at most 2 minutes)
-	@scripts/environment.sh .venv-demo tensorflow "70 packages, 630 MB (1.9 GB on disk)" "$(PYTHON)"
+	@scripts/environment.sh .venv-demo tensorflow "70 packages, 600 MB (1.9 GB on disk)" "$(PYTHON)"
 	@.venv-demo/bin/python scripts/demo.py --real_archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output_dir $(DEMO)
 
 test: environment  ## prove the main promises (at most 5 minutes on two cores)

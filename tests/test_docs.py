@@ -251,6 +251,7 @@ def test_one_liners_run(tmp_path):
 
 
 @needs_data
+@pytest.mark.slow
 def test_the_demo_names_what_is_in_photographs(tmp_path):
     """`make demo` with the real weights, in an existing environment."""
     photographs = DATA / "images"

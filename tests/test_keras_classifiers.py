@@ -35,7 +35,7 @@ def base():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "hidden" else pytest.mark.slow) for name in HEADS]
+    "name", [pytest.param(name, marks=[] if name == "hidden" else pytest.mark.prove) for name in HEADS]
 )
 def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_path, name):
     """In every kind of file. A warning names the layers that are left out; None means that there are none."""

@@ -1,5 +1,6 @@
 """The Python API: the names that it shows, the arguments that it takes, and the errors for all others."""
 
+import ast
 import doctest
 import gc
 import json
@@ -500,3 +501,11 @@ def test_the_path_of_the_cache_may_be_text(tmp_path):
     for name in (None, tmp_path):
         with pytest.raises(ConfigError, match="no variant"):
             load_variant(name)
+
+
+def test_type_checkers_see_the_names_that_are_imported():
+    """The package has one table for them, and one for the imports on first use."""
+    source = ast.parse((REPOSITORY / "hubexport" / "__init__.py").read_text(encoding="utf-8"))
+    [for_type_checkers] = [block for block in source.body if isinstance(block, ast.If)]
+    seen = {alias.name: statement.module for statement in for_type_checkers.body for alias in statement.names}
+    assert seen == hubexport._MODULES

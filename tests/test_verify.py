@@ -252,13 +252,11 @@ def test_real_weights_pass_with_photographs_and_the_publisher_s_graph(tmp_path):
     assert frozen.status == "not applicable" and "frozen from averaged weights, but" in frozen.explanation
 
 
+# In make test, test_mutations has one module of each format pass.
 @needs_data
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "spec"),
-    [
-        pytest.param("mobilenet_v2_075_192", "feature_vector/2", marks=pytest.mark.slow),
-        ("mobilenet_v2_050_96", "classification/1"),
-    ],
+    ("name", "spec"), [("mobilenet_v2_075_192", "feature_vector/2"), ("mobilenet_v2_050_96", "classification/1")]
 )
 def test_modules_with_synthetic_values_pass(tmp_path, name, spec):
     """They pass every check that applies."""
