@@ -30,7 +30,8 @@ class BuildOrder:
         modules: kinds and versions, as `ModuleSpec` or as text like `feature_vector/2`. Defaults to the modules in the
             variant's config.
     Raises:
-        UsageError: a kind or version does not exist, or `variant` is only a name.
+        UsageError: a kind or version does not exist, the network's family lacks the version, or `variant` is only a
+            name.
     """
 
     variant: Variant
@@ -41,6 +42,7 @@ class BuildOrder:
         # The class is frozen: its own __setattr__ refuses.
         object.__setattr__(self, "variant", variant)
         object.__setattr__(self, "modules", module_specs(modules) or variant.modules)
+        variant.check_modules(self.modules)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
         staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
         for spec in order.modules:
             progress.step(f"writing {variant.handle(spec)}")
-            network = variant.network_for(spec.kind)
+            network = variant.network_for(spec.kind, spec.version)
             _write_module(staged[spec], variant, spec, network, restored.values)
             provenance = {
                 "values": source.origin,

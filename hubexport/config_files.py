@@ -11,17 +11,21 @@ import pydantic
 
 from hubexport.errors import ConfigError, UsageError, guess
 from hubexport.labels import read_labels
+from hubexport.networks.family_fields import PARAMETER_NAMES
+from hubexport.networks.registry import FAMILIES
 from hubexport.variants import PublishedCheckpoint, PublishedFigures, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
-# The key that names the file of a family of variants, and the variant's keys that this file may use as placeholders.
+# The key that names a file of values that variants share.
 _FAMILY_KEY = "extends"
-_PLACEHOLDERS = ("depth_multiplier", "image_size")
-# The keys of a variant's file, by the keys that lead to them. The variant's name is the file's.
-_KEYS: dict[tuple[str | int, ...], list[str]] = {
-    (): [_FAMILY_KEY, *(key for key in Variant.model_fields if key != "name")],
-    ("checkpoint",): list(PublishedCheckpoint.model_fields),
-    ("published",): list(PublishedFigures.model_fields),
+# In such a file, the place of a value of the variant, like `{image_size}`.
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# The keys of a variant's file for every family of networks. The variant's name is the file's.
+_KEYS = [_FAMILY_KEY, *(key for key in Variant.model_fields if key not in ("name", "family_parameters"))]
+# The keys below a key.
+_NESTED_KEYS: dict[str | int, list[str]] = {
+    "checkpoint": list(PublishedCheckpoint.model_fields),
+    "published": list(PublishedFigures.model_fields),
 }
 
 
@@ -133,11 +137,13 @@ def _with_family(document: Document) -> Document:
         places={location: place for location, place in document.places.items() if location != (_FAMILY_KEY,)},
     )
     family = read_yaml(_family_file(document))
-    merged = _mapping(family) | own.value
-    if missing := [key for key in _PLACEHOLDERS if key not in merged]:
-        raise _invalid(document.place(()), f"missing key '{missing[0]}'")
-    texts = {f"{{{key}}}": str(merged[key]) for key in _PLACEHOLDERS}
-    return own.over(dataclasses.replace(family, value=_fill_in(family.value, texts)))
+    scalars = {
+        key: str(value) for key, value in (_mapping(family) | own.value).items() if not isinstance(value, (dict, list))
+    }
+    try:
+        return own.over(dataclasses.replace(family, value=_fill_in(family.value, scalars)))
+    except KeyError as error:
+        raise _invalid(document.place(()), f"missing key '{error.args[0]}'") from None
 
 
 def _family_file(document: Document) -> Path:
@@ -156,12 +162,14 @@ def _family_file(document: Document) -> Path:
 
 
 def _fill_in(value: Any, texts: Mapping[str, str]) -> Any:
-    """Replaces placeholders like `{image_size}` in all texts of a YAML value."""
+    """Replaces placeholders like `{image_size}` in all texts of a YAML value.
+
+    Raises:
+        KeyError: there is no text for a placeholder.
+    """
     match value:
         case str():
-            for placeholder, text in texts.items():
-                value = value.replace(placeholder, text)
-            return value
+            return _PLACEHOLDER.sub(lambda placeholder: texts[placeholder[1]], value)
         case dict():
             return {key: _fill_in(item, texts) for key, item in value.items()}
         case list():
@@ -205,11 +213,12 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
     problems = error.errors(include_url=False, include_context=False)
     # A misspelt key is also reported as missing. The misspelling comes first.
     for problem in sorted(problems, key=lambda problem: problem["type"] == "missing"):
-        location, found = problem["loc"], problem["input"]
+        # The parameters of a network's family stand beside the other keys.
+        location, found = problem["loc"][problem["loc"][0] == "family_parameters" :], problem["input"]
         key = ".".join(map(str, location))
         place = document.place(location)
         if problem["type"] == "extra_forbidden":
-            known = _KEYS[location[:-1]]
+            known = _known_keys(document) if len(location) == 1 else _NESTED_KEYS[location[0]]
             yield place, f"unknown key '{key}'{guess(str(location[-1]), known)}; known keys: {', '.join(known)}"
         elif problem["type"] == "missing":
             yield place, f"missing key '{key}'"
@@ -218,6 +227,12 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
             wanted = re.sub("^(Input should be|Value error,) ", "", problem["msg"].replace("valid tuple", "valid list"))
             wanted = re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", wanted)
             yield place, f"'{key}': found {_shown(found)}, must be {wanted}"
+
+
+def _known_keys(document: Document) -> list[str]:
+    """Returns the keys of a variant's file, with the parameters of its network's family, or else of all families."""
+    family = FAMILIES.get(str(document.value.get("network")))
+    return [*_KEYS, *(family.parameters.model_fields if family else sorted(PARAMETER_NAMES))]
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,7 @@ from hubexport.formats.conversion_writers import (
     huggingface_files,
 )
 from hubexport.layouts.conversion_targets import TARGETS, Target
+from hubexport.layouts.registry import target_layouts
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, publish_file, scratch_directory, write_failures_reported
 from hubexport.system.destinations import Written, check_destination, check_sources_kept
@@ -57,7 +58,7 @@ def convert(
         The target.
     Raises:
         UsageError: the framework cannot load a file of the target's name, `to` or `weights` does not exist, or
-            `variant` is only a name.
+            `variant` is only a name, or the framework does not have the network.
         CheckpointError: the source cannot be found or read, or does not fit a network.
         OutputError: the target exists already, cannot be replaced or written, or is the source.
         TemporaryFileError: there is no room to unpack the source.
@@ -73,7 +74,7 @@ def convert(
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
-    trained = _read(resolved, weights, variant, progress)
+    trained = _read(resolved, to, weights, variant, progress)
     if trained.network.logits is None:
         progress.warn(f"{source} has no classifier: the result gives feature vectors only")
     progress.step(f"writing {target}")
@@ -119,21 +120,24 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
         check_destination(path, overwrite=overwrite)
 
 
-def _read(source: Source, weights: Weights, variant: Variant | None, progress: Progress) -> TrainedNetwork:
+def _read(
+    source: Source, to: Target, weights: Weights, variant: Variant | None, progress: Progress
+) -> TrainedNetwork:
     with open_checkpoint(source, progress, variant) as opened:
         recognition = opened.recognition
         if variant:
             headless = recognition is not None and recognition.num_classes is None
             network = variant.network_for("feature_vector" if headless else "classification")
-            multiplier, labels = variant.depth_multiplier, variant.class_names()
+            family, parameters, labels = variant.family, variant.family_parameters, variant.class_names()
         elif recognition:
             size = opened.settings and opened.settings.image_size
             network = recognition.network(size) if size else recognition.network()
-            multiplier, labels = recognition.depth_multiplier, None
+            family, parameters, labels = recognition.family, recognition.parameters, None
         else:
             raise opened.unrecognized_error()
+        target_layouts(to, family.name)
         restored = restore_values(opened, network.variables, weights, progress)
-    return TrainedNetwork(network, multiplier, restored.values, labels)
+    return TrainedNetwork(network, parameters, restored.values, labels)
 
 
 def _write_failures_reported(target: Path) -> AbstractContextManager[None]:

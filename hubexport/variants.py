@@ -10,12 +10,13 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hubexport.errors import UsageError, check_list, either, guess
 from hubexport.labels import read_labels
 from hubexport.networks.network import Network
-from hubexport.networks.registry import NETWORKS
+from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
+from hubexport.networks.registry import FAMILIES
 
 Kind = Literal["feature_vector", "classification"]
 KINDS: tuple[Kind, ...] = ("feature_vector", "classification")
@@ -25,8 +26,6 @@ TF2_VERSIONS = (4, 5)
 VERSIONS = TF1_VERSIONS + TF2_VERSIONS
 
 # Far above any published network. A larger number is a typing error, and would fill the disk.
-_MAX_DEPTH_MULTIPLIER = 10
-_MAX_IMAGE_SIZE = 8192
 _MAX_CLASSES = 1_000_000
 _MAX_LINE_CHARACTERS = 1000
 _MAX_NAME_BYTES = 200
@@ -88,12 +87,6 @@ def module_specs(modules: Iterable[ModuleSpec | str]) -> tuple[ModuleSpec, ...]:
     return tuple(dict.fromkeys(map(module_spec, modules)))
 
 
-def _known_network(name: str) -> str:
-    if name not in NETWORKS:
-        raise ValueError(f"{either(list(NETWORKS))}{guess(name, NETWORKS)}")
-    return name
-
-
 def _must_be(meaning: str, is_allowed: Callable[[Any], object]) -> AfterValidator:
     """Refuses other values. Reports of mistakes have `meaning` after "must be"."""
 
@@ -123,14 +116,22 @@ _Line = Annotated[
         lambda text: text.isprintable() and len(text) <= _MAX_LINE_CHARACTERS,
     ),
 ]
-_ImageSize = Annotated[
-    int,
-    _must_be(
-        f"a positive multiple of 32, up to {_MAX_IMAGE_SIZE}", lambda size: size in range(32, _MAX_IMAGE_SIZE + 1, 32)
-    ),
-]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _allowed_size(size: int, info: ValidationInfo) -> int:
+    family = FAMILIES.get(info.data.get("network", ""))
+    if family and (problem := family.size_problem(size)):
+        raise ValueError(problem)
+    return size
+
+
+def _family_versions(modules: tuple[ModuleSpec, ...], info: ValidationInfo) -> tuple[ModuleSpec, ...]:
+    family = FAMILIES.get(info.data.get("network", ""))
+    if family and any(spec.version not in family.versions for spec in modules):
+        raise ValueError(f"a list of versions that {family.title} has: {either(family.versions)}")
+    return modules
 
 
 class StrictModel(pydantic.BaseModel):
@@ -144,17 +145,17 @@ class PublishedCheckpoint(StrictModel):
 
     Attributes:
         url: the http or https address of the archive, a gzipped tar.
-        sha256: the archive's SHA-256, in lower-case hexadecimal.
+        sha256: the archive's SHA-256, in lower-case hexadecimal; None if the publishers give none.
         name: the checkpoint's prefix inside the archive, like `mobilenet_v2_0.75_192.ckpt`.
     """
 
     url: Annotated[_Line, _matching(r"https?://\S+", "an http:// or https:// address")]
-    sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
+    sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")] | None = None
     name: _Segment
 
 
 class PublishedFigures(StrictModel):
-    """The figures that the checkpoint's publishers measured.
+    """The figures that the checkpoint's publishers measured; None for one that they did not give.
 
     Attributes:
         macs_millions: the multiply-adds for one image, in millions, rounded down.
@@ -162,26 +163,26 @@ class PublishedFigures(StrictModel):
             to two decimals.
         top1_percent: the top-1 accuracy on the ImageNet validation set.
         top5_percent: the top-5 accuracy on the ImageNet validation set.
-        pixel1_cpu_ms: the time for one image on a Pixel 1, in milliseconds; None if it was not measured.
+        pixel1_cpu_ms: the time for one image on a Pixel 1, in milliseconds.
     """
 
-    macs_millions: Annotated[int, Field(gt=0)]
-    parameters_millions: _Positive
-    top1_percent: _Percent
-    top5_percent: _Percent
+    macs_millions: Annotated[int, Field(gt=0)] | None = None
+    parameters_millions: _Positive | None = None
+    top1_percent: _Percent | None = None
+    top5_percent: _Percent | None = None
     pixel1_cpu_ms: _Positive | None = None
 
 
-class Variant(StrictModel):
+class Variant(StrictModel, SpreadParameters):
     """One trained network at one size.
 
     Attributes:
         name: the name of the variant's file, without `.yaml`.
         publisher: the first part of the modules' handles.
         collection: the second part of the modules' handles.
-        network: the architecture's name in `hubexport.networks.registry`.
-        depth_multiplier: scales the number of channels of every layer; greater than 0, at most 10.
-        image_size: the height and width of the images in pixels, a multiple of 32.
+        network: the name of the network's family in `hubexport.networks.registry`.
+        family_parameters: the family's parameters, like a depth multiplier; in a config, keys beside the others.
+        image_size: the height and width of the images in pixels; the default of modules that take any size.
         num_classes: the number of classes that the checkpoint was trained for, including the background class.
         dataset: the name of the training data.
         labels: the path of a text file with one class name per line; in a config, relative to the config. None if the
@@ -195,9 +196,9 @@ class Variant(StrictModel):
     name: _Segment
     publisher: _Segment = "google"
     collection: _Segment = "imagenet"
-    network: Annotated[str, AfterValidator(_known_network)]
-    depth_multiplier: Annotated[float, Field(gt=0, le=_MAX_DEPTH_MULTIPLIER)]
-    image_size: _ImageSize
+    network: NetworkName
+    family_parameters: FamilyParameters
+    image_size: Annotated[int, AfterValidator(_allowed_size)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
     labels: _Line | None = None
@@ -208,6 +209,7 @@ class Variant(StrictModel):
         tuple[Annotated[ModuleSpec, BeforeValidator(ModuleSpec.parse)], ...],
         Field(strict=False, min_length=1),
         _must_be("a list with each KIND/VERSION once", lambda specs: len(set(specs)) == len(specs)),
+        AfterValidator(_family_versions),
     ]
 
     def handle(self, spec: ModuleSpec | str) -> str:
@@ -220,10 +222,29 @@ class Variant(StrictModel):
         """
         return f"{self.publisher}/{self.collection}/{self.name}/{module_spec(spec)}"
 
-    def network_for(self, kind: Kind) -> Network:
-        """Returns the network of a module. Only classification modules have a classifier."""
+    def network_for(self, kind: Kind, version: int | None = None) -> Network:
+        """Returns the network of a module.
+
+        Args:
+            kind: the module's kind. Only classification modules have a classifier.
+            version: the module's version. Some take images of any size; the default is for the variant's size alone.
+        """
         num_classes = self.num_classes if kind == "classification" else None
-        return NETWORKS[self.network](self.depth_multiplier, self.image_size, num_classes)
+        return self.family.network(self.family_parameters, self.image_size, num_classes, version)
+
+    def check_modules(self, modules: Iterable[ModuleSpec]) -> None:
+        """Checks that the network's family has the versions of modules.
+
+        Raises:
+            UsageError: it lacks one.
+        """
+        versions = self.family.versions
+        if unknown := [spec for spec in modules if spec.version not in versions]:
+            raise UsageError(
+                f"{self.name} has no {unknown[0]}",
+                why=f"{self.family.title} modules have version {either(versions)}",
+                fix=f"use {unknown[0].kind}/{versions[-1]}",
+            )
 
     def class_names(self) -> list[str] | None:
         """Returns the name of each class; None if the variant has no labels.
@@ -242,10 +263,11 @@ class Variant(StrictModel):
         Returns:
             The modules in the order of the requests, without duplicates.
         Raises:
-            UsageError: there is no such kind or version.
+            UsageError: there is no such kind or version, or the network's family lacks the version.
         """
-        selected = [spec for request in requests for spec in self._select(request)]
-        return tuple(dict.fromkeys(selected)) or self.modules
+        selected = tuple(dict.fromkeys(spec for request in requests for spec in self._select(request)))
+        self.check_modules(selected)
+        return selected or self.modules
 
     def _select(self, request: str) -> list[ModuleSpec]:
         if request in KINDS:
@@ -254,7 +276,7 @@ class Variant(StrictModel):
             raise UsageError(
                 f"--module {request} needs a version",
                 why=f"the config of {self.name} lists no {request} module",
-                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(VERSIONS)}",
+                fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(self.family.versions)}",
             )
         return [module_spec(request)]
 

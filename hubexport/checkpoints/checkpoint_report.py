@@ -13,6 +13,7 @@ from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.networks.family import Parameters
 from hubexport.networks.ops import Shape
 
 _STEP = "global_step"
@@ -60,7 +61,7 @@ class CheckpointReport:
         packed: whether the file is inside a gzipped tar.
         layout: the name of the layout that the values have; None if the network is not known.
         network: the name of the network; None if it is not known.
-        depth_multiplier: the network's depth multiplier; None if the network is not known.
+        family_parameters: the parameters of the network's family; None if the network is not known.
         num_classes: the number of classes; None without classifier, or if the network is not known.
         num_features: the length of its feature vectors; None if the network is not known.
         parameters: how many numbers the network's variables have; None if the network is not known.
@@ -75,7 +76,7 @@ class CheckpointReport:
     packed: bool
     layout: str | None
     network: str | None
-    depth_multiplier: float | None
+    family_parameters: Parameters | None
     num_classes: int | None
     num_features: int | None
     parameters: int | None
@@ -109,6 +110,7 @@ class CheckpointReport:
     def as_json(self) -> dict[str, Any]:
         """Returns the report for `json.dumps`."""
         described = dataclasses.asdict(self)
+        described["family_parameters"] = self.family_parameters.model_dump() if self.family_parameters else None
         counts = {"nan_count": self.nan_count, "infinite_count": self.infinite_count, "not_read": self.not_read}
         return {**described, **counts}
 
@@ -133,8 +135,8 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
         container="object-based checkpoint" if opened.object_based else _CONTAINERS[opened.container],
         packed=opened.packed,
         layout=recognition.layout if recognition else None,
-        network=recognition.network_name if recognition else None,
-        depth_multiplier=recognition.depth_multiplier if recognition else None,
+        network=recognition.family.name if recognition else None,
+        family_parameters=recognition.parameters if recognition else None,
         num_classes=recognition.num_classes if recognition else None,
         num_features=network.num_features if network else None,
         parameters=sum(variable.size for variable in network.variables) if network else None,

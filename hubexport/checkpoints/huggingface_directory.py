@@ -17,7 +17,7 @@ from hubexport.checkpoints.recognize import Recognition
 from hubexport.checkpoints.stored_values import DamageError, unique_dict
 from hubexport.errors import CheckpointError
 from hubexport.layouts.huggingface_settings import ConfigSettings, PreprocessorSettings
-from hubexport.networks.registry import NETWORKS
+from hubexport.networks.family import DepthMultiplier
 from hubexport.system.regular_files import read_regular_file
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -64,8 +64,8 @@ class HuggingFaceSettings:
         """
         if self.config is None:
             return ()
-        network = recognition.network() if recognition else NETWORKS["mobilenet_v2"](1.0, 224, None)
-        return tuple(self.config.problems(network, recognition.depth_multiplier if recognition else None))
+        parameters = recognition.parameters if recognition else None
+        return tuple(self.config.problems(parameters if isinstance(parameters, DepthMultiplier) else None))
 
     def warnings(self, recognition: Recognition) -> list[str]:
         """Returns how the image processor's preparation of images differs from that of modules."""

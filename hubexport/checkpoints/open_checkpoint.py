@@ -10,13 +10,13 @@ from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition
-from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes, recognize
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, is_hugging_face, plain_shapes, recognize
 from hubexport.checkpoints.slim_values import SlimValues
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues
 from hubexport.errors import CheckpointError
-from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, SLIM
-from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.layouts.registry import SLIM
+from hubexport.networks.mobilenet_v2 import MOBILENET_V2
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
@@ -78,7 +78,7 @@ class OpenedCheckpoint:
         return CheckpointError(
             f"cannot identify the network in {self.shown_as}",
             why=self.model_mismatch
-            or f"its names and shapes match no published MobileNet V2: it has {known} of {total} variables by their "
+            or f"its names and shapes match no published network: it has {known} of {total} variables by their "
             f"{layout} names, and {len(self.native.shapes)} values in all",
             fix=fix,
         )
@@ -102,12 +102,12 @@ def open_checkpoint(
     """
     with source.opened(variant, progress) as (files, stored):
         settings = None
-        if files and files.container == "safetensors" and most_likely_layout(stored.shapes)[0] in HUGGING_FACE_LAYOUTS:
+        if files and files.container == "safetensors" and is_hugging_face(stored):
             settings = read_settings(files.paths[0].parent)
-        multipliers = [variant.depth_multiplier] if variant else []
+        first = [(variant.family, variant.family_parameters)] if variant else []
         if settings and settings.config:
-            multipliers.append(settings.config.depth_multiplier)
-        recognition = recognize(stored, (*multipliers, *PUBLISHED_DEPTH_MULTIPLIERS))
+            first.append((MOBILENET_V2, settings.config.parameters))
+        recognition = recognize(stored, first)
         recognition, model_mismatch = check_recognition(recognition, stored, source.shown_as, progress)
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not accept_problems:

@@ -46,7 +46,7 @@ def check_recognition(
         else:
             if report.mismatch:
                 mismatch = (
-                    f"its names and shapes are those of {recognition.network_name}, but its model differs, first in "
+                    f"its names and shapes are those of {recognition.family.name}, but its model differs, first in "
                     f"{report.mismatch}"
                 )
                 progress.warn(f"{shown_as}: {mismatch}")

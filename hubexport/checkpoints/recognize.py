@@ -1,15 +1,17 @@
 """Recognizes from names and shapes alone which network's values a file holds, and in which layout."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import re
 
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.layouts.registry import KERAS_H5, KERAS_WEIGHTS_H5, KNOWN_LAYOUTS, SLIM
+from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, KERAS_H5, KERAS_WEIGHTS_H5, KNOWN_LAYOUTS, SLIM
 from hubexport.layouts.rules import VariableLayout
+from hubexport.networks.family import Family, Parameters
 from hubexport.networks.network import Network
 from hubexport.networks.ops import Shape
-from hubexport.networks.registry import NETWORKS, PUBLISHED_DEPTH_MULTIPLIERS
+from hubexport.networks.registry import FAMILIES
 
 # tf.train.ExponentialMovingAverage appends it to the name of the variable that it averages.
 AVERAGED_SUFFIX = "/ExponentialMovingAverage"
@@ -28,28 +30,28 @@ class Recognition:
 
     Attributes:
         layout: the layout's name, a key of `hubexport.layouts.registry.KNOWN_LAYOUTS`.
-        network_name: the network's name in `hubexport.networks.registry`.
-        depth_multiplier: one that fits; several can, where channels are rounded to the same numbers.
+        family: the network's family.
+        parameters: parameters of the family that fit; several can, where channels are rounded to the same numbers.
         num_classes: None without TF-Slim's classifier, which is one dense layer on the pooled features.
         classifier: the names of the classifier's weights and biases in the file; empty without classifier.
         further: the names of trained values that are not the network's and keep it from having a classifier.
     """
 
     layout: str
-    network_name: str
-    depth_multiplier: float
+    family: Family
+    parameters: Parameters
     num_classes: int | None = None
     classifier: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
 
     def network(self, image_size: int = _ANY_IMAGE_SIZE) -> Network:
         """Lays the network out for images of `image_size` pixels."""
-        return NETWORKS[self.network_name](self.depth_multiplier, image_size, self.num_classes)
+        return self.family.network(self.parameters, image_size, self.num_classes)
 
     @property
     def variable_layouts(self) -> tuple[VariableLayout, ...]:
         """The names and shapes of the network's variables in the file."""
-        layouts = KNOWN_LAYOUTS[self.layout](self.network())
+        layouts = KNOWN_LAYOUTS[self.layout].of(self.network())
         count = len(layouts) - len(self.classifier)
         named = (dataclasses.replace(layout, name=name) for layout, name in zip(layouts[count:], self.classifier))
         return (*layouts[:count], *named)
@@ -60,21 +62,47 @@ def plain_shapes(stored: StoredValues) -> dict[str, Shape]:
     return {name.removesuffix(AVERAGED_SUFFIX): shape for name, shape in stored.shapes.items()}
 
 
-def recognize(stored: StoredValues, multipliers: Sequence[float] = PUBLISHED_DEPTH_MULTIPLIERS) -> Recognition | None:
+def recognize(stored: StoredValues, first: Sequence[tuple[Family, Parameters]] = ()) -> Recognition | None:
     """Finds a network whose variables, up to the features, are all stored in the right shapes; None if none fits.
 
     Args:
         stored: the values.
-        multipliers: the depth multipliers to try, in this order.
+        first: parameters to try before the published ones, with their family.
     """
     shapes = plain_shapes(stored)
-    for layout_name in KNOWN_LAYOUTS:
-        for network_name in NETWORKS:
-            for multiplier in multipliers:
-                candidate = Recognition(layout_name, network_name, multiplier)
-                if all(shapes.get(layout.name) == layout.shape for layout in candidate.variable_layouts):
-                    return _with_classifier(candidate, stored, shapes)
+    for layout_name, family in _told(shapes):
+        for parameters in (*(own for other, own in first if other is family), *family.published_parameters):
+            candidate = Recognition(layout_name, family, parameters)
+            if all(shapes.get(layout.name) == layout.shape for layout in candidate.variable_layouts):
+                return _with_classifier(candidate, stored, shapes)
     return None
+
+
+def is_hugging_face(stored: StoredValues) -> bool:
+    """Tells whether values have the names of a Hugging Face model's."""
+    return any(layout_name in HUGGING_FACE_LAYOUTS for layout_name, _ in _told(stored.shapes))
+
+
+def _told(names: Container[str]) -> Iterator[tuple[str, Family]]:
+    """Yields each layout and each family whose telling variable is stored by its name in the layout."""
+    for layout_name, layout in KNOWN_LAYOUTS.items():
+        for family in FAMILIES.values():
+            if layout.has(family.name) and _telling_name(layout_name, family.name) in names:
+                yield layout_name, family
+
+
+@functools.cache
+def _telling_name(layout_name: str, family_name: str) -> str:
+    family = FAMILIES[family_name]
+    if layout_name == SLIM:  # Most files have this layout. It needs no network.
+        return family.telling_variable
+    layouts = KNOWN_LAYOUTS[layout_name].of(_any_network(family))
+    [name] = (layout.name for layout in layouts if layout.variable.name == family.telling_variable)
+    return name
+
+
+def _any_network(family: Family) -> Network:
+    return family.network(family.published_parameters[-1], _ANY_IMAGE_SIZE, 1)
 
 
 def _with_classifier(features: Recognition, stored: StoredValues, shapes: Mapping[str, Shape]) -> Recognition | None:
@@ -122,9 +150,10 @@ def _layer(name: str) -> str:
 def most_likely_layout(shapes: Mapping[str, Shape]) -> tuple[str, int, int]:
     """Returns the name of the layout with the most variables stored, the number stored, and the layout's total."""
     counts = []
-    for layout_name, layout_function in KNOWN_LAYOUTS.items():
-        for network in NETWORKS.values():
-            layouts = layout_function(network(1.0, _ANY_IMAGE_SIZE, 1))
-            counts.append((sum(layout.name in shapes for layout in layouts), layout_name, len(layouts)))
+    for layout_name, layout in KNOWN_LAYOUTS.items():
+        for family in FAMILIES.values():
+            if layout.has(family.name):
+                names = [entry.name for entry in layout.of(_any_network(family))]
+                counts.append((sum(name in shapes for name in names), layout_name, len(names)))
     known, layout_name, total = max(counts, key=lambda count: count[0])
     return layout_name, known, total

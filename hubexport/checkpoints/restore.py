@@ -153,12 +153,13 @@ def _other_network(stored: StoredValues, recognition: Recognition | None, varian
         known = sum(variable.name in shapes for variable in wanted)
         return (
             f"it has {known} of the network's {len(wanted)} variables by name, and {len(shapes)} values in all",
-            f"use a TF-Slim checkpoint of {variant.network} at depth multiplier {variant.depth_multiplier:g}",
+            f"use a TF-Slim checkpoint of {variant.family.describe(variant.family_parameters)}",
         )
-    if recognition.depth_multiplier != variant.depth_multiplier:
+    if (recognition.family, recognition.parameters) != (variant.family, variant.family_parameters):
+        found = recognition.family.describe(recognition.parameters)
         return (
-            f"this is depth multiplier {recognition.depth_multiplier:g}, not {variant.depth_multiplier:g}",
-            f"use a variant of depth multiplier {recognition.depth_multiplier:g}, or another checkpoint",
+            f"this is {found}, not {variant.family.describe(variant.family_parameters)}",
+            f"use a variant of {found}, or another checkpoint",
         )
     if recognition.num_classes is None:
         return "this checkpoint has no classifier", "build only feature_vector modules from it"

@@ -65,7 +65,7 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
         yield "network", "unknown: names and shapes match no network that hubexport knows"
     else:
         yield "names", f"{report.layout}"
-        yield "network", f"{report.network}, depth multiplier {report.depth_multiplier:g}"
+        yield "network", ", ".join(filter(None, (report.network, str(report.family_parameters))))
         yield "classes", f"{report.num_classes or 'none: no classifier, feature vectors only'}"
         yield "parameters", f"{report.parameters:,}"
     if report.step is not None:

@@ -48,7 +48,7 @@ def _print_table(variants: "list[Variant]") -> None:
         table.add_column(heading, justify="right")
     for variant in variants:
         figures = [getattr(variant.published, name, None) for name in PublishedFigures.model_fields]
-        size = [variant.depth_multiplier, variant.image_size, variant.num_classes]
+        size = [getattr(variant.family_parameters, "depth_multiplier", None), variant.image_size, variant.num_classes]
         cells = ["-" if number is None else str(number) for number in size + figures]
         table.add_row(variant.name, ", ".join(map(str, variant.modules)), *cells)
     print_table(table, sys.stdout)

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant",
         default=_DEFAULT_VARIANT,
         metavar="NAME",
-        help=f"the variant whose shapes to print; the names are the same for all (default: {_DEFAULT_VARIANT})",
+        help=f"the variant whose shapes to print; a family of networks has one set of names (default: {_DEFAULT_VARIANT})",
     )
     add_format_argument(parser, "table", "json")
     add_config_dir(parser)
@@ -32,10 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a row for each variable, and returns the exit status."""
     from hubexport.config_files import load_variant
-    from hubexport.layouts.registry import TARGET_LAYOUTS
+    from hubexport.layouts.registry import target_layouts
 
-    network = load_variant(args.variant, args.config_dir).network_for("classification")
-    mappings = {heading: mapping(network) for heading, mapping in TARGET_LAYOUTS[args.to].items()}
+    variant = load_variant(args.variant, args.config_dir)
+    network, layouts = variant.network_for("classification"), target_layouts(args.to, variant.network)
+    mappings = {heading: layout.of(network) for heading, layout in layouts.items()}
     by_variable = {
         heading: {entry.variable.name: {"name": entry.name, "shape": list(entry.shape)} for entry in entries}
         for heading, entries in mappings.items()

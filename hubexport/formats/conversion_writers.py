@@ -13,6 +13,7 @@ from hubexport.layouts.conversion_targets import Target
 from hubexport.layouts.huggingface import batch_counters, huggingface_config, huggingface_layout, preprocessor_config
 from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
+from hubexport.networks.family import Parameters
 from hubexport.networks.network import Network
 
 # The files of a model's directory. Every model has the first one.
@@ -28,13 +29,13 @@ class TrainedNetwork:
 
     Attributes:
         network: the network, with its classifier if the values include that.
-        depth_multiplier: the network's depth multiplier.
+        family_parameters: the parameters of the network's family, like a depth multiplier.
         values: a float32 array for each of the network's variables, by TF-Slim's name.
         labels: the names of the classes, in order; None if they are unknown.
     """
 
     network: Network
-    depth_multiplier: float
+    family_parameters: Parameters
     values: Mapping[str, Array]
     labels: Sequence[str] | None
 
@@ -67,7 +68,7 @@ def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
     # "pt" is for PyTorch's layout. Older releases of transformers refuse a file that does not name its layout.
     weights, settings, preprocessing = (directory / name for name in _HUGGING_FACE_FILES)
     write_safetensors(weights, stored, {"format": "pt"})
-    _write_json(settings, huggingface_config(trained.network, trained.depth_multiplier, trained.labels))
+    _write_json(settings, huggingface_config(trained.network, trained.family_parameters, trained.labels))
     _write_json(preprocessing, preprocessor_config(trained.network))
 
 

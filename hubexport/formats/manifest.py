@@ -13,6 +13,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import printable
+from hubexport.networks.family_fields import SpreadParameters
 from hubexport.networks.network import Network
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.system.regular_files import read_regular_file
@@ -56,10 +57,11 @@ class CheckpointOrigin(pydantic.BaseModel):
     published: bool | None = None
 
 
-class Manifest(pydantic.BaseModel):
+class Manifest(SpreadParameters):
     """The content of a manifest. `write_manifest` writes all fields; None stands for one that is missing or null.
 
     Attributes:
+        family_parameters: the parameters of any family of networks, like a depth multiplier.
         values: `trained`, or `synthetic` for values made from a seed.
         weights: `averaged` (moving averages of the variables) or `raw`.
         sha256: the digest of each file in the module, by its path in the module's directory.
@@ -72,7 +74,7 @@ class Manifest(pydantic.BaseModel):
     kind: _Text | None = None
     version: _Count | None = None
     network: _Text | None = None
-    depth_multiplier: Annotated[float, Field(ge=0, le=_MAX_NUMBER)] | None = None
+    family_parameters: dict[str, Annotated[float, Field(ge=0, le=_MAX_NUMBER)]] = Field(exclude=True)
     input_height_px: _Count | None = None
     input_width_px: _Count | None = None
     num_features: _Count | None = None
@@ -164,7 +166,7 @@ def write_manifest(
         "kind": spec.kind,
         "version": spec.version,
         "network": variant.network,
-        "depth_multiplier": variant.depth_multiplier,
+        **variant.family_parameters.model_dump(),
         "input_height_px": height,
         "input_width_px": width,
         "num_features": network.num_features,

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from hubexport.layouts.rules import LayoutRole, RoleLayout, VariableLayout, layout_from_tables
+from hubexport.networks.family import Parameters
 from hubexport.networks.network import Network
+
+HUGGING_FACE_NETWORKS = ("mobilenet_v2",)
 
 # MobileNetV2ForImageClassification puts it before the names of MobileNetV2Model.
 PREFIX = "mobilenet_v2."
@@ -57,12 +60,12 @@ def batch_counters(network: Network) -> dict[str, Any]:
     return {name.replace(".running_mean", ".num_batches_tracked"): np.int64(0) for name in means}
 
 
-def huggingface_config(network: Network, depth_multiplier: float, labels: Sequence[str] | None) -> dict[str, Any]:
+def huggingface_config(network: Network, parameters: Parameters, labels: Sequence[str] | None) -> dict[str, Any]:
     """Returns the content of `config.json`, from which `from_pretrained` makes the model.
 
     Args:
         network: the network, with or without classifier.
-        depth_multiplier: the network's depth multiplier.
+        parameters: the parameters of the network's family.
         labels: the name of each class. Defaults to LABEL_0 and so on.
     """
     # transformers' setting is the share that is dropped, TF-Slim's the share that is kept.
@@ -72,7 +75,7 @@ def huggingface_config(network: Network, depth_multiplier: float, labels: Sequen
     return {
         "architectures": ["MobileNetV2ForImageClassification" if network.logits else "MobileNetV2Model"],
         "model_type": "mobilenet_v2",
-        "depth_multiplier": depth_multiplier,
+        **parameters.model_dump(),
         "image_size": network.default_image_size[0],
         "num_channels": network.image_shape[-1],
         "layer_norm_eps": network.batch_norm_epsilon,

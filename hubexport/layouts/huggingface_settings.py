@@ -12,7 +12,8 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from hubexport.layouts.huggingface import huggingface_layout
-from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.family import DepthMultiplier
+from hubexport.networks.mobilenet_v2 import MOBILENET_V2
 from hubexport.networks.network import Network
 
 # The architectures that `huggingface_config` writes.
@@ -23,6 +24,7 @@ _OUTPUT_STRIDE = 32
 # With these strides, later blocks dilate their convolutions instead of halving the image once more.
 _DILATING_STRIDES = (2, 4, 8, 16)
 
+_PLAIN = DepthMultiplier(depth_multiplier=1.0)
 _KERNEL = ".convolution.weight"
 # The relative error of an epsilon that was rounded to float32.
 _ROUNDING = 1e-6
@@ -59,13 +61,18 @@ class ConfigSettings(_Settings):
     layer_norm_eps: float = 0.001
     quantization_config: dict[str, Any] | None = None
 
-    def problems(self, network: Network, depth_multiplier: float | None) -> Iterator[str]:
+    @property
+    def parameters(self) -> DepthMultiplier:
+        """The parameters of MobileNet V2."""
+        return DepthMultiplier(depth_multiplier=self.depth_multiplier)
+
+    def problems(self, parameters: DepthMultiplier | None) -> Iterator[str]:
         """Yields a line for each setting with which transformers computes something else, with the supported value.
 
         Args:
-            network: the network of the weights, or any network if it is not known.
-            depth_multiplier: the network's depth multiplier; None if the network is not known.
+            parameters: of the MobileNet V2 that the weights are for; None if it is not known.
         """
+        network = _network(parameters or _PLAIN)
         if self.model_type != _MODEL_TYPE:
             yield _problem("model_type", self.model_type, _MODEL_TYPE)
         if not set(self.architectures or ()) <= {_CLASSIFIER, _HEADLESS}:
@@ -82,10 +89,10 @@ class ConfigSettings(_Settings):
             yield _problem("first_layer_is_expansion", False, True)
         if self.quantization_config is not None:
             yield "quantization_config is given, and must not be"
-        if depth_multiplier is None or self._depths() != _kernel_depths(network):
+        if parameters is None or self._depths() != _kernel_depths(network):
             supported = {
                 "num_channels": 3,
-                "depth_multiplier": depth_multiplier or self.depth_multiplier,
+                "depth_multiplier": (parameters or self).depth_multiplier,
                 "depth_divisible_by": 8,
                 "min_depth": 8,
                 "expand_ratio": 6,
@@ -100,7 +107,7 @@ class ConfigSettings(_Settings):
         depths: dict[str, tuple[int, int]] = {}
         inputs = self.num_channels
         # transformers multiplies the numbers of the network at depth multiplier 1.
-        for name, (_, plain) in _kernel_depths(mobilenet_v2(1.0, 224, None)).items():
+        for name, (_, plain) in _kernel_depths(_network(_PLAIN)).items():
             if name.endswith("expand_1x1"):
                 outputs = self._divisible(round(inputs * self.expand_ratio))
             elif name.endswith("conv_3x3"):
@@ -119,6 +126,10 @@ class ConfigSettings(_Settings):
         divisor = self.depth_divisible_by
         rounded = max(self.min_depth, int(depth + divisor / 2) // divisor * divisor)
         return rounded + divisor if rounded < 0.9 * depth else rounded
+
+
+def _network(parameters: DepthMultiplier) -> Network:
+    return MOBILENET_V2.network(parameters, 224, None)
 
 
 def _kernel_depths(network: Network) -> dict[str, tuple[int, int]]:

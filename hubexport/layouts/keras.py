@@ -10,6 +10,8 @@ import itertools
 from hubexport.layouts.rules import LayoutRole, RoleLayout, VariableLayout, layout_from_tables, variables_with_roles
 from hubexport.networks.network import Network
 
+KERAS_NETWORKS = ("mobilenet_v2",)
+
 # Keras' convolution or dense layer, and its batch norm, by TF-Slim's scope.
 _LAYER_NAMES = {
     "MobilenetV2/Conv": ("Conv1", "bn_Conv1"),

@@ -69,7 +69,7 @@ def identify(
             raise _unidentified(shown_as, why) from error
     elif variant is None or spec is None:
         raise _unidentified(shown_as, f"it has no {MANIFEST}")
-    return ModuleIdentity(directory, shown_as, manifest, variant, spec, variant.network_for(spec.kind))
+    return ModuleIdentity(directory, shown_as, manifest, variant, spec, variant.network_for(spec.kind, spec.version))
 
 
 def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
@@ -82,7 +82,7 @@ def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
                 "publisher": publisher,
                 "collection": collection,
                 "network": manifest.network,
-                "depth_multiplier": manifest.depth_multiplier,
+                "family_parameters": manifest.family_parameters,
                 "image_size": manifest.input_height_px,
                 # A variant needs a number of classes, even where its network has no classifier.
                 "num_classes": manifest.num_classes or 1,
@@ -92,7 +92,7 @@ def _variant_of(manifest: Manifest, shown_as: str) -> Variant:
         )
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(str(part) for part in first["loc"] if part != "family_parameters")
         raise _unidentified(shown_as, f"{MANIFEST} describes an invalid variant: {key}: {first['msg']}") from error
 
 

@@ -20,6 +20,10 @@ class Parameters(pydantic.BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    def __str__(self) -> str:
+        """Lists the parameters for people, like `depth multiplier 0.75`; empty for a family without any."""
+        return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self)
+
 
 class DepthMultiplier(Parameters):
     """The parameters of the MobileNets.
@@ -84,18 +88,23 @@ class Family:
     frozen_tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def network(
-        self, parameters: Parameters, image_size: tuple[int, int], num_classes: int | None, version: int
+        self, parameters: Parameters, image_size: int, num_classes: int | None, version: int | None = None
     ) -> Network:
-        """Lays out the network of a module.
+        """Lays out a network of the family.
 
         Args:
             parameters: of the model `self.parameters`.
             image_size: height and width in pixels; the default where the version takes any size.
             num_classes: the number of class scores; None for a network without classifier.
-            version: the module's.
+            version: the version of its module. Defaults to one for images of `image_size` alone.
         """
-        is_open = self.open_from_version is not None and version >= self.open_from_version
-        return self.lay_out(parameters, ImageSize(*image_size, is_open), num_classes)
+        opens = self.open_from_version
+        is_open = version is not None and opens is not None and version >= opens
+        return self.lay_out(parameters, ImageSize(image_size, image_size, is_open), num_classes)
+
+    def describe(self, parameters: Parameters) -> str:
+        """Names one of the family's networks for people, like `MobileNet V2, depth multiplier 0.75`."""
+        return ", ".join(filter(None, (self.title, str(parameters))))
 
     def size_problem(self, size: int) -> str | None:
         """Says which sizes are allowed if this one is not.

@@ -136,6 +136,11 @@ class Network:
         return epsilon
 
     @property
+    def num_outputs(self) -> int:
+        """The length of the output: that of the class scores, or of the features without classifier."""
+        return self.num_features if self.num_classes is None else self.num_classes
+
+    @property
     def num_features(self) -> int:
         """The length of a feature vector."""
         [length] = self.shapes[self.features]

@@ -26,7 +26,7 @@ _MAX_NAME = 4096
 _HUB_FILE = "tfhub_module.pb"
 # The names of facts in a manifest, and in a record.
 _SAME_FACTS = {
-    **{name: name for name in ("handle", "variant", "kind", "version", "network", "depth_multiplier", "dataset")},
+    **{name: name for name in ("handle", "variant", "kind", "version", "network", "dataset")},
     **{name: name for name in ("num_features", "num_classes", "values")},
     "input_height_px": "image_size",
     "input_width_px": "image_size",

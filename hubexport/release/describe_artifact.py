@@ -114,7 +114,7 @@ def _record(
     facts: ModuleFacts, inputs: ArtifactInputs, files: dict[Role, ReleaseFile], bill: ReleaseFile
 ) -> ArtifactRecord:
     variant, spec, values = facts.variant, facts.spec, facts.values
-    network = variant.network_for(spec.kind)
+    network = variant.network_for(spec.kind, spec.version)
     figures = variant.published if values.published else None
     return ArtifactRecord(
         handle=facts.handle,
@@ -123,12 +123,12 @@ def _record(
         version=spec.version,
         format=facts.format,
         network=variant.network,
-        depth_multiplier=variant.depth_multiplier,
+        family_parameters=variant.family_parameters,
         image_size=variant.image_size,
         num_features=network.num_features,
         num_classes=network.num_classes,
         parameters=sum(variable.size for variable in network.variables),
-        multiply_adds=sum(multiply_adds(network).values()),
+        multiply_adds=sum(multiply_adds(network.at_default_size()).values()),
         dataset=variant.dataset,
         license=variant.license,
         values="synthetic" if values.synthetic else "trained",

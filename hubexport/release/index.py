@@ -25,6 +25,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import ReleaseError
+from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.facts import Format, VerificationProof
 from hubexport.system.digests import file_sha256
@@ -79,7 +80,7 @@ class ReleaseFile(_Strict):
         return cls(path=name, sha256=file_sha256(path), bytes=path.stat().st_size)
 
 
-class ArtifactRecord(_Strict):
+class ArtifactRecord(_Strict, SpreadParameters):
     """One artifact: facts for programs, what it was made from, and its files.
 
     Attributes:
@@ -88,9 +89,9 @@ class ArtifactRecord(_Strict):
         kind: `feature_vector` or `classification`.
         version: 1 to 5.
         format: `hub` (1 to 3) or `saved_model_2`.
-        network: the architecture's name.
-        depth_multiplier: scales the number of channels.
-        image_size: height and width in pixels.
+        network: the name of the network's family.
+        family_parameters: the family's parameters, like a depth multiplier; in the file, keys beside the others.
+        image_size: height and width in pixels; the default of a module that takes any size.
         num_features: the length of a feature vector.
         num_classes: the number of logits; None for feature vectors.
         parameters: the number of values in the module's network, moving statistics included.
@@ -111,8 +112,8 @@ class ArtifactRecord(_Strict):
     kind: Literal["feature_vector", "classification"]
     version: int
     format: Format
-    network: str
-    depth_multiplier: float
+    network: NetworkName
+    family_parameters: FamilyParameters
     image_size: int
     num_features: int
     num_classes: int | None

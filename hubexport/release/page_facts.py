@@ -58,10 +58,10 @@ class PageFacts:
         self.tf1 = spec.version in TF1_VERSIONS
         other = "classification" if spec.kind == "feature_vector" else "feature_vector"
         self.other = variant.handle(spec.model_copy(update={"kind": other}))
-        self.network = variant.network_for(spec.kind)
+        self.network = variant.network_for(spec.kind, spec.version)
         self.architecture = _ARCHITECTURES.get(variant.network, variant.network)
         self.url = _address(f"{facts.url}/{facts.handle}")
-        self.depth = two_decimals(variant.depth_multiplier)
+        self.depth = two_decimals(getattr(variant.family_parameters, "depth_multiplier", 1.0))
         self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
         self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
         self.classes_known = self.imagenet and variant.num_classes == 1001 and not variant.labels

@@ -77,7 +77,8 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
     """
     # In alphabetical order, 224 would come before 96.
     ordered = sorted(
-        records, key=lambda record: (record.network, record.depth_multiplier, record.image_size, record.handle)
+        records,
+        key=lambda record: (record.network, *dict(record.family_parameters).values(), record.image_size, record.handle),
     )
     handles = list(dict.fromkeys(map(unversioned, ordered)))
     per_page = per_page or max(len(handles), 1)

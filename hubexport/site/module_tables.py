@@ -13,7 +13,6 @@ from hubexport.errors import ModuleError
 from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.modules.module_report import parse_saved_model
 from hubexport.networks.costs import multiply_adds
-from hubexport.networks.registry import NETWORKS
 from hubexport.readable_numbers import readable_shape
 from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import (
@@ -166,10 +165,8 @@ def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
 
 
 def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
-    """Returns the layers of a module's network; none if hubexport does not know the network."""
-    if record.network not in NETWORKS:
-        return []
-    network = NETWORKS[record.network](record.depth_multiplier, record.image_size, record.num_classes)
+    """Returns the layers of a module's network, at its default size."""
+    network = record.family.network(record.family_parameters, record.image_size, record.num_classes)
     costs = multiply_adds(network)
     return [
         LayerRow(

@@ -136,8 +136,7 @@ class VerificationContext:
     def cotangent(self) -> Array:
         """The gradient of a made-up loss by the default output for the training batch, float32 [4, outputs]."""
         generator = np.random.Generator(np.random.PCG64(_COTANGENT_SEED))
-        shape = (len(self.training_images), *self.network.at_default_size().shapes[self.default_layer])
-        return generator.standard_normal(shape, np.float32)
+        return generator.standard_normal((len(self.training_images), self.network.num_outputs), np.float32)
 
     @functools.cached_property
     def inference(self) -> "HubModule":

@@ -5,6 +5,8 @@ import dataclasses
 import math
 from typing import Any, Literal, get_args
 
+from hubexport.networks.ops import TensorShape
+
 Status = Literal["pass", "fail", "not applicable"]
 _STATUS_WORDS = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
 
@@ -51,7 +53,7 @@ class LayerError:
 
     name: str
     operation: str
-    shape: tuple[int, ...]
+    shape: TensorShape
     parameters: int
     multiply_adds: int
     largest: float
