@@ -103,7 +103,7 @@ def write_checkpoint(variant: Variant, folder: Path) -> Path:
 
 def exporter_command(variant: Variant, kind: str, checkpoint: Path, output_dir: Path) -> list[str]:
     """Returns Python's arguments to export one module in the straightforward way."""
-    size = [str(variant.depth_multiplier), str(variant.image_size)]
+    size = [str(variant.family_parameters.depth_multiplier), str(variant.image_size)]
     return [str(EXPORTER), *size, kind, str(checkpoint), str(output_dir)]
 
 

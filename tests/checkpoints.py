@@ -8,9 +8,11 @@ import tensorflow as tf
 
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.synthetic import synthetic_value
-from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.mobilenet_v2 import MOBILENET_V2, mobilenet_v2
 
 # The target for `convert`, and the name of the result.
+MOBILENET_V2_MULTIPLIERS = [parameters.depth_multiplier for parameters in MOBILENET_V2.published_parameters]
+
 TARGETS = {
     "slim": ("slim", "c.ckpt"),
     "tf2": ("tf2", "c"),

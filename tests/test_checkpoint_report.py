@@ -16,11 +16,10 @@ from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.conversion import convert
 from hubexport.description import describe
 from hubexport.errors import CheckpointError, HubexportError
-from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.protos import BundleEntryProto
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
-from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.checkpoints import MOBILENET_V2_MULTIPLIERS, network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 from tests.data import REAL_ARCHIVE, needs_data
 from tests.test_dtypes import write_safetensors_bits
@@ -39,7 +38,7 @@ def test_a_training_checkpoint(tmp_path, write, container):
     report = _describe(tmp_path / "model.ckpt")
     count = len(network_values())
     assert (report.container, report.packed, report.layout) == (container, False, "TF-Slim")
-    assert (report.network, report.depth_multiplier, report.num_classes) == ("mobilenet_v2", 0.35, 7)
+    assert (report.network, report.family_parameters.depth_multiplier, report.num_classes) == ("mobilenet_v2", 0.35, 7)
     assert (report.num_features, report.step, report.averaged_copies) == (1280, 12345, count)
     assert report.optimizer_slots == {"Momentum": 1, "RMSProp": count}
     assert report.parameters == sum(value.size for value in network_values().values())
@@ -196,7 +195,7 @@ def test_steps_of_odd_shapes_and_dtypes(tmp_path, write, step, expected):
     assert hubexport("inspect", tmp_path / "c").returncode == 0
 
 
-@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize("multiplier", MOBILENET_V2_MULTIPLIERS)
 @pytest.mark.parametrize(
     ("to", "name", "container"),
     [
@@ -214,7 +213,7 @@ def test_every_format_and_depth_multiplier_is_recognized(tmp_path, multiplier, t
     write_v2(tmp_path / "model.ckpt", network_values(multiplier, num_classes=3))
     path = convert(str(tmp_path / "model.ckpt"), tmp_path / "to" / name, to, weights="raw")
     report = _describe(path)
-    assert (report.container, report.depth_multiplier, report.num_classes) == (container, multiplier, 3)
+    assert (report.container, report.family_parameters.depth_multiplier, report.num_classes) == (container, multiplier, 3)
 
 
 def test_values_of_no_known_network(tmp_path):

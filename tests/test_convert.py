@@ -25,10 +25,9 @@ from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError, OutputError, TemporaryFileError, UsageError
-from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
-from tests.checkpoints import TARGETS, network_values, training_values, write_v1, write_v2
+from tests.checkpoints import MOBILENET_V2_MULTIPLIERS, TARGETS, network_values, training_values, write_v1, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import REAL_ARCHIVE, needs_data, photographs, reference_outputs
 from tests.ear import Ear
@@ -91,7 +90,7 @@ def _files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize("multiplier", MOBILENET_V2_MULTIPLIERS)
 @pytest.mark.slow
 def test_every_depth_multiplier_is_recognized_in_every_format(tmp_path, multiplier):
     """From names and shapes alone."""

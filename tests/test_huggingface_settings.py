@@ -190,7 +190,7 @@ def test_an_unpublished_depth_multiplier_is_taken_from_the_settings(tmp_path):
     assert done.returncode == 0, done.stderr
     back = convert(tmp_path / "hf", tmp_path / "back", "slim")
     assert compare(back, tmp_path / "c").differences == ()
-    assert describe(tmp_path / "hf").depth_multiplier == 0.6
+    assert describe(tmp_path / "hf").family_parameters.depth_multiplier == 0.6
 
 
 def test_the_size_of_the_images_stays_with_the_weights(small, model, tmp_path):

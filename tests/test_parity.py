@@ -9,9 +9,8 @@ import tensorflow.compat.v1 as tf
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.conversion import convert
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
-from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
 from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
-from tests.checkpoints import network_values
+from tests.checkpoints import MOBILENET_V2_MULTIPLIERS, network_values
 from tests.data import DATA, REAL_ARCHIVE, needs_data, photographs
 from tests.environments import CONSUMERS, FRAMEWORKS, python_or_skip, run_consumer
 from tests.graphs import load_values
@@ -59,7 +58,7 @@ def cases(tmp_path_factory):
     pictures, _ = photographs(224)
     noise = np.random.RandomState(0).uniform(size=[4, 96, 96, 3]).astype(np.float32)
     convert(str(REAL_ARCHIVE), folder / "real", "slim")
-    made_up = {str(multiplier): network_values(multiplier, _CLASSES) for multiplier in PUBLISHED_DEPTH_MULTIPLIERS}
+    made_up = {str(multiplier): network_values(multiplier, _CLASSES) for multiplier in MOBILENET_V2_MULTIPLIERS}
     made_up["headless"] = _without_classifier(network_values(0.5, _CLASSES))
     for name, values in made_up.items():
         write_bundle(folder / name, values)

@@ -368,7 +368,7 @@ def test_paths_may_be_text(small, tmp_path):
     source = hubexport.convert("synthetic:1", tmp_path / "x.safetensors", "safetensors", variant=small)
     for kind in (str, Path):
         path = kind(source)
-        assert hubexport.describe(path).depth_multiplier == small.depth_multiplier
+        assert hubexport.describe(path).family_parameters.depth_multiplier == small.family_parameters.depth_multiplier
         assert hubexport.compare(path, path).differences == ()
         hubexport.convert(path, kind(tmp_path / "y.keras.h5"), "keras", overwrite=True)
         [built] = build_modules(small, _TEXTS[1:], checkpoint=path, output_dir=kind(tmp_path / kind.__name__))

@@ -10,7 +10,7 @@ from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.ops import Variable
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
-from hubexport.networks.registry import PUBLISHED_DEPTH_MULTIPLIERS
+from tests.checkpoints import MOBILENET_V2_MULTIPLIERS
 
 _ALL = {**KNOWN_LAYOUTS, **TARGET_LAYOUTS["tf2"]}
 
@@ -20,7 +20,7 @@ def test_each_target_has_its_layout():
     assert tuple(TARGET_LAYOUTS) == TARGETS
 
 
-@pytest.mark.parametrize("multiplier", PUBLISHED_DEPTH_MULTIPLIERS)
+@pytest.mark.parametrize("multiplier", MOBILENET_V2_MULTIPLIERS)
 @pytest.mark.parametrize("layout_function", _ALL.values(), ids=_ALL)
 def test_a_layout_is_one_to_one(layout_function, multiplier):
     """Every variable has one name, and no two share it."""
@@ -33,7 +33,7 @@ def test_a_layout_is_one_to_one(layout_function, multiplier):
 
 @pytest.mark.parametrize(
     "multiplier",
-    [pytest.param(each, marks=[] if each in (0.35, 1.3) else pytest.mark.slow) for each in PUBLISHED_DEPTH_MULTIPLIERS],
+    [pytest.param(each, marks=[] if each in (0.35, 1.3) else pytest.mark.slow) for each in MOBILENET_V2_MULTIPLIERS],
 )
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
 def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):

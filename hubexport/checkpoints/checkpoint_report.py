@@ -14,6 +14,7 @@ from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.networks.family import Parameters
+from hubexport.networks.family_fields import spread_parameters
 from hubexport.networks.ops import Shape
 
 _STEP = "global_step"
@@ -110,7 +111,7 @@ class CheckpointReport:
     def as_json(self) -> dict[str, Any]:
         """Returns the report for `json.dumps`."""
         described = dataclasses.asdict(self)
-        described["family_parameters"] = self.family_parameters.model_dump() if self.family_parameters else None
+        described = spread_parameters(described, described.pop("family_parameters"))
         counts = {"nan_count": self.nan_count, "infinite_count": self.infinite_count, "not_read": self.not_read}
         return {**described, **counts}
 

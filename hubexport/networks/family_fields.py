@@ -53,9 +53,16 @@ class SpreadParameters(pydantic.BaseModel):
 
     @pydantic.model_serializer(mode="wrap")
     def _spread(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        spread: dict[str, Any] = {}
-        for name, value in serialize(self).items():
-            spread[name] = value
-            if name == "network":
-                spread |= dict(self.family_parameters)
-        return spread
+        return spread_parameters(serialize(self), self.family_parameters)
+
+
+def spread_parameters(
+    values: Mapping[str, Any], parameters: Parameters | Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Puts a family's parameters into a mapping, after the name of the network."""
+    spread: dict[str, Any] = {}
+    for name, value in values.items():
+        spread[name] = value
+        if name == "network":
+            spread |= dict(parameters or {})
+    return spread

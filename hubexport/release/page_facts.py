@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from hubexport.checkpoints.weights_choice import ONLY
 from hubexport.errors import printable
+from hubexport.networks.costs import multiply_adds, published_parameters
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS
@@ -84,6 +85,16 @@ class PageFacts:
     @property
     def weight_decay(self) -> str:
         return f"{max(variable.weight_decay for variable in self.network.variables):g}".replace("e-0", "e-")
+
+    @property
+    def multiply_adds(self) -> int:
+        """The multiply-adds for one image of the default size."""
+        return sum(multiply_adds(self.network.at_default_size()).values())
+
+    @property
+    def published_parameters(self) -> int:
+        """The number of weights and biases, without batch norm's."""
+        return published_parameters(self.network)
 
     @property
     def num_values(self) -> int:
