@@ -15,6 +15,9 @@ from hubexport.networks.ops import Variable
 
 # Keeps the streams of neighbouring seeds apart; any prime would do.
 _SEED_STRIDE = 7919
+# A network may add up so many residual branches, each as large as it comes. More of them get smaller together, so that
+# their sum does not grow with the network's depth.
+_BRANCHES_OF_FULL_SIZE = 10
 
 
 class SyntheticValues(StoredValues):
@@ -36,7 +39,8 @@ def synthetic_value(variable: Variable, seed: int) -> Array:
     """Makes up one variable's values, float32 of its shape.
 
     Scales and variances spread around 1, offsets and means around 0. Weights are normal with variance 1.4 / fan-in,
-    between the 1 that suits linear layers and the 2 that suits rectified ones.
+    between the 1 that suits linear layers and the 2 that suits rectified ones. What ends a residual branch is smaller
+    in a network with many of them.
     """
     generator = np.random.RandomState((zlib.crc32(variable.name.encode()) + _SEED_STRIDE * seed) % 2**32)
     kind = variable.name.rpartition("/")[2]
@@ -50,4 +54,6 @@ def synthetic_value(variable: Variable, seed: int) -> Array:
         height, width, inputs, _ = variable.shape
         fan_in = height * width * (1 if kind == "depthwise_weights" else inputs)
         value = generator.normal(0, np.sqrt(1.4 / fan_in), variable.shape)
+    if variable.branches > _BRANCHES_OF_FULL_SIZE:
+        value = value * np.sqrt(_BRANCHES_OF_FULL_SIZE / variable.branches)
     return np.asarray(value, np.float32)
