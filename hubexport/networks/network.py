@@ -130,6 +130,12 @@ class Network:
         return self.shapes[self.ops[0].name]
 
     @property
+    def features_endpoint(self) -> str:
+        """The endpoint that holds the features, `(num_features,)` or, with the image axes kept, `(1, 1, num_features)`."""
+        [features] = (op for op in self.ops if op.name == self.features)
+        return next(key for key, name in self.endpoints.items() if name in (features.name, *features.inputs))
+
+    @property
     def batch_norm_epsilon(self) -> float:
         """The epsilon of its batch norms, which is the same in all of them."""
         [epsilon] = {op.epsilon for op in self.ops if isinstance(op, BatchNorm)}
