@@ -68,6 +68,7 @@ class Network:
         logits: the op that gives the class scores, `(num_classes,)`; None in a network without classifier.
         default_image_size: height and width of the images that the network was made for, in pixels.
         input_range: lowest and highest value of the images that the network was trained on.
+        momentum: how much of batch norm's moving averages a training step keeps in TF-Slim's training scope.
     """
 
     ops: tuple[Op, ...]
@@ -76,6 +77,7 @@ class Network:
     logits: str | None
     default_image_size: tuple[int, int]
     input_range: tuple[float, float]
+    momentum: float = 0.997
 
     @functools.cached_property
     def shapes(self) -> dict[str, TensorShape]:
@@ -123,6 +125,12 @@ class Network:
             if not op.inputs:
                 return
             name = op.inputs[0]
+
+    @functools.cached_property
+    def predictions_endpoint(self) -> str | None:
+        """The key of the endpoint with the probabilities of the classes, `(num_classes,)`; None if there is none."""
+        softmaxes = {op.name for op in self.ops if isinstance(op, ops.Softmax) and op.inputs == (self.logits,)}
+        return next((key for key, name in self.endpoints.items() if name in softmaxes), None)
 
     @property
     def image_shape(self) -> TensorShape:
