@@ -135,7 +135,7 @@ def _contract(modules, name):
     expected = {"default": known[f"image_{spec.kind}"]}
     network = variant.network_for(spec.kind, spec.version)
     values = checkpoint_values(modules["classification/3"])
-    return ModuleContract(spec.version, network, variant.family.momentum, known["images"], values, expected, 5e-5)
+    return ModuleContract(spec.version, network, known["images"], values, expected, 5e-5)
 
 
 @needs_data

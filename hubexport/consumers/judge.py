@@ -50,6 +50,8 @@ AnyArray = npt.NDArray[Any]
 # What a program recorded of a module.
 Facts = Mapping[str, Any]
 Predictions = Mapping[str, AnyArray]
+# Name, output (None if it is missing), and expected output.
+Comparison = tuple[str, AnyArray | None, AnyArray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,6 @@ class ModuleContract:
     Attributes:
         version: the module's version: 1 to 3 in the TF1 Hub format, 4 and 5 as a TF2 SavedModel.
         network: the module's network, with a classifier if and only if the module has one.
-        family_momentum: the default momentum of batch norm in versions 1 and 2.
         images: float32 [batch, height, width, 3], RGB, intensities in [0, 1], of the network's default size; what the
             consumer gets.
         values: the values of all variables, by name.
@@ -83,7 +84,6 @@ class ModuleContract:
 
     version: int
     network: Network
-    family_momentum: float
     images: Array
     values: Mapping[str, Array]
     expected_outputs: Mapping[str, AnyArray]
@@ -97,7 +97,7 @@ class ModuleContract:
     @property
     def momentum(self) -> float:
         """The default momentum."""
-        return _DEFAULT_MOMENTUM if self.takes_momentum else self.family_momentum
+        return _DEFAULT_MOMENTUM if self.takes_momentum else self.network.momentum
 
     @property
     def variables(self) -> list[str]:
@@ -211,7 +211,7 @@ class Judgement:
 def judge_quick_use(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
     """Judges what `consume_quickly.py` recorded."""
     expected = contract.expected_outputs[DEFAULT]
-    outputs = [(api, predictions[api], expected) for api in facts["apis"]]
+    outputs: list[Comparison] = [(api, predictions[api], expected) for api in facts["apis"]]
     outputs += other_outputs(predictions, contract, facts["apis"])
     largest_error, problems = compare_outputs(outputs, contract.tolerance)
     for api, (first, second) in facts["variables"].items():
@@ -222,7 +222,7 @@ def judge_quick_use(facts: Facts, predictions: Predictions, contract: ModuleCont
 
 def other_outputs(
     predictions: Predictions, contract: ModuleContract, names: Iterable[str] = (DEFAULT,)
-) -> list[tuple[str, AnyArray | None, AnyArray]]:
+) -> list[Comparison]:
     """Returns the outputs for images of another size, as `compare_outputs` takes them; none for a module of one size."""
     expected = contract.expected_for_other_images
     if expected is None:
@@ -230,9 +230,7 @@ def other_outputs(
     return [(f"{OTHER_SIZE}{name}", predictions.get(f"{OTHER_SIZE}{name}"), expected) for name in names]
 
 
-def compare_outputs(
-    outputs: Iterable[tuple[str, AnyArray | None, AnyArray]], tolerance: float
-) -> tuple[float, list[str]]:
+def compare_outputs(outputs: Iterable[Comparison], tolerance: float) -> tuple[float, list[str]]:
     """Compares outputs with the expected ones.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hubexport.consumers.judge import (
     DEFAULT,
     REPEAT_TOLERANCE,
+    Comparison,
     Facts,
     Judgement,
     ModuleContract,
@@ -30,7 +31,7 @@ _SERVED_FROM_VERSION = 5
 
 def judge_tf2(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
     """Judges the facts recorded with `hub.load`, and with `hub.KerasLayer` if the program fine-tuned the module."""
-    outputs = [
+    outputs: list[Comparison] = [
         (key, predictions.get(DEFAULT if key == DEFAULT else f"{_ENDPOINT}{key}"), expected)
         for key, expected in contract.expected_outputs.items()
     ]

@@ -8,7 +8,8 @@ Some modules take images of any size. They run on the size that the caller gives
 what it says to `hub.get_expected_image_size`, or what its manifest says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 from pathlib import Path
 import re
@@ -24,7 +25,7 @@ from hubexport.modules.graph_version_report import (
     TensorReport,
 )
 from hubexport.modules.identity import identify
-from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind, is_image_size
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
 from hubexport.protos import ImageModuleInfo, Message, ModuleAttachment
 
@@ -263,7 +264,7 @@ def _image_shape(
                 why=f"it takes images of {_size_text(taken)} pixels",
                 fix="leave out --image_size",
             )
-        return *hints.image_size, 3
+        return (*hints.image_size, 3)
     default = (None, None) if None not in taken else _default_size(report, directory)
     height, width = (length or other for length, other in zip(taken, default, strict=True))
     if height is None or width is None:
@@ -281,19 +282,21 @@ def _size_text(size: tuple[int | None, int | None]) -> str:
 
 
 def _default_size(report: ModuleReport, directory: Path) -> tuple[int | None, int | None]:
-    """Returns the height and width that a module was made for, as far as it says."""
-    for meta_graph in read_saved_model(directory, report.path).meta_graphs:
-        for content in meta_graph.collection_def[_ATTACHMENTS].bytes_list.value:
-            try:
-                attachment = ModuleAttachment.FromString(content)
-                if attachment.key == _IMAGE_INFO:
-                    size = ImageModuleInfo.FromString(attachment.value).default_image_size
-                    return size.height or None, size.width or None
-            except DecodeError:
-                continue
+    """Returns the height and width that a module was made for; None if it does not say, or names an impossible one."""
+    found = [(size.height, size.width) for size in _attached_sizes(read_saved_model(directory, report.path))]
     if report.manifest:
-        return report.manifest.input_height_px or None, report.manifest.input_width_px or None
-    return None, None
+        found.append((report.manifest.input_height_px or 0, report.manifest.input_width_px or 0))
+    return next((size for size in found if is_image_size(size)), (None, None))
+
+
+def _attached_sizes(saved_model: Message) -> Iterator[Message]:
+    for meta_graph in saved_model.meta_graphs:
+        if _ATTACHMENTS in meta_graph.collection_def:
+            for content in meta_graph.collection_def[_ATTACHMENTS].bytes_list.value:
+                with contextlib.suppress(DecodeError):
+                    attachment = ModuleAttachment.FromString(content)
+                    if attachment.key == _IMAGE_INFO:
+                        yield ImageModuleInfo.FromString(attachment.value).default_image_size
 
 
 def _output_shape(output: TensorReport | None) -> tuple[int, ...]:

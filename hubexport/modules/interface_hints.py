@@ -42,7 +42,7 @@ class InterfaceHints:
             )
         if self.output_kind is not None:
             check_choice("output_kind", self.output_kind, OUTPUT_KINDS)
-        if self.image_size is not None and not _is_size(self.image_size):
+        if self.image_size is not None and not is_image_size(self.image_size):
             raise UsageError(
                 f"image_size is {self.image_size!r}",
                 why=f"it must be two whole numbers from 1 to {_MAX_IMAGE_SIZE}, the height and the width in pixels",
@@ -58,7 +58,8 @@ def _is_range(numbers: Sequence[float]) -> bool:
         return False
 
 
-def _is_size(numbers: Sequence[int]) -> bool:
+def is_image_size(numbers: Sequence[int]) -> bool:
+    """Returns whether these are a height and a width that images can be resized to."""
     try:
         return len(numbers) == 2 and all(type(one) is int and 1 <= one <= _MAX_IMAGE_SIZE for one in numbers)
     except TypeError:

@@ -191,8 +191,8 @@ class VerificationContext:
             expected["image_feature_vector"] = exact[network.features]
             if network.logits:
                 expected["image_classification"] = exact[network.logits]
-        version, momentum = self.module.spec.version, self.module.variant.family.momentum
-        return ModuleContract(version, network, momentum, images, values, expected, LIMIT_IN_FLOORS * floor)
+        version = self.module.spec.version
+        return ModuleContract(version, network, images, values, expected, LIMIT_IN_FLOORS * floor)
 
     def start_installed_use(self) -> Callable[[], ConsumerFindings]:
         """Starts the installed tensorflow_hub on the module, and returns a function that waits for its findings.
