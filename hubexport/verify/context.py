@@ -191,7 +191,8 @@ class VerificationContext:
             expected["image_feature_vector"] = exact[network.features]
             if network.logits:
                 expected["image_classification"] = exact[network.logits]
-        return ModuleContract(self.module.spec.version, network, expected, LIMIT_IN_FLOORS * floor)
+        version = self.module.spec.version
+        return ModuleContract(version, network, images, values, expected, LIMIT_IN_FLOORS * floor)
 
     def start_installed_use(self) -> Callable[[], ConsumerFindings]:
         """Starts the installed tensorflow_hub on the module, and returns a function that waits for its findings.
@@ -202,8 +203,8 @@ class VerificationContext:
             ConsumerError: tensorflow_hub is not installed.
         """
         if self._installed_use is None:
-            consumer, module, images = installed(), self.module, self.random_images.images
-            contract = self.contract(images)
-            use = start_use(consumer, module.directory, images, contract, thorough=False, shown_as=module.shown_as)
+            consumer, module = installed(), self.module
+            contract = self.contract(self.random_images.images)
+            use = start_use(consumer, module.directory, contract, thorough=False, shown_as=module.shown_as)
             self._installed_use = self._stack.enter_context(use)
         return self._installed_use
