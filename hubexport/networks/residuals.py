@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 import dataclasses
+from typing import Any
 
 from hubexport.networks import ops
 from hubexport.networks.ops import Op, Variable
@@ -18,7 +19,7 @@ def with_branch_counts(sequence: Iterable[Op]) -> tuple[Op, ...]:
     by_name = {op.name: op for op in sequence}
     ends = [*_branch_ends(by_name)]
     for op in ends:
-        changes = {
+        changes: dict[str, Any] = {
             field.name: dataclasses.replace(value, branches=len(ends))
             for field in dataclasses.fields(op)
             if isinstance(value := getattr(op, field.name), Variable) and value.trainable
