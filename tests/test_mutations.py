@@ -11,8 +11,8 @@ from hubexport.verify.checks.registry import CHECKS, select_checks
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
-from tests.mutations import MUTATIONS, update_digests
-from tests.resnet_mutations import RESNET_MUTATIONS
+from tests.mutations import MUTATIONS, edit_nodes, set_constant, update_digests
+from tests.resnet_mutations import RESNET_MUTATIONS, pool_one_size
 
 # The checks that need photographs or a published archive.
 _ONLY_WITH_MORE = {"numbers.photographs", "numbers.frozen_graph"}
@@ -102,18 +102,45 @@ def test_an_intact_resnet_passes(resnets, format_):
     assert skipped == {*_NOT_APPLICABLE[format_], *_ONLY_WITH_MORE}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("mutation", "format_"),
-    [
-        pytest.param(mutation, format_, id=f"{format_}: {mutation.name}")
-        for mutation in RESNET_MUTATIONS
-        for format_ in mutation.formats
-    ],
-)
+def _resnet_cases():
+    """Returns all mutations in all their formats. `make test-long` runs each one in one format, by turns."""
+    cases = []
+    for number, mutation in enumerate(RESNET_MUTATIONS):
+        for format_ in mutation.formats:
+            is_turn = format_ == mutation.formats[number % len(mutation.formats)]
+            marks = pytest.mark.slow if is_turn else pytest.mark.prove
+            cases.append(pytest.param(mutation, format_, id=f"{format_}: {mutation.name}", marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("mutation", "format_"), _resnet_cases())
 def test_each_damage_of_a_resnet_is_caught(resnets, tmp_path, mutation, format_):
     """The same for a network that pads explicitly, adds biases, activates first, and has no dropout."""
     _assert_caught(mutation, format_, resnets[format_], "synthetic:1", tmp_path / "module")
+
+
+@pytest.mark.slow
+def test_what_mobilenet_v2_cannot_show_is_caught_in_mobilenet_v1(tmp_path):
+    """Version 1 has the momentum of its own family; version 3 takes images of another size than its default."""
+    (tmp_path / "small.yaml").write_text(
+        _CONFIG.replace("v2", "v1").replace("0.35", "0.25").replace("classification/5", "feature_vector/1")
+    )
+    opened, fixed = build_modules(
+        load_variant("small", tmp_path), checkpoint="synthetic:1", output_dir=tmp_path / "built"
+    )
+
+    def result(module, check):
+        [result] = verify_module(module, checks=[check]).results
+        return result
+
+    assert "at 72 x 49 pixels" in result(opened, "numbers.sizes").explanation
+    assert result(fixed, "numbers.sizes").status == "not applicable"
+    assert result(fixed, "behaviour.moving_averages").explanation.startswith("momentum 0.9997;")
+    pool_one_size(opened, "TF1", "MobilenetV1/Logits/global_pool")
+    edit_nodes(fixed, "batch_norm_momentum", set_constant(0.997))
+    assert result(opened, "numbers.layers").status == "pass"
+    assert result(opened, "numbers.sizes").status == "fail"
+    assert result(fixed, "behaviour.moving_averages").status == "fail"
 
 
 def _assert_caught(mutation, format_, module, checkpoint, damaged):
