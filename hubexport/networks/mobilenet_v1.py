@@ -28,7 +28,7 @@ _FIRST_CHANNELS = 32
 _MIN_DEPTH = 8
 
 # TF-Slim's MobileNet V1 training scope. Depthwise kernels do not decay.
-_DEFAULTS = Defaults(activation="relu6", batch_norm_epsilon=0.001, weight_decay=4e-5)
+_DEFAULTS = Defaults(activation="relu6", batch_norm_epsilon=0.001, batch_norm_momentum=0.9997, weight_decay=4e-5)
 _DROPOUT_KEEP_PROB = 0.999
 
 
@@ -83,7 +83,7 @@ MOBILENET_V1 = Family(
     ),
     lay_out=lambda parameters, size, classes: mobilenet_v1(parameters.depth_multiplier, size, classes),
     telling_variable="MobilenetV1/Conv2d_0/weights",
-    momentum=0.9997,
+    momentum=_DEFAULTS.batch_norm_momentum,
     parameters=DepthMultiplier,
     published_parameters=tuple(DepthMultiplier(depth_multiplier=one) for one in (0.25, 0.5, 0.75, 1.0)),
     size_multiple=32,

@@ -111,7 +111,7 @@ MOBILENET_V2 = Family(
     ),
     lay_out=lambda parameters, size, classes: mobilenet_v2(parameters.depth_multiplier, size.height, classes),
     telling_variable="MobilenetV2/Conv/weights",
-    momentum=0.997,
+    momentum=_DEFAULTS.batch_norm_momentum,
     parameters=DepthMultiplier,
     published_parameters=tuple(DepthMultiplier(depth_multiplier=one) for one in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)),
     versions=(1, 2, 3, 4, 5),

@@ -80,7 +80,7 @@ def _family(num_layers: int) -> Family:
         ),
         lay_out=lambda parameters, size, classes: resnet_v2(num_layers, size, classes),
         telling_variable=f"resnet_v2_{num_layers}/conv1/weights",
-        momentum=0.997,
+        momentum=_DEFAULTS.batch_norm_momentum,
     )
 
 

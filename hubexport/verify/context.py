@@ -155,7 +155,11 @@ class VerificationContext:
         from hubexport.runtime.tf2_training import Tf2Training
 
         directory = self.module.directory
-        return Tf1Training(directory, self._stack) if self.module.is_tf1 else Tf2Training(directory)
+        return (
+            Tf1Training(directory, self._stack)
+            if self.module.is_tf1
+            else Tf2Training(directory, self.network.features_endpoint)
+        )
 
     @functools.cached_property
     def training_step(self) -> "TrainingStep":
