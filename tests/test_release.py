@@ -368,6 +368,17 @@ def test_an_unreadable_index_is_not_overwritten(dist, small):
     assert (dist / INDEX).read_text() == '{"format": 2}'
 
 
+def test_an_index_with_an_unknown_network_says_which_and_what_helps(dist):
+    """A newer hubexport may know more networks."""
+    index = json.loads((dist / INDEX).read_text())
+    index["artifacts"][0]["network"] = "mobilenet_v9"
+    (dist / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ReleaseError) as caught:
+        read_index(dist)
+    assert "artifacts.0.network: " in caught.value.why and "'mobilenet_v9'" not in caught.value.fix
+    assert caught.value.fix == "use a hubexport that knows this network"
+
+
 def test_archives_carry_the_time_that_the_user_chose(small, tmp_path):
     """As tarfile reads it."""
     options = dataclasses.replace(_OPTIONS, source_date_epoch=1_700_000_000)

@@ -156,7 +156,8 @@ class PageFacts:
     @property
     def num_weights(self) -> int:
         """The number of weights and biases, without batch norm's."""
-        return sum(variable.size for variable in self.network.variables if variable.role in {*_WEIGHTS, "bias"})
+        counted = {*_WEIGHTS, "bias"}
+        return sum(variable.size for variable in self.network.variables if variable.role in counted)
 
     @property
     def num_values(self) -> int:
