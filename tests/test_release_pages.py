@@ -190,7 +190,9 @@ def test_the_changelog_ends_with_the_version(kind, number):
 _OPEN = r"By default, the size of the images is height x width = {0} x {0} pixels\. Images of other sizes work as well"
 _FIXED = r"The size of the images is fixed: height x width = {0} x {0} pixels\."
 _NO_V2 = r"Version 1 Initial release\. Version 3 Takes images of any height and width\. For fine-tuning, .* 0\.99"
-_BENEATH_1 = r"Version 1 Initial release\. When applied more than once, it updates batch norm for each application\. \w+ "
+_BENEATH_1 = (
+    r"Version 1 Initial release\. When applied more than once, it updates batch norm for each application\. \w+ "
+)
 # Facts that tfhub.dev's pages of two more families stated, and some from TF-Slim's own graphs.
 _MORE_FAMILIES = {
     ("mobilenet_v1_025_128", "classification/5"): {
@@ -209,7 +211,8 @@ _MORE_FAMILIES = {
         "size": _OPEN.format(128),
         "decay": r"weight decay \(4e-5 on all convolution weights except depthwise ones\)",
         "momentum": r"TF-Slim trains with 0\.9997\.",
-        "changelog": _NO_V2 + r".*Version 4 Becomes .* Version 5 Adds the signature serving_default\. Fixes use with tf",
+        "changelog": _NO_V2
+        + r".*Version 4 Becomes .* Version 5 Adds the signature serving_default\. Fixes use with tf",
     },
     ("mobilenet_v1_100_224", "feature_vector/1"): {
         "features": r"num_features = 1024 numbers",
@@ -273,7 +276,9 @@ def test_pages_say_nothing_that_is_not_true_of_their_family(variant, kind):
             assert "MobileNet V2" not in text and "Version 2" not in text and "issues/85" not in text
             assert ("is fixed" in text) == ("Images must have" in text or document is module_page and number == 1)
             if variant == "resnet_v2_50":
-                assert "depth multiplier" not in text and "dropout" not in text and "None" not in text.replace("[None", "")
+                assert (
+                    "depth multiplier" not in text and "dropout" not in text and "None" not in text.replace("[None", "")
+                )
 
 
 @needs_data

@@ -121,9 +121,7 @@ def test_published_figures_are_shown_if_there_are_some(small_release, tmp_path):
 
 def test_layers_are_those_of_the_published_network(records):
     """Keras counts 3,538,984 parameters with 1000 classes; the publishers say 300 million multiply-adds."""
-    facts = {
-        "family_parameters": DepthMultiplier(depth_multiplier=1.0), "image_size": 224, "num_classes": 1001
-    }
+    facts = {"family_parameters": DepthMultiplier(depth_multiplier=1.0), "image_size": 224, "num_classes": 1001}
     layers = layer_rows(records[_HUB].model_copy(update=facts))
     assert sum(layer.parameters for layer in layers) == 3_538_984 + 1281
     published = load_variant("mobilenet_v2_100_224").published

@@ -75,9 +75,9 @@ MOBILENET_V1 = Family(
     title="MobileNet V1",
     page_tag="mobilenet-v1",
     about="MobileNet V1 is a family of neural networks that classify images efficiently on the device. Its layers are "
-    "depthwise convolutions, each followed by a 1x1 convolution. The networks come in several sizes: a depth multiplier "
-    "scales the number of features in all convolutional layers, the last one included. Each can also be trained for "
-    "images of other sizes: with smaller images it is faster.",
+    "depthwise convolutions, each followed by a 1x1 convolution. The networks come in several sizes: a depth "
+    "multiplier scales the number of features in all convolutional layers, the last one included. Each can also be "
+    "trained for images of other sizes: with smaller images it is faster.",
     paper=Paper(
         title="MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
         authors="Andrew G. Howard, Menglong Zhu, Bo Chen, Dmitry Kalenichenko, Weijun Wang, Tobias Weyand, "

@@ -126,9 +126,9 @@ MOBILENET_V2 = Family(
     versions=(1, 2, 3, 4, 5),
     open_from_version=None,
     size_multiple=32,
-    implementation="TF-Slim rounds the number of features of each layer to a multiple of 8, a speedup that is not in the "
-    "paper. A depth multiplier below 1.0 does not shrink the last convolutional layer, from which feature vectors are "
-    "taken.",
+    implementation="TF-Slim rounds the number of features of each layer to a multiple of 8, a speedup that is not in "
+    "the paper. A depth multiplier below 1.0 does not shrink the last convolutional layer, from which feature vectors "
+    "are taken.",
     frozen_tensors={
         "features": "MobilenetV2/Logits/AvgPool:0",
         "probabilities": "MobilenetV2/Predictions/Reshape_1:0",

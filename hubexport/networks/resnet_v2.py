@@ -72,10 +72,10 @@ def _family(num_layers: int) -> Family:
         name=f"resnet_v2_{num_layers}",
         title=f"ResNet V2 {num_layers}",
         page_tag=f"resnet-v2-{num_layers}",
-        about="ResNet V2 is a family of deep neural networks that classify images, with different numbers of layers. In a "
-        'ResNet, introduced by ["Deep Residual Learning for Image Recognition"](https://arxiv.org/abs/1512.03385) in '
-        "2015, each group of convolutions adds its output to its input. In version 2, batch norm and ReLU come before the "
-        "convolutions, not after them.",
+        about="ResNet V2 is a family of deep neural networks that classify images, with different numbers of layers. In "
+        'a ResNet, introduced by ["Deep Residual Learning for Image Recognition"](https://arxiv.org/abs/1512.03385) in '
+        "2015, each group of convolutions adds its output to its input. In version 2, batch norm and ReLU come before "
+        "the convolutions, not after them.",
         paper=Paper(
             title="Identity Mappings in Deep Residual Networks",
             authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
@@ -90,8 +90,8 @@ def _family(num_layers: int) -> Family:
         lay_out=lambda parameters, size, classes: resnet_v2(num_layers, size, classes),
         telling_variable=f"resnet_v2_{num_layers}/conv1/weights",
         momentum=0.997,
-        implementation=f"It has {num_layers} layers. Where the paper halves height and width in the first unit of a block, "
-        "TF-Slim does so in the last unit of the block before.",
+        implementation=f"It has {num_layers} layers. Where the paper halves height and width in the first unit of a "
+        "block, TF-Slim does so in the last unit of the block before.",
     )
 
 

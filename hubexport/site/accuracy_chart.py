@@ -1,6 +1,7 @@
 """Charts of accuracy over cost, as in the MobileNet V2 paper.
 
-A family of networks has a colour. Lines join its networks that differ in their image size alone. Points link to modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
+A family of networks has a colour. Lines join its networks that differ in their image size alone. Points link to
+modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,9 @@ class _CostTexts:
 
 
 _COST_TEXTS: Mapping[Cost, _CostTexts] = {
-    "multiply_adds": _CostTexts("Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:,.10g} million multiply-adds"),
+    "multiply_adds": _CostTexts(
+        "Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:,.10g} million multiply-adds"
+    ),
     "latency": _CostTexts("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
 }
 
@@ -186,7 +189,10 @@ class _Chart:
     def _labels(self, axes: "Axes") -> Iterator[tuple[tuple[float, float], str]]:
         """Yields the place and text of each point's label where it overlaps nothing, names of lines first."""
         circles = {
-            point.variant: (*map(float, axes.transData.transform(self._place(point))), _radius(point.parameters_millions))
+            point.variant: (
+                *map(float, axes.transData.transform(self._place(point))),
+                _radius(point.parameters_millions),
+            )
             for point in self._points
         }
         taken = [*circles.values(), *self._dots(axes)]

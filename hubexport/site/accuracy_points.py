@@ -78,9 +78,9 @@ def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str])
         if (figures := _figures(record)) and (point := _point(record, figures, link(record))):
             found[name] = record, point
         elif name in found and _is_same_network(record, variants[name]):
-            variant, point = found[name]
+            _, point = found[name]
             untrained = record.values == "synthetic"
-            found[name] = variant, dataclasses.replace(point, link=link(record), untrained=untrained)
+            found[name] = record, dataclasses.replace(point, link=link(record), untrained=untrained)
     ordered = sorted(found.values(), key=lambda one: (*network_order(one[0]), one[1].variant))
     return [point for _, point in ordered]
 
