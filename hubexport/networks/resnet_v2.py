@@ -74,8 +74,8 @@ def _family(num_layers: int) -> Family:
         page_tag=f"resnet-v2-{num_layers}",
         about="ResNet V2 is a family of deep neural networks that classify images, with different numbers of layers. "
         'In a ResNet, introduced by ["Deep Residual Learning for Image Recognition"](https://arxiv.org/abs/1512.03385) '
-        "in 2015, each group of convolutions adds its output to its input. In version 2, batch norm and ReLU come before"
-        " the convolutions, not after them.",
+        "in 2015, each group of convolutions adds its output to its input. In version 2, batch norm and ReLU come "
+        "before the convolutions, not after them.",
         paper=Paper(
             title="Identity Mappings in Deep Residual Networks",
             authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
