@@ -40,7 +40,7 @@ class ArtifactInputs(pydantic.BaseModel):
         network: a digest of the config's facts that modules contain, of the labels, and of the name of the checkpoint
             in its archive.
         checkpoint: what `hubexport.json` says of it: the source and, if it is in files, their digests.
-        weights: `averaged` or `raw`.
+        weights: which values were asked for: `auto`, `averaged` or `raw`.
         description: a digest of the config's facts that show in pages only, like the license and published figures.
         url: the address at which the release will be served.
         exporter: hubexport's version.
