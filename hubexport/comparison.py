@@ -80,9 +80,7 @@ class Comparison:
         return all(absolute is not None and absolute <= tolerance for absolute in largest)
 
 
-def compare(
-    a: str | Path, b: str | Path, *, weights: Weights = "auto", progress: Progress | None = None
-) -> Comparison:
+def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress: Progress | None = None) -> Comparison:
     """Compares the values of two checkpoints or modules.
 
     All values are compared by name if A and B use the same framework's names, and both or neither have moving averages.

@@ -20,6 +20,8 @@ class ReleaseOptions:
         checks: the checks that a module has to pass, by name or group; empty means all.
         source_date_epoch: the time of the files in archives, in seconds since 1970.
         downloads: where published checkpoints are cached, and where they are downloaded from.
+        accept_unpinned: also use published checkpoints whose configs have no SHA-256, see
+            `hubexport.checkpoints.download.pin`.
     Raises:
         UsageError: `weights` is none of `auto`, `averaged` and `raw`, or a check does not exist.
     """
@@ -30,6 +32,7 @@ class ReleaseOptions:
     checks: tuple[str, ...] = ()
     source_date_epoch: int = 0
     downloads: Downloads = Downloads()
+    accept_unpinned: bool = False
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
