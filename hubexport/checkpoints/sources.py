@@ -302,7 +302,7 @@ def _resolve_archive(path: Path, variant: Variant | None, progress: Progress, do
     known = pinned(variant.checkpoint, downloads)
     published = known is not None and digest == known.sha256
     if known and not published:
-        which = "published archive" if variant.checkpoint.sha256 else "archive that was first downloaded"
-        differs = f"{path} differs from the {which} of {variant.name}"
+        which = "published archive of" if variant.checkpoint.sha256 else "archive that was first downloaded for"
+        differs = f"{path} differs from the {which} {variant.name}"
         progress.warn(f"{differs} (its SHA-256 is {digest}); its values are used all the same")
     return ArchiveSource(path, digest, published, variant.checkpoint.name)
