@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from hubexport import build_modules
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.v2_bundle import BundleReader
+from hubexport.checkpoints.weights_choice import weights_match
 from hubexport.conversion import convert
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
@@ -335,3 +336,18 @@ def test_averages_of_all_variables_are_recorded_as_averaged(small, tmp_path):
     write_v2(tmp_path / "c", training_values())
     [module] = _build(small, tmp_path, tmp_path / "c")
     assert _recorded(module) == "averaged"
+
+
+@pytest.mark.parametrize(
+    ("requested", "possible"),
+    [
+        ("auto", {"averaged", "raw", "only", "158 averaged, 104 raw"}),
+        ("averaged", {"averaged", "raw", "only", "158 averaged, 104 raw"}),
+        ("raw", {"raw", "only"}),
+        ("best", set()),
+    ],
+)
+def test_what_a_manifest_can_say_after_a_request(requested, possible):
+    """A feature vector whose variables have no average is raw even if its classifier has some."""
+    recorded = ["averaged", "raw", "only", "158 averaged, 104 raw", "auto", "all", "0 averaged, 1 raw", "", None]
+    assert {one for one in recorded if weights_match(requested, one)} == possible
