@@ -52,11 +52,11 @@ class BuildOptions:
     Attributes:
         checkpoint: `build_batch` replaces `{variant}` in it by the name of each variant.
     Raises:
-        UsageError: `weights` is neither `averaged` nor `raw`.
+        UsageError: `weights` is none of `auto`, `averaged` and `raw`.
     """
 
     checkpoint: str | Path | None = None
-    weights: Weights = "averaged"
+    weights: Weights = "auto"
     output_dir: str | Path = "modules"
     overwrite: bool = False
     downloads: Downloads = Downloads()
@@ -70,7 +70,7 @@ def build_modules(
     modules: Sequence[ModuleSpec | str] = (),
     *,
     checkpoint: str | Path | None = None,
-    weights: Weights = "averaged",
+    weights: Weights = "auto",
     output_dir: str | Path = "modules",
     overwrite: bool = False,
     downloads: Downloads = Downloads(),
@@ -84,8 +84,8 @@ def build_modules(
             the modules in the variant's config.
         checkpoint: the source of the values, see `hubexport.checkpoints.sources`. Defaults to the published checkpoint
             in the variant's config, which is downloaded.
-        weights: `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one value per
-            variable.
+        weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one
+            value per variable.
         output_dir: the folder of all modules; each goes into a subfolder that is named like its handle.
         overwrite: replace existing modules. Directories that hold any other file are never replaced.
         downloads: where published checkpoints are cached, and where they are downloaded from.

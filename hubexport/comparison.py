@@ -1,5 +1,6 @@
 """Compares the trained values of two checkpoints or modules, variable by variable."""
 
+from collections.abc import Mapping
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpo
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues
-from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.checkpoints.weights_choice import Weights, check_weights, summarize_weights
 from hubexport.progress import Progress
 
 _NOT_COMPARED = "not compared"
+# What the summary calls what was compared.
+_VALUES = {"all": "values", "averaged": "averaged values", "raw": "plain values"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Comparison:
     """The result of comparing A and B.
 
     Attributes:
-        compared: which values were compared: `all`, or the `averaged` or `raw` ones of a network's variables.
+        compared: which values were compared: `all`, or of a network's variables the `averaged` or `raw` ones, or how
+            many of each, like `158 averaged, 104 raw`.
         equal: how many variables are the same bit for bit.
         differences: the other variables, sorted by name.
     """
@@ -61,7 +65,7 @@ class Comparison:
     def summary(self) -> str:
         """The result in one line."""
         different = sum(difference.problem != _NOT_COMPARED for difference in self.differences)
-        which = {"all": "values", "averaged": "averaged values", "raw": "plain values"}[self.compared]
+        which = _VALUES.get(self.compared) or f"values ({self.compared})"
         text = f"{self.equal + different} {which} compared: {self.equal} equal bit for bit, {different} different"
         unknown = len(self.differences) - different
         return f"{text}; {unknown} not compared" if unknown else text
@@ -76,9 +80,7 @@ class Comparison:
         return all(absolute is not None and absolute <= tolerance for absolute in largest)
 
 
-def compare(
-    a: str | Path, b: str | Path, *, weights: Weights = "averaged", progress: Progress | None = None
-) -> Comparison:
+def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress: Progress | None = None) -> Comparison:
     """Compares the values of two checkpoints or modules.
 
     All values are compared by name if A and B use the same framework's names, and both or neither have moving averages.
@@ -87,11 +89,12 @@ def compare(
     Args:
         a: A, see `hubexport.checkpoints.sources`.
         b: B, see `hubexport.checkpoints.sources`.
-        weights: if only the network's variables are compared, which of their values: `averaged` or `raw`.
+        weights: if only the network's variables are compared, which of their values: `averaged` or `raw`. Both `auto`
+            and `averaged` take the raw value of a variable without an average.
         progress: is told of each step.
     Raises:
         CheckpointError: A or B cannot be found, or is damaged.
-        UsageError: `weights` is neither `averaged` nor `raw`.
+        UsageError: `weights` is none of `auto`, `averaged` and `raw`.
     """
     check_weights(weights)
     progress = progress or Progress()
@@ -102,21 +105,34 @@ def compare(
         averages = {has_averages(opened_a.native), has_averages(opened_b.native)}
         if _layout(opened_a) == _layout(opened_b) and len(averages) == 1:
             return _compare_values("all", opened_a.native, opened_b.native)
-        values_a, values_b = _network_values(opened_a, weights), _network_values(opened_b, weights)
-        return _compare_values(weights if any(averages) else "all", values_a, values_b)
+        names_a, names_b = _network_names(opened_a, weights), _network_names(opened_b, weights)
+        values_a, values_b = Renamed(opened_a.slim_values(), names_a), Renamed(opened_b.slim_values(), names_b)
+        recognized = all(opened.recognition for opened in (opened_a, opened_b))
+        compared = _choices(names_a, names_b) if any(averages) and recognized else "all"
+        return _compare_values(compared, values_a, values_b)
 
 
 def _layout(opened: OpenedCheckpoint) -> str | None:
     return opened.recognition.layout if opened.recognition else None
 
 
-def _network_values(opened: OpenedCheckpoint, weights: Weights) -> StoredValues:
-    """Returns the values of the network's variables by TF-Slim's names, or all values if the network is not known."""
+def _network_names(opened: OpenedCheckpoint, weights: Weights) -> Mapping[str, str]:
+    """Returns where the values of the network's variables are stored, or of all values if the network is not known.
+
+    Returns:
+        The names in `opened.slim_values()`, by TF-Slim's names.
+    """
     stored = opened.slim_values()
     if opened.recognition is None:
-        return stored
+        return {name: name for name in stored.shapes}
     names = {v.name: stored_name(stored, v.name, weights) for v in opened.recognition.network().variables}
-    return Renamed(stored, {name: native for name, native in names.items() if native in stored.shapes})
+    return {name: native for name, native in names.items() if native in stored.shapes}
+
+
+def _choices(names_a: Mapping[str, str], names_b: Mapping[str, str]) -> str:
+    """Sums up which values are compared. One that is an average in A or B counts as averaged."""
+    names = {**names_a, **names_b}
+    return summarize_weights("averaged" if {names_a.get(n, n), names_b.get(n, n)} != {n} else "raw" for n in names)
 
 
 def _compare_values(compared: str, a: StoredValues, b: StoredValues) -> Comparison:

@@ -36,7 +36,7 @@ def convert(
     to: Target,
     *,
     variant: Variant | None = None,
-    weights: Weights = "averaged",
+    weights: Weights = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -50,7 +50,7 @@ def convert(
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
             `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
-        weights: `averaged` or `raw`. Ignored if the source stores one value per variable.
+        weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
             nothing but Hugging Face's files.
         progress: is told of each step, and of other processes that write to the same target.

@@ -395,7 +395,7 @@ _IN_THE_ARCHIVE = {
     "size": (_manifest(input_width_px=7), "says input_width_px 7, the index says 96"),
     "untold": (_manifest(network=None), "says network None, the index says mobilenet_v2"),
     "values": (_manifest(values="trained"), "says values trained, the index says synthetic"),
-    "weights": (_manifest(weights="all"), "says weights all, the index says averaged"),
+    "weights": (_manifest(weights="all"), "says weights all, the index says auto"),
     "checkpoint": (_manifest(checkpoint={"source": "synthetic:7"}), "names a different checkpoint"),
     "exporter": (_manifest(hubexport_version="9"), "names hubexport 9"),
     "changed": (

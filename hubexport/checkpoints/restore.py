@@ -12,7 +12,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_l
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.checkpoints.weights_choice import ONLY, Weights, summarize_weights
+from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights, summarize_weights
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import SLIM
 from hubexport.networks.ops import Variable
@@ -30,7 +30,7 @@ class RestoredValues:
     """
 
     values: dict[str, Array]
-    choices: Mapping[str, Weights] | None
+    choices: Mapping[str, Choice] | None
 
     def weights(self, variables: Iterable[Variable] | None = None) -> str:
         """Sums up the choices as `hubexport.json` records them.
@@ -73,9 +73,10 @@ def restore_values(
     Args:
         opened: the checkpoint.
         variables: the variables to restore.
-        weights: `averaged` restores the moving average of each variable that has one and the raw value of the others;
-            `raw` restores raw values. Ignored if the source stores one value per variable.
-        progress: receives a warning about variables without an average.
+        weights: `auto` and `averaged` restore the moving average of each variable that has one and the raw value of the
+            others; `averaged` needs one average at least. `raw` restores raw values. Ignored if the source stores one
+            value per variable.
+        progress: is told which values were restored, and receives a warning if only some variables have an average.
     Raises:
         CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
             another shape.
@@ -89,7 +90,7 @@ def restore_values(
     if not has_choice:
         weights = "raw"
     elif weights == "averaged" and not has_averages(stored):
-        raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights raw")
+        raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights auto")
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
         other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
@@ -99,12 +100,14 @@ def restore_values(
     _check_finite(values, names, what)
     if not has_choice:
         return RestoredValues(values, None)
-    choices: dict[str, Weights] = {name: "raw" if names[name] == name else "averaged" for name in values}
+    choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in values}
+    restored = RestoredValues(values, choices)
     raw_count = sum(choice == "raw" for choice in choices.values())
-    if weights == "averaged" and raw_count:
+    if weights != "raw" and raw_count and has_averages(stored):
         missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
         progress.warn(f"{missing}; they get their raw values")
-    return RestoredValues(values, choices)
+    progress.note(f"weights: {restored.weights()}{' (the checkpoint has no averages)' * (not has_averages(stored))}")
+    return restored
 
 
 def _check_finite(values: Mapping[str, Array], names: Mapping[str, str], what: str) -> None:

@@ -37,6 +37,6 @@ def has_averages(stored: StoredValues) -> bool:
 
 
 def stored_name(stored: StoredValues, variable_name: str, weights: Weights) -> str:
-    """Returns the name that stores the chosen value of a variable: its average where that is chosen and stored."""
+    """Returns the name that stores the chosen value of a variable: its average if that is stored and wanted."""
     averaged = f"{variable_name}{AVERAGED_SUFFIX}"
-    return averaged if weights == "averaged" and averaged in stored.shapes else variable_name
+    return averaged if weights != "raw" and averaged in stored.shapes else variable_name
