@@ -123,7 +123,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
     with _write_failures_reported(options):
         for directory in directories.values():
             check_destination(directory, overwrite=options.overwrite, written=listed_files)
-    check_free_space(Path(options.output_dir), needed_bytes(order), _what(options), _OTHERWISE)
+    check_modules_fit(options, needed_bytes(order))
 
     source = resolve_source(options.checkpoint, variant, progress, options.downloads)
     for directory in directories.values():
@@ -137,8 +137,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
                 progress.step(f"writing {variant.handle(spec)}")
                 network = variant.network_for(spec.kind, spec.version)
                 _write_module(staged[spec], variant, spec, network, restored.values)
-                # Writing the first module read most values; no other module is begun if one is not finite.
-                restored.check_finite()
+                restored.check_finite()  # The source may have changed since it was checked.
                 provenance = {
                     "values": source.origin,
                     "weights": restored.weights(network.variables),
@@ -158,6 +157,15 @@ def needed_bytes(order: BuildOrder) -> int:
     """Returns how many bytes the values take in the modules of an order together; all else in them is small."""
     variables = [v for spec in order.modules for v in order.variant.network_for(spec.kind).variables]
     return FLOAT_BYTES * sum(variable.size for variable in variables)
+
+
+def check_modules_fit(options: BuildOptions, needed: int) -> None:
+    """Checks that the disk has room for modules.
+
+    Raises:
+        OutputError: it has less room than `needed` bytes.
+    """
+    check_free_space(Path(options.output_dir), needed, _what(options), _OTHERWISE)
 
 
 def _write_module(

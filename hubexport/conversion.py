@@ -91,7 +91,7 @@ def convert(
         with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
             staged = scratch / target.name
             WRITERS[to](staged, TrainedNetwork(network, parameters, restored.values, labels))
-            restored.check_finite()
+            restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
                 publish_checkpoint(staged, target, overwrite=overwrite, progress=progress)
             elif to in _DIRECTORIES:

@@ -23,7 +23,7 @@ from hubexport.variants import Variant
 
 
 class RestoredValues:
-    """A network's values, which are read for each use.
+    """A network's values, which are read anew for each use.
 
     Args:
         stored: the values.
@@ -50,9 +50,7 @@ class RestoredValues:
         }
 
     def check_finite(self) -> None:
-        """Checks that all values are finite. Those that were not read yet are read for this alone.
-
-        What was written from values that are not must not be published.
+        """Checks that all values were finite when they were read last; those that were not yet read are read now.
 
         Raises:
             CheckpointError: a value is damaged, or has NaN or infinite numbers; all such variables are named.
@@ -119,9 +117,9 @@ def open_and_restore(
 def restore_values(
     opened: OpenedCheckpoint, variables: Sequence[Variable], weights: Weights, progress: Progress = Progress()
 ) -> RestoredValues:
-    """Finds the values of variables in an open checkpoint.
+    """Finds the values of variables in an open checkpoint, and reads them once to check them.
 
-    None is read yet. Damage shows when a value is read; `RestoredValues.check_finite` reads all. Other values in it, like optimizer slots and `global_step`, are ignored.
+    Made-up values are finite, and not read here. Other values in it, like optimizer slots and `global_step`, are ignored.
 
     Args:
         opened: the checkpoint.
@@ -130,7 +128,8 @@ def restore_values(
             `raw` restores raw values. Ignored if the source stores one value per variable.
         progress: receives a warning about variables without an average.
     Raises:
-        CheckpointError: the network is not known, or a value is missing, not float32, or of another shape.
+        CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
+            another shape.
     """
     if opened.recognition is None:
         if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
@@ -147,14 +146,15 @@ def restore_values(
         other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
         why, fix = other_network or _unfit_values(stored, names)
         raise CheckpointError(what, why=why, details=problems, fix=fix)
-    if not has_choice:
-        return RestoredValues(stored, names, what, None)
     choices: dict[str, Weights] = {name: "raw" if names[name] == name else "averaged" for name in names}
+    restored = RestoredValues(stored, names, what, choices if has_choice else None)
+    if opened.container is not None:
+        restored.check_finite()
     raw_count = sum(choice == "raw" for choice in choices.values())
-    if weights == "averaged" and raw_count:
+    if has_choice and weights == "averaged" and raw_count:
         missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
         progress.warn(f"{missing}; they get their raw values")
-    return RestoredValues(stored, names, what, choices)
+    return restored
 
 
 def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> list[str]:

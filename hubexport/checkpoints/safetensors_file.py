@@ -37,8 +37,10 @@ _DTYPE_NAMES = {
 }
 _STORED_NAMES = {name: stored for stored, name in _DTYPE_NAMES.items()}
 # From the smallest to the largest, as the package orders those that NumPy has.
-_DTYPE_ORDER = ("bool", "uint8", "int8", "int16", "uint16", "float16", "int32", "uint32", "float32")
-_DTYPE_ORDER += ("complex64", "float64", "int64", "uint64")
+_DTYPE_ORDER = (
+    *("bool", "uint8", "int8", "int16", "uint16", "float16", "int32", "uint32", "float32"),
+    *("complex64", "float64", "int64", "uint64"),
+)
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _METADATA = "__metadata__"

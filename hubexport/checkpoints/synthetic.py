@@ -60,4 +60,4 @@ def _synthetic_chunks(variable: Variable, seed: int) -> Iterator[Array]:
     step = CHUNK_BYTES // np.dtype(np.float32).itemsize
     for start in range(0, variable.size, step):
         # It gives numbers of twice the size.
-        yield draw(min(step, variable.size - start)).astype(np.float32)
+        yield np.asarray(draw(min(step, variable.size - start)), np.float32)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hubexport.arrays import StreamedValue, as_streamed
+from hubexport.arrays import StreamedValue, Value, as_streamed
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
 from hubexport.layouts.conversion_targets import Target
@@ -36,7 +36,7 @@ class TrainedNetwork:
 
     network: Network
     family_parameters: Parameters
-    values: Mapping[str, StreamedValue]
+    values: Mapping[str, Value]
     labels: Sequence[str] | None
 
 
@@ -85,7 +85,7 @@ WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
 
 def _laid_out(layout: Sequence[VariableLayout], trained: TrainedNetwork) -> dict[str, StreamedValue]:
     """Returns the values under the names and in the layout of another framework."""
-    return {entry.name: entry.from_slim(trained.values[entry.variable.name]) for entry in layout}
+    return {entry.name: entry.streamed_from_slim(trained.values[entry.variable.name]) for entry in layout}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -53,9 +53,10 @@ def read_expected_values(checkpoint: str, module: ModuleIdentity, progress: Prog
     weights: Weights = "raw" if module.manifest and module.manifest.weights == "raw" else "averaged"
     with open_checkpoint(source, progress, module.variant) as opened:
         restored = restore_values(opened, variables, weights)
+        values = {name: value.read() for name, value in restored.values.items()}
         other = _other_values(opened, module, weights) if restored.choices else {}
     frozen_graph = functools.partial(source.read_beside, _FROZEN_GRAPH)
-    return ExpectedValues(checkpoint, restored.weights(), restored.values, other, frozen_graph)
+    return ExpectedValues(checkpoint, restored.weights(), values, other, frozen_graph)
 
 
 def _other_values(
@@ -67,4 +68,4 @@ def _other_values(
         restored = restore_values(opened, module.network.variables, other)
     except CheckpointError:
         return {}  # Not every checkpoint has both.
-    return {other: restored.values}
+    return {other: {name: value.read() for name, value in restored.values.items()}}
