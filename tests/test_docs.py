@@ -1,5 +1,6 @@
 """README.md and docs/: programs run, output is real, configs build, and tables and links are complete."""
 
+from collections import Counter
 from collections.abc import Callable
 import configparser
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from hubexport import ModuleSpec, build_modules, list_variants, load_variant
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.formats.tf1_hub import saved_model_bytes
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.registry import FAMILIES
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, REPOSITORY, needs_data
@@ -346,15 +348,38 @@ def test_every_error_in_the_table_exists_in_the_code():
         assert any(pieces) and all(piece in code for piece in pieces), error
 
 
-def test_every_variant_is_in_its_table():
-    """With its modules, size, features and accuracy."""
-    for variant in list_variants():
-        features = variant.network_for("feature_vector").num_features
-        row = (
-            f"| `{variant.name}` | {', '.join(map(str, variant.modules))} | {variant.image_size} | {features} "
-            f"| {variant.published.top1_percent} |"
-        )
-        assert row in _PAGES["variants.md"]
+def test_every_family_is_in_its_tables():
+    """With its parameters, versions and number of variants, and what its training defaults are."""
+    shipped = Counter(variant.network for variant in list_variants())
+    rows = {}
+    for family in FAMILIES.values():
+        network = family.network(family.published_parameters[-1], 224, 1001)
+        parameters = ", ".join(f"`{name}`" for name in family.parameters.model_fields) or "–"
+        sizes = "any" if family.size_multiple == 1 else f"multiples of {family.size_multiple}"
+        versions = ", ".join(map(str, family.versions))
+        first = f"| `{family.name}` | {family.title} | {parameters} | {versions} | {sizes} | {shipped[family.name]} |"
+        assert first in _PAGES["networks.md"]
+        decay = f"{max(variable.weight_decay for variable in network.variables):.0e}".replace("e-0", "e-")
+        epsilon = f"{network.batch_norm_epsilon:g}".replace("e-0", "e-")
+        keeps = network.dropout.keep_prob if network.dropout else "–"
+        rows.setdefault(f"| {epsilon} | {family.momentum} | {decay} | {keeps} |", []).append(f"`{family.name}`")
+    for row, names in rows.items():
+        assert f"| {', '.join(names)} {row}" in _PAGES["networks.md"]
+    counted = re.findall(r"^\| `.* (?:any|multiples of \d+) \| (\d+) \|$", _PAGES["networks.md"], re.MULTILINE)
+    assert sum(shipped.values()) == sum(map(int, counted))
+
+
+def test_the_table_of_variants_has_them_all():
+    """With their number, and the range of their accuracies."""
+    rows = re.findall(
+        r"^\| `(\w+)`.*\| (\d+) \| .* \| .* \| ([\d.]+) to ([\d.]+) \|$", _PAGES["variants.md"], re.MULTILINE
+    )
+    shown = {name.rpartition("_v")[0] + "_v" + name.rpartition("_v")[2][0]: row for name, *row in rows}
+    variants = list_variants()
+    for beginning, (count, lowest, highest) in shown.items():
+        accuracies = [variant.published.top1_percent for variant in variants if variant.name.startswith(beginning)]
+        assert [int(count), float(lowest), float(highest)] == [len(accuracies), min(accuracies), max(accuracies)]
+    assert sum(int(row[0]) for row in shown.values()) == len(variants)
 
 
 def test_every_dependency_has_a_reason():

@@ -10,7 +10,14 @@ from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition
-from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, is_hugging_face, plain_shapes, recognize
+from hubexport.checkpoints.recognize import (
+    AVERAGED_SUFFIX,
+    Recognition,
+    most_likely_layout,
+    is_hugging_face,
+    plain_shapes,
+    recognize,
+)
 from hubexport.checkpoints.slim_values import SlimValues
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues

@@ -42,13 +42,16 @@ def _print_table(variants: "list[Variant]") -> None:
     table = new_table()
     table.add_column("variant", no_wrap=True)
     table.add_column("modules")
-    for heading in ("depth", "pixels", "classes"):
+    # Each family has parameters of its own, and leaves the columns of others empty.
+    parameters = list(dict.fromkeys(name for variant in variants for name in dict(variant.family_parameters)))
+    for heading in (*(name.replace("_", " ") for name in parameters), "pixels", "classes"):
         table.add_column(heading, justify="right")
     for heading in ("MACs (M)", "parameters (M)", "top-1 %", "top-5 %", "Pixel 1 ms"):
         table.add_column(heading, justify="right")
     for variant in variants:
         figures = [getattr(variant.published, name, None) for name in PublishedFigures.model_fields]
-        size = [getattr(variant.family_parameters, "depth_multiplier", None), variant.image_size, variant.num_classes]
-        cells = ["-" if number is None else str(number) for number in size + figures]
+        own = [getattr(variant.family_parameters, name, None) for name in parameters]
+        numbers = [*own, variant.image_size, variant.num_classes, *figures]
+        cells = ["-" if number is None else str(number) for number in numbers]
         table.add_row(variant.name, ", ".join(map(str, variant.modules)), *cells)
     print_table(table, sys.stdout)

@@ -49,16 +49,16 @@ class SpreadParameters(pydantic.BaseModel):
         if not isinstance(values, Mapping) or "family_parameters" in values:
             return values
         parameters = {name: value for name, value in values.items() if name in PARAMETER_NAMES}
-        return {name: value for name, value in values.items() if name not in parameters} | {"family_parameters": parameters}
+        return {name: value for name, value in values.items() if name not in parameters} | {
+            "family_parameters": parameters
+        }
 
     @pydantic.model_serializer(mode="wrap")
     def _spread(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return spread_parameters(serialize(self), self.family_parameters)
 
 
-def spread_parameters(
-    values: Mapping[str, Any], parameters: Parameters | Mapping[str, float] | None
-) -> dict[str, Any]:
+def spread_parameters(values: Mapping[str, Any], parameters: Parameters | Mapping[str, float] | None) -> dict[str, Any]:
     """Puts a family's parameters into a mapping, after the name of the network."""
     spread: dict[str, Any] = {}
     for name, value in values.items():
