@@ -1,5 +1,6 @@
 """Builds modules: the trained values of a checkpoint go into networks, and these into module directories."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 import dataclasses
@@ -155,8 +156,9 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
 
 def needed_bytes(order: BuildOrder) -> int:
     """Returns how many bytes the values take in the modules of an order together; all else in them is small."""
-    variables = [v for spec in order.modules for v in order.variant.network_for(spec.kind).variables]
-    return FLOAT_BYTES * sum(variable.size for variable in variables)
+    kinds = Counter(spec.kind for spec in order.modules)
+    sizes = {kind: sum(variable.size for variable in order.variant.network_for(kind).variables) for kind in kinds}
+    return FLOAT_BYTES * sum(count * sizes[kind] for kind, count in kinds.items())
 
 
 def check_modules_fit(options: BuildOptions, needed: int) -> None:
