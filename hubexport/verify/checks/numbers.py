@@ -100,16 +100,20 @@ def signatures(context: VerificationContext) -> Finding:
 
 @GROUP.check
 def slim(context: VerificationContext) -> Finding:
-    """Outputs match the network that TF-Slim itself builds from the same values."""
+    """Outputs match the network that TF-Slim's layers make of the same values: its own if tf_slim ships it."""
     module = context.inference  # Starts TensorFlow, which the next import would start without a message.
     from hubexport.reference.inference import slim_output
+    from hubexport.reference.registry import REFERENCES
 
     images, errors = _made_up_images(context)
-    multiplier, classes = context.module.variant.depth_multiplier, context.network.num_classes
-    wanted = slim_output(context.reference_values, images, multiplier, classes)
+    variant = context.module.variant
+    wanted = slim_output(
+        variant.network, variant.family_parameters, context.network.num_classes, context.reference_values, images
+    )
     error = layer_difference(module.run(images)["default"], wanted)
     limit = _LIMIT_BETWEEN_MODULES_IN_FLOORS * worst_deviation(errors, context.default_layer).floor
-    return within(error, limit, f"{_default_output_name(context)} of {len(images)} images against TF-Slim")
+    source = REFERENCES[variant.network].source
+    return within(error, limit, f"{_default_output_name(context)} of {len(images)} images against {source}")
 
 
 @GROUP.check
