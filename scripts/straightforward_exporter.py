@@ -17,7 +17,7 @@ import tensorflow_hub as hub  # noqa: E402
 import hubexport  # noqa: E402
 from hubexport.reference.registry import REFERENCES  # noqa: E402
 
-KNOWN_COLLECTIONS = {value for name, value in vars(tf.compat.v1.GraphKeys).items() if name.isupper()}
+KNOWN_COLLECTIONS = {value for name, value in vars(tf.compat.v1.GraphKeys).items() if isinstance(value, str)}
 
 
 def main(variant_name: str, kind: str, checkpoint: str, output_dir: str) -> None:
