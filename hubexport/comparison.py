@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 import dataclasses
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored_values import Renamed, StoredValues
+from hubexport.checkpoints.stored_values import Renamed, StoredValues, equal_chunks
 from hubexport.checkpoints.weights_choice import Weights, check_weights, summarize_weights
 from hubexport.progress import Progress
 
@@ -150,25 +151,44 @@ def _difference(name: str, a: StoredValues, b: StoredValues) -> Difference | Non
     if in_a != in_b:
         return Difference(name, "dtype", in_a, in_b)
     if not holds_numbers(a.dtype(name)):
-        bytes_a, bytes_b = a.stored_bytes(name), b.stored_bytes(name)
-        if bytes_a is None or bytes_b is None:
+        chunks_a, chunks_b = a.stored_chunks(name), b.stored_chunks(name)
+        if chunks_a is None or chunks_b is None:
             return Difference(name, _NOT_COMPARED, in_a, in_b)
-        return None if bytes_a == bytes_b else Difference(name, "values", in_a, in_b)
-    values_a, values_b = a.read(name), b.read(name)
-    if values_a.tobytes() == values_b.tobytes():
+        return None if equal_chunks(chunks_a, chunks_b) else Difference(name, "values", in_a, in_b)
+    figures = [*itertools.starmap(_figures, zip(a.chunks(name), b.chunks(name), strict=True))]
+    if all(figure.equal for figure in figures):
         return None
-    return Difference(name, "values", in_a, in_b, *_figures(values_a, values_b))
+    differing = sum(figure.differing for figure in figures)
+    if None in (largest := [figure.largest for figure in figures]):
+        return Difference(name, "values", in_a, in_b, differing)
+    absolute, relative = map(max, zip(*(pair for pair in largest if pair is not None), strict=True))
+    return Difference(name, "values", in_a, in_b, differing, absolute, relative)
 
 
 def _dtype_and_shape(stored: StoredValues, name: str) -> str | None:
     return f"{stored.dtype(name)} {list(stored.shapes[name])}" if name in stored.shapes else None
 
 
-def _figures(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[int, float | None, float | None]:
-    """Returns the last three attributes of a `Difference`."""
+class _Figures(NamedTuple):
+    """The comparison of two chunks.
+
+    Attributes:
+        equal: whether they are the same bit for bit.
+        differing: how many numbers differ.
+        largest: the last two attributes of a `Difference`; None if not all numbers are finite.
+    """
+
+    equal: bool
+    differing: int
+    largest: tuple[float, float] | None
+
+
+def _figures(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> _Figures:
+    if a.tobytes() == b.tobytes():
+        return _Figures(True, 0, (0.0, 0.0) if np.isfinite(a).all() else None)
     differing = int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return differing, None, None
+        return _Figures(False, differing, None)
     wide = np.complex128 if np.iscomplexobj(a) else np.float64
     wide_a, wide_b = a.astype(wide), b.astype(wide)
     with np.errstate(over="ignore"):
@@ -177,7 +197,7 @@ def _figures(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[int, float | Non
         # Large integers are rounded in float64. Their difference modulo 2**64 is exact.
         absolute = (np.maximum(a, b).astype("u8") - np.minimum(a, b).astype("u8")).astype(np.float64)
     if not np.isfinite(absolute).all():
-        return differing, None, None
+        return _Figures(False, differing, None)
     greater = np.maximum(np.abs(wide_a), np.abs(wide_b))
     relative = np.divide(absolute, greater, out=np.zeros_like(absolute), where=greater > 0)
-    return differing, float(absolute.max()), float(relative.max())
+    return _Figures(False, differing, (float(absolute.max()), float(relative.max())))

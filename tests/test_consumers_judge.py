@@ -1,16 +1,24 @@
 """The judges notice every violation of a contract: facts of a faultless module, falsified one at a time."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from hubexport.consumers.judge import ModuleContract, judge_quick_use
+from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.consumers.judge import ModuleContract, check_static_shapes, judge_quick_use
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
+from hubexport.networks.image_size import ImageSize
+from hubexport.networks.mobilenet_v1 import mobilenet_v1
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.numpy_forward import Forward, batch_statistics
 
 _NETWORK = mobilenet_v2(0.35, 64, 7)
 _HEADLESS = mobilenet_v2(0.35, 64, None)
+_OPEN = mobilenet_v1(0.25, ImageSize(64, 64, is_open=True), 7)
 _NOISE = np.random.RandomState(0)
+_IMAGES = _NOISE.uniform(size=[4, 64, 64, 3]).astype(np.float32)
 _LOGITS = _NOISE.uniform(size=[3, 7])
 _FEATURES = _NOISE.uniform(size=[3, 1280])
 _LAYER_7 = _NOISE.uniform(size=[3, 8, 8, 16])
@@ -18,6 +26,24 @@ _TOLERANCE = 1e-3
 _EXPECTED_TF2 = {"default": _LOGITS, "MobilenetV2/layer_7": _LAYER_7}
 _EXPECTED_TF1 = {**_EXPECTED_TF2, "image_feature_vector": _FEATURES}
 _MOVING = [variable.name for variable in _NETWORK.variables if "/moving_" in variable.name]
+_VALUES = {variable.name: synthetic_value(variable, 1) for network in (_NETWORK, _OPEN) for variable in network.variables}
+# The momenta of the updates that programs try, and their batches.
+_MOMENTA = {1: (0.997, 0.997), 2: (0.997, 0.997), 3: (0.6, 0.6, 0.99), 4: (0.6, 0.6, 0.99), 5: (0.6, 0.6, 0.99)}
+
+
+@functools.cache
+def _batch_statistics():
+    return [batch_statistics(_NETWORK, _VALUES, images) for images in (_IMAGES, 1 - _IMAGES)]
+
+
+def _averages(version):
+    """Returns the moving averages of a faultless module, before and after each update."""
+    averages = [{name: _VALUES[name] for name in _MOVING}]
+    for number, momentum in enumerate(_MOMENTA[version]):
+        statistics = _batch_statistics()[number % 2]
+        after = {name: momentum * averages[-1][name] + (1 - momentum) * statistics[name] for name in _MOVING}
+        averages.append({name: value.astype(np.float32) for name, value in after.items()})
+    return {f"after_{count}_updates:{name}": one[name] for count, one in enumerate(averages) for name in _MOVING}
 
 
 def _output_shapes(channels):
@@ -32,7 +58,6 @@ def _tf1():
     momentum = {f"{name}_with_bn_hparams": size for name, size in results.items() if name != "default"}
     signatures = sorted([*results, *momentum])
     images = {"images": [None, 64, 64, 3]}
-    average = {"changed": ["moving_mean", "moving_variance"], "largest": 1e-6}
     facts = {
         "apis": ["hub.Module", "hub.load"],
         "signatures": signatures,
@@ -51,13 +76,12 @@ def _tf1():
         "update_ops_of_inference": 0,
         "error_of_reexport": 0.0,
         "error_of_load": 1e-6,
-        "update_ops": [104, 104],
-        "errors_of_moving_averages": [average, dict(average)],
+        "update_ops": [104, 104, 104],
+        "changed_by_updates": [list(_MOVING) for _ in range(3)],
         "regularization_losses": 36,
         "regularization_loss": 1.000001,
         "regularization_loss_by_hand": 1.0,
-        "features_repeat": True,
-        "default_repeats": False,
+        "random_outputs": ["MobilenetV2/Logits", "MobilenetV2/Predictions", "default"],
         "trainable": 158,
         "gradients": 158,
         "finite_gradients": 158,
@@ -68,12 +92,11 @@ def _tf1():
     predictions = {f"{name}:default": np.float32(value) for name, value in defaults.items()}
     predictions |= {f"default:{key}": np.zeros([2, 1], np.float32) for key in _NETWORK.endpoints}
     predictions["default:MobilenetV2/layer_7"] = np.float32(_LAYER_7[:2])
-    return facts, predictions
+    return facts, predictions | _averages(3)
 
 
 def _tf2():
     """Returns what consume_tf2.py records of a faultless classification module of version 5."""
-    kinds = ["beta", "biases", "depthwise_weights", "gamma", "moving_mean", "moving_variance", "weights"]
     trainable = [f"{variable.name}:0" for variable in _NETWORK.variables if variable.trainable]
     facts = {
         "apis": ["hub.load", "hub.KerasLayer"],
@@ -88,12 +111,9 @@ def _tf2():
         "static_shapes": _output_shapes(7),
         "arguments_by_position": True,
         "error_in_function": 0.0,
-        "changed_by_inference": {"count": 0, "names": []},
-        "changed_by_training": {"count": 104, "names": ["moving_mean:0", "moving_variance:0"]},
-        "errors_of_moving_averages": {f"{name}:0": 1e-6 for name in _MOVING},
-        "default_momentum": 0.9900001,
-        "features_repeat": True,
-        "default_repeats": False,
+        "changed_by_inference": [],
+        "changed_by_updates": [list(_MOVING) for _ in range(3)],
+        "random_outputs": ["MobilenetV2/Logits", "MobilenetV2/Predictions", "default"],
         "gradients_in_inference": 158,
         "gradients_in_training": 158,
         "gradients_repeat_in_inference": True,
@@ -101,10 +121,10 @@ def _tf2():
         "keras_losses": 36,
         "keras_losses_of_reload": 36,
         "keras_loss_history": [2.0, 1.9],
-        "keras_moved": kinds,
+        "keras_moved": [variable.name for variable in _NETWORK.variables],
         "keras_error_of_reload": 0.0,
         "keras_frozen_trainable": 0,
-        "keras_endpoint_shape": [None, 2, 2, 112],
+        "keras_shapes": _output_shapes(7),
         "replicas": 2,
         "replica_gradients": 2,
         "replicas_differ": True,
@@ -113,18 +133,22 @@ def _tf2():
     predictions = {"default": np.float32(_LOGITS), "serving_default:logits": np.float32(_LOGITS)}
     predictions |= {f"endpoint:{key}": np.zeros([2, 1], np.float32) for key in [*_NETWORK.endpoints, "default"]}
     predictions["endpoint:MobilenetV2/layer_7"] = np.float32(_LAYER_7[:2])
-    return facts, predictions
+    return facts, predictions | _averages(5)
 
 
 def _faultless(judge):
     return _tf1() if judge is judge_tf1 else _tf2()
 
 
-def _judge(judge, facts, predictions, version=None, network=_NETWORK, expected=None):
+@functools.cache
+def _contract(version, headless):
+    expected = {"default": _LOGITS} if headless else _EXPECTED_TF1 if version <= 3 else _EXPECTED_TF2
+    return ModuleContract(version, _HEADLESS if headless else _NETWORK, _IMAGES, _VALUES, expected, _TOLERANCE)
+
+
+def _judge(judge, facts, predictions, version=None, headless=False):
     """Judges by the contract of the faultless module, unless the arguments say otherwise."""
-    version = version or (3 if judge is judge_tf1 else 5)
-    expected = expected or (_EXPECTED_TF1 if judge is judge_tf1 else _EXPECTED_TF2)
-    return judge(facts, predictions, ModuleContract(version, network, expected, _TOLERANCE))
+    return judge(facts, predictions, _contract(version or (3 if judge is judge_tf1 else 5), headless))
 
 
 @pytest.mark.parametrize("judge", [judge_tf1, judge_tf2])
@@ -152,9 +176,12 @@ def test_contracts_of_older_modules_require_less():
     for key in ("signatures", "train_signatures"):
         facts[key] = ["default", "image_classification", "image_feature_vector"]
     facts["image_module_info"] = False
+    of_three_updates = {key: facts[key] for key in ("update_ops", "changed_by_updates")}
+    facts |= {key: value[:2] for key, value in of_three_updates.items()}
     predictions = {key: value for key, value in predictions.items() if "_with_bn_hparams" not in key}
+    predictions |= _averages(2)
     assert _judge(judge_tf1, facts, predictions, version=2).problems == ()
-    assert len(_judge(judge_tf1, facts, predictions, version=3).problems) > 2
+    assert len(_judge(judge_tf1, facts | of_three_updates, predictions, version=3).problems) > 2
     facts, predictions = _tf2()
     facts["signatures"] = {}
     predictions.pop("serving_default:logits")
@@ -164,7 +191,7 @@ def test_contracts_of_older_modules_require_less():
 
 def test_a_feature_vector_module_must_have_no_classifier():
     """Everything that belongs to the classifier is a problem."""
-    problems = _judge(judge_tf1, *_tf1(), network=_HEADLESS, expected={"default": _LOGITS}).problems
+    problems = _judge(judge_tf1, *_tf1(), headless=True).problems
     for problem in (
         "variables: unexpected MobilenetV2/Logits/Conv2d_1c_1x1/biases, MobilenetV2/Logits/Conv2d_1c_1x1/weights",
         "signatures: unexpected image_classification, image_classification_with_bn_hparams",
@@ -172,7 +199,7 @@ def test_a_feature_vector_module_must_have_no_classifier():
         "signatures default and image_feature_vector predict differently",
         "regularization losses: 36, expected 35",
         "variables with a gradient: 158, expected 156",
-        "the default output differs between two runs in training mode",
+        "outputs that differ between runs in training mode: unexpected MobilenetV2/Logits, MobilenetV2/Predictions, default",
     ):
         assert problem in problems
 
@@ -192,14 +219,13 @@ _FALSE_FACTS_TF1 = {
     "update_ops_of_inference": (104, "update ops in the graph version for inference: 104, expected 0"),
     "error_of_reexport": (0.1, "predictions of the module that Module.export wrote: off by 0.1, limit 1e-06"),
     "error_of_load": (float("nan"), "predictions of hub.load against hub.Module: off by nan, limit 2e-05"),
-    "update_ops": ([104, 0], "update ops of two applications: [104, 0], expected [104, 104]"),
+    "update_ops": ([104, 0, 104], "update ops of each application: [104, 0, 104], expected [104, 104, 104]"),
     "regularization_losses": (53, "regularization losses: 53, expected 36"),
     "regularization_loss": (
         1.1,
         "sum of the regularization losses, relative to the sum by hand: off by 0.1, limit 1e-05",
     ),
-    "features_repeat": (False, "features differ between two runs in training mode"),
-    "default_repeats": (True, "logits are the same in two runs in training mode: there is no dropout"),
+    "random_outputs": ("default", "outputs that differ between runs in training mode: missing default"),
     "trainable": (262, "trainable variables in training: 262, expected 158"),
     "gradients": (157, "variables with a gradient: 157, expected 158"),
     "finite_gradients": (157, "gradients that are finite and nonzero: 157, expected 158"),
@@ -220,18 +246,8 @@ _FALSE_FACTS_TF2 = {
     ),
     "arguments_by_position": (False, "positional arguments give other predictions"),
     "error_in_function": (0.5, "predictions in a tf.function: off by 0.5, limit 1e-06"),
-    "changed_by_inference": (
-        {"count": 1, "names": ["gamma:0"]},
-        "variables changed by inference: {'count': 1, 'names': ['gamma:0']}, expected {'count': 0, 'names': []}",
-    ),
-    "changed_by_training": (
-        {"count": 52, "names": ["moving_mean:0"]},
-        "variables changed by training: {'count': 52, 'names': ['moving_mean:0']}, "
-        "expected {'count': 104, 'names': ['moving_mean:0', 'moving_variance:0']}",
-    ),
-    "default_momentum": (0.997, "default momentum: off by 0.007, limit 1e-05"),
-    "features_repeat": (False, "features differ between two runs in training mode"),
-    "default_repeats": (True, "logits are the same in two runs in training mode: there is no dropout"),
+    "changed_by_inference": (["x/gamma"], "variables changed by inference: unexpected x/gamma"),
+    "random_outputs": ("default", "outputs that differ between runs in training mode: missing default"),
     "gradients_in_inference": (0, "gradients in inference that are finite and nonzero: 0, expected 158"),
     "gradients_in_training": (157, "gradients in training that are finite and nonzero: 157, expected 158"),
     "gradients_repeat_in_inference": (False, "a persistent tape in inference gives other gradients the second time"),
@@ -242,13 +258,12 @@ _FALSE_FACTS_TF2 = {
         [2.0, float("nan")],
         "fine-tuning with Keras: the loss does not fall: it goes from 2 to nan",
     ),
-    "keras_moved": ("gamma", "kinds of variables that fine-tuning with Keras changes: missing gamma"),
+    "keras_moved": (
+        "MobilenetV2/Conv/weights",
+        "variables changed by fine-tuning with Keras: missing MobilenetV2/Conv/weights",
+    ),
     "keras_error_of_reload": (1.0, "predictions of the reloaded Keras model: off by 1, limit 1e-06"),
     "keras_frozen_trainable": (158, "trainable variables of a frozen KerasLayer: 158, expected 0"),
-    "keras_endpoint_shape": (
-        [None, 4, 4, 112],
-        "shape of MobilenetV2/layer_18 in Keras: [None, 4, 4, 112], expected [None, 2, 2, 112]",
-    ),
     "replica_gradients": (1, "replicas with gradients: 1, expected 2"),
     "replicas_differ": (False, "replicas have the same moving averages although they saw different images"),
     "error_of_replicas_mean": (
@@ -302,17 +317,17 @@ def test_each_false_fact_is_one_problem(judge, key, value, problem):
         ),
         pytest.param(
             judge_tf1,
-            ["errors_of_moving_averages", 1, "largest"],
-            0.4,
-            "relative error in the moving averages' step, application 2: off by 0.4, limit 0.001",
-            id="tf1 momentum",
+            ["changed_by_updates", 1],
+            [*_MOVING, "x/gamma"],
+            "variables changed by update 2, with given momentum: unexpected x/gamma",
+            id="tf1 what moves",
         ),
         pytest.param(
-            judge_tf1,
-            ["errors_of_moving_averages", 0, "changed"],
-            ["moving_mean"],
-            "changed by the update ops of application 1: ['moving_mean'], expected ['moving_mean', 'moving_variance']",
-            id="tf1 what moves",
+            judge_tf2,
+            ["changed_by_updates", 2],
+            _MOVING[1:],
+            f"variables changed by update 3, with default momentum: missing {_MOVING[0]}",
+            id="tf2 what moves",
         ),
         pytest.param(
             judge_tf2,
@@ -338,17 +353,10 @@ def test_each_false_fact_is_one_problem(judge, key, value, problem):
         ),
         pytest.param(
             judge_tf2,
-            ["errors_of_moving_averages", "MobilenetV2/Conv/BatchNorm/moving_mean:0"],
-            0.1,
-            "relative error in the step of MobilenetV2/Conv/BatchNorm/moving_mean:0: off by 0.1, limit 0.001",
-            id="tf2 momentum",
-        ),
-        pytest.param(
-            judge_tf2,
-            ["errors_of_moving_averages", "x"],
-            0.0,
-            "moving averages: unexpected x",
-            id="tf2 another moving average",
+            ["keras_shapes", "MobilenetV2/layer_18"],
+            [None, 4, 4, 112],
+            "shape of endpoint MobilenetV2/layer_18 in Keras: [None, 4, 4, 112], expected [None, 2, 2, 112]",
+            id="tf2 shape in Keras",
         ),
     ],
 )
@@ -447,9 +455,81 @@ def test_a_missing_output_is_a_problem(judge, key, problems):
     assert _judge(judge, facts, predictions).problems == problems
 
 
+# In the last layer, of all images together.
+_PIXELS = 4 * 2 * 2
+
+
+@pytest.mark.parametrize("fault", ["momentum", "biased variance", "another batch", "no step", "missing"])
+@pytest.mark.parametrize("judge", [judge_tf1, judge_tf2])
+def test_each_fault_of_the_moving_averages_is_a_problem(judge, fault):
+    """In the last variance, which comes after all other layers, at the third update, which has the default momentum."""
+    facts, predictions = _faultless(judge)
+    name = _MOVING[-1]
+    before, after = (predictions[f"after_{count}_updates:{name}"].astype(np.float64) for count in (2, 3))
+    wrong = {
+        "momentum": before + (after - before) * (1 - 0.99) / (1 - 0.9905),
+        "biased variance": after - 0.01 * _batch_statistics()[0][name] / _PIXELS,
+        "another batch": 0.99 * before + 0.01 * _batch_statistics()[1][name],
+        "no step": before,
+    }
+    if fault == "missing":
+        del predictions[f"after_3_updates:{name}"]
+    else:
+        predictions[f"after_3_updates:{name}"] = wrong[fault].astype(np.float32)
+    [problem] = _judge(judge, facts, predictions).problems
+    what = f"relative error in the step of {name} in update 3, with default momentum: off by"
+    assert problem.startswith(what if fault != "missing" else f"moving average {name} is missing in update 3")
+
+
+def _open_contract():
+    images = np.pad(_IMAGES[:2, 9:], [(0, 0), (0, 0), (0, 9), (0, 0)], "reflect")
+    expected = Forward(_OPEN, _VALUES, images).run()[_OPEN.logits]
+    return ModuleContract(5, _OPEN, _IMAGES, _VALUES, {"default": _LOGITS}, _TOLERANCE), images, expected
+
+
+def test_modules_of_any_size_are_tried_on_another_size():
+    """Lower and wider images; modules of one size are not. Their static shapes may be unknown."""
+    contract, images, expected = _open_contract()
+    np.testing.assert_array_equal(contract.other_images, images)
+    assert images.shape == (2, 55, 73, 3)
+    facts = {"apis": ["hub.load"], "variables": {"hub.load": [137, 137]}}
+    predictions = {"hub.load": np.float32(_LOGITS), "other_size:hub.load": np.float32(expected)}
+    assert judge_quick_use(facts, predictions, contract).problems == ()
+    [problem] = judge_quick_use(facts, predictions | {"other_size:hub.load": expected + 1}, contract).problems
+    assert problem == "predictions of other_size:hub.load: off by 1, limit 0.001"
+    del predictions["other_size:hub.load"]
+    assert judge_quick_use(facts, predictions, contract).problems == ("output other_size:hub.load is missing",)
+    assert ModuleContract(5, _NETWORK, _IMAGES, _VALUES, {}, _TOLERANCE).other_images is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "problems"),
+    [
+        ([32, 32], []),
+        ([None, None], []),
+        ([16, 16], ["shape of endpoint MobilenetV1/Conv2d_0 in x: [None, 16, 16, 8], expected [None, 32, 32, 8]"]),
+    ],
+)
+def test_open_lengths_may_be_known_or_unknown(lengths, problems):
+    """TensorFlows differ in what they infer. A wrong length is a problem."""
+    contract, _, _ = _open_contract()
+    shapes = contract.output_shapes() | {"MobilenetV1/Conv2d_0": [None, *lengths, 8]}
+    assert list(check_static_shapes("x", shapes, contract)) == problems
+
+
+def test_dropout_is_tried_until_chance_is_ruled_out():
+    """MobileNet V1 keeps 0.999 of 256 features, V2 keeps 0.8 of 1280; a feature vector module drops nothing."""
+    contract, _, _ = _open_contract()
+    assert contract.random_outputs == ["default", "MobilenetV1/Logits", "MobilenetV1/Predictions"]
+    assert 0.999 ** (2 * 256 * (contract.dropout_runs - 1)) < 1e-6 < 0.999 ** (2 * 256 * (contract.dropout_runs - 2))
+    others = [ModuleContract(5, network, _IMAGES, _VALUES, {}, _TOLERANCE) for network in (_NETWORK, _HEADLESS)]
+    assert [other.dropout_runs for other in others] == [2, 2]
+    assert others[1].random_outputs == []
+
+
 def test_a_quick_use_is_judged_by_predictions_and_numbers_of_variables():
     """Each API must predict right, and a second application must not add variables."""
-    contract = ModuleContract(5, _NETWORK, {"default": _LOGITS}, _TOLERANCE)
+    contract = ModuleContract(5, _NETWORK, _IMAGES, _VALUES, {"default": _LOGITS}, _TOLERANCE)
     facts = {
         "apis": ["hub.KerasLayer", "hub.load"],
         "variables": {"hub.KerasLayer": [262, 262], "hub.load": [262, 262]},

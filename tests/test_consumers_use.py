@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
@@ -18,6 +17,7 @@ from hubexport.consumers.use_module import start_use
 from hubexport.errors import ConsumerError, TemporaryFileError
 from tests.command import environment
 from tests.data import needs_data, reference_outputs
+from tests.graphs import checkpoint_values
 
 _VARIANT = "mobilenet_v2_050_96"
 
@@ -130,10 +130,12 @@ def modules(tmp_path_factory) -> dict[str, Path]:
     return {str(spec): path for spec, path in zip(specs, paths, strict=True)}
 
 
-def _images_and_contract(name):
-    spec, known = ModuleSpec.parse(name), reference_outputs(_VARIANT)
-    network = load_variant(_VARIANT).network_for(spec.kind)
-    return known["images"], ModuleContract(spec.version, network, {"default": known[f"image_{spec.kind}"]}, 5e-5)
+def _contract(modules, name):
+    spec, variant, known = ModuleSpec.parse(name), load_variant(_VARIANT), reference_outputs(_VARIANT)
+    expected = {"default": known[f"image_{spec.kind}"]}
+    network = variant.network_for(spec.kind, spec.version)
+    values = checkpoint_values(modules["classification/3"])
+    return ModuleContract(spec.version, network, known["images"], values, expected, 5e-5)
 
 
 @needs_data
@@ -149,8 +151,8 @@ def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, 
     import importlib.metadata
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    images, contract = _images_and_contract(name)
-    with start_use(installed(), modules[name], images, contract, thorough=False) as wait_for_findings:
+    contract = _contract(modules, name)
+    with start_use(installed(), modules[name], contract, thorough=False) as wait_for_findings:
         findings = wait_for_findings()
     assert findings.consumer == "installed"
     assert findings.tensorflow == importlib.metadata.version("tensorflow")
@@ -167,10 +169,10 @@ def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, 
 def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypatch):
     """It calls the module what the user called it, and quotes TensorFlow."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    images, contract = _images_and_contract("feature_vector/5")
+    contract = _contract(modules, "feature_vector/5")
     with pytest.raises(ConsumerError) as caught:
         with start_use(
-            installed(), tmp_path / "nowhere", images, contract, thorough=False, shown_as="modules/mine.tar.gz"
+            installed(), tmp_path / "nowhere", contract, thorough=False, shown_as="modules/mine.tar.gz"
         ) as wait_for_findings:
             wait_for_findings()
     assert caught.value.what == f"TensorFlow {installed().tensorflow} (installed) cannot use modules/mine.tar.gz"
@@ -183,8 +185,8 @@ def test_an_unusable_temporary_folder_is_a_clean_error(modules, tmp_path, monkey
     """Here, a file is in its place."""
     (tmp_path / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    images, contract = _images_and_contract("feature_vector/5")
+    contract = _contract(modules, "feature_vector/5")
     with pytest.raises(TemporaryFileError, match="cannot use") as caught:
-        with start_use(installed(), modules["feature_vector/5"], np.asarray(images), contract, thorough=False):
+        with start_use(installed(), modules["feature_vector/5"], contract, thorough=False):
             pass
     assert "TMPDIR" in caught.value.fix

@@ -19,7 +19,7 @@ from hubexport.errors import CheckpointError, DownloadError, HubexportError, Rel
 from hubexport.progress import Progress
 from hubexport.release import make_artifact
 from hubexport.release.check import check_release
-from hubexport.release.index import INDEX, SHA256SUMS, read_index, record_path
+from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json, read_index, record_path
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.plan import make_plan
 from hubexport.release.release_modules import release_modules
@@ -500,6 +500,36 @@ def test_an_unreadable_index_is_not_overwritten(dist, small):
     with pytest.raises(ReleaseError, match="cannot read"):
         _release(small, dist)
     assert (dist / INDEX).read_text() == '{"format": 2}'
+
+
+def test_an_index_with_an_unknown_network_says_which_and_what_helps(small_release, tmp_path):
+    """A newer hubexport may know more networks."""
+    index = json.loads((small_release / INDEX).read_text())
+    index["artifacts"][0]["network"] = "mobilenet_v9"
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ReleaseError) as caught:
+        read_index(tmp_path)
+    assert caught.value.why.startswith("artifacts.0.network: ")
+    assert caught.value.fix == "use a hubexport that knows this network"
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [("mobilenet_v1", {"depth_multiplier": 0.25}), ("mobilenet_v2", {"depth_multiplier": 1.0}), ("resnet_v2_50", {})],
+)
+def test_a_record_holds_the_parameters_of_its_own_family(small_release, network, parameters):
+    """In JSON they stand beside the other keys, after the network; those of other families are refused."""
+    record = json.loads((small_release / INDEX).read_text())["artifacts"][0]
+    del record["depth_multiplier"]
+    record["network"] = network
+    facts = {name: value for key, told in record.items() for name, value in ({key: told} | parameters).items()}
+    read = ArtifactRecord.model_validate_json(json.dumps(facts))
+    assert dict(read.family_parameters) == parameters and json.loads(as_json(read)) == facts
+    keys = list(json.loads(as_json(read)))
+    assert keys[keys.index("network") + 1 :][: len(parameters) + 1] == [*parameters, "image_size"]
+    with pytest.raises(ValueError, match="family_parameters" if parameters else "depth_multiplier"):
+        wrong = {**record, **({} if parameters else {"depth_multiplier": 1.0})}
+        ArtifactRecord.model_validate_json(json.dumps(wrong))
 
 
 def test_archives_carry_the_time_that_the_user_chose(small, tmp_path):

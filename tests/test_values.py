@@ -23,7 +23,9 @@ _GAMMA = "MobilenetV2/Conv/BatchNorm/gamma"
 def _read(source, variant, weights="averaged", kind="classification"):
     network = variant.network_for(kind)
     resolved = resolve_source(str(source), variant, Progress())
-    return open_and_restore(resolved, network.variables, weights, variant, Progress()).values
+    with open_and_restore(resolved, network.variables, weights, variant, Progress()) as restored:
+        restored.check_finite()
+        return {name: value.read() for name, value in restored.values.items()}
 
 
 def _read_written(tmp_path, tensors, variant, **options):

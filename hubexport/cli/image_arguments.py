@@ -52,6 +52,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
         help="what the module's output is (default: what the module tells; SavedModels without the common signatures "
         "for images need this flag)",
     )
+    parser.add_argument(
+        "--image_size",
+        nargs=2,
+        type=positive,
+        metavar=("HEIGHT", "WIDTH"),
+        help="the size in pixels that images are resized to, for a module that takes any size (default: the size that "
+        "the module was made for, if it names one)",
+    )
 
 
 def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,4 +68,5 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size": args.batch_size,
         "input_range": args.input_range and tuple(args.input_range),
         "output_kind": args.output_kind,
+        "image_size": args.image_size and tuple(args.image_size),
     }

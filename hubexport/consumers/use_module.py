@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from hubexport.arrays import Array
 from hubexport.consumers.child import running
 from hubexport.consumers.judge import ModuleContract, Predictions, judge_quick_use
 from hubexport.consumers.judge_tf1 import judge_tf1
@@ -53,7 +52,6 @@ class ConsumerFindings:
 def start_use(
     consumer: Consumer,
     directory: Path,
-    images: Array,
     contract: ModuleContract,
     *,
     thorough: bool,
@@ -64,9 +62,8 @@ def start_use(
     Args:
         consumer: a consumer that can load the module, see `why_not_applicable`.
         directory: the module's directory.
-        images: float32 [batch, height, width, 3], RGB, intensities in [0, 1]. A thorough use trains on them and needs
-            two or more that differ.
-        contract: what the module must contain and compute.
+        contract: what the module must contain and compute. A thorough use trains on its images and needs two or more
+            that differ.
         thorough: try all that programs do with modules, which takes minutes with large ones. Otherwise the module is
             loaded and applied twice, which takes little longer than importing TensorFlow.
         shown_as: what errors call the module; defaults to the directory.
@@ -84,7 +81,7 @@ def start_use(
     what = f"TensorFlow {consumer.tensorflow} ({consumer.name}) cannot use {shown_as or directory}"
     with temporary_directory(what) as folder, contextlib.ExitStack() as stack:
         with temporary_failures_reported(what):
-            task = prepare_task(directory, images, contract, folder)
+            task = prepare_task(directory, contract, folder)
         wait_for_answer = stack.enter_context(
             running(
                 what,
@@ -112,17 +109,25 @@ def start_use(
         yield findings
 
 
-def prepare_task(directory: Path, images: Array, contract: ModuleContract, folder: Path) -> dict[str, Any]:
+def prepare_task(directory: Path, contract: ModuleContract, folder: Path) -> dict[str, Any]:
     """Writes the inputs for one module into an existing folder, and returns the task that every program takes."""
     folder = folder.absolute()
-    inputs = io.BytesIO()  # On a full disk, NumPy's own file would fail a second time, when it is garbage-collected.
+    images = contract.images
     # For fine-tuning, each image is a class of its own.
-    np.savez(inputs, images=images, photographs=images, labels=np.arange(len(images)))
+    arrays = {"images": images, "photographs": images, "labels": np.arange(len(images))}
+    arrays |= {f"training_{index}": batch for index, batch in enumerate(contract.training_batches)}
+    if contract.other_images is not None:
+        arrays["other_images"] = contract.other_images
+    inputs = io.BytesIO()  # On a full disk, NumPy's own file would fail a second time, when it is garbage-collected.
+    np.savez(inputs, **arrays)
     (folder / "inputs.npz").write_bytes(inputs.getvalue())
     return {
         "path": str(directory.absolute()),
-        "version": contract.version,
         "is_tf1": contract.version in TF1_VERSIONS,
+        "weight_decay": contract.weight_decay,
+        "statistics": contract.statistics,
+        "updates": [dataclasses.asdict(update) for update in contract.updates],
+        "dropout_runs": contract.dropout_runs,
         "inputs": str(folder / "inputs.npz"),
         "outputs": str(folder / "outputs.npz"),
         "export": str(folder / "export"),

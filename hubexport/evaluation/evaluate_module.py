@@ -30,6 +30,7 @@ def evaluate(
     batch_size: int = 64,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
+    image_size: tuple[int, int] | None = None,
     state: str | Path | None = None,
     beam: Beam | None = None,
     config_dir: str | Path | None = None,
@@ -59,6 +60,8 @@ def evaluate(
             the common signatures for images. SavedModels without these signatures, such as Keras models, need it.
         output_kind: the meaning of the module's output: `logits` or `probabilities`. Defaults to what the module says.
             SavedModels without the common signatures need it.
+        image_size: height and width in pixels, for a module that takes images of any size. Defaults to the size that
+            the module or its manifest names.
         state: the folder in which results are kept until the evaluation is finished. With `beam`, all workers must
             share it. Defaults to a folder in the cache.
         beam: the Apache Beam runner that does the work. Defaults to this process.
@@ -81,7 +84,7 @@ def evaluate(
         >>> evaluation.counts.images, evaluation.top1.percent
         (1, 0.0)
     """
-    options = EvaluationOptions(preprocessing, batch_size, hints=InterfaceHints(input_range, output_kind))
+    options = EvaluationOptions(preprocessing, batch_size, hints=InterfaceHints(input_range, output_kind, image_size))
     check_positive(limit=1 if limit is None else limit)
     data_path = str(data)
     if beam:

@@ -49,5 +49,8 @@ class EvaluationTask:
         }
         if self.options.hints != InterfaceHints():
             # "told" is the name in the keys of results that are kept already.
-            facts["told"] = dataclasses.asdict(self.options.hints)
+            told = dataclasses.asdict(self.options.hints)
+            if self.options.hints.image_size is None:  # These keys are older than this hint.
+                del told["image_size"]
+            facts["told"] = told
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

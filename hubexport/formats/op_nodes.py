@@ -17,7 +17,7 @@ from hubexport.networks.network import Network
 from hubexport.networks.ops import Op, Variable
 from hubexport.protos import AttrValue, Message
 
-# From version 3 on, tfhub.dev's modules have this momentum instead of TF-Slim's 0.997, for faster fine-tuning.
+# From version 3 on, tfhub.dev's modules have this momentum instead of TF-Slim's, for faster fine-tuning.
 MOMENTUM_FROM_VERSION_3 = 0.99
 
 

@@ -20,7 +20,7 @@ tensorflow_hub from 0.1.0 on load them, because the MetaGraphs keep these rules:
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hubexport.arrays import Array
+from hubexport.arrays import Value
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.formats.op_nodes import (
@@ -49,21 +49,18 @@ _MODULE_DEF = b"\x08\x03"
 # TF_GRAPH_DEF_VERSION of TensorFlow 1.7.
 _PRODUCER = 26
 
-# TF-Slim's training default.
-_MOMENTUM_OF_VERSIONS_1_AND_2 = 0.997
-
 # One node that does nothing is the initializer of all variables.
 _NO_INITIALIZER = "init"
 
 
-def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Array]) -> None:
+def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Value]) -> None:
     """Writes the files of a TF1 Hub module into a new or empty directory.
 
     Args:
         directory: an existing directory.
         spec: the module's kind and version (1 to 3).
         network: the network, with a classifier if and only if the kind is `classification`.
-        values: float32 arrays by variable name, for all variables of the network; others are ignored.
+        values: float32, by variable name, for all variables of the network; others are ignored.
     Raises:
         OSError: a file cannot be written.
     """
@@ -86,7 +83,7 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
     graph = GraphWriter()
     image_shape = (None, *network.image_shape)
     images = graph.node("Placeholder", "hub_input/images", dtype=FLOAT, shape=shape_attr(image_shape))
-    momentum = _write_momentum(graph, spec)
+    momentum = _write_momentum(graph, spec, network)
     scaled = scaled_images(graph, images, "hub_input", network)
     handles = {variable.name: graph.variable_handle(variable.name, variable.shape) for variable in network.variables}
     written = write_network(graph, network, scaled, handles, momentum, dialect=TF1, training=training)
@@ -108,10 +105,10 @@ def _meta_graph(spec: ModuleSpec, network: Network, training: bool) -> Message:
     return meta_graph
 
 
-def _write_momentum(graph: GraphWriter, spec: ModuleSpec) -> str:
-    """Writes the momentum of batch norm: a constant in versions 1 and 2, then an input with a default."""
+def _write_momentum(graph: GraphWriter, spec: ModuleSpec, network: Network) -> str:
+    """Writes the momentum of batch norm: TF-Slim's in versions 1 and 2, then an input with a default."""
     if spec.version < 3:
-        return graph.constant("batch_norm_momentum", _MOMENTUM_OF_VERSIONS_1_AND_2)
+        return graph.constant("batch_norm_momentum", network.momentum)
     default = graph.constant("batch_norm_momentum/input", MOMENTUM_FROM_VERSION_3)
     return graph.node("PlaceholderWithDefault", "batch_norm_momentum", default, dtype=FLOAT, shape=shape_attr(()))
 

@@ -64,12 +64,13 @@ def classify(
     batch_size: int = 32,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
+    image_size: tuple[int, int] | None = None,
     unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Classification]:
     """Classifies images.
 
-    The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
+    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept). The module gets
     float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
 
     The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
@@ -88,6 +89,8 @@ def classify(
             the common signatures for images. SavedModels without these signatures, such as Keras models, need it.
         output_kind: the meaning of the module's output: `logits` or `probabilities`. Defaults to what the module says.
             SavedModels without the common signatures need it.
+        image_size: height and width in pixels, for a module that takes images of any size. Defaults to the size that
+            the module or its manifest names.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files are left out,
             with a warning to `progress`.
         progress: receives each step, the number of images done, and warnings.
@@ -98,7 +101,7 @@ def classify(
         ModuleError: the module cannot be opened, computes feature vectors, or does not say how to run it. While
             iterating: its output for an image is infinite or NaN, or is not of the kind that was declared.
         UsageError: there are more or fewer labels than classes, the labels cannot be read, `top` or `batch_size` is
-            less than 1, or there is no such range or kind of output.
+            less than 1, or there is no such range, kind of output or size.
     Example:
         >>> path = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
         >>> for found in hubexport.classify(path, "photos", top=2):
@@ -111,7 +114,7 @@ def classify(
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(opened_module(module, progress, InterfaceHints(input_range, output_kind)))
+        opened = stack.enter_context(opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size)))
         interface = opened.interface
         labels = module_labels(interface.directory) if labels is None else labels
         check_labels(labels, count_classes(interface), interface.report.path)

@@ -42,12 +42,13 @@ def extract_features(
     overwrite: bool = False,
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
+    image_size: tuple[int, int] | None = None,
     unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes the feature vectors of images to a file.
 
-    The whole image is resized to the module's size (Pillow's bilinear filter, aspect ratio not kept). The module gets
+    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept). The module gets
     float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`. The output appears when it
     is complete, and a failure leaves nothing behind.
 
@@ -65,6 +66,8 @@ def extract_features(
             the common signatures for images. SavedModels without these signatures, such as Keras models, need it.
         output_kind: the meaning of the module's output: `features`. Defaults to what the module says. SavedModels
             without the common signatures need it.
+        image_size: height and width in pixels, for a module that takes images of any size. Defaults to the size that
+            the module or its manifest names.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files have no row,
             and `progress` gets a warning.
         progress: receives each step, the number of images done, and warnings.
@@ -76,7 +79,7 @@ def extract_features(
             for an image is infinite or NaN.
         OutputError: the output exists, or cannot be written.
         UsageError: the output ends neither in `.npy` nor in `.parquet`, Parquet is not installed, `batch_size` is less
-            than 1, or there is no such range or kind of output.
+            than 1, or there is no such range, kind of output or size.
     Example:
         >>> path = "modules/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
         >>> hubexport.extract_features(path, "photos/*.png", "features.npy")
@@ -89,7 +92,7 @@ def extract_features(
     output = Path(output)
     check_output(output, overwrite=overwrite)
     image_files = find_images(images)
-    with opened_module(module, progress, InterfaceHints(input_range, output_kind)) as opened:
+    with opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size)) as opened:
         _check_features(opened.interface)
         progress.step(f"computing the features of {image_count_text(len(image_files))}")
         height, width, _ = opened.interface.image_shape
@@ -108,7 +111,7 @@ def extract_features(
 
 
 def _check_features(interface: ImageInterface) -> None:
-    if interface.output_kind == "features" or interface.has_features:
+    if interface.output_kind == "features" or interface.features_from:
         return
     what = f"cannot compute features with {interface.report.path}"
     if interface.output_kind is None:

@@ -41,7 +41,7 @@ def opened_module(
             module = stack.enter_context(opened(interface))
         elif hints != InterfaceHints():
             raise UsageError(
-                "input_range and output_kind are for modules that are yet to be opened",
+                "input_range, output_kind and image_size are for modules that are yet to be opened",
                 why="this module is open, and runs as it was opened",
                 fix="pass them as hints=InterfaceHints(...) to opened_image_module",
             )

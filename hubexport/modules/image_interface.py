@@ -3,12 +3,18 @@
 A graph tells neither. Modules for tensorflow_hub have its common signatures for images, which define both: intensities
 in [0, 1], and logits or feature vectors. Any other SavedModel, such as one that Keras saved, runs only if the caller
 gives both as `InterfaceHints`.
+
+Some modules take images of any size. They run on the size that the caller gives, or else on the module's default one:
+what it says to `hub.get_expected_image_size`, or what its manifest says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 from pathlib import Path
 import re
+
+from google.protobuf.message import DecodeError
 
 from hubexport.errors import ModuleError, either, printable
 from hubexport.modules.graph_version_report import (
@@ -18,9 +24,10 @@ from hubexport.modules.graph_version_report import (
     SignatureReport,
     TensorReport,
 )
-from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
+from hubexport.modules.identity import identify
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind, is_image_size
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
-from hubexport.protos import Message
+from hubexport.protos import ImageModuleInfo, Message, ModuleAttachment
 
 # Stands for the `default` signature of a TF1 Hub module, and for the `__call__` of a TF2 object.
 CALL = ""
@@ -28,9 +35,11 @@ IMAGES = "images"
 # The common signatures for images. TF1 classification modules have both.
 FEATURES_SIGNATURE = "image_feature_vector"
 _LOGITS_SIGNATURE = "image_classification"
-# The endpoints of TF2 modules with the features, float32 [batch, 1, 1, num_features], and with the logits.
-FEATURES_ENDPOINT = "MobilenetV2/global_pool"
-_LOGITS_ENDPOINT = "MobilenetV2/Logits"
+# With what the names of endpoints end in all of TF-Slim's networks for images: the pooled features, and the classes.
+_FEATURES_ENDPOINT = "global_pool"
+_CLASSES_ENDPOINTS = ("logits", "predictions")
+# Where a TF1 Hub module keeps its default image size.
+_ATTACHMENTS, _IMAGE_INFO = "hub_module_attachments", "image_module_info"
 _SERVING_SIGNATURE = "serving_default"
 _SERVING_TAG = "serve"
 
@@ -51,11 +60,12 @@ class ImageInterface:
         directory: its directory.
         signature: the name of the signature to run, or `CALL`.
         tags: the tags of the graph version to run.
-        image_shape: height, width and channels of the images in its input.
+        image_shape: height, width and channels of the images to run it on.
         input_range: the intensities of black and white in its input.
         output_shape: the shape of its output for one image: `(num_features,)` or `(num_classes,)`.
         output_kind: what its output means; None if neither the SavedModel nor the caller says.
-        has_features: whether it returns feature vectors besides its main output.
+        features_from: the signature (in the TF1 Hub format) or the endpoint that returns feature vectors; None if only
+            the main output may do so.
         hints: what the caller said about it.
     """
 
@@ -67,7 +77,7 @@ class ImageInterface:
     input_range: tuple[float, float]
     output_shape: tuple[int, ...]
     output_kind: OutputKind | None
-    has_features: bool = False
+    features_from: str | None = None
     hints: InterfaceHints = InterfaceHints()
 
 
@@ -81,8 +91,8 @@ def image_interface(
         shown_as: what errors call it, if the directory is a copy of something else.
         hints: what the caller knows about it; they override what the SavedModel says itself.
     Raises:
-        ModuleError: it is damaged or does not take images of one fixed size; or it has none of the common signatures
-            for images, and the hints are not complete.
+        ModuleError: it is damaged, does not take images, or takes those of any size and has no default size; or it has
+            none of the common signatures for images, and the hints are not complete.
         UsageError: the hints are invalid.
     """
     hints.check()
@@ -124,7 +134,7 @@ def hub_interface(report: ModuleReport, directory: Path, hints: InterfaceHints =
         directory: its directory.
         hints: what the caller knows about it; they override what the SavedModel says itself.
     Raises:
-        ModuleError: it has no such interface, or does not take images of one fixed size.
+        ModuleError: it has no such interface, does not take images, or takes those of any size and has no default size.
     """
     graph = _inference(report)
     signatures = {signature.name: signature for signature in graph.signatures}
@@ -134,23 +144,23 @@ def hub_interface(report: ModuleReport, directory: Path, hints: InterfaceHints =
         # Other inputs have defaults.
         images = _named(signatures[DEFAULT].inputs, IMAGES)
         output = _named(signatures[DEFAULT].outputs, DEFAULT)
-        has_features = FEATURES_SIGNATURE in signatures
+        features_from = FEATURES_SIGNATURE if FEATURES_SIGNATURE in signatures else None
     else:
         if graph.call is None:
             raise _not_runnable(report, "its object cannot be called")
         images = graph.call.inputs[0] if graph.call.inputs else None
         output = _named(graph.call.outputs, ONLY_OUTPUT)
-        has_features = _named(graph.endpoints, FEATURES_ENDPOINT) is not None
+        features_from = _features_endpoint(report, directory)
     return ImageInterface(
         report=report,
         directory=directory,
         signature=CALL,
         tags=graph.tags,
-        image_shape=_image_shape(report, images),
+        image_shape=_image_shape(report, directory, images, hints),
         input_range=hints.input_range or _HUB_RANGE,
         output_shape=_output_shape(output),
         output_kind=hints.output_kind or _output_kind(report, signatures, output),
-        has_features=has_features,
+        features_from=features_from,
         hints=hints,
     )
 
@@ -181,7 +191,7 @@ def _foreign_interface(report: ModuleReport, directory: Path, hints: InterfaceHi
         directory=directory,
         signature=signature.name,
         tags=graph.tags,
-        image_shape=_image_shape(report, signature.inputs[0]),
+        image_shape=_image_shape(report, directory, signature.inputs[0], hints),
         input_range=hints.input_range,
         output_shape=_output_shape(signature.outputs[0]),
         output_kind=hints.output_kind,
@@ -202,12 +212,31 @@ def _output_kind(
     for name, kind in _OUTPUT_SERVED_AS.items():
         if output and name in served and served[name] == output.shape:
             return kind
-    endpoints = {endpoint.name for endpoint in _inference(report).endpoints}
-    if endpoints & {_LOGITS_ENDPOINT, FEATURES_ENDPOINT}:
-        return "logits" if _LOGITS_ENDPOINT in endpoints else "features"
+    endpoints = {_last_part(endpoint.name) for endpoint in _inference(report).endpoints}
+    if endpoints.intersection(_CLASSES_ENDPOINTS):
+        return "logits"
+    if _FEATURES_ENDPOINT in endpoints:
+        return "features"
     handle = _HANDLE.search(report.path)
     kinds = [report.manifest.kind if report.manifest else None, handle[1] if handle else None]
     return next((_OUTPUT_OF_KIND[kind] for kind in kinds if kind in _OUTPUT_OF_KIND), None)
+
+
+def _features_endpoint(report: ModuleReport, directory: Path) -> str | None:
+    """Returns the endpoint with the features: that of the manifest's network, or the one that is named as in TF-Slim."""
+    endpoints = [endpoint.name for endpoint in _inference(report).endpoints]
+    if report.manifest:
+        try:
+            ours = identify(directory, report.path).network.features_endpoint
+        except ModuleError:  # The manifest describes a network that is unknown here.
+            ours = None
+        if ours in endpoints:
+            return ours
+    return next((name for name in endpoints if _last_part(name) == _FEATURES_ENDPOINT), None)
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2].lower()
 
 
 def _inference(report: ModuleReport) -> GraphVersionReport:
@@ -219,11 +248,55 @@ def _named(tensors: Sequence[TensorReport], name: str) -> TensorReport | None:
     return next((tensor for tensor in tensors if tensor.name == name), None)
 
 
-def _image_shape(report: ModuleReport, images: TensorReport | None) -> tuple[int, int, int]:
+def _image_shape(
+    report: ModuleReport, directory: Path, images: TensorReport | None, hints: InterfaceHints
+) -> tuple[int, int, int]:
+    """Returns the size of the images to run a module on: the one that it takes, the caller's, or its default one."""
     match images:
-        case TensorReport(dtype="float32", shape=(_, int(height), int(width), 3)):
-            return height, width, 3
-    raise _not_runnable(report, "its input is not a float32 batch of RGB images of one fixed size")
+        case TensorReport(dtype="float32", shape=(_, height, width, 3)):
+            taken = (height, width)
+        case _:
+            raise _not_runnable(report, "its input is not a float32 batch of RGB images")
+    if hints.image_size:
+        if any(length not in (None, wanted) for length, wanted in zip(taken, hints.image_size, strict=True)):
+            raise ModuleError(
+                f"cannot run {report.path} on images of {_size_text(hints.image_size)} pixels",
+                why=f"it takes images of {_size_text(taken)} pixels",
+                fix="leave out --image_size",
+            )
+        return (*hints.image_size, 3)
+    default = (None, None) if None not in taken else _default_size(report, directory)
+    height, width = (length or other for length, other in zip(taken, default, strict=True))
+    if height is None or width is None:
+        raise ModuleError(
+            f"cannot tell which size {report.path} takes images in",
+            why="it takes images of any size, and names no default one",
+            fix="give the size that it was trained on, like --image_size 224 224",
+        )
+    return height, width, 3
+
+
+def _size_text(size: tuple[int | None, int | None]) -> str:
+    height, width = ("any" if length is None else str(length) for length in size)
+    return f"{height} x {width} (height x width)"
+
+
+def _default_size(report: ModuleReport, directory: Path) -> tuple[int | None, int | None]:
+    """Returns the height and width that a module was made for; None if it does not say, or names an impossible one."""
+    found = [(size.height, size.width) for size in _attached_sizes(read_saved_model(directory, report.path))]
+    if report.manifest:
+        found.append((report.manifest.input_height_px or 0, report.manifest.input_width_px or 0))
+    return next((size for size in found if is_image_size(size)), (None, None))
+
+
+def _attached_sizes(saved_model: Message) -> Iterator[Message]:
+    for meta_graph in saved_model.meta_graphs:
+        if _ATTACHMENTS in meta_graph.collection_def:
+            for content in meta_graph.collection_def[_ATTACHMENTS].bytes_list.value:
+                with contextlib.suppress(DecodeError):
+                    attachment = ModuleAttachment.FromString(content)
+                    if attachment.key == _IMAGE_INFO:
+                        yield ImageModuleInfo.FromString(attachment.value).default_image_size
 
 
 def _output_shape(output: TensorReport | None) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from hubexport.networks import ops
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 from hubexport.networks.ops import ActivationKind, Op, Padding, Role, TensorShape, Variable
+from hubexport.networks.residuals import with_branch_counts
 from hubexport.networks.shapes import output_shape
 
 # What an image is, from a layer's side: the name of the op that gives it.
@@ -33,6 +34,7 @@ class Defaults:
         activation: follows each convolution unless the layer says otherwise.
         batch_norm_epsilon: added to each variance.
         batch_norm_scale: whether batch norms have a gamma.
+        batch_norm_momentum: how much of a moving average a training step keeps.
         weight_decay: of kernels.
         depthwise_weight_decay: of the kernels of depthwise convolutions.
         published_roles: the variables that the parameter counts of the family's publishers include.
@@ -43,6 +45,7 @@ class Defaults:
     weight_decay: float
     depthwise_weight_decay: float = 0.0
     batch_norm_scale: bool = True
+    batch_norm_momentum: float = 0.997
     published_roles: frozenset[Role] = _EVERYTHING_BUT_BATCH_NORM
 
 
@@ -226,7 +229,8 @@ class Builder:
             input_range: lowest and highest value of the images that the network was trained on.
         """
         size = (self._image_size.height, self._image_size.width)
-        return Network(tuple(self._ops), self._endpoints, features, logits, size, input_range)
+        momentum = self._defaults.batch_norm_momentum
+        return Network(with_branch_counts(self._ops), self._endpoints, features, logits, size, input_range, momentum)
 
     def _append(self, op: Op) -> Tensor:
         if op.name in self._shapes:

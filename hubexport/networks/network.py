@@ -68,6 +68,7 @@ class Network:
         logits: the op that gives the class scores, `(num_classes,)`; None in a network without classifier.
         default_image_size: height and width of the images that the network was made for, in pixels.
         input_range: lowest and highest value of the images that the network was trained on.
+        momentum: how much of batch norm's moving averages a training step keeps in TF-Slim's training scope.
     """
 
     ops: tuple[Op, ...]
@@ -76,6 +77,7 @@ class Network:
     logits: str | None
     default_image_size: tuple[int, int]
     input_range: tuple[float, float]
+    momentum: float = 0.997
 
     @functools.cached_property
     def shapes(self) -> dict[str, TensorShape]:
@@ -124,10 +126,22 @@ class Network:
                 return
             name = op.inputs[0]
 
+    @functools.cached_property
+    def predictions_endpoint(self) -> str | None:
+        """The key of the endpoint with the probabilities of the classes, `(num_classes,)`; None if there is none."""
+        softmaxes = {op.name for op in self.ops if isinstance(op, ops.Softmax) and op.inputs == (self.logits,)}
+        return next((key for key, name in self.endpoints.items() if name in softmaxes), None)
+
     @property
     def image_shape(self) -> TensorShape:
         """Height, width and channels of an image; None for an open height or width."""
         return self.shapes[self.ops[0].name]
+
+    @property
+    def features_endpoint(self) -> str:
+        """The endpoint that holds the features, `(num_features,)` or, with the image axes kept, `(1, 1, num_features)`."""
+        [features] = (op for op in self.ops if op.name == self.features)
+        return next(key for key, name in self.endpoints.items() if name in (features.name, *features.inputs))
 
     @property
     def batch_norm_epsilon(self) -> float:

@@ -160,6 +160,30 @@ class Forward:
         return inputs
 
 
+def batch_statistics(
+    network: Network,
+    values: Mapping[str, npt.NDArray[Any]],
+    images: npt.NDArray[Any],
+    dtype: type[np.floating[Any]] = np.float64,
+) -> dict[str, Floats]:
+    """Returns what a batch moves each moving average towards, without keeping the layers' outputs in memory.
+
+    Args:
+        network: what to compute.
+        values: the values of all its variables, by name.
+        images: [batch, height, width, channels], intensities in [0, 1].
+        dtype: the dtype of all arithmetic.
+    Returns:
+        [channels] by the moving average's name; see `Forward.batch_statistics`.
+    """
+    last_use = {name: op.layer for op in network.ops for name in (op.name, *op.inputs)}
+    forward = Forward(network, values, images, dtype=dtype, training=True)
+    for layer in forward.steps():
+        for name in [name for name in forward.outputs if last_use[name] == layer.name]:
+            del forward.outputs[name]
+    return forward.batch_statistics
+
+
 RULES: dict[type[Op], Callable[..., Floats]] = {
     ops.Input: Forward._input,
     ops.Conv: Forward._conv,

@@ -1,8 +1,8 @@
-"""MobileNet V1 built with tf_slim's layers, as TF-Slim's `nets/mobilenet_v1` builds it; tf_slim itself lacks it."""
+"""MobileNet V1, rewritten with tf_slim's layers in the idiom of TF-Slim's `nets/mobilenet_v1`; tf_slim itself lacks it."""
 
 import tensorflow.compat.v1 as tf
 
-from hubexport.reference.mobilenet_v2 import Reference
+from hubexport.reference.reference import Reference
 from hubexport.reference.slim import UPDATES_COLLECTION, slim
 
 # Each pair: (channels, stride); Howard et al. (2017), table 1, written out.

@@ -1,9 +1,8 @@
-"""MobileNet V2 in tf_slim, built as TF-Slim's `nets/mobilenet` builds it."""
-
-import dataclasses
+"""MobileNet V2, rewritten with tf_slim's layers in the idiom of TF-Slim's `nets/mobilenet`; tf_slim itself lacks it."""
 
 import tensorflow.compat.v1 as tf
 
+from hubexport.reference.reference import Reference
 from hubexport.reference.slim import UPDATES_COLLECTION, slim
 
 # (channels, stride, expansion) of each block, from table 2 of Sandler et al. (2018).
@@ -16,25 +15,6 @@ _BLOCKS = [
     (160, 2, 6), (160, 1, 6), (160, 1, 6),
     (320, 1, 6),
 ]  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """TF-Slim's network in the current graph.
-
-    Attributes:
-        features: the pooled features, float32 `[batch, num_features]`.
-        logits: the logits, float32 `[batch, num_classes]`; None without a classifier.
-        endpoints: the intermediate results, by the names that modules give them, like `MobilenetV2/layer_18/output`.
-        update_ops: the batch norm updates, in the order of the layers.
-        regularization_losses: a scalar for each regularized variable, in the order of the layers.
-    """
-
-    features: tf.Tensor
-    logits: tf.Tensor | None
-    endpoints: dict[str, tf.Tensor]
-    update_ops: list[tf.Operation]
-    regularization_losses: list[tf.Tensor]
 
 
 def reference_mobilenet_v2(

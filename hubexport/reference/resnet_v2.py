@@ -1,8 +1,8 @@
-"""ResNet V2 built by `tf_slim.nets.resnet_v2` itself."""
+"""ResNet V2: TF-Slim's own network, `tf_slim.nets.resnet_v2`."""
 
 import tensorflow.compat.v1 as tf
 
-from hubexport.reference.mobilenet_v2 import Reference
+from hubexport.reference.reference import Reference
 from hubexport.reference.slim import UPDATES_COLLECTION, slim
 
 

@@ -12,13 +12,7 @@ import tensorflow as tf
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError
 from hubexport.modules.graph_version_report import DEFAULT
-from hubexport.modules.image_interface import (
-    CALL,
-    FEATURES_ENDPOINT,
-    FEATURES_SIGNATURE,
-    ImageInterface,
-    image_interface,
-)
+from hubexport.modules.image_interface import CALL, ImageInterface, image_interface
 from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.runtime.tf1_graph import opened_graph_version
 
@@ -68,7 +62,7 @@ def opened_image_module(
         shown_as: what errors call it, if the directory is a copy of something else.
         hints: how to run it, if it is not made for tensorflow_hub.
     Raises:
-        ModuleError: it is damaged, does not take images of one fixed size, or does not tell how to run it.
+        ModuleError: it is damaged, does not take images, or does not tell how to run it.
         UsageError: the hints are invalid.
     """
     return opened(image_interface(directory, shown_as, hints))
@@ -111,7 +105,7 @@ class _Tf1Module:
 
     def features(self, images: Array) -> Array:
         with _failures_reported("run", self.interface):
-            signature = FEATURES_SIGNATURE if self.interface.has_features else DEFAULT
+            signature = self.interface.features_from or DEFAULT
             return self._graph.run(_in_range(images, self.interface), [DEFAULT], signature)[DEFAULT]
 
     def values(self) -> dict[str, Array]:
@@ -137,9 +131,8 @@ class _Tf2Module:
             return {key: results[key].numpy() for key in outputs}
 
     def features(self, images: Array) -> Array:
-        if not self.interface.has_features:
-            return self.run(images)[DEFAULT]
-        pooled = self.run(images, [FEATURES_ENDPOINT])[FEATURES_ENDPOINT]
+        endpoint = self.interface.features_from or DEFAULT
+        pooled = self.run(images, [endpoint])[endpoint]
         return pooled.reshape(len(pooled), -1)
 
     def values(self) -> dict[str, Array]:

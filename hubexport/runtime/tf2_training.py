@@ -7,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 
 from hubexport.arrays import Array
-from hubexport.modules.image_interface import FEATURES_ENDPOINT
 from hubexport.runtime.trainable_module import TrainingOutputs, TrainingStep
 
 
@@ -16,9 +15,11 @@ class Tf2Training:
 
     Args:
         directory: the directory of a TF2 SavedModel.
+        features_endpoint: the key of its endpoint with the features.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, features_endpoint: str) -> None:
+        self._features_endpoint = features_endpoint
         self._module: Any = tf.saved_model.load(str(directory))
         self._variables = {_name(variable): variable for variable in self._module.variables}
         self._initial = self.values()
@@ -44,7 +45,7 @@ class Tf2Training:
     def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
         hyperparameters = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum, tf.float32)}
         results = self._module(tf.constant(images), training=True, return_endpoints=True, **hyperparameters)
-        pooled = results[FEATURES_ENDPOINT].numpy()
+        pooled = results[self._features_endpoint].numpy()
         return TrainingOutputs(results["default"].numpy(), pooled.reshape(len(pooled), -1))
 
     def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:

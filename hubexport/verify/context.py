@@ -155,7 +155,11 @@ class VerificationContext:
         from hubexport.runtime.tf2_training import Tf2Training
 
         directory = self.module.directory
-        return Tf1Training(directory, self._stack) if self.module.is_tf1 else Tf2Training(directory)
+        return (
+            Tf1Training(directory, self._stack)
+            if self.module.is_tf1
+            else Tf2Training(directory, self.network.features_endpoint)
+        )
 
     @functools.cached_property
     def training_step(self) -> "TrainingStep":
@@ -187,7 +191,8 @@ class VerificationContext:
             expected["image_feature_vector"] = exact[network.features]
             if network.logits:
                 expected["image_classification"] = exact[network.logits]
-        return ModuleContract(self.module.spec.version, network, expected, LIMIT_IN_FLOORS * floor)
+        version = self.module.spec.version
+        return ModuleContract(version, network, images, values, expected, LIMIT_IN_FLOORS * floor)
 
     def start_installed_use(self) -> Callable[[], ConsumerFindings]:
         """Starts the installed tensorflow_hub on the module, and returns a function that waits for its findings.
@@ -198,8 +203,8 @@ class VerificationContext:
             ConsumerError: tensorflow_hub is not installed.
         """
         if self._installed_use is None:
-            consumer, module, images = installed(), self.module, self.random_images.images
-            contract = self.contract(images)
-            use = start_use(consumer, module.directory, images, contract, thorough=False, shown_as=module.shown_as)
+            consumer, module = installed(), self.module
+            contract = self.contract(self.random_images.images)
+            use = start_use(consumer, module.directory, contract, thorough=False, shown_as=module.shown_as)
             self._installed_use = self._stack.enter_context(use)
         return self._installed_use

@@ -54,9 +54,10 @@ def read_expected_values(checkpoint: str, module: ModuleIdentity, progress: Prog
     weights: Weights = "raw" if recorded == "raw" else "auto" if recorded in (None, ONLY) else "averaged"
     with open_checkpoint(source, progress, module.variant) as opened:
         restored = restore_values(opened, variables, weights)
+        values = {name: value.read() for name, value in restored.values.items()}
         other = _other_values(opened, module, restored) if restored.choices else {}
     frozen_graph = functools.partial(source.read_beside, _FROZEN_GRAPH)
-    return ExpectedValues(checkpoint, restored.weights(), restored.values, other, frozen_graph)
+    return ExpectedValues(checkpoint, restored.weights(), values, other, frozen_graph)
 
 
 def _other_values(
@@ -65,6 +66,7 @@ def _other_values(
     """Returns the averaged values if the restored ones are raw, and the other way round."""
     other: Choice = "averaged" if restored.weights() == "raw" else "raw"
     try:
-        return {other: restore_values(opened, module.network.variables, other).values}
+        others = restore_values(opened, module.network.variables, other)
     except CheckpointError:
         return {}  # Not every checkpoint has both.
+    return {other: {name: value.read() for name, value in others.values.items()}}

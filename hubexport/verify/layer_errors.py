@@ -48,13 +48,13 @@ class ImageErrors:
 
     Attributes:
         image: the image's name.
-        layers: each layer's deviation, by the layer's name.
-        exact: float64, the exact outputs that have one axis (features, logits, probabilities), by the layer's name.
+        ops: the deviation of each layer's output and of each endpoint, by the name of its op.
+        exact: float64, the exact outputs that have one axis (features, logits, probabilities), by the op's name.
         output: float32, the module's default output.
     """
 
     image: str
-    layers: Mapping[str, LayerDeviation]
+    ops: Mapping[str, LayerDeviation]
     exact: Mapping[str, Floats]
     output: Array
 
@@ -68,25 +68,32 @@ def measure_layer_errors(
         module: the module in TensorFlow.
         network: what it should compute.
         values: the values of the network's variables, by name.
-        samples: images of the network's size.
+        samples: images of the network's size, or of any size if the network's is open.
     """
-    output_names = {op: name for name, op in network.endpoints.items()}
-    output_names[network.logits or network.features] = _DEFAULT
+    shown = shown_outputs(network)
+    names = [name for keys in shown.values() for name in keys]
     errors = []
     for name, image in zip(samples.names, samples.images, strict=True):
-        outputs = module.run(image[None], [*output_names.values()])
+        outputs = module.run(image[None], names)
         exact = Forward(network, values, image[None]).run()
         rounded = Forward(network, values, image[None], dtype=np.float32).run()
-        layers = {}
-        for layer in network.layers:
-            op = layer.output
+        deviations = {}
+        for op in {layer.output: None for layer in network.layers} | dict.fromkeys(shown):
             largest = float(np.abs(exact[op]).max())
-            error = layer_difference(outputs[output_names[op]], exact[op]) if op in output_names else None
+            differences = [layer_difference(outputs[name], exact[op]) for name in shown.get(op, ())]
             floor = max(layer_difference(rounded[op], exact[op]), largest * _EPSILON)
-            layers[layer.name] = LayerDeviation(largest, error, floor)
+            deviations[op] = LayerDeviation(largest, max(differences, default=None), floor)
         vectors = {op: output[0] for op, output in exact.items() if output[0].ndim == 1}
-        errors.append(ImageErrors(name, layers, vectors, outputs[_DEFAULT][0]))
+        errors.append(ImageErrors(name, deviations, vectors, outputs[_DEFAULT][0]))
     return errors
+
+
+def shown_outputs(network: Network) -> dict[str, list[str]]:
+    """Returns the names under which a module shows the output of an op: endpoints and `default`, by the op's name."""
+    shown: dict[str, list[str]] = {}
+    for name, op in [*network.endpoints.items(), (_DEFAULT, network.logits or network.features)]:
+        shown.setdefault(op, []).append(name)
+    return shown
 
 
 def layer_difference(output: Floats, exact: Floats) -> float:
@@ -97,9 +104,9 @@ def layer_difference(output: Floats, exact: Floats) -> float:
     return largest if np.isfinite(largest) else float("inf")
 
 
-def worst_deviation(errors: Sequence[ImageErrors], layer: str) -> LayerDeviation:
-    """Returns the largest figures of a layer over images, each by itself."""
-    deviations = [image.layers[layer] for image in errors]
+def worst_deviation(errors: Sequence[ImageErrors], op: str) -> LayerDeviation:
+    """Returns the largest figures of an op over images, each by itself."""
+    deviations = [image.ops[op] for image in errors]
     shown = [deviation.error for deviation in deviations if deviation.error is not None]
     return LayerDeviation(
         largest=max(deviation.largest for deviation in deviations),

@@ -138,7 +138,7 @@ def _layers(context: VerificationContext) -> tuple[LayerError, ...]:
             shape=network.shapes[layer.output],
             parameters=sum(variable.size for variable in layer.variables),
             multiply_adds=sum(costs[op.name] for op in layer.ops),
-            **dataclasses.asdict(worst_deviation(errors, layer.name)),
+            **dataclasses.asdict(worst_deviation(errors, layer.output)),
         )
         for layer in network.layers
     )

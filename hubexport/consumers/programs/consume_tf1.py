@@ -1,15 +1,14 @@
 """Uses TF1 Hub modules as a program of its TensorFlow's time would, and records facts and predictions.
 
-    python consume_tf1.py TASK.json ANSWER.json
-
-It needs only a TensorFlow from 1.7 on and a tensorflow_hub of the same time, so it is written for Python 3.6. It makes
-no judgements: `hubexport.consumers.judge_tf1` compares the facts with the module's contract.
-
-TASK.json: {"modules": [{
+    python consume_tf1.py TASK.json: {"modules": [{
     "path",
-    "version",
-    "inputs": npz with `images`, float32 [batch, height, width, 3],
-    "outputs": where to write the predictions, npz,
+    "inputs": npz with `images`, float32 [batch, height, width, 3], and a batch of images for each update, `training_0`
+        and so on; for a module that takes any size, `other_images` of another one,
+    "outputs": where to write the predictions, and the moving averages after each update, npz,
+    "weight_decay": the factors of the variables with weight decay, by name,
+    "statistics": the names of the moving averages,
+    "updates": [{"batch", "momentum": None for the default}, ...], the updates of the moving averages to try,
+    "dropout_runs": how many runs in training mode show what is random,
     "export": where to write a re-export,
     "try_load": whether to try hub.load after hub.Module if both can load the module, which takes seconds,
     "fine_tune": whether to also train and export with hub.Module, which takes most of the time}, ...]}
@@ -30,6 +29,7 @@ tf = tensorflow.compat.v1 if hasattr(tensorflow.compat, "v1") else tensorflow
 
 # Endpoints take hundreds of megabytes per module; two images show as much as nine.
 ENDPOINT_IMAGES = 2
+DROPOUT_IMAGES = 2
 STEPS = 6
 LEARNING_RATE = 0.003
 
@@ -74,32 +74,43 @@ def use_hub_module_after_load(module, loaded):
 
 def use_hub_load(module):
     """Calls the signatures of the inference graph as functions, in TensorFlow 2."""
-    images = np.load(module["inputs"])["images"]
+    inputs = read_inputs(module)
+    images = inputs["images"]
     loaded = hub.load(module["path"])
     predictions = {}
     for name, function in loaded.signatures.items():
-        inputs = {"images": tensorflow.constant(images)}
+        arguments = {"images": tensorflow.constant(images)}
         if "with_bn_hparams" in name:
-            inputs["batch_norm_momentum"] = tensorflow.constant(0.9)
-        for key, value in function(**inputs).items():
+            arguments["batch_norm_momentum"] = tensorflow.constant(0.9)
+        for key, value in function(**arguments).items():
             predictions["%s:%s" % (name, key)] = value.numpy()
     defaults, endpoints = compared_outputs(predictions)
     endpoints = {key: value[:ENDPOINT_IMAGES] for key, value in endpoints.items()}
+    if "other_images" in inputs:
+        other = loaded.signatures["default"](images=tensorflow.constant(inputs["other_images"]))
+        endpoints["other_size:default"] = other["default"].numpy()
     np.savez(module["outputs"], **dict(defaults, **endpoints))
     return {"signatures": sorted(loaded.signatures)}
+
+
+def read_inputs(module):
+    with np.load(module["inputs"]) as arrays:
+        return dict(arrays)
 
 
 def use_hub_module(module):
     """Uses both graph versions in the style of TensorFlow 1, on TensorFlow 1 and 2."""
     if hasattr(tf, "disable_eager_execution"):
         tf.disable_eager_execution()
-    images = np.load(module["inputs"])["images"]
+    inputs = read_inputs(module)
+    images = inputs["images"]
     facts = {}
     record_interface(module["path"], facts)
-    record_inference(module, images, facts)
+    results = record_inference(module, images, inputs.get("other_images"), facts)
     if module["fine_tune"]:
-        record_training_mode(module, images[:4], facts)
+        results.update(record_training_mode(module, inputs, facts))
         record_fine_tuning(module["path"], images[:4], facts)
+    np.savez(module["outputs"], **results)
     return facts
 
 
@@ -118,8 +129,8 @@ def record_interface(path, facts):
             }
 
 
-def record_inference(module, images, facts):
-    """Writes the predictions of all signatures; records what inference changes, and the error of a re-export."""
+def record_inference(module, images, other_images, facts):
+    """Returns the predictions of all signatures; records what inference changes, and the error of a re-export."""
     with tf.Graph().as_default(), tf.Session() as session:
         placeholder = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
         instance = hub.Module(module["path"], trainable=True)
@@ -128,6 +139,9 @@ def record_inference(module, images, facts):
             for name in facts["signatures"]
             for key, tensor in apply(instance, placeholder, name, 0.9).items()
         }
+        if other_images is not None:
+            other_placeholder = tf.placeholder(tf.float32, [None] + list(other_images.shape[1:]))
+            other = instance(other_placeholder)
         facts["update_ops_of_inference"] = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         facts["variables"] = [v.op.name.split("/", 1)[1] for v in tf.global_variables()]
         facts["trainable_variables"] = [v.op.name.split("/", 1)[1] for v in tf.trainable_variables()]
@@ -136,77 +150,72 @@ def record_inference(module, images, facts):
         defaults, endpoints = compared_outputs(outputs)
         predictions = session.run(defaults, {placeholder: images})
         predictions.update(session.run(endpoints, {placeholder: images[:ENDPOINT_IMAGES]}))
+        if other_images is not None:
+            predictions["other_size:default"] = session.run(other, {other_placeholder: other_images})
         after = session.run(tf.global_variables())
         facts["changed_by_inference"] = sum(not np.array_equal(a, b) for a, b in zip(before, after))
-        np.savez(module["outputs"], **predictions)
         if not module["fine_tune"]:
-            return
+            return predictions
         instance.export(module["export"], session)
     with tf.Graph().as_default(), tf.Session() as session:
         reexported = hub.Module(module["export"])(tf.constant(images))
         session.run(tf.global_variables_initializer())
         facts["error_of_reexport"] = float(np.abs(session.run(reexported) - predictions["default:default"]).max())
+    return predictions
 
 
-def record_training_mode(module, images, facts):
-    """Applies the graph version {"train"} twice; records update ops, dropout, regularization and gradients."""
-    momentum = 0.6 if module["version"] >= 3 else 0.997
+def record_training_mode(module, inputs, facts):
+    """Applies the graph version {"train"} once for each update, and returns the moving averages after each of them.
+
+    Records update ops, dropout, regularization and gradients. The last update has the default momentum.
+    """
     with tf.Graph().as_default(), tf.Session() as session:
-        placeholder = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
         instance = hub.Module(module["path"], trainable=True, tags={"train"})
-        signature = "image_feature_vector" + ("_with_bn_hparams" if module["version"] >= 3 else "")
-        features = apply(instance, placeholder, signature, momentum)["default"]
-        first = newest_application(0)
-        # On the negatives, whose batch statistics differ.
-        apply(instance, 1 - placeholder, signature, momentum)
-        second = newest_application(len(first["updates"]))
-        default = instance(placeholder)
+        feed, updates = {}, []
+        for update in module["updates"]:
+            batch = inputs["training_%d" % update["batch"]]
+            placeholder = tf.placeholder(tf.float32, [None] + list(batch.shape[1:]))
+            has_default = update["momentum"] is None
+            signature = "default" if has_default else "image_feature_vector_with_bn_hparams"
+            known = sum(map(len, updates))
+            outputs = apply(instance, placeholder, signature, update["momentum"])
+            updates.append(tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known:])
+            feed[placeholder] = batch
         losses = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
         session.run(tf.global_variables_initializer())
-        feed = {placeholder: images}
 
-        facts["update_ops"] = [len(first["updates"]), len(second["updates"])]
+        facts["update_ops"] = [len(ops) for ops in updates]
         facts["regularization_losses"] = len(losses)
         facts["regularization_loss"] = float(np.sum(session.run(losses), dtype=np.float64))
         # All at once: TensorFlow prunes the whole graph anew for each set of fetches.
-        weights = session.run([v for v in tf.trainable_variables() if v.op.name.endswith("/weights")])
+        first = before = session.run(instance.variable_map)
         facts["regularization_loss_by_hand"] = sum(
-            4e-5 / 2 * float(np.sum(np.square(value.astype(np.float64)))) for value in weights
+            factor / 2 * float(np.sum(np.square(first[name].astype(np.float64))))
+            for name, factor in module["weight_decay"].items()
         )
-        facts["features_repeat"] = bool(np.array_equal(session.run(features, feed), session.run(features, feed)))
-        facts["default_repeats"] = bool(np.array_equal(session.run(default, feed), session.run(default, feed)))
-        facts["errors_of_moving_averages"] = [
-            error_of_updates(session, application, feed, momentum, instance.variable_map)
-            for application in (first, second)
-        ]
-        record_gradients(session, default, feed, facts)
+        record_dropout(session, outputs, {placeholder: batch[:DROPOUT_IMAGES]}, module["dropout_runs"], facts)
+        averages = {"after_0_updates:%s" % name: before[name] for name in module["statistics"]}
+        facts["changed_by_updates"] = []
+        for number, ops in enumerate(updates):
+            session.run(ops, feed)
+            after = session.run(instance.variable_map)
+            facts["changed_by_updates"].append(
+                sorted(name for name in before if not np.array_equal(before[name], after[name]))
+            )
+            averages.update({"after_%d_updates:%s" % (number + 1, name): after[name] for name in module["statistics"]})
+            before = after
+        record_gradients(session, outputs["default"], {placeholder: batch}, facts)
+        return averages
 
 
-def newest_application(known_updates):
-    """Returns the update ops and batch norms that the latest application of a module has added."""
-    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known_updates:]
-    operations = tf.get_default_graph().get_operations()
-    batch_norms = [op for op in operations if op.type.startswith("FusedBatchNorm")]
-    return {"updates": updates, "batch_norms": batch_norms[len(batch_norms) - len(updates) // 2 :]}
-
-
-def error_of_updates(session, application, feed, momentum, variable_map):
-    """Returns the largest relative error of `moving += (1 - momentum) * (batch statistic - moving)`, in float64."""
-    before = session.run(variable_map)
-    batches = session.run([op.inputs[0] for op in application["batch_norms"]], feed)
-    session.run(application["updates"], feed)
-    after = session.run(variable_map)
-    errors = []
-    for op, batch in zip(application["batch_norms"], batches):
-        scope = op.name.split("/", 1)[1].rpartition("/")[0]
-        pixels = batch.astype(np.float64).reshape(-1, batch.shape[-1])
-        statistics = {"moving_mean": pixels.mean(0), "moving_variance": pixels.var(0, ddof=1)}
-        for name, statistic in statistics.items():
-            variable = scope + "/" + name
-            step = (1 - momentum) * (statistic - before[variable])
-            errors.append(np.abs(after[variable] - before[variable] - step).max() / np.abs(step).max())
-    changed = [name for name in before if not np.array_equal(before[name], after[name])]
-    return {"largest": float(max(errors)), "changed": sorted({name.rpartition("/")[2] for name in changed})}
+def record_dropout(session, outputs, feed, runs, facts):
+    """Records which outputs differ between runs in training mode."""
+    first = session.run(outputs, feed)
+    random = set()
+    for _ in range(runs - 1):
+        again = session.run(outputs, feed)
+        random |= {key for key, value in again.items() if not np.array_equal(value, first[key])}
+    facts["random_outputs"] = sorted(random)
 
 
 def record_gradients(session, output, feed, facts):

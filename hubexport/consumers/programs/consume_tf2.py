@@ -1,15 +1,14 @@
 """Uses Reusable SavedModels as a program of its TensorFlow's time would, and records facts and predictions.
 
-    python consume_tf2.py TASK.json ANSWER.json
-
-It needs only a TensorFlow from 2.4 on, a tensorflow_hub of the same time and Keras 2 (`tf_keras` where TensorFlow's own
-Keras is Keras 3), so it is written for Python 3.8. It makes no judgements: `hubexport.consumers.judge_tf2` compares the
-facts with the module's contract.
-
-TASK.json: {"modules": [{
+    python consume_tf2.py TASK.json: {"modules": [{
     "path",
-    "inputs": npz with `images` and `photographs`, float32 [batch, height, width, 3], and `labels`, int64,
-    "outputs": where to write the predictions, npz,
+    "inputs": npz with `images` and `photographs`, float32 [batch, height, width, 3], `labels`, int64, and a batch of
+        images for each update, `training_0` and so on; for a module that takes any size, `other_images` of another one,
+    "outputs": where to write the predictions, and the moving averages after each update, npz,
+    "weight_decay": the factors of the variables with weight decay, by name,
+    "statistics": the names of the moving averages,
+    "updates": [{"batch", "momentum": None for the default}, ...], the updates of the moving averages to try,
+    "dropout_runs": how many runs in training mode show what is random,
     "scratch": a folder for temporary files,
     "fine_tune": whether to also try Keras, replicas and persistent tapes, which takes most of the time,
     "persistent": the values of `training` under a persistent tape, half a minute each; default [false, true]}, ...]}
@@ -39,6 +38,7 @@ except ImportError:
 
 # Endpoints take hundreds of megabytes per module; two images show as much as nine.
 ENDPOINT_IMAGES = 2
+DROPOUT_IMAGES = 2
 MOMENTUM = 0.6
 EPOCHS = 6
 LEARNING_RATE = 0.003
@@ -58,24 +58,27 @@ def main(task_file, answer_file):
 
 
 def use(module):
-    with np.load(module["inputs"]) as inputs:
-        images, photographs, labels = inputs["images"], inputs["photographs"], inputs["labels"]
+    with np.load(module["inputs"]) as arrays:
+        inputs = dict(arrays)
+    images, photographs, labels = inputs["images"], inputs["photographs"], inputs["labels"]
     facts = {"apis": ["hub.load"] + ["hub.KerasLayer"] * module["fine_tune"]}
     obj = hub.load(module["path"])
-    record_interface(obj, facts)
-    record_inference(obj, images, module["outputs"], facts)
-    record_training_mode(obj, images[:4], facts)
+    record_interface(obj, module["weight_decay"], facts)
+    results = record_inference(obj, images, inputs.get("other_images"), facts)
+    results.update(record_updates(obj, module, inputs, facts))
+    np.savez(module["outputs"], **results)
+    record_dropout(obj, images[:DROPOUT_IMAGES], module["dropout_runs"], facts)
     if not module["fine_tune"]:
         record_gradients(obj, images[:4], [], facts)
     else:
         # A persistent tape is hardest on an object that was never called outside a tape.
         record_gradients(hub.load(module["path"]), images[:4], module.get("persistent", [False, True]), facts)
         record_keras_fine_tuning(module, photographs, labels, facts)
-        record_replicas(module["path"], images[:4], facts)
+        record_replicas(module, images, facts)
     return facts
 
 
-def record_interface(obj, facts):
+def record_interface(obj, weight_decay, facts):
     facts["variables"] = [v.name for v in obj.variables]
     facts["trainable_variables"] = [v.name for v in obj.trainable_variables]
     facts["says_trainable"] = [v.name for v in obj.variables if v.trainable]
@@ -90,15 +93,14 @@ def record_interface(obj, facts):
     facts["regularization_losses"] = len(losses)
     facts["regularization_loss"] = float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
     facts["regularization_loss_by_hand"] = sum(
-        4e-5 / 2 * float(np.sum(np.square(v.numpy().astype(np.float64))))
+        weight_decay.get(plain(v.name), 0) / 2 * float(np.sum(np.square(v.numpy().astype(np.float64))))
         for v in obj.variables
-        if v.name.endswith("/weights:0")
     )
     facts["is_keras"] = isinstance(obj, keras.layers.Layer)
 
 
-def record_inference(obj, images, outputs, facts):
-    """Writes the predictions of every way to call the module; records their differences, and changed variables."""
+def record_inference(obj, images, other_images, facts):
+    """Returns the predictions of every way to call the module; records their differences, and changed variables."""
     before = values(obj)
     predictions = {"default": obj(images).numpy()}
     positional = obj(tf.constant(images), False, False, 0.5)
@@ -109,10 +111,12 @@ def record_inference(obj, images, outputs, facts):
     for name, function in obj.signatures.items():
         for key, value in function(images=tf.constant(images)).items():
             predictions["%s:%s" % (name, key)] = value.numpy()
+    if other_images is not None:
+        predictions["other_size:default"] = obj(other_images).numpy()
     in_function = tf.function(lambda x: obj(x))(images)
     facts["error_in_function"] = float(np.abs(in_function - predictions["default"]).max())
     facts["changed_by_inference"] = changed(before, values(obj))
-    np.savez(outputs, **predictions)
+    return predictions
 
 
 def traced_outputs(obj, images):
@@ -128,71 +132,36 @@ def traced_outputs(obj, images):
     return outputs
 
 
-def record_training_mode(obj, images, facts):
-    """Records what training mode does to the moving averages, and where it drops out."""
-    before = values(obj)
-    first = obj(images, training=True, return_endpoints=True, batch_norm_momentum=MOMENTUM)
-    after = values(obj)
-    facts["changed_by_training"] = changed(before, after)
-    facts["errors_of_moving_averages"] = errors_of_updates(first, images, before, after)
-    second = obj(images, training=True, return_endpoints=True, batch_norm_momentum=MOMENTUM)
-    facts["features_repeat"] = bool(np.array_equal(first["MobilenetV2/global_pool"], second["MobilenetV2/global_pool"]))
-    facts["default_repeats"] = bool(np.array_equal(first["default"], second["default"]))
-    # The default momentum, computed from one step with it from the same start.
-    restore(obj, before)
-    obj(images, training=True)
-    defaulted = values(obj)
-    restore(obj, before)
-    ratios = [
-        np.median((defaulted[name] - before[name]) / (after[name] - before[name]))
-        for name in before
-        if name.endswith("Conv/BatchNorm/moving_mean:0")
-    ]
-    facts["default_momentum"] = float(1 - ratios[0] * (1 - MOMENTUM))
+def record_updates(obj, module, inputs, facts):
+    """Returns the moving averages before and after each update in training mode; records what else changes.
 
-
-def errors_of_updates(endpoints, images, before, after):
-    """Returns the relative errors of `moving += (1 - momentum) * (batch statistic - moving)`, in float64, by variable.
-
-    The input of each batch norm is recomputed from the previous layer, which is an endpoint.
+    Afterwards the module has its first values again.
     """
-    errors = {}
-    for scope, inputs in batch_norm_inputs(endpoints, images).items():
-        if "depthwise" in scope:
-            stride = 2 if scope.split("/")[1] in STRIDED else 1
-            kernel = before["%s/depthwise_weights:0" % scope]
-            batch = tf.nn.depthwise_conv2d(inputs, kernel, [1, stride, stride, 1], "SAME")
-        else:
-            stride = 2 if scope == "MobilenetV2/Conv" else 1
-            batch = tf.nn.conv2d(inputs, before["%s/weights:0" % scope], stride, "SAME")
-        pixels = batch.numpy().astype(np.float64).reshape(-1, batch.shape[-1])
-        statistics = {"moving_mean": pixels.mean(0), "moving_variance": pixels.var(0, ddof=1)}
-        for name, statistic in statistics.items():
-            variable = "%s/BatchNorm/%s:0" % (scope, name)
-            step = (1 - MOMENTUM) * (statistic - before[variable])
-            error = np.abs(after[variable] - before[variable] - step).max() / np.abs(step).max()
-            errors[variable] = float(error)
-    return errors
+    first = before = values(obj)
+    averages = {"after_0_updates:%s" % name: before[name] for name in module["statistics"]}
+    facts["changed_by_updates"] = []
+    for number, update in enumerate(module["updates"]):
+        momentum = {} if update["momentum"] is None else {"batch_norm_momentum": update["momentum"]}
+        obj(inputs["training_%d" % update["batch"]], training=True, **momentum)
+        after = values(obj)
+        facts["changed_by_updates"].append(changed(before, after))
+        averages.update({"after_%d_updates:%s" % (number + 1, name): after[name] for name in module["statistics"]})
+        before = after
+    restore(obj, first)
+    return averages
 
 
-# The blocks that halve the image: table 2 of the paper, Sandler et al. 2018.
-STRIDED = ("expanded_conv_1", "expanded_conv_3", "expanded_conv_6", "expanded_conv_13")
-
-
-def batch_norm_inputs(endpoints, images):
-    """Returns the input of each convolution with batch norm, by scope."""
-    inputs = {"MobilenetV2/Conv": images * 2 - 1}
-    previous = endpoints["MobilenetV2/layer_1"]
-    for number in range(2, 19):
-        scope = "MobilenetV2/expanded_conv" + ("_%d" % (number - 2) if number > 2 else "")
-        layer = "MobilenetV2/layer_%d" % number
-        if number > 2:
-            inputs[scope + "/expand"] = previous
-        inputs[scope + "/depthwise"] = endpoints.get(layer + "/expansion_output", previous)
-        inputs[scope + "/project"] = endpoints[layer + "/depthwise_output"]
-        previous = endpoints[layer]
-    inputs["MobilenetV2/Conv_1"] = previous
-    return inputs
+def record_dropout(obj, images, runs, facts):
+    """Records which outputs differ between runs in training mode, from the same start."""
+    start = values(obj)
+    first = obj(images, training=True, return_endpoints=True)
+    random = set()
+    for _ in range(runs - 1):
+        restore(obj, start)
+        outputs = obj(images, training=True, return_endpoints=True)
+        random |= {key for key, value in outputs.items() if not np.array_equal(value, first[key])}
+    restore(obj, start)
+    facts["random_outputs"] = sorted(random)
 
 
 def record_gradients(obj, images, persistent_modes, facts):
@@ -236,13 +205,9 @@ def record_keras_fine_tuning(module, photographs, labels, facts):
     facts["keras_losses"] = len(model.losses)
     history = model.fit(photographs, labels, batch_size=len(labels), epochs=EPOCHS, verbose=0)
     facts["keras_loss_history"] = [float(loss) for loss in history.history["cross_entropy"]]
-    facts["keras_moved"] = sorted(
-        {
-            v.name.split(":")[0].rpartition("/")[2]
-            for v, value in zip(layer.variables, before)
-            if not np.array_equal(v.numpy(), value)
-        }
-    )
+    facts["keras_moved"] = [
+        plain(v.name) for v, value in zip(layer.variables, before) if not np.array_equal(v.numpy(), value)
+    ]
     predicted = model.predict(photographs, verbose=0)
     saved = os.path.join(module["scratch"], "saved")
     model.save(saved)
@@ -253,11 +218,12 @@ def record_keras_fine_tuning(module, photographs, labels, facts):
     facts["keras_frozen_trainable"] = len(frozen.trainable_variables)
     inputs = keras.Input(photographs.shape[1:])
     endpoints = hub.KerasLayer(frozen.resolved_object, arguments={"return_endpoints": True})(inputs)
-    facts["keras_endpoint_shape"] = list(endpoints["MobilenetV2/layer_18"].shape)
+    facts["keras_shapes"] = {key: list(value.shape) for key, value in endpoints.items()}
 
 
-def record_replicas(path, images, facts):
+def record_replicas(module, images, facts):
     """Records that under MirroredStrategy, moving averages are the means of those of the replicas."""
+    path, moving = module["path"], module["statistics"]
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         obj = hub.load(path)
@@ -286,7 +252,6 @@ def record_replicas(path, images, facts):
     facts["replicas"] = strategy.num_replicas_in_sync
     facts["replica_gradients"] = sum(bool(np.abs(g.numpy()).max() > 0) for g in gradients)
     together = values(obj)
-    moving = [name for name in together if "/moving_" in name]
     facts["error_of_replicas_mean"] = max(
         float(np.abs(together[n] - (alone[0][n] + alone[1][n]) / 2).max() / np.abs(alone[0][n]).max()) for n in moving
     )
@@ -294,17 +259,21 @@ def record_replicas(path, images, facts):
 
 
 def values(obj):
-    return {v.name: v.numpy() if hasattr(v, "numpy") else tf.identity(v).numpy() for v in obj.variables}
+    return {plain(v.name): v.numpy() if hasattr(v, "numpy") else tf.identity(v).numpy() for v in obj.variables}
+
+
+def plain(name):
+    """Returns the name of a variable without the number of its output."""
+    return name.split(":")[0]
 
 
 def restore(obj, before):
     for variable in obj.variables:
-        variable.assign(before[variable.name])
+        variable.assign(before[plain(variable.name)])
 
 
 def changed(before, after):
-    names = [name for name in before if not np.array_equal(before[name], after[name])]
-    return {"count": len(names), "names": sorted({name.rpartition("/")[2] for name in names})}
+    return [name for name in before if not np.array_equal(before[name], after[name])]
 
 
 if __name__ == "__main__":

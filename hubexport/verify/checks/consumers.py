@@ -34,12 +34,12 @@ def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[
 
 
 def _use_thoroughly(consumer: Consumer, progress: Progress, context: VerificationContext) -> Finding:
-    module, images = context.module, context.training_images
+    module = context.module
     if reason := why_not_applicable(consumer, context.report.format, module.spec.version):
         raise NotApplicable(reason)
-    contract = context.contract(images)
+    contract = context.contract(context.training_images)
     progress.step(f"using {module.shown_as} with TensorFlow {consumer.tensorflow}")
-    use = start_use(consumer, module.directory, images, contract, thorough=True, shown_as=module.shown_as)
+    use = start_use(consumer, module.directory, contract, thorough=True, shown_as=module.shown_as)
     with use as wait_for_findings:
         return _judged(wait_for_findings())
 

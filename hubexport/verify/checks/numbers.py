@@ -3,6 +3,8 @@
 All limits but one are a number of float32 floors; see `hubexport.verify.layer_errors`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hubexport.arrays import Array
@@ -10,17 +12,20 @@ from hubexport.networks.numpy_forward import Forward
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
-from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, layer_difference, worst_deviation
-from hubexport.verify.sample_images import SampleImages
+from hubexport.verify.layer_errors import (
+    LIMIT_IN_FLOORS,
+    ImageErrors,
+    layer_difference,
+    measure_layer_errors,
+    shown_outputs,
+    worst_deviation,
+)
+from hubexport.verify.sample_images import SampleImages, random_images
 
 GROUP = CheckGroup("numbers", needs_tensorflow=True)
 
 # Two float32 networks may err in opposite directions.
 _LIMIT_BETWEEN_MODULES_IN_FLOORS = 2 * LIMIT_IN_FLOORS
-_FEATURES_ENDPOINT = "MobilenetV2/global_pool"
-_PREDICTIONS_ENDPOINT = "MobilenetV2/Predictions"
-# Outputs of the frozen graphs in the published archives.
-_FROZEN_OUTPUTS = {"features": "MobilenetV2/Logits/AvgPool:0", "probabilities": "MobilenetV2/Predictions/Reshape_1:0"}
 _FROZEN_IMAGES = 2
 _ODD_BATCH = 3
 
@@ -59,11 +64,37 @@ def _default_output_name(context: VerificationContext) -> str:
 def layers(context: VerificationContext) -> Finding:
     """Every endpoint matches its layer in the float64 reference."""
     _, errors = _made_up_images(context)
-    worst = {name: worst_deviation(errors, name) for name in errors[0].layers}
-    in_floors = {name: layer.error / layer.floor for name, layer in worst.items() if layer.error is not None}
+    return _all_outputs(context, errors, "")
+
+
+@GROUP.check
+def sizes(context: VerificationContext) -> Finding:
+    """On images of another size and shape, every endpoint matches the float64 reference, if the module takes them."""
+    network = context.network
+    if None not in network.image_shape:
+        raise NotApplicable(f"it takes images of {_size_text(*network.default_image_size)} pixels alone")
+    height, width = network.default_image_size
+    # One even and one odd length: a padding may be right for one of them alone.
+    size = (height * 3 // 8 * 2, width // 4 * 2 + 1)
+    samples = random_images(*size)
+    errors = measure_layer_errors(context.inference, network, context.reference_values, samples)
+    return _all_outputs(context, errors, f" at {_size_text(*size)} pixels")
+
+
+def _size_text(height: int, width: int) -> str:
+    return f"{height} x {width}"
+
+
+def _all_outputs(context: VerificationContext, errors: Sequence[ImageErrors], where: str) -> Finding:
+    """Compares every endpoint and the default output, each by its own floor."""
+    in_floors = {}
+    for op, names in shown_outputs(context.network).items():
+        worst = worst_deviation(errors, op)
+        assert worst.error is not None, "every module shows these outputs"
+        in_floors[names[0]] = worst.error / worst.floor
     ranked = sorted(in_floors, key=lambda name: -in_floors[name])
     wrong = [f"{name}: {in_floors[name]:.3g} floors" for name in ranked if not in_floors[name] <= LIMIT_IN_FLOORS]
-    explanation = f"{ranked[0]} is the worst of {len(ranked)} layers"
+    explanation = f"{ranked[0]} is the worst of {len(ranked)} outputs{where}"
     return within(in_floors[ranked[0]], LIMIT_IN_FLOORS, explanation, "float32 floors", wrong)
 
 
@@ -92,24 +123,29 @@ def signatures(context: VerificationContext) -> Finding:
     outputs = context.inference.run_signatures(images)
     if not outputs:
         raise NotApplicable("version 4 has no signatures, only __call__")
-    wanted = context.inference.run(images, ["default", _FEATURES_ENDPOINT])
-    keys = {name: _FEATURES_ENDPOINT if "feature_vector" in name else "default" for name in outputs}
+    features = context.network.features_endpoint
+    wanted = context.inference.run(images, ["default", features])
+    keys = {name: features if "feature_vector" in name else "default" for name in outputs}
     differing = [name for name in outputs if not np.array_equal(outputs[name].ravel(), wanted[keys[name]].ravel())]
     return nothing_wrong((f"{name} differs" for name in differing), ", ".join(sorted(outputs)), "signatures")
 
 
 @GROUP.check
 def slim(context: VerificationContext) -> Finding:
-    """Outputs match the network that TF-Slim itself builds from the same values."""
+    """Outputs match the network that TF-Slim's layers make of the same values: its own if tf_slim ships it."""
     module = context.inference  # Starts TensorFlow, which the next import would start without a message.
     from hubexport.reference.inference import slim_output
+    from hubexport.reference.registry import REFERENCES
 
     images, errors = _made_up_images(context)
-    multiplier, classes = context.module.variant.depth_multiplier, context.network.num_classes
-    wanted = slim_output(context.reference_values, images, multiplier, classes)
+    variant = context.module.variant
+    wanted = slim_output(
+        variant.network, variant.family_parameters, context.network.num_classes, context.reference_values, images
+    )
     error = layer_difference(module.run(images)["default"], wanted)
     limit = _LIMIT_BETWEEN_MODULES_IN_FLOORS * worst_deviation(errors, context.default_layer).floor
-    return within(error, limit, f"{_default_output_name(context)} of {len(images)} images against TF-Slim")
+    source = REFERENCES[variant.network].source
+    return within(error, limit, f"{_default_output_name(context)} of {len(images)} images against {source}")
 
 
 @GROUP.check
@@ -122,13 +158,16 @@ def frozen_graph(context: VerificationContext) -> Finding:
     images, errors = _clearest_images(context)
     from hubexport.runtime.frozen_graph import run_frozen_graph
 
-    key = "probabilities" if network.logits else "features"
-    endpoint = _PREDICTIONS_ENDPOINT if network.logits else _FEATURES_ENDPOINT
-    layer = network.endpoints[_PREDICTIONS_ENDPOINT] if network.logits else network.features
+    tensors = context.module.variant.family.frozen_tensors
+    predictions = network.predictions_endpoint
+    key, endpoint = ("probabilities", predictions) if predictions else ("features", network.features_endpoint)
+    if key not in tensors:
+        raise NotApplicable(f"nobody knows which tensor of the frozen graph has the {key}")
+    layer = network.endpoints[predictions] if predictions else network.features
     low, high = network.input_range
-    frozen = run_frozen_graph(serialized, images * (high - low) + low, _FROZEN_OUTPUTS)
+    frozen = run_frozen_graph(serialized, images * (high - low) + low, tensors)
     if key not in frozen:
-        raise NotApplicable(f"the frozen graph has no {_FROZEN_OUTPUTS[key]}")
+        raise NotApplicable(f"the frozen graph has no {tensors[key]}")
     exact = {expected.weights: np.stack([image.exact[layer] for image in errors])}
     for weights, values in expected.other.items():
         exact[weights] = Forward(network, values, images).run()[layer]

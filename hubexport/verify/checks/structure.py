@@ -153,6 +153,8 @@ def collections(context: VerificationContext) -> Finding:
 def image_size(context: VerificationContext) -> Finding:
     """TF1, version 3: hub.get_expected_image_size reads the network's image size from the module's attachment."""
     if not context.module.is_tf1:
+        if None in context.network.image_shape:
+            raise NotApplicable("it takes images of any size, and a TF2 SavedModel has no place for a default")
         raise NotApplicable("in TF2, programs read the image size from the shape of __call__'s argument")
     wanted = _sizes_text([context.network.default_image_size])
     attached = [attached_image_sizes(meta_graph) for meta_graph in context.saved_model.meta_graphs]

@@ -42,12 +42,13 @@ def _other_choice(name: str, expected: ExpectedValues, stored: Mapping[str, Arra
 def sound(context: VerificationContext) -> Finding:
     """No value is NaN or infinite, and no moving variance is negative."""
     stored = context.stored_values
+    variances = {variable.name for variable in context.network.variables if variable.role == "moving_variance"}
     names = open_stored_values(context.module).shapes
     problems = [f"{printable(name)} was not read" for name in names if name not in stored]
     for name, value in stored.items():
         if not np.isfinite(value).all():
             problems.append(f"{name} has NaN or infinite values")
-        elif name.endswith("/moving_variance") and value.min() < 0:
+        elif name in variances and value.min() < 0:
             problems.append(f"{name} has negative values")
     count = sum(value.size for value in stored.values())
     return nothing_wrong(problems, f"{count:,} values", "variables")
