@@ -332,8 +332,8 @@ def test_a_changed_archive_without_a_digest_is_an_error(place):
         assert done.stderr.splitlines()[1:] == [
             f"ERROR {place.server.address}/one.tgz is not the published archive",
             f"  why: its SHA-256 is {changed}, but it was {_TAR_SHA256} when it was first downloaded",
-            f"  fix: do not use the file, which is kept as {path}.wrong-{changed[:8]}; only if you know why it changed, "
-            f"accept it with `sha256: {changed}` in the config",
+            f"  fix: do not use the file, which is kept as {path}.wrong-{changed[:8]}; only if you know why it "
+            f"changed, accept it with `sha256: {changed}` in the config",
         ]
         assert (done.returncode, done.stdout) == (1, "")
     [listed] = place.listed()
