@@ -354,7 +354,9 @@ def test_the_largest_network_is_built_within_200_mib(tmp_path):
     """Its values take 240 MB, made up or from a checkpoint of averages."""
     variant = load_variant("resnet_v2_152")
     stored = SyntheticValues(variant.network_for("classification").variables, 1)
-    values = {name: StreamedValue(shape, functools.partial(stored.chunks, name)) for name, shape in stored.shapes.items()}
+    values = {
+        name: StreamedValue(shape, functools.partial(stored.chunks, name)) for name, shape in stored.shapes.items()
+    }
     write_bundle(tmp_path / "c", {f"{name}{AVERAGED_SUFFIX}": value for name, value in values.items()})
     for source in (tmp_path / "c", "synthetic:1"):
         modules = ["feature_vector/3", "classification/5"]
