@@ -21,7 +21,6 @@ from hubexport.arrays import CHUNK_BYTES, StreamedValue, streamed
 from hubexport.checkpoints import leveldb_table, proto_wire, synthetic
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.container_readers import open_container
-from hubexport.checkpoints.leveldb_table import table_bytes
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.slices import boxes, join_pieces
