@@ -37,9 +37,8 @@ _STATISTICS_TOLERANCE = 1e-3
 _FLOAT32_ROUNDING = 2e-7
 _FLOAT64_TOLERANCE = 1e-11
 _CALL = "call"
-_QUICK = ("mobilenet_v1_025_128",)
 # The cheapest of each family; `make prove` tries the others in other TensorFlows.
-_CHEAPEST = (*_QUICK, "resnet_v2_50")
+_CHEAPEST = ("mobilenet_v1_025_128", "resnet_v2_50")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +104,15 @@ def _cases(unmarked: tuple[str, ...], mark: Any) -> Any:
     return pytest.mark.parametrize("case", cases, indirect=True)
 
 
+def _numpy_cases() -> list[Any]:
+    """All variants in inference and in training; the quick ones are not marked."""
+    return [
+        pytest.param(name, training, id=f"{name}-{mode}", marks=[] if name in quick else pytest.mark.slow)
+        for mode, training, quick in (("inference", False, _CHEAPEST), ("training", True, _CHEAPEST[:1]))
+        for name in _names() or ["none"]
+    ]
+
+
 @functools.cache
 def _script() -> ModuleType:
     """The script that writes the made-up checkpoints."""
@@ -144,8 +152,7 @@ def _difference(found: Array, wanted: Array) -> float:
     return float(np.abs(found - wanted).max())
 
 
-@_cases(_CHEAPEST, pytest.mark.slow)
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize(("case", "training"), _numpy_cases(), indirect=["case"])
 def test_numpy_computes_what_tf_slim_computed_in_float64(case: Case, training: bool) -> None:
     """Practically without rounding on either side, so that the smallest departure from TF-Slim would show."""
     reference, mode = case.reference, "train_" if training else ""
@@ -297,7 +304,8 @@ def _check_training(
                 _check_statistic(after[f"{scope}/moving_{statistic}"], wanted, variance, statistic, share)
 
 
-@_cases(_QUICK, pytest.mark.slow)
+@pytest.mark.slow
+@_cases((), [])
 @pytest.mark.parametrize("is_tf1", [True, False], ids=["TF1", "TF2"])
 def test_modules_compute_what_tf_slim_computed(case: Case, is_tf1: bool) -> None:
     """In the TensorFlow that runs the tests: with hub.Module and with hub.load."""
