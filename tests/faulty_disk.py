@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
+import os
 from pathlib import Path
+import shutil
 import subprocess
+from typing import NoReturn
 
 import pytest
 
@@ -19,3 +23,12 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def hide_free_space() -> None:
+    """Keeps the rest of this process from knowing how much room a disk has: it finds out while it writes."""
+    shutil.disk_usage = _unknown
+
+
+def _unknown(path: object) -> NoReturn:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), path)

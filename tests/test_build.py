@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -219,7 +220,7 @@ def test_a_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path, limit):
     assert hubexport(*_build_arguments(config_dir, checkpoint, tmp_path / "m")).returncode == 0
 
 
-def test_a_really_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path):
+def test_a_really_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path, monkeypatch):
     """The file system has 2 MB, and the modules need three times as much."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -227,6 +228,7 @@ def test_a_really_full_disk_is_a_clean_error(config_dir, checkpoint, tmp_path):
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root may mount a small file system")
     try:
+        monkeypatch.setattr(shutil, "disk_usage", mock.Mock(side_effect=OSError))  # It would refuse to begin.
         done = hubexport(*_build_arguments(config_dir, checkpoint, disk / "m"))
         assert done.returncode == 1
         assert os.strerror(errno.ENOSPC) in done.stderr

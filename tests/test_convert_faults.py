@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from hubexport.conversion import convert
 from tests.checkpoints import TARGETS, network_values, write_v2
-from tests.faulty_disk import small_disk
+from tests.faulty_disk import hide_free_space, small_disk
 from tests.release_misfortunes import die_before, hold_at
 from tests.release_runs import Command, Done, hidden, wait_for
 
@@ -214,7 +214,7 @@ def test_a_disk_that_is_too_small_keeps_what_it_has(sources, tmp_path, target, o
                 shutil.copytree(tmp_path / "old", disk / "c")
             before = _contents(disk)
             arguments = _given(target, sources[1], disk / "c")
-            done = _run(*arguments, *["--overwrite"] * overwrite)
+            done = _run(*arguments, *["--overwrite"] * overwrite, before=hide_free_space)
             if done.status == 0:
                 break
             failures += 1

@@ -26,6 +26,7 @@ from hubexport.release import make_artifact, release_modules
 from hubexport.release.check import check_release
 from hubexport.release.options import ReleaseOptions
 from tests.command import command, environment
+from tests.faulty_disk import hide_free_space
 from tests.release_misfortunes import (
     die_before,
     disprove_two,
@@ -522,7 +523,7 @@ def test_a_small_disk_leaves_nothing_half_published(undisturbed, tmp_path):
     failures, completions = 0, _Completions(undisturbed)
     with _disk(tmp_path / "disk", "16k") as disk:
         directory = disk / "dist"
-        while (done := make_release(*undisturbed.arguments, directory)).status:
+        while (done := make_release(*undisturbed.arguments, directory, before=hide_free_space)).status:
             _assert_failed_with(done, os.strerror(errno.ENOSPC))
             _assert_intact(directory, {})
             failures += 1
