@@ -1,5 +1,6 @@
 """The real data that some tests need, and the marker that skips them without it."""
 
+from collections.abc import Mapping
 import csv
 import json
 import os
@@ -7,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from hubexport.networks.network import Network
+from hubexport.networks.numpy_forward import Forward
+from hubexport.variants import Variant
+from hubexport.verify.sample_images import random_images
 
 REPOSITORY = Path(__file__).parents[1]
 DATA = Path(os.environ.get("HUBEXPORT_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -17,6 +23,8 @@ needs_data = pytest.mark.skipif(
 )
 
 REAL_ARCHIVE = DATA / "mobilenet_v2_1.0_224.tgz"
+REAL_MOBILENET_V1 = DATA / "real" / "mobilenet_v1_1.0_224.tgz"
+_REFERENCES = {"mobilenet_v2_075_192": "ref_0.75_192", "mobilenet_v2_050_96": "ref_0.5_96"}
 
 
 def published_table() -> list[dict[str, str]]:
@@ -27,13 +35,30 @@ def published_table() -> list[dict[str, str]]:
 
 def reference_outputs(variant: str) -> dict[str, np.ndarray]:
     """Returns images in [0, 1], and what an independent PyTorch network computed for them with synthetic:1's values."""
-    name = {"mobilenet_v2_075_192": "ref_0.75_192", "mobilenet_v2_050_96": "ref_0.5_96"}[variant]
-    with np.load(DATA / "reference" / f"{name}.npz") as arrays:
+    with np.load(DATA / "reference" / f"{_REFERENCES[variant]}.npz") as arrays:
         return {
             "images": arrays["images_uint8"].astype(np.float32) / 255,
             "image_feature_vector": arrays["image_feature_vector"],
             "image_classification": arrays["image_classification"],
         }
+
+
+def expected_outputs(
+    variant: Variant, network: Network, values: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns images in [0, 1], and what a network computes for them.
+
+    Where an independent PyTorch network has computed it with synthetic:1's values, it is that; or else what float64
+    gives.
+    """
+    if variant.name in _REFERENCES:
+        outputs = reference_outputs(variant.name)
+        return outputs.pop("images"), outputs
+    noise_and_clouds = random_images(*network.default_image_size).images
+    images = np.concatenate([noise_and_clouds, 1 - noise_and_clouds[:, ::-1]])
+    computed = Forward(network, values, images).run()
+    ops = {"image_feature_vector": network.features, "image_classification": network.logits}
+    return images, {name: computed[op] for name, op in ops.items() if op}
 
 
 def photographs(size: int) -> tuple[np.ndarray, list[int]]:

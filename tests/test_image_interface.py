@@ -11,12 +11,16 @@ import pytest
 import tensorflow as tf
 
 from hubexport import ModuleSpec, build_modules, classify, evaluate, extract_features
+from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.cli import classify as classify_command
 from hubexport.config_files import load_variant
 from hubexport.errors import ModuleError, UsageError
 from hubexport.images.classification import class_probabilities
+from hubexport.images.resizing import resized
 from hubexport.modules.image_interface import image_interface
 from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints
+from hubexport.networks.numpy_forward import Forward
+from hubexport.protos import ImageModuleInfo
 from tests.command import hubexport
 from tests.foreign import (
     keras_2,
@@ -308,6 +312,105 @@ def test_our_modules_need_no_hints(tmp_path):
             assert (interface.input_range, interface.image_shape) == ((0, 1), (96, 96, 3))
             assert interface.output_kind == ("logits" if "classification" in name else "features")
             (path / "hubexport.json").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def open_modules(tmp_path_factory) -> dict[str, Path]:
+    """Modules of MobileNet V1, of which version 1 takes images of 128 x 128 pixels, and later ones those of any size."""
+    variant = load_variant("mobilenet_v1_025_128").model_copy(update={"num_classes": 7})
+    names = [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
+    folder = tmp_path_factory.mktemp("open")
+    paths = build_modules(variant, names, checkpoint="synthetic", output_dir=folder)
+    return dict(zip(names, paths, strict=True))
+
+
+@pytest.mark.parametrize("name", [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)])
+def test_modules_of_any_size_have_a_default_one(tmp_path, open_modules, name):
+    """Up to version 3 the module itself says it, then its manifest. The kind is known without the manifest, too."""
+    path = shutil.copytree(open_modules[name], tmp_path / "m")
+    version = int(name[-1])
+    interface = image_interface(path)
+    assert interface.image_shape == (128, 128, 3)
+    kind = "logits" if "classification" in name else "features"
+    assert interface.output_kind == kind
+    features_from = "image_feature_vector" if version <= 3 else "MobilenetV1/global_pool"
+    assert interface.features_from == features_from
+    hints = InterfaceHints(image_size=(96, 160))
+    if version == 1:
+        with pytest.raises(ModuleError, match="on images of 96 x 160") as raised:
+            image_interface(path, hints=hints)
+        assert raised.value.why == "it takes images of 128 x 128 (height x width) pixels"
+    else:
+        assert image_interface(path, hints=hints).image_shape == (96, 160, 3)
+    (path / "hubexport.json").unlink()
+    if version <= 3:
+        assert image_interface(path).image_shape == (128, 128, 3)
+        return
+    with pytest.raises(ModuleError, match="cannot tell which size") as raised:
+        image_interface(path)
+    assert "--image_size 224 224" in raised.value.fix
+    bare = image_interface(path, hints=hints)
+    assert (bare.image_shape, bare.output_kind, bare.features_from) == ((96, 160, 3), kind, features_from)
+
+
+def test_a_default_size_that_no_image_has_is_ignored(tmp_path, open_modules):
+    """Whether it is attached to the module or in its manifest."""
+    path = shutil.copytree(open_modules["classification/3"], tmp_path / "m")
+    content = (path / "saved_model.pb").read_bytes()
+    size = ImageModuleInfo(default_image_size={"height": 128, "width": 128}).SerializeToString()
+    wrong = ImageModuleInfo(default_image_size={"height": 9999, "width": 128}).SerializeToString()
+    assert content.count(size) == 2 and len(size) == len(wrong)
+    (path / "saved_model.pb").write_bytes(content.replace(size, wrong))
+    assert image_interface(path).image_shape == (128, 128, 3)
+    manifest = json.loads((path / "hubexport.json").read_text())
+    (path / "hubexport.json").write_text(json.dumps({**manifest, "input_height_px": 10**9}))
+    with pytest.raises(ModuleError, match="cannot tell which size"):
+        image_interface(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["classification/3", "classification/5"])
+def test_features_of_a_classification_module_at_another_size(tmp_path, photos, open_modules, name):
+    """They are what NumPy computes for images of that size."""
+    variant = load_variant("mobilenet_v1_025_128")
+    network = variant.network_for("feature_vector", 5)
+    values = {variable.name: synthetic_value(variable, 0) for variable in network.variables}
+    extract_features(open_modules[name], photos, tmp_path / "f.npy", image_size=(96, 160))
+    pictures = np.stack([resized(Image.open(path), 96, 160) for path in sorted(photos.iterdir())])
+    wanted = Forward(network, values, pictures).run()[network.features]
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), wanted, rtol=0, atol=_TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_commands_take_a_size(tmp_path, photos, open_modules):
+    """As two numbers, height first."""
+    options = ("--image_size", 96, 160, "--batch_size", 1)
+    done = hubexport("classify", open_modules["classification/5"], photos, *options)
+    assert "160 x 96 pixels" in done.stderr, done.stderr
+    assert len(done.stdout.splitlines()) == 3 * 6
+    done = hubexport("classify", open_modules["classification/5"], photos, "--image_size", "96")
+    assert done.returncode == 1 and "--image_size: expected 2 arguments" in done.stderr
+
+
+@pytest.mark.parametrize("bad", [(0, 96), (96,), (96, 96, 3), (96.0, 96), 96, "96", (9000, 96), (True, 96)])
+def test_invalid_sizes_are_refused(tmp_path, bad):
+    """Before anything is opened."""
+    (tmp_path / "0.png").write_bytes(b"")
+    for run in (classify, evaluate):
+        with pytest.raises(UsageError, match="image_size is"):
+            run("nowhere", tmp_path / "0.png", image_size=bad)
+
+
+@pytest.mark.slow
+def test_the_outputs_of_resnet_are_told_apart(tmp_path):
+    """Without a manifest, by the names of its endpoints."""
+    variant = load_variant("resnet_v2_50").model_copy(update={"image_size": 64, "num_classes": 7})
+    names = ("classification/4", "feature_vector/4")
+    for name, path in zip(names, build_modules(variant, names, checkpoint="synthetic", output_dir=tmp_path)):
+        (path / "hubexport.json").unlink()
+        interface = image_interface(path, "m", InterfaceHints(image_size=(64, 64)))
+        assert interface.output_kind == ("logits" if "classification" in name else "features")
+        assert interface.features_from == "resnet_v2_50/global_pool"
 
 
 def test_a_manifest_does_not_vouch_for_a_keras_model(tmp_path, photos):
