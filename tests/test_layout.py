@@ -30,7 +30,11 @@ _FLOORS = [
 _FLOOR = {room: floor for floor, rooms in enumerate(_FLOORS) for room in rooms}
 _NEEDS_TENSORFLOW = {
     "hubexport.reference.inference",
+    "hubexport.reference.mobilenet_v1",
     "hubexport.reference.mobilenet_v2",
+    "hubexport.reference.reference",
+    "hubexport.reference.registry",
+    "hubexport.reference.resnet_v2",
     "hubexport.reference.slim",
     "hubexport.runtime.frozen_graph",
     "hubexport.runtime.image_module",
