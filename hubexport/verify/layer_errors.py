@@ -21,8 +21,8 @@ from hubexport.verify.sample_images import SampleImages
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
 
-# The largest error that passes, in floors. Over all 22 variants in both formats, the default output was off by up to
-# 3.9 floors, and the worst endpoint, softmax, by 5.2.
+# The largest error that passes, in floors. Over all families in both formats, the default output was off by up to 3.9
+# floors, and the worst endpoint by 5.2.
 LIMIT_IN_FLOORS = 10
 _DEFAULT = "default"
 # NumPy may make no error at all, as on black images. Then the floor is the error of rounding the result.
