@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from hubexport import ModuleSpec, build_modules, list_variants, verify_module
 from hubexport.networks.registry import FAMILIES
+from hubexport.variants import KINDS
 from hubexport.verify.checks.registry import select_checks
 from tests.command import hubexport
 from tests.data import DATA, needs_data, published_table
@@ -161,16 +162,20 @@ def test_some_modules_have_the_right_numbers(modules, name, kind):
     assert verification.passed, verification.failed
 
 
+def _checked_thoroughly():
+    """Returns the smallest variant of each family with all its modules; most of them are for `make prove`."""
+    for name in _SMALLEST:
+        for kind in KINDS:
+            for version in _VARIANTS[name].family.versions:
+                quick = name in _SMALL and f"{kind}/{version}" in _KINDS
+                yield pytest.param(name, f"{kind}/{version}", marks=pytest.mark.slow if quick else pytest.mark.prove)
+
+
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("version", [1, 3, 4, 5])
-@pytest.mark.parametrize("kind", ["classification", "feature_vector"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in _SMALL else pytest.mark.prove) for name in _SMALLEST]
-)
-def test_all_checks_pass_for_one_variant_of_each_family(tmp_path, name, kind, version):
-    """In every version; the smallest variant does."""
-    spec = ModuleSpec(kind=kind, version=version)
-    [path] = build_modules(_VARIANTS[name], [spec], checkpoint="synthetic", output_dir=tmp_path)
+@pytest.mark.parametrize(("name", "module"), [*_checked_thoroughly()])
+def test_all_checks_pass_for_one_variant_of_each_family(tmp_path, name, module):
+    """The smallest one passes in both kinds and all versions."""
+    [path] = build_modules(_VARIANTS[name], [ModuleSpec.parse(module)], checkpoint="synthetic", output_dir=tmp_path)
     verification = verify_module(str(path), checkpoint="synthetic")
     assert verification.passed, verification.failed
 

@@ -13,8 +13,10 @@ from hubexport.config_files import load_variant
 from hubexport.consumers.registry import CONSUMERS
 from hubexport.errors import CheckpointError, ModuleError, UsageError
 from hubexport.networks.costs import multiply_adds
+from hubexport.networks.ops import Identity, Softmax
 from hubexport.variants import ModuleSpec
 from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.verify.layer_errors import rounding_floor
 from hubexport.verify.sample_images import extreme_images, random_images
 from hubexport.verify.verify_module import verify_module
 from tests.command import command, environment, hubexport
@@ -176,6 +178,14 @@ def test_layers_carry_errors_floors_and_costs(module, small):
     assert len(shown) == len({*network.endpoints.values(), network.features})
     assert all(0 < layer.error < 10 * layer.floor for layer in shown)
     assert verification.layers[1].operation == "Conv2D 3×3, stride 2, relu6"
+
+
+def test_the_floor_of_probabilities_follows_from_that_of_logits():
+    """Logits that are all off by the same cancel out in NumPy, which says nothing about the module."""
+    softmax, exact = Softmax("p", ("z",), "p"), {"z": np.zeros((1, 2)), "p": np.full((1, 2), 0.5)}
+    assert rounding_floor(softmax, {"z": exact["z"] + 1e-3, "p": exact["p"]}, exact) == pytest.approx(0.5e-3)
+    assert rounding_floor(softmax, {"z": exact["z"] + 1e-3, "p": exact["p"] + 1e-3}, exact) == pytest.approx(1e-3)
+    assert rounding_floor(Identity("z", ("x",), "z"), {"z": exact["z"] + 1e-3}, exact) == pytest.approx(1e-3)
 
 
 def test_made_up_images_look_like_images():

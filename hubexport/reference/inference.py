@@ -1,23 +1,23 @@
 """Runs the reference of a network with given values."""
 
 from collections.abc import Mapping
+from typing import Any
 import warnings
 
 import tensorflow.compat.v1 as tf
 
 from hubexport.arrays import Array
-from hubexport.networks.family import Parameters
 from hubexport.reference.registry import REFERENCES
 
 
 def slim_output(
-    network: str, parameters: Parameters, num_classes: int | None, values: Mapping[str, Array], images: Array
+    network: str, parameters: Any, num_classes: int | None, values: Mapping[str, Array], images: Array
 ) -> Array:
     """Computes the output of a network built with TF-Slim in inference.
 
     Args:
         network: the name of the network's family.
-        parameters: the family's.
+        parameters: the family's, as attributes like `depth_multiplier`.
         num_classes: the number of classes; None leaves the classifier out.
         values: float32 arrays for all of its variables, by name.
         images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].

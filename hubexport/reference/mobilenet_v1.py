@@ -1,4 +1,4 @@
-"""MobileNet V1, rewritten with tf_slim's layers in the idiom of TF-Slim's `nets/mobilenet_v1`; tf_slim itself lacks it."""
+"""MobileNet V1, which tf_slim lacks, rewritten with its layers in the idiom of TF-Slim's `nets/mobilenet_v1`."""
 
 import tensorflow.compat.v1 as tf
 

@@ -1,4 +1,4 @@
-"""MobileNet V2, rewritten with tf_slim's layers in the idiom of TF-Slim's `nets/mobilenet`; tf_slim itself lacks it."""
+"""MobileNet V2, which tf_slim lacks, rewritten with its layers in the idiom of TF-Slim's `nets/mobilenet`."""
 
 import tensorflow.compat.v1 as tf
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from hubexport.networks.family import Parameters
 from hubexport.reference.mobilenet_v1 import reference_mobilenet_v1
 from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
 from hubexport.reference.reference import Reference
@@ -30,7 +29,7 @@ class FamilyReference:
     def __call__(
         self,
         images: tf.Tensor,
-        parameters: Parameters,
+        parameters: Any,
         num_classes: int | None,
         *,
         is_training: bool = False,
@@ -40,7 +39,7 @@ class FamilyReference:
 
         Args:
             images: float32 `[batch, height, width, 3]`, RGB, intensities in [0, 1].
-            parameters: the family's.
+            parameters: the family's, as attributes like `depth_multiplier`.
             num_classes: the number of classes; None leaves the classifier out.
             is_training: whether batch norm uses the batch's statistics and dropout is active.
             dropout: whether training drops features, where the family does.

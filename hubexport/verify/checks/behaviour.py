@@ -118,7 +118,7 @@ def _relative_error(approached: Floats, statistic: Floats, before: Array) -> flo
 
 
 def _rounding(after: Array, momentum: float, statistic: Floats, before: Array) -> float:
-    """Returns what rounding may add to that: the step is small beside the float32 average, and 1 - momentum beside 1."""
+    """Returns what rounding may add to it: a step is small beside a float32 average, and 1 - momentum beside 1."""
     stored = np.spacing(np.abs(after)).max() / np.abs(statistic - before).max()
     rounding = float(stored + np.spacing(np.float32(1))) / (1 - momentum)
     return rounding if np.isfinite(rounding) else 0.0
@@ -159,7 +159,7 @@ def _variance(logits: Floats) -> float:
 
 
 def _simulated_log_variance(context: VerificationContext, features: Array, passes: int) -> tuple[float, float]:
-    """Simulates dropout in so many passes, and returns the mean and the standard deviation of the logarithm of `_variance`."""
+    """Simulates dropout, and returns the mean and the standard deviation of the logarithm of `_variance`."""
     dropout_op, classifier = context.network.dropout, context.network.classifier
     assert dropout_op and classifier, "the check is for networks with both"
     kernel = context.reference_values[classifier.variables[0].name]
