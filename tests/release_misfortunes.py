@@ -15,6 +15,7 @@ from typing import Any
 
 from hubexport import build
 from hubexport.release import make_artifact, release_modules
+from tests.faulty_disk import hide_free_space
 from tests.release_runs import HIDDEN, wait_for
 
 
@@ -61,6 +62,7 @@ def fill_at(ballast: Path, number: int) -> None:
         elif count == number + 1:
             os.truncate(ballast, 0)
 
+    hide_free_space()
     sys.addaudithook(hook)
 
 
