@@ -58,7 +58,14 @@ _NUMBERS = {
     "mobilenet_v2": Numbers(1001, 1280, 260, 156, 104, 35, ("MobilenetV2/layer_18", [3, 3, 160])),
     "mobilenet_v1": Numbers(1001, 256, 135, 81, 54, 14, ("MobilenetV1/Conv2d_11_pointwise", [8, 8, 128])),
     "resnet_v2": Numbers(
-        11, 2048, 270, 172, 98, 53, ("resnet_v2_50/block2", [4, 4, 512]), "beta biases gamma moving_mean moving_variance weights"
+        11,
+        2048,
+        270,
+        172,
+        98,
+        53,
+        ("resnet_v2_50/block2", [4, 4, 512]),
+        "beta biases gamma moving_mean moving_variance weights",
     ),
 }
 

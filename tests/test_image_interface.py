@@ -324,7 +324,9 @@ def open_modules(tmp_path_factory) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-@pytest.mark.parametrize("name", [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)])
+@pytest.mark.parametrize(
+    "name", [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
+)
 def test_modules_of_any_size_have_a_default_one(tmp_path, open_modules, name):
     """Up to version 3 the module itself says it, then its manifest. The kind is known without the manifest, too."""
     path = shutil.copytree(open_modules[name], tmp_path / "m")

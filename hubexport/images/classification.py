@@ -114,7 +114,9 @@ def classify(
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size)))
+        opened = stack.enter_context(
+            opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size))
+        )
         interface = opened.interface
         labels = module_labels(interface.directory) if labels is None else labels
         check_labels(labels, count_classes(interface), interface.report.path)
