@@ -65,6 +65,8 @@ fuzz: environment  ## damage an input of every reader in 5,000 ways, and count w
 
 bench: environment  ## measure against baselines that each script names
 	$(BIN)/python scripts/benchmark_build.py
+	$(BIN)/python scripts/benchmark_build.py --variant resnet_v2_50
+	$(BIN)/python scripts/benchmark_build.py --memory
 	$(BIN)/python scripts/benchmark_build.py --variant all
 	$(BIN)/python scripts/benchmark_inference.py
 	$(BIN)/python scripts/benchmark_convert.py $(REAL_ARCHIVE)

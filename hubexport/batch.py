@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 import time
 
-from hubexport.build import BuildOptions, BuildOrder, build_order, module_directories
+from hubexport.build import BuildOptions, BuildOrder, build_order, check_modules_fit, module_directories, needed_bytes
 from hubexport.errors import DownloadError, HubexportError, check_positive
 from hubexport.progress import Progress
 from hubexport.system.process_pool import in_processes
@@ -51,8 +51,10 @@ def build_batch(
         One outcome per module, in the order of `orders`.
     Raises:
         UsageError: `jobs` is not a whole number, or less than 1.
+        OutputError: the disk has no room for all modules together; none is built.
     """
     check_positive(jobs=jobs)
+    _check_free_space(orders, options)
     progress = progress or Progress()
     jobs = min(jobs, len(orders))
     if jobs <= 1:
@@ -63,6 +65,16 @@ def build_batch(
         finished[order.variant.name] = outcomes
         progress.step(f"{len(finished)} of {len(orders)} variants done: {order.variant.name}")
     return [outcome for order in orders for outcome in finished[order.variant.name]]
+
+
+def _check_free_space(orders: Sequence[BuildOrder], options: BuildOptions) -> None:
+    """Checks the room for all modules together. Those that exist are left out: they are kept, or make room."""
+    needed = 0
+    for order in orders:
+        existing = _published(order, options)
+        if missing := tuple(spec for spec in order.modules if spec not in existing):
+            needed += needed_bytes(dataclasses.replace(order, modules=missing))
+    check_modules_fit(options, needed)
 
 
 def _build(order: BuildOrder, progress: Progress, options: BuildOptions) -> list[BuildOutcome]:

@@ -1,12 +1,13 @@
 """Builds modules: the trained values of a checkpoint go into networks, and these into module directories."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 import dataclasses
 from pathlib import Path
 import shutil
 
-from hubexport.arrays import Array
+from hubexport.arrays import FLOAT_BYTES, Value
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.restore import open_and_restore
 from hubexport.checkpoints.sources import resolve_source
@@ -18,7 +19,10 @@ from hubexport.networks.network import Network
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
 from hubexport.system.destinations import check_destination, check_sources_kept
+from hubexport.system.free_space import check_free_space
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
+
+_OTHERWISE = "choose another --output_dir"
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -52,11 +56,11 @@ class BuildOptions:
     Attributes:
         checkpoint: `build_batch` replaces `{variant}` in it by the name of each variant.
     Raises:
-        UsageError: `weights` is neither `averaged` nor `raw`.
+        UsageError: `weights` is none of `auto`, `averaged` and `raw`.
     """
 
     checkpoint: str | Path | None = None
-    weights: Weights = "averaged"
+    weights: Weights = "auto"
     output_dir: str | Path = "modules"
     overwrite: bool = False
     downloads: Downloads = Downloads()
@@ -70,7 +74,7 @@ def build_modules(
     modules: Sequence[ModuleSpec | str] = (),
     *,
     checkpoint: str | Path | None = None,
-    weights: Weights = "averaged",
+    weights: Weights = "auto",
     output_dir: str | Path = "modules",
     overwrite: bool = False,
     downloads: Downloads = Downloads(),
@@ -84,8 +88,8 @@ def build_modules(
             the modules in the variant's config.
         checkpoint: the source of the values, see `hubexport.checkpoints.sources`. Defaults to the published checkpoint
             in the variant's config, which is downloaded.
-        weights: `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one value per
-            variable.
+        weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one
+            value per variable.
         output_dir: the folder of all modules; each goes into a subfolder that is named like its handle.
         overwrite: replace existing modules. Directories that hold any other file are never replaced.
         downloads: where published checkpoints are cached, and where they are downloaded from.
@@ -95,7 +99,7 @@ def build_modules(
     Raises:
         UsageError: a kind, version or `weights` does not exist, or `variant` is only a name.
         CheckpointError: the checkpoint cannot be found or read, or does not fit the network.
-        OutputError: a module's directory exists already, or cannot be written.
+        OutputError: a module's directory exists already, or cannot be written; or its disk has no room for all modules.
     Example:
         >>> variant = hubexport.load_variant("mobilenet_v2_035_96")
         >>> modules = ["feature_vector/5", "classification/5"]
@@ -120,28 +124,29 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
     with _write_failures_reported(options):
         for directory in directories.values():
             check_destination(directory, overwrite=options.overwrite, written=listed_files)
+    check_modules_fit(options, needed_bytes(order))
 
     source = resolve_source(options.checkpoint, variant, progress, options.downloads)
     for directory in directories.values():
         check_sources_kept(directory, [directory], source.paths)
     variables = {v.name: v for spec in order.modules for v in variant.network_for(spec.kind).variables}
-    restored = open_and_restore(source, list(variables.values()), options.weights, variant, progress)
-    checkpoint = source.provenance()
-
-    with _write_failures_reported(options), scratch_directory(Path(options.output_dir)) as scratch:
-        staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
-        for spec in order.modules:
-            progress.step(f"writing {variant.handle(spec)}")
-            network = variant.network_for(spec.kind, spec.version)
-            _write_module(staged[spec], variant, spec, network, restored.values)
-            provenance = {
-                "values": source.origin,
-                "weights": restored.weights(network.variables),
-                "checkpoint": checkpoint,
-            }
-            write_manifest(staged[spec], variant, spec, network, provenance)
-        for spec, directory in directories.items():
-            publish_directory(staged[spec], directory, overwrite=options.overwrite)
+    with open_and_restore(source, list(variables.values()), options.weights, variant, progress) as restored:
+        checkpoint = source.provenance()
+        with _write_failures_reported(options), scratch_directory(Path(options.output_dir)) as scratch:
+            staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
+            for spec in order.modules:
+                progress.step(f"writing {variant.handle(spec)}")
+                network = variant.network_for(spec.kind, spec.version)
+                _write_module(staged[spec], variant, spec, network, restored.values)
+                restored.check_finite()  # The source may have changed since it was checked.
+                provenance = {
+                    "values": source.origin,
+                    "weights": restored.weights(network.variables),
+                    "checkpoint": checkpoint,
+                }
+                write_manifest(staged[spec], variant, spec, network, provenance)
+            for spec, directory in directories.items():
+                publish_directory(staged[spec], directory, overwrite=options.overwrite)
     if source.origin == "synthetic":
         progress.warn(
             f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
@@ -149,8 +154,24 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
     return list(directories.values())
 
 
+def needed_bytes(order: BuildOrder) -> int:
+    """Returns how many bytes the values take in the modules of an order together; all else in them is small."""
+    kinds = Counter(spec.kind for spec in order.modules)
+    sizes = {kind: sum(variable.size for variable in order.variant.network_for(kind).variables) for kind in kinds}
+    return FLOAT_BYTES * sum(count * sizes[kind] for kind, count in kinds.items())
+
+
+def check_modules_fit(options: BuildOptions, needed: int) -> None:
+    """Checks that the disk has room for modules.
+
+    Raises:
+        OutputError: it has less room than `needed` bytes.
+    """
+    check_free_space(Path(options.output_dir), needed, _what(options), _OTHERWISE)
+
+
 def _write_module(
-    directory: Path, variant: Variant, spec: ModuleSpec, network: Network, values: Mapping[str, Array]
+    directory: Path, variant: Variant, spec: ModuleSpec, network: Network, values: Mapping[str, Value]
 ) -> None:
     """Writes everything but the manifest."""
     directory.mkdir()
@@ -161,6 +182,9 @@ def _write_module(
         shutil.copyfile(variant.labels, directory / "assets" / "labels.txt")
 
 
+def _what(options: BuildOptions) -> str:
+    return f"cannot write modules to {options.output_dir}"
+
+
 def _write_failures_reported(options: BuildOptions) -> AbstractContextManager[None]:
-    output_dir = Path(options.output_dir)
-    return write_failures_reported(f"cannot write modules to {output_dir}", output_dir, "choose another --output_dir")
+    return write_failures_reported(_what(options), Path(options.output_dir), _OTHERWISE)

@@ -1,8 +1,10 @@
 """Compares the trained values of two checkpoints or modules, variable by variable."""
 
+from collections.abc import Mapping
 import dataclasses
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,13 @@ from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored_values import Renamed, StoredValues
-from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.checkpoints.stored_values import Renamed, StoredValues, equal_chunks
+from hubexport.checkpoints.weights_choice import Weights, check_weights, summarize_weights
 from hubexport.progress import Progress
 
 _NOT_COMPARED = "not compared"
+# What the summary calls what was compared.
+_VALUES = {"all": "values", "averaged": "averaged values", "raw": "plain values"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Comparison:
     """The result of comparing A and B.
 
     Attributes:
-        compared: which values were compared: `all`, or the `averaged` or `raw` ones of a network's variables.
+        compared: which values were compared: `all`, or of a network's variables the `averaged` or `raw` ones, or how
+            many of each, like `158 averaged, 104 raw`.
         equal: how many variables are the same bit for bit.
         differences: the other variables, sorted by name.
     """
@@ -61,7 +66,7 @@ class Comparison:
     def summary(self) -> str:
         """The result in one line."""
         different = sum(difference.problem != _NOT_COMPARED for difference in self.differences)
-        which = {"all": "values", "averaged": "averaged values", "raw": "plain values"}[self.compared]
+        which = _VALUES.get(self.compared) or f"values ({self.compared})"
         text = f"{self.equal + different} {which} compared: {self.equal} equal bit for bit, {different} different"
         unknown = len(self.differences) - different
         return f"{text}; {unknown} not compared" if unknown else text
@@ -76,9 +81,7 @@ class Comparison:
         return all(absolute is not None and absolute <= tolerance for absolute in largest)
 
 
-def compare(
-    a: str | Path, b: str | Path, *, weights: Weights = "averaged", progress: Progress | None = None
-) -> Comparison:
+def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress: Progress | None = None) -> Comparison:
     """Compares the values of two checkpoints or modules.
 
     All values are compared by name if A and B use the same framework's names, and both or neither have moving averages.
@@ -87,11 +90,12 @@ def compare(
     Args:
         a: A, see `hubexport.checkpoints.sources`.
         b: B, see `hubexport.checkpoints.sources`.
-        weights: if only the network's variables are compared, which of their values: `averaged` or `raw`.
+        weights: if only the network's variables are compared, which of their values: `averaged` or `raw`. Both `auto`
+            and `averaged` take the raw value of a variable without an average.
         progress: is told of each step.
     Raises:
         CheckpointError: A or B cannot be found, or is damaged.
-        UsageError: `weights` is neither `averaged` nor `raw`.
+        UsageError: `weights` is none of `auto`, `averaged` and `raw`.
     """
     check_weights(weights)
     progress = progress or Progress()
@@ -102,21 +106,34 @@ def compare(
         averages = {has_averages(opened_a.native), has_averages(opened_b.native)}
         if _layout(opened_a) == _layout(opened_b) and len(averages) == 1:
             return _compare_values("all", opened_a.native, opened_b.native)
-        values_a, values_b = _network_values(opened_a, weights), _network_values(opened_b, weights)
-        return _compare_values(weights if any(averages) else "all", values_a, values_b)
+        names_a, names_b = _network_names(opened_a, weights), _network_names(opened_b, weights)
+        values_a, values_b = Renamed(opened_a.slim_values(), names_a), Renamed(opened_b.slim_values(), names_b)
+        recognized = all(opened.recognition for opened in (opened_a, opened_b))
+        compared = _choices(names_a, names_b) if any(averages) and recognized else "all"
+        return _compare_values(compared, values_a, values_b)
 
 
 def _layout(opened: OpenedCheckpoint) -> str | None:
     return opened.recognition.layout if opened.recognition else None
 
 
-def _network_values(opened: OpenedCheckpoint, weights: Weights) -> StoredValues:
-    """Returns the values of the network's variables by TF-Slim's names, or all values if the network is not known."""
+def _network_names(opened: OpenedCheckpoint, weights: Weights) -> Mapping[str, str]:
+    """Returns where the values of the network's variables are stored, or of all values if the network is not known.
+
+    Returns:
+        The names in `opened.slim_values()`, by TF-Slim's names.
+    """
     stored = opened.slim_values()
     if opened.recognition is None:
-        return stored
+        return {name: name for name in stored.shapes}
     names = {v.name: stored_name(stored, v.name, weights) for v in opened.recognition.network().variables}
-    return Renamed(stored, {name: native for name, native in names.items() if native in stored.shapes})
+    return {name: native for name, native in names.items() if native in stored.shapes}
+
+
+def _choices(names_a: Mapping[str, str], names_b: Mapping[str, str]) -> str:
+    """Sums up which values are compared. One that is an average in A or B counts as averaged."""
+    names = {**names_a, **names_b}
+    return summarize_weights("averaged" if {names_a.get(n, n), names_b.get(n, n)} != {n} else "raw" for n in names)
 
 
 def _compare_values(compared: str, a: StoredValues, b: StoredValues) -> Comparison:
@@ -134,25 +151,44 @@ def _difference(name: str, a: StoredValues, b: StoredValues) -> Difference | Non
     if in_a != in_b:
         return Difference(name, "dtype", in_a, in_b)
     if not holds_numbers(a.dtype(name)):
-        bytes_a, bytes_b = a.stored_bytes(name), b.stored_bytes(name)
-        if bytes_a is None or bytes_b is None:
+        chunks_a, chunks_b = a.stored_chunks(name), b.stored_chunks(name)
+        if chunks_a is None or chunks_b is None:
             return Difference(name, _NOT_COMPARED, in_a, in_b)
-        return None if bytes_a == bytes_b else Difference(name, "values", in_a, in_b)
-    values_a, values_b = a.read(name), b.read(name)
-    if values_a.tobytes() == values_b.tobytes():
+        return None if equal_chunks(chunks_a, chunks_b) else Difference(name, "values", in_a, in_b)
+    figures = [*itertools.starmap(_figures, zip(a.chunks(name), b.chunks(name), strict=True))]
+    if all(figure.equal for figure in figures):
         return None
-    return Difference(name, "values", in_a, in_b, *_figures(values_a, values_b))
+    differing = sum(figure.differing for figure in figures)
+    if None in (largest := [figure.largest for figure in figures]):
+        return Difference(name, "values", in_a, in_b, differing)
+    absolute, relative = map(max, zip(*(pair for pair in largest if pair is not None), strict=True))
+    return Difference(name, "values", in_a, in_b, differing, absolute, relative)
 
 
 def _dtype_and_shape(stored: StoredValues, name: str) -> str | None:
     return f"{stored.dtype(name)} {list(stored.shapes[name])}" if name in stored.shapes else None
 
 
-def _figures(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[int, float | None, float | None]:
-    """Returns the last three attributes of a `Difference`."""
+class _Figures(NamedTuple):
+    """The comparison of two chunks.
+
+    Attributes:
+        equal: whether they are the same bit for bit.
+        differing: how many numbers differ.
+        largest: the last two attributes of a `Difference`; None if not all numbers are finite.
+    """
+
+    equal: bool
+    differing: int
+    largest: tuple[float, float] | None
+
+
+def _figures(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> _Figures:
+    if a.tobytes() == b.tobytes():
+        return _Figures(True, 0, (0.0, 0.0) if np.isfinite(a).all() else None)
     differing = int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return differing, None, None
+        return _Figures(False, differing, None)
     wide = np.complex128 if np.iscomplexobj(a) else np.float64
     wide_a, wide_b = a.astype(wide), b.astype(wide)
     with np.errstate(over="ignore"):
@@ -161,7 +197,7 @@ def _figures(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[int, float | Non
         # Large integers are rounded in float64. Their difference modulo 2**64 is exact.
         absolute = (np.maximum(a, b).astype("u8") - np.minimum(a, b).astype("u8")).astype(np.float64)
     if not np.isfinite(absolute).all():
-        return differing, None, None
+        return _Figures(False, differing, None)
     greater = np.maximum(np.abs(wide_a), np.abs(wide_b))
     relative = np.divide(absolute, greater, out=np.zeros_like(absolute), where=greater > 0)
-    return differing, float(absolute.max()), float(relative.max())
+    return _Figures(False, differing, (float(absolute.max()), float(relative.max())))

@@ -1,13 +1,14 @@
 """Converts a network's trained values from one framework's files to another's, without changing a bit of them."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 import os
 from pathlib import Path
 
-from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.publication import existing_files, publish_checkpoint
 from hubexport.checkpoints.restore import restore_values
-from hubexport.checkpoints.sources import Source, resolve_source
+from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.errors import OutputError, UsageError, check_choice
 from hubexport.formats.conversion_writers import (
@@ -19,15 +20,20 @@ from hubexport.formats.conversion_writers import (
 )
 from hubexport.layouts.conversion_targets import TARGETS, Target
 from hubexport.layouts.registry import target_layouts
+from hubexport.networks.family import Family, Parameters
+from hubexport.networks.network import Network
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, publish_file, scratch_directory, write_failures_reported
 from hubexport.system.destinations import Written, check_destination, check_sources_kept
+from hubexport.system.free_space import check_free_space
 from hubexport.variants import Variant, check_variant
 
 # Targets that are several files with a common prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
 # Targets that are directories, each with the function that lists its files.
 _DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files}
+
+_OTHERWISE = "choose another target"
 
 
 def convert(
@@ -36,7 +42,7 @@ def convert(
     to: Target,
     *,
     variant: Variant | None = None,
-    weights: Weights = "averaged",
+    weights: Weights = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -50,7 +56,7 @@ def convert(
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
             `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
-        weights: `averaged` or `raw`. Ignored if the source stores one value per variable.
+        weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
             nothing but Hugging Face's files.
         progress: is told of each step, and of other processes that write to the same target.
@@ -74,19 +80,24 @@ def convert(
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
-    trained = _read(resolved, to, weights, variant, progress)
-    if trained.network.logits is None:
-        progress.warn(f"{source} has no classifier: the result gives feature vectors only")
-    progress.step(f"writing {target}")
-    with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
-        staged = scratch / target.name
-        WRITERS[to](staged, trained)
-        if to in _PREFIXES:
-            publish_checkpoint(staged, target, overwrite=overwrite, progress=progress)
-        elif to in _DIRECTORIES:
-            publish_directory(staged, target, overwrite=overwrite)
-        else:
-            publish_file(staged, target, overwrite=overwrite)
+    with open_checkpoint(resolved, progress, variant) as opened:
+        network, family, parameters, labels = _network(opened, variant)
+        target_layouts(to, family.name)
+        restored = restore_values(opened, network.variables, weights, progress)
+        if network.logits is None:
+            progress.warn(f"{source} has no classifier: the result gives feature vectors only")
+        check_free_space(target.parent, sum(value.nbytes for value in restored.values.values()), _what(target), _OTHERWISE)
+        progress.step(f"writing {target}")
+        with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
+            staged = scratch / target.name
+            WRITERS[to](staged, TrainedNetwork(network, parameters, restored.values, labels))
+            restored.check_finite()  # The source may have changed since it was checked.
+            if to in _PREFIXES:
+                publish_checkpoint(staged, target, overwrite=overwrite, progress=progress)
+            elif to in _DIRECTORIES:
+                publish_directory(staged, target, overwrite=overwrite)
+            else:
+                publish_file(staged, target, overwrite=overwrite)
     return target
 
 
@@ -120,25 +131,25 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
         check_destination(path, overwrite=overwrite)
 
 
-def _read(
-    source: Source, to: Target, weights: Weights, variant: Variant | None, progress: Progress
-) -> TrainedNetwork:
-    with open_checkpoint(source, progress, variant) as opened:
-        recognition = opened.recognition
-        if variant:
-            headless = recognition is not None and recognition.num_classes is None
-            network = variant.network_for("feature_vector" if headless else "classification")
-            family, parameters, labels = variant.family, variant.family_parameters, variant.class_names()
-        elif recognition:
-            size = opened.settings and opened.settings.image_size
-            network = recognition.network(size) if size else recognition.network()
-            family, parameters, labels = recognition.family, recognition.parameters, None
-        else:
-            raise opened.unrecognized_error()
-        target_layouts(to, family.name)
-        restored = restore_values(opened, network.variables, weights, progress)
-    return TrainedNetwork(network, parameters, restored.values, labels)
+def _network(
+    opened: OpenedCheckpoint, variant: Variant | None
+) -> tuple[Network, Family, Parameters, Sequence[str] | None]:
+    """Returns the network of the values, with its classifier if they have one; its family, parameters and labels."""
+    recognition = opened.recognition
+    if variant:
+        headless = recognition is not None and recognition.num_classes is None
+        network = variant.network_for("feature_vector" if headless else "classification")
+        return network, variant.family, variant.family_parameters, variant.class_names()
+    if recognition:
+        size = opened.settings and opened.settings.image_size
+        network = recognition.network(size) if size else recognition.network()
+        return network, recognition.family, recognition.parameters, None
+    raise opened.unrecognized_error()
+
+
+def _what(target: Path) -> str:
+    return f"cannot write {target}"
 
 
 def _write_failures_reported(target: Path) -> AbstractContextManager[None]:
-    return write_failures_reported(f"cannot write {target}", target, "choose another target")
+    return write_failures_reported(_what(target), target, _OTHERWISE)

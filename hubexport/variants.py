@@ -159,10 +159,12 @@ class PublishedFigures(StrictModel):
 
     Attributes:
         macs_millions: the multiply-adds for one image, in millions, rounded down.
-        parameters_millions: the number of convolution weights and biases without batch norm, in millions, rounded down
-            to two decimals.
+        parameters_millions: the number of parameters, in millions, rounded down to two decimals. Publishers differ in
+            whether they count batch norm's.
         top1_percent: the top-1 accuracy on the ImageNet validation set.
         top5_percent: the top-5 accuracy on the ImageNet validation set.
+        accuracy_image_size: the height and width of the images on which accuracy was measured, in pixels; None if it is
+            the variant's.
         pixel1_cpu_ms: the time for one image on a Pixel 1, in milliseconds.
     """
 
@@ -170,6 +172,7 @@ class PublishedFigures(StrictModel):
     parameters_millions: _Positive | None = None
     top1_percent: _Percent | None = None
     top5_percent: _Percent | None = None
+    accuracy_image_size: Annotated[int, Field(gt=0)] | None = None
     pixel1_cpu_ms: _Positive | None = None
 
 

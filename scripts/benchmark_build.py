@@ -2,6 +2,9 @@
 
     python scripts/benchmark_build.py [--variant NAME] [--kind KIND] [--runs N]
     python scripts/benchmark_build.py --variant all [--runs N] [--jobs N]
+    python scripts/benchmark_build.py --memory [--variant NAME]
+
+`all` are the variants of the default one's network. `--memory` measures the peak memory of builds by themselves.
 
 Figures are medians. Each run is a whole process; the contenders alternate, so that load on the machine affects all.
 It needs the development environment: tensorflow-hub 0.15 is the last with an exporter.
@@ -9,6 +12,7 @@ It needs the development environment: tensorflow-hub 0.15 is the last with an ex
 
 import argparse
 from collections.abc import Sequence
+import functools
 from pathlib import Path
 import shutil
 import statistics
@@ -19,11 +23,25 @@ import tempfile
 from process_cost import ProcessCost, measure, median_cost, verdict
 
 from hubexport import Variant, list_variants, load_variant
+from hubexport.arrays import StreamedValue
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.synthetic import synthetic_value
-from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.checkpoints.synthetic import SyntheticValues
+from hubexport.checkpoints.v2_bundle import data_path, write_bundle
+from hubexport.variants import TF1_VERSIONS
 
 EXPORTER = Path(__file__).with_name("straightforward_exporter.py")
+
+DEFAULT_VARIANT = "mobilenet_v2_075_192"
+MEMORY_VARIANT = "resnet_v2_152"
+# Goals for one build by variant: wall time as a part of (a) and of (b), memory as a part of (b); then for the module,
+# as parts of (a): the bytes of its graphs, and the time to load them.
+Goals = tuple[float | None, float | None, float | None, float | None, float | None]
+GOALS: dict[str, Goals] = {
+    DEFAULT_VARIANT: (0.07, 0.17, 1.3, 0.35, 0.8),
+    "resnet_v2_50": (0.15, 0.50, 1.3, None, None),
+}
+# For MEMORY_VARIANT, whose values take 240 MB.
+MEMORY_GOAL_MIB = 200
 
 # Goals for building all variants: time, as a part of the exporter's, by versions; memory of all processes together.
 GOALS_OF_ALL = {(3,): 0.02, (3, 5): 0.10}
@@ -60,24 +78,30 @@ for path in paths:
 def main() -> None:
     """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="mobilenet_v2_075_192")
+    parser.add_argument("--variant", help=f"default: {DEFAULT_VARIANT}, with --memory {MEMORY_VARIANT}")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory alone")
     parser.add_argument("--kind", choices=("feature_vector", "classification"), default="classification")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--jobs", type=int, default=2, help="processes that build all variants (default: 2)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if args.variant == "all":
-            compare_all(list_variants(), args.runs, args.jobs, Path(folder))
+        if args.memory:
+            measure_memory(load_variant(args.variant or MEMORY_VARIANT), Path(folder))
+        elif args.variant == "all":
+            network = load_variant(DEFAULT_VARIANT).network
+            variants = [variant for variant in list_variants() if variant.network == network]
+            compare_all(variants, args.runs, args.jobs, Path(folder))
         else:
-            compare(load_variant(args.variant), args.kind, args.runs, Path(folder))
+            compare(load_variant(args.variant or DEFAULT_VARIANT), args.kind, args.runs, Path(folder))
 
 
 def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
-    """Compares hubexport and the exporter, for version 2 of one kind and a synthetic checkpoint."""
+    """Compares hubexport and the exporter, for the last TF1 version of one kind and a checkpoint of made-up values."""
+    version = max(version for version in TF1_VERSIONS if version in variant.family.versions)
     checkpoint = write_checkpoint(variant, folder)
-    ours = folder / "ours" / variant.publisher / variant.collection / variant.name / kind / "2"
+    ours = folder / "ours" / variant.publisher / variant.collection / variant.name / kind / str(version)
     theirs = folder / "theirs"
-    module = ["--variant", variant.name, "--module", f"{kind}/2"]
+    module = ["--variant", variant.name, "--module", f"{kind}/{version}"]
     target = ["--checkpoint", str(checkpoint), "--output_dir", str(folder / "ours"), "--overwrite"]
     commands = {
         "hubexport build": ["-m", "hubexport", "build", *module, *target],
@@ -89,22 +113,37 @@ def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
         shutil.rmtree(theirs, ignore_errors=True)
         for name, command in commands.items():
             costs[name].append(measure(command))
-    print(f"{variant.name}/{kind}/2, medians of {runs} alternating runs\n")
-    report(costs, ours, theirs, runs)
+    print(f"{variant.name}/{kind}/{version}, medians of {runs} alternating runs\n")
+    report(costs, ours, theirs, runs, GOALS.get(variant.name, (None,) * 5))
 
 
 def write_checkpoint(variant: Variant, folder: Path) -> Path:
     """Writes a checkpoint of synthetic averaged values, and returns its prefix."""
     variables = variant.network_for("classification").variables
+    stored = SyntheticValues(variables, seed=1)
     prefix = folder / f"{variant.name}.ckpt"
-    write_bundle(prefix, {f"{v.name}{AVERAGED_SUFFIX}": synthetic_value(v, seed=1) for v in variables})
+    # In chunks, so that this process stays small: see `process_cost.measure`.
+    values = {v.name: StreamedValue(v.shape, functools.partial(stored.chunks, v.name)) for v in variables}
+    write_bundle(prefix, {f"{name}{AVERAGED_SUFFIX}": value for name, value in values.items()})
     return prefix
 
 
 def exporter_command(variant: Variant, kind: str, checkpoint: Path, output_dir: Path) -> list[str]:
     """Returns Python's arguments to export one module in the straightforward way."""
-    size = [str(variant.family_parameters.depth_multiplier), str(variant.image_size)]
-    return [str(EXPORTER), *size, kind, str(checkpoint), str(output_dir)]
+    return [str(EXPORTER), variant.name, kind, str(checkpoint), str(output_dir)]
+
+
+def measure_memory(variant: Variant, folder: Path) -> None:
+    """Prints the peak memory of building one module of each format, and both together."""
+    checkpoint = write_checkpoint(variant, folder)
+    modules = ["feature_vector/3", "classification/5"]
+    print(f"{variant.name}, a checkpoint of {data_path(checkpoint, 0, 1).stat().st_size / 1e6:.0f} MB\n")
+    for built in ([modules[0]], [modules[1]], modules):
+        target = ["--checkpoint", str(checkpoint), "--output_dir", str(folder / "ours"), "--overwrite"]
+        options = [f"--module={module}" for module in built]
+        cost = measure(["-m", "hubexport", "build", "--variant", variant.name, *options, *target])
+        verdict_text = "reached" if cost.peak_mib <= MEMORY_GOAL_MIB else "MISSED"
+        print(f"{' '.join(built):36}{cost.wall_s:7.2f} s{cost.peak_mib:6.0f} MiB  goal {MEMORY_GOAL_MIB}  {verdict_text}")
 
 
 def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path) -> None:
@@ -113,12 +152,13 @@ def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path)
         write_checkpoint(variant, folder)
     kinds = ("feature_vector", "classification")
     sample = [(load_variant(name), kind) for name in EXPORTED_VARIANTS for kind in kinds]
+    names = [variant.name for variant in variants]
     exported_s: list[float] = []
     built: dict[tuple[int, ...], list[ProcessCost]] = {(3,): [], (3, 5): []}
     for _ in range(runs):
         for versions, costs in built.items():
             modules = [f"--module={kind}/{version}" for version in versions for kind in kinds]
-            costs.append(measure(build_command(modules, "all", jobs, folder)))
+            costs.append(measure(build_command(modules, names, jobs, folder)))
         variant, kind = sample[len(exported_s) % len(sample)]
         checkpoint = folder / f"{variant.name}.ckpt"
         exported_s.append(measure(exporter_command(variant, kind, checkpoint, folder / "theirs")).wall_s)
@@ -133,12 +173,12 @@ def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path)
     report_growth(folder)
 
 
-def build_command(modules: Sequence[str], variants: str, jobs: int, folder: Path) -> list[str]:
+def build_command(modules: Sequence[str], variants: Sequence[str], jobs: int, folder: Path) -> list[str]:
     """Returns Python's arguments to build modules of variants from the checkpoints in a folder."""
     shutil.rmtree(folder / "ours", ignore_errors=True)
     target = ["--checkpoint", f"{folder}/{{variant}}.ckpt", "--output_dir", str(folder / "ours")]
     options = ["--jobs", str(jobs), "--config_dir", str(folder), *target]
-    return ["-m", "hubexport", "build", "--variant", variants, *modules, *options]
+    return ["-m", "hubexport", "build", *(f"--variant={name}" for name in variants), *modules, *options]
 
 
 def report_all(versions: tuple[int, ...], modules: int, costs: Sequence[ProcessCost], exports_s: float) -> None:
@@ -164,14 +204,16 @@ def report_growth(folder: Path) -> None:
             link.symlink_to(folder / f"{original.name}.ckpt.{suffix}")
     print("copies of one variant in one process, versions 3 and 5 of one kind")
     for count in COPIES:
-        names = [f"--variant=copy_{number:03}" for number in range(count)]
+        names = [f"copy_{number:03}" for number in range(count)]
         modules = ["--module=feature_vector/3", "--module=feature_vector/5"]
-        cost = measure(build_command([*modules, *names[1:]], names[0].partition("=")[2], 1, folder))
+        cost = measure(build_command(modules, names, 1, folder))
         each_s = cost.wall_s / count / 2
         print(f"{2 * count:6} modules {cost.wall_s:9.2f} s {each_s:9.3f} s/module {cost.peak_mib:6.0f} MiB")
 
 
-def report(costs: dict[str, list[ProcessCost]], ours: Path, theirs: Path, runs: int) -> None:
+def report(
+    costs: dict[str, list[ProcessCost]], ours: Path, theirs: Path, runs: int, goals: Goals
+) -> None:
     """Prints medians, and the ratios that have goals."""
     print(f"{'':24}{'wall s':>9}{'cpu s':>9}{'peak MiB':>10}")
     medians = {name: median_cost(runs_of_one) for name, runs_of_one in costs.items()}
@@ -183,13 +225,13 @@ def report(costs: dict[str, list[ProcessCost]], ours: Path, theirs: Path, runs: 
     print(f"\nsaved_model.pb          ours {our_bytes:,} bytes, (a) {their_bytes:,} bytes")
     print(f"hub.Module + apply      ours {our_load_s:.3f} s, (a) {their_load_s:.3f} s\n")
     for name, ratio, goal in [
-        ("build / (a), wall time", build.wall_s / export.wall_s, 0.45),
+        ("build / (a), wall time", build.wall_s / export.wall_s, goals[0]),
         ("build / (a), cpu time", build.cpu_s / export.cpu_s, None),
-        ("build / (b), wall time", build.wall_s / start.wall_s, 1.25),
+        ("build / (b), wall time", build.wall_s / start.wall_s, goals[1]),
         ("build / (b), cpu time", build.cpu_s / start.cpu_s, None),
-        ("build / (b), peak memory", build.peak_mib / start.peak_mib, 1.3),
-        ("saved_model.pb / (a)", our_bytes / their_bytes, 0.35),
-        ("hub.Module + apply / (a)", our_load_s / their_load_s, 0.8),
+        ("build / (b), peak memory", build.peak_mib / start.peak_mib, goals[2]),
+        ("saved_model.pb / (a)", our_bytes / their_bytes, goals[3]),
+        ("hub.Module + apply / (a)", our_load_s / their_load_s, goals[4]),
     ]:
         print(f"{name:28}{ratio:6.3f}  {'' if goal is None else verdict(ratio, goal)}".rstrip())
 

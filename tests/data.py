@@ -33,6 +33,12 @@ def published_table() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def network_table() -> dict[str, dict[str, str]]:
+    """Returns the table of all networks that TF-Slim or tfhub.dev had, a row by the name of each variant."""
+    with (DATA / "networks" / "imagenet_models.csv").open(newline="") as file:
+        return {row["variant"]: row for row in csv.DictReader(file)}
+
+
 def reference_outputs(variant: str) -> dict[str, np.ndarray]:
     """Returns images in [0, 1], and what an independent PyTorch network computed for them with synthetic:1's values."""
     with np.load(DATA / "reference" / f"{_REFERENCES[variant]}.npz") as arrays:

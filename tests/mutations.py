@@ -1,5 +1,7 @@
 """Damage to modules: mistakes that an exporter could make, and accidents that could happen to a finished module.
 
+Those of `MUTATIONS` damage a MobileNet V2, those of `tests/resnet_mutations.py` what a ResNet has otherwise or besides.
+
 `tests/test_mutations.py` applies each one. docs/verification.md lists the checks of `hubexport verify` that catch it.
 """
 
@@ -42,12 +44,17 @@ MUTATIONS: list[Mutation] = []
 
 
 def mutation(
-    name: str, caught_by: str, formats: str = "TF1 TF2", *, keeps_digests: bool = False
+    name: str,
+    caught_by: str,
+    formats: str = "TF1 TF2",
+    *,
+    keeps_digests: bool = False,
+    into: list[Mutation] = MUTATIONS,
 ) -> Callable[[Callable[[Path, str], None]], Callable[[Path, str], None]]:
-    """Adds a function to `MUTATIONS`. Names of checks and formats are separated by spaces."""
+    """Adds a function to a list of mutations. Names of checks and formats are separated by spaces."""
 
     def add(function: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
-        MUTATIONS.append(Mutation(name, tuple(caught_by.split()), tuple(formats.split()), function, keeps_digests))
+        into.append(Mutation(name, tuple(caught_by.split()), tuple(formats.split()), function, keeps_digests))
         return function
 
     return add
@@ -64,7 +71,7 @@ def update_digests(directory: Path) -> None:
 # Values
 
 
-def _edit_values(directory: Path, format_: str, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
+def edit_values(directory: Path, format_: str, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
     """Changes values by variable name, and writes them back under their own keys."""
     reader = BundleReader(directory / _PREFIX)
     suffix = KEY_SUFFIX if format_ == "TF2" else ""
@@ -84,7 +91,7 @@ def nudge_by_one_ulp(directory: Path, format_: str) -> None:
         weights = values[f"{_BLOCK}/expand/weights"]
         weights[0, 0, 3, 5] = np.nextafter(weights[0, 0, 3, 5], np.float32(9))
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("one weight by 0.1", "weights.equal numbers.random numbers.layers")
@@ -92,7 +99,7 @@ def nudge(directory: Path, format_: str) -> None:
     def edit(values):
         values[f"{_BLOCK}/expand/weights"][0, 0, 3, 5] += 0.1
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("two output channels swapped", "weights.equal numbers.random numbers.layers numbers.slim")
@@ -101,7 +108,7 @@ def swap_channels(directory: Path, format_: str) -> None:
         weights = values[f"{_BLOCK}/project/weights"]
         weights[..., [0, 1]] = weights[..., [1, 0]]
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("moving mean and variance swapped", "weights.equal weights.sound numbers.random numbers.layers")
@@ -110,7 +117,7 @@ def swap_moments(directory: Path, format_: str) -> None:
         mean, variance = (f"{_BLOCK}/depthwise/BatchNorm/moving_{name}" for name in ("mean", "variance"))
         values[mean], values[variance] = values[variance], values[mean]
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("a gamma left at 1", "weights.equal numbers.random numbers.layers")
@@ -118,7 +125,7 @@ def drop_gamma(directory: Path, format_: str) -> None:
     def edit(values):
         values[f"{_BLOCK}/depthwise/BatchNorm/gamma"][:] = 1
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("one raw value among averaged ones", "weights.equal numbers.random numbers.layers")
@@ -129,7 +136,7 @@ def mix_in_a_raw_value(directory: Path, format_: str) -> None:
         name = f"{_BLOCK}/project/BatchNorm/beta"
         values[name] = network_values(seed=2)[name]
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("a weight that is not a number", "weights.equal weights.sound numbers.random")
@@ -137,36 +144,36 @@ def put_nan(directory: Path, format_: str) -> None:
     def edit(values):
         values[f"{_BLOCK}/expand/weights"][0, 0, 0, 0] = np.nan
 
-    _edit_values(directory, format_, edit)
+    edit_values(directory, format_, edit)
 
 
 @mutation("a variable missing", "structure.variables weights.equal numbers.random")
 def drop_a_variable(directory: Path, format_: str) -> None:
-    _edit_values(directory, format_, lambda values: values.pop(f"{_BLOCK}/project/BatchNorm/beta"))
+    edit_values(directory, format_, lambda values: values.pop(f"{_BLOCK}/project/BatchNorm/beta"))
 
 
 @mutation("an optimizer's slot left in", "structure.variables", "TF1")
 def leave_a_slot(directory: Path, format_: str) -> None:
     name = f"{_BLOCK}/expand/weights"
-    _edit_values(directory, format_, lambda values: values.update({f"{name}/RMSProp": np.ones_like(values[name])}))
+    edit_values(directory, format_, lambda values: values.update({f"{name}/RMSProp": np.ones_like(values[name])}))
 
 
 @mutation("a text among the values", "structure.variables weights.sound", "TF1")
 def leave_a_text(directory: Path, format_: str) -> None:
-    _edit_values(directory, format_, lambda values: values.update({"words": b"not a number"}))
+    edit_values(directory, format_, lambda values: values.update({"words": b"not a number"}))
 
 
 # Graphs
 
 
-def _edit_graph(directory: Path, edit: Callable[[Message], None]) -> None:
+def edit_graph(directory: Path, edit: Callable[[Message], None]) -> None:
     path = directory / "saved_model.pb"
     saved_model = SavedModel.FromString(path.read_bytes())
     edit(saved_model)
     path.write_bytes(saved_model.SerializeToString(deterministic=True))
 
 
-def _scopes(saved_model: Message, training: bool | None = None) -> Iterator[Message]:
+def scopes(saved_model: Message, training: bool | None = None) -> Iterator[Message]:
     """Yields each list of nodes that computes the network, from graph versions or functions.
 
     Args:
@@ -182,28 +189,28 @@ def _scopes(saved_model: Message, training: bool | None = None) -> Iterator[Mess
             yield meta_graph.graph_def.node
 
 
-def _edit_nodes(directory: Path, name: str, edit: Callable[[Message], None], training: bool | None = None) -> None:
+def edit_nodes(directory: Path, name: str, edit: Callable[[Message], None], training: bool | None = None) -> None:
     """Changes each node whose name is `name` or ends with `/name`."""
 
     def edit_all(saved_model: Message) -> None:
         nodes = [
-            node for nodes in _scopes(saved_model, training) for node in nodes if f"/{node.name}".endswith(f"/{name}")
+            node for nodes in scopes(saved_model, training) for node in nodes if f"/{node.name}".endswith(f"/{name}")
         ]
         assert nodes, f"no node {name}"
         for node in nodes:
             edit(node)
 
-    _edit_graph(directory, edit_all)
+    edit_graph(directory, edit_all)
 
 
-def _set_op(op: str) -> Callable[[Message], None]:
+def set_op(op: str) -> Callable[[Message], None]:
     def edit(node: Message) -> None:
         node.op = op
 
     return edit
 
 
-def _set_constant(value: float) -> Callable[[Message], None]:
+def set_constant(value: float) -> Callable[[Message], None]:
     def edit(node: Message) -> None:
         node.attr["value"].tensor.float_val[:] = [value]
 
@@ -215,7 +222,7 @@ def change_stride(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.attr["strides"].list.i[:] = [1, 1, 1, 1]
 
-    _edit_nodes(directory, "expanded_conv_13/depthwise/depthwise", edit)
+    edit_nodes(directory, "expanded_conv_13/depthwise/depthwise", edit)
 
 
 @mutation("padding VALID instead of SAME", "numbers.random numbers.layers")
@@ -223,52 +230,52 @@ def change_padding(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.attr["padding"].s = b"VALID"
 
-    _edit_nodes(directory, "MobilenetV2/Conv/Conv2D", edit)
+    edit_nodes(directory, "MobilenetV2/Conv/Conv2D", edit)
 
 
 @mutation("images not mapped to [-1, 1]", "numbers.random numbers.extremes numbers.layers")
 def leave_out_the_mapping(directory: Path, format_: str) -> None:
-    _edit_nodes(directory, "hub_input/Mul/y", _set_constant(1.0))
-    _edit_nodes(directory, "hub_input/Sub/y", _set_constant(0.0))
+    edit_nodes(directory, "hub_input/Mul/y", set_constant(1.0))
+    edit_nodes(directory, "hub_input/Sub/y", set_constant(0.0))
 
 
 @mutation("ReLU instead of ReLU6", "numbers.random numbers.layers numbers.slim")
 def forget_the_six(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
-        for nodes in _scopes(saved_model):
+        for nodes in scopes(saved_model):
             for node in nodes:
                 if node.op == "Relu6":
                     node.op = "Relu"
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("epsilon 1e-5 instead of 1e-3", "numbers.random numbers.layers behaviour.gradients")
 def change_epsilon(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
-        for nodes in _scopes(saved_model):
+        for nodes in scopes(saved_model):
             for node in nodes:
                 if "epsilon" in node.attr:
                     node.attr["epsilon"].f = 1e-5
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a residual connection left out", "numbers.random numbers.layers")
 def leave_out_a_residual(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
-        for nodes in _scopes(saved_model):
+        for nodes in scopes(saved_model):
             [add] = [node for node in nodes if node.name.endswith("expanded_conv_5/add")]
             for node in nodes:
                 if add.name in (source.partition(":")[0] for source in node.input):
                     node.input[0] = add.input[0]
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("maximum instead of average pooling", "numbers.random numbers.layers")
 def pool_the_maximum(directory: Path, format_: str) -> None:
-    _edit_nodes(directory, "Logits/AvgPool", _set_op("MaxPool"))
+    edit_nodes(directory, "Logits/AvgPool", set_op("MaxPool"))
 
 
 @mutation("two endpoints swapped", "numbers.layers")
@@ -288,7 +295,7 @@ def swap_endpoints(directory: Path, format_: str) -> None:
                     first, second = swapped
                     function.ret[first], function.ret[second] = function.ret[second], function.ret[first]
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a batch of one picture fixed in the graph", "numbers.batches")
@@ -296,7 +303,7 @@ def fix_the_batch(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.attr["value"].tensor.int_val[0] = 1
 
-    _edit_nodes(directory, "Conv2d_1c_1x1/rows/shape", edit)
+    edit_nodes(directory, "Conv2d_1c_1x1/rows/shape", edit)
 
 
 @mutation("a signature that gives probabilities instead of logits", "numbers.signatures", "TF1")
@@ -306,7 +313,7 @@ def give_probabilities(directory: Path, format_: str) -> None:
             signature = meta_graph.signature_def["image_classification"]
             signature.outputs["default"].name = signature.outputs["MobilenetV2/Predictions"].name
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a signature for serving that runs in training mode", "numbers.signatures", "TF2")
@@ -317,7 +324,7 @@ def serve_in_training_mode(directory: Path, format_: str) -> None:
                 [call] = [node for node in function.node_def if "f" in node.attr]
                 call.attr["f"].func.name = "call_training"
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 # Training
@@ -328,7 +335,7 @@ def update_in_inference(directory: Path, format_: str) -> None:
     name = f"{_BLOCK}/expand/BatchNorm/moving_mean"
 
     def edit(saved_model: Message) -> None:
-        for nodes in _scopes(saved_model, training=False):
+        for nodes in scopes(saved_model, training=False):
             [read] = [node for node in nodes if node.name == f"{name}/Read/ReadVariableOp"]
             assign = nodes.add(name="assign", op="AssignSubVariableOp")
             assign.input[:] = [read.input[0], f"{read.name}:value:0" if format_ == "TF2" else read.name]
@@ -337,25 +344,25 @@ def update_in_inference(directory: Path, format_: str) -> None:
                 if node.name == "MobilenetV2/Logits/output":
                     node.input.append("^assign")
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("no gradient for one weight", "behaviour.training_step behaviour.shared_variables")
 def stop_one_gradient(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
-        for nodes in _scopes(saved_model):
+        for nodes in scopes(saved_model):
             [kernel] = [node for node in nodes if node.name.endswith("Conv2d_1c_1x1/kernel")]
             stopped = nodes.add(name="stopped", op="StopGradient", input=[kernel.input[0]])
             stopped.attr["T"].type = 1
             kernel.input[0] = "stopped:output:0" if format_ == "TF2" else "stopped"
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a default momentum of 0.9 instead of 0.99", "behaviour.moving_averages")
 def change_momentum(directory: Path, format_: str) -> None:
     if format_ == "TF1":
-        _edit_nodes(directory, "batch_norm_momentum/input", _set_constant(0.9))
+        edit_nodes(directory, "batch_norm_momentum/input", set_constant(0.9))
         return
 
     def edit(saved_model: Message) -> None:
@@ -365,13 +372,13 @@ def change_momentum(directory: Path, format_: str) -> None:
                     if default.WhichOneof("kind") == "float64_value":
                         default.float64_value = 0.9
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("momentum used the wrong way round", "behaviour.moving_averages")
 def invert_momentum(directory: Path, format_: str) -> None:
     # 1 * momentum instead of 1 - momentum.
-    _edit_nodes(directory, "batch_norm_decay", _set_op("Mul"), training=True)
+    edit_nodes(directory, "batch_norm_decay", set_op("Mul"), training=True)
 
 
 @mutation("an update op missing", "structure.collections behaviour.training_step behaviour.moving_averages")
@@ -383,14 +390,14 @@ def drop_an_update_op(directory: Path, format_: str) -> None:
             if "update_ops" in meta_graph.collection_def:
                 meta_graph.collection_def["update_ops"].node_list.value.remove(name)
         if format_ == "TF2":
-            for nodes in _scopes(saved_model, training=True):
+            for nodes in scopes(saved_model, training=True):
                 for node in nodes:
                     if node.name == name:
                         node.op = "NoOp"
                         node.ClearField("input")
                         node.attr.clear()
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a moving mean updated by the variance", "behaviour.moving_averages")
@@ -399,22 +406,22 @@ def update_by_the_wrong_statistic(directory: Path, format_: str) -> None:
         batch_norm = node.input[1].partition(":")[0]
         node.input[1] = f"{batch_norm}:batch_variance:0" if format_ == "TF2" else f"{batch_norm}:2"
 
-    _edit_nodes(directory, "expanded_conv_5/expand/BatchNorm/moving_mean/AssignMovingAvg/sub", edit, training=True)
+    edit_nodes(directory, "expanded_conv_5/expand/BatchNorm/moving_mean/AssignMovingAvg/sub", edit, training=True)
 
 
 @mutation("a gradient stopped", "behaviour.training_step behaviour.gradients")
 def stop_a_gradient(directory: Path, format_: str) -> None:
-    _edit_nodes(directory, "expanded_conv_5/output", _set_op("StopGradient"))
+    edit_nodes(directory, "expanded_conv_5/output", set_op("StopGradient"))
 
 
 @mutation("no dropout", "behaviour.dropout")
 def leave_out_dropout(directory: Path, format_: str) -> None:
-    _edit_nodes(directory, "Logits/Dropout/dropout/keep_prob", _set_constant(1.0))
+    edit_nodes(directory, "Logits/Dropout/dropout/keep_prob", set_constant(1.0))
 
 
 @mutation("dropout that keeps 0.5 instead of 0.8", "behaviour.dropout")
 def drop_too_much(directory: Path, format_: str) -> None:
-    _edit_nodes(directory, "Logits/Dropout/dropout/keep_prob", _set_constant(0.5))
+    edit_nodes(directory, "Logits/Dropout/dropout/keep_prob", set_constant(0.5))
 
 
 @mutation("dropout in the features", "behaviour.dropout", "TF1")
@@ -422,7 +429,7 @@ def drop_features(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.input[0] = "MobilenetV2/Logits/Dropout/dropout/mul"
 
-    _edit_nodes(directory, "hub_output/feature_vector/SpatialSqueeze", edit, training=True)
+    edit_nodes(directory, "hub_output/feature_vector/SpatialSqueeze", edit, training=True)
 
 
 @mutation("weight decay on a depthwise convolution", "structure.collections structure.objects behaviour.regularization")
@@ -440,7 +447,7 @@ def decay_depthwise_weights(directory: Path, format_: str) -> None:
             else:
                 _list_once_more(meta_graph.object_graph_def, "regularization_losses")
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 def _node(meta_graph: Message, name: str) -> Message:
@@ -464,9 +471,9 @@ def decay_too_much(directory: Path, format_: str) -> None:
             for nodes in (meta_graph.graph_def.node, *(f.node_def for f in meta_graph.graph_def.library.function)):
                 for node in nodes:
                     if node.name.endswith("l2_regularizer/scale"):
-                        _set_constant(4e-4)(node)
+                        set_constant(4e-4)(node)
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a moving average among the trained variables", "structure.collections structure.objects")
@@ -487,7 +494,7 @@ def train_a_moving_average(directory: Path, format_: str) -> None:
                 elements = objects.nodes[_attribute(objects, "trainable_variables")].children
                 elements.add(node_id=number, local_name=str(len(elements)))
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation(
@@ -502,7 +509,7 @@ def freeze_a_weight(directory: Path, format_: str) -> None:
                 objects = meta_graph.object_graph_def
                 del objects.nodes[_attribute(objects, "trainable_variables")].children[-1]
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 # Interfaces
@@ -517,7 +524,7 @@ def rename_a_signature(directory: Path, format_: str) -> None:
             signatures["features"].CopyFrom(signatures[old])
             del signatures[old]
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("an output key missing", "structure.signatures")
@@ -530,7 +537,7 @@ def drop_an_output(directory: Path, format_: str) -> None:
                 for function in meta_graph.object_graph_def.concrete_functions.values():
                     function.output_signature.dict_value.fields.pop("MobilenetV2/layer_7/output", None)
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a signature that promises another size", "structure.signatures")
@@ -540,7 +547,7 @@ def promise_another_size(directory: Path, format_: str) -> None:
             for signature in meta_graph.signature_def.values():
                 signature.inputs["images"].tensor_shape.dim[1].size = 128
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("another image size attached", "structure.image_size", "TF1")
@@ -552,7 +559,7 @@ def attach_another_size(directory: Path, format_: str) -> None:
             values = meta_graph.collection_def["hub_module_attachments"].bytes_list.value
             values[:] = [attachment.SerializeToString()]
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a list of the interface renamed", "structure.objects", "TF2")
@@ -562,7 +569,7 @@ def rename_a_list(directory: Path, format_: str) -> None:
             if child.local_name == "regularization_losses":
                 child.local_name = "losses"
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("a graph version tagged otherwise", "structure.graph_versions")
@@ -570,7 +577,7 @@ def change_tags(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
         saved_model.meta_graphs[-1].meta_info_def.tags[:] = ["training" if format_ == "TF1" else "serving"]
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 @mutation("an attribute that old TensorFlows do not know", "structure.ops")
@@ -579,12 +586,12 @@ def add_a_new_attribute(directory: Path, format_: str) -> None:
         # As TensorFlow's own graph builder writes it from 1.15 on.
         node.attr["exponential_avg_factor" if format_ == "TF1" else "attribute_of_tomorrow"].CopyFrom(AttrValue(f=1.0))
 
-    _edit_nodes(directory, "FusedBatchNorm" if format_ == "TF1" else "FusedBatchNormV3", edit)
+    edit_nodes(directory, "FusedBatchNorm" if format_ == "TF1" else "FusedBatchNormV3", edit)
 
 
 @mutation("an op that old TensorFlows do not know", "structure.ops", "TF1")
 def use_a_new_op(directory: Path, format_: str) -> None:
-    _edit_nodes(directory, "expanded_conv_5/add", _set_op("AddV2"))
+    edit_nodes(directory, "expanded_conv_5/add", set_op("AddV2"))
 
 
 @mutation("a collection that hub.Module does not know", "structure.collections", "TF1")
@@ -593,7 +600,7 @@ def add_a_collection(directory: Path, format_: str) -> None:
         for meta_graph in saved_model.meta_graphs:
             meta_graph.collection_def["losses"].node_list.value.append("init")
 
-    _edit_graph(directory, edit)
+    edit_graph(directory, edit)
 
 
 # Files

@@ -72,6 +72,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
         acts: the acts still to perform.
+        content: the archive.
         requests: all requests so far.
         gate: an event that some acts wait for.
     """
@@ -79,6 +80,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.acts: list[Act] = [serve]
+        self.content = ARCHIVE
         self.requests: list[Request] = []
         self.gate = threading.Event()
 
@@ -87,7 +89,7 @@ class Server(http.server.ThreadingHTTPServer):
         """The server's URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def published(self, name: str = "net.tgz", sha256: str = SHA256) -> PublishedCheckpoint:
+    def published(self, name: str = "net.tgz", sha256: str | None = SHA256) -> PublishedCheckpoint:
         """Returns the archive as a config names it."""
         return PublishedCheckpoint(url=f"{self.address}/{name}", sha256=sha256, name="model.ckpt")
 
@@ -108,7 +110,7 @@ def running_server() -> Iterator[Server]:
 
 def serve(handler: Handler) -> None:
     """Sends the archive or the requested range, as a good server does."""
-    _serve_up_to(handler, len(ARCHIVE))
+    _serve_up_to(handler, len(handler.server.content))
 
 
 def serve_some(size: int, *, wait: bool = False) -> Act:
@@ -128,7 +130,7 @@ def serve_when_told(size: int) -> Act:
     def act(handler: Handler) -> None:
         _serve_up_to(handler, size)
         handler.server.gate.wait(60)
-        handler.body(ARCHIVE[size:])
+        handler.body(handler.server.content[size:])
 
     return act
 
@@ -136,16 +138,17 @@ def serve_when_told(size: int) -> Act:
 def _serve_up_to(handler: Handler, end: int) -> None:
     requested = handler.request_seen.range
     start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
-    if start >= len(ARCHIVE):
-        handler.head(416, Content_Range=f"bytes */{len(ARCHIVE)}", Content_Length=0)
+    content = handler.server.content
+    if start >= len(content):
+        handler.head(416, Content_Range=f"bytes */{len(content)}", Content_Length=0)
         return
-    length = len(ARCHIVE) - start
+    length = len(content) - start
     if requested:
-        content_range = f"bytes {start}-{len(ARCHIVE) - 1}/{len(ARCHIVE)}"
+        content_range = f"bytes {start}-{len(content) - 1}/{len(content)}"
         handler.head(206, Content_Length=length, Content_Range=content_range)
     else:
         handler.head(200, Content_Length=length)
-    handler.body(ARCHIVE[start:end])
+    handler.body(content[start:end])
 
 
 def answer(status: int, content: bytes = b"", **headers: object) -> Act:

@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from hubexport import build_modules
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.v2_bundle import BundleReader
+from hubexport.checkpoints.weights_choice import weights_match
 from hubexport.conversion import convert
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
@@ -112,13 +113,13 @@ def _assert_equal(found, wanted):
 
 
 @_of_all_sources
-@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), pytest.param("raw", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("weights", "seed"), [("auto", 1), pytest.param("raw", 2, marks=pytest.mark.slow)])
 def test_a_source_with_averages(small, tmp_path, write, weights, seed):
-    """The requested values are restored, and the manifest records the request."""
+    """Averages are preferred, and the manifest records which values were taken."""
     source = write(_make_folder(tmp_path / "source"), _raw_with_averages())
     [module] = _build(small, tmp_path, source, weights=weights)
     _assert_equal(_stored(module), network_values(seed=seed))
-    assert _recorded(module) == weights
+    assert _recorded(module) == {"auto": "averaged", "raw": "raw"}[weights]
 
 
 @pytest.mark.parametrize("write", [_saved_model, _v2_called_variables, _object_based])
@@ -139,23 +140,54 @@ def test_a_source_with_averages_of_some_variables(small, tmp_path, write):
         ("prefix in a SavedModel", "only"),
         ("safetensors", "only"),
         ("object-based", "only"),
-        ("V2 called variables", None),
-        ("V1 called variables", None),
+        ("V2 called variables", "raw"),
+        ("V1 called variables", "raw"),
     ],
 )
 def test_a_source_without_averages(small, tmp_path, source, weights):
-    """There is no choice to make, except in a training's checkpoint: there it is an error, whatever the file's name."""
+    """A training's checkpoint could have had averages, whatever its name; from other sources there is no choice."""
     path = _SOURCES[source](_make_folder(tmp_path / "source"), network_values(seed=2))
-    if weights is None:
-        with pytest.raises(CheckpointError) as caught:
-            _build(small, tmp_path, path)
-        assert caught.value.why == "there are no averaged values in this checkpoint"
-        [module] = _build(small, tmp_path, path, weights="raw")
-        assert _recorded(module) == "raw"
-    else:
-        [module] = _build(small, tmp_path, path)
-        assert _recorded(module) == weights
+    ear = Ear()
+    [module] = _build(small, tmp_path, path, progress=ear)
+    assert _recorded(module) == weights
+    assert ear.notes == (["weights: raw (the checkpoint has no averages)"] if weights == "raw" else [])
+    assert not any("no average" in warning for warning in ear.warnings)
     _assert_equal(_stored(module), network_values(seed=2))
+
+
+def test_averages_that_are_asked_for_must_be_there(small, tmp_path):
+    """One at least. Nothing is written without any."""
+    write_v2(tmp_path / "none", network_values())
+    with pytest.raises(CheckpointError) as caught:
+        _build(small, tmp_path, tmp_path / "none", weights="averaged")
+    assert caught.value.why == "there are no averaged values in this checkpoint"
+    assert caught.value.fix == "use --weights auto"
+    assert not (tmp_path / "modules").exists()
+    write_v2(tmp_path / "one", _raw_with_averages(lambda name: name == "MobilenetV2/Conv/weights"))
+    [module] = _build(small, tmp_path, tmp_path / "one", weights="averaged")
+    assert _recorded(module) == f"1 averaged, {_ALL - 1} raw"
+
+
+@pytest.mark.parametrize(
+    ("averaged", "weights", "note"),
+    [
+        pytest.param(lambda name: True, "auto", "averaged", id="all"),
+        pytest.param(lambda name: True, "raw", "raw", id="raw on purpose"),
+        pytest.param(lambda name: "moving_" not in name, "auto", "158 averaged, 104 raw", id="some"),
+    ],
+)
+def test_the_output_says_which_values_were_taken(small, tmp_path, averaged, weights, note):
+    """In the words of the manifest."""
+    write_v2(tmp_path / "c", _raw_with_averages(averaged))
+    for work in (
+        lambda ear: _build(small, tmp_path, tmp_path / "c", weights=weights, progress=ear),
+        lambda ear: convert(tmp_path / "c", tmp_path / "to", "slim", weights=weights, progress=ear),
+    ):
+        ear = Ear()
+        work(ear)
+        assert ear.notes == [f"weights: {note}"]
+    done = hubexport("diff", tmp_path / "c", tmp_path / "to", "--weights", weights)
+    assert " equal bit for bit, 0 different" in done.stdout
 
 
 def test_our_own_modules_leave_no_choice(small, tmp_path):
@@ -185,7 +217,7 @@ def test_each_module_records_its_own_values(small, tmp_path):
 def test_raw_values_in_place_of_averages_are_warned_of(small, tmp_path):
     """The published accuracy was measured with averages. Requested raw values are no surprise."""
     write_v2(tmp_path / "c", _raw_with_averages(lambda name: "Logits" in name))
-    for weights, count in (("averaged", 1), ("raw", 0)):
+    for weights, count in (("auto", 1), ("averaged", 1), ("raw", 0)):
         for work in (
             lambda ear: _build(small, tmp_path, tmp_path / "c", weights=weights, overwrite=True, progress=ear),
             lambda ear: convert(tmp_path / "c", tmp_path / "to", "slim", weights=weights, overwrite=True, progress=ear),
@@ -288,7 +320,10 @@ def test_every_command_reads_a_manifest_with_both_kinds(small, config_dir, tmp_p
     done = hubexport("verify", module, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     done = hubexport("diff", module, tmp_path / "c")
-    assert (done.returncode, done.stdout) == (0, "262 averaged values compared: 262 equal bit for bit, 0 different\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "262 values (158 averaged, 104 raw) compared: 262 equal bit for bit, 0 different\n",
+    )
     release = ("release", "--config_dir", config_dir, "--output_dir", tmp_path / "dist", "--variants", "small")
     done = hubexport(*release, "--checkpoint", tmp_path / "c", "--verify", "structure.digests", "weights.equal")
     assert done.returncode == 0, done.stderr
@@ -301,3 +336,18 @@ def test_averages_of_all_variables_are_recorded_as_averaged(small, tmp_path):
     write_v2(tmp_path / "c", training_values())
     [module] = _build(small, tmp_path, tmp_path / "c")
     assert _recorded(module) == "averaged"
+
+
+@pytest.mark.parametrize(
+    ("requested", "possible"),
+    [
+        ("auto", {"averaged", "raw", "only", "158 averaged, 104 raw"}),
+        ("averaged", {"averaged", "raw", "only", "158 averaged, 104 raw"}),
+        ("raw", {"raw", "only"}),
+        ("best", set()),
+    ],
+)
+def test_what_a_manifest_can_say_after_a_request(requested, possible):
+    """A feature vector whose variables have no average is raw even if its classifier has some."""
+    recorded = ["averaged", "raw", "only", "158 averaged, 104 raw", "auto", "all", "0 averaged, 1 raw", "", None]
+    assert {one for one in recorded if weights_match(requested, one)} == possible

@@ -15,8 +15,10 @@ import pytest
 from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
 from hubexport.batch import build_batch
 from hubexport.build import BuildOptions, BuildOrder
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.config_files import select_variants
-from hubexport.errors import CheckpointError, ConfigError
+from hubexport.errors import CheckpointError, ConfigError, UsageError
+from hubexport.selection import select_modules
 from hubexport.system.atomic_output import publish_directory
 from hubexport.system.digests import file_sha256, tree_files
 from tests.checkpoints import network_values, write_v2
@@ -68,9 +70,149 @@ def test_variants_are_chosen_by_name_pattern_or_all(configs):
     assert names("two", "t*", "one") == ["two", "three", "one"]
     assert names("mobilenet_v2_*_96") == [f"mobilenet_v2_{depth}_96" for depth in ("035", "050", "075", "100")]
     assert names("all") == [variant.name for variant in list_variants(configs)]
-    assert len(names("mobilenet*")) == 22
+    assert len(names("mobilenet_v2*")) == 22
+    assert len(names("mobilenet*")) == 38
     with pytest.raises(ConfigError, match=r"no variant 'mobilenet_v3_\*'"):
         names("one", "mobilenet_v3_*")
+
+
+_PUBLISHED = "checkpoint: {url: https://example.invalid/x.tgz, name: x.ckpt}\n"
+
+
+def _selected(selection):
+    return {variant.name: list(map(str, modules)) for variant, modules in selection.modules}
+
+
+def test_patterns_skip_variants_without_a_checkpoint(configs):
+    """Unless a checkpoint is given, or the variant is named."""
+    (configs / "two.yaml").write_text(_CONFIG.format(num_classes=5) + _PUBLISHED)
+    selection = select_modules(["t*"], config_dir=configs)
+    assert _selected(selection) == {"two": ["feature_vector/3", "classification/5"]}
+    assert selection.skipped == ("skipping 1 variant without a published checkpoint: three",)
+    assert list(_selected(select_modules(["t*", "three"], config_dir=configs))) == ["three", "two"]
+    given = select_modules(["t*"], config_dir=configs, published_only=False)
+    assert (list(_selected(given)), given.skipped) == (["three", "two"], ())
+
+
+def test_all_builds_what_each_config_lists(configs):
+    """Of all variants with a checkpoint. Many names are cut short."""
+    for name in ("four", "five"):
+        (configs / f"{name}.yaml").write_text(_CONFIG.format(num_classes=7))
+    selection = select_modules(["all"], config_dir=configs)
+    assert _selected(selection) == {variant.name: list(map(str, variant.modules)) for variant in list_variants()}
+    [line] = selection.skipped
+    assert line == "skipping 5 variants without a published checkpoint: five, four, one, three and 1 more"
+
+
+def test_patterns_skip_versions_that_a_family_lacks():
+    """The other modules of its variants are built. Only MobileNet V2 had a version 2."""
+    names = ["*_v1_025_*", "*_v2_035_*"]
+    selection = select_modules(names, ["feature_vector/2", "classification/3"])
+    assert {tuple(specs) for name, specs in _selected(selection).items() if "_v1_" in name} == {("classification/3",)}
+    assert {tuple(specs) for name, specs in _selected(selection).items() if "_v2_" in name} == {
+        ("feature_vector/2", "classification/3")
+    }
+    assert selection.skipped == (
+        "skipping feature_vector/2 of 4 variants that lack it: mobilenet_v1_025_128, mobilenet_v1_025_160, "
+        "mobilenet_v1_025_192, mobilenet_v1_025_224",
+    )
+    everything = _selected(select_modules(["all"], ["feature_vector/2"]))
+    assert list(everything) == [variant.name for variant in list_variants() if variant.network == "mobilenet_v2"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "modules", "what", "why", "fix"),
+    [
+        pytest.param(
+            ["mobilenet_v1_050_192", "all"],
+            ["feature_vector/2"],
+            "mobilenet_v1_050_192 has no feature_vector/2",
+            "MobileNet V1 modules have version 1, 3, 4 or 5",
+            "use feature_vector/5",
+            id="named",
+        ),
+        pytest.param(
+            ["mobilenet_v2_035_96", "mobilenet_v1_050_*"],
+            ["feature_vector/2"],
+            "'mobilenet_v1_050_*' leaves nothing to do",
+            "it matches 4 variants without a requested module: mobilenet_v1_050_224 has no feature_vector/2; MobileNet "
+            "V1 modules have version 1, 3, 4 or 5",
+            "use feature_vector/5",
+            id="pattern",
+        ),
+        pytest.param(
+            ["all", "t*"],
+            [],
+            "'t*' leaves nothing to do",
+            "it matches 2 variants without a published checkpoint: three, two",
+            "pass your own checkpoint to `hubexport build` with --checkpoint",
+            id="no checkpoint",
+        ),
+        pytest.param(
+            ["*_v1_050_192", "o*", "[mo]*_[v1]*[n5]*"],
+            ["classification/2"],
+            "'*_v1_050_192' leaves nothing to do",
+            "it matches 1 variant without a requested module: mobilenet_v1_050_192 has no classification/2; MobileNet "
+            "V1 modules have version 1, 3, 4 or 5",
+            "use classification/5",
+            id="a pattern for one",
+        ),
+        pytest.param(
+            ["all"],
+            ["feature_vector/9"],
+            "unknown module 'feature_vector/9'",
+            "it must be KIND/VERSION with the version 1, 2, 3, 4 or 5",
+            "use one like feature_vector/3",
+            id="unknown",
+        ),
+    ],
+)
+def test_what_is_named_must_be_there_and_patterns_must_leave_something(configs, patterns, modules, what, why, fix):
+    """A typing error must not look like success."""
+    with pytest.raises(UsageError) as caught:
+        select_modules(patterns, modules, configs)
+    assert (caught.value.what, caught.value.why, caught.value.fix) == (what, why, fix)
+
+
+def test_a_pattern_may_lose_variants_for_two_reasons(configs):
+    """The error counts both."""
+    (configs / "two.yaml").write_text((_CONFIG.format(num_classes=5) + _PUBLISHED).replace("feature_vector/3, ", ""))
+    with pytest.raises(UsageError) as caught:
+        select_modules(["t*"], ["feature_vector"], configs)
+    assert caught.value.why == (
+        "it matches 1 without a published checkpoint, and 1 variant without a requested module: --module feature_vector "
+        "needs a version; the config of two lists no feature_vector module"
+    )
+
+
+def test_build_says_what_a_pattern_skips(configs, tmp_path):
+    """Before it starts. A variant without a checkpoint that is named is an error."""
+    (configs / "two.yaml").write_text(
+        _CONFIG.format(num_classes=5) + _PUBLISHED.replace("name:", f"sha256: '{'1' * 64}', name:")
+    )
+    arguments = ("--config_dir", configs, "--output_dir", tmp_path / "m", "--cache_dir", tmp_path / "c", "--offline")
+    done = hubexport("build", "--variant", "t*", "--variant", "one", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("skipping 1 variant without a published checkpoint: three\n")
+    assert "ERROR x.tgz is not in the cache" in done.stderr
+    assert "ERROR no checkpoint for one\n  why: its config does not say where one is published" in done.stderr
+
+
+def test_variants_with_and_without_averages_build_in_one_run(configs, tmp_path):
+    """By default. The manifests tell them apart."""
+    averaged = {f"{name}{AVERAGED_SUFFIX}": value for name, value in network_values(num_classes=5, seed=1).items()}
+    values = {"one": network_values(num_classes=7), "two": {**network_values(num_classes=5, seed=2), **averaged}}
+    for name, stored in values.items():
+        write_v2(tmp_path / f"{name}.ckpt", stored)
+    arguments = ("--config_dir", configs, "--output_dir", tmp_path / "m", "--module", "feature_vector/3")
+    done = hubexport(
+        "build", "--variant", "one", "--variant", "two", *arguments, "--checkpoint", f"{tmp_path}/{{variant}}.ckpt"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "weights: raw (the checkpoint has no averages)\n" in done.stderr
+    assert "weights: averaged\n" in done.stderr
+    manifests = {path.parts[-4]: json.loads(path.read_text()) for path in (tmp_path / "m").rglob("hubexport.json")}
+    assert {name: manifest["weights"] for name, manifest in manifests.items()} == {"one": "raw", "two": "averaged"}
 
 
 def test_a_broken_config_stops_only_those_who_select_it(configs):

@@ -254,7 +254,7 @@ def test_the_variant_that_is_named_must_fit(checkpoint, tmp_path):
     """The error is the same as in a build."""
     with pytest.raises(CheckpointError) as caught:
         _convert(checkpoint, tmp_path / "c", "keras", variant=load_variant("mobilenet_v2_100_224"))
-    assert caught.value.why == "this is depth multiplier 0.35, not 1"
+    assert caught.value.why == "this is MobileNet V2, depth multiplier 0.35, not MobileNet V2, depth multiplier 1"
     assert list((tmp_path / "c").iterdir()) == []
 
 

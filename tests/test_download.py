@@ -11,18 +11,30 @@ import threading
 import pytest
 import requests
 
+from hubexport.checkpoints import download as download_module
 from hubexport.checkpoints import download_cache as cache_module
 from hubexport.checkpoints.download import fetch
-from hubexport.checkpoints.download_cache import CachedArchive, Downloads, archive_path, look_up, partial_path
+from hubexport.checkpoints.download_cache import (
+    CachedArchive,
+    Downloads,
+    archive_path,
+    look_up,
+    memory_path,
+    partial_path,
+)
 from hubexport.errors import CheckpointError, DownloadError, UsageError
 from hubexport.progress import Progress
 from hubexport.system import http_download
 from hubexport.variants import PublishedCheckpoint
+from tests.archives import member, tgz
 from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_some, serve_when_told
 
 # The server sends this many bytes before it fails. The last block may get lost.
 _HALF = 300_000
 _SHUFFLED = ARCHIVE[::-1]
+# Only gzipped tars are accepted without a SHA-256.
+_TAR = tgz(member("model.ckpt.index", ARCHIVE))
+_OTHER_TAR = tgz(member("model.ckpt.index", _SHUFFLED))
 
 
 class _Ear(Progress):
@@ -573,3 +585,170 @@ def test_a_file_in_the_cache_that_cannot_be_read_is_replaced(server, cache, monk
         context.setattr(cache_module, "file_sha256", refuse)
         assert look_up(server.published(), cache) == CachedArchive(path, 0, "unreadable", ())
         assert fetch(server.published(), Progress(), cache).read_bytes() == ARCHIVE
+
+
+# Archives without a SHA-256 in the config
+
+
+@pytest.fixture
+def unpinned(server):
+    """An archive whose config has no SHA-256; the server has it."""
+    server.content = _TAR
+    return server.published(sha256=None)
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _accepted(cache, content):
+    """Where the cache keeps an archive that was accepted."""
+    return cache.cache_dir / "checkpoints" / _digest(content)[:16] / "net.tgz"
+
+
+def test_an_archive_of_unknown_digest_is_accepted_once(unpinned, server, cache, ear):
+    """The cache remembers its digest, in the form of sha256sum."""
+    for _ in range(2):
+        assert fetch(unpinned, ear, cache) == _accepted(cache, _TAR)
+    assert _accepted(cache, _TAR).read_bytes() == _TAR
+    assert memory_path(unpinned, cache).read_text() == f"{_digest(_TAR)}  net.tgz\n"
+    assert [_digest(_TAR) in warning for warning in ear.warnings] == [True]
+    assert len(server.requests) == 1
+    assert _files(cache) == ["net.tgz", "net.tgz.sha256"]
+    assert look_up(unpinned, cache).remembered == _digest(_TAR)
+
+
+def test_a_digest_in_the_config_finds_what_was_accepted_without(unpinned, server, cache):
+    """Users who pin an archive download nothing again."""
+    path = fetch(unpinned, Progress(), cache)
+    pinned = server.published(sha256=_digest(_TAR))
+    assert fetch(pinned, Progress(), Downloads(cache.cache_dir, offline=True)) == path
+
+
+def test_a_damaged_archive_is_found_by_the_remembered_digest(unpinned, server, cache, ear):
+    """It is replaced by the same archive, without a second warning."""
+    path = fetch(unpinned, Progress(), cache)
+    path.write_bytes(_OTHER_TAR)
+    assert look_up(unpinned, cache).state == "damaged"
+    with pytest.raises(DownloadError, match="not in the cache"):
+        fetch(unpinned, Progress(), Downloads(cache.cache_dir, offline=True))
+    assert fetch(unpinned, ear, cache).read_bytes() == _TAR
+    assert ear.warnings == []
+
+
+def test_another_archive_is_refused_after_the_first(unpinned, server, cache):
+    """Whoever sends it: the server or a mirror. The error has both digests."""
+    path = fetch(unpinned, Progress(), cache)
+    path.unlink()
+    server.content = _OTHER_TAR
+    for downloads in (cache, Downloads(cache.cache_dir, f"{server.address}/copies")):
+        with pytest.raises(DownloadError, match="is not the published archive") as caught:
+            fetch(unpinned, Progress(), downloads)
+        assert _digest(_TAR) in caught.value.why and _digest(_OTHER_TAR) in caught.value.why
+        assert f"`sha256: {_digest(_OTHER_TAR)}` in the config" in caught.value.fix
+        assert path.with_name(f"net.tgz.wrong-{_digest(_OTHER_TAR)[:8]}").read_bytes() == _OTHER_TAR
+        assert not path.exists()
+    server.content = _TAR
+    assert fetch(unpinned, Progress(), cache).read_bytes() == _TAR
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>Log in to this network</html>", _TAR[:-4], _TAR[: len(_TAR) // 2], ARCHIVE],
+    ids=["nothing", "page", "no checksum", "half", "no tar"],
+)
+def test_only_a_whole_gzipped_tar_is_accepted(unpinned, server, cache, content):
+    """A page of a hotel's network would be trusted for ever, and so would half an archive."""
+    server.acts = [answer(200, content, Content_Length="unknown"), serve]
+    with pytest.raises(DownloadError, match="is not an archive") as caught:
+        fetch(unpinned, Progress(), cache)
+    assert "not a gzipped tar" in caught.value.why
+    kept = f"net.tgz.wrong-{_digest(content)[:8]}"
+    assert kept in caught.value.fix
+    assert _files(cache) == [kept]
+    assert fetch(unpinned, Progress(), cache) == _accepted(cache, _TAR)
+
+
+@pytest.mark.parametrize("start", [_OTHER_TAR[:_HALF], b"x" * 10], ids=["of another archive", "of anything"])
+def test_a_rest_that_does_not_match_the_beginning_is_not_accepted(unpinned, server, cache, ear, start):
+    """The server changed its file in between. Gzip's checksum tells, and all of it is downloaded again."""
+    partial = partial_path(archive_path(unpinned, cache))
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(start)
+    assert look_up(unpinned, cache) == CachedArchive(partial, len(start), "partial", ())
+    assert fetch(unpinned, ear, cache).read_bytes() == _TAR
+    assert [request.range for request in server.requests] == [f"bytes={len(start)}-", None]
+    assert ear.warnings[0].endswith("downloading all of it again")
+
+
+def test_a_resumed_archive_of_unknown_digest_is_accepted(unpinned, server, cache):
+    """If both parts belong together."""
+    partial = partial_path(archive_path(unpinned, cache))
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(_TAR[:_HALF])
+    assert fetch(unpinned, Progress(), cache).read_bytes() == _TAR
+    assert [request.sent for request in server.requests] == [len(_TAR) - _HALF]
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_process_may_be_killed_at_any_moment(unpinned, server, cache, monkeypatch, moment):
+    """Until the digest is remembered nothing counts as accepted; from then on the archive is in its place."""
+    calls = []
+
+    def at_moment(work):
+        def deadly(*args, **kwargs):
+            if len(calls) == moment:
+                raise KeyboardInterrupt
+            calls.append(work)
+            done = work(*args, **kwargs)
+            if moment == 3 and len(calls) == 3:
+                raise KeyboardInterrupt
+            return done
+
+        return deadly
+
+    with monkeypatch.context() as context:
+        context.setattr(download_module, "publish_file", at_moment(download_module.publish_file))
+        context.setattr(download_module, "memory_path", at_moment(download_module.memory_path))
+        with pytest.raises(KeyboardInterrupt):
+            fetch(unpinned, Progress(), cache)
+    remembered = look_up(unpinned, cache).remembered
+    assert remembered == (_digest(_TAR) if moment == 3 else None)
+    if remembered:
+        assert look_up(unpinned, cache).state == "intact"
+    # The server changes its file before the next run.
+    server.content = _OTHER_TAR
+    assert fetch(unpinned, Progress(), cache).read_bytes() == (_TAR if remembered else _OTHER_TAR)
+
+
+@pytest.mark.parametrize("memory", [b"", b"0123", b"\xff" * 80, b"x" * 10_000, None])
+def test_a_damaged_memory_accepts_nothing(unpinned, server, cache, memory):
+    """Not even the right file. The error says which file to remove."""
+    fetch(unpinned, Progress(), cache)
+    path = memory_path(unpinned, cache)
+    path.unlink()
+    path.mkdir() if memory is None else path.write_bytes(memory)
+    with pytest.raises(DownloadError, match="cannot tell which archive was downloaded before") as caught:
+        fetch(unpinned, Progress(), cache)
+    assert str(path) in caught.value.what
+    assert look_up(unpinned, cache).state == "unreadable"
+    assert len(server.requests) == 1
+
+
+def test_offline_without_a_remembered_digest(unpinned, server, cache):
+    """Nothing in the cache can be trusted."""
+    with pytest.raises(DownloadError, match="net.tgz is not in the cache") as caught:
+        fetch(unpinned, Progress(), Downloads(cache.cache_dir, offline=True))
+    assert caught.value.why == "it was not downloaded before, and --offline forbids downloading it"
+    fetch(unpinned, Progress(), cache)
+    assert fetch(unpinned, Progress(), Downloads(cache.cache_dir, offline=True)).read_bytes() == _TAR
+    assert len(server.requests) == 1
+
+
+def test_addresses_are_remembered_apart(server, cache):
+    """Even if the files have the same name."""
+    server.content = _TAR
+    first = fetch(server.published("a/net.tgz", None), Progress(), cache)
+    server.content = _OTHER_TAR
+    second = fetch(server.published("b/net.tgz", None), Progress(), cache)
+    assert (first.read_bytes(), second.read_bytes()) == (_TAR, _OTHER_TAR)

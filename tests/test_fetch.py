@@ -5,12 +5,15 @@ import hashlib
 import json
 import os
 import pty
+import random
 import signal
 import subprocess
 import time
 
 import pytest
 
+from hubexport import list_variants
+from tests.archives import member, tgz
 from tests.command import command, environment, hubexport
 from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_when_told
 
@@ -25,6 +28,10 @@ dataset: made up
 modules: [feature_vector/2]
 """
 _CONFIG = _NO_CHECKPOINT + "checkpoint: {{url: {url}, sha256: {sha256}, name: model.ckpt}}\n"
+_UNPINNED_CONFIG = _CONFIG.replace(" sha256: {sha256},", "")
+# Only a gzipped tar is accepted without a SHA-256.
+_TAR = tgz(member("model.ckpt.index", random.Random(1).randbytes(400_000)))
+_TAR_SHA256 = hashlib.sha256(_TAR).hexdigest()
 
 
 class _Place:
@@ -39,7 +46,7 @@ class _Place:
         self.add("one", "one.tgz")
 
     def add(self, name, file, sha256=SHA256):
-        config = _CONFIG.format(url=f"{self.server.address}/{file}", sha256=sha256)
+        config = (_CONFIG if sha256 else _UNPINNED_CONFIG).format(url=f"{self.server.address}/{file}", sha256=sha256)
         (self.configs / f"{name}.yaml").write_text(config)
 
     def keep(self, file, content):
@@ -65,7 +72,8 @@ class _Place:
         """What --list tells of all variants but the built-in ones."""
         done = self.fetch("--list", "--format", "json", *arguments)
         assert done.returncode == 0, done.stderr
-        return [archive for archive in json.loads(done.stdout) if "mobilenet" not in archive["variant"]]
+        built_in = {variant.name for variant in list_variants()}
+        return [archive for archive in json.loads(done.stdout) if archive["variant"] not in built_in]
 
 
 @pytest.fixture
@@ -286,6 +294,111 @@ def test_what_a_killed_process_had_is_resumed(place, sig):
     assert not partial.exists()
 
 
+def test_an_archive_without_a_digest_is_accepted_once(place):
+    """The warning shows what --list shows later. Then the archive comes from the cache, without a warning."""
+    place.add("one", "one.tgz", sha256=None)
+    place.server.content = _TAR
+    path = place.cache / "checkpoints" / _TAR_SHA256[:16] / "one.tgz"
+    [listed] = place.listed()
+    assert (listed["state"], listed["sha256"], listed["pinned"]) == ("not cached", None, False)
+    done = place.fetch("--variant", "one")
+    assert (done.returncode, done.stdout) == (0, f"{path}\n"), done.stderr
+    assert done.stderr.splitlines() == [
+        f"downloading {place.server.address}/one.tgz",
+        "checking one.tgz",
+        "WARNING one.tgz: its config has no SHA-256 to compare it with. This download is accepted, and later ones must "
+        f"be the same: SHA-256 {_TAR_SHA256}",
+    ]
+    done = place.fetch("--variant", "one", "--offline")
+    assert (done.stdout, done.stderr) == (f"{path}\n", f"already in the cache: {path}\n")
+    assert len(place.server.requests) == 1
+    [listed] = place.listed()
+    assert (listed["state"], listed["sha256"], listed["pinned"]) == ("intact", _TAR_SHA256, False)
+    [line] = [line.split() for line in place.fetch("--list").stdout.splitlines() if line.split()[:1] == ["one"]]
+    assert line == ["one", "one.tgz", "0.4", "intact,", "not", "pinned", str(path)]
+
+
+def test_a_changed_archive_without_a_digest_is_an_error(place):
+    """With both digests, the file, and the way to accept it; and this way works."""
+    place.add("one", "one.tgz", sha256=None)
+    place.server.content = _TAR
+    path = place.cache / "checkpoints" / _TAR_SHA256[:16] / "one.tgz"
+    place.fetch("--variant", "one")
+    path.unlink()
+    place.server.content = tgz(member("model.ckpt.index", b"changed"))
+    changed = hashlib.sha256(place.server.content).hexdigest()
+    for _ in range(2):
+        done = place.fetch("--variant", "one", "--mirror", place.server.address)
+        assert done.stderr.splitlines()[1:] == [
+            f"ERROR {place.server.address}/one.tgz is not the published archive",
+            f"  why: its SHA-256 is {changed}, but it was {_TAR_SHA256} when it was first downloaded",
+            f"  fix: do not use the file, which is kept as {path}.wrong-{changed[:8]}; only if you know why it changed, "
+            f"accept it with `sha256: {changed}` in the config",
+        ]
+        assert (done.returncode, done.stdout) == (1, "")
+    [listed] = place.listed()
+    assert listed["set_aside"] == [f"{path}.wrong-{changed[:8]}"]
+    place.add("one", "one.tgz", sha256=changed)
+    done = place.fetch("--variant", "one")
+    assert (done.returncode, done.stdout) == (0, f"{place.cache / 'checkpoints' / changed[:16] / 'one.tgz'}\n")
+    assert "WARNING" not in done.stderr
+
+
+def test_of_two_processes_one_accepts_an_archive_without_a_digest(place):
+    """So there is one warning."""
+    place.add("one", "one.tgz", sha256=None)
+    place.server.content = _TAR
+    place.server.acts = [serve_when_told(_HALF)]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(place.start("--variant", "one")) for _ in range(2)]
+        first = sorted(process.stderr.readline() for process in processes)
+        assert first[1].startswith("waiting for another process to download one.tgz: process ")
+        place.server.gate.set()
+        rest = "".join(process.stderr.read() for process in processes)
+        paths = {process.stdout.read() for process in processes}
+    assert rest.count("WARNING") == 1
+    assert paths == {f"{place.cache / 'checkpoints' / _TAR_SHA256[:16] / 'one.tgz'}\n"}
+    assert len(place.server.requests) == 1
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.faults
+def test_what_a_killed_process_had_of_an_archive_without_a_digest_is_resumed(place, sig):
+    """Nothing is accepted before all of it is there."""
+    place.add("one", "one.tgz", sha256=None)
+    place.server.content = _TAR
+    place.server.acts = [serve_when_told(_HALF), serve]
+    with place.start("--variant", "one") as process:
+        while not [path for path in place.cache.rglob("one.tgz.part") if path.stat().st_size > _HALF // 2]:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(sig)
+        process.communicate()
+    place.server.gate.set()
+    assert not list(place.cache.rglob("one.tgz"))
+    [listed] = place.listed()
+    assert (listed["state"], listed["sha256"]) == ("partial", None)
+    done = place.fetch("--variant", "one")
+    assert (done.returncode, done.stderr.count(f"be the same: SHA-256 {_TAR_SHA256}")) == (0, 1)
+    assert place.server.requests[1].range
+    assert place.server.requests[1].sent < len(_TAR)
+
+
+def test_a_pattern_skips_variants_without_an_archive(place):
+    """It says so. A pattern that leaves nothing is an error."""
+    (place.configs / "none.yaml").write_text(_NO_CHECKPOINT)
+    done = place.fetch("--variant", "[on]*")
+    assert (done.returncode, done.stdout) == (0, f"{place.folder / 'one.tgz'}\n")
+    assert done.stderr.startswith("skipping 1 variant without a published checkpoint: none\n")
+    done = place.fetch("--variant", "one", "--variant", "no*")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "ERROR 'no*' leaves nothing to do",
+        "  why: it matches 1 variant without a published checkpoint: none",
+        "  fix: pass your own checkpoint to `hubexport build` with --checkpoint",
+    ]
+
+
 def test_list_tells_each_state(place):
     """In a table with a line for each variant, built-in ones too; nothing is downloaded."""
     for name in ("two", "three", "four"):
@@ -327,6 +440,7 @@ def test_list_as_json_has_everything(place):
             "variant": "one",
             "url": f"{place.server.address}/one.tgz",
             "sha256": SHA256,
+            "pinned": True,
             "path": str(place.folder / "one.tgz"),
             "size_bytes": len(ARCHIVE),
             "state": "intact",

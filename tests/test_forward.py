@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.config_files import load_variant
-from hubexport.networks.network import Network
+from hubexport.networks import ops
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from tests.data import needs_data, reference_outputs
 
@@ -32,22 +33,30 @@ def test_computes_what_pytorch_computed(name):
 @pytest.mark.parametrize("size", [7, 8, 32, 33])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel_size", [1, 3])
-@pytest.mark.parametrize("kind", [Conv2D, DepthwiseConv2D])
-def test_convolutions_are_tensorflows(kind, kernel_size, stride, size):
+@pytest.mark.parametrize("kind", [ops.Conv, ops.DepthwiseConv, ops.Pool])
+def test_windows_are_tensorflows(kind, kernel_size, stride, size):
     """At odd and even sizes: SAME padding puts the odd pixel at the end."""
     generator = np.random.default_rng(1)
-    options = {"filters": 5} if kind is Conv2D else {}
-    layer = kind("net/c", ("net/x",), kernel_size=kernel_size, stride=stride, batch_norm=False, **options)
-    network = Network((Input("net/x", (), shape=(size, size, 4)), layer), {}, "net/c", None, (0.0, 1.0), 0.0, 0.0)
-    values = {variable.name: generator.normal(size=variable.shape) for variable in network.variables}
     images = generator.random((2, size, size, 4))
-    found = Forward(network, values, images).run()["net/c"]
-    kernel, biases = values.values()
-    if kind is Conv2D:
-        wanted = tf.nn.conv2d(images, kernel, stride, "SAME")
+    square, strides = (kernel_size, kernel_size), (stride, stride)
+    if kind is ops.Conv:
+        more = {"kernel": ops.Variable("c/weights", (*square, 4, 5), "kernel")}
+        more["bias"] = ops.Variable("c/biases", (5,), "bias")
+    elif kind is ops.DepthwiseConv:
+        more = {"kernel": ops.Variable("c/depthwise_weights", (*square, 4, 2), "depthwise_kernel")}
     else:
-        wanted = tf.nn.depthwise_conv2d(images, kernel, [1, stride, stride, 1], "SAME")
-    np.testing.assert_allclose(found, wanted + biases, rtol=1e-12, atol=1e-12)
+        more = {"kind": "average", "window": square}
+    sequence = (ops.Input("x", (), "x", shape=(size, size, 4)), kind("c", ("x",), "c", stride=strides, **more))
+    network = Network(sequence, {}, "c", None, (size, size), (0.0, 1.0))
+    values = {variable.name: generator.normal(size=variable.shape) for variable in network.variables}
+    found = Forward(network, values, images).run()["c"]
+    if kind is ops.Conv:
+        wanted = tf.nn.conv2d(images, values["c/weights"], stride, "SAME") + values["c/biases"]
+    elif kind is ops.DepthwiseConv:
+        wanted = tf.nn.depthwise_conv2d(images, values["c/depthwise_weights"], [1, stride, stride, 1], "SAME")
+    else:
+        wanted = tf.nn.avg_pool2d(images, kernel_size, stride, "SAME")
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_training_takes_the_statistics_of_the_batch():
@@ -63,7 +72,7 @@ def test_training_takes_the_statistics_of_the_batch():
     normalized, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=convolved, scale=gamma, offset=beta, mean=[], variance=[], epsilon=0.001, is_training=True
     )
-    np.testing.assert_allclose(forward.outputs[scope], tf.nn.relu6(normalized), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(forward.outputs[f"{scope}/Relu6"], tf.nn.relu6(normalized), rtol=0, atol=1e-5)
     found = forward.batch_statistics
     np.testing.assert_allclose(found[f"{scope}/BatchNorm/moving_mean"], mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[f"{scope}/BatchNorm/moving_variance"], variance, rtol=1e-4)

@@ -16,7 +16,7 @@ _FLOORS = [
     ["layouts", "variants"],
     ["checkpoints", "config_files"],
     ["formats"],
-    ["build", "comparison", "conversion", "modules"],
+    ["build", "comparison", "conversion", "modules", "selection"],
     ["batch", "consumers", "description", "runtime"],
     ["images"],
     ["evaluation", "verify"],

@@ -11,8 +11,11 @@ from hubexport.verify.checks.registry import CHECKS, select_checks
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
-from tests.mutations import MUTATIONS, update_digests
+from tests.mutations import MUTATIONS, edit_nodes, set_constant, update_digests
+from tests.resnet_mutations import RESNET_MUTATIONS, pool_one_size
 
+# The checks that need photographs or a published archive.
+_ONLY_WITH_MORE = {"numbers.photographs", "numbers.frozen_graph"}
 # The checks that do not apply to a format.
 _NOT_APPLICABLE = {"TF1": ("structure.objects",), "TF2": ("structure.collections", "structure.image_size")}
 
@@ -26,6 +29,8 @@ modules:
   - classification/3
   - classification/5
 """
+_RESNET_CONFIG = _CONFIG.replace("mobilenet_v2", "resnet_v2_50").replace("depth_multiplier: 0.35\n", "")
+_TABLES = ("| check | what", "| damage | formats", "| damage of a ResNet | formats")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,15 @@ def modules(checkpoint, tmp_path_factory):
     return dict(zip(("TF1", "TF2"), built, strict=True))
 
 
+@pytest.fixture(scope="module")
+def resnets(tmp_path_factory):
+    """A ResNet V2 50 for small images in each format."""
+    folder = tmp_path_factory.mktemp("resnets")
+    (folder / "resnet.yaml").write_text(_RESNET_CONFIG)
+    built = build_modules(load_variant("resnet", folder), checkpoint="synthetic:1", output_dir=folder / "built")
+    return dict(zip(("TF1", "TF2"), built, strict=True))
+
+
 # Among the quick tests, one in test_verify.py verifies an intact TF1 module.
 @pytest.mark.parametrize("format_", [pytest.param("TF1", marks=pytest.mark.slow), "TF2"])
 def test_intact_modules_pass(modules, checkpoint, format_):
@@ -52,7 +66,7 @@ def test_intact_modules_pass(modules, checkpoint, format_):
     verification = verify_module(str(modules[format_]), checkpoint=checkpoint)
     assert verification.passed, verification.failed
     skipped = {result.check for result in verification.results if result.status == "not applicable"}
-    assert skipped == {*_NOT_APPLICABLE[format_], "numbers.photographs", "numbers.frozen_graph"}
+    assert skipped == {*_NOT_APPLICABLE[format_], *_ONLY_WITH_MORE, "numbers.sizes"}
 
 
 def _expected(mutation, format_):
@@ -75,8 +89,62 @@ def _cases():
 @pytest.mark.parametrize(("mutation", "format_"), _cases())
 def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_):
     """Every check that the mutation names fails."""
-    damaged = tmp_path / "module"
-    shutil.copytree(modules[format_], damaged)
+    _assert_caught(mutation, format_, modules[format_], checkpoint, tmp_path / "module")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["TF1", "TF2"])
+def test_an_intact_resnet_passes(resnets, format_):
+    """It takes images of any size, unlike the MobileNet V2."""
+    verification = verify_module(str(resnets[format_]), checkpoint="synthetic:1")
+    assert verification.passed, verification.failed
+    skipped = {result.check for result in verification.results if result.status == "not applicable"}
+    assert skipped == {*_NOT_APPLICABLE[format_], *_ONLY_WITH_MORE}
+
+
+def _resnet_cases():
+    """Returns all mutations in all their formats. `make test-long` runs each one in one format, by turns."""
+    cases = []
+    for number, mutation in enumerate(RESNET_MUTATIONS):
+        for format_ in mutation.formats:
+            is_turn = format_ == mutation.formats[number % len(mutation.formats)]
+            marks = pytest.mark.slow if is_turn else pytest.mark.prove
+            cases.append(pytest.param(mutation, format_, id=f"{format_}: {mutation.name}", marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("mutation", "format_"), _resnet_cases())
+def test_each_damage_of_a_resnet_is_caught(resnets, tmp_path, mutation, format_):
+    """The same for a network that pads explicitly, adds biases, activates first, and has no dropout."""
+    _assert_caught(mutation, format_, resnets[format_], "synthetic:1", tmp_path / "module")
+
+
+@pytest.mark.slow
+def test_what_mobilenet_v2_cannot_show_is_caught_in_mobilenet_v1(tmp_path):
+    """Version 1 has the momentum of its own family; version 3 takes images of another size than its default."""
+    (tmp_path / "small.yaml").write_text(
+        _CONFIG.replace("v2", "v1").replace("0.35", "0.25").replace("classification/5", "feature_vector/1")
+    )
+    opened, fixed = build_modules(
+        load_variant("small", tmp_path), checkpoint="synthetic:1", output_dir=tmp_path / "built"
+    )
+
+    def result(module, check):
+        [result] = verify_module(module, checks=[check]).results
+        return result
+
+    assert "at 72 x 49 pixels" in result(opened, "numbers.sizes").explanation
+    assert result(fixed, "numbers.sizes").status == "not applicable"
+    assert result(fixed, "behaviour.moving_averages").explanation.startswith("momentum 0.9997;")
+    pool_one_size(opened, "TF1", "MobilenetV1/Logits/global_pool")
+    edit_nodes(fixed, "batch_norm_momentum", set_constant(0.997))
+    assert result(opened, "numbers.layers").status == "pass"
+    assert result(opened, "numbers.sizes").status == "fail"
+    assert result(fixed, "behaviour.moving_averages").status == "fail"
+
+
+def _assert_caught(mutation, format_, module, checkpoint, damaged):
+    shutil.copytree(module, damaged)
     mutation.apply(damaged, format_)
     if not mutation.keeps_digests:
         update_digests(damaged)
@@ -88,18 +156,17 @@ def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_)
 
 def test_every_check_catches_some_damage():
     """Exceptions are checks that need more than a module, and one that finds what others find."""
-    tried = {name for mutation in MUTATIONS for name in mutation.caught_by}
-    untested = {"numbers.photographs", "numbers.frozen_graph", "consumers.installed_tensorflow"}
-    assert {check.name for check in CHECKS} - tried == untested
+    tried = {name for mutation in (*MUTATIONS, *RESNET_MUTATIONS) for name in mutation.caught_by}
+    assert {check.name for check in CHECKS} - tried == {*_ONLY_WITH_MORE, "consumers.installed_tensorflow"}
 
 
 def test_the_page_on_verification_lists_all_checks_and_mutations():
-    """One table has each check with its promise, the other each mutation with the checks that catch it."""
+    """One table has each check with its promise, two have each mutation with the checks that catch it."""
     page = (REPOSITORY / "docs" / "verification.md").read_text()
-    tables = [page[page.index(header) :].split("\n\n")[0] for header in ("| check | what", "| damage | formats")]
+    tables = [page[page.index(header) :].split("\n\n")[0] for header in _TABLES]
     rows = [row for table in tables for row in re.findall(r"^\| (.+) \|$", table, re.MULTILINE)[2:]]
     wanted = [f"`{check.name}` | {check.promise}" for check in CHECKS]
-    for mutation in MUTATIONS:
+    for mutation in (*MUTATIONS, *RESNET_MUTATIONS):
         caught_by = ", ".join(f"`{name}`" for name in mutation.caught_by)
         wanted.append(f"{mutation.name} | {', '.join(mutation.formats)} | {caught_by}")
     assert rows == wanted

@@ -1,4 +1,4 @@
-"""Networks have the variables, endpoints and costs that TF-Slim's own graphs have, as `shared/data/networks` lists them."""
+"""Networks have the variables, endpoints and costs of TF-Slim's own graphs, as `shared/data/networks` lists them."""
 
 import json
 
@@ -34,7 +34,7 @@ _EACH = pytest.mark.parametrize(
 
 
 def _network(family, parameters, size, version, num_classes=_NUM_CLASSES):
-    return FAMILIES[family].network(parameters, (size, size), num_classes, version)
+    return FAMILIES[family].network(parameters, size, num_classes, version)
 
 
 @needs_data
@@ -44,7 +44,12 @@ def test_variables_are_those_of_tf_slim(listing, family, parameters, size):
     wanted = {}
     for name, shape, trainable, _, _, with_features, decay in _listed("variables", listing):
         scales = [0.0] if decay == "None" else json.loads(decay)
-        wanted[name] = (tuple(json.loads(shape)), trainable == "True", pytest.approx(scales[0]), with_features == "True")
+        wanted[name] = (
+            tuple(json.loads(shape)),
+            trainable == "True",
+            pytest.approx(scales[0]),
+            with_features == "True",
+        )
     features = {one.name for one in _network(family, parameters, size, 3, None).variables}
     found = {
         one.name: (one.shape, one.trainable, one.weight_decay, one.name in features)

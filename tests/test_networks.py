@@ -1,10 +1,19 @@
-"""The layer lists against the published table and the paper."""
+"""Networks against their papers and published tables, and the builder that lays them out."""
+
+import dataclasses
 
 import pytest
 
-from hubexport.networks.ops import Add
+from hubexport.networks import ops
+from hubexport.networks.builder import Builder, Defaults
+from hubexport.networks.costs import multiply_adds, published_parameters
+from hubexport.networks.image_size import ImageSize
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.registry import FAMILIES
 from tests.data import needs_data, published_table
+
+_DEFAULTS = Defaults(activation="relu", batch_norm_epsilon=1e-3, weight_decay=1e-4)
+_FAMILIES = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 
 @needs_data
@@ -14,14 +23,14 @@ def test_multiply_adds_and_parameters_are_those_of_all_published_variants():
     assert len(table) == 22
     for row in table:
         network = mobilenet_v2(float(row["depth_multiplier"]), int(row["image_size"]), 1001)
-        assert network.multiply_adds // 1_000_000 == int(row["macs_millions"]), row["variant"]
-        assert f"{network.published_parameters // 10_000 / 100:.2f}" == row["parameters_millions"], row["variant"]
+        assert sum(multiply_adds(network).values()) // 1_000_000 == int(row["macs_millions"]), row["variant"]
+        assert f"{published_parameters(network) // 10_000 / 100:.2f}" == row["parameters_millions"], row["variant"]
 
 
 def test_layers_have_the_shapes_of_the_papers_table_2():
     """At 224 pixels: the first column gives the input of each stage."""
     shapes = mobilenet_v2(1.0, 224, 1001).shapes
-    assert shapes["MobilenetV2/Conv"] == (112, 112, 32)
+    assert shapes["MobilenetV2/Conv/Relu6"] == (112, 112, 32)
     blocks = [shapes[f"MobilenetV2/expanded_conv{f'_{i}' if i else ''}/output"] for i in range(17)]
     assert blocks == (
         [(112, 112, 16)]
@@ -32,7 +41,7 @@ def test_layers_have_the_shapes_of_the_papers_table_2():
         + [(7, 7, 160)] * 3
         + [(7, 7, 320)]
     )
-    assert shapes["MobilenetV2/Conv_1"] == (7, 7, 1280)
+    assert shapes["MobilenetV2/Conv_1/Relu6"] == (7, 7, 1280)
     assert shapes["MobilenetV2/Logits/AvgPool"] == (1, 1, 1280)
     assert shapes["MobilenetV2/Logits/output"] == (1001,)
 
@@ -47,14 +56,14 @@ def test_the_last_convolution_is_widened_but_never_narrowed(multiplier, features
 def test_all_depths_are_multiples_of_8(multiplier):
     """ "This implementation of Mobilenet V2 rounds feature depths to multiples of 8"."""
     network = mobilenet_v2(multiplier, 96, None)
-    assert {network.shapes[layer.name][-1] % 8 for layer in network.layers[1:]} == {0}
+    assert {network.shapes[layer.output][-1] % 8 for layer in network.layers[1:]} == {0}
 
 
 def test_only_convolution_weights_are_regularized():
     """Depthwise weights, biases and batch norm are not."""
     variables = mobilenet_v2(1.0, 224, 1001).variables
-    assert {v.name.rpartition("/")[2] for v in variables if v.regularized} == {"weights"}
-    assert all(v.regularized for v in variables if v.name.endswith("/weights"))
+    assert {v.name.rpartition("/")[2] for v in variables if v.weight_decay} == {"weights"}
+    assert all(v.weight_decay == 4e-5 for v in variables if v.name.endswith("/weights"))
     assert {v.name.rpartition("/")[2] for v in variables if not v.trainable} == {
         "moving_mean",
         "moving_variance",
@@ -63,22 +72,58 @@ def test_only_convolution_weights_are_regularized():
 
 def test_residuals_are_where_stride_is_1_and_depths_agree():
     """Ten of the seventeen blocks."""
-    layers = mobilenet_v2(1.0, 224, None).layers
-    assert sum(isinstance(layer, Add) for layer in layers) == 10
-    strides = [layer.stride for layer in layers if isinstance(layer, DepthwiseConv2D)]
-    assert strides == [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]
+    sequence = mobilenet_v2(1.0, 224, None).ops
+    assert sum(isinstance(op, ops.Add) for op in sequence) == 10
+    strides = [op.stride for op in sequence if isinstance(op, ops.DepthwiseConv)]
+    assert strides == [(step, step) for step in (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)]
 
 
-def test_a_network_without_classes_has_no_classifier():
+@_FAMILIES
+def test_a_network_without_classes_has_no_classifier(family):
     """A feature_vector module "saves the space occupied by the classification layer"."""
-    features, full = mobilenet_v2(0.5, 96, None), mobilenet_v2(0.5, 96, 17)
-    assert features.num_classes is None
-    assert full.num_classes == 17
-    assert {v.name for v in full.variables} - {v.name for v in features.variables} == {
-        "MobilenetV2/Logits/Conv2d_1c_1x1/weights",
-        "MobilenetV2/Logits/Conv2d_1c_1x1/biases",
-    }
-    assert set(full.endpoints) - set(features.endpoints) == {"MobilenetV2/Logits", "MobilenetV2/Predictions"}
+    parameters = family.published_parameters[0]
+    features, full = (family.network(parameters, 96, classes) for classes in (None, 17))
+    assert (features.num_classes, features.logits, features.classifier, features.dropout) == (None,) * 4
+    assert (features.num_outputs, full.num_classes, full.num_outputs) == (features.num_features, 17, 17)
+    assert full.num_features == features.num_features
+    assert set(full.variables) - set(features.variables) == set(full.classifier.variables)
+    assert [one.shape for one in full.classifier.variables] == [(1, 1, full.num_features, 17), (17,)]
+    # The ops of the features are the same ones, and come in the same order.
+    ours = set(features.ops)
+    assert [op for op in full.ops if op in ours] == list(features.ops)
+    assert features.endpoints.items() < full.endpoints.items()
+
+
+@_FAMILIES
+def test_dropout_comes_right_before_the_classifier(family):
+    """The features come before it: they are not noisy in training."""
+    network = family.network(family.published_parameters[0], 96, 17)
+    [pooled] = (op.inputs[0] for op in network.ops if op.name == network.features)
+    dropouts = [op for op in network.ops if isinstance(op, ops.Dropout)]
+    assert [network.dropout] == (dropouts or [None])
+    assert [op.inputs for op in dropouts] == [(pooled,)] * len(dropouts)
+    assert network.classifier.inputs == (dropouts[0].name if dropouts else pooled,)
+
+
+@_FAMILIES
+def test_versions_open_image_sizes_where_the_family_says_so(family):
+    """From version 3 on, except MobileNet V2; without a version the size is fixed. The default size stays known."""
+    parameters = family.published_parameters[0]
+    fixed = family.network(parameters, 96, 17)
+    assert fixed.image_shape == (96, 96, 3)
+    opens = set()
+    for version in family.versions:
+        network = family.network(parameters, 96, 17, version)
+        if network.image_shape == (None, None, 3):
+            opens.add(version)
+        else:
+            assert network == fixed
+        assert network.default_image_size == (96, 96)
+        assert network.at_default_size() == fixed
+        assert network.variables == fixed.variables
+        assert (network.num_features, network.num_classes) == (fixed.num_features, 17)
+        assert multiply_adds(network) == multiply_adds(fixed)
+    assert opens == (set() if family.name == "mobilenet_v2" else {3, 4, 5})
 
 
 def test_endpoints_have_the_names_that_programs_look_up():
@@ -92,12 +137,84 @@ def test_endpoints_have_the_names_that_programs_look_up():
         | {f"MobilenetV2/layer_{n}/expansion_output" for n in blocks if n > 2}
         | {"MobilenetV2/global_pool"}
     )
-    assert endpoints["MobilenetV2/layer_19"] == "MobilenetV2/Conv_1"
+    assert endpoints["MobilenetV2/layer_19"] == "MobilenetV2/Conv_1/Relu6"
+
+
+def _builder(size=8):
+    return Builder("net", ImageSize(size, size), _DEFAULTS)
+
+
+def _network(builder, net):
+    return builder.network(features=builder.features(builder.mean("pool", net)), logits=None)
 
 
 def test_a_convolution_has_biases_only_without_batch_norm():
-    """TF-Slim adds biases where there is no normalizer."""
-    plain = Conv2D("c", ("i",), filters=4, kernel_size=3, batch_norm=False).variables((8, 8, 2))
-    normalized = Conv2D("c", ("i",), filters=4, kernel_size=3).variables((8, 8, 2))
-    assert [v.name for v in plain] == ["c/weights", "c/biases"]
-    assert [v.shape for v in normalized] == [(3, 3, 2, 4)] + [(4,)] * 4
+    """TF-Slim adds biases where there is no normalizer. An activation is the builder's default, another, or none."""
+    b = _builder()
+    net = b.conv("normalized", b.images, 4, kernel=3)
+    net = b.conv("plain", net, 5, batch_norm=False, activation="relu6")
+    normalized, plain = _network(b, b.conv("linear", net, 6, batch_norm=False, activation=None)).layers[1:3]
+    assert [type(op) for op in normalized.ops] == [ops.Conv, ops.BatchNorm, ops.Activation]
+    assert [type(op) for op in plain.ops] == [ops.Conv, ops.Activation]
+    assert [(v.name, v.shape, v.role) for v in plain.variables] == [
+        ("net/plain/weights", (1, 1, 4, 5), "kernel"),
+        ("net/plain/biases", (5,), "bias"),
+    ]
+    assert [(v.name, v.shape, v.role, v.weight_decay, v.trainable, v.published) for v in normalized.variables] == [
+        ("net/normalized/weights", (3, 3, 3, 4), "kernel", 1e-4, True, True),
+        ("net/normalized/BatchNorm/beta", (4,), "beta", 0, True, False),
+        ("net/normalized/BatchNorm/gamma", (4,), "gamma", 0, True, False),
+        ("net/normalized/BatchNorm/moving_mean", (4,), "moving_mean", 0, False, False),
+        ("net/normalized/BatchNorm/moving_variance", (4,), "moving_variance", 0, False, False),
+    ]
+    assert [op.kind for op in (normalized.ops[-1], plain.ops[-1])] == ["relu", "relu6"]
+
+
+def test_defaults_are_those_of_the_family():
+    """Depthwise kernels with their own decay, batch norm without gamma, and other published counts."""
+    defaults = dataclasses.replace(
+        _DEFAULTS, depthwise_weight_decay=0.5, batch_norm_scale=False, published_roles=frozenset({"beta"})
+    )
+    b = Builder("net", ImageSize(8, 8), defaults)
+    network = _network(b, b.depthwise_conv("depthwise", b.images, kernel=3))
+    assert [(v.role, v.weight_decay, v.published) for v in network.variables] == [
+        ("depthwise_kernel", 0.5, False),
+        ("beta", 0, True),
+        ("moving_mean", 0, False),
+        ("moving_variance", 0, False),
+    ]
+
+
+@pytest.mark.parametrize(("kernel", "before", "after"), [(7, 3, 3), (3, 1, 1), (4, 1, 2), (1, 0, 0)])
+def test_explicit_padding_centres_the_kernel_at_every_size(kernel, before, after):
+    """TF-Slim's conv2d_same. SAME would start at the other pixel where sizes are even."""
+    for size in (8, 9):
+        b = _builder(size)
+        net = b.conv("strided", b.images, 4, kernel=kernel, stride=2, padding="explicit")
+        network = _network(b, b.conv("dense", net, 4, kernel=kernel, padding="explicit"))
+        _, pad, strided, *_ = network.ops
+        assert (pad.before, pad.after, strided.padding) == ((before, before), (after, after), "VALID")
+        [dense] = [op for op in network.ops if op.name == "net/dense"]
+        assert (dense.padding, dense.inputs) == ("SAME", (net,))
+        assert network.shapes[net] == (-(-size // 2), -(-size // 2), 4)
+
+
+def test_the_builder_refuses_what_would_be_ambiguous_or_does_not_fit():
+    """Two ops of one name, and a sum of different shapes."""
+    b = _builder()
+    net = b.conv("one", b.images, 4)
+    with pytest.raises(ValueError, match="two ops are named net/one"):
+        b.conv("one", net, 4)
+    with pytest.raises(ValueError, match="net/sum takes tensors of one shape"):
+        b.add("sum", net, b.images)
+
+
+def test_a_biased_convolution_is_no_classifier():
+    """The classifier is what leads to the logits, whatever else looks like it."""
+    b = _builder()
+    net = b.conv("biased", b.images, 4, batch_norm=False, activation=None)
+    pooled = b.mean("pool", b.conv("again", net, 4, batch_norm=False, activation=None))
+    features = b.features(pooled)
+    assert b.network(features=features, logits=None).classifier is None
+    logits = b.squeeze("logits/Squeeze", b.conv("logits", pooled, 7, batch_norm=False, activation=None))
+    assert b.network(features=features, logits=logits).classifier.name == "net/logits"

@@ -359,7 +359,7 @@ def test_unknown_weights_are_refused_at_once(small, call, weights, guessed):
     with pytest.raises(UsageError) as raised:
         call(small, weights=weights)
     assert raised.value.what == f"unknown weights {weights!r}{guessed}"
-    assert raised.value.why == "it must be averaged or raw"
+    assert raised.value.why == "it must be auto, averaged or raw"
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
 """Recognizing a network and its classifier from names and shapes."""
 
+from collections import Counter
+import dataclasses
+
 import numpy as np
 import pytest
 
 from hubexport.build import build_modules
-from hubexport.checkpoints.recognize import recognize
+from hubexport.checkpoints.recognize import _telling_name, recognize
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import KNOWN_LAYOUTS
-from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.registry import FAMILIES
 from hubexport.progress import Progress
 from tests.checkpoints import training_values
 
@@ -26,17 +29,75 @@ class _Shapes:
         return self._dtypes.get(name, "float32")
 
 
-def _shapes(layout, classes=7):
-    return {variable.name: variable.shape for variable in KNOWN_LAYOUTS[layout](mobilenet_v2(0.35, 96, classes))}
+def _shapes(layout, classes=7, family=FAMILIES["mobilenet_v2"], parameters=None):
+    network = family.network(parameters or family.published_parameters[0], 96, classes)
+    return {entry.name: entry.shape for entry in KNOWN_LAYOUTS[layout].of(network)}
 
 
-@pytest.mark.parametrize("layout", KNOWN_LAYOUTS)
+# Each layout with each family that it has, and with each of the family's published parameters.
+_PAIRS = [
+    (name, family) for name, layout in KNOWN_LAYOUTS.items() for family in FAMILIES.values() if layout.has(family.name)
+]
+_CASES = [
+    pytest.param(layout, family, parameters, id="-".join(filter(None, (layout, family.name, str(parameters)))))
+    for layout, family in _PAIRS
+    for parameters in family.published_parameters
+]
+
+
+def test_every_family_is_tried():
+    """TF-Slim's layout has all of them, the others those that they have a table for."""
+    assert [family for layout, family in _PAIRS if layout == "TF-Slim"] == [*FAMILIES.values()]
+    assert {layout for layout, _ in _PAIRS} == set(KNOWN_LAYOUTS)
+
+
+@pytest.mark.parametrize(("layout", "family", "parameters"), _CASES)
 @pytest.mark.parametrize("classes", [7, 1, None])
-def test_a_network_with_or_without_classifier(layout, classes):
-    """In every layout."""
-    found = recognize(_Shapes(_shapes(layout, classes)))
-    assert (found.layout, found.num_classes, found.further) == (layout, classes, ())
-    assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, classes)
+def test_a_network_with_or_without_classifier(layout, family, parameters, classes):
+    """In every layout, for every family and all of its published parameters."""
+    shapes = _shapes(layout, classes, family, parameters)
+    found = recognize(_Shapes(shapes))
+    assert (found.layout, found.family, found.parameters) == (layout, family, parameters)
+    assert (found.num_classes, found.further) == (classes, ())
+    assert {variable.name: variable.shape for variable in found.variable_layouts} == shapes
+    training = {**shapes, "global_step": (), **{f"{name}/RMSProp": shape for name, shape in shapes.items()}}
+    if layout == "TF-Slim":
+        averaged = {f"{name}/ExponentialMovingAverage": shape for name, shape in shapes.items()}
+        for stored in (training, averaged, {**training, **averaged}):
+            assert recognize(_Shapes(stored, {"global_step": "int64"})) == found
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_network_of_other_shapes_is_not_recognized(family):
+    """Neither one with a variable of another shape, nor one that lacks a variable."""
+    shapes = _shapes("TF-Slim", 7, family)
+    [*_, last] = (name for name in shapes if name.endswith("moving_variance"))
+    assert recognize(_Shapes({**shapes, last: (shapes[last][0] + 1,)})) is None
+    assert recognize(_Shapes({name: shape for name, shape in shapes.items() if name != last})) is None
+
+
+@pytest.mark.parametrize(("layout", "family"), _PAIRS, ids=lambda value: getattr(value, "name", value))
+def test_recognition_lays_out_few_networks(monkeypatch, layout, family):
+    """Its time does not grow with the number of families: those whose telling variable is not there cost nothing."""
+    laid_out = Counter()
+
+    def counted(one):
+        def lay_out(*arguments):
+            laid_out[one.name] += 1
+            return one.lay_out(*arguments)
+
+        return dataclasses.replace(one, lay_out=lay_out)
+
+    shapes = _shapes(layout, 7, family, family.published_parameters[-1])
+    counting = {name: counted(one) for name, one in FAMILIES.items()}
+    _telling_name.cache_clear()
+    with monkeypatch.context() as patch:
+        for name, one in counting.items():
+            patch.setitem(FAMILIES, name, one)
+        assert recognize(_Shapes(shapes)).family is counting[family.name]
+    # What a format with a table calls the telling variable of a family, its table says for a network.
+    assert set(laid_out) <= {family.name, *(KNOWN_LAYOUTS[layout].networks or ())}
+    assert laid_out[family.name] <= len(family.published_parameters) + 8
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,25 @@
 """Releases: what a run makes, keeps and refuses, and which files it leaves in the folder."""
 
 import dataclasses
+import hashlib
 import json
+import shutil
 import subprocess
 import tarfile
 
+import numpy as np
 import pytest
 
 from hubexport import BuildOrder, build_modules
+from hubexport.checkpoints.download import fetch
+from hubexport.checkpoints.download_cache import Downloads, memory_path
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.config_files import load_variant
-from hubexport.errors import CheckpointError, HubexportError, ReleaseError
+from hubexport.errors import CheckpointError, DownloadError, HubexportError, ReleaseError
 from hubexport.progress import Progress
 from hubexport.release import make_artifact
 from hubexport.release.check import check_release
-from hubexport.release.index import INDEX, SHA256SUMS, read_index, record_path
+from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json, read_index, record_path
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.plan import make_plan
 from hubexport.release.release_modules import release_modules
@@ -21,6 +27,7 @@ from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
+from tests.servers import running_server
 
 # These need no TensorFlow and almost no time.
 _CHECKS = ("structure.digests", "weights.equal")
@@ -288,9 +295,9 @@ def test_a_module_that_fails_a_check_is_not_published(small, tmp_path, monkeypat
     assert not (tmp_path / "dist" / record_path(failed.artifact.handle)).exists()
 
 
-def _archive(folder, num_classes):
-    """Returns an archive like the published ones."""
-    write_v2(folder / "model.ckpt", network_values(num_classes=num_classes))
+def _archive(folder, num_classes, more=None):
+    """Returns an archive like the published ones, perhaps with more values."""
+    write_v2(folder / "model.ckpt", {**network_values(num_classes=num_classes), **(more or {})})
     return tgz(*(member(path.name, path.read_bytes()) for path in sorted(folder.glob("model.ckpt.*"))))
 
 
@@ -353,6 +360,133 @@ def test_checkpoints_are_also_found_by_the_published_name(small, archives, tmp_p
     assert (record.values, record.published, record.inputs.checkpoint["source"]) == ("trained", None, "small.tgz")
 
 
+@pytest.mark.slow
+def test_families_with_and_without_averages_are_released_together(two_variants, tmp_path):
+    """By default. What the index says of the request agrees with both manifests."""
+    (tmp_path / "archives").mkdir()
+    averaged = {f"{name}{AVERAGED_SUFFIX}": value for name, value in network_values(num_classes=7, seed=1).items()}
+    for name, averages in (("one", {}), ("two", averaged)):
+        (tmp_path / "archives" / f"{name}.tgz").write_bytes(_archive(tmp_path, 7, averages))
+    options = ReleaseOptions(checkpoint=str(tmp_path / "archives"), checks=_CHECKS)
+    assert _results(release_modules(two_variants, options, tmp_path / "dist")) == ["made", "made"]
+    weights = {}
+    for record in read_index(tmp_path / "dist").artifacts:
+        with tarfile.open(tmp_path / "dist" / record.files["archive"].path) as tar:
+            weights[record.variant] = json.load(tar.extractfile("hubexport.json"))["weights"]
+        assert record.inputs.weights == "auto"
+    assert weights == {"one": "raw", "two": "averaged"}
+    assert not check_release(tmp_path / "dist", Progress()).problems
+    # An older hubexport asked for averages by default, and gave the same values.
+    averaged = dataclasses.replace(options, weights="averaged")
+    outcomes = release_modules(two_variants, averaged, tmp_path / "dist")
+    assert _results(outcomes) == ["kept", "kept"]
+    assert outcomes[0].artifact.why == "published before --weights changed"
+    raw = dataclasses.replace(options, weights="raw")
+    assert _results(release_modules(two_variants, raw, tmp_path / "dist")) == [ReleaseError, ReleaseError]
+
+
+class _Unpinned:
+    """A variant whose archive has no SHA-256 in the config, and a server that has the archive."""
+
+    def __init__(self, small, server, folder):
+        self.server, self.folder = server, folder
+        self.server.content = _archive(folder, num_classes=7)
+        self.digest = hashlib.sha256(server.content).hexdigest()
+        self.variant = small.model_copy(update={"checkpoint": server.published("small.tgz", None)})
+        self.options = ReleaseOptions(checks=_CHECKS, downloads=Downloads(folder / "cache"))
+        self.accepting = dataclasses.replace(self.options, accept_unpinned=True)
+
+    def release(self, options, variant=None, dist="dist"):
+        return _release(variant or self.variant, self.folder / dist, _OLD, options=options)
+
+    def pinned(self):
+        """The variant with the SHA-256 in its config."""
+        checkpoint = self.variant.checkpoint.model_copy(update={"sha256": self.digest})
+        return self.variant.model_copy(update={"checkpoint": checkpoint})
+
+
+@pytest.fixture
+def unpinned(small, tmp_path, monkeypatch):
+    """Such a variant, and its server."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with running_server() as server:
+        yield _Unpinned(small, server, tmp_path)
+
+
+def test_an_archive_without_a_digest_is_refused(unpinned):
+    """Before anything is downloaded. Once it was, the error has the line for the config."""
+    url = unpinned.variant.checkpoint.url
+    for pin in ("its `sha256`", f"`sha256: {unpinned.digest}`"):
+        outcomes = unpinned.release(unpinned.options)
+        assert _results(outcomes) == [CheckpointError]
+        assert outcomes[0].result.what == "the published archive of small is not pinned"
+        assert outcomes[0].result.why.startswith(f"the config has no SHA-256 for {url}, ")
+        assert outcomes[0].result.fix == f"put {pin} under `checkpoint` in the config, or add --accept_unpinned"
+        assert unpinned.server.requests == []
+        memory = memory_path(unpinned.variant.checkpoint, unpinned.options.downloads)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(f"{unpinned.digest}  small.tgz\n")
+    assert not (unpinned.folder / "dist" / INDEX).exists()
+
+
+def test_an_archive_without_a_digest_can_be_accepted(unpinned):
+    """It is downloaded once, and everything is as if the config had its digest."""
+    warned = []
+    progress = Progress()
+    progress.warn = warned.append
+    assert _results(
+        _release(unpinned.variant, unpinned.folder / "dist", _OLD, options=unpinned.accepting, progress=progress)
+    ) == ["made"]
+    assert [unpinned.digest in text for text in warned] == [True]
+    assert len(unpinned.server.requests) == 1
+    [record] = read_index(unpinned.folder / "dist").artifacts
+    wanted = {"source": "small.tgz", "sha256": unpinned.digest, "published": True}
+    assert record.inputs.checkpoint == wanted
+    with tarfile.open(unpinned.folder / "dist" / record.files["archive"].path) as tar:
+        assert json.load(tar.extractfile("hubexport.json"))["checkpoint"] == wanted
+    provenance = (unpinned.folder / "dist" / record.files["provenance"].path).read_text()
+    assert unpinned.variant.checkpoint.url in provenance and unpinned.digest in provenance
+    assert not check_release(unpinned.folder / "dist", Progress()).problems
+    # Whoever follows the advice to pin it changes nothing, byte for byte.
+    assert _results(unpinned.release(unpinned.options, unpinned.pinned())) == ["up to date"]
+    assert _results(unpinned.release(unpinned.options, unpinned.pinned(), "again")) == ["made"]
+    assert _bytes(unpinned.folder / "again") == _bytes(unpinned.folder / "dist")
+    assert len(unpinned.server.requests) == 1
+
+
+def test_another_archive_of_the_same_address_is_not_released(unpinned):
+    """Neither on the machine that has seen the first one, nor on one that has not: that would change the content."""
+    unpinned.release(unpinned.accepting)
+    before = _bytes(unpinned.folder / "dist")
+    shutil.rmtree(unpinned.folder / "cache" / "checkpoints" / unpinned.digest[:16])
+    unpinned.server.content = _archive(unpinned.folder, num_classes=7, more={"x": np.zeros(1, np.float32)})
+    outcomes = unpinned.release(unpinned.accepting, dist="another")
+    assert _results(outcomes) == [DownloadError]
+    assert unpinned.digest in outcomes[0].result.why
+    elsewhere = dataclasses.replace(unpinned.accepting, downloads=Downloads(unpinned.folder / "elsewhere"))
+    outcomes = unpinned.release(elsewhere)
+    assert _results(outcomes) == [ReleaseError]
+    assert "its content would change because of the checkpoint" in outcomes[0].result.why
+    assert _bytes(unpinned.folder / "dist") == before
+
+
+@pytest.mark.slow
+def test_a_local_copy_of_an_archive_without_a_digest(unpinned):
+    """Nobody knows if it is the published one; as soon as somebody does, the same rule holds for it."""
+    (unpinned.folder / "copy.tgz").write_bytes(unpinned.server.content)
+    copy = dataclasses.replace(unpinned.options, checkpoint=str(unpinned.folder / "copy.tgz"))
+    assert _results(unpinned.release(copy)) == ["made"]
+    [record] = read_index(unpinned.folder / "dist").artifacts
+    assert record.inputs.checkpoint["published"] is False
+    fetch(unpinned.variant.checkpoint, Progress(), unpinned.options.downloads)
+    outcomes = unpinned.release(copy, dist="another")
+    assert [outcome.result.what for outcome in outcomes] == ["the published archive of small is not pinned"]
+    accepting = dataclasses.replace(copy, accept_unpinned=True)
+    assert _results(unpinned.release(accepting, dist="another")) == ["made"]
+    [record] = read_index(unpinned.folder / "another").artifacts
+    assert record.inputs.checkpoint["published"] is True
+
+
 def test_a_plan_does_not_need_the_published_archive(small, tmp_path):
     """Planning downloads nothing. Only the run fails, because the archive cannot be downloaded."""
     plan = make_plan(_orders(small), ReleaseOptions(checks=_CHECKS), tmp_path / "dist", None, Progress())
@@ -366,6 +500,36 @@ def test_an_unreadable_index_is_not_overwritten(dist, small):
     with pytest.raises(ReleaseError, match="cannot read"):
         _release(small, dist)
     assert (dist / INDEX).read_text() == '{"format": 2}'
+
+
+def test_an_index_with_an_unknown_network_says_which_and_what_helps(small_release, tmp_path):
+    """A newer hubexport may know more networks."""
+    index = json.loads((small_release / INDEX).read_text())
+    index["artifacts"][0]["network"] = "mobilenet_v9"
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ReleaseError) as caught:
+        read_index(tmp_path)
+    assert caught.value.why.startswith("artifacts.0.network: ")
+    assert caught.value.fix == "use a hubexport that knows this network"
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [("mobilenet_v1", {"depth_multiplier": 0.25}), ("mobilenet_v2", {"depth_multiplier": 1.0}), ("resnet_v2_50", {})],
+)
+def test_a_record_holds_the_parameters_of_its_own_family(small_release, network, parameters):
+    """In JSON they stand beside the other keys, after the network; those of other families are refused."""
+    record = json.loads((small_release / INDEX).read_text())["artifacts"][0]
+    del record["depth_multiplier"]
+    record["network"] = network
+    facts = {name: value for key, told in record.items() for name, value in ({key: told} | parameters).items()}
+    read = ArtifactRecord.model_validate_json(json.dumps(facts))
+    assert dict(read.family_parameters) == parameters and json.loads(as_json(read)) == facts
+    keys = list(json.loads(as_json(read)))
+    assert keys[keys.index("network") + 1 :][: len(parameters) + 1] == [*parameters, "image_size"]
+    with pytest.raises(ValueError, match="family_parameters" if parameters else "depth_multiplier"):
+        wrong = {**record, **({} if parameters else {"depth_multiplier": 1.0})}
+        ArtifactRecord.model_validate_json(json.dumps(wrong))
 
 
 def test_archives_carry_the_time_that_the_user_chose(small, tmp_path):

@@ -388,10 +388,14 @@ _IN_THE_ARCHIVE = {
     "large_json": (_in_archive("hubexport.json", b" " * (2 << 20)), "is larger than 1 MiB"),
     "handle": (_manifest(handle=NEW), f"says handle {NEW}, the index says {OLD}"),
     "kind": (_manifest(kind="classification"), "says kind classification"),
+    "parameters": (
+        _manifest(depth_multiplier=0.5),
+        "says parameters {'depth_multiplier': 0.5}, the index says {'depth_multiplier': 0.35}",
+    ),
     "size": (_manifest(input_width_px=7), "says input_width_px 7, the index says 96"),
     "untold": (_manifest(network=None), "says network None, the index says mobilenet_v2"),
     "values": (_manifest(values="trained"), "says values trained, the index says synthetic"),
-    "weights": (_manifest(weights="all"), "says weights all, the index says averaged"),
+    "weights": (_manifest(weights="all"), "says weights all, the index says auto"),
     "checkpoint": (_manifest(checkpoint={"source": "synthetic:7"}), "names a different checkpoint"),
     "exporter": (_manifest(hubexport_version="9"), "names hubexport 9"),
     "changed": (

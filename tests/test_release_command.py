@@ -240,6 +240,30 @@ def test_published_archives_are_fetched_once(place):
     assert done.stderr.startswith("looking for finished artifacts in dist\nERROR small.tgz is not in the cache")
 
 
+def test_an_archive_without_a_digest_needs_a_flag(place):
+    """And then a warning says which one was accepted."""
+    archive = _archive(place)
+    config = (place / "configs/small.yaml").read_text()
+    (place / "configs/small.yaml").write_text(re.sub(" *sha256: .*\n", "", config))
+    arguments = [*_ARGUMENTS[:5], "--verify", "weights", "--cache_dir", "cache"]
+    done = hubexport(*arguments, "--dry_run", cwd=place)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [
+        "ERROR the published archive of small is not pinned",
+        "  why: the config has no SHA-256 for https://example.invalid/small.tgz, so nobody can tell if that still serves "
+        "the same",
+        "  fix: put its `sha256` under `checkpoint` in the config, or add --accept_unpinned",
+    ]
+    with running_server() as server:
+        server.content = archive
+        flags = ("--accept_unpinned", "--mirror", server.address)
+        done = hubexport(*arguments, *flags, cwd=place, env={"NO_PROXY": "*"})
+    assert (done.returncode, done.stdout.splitlines()) == (0, _ARCHIVES), done.stderr
+    assert f"later ones must be the same: SHA-256 {hashlib.sha256(archive).hexdigest()}\n" in done.stderr
+    done = hubexport(*arguments, "--accept_unpinned", "--offline", cwd=place)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "2 up to date")
+
+
 def _archive(folder):
     write_v2(folder / "small.ckpt", network_values(num_classes=7))
     return tgz(*(member(path.name, path.read_bytes()) for path in sorted(folder.glob("small.ckpt.*"))))

@@ -65,7 +65,7 @@ def flowers(small) -> Variant:
 def _every(values: ValuesOrigin) -> Iterator[ModuleFacts]:
     for variant in list_variants():
         for kind in KINDS:
-            for number in VERSIONS:
+            for number in variant.family.versions:
                 yield _facts(variant, f"{kind}/{number}", values)
 
 
@@ -187,6 +187,147 @@ def test_the_changelog_ends_with_the_version(kind, number):
     assert ("persistent=True" in changelog) == (number == 5)
 
 
+_OPEN = r"By default, the size of the images is height x width = {0} x {0} pixels\. Images of other sizes work as well"
+_FIXED = r"The size of the images is fixed: height x width = {0} x {0} pixels\."
+_NO_V2 = r"Version 1 Initial release\. Version 3 Takes images of any height and width\. For fine-tuning, .* 0\.99"
+_BENEATH_1 = (
+    r"Version 1 Initial release\. When applied more than once, it updates batch norm for each application\. \w+ "
+)
+# Facts that tfhub.dev's pages of two more families stated, and some from TF-Slim's own graphs.
+_MORE_FAMILIES = {
+    ("mobilenet_v1_025_128", "classification/5"): {
+        "description": r"Image classification by MobileNet V1 \(depth multiplier 0\.25\), trained on ImageNet",
+        "family": r"MobileNet V1 is a family of neural networks that classify images efficiently on the device",
+        "authors": r"Andrew G\. Howard, Menglong Zhu, .*, Marco Andreetto, Hartwig Adam: \"MobileNets: .*2017",
+        "multiplier": r"a depth multiplier scales the number of features in all convolutional layers",
+        "this one": r"with a depth multiplier of 0\.25 and images of 128x128 pixels by default",
+        "checkpoint": r"mobilenet_v1_0\.25_128\.ckpt in the published archive mobilenet_v1_0\.25_128\.tgz, one of the "
+        r"pre-trained models of MobileNet V1",
+        "figures": r"\| top-1 accuracy on ImageNet's validation images \| 41\.5 % \| \| top-5 accuracy \| 66\.3 % \| "
+        r"\| multiply-adds for one image \| 14 million \| \| parameters \| 0\.47 million \| (?!\|)",
+        "costs": r"computes 13\.6 million multiply-adds",
+        "values": r"holds 475,801 values; 470,329 of them are trainable",
+        "classes": r"num_classes = 1001 classes",
+        "size": _OPEN.format(128),
+        "decay": r"weight decay \(4e-5 on all convolution weights except depthwise ones\)",
+        "momentum": r"TF-Slim trains with 0\.9997\.",
+        "changelog": _NO_V2
+        + r".*Version 4 Becomes .* Version 5 Adds the signature serving_default\. Fixes use with tf",
+    },
+    ("mobilenet_v1_100_224", "feature_vector/1"): {
+        "features": r"num_features = 1024 numbers",
+        "size": _FIXED.format(224),
+        "momentum": r"\(their decay coefficient\) is 0\.9997\.",
+        "changelog": _BENEATH_1,
+    },
+    ("mobilenet_v1_050_160", "classification/1"): {
+        "train tags": r"in which batch norm is in training mode and dropout precedes the logits, and set",
+    },
+    ("resnet_v2_50", "classification/3"): {
+        "description": r"Image classification by ResNet V2 50, trained on ImageNet \(ILSVRC-2012-CLS\)\.",
+        "family": r"ResNet V2 is a family of deep neural networks that classify images, with different numbers",
+        "authors": r"Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun: \"Identity Mappings in .* Networks\", 2016",
+        "first paper": r"Deep Residual Learning for Image Recognition",
+        "this one": r"resnet_v2_50 as TF-Slim implements it, for images of 224x224 pixels by default\. It has 50 ",
+        "checkpoint": r"resnet_v2_50_2017_04_14/resnet_v2_50\.ckpt in .*, one of the pre-trained models of TF-Slim",
+        "figures": r"validation images \| 75\.6 % \| \| top-5 accuracy \| 92\.8 % \| They measured accuracy on images "
+        r"of 299x299 pixels, not 224x224",
+        "costs": r"computes 3,482\.3 million multiply-adds",
+        "values": r"have 25,524,969 weights and biases\. With batch norm, .* holds 25,615,849 values; 25,570,409",
+        "size": _OPEN.format(224),
+        "decay": r"weight decay: 1e-4 on all convolution weights\)",
+        "train tags": r"in which batch norm is in training mode, and set",
+        "momentum": r"TF-Slim trains with 0\.997\.",
+        "changelog": _NO_V2,
+    },
+    ("resnet_v2_152", "feature_vector/1"): {
+        "this one": r"for images of 224x224 pixels\. It has 152 layers\.",
+        "features": r"num_features = 2048 numbers",
+        "costs": r"computes 10,904\.6 million multiply-adds",
+        "values": r"holds 58,331,648 values",
+        "size": _FIXED.format(224),
+        "changelog": _BENEATH_1,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("variant", "spec", "fact", "pattern"),
+    [
+        pytest.param(*module, fact, pattern, id=f"{module[0]}-{module[1]}-{fact}")
+        for module, facts in _MORE_FAMILIES.items()
+        for fact, pattern in facts.items()
+    ],
+)
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_pages_state_the_facts_of_their_own_family(document, variant, spec, fact, pattern):
+    """Figures are those of the publishers' tables, counts those of TF-Slim's graphs."""
+    text = _words(document(_facts(variant, spec)))
+    assert re.search(pattern, text), text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", ["mobilenet_v1_025_128", "resnet_v2_50"])
+def test_pages_say_nothing_that_is_not_true_of_their_family(variant, kind):
+    """ResNet has no depth multiplier and no dropout. No page of another family speaks of MobileNet V2."""
+    for number in (1, 3, 4, 5):
+        for document in (module_page, model_card):
+            text = document(_facts(variant, f"{kind}/{number}"))
+            assert "MobileNet V2" not in text and "Version 2" not in text and "issues/85" not in text
+            assert ("is fixed" in text) == ("Images must have" in text or document is module_page and number == 1)
+            if variant == "resnet_v2_50":
+                assert (
+                    "depth multiplier" not in text and "dropout" not in text and "None" not in text.replace("[None", "")
+                )
+
+
+@needs_data
+def test_counts_in_pages_are_those_of_tf_slims_graphs():
+    """Values, trainable values, weights and multiply-adds, in the pages of all networks of these families."""
+    totals = json.loads((DATA / "networks" / "totals.json").read_text())
+    checked = 0
+    for variant in list_variants():
+        if variant.name not in totals:
+            continue
+        told, checked = totals[variant.name], checked + 1
+        page = module_page(_facts(variant, "classification/5"))
+        weights, values, trainable = told["params_no_bn_infer"], told["params_infer"], told["trainable_params_infer"]
+        assert f"have {weights:,} weights and biases" in page, variant.name
+        assert f"holds {values:,} values; {trainable:,} of them are trainable" in page, variant.name
+        assert f"computes {told['macs_infer'] / 1e6:,.1f} million multiply-adds" in page, variant.name
+        vectors = module_page(_facts(variant, "feature_vector/1"))
+        assert f"holds {told['params_feature']:,} values" in vectors, variant.name
+        assert f"computes {told['macs_feature'] / 1e6:,.1f} million multiply-adds" in vectors, variant.name
+    assert checked == 19
+
+
+@pytest.mark.parametrize(
+    ("figures", "rows"),
+    [
+        ({"top1_percent": 70.0}, ["top-1 accuracy on ImageNet's validation images | 70.0 %"]),
+        ({"top5_percent": 90.0}, ["top-5 accuracy on ImageNet's validation images | 90.0 %"]),
+        ({"macs_millions": 12}, ["multiply-adds for one image | 12 million"]),
+        ({"parameters_millions": 1.5}, ["parameters | 1.5 million"]),
+        ({"pixel1_cpu_ms": 2.5}, ["time for one image on a Pixel 1 | 2.5 ms"]),
+        ({}, None),
+        ({"accuracy_image_size": 299}, None),
+    ],
+)
+def test_pages_have_the_figures_that_publishers_give(figures, rows):
+    """And no others. Cards have an accuracy only if there is one."""
+    own = load_variant("mobilenet_v2_100_224").model_copy(update={"published": PublishedFigures(**figures)})
+    facts = _facts(own, "classification/5")
+    for text in (module_page(facts), model_card(facts)):
+        assert re.findall(r"^\| (.* \| .*) \|$", text, re.M) == [*(["--- | ---"] if rows else []), *(rows or [])]
+        assert ("report these figures" in text) == (rows is not None) and "None" not in text.replace("[None", "")
+    head = _head(model_card(facts))
+    measured = [value for name, value in figures.items() if name.startswith("top")]
+    assert ("model-index" in head) == ("metrics" in head) == bool(measured)
+    if measured:
+        assert [metric["value"] for metric in head["model-index"][0]["results"][0]["metrics"]] == measured
+    assert ("The figures above are the publishers'" in model_card(facts)) == (rows is not None)
+
+
 @pytest.mark.parametrize(
     ("number", "form", "loads", "momentum"),
     [
@@ -215,7 +356,7 @@ _ALLOWED = {
     "fine-tunable": {"true"},
     "license": {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "gpl-2.0", "gpl-3.0", "lgpl-2.0", "lgpl-2.1", "lgpl-3.0"}
     | {"mit", "mpl-2.0", "cddl-1.0", "epl-2.0", "cc-by-nc-4.0", "custom"},
-    "network-architecture": {"mobilenet-v2"},
+    "network-architecture": {"mobilenet-v1", "mobilenet-v2", "resnet-v2-50", "resnet-v2-101", "resnet-v2-152"},
     "task": {"image-classification", "image-feature-vector"},
 }
 
@@ -254,7 +395,8 @@ def test_all_pages_follow_the_rules_of_tfhub(values):
         assert ("dataset" in tags) == ("license" in tags) == (not values.synthetic)
         assert page.endswith(".\n") and "\n\n\n" not in page and not re.search(r"[ \t]$", page, re.M)
         count += 1
-    assert count == 220
+    # 22 variants of MobileNet V2 in five versions, and 16 of MobileNet V1 and 3 of ResNet V2 in four.
+    assert count == 2 * (22 * 5 + 19 * 4)
 
 
 @pytest.mark.skipif(not _TFHUB_DEV, reason="HUBEXPORT_TFHUB_DEV names no checkout of tensorflow/tfhub.dev")
@@ -340,13 +482,28 @@ def test_own_values_claim_no_published_accuracy(document, flowers):
 
 @pytest.mark.parametrize("document", [module_page, model_card])
 def test_raw_values_do_not_claim_the_accuracy_of_averages(document):
-    """The published figures were measured with moving averages."""
-    raw = dataclasses.replace(_PUBLISHED, weights="raw")
+    """If there may be averages, the published figures were measured with them."""
+    raw = dataclasses.replace(_PUBLISHED, weights="raw", requested="raw")
     text = document(_facts("mobilenet_v2_100_224", "classification/5", raw))
-    assert "plain values after the last training step" in text and "71.8" not in text
+    assert "plain values after the last training step, not moving averages" in text and "71.8" not in text
     assert "mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.ckpt" in text
     averaged = document(_facts("mobilenet_v2_100_224", "classification/5"))
     assert "They are the moving averages" in averaged and "71.8" in averaged
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("raw", "plain values after the last training step: the checkpoint has no moving averages of them"),
+        ("only", "The checkpoint stores one value for each variable"),
+        ("83 averaged, 54 raw", "or plain values where the checkpoint has no average: 83 averaged, 54 raw"),
+    ],
+)
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_the_best_values_of_a_checkpoint_have_its_published_accuracy(document, weights, said):
+    """Which these are, the manifest says. Checkpoints of 2017 have no averages."""
+    text = document(_facts("resnet_v2_50", "classification/3", dataclasses.replace(_PUBLISHED, weights=weights)))
+    assert said in text and "| 75.6 % |" in text
 
 
 def test_the_page_of_an_own_variant_has_its_own_facts(flowers):
@@ -519,6 +676,8 @@ def test_front_matter_has_what_kaggle_asks_for(flowers):
         "trainingData": ["ILSVRC-2012-CLS (ImageNet)"],
         "modelInstanceType": "Unspecified",
     }
+    resnet = _head(model_card(_facts("resnet_v2_50", "feature_vector/5")))["kaggle"]
+    assert (resnet["modelSlug"], resnet["instanceSlug"]) == ("resnet-v2-50", "feature-vector")
     own = _head(model_card(_facts(flowers, "classification/4", _OWN)))["kaggle"]
     assert (own["ownerSlug"], own["instanceSlug"], own["framework"]) == ("me", "flowers-classification", "tensorFlow2")
     made_up = _head(model_card(_facts(flowers, "classification/4", _SYNTHETIC)))["kaggle"]
@@ -573,7 +732,7 @@ for program in json.load(sys.stdin):
     if "features" in names or "logits" in names:
         shape = (names["features"] if "features" in names else names["logits"]).shape
     else:
-        shape = names["model"].compute_output_shape([None, 96, 96, 3])
+        shape = names["model"].compute_output_shape([None, *names["images"].shape[1:]])
         assert names["model"].losses
     shapes.append([None if n is None else int(n) for n in shape])
 print(json.dumps(shapes))
@@ -581,12 +740,13 @@ print(json.dumps(shapes))
 
 
 def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
-    """Yields the programs in the pages of versions 2 to 5; each once, even if pages have it with other versions.
+    """Yields the programs in the pages of four versions; each once, even if pages have it with other versions.
 
     Feature vectors start from the oldest version and classification from the newest, so that each version has some.
     """
     counts = {}
-    for kind, numbers in (("feature_vector", (2, 3, 4, 5)), ("classification", (5, 4, 3, 2))):
+    versions = variant.family.versions[-4:]
+    for kind, numbers in (("feature_vector", versions), ("classification", versions[::-1])):
         seen = set()
         for number in numbers:
             spec = ModuleSpec(kind=kind, version=number)
@@ -597,20 +757,29 @@ def _first_seen(variant: Variant, url: str) -> Iterator[tuple[ModuleSpec, str]]:
                 if (text := program.replace(f'/{number}"', '/N"')) not in seen:
                     seen.add(text)
                     yield spec, program
-        assert counts == {2: 3, 3: 3, 4: 3, 5: 4}
+        assert counts == {versions[0]: 3, 3: 3, 4: 3, 5: 4}
 
 
 @pytest.mark.skipif(
     not version("tensorflow-hub").startswith("0.15"), reason="tensorflow-hub 0.15 is the last with hub.Module"
 )
-@pytest.mark.slow
-def test_programs_in_pages_run(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("mobilenet_v2_035_96", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v1_025_128", marks=pytest.mark.prove),
+        pytest.param("resnet_v2_50", marks=pytest.mark.prove),
+    ],
+)
+def test_programs_in_pages_run(tmp_path, name):
     """Programs that build graphs run in one process, the others in another. Both find the modules where they look."""
-    variant = load_variant("mobilenet_v2_035_96")
-    specs = [ModuleSpec(kind=kind, version=number) for number in (2, 3, 4, 5) for kind in KINDS]
+    variant = load_variant(name)
+    versions = variant.family.versions[-4:]
+    specs = [ModuleSpec(kind=kind, version=number) for number in versions for kind in KINDS]
     build_modules(variant, specs, checkpoint="synthetic", output_dir=tmp_path)
     programs = list(_first_seen(variant, str(tmp_path)))
-    assert {spec.version for spec, _ in programs} == {2, 3, 4, 5} and len(programs) == 16
+    features = {"mobilenet_v2_035_96": 1280, "mobilenet_v1_025_128": 256, "resnet_v2_50": 2048}[name]
+    assert {spec.version for spec, _ in programs} == {*versions} and len(programs) == 16
     running = []
     for graphs in (True, False):
         chosen = [(spec, program) for spec, program in programs if ("disable_eager" in program) == graphs]
@@ -632,5 +801,5 @@ def test_programs_in_pages_run(tmp_path):
         assert len(shapes) == len(chosen) >= 6
         for (spec, program), shape in zip(chosen, shapes):
             trains = "trainable=True" in program
-            width = 1001 if spec.kind == "classification" else 2 if trains else 1280
+            width = 1001 if spec.kind == "classification" else 2 if trains else features
             assert shape == [4 if graphs and trains else None if graphs or trains else 1, width], program

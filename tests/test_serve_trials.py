@@ -298,7 +298,7 @@ worker._classify = classify
 worker.answer_task(worker.classify)
 """
     limits, imported = _run_worker(modules, tmp_path, b"", program, memory_bytes=1 << 30)
-    assert limits == [[most, most] for most in (1 << 30, 20, 256 << 20, 32, 0, 0)]
+    assert limits == [[most, most] for most in (1 << 30, 20, 1 << 30, 32, 0, 0)]
     assert not {"PIL", "numpy", "google.protobuf"} & set(imported)
 
 

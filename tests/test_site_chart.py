@@ -33,6 +33,11 @@ def _published() -> dict[str, dict]:
     return {name: config | config["published"] for name, config in configs.items()}
 
 
+def _with_figure(figure: str) -> dict[str, dict]:
+    """Returns those that have a figure."""
+    return {name: facts for name, facts in _published().items() if figure in facts}
+
+
 def _link(record) -> str:
     return f"/{record.handle}/"
 
@@ -61,6 +66,11 @@ def _catalogue(*records: dict) -> Catalogue:
     return Catalogue(ReleaseIndex.model_validate_json(json.dumps({"format": 1, "artifacts": records})))
 
 
+def _timed() -> list[AccuracyPoint]:
+    """Returns the networks with a published latency."""
+    return [point for point in accuracy_points(_catalogue(), _link) if point.latency_ms is not None]
+
+
 def _drawn(found: list[AccuracyPoint], cost: str) -> ElementTree.Element:
     return ElementTree.fromstring(accuracy_chart(found, cost))
 
@@ -78,10 +88,11 @@ def _circle(point: ElementTree.Element) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("cost", _COSTS)
 def test_all_published_points_are_where_their_figures_belong(cost):
-    """The cost axis is logarithmic, the accuracy axis linear, and areas are proportional to parameters."""
-    published = _published()
+    """The cost axis is logarithmic, the accuracy axis linear, and areas grow with the root of the parameters."""
+    published = _with_figure(_COSTS[cost])
     told = _labelled_points(_drawn(accuracy_points(_catalogue(), _link), cost))
-    assert set(told) == set(published) and len(told) == 22
+    counted = {"resnet_v2_50", "resnet_v2_101", "resnet_v2_152"} if cost == "multiply_adds" else set()
+    assert set(told) == {*published, *counted} and len(published) == {"multiply_adds": 38, "latency": 22}[cost]
     x, y, radius = np.transpose([_circle(told[name]) for name in published])
     costs = np.log([published[name][_COSTS[cost]] for name in published])
     top1 = np.array([published[name]["top1_percent"] for name in published])
@@ -90,7 +101,7 @@ def test_all_published_points_are_where_their_figures_belong(cost):
         assert slope * direction > 0
         np.testing.assert_allclose(place, slope * figure + offset, atol=0.001)
     parameters = np.array([published[name]["parameters_millions"] for name in published])
-    np.testing.assert_allclose(radius**2 / parameters, (radius**2 / parameters)[0], rtol=1e-3)
+    np.testing.assert_allclose(radius**4 / parameters, (radius**4 / parameters)[0], rtol=2e-3)
 
 
 @pytest.mark.parametrize("cost", _COSTS)
@@ -121,8 +132,8 @@ def test_axis_labels_fit_the_points(cost):
         # y is the text's baseline; its middle is at the number.
         assert y == pytest.approx(y1 + share * (y2 - y1), abs=8)
     radii = [float(circle.attrib["r"]) for circle in svg.iter("circle") if circle.get("class") == "chart-size"]
-    for millions, radius in zip((2, 4, 6), radii, strict=True):
-        assert radius == pytest.approx(r1 * math.sqrt(millions / published[low]["parameters_millions"]), abs=0.002)
+    for millions, radius in zip((1, 4, 16, 64), radii, strict=True):
+        assert radius == pytest.approx(r1 * (millions / published[low]["parameters_millions"]) ** 0.25, abs=0.004)
 
 
 def test_points_of_the_release_are_links_to_the_newest_version(record):
@@ -171,13 +182,14 @@ def test_figures_of_a_record_come_before_those_of_the_configs(record):
     own = _renamed(record, "acme/imagenet/other/classification/5", published={**figures, "pixel1_cpu_ms": None})
     known = _mobilenet(record, "mobilenet_v2_100_224", 5, published={**figures, "pixel1_cpu_ms": 70.5})
     found = {point.variant: point for point in accuracy_points(_catalogue(own, known), _link)}
-    assert len(found) == 23
+    assert len(found) == 42
     assert (found["other"].multiply_adds_millions, found["other"].latency_ms) == (300, None)
     assert (found["mobilenet_v2_100_224"].top1_percent, found["mobilenet_v2_100_224"].latency_ms) == (71.25, 70.5)
 
 
 @pytest.mark.parametrize(
-    "published", [{}, {"top1_percent": 70.0}, {"macs_millions": -1.0, "top1_percent": 700.0}, {"macs_millions": None}]
+    "published",
+    [{}, {"top1_percent": None}, {"macs_millions": -1.0, "top1_percent": 70.0}, {"top1_percent": 700.0}, {"a": 1.0}],
 )
 def test_malformed_figures_are_ignored(record, published):
     """The index is untrusted. The config's figures are drawn instead."""
@@ -188,7 +200,7 @@ def test_malformed_figures_are_ignored(record, published):
 
 def test_points_without_the_cost_are_left_out_and_named():
     """A chart without any point is empty."""
-    found = accuracy_points(_catalogue(), _link)
+    found = _timed()
     lacking = [dataclasses.replace(point, latency_ms=None) for point in found[:2]]
     svg = _drawn([*lacking, *found[2:]], "latency")
     assert set(_labelled_points(svg)) == {point.variant for point in found[2:]}
@@ -211,7 +223,7 @@ def test_a_chart_has_nothing_that_the_policy_forbids(cost):
 
 def test_hostile_names_are_text():
     """In labels, links and notes. matplotlib must not read dollar signs as formulas."""
-    [first, second, *others] = accuracy_points(_catalogue(), _link)
+    [first, second, *others] = _timed()
     hostile = dataclasses.replace(first, variant=_HOSTILE, link='/"><script>x</script>')
     lacking = dataclasses.replace(second, variant=_HOSTILE, latency_ms=None)
     text = accuracy_chart([hostile, lacking, *others], "latency")
@@ -239,8 +251,9 @@ def test_labels_overlap_no_point_and_no_other_label():
     """Digits are at most two thirds as wide as high, and as high as the font."""
     svg = _drawn(accuracy_points(_catalogue(), _link), "multiply_adds")
     circles = [_circle(point) for point in _labelled_points(svg).values()]
-    sizes = {"96", "128", "160", "192", "224"}
-    labels = [text for text in svg.iter("text") if text.text in sizes and text.get("font-size") == "12px"]
+    names = r"ResNet V2 \d+|(\d\.\d\d \()?(96|128|160|192|224)\)?"
+    labels = [text for text in _above_the_key(svg) if re.fullmatch(names, text.text)]
+    assert {"1.40 (224)", "0.25 (224)", "ResNet V2 50"} <= {text.text for text in labels}
     boxes = [(float(text.attrib["x"]), float(text.attrib["y"]) - 4, 3.6 * len(text.text)) for text in labels]
     assert len(boxes) >= 15
     for x, y, half in boxes:
@@ -248,6 +261,73 @@ def test_labels_overlap_no_point_and_no_other_label():
             assert math.hypot(max(abs(x - cx) - half, 0), max(abs(y - cy) - 4, 0)) >= radius
     for (x, y, half), (other_x, other_y, other_half) in itertools.combinations(boxes, 2):
         assert abs(x - other_x) >= half + other_half or abs(y - other_y) >= 8
+
+
+def _above_the_key(svg: ElementTree.Element) -> list[ElementTree.Element]:
+    """Returns the small texts in the plot itself."""
+    small = [text for text in svg.iter("text") if text.get("font-size") == "12px"]
+    [key] = [float(text.attrib["y"]) for text in small if text.text == "Network"]
+    return [text for text in small if float(text.attrib["y"]) < key]
+
+
+def test_costs_that_publishers_do_not_give_are_counted():
+    """ResNet V2's publishers give its accuracy alone, at 299 pixels. TF-Slim's own graph has these costs there."""
+    found = {point.variant: point for point in accuracy_points(_catalogue(), _link)}
+    point = found["resnet_v2_50"]
+    assert (point.image_size, point.top1_percent, point.latency_ms) == (299, 75.6, None)
+    assert (point.multiply_adds_millions, point.parameters_millions) == (6536, 25.52)
+    svg = _drawn([*found.values()], "multiply_adds")
+    label = _labelled_points(svg)["resnet_v2_50"].attrib["aria-label"]
+    assert "6,536 million multiply-adds, 25.52 million parameters (multiply-adds and parameters counted)" in label
+    [note] = [text.text for text in svg.iter("text") if "hubexport counted them" in (text.text or "")]
+    assert "multiply-adds or parameters" in note
+    published = [point for point in found.values() if not point.counted]
+    assert len(published) == 38
+    assert not [text for text in _drawn(published, "multiply_adds").iter("text") if "counted" in text.text]
+
+
+def test_a_record_with_its_accuracy_alone_gets_counted_costs(record):
+    """Its network is the record's, at the record's size."""
+    own = _renamed(record, "acme/imagenet/other/classification/5", published={"top1_percent": 60.0})
+    [point] = [point for point in accuracy_points(_catalogue(own), _link) if point.variant == "other"]
+    assert (point.multiply_adds_millions, point.parameters_millions) == (round(record["multiply_adds"] / 1e6), 0.39)
+    assert point.counted == ("multiply-adds", "parameters")
+
+
+def test_a_family_has_a_colour_and_its_networks_lines():
+    """Lines join image sizes of one depth multiplier. A family has the same colour in both charts."""
+    found = accuracy_points(_catalogue(), _link)
+    colours = {}
+    for cost in _COSTS:
+        svg = _drawn(found, cost)
+        told = _labelled_points(svg)
+        drawn = [point for point in found if point.variant in told]
+        for point in drawn:
+            [series] = re.findall(r"chart-series-\d", told[point.variant].attrib["class"])
+            assert colours.setdefault(point.family, series) == series
+        lines = [
+            {tuple(map(float, place)) for place in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path.attrib["d"])}
+            for group in svg.iter("g")
+            if group.get("class", "").startswith("chart-line")
+            for path in group
+        ]
+        places = {}
+        for point in drawn:
+            places.setdefault((point.family, point.parameters), set()).add(_circle(told[point.variant])[:2])
+        rounded = [{(round(x, 1), round(y, 1)) for x, y in line} for line in lines]
+        for series in places.values():
+            assert {(round(x, 1), round(y, 1)) for x, y in series} in rounded
+        assert len(lines) == len(places) == {"multiply_adds": 13, "latency": 6}[cost]
+        keys = [text.text for text in svg.iter("text") if text.text in colours]
+        assert keys[-len({point.family for point in drawn}) :] == list(dict.fromkeys(point.family for point in drawn))
+    assert len(set(colours.values())) == 5
+
+
+def test_families_are_listed_from_the_least_to_the_greatest_parameters():
+    """As numbers: ResNet V2 101 comes after 50, and 96 pixels before 224."""
+    names = [point.variant for point in accuracy_points(_catalogue(), _link)]
+    assert names[0] == "mobilenet_v1_025_128" and names[-3:] == ["resnet_v2_50", "resnet_v2_101", "resnet_v2_152"]
+    assert names.index("mobilenet_v2_035_96") + 1 == names.index("mobilenet_v2_035_128")
 
 
 @pytest.mark.slow
@@ -333,9 +413,13 @@ def _lab(linear: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
+def _six_families() -> list[AccuracyPoint]:
+    return [dataclasses.replace(point, family=f"family {number % 6}") for number, point in enumerate(_timed())]
+
+
 def test_the_style_sheet_has_all_classes():
     """Without the style sheet, colours are those of the light theme."""
-    text = accuracy_chart(accuracy_points(_catalogue(), _link), "latency")
+    text = accuracy_chart(_six_families(), "latency")
     used = {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
     assert used == {name for name in used if f".{name}" in _STYLE}
     assert set(_colours("light")) == {colour for colour in re.findall(r'"(#\w{6})"', text) if colour != "#808080"}

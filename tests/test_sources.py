@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
+from hubexport.checkpoints.download_cache import Downloads, memory_path
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.sources import ArchiveSource, FileSource, SyntheticSource, resolve_source
 from hubexport.errors import CheckpointError
@@ -12,6 +13,7 @@ from hubexport.progress import Progress
 from hubexport.system.digests import file_sha256
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v1, write_v2
+from tests.ear import Ear
 
 
 def _resolve(text, variant):
@@ -82,6 +84,28 @@ def test_the_published_archive_is_recognized_by_its_digest(small, v2, tmp_path):
     digest = file_sha256(tmp_path / "a.tgz")
     published = small.model_copy(update={"checkpoint": small.checkpoint.model_copy(update={"sha256": digest})})
     assert _resolve(tmp_path / "a.tgz", published).provenance()["published"] is True
+
+
+def test_an_archive_of_unknown_digest_counts_as_published_once_it_was_downloaded(small, tmp_path):
+    """Before that, nobody can say that it is or that it is not. Another one differs from the downloaded one."""
+    unpinned = small.model_copy(update={"checkpoint": small.checkpoint.model_copy(update={"sha256": None})})
+    (tmp_path / "a.tgz").write_bytes(tgz(member("model.ckpt", b"x")))
+    downloads = Downloads(tmp_path / "cache")
+
+    def resolved():
+        ear = Ear()
+        source = resolve_source(tmp_path / "a.tgz", unpinned, ear, downloads)
+        return source.provenance()["published"], ear.warnings
+
+    assert resolved() == (False, [])
+    memory = memory_path(unpinned.checkpoint, downloads)
+    memory.parent.mkdir(parents=True)
+    memory.write_text(f"{file_sha256(tmp_path / 'a.tgz')}  small.tgz\n")
+    assert resolved() == (True, [])
+    memory.write_text(f"{'1' * 64}  small.tgz\n")
+    published, [warning] = resolved()
+    assert not published
+    assert warning.startswith(f"{tmp_path / 'a.tgz'} differs from the archive that was first downloaded for small")
 
 
 def test_an_archive_that_is_not_the_published_one_is_warned_of(small, tmp_path):

@@ -23,7 +23,9 @@ _GAMMA = "MobilenetV2/Conv/BatchNorm/gamma"
 def _read(source, variant, weights="averaged", kind="classification"):
     network = variant.network_for(kind)
     resolved = resolve_source(str(source), variant, Progress())
-    return open_and_restore(resolved, network.variables, weights, variant, Progress()).values
+    with open_and_restore(resolved, network.variables, weights, variant, Progress()) as restored:
+        restored.check_finite()
+        return {name: value.read() for name, value in restored.values.items()}
 
 
 def _read_written(tmp_path, tensors, variant, **options):
@@ -36,7 +38,7 @@ def _equal(found, wanted):
 
 
 @pytest.mark.parametrize("write", [write_v1, write_v2], ids=["V1", "V2"])
-@pytest.mark.parametrize(("weights", "seed"), [("averaged", 1), ("raw", 2)])
+@pytest.mark.parametrize(("weights", "seed"), [("auto", 1), ("averaged", 1), ("raw", 2)])
 def test_averaged_or_raw_values_of_every_variable(small, tmp_path, write, weights, seed):
     """Moving statistics included. Optimizer slots and global_step are ignored."""
     write(tmp_path / "model.ckpt", training_values(averaged_seed=1, raw_seed=2))
@@ -64,7 +66,7 @@ def test_no_averaged_values(small, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         _read_written(tmp_path, network_values(), small)
     assert caught.value.why == "there are no averaged values in this checkpoint"
-    assert "--weights raw" in caught.value.fix
+    assert "--weights auto" in caught.value.fix
 
 
 def test_the_fix_for_another_dtype_is_not_to_ask_for_averages(small, tmp_path):
@@ -98,7 +100,7 @@ def test_every_problem_is_listed(small, tmp_path):
         pytest.param(
             {"depth_multiplier": 0.5},
             "raw",
-            "this is depth multiplier 0.5, not 0.35",
+            "this is MobileNet V2, depth multiplier 0.5, not MobileNet V2, depth multiplier 0.35",
             "multiplier 0.5",
             id="depth",
         ),

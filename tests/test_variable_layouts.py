@@ -4,15 +4,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hubexport.config_files import load_variant
+from hubexport.conversion import convert
+from hubexport.errors import UsageError
 from hubexport.layouts.conversion_targets import TARGETS
 from hubexport.layouts.keras import keras_h5_layout
-from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS
+from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS, target_layouts
 from hubexport.layouts.rules import VariableLayout
-from hubexport.networks.ops import Variable
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.ops import Variable
+from hubexport.networks.registry import FAMILIES
 from tests.checkpoints import MOBILENET_V2_MULTIPLIERS
 
 _ALL = {**KNOWN_LAYOUTS, **TARGET_LAYOUTS["tf2"]}
+# Each layout with the networks of each family that it has.
+_PAIRS = [
+    pytest.param(layout, family, parameters, id="-".join(filter(None, (name, family.name, str(parameters)))))
+    for name, layout in _ALL.items()
+    for family in FAMILIES.values()
+    for parameters in family.published_parameters
+    if layout.has(family.name)
+]
 
 
 def test_each_target_has_its_layout():
@@ -20,15 +32,49 @@ def test_each_target_has_its_layout():
     assert tuple(TARGET_LAYOUTS) == TARGETS
 
 
-@pytest.mark.parametrize("multiplier", MOBILENET_V2_MULTIPLIERS)
-@pytest.mark.parametrize("layout_function", _ALL.values(), ids=_ALL)
-def test_a_layout_is_one_to_one(layout_function, multiplier):
+def test_tables_name_families_that_exist():
+    """Or a slip of the pen would hide a table."""
+    named = {name for layout in _ALL.values() for name in layout.networks or ()}
+    assert named == {"mobilenet_v2"} <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("classes", [7, None], ids=["head", "headless"])
+@pytest.mark.parametrize(("layout", "family", "parameters"), _PAIRS)
+def test_a_layout_is_one_to_one(layout, family, parameters, classes):
     """Every variable has one name, and no two share it."""
-    network = mobilenet_v2(multiplier, 96, 7)
-    layouts = layout_function(network)
-    assert sorted(layout.variable.name for layout in layouts) == sorted(variable.name for variable in network.variables)
-    assert len({layout.name for layout in layouts}) == len(layouts)
-    assert all(np.prod(layout.shape) == layout.variable.size for layout in layouts)
+    network = family.network(parameters, 96, classes)
+    layouts = layout.of(network)
+    assert sorted(entry.variable.name for entry in layouts) == sorted(variable.name for variable in network.variables)
+    assert len({entry.name for entry in layouts}) == len(layouts)
+    assert all(np.prod(entry.shape) == entry.variable.size for entry in layouts)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_has_a_family_or_says_which_ones_it_has(target, family):
+    """Slim, safetensors and tf2 need no table."""
+    layouts = TARGET_LAYOUTS[target]
+    if target not in ("keras", "huggingface") or family == "mobilenet_v2":
+        assert target_layouts(target, family) == layouts
+        return
+    with pytest.raises(UsageError) as caught:
+        target_layouts(target, family)
+    assert target in caught.value.what and family in caught.value.what
+    assert "mobilenet_v2" in caught.value.why and "resnet" not in caught.value.why
+    assert all(other in caught.value.fix for other in ("slim", "safetensors", "tf2"))
+
+
+@pytest.mark.parametrize(("target", "name"), [("keras", "c.h5"), ("keras", "c.weights.h5"), ("huggingface", "c")])
+def test_a_conversion_without_a_table_is_refused(tmp_path, target, name):
+    """Whether the variant tells the family, or the source's own names; nothing is written."""
+    prefix = convert("synthetic:1", tmp_path / "source", "slim", variant=load_variant("mobilenet_v1_025_128"))
+    before = sorted(tmp_path.iterdir())
+    for source, variant in (("synthetic:1", load_variant("resnet_v2_50")), (prefix, None)):
+        with pytest.raises(UsageError) as caught:
+            convert(source, tmp_path / name, target, variant=variant)
+        assert (variant.network if variant else "mobilenet_v1") in caught.value.what
+        assert "mobilenet_v2" in caught.value.why
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -64,7 +110,7 @@ def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
 def test_a_number_is_found_where_the_axes_say(axes, shape, index, moved_index):
     """And all numbers come back to their places, bit for bit."""
     value = np.random.RandomState(0).normal(size=shape).astype(np.float32)
-    layout = VariableLayout(Variable("x", shape), "y", axes)
+    layout = VariableLayout(Variable("x", shape, "kernel"), "y", axes)
     moved = layout.from_slim(value)
     assert moved.shape == layout.shape
     assert moved[moved_index] == value[index]

@@ -160,15 +160,29 @@ def _describe_variable(stored: StoredValues, name: str) -> VariableReport:
     shape, dtype = stored.shapes[name], stored.dtype(name)
     if not holds_numbers(dtype):
         return VariableReport(name, shape, dtype)
-    value = stored.read(name)
-    finite = value[np.isfinite(value)]
-    norm = minimum = maximum = None
-    if finite.size:
+    norm, lowest, highest = 0.0, math.inf, -math.inf
+    count = nan_count = infinite_count = 0
+    is_complex = False
+    for chunk in stored.chunks(name):
+        finite = chunk[np.isfinite(chunk)]
+        nan_count += int(np.isnan(chunk).sum())
+        infinite_count += int(np.isinf(chunk).sum())
+        if not finite.size:
+            continue
+        count += finite.size
         is_complex = np.iscomplexobj(finite)
         with np.errstate(over="ignore"):
-            norm = float(np.linalg.norm(finite.astype(np.complex128 if is_complex else np.float64)))
-        norm = norm if math.isfinite(norm) else None
+            wide = finite.astype(np.complex128 if is_complex else np.float64)
+            norm = math.hypot(norm, float(np.linalg.norm(wide)))
         if not is_complex:
-            minimum, maximum = float(finite.min()), float(finite.max())
-    nan_count, infinite_count = int(np.isnan(value).sum()), int(np.isinf(value).sum())
-    return VariableReport(name, shape, dtype, norm, minimum, maximum, nan_count, infinite_count)
+            lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
+    return VariableReport(
+        name,
+        shape,
+        dtype,
+        norm if count and math.isfinite(norm) else None,
+        lowest if count and not is_complex else None,
+        highest if count and not is_complex else None,
+        nan_count,
+        infinite_count,
+    )

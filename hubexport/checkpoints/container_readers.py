@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
@@ -16,6 +16,8 @@ from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.errors import CheckpointError
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
+
+_Chunk = TypeVar("_Chunk")
 
 
 @contextlib.contextmanager
@@ -50,13 +52,26 @@ class DamageReporting(StoredValues):
     def dtype(self, name: str) -> str:
         return self._stored.dtype(name)
 
+    def chunks(self, name: str) -> Iterator[npt.NDArray[Any]]:
+        return self._reported(self._stored.chunks(name))
+
     def read(self, name: str) -> npt.NDArray[Any]:
         with damage_reported(self._shown_as):
             return self._stored.read(name)
 
-    def stored_bytes(self, name: str) -> bytes | None:
+    def stored_chunks(self, name: str) -> Iterator[bytes] | None:
         with damage_reported(self._shown_as):
-            return self._stored.stored_bytes(name)
+            chunks = self._stored.stored_chunks(name)
+        return None if chunks is None else self._reported(chunks)
+
+    def _reported(self, chunks: Iterator[_Chunk]) -> Iterator[_Chunk]:
+        # What is done with a chunk between two of them fails for reasons of its own.
+        while True:
+            with damage_reported(self._shown_as):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hubexport.arrays import Array
+from hubexport.arrays import Value, as_streamed
 from hubexport.checkpoints.keras_values import KerasValues, WithUnread
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
@@ -72,12 +72,12 @@ def _new_file(path: Path) -> Iterator[Any]:
         written.write(content)
 
 
-def write_keras_h5(path: Path, values: Mapping[str, Array]) -> None:
-    """Writes a new `.h5` file.
+def write_keras_h5(path: Path, values: Mapping[str, Value]) -> None:
+    """Writes a new `.h5` file. It is whole in memory: only MobileNets, of 27 MB at most, have such files.
 
     Args:
         path: the file.
-        values: float32 arrays by `LAYER/WEIGHT`, with the layers in the model's order and their weights in Keras's.
+        values: float32, by `LAYER/WEIGHT`, with the layers in the model's order and their weights in Keras's.
     Raises:
         OSError: the file cannot be written.
     """
@@ -92,19 +92,19 @@ def write_keras_h5(path: Path, values: Mapping[str, Array]) -> None:
             group = file.create_group(layer)
             group.attrs["weight_names"] = [weight.encode() for weight in weights]
             for weight in weights:
-                group[weight] = values[weight.removesuffix(":0")]
+                group[weight] = as_streamed(values[weight.removesuffix(":0")]).read()
 
 
-def write_keras_weights_h5(path: Path, values: Mapping[str, Array]) -> None:
-    """Writes a new `.weights.h5` file.
+def write_keras_weights_h5(path: Path, values: Mapping[str, Value]) -> None:
+    """Writes a new `.weights.h5` file, which is whole in memory like those of `write_keras_h5`.
 
     Args:
         path: the file.
-        values: float32 arrays by their paths in the file.
+        values: float32, by their paths in the file.
     Raises:
         OSError: the file cannot be written.
     """
     with _new_file(path) as file:
         file.create_group("vars")  # For the model's own variables; there are none, but Keras 2 looks for it.
         for name, value in values.items():
-            file[name] = value
+            file[name] = as_streamed(value).read()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import functools
 import json
 from pathlib import Path
 import resource
@@ -10,8 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hubexport.arrays import StreamedValue
 from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
 from hubexport.checkpoints.safetensors_file import write_safetensors
+from hubexport.checkpoints.slices import boxes
 from hubexport.system.child_program import answer_task, limit_resources
 
 _ADDRESS_BYTES = 8 << 30
@@ -22,6 +25,10 @@ _MAX_BYTES = 4 << 30
 _MAX_EXPANSION = 16
 # In these attributes Keras describes the model, and lists its layers and weights.
 _ATTRIBUTES = ("layer_names", "weight_names", "model_config")
+
+
+class _UnreadableError(Exception):
+    """HDF5's library cannot read the source; the message says why in a few words."""
 
 
 def copy_values(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,48 +44,65 @@ def copy_values(task: Mapping[str, Any]) -> dict[str, Any]:
         limit_resources({resource.RLIMIT_AS: _ADDRESS_BYTES})
     copy = Path(task["copy"])
     try:
-        values, description = _read(Path(task["source"]))
-    except Exception as error:  # HDF5's library reports damage by any kind of exception.
-        return {"damage": " ".join(str(error).split()) or type(error).__name__}
-    try:
+        with _unreadable():
+            file = h5py.File(task["source"], "r")
+            values, description = _find(file, Path(task["source"]).stat().st_size)
         write_safetensors(copy, values, {"description": json.dumps(description)})
+    except _UnreadableError as error:
+        copy.unlink(missing_ok=True)
+        return {"damage": str(error)}
     except OSError as error:
         copy.unlink(missing_ok=True)  # It makes room for the answer.
         return {"errno": error.errno}
     return {}
 
 
-def _read(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@contextlib.contextmanager
+def _unreadable(path: str = "") -> Iterator[None]:
+    """Names the place of damage, which HDF5's library reports by any kind of exception."""
+    try:
+        yield
+    except Exception as error:
+        why = f"{path}: {error}" if path else str(error)
+        raise _UnreadableError(" ".join(why.split()) or type(error).__name__) from error
+
+
+def _find(file: h5py.File, file_bytes: int) -> tuple[dict[str, StreamedValue], dict[str, Any]]:
     """Returns the values that are numbers, by path, and a description of everything else.
 
     The description has `attributes`, by `PATH@NAME`, and `unread`, the dtypes and shapes of all other values by path.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, StreamedValue] = {}
     unread: dict[str, Any] = {}
     attributes: dict[str, list[str]] = {}
-    limit = min(_MAX_BYTES, _MAX_EXPANSION * source.stat().st_size)
-    with h5py.File(source, "r") as file:
-        for path, node in _objects(file):
-            for key in _ATTRIBUTES:
-                if (texts := _texts(node.attrs, key)) is not None:
-                    attributes[f"{path}@{key}"] = texts
-            if not isinstance(node, h5py.Dataset):
-                continue
-            # Reading such a value would read another file.
-            if node.external or node.is_virtual:
-                raise ValueError(f"{path} is stored in another file")
-            dtype = _dtype_name(node)
-            if dtype not in NUMPY_NUMBERS:
-                unread[path] = dtype, node.shape or ()
-                continue
-            limit -= node.size * node.dtype.itemsize
-            if limit < 0:
-                raise ValueError("its values are too large for the size of the file")
-            try:
-                values[path] = node[()]
-            except Exception as error:
-                raise ValueError(f"{path}: {error}") from error
+    limit = min(_MAX_BYTES, _MAX_EXPANSION * file_bytes)
+    for path, node in _objects(file):
+        for key in _ATTRIBUTES:
+            if (texts := _texts(node.attrs, key)) is not None:
+                attributes[f"{path}@{key}"] = texts
+        if not isinstance(node, h5py.Dataset):
+            continue
+        # Reading such a value would read another file.
+        if node.external or node.is_virtual:
+            raise ValueError(f"{path} is stored in another file")
+        dtype = _dtype_name(node)
+        if dtype not in NUMPY_NUMBERS:
+            unread[path] = dtype, node.shape or ()
+            continue
+        limit -= node.size * node.dtype.itemsize
+        if limit < 0:
+            raise ValueError("its values are too large for the size of the file")
+        values[path] = StreamedValue(node.shape, functools.partial(_chunks, path, node), np.dtype(dtype))
     return values, {"attributes": attributes, "unread": unread}
+
+
+def _chunks(path: str, node: h5py.Dataset) -> Iterator[Any]:
+    # HDF5's own chunks, which Keras does not use, may be compressed. Each part of one would unpack the whole.
+    places = boxes(node.shape, node.dtype.itemsize) if node.chunks is None else [()]
+    for place in places:
+        with _unreadable(path):
+            chunk = np.ravel(node[place])
+        yield chunk
 
 
 def _objects(file: Any) -> Iterator[tuple[str, Any]]:

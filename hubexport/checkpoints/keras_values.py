@@ -1,6 +1,6 @@
 """The values of a Keras file, and its description of their model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredValues, unique_dict
 from hubexport.networks.ops import Shape
@@ -44,9 +44,9 @@ class WithUnread(StoredValues):
     def dtype(self, name: str) -> str:
         return self._dtypes.get(name) or self._stored.dtype(name)
 
-    def stored_bytes(self, name: str) -> bytes | None:
+    def stored_chunks(self, name: str) -> Iterator[bytes] | None:
         """Reads the bytes of one value; None if only its dtype and shape are known."""
-        return None if name in self._dtypes else self._stored.stored_bytes(name)
+        return None if name in self._dtypes else self._stored.stored_chunks(name)
 
 
 def _names_by_layer(attributes: Mapping[str, list[str]], stored: StoredValues) -> dict[str, str]:

@@ -14,12 +14,15 @@ import bisect
 from collections.abc import Iterator, Sequence
 import os
 import struct
+import tempfile
 from typing import BinaryIO
 
-from hubexport.checkpoints.proto_wire import encode_varint, read_varint
-from hubexport.checkpoints.snappy import unpack_snappy
+from hubexport.arrays import CHUNK_BYTES
+from hubexport.checkpoints.proto_wire import Bytes, encode_varint, read_varint
+from hubexport.checkpoints.snappy import unpack_snappy, unpacked_parts
 from hubexport.checkpoints.stored_values import DamageError
-from hubexport.system.crc32c import masked_crc32c
+from hubexport.system.crc32c import extend_crc32c, masked, masked_crc32c
+from hubexport.system.temporary import temporary_failures_reported
 
 FOOTER_MAGIC = bytes.fromhex("57fb808b247547db")
 
@@ -38,8 +41,34 @@ _MAX_INDEX_BYTES = 16 << 20
 _MAX_EXPANSION = 16
 
 
+class _PartOfFile:
+    """Bytes in a file, of which only the slices that are asked for are read.
+
+    Args:
+        file: the file, open for reading for as long as slices are.
+        offset: where the bytes begin.
+        size: how many there are.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file = file
+        self._offset = offset
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop, _ = place.indices(self._size)
+        self._file.seek(self._offset + start)
+        data = self._file.read(max(0, stop - start))
+        if len(data) < stop - start:
+            raise DamageError("it became shorter while it was read")
+        return data
+
+
 class LeveldbTable:
-    """A table in a file; one block at a time is in memory.
+    """A table in a file; one block at a time is in memory, and of a block larger than `CHUNK_BYTES` only parts.
 
     Args:
         file: the file, open for reading for as long as the table is used.
@@ -68,7 +97,7 @@ class LeveldbTable:
             end_of_last = offset + size
             self._last_keys.append(key)
             self._handles.append((offset, size))
-        self._cached: tuple[int, bytes, dict[bytes, tuple[int, int]]] = (-1, b"", {})
+        self._cached: tuple[int, Bytes, dict[bytes, range]] = (-1, b"", {})
 
     def entries(self, max_bytes: int) -> Iterator[tuple[bytes, bytes]]:
         """Yields all keys, sorted, and their values.
@@ -83,14 +112,14 @@ class LeveldbTable:
             max_bytes -= len(block)
             if max_bytes < 0:
                 raise DamageError("its entries take too many bytes")
-            for key, (start, stop) in places.items():
+            for key, place in places.items():
                 if last_key is not None and key <= last_key:
                     raise DamageError("its keys are not in order")
                 last_key = key
-                yield key, block[start:stop]
+                yield key, block[place.start : place.stop]
 
-    def find(self, key: bytes) -> bytes | None:
-        """Returns the value of a key, or None if the table does not have it.
+    def find(self, key: bytes) -> tuple[Bytes, range] | None:
+        """Returns the bytes of a block and the place of a key's value among them; None if the table lacks the key.
 
         Raises:
             DamageError: the block where the key should be is damaged.
@@ -100,24 +129,37 @@ class LeveldbTable:
         if number == len(self._handles):
             return None
         block, places = self._read_entries(number)
-        place = places.get(key)
-        return block[slice(*place)] if place else None
+        return (block, places[key]) if key in places else None
 
-    def _read_entries(self, number: int) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
+    def _read_entries(self, number: int) -> tuple[Bytes, dict[bytes, range]]:
         # Values are mostly read in order, many from one block.
         if self._cached[0] != number:
             self._cached = (-1, b"", {})
             block = self._read_block(*self._handles[number])
-            self._cached = number, block, {key: (start, stop) for key, start, stop in _block_entries(block)}
+            self._cached = number, block, {key: range(start, stop) for key, start, stop in _block_entries(block)}
         return self._cached[1:]
 
-    def _read_block(self, offset: int, size: int) -> bytes:
-        block, trailer = self._read(offset, size), self._read(offset + size, _TRAILER_BYTES)
-        if struct.unpack("<I", trailer[1:])[0] != masked_crc32c(block, trailer[:1]):
-            raise DamageError("a checksum is wrong")
-        if trailer[0] not in (_UNCOMPRESSED, _SNAPPY):
-            raise DamageError(f"a block is compressed in an unknown way ({trailer[0]})")
+    def _read_block(self, offset: int, size: int) -> Bytes:
+        trailer = self._read(offset + size, _TRAILER_BYTES)
+        if size > CHUNK_BYTES:
+            return self._open_block(_PartOfFile(self._file, offset, size), trailer)
+        block = self._read(offset, size)
+        _check_trailer(trailer, masked_crc32c(block, trailer[:1]))
         return unpack_snappy(block) if trailer[0] == _SNAPPY else block
+
+    def _open_block(self, block: _PartOfFile, trailer: bytes) -> _PartOfFile:
+        """Checks a large block in chunks, and unpacks it, where it must be, into a temporary file."""
+        crc = 0
+        for start in range(0, len(block), CHUNK_BYTES):
+            crc = extend_crc32c(crc, block[start : start + CHUNK_BYTES])
+        _check_trailer(trailer, masked(extend_crc32c(crc, trailer[:1])))
+        if trailer[0] == _UNCOMPRESSED:
+            return block
+        with temporary_failures_reported("cannot unpack the values of a checkpoint"):
+            file = tempfile.TemporaryFile()  # It is closed when the last one forgets the block.
+            for part in unpacked_parts(block):
+                file.write(part)
+        return _PartOfFile(file, 0, file.tell())
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset + size > self._file.seek(0, os.SEEK_END):
@@ -144,6 +186,13 @@ def table_bytes(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
     return table + (meta_handle + index_handle).ljust(_FOOTER_BYTES - len(FOOTER_MAGIC), b"\0") + FOOTER_MAGIC
 
 
+def _check_trailer(trailer: bytes, checksum: int) -> None:
+    if struct.unpack("<I", trailer[1:])[0] != checksum:
+        raise DamageError("a checksum is wrong")
+    if trailer[0] not in (_UNCOMPRESSED, _SNAPPY):
+        raise DamageError(f"a block is compressed in an unknown way ({trailer[0]})")
+
+
 def _encode_block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> bytes:
     block, restarts, last_key = bytearray(), [], b""
     for number, (key, value) in enumerate(entries):
@@ -167,7 +216,7 @@ def _append_block(table: bytes, block: bytes) -> tuple[bytes, bytes]:
     return table + checked + struct.pack("<I", masked_crc32c(checked)), handle
 
 
-def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _block_entries(block: Bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yields the keys of a block, in order, and the start and end of their values."""
     if len(block) < 4:
         raise DamageError("a block's length is wrong")
@@ -184,6 +233,8 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
         start = position + unshared
         if shared > len(key) or start + length > end:
             raise DamageError("an entry's length is wrong")
+        if unshared > _MAX_BLOCK_BYTES:
+            raise DamageError("its keys are too long or too many")
         last_key, key = key, key[:shared] + block[position:start]
         if count and key <= last_key:
             raise DamageError("its keys are not in order")
@@ -196,7 +247,7 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield key, start, position
 
 
-def _varints(data: bytes, count: int) -> list[int]:
+def _varints(data: Bytes, count: int) -> list[int]:
     """Returns the first numbers of the data; two make a handle, a block's offset and size."""
     numbers, position = [], 0
     for _ in range(count):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored_values import DamageError, Renamed, unique_dict
+from hubexport.checkpoints.stored_values import DamageError, Renamed, equal_chunks, unique_dict
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
@@ -65,4 +65,9 @@ def _names_and_keys(bundle: BundleReader) -> Iterator[tuple[str, str]]:
 def _are_equal(bundle: BundleReader, keys: Sequence[str]) -> bool:
     if len({(bundle.shapes[key], bundle.dtype(key)) for key in keys}) > 1:
         return False
-    return len(keys) == 1 or len({bundle.stored_bytes(key) for key in keys} | {None}) == 2
+    for key in keys[1:]:
+        # The first value is read again for each of the others: at most two are in memory, and those in chunks.
+        chunks, others = bundle.stored_chunks(keys[0]), bundle.stored_chunks(key)
+        if chunks is None or others is None or not equal_chunks(chunks, others):
+            return False
+    return True

@@ -4,6 +4,9 @@ A varint is a number in groups of seven bits, the lowest first; only in its last
 same encoding. See https://protobuf.dev/programming-guides/encoding/.
 """
 
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,7 +30,15 @@ def encode_varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
+class Bytes(Protocol):
+    """Bytes that need not be in memory: only the slices that are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> bytes: ...
+
+
+def read_varint(data: Bytes, position: int) -> tuple[int, int]:
     """Returns the number at a position, and the position after it.
 
     Raises:
@@ -41,21 +52,37 @@ def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     raise DamageError("a number has no end")
 
 
-def read_varints(data: bytes) -> npt.NDArray[np.int64]:
-    """Returns all numbers; those that need a 64th bit become negative.
+def read_varints(parts: Iterable[bytes]) -> Iterator[npt.NDArray[np.int64]]:
+    """Yields all numbers, an array for each part; those that need a 64th bit become negative.
 
-    Decoding all at once with NumPy takes a fraction of the time of a Python loop over millions of numbers.
+    Decoding a part at once with NumPy takes a fraction of the time of a Python loop over millions of numbers.
 
+    Args:
+        parts: the bytes of the numbers; a number may begin in one part and end in the next.
     Raises:
         DamageError: the last number does not end, or a number has more than ten bytes.
     """
-    groups = np.frombuffer(data, np.uint8)
-    if not groups.size or groups.max() < 0x80:
+    rest = b""
+    for part in parts:
+        data = rest + part
+        # A number that does not end within this part has its last bytes here.
+        end = next((end for end in range(len(data), max(len(data) - _MAX_VARINT_BYTES, 0), -1) if data[end - 1] < 0x80), 0)
+        rest = data[end:]
+        if len(rest) >= _MAX_VARINT_BYTES:
+            raise DamageError("a number has no end")
+        if end:
+            yield _decode_varints(np.frombuffer(data[:end], np.uint8))
+    if rest:
+        raise DamageError("a number has no end")
+
+
+def _decode_varints(groups: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    if groups.max() < 0x80:
         return groups.astype(np.int64)
     ends = np.flatnonzero(groups < 0x80) + 1
     starts = np.concatenate([[0], ends])
     lengths = np.diff(starts)
-    if starts[-1] < groups.size or lengths.max() > _MAX_VARINT_BYTES:
+    if lengths.max() > _MAX_VARINT_BYTES:
         raise DamageError("a number has no end")
     values = np.zeros(len(ends), np.uint64)
     for index in range(lengths.max()):
@@ -65,19 +92,20 @@ def read_varints(data: bytes) -> npt.NDArray[np.int64]:
     return values.view(np.int64)
 
 
-def bytes_fields(message: memoryview, number: int) -> list[memoryview]:
-    """Returns the contents of a message's field of bytes, submessages or packed numbers.
+def bytes_fields(message: Bytes, within: range, number: int) -> list[range]:
+    """Returns the places of a message's fields of bytes, submessages or packed numbers that have a number.
 
     Args:
-        message: the bytes of the message.
+        message: bytes that contain the message.
+        within: the message's place among them.
         number: the field's number.
     Raises:
         DamageError: the bytes are not a message, or it has very many fields.
     """
-    contents: list[memoryview] = []
-    position = 0
+    contents: list[range] = []
+    position = within.start
     for _ in range(_MAX_FIELDS):
-        if position == len(message):
+        if position == within.stop:
             return contents
         tag, position = read_varint(message, position)
         start, kind = position, tag & 7
@@ -90,8 +118,8 @@ def bytes_fields(message: memoryview, number: int) -> list[memoryview]:
             position += _FIXED_BYTES[kind]
         else:
             raise DamageError("an entry cannot be decoded")
-        if position > len(message):
+        if position > within.stop:
             raise DamageError("an entry cannot be decoded")
         if tag == number << 3 | _BYTES:
-            contents.append(message[start:position])
+            contents.append(range(start, position))
     raise DamageError("an entry has too many fields")

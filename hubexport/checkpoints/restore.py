@@ -1,18 +1,20 @@
 """Restores a network's variables from a checkpoint, all of them and exactly, or explains why that is impossible."""
 
-from collections.abc import Iterable, Mapping, Sequence
-import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import functools
+import math
 
 import numpy as np
 
-from hubexport.arrays import Array
+from hubexport.arrays import Array, StreamedValue
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.checkpoints.weights_choice import ONLY, Weights, summarize_weights
+from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights, summarize_weights
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import SLIM
 from hubexport.networks.ops import Variable
@@ -20,17 +22,54 @@ from hubexport.progress import Progress
 from hubexport.variants import Variant
 
 
-@dataclasses.dataclass(frozen=True)
 class RestoredValues:
-    """A network's values.
+    """A network's values, which are read anew for each use.
 
+    Args:
+        stored: the values.
+        names: the name of each variable's value there, by the variable's name.
+        what: the first line of errors.
+        choices: see below.
     Attributes:
-        values: float32 by variable name, finite and of the variables' shapes.
+        values: float32 by variable name, of the variables' shapes. Each can be read for as long as its source is open.
         choices: which value each variable got, by its name; None if the source stores one value per variable.
     """
 
-    values: dict[str, Array]
-    choices: Mapping[str, Weights] | None
+    def __init__(
+        self, stored: StoredValues, names: Mapping[str, str], what: str, choices: Mapping[str, Choice] | None
+    ) -> None:
+        self._stored = stored
+        self._names = names
+        self._what = what
+        # How many NaN and infinite values each variable that was read to its end has.
+        self._broken: dict[str, tuple[int, int]] = {}
+        self.choices = choices
+        self.values = {
+            name: StreamedValue(stored.shapes[native], functools.partial(self._chunks, name))
+            for name, native in names.items()
+        }
+
+    def check_finite(self) -> None:
+        """Checks that all values were finite when they were read last; those that were not yet read are read now.
+
+        Raises:
+            CheckpointError: a value is damaged, or has NaN or infinite numbers; all such variables are named.
+        """
+        for name in self.values:
+            if name not in self._broken:
+                for _ in self._chunks(name):
+                    pass
+        if broken := [name for name in self.values if any(self._broken[name])]:
+            raise CheckpointError(
+                self._what,
+                why=f"{len(broken)} of {len(self.values)} variables hold NaN or infinite values",
+                details=[
+                    f"{self._names[name]}: {self._broken[name][0]} NaN, {self._broken[name][1]} infinite of "
+                    f"{math.prod(self.values[name].shape)}"
+                    for name in broken
+                ],
+                fix="use an earlier checkpoint of this training",
+            )
 
     def weights(self, variables: Iterable[Variable] | None = None) -> str:
         """Sums up the choices as `hubexport.json` records them.
@@ -45,11 +84,23 @@ class RestoredValues:
         names = self.values if variables is None else [variable.name for variable in variables]
         return summarize_weights(self.choices[name] for name in names)
 
+    def _chunks(self, name: str) -> Iterator[Array]:
+        nan_count = infinite_count = 0
+        for chunk in self._stored.chunks(self._names[name]):
+            if not np.isfinite(chunk).all():
+                nan_count += int(np.isnan(chunk).sum())
+                infinite_count += int(np.isinf(chunk).sum())
+            yield chunk
+        self._broken[name] = nan_count, infinite_count
 
+
+@contextlib.contextmanager
 def open_and_restore(
     source: Source, variables: Sequence[Variable], weights: Weights, variant: Variant, progress: Progress
-) -> RestoredValues:
-    """Restores a variant's variables from a source; see `restore_values`.
+) -> Iterator[RestoredValues]:
+    """Restores a variant's variables from a source, which stays open for as long as the context lasts.
+
+    See `restore_values`.
 
     Raises:
         CheckpointError: the source cannot be opened, or does not hold the values.
@@ -60,22 +111,23 @@ def open_and_restore(
         if size and size != variant.image_size:
             meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
             progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
-        return restore_values(opened, variables, weights, progress)
+        yield restore_values(opened, variables, weights, progress)
 
 
 def restore_values(
     opened: OpenedCheckpoint, variables: Sequence[Variable], weights: Weights, progress: Progress = Progress()
 ) -> RestoredValues:
-    """Reads the values of variables from an open checkpoint.
+    """Finds the values of variables in an open checkpoint, and reads them once to check them.
 
-    Other values in it, like optimizer slots and `global_step`, are ignored.
+    Made-up values are finite, and not read here. Other values in it, like optimizer slots and `global_step`, are ignored.
 
     Args:
         opened: the checkpoint.
         variables: the variables to restore.
-        weights: `averaged` restores the moving average of each variable that has one and the raw value of the others;
-            `raw` restores raw values. Ignored if the source stores one value per variable.
-        progress: receives a warning about variables without an average.
+        weights: `auto` and `averaged` restore the moving average of each variable that has one and the raw value of the
+            others; `averaged` needs one average at least. `raw` restores raw values. Ignored if the source stores one
+            value per variable.
+        progress: is told which values were restored, and receives a warning if only some variables have an average.
     Raises:
         CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
             another shape.
@@ -89,36 +141,24 @@ def restore_values(
     if not has_choice:
         weights = "raw"
     elif weights == "averaged" and not has_averages(stored):
-        raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights raw")
+        raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights auto")
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
         other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
         why, fix = other_network or _unfit_values(stored, names)
         raise CheckpointError(what, why=why, details=problems, fix=fix)
-    values = {name: stored.read(native) for name, native in names.items()}
-    _check_finite(values, names, what)
+    choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in names}
+    restored = RestoredValues(stored, names, what, choices if has_choice else None)
+    if opened.container is not None:
+        restored.check_finite()
     if not has_choice:
-        return RestoredValues(values, None)
-    choices: dict[str, Weights] = {name: "raw" if names[name] == name else "averaged" for name in values}
+        return restored
     raw_count = sum(choice == "raw" for choice in choices.values())
-    if weights == "averaged" and raw_count:
+    if weights != "raw" and raw_count and has_averages(stored):
         missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
         progress.warn(f"{missing}; they get their raw values")
-    return RestoredValues(values, choices)
-
-
-def _check_finite(values: Mapping[str, Array], names: Mapping[str, str], what: str) -> None:
-    if broken := [name for name, value in values.items() if not np.isfinite(value).all()]:
-        raise CheckpointError(
-            what,
-            why=f"{len(broken)} of {len(values)} variables hold NaN or infinite values",
-            details=[
-                f"{names[name]}: {np.isnan(values[name]).sum()} NaN, {np.isinf(values[name]).sum()} infinite of "
-                f"{values[name].size}"
-                for name in broken
-            ],
-            fix="use an earlier checkpoint of this training",
-        )
+    progress.note(f"weights: {restored.weights()}{' (the checkpoint has no averages)' * (not has_averages(stored))}")
+    return restored
 
 
 def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> list[str]:

@@ -3,16 +3,15 @@
 Before anything is read, the safetensors package checks that the header's offsets cover the file exactly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from hubexport.arrays import CHUNK_BYTES, StreamedValue, as_streamed
 from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, unique_dict
 
 # By safetensors' names; dtypes that are missing here keep those.
@@ -36,7 +35,14 @@ _DTYPE_NAMES = {
     "I64": "int64",
     "F64": "float64",
 }
+_STORED_NAMES = {name: stored for stored, name in _DTYPE_NAMES.items()}
+# From the smallest to the largest, as the package orders those that NumPy has.
+_DTYPE_ORDER = (
+    *("bool", "uint8", "int8", "int16", "uint16", "float16", "int32", "uint32", "float32"),
+    *("complex64", "float64", "int64", "uint64"),
+)
 _LENGTH_BYTES = 8
+_ALIGNMENT = 8
 _METADATA = "__metadata__"
 
 
@@ -68,24 +74,44 @@ class SafetensorsReader(StoredValues):
         stored: str = self._header[name]["dtype"]
         return _DTYPE_NAMES.get(stored, stored)
 
-    def stored_bytes(self, name: str) -> bytes:
-        start, stop = self._header[name]["data_offsets"]
-        with self._path.open("rb") as file:
-            file.seek(self._start + start)
-            return file.read(stop - start)
+    def stored_chunks(self, name: str) -> Iterator[bytes]:
+        start, stop = (self._start + offset for offset in self._header[name]["data_offsets"])
+        for position in range(start, stop, CHUNK_BYTES):
+            with self._path.open("rb", buffering=0) as file:
+                file.seek(position)
+                data = file.read(min(CHUNK_BYTES, stop - position))
+            if len(data) < min(CHUNK_BYTES, stop - position):
+                raise DamageError("it became shorter while it was read")
+            yield data
 
 
-def write_safetensors(path: Path, values: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Writes values to a new file.
+def write_safetensors(
+    path: Path, values: Mapping[str, npt.NDArray[Any] | StreamedValue], metadata: Mapping[str, str]
+) -> None:
+    """Writes values to a new file, the same bytes as the safetensors package.
 
     Args:
         path: the file.
         values: the values, by name.
         metadata: at most one text: safetensors writes several in an order that changes from run to run.
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. What reading a value raises comes through, too.
     """
+    streamed = {name: as_streamed(value) for name, value in values.items()}
+    # The package's own order keeps values aligned: those with the largest elements first.
+    order = sorted(streamed, key=lambda name: (-_DTYPE_ORDER.index(streamed[name].dtype.name), name))
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    offset = 0
+    for name in order:
+        value = streamed[name]
+        places = [offset, offset + value.nbytes]
+        header[name] = {"dtype": _STORED_NAMES[value.dtype.name], "shape": value.shape, "data_offsets": places}
+        offset += value.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT)
     # If the package writes a file itself, only the owner can read it.
-    stored = save({name: np.asarray(value, order="C") for name, value in values.items()}, dict(metadata))
     with path.open("xb") as file:
-        file.write(stored)
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+        for name in order:
+            for chunk in streamed[name].chunks():
+                file.write(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -19,7 +19,7 @@ from hubexport.checkpoints.archives import archive_errors_reworded, unpack_check
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles, files_at_prefix, files_in_directory, is_shard
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.containers import container_of
-from hubexport.checkpoints.download_cache import Downloads
+from hubexport.checkpoints.download_cache import Downloads, pinned
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
 from hubexport.errors import CheckpointError
@@ -150,7 +150,8 @@ class ArchiveSource(Source):
     Attributes:
         path: the archive.
         sha256: the archive's digest.
-        published: whether this is the archive that the variant's config names.
+        published: whether this is the archive that the variant's config names; if the config has no SHA-256 of it, the
+            one that was downloaded first.
         name: the checkpoint's prefix inside, for archives with several; None if there is only one.
     """
 
@@ -209,7 +210,7 @@ def resolve_source(
             is downloaded unless the cache has it.
         variant: the variant whose values are wanted; None accepts any network.
         progress: receives the steps of the download, and a warning about an archive that is not the published one.
-        downloads: how to download.
+        downloads: how to download, and the cache that remembers archives whose configs have no SHA-256.
     Raises:
         CheckpointError: there is no such checkpoint, it is incomplete, or it cannot be read.
         DownloadError: the published archive cannot be fetched.
@@ -225,7 +226,7 @@ def resolve_source(
         if path.is_dir():
             return FileSource(files_in_directory(path, None, shown_as=path))
         if path.is_file():
-            return _resolve_file(path, variant, progress)
+            return _resolve_file(path, variant, progress, downloads)
         return FileSource(files_at_prefix(path))
 
 
@@ -249,10 +250,12 @@ def _fetch_published_archive(variant: Variant, progress: Progress, downloads: Do
             why="its config does not say where one is published",
             fix="pass one with --checkpoint",
         )
-    from hubexport.checkpoints.download import fetch  # Its HTTP library would slow down every start.
+    from hubexport.checkpoints.download import fetch, pin  # Its HTTP library would slow down every start.
 
-    archive = fetch(variant.checkpoint, progress, downloads)
-    return ArchiveSource(archive, variant.checkpoint.sha256, published=True, name=variant.checkpoint.name)
+    published = pin(variant.checkpoint, progress, downloads)
+    assert published.sha256, "pin adds it"
+    archive = fetch(published, progress, downloads)
+    return ArchiveSource(archive, published.sha256, published=True, name=published.name)
 
 
 def _parse_synthetic(text: str) -> SyntheticSource:
@@ -266,10 +269,10 @@ def _parse_synthetic(text: str) -> SyntheticSource:
     return SyntheticSource(int(match["seed"] or 0))
 
 
-def _resolve_file(path: Path, variant: Variant | None, progress: Progress) -> Source:
+def _resolve_file(path: Path, variant: Variant | None, progress: Progress, downloads: Downloads) -> Source:
     container = container_of(path)
     if container == "gzip":
-        return _resolve_archive(path, variant, progress)
+        return _resolve_archive(path, variant, progress, downloads)
     if path.suffix == ".index" or is_shard(path):
         raise CheckpointError(
             f"{path} is one file of a checkpoint",
@@ -291,12 +294,15 @@ def _resolve_file(path: Path, variant: Variant | None, progress: Progress) -> So
     return FileSource(CheckpointFiles(path, (path,), container))
 
 
-def _resolve_archive(path: Path, variant: Variant | None, progress: Progress) -> ArchiveSource:
+def _resolve_archive(path: Path, variant: Variant | None, progress: Progress, downloads: Downloads) -> ArchiveSource:
     digest = file_sha256(path)
     if variant is None or variant.checkpoint is None:
         return ArchiveSource(path, digest, published=False, name=None)
-    published = digest == variant.checkpoint.sha256
-    if not published:
-        differs = f"{path} differs from the published archive of {variant.name}"
+    # Without a SHA-256 from the publishers or an earlier download, nobody knows whether the file is the published one.
+    known = pinned(variant.checkpoint, downloads)
+    published = known is not None and digest == known.sha256
+    if known and not published:
+        which = "published archive of" if variant.checkpoint.sha256 else "archive that was first downloaded for"
+        differs = f"{path} differs from the {which} {variant.name}"
         progress.warn(f"{differs} (its SHA-256 is {digest}); its values are used all the same")
     return ArchiveSource(path, digest, published, variant.checkpoint.name)

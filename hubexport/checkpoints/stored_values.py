@@ -3,11 +3,13 @@
 import abc
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
+import itertools
 from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from hubexport.checkpoints.dtypes import decode_numbers, holds_numbers
+from hubexport.arrays import CHUNK_BYTES
+from hubexport.checkpoints.dtypes import bits_dtype, decode_numbers, holds_numbers
 from hubexport.errors import printable
 from hubexport.networks.ops import Shape
 
@@ -45,15 +47,40 @@ class StoredValues(abc.ABC):
         """Returns the name of a stored value's dtype, like `float32`."""
 
     @abc.abstractmethod
-    def stored_bytes(self, name: str) -> bytes | None:
+    def stored_chunks(self, name: str) -> Iterator[bytes] | None:
         """Reads one value of any dtype as bytes that are equal for equal values, in whatever container.
 
+        Nothing is read before the first chunk is asked for. Damage may show only at the end: whoever uses a chunk must
+        not publish the result before the last one has come.
+
         Returns:
-            The bytes of the elements; for strings their lengths, then the strings. None if they are not available.
+            The bytes of the elements, each chunk of `CHUNK_BYTES`, the last one of up to as many; for strings a single
+            chunk with their lengths, then the strings. None if the bytes are not available.
         Raises:
-            DamageError: the value is damaged.
+            DamageError: the value is damaged; also while chunks are read.
+            OSError: its file cannot be read; also while chunks are read.
+        """
+
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Reads all of `stored_chunks` at once."""
+        chunks = self.stored_chunks(name)
+        return None if chunks is None else b"".join(chunks)
+
+    def chunks(self, name: str) -> Iterator[npt.NDArray[Any]]:
+        """Reads one numeric value as flat arrays, in the dtype that `hubexport.checkpoints.dtypes` gives it.
+
+        Values of the same shape and dtype have chunks of the same lengths, whatever stores them. None is larger than
+        `CHUNK_BYTES`.
+
+        Raises:
+            DamageError: the value is damaged or not numeric. Damage may show only at the end.
             OSError: its file cannot be read.
         """
+        dtype = self.dtype(name)
+        step = CHUNK_BYTES // _expansion(self._checked_dtype(name))
+        for chunk in self._available_chunks(name):
+            for start in range(0, len(chunk), step):
+                yield decode_numbers(dtype, chunk[start : start + step])
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """Reads one numeric value, in the dtype that `hubexport.checkpoints.dtypes.decode_numbers` gives it.
@@ -62,11 +89,48 @@ class StoredValues(abc.ABC):
             DamageError: the value is damaged or not numeric.
             OSError: its file cannot be read.
         """
-        if not holds_numbers(self.dtype(name)):
-            raise DamageError(f"{name}: values of type {self.dtype(name)} cannot be read as numbers")
-        data = self.stored_bytes(name)
-        assert data is not None, "the bytes of numbers are always available"
-        return decode_numbers(self.dtype(name), data).reshape(self.shapes[name])
+        dtype = self._checked_dtype(name)
+        return decode_numbers(dtype, b"".join(self._available_chunks(name))).reshape(self.shapes[name])
+
+    def _checked_dtype(self, name: str) -> str:
+        if not holds_numbers(dtype := self.dtype(name)):
+            raise DamageError(f"{name}: values of type {dtype} cannot be read as numbers")
+        return dtype
+
+    def _available_chunks(self, name: str) -> Iterator[bytes]:
+        chunks = self.stored_chunks(name)
+        assert chunks is not None, "the bytes of numbers are always available"
+        return chunks
+
+
+def equal_chunks(chunks: Iterable[bytes], others: Iterable[bytes]) -> bool:
+    """Tells whether two values are equal. It reads both to their end, where damage may show."""
+    equal = True
+    for chunk, other in itertools.zip_longest(chunks, others):
+        equal = equal and chunk == other
+    return equal
+
+
+def in_chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Cuts and joins consecutive bytes to chunks of `CHUNK_BYTES`; the last one may be smaller."""
+    waiting = bytearray()
+    for part in parts:
+        if not waiting and len(part) == CHUNK_BYTES:
+            yield part
+            continue
+        waiting += part
+        while len(waiting) >= CHUNK_BYTES:
+            yield bytes(waiting[:CHUNK_BYTES])
+            del waiting[:CHUNK_BYTES]
+    if waiting:
+        yield bytes(waiting)
+
+
+def _expansion(dtype: str) -> int:
+    """Returns how many times as many bytes an element takes once it is decoded."""
+    bits = bits_dtype(dtype)
+    assert bits is not None, "numbers have bits"
+    return decode_numbers(dtype, b"").dtype.itemsize // bits.itemsize
 
 
 def checked_shape(lengths: Iterable[int]) -> Shape:
@@ -99,11 +163,14 @@ class Renamed(StoredValues):
     def dtype(self, name: str) -> str:
         return self._stored.dtype(self._names[name])
 
+    def chunks(self, name: str) -> Iterator[npt.NDArray[Any]]:
+        return self._stored.chunks(self._names[name])
+
     def read(self, name: str) -> npt.NDArray[Any]:
         return self._stored.read(self._names[name])
 
-    def stored_bytes(self, name: str) -> bytes | None:
-        return self._stored.stored_bytes(self._names[name])
+    def stored_chunks(self, name: str) -> Iterator[bytes] | None:
+        return self._stored.stored_chunks(self._names[name])
 
 
 def unique_dict(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:

@@ -4,17 +4,21 @@ They stand in for trained values in demonstrations and tests. Each variable's va
 alone, through NumPy's frozen legacy generator: the same on every machine, and for every network that has the variable.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+import functools
 import zlib
 
 import numpy as np
 
-from hubexport.arrays import Array
+from hubexport.arrays import CHUNK_BYTES, Array
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.networks.ops import Variable
 
 # Keeps the streams of neighbouring seeds apart; any prime would do.
 _SEED_STRIDE = 7919
+# A network may add up so many residual branches, each as large as it comes. More of them get smaller together, so that
+# their sum does not grow with the network's depth.
+_BRANCHES_OF_FULL_SIZE = 10
 
 
 class SyntheticValues(StoredValues):
@@ -28,26 +32,39 @@ class SyntheticValues(StoredValues):
     def dtype(self, name: str) -> str:
         return "float32"
 
-    def stored_bytes(self, name: str) -> bytes:
-        return synthetic_value(self._variables[name], self._seed).astype("<f4").tobytes()
+    def stored_chunks(self, name: str) -> Iterator[bytes]:
+        chunks = _synthetic_chunks(self._variables[name], self._seed)
+        return (chunk.astype("<f4", copy=False).tobytes() for chunk in chunks)
 
 
 def synthetic_value(variable: Variable, seed: int) -> Array:
     """Makes up one variable's values, float32 of its shape.
 
     Scales and variances spread around 1, offsets and means around 0. Weights are normal with variance 1.4 / fan-in,
-    between the 1 that suits linear layers and the 2 that suits rectified ones.
+    between the 1 that suits linear layers and the 2 that suits rectified ones. What ends a residual branch is smaller
+    in a network with many of them.
     """
+    return np.concatenate([*_synthetic_chunks(variable, seed)]).reshape(variable.shape)
+
+
+def _synthetic_chunks(variable: Variable, seed: int) -> Iterator[Array]:
+    """Makes the values up one after another: the generator gives the same ones, however many it gives at a time."""
     generator = np.random.RandomState((zlib.crc32(variable.name.encode()) + _SEED_STRIDE * seed) % 2**32)
     kind = variable.name.rpartition("/")[2]
     if kind == "gamma":
-        value = generator.uniform(0.7, 1.3, variable.shape)
+        draw = functools.partial(generator.uniform, 0.7, 1.3)
     elif kind == "moving_variance":
-        value = generator.uniform(0.6, 1.4, variable.shape)
+        draw = functools.partial(generator.uniform, 0.6, 1.4)
     elif kind in ("beta", "moving_mean", "biases"):
-        value = generator.normal(0, 0.2, variable.shape)
+        draw = functools.partial(generator.normal, 0, 0.2)
     else:
         height, width, inputs, _ = variable.shape
         fan_in = height * width * (1 if kind == "depthwise_weights" else inputs)
-        value = generator.normal(0, np.sqrt(1.4 / fan_in), variable.shape)
-    return np.asarray(value, np.float32)
+        draw = functools.partial(generator.normal, 0, np.sqrt(1.4 / fan_in))
+    step = CHUNK_BYTES // np.dtype(np.float32).itemsize
+    for start in range(0, variable.size, step):
+        # It gives numbers of twice the size.
+        numbers = draw(min(step, variable.size - start))
+        if variable.branches > _BRANCHES_OF_FULL_SIZE:
+            numbers = numbers * np.sqrt(_BRANCHES_OF_FULL_SIZE / variable.branches)
+        yield np.asarray(numbers, np.float32)

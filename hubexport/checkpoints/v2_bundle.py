@@ -11,16 +11,17 @@ The code is our own for speed: it reads or writes all values of a MobileNet V2 i
 TensorFlow alone takes seconds. `scripts/benchmark_build.py` measures whole builds against that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import io
 import math
 from pathlib import Path
 import struct
+from typing import Any
 
 from google.protobuf.message import DecodeError
-import numpy as np
+import numpy.typing as npt
 
-from hubexport.arrays import Array
+from hubexport.arrays import CHUNK_BYTES, FLOAT_BYTES, StreamedValue, as_streamed
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.proto_wire import encode_varint, read_varint
@@ -28,7 +29,7 @@ from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, regi
 from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, damage_in
 from hubexport.networks.ops import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
-from hubexport.system.crc32c import masked_crc32c
+from hubexport.system.crc32c import extend_crc32c, masked, masked_crc32c
 
 _HEADER_KEY = b""
 _PRODUCER = 1
@@ -37,6 +38,8 @@ _LITTLE_ENDIAN = 0
 _MAX_INDEX_BYTES = 16 << 20
 # The checksum between the lengths of strings and the strings.
 _LENGTH_CHECKSUM_BYTES = 4
+# Of a piece, at least this much is read at a time.
+_MIN_PART_BYTES = 4096
 
 
 class BundleReader(StoredValues):
@@ -73,18 +76,22 @@ class BundleReader(StoredValues):
     def dtype(self, name: str) -> str:
         return tensorflow_dtype(self._entries[name].dtype)
 
-    def stored_bytes(self, name: str) -> bytes | None:
+    def stored_chunks(self, name: str) -> Iterator[bytes] | None:
         """Reads the bytes of one value; None for strings and unknown dtypes in several pieces.
 
         The checksums of unknown dtypes are not verified.
         """
-        entry, shape = self._entries[name], self.shapes[name]
+        entry = self._entries[name]
+        if entry.slices and bits_dtype(tensorflow_dtype(entry.dtype)) is None:
+            return None
+        return self._value_chunks(name, entry)
+
+    def _value_chunks(self, name: str, entry: Message) -> Iterator[bytes]:
+        shape = self.shapes[name]
         with damage_in(name):
             if not entry.slices:
-                return self._read_contents(entry, shape)
-            bits = bits_dtype(tensorflow_dtype(entry.dtype))
-            if bits is None:
-                return None
+                yield from self._contents(entry, shape)
+                return
             where = regions(entry.slices, shape)
             pieces = [self._pieces.get(piece_key(name, piece), BundleEntryProto()) for piece in entry.slices]
             for piece, region in zip(pieces, where, strict=True):
@@ -93,8 +100,15 @@ class BundleReader(StoredValues):
             # An index could place many pieces at one offset, and so demand more memory than the files have bytes.
             if sum(piece.size for piece in pieces) > sum(path.stat().st_size for path in set(map(self._shard, pieces))):
                 raise DamageError("its pieces overlap in their files")
-            contents = list(map(self._read_contents, pieces, map(region_shape, where)))
-            return join_pieces(shape, bits.itemsize, where, contents)
+            bits = bits_dtype(tensorflow_dtype(entry.dtype))
+            assert bits is not None, "values of unknown dtypes in pieces are refused"
+            # All pieces have a part in memory at the same time.
+            part_bytes = max(_MIN_PART_BYTES, CHUNK_BYTES // len(pieces))
+            contents = [
+                self._contents(piece, region_shape(region), part_bytes)
+                for piece, region in zip(pieces, where, strict=True)
+            ]
+            yield from join_pieces(shape, bits.itemsize, where, contents)
 
     def read_text(self, name: str) -> bytes:
         """Reads one string.
@@ -109,23 +123,34 @@ class BundleReader(StoredValues):
                 raise DamageError("it is not a string")
             return self._read_strings(entry, 1)[1]
 
-    def _read_contents(self, entry: Message, shape: Shape) -> bytes:
-        """Reads the bytes that an entry describes: a value's or a piece's."""
+    def _contents(self, entry: Message, shape: Shape, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Reads the bytes that an entry describes, a value's or a piece's, in parts.
+
+        The last part comes only if the checksum of all is right.
+        """
         if entry.dtype == DT_STRING:
-            return b"".join(self._read_strings(entry, math.prod(shape)))
+            yield b"".join(self._read_strings(entry, math.prod(shape)))
+            return
         bits = bits_dtype(tensorflow_dtype(entry.dtype))
         if bits is None:
-            return self._read_region(entry)
+            yield from self._read_region(entry, part_bytes)
+            return
         if entry.size != math.prod(shape) * bits.itemsize:
             raise DamageError(f"{entry.size} bytes do not fit {tensorflow_dtype(entry.dtype)} of shape {list(shape)}")
-        data = self._read_region(entry)
-        if masked_crc32c(data) != entry.crc32c:
+        crc, last = 0, b""
+        for part in self._read_region(entry, part_bytes):
+            crc = extend_crc32c(crc, part)
+            if last:
+                yield last
+            last = part
+        if masked(crc) != entry.crc32c:
             raise DamageError("its checksum is wrong")
-        return data
+        if last:
+            yield last
 
     def _read_strings(self, entry: Message, count: int) -> tuple[bytes, bytes]:
         """Reads strings, and returns their lengths as varints, and the strings one after another."""
-        data = self._read_region(entry)
+        data = b"".join(self._read_region(entry))
         lengths: list[int] = []
         position = 0
         while len(lengths) < count:
@@ -139,13 +164,17 @@ class BundleReader(StoredValues):
             raise DamageError("its checksum is wrong")
         return data[:position], strings
 
-    def _read_region(self, entry: Message) -> bytes:
+    def _read_region(self, entry: Message, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         path = self._shard(entry)
-        with path.open("rb") as file:
-            if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > path.stat().st_size:
-                raise DamageError(f"the index points beyond the end of {path.name}")
-            file.seek(entry.offset)
-            return file.read(entry.size)
+        if not 0 <= entry.offset <= entry.offset + entry.size <= path.stat().st_size:
+            raise DamageError(f"the index points beyond the end of {path.name}")
+        end = entry.offset + entry.size
+        for start in range(entry.offset, end, part_bytes):
+            # Many pieces may be read at the same time: between two parts, none keeps its file open.
+            with path.open("rb", buffering=0) as file:
+                file.seek(start)
+                part = file.read(min(part_bytes, end - start))
+            yield part
 
     def _shard(self, entry: Message) -> Path:
         return data_path(self._prefix, entry.shard_id, self._header.num_shards)
@@ -207,14 +236,14 @@ def _decode_header(entries: Mapping[bytes, bytes]) -> Message:
     return BundleHeaderProto.FromString(entries[_HEADER_KEY])
 
 
-def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
+def write_bundle(prefix: Path, values: Mapping[str, npt.NDArray[Any] | StreamedValue | bytes]) -> None:
     """Writes values as a V2 checkpoint of one data file.
 
     Args:
         prefix: the path up to `.index` and `.data-…`; the files must not exist.
-        values: the values, by name; arrays are stored as float32, bytes as one string.
+        values: the values, by name; numbers are stored as float32, bytes as one string.
     Raises:
-        OSError: the files cannot be written.
+        OSError: the files cannot be written. What reading a value raises comes through, too.
     """
     header = BundleHeaderProto(num_shards=1, version={"producer": _PRODUCER})
     entries = [(_HEADER_KEY, header.SerializeToString())]
@@ -225,13 +254,18 @@ def write_bundle(prefix: Path, values: Mapping[str, Array | bytes]) -> None:
             shape: Shape = ()
             if isinstance(value, bytes):
                 length_checksum, checksum = _string_checksums([len(value)], value)
-                dtype, data = DT_STRING, encode_varint(len(value)) + length_checksum + value
+                dtype, size = DT_STRING, file.write(encode_varint(len(value)) + length_checksum + value)
             else:
-                dtype, shape, data = DT_FLOAT, value.shape, np.ascontiguousarray(value, "<f4").tobytes()
-                checksum = masked_crc32c(data)
-            file.write(data)
+                value = as_streamed(value)
+                dtype, shape, size, crc = DT_FLOAT, value.shape, 0, 0
+                for chunk in value.chunks():
+                    data = chunk.astype("<f4", copy=False).tobytes()
+                    crc = extend_crc32c(crc, data)
+                    size += file.write(data)
+                assert size == math.prod(shape) * FLOAT_BYTES, "the chunks make up the whole value"
+                checksum = masked(crc)
             dims = TensorShapeProto(dim=[{"size": length} for length in shape])
-            entry = BundleEntryProto(dtype=dtype, shape=dims, offset=offset, size=len(data), crc32c=checksum)
+            entry = BundleEntryProto(dtype=dtype, shape=dims, offset=offset, size=size, crc32c=checksum)
             entries.append((name.encode(), entry.SerializeToString()))
-            offset += len(data)
+            offset += size
     index_path(prefix).write_bytes(table_bytes(entries))

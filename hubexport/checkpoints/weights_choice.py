@@ -8,7 +8,9 @@ from typing import Literal, get_args
 from hubexport.errors import check_choice
 
 # A variable's moving average, with which the published accuracy was measured, or its last value.
-Weights = Literal["averaged", "raw"]
+Choice = Literal["averaged", "raw"]
+# What users ask for. With `auto`, variables get their averages as with `averaged`, but none of them needs one.
+Weights = Literal["auto", "averaged", "raw"]
 
 # Recorded for sources that store one value per variable.
 ONLY = "only"
@@ -17,7 +19,7 @@ _BOTH = re.compile(r"[1-9][0-9]* averaged, [1-9][0-9]* raw")
 
 
 def check_weights(weights: Weights) -> None:
-    """Refuses weights that are neither `averaged` nor `raw`.
+    """Refuses weights that are none of `auto`, `averaged` and `raw`.
 
     Raises:
         UsageError: there are no such weights.
@@ -25,7 +27,7 @@ def check_weights(weights: Weights) -> None:
     check_choice("weights", weights, get_args(Weights))
 
 
-def summarize_weights(choices: Iterable[Weights]) -> str:
+def summarize_weights(choices: Iterable[Choice]) -> str:
     """Sums up which value was restored for each variable, as the manifest records it.
 
     Example:
@@ -43,13 +45,15 @@ def summarize_weights(choices: Iterable[Weights]) -> str:
 def weights_match(requested: str, recorded: str | None) -> bool:
     """Tells whether a build with the requested weights can have recorded this summary.
 
-    A variable without an average gets its raw value even where averages were requested. That can be all variables of
+    A variable without an average gets its raw value unless only raw values were requested. That can be all variables of
     a module.
 
     Example:
         >>> weights_match("averaged", "2 averaged, 1 raw"), weights_match("raw", "2 averaged, 1 raw")
         (True, False)
     """
-    if recorded in (requested, ONLY):
-        return True
-    return requested == "averaged" and recorded is not None and (recorded == "raw" or bool(_BOTH.fullmatch(recorded)))
+    if recorded is None or requested not in get_args(Weights):
+        return False
+    if requested == "raw":
+        return recorded in ("raw", ONLY)
+    return recorded in (*get_args(Choice), ONLY) or bool(_BOTH.fullmatch(recorded))

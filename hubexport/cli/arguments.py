@@ -28,10 +28,10 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     """Adds the choice between averaged and raw values of a checkpoint."""
     parser.add_argument(
         "--weights",
-        choices=("averaged", "raw"),
-        default="averaged",
+        choices=("auto", "averaged", "raw"),
+        default="auto",
         help="averaged: the moving averages of the trained values, which gave the published accuracy; raw: the plain "
-        "values (default: averaged)",
+        "values; auto: averaged where the checkpoint has averages, else raw (default: auto)",
     )
 
 

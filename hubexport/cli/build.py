@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME",
-        help="the variant to build: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', or all. Repeat "
-        "the flag for more",
+        help="the variant to build: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', or all. Patterns "
+        "and all skip variants without a checkpoint, and modules that a variant lacks. Repeat the flag for more",
     )
     parser.add_argument(
         "--module",
@@ -63,14 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Builds modules, prints the path of each, and returns the exit status."""
-    from hubexport.config_files import select_variants
+    from hubexport.selection import select_modules
 
-    variants = select_variants(args.variant, args.config_dir)
-    modules = [variant.select_modules(args.module) for variant in variants]
+    selection = select_modules(args.variant, args.module, args.config_dir, published_only=args.checkpoint is None)
+    for line in selection.skipped:
+        print(line, file=sys.stderr)
     from hubexport.batch import build_batch  # Imports NumPy, which errors need not wait for.
     from hubexport.build import BuildOptions, BuildOrder
 
-    orders = [BuildOrder(variant, specs) for variant, specs in zip(variants, modules, strict=True)]
+    orders = [BuildOrder(variant, specs) for variant, specs in selection.modules]
     options = BuildOptions(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
     with shown_progress() as progress:
         outcomes = build_batch(orders, options, jobs=args.jobs, progress=progress)

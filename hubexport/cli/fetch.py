@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME",
         help="the variant whose archive to download: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', "
-        "or all. Repeat the flag for more",
+        "or all. Patterns and all skip variants without an archive. Repeat the flag for more",
     )
     add_download_arguments(parser)
     parser.add_argument(
@@ -60,7 +60,12 @@ def run(args: argparse.Namespace) -> int:
             why="only --list prints a table or JSON",
             fix="add --list, or remove --format",
         )
-    return _fetch(select_variants(args.variant, args.config_dir), downloads)
+    from hubexport.selection import select_modules
+
+    selection = select_modules(args.variant, config_dir=args.config_dir)
+    for line in selection.skipped:
+        print(line, file=sys.stderr)
+    return _fetch([variant for variant, _ in selection.modules], downloads)
 
 
 def _fetch(variants: "Sequence[Variant]", downloads: "Downloads") -> int:
@@ -119,7 +124,8 @@ def _as_json(variant: "Variant", archive: "CachedArchive | None") -> dict[str, A
     return {
         "variant": variant.name,
         "url": variant.checkpoint.url,
-        "sha256": variant.checkpoint.sha256,
+        "sha256": variant.checkpoint.sha256 or archive.remembered,
+        "pinned": variant.checkpoint.sha256 is not None,
         "path": str(archive.path),
         "size_bytes": archive.size,
         "state": archive.state,
@@ -143,7 +149,8 @@ def _print_table(listed: "Sequence[tuple[Variant, CachedArchive | None]]") -> No
             table.add_row(variant.name, "-", "-", "not published", "-")
             continue
         size = f"{archive.size / 1e6:.1f}" if archive.size else "-"
-        state = "".join([archive.state, *(f", set aside: {path.name}" for path in archive.set_aside)])
+        unpinned = ", not pinned" * (variant.checkpoint.sha256 is None)
+        state = "".join([archive.state, unpinned, *(f", set aside: {path.name}" for path in archive.set_aside)])
         # rich would take brackets in a path for markup.
         table.add_row(variant.name, file_name(variant.checkpoint.url), size, state, Text(str(archive.path)))
     print_table(table, sys.stdout)

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="the variants to release: names, or patterns like 'mobilenet_v2_*_96' (default: all)",
+        help="the variants to release: names, or patterns like 'mobilenet_v2_*_96'. Patterns and all skip variants "
+        "without a checkpoint, and modules that a variant lacks (default: all)",
     )
     parser.add_argument(
         "--modules",
@@ -97,6 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_format_argument(parser, "text", "json")
     add_download_arguments(parser)
+    parser.add_argument(
+        "--accept_unpinned",
+        action="store_true",
+        help="also use published archives whose configs have no SHA-256; the first download counts, and later ones "
+        "must be the same",
+    )
     add_config_dir(parser)
 
 
@@ -112,14 +119,14 @@ def run(args: argparse.Namespace) -> int:
     extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
-    from hubexport.config_files import select_variants
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
+    from hubexport.selection import select_modules
 
-    orders = [
-        BuildOrder(variant, variant.select_modules(args.modules))
-        for variant in select_variants(args.variants, args.config_dir)
-    ]
+    selection = select_modules(args.variants, args.modules, args.config_dir, published_only=args.checkpoint is None)
+    for line in selection.skipped:
+        print(line, file=sys.stderr)
+    orders = [BuildOrder(variant, specs) for variant, specs in selection.modules]
     options = ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
@@ -127,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         checks=tuple(check.name for check in checks),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
+        accept_unpinned=args.accept_unpinned,
     )
     directory = Path(args.output_dir)
     if args.dry_run:

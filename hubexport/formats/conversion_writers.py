@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hubexport.arrays import Array
+from hubexport.arrays import StreamedValue, Value, as_streamed
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
 from hubexport.layouts.conversion_targets import Target
@@ -30,13 +30,13 @@ class TrainedNetwork:
     Attributes:
         network: the network, with its classifier if the values include that.
         family_parameters: the parameters of the network's family, like a depth multiplier.
-        values: a float32 array for each of the network's variables, by TF-Slim's name.
+        values: float32, for each of the network's variables, by TF-Slim's name.
         labels: the names of the classes, in order; None if they are unknown.
     """
 
     network: Network
     family_parameters: Parameters
-    values: Mapping[str, Array]
+    values: Mapping[str, Value]
     labels: Sequence[str] | None
 
 
@@ -64,7 +64,8 @@ def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
     from hubexport.checkpoints.safetensors_file import write_safetensors
 
     directory.mkdir()
-    stored = {**_laid_out(huggingface_layout(trained.network), trained), **batch_counters(trained.network)}
+    counters = {name: as_streamed(count) for name, count in batch_counters(trained.network).items()}
+    stored = {**_laid_out(huggingface_layout(trained.network), trained), **counters}
     # "pt" is for PyTorch's layout. Older releases of transformers refuse a file that does not name its layout.
     weights, settings, preprocessing = (directory / name for name in _HUGGING_FACE_FILES)
     write_safetensors(weights, stored, {"format": "pt"})
@@ -82,9 +83,9 @@ WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
 }
 
 
-def _laid_out(layout: Sequence[VariableLayout], trained: TrainedNetwork) -> dict[str, Array]:
+def _laid_out(layout: Sequence[VariableLayout], trained: TrainedNetwork) -> dict[str, StreamedValue]:
     """Returns the values under the names and in the layout of another framework."""
-    return {entry.name: entry.from_slim(trained.values[entry.variable.name]) for entry in layout}
+    return {entry.name: entry.streamed_from_slim(trained.values[entry.variable.name]) for entry in layout}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

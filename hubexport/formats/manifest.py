@@ -63,7 +63,7 @@ class Manifest(SpreadParameters):
     Attributes:
         family_parameters: the parameters of any family of networks, like a depth multiplier.
         values: `trained`, or `synthetic` for values made from a seed.
-        weights: `averaged` (moving averages of the variables) or `raw`.
+        weights: `averaged` (moving averages of the variables), `raw`, how many of each, or `only`.
         sha256: the digest of each file in the module, by its path in the module's directory.
     """
 

@@ -20,7 +20,7 @@ tensorflow_hub from 0.1.0 on load them, because the MetaGraphs keep these rules:
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hubexport.arrays import Array
+from hubexport.arrays import Value
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, GraphWriter, shape_attr, tensor_info
 from hubexport.formats.op_nodes import (
@@ -53,14 +53,14 @@ _PRODUCER = 26
 _NO_INITIALIZER = "init"
 
 
-def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Array]) -> None:
+def write_tf1_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Value]) -> None:
     """Writes the files of a TF1 Hub module into a new or empty directory.
 
     Args:
         directory: an existing directory.
         spec: the module's kind and version (1 to 3).
         network: the network, with a classifier if and only if the kind is `classification`.
-        values: float32 arrays by variable name, for all variables of the network; others are ignored.
+        values: float32, by variable name, for all variables of the network; others are ignored.
     Raises:
         OSError: a file cannot be written.
     """

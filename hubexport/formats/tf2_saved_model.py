@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import itertools
 from pathlib import Path
 
-from hubexport.arrays import Array
+from hubexport.arrays import Value
 from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.formats.nodes import FLOAT, STRING, FunctionWriter, GraphWriter, shape_attr, tensor_info, types
 from hubexport.formats.op_nodes import (
@@ -52,14 +52,14 @@ _SERVING = "serving_default"
 _OUTPUT_NAMES = {"classification": "logits", "feature_vector": "feature_vector"}
 
 
-def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Array]) -> None:
+def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values: Mapping[str, Value]) -> None:
     """Writes the files of a Reusable SavedModel into a new or empty directory.
 
     Args:
         directory: an existing directory.
         spec: the module's kind and version (4 or 5).
         network: the network, with a classifier if and only if the kind is `classification`.
-        values: float32 arrays by variable name, for all variables of the network; others are ignored.
+        values: float32, by variable name, for all variables of the network; others are ignored.
     Raises:
         OSError: a file cannot be written.
     """
@@ -69,13 +69,13 @@ def write_tf2_module(directory: Path, spec: ModuleSpec, network: Network, values
     module.write_checkpoint(directory / "variables" / "variables", values)
 
 
-def write_tf2_checkpoint(prefix: Path, network: Network, values: Mapping[str, Array]) -> None:
+def write_tf2_checkpoint(prefix: Path, network: Network, values: Mapping[str, Value]) -> None:
     """Writes values as a checkpoint that `tf.train.Checkpoint` restores into a loaded TF2 module.
 
     Args:
         prefix: the path that the names of the files begin with; the files must not exist.
         network: the network, with a classifier if the module has one.
-        values: float32 arrays by variable name, for all variables of the network; others are ignored.
+        values: float32, by variable name, for all variables of the network; others are ignored.
     Raises:
         OSError: a file cannot be written.
     """
@@ -113,9 +113,9 @@ class _Module:
         signatures = {_SERVING: self._write_serving()} if spec.version >= 5 else {}
         self.objects.attach("signatures", self.objects.signatures(signatures))
 
-    def write_checkpoint(self, prefix: Path, values: Mapping[str, Array]) -> None:
+    def write_checkpoint(self, prefix: Path, values: Mapping[str, Value]) -> None:
         """Writes the variables' values, and the object graph that leads to them."""
-        written: dict[str, Array | bytes] = {checkpoint_key(v): values[v.name] for v in self._network.variables}
+        written: dict[str, Value | bytes] = {checkpoint_key(v): values[v.name] for v in self._network.variables}
         written[OBJECT_GRAPH_KEY] = self.objects.checkpoint_graph().SerializeToString(deterministic=True)
         write_bundle(prefix, written)
 

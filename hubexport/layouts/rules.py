@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Literal
 
-from hubexport.arrays import Array
+from hubexport.arrays import Array, StreamedValue, Value, as_streamed, streamed
 from hubexport.networks.network import Network
 from hubexport.networks.ops import Role, Shape, Variable
 
@@ -50,9 +50,26 @@ class VariableLayout:
         shape = self.variable.shape
         return shape if self.axes is None else tuple(shape[axis] for axis in self.axes)
 
+    @property
+    def reorders(self) -> bool:
+        """Whether the other format stores the elements in another order. Axes of length 1 do not matter."""
+        lengths = self.variable.shape
+        order = [axis for axis in self._all_axes if lengths[axis] != 1]
+        return order != sorted(order)
+
     def from_slim(self, value: Array) -> Array:
         """Converts a value from TF-Slim's shape to the other format's, bit for bit."""
         return value.transpose(self._all_axes).reshape(self.shape)
+
+    def streamed_from_slim(self, value: Value) -> StreamedValue:
+        """Does the same in chunks.
+
+        If the format stores the elements in another order, the value is whole in memory while it is read.
+        """
+        stored = as_streamed(value)
+        if self.reorders:
+            return StreamedValue(self.shape, lambda: streamed(self.from_slim(stored.read())).chunks())
+        return StreamedValue(self.shape, stored.chunks)
 
     def to_slim(self, value: Array) -> Array:
         """Converts a value from the other format's shape to TF-Slim's, bit for bit."""

@@ -10,6 +10,7 @@ from hubexport.networks import ops
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 from hubexport.networks.ops import ActivationKind, Op, Padding, Role, TensorShape, Variable
+from hubexport.networks.residuals import with_branch_counts
 from hubexport.networks.shapes import output_shape
 
 # What an image is, from a layer's side: the name of the op that gives it.
@@ -229,7 +230,7 @@ class Builder:
         """
         size = (self._image_size.height, self._image_size.width)
         momentum = self._defaults.batch_norm_momentum
-        return Network(tuple(self._ops), self._endpoints, features, logits, size, input_range, momentum)
+        return Network(with_branch_counts(self._ops), self._endpoints, features, logits, size, input_range, momentum)
 
     def _append(self, op: Op) -> Tensor:
         if op.name in self._shapes:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
+from hubexport.readable_numbers import two_decimals
 
 # Far beyond any published network: a larger one would be a slip of the pen that fills the disk.
 _MAX_DEPTH_MULTIPLIER = 10
@@ -53,6 +54,21 @@ class Paper:
 
 
 @dataclasses.dataclass(frozen=True)
+class PretrainedModels:
+    """Where TF-Slim's authors published a family's checkpoints.
+
+    Attributes:
+        title: what they call them, as it follows "one of the".
+        page: the address of the page that lists them.
+        archives: how the address of each archive begins.
+    """
+
+    title: str
+    page: str
+    archives: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """Networks with one builder and one set of parameters.
 
@@ -60,7 +76,9 @@ class Family:
         name: what `network` in a config says.
         title: what people call it.
         page_tag: its name in tfhub.dev's tags/network_architecture.yaml.
+        about: what its networks are and what they are for, in Markdown; pages have it before the paper.
         paper: where it was described.
+        pretrained: where its checkpoints were published; None if nowhere.
         lay_out: makes a network from parameters, image size, and number of classes (None for no classifier).
         telling_variable: a variable that each checkpoint of the family has, and no checkpoint of another one.
         momentum: of batch norm's moving averages in TF-Slim's training scope, which versions 1 and 2 have.
@@ -69,6 +87,7 @@ class Family:
         versions: the module versions that tfhub.dev had of it; 3 and 5 for a family that it did not have.
         open_from_version: the first version whose modules take images of any size; None if there is none.
         size_multiple: each side of an image must be a multiple of it, in pixels.
+        implementation: how TF-Slim's networks differ from the paper's, in Markdown; empty if pages need not say it.
         frozen_tensors: in the frozen graph that its publishers ship, the tensors that give `features` and
             `probabilities`; empty if none ships.
     """
@@ -76,7 +95,9 @@ class Family:
     name: str
     title: str
     page_tag: str
+    about: str
     paper: Paper
+    pretrained: PretrainedModels | None
     lay_out: Callable[[Any, ImageSize, int | None], Network]
     telling_variable: str
     momentum: float
@@ -85,6 +106,7 @@ class Family:
     versions: tuple[int, ...] = (1, 3, 4, 5)
     open_from_version: int | None = 3
     size_multiple: int = 1
+    implementation: str = ""
     frozen_tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def network(
@@ -98,13 +120,20 @@ class Family:
             num_classes: the number of class scores; None for a network without classifier.
             version: the version of its module. Defaults to one for images of `image_size` alone.
         """
-        opens = self.open_from_version
-        is_open = version is not None and opens is not None and version >= opens
+        is_open = version is not None and self.takes_any_size(version)
         return self.lay_out(parameters, ImageSize(image_size, image_size, is_open), num_classes)
+
+    def takes_any_size(self, version: int) -> bool:
+        """Tells whether modules of a version take images of any height and width."""
+        return self.open_from_version is not None and version >= self.open_from_version
 
     def describe(self, parameters: Parameters) -> str:
         """Names one of the family's networks for people, like `MobileNet V2, depth multiplier 0.75`."""
         return ", ".join(filter(None, (self.title, str(parameters))))
+
+    def short_name(self, parameters: Parameters) -> str:
+        """Names one of the family's networks in tables and charts, like `MobileNet V2 0.75`."""
+        return " ".join((self.title, *(two_decimals(value) for _, value in parameters)))
 
     def size_problem(self, size: int) -> str | None:
         """Says which sizes are allowed if this one is not.

@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `mobilenet_v1`.
 """
 
 from hubexport.networks.builder import Builder, Defaults
-from hubexport.networks.family import DepthMultiplier, Family, Paper
+from hubexport.networks.family import DepthMultiplier, Family, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -74,6 +74,10 @@ MOBILENET_V1 = Family(
     name="mobilenet_v1",
     title="MobileNet V1",
     page_tag="mobilenet-v1",
+    about="MobileNet V1 is a family of neural networks that classify images efficiently on the device. Its layers are "
+    "depthwise convolutions, each followed by a 1x1 convolution. The networks come in several sizes: a depth "
+    "multiplier scales the number of features in all convolutional layers, the last one included. Each can also be "
+    "trained for images of other sizes: with smaller images it is faster.",
     paper=Paper(
         title="MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
         authors="Andrew G. Howard, Menglong Zhu, Bo Chen, Dmitry Kalenichenko, Weijun Wang, Tobias Weyand, "
@@ -81,12 +85,18 @@ MOBILENET_V1 = Family(
         year=2017,
         url="https://arxiv.org/abs/1704.04861",
     ),
+    pretrained=PretrainedModels(
+        title="pre-trained models of MobileNet V1",
+        page="https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet_v1.md",
+        archives="https://storage.googleapis.com/download.tensorflow.org/models/mobilenet_v1_",
+    ),
     lay_out=lambda parameters, size, classes: mobilenet_v1(parameters.depth_multiplier, size, classes),
     telling_variable="MobilenetV1/Conv2d_0/weights",
     momentum=_DEFAULTS.batch_norm_momentum,
     parameters=DepthMultiplier,
     published_parameters=tuple(DepthMultiplier(depth_multiplier=one) for one in (0.25, 0.5, 0.75, 1.0)),
     size_multiple=32,
+    implementation="TF-Slim's activations are ReLU6; the paper's are ReLU.",
     frozen_tensors={
         "features": "MobilenetV1/Logits/AvgPool_1a/AvgPool:0",
         "probabilities": "MobilenetV1/Predictions/Reshape_1:0",

@@ -8,7 +8,7 @@ convolution as 19.
 from collections.abc import Iterator
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
-from hubexport.networks.family import DepthMultiplier, Family, Paper
+from hubexport.networks.family import DepthMultiplier, Family, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -103,11 +103,20 @@ MOBILENET_V2 = Family(
     name="mobilenet_v2",
     title="MobileNet V2",
     page_tag="mobilenet-v2",
+    about="MobileNet V2 is a family of neural networks that classify images and do related tasks efficiently on the "
+    "device. The networks come in several sizes: a depth multiplier scales the number of features in the convolutional "
+    "layers. Each can also be trained for images of other sizes: with smaller images it is faster.",
     paper=Paper(
-        title="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+        title="Inverted Residuals and Linear Bottlenecks: Mobile Networks for Classification, Detection and "
+        "Segmentation",
         authors="Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
         year=2018,
         url="https://arxiv.org/abs/1801.04381",
+    ),
+    pretrained=PretrainedModels(
+        title="pre-trained models of MobileNet V2",
+        page="https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/README.md",
+        archives="https://storage.googleapis.com/mobilenet_v2/checkpoints/",
     ),
     lay_out=lambda parameters, size, classes: mobilenet_v2(parameters.depth_multiplier, size.height, classes),
     telling_variable="MobilenetV2/Conv/weights",
@@ -117,6 +126,9 @@ MOBILENET_V2 = Family(
     versions=(1, 2, 3, 4, 5),
     open_from_version=None,
     size_multiple=32,
+    implementation="TF-Slim rounds the number of features of each layer to a multiple of 8, a speedup that is not in "
+    "the paper. A depth multiplier below 1.0 does not shrink the last convolutional layer, from which feature vectors "
+    "are taken.",
     frozen_tensors={
         "features": "MobilenetV2/Logits/AvgPool:0",
         "probabilities": "MobilenetV2/Predictions/Reshape_1:0",

@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `resnet_v2`. As there, the 
 """
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
-from hubexport.networks.family import Family, Paper
+from hubexport.networks.family import Family, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -72,15 +72,26 @@ def _family(num_layers: int) -> Family:
         name=f"resnet_v2_{num_layers}",
         title=f"ResNet V2 {num_layers}",
         page_tag=f"resnet-v2-{num_layers}",
+        about="ResNet V2 is a family of deep neural networks that classify images, with different numbers of layers. "
+        'In a ResNet, introduced by ["Deep Residual Learning for Image Recognition"](https://arxiv.org/abs/1512.03385) '
+        "in 2015, each group of convolutions adds its output to its input. In version 2, batch norm and ReLU come "
+        "before the convolutions, not after them.",
         paper=Paper(
             title="Identity Mappings in Deep Residual Networks",
             authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
             year=2016,
             url="https://arxiv.org/abs/1603.05027",
         ),
+        pretrained=PretrainedModels(
+            title="pre-trained models of TF-Slim",
+            page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
+            archives="https://storage.googleapis.com/download.tensorflow.org/models/resnet_v2_",
+        ),
         lay_out=lambda parameters, size, classes: resnet_v2(num_layers, size, classes),
         telling_variable=f"resnet_v2_{num_layers}/conv1/weights",
         momentum=_DEFAULTS.batch_norm_momentum,
+        implementation=f"It has {num_layers} layers. Where the paper halves height and width in the first unit of a "
+        "block, TF-Slim does so in the last unit of the block before.",
     )
 
 

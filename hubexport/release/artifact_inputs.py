@@ -15,7 +15,7 @@ import pydantic
 from pydantic import ConfigDict
 
 from hubexport.batch import VARIANT_PLACEHOLDER
-from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name
+from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
 from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
@@ -40,7 +40,7 @@ class ArtifactInputs(pydantic.BaseModel):
         network: a digest of the config's facts that modules contain, of the labels, and of the name of the checkpoint
             in its archive.
         checkpoint: what `hubexport.json` says of it: the source and, if it is in files, their digests.
-        weights: `averaged` or `raw`.
+        weights: which values were asked for: `auto`, `averaged` or `raw`.
         description: a digest of the config's facts that show in pages only, like the license and published figures.
         url: the address at which the release will be served.
         exporter: hubexport's version.
@@ -103,21 +103,63 @@ def checkpoint_for(variant: Variant, named: str | Path | None) -> str | None:
     return text
 
 
+def pinned_variant(variant: Variant, text: str | None, options: ReleaseOptions, progress: Progress) -> Variant:
+    """Returns a variant with the SHA-256 of its published archive, as if its config had it, if that can be known.
+
+    Args:
+        variant: the variant.
+        text: the `--checkpoint` of `hubexport build`, as `checkpoint_for` returns it. None means the published archive:
+            one of unknown SHA-256 is downloaded.
+        options: the release's options.
+        progress: shows the download, and is warned when it is accepted.
+    Raises:
+        CheckpointError: the published archive is wanted, its config has no SHA-256, and the options do not accept that.
+        DownloadError: the archive cannot be downloaded.
+    """
+    published = variant.checkpoint
+    if published is None or published.sha256:
+        return variant
+    known = pinned(published, options.downloads)
+    if text is None:
+        if not options.accept_unpinned:
+            raise unpinned_error(variant, known.sha256 if known else None)
+        from hubexport.checkpoints.download import pin
+
+        known = pin(published, progress, options.downloads)
+    return variant.model_copy(update={"checkpoint": known}) if known else variant
+
+
+def unpinned_error(variant: Variant, sha256: str | None) -> CheckpointError:
+    """Returns the error of a release that must not use an archive without a SHA-256 in the config.
+
+    Args:
+        variant: the variant.
+        sha256: the SHA-256 of the archive that was downloaded before; None if there was none.
+    """
+    assert variant.checkpoint, "only a published archive can be unpinned"
+    pin = f"`sha256: {sha256}`" if sha256 else "its `sha256`"
+    return CheckpointError(
+        f"the published archive of {variant.name} is not pinned",
+        why=f"the config has no SHA-256 for {variant.checkpoint.url}, so nobody can tell if that still serves the same",
+        fix=f"put {pin} under `checkpoint` in the config, or add --accept_unpinned",
+    )
+
+
 def checkpoint_provenance(
     text: str | None, variant: Variant, progress: Progress, downloads: Downloads
 ) -> dict[str, Any]:
-    """Returns what `hubexport.json` will say of a checkpoint, without downloading it.
+    """Returns what `hubexport.json` will say of a checkpoint, without downloading it if its SHA-256 is known.
 
     Args:
         text: the `--checkpoint` of `hubexport build`, as `checkpoint_for` returns it. None means the published archive:
             its digest is known from the config, and the build accepts no other.
-        variant: the variant to build.
+        variant: the variant to build, as `pinned_variant` returns it.
         progress: is warned of an archive that is not the published one.
         downloads: where published archives are cached.
     Raises:
         CheckpointError: the checkpoint cannot be found or read.
     """
-    if text is None and variant.checkpoint is not None:
+    if text is None and variant.checkpoint is not None and variant.checkpoint.sha256 is not None:
         archive = archive_path(variant.checkpoint, downloads)
         return ArchiveSource(archive, variant.checkpoint.sha256, published=True, name=None).provenance()
     return resolve_source(text, variant, progress, downloads).provenance()

@@ -111,6 +111,8 @@ def _manifest_findings(manifest: Manifest, record: ArtifactRecord, digests: Mapp
     for name, same in _SAME_FACTS.items():
         if getattr(manifest, name) != getattr(record, same):
             yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"
+    if (said := manifest.family_parameters) != (listed := dict(record.family_parameters)):
+        yield f"its {MANIFEST} says parameters {said}, the index says {listed}"
     if manifest.checkpoint.model_dump(exclude_none=True) != record.inputs.checkpoint:
         yield f"its {MANIFEST} names a different checkpoint than the index"
     if not weights_match(record.inputs.weights, manifest.weights):

@@ -27,12 +27,14 @@ class ValuesOrigin:
             value per variable.
         source: the name of the checkpoint's file, or `synthetic:SEED`.
         published: whether the source is the archive that the variant's config names.
+        requested: the weights that were asked for: `auto`, `averaged` or `raw`.
     """
 
     synthetic: bool
     weights: str
     source: str
     published: bool
+    requested: str = "auto"
 
 
 class VerificationProof(pydantic.BaseModel):

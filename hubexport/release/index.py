@@ -206,7 +206,10 @@ def read_index(directory: Path) -> ReleaseIndex | None:
         return ReleaseIndex.model_validate_json(content)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if first["loc"][-1:] == ("network",):
+            raise _damaged(path, why, fix="use a hubexport that knows this network") from error
+        raise _damaged(path, why) from error
 
 
 def read_record(directory: Path, handle: str) -> ArtifactRecord | None:
@@ -226,9 +229,7 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_INDEX_BYTES)
 
 
-def _damaged(path: Path, why: str) -> ReleaseError:
-    return ReleaseError(
-        f"cannot read {path}",
-        why=why,
-        fix="restore it from a copy of the release, or choose another --output_dir",
-    )
+def _damaged(
+    path: Path, why: str, fix: str = "restore it from a copy of the release, or choose another --output_dir"
+) -> ReleaseError:
+    return ReleaseError(f"cannot read {path}", why=why, fix=fix)

@@ -70,6 +70,7 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
         weights=manifest.weights or "",
         source=checkpoint.source or "",
         published=bool(checkpoint.published),
+        requested=task.inputs.weights,
     )
     return PackedModule(artifact, task, archive, values, {"build": build_seconds, "pack": time.monotonic() - started})
 

@@ -15,21 +15,24 @@ class ReleaseOptions:
     Attributes:
         checkpoint: the source of the values, see `hubexport.release.artifact_inputs.checkpoint_for`. Defaults to the
             published checkpoints in the variants' configs, which are downloaded.
-        weights: `averaged` or `raw`, see `hubexport.checkpoints.restore`.
+        weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`.
         url: the address at which the release will be served, without a slash at the end.
         checks: the checks that a module has to pass, by name or group; empty means all.
         source_date_epoch: the time of the files in archives, in seconds since 1970.
         downloads: where published checkpoints are cached, and where they are downloaded from.
+        accept_unpinned: also use published checkpoints whose configs have no SHA-256, see
+            `hubexport.checkpoints.download.pin`.
     Raises:
-        UsageError: `weights` is neither `averaged` nor `raw`, or a check does not exist.
+        UsageError: `weights` is none of `auto`, `averaged` and `raw`, or a check does not exist.
     """
 
     checkpoint: str | Path | None = None
-    weights: Weights = "averaged"
+    weights: Weights = "auto"
     url: str = "https://tfhub.dev"
     checks: tuple[str, ...] = ()
     source_date_epoch: int = 0
     downloads: Downloads = Downloads()
+    accept_unpinned: bool = False
 
     def __post_init__(self) -> None:
         check_weights(self.weights)

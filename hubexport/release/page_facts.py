@@ -4,24 +4,28 @@ Some texts come from strangers, who wrote a config or named a file. Templates ge
 addresses, where they cannot be anything but text.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 import re
 from urllib.parse import quote, urlsplit
 
-from hubexport.checkpoints.weights_choice import ONLY
 from hubexport.errors import printable
-from hubexport.networks.costs import multiply_adds, published_parameters
+from hubexport.networks.costs import multiply_adds
+from hubexport.networks.family import PretrainedModels
+from hubexport.networks.ops import BatchNorm, MatMul, Role
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
-from hubexport.variants import TF1_VERSIONS
+from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS
 
 # ImageNet's name in our own configs, and for people.
 _IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
 IMAGENET_NAME = "ImageNet (ILSVRC-2012-CLS)"
-# The address at which TF-Slim's authors published their checkpoints.
-_PRETRAINED = "https://storage.googleapis.com/mobilenet_v2/checkpoints/"
-# The names of networks for people.
-_ARCHITECTURES = {"mobilenet_v2": "MobileNet V2"}
+# What people call weights by their role, after "all" and the name of their layers.
+_WEIGHTS: Mapping[Role, str] = {
+    "kernel": "ordinary",
+    "depthwise_kernel": "depthwise",
+    "pointwise_kernel": "pointwise",
+}
 
 
 class PageFacts:
@@ -34,10 +38,10 @@ class PageFacts:
         version: 1 to 5.
         tf1: whether the module has the TF1 Hub format.
         other: the handle of the module of the other kind.
+        family: the network's family.
         network: the module's network.
-        architecture: the network's name for people.
+        any_size: whether images may have any height and width.
         url: the module's address, safe in comments, links and strings of programs.
-        depth: the depth multiplier, with two decimals if that is exact.
         dataset: the dataset's well-known name, or a code span.
         imagenet: whether the network was trained on ImageNet.
         classes_known: whether the classes are a background class and ImageNet's 1000.
@@ -46,7 +50,8 @@ class PageFacts:
             that archive.
         archive: a code span with the archive's name, or None.
         archive_url: the archive's address, or None.
-        pretrained: whether TF-Slim's authors published the checkpoint.
+        pretrained: where TF-Slim's authors published the checkpoint; None if it is another's.
+        has_figures: whether the checkpoint's publishers gave figures.
         claims_figures: whether the published accuracy was measured with these values.
     """
 
@@ -59,10 +64,10 @@ class PageFacts:
         self.tf1 = spec.version in TF1_VERSIONS
         other = "classification" if spec.kind == "feature_vector" else "feature_vector"
         self.other = variant.handle(spec.model_copy(update={"kind": other}))
+        self.family = variant.family
         self.network = variant.network_for(spec.kind, spec.version)
-        self.architecture = _ARCHITECTURES.get(variant.network, variant.network)
+        self.any_size = self.family.takes_any_size(spec.version)
         self.url = _address(f"{facts.url}/{facts.handle}")
-        self.depth = two_decimals(getattr(variant.family_parameters, "depth_multiplier", 1.0))
         self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
         self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
         self.classes_known = self.imagenet and variant.num_classes == 1001 and not variant.labels
@@ -70,7 +75,10 @@ class PageFacts:
         self.checkpoint: str | None = None
         self.archive: str | None = None
         self.archive_url: str | None = None
-        self.pretrained = self.claims_figures = False
+        self.pretrained: PretrainedModels | None = None
+        figures = variant.published.model_dump(exclude={"accuracy_image_size"}) if variant.published else {}
+        self.has_figures = any(figure is not None for figure in figures.values())
+        self.claims_figures = False
         if values.published and variant.checkpoint:
             url = variant.checkpoint.url
             archive = PurePosixPath(urlsplit(url).path).name
@@ -78,13 +86,67 @@ class PageFacts:
             self.checkpoint = _code(re.sub(r"\.(tgz|tar\.gz)$", "", archive) + f"/{variant.checkpoint.name}")
             self.archive = _code(archive)
             self.archive_url = _address(url)
-            self.pretrained = url.startswith(_PRETRAINED)
-            # The published figures were measured with the moving averages.
-            self.claims_figures = variant.published is not None and values.weights in ("averaged", ONLY)
+            published = self.family.pretrained
+            self.pretrained = published if published and url.startswith(published.archives) else None
+            # The published figures were measured with the moving averages of variables that have them.
+            self.claims_figures = self.has_figures and values.requested != "raw"
+
+    @property
+    def parameters(self) -> str:
+        """The parameters of the network in its family, like `depth multiplier of 0.75`; empty if it has none."""
+        named = (f"{name.replace('_', ' ')} of {value:g}" for name, value in self.variant.family_parameters)
+        return " and a ".join(named)
+
+    @property
+    def measured_on(self) -> str:
+        """What the published accuracy was measured on, as it follows the name of the accuracy."""
+        return " on ImageNet's validation images" if self.imagenet else ""
+
+    @property
+    def first_tf2_version(self) -> int:
+        """The first version of the family's modules that is a SavedModel of TensorFlow 2."""
+        return min(version for version in self.family.versions if version in TF2_VERSIONS)
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether the network has batch norm."""
+        return any(isinstance(op, BatchNorm) for op in self.network.ops)
+
+    @property
+    def training_mode(self) -> str:
+        """What the network does in training alone."""
+        modes = ["batch norm is in training mode"] if self.batch_norm else []
+        if self.network.dropout:
+            modes.append("dropout precedes the logits")
+        return " and ".join(modes) or "the network computes what it does in inference"
+
+    @property
+    def weighted_layers(self) -> str:
+        """The kinds of layers that have weights."""
+        dense = any(isinstance(op, MatMul) for op in self.network.ops)
+        return "convolutions and dense layers" if dense else "convolutions"
 
     @property
     def weight_decay(self) -> str:
-        return f"{max(variable.weight_decay for variable in self.network.variables):g}".replace("e-0", "e-")
+        """How much which variables decay, like `4e-5 on all convolution weights except depthwise ones`."""
+        by_decay: dict[float, list[Role]] = {}
+        for variable in self.network.variables:
+            roles = by_decay.setdefault(variable.weight_decay, [])
+            if variable.role not in roles:
+                roles.append(variable.role)
+        spared = by_decay.pop(0.0, [])
+        return " and ".join(
+            f"{_scientific(decay)} on {self._decaying(roles, len(by_decay) == 1, spared)}"
+            for decay, roles in by_decay.items()
+        )
+
+    def _decaying(self, roles: Sequence[Role], only: bool, spared: Sequence[Role]) -> str:
+        layer = "convolution" if self.weighted_layers == "convolutions" else "convolution and dense"
+        biases = " and biases" if "bias" in roles else ""
+        if not only:
+            return f"{'/'.join(_WEIGHTS[role] for role in roles if role in _WEIGHTS)} {layer} weights{biases}"
+        others = [_WEIGHTS[role] for role in spared if role in _WEIGHTS]
+        return f"all {layer} weights{biases}" + (f" except {' and '.join(others)} ones" if others else "")
 
     @property
     def multiply_adds(self) -> int:
@@ -92,9 +154,10 @@ class PageFacts:
         return sum(multiply_adds(self.network.at_default_size()).values())
 
     @property
-    def published_parameters(self) -> int:
+    def num_weights(self) -> int:
         """The number of weights and biases, without batch norm's."""
-        return published_parameters(self.network)
+        counted = {*_WEIGHTS, "bias"}
+        return sum(variable.size for variable in self.network.variables if variable.role in counted)
 
     @property
     def num_values(self) -> int:
@@ -118,7 +181,21 @@ class PageFacts:
         if self.facts.values.synthetic:
             values = "UNTRAINED: its values are made up"
         task = "Image feature vectors from" if self.kind == "feature_vector" else "Image classification by"
-        return f"{task} {self.architecture} (depth multiplier {self.depth}), {values}."
+        parameters = ", ".join(
+            f"{name.replace('_', ' ')} {two_decimals(value)}" for name, value in self.variant.family_parameters
+        )
+        return f"{task} {self.family.title}{f' ({parameters})' if parameters else ''}, {values}."
+
+
+def _scientific(number: float) -> str:
+    """Returns a small number as people write it.
+
+    Example:
+        >>> _scientific(0.0001), _scientific(4e-5)
+        ('1e-4', '4e-5')
+    """
+    mantissa, exponent = f"{number:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def one_line(text: str) -> str:

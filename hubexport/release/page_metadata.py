@@ -1,5 +1,6 @@
 """What programs read in a module's page and card: the tags of tfhub.dev, and the front matter for other hubs."""
 
+from collections.abc import Mapping, Sequence
 import re
 from typing import Any
 
@@ -8,9 +9,6 @@ from hubexport.release.page_facts import IMAGENET_NAME, PageFacts, one_line
 # ImageNet's names on tfhub.dev, and on Hugging Face.
 _IMAGENET_TAG = "imagenet-ilsvrc-2012-cls"
 _IMAGENET_HUGGING_FACE = "imagenet-1k"
-
-# The names of networks in tfhub.dev's tags/network_architecture.yaml.
-_ARCHITECTURES = {"mobilenet_v2": "mobilenet-v2"}
 
 _TASKS = {"classification": "image-classification", "feature_vector": "image-feature-vector"}
 _PIPELINES = {"classification": "image-classification", "feature_vector": "image-feature-extraction"}
@@ -54,9 +52,8 @@ def page_tags(m: PageFacts) -> dict[str, str]:
         "task": _TASKS[m.kind],
         "fine-tunable": "true",
         "format": m.facts.format,
+        "network-architecture": m.family.page_tag,
     }
-    if m.variant.network in _ARCHITECTURES:
-        tags["network-architecture"] = _ARCHITECTURES[m.variant.network]
     if m.imagenet:
         tags["dataset"] = _IMAGENET_TAG
     if license_id := _license(m):
@@ -90,30 +87,37 @@ def front_matter(m: PageFacts) -> dict[str, Any]:
         card["tags"].append("untrained")
     if m.imagenet:
         card["datasets"] = [_IMAGENET_HUGGING_FACE]
-        if m.claims_figures and m.kind == "classification":
-            card |= {"metrics": ["accuracy"], "model-index": [_model_index(m)]}
+        if metrics := _metrics(m):
+            card |= {"metrics": ["accuracy"], "model-index": [_model_index(m, metrics)]}
     return card | {"kaggle": _kaggle(m, license_id)}
 
 
-def _model_index(m: PageFacts) -> dict[str, Any]:
-    published, checkpoint = m.variant.published, m.variant.checkpoint
-    assert published and checkpoint
-    metrics = [
-        {"type": "accuracy", "name": "Top-1 accuracy in percent", "value": published.top1_percent},
-        {"type": "accuracy", "name": "Top-5 accuracy in percent", "value": published.top5_percent},
+def _metrics(m: PageFacts) -> list[dict[str, Any]]:
+    """Returns the published accuracies that hold for the module."""
+    if not m.claims_figures or m.kind != "classification" or not m.variant.published:
+        return []
+    figures = {"Top-1": m.variant.published.top1_percent, "Top-5": m.variant.published.top5_percent}
+    return [
+        {"type": "accuracy", "name": f"{name} accuracy in percent", "value": value}
+        for name, value in figures.items()
+        if value is not None
     ]
+
+
+def _model_index(m: PageFacts, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    assert m.variant.checkpoint, "the figures are those of a published checkpoint"
     result = {
         "task": {"type": "image-classification", "name": "Image classification"},
         "dataset": {"type": _IMAGENET_HUGGING_FACE, "name": IMAGENET_NAME, "split": "validation"},
-        "metrics": metrics,
-        "source": {"name": "the checkpoint's publishers", "url": checkpoint.url},
+        "metrics": list(metrics),
+        "source": {"name": "the checkpoint's publishers", "url": m.variant.checkpoint.url},
     }
     return {"name": m.facts.handle, "results": [result]}
 
 
 def _kaggle(m: PageFacts, license_id: str | None) -> dict[str, Any]:
     """Returns the fields of Kaggle's `model-instance-metadata.json`. Kaggle replaces the slugs by its own names."""
-    variation = m.variant.name.removeprefix(f"{m.variant.network}_")
+    variation = m.variant.name.removeprefix(m.variant.network)
     fields: dict[str, Any] = {
         "ownerSlug": _slug(m.variant.publisher),
         "modelSlug": _slug(m.variant.network),

@@ -8,7 +8,15 @@ from typing import Literal
 from hubexport.build import BuildOrder
 from hubexport.errors import HubexportError, ReleaseError
 from hubexport.progress import Progress
-from hubexport.release.artifact_inputs import CONTENT, ArtifactInputs, checkpoint_for, checkpoint_provenance, inputs_of
+from hubexport.release.artifact_inputs import (
+    CONTENT,
+    ArtifactInputs,
+    checkpoint_for,
+    checkpoint_provenance,
+    inputs_of,
+    pinned_variant,
+    unpinned_error,
+)
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_record
 from hubexport.release.options import ReleaseOptions
 from hubexport.system.digests import file_sha256
@@ -42,7 +50,7 @@ class PlannedArtifact:
     """One artifact of a plan.
 
     Attributes:
-        variant: the module's variant.
+        variant: the module's variant, with the SHA-256 of its published archive if that is known.
         spec: the module's kind and version.
         action: what the run does with the artifact.
         why: the reason, in a few words.
@@ -72,7 +80,9 @@ def make_plan(
     index: ReleaseIndex | None,
     progress: Progress,
 ) -> list[PlannedArtifact]:
-    """Compares what is wanted with what exists. This imports no TensorFlow and downloads nothing.
+    """Compares what is wanted with what exists. This imports no TensorFlow.
+
+    It downloads nothing but published archives of unknown SHA-256, if the options accept them.
 
     Args:
         orders: the modules to release, at most one order per variant.
@@ -91,7 +101,11 @@ def make_plan(
         variant = order.variant
         try:
             text = checkpoint_for(variant, options.checkpoint)
-            inputs = inputs_of(variant, checkpoint_provenance(text, variant, progress, options.downloads), options)
+            variant = pinned_variant(variant, text, options, progress)
+            checkpoint = checkpoint_provenance(text, variant, progress, options.downloads)
+            if checkpoint.get("published") and variant is not order.variant and not options.accept_unpinned:
+                raise unpinned_error(order.variant, checkpoint["sha256"])
+            inputs = inputs_of(variant, checkpoint, options)
         except HubexportError as error:
             plan += [PlannedArtifact(variant, spec, "refuse", error.what, error=error) for spec in order.modules]
             continue
@@ -122,7 +136,7 @@ def _plan_published(
 ) -> PlannedArtifact:
     artifact = PlannedArtifact(variant, spec, "up to date", "no input changed", inputs, record)
     differing = inputs.differing(record.inputs)
-    if changed := [name for name in differing if name in CONTENT]:
+    if changed := [name for name in differing if name in CONTENT and not _gives_the_same(name, inputs, record.inputs)]:
         return _refused(
             artifact,
             ReleaseError(
@@ -147,6 +161,12 @@ def _plan_published(
     if differing:
         return dataclasses.replace(artifact, action="keep", why=f"published before {_listed(differing)} changed")
     return artifact
+
+
+def _gives_the_same(name: str, inputs: ArtifactInputs, others: ArtifactInputs) -> bool:
+    """Tells whether different values of an input that decides the content give the same content."""
+    # With `averaged`, a build fails where there are no averages; otherwise it does the same as with `auto`.
+    return name == "weights" and "raw" not in (inputs.weights, others.weights)
 
 
 def _refused(artifact: PlannedArtifact, error: ReleaseError) -> PlannedArtifact:

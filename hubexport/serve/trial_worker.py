@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from hubexport.images.classification import Score
     from hubexport.modules.identity import ModuleIdentity
 
-# Ten times the size of the values of the largest published module.
-_MAX_FILE_BYTES = 256 << 20
+# Four times the size of the values of the largest module so far.
+_MAX_FILE_BYTES = 1 << 30
 _MAX_OPEN_FILES = 32
 _MAX_REASON = 200
 _FIX = "choose an undamaged JPEG, PNG, WebP, GIF or BMP image"

@@ -52,8 +52,8 @@ class TrialLimits:
 
     Attributes:
         seconds: the time from the start of its process to the answer, and the CPU time.
-        memory_bytes: the address space. The largest published network takes 240 MiB, and decoding a photograph up to 12
-            bytes for each pixel, or 20 if it is transparent.
+        memory_bytes: the address space. The largest network so far, of 240 MB, takes 910 MiB with its photograph, and
+            decoding a large photograph up to 12 bytes for each pixel, or 20 if it is transparent.
         image_bytes: the size of its file.
     """
 

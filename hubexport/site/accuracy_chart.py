@@ -1,6 +1,7 @@
-"""Charts of accuracy over cost, as in the MobileNet V2 paper, with a line for each depth multiplier.
+"""Charts of accuracy over cost, as in the MobileNet V2 paper.
 
-Points link to modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
+A family of networks has a colour. Lines join its networks that differ in their image size alone. Points link to
+modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
 from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
-from hubexport.readable_numbers import two_decimals
 from hubexport.site.accuracy_points import AccuracyPoint, Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The colours in `assets/chart.css`, for readers without style sheets. A chart with more lines repeats them.
+# The colours in `assets/chart.css`, for readers without style sheets. A chart of more families repeats them: labels,
+# tooltips and lines still tell its networks apart.
 _COLOURS = ("#001177", "#3377ff", "#bb7788", "#dd4400", "#770000", "#330022")
 
 # Sizes are in pixels on a wide screen.
@@ -28,16 +29,18 @@ _LEFT, _RIGHT, _TOP = 62, 690, 14
 _TEXT = 14
 _SMALL_TEXT = 12
 _ROW = 28
-_KEYS_IN_ROW = 8
+_KEY_ROW = 20
+_KEYS_IN_ROW = 3
 _NOTE_ROW = 18
 # The radius of a point with a million parameters.
-_RADIUS = 5.6
+_RADIUS = 5.0
 # Millions of parameters in the key of sizes.
-_SIZES = (2, 4, 6)
+_SIZES = (1, 4, 16, 64)
+_SIZE_WIDTH = 60
 _KEY_RADIUS = 6.0
 _KEYS_LEFT = 220
-_KEY_WIDTH = 60
-# Width and height of a digit, about the same in any font.
+_KEY_WIDTH = 160
+# Width and height of a digit, about the same in any font; letters are not wider on average.
 _DIGIT = (7.2, 11.0)
 _GAP = 3.0
 # Lines and texts are tested for overlap as rows of dots.
@@ -59,7 +62,9 @@ class _CostTexts:
 
 
 _COST_TEXTS: Mapping[Cost, _CostTexts] = {
-    "multiply_adds": _CostTexts("Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:g} million multiply-adds"),
+    "multiply_adds": _CostTexts(
+        "Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:,.10g} million multiply-adds"
+    ),
     "latency": _CostTexts("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
 }
 
@@ -73,12 +78,9 @@ def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost) -> str:
     Returns:
         An `<svg>` element for a page, the same for the same points; see `inline_svg`. Empty if no point has this cost.
     """
-    drawn = [point for point in points if point.cost(cost) is not None]
-    if not drawn:
+    if all(point.cost(cost) is None for point in points):
         return ""
-    # Small points are drawn later, over large ones.
-    drawn.sort(key=lambda point: (-point.parameters_millions, -point.depth_multiplier, point.image_size, point.variant))
-    chart = _Chart(drawn, cost, [point.variant for point in points if point.cost(cost) is None])
+    chart = _Chart(points, cost)
     svg = draw_svg(_WIDTH, chart.height, chart.draw, font_size=_TEXT)
     return inline_svg(svg, chart.marks, cost.replace("_", "-"), _COST_TEXTS[cost].title, chart.description)
 
@@ -87,32 +89,42 @@ class _Chart:
     """Lays out a chart, and draws it in a figure of matplotlib's.
 
     Args:
-        points: the points in the order to draw them; all have the cost.
+        points: the networks, family by family; those without the cost are left out.
         cost: the horizontal axis.
-        left_out: the names of variants without the cost.
     Attributes:
         height: the chart's height in pixels.
         marks: the chart's circles, by the names of their markers; filled by `draw`.
         description: what the chart shows, in words.
     """
 
-    def __init__(self, points: Sequence[AccuracyPoint], cost: Cost, left_out: Sequence[str]) -> None:
+    def __init__(self, points: Sequence[AccuracyPoint], cost: Cost) -> None:
         self.marks: dict[str, Mark] = {}
         self._cost: Cost = cost
-        self._points = points
-        self._multipliers = sorted({point.depth_multiplier for point in points})
-        self._notes = self._notes_below(left_out)
-        key_rows = math.ceil(len(self._multipliers) / _KEYS_IN_ROW) + 1
-        self.height = _TOP + _PLOT_HEIGHT + 70 + _ROW * key_rows + _NOTE_ROW * len(self._notes)
-        accuracies = [point.top1_percent for point in points]
+        # A family has the same colour in all charts of these points.
+        families = dict.fromkeys(point.family for point in points)
+        self._series = {family: number for number, family in enumerate(families)}
+        # Small points are drawn later, over large ones.
+        drawn = [point for point in points if point.cost(cost) is not None]
+        self._points = sorted(drawn, key=lambda point: -point.parameters_millions)
+        self._families = list(dict.fromkeys(point.family for point in drawn))
+        self._lines: dict[tuple[str, str], list[AccuracyPoint]] = {}
+        for point in sorted(drawn, key=self._place):
+            self._lines.setdefault(point.series, []).append(point)
+        self._notes = self._notes_below([point.variant for point in points if point.cost(cost) is None])
+        key_rows = math.ceil(len(self._families) / _KEYS_IN_ROW)
+        self.height = _TOP + _PLOT_HEIGHT + 70 + _KEY_ROW * key_rows + 2 * _ROW + _NOTE_ROW * len(self._notes)
+        accuracies = [point.top1_percent for point in drawn]
         self.description = (
-            f"{len(points)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
-            "points have more parameters. Lines join networks with the same depth multiplier, by image size. "
-            f"{sum(point.link is not None for point in points)} of the points link to modules."
+            f"{len(drawn)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
+            "points have more parameters. Lines join networks that differ in their image size alone. "
+            f"{sum(point.link is not None for point in drawn)} of the points link to modules."
         )
 
     def _notes_below(self, left_out: Sequence[str]) -> list[str]:
-        notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set. Labels: image size."]
+        notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set."]
+        if counted := dict.fromkeys(name for point in self._points for name in point.counted):
+            notes.append(f"Where the publishers give no {' or '.join(counted)}, hubexport counted them.")
+        notes.append("Labels: image size, at the end of a line after what tells the family's networks apart.")
         if any(point.link is None for point in self._points):
             notes.append("Hollow points are not in this release.")
         if left_out:
@@ -123,9 +135,10 @@ class _Chart:
     def _tooltip(self, point: AccuracyPoint) -> str:
         figure = _COST_TEXTS[self._cost].figure.format(point.cost(self._cost))
         remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
+        counted = f" ({' and '.join(point.counted)} counted)" if point.counted else ""
         return (
             f"{point.variant}: {point.top1_percent:g}% top-1, {figure}, {point.parameters_millions:g} million "
-            f"parameters{remark}"
+            f"parameters{counted}{remark}"
         )
 
     def draw(self, figure: "Figure") -> None:
@@ -136,12 +149,12 @@ class _Chart:
     def _draw_plot(self, figure: "Figure") -> None:
         axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _TOP + _PLOT_HEIGHT, grid=f"{CLASS}grid")
         self._set_scales(axes)
-        for series, multiplier in enumerate(self._multipliers):
-            line = sorted(self._place(point) for point in self._points if point.depth_multiplier == multiplier)
+        for line in self._lines.values():
+            series = self._series[line[0].family]
             name = f"{CLASS}line {_series(series)}"
-            axes.plot(*zip(*line), color=_colour(series), linewidth=1.5, gid=name)
+            axes.plot(*zip(*map(self._place, line)), color=_colour(series), linewidth=1.5, gid=name)
         for point in self._points:
-            series = self._multipliers.index(point.depth_multiplier)
+            series = self._series[point.family]
             classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
             circle = Circle(_colour(series), _radius(point.parameters_millions))
             self._add_circle(axes, *self._place(point), Mark(classes, circle, self._tooltip(point), point.link))
@@ -163,7 +176,7 @@ class _Chart:
         axes.set_ylim(min(accuracies) - 4, max(accuracies) + 4)
         candidates = LogLocator(subs=(1, 2, 5), numticks=100).tick_values(lowest, highest)
         ticks = [tick for tick in candidates if lowest <= tick <= highest]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:.10g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel(_COST_TEXTS[self._cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
@@ -174,22 +187,34 @@ class _Chart:
         add_marker(where, x, y, name)
 
     def _labels(self, axes: "Axes") -> Iterator[tuple[tuple[float, float], str]]:
-        """Yields the place and text of each point's label, the image size, where it overlaps nothing."""
-        circles = [
-            (*map(float, axes.transData.transform(self._place(point))), _radius(point.parameters_millions))
+        """Yields the place and text of each point's label where it overlaps nothing, names of lines first."""
+        circles = {
+            point.variant: (
+                *map(float, axes.transData.transform(self._place(point))),
+                _radius(point.parameters_millions),
+            )
             for point in self._points
-        ]
-        taken = [*circles, *self._dots(axes)]
-        for point, (x, y, radius) in zip(self._points, circles):
-            text = str(point.image_size)
+        }
+        taken = [*circles.values(), *self._dots(axes)]
+        for point in sorted(self._points, key=lambda point: point is not self._lines[point.series][-1]):
+            x, y, radius = circles[point.variant]
+            text = self._label(point)
             width, height = _DIGIT[0] * len(text), _DIGIT[1]
             for right, up in _SIDES:
                 away = radius + _GAP
                 box = _Box(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
-                if not any(box.touches(*circle) for circle in taken):
+                inside = _LEFT <= box.x - width / 2 and box.x + width / 2 <= _RIGHT
+                if inside and not any(box.touches(*circle) for circle in taken):
                     taken += box.dots()
                     yield (box.x, box.y), text
                     break
+
+    def _label(self, point: AccuracyPoint) -> str:
+        """Returns a point's image size, at the end of a line with the line's name."""
+        line = self._lines[point.series]
+        if point is not line[-1]:
+            return str(point.image_size)
+        return f"{point.parameters} ({point.image_size})" if point.parameters else point.family
 
     def _dots(self, axes: "Axes") -> Iterator[_Circle]:
         """Yields the lines as rows of dots."""
@@ -202,17 +227,18 @@ class _Chart:
 
     def _draw_keys_and_notes(self, figure: "Figure") -> None:
         y = self.height - _TOP - _PLOT_HEIGHT - 70.0
-        for row in range(0, len(self._multipliers), _KEYS_IN_ROW):
-            _text(figure, _LEFT, y, "Depth multiplier" if not row else "")
-            for column, multiplier in enumerate(self._multipliers[row : row + _KEYS_IN_ROW]):
-                x, series = _KEYS_LEFT + column * _KEY_WIDTH, row + column
+        _text(figure, _LEFT, y, "Network")
+        for row in range(0, len(self._families), _KEYS_IN_ROW):
+            for column, family in enumerate(self._families[row : row + _KEYS_IN_ROW]):
+                x, series = _KEYS_LEFT + column * _KEY_WIDTH, self._series[family]
                 circle = Circle(_colour(series), _KEY_RADIUS)
                 self._add_circle(figure, x, y, Mark(f"{CLASS}key {_series(series)}", circle))
-                _text(figure, x + 12, y, two_decimals(multiplier))
-            y -= _ROW
+                _text(figure, x + 12, y, family)
+            y -= _KEY_ROW
+        y -= _ROW - _KEY_ROW
         _text(figure, _LEFT, y, "Parameters (millions)")
         for column, millions in enumerate(_SIZES):
-            x = _KEYS_LEFT + column * _KEY_WIDTH
+            x = _KEYS_LEFT + column * _SIZE_WIDTH
             self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
             _text(figure, x + 20, y, str(millions))
         for note in self._notes:
@@ -242,8 +268,8 @@ class _Box:
 
 
 def _radius(parameters_millions: float) -> float:
-    """Returns the radius of a point whose area is proportional to the parameters."""
-    return _RADIUS * math.sqrt(parameters_millions)
+    """Returns a point's radius. Its area grows with the root of the parameters: networks differ a hundredfold."""
+    return _RADIUS * parameters_millions**0.25
 
 
 def _series(index: int) -> str:

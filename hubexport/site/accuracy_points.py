@@ -7,6 +7,9 @@ from typing import Literal
 import pydantic
 
 from hubexport.config_files import list_variants
+from hubexport.networks import costs
+from hubexport.networks.registry import FAMILIES
+from hubexport.readable_numbers import two_decimals
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.catalogue import Catalogue
 from hubexport.variants import PublishedFigures, Variant
@@ -20,25 +23,34 @@ class AccuracyPoint:
 
     Attributes:
         variant: the variant's name.
-        depth_multiplier: the network's depth multiplier.
-        image_size: height and width of the network's images in pixels.
+        family: the title of the network's family.
+        parameters: what tells the networks of a family apart, for people, like `0.75`; empty if nothing does.
+        image_size: height and width of the images on which accuracy was measured, in pixels.
         parameters_millions: the number of its parameters.
         multiply_adds_millions: multiply-adds for one image.
         latency_ms: time for one image on a Pixel 1's CPU; None if it was not published.
         top1_percent: accuracy on the ImageNet validation set.
+        counted: which of `multiply-adds` and `parameters` hubexport counted, for lack of a published figure.
         link: the address of its module's page; None if the release has no such module.
         untrained: whether that module has synthetic values, to which these figures do not apply.
     """
 
     variant: str
-    depth_multiplier: float
+    family: str
+    parameters: str
     image_size: int
     parameters_millions: float
     multiply_adds_millions: float
     latency_ms: float | None
     top1_percent: float
+    counted: tuple[str, ...]
     link: str | None
     untrained: bool = False
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """What networks that differ in nothing but their image size have in common."""
+        return self.family, self.parameters
 
     def cost(self, cost: Cost) -> float | None:
         """Returns what one image costs, in the cost's own unit; None if it was not published."""
@@ -46,26 +58,37 @@ class AccuracyPoint:
 
 
 def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str]) -> list[AccuracyPoint]:
-    """Returns all networks with published figures, from the built-in configs and from the release.
+    """Returns all networks with a published accuracy, from the built-in configs and from the release.
 
     Args:
         catalogue: the release's. If it has both kinds of a network, the point links to the classification module.
         link: returns the address of a module's page. Points link to modules with synthetic values, too.
     Returns:
-        The points, sorted by depth multiplier and image size.
+        The points, by family, parameters and image size, in the order of `network_order`.
     """
     variants = {f"{variant.publisher}/{variant.collection}/{variant.name}": variant for variant in list_variants()}
-    found = {name: _point(variant, variant.published, None) for name, variant in variants.items() if variant.published}
+    found: dict[str, tuple[Variant | ArtifactRecord, AccuracyPoint]] = {}
+    for name, variant in variants.items():
+        if variant.published and (point := _point(variant, variant.published, None)):
+            found[name] = variant, point
     for handle, (record, *_) in catalogue.modules.items():
         name = handle.rpartition("/")[0]
         if record.kind != "classification" and f"{name}/classification" in catalogue.modules:
             continue
-        if figures := _figures(record):
-            found[name] = _point(record, figures, link(record))
+        if (figures := _figures(record)) and (point := _point(record, figures, link(record))):
+            found[name] = record, point
         elif name in found and _is_same_network(record, variants[name]):
+            _, point = found[name]
             untrained = record.values == "synthetic"
-            found[name] = dataclasses.replace(found[name], link=link(record), untrained=untrained)
-    return sorted(found.values(), key=lambda point: (point.depth_multiplier, point.image_size, point.variant))
+            found[name] = record, dataclasses.replace(point, link=link(record), untrained=untrained)
+    ordered = sorted(found.values(), key=lambda one: (*network_order(one[0]), one[1].variant))
+    return [point for _, point in ordered]
+
+
+def network_order(source: ArtifactRecord | Variant) -> tuple[float, ...]:
+    """Returns a key that sorts networks by family, parameters and image size: as text, 224 would come before 96."""
+    parameters = dict(source.family_parameters).values()
+    return (list(FAMILIES).index(source.network), *parameters, source.image_size)
 
 
 def _figures(record: ArtifactRecord) -> PublishedFigures | None:
@@ -79,19 +102,34 @@ def _figures(record: ArtifactRecord) -> PublishedFigures | None:
 
 def _is_same_network(record: ArtifactRecord, variant: Variant) -> bool:
     """Tells whether a module has the network that a config describes, and not just its name."""
-    facts = ("network", "depth_multiplier", "image_size", "dataset")
+    facts = ("network", "family_parameters", "image_size", "dataset")
     same_classes = record.num_classes in (None, variant.num_classes)
     return same_classes and all(getattr(record, fact) == getattr(variant, fact) for fact in facts)
 
 
-def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: str | None) -> AccuracyPoint:
+def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: str | None) -> AccuracyPoint | None:
+    """Returns a network's point; None without a published accuracy."""
+    if figures.top1_percent is None:
+        return None
+    size = figures.accuracy_image_size or source.image_size
+    multiply_adds, parameters, counted = figures.macs_millions, figures.parameters_millions, []
+    if multiply_adds is None or parameters is None:
+        network = source.family.network(source.family_parameters, size, source.num_classes)
+        if multiply_adds is None:
+            multiply_adds = round(sum(costs.multiply_adds(network).values()) / 1e6)
+            counted.append("multiply-adds")
+        if parameters is None:
+            parameters = round(costs.published_parameters(network) / 1e6, 2)
+            counted.append("parameters")
     return AccuracyPoint(
         variant=source.variant if isinstance(source, ArtifactRecord) else source.name,
-        depth_multiplier=source.depth_multiplier,
-        image_size=source.image_size,
-        parameters_millions=figures.parameters_millions,
-        multiply_adds_millions=figures.macs_millions,
+        family=source.family.title,
+        parameters=", ".join(two_decimals(value) for _, value in source.family_parameters),
+        image_size=size,
+        parameters_millions=parameters,
+        multiply_adds_millions=multiply_adds,
         latency_ms=figures.pixel1_cpu_ms,
         top1_percent=figures.top1_percent,
+        counted=tuple(counted),
         link=link,
     )

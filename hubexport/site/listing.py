@@ -4,7 +4,9 @@ from collections.abc import Sequence
 import dataclasses
 from urllib.parse import urlencode
 
+from hubexport.networks.registry import FAMILIES
 from hubexport.release.index import ArtifactRecord
+from hubexport.site.accuracy_points import network_order
 from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
 
 # On a page from a server. A static site has all modules on one page.
@@ -75,11 +77,7 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
         page: the page's number, from 1; one out of range means the nearest page.
         per_page: the number of modules on a page; None for all.
     """
-    # In alphabetical order, 224 would come before 96.
-    ordered = sorted(
-        records,
-        key=lambda record: (record.network, *dict(record.family_parameters).values(), record.image_size, record.handle),
-    )
+    ordered = sorted(records, key=lambda record: (*network_order(record), record.handle))
     handles = list(dict.fromkeys(map(unversioned, ordered)))
     per_page = per_page or max(len(handles), 1)
     pages = max(-(-len(handles) // per_page), 1)
@@ -93,13 +91,14 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
 def search_choices(catalogue: Catalogue) -> list[SearchChoice]:
     """Returns the fields of the search form, with the values that occur in the release."""
     records = catalogue.records.values()
-    families = sorted({record.network for record in records})
+    networks = {record.network for record in records}
+    families = [(name, family.title) for name, family in FAMILIES.items() if name in networks]
     sizes = sorted({record.image_size for record in records})
     kinds = sorted({record.kind for record in records})
     versions = sorted({record.version for record in records})
     formats = sorted({record.format for record in records})
     return [
-        SearchChoice("family", "Family", [(family, family) for family in families]),
+        SearchChoice("family", "Family", families),
         SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes]),
         SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in kinds]),
         SearchChoice("version", "Version", [(str(version), str(version)) for version in versions]),

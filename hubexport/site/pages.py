@@ -37,7 +37,7 @@ _Table = TypeVar("_Table")
 _EXAMPLES = (("saved_model_2", "classification"), ("saved_model_2", "feature_vector"), ("hub", "classification"))
 _EXAMPLE_CODE = 'import tensorflow_hub as hub\n\nmodule = hub.load("{address}")\n'
 # The published figures that a module's page shows.
-_FIGURES = ("top1_percent", "top5_percent", "pixel1_cpu_ms")
+_FIGURES = ("top1_percent", "top5_percent", "accuracy_image_size", "pixel1_cpu_ms")
 _ADDRESS_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
 
 
@@ -118,6 +118,7 @@ class Pages:
             versions=self._catalogue.versions(record),
             publisher=publisher if publisher in self._catalogue.publishers else None,
             collection="/".join(record.handle.split("/")[:-3]),
+            any_size=record.family.takes_any_size(record.version),
             figures={name: (record.published or {}).get(name) for name in _FIGURES},
             changelog=_changelog(text),
             text=text,

@@ -6,9 +6,9 @@ import functools
 
 from hubexport.arrays import Array
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
-from hubexport.checkpoints.restore import restore_values
+from hubexport.checkpoints.restore import RestoredValues, restore_values
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.weights_choice import Weights
+from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights
 from hubexport.errors import CheckpointError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
@@ -50,21 +50,23 @@ def read_expected_values(checkpoint: str, module: ModuleIdentity, progress: Prog
     """
     variables = module.network.variables
     source = resolve_source(checkpoint, module.variant, progress)
-    weights: Weights = "raw" if module.manifest and module.manifest.weights == "raw" else "averaged"
+    recorded = module.manifest.weights if module.manifest else None
+    weights: Weights = "raw" if recorded == "raw" else "auto" if recorded in (None, ONLY) else "averaged"
     with open_checkpoint(source, progress, module.variant) as opened:
         restored = restore_values(opened, variables, weights)
-        other = _other_values(opened, module, weights) if restored.choices else {}
+        values = {name: value.read() for name, value in restored.values.items()}
+        other = _other_values(opened, module, restored) if restored.choices else {}
     frozen_graph = functools.partial(source.read_beside, _FROZEN_GRAPH)
-    return ExpectedValues(checkpoint, restored.weights(), restored.values, other, frozen_graph)
+    return ExpectedValues(checkpoint, restored.weights(), values, other, frozen_graph)
 
 
 def _other_values(
-    opened: OpenedCheckpoint, module: ModuleIdentity, weights: Weights
+    opened: OpenedCheckpoint, module: ModuleIdentity, restored: RestoredValues
 ) -> Mapping[str, Mapping[str, Array]]:
-    """Returns the averaged values if `weights` are the raw ones, and the other way round."""
-    other: Weights = "raw" if weights == "averaged" else "averaged"
+    """Returns the averaged values if the restored ones are raw, and the other way round."""
+    other: Choice = "averaged" if restored.weights() == "raw" else "raw"
     try:
-        restored = restore_values(opened, module.network.variables, other)
+        others = restore_values(opened, module.network.variables, other)
     except CheckpointError:
         return {}  # Not every checkpoint has both.
-    return {other: restored.values}
+    return {other: {name: value.read() for name, value in others.values.items()}}

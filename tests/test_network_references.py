@@ -1,0 +1,324 @@
+"""Modules compute what TF-Slim's own networks computed: the outputs in `shared/data/networks/reference`, of made-up
+weights, which nothing of hubexport had a part in. Its REFERENCE.md explains keys and tolerances.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import importlib.util
+from pathlib import Path
+import tempfile
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hubexport import build_modules, list_variants, load_variant
+from hubexport.arrays import Array
+from hubexport.consumers.registry import CONSUMERS, PinnedConsumer, why_not_applicable
+from hubexport.networks.numpy_forward import Forward
+from hubexport.networks.ops import BatchNorm, Op
+from hubexport.variants import Variant
+from tests.data import DATA, REPOSITORY, needs_data
+from tests.environments import python_or_skip, run_consumer
+
+pytestmark = needs_data
+
+_FACTS = DATA / "networks"
+_PROGRAM = REPOSITORY / "tests" / "consumers" / "run_network.py"
+_OTHER_SIZE = "256x192"
+# How far REFERENCE.md lets endpoints be off, as a share of their standard deviation; and losses, of their value.
+_ENDPOINT_TOLERANCE = 5e-4
+_LOSS_TOLERANCE = 1e-5
+
+# How far means and variances of a batch may be off, as a share of deviation and variance.
+_STATISTICS_TOLERANCE = 1e-3
+_FLOAT32_ROUNDING = 2e-7
+_FLOAT64_TOLERANCE = 1e-11
+_CALL = "call"
+_QUICK = ("mobilenet_v1_025_128",)
+# The cheapest of each family; `make prove` tries the others in other TensorFlows.
+_CHEAPEST = (*_QUICK, "resnet_v2_50")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerances:
+    """How far outputs may be off, by REFERENCE.md."""
+
+    features: float
+    logits: float
+    training_features: float
+    training_logits: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A variant with made-up weights, and what TF-Slim's own network computed with them.
+
+    Attributes:
+        variant: the variant.
+        reference: the arrays of its reference file.
+        tolerances: how far outputs may be off.
+        values: the weights, by name.
+        folder: for modules and temporary files.
+    """
+
+    variant: Variant
+    reference: dict[str, Array]
+    tolerances: Tolerances
+    values: dict[str, Array]
+    folder: Path
+
+    def images(self, size: str | None = None, count: int | None = None) -> Array:
+        """The photographs in [0, 1], float32 [count, height, width, 3]; 8 of the variant's own size by default."""
+        with np.load(_FACTS / "images" / f"photos_{size or self.variant.image_size}.npz") as arrays:
+            images = arrays["images"][:count] / np.float32(255)
+        return images
+
+    @functools.cached_property
+    def checkpoint(self) -> Path:
+        """The weights in the format of the published archive."""
+        script = _script()
+        facts, *_ = script.read_network(_FACTS / "networks" / f"{self.variant.name}.npz")
+        checkpoint = self.folder / facts["member"]
+        script.write_checkpoint(self.values, str(checkpoint), facts["format"])
+        return checkpoint
+
+    @functools.cached_property
+    def endpoint_keys(self) -> list[str]:
+        """The reference's endpoints as modules call them: with TF-Slim's scope in front."""
+        root = next(iter(self.variant.network_for("classification").endpoints)).partition("/")[0]
+        keys = self.reference["endpoint_keys"].tolist()
+        return [key if key.startswith(f"{root}/") else f"{root}/{key}" for key in keys]
+
+
+def _names() -> list[str]:
+    files = {path.stem for path in (_FACTS / "reference").glob("*.npz")}
+    return [variant.name for variant in list_variants() if variant.name in files]
+
+
+def _cases(unmarked: tuple[str, ...], mark: Any) -> Any:
+    """Parametrizes a test of all variants, and marks all but some."""
+    names = _names() or ["none"]  # Without the data, a test that is skipped.
+    cases = [pytest.param(name, marks=[] if name in unmarked else mark) for name in names]
+    return pytest.mark.parametrize("case", cases, indirect=True)
+
+
+@functools.cache
+def _script() -> ModuleType:
+    """The script that writes the made-up checkpoints."""
+    return _imported(_FACTS / "make_network_checkpoint.py")
+
+
+def _imported(path: Path) -> ModuleType:
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _tolerances(name: str) -> Tolerances:
+    lines = (_FACTS / "REFERENCE.md").read_text(encoding="utf-8").splitlines()
+    [row] = (line for line in lines if line.startswith(f"| `{name}`"))
+    cells = [cell.strip(" *") for cell in row.split("|")]
+    return Tolerances(*(float(cells[column]) for column in (10, 11, 14, 15)))
+
+
+@pytest.fixture(scope="module")
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    """A variant with its made-up weights."""
+    name = request.param
+    script = _script()
+    facts, shapes, moving = script.read_network(_FACTS / "networks" / f"{name}.npz")
+    tensors = script.checkpoint_tensors(facts, shapes, moving, facts["seed"])
+    with np.load(_FACTS / "reference" / f"{name}.npz") as arrays:
+        reference = {key: arrays[key] for key in arrays.files}
+    with tempfile.TemporaryDirectory() as folder:
+        yield Case(load_variant(name), reference, _tolerances(name), tensors, Path(folder))
+
+
+def _difference(found: Array, wanted: Array) -> float:
+    assert found.shape == wanted.shape
+    return float(np.abs(found - wanted).max())
+
+
+@_cases(_CHEAPEST, pytest.mark.slow)
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_numpy_computes_what_tf_slim_computed_in_float64(case: Case, training: bool) -> None:
+    """Practically without rounding on either side, so that the smallest departure from TF-Slim would show."""
+    reference, mode = case.reference, "train_" if training else ""
+    wanted = {name: reference[f"{mode}{name}_float64"] for name in ("features", "logits")}
+    # One photograph takes a second in a large network; in training, the statistics are those of all four.
+    count = 1 if not training else len(wanted["logits"])
+    network = case.variant.network_for("classification")
+    # The reference's float64 begins after its input, and its epsilon is an attribute in float32.
+    rounded = (_with_float32_epsilon(op) for op in network.ops)
+    network = dataclasses.replace(network, ops=tuple(rounded))
+    images = case.images(count=count)
+    first = Forward(network, case.values, images, dtype=np.float32)
+    next(first.steps())
+    known = {name: value.astype(np.float64) for name, value in first.outputs.items()}
+    forward = Forward(network, case.values, images, training=training, known=known)
+    outputs = forward.run()
+    assert network.logits is not None
+    for name, op in (("features", network.features), ("logits", network.logits)):
+        assert _difference(outputs[op], wanted[name][:count]) < _FLOAT64_TOLERANCE, name
+    if training:
+        for number, scope in enumerate(reference["bn_names"]):
+            for statistic in ("mean", "variance"):
+                found = forward.batch_statistics[f"{scope}/moving_{statistic}"]
+                batch, variance = (reference[f"bn{number}_batch_{name}"] for name in (statistic, "variance"))
+                _check_statistic(found, batch, variance, statistic)
+        return
+    sampled = 0
+    columns = (reference[f"endpoint_{column}"] for column in ("indices", "values", "std"))
+    for key, indices, values, spread in zip(case.endpoint_keys, *columns, strict=True):
+        flat = outputs[network.endpoints[key]].ravel()
+        among = indices < len(flat)  # The others are of the other photographs.
+        assert np.all(np.abs(flat[indices[among]] - values[among]) <= _ENDPOINT_TOLERANCE * spread), key
+        sampled += among.sum()
+    assert sampled > 2 * len(case.endpoint_keys)
+
+
+def _with_float32_epsilon(op: Op) -> Op:
+    return dataclasses.replace(op, epsilon=float(np.float32(op.epsilon))) if isinstance(op, BatchNorm) else op
+
+
+def _check_statistic(found: Array, wanted: Array, variance: Array, statistic: str, share: float = 1.0) -> None:
+    """Compares means or variances, of which a share comes from a batch of this variance."""
+    scale = np.sqrt(variance) if statistic == "mean" else variance
+    rounding = _FLOAT32_ROUNDING * np.abs(wanted)
+    error = np.abs(found - wanted)
+    assert np.all(error <= share * _STATISTICS_TOLERANCE * scale + rounding), (error / scale).max()
+
+
+def _tasks(case: Case, is_tf1: bool) -> dict[str, dict[str, Any]]:
+    """Builds two modules of one format, of fixed and open size or of both kinds; returns what to compute with each."""
+    own, other = {"images": case.images()}, {}
+    endpoints = zip(case.endpoint_keys, case.reference["endpoint_indices"], strict=True)
+    indices = {f"indices:{key}": positions for key, positions in endpoints}
+    if f"features_{_OTHER_SIZE}" in case.reference:
+        other = {"other_images": case.images(_OTHER_SIZE)}
+    training = {"training_images": case.images(count=4)}
+    slim = case.variant.family.momentum
+    if is_tf1:
+        inputs = {
+            "classification/1": ({**own, **training, **indices}, [None]),
+            "classification/3": ({"images": own["images"][:1], **other, **training}, [0.0]),
+        }
+    else:
+        inputs = {
+            "feature_vector/4": ({**own, **other}, []),
+            "classification/5": ({**own, **other, **training, **indices}, [0.0, slim]),
+        }
+    tasks = {}
+    for module, (arrays, momenta) in inputs.items():
+        options = {"weights": "raw", "output_dir": case.folder, "overwrite": True}
+        [path] = build_modules(case.variant, [module], checkpoint=case.checkpoint, **options)
+        scratch = case.folder / module.replace("/", "_")
+        scratch.mkdir(exist_ok=True)
+        np.savez(scratch / "inputs.npz", **arrays)
+        tasks[module] = {
+            "path": str(path),
+            "is_tf1": is_tf1,
+            "inputs": str(scratch / "inputs.npz"),
+            "outputs": str(scratch / "outputs.npz"),
+            "momenta": momenta,
+        }
+    return tasks
+
+
+def _check(case: Case, tasks: dict[str, dict[str, Any]], facts: list[dict[str, Any]], *, trained: bool) -> None:
+    """Compares what was computed with modules with the reference."""
+    limits, reference = case.tolerances, case.reference
+    for (module, task), seen in zip(tasks.items(), facts, strict=True):
+        with np.load(task["outputs"]) as arrays:
+            found = {key: arrays[key] for key in arrays.files}
+        results = _results(module, found, seen)
+        errors = {}
+        for (name, mode), output in results.items():
+            wanted = reference[f"{name}{mode}"][: len(output)]
+            errors[f"{name}{mode}"] = error = _difference(output, wanted)
+            assert error <= getattr(limits, name), (module, name, mode, error)
+        for key, value, spread in zip(case.endpoint_keys, reference["endpoint_values"], reference["endpoint_std"]):
+            if f"endpoint:{key}" in found:
+                errors[key] = error = _difference(found[f"endpoint:{key}"], value)
+                assert error <= _ENDPOINT_TOLERANCE * spread, (module, key, error)
+        for key, mean, spread in zip(case.endpoint_keys, reference["endpoint_mean"], reference["endpoint_std"]):
+            if f"endpoint:{key}" in found:
+                assert abs(found[f"endpoint_mean:{key}"] - mean) <= _ENDPOINT_TOLERANCE * spread, (module, key)
+        if trained and task["momenta"]:
+            _check_training(case, module, task, found, seen)
+        print(f"{case.variant.name}/{module}: largest error {max(errors.values()):.1e} of {len(errors)} outputs")
+
+
+def _results(module: str, found: dict[str, Array], seen: dict[str, Any]) -> dict[tuple[str, str], Array]:
+    """Returns the features and logits, by their names in the reference."""
+    kind = "features" if module.startswith("feature") else "logits"
+    names = {_CALL: kind, "image_feature_vector": "features", "image_classification": "logits"}
+    results = {}
+    for signature, name in names.items():
+        for prefix, mode in (("", ""), ("other:", f"_{_OTHER_SIZE}")):
+            if f"{prefix}{signature}" in found:
+                results[name, mode] = found[f"{prefix}{signature}"]
+    assert len(results) in (1, 2, 4)
+    return results
+
+
+def _check_training(
+    case: Case, module: str, task: dict[str, Any], found: dict[str, Array], seen: dict[str, Any]
+) -> None:
+    """Compares outputs, losses, and what an update makes of the statistics."""
+    reference = case.reference
+    network = case.variant.network_for("classification")
+    [logits] = (value for key, value in found.items() if key.startswith("train:"))
+    if network.dropout is None:  # Otherwise they are random; the reference was computed without dropout.
+        assert _difference(logits, reference["train_logits"]) <= case.tolerances.training_logits
+    losses = dict(zip((v.name for v in network.variables if v.weight_decay), found["losses"], strict=True))
+    assert losses.keys() == set(reference["regularization_variables"].tolist())
+    for name, value in zip(reference["regularization_variables"], reference["regularization_values"], strict=True):
+        np.testing.assert_allclose(losses[name], value, rtol=_LOSS_TOLERANCE, err_msg=name)
+    np.testing.assert_allclose(sum(found["losses"]), sum(reference["regularization_values"]), rtol=_LOSS_TOLERANCE)
+    if task["is_tf1"]:
+        assert seen["update_ops"] == reference["update_ops"]
+    updated = set(reference["update_op_variables"].tolist())
+    for momentum in task["momenta"]:
+        after = {key.partition(":")[2]: value for key, value in found.items() if key.startswith(f"{momentum}:")}
+        assert {name for name, value in after.items() if not np.array_equal(value, case.values[name])} == updated
+        for number, scope in enumerate(reference["bn_names"]):
+            for statistic in ("mean", "variance"):
+                batch, variance = (reference[f"bn{number}_batch_{name}"] for name in (statistic, "variance"))
+                wanted, share = batch, 1.0
+                if momentum != 0.0:
+                    wanted = reference[f"bn{number}_moving_{statistic}_after"]
+                    share = 1 - case.variant.family.momentum
+                _check_statistic(after[f"{scope}/moving_{statistic}"], wanted, variance, statistic, share)
+
+
+@_cases(_QUICK, pytest.mark.slow)
+@pytest.mark.parametrize("is_tf1", [True, False], ids=["TF1", "TF2"])
+def test_modules_compute_what_tf_slim_computed(case: Case, is_tf1: bool) -> None:
+    """In the TensorFlow that runs the tests: with hub.Module and with hub.load."""
+    tasks = _tasks(case, is_tf1)
+    program = _imported(_PROGRAM)
+    _check(case, tasks, [program.run(task) for task in tasks.values()], trained=True)
+
+
+@pytest.mark.consumers
+@pytest.mark.timeout(1800)
+@_cases(_CHEAPEST, pytest.mark.prove)
+@pytest.mark.parametrize(
+    "consumer", [one for one in CONSUMERS if one.name in ("tf1.15", "tf2.21")], ids=lambda one: one.name
+)
+def test_old_and_new_tensorflows_compute_what_tf_slim_computed(case: Case, consumer: PinnedConsumer) -> None:
+    """The last TensorFlow 1 trains with hub.Module; the newest TensorFlow 2 loads both formats with hub.load."""
+    python = python_or_skip(consumer.environment)
+    for is_tf1 in (True, False):
+        if why_not_applicable(consumer, "TF1 Hub module" if is_tf1 else "TF2 SavedModel", 1 if is_tf1 else 5):
+            continue
+        tasks = _tasks(case, is_tf1)
+        answer = run_consumer(python, _PROGRAM, list(tasks.values()), case.folder)
+        assert answer["tensorflow"] == consumer.tensorflow
+        _check(case, tasks, answer["modules"], trained=consumer.has_hub_module or not is_tf1)
