@@ -201,7 +201,8 @@ def test_a_feature_vector_module_must_have_no_classifier():
         "signatures default and image_feature_vector predict differently",
         "regularization losses: 36, expected 35",
         "variables with a gradient: 158, expected 156",
-        "outputs that differ between runs in training mode: unexpected MobilenetV2/Logits, MobilenetV2/Predictions, default",
+        "outputs that differ between runs in training mode: "
+        "unexpected MobilenetV2/Logits, MobilenetV2/Predictions, default",
     ):
         assert problem in problems
 

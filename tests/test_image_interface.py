@@ -316,7 +316,7 @@ def test_our_modules_need_no_hints(tmp_path):
 
 @pytest.fixture(scope="module")
 def open_modules(tmp_path_factory) -> dict[str, Path]:
-    """Modules of MobileNet V1, of which version 1 takes images of 128 x 128 pixels, and later ones those of any size."""
+    """Modules of MobileNet V1, whose version 1 takes images of 128 x 128 pixels, and later ones those of any size."""
     variant = load_variant("mobilenet_v1_025_128").model_copy(update={"num_classes": 7})
     names = [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
     folder = tmp_path_factory.mktemp("open")

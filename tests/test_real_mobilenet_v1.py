@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hubexport import build_modules, convert, load_variant
 from tests.command import hubexport
-from tests.data import DATA, REAL_MOBILENET_V1, needs_data
+from tests.data import DATA, REAL_MOBILENET_V1, REAL_MOBILENET_V1_TOP3, needs_data
 from tests.graphs import checkpoint_values
 
 pytestmark = [pytest.mark.slow, needs_data]
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.slow, needs_data]
 _MODULES = ("classification/3", "classification/5")
 _AVERAGE = "/ExponentialMovingAverage"
 _PHOTOGRAPHS = DATA / "images"
-_EXPECTED = REAL_MOBILENET_V1.with_name("expected_top3_mobilenet_v1_1.0_224.json")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_photographs_get_the_classes_that_tf_slim_gives_them(modules, module):
     options = ("--labels", DATA / "imagenet_labels.txt", "--top", 3, "--format", "json")
     done = hubexport("classify", modules[module], _PHOTOGRAPHS, *options)
     found = {Path(image["file"]).name: image["top"] for image in json.loads(done.stdout)["images"]}
-    expected = json.loads(_EXPECTED.read_text())
+    expected = json.loads(REAL_MOBILENET_V1_TOP3.read_text())
     assert found.keys() == expected.keys() and len(expected) == 8
     for name, top3 in expected.items():
         assert [(one["index"], one["label"]) for one in found[name]] == [(index, label) for index, label, _ in top3]

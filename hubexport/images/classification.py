@@ -70,8 +70,8 @@ def classify(
 ) -> Iterator[Classification]:
     """Classifies images.
 
-    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept). The module gets
-    float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
+    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept).
+    The module gets float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
 
     The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
     iterated over, a few batches ahead, so that memory does not grow with the number of images.
