@@ -54,7 +54,8 @@ def build_batch(
         OutputError: the disk has no room for all modules together; none is built.
     """
     check_positive(jobs=jobs)
-    _check_free_space(orders, options)
+    if len(orders) > 1:  # Each order is checked by itself anyway.
+        _check_free_space(orders, options)
     progress = progress or Progress()
     jobs = min(jobs, len(orders))
     if jobs <= 1:

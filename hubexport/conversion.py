@@ -86,7 +86,9 @@ def convert(
         restored = restore_values(opened, network.variables, weights, progress)
         if network.logits is None:
             progress.warn(f"{source} has no classifier: the result gives feature vectors only")
-        check_free_space(target.parent, sum(value.nbytes for value in restored.values.values()), _what(target), _OTHERWISE)
+        check_free_space(
+            target.parent, sum(value.nbytes for value in restored.values.values()), _what(target), _OTHERWISE
+        )
         progress.step(f"writing {target}")
         with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
             staged = scratch / target.name

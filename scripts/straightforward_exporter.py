@@ -2,8 +2,8 @@
 
     python scripts/straightforward_exporter.py VARIANT KIND CHECKPOINT_PREFIX OUTPUT_DIR
 
-It takes averaged values. It needs tensorflow-hub 0.15, the last with `hub.create_module_spec`. Modules that it writes on TensorFlow 2.15 do not
-load on 1.15.
+It takes averaged values. It needs tensorflow-hub 0.15, the last with `hub.create_module_spec`. Modules that it writes
+on TensorFlow 2.15 do not load on 1.15.
 """
 
 import os

@@ -180,8 +180,8 @@ def test_a_pattern_may_lose_variants_for_two_reasons(configs):
     with pytest.raises(UsageError) as caught:
         select_modules(["t*"], ["feature_vector"], configs)
     assert caught.value.why == (
-        "it matches 1 without a published checkpoint, and 1 variant without a requested module: --module feature_vector "
-        "needs a version; the config of two lists no feature_vector module"
+        "it matches 1 without a published checkpoint, and 1 variant without a requested module: --module "
+        "feature_vector needs a version; the config of two lists no feature_vector module"
     )
 
 

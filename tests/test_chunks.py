@@ -21,7 +21,6 @@ from hubexport.arrays import CHUNK_BYTES, StreamedValue, streamed
 from hubexport.checkpoints import leveldb_table, proto_wire, synthetic
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.container_readers import open_container
-from hubexport.checkpoints.leveldb_table import table_bytes
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.slices import boxes, join_pieces
@@ -354,7 +353,9 @@ def test_the_largest_network_is_built_within_200_mib(tmp_path):
     """Its values take 240 MB, made up or from a checkpoint of averages."""
     variant = load_variant("resnet_v2_152")
     stored = SyntheticValues(variant.network_for("classification").variables, 1)
-    values = {name: StreamedValue(shape, functools.partial(stored.chunks, name)) for name, shape in stored.shapes.items()}
+    values = {
+        name: StreamedValue(shape, functools.partial(stored.chunks, name)) for name, shape in stored.shapes.items()
+    }
     write_bundle(tmp_path / "c", {f"{name}{AVERAGED_SUFFIX}": value for name, value in values.items()})
     for source in (tmp_path / "c", "synthetic:1"):
         modules = ["feature_vector/3", "classification/5"]

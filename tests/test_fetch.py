@@ -306,8 +306,8 @@ def test_an_archive_without_a_digest_is_accepted_once(place):
     assert done.stderr.splitlines() == [
         f"downloading {place.server.address}/one.tgz",
         "checking one.tgz",
-        "WARNING one.tgz: its config has no SHA-256 to compare it with. This download is accepted, and later ones must "
-        f"be the same: SHA-256 {_TAR_SHA256}",
+        "WARNING one.tgz: its config has no SHA-256 to compare it with. This download is accepted, and later ones "
+        f"must be the same: SHA-256 {_TAR_SHA256}",
     ]
     done = place.fetch("--variant", "one", "--offline")
     assert (done.stdout, done.stderr) == (f"{path}\n", f"already in the cache: {path}\n")
@@ -332,8 +332,8 @@ def test_a_changed_archive_without_a_digest_is_an_error(place):
         assert done.stderr.splitlines()[1:] == [
             f"ERROR {place.server.address}/one.tgz is not the published archive",
             f"  why: its SHA-256 is {changed}, but it was {_TAR_SHA256} when it was first downloaded",
-            f"  fix: do not use the file, which is kept as {path}.wrong-{changed[:8]}; only if you know why it changed, "
-            f"accept it with `sha256: {changed}` in the config",
+            f"  fix: do not use the file, which is kept as {path}.wrong-{changed[:8]}; only if you know why it "
+            f"changed, accept it with `sha256: {changed}` in the config",
         ]
         assert (done.returncode, done.stdout) == (1, "")
     [listed] = place.listed()
@@ -379,7 +379,7 @@ def test_what_a_killed_process_had_of_an_archive_without_a_digest_is_resumed(pla
     [listed] = place.listed()
     assert (listed["state"], listed["sha256"]) == ("partial", None)
     done = place.fetch("--variant", "one")
-    assert (done.returncode, done.stderr.count(f"be the same: SHA-256 {_TAR_SHA256}")) == (0, 1)
+    assert (done.returncode, done.stderr.count(f"must be the same: SHA-256 {_TAR_SHA256}")) == (0, 1)
     assert place.server.requests[1].range
     assert place.server.requests[1].sent < len(_TAR)
 

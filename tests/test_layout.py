@@ -12,8 +12,8 @@ from tests.data import REPOSITORY
 _FLOORS = [
     ["arrays", "errors", "progress", "protos", "readable_numbers", "version"],
     ["beam", "extras", "plots", "system"],
-    ["labels", "networks", "reference", "yaml_lines"],
-    ["layouts", "variants"],
+    ["labels", "networks", "yaml_lines"],
+    ["layouts", "reference", "variants"],
     ["checkpoints", "config_files"],
     ["formats"],
     ["build", "comparison", "conversion", "modules", "selection"],
@@ -29,9 +29,7 @@ _FLOORS = [
 ]
 _FLOOR = {room: floor for floor, rooms in enumerate(_FLOORS) for room in rooms}
 _NEEDS_TENSORFLOW = {
-    "hubexport.reference.inference",
-    "hubexport.reference.mobilenet_v2",
-    "hubexport.reference.slim",
+    *(f"hubexport.reference.{path.stem}" for path in (REPOSITORY / "hubexport" / "reference").glob("[a-z]*.py")),
     "hubexport.runtime.frozen_graph",
     "hubexport.runtime.image_module",
     "hubexport.runtime.tf1_graph",

@@ -66,7 +66,9 @@ def read_varints(parts: Iterable[bytes]) -> Iterator[npt.NDArray[np.int64]]:
     for part in parts:
         data = rest + part
         # A number that does not end within this part has its last bytes here.
-        end = next((end for end in range(len(data), max(len(data) - _MAX_VARINT_BYTES, 0), -1) if data[end - 1] < 0x80), 0)
+        end = next(
+            (end for end in range(len(data), max(len(data) - _MAX_VARINT_BYTES, 0), -1) if data[end - 1] < 0x80), 0
+        )
         rest = data[end:]
         if len(rest) >= _MAX_VARINT_BYTES:
             raise DamageError("a number has no end")

@@ -119,7 +119,7 @@ def restore_values(
 ) -> RestoredValues:
     """Finds the values of variables in an open checkpoint, and reads them once to check them.
 
-    Made-up values are finite, and not read here. Other values in it, like optimizer slots and `global_step`, are ignored.
+    Made-up values are finite, and not read here. Other values, like optimizer slots and `global_step`, are ignored.
 
     Args:
         opened: the checkpoint.

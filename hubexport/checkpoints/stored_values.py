@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
+import functools
 import itertools
 from typing import Any, TypeVar
 
@@ -76,8 +77,8 @@ class StoredValues(abc.ABC):
             DamageError: the value is damaged or not numeric. Damage may show only at the end.
             OSError: its file cannot be read.
         """
-        dtype = self.dtype(name)
-        step = CHUNK_BYTES // _expansion(self._checked_dtype(name))
+        dtype = self._checked_dtype(name)
+        step = CHUNK_BYTES // _expansion(dtype)
         for chunk in self._available_chunks(name):
             for start in range(0, len(chunk), step):
                 yield decode_numbers(dtype, chunk[start : start + step])
@@ -126,6 +127,7 @@ def in_chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(waiting)
 
 
+@functools.cache
 def _expansion(dtype: str) -> int:
     """Returns how many times as many bytes an element takes once it is decoded."""
     bits = bits_dtype(dtype)

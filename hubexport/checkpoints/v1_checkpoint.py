@@ -37,7 +37,9 @@ _MIN_PART_BYTES = 4096
 
 
 class V1Reader(StoredValues):
-    """The values of a V1 checkpoint by name; one block of the file at a time is in memory, and of a large block only parts.
+    """The values of a V1 checkpoint by name.
+
+    One block of the file at a time is in memory, and of a large block only parts.
 
     Args:
         file: the file, open for reading for as long as values are read.

@@ -14,6 +14,7 @@ TensorFlow alone takes seconds. `scripts/benchmark_build.py` measures whole buil
 from collections.abc import Iterator, Mapping
 import io
 import math
+import os
 from pathlib import Path
 import struct
 from typing import Any
@@ -54,6 +55,7 @@ class BundleReader(StoredValues):
 
     def __init__(self, prefix: Path) -> None:
         self._prefix = prefix
+        self._shards: dict[int, Path] = {}
         index = index_path(prefix)
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise DamageError(f"{index.name} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
@@ -166,18 +168,26 @@ class BundleReader(StoredValues):
 
     def _read_region(self, entry: Message, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         path = self._shard(entry)
-        if not 0 <= entry.offset <= entry.offset + entry.size <= path.stat().st_size:
+        start, end = entry.offset, entry.offset + entry.size
+        if not 0 <= start <= end <= os.stat(path).st_size:
             raise DamageError(f"the index points beyond the end of {path.name}")
-        end = entry.offset + entry.size
-        for start in range(entry.offset, end, part_bytes):
+        while start < end:
             # Many pieces may be read at the same time: between two parts, none keeps its file open.
-            with path.open("rb", buffering=0) as file:
-                file.seek(start)
-                part = file.read(min(part_bytes, end - start))
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                part = os.pread(descriptor, min(part_bytes, end - start), start)
+            finally:
+                os.close(descriptor)
+            if not part:
+                raise DamageError(f"{path.name} became shorter while it was read")
             yield part
+            start += len(part)
 
     def _shard(self, entry: Message) -> Path:
-        return data_path(self._prefix, entry.shard_id, self._header.num_shards)
+        number = entry.shard_id
+        if number not in self._shards:
+            self._shards[number] = data_path(self._prefix, number, self._header.num_shards)
+        return self._shards[number]
 
 
 def _shape(entry: Message) -> Shape:

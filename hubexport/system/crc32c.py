@@ -14,7 +14,7 @@ def extend_crc32c(crc: int, part: bytes) -> int:
 
 
 def masked(crc: int) -> int:
-    """Masks a checksum: rotates and shifts it, because the plain CRC of data that contains CRCs is weak."""
+    """Masks a checksum: rotates and shifts it, because the CRC of data that contains plain CRCs is weak."""
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
