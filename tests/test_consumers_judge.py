@@ -26,7 +26,9 @@ _TOLERANCE = 1e-3
 _EXPECTED_TF2 = {"default": _LOGITS, "MobilenetV2/layer_7": _LAYER_7}
 _EXPECTED_TF1 = {**_EXPECTED_TF2, "image_feature_vector": _FEATURES}
 _MOVING = [variable.name for variable in _NETWORK.variables if "/moving_" in variable.name]
-_VALUES = {variable.name: synthetic_value(variable, 1) for network in (_NETWORK, _OPEN) for variable in network.variables}
+_VALUES = {
+    variable.name: synthetic_value(variable, 1) for network in (_NETWORK, _OPEN) for variable in network.variables
+}
 # The momenta of the updates that programs try, and their batches.
 _MOMENTA = {1: (0.997, 0.997), 2: (0.997, 0.997), 3: (0.6, 0.6, 0.99), 4: (0.6, 0.6, 0.99), 5: (0.6, 0.6, 0.99)}
 
@@ -199,7 +201,8 @@ def test_a_feature_vector_module_must_have_no_classifier():
         "signatures default and image_feature_vector predict differently",
         "regularization losses: 36, expected 35",
         "variables with a gradient: 158, expected 156",
-        "outputs that differ between runs in training mode: unexpected MobilenetV2/Logits, MobilenetV2/Predictions, default",
+        "outputs that differ between runs in training mode: "
+        "unexpected MobilenetV2/Logits, MobilenetV2/Predictions, default",
     ):
         assert problem in problems
 

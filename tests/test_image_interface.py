@@ -316,7 +316,7 @@ def test_our_modules_need_no_hints(tmp_path):
 
 @pytest.fixture(scope="module")
 def open_modules(tmp_path_factory) -> dict[str, Path]:
-    """Modules of MobileNet V1, of which version 1 takes images of 128 x 128 pixels, and later ones those of any size."""
+    """Modules of MobileNet V1, whose version 1 takes images of 128 x 128 pixels, and later ones those of any size."""
     variant = load_variant("mobilenet_v1_025_128").model_copy(update={"num_classes": 7})
     names = [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
     folder = tmp_path_factory.mktemp("open")
@@ -324,7 +324,9 @@ def open_modules(tmp_path_factory) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-@pytest.mark.parametrize("name", [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)])
+@pytest.mark.parametrize(
+    "name", [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
+)
 def test_modules_of_any_size_have_a_default_one(tmp_path, open_modules, name):
     """Up to version 3 the module itself says it, then its manifest. The kind is known without the manifest, too."""
     path = shutil.copytree(open_modules[name], tmp_path / "m")

@@ -154,7 +154,7 @@ class ModuleContract:
 
     @property
     def updates(self) -> tuple[Update, ...]:
-        """The updates of the moving averages that programs try, one after another; the last has the default momentum."""
+        """The updates of the moving averages that programs try, in order; the last has the default momentum."""
         if self.takes_momentum:
             return Update(0, _OTHER_MOMENTUM), Update(1, _OTHER_MOMENTUM), Update(0, None)
         return Update(0, None), Update(1, None)
@@ -223,7 +223,7 @@ def judge_quick_use(facts: Facts, predictions: Predictions, contract: ModuleCont
 def other_outputs(
     predictions: Predictions, contract: ModuleContract, names: Iterable[str] = (DEFAULT,)
 ) -> list[Comparison]:
-    """Returns the outputs for images of another size, as `compare_outputs` takes them; none for a module of one size."""
+    """Returns the outputs for images of another size, for `compare_outputs`; none for a module of one size."""
     expected = contract.expected_for_other_images
     if expected is None:
         return []

@@ -70,8 +70,8 @@ def classify(
 ) -> Iterator[Classification]:
     """Classifies images.
 
-    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept). The module gets
-    float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
+    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept).
+    The module gets float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
 
     The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
     iterated over, a few batches ahead, so that memory does not grow with the number of images.
@@ -114,7 +114,9 @@ def classify(
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size)))
+        opened = stack.enter_context(
+            opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size))
+        )
         interface = opened.interface
         labels = module_labels(interface.directory) if labels is None else labels
         check_labels(labels, count_classes(interface), interface.report.path)

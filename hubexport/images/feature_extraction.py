@@ -48,9 +48,9 @@ def extract_features(
 ) -> list[Path]:
     """Writes the feature vectors of images to a file.
 
-    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept). The module gets
-    float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`. The output appears when it
-    is complete, and a failure leaves nothing behind.
+    The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept).
+    The module gets float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`. The output
+    appears when it is complete, and a failure leaves nothing behind.
 
     Args:
         module: a module of either kind: its directory, a gzipped tar of it, its http or https address on a hub server,

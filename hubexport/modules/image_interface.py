@@ -223,7 +223,7 @@ def _output_kind(
 
 
 def _features_endpoint(report: ModuleReport, directory: Path) -> str | None:
-    """Returns the endpoint with the features: that of the manifest's network, or the one that is named as in TF-Slim."""
+    """Returns the endpoint with the features: that of the manifest's network, or else one named as in TF-Slim."""
     endpoints = [endpoint.name for endpoint in _inference(report).endpoints]
     if report.manifest:
         try:

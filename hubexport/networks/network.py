@@ -139,7 +139,7 @@ class Network:
 
     @property
     def features_endpoint(self) -> str:
-        """The endpoint with the features, `(num_features,)` or, with the image axes kept, `(1, 1, num_features)`."""
+        """The endpoint with the features: `(num_features,)`, or `(1, 1, num_features)` if the image axes are kept."""
         [features] = (op for op in self.ops if op.name == self.features)
         return next(key for key, name in self.endpoints.items() if name in (features.name, *features.inputs))
 
