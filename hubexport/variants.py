@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 
 from hubexport.errors import UsageError, check_list, either, guess
 from hubexport.labels import read_labels
-from hubexport.networks.network import Network
 from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
+from hubexport.networks.network import Network
 from hubexport.networks.registry import FAMILIES
 
 Kind = Literal["feature_vector", "classification"]

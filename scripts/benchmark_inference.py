@@ -71,7 +71,7 @@ def contenders(variant: Variant, tf1_module: Path, tf2_module: Path, *, batch: i
     images = np.random.RandomState(0).uniform(size=(batch, size, size, 3)).astype(np.float32)
     model = tf.keras.applications.MobileNetV2(
         (size, size, 3),
-        alpha=variant.family_parameters.depth_multiplier,
+        alpha=dict(variant.family_parameters)["depth_multiplier"],
         weights=None,
         classes=variant.num_classes,
         classifier_activation=None,

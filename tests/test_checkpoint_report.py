@@ -213,7 +213,8 @@ def test_every_format_and_depth_multiplier_is_recognized(tmp_path, multiplier, t
     write_v2(tmp_path / "model.ckpt", network_values(multiplier, num_classes=3))
     path = convert(str(tmp_path / "model.ckpt"), tmp_path / "to" / name, to, weights="raw")
     report = _describe(path)
-    assert (report.container, report.family_parameters.depth_multiplier, report.num_classes) == (container, multiplier, 3)
+    found = report.family_parameters.depth_multiplier
+    assert (report.container, found, report.num_classes) == (container, multiplier, 3)
 
 
 def test_values_of_no_known_network(tmp_path):

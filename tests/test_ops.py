@@ -1,7 +1,6 @@
 """Each op means the same in every interpreter: shapes, costs, NumPy and TensorFlow."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -13,8 +13,8 @@ from hubexport.checkpoints.recognition_check import check_recognition
 from hubexport.checkpoints.recognize import (
     AVERAGED_SUFFIX,
     Recognition,
-    most_likely_layout,
     is_hugging_face,
+    most_likely_layout,
     plain_shapes,
     recognize,
 )

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant",
         default=_DEFAULT_VARIANT,
         metavar="NAME",
-        help=f"the variant whose shapes to print; a family of networks has one set of names (default: {_DEFAULT_VARIANT})",
+        help=f"the variant whose variables to print; a family's variants share the names (default: {_DEFAULT_VARIANT})",
     )
     add_format_argument(parser, "table", "json")
     add_config_dir(parser)
