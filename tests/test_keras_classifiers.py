@@ -50,7 +50,7 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
         with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
             found = opened.recognition
         wanted = described if file.startswith("whole") else by_weights
-        assert found.family_parameters.depth_multiplier == 0.35
+        assert found.parameters.depth_multiplier == 0.35
         assert found.num_classes == (result.shape[-1] if wanted else None), file
         features_only = [" only its features are used, without " in warning for warning in ear.warnings]
         assert (True in features_only) == (wanted is False), (file, ear.warnings)

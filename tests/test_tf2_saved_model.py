@@ -175,7 +175,7 @@ def test_the_interface_is_that_of_reusable_savedmodels(spec, modules, images):
     assert set(endpoints) == {"default", *network.endpoints}
     for key, layer in network.endpoints.items():
         assert endpoints[key].shape == (3, *network.shapes[layer]), key
-    assert len(module.regularization_losses) == sum(v.regularized for v in network.variables)
+    assert len(module.regularization_losses) == sum(v.weight_decay > 0 for v in network.variables)
     assert [v.name for v in module.trainable_variables] == [f"{v.name}:0" for v in network.variables if v.trainable]
     assert [v.name for v in module.variables] == [f"{v.name}:0" for v in network.variables]
     with pytest.raises(ValueError, match="Could not find matching concrete function"):

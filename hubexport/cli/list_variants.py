@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 SUMMARY = "list variants, their modules and published figures"
 
+# The publishers' figures, by the headings of their columns.
+_FIGURES = {
+    "MACs (M)": "macs_millions",
+    "parameters (M)": "parameters_millions",
+    "top-1 %": "top1_percent",
+    "top-5 %": "top5_percent",
+    "Pixel 1 ms": "pixel1_cpu_ms",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport list`."""
@@ -37,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_table(variants: "list[Variant]") -> None:
-    from hubexport.variants import PublishedFigures
-
     table = new_table()
     table.add_column("variant", no_wrap=True)
     table.add_column("modules")
@@ -46,10 +53,10 @@ def _print_table(variants: "list[Variant]") -> None:
     parameters = list(dict.fromkeys(name for variant in variants for name in dict(variant.family_parameters)))
     for heading in (*(name.replace("_", " ") for name in parameters), "pixels", "classes"):
         table.add_column(heading, justify="right")
-    for heading in ("MACs (M)", "parameters (M)", "top-1 %", "top-5 %", "Pixel 1 ms"):
+    for heading in _FIGURES:
         table.add_column(heading, justify="right")
     for variant in variants:
-        figures = [getattr(variant.published, name, None) for name in PublishedFigures.model_fields]
+        figures = [getattr(variant.published, name, None) for name in _FIGURES.values()]
         own = [getattr(variant.family_parameters, name, None) for name in parameters]
         numbers = [*own, variant.image_size, variant.num_classes, *figures]
         cells = ["-" if number is None else str(number) for number in numbers]
