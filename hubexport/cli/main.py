@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import gc
 import os
 from pathlib import Path
 import re
@@ -59,9 +60,14 @@ _TERMINATED = 143
 
 _MAX_FLAGFILE_BYTES = 1 << 20
 
+# How many new objects there are before Python looks for garbage (by default 700). Imports and graphs make many objects that
+# stay: looking for garbage among them takes 8% of a build's time.
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
+
 
 def run() -> NoReturn:
     """Runs hubexport with the arguments of this process, and exits."""
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     prepare_streams()
     # Unlike the default handler, an exception lets scratch directories be removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
