@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from hubexport.errors import UsageError, check_list, either, guess
+from hubexport.errors import UsageError, check_choice, check_list, either, guess
 from hubexport.labels import read_labels
 from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
 from hubexport.networks.network import Network
@@ -130,7 +130,7 @@ def _allowed_size(size: int, info: ValidationInfo) -> int:
 def _family_versions(modules: tuple[ModuleSpec, ...], info: ValidationInfo) -> tuple[ModuleSpec, ...]:
     family = FAMILIES.get(info.data.get("network", ""))
     if family and any(spec.version not in family.versions for spec in modules):
-        raise ValueError(f"a list of versions that {family.title} has: {either(family.versions)}")
+        raise ValueError(f"a list of modules in the versions that {family.title} has: {either(family.versions)}")
     return modules
 
 
@@ -231,7 +231,15 @@ class Variant(StrictModel, SpreadParameters):
         Args:
             kind: the module's kind. Only classification modules have a classifier.
             version: the module's version. Some take images of any size; the default is for the variant's size alone.
+        Raises:
+            UsageError: there is no such kind, or the network's family lacks the version.
         """
+        if version is None:
+            check_choice("kind", kind, KINDS)
+        else:
+            spec = module_spec(f"{kind}/{version}")
+            self.check_modules([spec])
+            version = spec.version
         num_classes = self.num_classes if kind == "classification" else None
         return self.family.network(self.family_parameters, self.image_size, num_classes, version)
 

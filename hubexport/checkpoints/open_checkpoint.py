@@ -23,7 +23,6 @@ from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import SLIM
-from hubexport.networks.mobilenet_v2 import MOBILENET_V2
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
@@ -113,7 +112,7 @@ def open_checkpoint(
             settings = read_settings(files.paths[0].parent)
         first = [(variant.family, variant.family_parameters)] if variant else []
         if settings and settings.config:
-            first.append((MOBILENET_V2, settings.config.parameters))
+            first.append((settings.config.family, settings.config.parameters))
         recognition = recognize(stored, first)
         recognition, model_mismatch = check_recognition(recognition, stored, source.shown_as, progress)
         problems = settings.problems(recognition) if settings else ()

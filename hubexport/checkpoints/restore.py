@@ -21,6 +21,9 @@ from hubexport.networks.ops import Variable
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
+# Of a network that is not the variant's, a few variables tell enough: others have hundreds.
+_SHOWN_OF_ANOTHER_NETWORK = 10
+
 
 class RestoredValues:
     """A network's values, which are read anew for each use.
@@ -146,6 +149,8 @@ def restore_values(
     if problems := _problems(stored, variables, names):
         other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
         why, fix = other_network or _unfit_values(stored, names)
+        if other_network and len(problems) > _SHOWN_OF_ANOTHER_NETWORK:
+            problems[_SHOWN_OF_ANOTHER_NETWORK:] = [f"and {len(problems) - _SHOWN_OF_ANOTHER_NETWORK} more"]
         raise CheckpointError(what, why=why, details=problems, fix=fix)
     choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in names}
     restored = RestoredValues(stored, names, what, choices if has_choice else None)

@@ -127,6 +127,8 @@ def _text(evaluation: "Evaluation") -> str:
         measured, published = _figure(accuracy.percent, ".2f", " %"), _figure(accuracy.published_percent, ".1f", " %")
         error, difference = _figure(accuracy.standard_error, ".2f"), _figure(accuracy.difference, "+.2f")
         lines.append(f"  {name:6}{measured:>10}{error:>17}{published:>12}{difference:>13}")
+    if evaluation.published and (size := evaluation.published.accuracy_image_size):
+        lines += ["", f"  The published accuracy was measured on images of {size} x {size} pixels."]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from hubexport.layouts.huggingface import huggingface_layout
-from hubexport.networks.family import DepthMultiplier
+from hubexport.networks.family import DepthMultiplier, Family
 from hubexport.networks.mobilenet_v2 import MOBILENET_V2
 from hubexport.networks.network import Network
 
@@ -62,8 +62,13 @@ class ConfigSettings(_Settings):
     quantization_config: dict[str, Any] | None = None
 
     @property
+    def family(self) -> Family:
+        """The family of the network that the settings describe."""
+        return MOBILENET_V2
+
+    @property
     def parameters(self) -> DepthMultiplier:
-        """The parameters of MobileNet V2."""
+        """The parameters of the network in its family."""
         return DepthMultiplier(depth_multiplier=self.depth_multiplier)
 
     def problems(self, parameters: DepthMultiplier | None) -> Iterator[str]:

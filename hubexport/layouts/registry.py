@@ -82,7 +82,7 @@ def target_layouts(target: Target, network_name: str) -> dict[str, Layout]:
         if not layout.has(network_name):
             raise UsageError(
                 f"no {target} format for {network_name}",
-                why=f"hubexport knows the layout of {either(layout.networks or ())} there",
+                why=f"the {target} format exists for {either(layout.networks or ())} only",
                 fix="convert to slim, safetensors or tf2, which take any network",
             )
     return layouts

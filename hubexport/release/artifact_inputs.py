@@ -17,7 +17,7 @@ from pydantic import ConfigDict
 from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
 from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
-from hubexport.errors import CheckpointError
+from hubexport.errors import CheckpointError, either
 from hubexport.progress import Progress
 from hubexport.release.options import ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
@@ -97,7 +97,7 @@ def checkpoint_for(variant: Variant, named: str | Path | None) -> str | None:
     if archives:
         raise CheckpointError(
             f"no checkpoint for {variant.name} in {directory}",
-            why=f"it holds archives, but none named {' or '.join(names)}",
+            why=f"it holds archives, but none named {either(names)}",
             fix="add it, or limit --variants to those that are there",
         )
     return text
@@ -140,7 +140,7 @@ def unpinned_error(variant: Variant, sha256: str | None) -> CheckpointError:
     pin = f"`sha256: {sha256}`" if sha256 else "its `sha256`"
     return CheckpointError(
         f"the published archive of {variant.name} is not pinned",
-        why=f"the config has no SHA-256 for {variant.checkpoint.url}, so nobody can tell if that still serves the same",
+        why=f"the config has no SHA-256 for {variant.checkpoint.url}, so nobody can tell whether it still serves the same file",
         fix=f"put {pin} under `checkpoint` in the config, or add --accept_unpinned",
     )
 

@@ -51,6 +51,7 @@ class PageFacts:
         archive: a code span with the archive's name, or None.
         archive_url: the archive's address, or None.
         pretrained: where TF-Slim's authors published the checkpoint; None if it is another's.
+        may_be_published: whether the values may come from the published archive, whose SHA-256 the config does not have.
         has_figures: whether the checkpoint's publishers gave figures.
         claims_figures: whether the published accuracy was measured with these values.
     """
@@ -79,6 +80,8 @@ class PageFacts:
         figures = variant.published.model_dump(exclude={"accuracy_image_size"}) if variant.published else {}
         self.has_figures = any(figure is not None for figure in figures.values())
         self.claims_figures = False
+        unpinned = variant.checkpoint is not None and variant.checkpoint.sha256 is None
+        self.may_be_published = unpinned and not values.published and not values.synthetic
         if values.published and variant.checkpoint:
             url = variant.checkpoint.url
             archive = PurePosixPath(urlsplit(url).path).name
