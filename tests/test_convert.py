@@ -383,7 +383,8 @@ def test_the_command_converts_the_real_archive(tmp_path):
     """Stdout has only the target. Keras then recognizes the photographs."""
     done = hubexport("convert", REAL_ARCHIVE, tmp_path / "c.weights.h5", "--to", "keras")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'c.weights.h5'}\n")
-    assert done.stderr.splitlines() == [f"reading {REAL_ARCHIVE}", f"writing {tmp_path / 'c.weights.h5'}"]
+    reading, writing = f"reading {REAL_ARCHIVE}", f"writing {tmp_path / 'c.weights.h5'}"
+    assert done.stderr.splitlines() == [reading, "weights: averaged", writing]
     images, classes = photographs(224)
     model = tf.keras.applications.MobileNetV2(weights=None, classes=1001)
     model.load_weights(tmp_path / "c.weights.h5")

@@ -15,6 +15,8 @@ from hubexport import extras
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.errors import DataError, ModuleError, UsageError
+from hubexport.evaluation.accuracy_counts import AccuracyCounts
+from hubexport.evaluation.evaluation_result import Evaluation
 from hubexport.runtime.image_module import opened_image_module
 from hubexport.variants import ModuleSpec
 from tests.command import command, environment, hubexport
@@ -277,3 +279,13 @@ def test_without_beam_a_runner_is_an_error(modules, records, monkeypatch):
         "  why: not installed: no_such_beam",
         "  fix: run pip install 'hubexport[beam]'",
     ]
+
+
+def test_an_accuracy_published_at_another_image_size_is_marked(monkeypatch):
+    """ResNet V2's was measured at 299 pixels."""
+    result = Evaluation(
+        "m", "d", None, "whole", AccuracyCounts(4, 3, 4), load_variant("resnet_v2_50").published, 4, 1.0
+    )
+    monkeypatch.setattr("hubexport.evaluation.evaluate_module.evaluate", lambda *_, report, **__: report(result))
+    lines = hubexport("evaluate", "m", "--data", "d").stdout.splitlines()
+    assert lines[-1] == "  The published accuracy was measured on images of 299 x 299 pixels."

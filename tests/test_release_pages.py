@@ -478,6 +478,10 @@ def test_own_values_claim_no_published_accuracy(document, flowers):
     for claim in ("71.8", "91.0", "mobilenet_v2_1.0_224.ckpt", "pre-trained", "model-index"):
         assert claim not in text, claim
     assert "were trained on `my flowers`" in document(_facts(flowers, "classification/5", _OWN))
+    unpinned = document(_facts("resnet_v2_50", "classification/5", _OWN))
+    assert (
+        "this page cannot tell whether that is the one" in unpinned and "not from a published archive" not in unpinned
+    )
 
 
 @pytest.mark.parametrize("document", [module_page, model_card])

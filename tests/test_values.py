@@ -1,5 +1,6 @@
 """Which values are restored from a checkpoint, and the errors when they do not fit."""
 
+import re
 import subprocess
 import sys
 
@@ -119,6 +120,8 @@ def test_the_error_names_the_network_of_a_checkpoint_that_does_not_fit(small, tm
         _read_written(tmp_path, network_values(**stored), small, weights=weights)
     assert why in caught.value.why
     assert fix in caught.value.fix
+    *shown, rest = caught.value.details
+    assert len(shown) == 10 and re.fullmatch(r"and \d+ more", rest) or len(shown) == 1  # The classifier alone.
 
 
 def test_a_checkpoint_without_classifier_is_recognized(small, tmp_path):

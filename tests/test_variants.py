@@ -382,3 +382,19 @@ def test_any_bytes_are_either_a_variant_or_a_config_error(tmp_path_factory, data
 def test_the_built_in_configs_are_found_in_a_checkout():
     """test_packaging covers an installed package."""
     assert (builtin_config_dir() / "mobilenet_v2_075_192.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "what"),
+    [
+        ("classification", 2, "resnet_v2_50 has no classification/2"),
+        ("classification", 99, "unknown module 'classification/99'"),
+        ("classes", 5, "unknown module 'classes/5'"),
+        ("classes", None, "unknown kind 'classes'"),
+    ],
+)
+def test_a_variant_has_networks_for_its_modules_alone(kind, version, what):
+    """Others are refused by name."""
+    with pytest.raises(UsageError) as caught:
+        load_variant("resnet_v2_50").network_for(kind, version)
+    assert caught.value.what.startswith(what)

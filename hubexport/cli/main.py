@@ -60,8 +60,8 @@ _TERMINATED = 143
 
 _MAX_FLAGFILE_BYTES = 1 << 20
 
-# How many new objects there are before Python looks for garbage (by default 700). Imports and graphs make many objects that
-# stay: looking for garbage among them takes 8% of a build's time.
+# How many new objects there are before Python looks for garbage (by default 700). Imports and graphs make many objects
+# that stay: looking for garbage among them takes 8% of a build's time.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 

@@ -140,7 +140,7 @@ def unpinned_error(variant: Variant, sha256: str | None) -> CheckpointError:
     pin = f"`sha256: {sha256}`" if sha256 else "its `sha256`"
     return CheckpointError(
         f"the published archive of {variant.name} is not pinned",
-        why=f"the config has no SHA-256 for {variant.checkpoint.url}, so nobody can tell whether it still serves the same file",
+        why=f"the config has no SHA-256 for {variant.checkpoint.url}, which may serve another file one day",
         fix=f"put {pin} under `checkpoint` in the config, or add --accept_unpinned",
     )
 

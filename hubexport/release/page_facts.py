@@ -51,7 +51,7 @@ class PageFacts:
         archive: a code span with the archive's name, or None.
         archive_url: the archive's address, or None.
         pretrained: where TF-Slim's authors published the checkpoint; None if it is another's.
-        may_be_published: whether the values may come from the published archive, whose SHA-256 the config does not have.
+        may_be_published: whether the values may come from the published archive, of which the config has no SHA-256.
         has_figures: whether the checkpoint's publishers gave figures.
         claims_figures: whether the published accuracy was measured with these values.
     """

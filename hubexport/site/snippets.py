@@ -87,7 +87,8 @@ images = {_images(record)}
         Snippet(
             "TensorFlow 1",
             tf1,
-            "hub.Module cannot load this format, but hub.load in TensorFlow 1.15 can. hub.Module needs version 3 or older.",
+            "hub.Module cannot load this format, but hub.load in TensorFlow 1.15 can. hub.Module needs version 3 or "
+            "older.",
         ),
         Snippet("TensorFlow 2", tf2, "hub.load, in TensorFlow 2.4 to 2.21."),
         Snippet("Keras", _keras(record, address), _KERAS_REMARK + " Set trainable=True to fine-tune it."),
