@@ -305,7 +305,7 @@ def _check_training(
 
 
 @pytest.mark.slow
-@_cases((), [])
+@_cases(_CHEAPEST, pytest.mark.prove)
 @pytest.mark.parametrize("is_tf1", [True, False], ids=["TF1", "TF2"])
 def test_modules_compute_what_tf_slim_computed(case: Case, is_tf1: bool) -> None:
     """In the TensorFlow that runs the tests: with hub.Module and with hub.load."""
