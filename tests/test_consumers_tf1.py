@@ -46,7 +46,7 @@ _TRAINED = {
 # Which of a new family's modules these consumers train; the others train the second.
 _TRAIN_FIRST = ("tf1.7", "tf1.13", "tf2.10")
 # What is tried at all times of other families; make prove tries all of them everywhere.
-_ALWAYS_TRIED = ("mobilenet_v1", "tf1.15")
+_OTHERS_TRIED_ALWAYS = ("mobilenet_v1", "tf1.15")
 # Made smaller, since the layers of ResNet are the same for images of any size.
 _SMALL = {"resnet_v2_50": {"image_size": 64, "num_classes": 11}}
 # Between any TensorFlow and the independent implementation: their kernels round differently.
@@ -112,7 +112,7 @@ def _cases():
                 [marked] = cases([consumer])
                 yield pytest.param((family, consumer), id=consumer.name, marks=marked.marks)
             else:
-                marks = [] if (family, consumer.name) == _ALWAYS_TRIED else [pytest.mark.prove]
+                marks = [] if (family, consumer.name) == _OTHERS_TRIED_ALWAYS else [pytest.mark.prove]
                 yield pytest.param((family, consumer), id=f"{family}-{consumer.name}", marks=marks)
 
 

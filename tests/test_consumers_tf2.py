@@ -30,7 +30,7 @@ _SMALL = {"resnet_v2_50": {"image_size": 64, "num_classes": 11}}
 _MODULES = ("feature_vector/5", "classification/4", "classification/5")
 _USED_BY_ALL = 2
 # What is tried at all times of other families; make prove tries all of them everywhere.
-_ALWAYS_TRIED = ("mobilenet_v1", "tf2.21")
+_OTHERS_TRIED_ALWAYS = ("mobilenet_v1", "tf2.21")
 # The oldest and the newest consumer use all modules. A persistent tape takes half a minute per mode: these two use one
 # in training mode and a plain tape in inference mode, the others the other way round.
 _THOROUGH = ("tf2.4", "tf2.21")
@@ -133,7 +133,7 @@ def _cases():
                 [marked] = cases([consumer])
                 yield pytest.param((family, consumer), id=consumer.name, marks=marked.marks)
             else:
-                marks = [] if (family, consumer.name) == _ALWAYS_TRIED else [pytest.mark.prove]
+                marks = [] if (family, consumer.name) == _OTHERS_TRIED_ALWAYS else [pytest.mark.prove]
                 yield pytest.param((family, consumer), id=f"{family}-{consumer.name}", marks=marks)
 
 

@@ -54,7 +54,7 @@ def _read_all(stored):
     for name in stored.shapes:
         if holds_numbers(stored.dtype(name)):
             stored.read(name)
-        stored.stored_bytes(name)
+        b"".join(stored.stored_chunks(name) or ())
 
 
 _SAFETENSORS = safetensors.numpy.save(_VALUES, {"format": "pt"})

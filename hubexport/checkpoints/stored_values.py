@@ -62,11 +62,6 @@ class StoredValues(abc.ABC):
             OSError: its file cannot be read; also while chunks are read.
         """
 
-    def stored_bytes(self, name: str) -> bytes | None:
-        """Reads all of `stored_chunks` at once."""
-        chunks = self.stored_chunks(name)
-        return None if chunks is None else b"".join(chunks)
-
     def chunks(self, name: str) -> Iterator[npt.NDArray[Any]]:
         """Reads one numeric value as flat arrays, in the dtype that `hubexport.checkpoints.dtypes` gives it.
 
