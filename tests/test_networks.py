@@ -1,12 +1,14 @@
 """Networks against their papers and published tables, and the builder that lays them out."""
 
 import dataclasses
+import math
 
 import pytest
 
 from hubexport.networks import ops
 from hubexport.networks.builder import Builder, Defaults
 from hubexport.networks.costs import multiply_adds, published_parameters
+from hubexport.networks.family import Parameters
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import FAMILIES
@@ -14,6 +16,12 @@ from tests.data import needs_data, published_table
 
 _DEFAULTS = Defaults(activation="relu", batch_norm_epsilon=1e-3, weight_decay=1e-4)
 _FAMILIES = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+# These have no open sizes.
+_FIXED = ("mobilenet_v2", "mobilenet_v3", "mobilenet_edgetpu", "vgg")
+
+
+def _size(family):
+    return max(96, family.smallest_size)
 
 
 @needs_data
@@ -82,12 +90,13 @@ def test_residuals_are_where_stride_is_1_and_depths_agree():
 def test_a_network_without_classes_has_no_classifier(family):
     """A feature_vector module "saves the space occupied by the classification layer"."""
     parameters = family.published_parameters[0]
-    features, full = (family.network(parameters, 96, classes) for classes in (None, 17))
+    features, full = (family.network(parameters, _size(family), classes) for classes in (None, 17))
     assert (features.num_classes, features.logits, features.classifier, features.dropout) == (None,) * 4
     assert (features.num_outputs, full.num_classes, full.num_outputs) == (features.num_features, 17, 17)
     assert full.num_features == features.num_features
     assert set(full.variables) - set(features.variables) == set(full.classifier.variables)
-    assert [one.shape for one in full.classifier.variables] == [(1, 1, full.num_features, 17), (17,)]
+    kernel, bias = (one.shape for one in full.classifier.variables)
+    assert (kernel[-2:], math.prod(kernel[:-2]), bias) == ((full.num_features, 17), 1, (17,))
     # The ops of the features are the same ones, and come in the same order.
     ours = set(features.ops)
     assert [op for op in full.ops if op in ours] == list(features.ops)
@@ -97,33 +106,73 @@ def test_a_network_without_classes_has_no_classifier(family):
 @_FAMILIES
 def test_dropout_comes_right_before_the_classifier(family):
     """The features come before it: they are not noisy in training."""
-    network = family.network(family.published_parameters[0], 96, 17)
+    network = family.network(family.published_parameters[0], _size(family), 17)
     [pooled] = (op.inputs[0] for op in network.ops if op.name == network.features)
+    by_name = {op.name: op for op in network.ops}
+    between = []
+    name = network.classifier.inputs[0]
+    while name != pooled:
+        between.append(by_name[name])
+        [name] = by_name[name].inputs
     dropouts = [op for op in network.ops if isinstance(op, ops.Dropout)]
-    assert [network.dropout] == (dropouts or [None])
-    assert [op.inputs for op in dropouts] == [(pooled,)] * len(dropouts)
-    assert network.classifier.inputs == (dropouts[0].name if dropouts else pooled,)
+    assert network.dropout == (dropouts[-1] if dropouts else None)
+    assert [op for op in between if not isinstance(op, ops.Squeeze)] == dropouts[-1:]
+    # VGG drops values once more, after the first of its dense layers; ResNets do not.
+    assert len(dropouts) == {"resnet": 0, "vgg": 2}.get(family.name.partition("_")[0], 1)
 
 
 @_FAMILIES
 def test_versions_open_image_sizes_where_the_family_says_so(family):
-    """From version 3 on, except MobileNet V2; without a version the size is fixed. The default size stays known."""
-    parameters = family.published_parameters[0]
-    fixed = family.network(parameters, 96, 17)
-    assert fixed.image_shape == (96, 96, 3)
+    """From version 3 on, where tfhub.dev's did; without a version the size is fixed. The default size stays known."""
+    parameters, size = family.published_parameters[0], _size(family)
+    fixed = family.network(parameters, size, 17)
+    assert fixed.image_shape == (size, size, 3)
     opens = set()
     for version in family.versions:
-        network = family.network(parameters, 96, 17, version)
+        network = family.network(parameters, size, 17, version)
         if network.image_shape == (None, None, 3):
             opens.add(version)
         else:
             assert network == fixed
-        assert network.default_image_size == (96, 96)
+        assert network.default_image_size == (size, size)
         assert network.at_default_size() == fixed
         assert network.variables == fixed.variables
         assert (network.num_features, network.num_classes) == (fixed.num_features, 17)
         assert multiply_adds(network) == multiply_adds(fixed)
-    assert opens == (set() if family.name == "mobilenet_v2" else {3, 4, 5})
+    assert opens == (set() if family.name.startswith(_FIXED) else {3, 4, 5} & set(family.versions))
+
+
+@_FAMILIES
+def test_the_smallest_size_is_the_smallest_that_fits(family):
+    """One pixel less, and some window does not."""
+    parameters = family.published_parameters[0]
+    if family.smallest_size == 1:  # Then one pixel does; a multiple of more is the family's wish.
+        assert family.network(parameters, 1, 17).num_classes == 17
+    else:
+        assert family.network(parameters, family.smallest_size, 17).num_classes == 17
+        with pytest.raises(ValueError, match="does not fit"):
+            family.network(parameters, family.smallest_size - 1, 17)
+        assert family.size_problem(family.smallest_size) is None
+        assert family.size_problem(family.smallest_size - 1) == f"a whole number from {family.smallest_size} to 8192"
+
+
+def test_means_are_known_by_name_and_value():
+    """Modules have them as constants, so that a checkpoint with others is another network's."""
+    for name, root in (("vgg_19", "vgg_19"), ("resnet_v1_50_caffe", "resnet_v1_50")):
+        network = FAMILIES[name].network(FAMILIES[name].published_parameters[0], 224, 1000)
+        unused = FAMILIES[name].unused(f"{root}/mean_rgb")
+        assert (unused.title, unused.value) == ("mean of RGB", (123.68, 116.78, 103.94))
+        assert (network.input_range, network.channel_means) == ((0.0, 255.0), unused.value)
+        assert all(FAMILIES[name].unused(variable.name) is None for variable in network.variables)
+    assert FAMILIES["resnet_v1_50"].unused("resnet_v1_50/mean_rgb") is None
+
+
+def test_vgg_takes_the_mean_over_larger_images():
+    """At 224 pixels the features are of a single one."""
+    plain, larger = (FAMILIES["vgg_16"].network(Parameters(), size, 1000) for size in (224, 256))
+    assert set(larger.endpoints) - set(plain.endpoints) == {"vgg_16/global_pool"}
+    assert larger.shapes["vgg_16/fc7/Relu"] == (2, 2, 4096)
+    assert larger.shapes[larger.features] == plain.shapes[plain.features] == (4096,)
 
 
 def test_endpoints_have_the_names_that_programs_look_up():
@@ -183,6 +232,53 @@ def test_defaults_are_those_of_the_family():
         ("moving_mean", 0, False),
         ("moving_variance", 0, False),
     ]
+
+
+def test_a_separable_convolution_is_one_layer_of_two_convolutions():
+    """TF-Slim's separable_conv2d: each input channel gives several, then single pixels are convolved."""
+    defaults = dataclasses.replace(_DEFAULTS, depthwise_weight_decay=0.5, bias_weight_decay=0.25)
+    b = Builder("net", ImageSize(8, 8), defaults)
+    net = b.separable_conv("biased", b.images, 5, kernel=7, multiplier=8, stride=2, batch_norm=False)
+    biased, normalized = _network(b, b.separable_conv("normalized", net, 6, kernel=3)).layers[1:3]
+    assert [type(op) for op in biased.ops] == [ops.DepthwiseConv, ops.Conv, ops.Activation]
+    assert [op.stride for op in biased.ops[:2]] == [(2, 2), (1, 1)]
+    assert [(v.name, v.shape, v.role, v.weight_decay) for v in biased.variables] == [
+        ("net/biased/depthwise_weights", (7, 7, 3, 8), "depthwise_kernel", 0.5),
+        ("net/biased/pointwise_weights", (1, 1, 24, 5), "pointwise_kernel", 0.5),
+        ("net/biased/biases", (5,), "bias", 0),
+    ]
+    assert [type(op) for op in normalized.ops] == [ops.DepthwiseConv, ops.Conv, ops.BatchNorm, ops.Activation]
+    assert [v.shape for v in normalized.variables[:2]] == [(3, 3, 5, 1), (1, 1, 5, 6)]
+
+
+def test_a_family_without_batch_norm_has_biases():
+    """Which may decay, as those of dense layers may."""
+    defaults = dataclasses.replace(_DEFAULTS, batch_norm_epsilon=None, bias_weight_decay=0.25)
+    b = Builder("net", ImageSize(8, 8), defaults)
+    pooled = b.mean("pool", b.conv("conv", b.images, 4))
+    logits = b.fully_connected("dense", b.squeeze("row", pooled), 7)
+    network = b.network(features=b.features(pooled), logits=logits)
+    assert [(v.name, v.shape, v.weight_decay) for v in network.variables] == [
+        ("net/conv/weights", (1, 1, 3, 4), 1e-4),
+        ("net/conv/biases", (4,), 0.25),
+        ("net/dense/weights", (4, 7), 1e-4),
+        ("net/dense/biases", (7,), 0.25),
+    ]
+    assert (network.classifier.name, network.num_classes) == ("net/dense", 7)
+
+
+def test_branches_join_and_gates_multiply():
+    """Pools are layers by the name of their scope, with TF-Slim's node below it."""
+    b = _builder()
+    pooled = b.max_pool("pool", b.images, 3, stride=2)
+    both = b.concat("both", [pooled, b.average_pool("pool_1", pooled, 3), pooled])
+    assert (pooled, b.channels(both), b.is_pixel(both)) == ("net/pool/MaxPool", 9, False)
+    gate = b.mean("gate", both)
+    assert b.is_pixel(gate)
+    network = _network(b, b.scale("smaller", b.multiply("gated", gate, both), 0.1))
+    assert network.shapes["net/smaller"] == (4, 4, 9)
+    assert [layer.name for layer in network.layers[1:4]] == ["net/pool", "net/pool_1", "net/both"]
+    assert [layer.output for layer in network.layers[1:3]] == ["net/pool/MaxPool", "net/pool_1/AvgPool"]
 
 
 @pytest.mark.parametrize(("kernel", "before", "after"), [(7, 3, 3), (3, 1, 1), (4, 1, 2), (1, 0, 0)])

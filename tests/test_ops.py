@@ -163,6 +163,34 @@ def test_ops_mean_what_tensorflow_computes(case, size, dialect):
             assert theirs in (ours, None) or ours is None
 
 
+@pytest.mark.parametrize(
+    ("input_range", "means", "black", "white"),
+    [
+        ((-1.0, 1.0), None, (-1, -1, -1), (1, 1, 1)),
+        ((0.0, 255.0), (123.68, 116.78, 103.94), (-123.68, -116.78, -103.94), (131.32, 138.22, 151.06)),
+        ((-1.0, 1.0), (0.5, 0.0, -0.5), (-1.5, -1.0, -0.5), (0.5, 1.0, 1.5)),
+    ],
+    ids=["range", "range and means", "both"],
+)
+def test_images_are_mapped_to_what_the_network_was_trained_on(input_range, means, black, white):
+    """Means are subtracted from the channels of images in the network's range."""
+    import tensorflow.compat.v1 as tf
+
+    images = ops.Input("images", (), "images", shape=(1, 2, 3))
+    network = Network((images,), {}, "images", None, (1, 2), input_range, channel_means=means)
+    pixels = np.asarray([[[[0, 0, 0], [1, 1, 1]]]], np.float32)
+    np.testing.assert_allclose(Forward(network, {}, pixels).run()["images"], [[[black, white]]], rtol=1e-12)
+    writer = GraphWriter()
+    given = writer.node("Placeholder", "given", dtype=FLOAT, shape=shape_attr((None, *network.image_shape)))
+    mapped = op_nodes.scaled_images(writer, given, "hub_input", network)
+    with tf.Graph().as_default(), tf.Session() as session:
+        definition = tf.GraphDef()
+        for node in writer.nodes:
+            definition.node.add().ParseFromString(node.SerializeToString())
+        tf.import_graph_def(definition, name="")
+        np.testing.assert_allclose(session.run(mapped, {"given:0": pixels}), [[[black, white]]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("case", _CASES)
 def test_functions_name_every_output(case):
     """In a function a node's output has the name that the op's definition gives it."""

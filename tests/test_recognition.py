@@ -30,8 +30,14 @@ class _Shapes:
 
 
 def _shapes(layout, classes=7, family=FAMILIES["mobilenet_v2"], parameters=None):
-    network = family.network(parameters or family.published_parameters[0], 96, classes)
+    network = family.network(parameters or family.published_parameters[0], max(96, family.smallest_size), classes)
     return {entry.name: entry.shape for entry in KNOWN_LAYOUTS[layout].of(network)}
+
+
+def _with_unused(shapes, family):
+    """Adds what the family's checkpoints hold besides: an auxiliary head, or a mean."""
+    unused = {one.pattern.replace("*", "Conv2d/weights"): (3,) for one in family.unused_variables}
+    return {**shapes, **unused}
 
 
 # Each layout with each family that it has, and with each of the family's published parameters.
@@ -56,13 +62,18 @@ def test_every_family_is_tried():
 def test_a_network_with_or_without_classifier(layout, family, parameters, classes):
     """In every layout, for every family and all of its published parameters."""
     shapes = _shapes(layout, classes, family, parameters)
-    found = recognize(_Shapes(shapes))
+    found = recognize(_Shapes(_with_unused(shapes, family)))
     assert (found.layout, found.family, found.parameters) == (layout, family, parameters)
     assert (found.num_classes, found.further) == (classes, ())
     assert {variable.name: variable.shape for variable in found.variable_layouts} == shapes
-    training = {**shapes, "global_step": (), **{f"{name}/RMSProp": shape for name, shape in shapes.items()}}
+    training = {
+        **_with_unused(shapes, family),
+        "global_step": (),
+        **{f"{name}/RMSProp": shape for name, shape in shapes.items()},
+    }
     if layout == "TF-Slim":
         averaged = {f"{name}/ExponentialMovingAverage": shape for name, shape in shapes.items()}
+        averaged |= _with_unused({}, family)
         for stored in (training, averaged, {**training, **averaged}):
             assert recognize(_Shapes(stored, {"global_step": "int64"})) == found
 
@@ -71,7 +82,8 @@ def test_a_network_with_or_without_classifier(layout, family, parameters, classe
 def test_a_network_of_other_shapes_is_not_recognized(family):
     """Neither one with a variable of another shape, nor one that lacks a variable."""
     shapes = _shapes("TF-Slim", 7, family)
-    [*_, last] = (name for name in shapes if name.endswith("moving_variance"))
+    features = {one.name for one in family.network(family.published_parameters[0], 224, None).variables}
+    [*_, last] = (name for name in shapes if name in features and len(shapes[name]) == 1)
     assert recognize(_Shapes({**shapes, last: (shapes[last][0] + 1,)})) is None
     assert recognize(_Shapes({name: shape for name, shape in shapes.items() if name != last})) is None
 
@@ -88,7 +100,7 @@ def test_recognition_lays_out_few_networks(monkeypatch, layout, family):
 
         return dataclasses.replace(one, lay_out=lay_out)
 
-    shapes = _shapes(layout, 7, family, family.published_parameters[-1])
+    shapes = _with_unused(_shapes(layout, 7, family, family.published_parameters[-1]), family)
     counting = {name: counted(one) for name, one in FAMILIES.items()}
     _telling_name.cache_clear()
     with monkeypatch.context() as patch:

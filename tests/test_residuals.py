@@ -51,8 +51,9 @@ def test_branches_of_the_families(name, number):
 def test_activations_neither_die_nor_explode(name):
     """Made-up values give features of about the same size, however deep the network is."""
     family = FAMILIES[name]
-    network = family.network(family.published_parameters[-1], 64, 7)
+    size = max(64, family.smallest_size)
+    network = family.network(family.published_parameters[-1], size, 7)
     values = {variable.name: synthetic_value(variable, 0) for variable in network.variables}
-    features = Forward(network, values, random_images(64, 64).images, dtype=np.float32).run()[network.features]
+    features = Forward(network, values, random_images(size, size).images, dtype=np.float32).run()[network.features]
     assert 0.1 < features.std() < 10
     assert np.mean(features != 0) > 0.5

@@ -42,7 +42,7 @@ def test_tables_name_families_that_exist():
 @pytest.mark.parametrize(("layout", "family", "parameters"), _PAIRS)
 def test_a_layout_is_one_to_one(layout, family, parameters, classes):
     """Every variable has one name, and no two share it."""
-    network = family.network(parameters, 96, classes)
+    network = family.network(parameters, max(96, family.smallest_size), classes)
     layouts = layout.of(network)
     assert sorted(entry.variable.name for entry in layouts) == sorted(variable.name for variable in network.variables)
     assert len({entry.name for entry in layouts}) == len(layouts)

@@ -113,7 +113,11 @@ def _with_classifier(features: Recognition, stored: StoredValues, shapes: Mappin
     feature_names = {layout.name for layout in features.variable_layouts}
     weights, biases = (layout.name for layout in dataclasses.replace(features, num_classes=1).variable_layouts[-2:])
     layer = _layer(weights)
-    further = {name for name in _trained_values(features.layout, layer, stored) if name not in feature_names}
+    further = {
+        name
+        for name in _trained_values(features.layout, layer, stored)
+        if name not in feature_names and not features.family.unused(name)
+    }
     # A convolution that has biases beside its batch norm, for example, is of another network.
     if {_layer(name) for name in feature_names} & {_layer(name) for name in further}:
         return None

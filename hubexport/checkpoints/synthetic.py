@@ -6,6 +6,7 @@ alone, through NumPy's frozen legacy generator: the same on every machine, and f
 
 from collections.abc import Iterable, Iterator
 import functools
+import math
 import zlib
 
 import numpy as np
@@ -58,8 +59,7 @@ def _synthetic_chunks(variable: Variable, seed: int) -> Iterator[Array]:
     elif kind in ("beta", "moving_mean", "biases"):
         draw = functools.partial(generator.normal, 0, 0.2)
     else:
-        height, width, inputs, _ = variable.shape
-        fan_in = height * width * (1 if kind == "depthwise_weights" else inputs)
+        fan_in = math.prod(variable.shape[:2] if kind == "depthwise_weights" else variable.shape[:-1])
         draw = functools.partial(generator.normal, 0, np.sqrt(1.4 / fan_in))
     step = CHUNK_BYTES // np.dtype(np.float32).itemsize
     for start in range(0, variable.size, step):

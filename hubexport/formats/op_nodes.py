@@ -57,10 +57,11 @@ class NetworkGraph:
 
 
 def scaled_images(graph: GraphWriter, images: str, scope: str, network: Network) -> str:
-    """Maps images from TF Hub's range, [0, 1], to the network's input range, and returns the mapped tensor."""
-    low, high = network.input_range
-    stretched = graph.node("Mul", f"{scope}/Mul", images, graph.constant(f"{scope}/Mul/y", high - low), T=FLOAT)
-    return graph.node("Sub", f"{scope}/Sub", stretched, graph.constant(f"{scope}/Sub/y", -low), T=FLOAT)
+    """Maps images from TF Hub's range, [0, 1], to what the network was trained on, and returns the mapped tensor."""
+    scale = graph.constant(f"{scope}/Mul/y", network.input_scale)
+    stretched = graph.node("Mul", f"{scope}/Mul", images, scale, T=FLOAT)
+    offset = graph.constant(f"{scope}/Sub/y", network.input_offset)
+    return graph.node("Sub", f"{scope}/Sub", stretched, offset, T=FLOAT)
 
 
 def write_network(
@@ -225,7 +226,7 @@ class _OpWriter:
         if op.kind == "hard_sigmoid":
             return node("Mul", f"{name}/mul", clipped, constant(f"{name}/mul/y", ops.HARD_SIGMOID_SLOPE), T=FLOAT)
         product = node("Mul", f"{name}/mul", source, clipped, T=FLOAT)
-        return node("Mul", f"{name}/mul_1", product, constant(f"{name}/mul_1/y", 1 / 6), T=FLOAT)
+        return node("Mul", f"{name}/mul_1", product, constant(f"{name}/mul_1/y", ops.HARD_SWISH_SLOPE), T=FLOAT)
 
     def _pool(self, op: ops.Pool, source: str) -> str:
         return self._graph.node(

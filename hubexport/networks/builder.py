@@ -3,6 +3,7 @@
 TF-Slim's naming lives here alone: what it calls the variables and nodes of a layer.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Literal
 
@@ -32,18 +33,20 @@ class Defaults:
 
     Attributes:
         activation: follows each convolution unless the layer says otherwise.
-        batch_norm_epsilon: added to each variance.
+        batch_norm_epsilon: added to each variance; None for a family whose convolutions have biases instead.
         batch_norm_scale: whether batch norms have a gamma.
         batch_norm_momentum: how much of a moving average a training step keeps.
         weight_decay: of kernels.
-        depthwise_weight_decay: of the kernels of depthwise convolutions.
+        depthwise_weight_decay: of both kernels of separable convolutions, of which depthwise ones are a half.
+        bias_weight_decay: of biases, those of separable convolutions left out.
         published_roles: the variables that the parameter counts of the family's publishers include.
     """
 
     activation: ActivationKind
-    batch_norm_epsilon: float
+    batch_norm_epsilon: float | None
     weight_decay: float
     depthwise_weight_decay: float = 0.0
+    bias_weight_decay: float = 0.0
     batch_norm_scale: bool = True
     batch_norm_momentum: float = 0.997
     published_roles: frozenset[Role] = _EVERYTHING_BUT_BATCH_NORM
@@ -79,7 +82,7 @@ class Builder:
         kernel: int | tuple[int, int] = 1,
         stride: int = 1,
         padding: Padding | Literal["explicit"] = "SAME",
-        batch_norm: bool = True,
+        batch_norm: bool | Literal["default"] = "default",
         activation: ActivationKind | Literal["default"] | None = "default",
     ) -> Tensor:
         """Appends a convolution, and batch norm or biases, and an activation.
@@ -92,10 +95,11 @@ class Builder:
             stride: in pixels, the same in both directions.
             padding: `explicit` pads as if the kernel were centred on every stride-th pixel, whatever the image's size:
                 TF-Slim's `conv2d_same`.
-            batch_norm: follow the convolution with batch norm; otherwise add biases.
+            batch_norm: follow the convolution with batch norm; otherwise add biases. Defaults to the family's.
             activation: what comes last; None leaves the layer linear. Defaults to the family's.
         """
         layer = self._scoped(scope)
+        normalized = self._defaults.batch_norm_epsilon is not None if batch_norm == "default" else batch_norm
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         if padding == "explicit" and stride > 1:
             net = self._pad_for(layer, net, height, width)
@@ -106,12 +110,12 @@ class Builder:
                 (net,),
                 layer,
                 kernel=weights,
-                bias=None if batch_norm else self._variable(f"{layer}/biases", filters, "bias"),
+                bias=None if normalized else self._bias(f"{layer}/biases", filters, self._defaults.bias_weight_decay),
                 stride=(stride, stride),
                 padding="SAME" if padding == "SAME" or (padding == "explicit" and stride == 1) else "VALID",
             )
         )
-        if batch_norm:
+        if normalized:
             net = self._batch_norm(f"{layer}/BatchNorm", layer, net)
         return self._activated(layer, net, activation)
 
@@ -134,13 +138,51 @@ class Builder:
             activation: what comes last; None leaves the layer linear. Defaults to the family's.
         """
         layer = self._scoped(scope)
-        shape = (kernel, kernel, self._channels(net), 1)
-        weights = self._variable(
-            f"{layer}/depthwise_weights", shape, "depthwise_kernel", self._defaults.depthwise_weight_decay
-        )
-        net = self._append(ops.DepthwiseConv(layer, (net,), layer, kernel=weights, stride=(stride, stride)))
+        net = self._depthwise_conv(layer, layer, net, kernel, 1, stride)
         net = self._batch_norm(f"{layer}/BatchNorm", layer, net)
         return self._activated(layer, net, activation)
+
+    def separable_conv(
+        self,
+        scope: str,
+        net: Tensor,
+        filters: int,
+        *,
+        kernel: int,
+        multiplier: int = 1,
+        stride: int = 1,
+        batch_norm: bool = True,
+        activation: ActivationKind | Literal["default"] | None = "default",
+    ) -> Tensor:
+        """Appends a convolution of each channel by itself and one of single pixels, and batch norm or biases.
+
+        Args:
+            scope: below the network's root.
+            net: the input.
+            filters: the number of output channels.
+            kernel: height and width in pixels.
+            multiplier: the number of channels that the first half makes of each input channel.
+            stride: in pixels, the same in both directions.
+            batch_norm: follow the convolutions with batch norm; otherwise add biases.
+            activation: what comes last; None leaves the layer linear. Defaults to the family's.
+        """
+        layer = self._scoped(scope)
+        net = self._depthwise_conv(f"{layer}/depthwise", layer, net, kernel, multiplier, stride)
+        decay = self._defaults.depthwise_weight_decay
+        shape = (1, 1, self._channels(net), filters)
+        weights = self._variable(f"{layer}/pointwise_weights", shape, "pointwise_kernel", decay)
+        bias = None if batch_norm else self._bias(f"{layer}/biases", filters, 0.0)
+        net = self._append(ops.Conv(layer, (net,), layer, kernel=weights, bias=bias))
+        if batch_norm:
+            net = self._batch_norm(f"{layer}/BatchNorm", layer, net)
+        return self._activated(layer, net, activation)
+
+    def fully_connected(self, scope: str, net: Tensor, outputs: int) -> Tensor:
+        """Appends a linear dense layer; its input is a row without image axes."""
+        layer = self._scoped(scope)
+        kernel = self._kernel(f"{layer}/weights", (self._channels(net), outputs))
+        bias = self._bias(f"{layer}/biases", outputs, self._defaults.bias_weight_decay)
+        return self._append(ops.MatMul(layer, (net,), layer, kernel=kernel, bias=bias))
 
     def batch_norm(
         self, scope: str, net: Tensor, *, activation: ActivationKind | Literal["default"] | None = "default"
@@ -154,20 +196,24 @@ class Builder:
         name = self._scoped(scope)
         return self._append(ops.Activation(name, (net,), name, kind=kind))
 
-    def max_pool(self, scope: str, net: Tensor, window: int, *, stride: int, padding: Padding = "SAME") -> Tensor:
+    def max_pool(self, scope: str, net: Tensor, window: int, *, stride: int = 1, padding: Padding = "SAME") -> Tensor:
         """Appends the maximum of each window of pixels."""
-        return self._pool("max", scope, net, (window, window), stride, padding)
+        return self._pool("max", scope, "MaxPool", net, window, stride, padding)
 
-    def average_pool(self, scope: str, net: Tensor, window: int, *, stride: int, padding: Padding = "SAME") -> Tensor:
+    def average_pool(
+        self, scope: str, net: Tensor, window: int, *, stride: int = 1, padding: Padding = "SAME"
+    ) -> Tensor:
         """Appends the average of each window of pixels."""
-        return self._pool("average", scope, net, (window, window), stride, padding)
+        return self._pool("average", scope, "AvgPool", net, window, stride, padding)
 
     def whole_average_pool(self, scope: str, net: Tensor) -> Tensor:
         """Appends the average of the whole image as a window of fixed size, where TF-Slim has one."""
         height, width, _ = self._shapes[net]
         if height is None or width is None:
             return self.mean(scope, net)
-        return self._pool("average", scope, net, (height, width), 1, "VALID")
+        name = self._scoped(scope)
+        window = (height, width)
+        return self._append(ops.Pool(name, (net,), name, kind="average", window=window, padding="VALID"))
 
     def mean(self, scope: str, net: Tensor) -> Tensor:
         """Appends the mean over the image, however large it is; both axes are kept."""
@@ -178,6 +224,21 @@ class Builder:
         """Appends the sum of two tensors."""
         name = self._scoped(scope)
         return self._append(ops.Add(name, (first, second), name))
+
+    def multiply(self, scope: str, first: Tensor, second: Tensor) -> Tensor:
+        """Appends the product of two tensors; one of them may be a single pixel."""
+        name = self._scoped(scope)
+        return self._append(ops.Multiply(name, (first, second), name))
+
+    def scale(self, scope: str, net: Tensor, factor: float) -> Tensor:
+        """Appends a multiplication with a constant."""
+        name = self._scoped(scope)
+        return self._append(ops.Scale(name, (net,), name, factor=factor))
+
+    def concat(self, scope: str, nets: Sequence[Tensor]) -> Tensor:
+        """Appends the channels of all tensors, one tensor after another."""
+        name = self._scoped(scope)
+        return self._append(ops.Concat(name, tuple(nets), name))
 
     def dropout(self, scope: str, net: Tensor, keep_prob: float) -> Tensor:
         """Appends dropout."""
@@ -214,23 +275,38 @@ class Builder:
         """Returns the number of channels of a tensor."""
         return self._channels(net)
 
+    def is_pixel(self, net: Tensor) -> bool:
+        """Returns whether a tensor's images are of one pixel, whatever the size of the network's images."""
+        return self._shapes[net][:2] == (1, 1)
+
     def network(
         self,
         *,
         features: Tensor,
         logits: Tensor | None,
         input_range: tuple[float, float] = (-1.0, 1.0),
+        channel_means: tuple[float, ...] | None = None,
     ) -> Network:
         """Returns the network.
 
         Args:
             features: the feature vector.
             logits: the class scores; None in a network without classifier.
-            input_range: lowest and highest value of the images that the network was trained on.
+            input_range: lowest and highest value of the images that the network was trained on, before means are
+                subtracted.
+            channel_means: what is subtracted from each channel of these images; None for nothing.
         """
         size = (self._image_size.height, self._image_size.width)
-        momentum = self._defaults.batch_norm_momentum
-        return Network(with_branch_counts(self._ops), self._endpoints, features, logits, size, input_range, momentum)
+        return Network(
+            with_branch_counts(self._ops),
+            self._endpoints,
+            features,
+            logits,
+            size,
+            input_range,
+            momentum=self._defaults.batch_norm_momentum,
+            channel_means=channel_means,
+        )
 
     def _append(self, op: Op) -> Tensor:
         if op.name in self._shapes:
@@ -260,7 +336,18 @@ class Builder:
     def _kernel(self, name: str, shape: tuple[int, ...]) -> Variable:
         return self._variable(name, shape, "kernel", self._defaults.weight_decay)
 
+    def _bias(self, name: str, channels: int, weight_decay: float) -> Variable:
+        return self._variable(name, channels, "bias", weight_decay)
+
+    def _depthwise_conv(self, name: str, layer: str, net: Tensor, kernel: int, multiplier: int, stride: int) -> Tensor:
+        decay = self._defaults.depthwise_weight_decay
+        shape = (kernel, kernel, self._channels(net), multiplier)
+        weights = self._variable(f"{layer}/depthwise_weights", shape, "depthwise_kernel", decay)
+        return self._append(ops.DepthwiseConv(name, (net,), layer, kernel=weights, stride=(stride, stride)))
+
     def _batch_norm(self, scope: str, layer: str, net: Tensor) -> Tensor:
+        epsilon = self._defaults.batch_norm_epsilon
+        assert epsilon is not None, "a family with batch norm has an epsilon"
         channels = self._channels(net)
         return self._append(
             ops.BatchNorm(
@@ -271,7 +358,7 @@ class Builder:
                 gamma=self._variable(f"{scope}/gamma", channels, "gamma") if self._defaults.batch_norm_scale else None,
                 moving_mean=self._variable(f"{scope}/moving_mean", channels, "moving_mean"),
                 moving_variance=self._variable(f"{scope}/moving_variance", channels, "moving_variance"),
-                epsilon=self._defaults.batch_norm_epsilon,
+                epsilon=epsilon,
             )
         )
 
@@ -290,12 +377,21 @@ class Builder:
         self,
         kind: Literal["max", "average"],
         scope: str,
+        node: str,
         net: Tensor,
-        window: tuple[int, int],
+        window: int,
         stride: int,
         padding: Padding,
     ) -> Tensor:
-        name = self._scoped(scope)
+        layer = self._scoped(scope)
         return self._append(
-            ops.Pool(name, (net,), name, kind=kind, window=window, stride=(stride, stride), padding=padding)
+            ops.Pool(
+                f"{layer}/{node}",
+                (net,),
+                layer,
+                kind=kind,
+                window=(window, window),
+                stride=(stride, stride),
+                padding=padding,
+            )
         )

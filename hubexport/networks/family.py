@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import fnmatch
 from typing import Annotated, Any
 
 import pydantic
@@ -54,6 +55,21 @@ class Paper:
 
 
 @dataclasses.dataclass(frozen=True)
+class UnusedVariables:
+    """Variables that checkpoints of a family may hold beside the network's. Modules do not have them.
+
+    Attributes:
+        pattern: their names, as `fnmatch` has patterns, like `InceptionV3/AuxLogits/*`.
+        title: what people call them, like `auxiliary head`.
+        value: what the one variable must be, since modules have it as a constant; None if any value will do.
+    """
+
+    pattern: str
+    title: str
+    value: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class PretrainedModels:
     """Where TF-Slim's authors published a family's checkpoints.
 
@@ -80,16 +96,20 @@ class Family:
         paper: where it was described.
         pretrained: where its checkpoints were published; None if nowhere.
         lay_out: makes a network from parameters, image size, and number of classes (None for no classifier).
-        telling_variable: a variable that each checkpoint of the family has, and no checkpoint of another one.
-        momentum: of batch norm's moving averages in TF-Slim's training scope, which versions 1 and 2 have.
+        telling_variable: a variable that each checkpoint of the family has, and no checkpoint of another one unless
+            that comes earlier in the registry.
+        momentum: of batch norm's moving averages in TF-Slim's training scope, which versions 1 and 2 have. It
+            means nothing in a family without batch norm.
         parameters: the model of its parameters.
         published_parameters: those of the published checkpoints; what to try when telling which one a checkpoint has.
         versions: the module versions that tfhub.dev had of it; 3 and 5 for a family that it did not have.
         open_from_version: the first version whose modules take images of any size; None if there is none.
         size_multiple: each side of an image must be a multiple of it, in pixels.
+        smallest_size: the shortest side of an image, in pixels; in a smaller one some window does not fit.
         implementation: how TF-Slim's networks differ from the paper's, in Markdown; empty if pages need not say it.
         frozen_tensors: in the frozen graph that its publishers ship, the tensors that give `features` and
             `probabilities`; empty if none ships.
+        unused_variables: what its checkpoints may hold beside the network's variables.
     """
 
     name: str
@@ -106,8 +126,10 @@ class Family:
     versions: tuple[int, ...] = (1, 3, 4, 5)
     open_from_version: int | None = 3
     size_multiple: int = 1
+    smallest_size: int = 1
     implementation: str = ""
     frozen_tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused_variables: tuple[UnusedVariables, ...] = ()
 
     def network(
         self, parameters: Parameters, image_size: int, num_classes: int | None, version: int | None = None
@@ -143,7 +165,14 @@ class Family:
         Returns:
             What the size must be; None for an allowed size.
         """
-        if 0 < size <= _MAX_IMAGE_SIZE and size % self.size_multiple == 0:
+        if self.smallest_size <= size <= _MAX_IMAGE_SIZE and size % self.size_multiple == 0:
             return None
         multiple = "whole number" if self.size_multiple == 1 else f"multiple of {self.size_multiple}"
-        return f"a positive {multiple}, up to {_MAX_IMAGE_SIZE}"
+        if self.smallest_size == 1:
+            return f"a positive {multiple}, up to {_MAX_IMAGE_SIZE}"
+        return f"a {multiple} from {self.smallest_size} to {_MAX_IMAGE_SIZE}"
+
+    def unused(self, variable: str) -> UnusedVariables | None:
+        """Returns what a checkpoint's variable is if checkpoints may hold it beside the network's; otherwise None."""
+        matching = (unused for unused in self.unused_variables if fnmatch.fnmatchcase(variable, unused.pattern))
+        return next(matching, None)

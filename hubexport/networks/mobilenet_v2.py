@@ -8,6 +8,7 @@ convolution as 19.
 from collections.abc import Iterator
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
+from hubexport.networks.channels import divisible
 from hubexport.networks.family import DepthMultiplier, Family, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
@@ -45,12 +46,12 @@ def mobilenet_v2(
         dropout_keep_prob: the share of the features that reaches the classifier in training; 1.0 is no dropout.
     """
     b = Builder("MobilenetV2", ImageSize(image_size, image_size), _DEFAULTS)
-    net = b.conv("Conv", b.images, _divisible(_FIRST_CHANNELS * depth_multiplier), kernel=3, stride=2)
+    net = b.conv("Conv", b.images, divisible(_FIRST_CHANNELS * depth_multiplier), kernel=3, stride=2)
     b.endpoint("MobilenetV2/layer_1", net)
     for number, (expansion, channels, stride) in enumerate(_blocks(), start=2):
         scope = "expanded_conv" if number == 2 else f"expanded_conv_{number - 2}"
-        net = _bottleneck(b, scope, net, number, expansion, _divisible(channels * depth_multiplier), stride)
-    net = b.conv("Conv_1", net, _divisible(_LAST_CHANNELS * max(depth_multiplier, 1.0)))
+        net = _bottleneck(b, scope, net, number, expansion, divisible(channels * depth_multiplier), stride)
+    net = b.conv("Conv_1", net, divisible(_LAST_CHANNELS * max(depth_multiplier, 1.0)))
     b.endpoint("MobilenetV2/layer_19", net)
 
     pooled = b.endpoint("MobilenetV2/global_pool", b.whole_average_pool("Logits/AvgPool", net))
@@ -84,12 +85,6 @@ def _bottleneck(
     for name, tensor in {key: net, **endpoints, f"{key}/output": net}.items():
         b.endpoint(name, tensor)
     return net
-
-
-def _divisible(channels: float) -> int:
-    """Rounds to the nearest multiple of 8, at least 8, and never below 0.9 of what was asked for."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def _blocks() -> Iterator[tuple[int, int, int]]:

@@ -67,8 +67,10 @@ class Network:
         features: the op that gives the feature vector, `(num_features,)`.
         logits: the op that gives the class scores, `(num_classes,)`; None in a network without classifier.
         default_image_size: height and width of the images that the network was made for, in pixels.
-        input_range: lowest and highest value of the images that the network was trained on.
+        input_range: lowest and highest value of the images that the network was trained on, before means are
+            subtracted.
         momentum: how much of batch norm's moving averages a training step keeps in TF-Slim's training scope.
+        channel_means: what is subtracted from each channel of the images; None for nothing.
     """
 
     ops: tuple[Op, ...]
@@ -78,6 +80,19 @@ class Network:
     default_image_size: tuple[int, int]
     input_range: tuple[float, float]
     momentum: float = 0.997
+    channel_means: tuple[float, ...] | None = None
+
+    @property
+    def input_scale(self) -> float:
+        """What images in [0, 1] are multiplied with for the network."""
+        lowest, highest = self.input_range
+        return highest - lowest
+
+    @property
+    def input_offset(self) -> float | tuple[float, ...]:
+        """What is subtracted from images after that: a number, or one per channel."""
+        lowest, _ = self.input_range
+        return -lowest if self.channel_means is None else tuple(mean - lowest for mean in self.channel_means)
 
     @functools.cached_property
     def shapes(self) -> dict[str, TensorShape]:

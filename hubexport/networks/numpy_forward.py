@@ -68,8 +68,8 @@ class Forward:
             yield layer
 
     def _input(self, op: ops.Input) -> Floats:
-        lowest, highest = self._network.input_range
-        return self._images * (highest - lowest) + lowest
+        offset = np.asarray(self._network.input_offset, self._images.dtype)
+        return self._images * self._network.input_scale - offset
 
     def _conv(self, op: ops.Conv, images: Floats) -> Floats:
         """Convolves over all channels: the sum over the kernel's pixels of one matrix product each."""
@@ -111,7 +111,7 @@ class Forward:
             case "hard_sigmoid":
                 return np.clip(inputs + 3, 0, _CEILING) * inputs.dtype.type(ops.HARD_SIGMOID_SLOPE)
             case "hard_swish":
-                return inputs * np.clip(inputs + 3, 0, _CEILING) * inputs.dtype.type(1 / 6)
+                return inputs * np.clip(inputs + 3, 0, _CEILING) * inputs.dtype.type(ops.HARD_SWISH_SLOPE)
 
     def _pool(self, op: ops.Pool, images: Floats) -> Floats:
         if op.kind == "max":

@@ -21,8 +21,9 @@ Padding = Literal["SAME", "VALID"]
 Role = Literal[
     "kernel", "depthwise_kernel", "pointwise_kernel", "bias", "beta", "gamma", "moving_mean", "moving_variance"
 ]
-# A sixth, as the gates of TF-Slim's MobileNet V3 have it.
-HARD_SIGMOID_SLOPE = 0.16667
+# A sixth, as the gates of TF-Slim's MobileNet V3 have it: 0.16667, and in its hard swish. Graphs have both in float32.
+HARD_SIGMOID_SLOPE = 0.16666999459266663
+HARD_SWISH_SLOPE = 0.1666666716337204
 ActivationKind = Literal["relu", "relu6", "hard_sigmoid", "hard_swish"]
 
 

@@ -28,7 +28,7 @@ def resnet_v2(num_layers: int, image_size: ImageSize, num_classes: int | None) -
     b = Builder(root, image_size, _DEFAULTS)
     net = b.conv("conv1", b.images, 64, kernel=7, stride=2, padding="explicit", batch_norm=False, activation=None)
     b.endpoint(f"{root}/conv1", net)
-    net = b.max_pool("pool1/MaxPool", net, 3, stride=2)
+    net = b.max_pool("pool1", net, 3, stride=2)
     for block, ((filters, stride), units) in enumerate(zip(_BLOCKS, _UNITS[num_layers], strict=True), start=1):
         for unit in range(1, units + 1):
             scope = f"block{block}/unit_{unit}/bottleneck_v2"
@@ -56,7 +56,7 @@ def _bottleneck(b: Builder, root: str, scope: str, net: Tensor, filters: int, st
         )
         b.endpoint(f"{root}/{scope}/shortcut", shortcut)
     elif stride > 1:
-        shortcut = b.max_pool(f"{scope}/shortcut/MaxPool", net, 1, stride=stride)
+        shortcut = b.max_pool(f"{scope}/shortcut", net, 1, stride=stride)
     else:
         shortcut = net
     net = b.endpoint(f"{root}/{scope}/conv1", b.conv(f"{scope}/conv1", preactivated, filters))

@@ -6,10 +6,16 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from hubexport.reference.inception import reference_inception
+from hubexport.reference.inception_resnet_v2 import reference_inception_resnet_v2
+from hubexport.reference.inception_v4 import reference_inception_v4
 from hubexport.reference.mobilenet_v1 import reference_mobilenet_v1
 from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
+from hubexport.reference.mobilenet_v3 import reference_mobilenet_v3
 from hubexport.reference.reference import Reference
+from hubexport.reference.resnet_v1 import reference_resnet_v1
 from hubexport.reference.resnet_v2 import reference_resnet_v2
+from hubexport.reference.vgg import reference_vgg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,43 @@ def _mobilenet(build: Callable[..., Reference]) -> FamilyReference:
     )
 
 
+def _mobilenet_v3(architecture: str) -> FamilyReference:
+    return FamilyReference(
+        source="this network rewritten with tf_slim's layers",
+        build=lambda images, parameters, *arguments, **options: reference_mobilenet_v3(
+            images, architecture, parameters.depth_multiplier, *arguments, **options
+        ),
+        without_dropout={"dropout_keep_prob": 1.0},
+    )
+
+
+def _inception(version: int) -> FamilyReference:
+    return FamilyReference(
+        source=f"TF-Slim's own network, tf_slim.nets.inception.inception_v{version}_base, with a mean as its head",
+        build=lambda images, parameters, *arguments, **options: reference_inception(
+            images, version, *arguments, **options
+        ),
+        without_dropout={"dropout_keep_prob": 1.0},
+    )
+
+
+def _rewritten_inception(build: Callable[..., Reference]) -> FamilyReference:
+    return FamilyReference(
+        source="this network rewritten with tf_slim's layers",
+        build=lambda images, parameters, *arguments, **options: build(images, *arguments, **options),
+        without_dropout={"dropout_keep_prob": 1.0},
+    )
+
+
+def _resnet_v1(num_layers: int, *, from_caffe: bool) -> FamilyReference:
+    return FamilyReference(
+        source=f"TF-Slim's own network, tf_slim.nets.resnet_v1.resnet_v1_{num_layers}",
+        build=lambda images, parameters, *arguments, **options: reference_resnet_v1(
+            images, num_layers, *arguments, from_caffe=from_caffe, **options
+        ),
+    )
+
+
 def _resnet_v2(num_layers: int) -> FamilyReference:
     return FamilyReference(
         source=f"TF-Slim's own network, tf_slim.nets.resnet_v2.resnet_v2_{num_layers}",
@@ -67,8 +110,35 @@ def _resnet_v2(num_layers: int) -> FamilyReference:
     )
 
 
+def _vgg(num_layers: int) -> FamilyReference:
+    return FamilyReference(
+        source=f"TF-Slim's own network, tf_slim.nets.vgg.vgg_{num_layers}",
+        build=lambda images, parameters, *arguments, **options: reference_vgg(
+            images, num_layers, *arguments, **options
+        ),
+        without_dropout={"dropout_keep_prob": 1.0},
+    )
+
+
+_MOBILENET_V3_NAMES = {
+    "mobilenet_v3_large": "large",
+    "mobilenet_v3_small": "small",
+    "mobilenet_v3_large_minimalistic": "large_minimalistic",
+    "mobilenet_v3_small_minimalistic": "small_minimalistic",
+    "mobilenet_edgetpu": "edgetpu",
+}
+_RESNET_LAYERS = (50, 101, 152)
+
+
 REFERENCES: dict[str, FamilyReference] = {
     "mobilenet_v1": _mobilenet(reference_mobilenet_v1),
     "mobilenet_v2": _mobilenet(reference_mobilenet_v2),
-    **{f"resnet_v2_{num_layers}": _resnet_v2(num_layers) for num_layers in (50, 101, 152)},
+    **{name: _mobilenet_v3(architecture) for name, architecture in _MOBILENET_V3_NAMES.items()},
+    **{f"inception_v{version}": _inception(version) for version in (1, 2, 3)},
+    "inception_v4": _rewritten_inception(reference_inception_v4),
+    "inception_resnet_v2": _rewritten_inception(reference_inception_resnet_v2),
+    **{f"resnet_v1_{layers}": _resnet_v1(layers, from_caffe=False) for layers in _RESNET_LAYERS},
+    **{f"resnet_v1_{layers}_caffe": _resnet_v1(layers, from_caffe=True) for layers in _RESNET_LAYERS},
+    **{f"resnet_v2_{layers}": _resnet_v2(layers) for layers in _RESNET_LAYERS},
+    **{f"vgg_{layers}": _vgg(layers) for layers in (16, 19)},
 }
