@@ -7,14 +7,16 @@ from typing import Literal
 import pydantic
 
 from hubexport.config_files import list_variants
-from hubexport.networks import costs
-from hubexport.networks.registry import FAMILIES
+from hubexport.network_figures import network_figures, network_order
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.catalogue import Catalogue
 from hubexport.variants import PublishedFigures, Variant
 
 Cost = Literal["multiply_adds", "latency"]
+
+# What readers call the figures that hubexport counts.
+_TITLES = {"macs_millions": "multiply-adds", "parameters_millions": "parameters"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +87,6 @@ def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str])
     return [point for _, point in ordered]
 
 
-def network_order(source: ArtifactRecord | Variant) -> tuple[float, ...]:
-    """Returns a key that sorts networks by family, parameters and image size: as text, 224 would come before 96."""
-    parameters = dict(source.family_parameters).values()
-    return (list(FAMILIES).index(source.network), *parameters, source.image_size)
-
-
 def _figures(record: ArtifactRecord) -> PublishedFigures | None:
     """Returns a record's published figures; None if they are missing or malformed."""
     try:
@@ -112,24 +108,16 @@ def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: st
     if figures.top1_percent is None:
         return None
     size = figures.accuracy_image_size or source.image_size
-    multiply_adds, parameters, counted = figures.macs_millions, figures.parameters_millions, []
-    if multiply_adds is None or parameters is None:
-        network = source.family.network(source.family_parameters, size, source.num_classes)
-        if multiply_adds is None:
-            multiply_adds = round(sum(costs.multiply_adds(network).values()) / 1e6)
-            counted.append("multiply-adds")
-        if parameters is None:
-            parameters = round(costs.published_parameters(network) / 1e6, 2)
-            counted.append("parameters")
+    known = network_figures(source, figures, size)
     return AccuracyPoint(
         variant=source.variant if isinstance(source, ArtifactRecord) else source.name,
         family=source.family.title,
         parameters=", ".join(two_decimals(value) for _, value in source.family_parameters),
         image_size=size,
-        parameters_millions=parameters,
-        multiply_adds_millions=multiply_adds,
+        parameters_millions=known.parameters_millions,
+        multiply_adds_millions=known.macs_millions,
         latency_ms=figures.pixel1_cpu_ms,
         top1_percent=figures.top1_percent,
-        counted=tuple(counted),
+        counted=tuple(_TITLES[name] for name in known.counted),
         link=link,
     )
