@@ -23,7 +23,7 @@ _COUNTED = "*"
 _IF_SHARED = {
     "pixels": "images of {0} x {0} pixels",
     "classes": "{} classes",
-    "versions": "modules in versions {}",
+    "versions": "module versions {}",
 }
 
 
