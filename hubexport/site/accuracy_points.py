@@ -8,7 +8,6 @@ import pydantic
 
 from hubexport.config_files import list_variants
 from hubexport.network_figures import network_figures, network_order
-from hubexport.readable_numbers import two_decimals
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.catalogue import Catalogue
 from hubexport.variants import PublishedFigures, Variant
@@ -25,8 +24,8 @@ class AccuracyPoint:
 
     Attributes:
         variant: the variant's name.
-        family: the title of the network's family.
-        parameters: what tells the networks of a family apart, for people, like `0.75`; empty if nothing does.
+        group: the title of the families that the network's family is shown with.
+        network: what tells the networks of a group apart, for people, like `large 0.75`; empty if nothing does.
         image_size: height and width of the images on which accuracy was measured, in pixels.
         parameters_millions: the number of its parameters.
         multiply_adds_millions: multiply-adds for one image.
@@ -38,8 +37,8 @@ class AccuracyPoint:
     """
 
     variant: str
-    family: str
-    parameters: str
+    group: str
+    network: str
     image_size: int
     parameters_millions: float
     multiply_adds_millions: float
@@ -52,7 +51,7 @@ class AccuracyPoint:
     @property
     def series(self) -> tuple[str, str]:
         """What networks that differ in nothing but their image size have in common."""
-        return self.family, self.parameters
+        return self.group, self.network
 
     def cost(self, cost: Cost) -> float | None:
         """Returns what one image costs, in the cost's own unit; None if it was not published."""
@@ -109,10 +108,11 @@ def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: st
         return None
     size = figures.accuracy_image_size or source.image_size
     known = network_figures(source, figures, size)
+    name, group = source.family.short_name(source.family_parameters), source.family.group_title
     return AccuracyPoint(
         variant=source.variant if isinstance(source, ArtifactRecord) else source.name,
-        family=source.family.title,
-        parameters=", ".join(two_decimals(value) for _, value in source.family_parameters),
+        group=group,
+        network="" if name == group else name.removeprefix(f"{group} "),
         image_size=size,
         parameters_millions=known.parameters_millions,
         multiply_adds_millions=known.macs_millions,
