@@ -114,7 +114,7 @@ def _caffe_family(num_layers: int) -> Family:
         title=f"ResNet V1 {num_layers} from Caffe",
         page_tag=f"resnet-v1-{num_layers}",
         group=_GROUP,
-        about=f"{_ABOUT} This one was trained with Caffe by the paper's authors, and converted.",
+        about=f"{_ABOUT} The published values were trained with Caffe by the paper's authors, and converted.",
         paper=_PAPER,
         pretrained=PretrainedModels(
             title="pre-trained models of TF-Slim",

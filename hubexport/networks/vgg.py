@@ -62,8 +62,8 @@ def _family(num_layers: int) -> Family:
         page_tag="vgg-style",
         group=_GROUP,
         about="VGG is a family of neural networks that classify images, with different numbers of layers: groups of "
-        "3x3 convolutions, and three dense layers, which have most of the parameters. These were trained with Caffe "
-        "by the paper's authors, and converted.",
+        "3x3 convolutions, and three dense layers, which have most of the parameters. The published values were "
+        "trained with Caffe by the paper's authors, and converted.",
         paper=Paper(
             title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
             authors="Karen Simonyan, Andrew Zisserman",
