@@ -260,7 +260,7 @@ _MORE_FAMILIES = {
         "features": r"num_features = 4096 numbers",
         "decay": r"The model's losses then include TF-Slim's weight decay \(5e-4",
         "program": r"hub\.KerasLayer\(path, trainable=True\), tf\.keras",
-        "changelog": r"Version 5 Becomes a TensorFlow 2 SavedModel; hub\.Module cannot load it\. Adds the signature serving",
+        "changelog": r"Version 5 Becomes a TensorFlow 2 SavedModel; hub\.Module cannot load it\. Adds the ",
     },
     ("resnet_v1_50_caffe", "feature_vector/5"): {
         "title": r"Image feature vectors from ResNet V1 50 from Caffe, trained on",
