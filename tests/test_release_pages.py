@@ -901,5 +901,5 @@ def test_programs_in_pages_run(tmp_path, name):
         assert len(shapes) == len(chosen) >= 4
         for (spec, program), shape in zip(chosen, shapes):
             trains = "trainable=True" in program
-            width = 1001 if spec.kind == "classification" else 2 if trains else features
+            width = variant.num_classes if spec.kind == "classification" else 2 if trains else features
             assert shape == [4 if graphs and trains else None if graphs or trains else 1, width], program
