@@ -8,11 +8,11 @@ from hubexport.networks.registry import FAMILIES
 
 
 @contextlib.contextmanager
-def registered(family: Family) -> Iterator[None]:
-    """Registers a family, before all others, for as long as the context lasts."""
+def registered(*families: Family) -> Iterator[None]:
+    """Registers families, before all others, for as long as the context lasts."""
     others = dict(FAMILIES)
     FAMILIES.clear()
-    FAMILIES.update({family.name: family, **others})
+    FAMILIES.update({**{family.name: family for family in families}, **others})
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 from hubexport.networks import ops
 from hubexport.networks.ops import Op, Variable
@@ -48,7 +49,7 @@ def with_gains(sequence: Iterable[Op], input_range: tuple[float, float]) -> tupl
 
 
 def _with_gains_of(op: Op, gains: Mapping[str, float]) -> Op:
-    changes = {
+    changes: dict[str, Any] = {
         field.name: dataclasses.replace(value, gain=gains[value.name])
         for field in dataclasses.fields(op)
         if isinstance(value := getattr(op, field.name), Variable) and value.name in gains
