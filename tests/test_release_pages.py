@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dataclasses
 from importlib.metadata import version
 import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from hubexport import ModuleSpec, build_modules, list_variants, load_variant
+from hubexport.networks.registry import FAMILIES
 from hubexport.release.facts import ModuleFacts, ValuesOrigin, VerificationProof
 from hubexport.release.pages import model_card, module_page, publisher_page
 from hubexport.variants import KINDS, VERSIONS, PublishedCheckpoint, PublishedFigures, Variant
@@ -240,6 +242,56 @@ _MORE_FAMILIES = {
         "momentum": r"TF-Slim trains with 0\.997\.",
         "changelog": _NO_V2,
     },
+    ("vgg_16", "classification/3"): {
+        "family": r"VGG is a family of .* The published values were trained with Caffe by the paper's authors",
+        "costs": r"computes 15,470\.3 million multiply-adds in its convolutions\. They have 138,357,544 weights and "
+        r"biases, all of which are trainable\.",
+        "classes": r"num_classes = 1000 classes of the training\.",
+        "background": r"There is no background class\.",
+        "size": _FIXED.format(224),
+        "means": r"in the range \[0, 1\], .* scales them to the range \[0, 255\], and subtracts the mean of each color "
+        r"in the training, 123\.68, 116\.78 and 103\.94\.",
+        "train tags": r"in which dropout precedes the features and the logits, and set",
+        "decay": r"Add the regularization losses \(TF-Slim's weight decay: 5e-4 on all convolution weights\)",
+        "momentum": r"The network has no batch norm, so batch_norm_momentum has no effect\.",
+        "changelog": r"Version 3 Initial release\. Needs tensorflow-hub>=0\.2\.0\. ",
+    },
+    ("vgg_19", "feature_vector/5"): {
+        "features": r"num_features = 4096 numbers",
+        "decay": r"The model's losses then include TF-Slim's weight decay \(5e-4",
+        "program": r"hub\.KerasLayer\(path, trainable=True\), tf\.keras",
+        "changelog": r"Version 5 Becomes a TensorFlow 2 SavedModel; hub\.Module cannot load it\. Adds the ",
+    },
+    ("resnet_v1_50_caffe", "feature_vector/5"): {
+        "title": r"Image feature vectors from ResNet V1 50 from Caffe, trained on",
+        "checkpoint": r"resnet_v1_50_2016_08_28/resnet_v1_50\.ckpt in .*, one of the pre-trained models of TF-Slim",
+        "means": r"scales them to the range \[0, 255\], and subtracts the mean of each color",
+        "size": _OPEN.format(224),
+        "momentum": r"TF-Slim trains with 0\.997\.",
+    },
+    ("inception_v3", "classification/1"): {
+        "authors": r"Christian Szegedy, Vincent Vanhoucke, .*: \"Rethinking the Inception Architecture",
+        "head": r"The auxiliary classifier, which serves the first training alone, is left out\.",
+        "values": r"holds 23,853,833 values",
+        "costs": r"computes 5,713\.2 million multiply-adds",
+        "size": _FIXED.format(299),
+        "train tags": r"in which batch norm is in training mode and dropout precedes the logits, and set",
+        "changelog": _BENEATH_1,
+    },
+    ("inception_resnet_v2", "classification/5"): {
+        "size": r"By default, .* = 299 x 299 pixels\. Images of other sizes of at least 75 x 75 pixels work as well",
+        "decay": r"\(4e-5 on all convolution and dense weights and biases\)",
+        "costs": r"million multiply-adds in its convolutions and dense layers\.",
+        "changelog": r"Version 3 Takes images of any height and width of at least 75 x 75 pixels\.",
+    },
+    ("mobilenet_v3_large_075_224", "feature_vector/5"): {
+        "description": r"Image feature vectors from MobileNet V3 large \(depth multiplier 0\.75\)",
+        "features": r"num_features = 1280 numbers",
+        "figures": r"\| top-1 accuracy on ImageNet's validation images \| 73\.3 % \| \| multiply-adds for one image "
+        r"\| 155 million",
+        "size": _FIXED.format(224),
+        "changelog": r"Version 5 Initial release\. ",
+    },
     ("resnet_v2_152", "feature_vector/1"): {
         "this one": r"for images of 224x224 pixels\. It has 152 layers\.",
         "features": r"num_features = 2048 numbers",
@@ -267,38 +319,77 @@ def test_pages_state_the_facts_of_their_own_family(document, variant, spec, fact
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("variant", ["mobilenet_v1_025_128", "resnet_v2_50"])
-def test_pages_say_nothing_that_is_not_true_of_their_family(variant, kind):
-    """ResNet has no depth multiplier and no dropout. No page of another family speaks of MobileNet V2."""
-    for number in (1, 3, 4, 5):
+@pytest.mark.parametrize("network", FAMILIES)
+def test_pages_say_nothing_that_is_not_true_of_their_family(network, kind):
+    """Of depth multipliers, dropout, batch norm, means, and versions that it does not have; or of MobileNet V2."""
+    variant = next(variant for variant in list_variants() if variant.network == network)
+    family, layers = variant.family, {type(op).__name__ for op in variant.network_for(kind).ops}
+    for number in family.versions:
         for document in (module_page, model_card):
             text = document(_facts(variant, f"{kind}/{number}"))
-            assert "MobileNet V2" not in text and "Version 2" not in text and "issues/85" not in text
-            assert ("is fixed" in text) == ("Images must have" in text or document is module_page and number == 1)
-            if variant == "resnet_v2_50":
-                assert (
-                    "depth multiplier" not in text and "dropout" not in text and "None" not in text.replace("[None", "")
-                )
+            assert ("MobileNet V2" in text) == ("MobileNet V2" in family.about)
+            assert re.findall("^#+ Version ([1-5])$", text, re.M) == [
+                str(one) for one in family.versions if one <= number
+            ]
+            assert ("issues/85" in text) == (2 in family.versions and number > 1)
+            assert ("Images must have" in text) == (document is model_card and not family.takes_any_size(number))
+            assert ("The size of the images is fixed" in text) == (not family.takes_any_size(number))
+            assert ("depth multiplier" in text) == ("depth_multiplier" in family.parameters.model_fields)
+            assert ("dropout" in text) == ("Dropout" in layers and number < 4)
+            assert (
+                ("has no batch norm" in text) == ("BatchNorm" not in layers) == ("momentum of batch norm" not in text)
+            )
+            assert ("subtracts the mean" in text) == (variant.num_classes == 1000)
+            assert "None" not in text.replace("[None", "")
+
+
+# What `totals.json` calls variants that have other names here: TF-Slim's own ResNet V1 is the one with Caffe's classes.
+_IN_TOTALS = {
+    **{f"resnet_v1_{layers}": f"resnet_v1_{layers}__1001" for layers in (50, 101, 152)},
+    **{f"resnet_v1_{layers}_caffe": f"resnet_v1_{layers}" for layers in (50, 101, 152)},
+}
+# Multiply-adds of an auxiliary head, which TF-Slim's graphs have, from its layers in `families.md`.
+_AUXILIARY_MULTIPLY_ADDS = {"inception_v3": 5_683_968, "inception_v4": 6_503_168, "inception_resnet_v2": 6_707_968}
+
+
+def _auxiliary_sizes(name: str) -> tuple[int, int, int]:
+    """Returns the numbers of weights and biases, of trained values and of all values in a network's auxiliary head."""
+    weights = trained = values = 0
+    for line in (DATA / "networks" / "variables" / f"{name}.txt").read_text().splitlines():
+        variable, shape, is_trained, *_ = line.split("\t")
+        if "/AuxLogits/" in variable:
+            size = math.prod(json.loads(shape))
+            values += size
+            trained += size * (is_trained == "True")
+            weights += size * ("/BatchNorm/" not in variable)
+    return weights, trained, values
 
 
 @needs_data
 def test_counts_in_pages_are_those_of_tf_slims_graphs():
-    """Values, trainable values, weights and multiply-adds, in the pages of all networks of these families."""
+    """Values, trainable values, weights and multiply-adds, in the pages of all networks, without auxiliary heads."""
     totals = json.loads((DATA / "networks" / "totals.json").read_text())
-    checked = 0
+    checked = set()
     for variant in list_variants():
-        if variant.name not in totals:
+        name = _IN_TOTALS.get(variant.name, variant.name)
+        if name not in totals:
             continue
-        told, checked = totals[variant.name], checked + 1
+        told = totals[name]
+        checked.add(variant.network)
+        keys = ("params_no_bn_infer", "trainable_params_infer", "params_infer")
+        head = _auxiliary_sizes(name) if name in _AUXILIARY_MULTIPLY_ADDS else (0, 0, 0)
+        weights, trained, values = (told[key] - size for key, size in zip(keys, head, strict=True))
+        multiply_adds = told["macs_infer"] - _AUXILIARY_MULTIPLY_ADDS.get(name, 0)
         page = module_page(_facts(variant, "classification/5"))
-        weights, values, trainable = told["params_no_bn_infer"], told["params_infer"], told["trainable_params_infer"]
         assert f"have {weights:,} weights and biases" in page, variant.name
-        assert f"holds {values:,} values; {trainable:,} of them are trainable" in page, variant.name
-        assert f"computes {told['macs_infer'] / 1e6:,.1f} million multiply-adds" in page, variant.name
-        vectors = module_page(_facts(variant, "feature_vector/1"))
-        assert f"holds {told['params_feature']:,} values" in vectors, variant.name
+        counts = f"holds {values:,} values; {trained:,} of them are trainable"
+        assert (counts if values > weights else "all of which are trainable") in page, variant.name
+        assert f"computes {multiply_adds / 1e6:,.1f} million multiply-adds" in page, variant.name
+        vectors = module_page(_facts(variant, f"feature_vector/{variant.family.versions[0]}"))
+        total = "They have" if values == weights else "holds"
+        assert f"{total} {told['params_feature']:,} " in vectors, variant.name
         assert f"computes {told['macs_feature'] / 1e6:,.1f} million multiply-adds" in vectors, variant.name
-    assert checked == 19
+    assert checked == {*FAMILIES} - {"mobilenet_v2"}
 
 
 @pytest.mark.parametrize(
@@ -356,7 +447,9 @@ _ALLOWED = {
     "fine-tunable": {"true"},
     "license": {"apache-2.0", "bsd-2-clause", "bsd-3-clause", "gpl-2.0", "gpl-3.0", "lgpl-2.0", "lgpl-2.1", "lgpl-3.0"}
     | {"mit", "mpl-2.0", "cddl-1.0", "epl-2.0", "cc-by-nc-4.0", "custom"},
-    "network-architecture": {"mobilenet-v1", "mobilenet-v2", "resnet-v2-50", "resnet-v2-101", "resnet-v2-152"},
+    "network-architecture": {"mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "inception-v1", "inception-v2"}
+    | {"inception-v3", "inception-v4", "inception-resnet-v2", "resnet-v1-50", "resnet-v1-101", "resnet-v1-152"}
+    | {"resnet-v2-50", "resnet-v2-101", "resnet-v2-152", "vgg-style"},
     "task": {"image-classification", "image-feature-vector"},
 }
 
@@ -392,11 +485,13 @@ def test_all_pages_follow_the_rules_of_tfhub(values):
         assert {"fine-tunable", "format", "task"} <= set(tags)
         assert all(value in _ALLOWED[key] for key, value in tags.items())
         assert tags["task"] == {"c": "image-classification", "f": "image-feature-vector"}[facts.spec.kind[0]]
-        assert ("dataset" in tags) == ("license" in tags) == (not values.synthetic)
+        assert ("dataset" in tags) == (not values.synthetic)
+        assert ("license" in tags) == (not values.synthetic and facts.variant.license is not None)
         assert page.endswith(".\n") and "\n\n\n" not in page and not re.search(r"[ \t]$", page, re.M)
         count += 1
-    # 22 variants of MobileNet V2 in five versions, and 16 of MobileNet V1 and 3 of ResNet V2 in four.
-    assert count == 2 * (22 * 5 + 19 * 4)
+    # 22 variants of MobileNet V2 in five versions, 26 in the four of others on tfhub.dev, 4 of MobileNet V3 in one, and
+    # 10 that tfhub.dev did not have in two.
+    assert count == 2 * (22 * 5 + 26 * 4 + 4 * 1 + 10 * 2)
 
 
 @pytest.mark.skipif(not _TFHUB_DEV, reason="HUBEXPORT_TFHUB_DEV names no checkout of tensorflow/tfhub.dev")
@@ -498,7 +593,7 @@ def test_raw_values_do_not_claim_the_accuracy_of_averages(document):
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        ("raw", "plain values after the last training step: the checkpoint has no moving averages of them"),
+        ("raw", "values under the variables' own names: the checkpoint has no moving averages beside them"),
         ("only", "The checkpoint stores one value for each variable"),
         ("83 averaged, 54 raw", "or plain values where the checkpoint has no average: 83 averaged, 54 raw"),
     ],

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from hubexport.errors import printable
 from hubexport.networks.costs import multiply_adds
 from hubexport.networks.family import PretrainedModels
-from hubexport.networks.ops import BatchNorm, MatMul, Role
+from hubexport.networks.ops import BatchNorm, Dropout, MatMul, Role
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS
@@ -119,9 +119,17 @@ class PageFacts:
     def training_mode(self) -> str:
         """What the network does in training alone."""
         modes = ["batch norm is in training mode"] if self.batch_norm else []
-        if self.network.dropout:
-            modes.append("dropout precedes the logits")
+        last = self.network.dropout
+        earlier = [op for op in self.network.ops if isinstance(op, Dropout) and op != last]
+        if dropped := ["the features"] * bool(earlier) + ["the logits"] * bool(last):
+            modes.append(f"dropout precedes {' and '.join(dropped)}")
         return " and ".join(modes) or "the network computes what it does in inference"
+
+    @property
+    def from_smallest_size(self) -> str:
+        """The smallest size of images, as it follows what they are; empty if there is none."""
+        smallest = self.family.smallest_size
+        return f" of at least {smallest} x {smallest} pixels" if smallest > 1 else ""
 
     @property
     def weighted_layers(self) -> str:
