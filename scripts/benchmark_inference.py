@@ -1,6 +1,6 @@
-"""Compares the images per second of built modules with Keras' own MobileNetV2 of the same depth multiplier and size.
+"""Compares the images per second of built modules with those of the same network in `tf.keras.applications`.
 
-    python scripts/benchmark_inference.py [--variant NAME] [--batch N …] [--seconds S] [--rounds N] [--processes N]
+    python scripts/benchmark_inference.py [--variant NAME …] [--batch N …] [--seconds S] [--rounds N] [--processes N]
 
 The TF1 module runs in a session, the TF2 module and the Keras model each in a tf.function. Their weights are random,
 which does not change the time. All take images in [0, 1] and return logits. They take turns, so that load affects all,
@@ -23,11 +23,24 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tensorflow_hub as hub  # noqa: E402
 
-from hubexport import ModuleSpec, Variant, build_modules, load_variant  # noqa: E402
+from hubexport import Variant, build_modules, load_variant  # noqa: E402
 from hubexport.arrays import Array  # noqa: E402
 
 GOAL = 1.0
 KERAS = "tf.keras.applications"
+# The class of each variant's network, as Keras names it, and its arguments beside size and classes.
+KERAS_MODELS: dict[str, tuple[str, dict[str, object]]] = {
+    "mobilenet_v1_100_224": ("MobileNet", {}),
+    "mobilenet_v2_100_224": ("MobileNetV2", {}),
+    # With preprocessing it would take images up to 255.
+    "mobilenet_v3_large_100_224": ("MobileNetV3Large", {"include_preprocessing": False}),
+    "mobilenet_v3_small_100_224": ("MobileNetV3Small", {"include_preprocessing": False}),
+    "inception_v3": ("InceptionV3", {}),
+    "inception_resnet_v2": ("InceptionResNetV2", {}),
+    "resnet_v1_50": ("ResNet50", {}),
+    "resnet_v2_50": ("ResNet50V2", {}),
+    "vgg_16": ("VGG16", {}),
+}
 
 Predict = Callable[[], object]
 
@@ -35,21 +48,22 @@ Predict = Callable[[], object]
 def main() -> None:
     """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="mobilenet_v2_100_224")
+    parser.add_argument("--variant", nargs="+", default=["mobilenet_v2_100_224"], choices=KERAS_MODELS, metavar="NAME")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--seconds", type=float, default=0.7, help="the least duration of a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=8)
     args = parser.parse_args()
-    variant = load_variant(args.variant)
-    turns = f"{args.rounds} turns of {args.seconds} s in each of {args.processes} processes"
-    print(f"{variant.name}, images per second, medians of {turns}\n")
-    print(f"{'batch':>5}  {'':24}{'images/s':>10}{'ratio':>8}")
-    with tempfile.TemporaryDirectory() as folder:
-        specs = [ModuleSpec.parse("classification/3"), ModuleSpec.parse("classification/5")]
-        paths = build_modules(variant, specs, checkpoint="synthetic", output_dir=folder)
-        for batch in args.batch:
-            report(batch, measure_in_processes(args, variant, paths, batch))
+    print(
+        f"Images per second, medians of {args.rounds} turns of {args.seconds} s in each of {args.processes} processes"
+    )
+    for variant in map(load_variant, args.variant):
+        print(f"\n{variant.name}\n{'batch':>5}  {'':24}{'images/s':>10}{'ratio':>8}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            specs = [spec for spec in variant.modules if spec.kind == "classification" and spec.version in (3, 5)]
+            paths = build_modules(variant, specs, checkpoint="synthetic", output_dir=folder)
+            for batch in args.batch:
+                report(batch, measure_in_processes(args, variant, paths, batch))
 
 
 def measure_in_processes(
@@ -65,22 +79,27 @@ def measure_in_processes(
     return rates
 
 
-def contenders(variant: Variant, tf1_module: Path, tf2_module: Path, *, batch: int) -> dict[str, Predict]:
+def contenders(variant: Variant, paths: Sequence[Path], *, batch: int) -> dict[str, Predict]:
     """Returns the contenders: functions that predict one batch."""
     size = variant.image_size
     images = np.random.RandomState(0).uniform(size=(batch, size, size, 3)).astype(np.float32)
-    model = tf.keras.applications.MobileNetV2(
-        (size, size, 3),
-        alpha=dict(variant.family_parameters)["depth_multiplier"],
+    name, arguments = KERAS_MODELS[variant.name]
+    model = getattr(tf.keras.applications, name)(
+        input_shape=(size, size, 3),
         weights=None,
         classes=variant.num_classes,
         classifier_activation=None,
+        **arguments,
     )
-    return {
-        KERAS: in_function(lambda x: model(x * 2 - 1, training=False), images),
-        "TF1 module, session": in_session(tf1_module, images),
-        "TF2 module, tf.function": in_function(hub.load(str(tf2_module)), images),
-    }
+    network = variant.network_for("classification")
+    scale, offset = network.input_scale, tf.constant(network.input_offset)
+    predicts = {KERAS: in_function(lambda x: model(x * scale - offset, training=False), images)}
+    for path in paths:
+        if path.name == "3":
+            predicts["TF1 module, session"] = in_session(path, images)
+        else:
+            predicts["TF2 module, tf.function"] = in_function(hub.load(str(path)), images)
+    return predicts
 
 
 def in_function(call: Callable[[tf.Tensor], tf.Tensor], images: Array) -> Predict:
@@ -103,7 +122,7 @@ def in_session(module: Path, images: Array) -> Predict:
 def measure(variant: Variant, paths: Sequence[Path], batch: int, seconds: float, rounds: int) -> dict[str, list[float]]:
     """Returns the images per second of each contender in every turn but the first, which warms up."""
     tf.get_logger().setLevel("ERROR")
-    predicts = contenders(variant, *paths, batch=batch)
+    predicts = contenders(variant, paths, batch=batch)
     rates: dict[str, list[float]] = {name: [] for name in predicts}
     for turn in range(rounds + 1):
         for name in predicts if turn % 2 else reversed(predicts):

@@ -63,6 +63,8 @@ _CASES = {
         ops.Mean("pooled", ("images",), "pooled"),
         dataclasses.replace(_conv(1, 1), inputs=("pooled",)),
     ],
+    "conv of the whole image": [_conv(7, 6, padding="VALID")],
+    "conv as large as the image": [_conv(7, 6)],
     "depthwise conv": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 1), stride=(2, 2))],
     "depthwise conv with multiplier": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 2))],
     "batch norm": [_batch_norm()],

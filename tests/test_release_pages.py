@@ -21,7 +21,7 @@ from hubexport import ModuleSpec, build_modules, list_variants, load_variant
 from hubexport.networks.registry import FAMILIES
 from hubexport.release.facts import ModuleFacts, ValuesOrigin, VerificationProof
 from hubexport.release.pages import model_card, module_page, publisher_page
-from hubexport.variants import KINDS, VERSIONS, PublishedCheckpoint, PublishedFigures, Variant
+from hubexport.variants import KINDS, VERSIONS, LabelFile, PublishedCheckpoint, PublishedFigures, Variant
 from tests.command import environment
 from tests.data import DATA, needs_data, published_table
 
@@ -49,15 +49,16 @@ def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED,
 
 
 @pytest.fixture
-def flowers(small) -> Variant:
+def flowers(small, tmp_path) -> Variant:
     """A user's variant: another publisher and dataset, named classes, and no published checkpoint."""
+    (tmp_path / "flowers.txt").write_text("daisy\nrose\ntulip\npoppy\nlily\niris\naster\n")
     return small.model_copy(
         update={
             "name": "flowers",
             "publisher": "me",
             "collection": "garden",
             "dataset": "my flowers",
-            "labels": "labels.txt",
+            "labels": LabelFile(file=str(tmp_path / "flowers.txt")),
             "license": "CC-BY-4.0",
             "checkpoint": None,
         }
@@ -609,7 +610,8 @@ def test_the_page_of_an_own_variant_has_its_own_facts(flowers):
     """Handle, classes, labels, license and dataset. Tags for which tfhub.dev knows no value are left out."""
     page = module_page(_facts(flowers, "classification/5", _OWN))
     assert page.startswith("# Module me/garden/flowers/classification/5\nImage classification by MobileNet V2 ")
-    assert "`num_classes` = 7 classes" in page and "`assets/labels.txt`" in page
+    assert "`num_classes` = 7 classes" in page
+    assert "in the module's `assets/labels.txt`, one per line, from `daisy` for class 0 to `aster` for class 6." in page
     assert "ImageNet" not in page.replace("common_signatures", "") and "background" not in page
     assert "Their license is CC-BY-4.0." in page
     tags = _tags(page)
@@ -617,6 +619,25 @@ def test_the_page_of_an_own_variant_has_its_own_facts(flowers):
     assert "labels.txt" not in module_page(_facts(flowers, "feature_vector/5", _OWN))
     unlicensed = flowers.model_copy(update={"license": None})
     assert "icense" not in module_page(_facts(unlicensed, "classification/5", _OWN))
+
+
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        (
+            "mobilenet_v2_100_224",
+            "from `background` for class 0 to `toilet tissue, toilet paper, bathroom tissue` for class 1000.",
+        ),
+        (
+            "vgg_16",
+            "from `tench, Tinca tinca` for class 0 to `toilet tissue, toilet paper, bathroom tissue` for class 999.",
+        ),
+    ],
+)
+def test_pages_say_where_imagenets_names_are_and_whether_there_is_a_background(variant, said):
+    """In the module itself; no address is needed."""
+    page = module_page(_facts(variant, "classification/5"))
+    assert f"in the module's `assets/labels.txt`, one per line, {said}" in page and "ImageNetLabels" not in page
 
 
 def test_an_own_published_checkpoint_is_named_by_its_archive(flowers):
@@ -654,10 +675,11 @@ _HOSTILE = [
 
 @pytest.mark.parametrize("text", _HOSTILE, ids=range(len(_HOSTILE)))
 @pytest.mark.parametrize("spec", ["classification/2", "feature_vector/5"])
-def test_texts_of_strangers_add_no_markup(flowers, text, spec):
+def test_texts_of_strangers_add_no_markup(flowers, tmp_path, text, spec):
     """The page has the same elements as with a harmless text, wherever the text is."""
 
     def documents(dataset: str, source: str) -> tuple[str, str]:
+        (tmp_path / "flowers.txt").write_text(f"{dataset}\nrose\n{dataset}\n")
         facts = _facts(flowers.model_copy(update={"dataset": dataset}), spec, dataclasses.replace(_OWN, source=source))
         return module_page(facts), model_card(facts)
 

@@ -11,6 +11,7 @@ import abc
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 import re
 from typing import Any, ClassVar, Literal
@@ -20,9 +21,11 @@ from hubexport.checkpoints.checkpoint_files import CheckpointFiles, files_at_pre
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.download_cache import Downloads, pinned
-from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
 from hubexport.errors import CheckpointError
+from hubexport.labels import MODULE_LABELS, module_labels, parse_labels
 from hubexport.progress import Progress
 from hubexport.system.digests import file_sha256
 from hubexport.system.tars import read_first_matching
@@ -84,6 +87,15 @@ class Source(abc.ABC):
         """Reads the file beside the checkpoint whose name matches a pattern; None if there is no such file."""
         return None
 
+    def class_names(self) -> list[str] | None:
+        """Returns the names of the classes in the module that holds the values; None if there are none.
+
+        Raises:
+            CheckpointError: the archive with the module cannot be read.
+            UsageError: the file of the names cannot be read.
+        """
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticSource(Source):
@@ -142,6 +154,9 @@ class FileSource(Source):
         matching = list(self.paths[0].parent.glob(pattern))
         return matching[0].read_bytes() if len(matching) == 1 else None
 
+    def class_names(self) -> list[str] | None:
+        return module_labels(self.files.prefix.parent / os.pardir) if self.files.in_module else None
+
 
 @dataclasses.dataclass(frozen=True)
 class ArchiveSource(Source):
@@ -153,6 +168,8 @@ class ArchiveSource(Source):
         published: whether this is the archive that the variant's config names; if the config has no SHA-256 of it, the
             one that was downloaded first.
         name: the checkpoint's prefix inside, for archives with several; None if there is only one.
+        raw_name: the prefix of the raw values; then those of `name` are averages under the names of the variables. None
+            if one checkpoint has both.
     """
 
     packed = True
@@ -161,6 +178,7 @@ class ArchiveSource(Source):
     sha256: str
     published: bool
     name: str | None
+    raw_name: str | None = None
 
     @property
     def shown_as(self) -> Path:
@@ -182,11 +200,24 @@ class ArchiveSource(Source):
             files = files_in_directory(folder, self.name, shown_as=self.path)
             files = dataclasses.replace(files, in_module=in_module)
             with open_container(files, self.path) as stored:
-                yield files, stored
+                if self.raw_name is None or files.prefix.name != self.name:
+                    yield files, stored
+                    return
+                averages = Renamed(stored, {f"{name}{AVERAGED_SUFFIX}": name for name in stored.shapes})
+                raw_files = files_in_directory(folder, self.raw_name, shown_as=self.path)
+                if raw_files.prefix.name != self.raw_name:
+                    yield files, averages
+                    return
+                with open_container(raw_files, self.path) as raw:
+                    yield files, Joined(raw, averages)
 
     def read_beside(self, pattern: str) -> bytes | None:
         with archive_errors_reworded():
             return read_first_matching(self.path, pattern)
+
+    def class_names(self) -> list[str] | None:
+        content = self.read_beside(MODULE_LABELS.as_posix())
+        return None if content is None else parse_labels(content, self.path / MODULE_LABELS)
 
 
 def _printable_name(name: str) -> str:
@@ -255,7 +286,7 @@ def _fetch_published_archive(variant: Variant, progress: Progress, downloads: Do
     published = pin(variant.checkpoint, progress, downloads)
     assert published.sha256, "pin adds it"
     archive = fetch(published, progress, downloads)
-    return ArchiveSource(archive, published.sha256, published=True, name=published.name)
+    return ArchiveSource(archive, published.sha256, True, published.name, published.raw_name)
 
 
 def _parse_synthetic(text: str) -> SyntheticSource:
@@ -305,4 +336,4 @@ def _resolve_archive(path: Path, variant: Variant | None, progress: Progress, do
         which = "published archive of" if variant.checkpoint.sha256 else "archive that was first downloaded for"
         differs = f"{path} differs from the {which} {variant.name}"
         progress.warn(f"{differs} (its SHA-256 is {digest}); its values are used all the same")
-    return ArchiveSource(path, digest, published, variant.checkpoint.name)
+    return ArchiveSource(path, digest, published, variant.checkpoint.name, variant.checkpoint.raw_name)

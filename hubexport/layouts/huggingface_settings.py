@@ -60,6 +60,7 @@ class ConfigSettings(_Settings):
     tf_padding: bool = True
     layer_norm_eps: float = 0.001
     quantization_config: dict[str, Any] | None = None
+    id2label: Any = None
 
     @property
     def family(self) -> Family:
@@ -70,6 +71,13 @@ class ConfigSettings(_Settings):
     def parameters(self) -> DepthMultiplier:
         """The parameters of the network in its family."""
         return DepthMultiplier(depth_multiplier=self.depth_multiplier)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes; None unless each class from 0 on has one."""
+        names = self.id2label if isinstance(self.id2label, dict) else {}
+        ordered = [name for number in range(len(names)) if isinstance(name := names.get(str(number)), str)]
+        return ordered if ordered and len(ordered) == len(names) else None
 
     def problems(self, parameters: DepthMultiplier | None) -> Iterator[str]:
         """Yields a line for each setting with which transformers computes something else, with the supported value.
@@ -88,8 +96,10 @@ class ConfigSettings(_Settings):
             yield _problem("hidden_act", self.hidden_act, _ACTIVATION)
         if self.output_stride in _DILATING_STRIDES:
             yield _problem("output_stride", self.output_stride, _OUTPUT_STRIDE)
-        if not math.isclose(self.layer_norm_eps, network.batch_norm_epsilon, rel_tol=_ROUNDING):
-            yield _problem("layer_norm_eps", self.layer_norm_eps, network.batch_norm_epsilon)
+        epsilon = network.batch_norm_epsilon
+        assert epsilon is not None, "MobileNet V2 has batch norm"
+        if not math.isclose(self.layer_norm_eps, epsilon, rel_tol=_ROUNDING):
+            yield _problem("layer_norm_eps", self.layer_norm_eps, epsilon)
         if not self.first_layer_is_expansion:
             yield _problem("first_layer_is_expansion", False, True)
         if self.quantization_config is not None:

@@ -44,6 +44,7 @@ class PageFacts:
         url: the module's address, safe in comments, links and strings of programs.
         dataset: the dataset's well-known name, or a code span.
         imagenet: whether the network was trained on ImageNet.
+        classes: code spans with the names of the first and the last class; None if the module has no labels.
         classes_known: whether the classes are a background class and ImageNet's 1000.
         source: a code span with the name of the values' source.
         checkpoint: a code span with the checkpoint's path in its published archive; None if the values do not come from
@@ -71,6 +72,8 @@ class PageFacts:
         self.url = _address(f"{facts.url}/{facts.handle}")
         self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
         self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
+        names = variant.class_names() if spec.kind == "classification" else None
+        self.classes = (_code(names[0]), _code(names[-1])) if names else None
         self.classes_known = self.imagenet and variant.num_classes == 1001 and not variant.labels
         self.source = _code(values.source)
         self.checkpoint: str | None = None
