@@ -13,6 +13,7 @@ from hubexport import ModuleSpec, build_modules, list_variants, verify_module
 from hubexport.networks.registry import FAMILIES
 from hubexport.variants import KINDS
 from hubexport.verify.checks.registry import select_checks
+from tests.command import hubexport
 from tests.data import DATA, needs_data, network_table, published_table
 from tests.graphs import checkpoint_values, imported, read_saved_model
 
@@ -178,6 +179,21 @@ def test_all_checks_pass_for_one_variant_of_each_family(tmp_path, name, module):
     [path] = build_modules(_VARIANTS[name], [ModuleSpec.parse(module)], checkpoint="synthetic", output_dir=tmp_path)
     verification = verify_module(str(path), checkpoint="synthetic")
     assert verification.passed, verification.failed
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", _SMALLEST.values())
+def test_one_variant_of_each_family_is_released(tmp_path, name):
+    """With all modules of its config, and the release that is written passes its check."""
+    options = ("--checkpoint", "synthetic", "--verify", "structure", "weights", "--output_dir", tmp_path / "dist")
+    done = hubexport("release", "--variants", name, *options)
+    assert done.returncode == 0, done.stderr
+    for module in _VARIANTS[name].modules:
+        assert (tmp_path / "dist" / "google" / "imagenet" / name / f"{module}.tar.gz").is_file()
+    checked = hubexport("release", "--check", tmp_path / "dist")
+    assert checked.returncode == 0, checked.stdout
+    shutil.rmtree(tmp_path / "dist")
 
 
 @needs_data

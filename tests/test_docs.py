@@ -174,7 +174,6 @@ def _arrange_photographs(folder):
         (folder / "classes" / str(top3[0][0])).mkdir(parents=True)
         for place in (folder / "photos", folder / "classes" / str(top3[0][0])):
             (place / name).symlink_to(DATA / "images" / name)
-    (folder / "imagenet_labels.txt").symlink_to(DATA / "imagenet_labels.txt")
     (folder / "broken.jpg").write_bytes(b"no picture")
     (folder / "examples").symlink_to(REPOSITORY / "examples")
 
