@@ -84,17 +84,15 @@ def select_variants(patterns: Sequence[str], config_dir: str | Path | None = Non
 
 
 def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
-    # What a pattern like `inception*` nearly matches is the beginning of a name.
-    beginnings = (f"{known[:length]}*" for known in files for length in range(len(name) - 2, len(name) + 1))
+    is_pattern = any(wildcard in str(name) for wildcard in "*?[")
+    near = set(files)
+    if str(name).endswith("*"):  # It nearly matches the beginning of a name.
+        near = {f"{known[:length]}*" for known in files for length in range(len(name) - 2, len(name) + 1)}
     return ConfigError(
-        f"no variant {name!r}{guess(name, sorted({*beginnings} if name.endswith('*') else files))}",
-        why=f"none of the {len(files)} known variants {'matches it' if _is_pattern(name) else 'has this name'}",
+        f"no variant {name!r}{guess(name, sorted(near))}",
+        why=f"none of the {len(files)} known variants {'matches it' if is_pattern else 'has this name'}",
         fix="use a name that `hubexport list` shows, or pass the folder of its YAML file with --config_dir",
     )
-
-
-def _is_pattern(name: str) -> bool:
-    return any(wildcard in name for wildcard in "*?[")
 
 
 def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
