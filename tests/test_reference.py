@@ -28,6 +28,8 @@ from tests.graphs import imported, load_values, read_saved_model, variable_value
 _TOLERANCE = 2e-6
 # Where TF-Slim has the convolution of a single pixel, which rounds more than our matrix product does.
 _TOLERANCE_OF_LOGITS = 4e-6
+# Of what a batch adds to a moving average: in float32, 1 - 0.9997 is 3.3e-5 of itself too small.
+_MOMENTUM_TOLERANCE = 4e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,4 +250,7 @@ def test_emitted_network_is_tf_slims(case, training, emitted):
     moved = {name for name, value in values.items() if not np.array_equal(wanted["after"][name], value)}
     assert len(moved) == updates
     for name, value in wanted["after"].items():
-        np.testing.assert_allclose(found["after"][name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+        # Where the momentum is an input, modules subtract it from 1 in float32, and TF-Slim in float64.
+        averaged = np.abs(value - network.momentum * values[name]) if name in moved else 0
+        tolerance = 1e-6 + 1e-6 * np.abs(value) + _MOMENTUM_TOLERANCE * averaged
+        assert np.all(np.abs(found["after"][name] - value) <= tolerance), name
