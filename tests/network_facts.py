@@ -9,8 +9,7 @@ import numpy as np
 from tests.data import DATA
 
 FACTS = DATA / "networks"
-# Of NASNet and PNASNet there are no networks yet.
-NAMES = sorted(path.stem for path in (FACTS / "reference").glob("*.npz") if "nasnet" not in path.stem)
+NAMES = sorted(path.stem for path in (FACTS / "reference").glob("*.npz"))
 
 
 @functools.cache
