@@ -106,10 +106,9 @@ class Case:
     @functools.cached_property
     def endpoints(self) -> list[Endpoint]:
         """The reference's endpoints by the keys of modules: with TF-Slim's scope in front. No auxiliary head is one."""
-        root = next(iter(self.variant.network_for("classification").endpoints)).partition("/")[0]
-        keys = [
-            key if key.startswith(f"{root}/") else f"{root}/{key}" for key in self.reference["endpoint_keys"].tolist()
-        ]
+        scope, slash, _ = next(iter(self.variant.network_for("classification").endpoints)).partition("/")
+        root = scope + slash if slash else ""  # Some networks have no scope.
+        keys = [key if key.startswith(root) else f"{root}{key}" for key in self.reference["endpoint_keys"].tolist()]
         columns = (self.reference[f"endpoint_{column}"] for column in ("indices", "values", "mean", "std"))
         endpoints = [Endpoint(*row) for row in zip(keys, *columns, strict=True)]
         return [endpoint for endpoint in endpoints if not endpoint.key.endswith("/AuxLogits")]
