@@ -147,11 +147,14 @@ class PublishedCheckpoint(StrictModel):
         url: the http or https address of the archive, a gzipped tar.
         sha256: the archive's SHA-256, in lower-case hexadecimal; None if the publishers give none.
         name: the checkpoint's prefix inside the archive, like `mobilenet_v2_0.75_192.ckpt`.
+        raw_name: the prefix of a second checkpoint in the archive, which has the raw values. The first one then has
+            averages under the names of the variables. None for an archive with one checkpoint.
     """
 
     url: Annotated[_Line, _matching(r"https?://\S+", "an http:// or https:// address")]
     sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")] | None = None
     name: _Segment
+    raw_name: _Segment | None = None
 
 
 class PublishedFigures(StrictModel):

@@ -25,6 +25,8 @@ needs_data = pytest.mark.skipif(
 REAL_ARCHIVE = DATA / "mobilenet_v2_1.0_224.tgz"
 REAL_MOBILENET_V1 = DATA / "real" / "mobilenet_v1_1.0_224.tgz"
 REAL_MOBILENET_V1_TOP3 = DATA / "real" / "expected_top3_mobilenet_v1_1.0_224.json"
+REAL_INCEPTION_V3 = DATA / "real" / "inception_v3_256.tar.gz"
+REAL_INCEPTION_V3_OUTPUTS = DATA / "real" / "ref_inception_v3_256.npz"
 _REFERENCES = {"mobilenet_v2_075_192": "ref_0.75_192", "mobilenet_v2_050_96": "ref_0.5_96"}
 
 

@@ -351,3 +351,41 @@ def test_what_a_manifest_can_say_after_a_request(requested, possible):
     """A feature vector whose variables have no average is raw even if its classifier has some."""
     recorded = ["averaged", "raw", "only", "158 averaged, 104 raw", "auto", "all", "0 averaged, 1 raw", "", None]
     assert {one for one in recorded if weights_match(requested, one)} == possible
+
+
+def _two_checkpoints(tmp_path, *folders):
+    """Packs checkpoints as MobileNet V3's are: averages under plain names, and raw values with averages beside them."""
+    ema = {**network_values(seed=1), "global_step": np.int64(7)}
+    pristine = training_values(raw_seed=2, averaged_seed=3)
+    members = []
+    for folder, name, values in (("ema", "model-7", ema), ("pristine", "model.ckpt-7", pristine)):
+        if folder in folders:
+            (tmp_path / folder).mkdir()
+            write_v2(tmp_path / folder / name, values)
+            files = sorted((tmp_path / folder).iterdir())
+            members += [member(f"v3/{folder}/{path.name}", path.read_bytes()) for path in files]
+    (tmp_path / "v3.tgz").write_bytes(tgz(*members))
+    return tmp_path / "v3.tgz"
+
+
+@pytest.mark.parametrize("weights", ["auto", "averaged", "raw"])
+@pytest.mark.parametrize("folders", [("ema", "pristine"), ("ema",), ("pristine",)])
+def test_an_archive_may_have_averages_in_a_checkpoint_of_their_own(config_dir, tmp_path, folders, weights):
+    """Its plain names count as averages, also in the manifest. Without it, the other checkpoint's averages do."""
+    small = (config_dir / "small.yaml").read_text()
+    (config_dir / "two.yaml").write_text(small.replace("small.ckpt", "model-7\n  raw_name: model.ckpt-7"))
+    archive = _two_checkpoints(tmp_path, *folders)
+    options = ("--config_dir", config_dir, "--output_dir", tmp_path / "m", "--weights", weights)
+    done = hubexport("build", "--variant", "two", "--checkpoint", archive, *options)
+    if (folders, weights) == (("ema",), "raw"):
+        assert done.returncode == 1 and "some variables have only averaged values" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    module = tmp_path / "m" / "google" / "imagenet" / "two" / "classification" / "2"
+    recorded = json.loads((module / "hubexport.json").read_text())["weights"]
+    assert recorded == ("raw" if weights == "raw" else "averaged")
+    built = BundleReader(module / "variables" / "variables")
+    wanted = network_values(seed=2 if weights == "raw" else 1 if "ema" in folders else 3)
+    assert {name: built.read(name).tobytes() for name in built.shapes} == {
+        name: value.tobytes() for name, value in wanted.items()
+    }

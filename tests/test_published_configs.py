@@ -53,6 +53,9 @@ def test_a_config_has_the_published_facts(variant):
         found = variant.checkpoint
         assert (found.url, found.name) == (row["archive_url"].replace(*_PUBLIC_HOST), member)
         assert found.sha256 == (row["sha256"] or None)
+        # The raw values lie beside the averages, and have the same step in their name.
+        has_two = "pristine" in row["has_averaged_values"] or row["has_averaged_values"] == "yes, as above"
+        assert found.raw_name == (member.replace("model-", "model.ckpt-") if has_two else None)
     versions = {int(one.partition("=")[0]) for one in row["tfhub_feature_vector_versions"].split(";") if one}
     assert set(variant.family.versions) == (versions or {3, 5})
     built = [f"{kind}/{version}" for version in (3, 5) if version in variant.family.versions for kind in KINDS]

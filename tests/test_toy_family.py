@@ -22,6 +22,7 @@ from hubexport.networks.registry import FAMILIES
 from hubexport.verify.checks.registry import select_checks
 from hubexport.verify.verify_module import verify_module
 from tests.graphs import checkpoint_values, imported, read_saved_model
+from tests.toys import registered
 
 _CONFIG = """\
 network: toy
@@ -69,12 +70,8 @@ _FAMILY = Family(
 @pytest.fixture(autouse=True)
 def toy():
     """Registers the family, before all others."""
-    others = dict(FAMILIES)
-    FAMILIES.clear()
-    FAMILIES.update({"toy": _FAMILY, **others})
-    yield
-    FAMILIES.clear()
-    FAMILIES.update(others)
+    with registered(_FAMILY):
+        yield
 
 
 @pytest.fixture

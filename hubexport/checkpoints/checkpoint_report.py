@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from hubexport.checkpoints.beside_network import constant_problems, unused_variables
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint
-from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.networks.family import Parameters
+from hubexport.networks.family import Family, Parameters
 from hubexport.networks.family_fields import spread_parameters
 from hubexport.networks.ops import Shape
 
@@ -61,28 +62,34 @@ class CheckpointReport:
         container: the file format, like `V2 checkpoint`.
         packed: whether the file is inside a gzipped tar.
         layout: the name of the layout that the values have; None if the network is not known.
-        network: the name of the network; None if it is not known.
+        network: the name of the network; None if it is not known. Of several, it is the one whose published checkpoints
+            have as many classes.
+        other_networks: the names of others that it may be as well, since they have the same variables.
         family_parameters: the parameters of the network's family; None if the network is not known.
         num_classes: the number of classes; None without classifier, or if the network is not known.
         num_features: the length of its feature vectors; None if the network is not known.
         parameters: how many numbers the network's variables have; None if the network is not known.
         step: the number of training steps; None if the file does not record it.
         averaged_copies: how many variables have a moving average beside them.
+        not_exported: how many variables modules of the network leave out, by what they are, like `auxiliary head`.
         optimizer_slots: how many variables have each kind of optimizer slot.
         variables: all stored values, sorted by name.
-        problems: NaN and infinite values, and settings that the network does not support.
+        problems: NaN and infinite values, settings that the network does not support, and values that are not the
+            constants that modules have in their place.
     """
 
     container: str
     packed: bool
     layout: str | None
     network: str | None
+    other_networks: tuple[str, ...]
     family_parameters: Parameters | None
     num_classes: int | None
     num_features: int | None
     parameters: int | None
     step: int | None
     averaged_copies: int
+    not_exported: dict[str, int]
     optimizer_slots: dict[str, int]
     variables: tuple[VariableReport, ...]
     problems: tuple[str, ...]
@@ -124,6 +131,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     """
     stored, recognition = opened.native, opened.recognition
     network = recognition.network() if recognition else None
+    families = _likely_families(recognition) if recognition else []
     # TensorFlow 1 stores what belongs to a variable below the variable's name.
     slots = Counter(
         slot for variable, _, slot in (name.rpartition("/") for name in stored.shapes) if variable in stored.shapes
@@ -132,21 +140,31 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     problems = [f"{CONFIG}: {problem}" for problem in opened.problems]
     if broken := sum(bool(variable.nan_count or variable.infinite_count) for variable in variables):
         problems.append(f"{broken} of {len(variables)} variables hold NaN or infinite values")
+    if recognition:
+        problems += constant_problems(stored, recognition.family)
     return CheckpointReport(
         container="object-based checkpoint" if opened.object_based else _CONTAINERS[opened.container],
         packed=opened.packed,
         layout=recognition.layout if recognition else None,
-        network=recognition.family.name if recognition else None,
+        network=families[0].name if families else None,
+        other_networks=tuple(family.name for family in families[1:]),
         family_parameters=recognition.parameters if recognition else None,
         num_classes=recognition.num_classes if recognition else None,
         num_features=network.num_features if network else None,
         parameters=sum(variable.size for variable in network.variables) if network else None,
         step=_training_step(stored),
         averaged_copies=slots.pop(AVERAGED_SUFFIX.strip("/"), 0),
+        not_exported=dict(unused_variables(stored, recognition.family)) if recognition else {},
         optimizer_slots=dict(sorted(slots.items())),
         variables=variables,
         problems=tuple(problems),
     )
+
+
+def _likely_families(recognition: Recognition) -> list[Family]:
+    """Returns the families that a file may be of, first those whose published checkpoints have as many classes."""
+    families = (recognition.family, *recognition.alike)
+    return sorted(families, key=lambda family: (family.published_classes != recognition.num_classes, family.name))
 
 
 def _training_step(stored: StoredValues) -> int | None:

@@ -1,6 +1,7 @@
 """Recognizes from names and shapes alone which network's values a file holds, and in which layout."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import re
@@ -35,6 +36,7 @@ class Recognition:
         num_classes: None without TF-Slim's classifier, which is one dense layer on the pooled features.
         classifier: the names of the classifier's weights and biases in the file; empty without classifier.
         further: the names of trained values that are not the network's and keep it from having a classifier.
+        alike: other families whose networks have the same variables, where nothing in the file tells which it is.
     """
 
     layout: str
@@ -43,6 +45,7 @@ class Recognition:
     num_classes: int | None = None
     classifier: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
+    alike: tuple[Family, ...] = ()
 
     def network(self, image_size: int = _ANY_IMAGE_SIZE) -> Network:
         """Lays the network out for images of `image_size` pixels."""
@@ -65,17 +68,40 @@ def plain_shapes(stored: StoredValues) -> dict[str, Shape]:
 def recognize(stored: StoredValues, first: Sequence[tuple[Family, Parameters]] = ()) -> Recognition | None:
     """Finds a network whose variables, up to the features, are all stored in the right shapes; None if none fits.
 
+    Of several, it is the one that explains most of what is stored beside the network, like a mean of RGB.
+
     Args:
         stored: the values.
-        first: parameters to try before the published ones, with their family.
+        first: families that win where nothing tells several apart, with parameters to try before the published ones.
     """
     shapes = plain_shapes(stored)
-    for layout_name, family in _told(shapes):
-        for parameters in (*(own for other, own in first if other is family), *family.published_parameters):
-            candidate = Recognition(layout_name, family, parameters)
-            if all(shapes.get(layout.name) == layout.shape for layout in candidate.variable_layouts):
-                return _with_classifier(candidate, stored, shapes)
+    for layout_name, families in _told(shapes):
+        fitting = [fit for family in families if (fit := _fitting(layout_name, family, first, shapes))]
+        if fitting:
+            return _with_classifier(_most_likely(fitting, first, shapes), stored, shapes)
     return None
+
+
+def _fitting(
+    layout_name: str, family: Family, first: Sequence[tuple[Family, Parameters]], shapes: Mapping[str, Shape]
+) -> Recognition | None:
+    for parameters in (*(own for other, own in first if other is family), *family.published_parameters):
+        candidate = Recognition(layout_name, family, parameters)
+        if all(shapes.get(layout.name) == layout.shape for layout in candidate.variable_layouts):
+            return candidate
+    return None
+
+
+def _most_likely(
+    fitting: Sequence[Recognition], first: Sequence[tuple[Family, Parameters]], shapes: Iterable[str]
+) -> Recognition:
+    if len(fitting) == 1:
+        return fitting[0]
+    explained = [sum(fit.family.unused(name) is not None for name in shapes) for fit in fitting]
+    likely = [fit for fit, count in zip(fitting, explained, strict=True) if count == max(explained)]
+    preferred = (fit for family, _ in first for fit in likely if fit.family is family)
+    best = next(preferred, likely[0])
+    return dataclasses.replace(best, alike=tuple(fit.family for fit in likely if fit is not best))
 
 
 def is_hugging_face(stored: StoredValues) -> bool:
@@ -83,12 +109,14 @@ def is_hugging_face(stored: StoredValues) -> bool:
     return any(layout_name in HUGGING_FACE_LAYOUTS for layout_name, _ in _told(stored.shapes))
 
 
-def _told(names: Container[str]) -> Iterator[tuple[str, Family]]:
-    """Yields each layout and each family whose telling variable is stored by its name in the layout."""
+def _told(names: Container[str]) -> Iterator[tuple[str, Sequence[Family]]]:
+    """Yields each layout with the families of each telling variable that is stored by its name in the layout."""
     for layout_name, layout in KNOWN_LAYOUTS.items():
+        told: dict[str, list[Family]] = defaultdict(list)
         for family in FAMILIES.values():
-            if layout.has(family.name) and _telling_name(layout_name, family.name) in names:
-                yield layout_name, family
+            if layout.has(family.name) and (name := _telling_name(layout_name, family.name)) in names:
+                told[name].append(family)
+        yield from ((layout_name, families) for families in told.values())
 
 
 @functools.cache

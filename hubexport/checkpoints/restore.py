@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from hubexport.arrays import Array, StreamedValue
+from hubexport.checkpoints.beside_network import check_constants
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes
@@ -132,8 +133,8 @@ def restore_values(
             value per variable.
         progress: is told which values were restored, and receives a warning if only some variables have an average.
     Raises:
-        CheckpointError: the network is not known, or a value is missing, damaged, not finite, not float32, or of
-            another shape.
+        CheckpointError: the network is not known or another one, or a value is missing, damaged, not finite, not
+            float32, or of another shape, or not the constant that modules have in its place.
     """
     if opened.recognition is None:
         if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
@@ -152,6 +153,7 @@ def restore_values(
         if other_network and len(problems) > _SHOWN_OF_ANOTHER_NETWORK:
             problems[_SHOWN_OF_ANOTHER_NETWORK:] = [f"and {len(problems) - _SHOWN_OF_ANOTHER_NETWORK} more"]
         raise CheckpointError(what, why=why, details=problems, fix=fix)
+    _check_what_is_beside(opened, what)
     choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in names}
     restored = RestoredValues(stored, names, what, choices if has_choice else None)
     if opened.container is not None:
@@ -164,6 +166,21 @@ def restore_values(
         progress.warn(f"{missing}; they get their raw values")
     progress.note(f"weights: {restored.weights()}{' (the checkpoint has no averages)' * (not has_averages(stored))}")
     return restored
+
+
+def _check_what_is_beside(opened: OpenedCheckpoint, what: str) -> None:
+    """Checks that what is stored beside the network does not belong to another one with the same variables."""
+    recognition, variant = opened.recognition, opened.variant
+    if recognition and variant and recognition.family != variant.family:
+        found, wanted = recognition.family, variant.family
+        telling = [name for name in opened.native.shapes if found.unused(name) and not wanted.unused(name)]
+        raise CheckpointError(
+            what,
+            why=f"this is {found.title}, not {wanted.title}: it has {', '.join(telling)}",
+            fix=f"use a variant with network: {found.name}",
+        )
+    if family := variant.family if variant else recognition and recognition.family:
+        check_constants(opened.native, family, what)
 
 
 def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> list[str]:

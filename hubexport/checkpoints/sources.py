@@ -20,7 +20,8 @@ from hubexport.checkpoints.checkpoint_files import CheckpointFiles, files_at_pre
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.download_cache import Downloads, pinned
-from hubexport.checkpoints.stored_values import StoredValues
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
@@ -153,6 +154,8 @@ class ArchiveSource(Source):
         published: whether this is the archive that the variant's config names; if the config has no SHA-256 of it, the
             one that was downloaded first.
         name: the checkpoint's prefix inside, for archives with several; None if there is only one.
+        raw_name: the prefix of the raw values; then those of `name` are averages under the names of the variables. None
+            if one checkpoint has both.
     """
 
     packed = True
@@ -161,6 +164,7 @@ class ArchiveSource(Source):
     sha256: str
     published: bool
     name: str | None
+    raw_name: str | None = None
 
     @property
     def shown_as(self) -> Path:
@@ -182,7 +186,16 @@ class ArchiveSource(Source):
             files = files_in_directory(folder, self.name, shown_as=self.path)
             files = dataclasses.replace(files, in_module=in_module)
             with open_container(files, self.path) as stored:
-                yield files, stored
+                if self.raw_name is None or files.prefix.name != self.name:
+                    yield files, stored
+                    return
+                averages = Renamed(stored, {f"{name}{AVERAGED_SUFFIX}": name for name in stored.shapes})
+                raw_files = files_in_directory(folder, self.raw_name, shown_as=self.path)
+                if raw_files.prefix.name != self.raw_name:
+                    yield files, averages
+                    return
+                with open_container(raw_files, self.path) as raw:
+                    yield files, Joined(raw, averages)
 
     def read_beside(self, pattern: str) -> bytes | None:
         with archive_errors_reworded():
@@ -255,7 +268,7 @@ def _fetch_published_archive(variant: Variant, progress: Progress, downloads: Do
     published = pin(variant.checkpoint, progress, downloads)
     assert published.sha256, "pin adds it"
     archive = fetch(published, progress, downloads)
-    return ArchiveSource(archive, published.sha256, published=True, name=published.name)
+    return ArchiveSource(archive, published.sha256, True, published.name, published.raw_name)
 
 
 def _parse_synthetic(text: str) -> SyntheticSource:
@@ -305,4 +318,4 @@ def _resolve_archive(path: Path, variant: Variant | None, progress: Progress, do
         which = "published archive of" if variant.checkpoint.sha256 else "archive that was first downloaded for"
         differs = f"{path} differs from the {which} {variant.name}"
         progress.warn(f"{differs} (its SHA-256 is {digest}); its values are used all the same")
-    return ArchiveSource(path, digest, published, variant.checkpoint.name)
+    return ArchiveSource(path, digest, published, variant.checkpoint.name, variant.checkpoint.raw_name)

@@ -170,6 +170,26 @@ class Renamed(StoredValues):
         return self._stored.stored_chunks(self._names[name])
 
 
+class Joined(StoredValues):
+    """The values of several sources; where they share a name, those of the last one."""
+
+    def __init__(self, *sources: StoredValues) -> None:
+        self._source_of = {name: source for source in sources for name in source.shapes}
+        self.shapes = {name: source.shapes[name] for name, source in self._source_of.items()}
+
+    def dtype(self, name: str) -> str:
+        return self._source_of[name].dtype(name)
+
+    def chunks(self, name: str) -> Iterator[npt.NDArray[Any]]:
+        return self._source_of[name].chunks(name)
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        return self._source_of[name].read(name)
+
+    def stored_chunks(self, name: str) -> Iterator[bytes] | None:
+        return self._source_of[name].stored_chunks(name)
+
+
 def unique_dict(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
     """Returns values by name.
 

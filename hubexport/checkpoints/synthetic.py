@@ -17,9 +17,6 @@ from hubexport.networks.ops import Variable
 
 # Keeps the streams of neighbouring seeds apart; any prime would do.
 _SEED_STRIDE = 7919
-# A network may add up so many residual branches, each as large as it comes. More of them get smaller together, so that
-# their sum does not grow with the network's depth.
-_BRANCHES_OF_FULL_SIZE = 10
 
 
 class SyntheticValues(StoredValues):
@@ -42,8 +39,8 @@ def synthetic_value(variable: Variable, seed: int) -> Array:
     """Makes up one variable's values, float32 of its shape.
 
     Scales and variances spread around 1, offsets and means around 0. Weights are normal with variance 1.4 / fan-in,
-    between the 1 that suits linear layers and the 2 that suits rectified ones. What ends a residual branch is smaller
-    in a network with many of them.
+    between the 1 that suits linear layers and the 2 that suits rectified ones. All are multiplied with the variable's
+    gain, which is 1 unless its place in the network asks for larger or smaller values.
     """
     return np.concatenate([*_synthetic_chunks(variable, seed)]).reshape(variable.shape)
 
@@ -65,6 +62,4 @@ def _synthetic_chunks(variable: Variable, seed: int) -> Iterator[Array]:
     for start in range(0, variable.size, step):
         # It gives numbers of twice the size.
         numbers = draw(min(step, variable.size - start))
-        if variable.branches > _BRANCHES_OF_FULL_SIZE:
-            numbers = numbers * np.sqrt(_BRANCHES_OF_FULL_SIZE / variable.branches)
-        yield np.asarray(numbers, np.float32)
+        yield np.asarray(numbers * variable.gain, np.float32)

@@ -65,7 +65,7 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
         yield "network", "unknown: names and shapes match no network that hubexport knows"
     else:
         yield "names", f"{report.layout}"
-        yield "network", ", ".join(filter(None, (report.network, str(report.family_parameters))))
+        yield "network", ", ".join(filter(None, (_networks(report), str(report.family_parameters))))
         yield "classes", f"{report.num_classes or 'none: no classifier, feature vectors only'}"
         yield "parameters", f"{report.parameters:,}"
     if report.step is not None:
@@ -75,9 +75,21 @@ def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
     if report.optimizer_slots:
         slots = (f"{printable(name)} of {count} variables" for name, count in report.optimizer_slots.items())
         yield "optimizer slots", ", ".join(slots)
+    for title, count in report.not_exported.items():
+        yield "besides", f"{title}: {count} variable{'s' * (count > 1)}, not exported"
     yield "values", f"{len(report.variables)}, {_condition_of_values(report)}"
     for problem in report.problems:
         yield "PROBLEM", printable(problem)
+
+
+def _networks(report: "CheckpointReport") -> str:
+    """Names the networks that it may be, like `a or b (1000 classes suggest a)`."""
+    from hubexport.networks.registry import FAMILIES
+
+    names = [str(report.network), *report.other_networks]
+    likely = [name for name in names if FAMILIES[name].published_classes == report.num_classes]
+    hint = f" ({report.num_classes} classes suggest {' or '.join(likely)})" if 0 < len(likely) < len(names) else ""
+    return f"{' or '.join(names)}{hint}"
 
 
 def _condition_of_values(report: "CheckpointReport") -> str:

@@ -88,8 +88,10 @@ class ConfigSettings(_Settings):
             yield _problem("hidden_act", self.hidden_act, _ACTIVATION)
         if self.output_stride in _DILATING_STRIDES:
             yield _problem("output_stride", self.output_stride, _OUTPUT_STRIDE)
-        if not math.isclose(self.layer_norm_eps, network.batch_norm_epsilon, rel_tol=_ROUNDING):
-            yield _problem("layer_norm_eps", self.layer_norm_eps, network.batch_norm_epsilon)
+        epsilon = network.batch_norm_epsilon
+        assert epsilon is not None, "MobileNet V2 has batch norm"
+        if not math.isclose(self.layer_norm_eps, epsilon, rel_tol=_ROUNDING):
+            yield _problem("layer_norm_eps", self.layer_norm_eps, epsilon)
         if not self.first_layer_is_expansion:
             yield _problem("first_layer_is_expansion", False, True)
         if self.quantization_config is not None:

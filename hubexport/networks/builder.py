@@ -8,10 +8,10 @@ import dataclasses
 from typing import Literal
 
 from hubexport.networks import ops
+from hubexport.networks.gains import with_gains
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 from hubexport.networks.ops import ActivationKind, Op, Padding, Role, TensorShape, Variable
-from hubexport.networks.residuals import with_branch_counts
 from hubexport.networks.shapes import output_shape
 
 # What an image is, from a layer's side: the name of the op that gives it.
@@ -321,7 +321,7 @@ class Builder:
         """
         size = (self._image_size.height, self._image_size.width)
         return Network(
-            with_branch_counts(self._ops),
+            with_gains(self._ops, input_range),
             self._endpoints,
             features,
             logits,

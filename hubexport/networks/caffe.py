@@ -5,6 +5,8 @@ from hubexport.networks.family import UnusedVariables
 # Caffe's models take intensities up to 255, without the mean of each of red, green and blue.
 INPUT_RANGE = (0.0, 255.0)
 CHANNEL_MEANS = (123.68, 116.78, 103.94)
+# ImageNet's, without a background class.
+CLASSES = 1000
 
 
 def mean_rgb(root: str) -> UnusedVariables:

@@ -97,10 +97,11 @@ class Family:
         pretrained: where its checkpoints were published; None if nowhere.
         lay_out: makes a network from parameters, image size, and number of classes (None for no classifier).
         telling_variable: a variable that each checkpoint of the family has, and no checkpoint of another one unless
-            that comes earlier in the registry.
+            that comes earlier in the registry, or its networks have the same variables, and the same telling one.
         momentum: of batch norm's moving averages in TF-Slim's training scope, which versions 1 and 2 have. It
             means nothing in a family without batch norm.
         parameters: the model of its parameters.
+        published_classes: the number of classes of the published checkpoints.
         published_parameters: those of the published checkpoints; what to try when telling which one a checkpoint has.
         versions: the module versions that tfhub.dev had of it; 3 and 5 for a family that it did not have.
         open_from_version: the first version whose modules take images of any size; None if there is none.
@@ -122,6 +123,7 @@ class Family:
     telling_variable: str
     momentum: float
     parameters: type[Parameters] = Parameters
+    published_classes: int = 1001
     published_parameters: tuple[Parameters, ...] = (Parameters(),)
     versions: tuple[int, ...] = (1, 3, 4, 5)
     open_from_version: int | None = 3

@@ -159,9 +159,10 @@ class Network:
         return next(key for key, name in self.endpoints.items() if name in (features.name, *features.inputs))
 
     @property
-    def batch_norm_epsilon(self) -> float:
-        """The epsilon of its batch norms, which is the same in all of them."""
-        [epsilon] = {op.epsilon for op in self.ops if isinstance(op, BatchNorm)}
+    def batch_norm_epsilon(self) -> float | None:
+        """The epsilon of its batch norms, which is the same in all of them; None in a network without batch norm."""
+        epsilons = {op.epsilon for op in self.ops if isinstance(op, BatchNorm)}
+        [epsilon] = epsilons or [None]
         return epsilon
 
     @property

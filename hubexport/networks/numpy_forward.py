@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hubexport.networks import ops
 from hubexport.networks.network import Layer, Network
-from hubexport.networks.ops import Op, Padding
+from hubexport.networks.ops import Op, Padding, Variable
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -47,7 +47,7 @@ class Forward:
         known: Mapping[str, Floats] | None = None,
     ) -> None:
         self._network = network
-        self._values = {variable.name: values[variable.name].astype(dtype) for variable in network.variables}
+        self._values = values
         self._images = images.astype(dtype)
         self._training = training
         self.outputs: dict[str, Floats] = dict(known or {})
@@ -67,33 +67,38 @@ class Forward:
                     self.outputs[op.name] = RULES[type(op)](self, op, *(self.outputs[name] for name in op.inputs))
             yield layer
 
+    def _value(self, variable: Variable, dtype: np.dtype[Any]) -> Floats:
+        """Converts a variable's value for one use: all values of a network at once may take gigabytes."""
+        return self._values[variable.name].astype(dtype, copy=False)
+
     def _input(self, op: ops.Input) -> Floats:
         offset = np.asarray(self._network.input_offset, self._images.dtype)
         return self._images * self._network.input_scale - offset
 
     def _conv(self, op: ops.Conv, images: Floats) -> Floats:
         """Convolves over all channels: the sum over the kernel's pixels of one matrix product each."""
-        kernel = self._values[op.kernel.name]
+        kernel, dtype = self._values[op.kernel.name], images.dtype
         windows = _windows(images, kernel.shape[:2], op.stride, op.padding, 0)
-        result: Floats = functools.reduce(np.add, (window @ kernel[pixel] for pixel, window in windows))
-        return result if op.bias is None else result + self._values[op.bias.name]
+        products = (window @ kernel[pixel].astype(dtype, copy=False) for pixel, window in windows)
+        result: Floats = functools.reduce(np.add, products)
+        return result if op.bias is None else result + self._value(op.bias, dtype)
 
     def _depthwise_conv(self, op: ops.DepthwiseConv, images: Floats) -> Floats:
-        kernel = self._values[op.kernel.name]
+        kernel = self._value(op.kernel, images.dtype)
         windows = _windows(images[..., np.newaxis], kernel.shape[:2], op.stride, op.padding, 0)
         result: Floats = functools.reduce(np.add, (window * kernel[pixel] for pixel, window in windows))
         return result.reshape(*result.shape[:3], -1)
 
     def _batch_norm(self, op: ops.BatchNorm, inputs: Floats) -> Floats:
-        mean, variance = self._batch_moments(op, inputs) if self._training else self._moving_moments(op)
+        mean, variance = self._batch_moments(op, inputs) if self._training else self._moving_moments(op, inputs)
         scale = 1 / np.sqrt(variance + inputs.dtype.type(op.epsilon))
         if op.gamma is not None:
-            scale = self._values[op.gamma.name] * scale
-        result: Floats = (inputs - mean) * scale + self._values[op.beta.name]
+            scale = self._value(op.gamma, inputs.dtype) * scale
+        result: Floats = (inputs - mean) * scale + self._value(op.beta, inputs.dtype)
         return result
 
-    def _moving_moments(self, op: ops.BatchNorm) -> tuple[Floats, Floats]:
-        return self._values[op.moving_mean.name], self._values[op.moving_variance.name]
+    def _moving_moments(self, op: ops.BatchNorm, inputs: Floats) -> tuple[Floats, Floats]:
+        return self._value(op.moving_mean, inputs.dtype), self._value(op.moving_variance, inputs.dtype)
 
     def _batch_moments(self, op: ops.BatchNorm, inputs: Floats) -> tuple[Floats, Floats]:
         mean, variance = inputs.mean(axis=(0, 1, 2)), inputs.var(axis=(0, 1, 2))
@@ -145,7 +150,7 @@ class Forward:
         return inputs * inputs.dtype.type(op.factor)
 
     def _matmul(self, op: ops.MatMul, rows: Floats) -> Floats:
-        result: Floats = rows @ self._values[op.kernel.name] + self._values[op.bias.name]
+        result: Floats = rows @ self._value(op.kernel, rows.dtype) + self._value(op.bias, rows.dtype)
         return result
 
     def _squeeze(self, op: ops.Squeeze, images: Floats) -> Floats:

@@ -38,7 +38,7 @@ class Variable:
         weight_decay: the factor of its L2 loss (half the sum of squares); 0 for a variable without such a loss.
         trainable: whether gradients change it; batch norm's moving statistics are not trainable.
         published: whether the parameter counts of its publishers include it.
-        branches: if its op ends a residual branch, how many of these the network adds up along its way; otherwise 1.
+        gain: how many times larger than usual its made-up values are; see `hubexport.networks.gains`.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Variable:
     weight_decay: float = 0.0
     trainable: bool = True
     published: bool = True
-    branches: int = 1
+    gain: float = 1.0
 
     @property
     def size(self) -> int:

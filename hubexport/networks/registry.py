@@ -1,6 +1,6 @@
 """The families of networks that a variant's `network` key may name.
 
-Where checkpoints of one family have all variables of another one's, that family comes first.
+Where checkpoints of one family have the telling variable of another one's, that family comes first.
 """
 
 from hubexport.networks.family import Family

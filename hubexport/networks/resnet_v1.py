@@ -106,7 +106,6 @@ def _family(num_layers: int) -> Family:
 
 
 def _caffe_family(num_layers: int) -> Family:
-    mean_rgb = caffe.mean_rgb(f"resnet_v1_{num_layers}")
     return Family(
         name=f"resnet_v1_{num_layers}_caffe",
         title=f"ResNet V1 {num_layers} from Caffe",
@@ -119,13 +118,13 @@ def _caffe_family(num_layers: int) -> Family:
             archives="https://storage.googleapis.com/download.tensorflow.org/models/resnet_v1_",
         ),
         lay_out=lambda parameters, size, classes: resnet_v1(num_layers, size, classes, from_caffe=True),
-        telling_variable=mean_rgb.pattern,
+        telling_variable=f"resnet_v1_{num_layers}/conv1/weights",
         momentum=_DEFAULTS.batch_norm_momentum,
+        published_classes=caffe.CLASSES,
         versions=(3, 5),
         implementation=f"{_implementation(num_layers)} There is no background class.",
-        unused_variables=(mean_rgb,),
+        unused_variables=(caffe.mean_rgb(f"resnet_v1_{num_layers}"),),
     )
 
 
-# Caffe's come first: their checkpoints have all variables of the others.
-RESNET_V1_FAMILIES = (*map(_caffe_family, _UNITS), *map(_family, _UNITS))
+RESNET_V1_FAMILIES = (*map(_family, _UNITS), *map(_caffe_family, _UNITS))

@@ -74,6 +74,7 @@ def _family(num_layers: int) -> Family:
         lay_out=lambda parameters, size, classes: vgg(num_layers, size, classes),
         telling_variable=f"vgg_{num_layers}/conv1/conv1_1/weights",
         momentum=_DEFAULTS.batch_norm_momentum,
+        published_classes=caffe.CLASSES,
         versions=(3, 5),
         open_from_version=None,
         smallest_size=224,

@@ -181,9 +181,9 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
     if variant.labels:
         with read_failures_reported(Path(variant.labels)):
             labels_sha256 = file_sha256(Path(variant.labels))
-    name = variant.checkpoint.name if variant.checkpoint else None
+    names = [variant.checkpoint.name, variant.checkpoint.raw_name] if variant.checkpoint else None
     return ArtifactInputs(
-        network=_digest({**network, "labels": labels_sha256, "checkpoint": name}),
+        network=_digest({**network, "labels": labels_sha256, "checkpoint": names}),
         checkpoint=checkpoint,
         weights=options.weights,
         description=_digest(description),

@@ -253,7 +253,11 @@ def record_replicas(module, images, facts):
     facts["replica_gradients"] = sum(bool(np.abs(g.numpy()).max() > 0) for g in gradients)
     together = values(obj)
     facts["error_of_replicas_mean"] = max(
-        float(np.abs(together[n] - (alone[0][n] + alone[1][n]) / 2).max() / np.abs(alone[0][n]).max()) for n in moving
+        [0.0]
+        + [
+            float(np.abs(together[n] - (alone[0][n] + alone[1][n]) / 2).max() / np.abs(alone[0][n]).max())
+            for n in moving
+        ]
     )
     facts["replicas_differ"] = any(not np.allclose(alone[0][n], alone[1][n]) for n in moving)
 

@@ -84,6 +84,8 @@ def _is_gradient(gradient: Array | None) -> bool:
 @GROUP.check
 def moving_averages(context: VerificationContext) -> Finding:
     """A training step moves each moving average by 1 - momentum of its distance to the batch statistic."""
+    if all(variable.trainable for variable in context.network.variables):
+        raise NotApplicable("the network has no batch norm, and so no moving averages")
     version = context.module.spec.version
     default = _MOMENTUM if version >= _FIRST_WITH_MOMENTUM else context.module.variant.family.momentum
     step = context.training_step
@@ -186,6 +188,8 @@ def regularization(context: VerificationContext) -> Finding:
     )
     if len(losses) != len(wanted):
         return Finding(False, f"{len(losses)} regularization losses, not {len(wanted)}")
+    if not wanted:
+        raise NotApplicable("no variable has weight decay, and the module has no regularization losses")
     error = max(abs(loss - exact) / exact for loss, exact in zip(losses, wanted, strict=True))
     return within(error, _LOSS_LIMIT, f"relative error of {len(losses)} losses; their sum is {sum(losses):.6g}")
 
@@ -193,7 +197,7 @@ def regularization(context: VerificationContext) -> Finding:
 @GROUP.check
 def shared_variables(context: VerificationContext) -> Finding:
     """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
-    name = [variable.name for variable in context.network.variables if variable.weight_decay][-1]
+    name = [variable.name for variable in context.network.variables if variable.role.endswith("kernel")][-1]
     first, second, cotangent = context.training_images[:1], context.training_images[1:2], context.cotangent[:1]
     separate = [context.training.gradients(images, cotangent, [name]).get(name) for images in (first, second)]
     joint = context.training.joint_gradient(first, second, cotangent, name)
