@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 import dataclasses
 from pathlib import Path
-import shutil
 
 from hubexport.arrays import FLOAT_BYTES, Value
 from hubexport.checkpoints.download_cache import Downloads
@@ -15,6 +14,7 @@ from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.formats.manifest import listed_files, write_manifest
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
+from hubexport.labels import MODULE_LABELS, labels_content
 from hubexport.networks.network import Network
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
@@ -177,9 +177,9 @@ def _write_module(
     directory.mkdir()
     write = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
     write(directory, spec, network, values)
-    if variant.labels and spec.kind == "classification":
-        (directory / "assets").mkdir()
-        shutil.copyfile(variant.labels, directory / "assets" / "labels.txt")
+    if spec.kind == "classification" and (names := variant.class_names()):
+        (directory / MODULE_LABELS.parent).mkdir()
+        (directory / MODULE_LABELS).write_bytes(labels_content(names))
 
 
 def _what(options: BuildOptions) -> str:

@@ -13,17 +13,20 @@ from hubexport.errors import ConfigError, UsageError, guess
 from hubexport.labels import read_labels
 from hubexport.networks.family_fields import PARAMETER_NAMES
 from hubexport.networks.registry import FAMILIES
-from hubexport.variants import PublishedCheckpoint, PublishedFigures, Variant
+from hubexport.variants import LabelFile, PublishedCheckpoint, PublishedFigures, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
 # The key that names a file of values that variants share.
 _FAMILY_KEY = "extends"
 # In such a file, the place of a value of the variant, like `{image_size}`.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# A shared file names the classes of variants with its values of these.
+_CLASSES_KEYS = ("dataset", "num_classes")
 # The keys of a variant's file for every family of networks. The variant's name is the file's.
 _KEYS = [_FAMILY_KEY, *(key for key in Variant.model_fields if key not in ("name", "family_parameters"))]
 # The keys below a key.
 _NESTED_KEYS: dict[str | int, list[str]] = {
+    "labels": list(LabelFile.model_fields),
     "checkpoint": list(PublishedCheckpoint.model_fields),
     "published": list(PublishedFigures.model_fields),
 }
@@ -81,10 +84,14 @@ def select_variants(patterns: Sequence[str], config_dir: str | Path | None = Non
 
 
 def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
+    is_pattern = any(wildcard in str(name) for wildcard in "*?[")
+    near = set(files)
+    if str(name).endswith("*"):  # It nearly matches the beginning of a name.
+        near = {f"{known[:length]}*" for known in files for length in range(len(name) - 2, len(name) + 1)}
     return ConfigError(
-        f"no variant {name!r}{guess(name, files)}",
-        why=f"known variants: {', '.join(sorted(files))}",
-        fix="use one of these, or pass the folder of its YAML file with --config_dir",
+        f"no variant {name!r}{guess(name, sorted(near))}",
+        why=f"none of the {len(files)} known variants {'matches it' if is_pattern else 'has this name'}",
+        fix="use a name that `hubexport list` shows, or pass the folder of its YAML file with --config_dir",
     )
 
 
@@ -128,7 +135,10 @@ def _invalid(place: Place, why: str, others: Sequence[tuple[Place, str]] = ()) -
 
 
 def _with_family(document: Document) -> Document:
-    """Merges a variant's file with the family file that `extends` names. The variant's own values win."""
+    """Merges a variant's file with the family file that `extends` names. The variant's own values win.
+
+    A variant has the family's labels only if it has its dataset and its number of classes.
+    """
     if not isinstance(document.value, dict) or _FAMILY_KEY not in document.value:
         return document
     own = dataclasses.replace(
@@ -141,9 +151,13 @@ def _with_family(document: Document) -> Document:
         key: str(value) for key, value in (_mapping(family) | own.value).items() if not isinstance(value, (dict, list))
     }
     try:
-        return own.over(dataclasses.replace(family, value=_fill_in(family.value, scalars)))
+        shared = _fill_in(_mapping(family), scalars)
     except KeyError as error:
         raise _invalid(document.place(()), f"missing key '{error.args[0]}'") from None
+    other_classes = any(key in shared and own.value.get(key, shared[key]) != shared[key] for key in _CLASSES_KEYS)
+    if "labels" in own.value or other_classes:
+        shared.pop("labels", None)
+    return own.over(dataclasses.replace(family, value=shared))
 
 
 def _family_file(document: Document) -> Path:
@@ -181,21 +195,22 @@ def _with_labels(variant: Variant, place: Place) -> Variant:
     """Resolves the path of the class names, and checks that there is one name for each class."""
     if variant.labels is None:
         return variant
-    path = place.path.parent / variant.labels
+    path, skip = place.path.parent / variant.labels.file, variant.labels.skip
     try:
         names = read_labels(path)
     except UsageError as error:
         raise _invalid(place, f"'labels': cannot read {path}: {error.why}") from None
     if unprintable := [number for number, name in enumerate(names, start=1) if not name.isprintable()]:
         raise _invalid(place, f"'labels': line {unprintable[0]} of {path} has characters that cannot be printed")
-    if len(names) != variant.num_classes or not all(name.strip() for name in names):
+    if len(names) - skip != variant.num_classes or not all(name.strip() for name in names):
         blank = sum(not name.strip() for name in names)
+        skipped = f" after the {skip} to skip" * (skip > 0)
         raise _invalid(
             place,
             f"'labels': found {len(names)} lines{f' ({blank} blank)' * (blank > 0)} in {path}, must be one name for "
-            f"each of the {variant.num_classes} classes (`num_classes`)",
+            f"each of the {variant.num_classes} classes (`num_classes`){skipped}",
         )
-    return variant.model_copy(update={"labels": str(path)})
+    return variant.model_copy(update={"labels": LabelFile(file=str(path), skip=skip)})
 
 
 def _mapping(document: Document) -> dict[str, Any]:
@@ -223,6 +238,10 @@ def _findings(document: Document, error: pydantic.ValidationError) -> Iterator[t
         elif problem["type"] == "missing":
             yield place, f"missing key '{key}'"
         else:
+            # Of a text that stands for a mapping, pydantic names a key within.
+            while len(location) > 1 and location not in document.places:
+                location = location[:-1]
+            key = ".".join(map(str, location))
             # Pydantic puts words of its own around what the value must be.
             wanted = re.sub("^(Input should be|Value error,) ", "", problem["msg"].replace("valid tuple", "valid list"))
             wanted = re.sub("^Tuple should have (.*) after validation.*", r"a list of \1", wanted)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.publication import existing_files, publish_checkpoint
 from hubexport.checkpoints.restore import restore_values
-from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.errors import OutputError, UsageError, check_choice
 from hubexport.formats.conversion_writers import (
@@ -81,7 +81,7 @@ def convert(
     resolved = resolve_source(source, variant, progress)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
     with open_checkpoint(resolved, progress, variant) as opened:
-        network, family, parameters, labels = _network(opened, variant)
+        network, family, parameters = _network(opened, variant)
         target_layouts(to, family.name)
         restored = restore_values(opened, network.variables, weights, progress)
         if network.logits is None:
@@ -92,6 +92,7 @@ def convert(
         progress.step(f"writing {target}")
         with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
             staged = scratch / target.name
+            labels = _class_names(resolved, opened, variant, network, progress)
             WRITERS[to](staged, TrainedNetwork(network, parameters, restored.values, labels))
             restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
@@ -133,20 +134,40 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
         check_destination(path, overwrite=overwrite)
 
 
-def _network(
-    opened: OpenedCheckpoint, variant: Variant | None
-) -> tuple[Network, Family, Parameters, Sequence[str] | None]:
-    """Returns the network of the values, with its classifier if they have one; its family, parameters and labels."""
+def _network(opened: OpenedCheckpoint, variant: Variant | None) -> tuple[Network, Family, Parameters]:
+    """Returns the network of the values, with its classifier if they have one; its family and parameters."""
     recognition = opened.recognition
     if variant:
         headless = recognition is not None and recognition.num_classes is None
         network = variant.network_for("feature_vector" if headless else "classification")
-        return network, variant.family, variant.family_parameters, variant.class_names()
+        return network, variant.family, variant.family_parameters
     if recognition:
         size = opened.settings and opened.settings.image_size
         network = recognition.network(size) if size else recognition.network()
-        return network, recognition.family, recognition.parameters, None
+        return network, recognition.family, recognition.parameters
     raise opened.unrecognized_error()
+
+
+def _class_names(
+    source: Source, opened: OpenedCheckpoint, variant: Variant | None, network: Network, progress: Progress
+) -> Sequence[str] | None:
+    """Returns the names of a network's classes: those of its variant, or else those that come with the values."""
+    if network.num_classes is None:
+        return None
+    if variant and variant.labels:
+        return variant.class_names()
+    try:
+        settings = opened.settings and opened.settings.config
+        names = settings.class_names if settings else source.class_names()
+    except UsageError as error:
+        progress.warn(f"leaving out the names of the classes: {error.what}: {error.why}")
+        return None
+    if names is not None and len(names) != network.num_classes:
+        progress.warn(
+            f"leaving out the names of the classes: {source.shown_as} has {len(names):,} for {network.num_classes:,}"
+        )
+        return None
+    return names
 
 
 def _what(target: Path) -> str:

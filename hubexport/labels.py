@@ -1,12 +1,13 @@
 """The names of classes, in UTF-8 text files with one name per line, class 0 first."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hubexport.errors import UsageError
 from hubexport.system.regular_files import read_regular_file
 
 # In a module's directory.
-_LABELS = Path("assets", "labels.txt")
+MODULE_LABELS = Path("assets", "labels.txt")
 # A thousand times the size of ImageNet's.
 _MAX_LABELS_BYTES = 32 << 20
 
@@ -17,7 +18,7 @@ def module_labels(directory: Path) -> list[str] | None:
     Raises:
         UsageError: the file cannot be read.
     """
-    path = directory / _LABELS
+    path = directory / MODULE_LABELS
     return read_labels(path) if path.is_file() else None
 
 
@@ -29,15 +30,33 @@ def read_labels(path: Path) -> list[str]:
     """
     try:
         content = read_regular_file(path, _MAX_LABELS_BYTES)
-        # Not splitlines, which also splits at characters that a name may have.
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, f"byte {error.start} is not UTF-8") from error
+    return parse_labels(content, path)
+
+
+def parse_labels(content: bytes, path: Path) -> list[str]:
+    """Returns the lines in the content of a file of labels.
+
+    Args:
+        content: the file's bytes.
+        path: what errors call the file.
+    Raises:
+        UsageError: the content is empty, or not UTF-8.
+    """
     if not content:
         raise _unreadable(path, "it is empty")
-    return lines
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"byte {error.start} is not UTF-8") from error
+    # Not splitlines, which also splits at characters that a name may have.
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def labels_content(names: Iterable[str]) -> bytes:
+    """Returns the content of a file of labels, with Unix line ends and without a byte order mark."""
+    return "".join(f"{name}\n" for name in names).encode()
 
 
 def _unreadable(path: Path, why: str) -> UsageError:

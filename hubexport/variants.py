@@ -179,6 +179,27 @@ class PublishedFigures(StrictModel):
     pixel1_cpu_ms: _Positive | None = None
 
 
+class LabelFile(StrictModel):
+    """A text file with one class name per line.
+
+    Attributes:
+        file: the path; in a config, relative to the file that names it.
+        skip: how many lines at the top are of classes that the variant lacks, such as 1 for ImageNet's background.
+    """
+
+    file: _Line
+    skip: Annotated[int, Field(ge=0)] = 0
+
+
+def _label_file(value: object) -> object:
+    """Accepts the path alone."""
+    if isinstance(value, str):
+        return {"file": value}
+    if value is None or isinstance(value, (dict, LabelFile)):
+        return value
+    raise ValueError("the path of a text file, or `file` and `skip` below this key")
+
+
 class Variant(StrictModel, SpreadParameters):
     """One trained network at one size.
 
@@ -191,8 +212,8 @@ class Variant(StrictModel, SpreadParameters):
         image_size: the height and width of the images in pixels; the default of modules that take any size.
         num_classes: the number of classes that the checkpoint was trained for, including the background class.
         dataset: the name of the training data.
-        labels: the path of a text file with one class name per line; in a config, relative to the config. None if the
-            classes have no names.
+        labels: the file with the names of the classes; in a config also its path alone. None if the classes have no
+            names.
         license: the SPDX identifier of the trained values' license, like `Apache-2.0`; None if it is unknown.
         checkpoint: the published archive; None if users must pass `--checkpoint`.
         published: the publishers' figures; None if there are none.
@@ -207,7 +228,7 @@ class Variant(StrictModel, SpreadParameters):
     image_size: Annotated[int, AfterValidator(_allowed_size)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
-    labels: _Line | None = None
+    labels: Annotated[LabelFile | None, BeforeValidator(_label_file)] = None
     license: Annotated[_Line, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
@@ -266,7 +287,7 @@ class Variant(StrictModel, SpreadParameters):
         Raises:
             UsageError: the file cannot be read.
         """
-        return read_labels(Path(self.labels)) if self.labels else None
+        return read_labels(Path(self.labels.file))[self.labels.skip :] if self.labels else None
 
     def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
         """Returns the modules that `--module` asks for.

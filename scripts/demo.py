@@ -44,7 +44,7 @@ def main() -> None:
     files = sorted(file for file in photographs.iterdir() if file.suffix in _PHOTOGRAPH_SUFFIXES)
     _title("Load one in TensorFlow, and show it photographs")
     probabilities = _probabilities(path, files, variant.image_size)
-    labels = (_EXAMPLES / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
+    labels = (path / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines()
     width = max(len(file.name) for file in files)
     for file, row in zip(files, probabilities, strict=True):
         best = int(row.argmax())
@@ -110,7 +110,7 @@ def _print_next_steps(path: Path, photograph: Path) -> None:
     _title("Next")
     hubexport = Path(sys.executable).with_name("hubexport")
     program = hubexport.relative_to(Path.cwd()) if hubexport.is_relative_to(Path.cwd()) else hubexport
-    print(f"  {program} classify {path} {photograph} --labels examples/imagenet_labels.txt")
+    print(f"  {program} classify {path} {photograph}")
     print(f"  {program} inspect {path}")
     print(f"  {program} verify {path}")
     print(f"  {program} list")

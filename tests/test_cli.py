@@ -3,12 +3,14 @@
 import json
 import os
 import pty
+import re
 import subprocess
 
 import pytest
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.config_files import list_variants
 from hubexport.variants import ModuleSpec
 from tests.checkpoints import network_values, write_v1
 from tests.command import command, environment, hubexport
@@ -278,9 +280,72 @@ def test_helpfull_lists_the_flags_of_absl():
 def test_list_as_a_table_has_a_line_per_variant():
     """Lines are complete, so that they can be searched: stdout is not a terminal here."""
     lines = hubexport("list").stdout.splitlines()
-    [line] = [line for line in lines if "mobilenet_v2_075_192" in line]
-    for cell in ("feature_vector/2, classification/2", "0.75", "192", "1001", "153", "2.61", "68.7", "88.9", "41.6"):
-        assert cell in line
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(" ") and len(line.split()) > 1}
+    assert {variant.name for variant in list_variants()} <= set(rows)
+    assert rows["mobilenet_v2_075_192"] == "0.75 192 153 2.61 68.7 88.9 41.6 2".split()
+    assert "MobileNet V2: 22 variants, 1001 classes" in lines
+    assert "VGG: 2 variants, images of 224 x 224 pixels, 1000 classes, module versions 3, 5" in lines
+
+
+def test_list_marks_what_hubexport_counted_and_where_accuracy_was_measured():
+    """The counts are those of TF-Slim's own graph, 3,482,257,408 and 25,524,969."""
+    lines = hubexport("list", "resnet_v2_50").stdout.splitlines()
+    assert [line.split() for line in lines if "resnet_v2_50" in line] == [
+        "resnet_v2_50 3482* 25.52* 75.6 at 299 px 92.8 at 299 px".split()
+    ]
+    assert lines[-1] == "* counted by hubexport: the publishers give no figure"
+    assert "counted" not in hubexport("list", "mobilenet_v2_050_96").stdout
+
+
+def test_list_leaves_out_columns_without_a_figure():
+    """Each group has columns of its own."""
+    lines = hubexport("list", "resnet_v1_50", "*_edgetpu_*").stdout.splitlines()
+    [edgetpu, resnet] = [line.split() for line in lines if line.startswith(" variant")]
+    assert edgetpu == "variant depth multiplier MACs (M) params (M)".split()
+    assert "No checkpoint to download; build from your own: resnet_v1_50." in lines
+    assert resnet == "variant MACs (M) params (M)".split()
+
+
+def test_list_takes_patterns():
+    """Names and patterns, as `build --variant` takes them; in the order of families, each once."""
+    described = json.loads(hubexport("list", "vgg*", "mobilenet_v2_0*_96", "vgg_16", "--format", "json").stdout)
+    assert [variant["name"] for variant in described] == [
+        *("mobilenet_v2_035_96", "mobilenet_v2_050_96", "mobilenet_v2_075_96", "vgg_16", "vgg_19"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near", "why"),
+    [
+        ("incepton*", "inception*", "matches it"),
+        ("vgg_17", "vgg_19", "has this name"),
+    ],
+)
+def test_list_names_what_is_near_to_a_pattern_without_a_match(pattern, near, why):
+    """Nothing is listed, even if another pattern matches."""
+    done = hubexport("list", "vgg_16", pattern)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"no variant {pattern!r} (did you mean {near!r}?)" in done.stderr
+    assert f"none of the {len(list_variants())} known variants {why}" in done.stderr
+
+
+def test_list_fits_a_terminal_of_100_columns():
+    """Without a figure that is cut off."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command("list"), stdout=theirs, stderr=subprocess.PIPE, env=environment({"TERM": "dumb", "COLUMNS": "100"})
+    )
+    os.close(theirs)
+    shown = b""
+    while block := _read_terminal(ours):
+        shown += block
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    lines = shown.decode().splitlines()
+    assert max(map(len, lines)) <= 100 and "…" not in shown.decode()
+    assert len([line for line in lines if re.match(r" (mobilenet|inception|resnet|vgg)_\w+ ", line)]) == len(
+        list_variants()
+    )
 
 
 def test_list_as_json_has_everything():
@@ -292,12 +357,15 @@ def test_list_as_json_has_everything():
         "google/imagenet/mobilenet_v2_050_96/classification/1",
         "google/imagenet/mobilenet_v2_050_96/feature_vector/1",
     ]
+    assert (variant["counted"], variant["depth_multiplier"]) == ({}, 0.5)
+    [counted] = [variant["counted"] for variant in variants if variant["name"] == "vgg_16"]
+    assert counted == {"macs_millions": 15470, "parameters_millions": 138.36}
 
 
 def test_list_takes_the_users_configs(config_dir):
-    """Dashes stand for missing published figures."""
-    [line] = [line for line in hubexport("list", "--config_dir", config_dir).stdout.splitlines() if "small" in line]
-    assert line.split() == "small feature_vector/2, classification/2 0.35 96 7 - - - - -".split()
+    """Beside the built-in ones. Dashes stand for missing published figures."""
+    [line] = [line for line in hubexport("list", "--config_dir", config_dir).stdout.splitlines() if " small " in line]
+    assert line.split() == "small 0.35 96 7 11* 0.39* - - - 2".split()
 
 
 def test_a_reader_that_closes_the_pipe_is_not_an_error():

@@ -31,6 +31,8 @@ _MODULES = {
     ],
     "mobilenet_v1": [("mobilenet_v1_025_128", "feature_vector/1"), ("mobilenet_v1_025_128", "classification/3")],
     "resnet_v2": [("resnet_v2_50", "feature_vector/1"), ("resnet_v2_50", "classification/3")],
+    "inception_v1": [("inception_v1", "feature_vector/1"), ("inception_v1", "classification/3")],
+    "inception_v2": [("inception_v2", "feature_vector/1"), ("inception_v2", "classification/3")],
 }
 # The module that each consumer with hub.Module fine-tunes and re-exports, which takes most of the time; with the others
 # it only predicts. Some consumer trains each module, and each kind is trained on TensorFlow 1 and on TensorFlow 2.
@@ -47,8 +49,8 @@ _TRAINED = {
 _TRAIN_FIRST = ("tf1.7", "tf1.13", "tf2.10")
 # What is tried at all times of other families; make prove tries all of them everywhere.
 _OTHERS_TRIED_ALWAYS = ("mobilenet_v1", "tf1.15")
-# Made smaller, since the layers of ResNet are the same for images of any size.
-_SMALL = {"resnet_v2_50": {"image_size": 64, "num_classes": 11}}
+# Made smaller, since these layers are the same for images of any size.
+_SMALL = {name: {"image_size": 64, "num_classes": 11} for name in ("resnet_v2_50", "inception_v1", "inception_v2")}
 # Between any TensorFlow and the independent implementation: their kernels round differently.
 _TOLERANCE = 5e-5
 
@@ -71,6 +73,10 @@ _NUMBERS = {
     # The first convolution, 3 in each of 16 bottlenecks and 4 shortcuts have kernels, 1 + 16 + 4 of them biases; there
     # are 3 batch norms in each bottleneck, and a last one.
     "resnet_v2": Numbers(classes=11, features=2048, variables=270, trainable=172, averages=98, losses=53),
+    # 3 convolutions, and 6 in each of 9 blocks, have a kernel and the three of a batch norm without gamma.
+    "inception_v1": Numbers(classes=11, features=1024, variables=228, trainable=114, averages=114, losses=57),
+    # 3 convolutions, 7 in each of 8 blocks and 5 in each of 2; the first has a depthwise kernel, too, and no decay.
+    "inception_v2": Numbers(classes=11, features=1024, variables=275, trainable=139, averages=136, losses=68),
 }
 
 

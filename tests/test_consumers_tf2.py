@@ -10,23 +10,32 @@ import numpy as np
 import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
+from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.consumers.registry import CONSUMERS, why_not_applicable
 from hubexport.consumers.use_module import TF2_PROGRAM, prepare_task, read_outputs
+from hubexport.networks.numpy_forward import Forward
 from hubexport.variants import KINDS, Variant
 from tests.data import expected_outputs, needs_data, photographs
 from tests.environments import cases, python_or_skip, run_consumer
-from tests.graphs import checkpoint_values, imported, read_saved_model
+from tests.graphs import imported, read_saved_model
 
 # The timeout leaves time to make an environment.
 pytestmark = [pytest.mark.consumers, pytest.mark.timeout(1800), needs_data]
 
 # The variant of each family.
-_VARIANTS = {"mobilenet_v2": "mobilenet_v2_050_96", "mobilenet_v1": "mobilenet_v1_025_128", "resnet_v2": "resnet_v2_50"}
-# Made smaller, since the layers of ResNet are the same for images of any size.
-_SMALL = {"resnet_v2_50": {"image_size": 64, "num_classes": 11}}
-# All consumers use the first two. The first is also fine-tuned.
+_VARIANTS = {
+    "mobilenet_v2": "mobilenet_v2_050_96",
+    "mobilenet_v1": "mobilenet_v1_025_128",
+    "mobilenet_v3": "mobilenet_v3_small_075_224",
+    "inception_v1": "inception_v1",
+    "inception_v2": "inception_v2",
+    "resnet_v2": "resnet_v2_50",
+}
+# Made smaller, since these layers are the same for images of any size.
+_SMALL = {name: {"image_size": 64, "num_classes": 11} for name in ("resnet_v2_50", "inception_v1", "inception_v2")}
+# All consumers use the first two that a family has. The first is also fine-tuned.
 _MODULES = ("feature_vector/5", "classification/4", "classification/5")
 _USED_BY_ALL = 2
 # What is tried at all times of other families; make prove tries all of them everywhere.
@@ -67,6 +76,30 @@ _NUMBERS = {
         ("resnet_v2_50/block2", [4, 4, 512]),
         "beta biases gamma moving_mean moving_variance weights",
     ),
+    # A convolution, 11 blocks with 10 that widen and 9 with a gate of 2 biased convolutions, and two more, one biased.
+    "mobilenet_v3": Numbers(
+        1001,
+        1024,
+        208,
+        140,
+        68,
+        42,
+        ("MobilenetV3/layer_9", [14, 14, 40]),
+        "beta biases depthwise_weights gamma moving_mean moving_variance weights",
+    ),
+    "inception_v1": Numbers(
+        11, 1024, 228, 114, 114, 57, ("InceptionV1/Mixed_4b", [4, 4, 512]), "beta moving_mean moving_variance weights"
+    ),
+    "inception_v2": Numbers(
+        11,
+        1024,
+        275,
+        139,
+        136,
+        68,
+        ("InceptionV2/Mixed_4b", [4, 4, 576]),
+        "beta depthwise_weights moving_mean moving_variance pointwise_weights weights",
+    ),
 }
 
 
@@ -88,15 +121,15 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A family's modules and a twin in the TF1 Hub format, with images and what the modules compute for them."""
+    """A family's modules, with images and what the modules compute for them."""
 
     variant: Variant
     paths: dict[str, Path]
     values: dict[str, np.ndarray]
     images: np.ndarray
     expected: dict[str, np.ndarray]
-    # All outputs of the twin, by kind, computed by the TensorFlow of these tests.
-    outputs_of_tf1: dict[str, dict[str, np.ndarray]]
+    # All outputs by kind: those of a twin in the TF1 Hub format in the TensorFlow of these tests, or NumPy's.
+    outputs: dict[str, dict[str, np.ndarray]]
 
     def contract(self, spec: ModuleSpec) -> ModuleContract:
         """Returns the contract of one of the modules."""
@@ -114,15 +147,28 @@ def modules(tmp_path_factory) -> Callable[[str], Built]:
 def _build(family: str, folder: Path) -> Built:
     name = _VARIANTS[family]
     variant = load_variant(name).model_copy(update=_SMALL.get(name, {}))
-    specs = [ModuleSpec.parse(text) for text in (*_MODULES, "classification/3")]
+    network = variant.network_for("classification")
+    has_twin = 3 in variant.family.versions
+    specs = [*_used(family), *([ModuleSpec.parse("classification/3")] if has_twin else [])]
     built = build_modules(variant, specs, checkpoint="synthetic:1", output_dir=folder)
     paths = {str(spec): path for spec, path in zip(specs, built, strict=True)}
-    twin = paths["classification/3"]
-    values = checkpoint_values(twin)
-    images, expected = expected_outputs(variant, variant.network_for("classification", 3), values)
-    with imported(read_saved_model((twin / "saved_model.pb").read_bytes())[()], values) as tf1:
-        outputs_of_tf1 = {kind: tf1.run(f"image_{kind}", images) for kind in KINDS}
-    return Built(variant, paths, values, images, expected, outputs_of_tf1)
+    values = {variable.name: synthetic_value(variable, seed=1) for variable in network.variables}
+    images, expected = expected_outputs(variant, network, values)
+    if has_twin:
+        graph = read_saved_model((paths["classification/3"] / "saved_model.pb").read_bytes())[()]
+        with imported(graph, values) as tf1:
+            outputs = {kind: tf1.run(f"image_{kind}", images) for kind in KINDS}
+    else:
+        computed = Forward(network, values, images).run()
+        endpoints = {key: computed[op] for key, op in network.endpoints.items()}
+        outputs = {kind: {**endpoints, "default": expected[f"image_{kind}"]} for kind in KINDS}
+    return Built(variant, paths, values, images, expected, outputs)
+
+
+def _used(family: str) -> list[ModuleSpec]:
+    """Returns the modules that the family has of those to use."""
+    specs = map(ModuleSpec.parse, _MODULES)
+    return [spec for spec in specs if spec.version in load_variant(_VARIANTS[family]).family.versions]
 
 
 def _cases():
@@ -145,14 +191,14 @@ def results(request, modules, tmp_path_factory) -> list[Result]:
     folder = tmp_path_factory.mktemp(consumer.name)
     built = modules(family)
     is_thorough = family == "mobilenet_v2" and consumer.name in _THOROUGH
-    names = _MODULES if is_thorough else _MODULES[:_USED_BY_ALL]
+    specs = _used(family)[: None if is_thorough else _USED_BY_ALL]
     pictures, _ = photographs(built.variant.image_size)
     tasks, contracts = [], []
-    for number, name in enumerate(names):
+    for number, spec in enumerate(specs):
         scratch = folder / str(number)
         scratch.mkdir()
-        contracts.append(built.contract(ModuleSpec.parse(name)))
-        task = prepare_task(built.paths[name], contracts[-1], scratch)
+        contracts.append(built.contract(spec))
+        task = prepare_task(built.paths[str(spec)], contracts[-1], scratch)
         inputs = read_outputs(Path(task["inputs"]))
         np.savez(task["inputs"], **{**inputs, "photographs": pictures, "labels": np.arange(len(pictures))})
         persistent = [is_thorough] if family == "mobilenet_v2" else []
@@ -160,8 +206,8 @@ def results(request, modules, tmp_path_factory) -> list[Result]:
     recorded = run_consumer(python, TF2_PROGRAM, tasks, folder)
     assert (recorded["tensorflow"], recorded["tensorflow_hub"]) == (consumer.tensorflow, consumer.tensorflow_hub)
     return [
-        Result(family, ModuleSpec.parse(name), contract, facts, read_outputs(Path(task["outputs"])))
-        for name, contract, facts, task in zip(names, contracts, recorded["modules"], tasks, strict=True)
+        Result(family, spec, contract, facts, read_outputs(Path(task["outputs"])))
+        for spec, contract, facts, task in zip(specs, contracts, recorded["modules"], tasks, strict=True)
     ]
 
 
@@ -176,9 +222,9 @@ def test_modules_keep_their_contracts(results):
 
 
 def test_endpoints_are_those_of_the_tf1_module(results, modules):
-    """Names and values; the TensorFlow of these tests runs the TF1 module."""
+    """Names and values; the TensorFlow of these tests runs the TF1 module, or NumPy if there is none."""
     for result in results:
-        expected = modules(result.family).outputs_of_tf1[result.spec.kind]
+        expected = modules(result.family).outputs[result.spec.kind]
         default, wanted = result.predictions["default"], expected["default"]
         np.testing.assert_allclose(default, wanted, rtol=0, atol=2e-5 * max(1, np.abs(wanted).max()))
         prefix = "endpoint:"
@@ -208,7 +254,7 @@ def test_facts_are_those_of_the_published_networks(results):
         assert result.facts["gradients_in_inference"] == result.facts["gradients_in_training"]
         assert result.facts["gradients_in_training"] == numbers.trainable + more
         assert list(result.predictions[f"endpoint:{key}"].shape[1:]) == shape
-        takes_any_size = result.family != "mobilenet_v2"
+        takes_any_size = result.family not in ("mobilenet_v2", "mobilenet_v3")
         assert (size[0] is None) == ("other_size:default" in result.predictions) == takes_any_size
     facts = results[0].facts
     assert sorted({name.rpartition("/")[2] for name in facts["keras_moved"]}) == numbers.kinds.split()

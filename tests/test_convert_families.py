@@ -10,7 +10,7 @@ from hubexport.conversion import convert
 from hubexport.networks.registry import FAMILIES
 
 # The published networks by number of values: small ones are quick, large ones have hundreds of megabytes.
-_QUICK, _SLOW = 2_000_000, 30_000_000
+_QUICK, _SLOW = 2_000_000, 12_000_000
 
 
 def _cases():

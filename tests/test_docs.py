@@ -22,6 +22,7 @@ from hubexport import ModuleSpec, build_modules, list_variants, load_variant
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.formats.tf1_hub import saved_model_bytes
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.ops import BatchNorm
 from hubexport.networks.registry import FAMILIES
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
@@ -173,7 +174,6 @@ def _arrange_photographs(folder):
         (folder / "classes" / str(top3[0][0])).mkdir(parents=True)
         for place in (folder / "photos", folder / "classes" / str(top3[0][0])):
             (place / name).symlink_to(DATA / "images" / name)
-    (folder / "imagenet_labels.txt").symlink_to(DATA / "imagenet_labels.txt")
     (folder / "broken.jpg").write_bytes(b"no picture")
     (folder / "examples").symlink_to(REPOSITORY / "examples")
 
@@ -349,37 +349,46 @@ def test_every_error_in_the_table_exists_in_the_code():
 
 
 def test_every_family_is_in_its_tables():
-    """With its parameters, versions and number of variants, and what its training defaults are."""
+    """With its parameters, versions, sizes, paper and number of variants, and what its training defaults are."""
     shipped = Counter(variant.network for variant in list_variants())
     rows = {}
     for family in FAMILIES.values():
         network = family.network(family.published_parameters[-1], 224, 1001)
         parameters = ", ".join(f"`{name}`" for name in family.parameters.model_fields) or "–"
         sizes = "any" if family.size_multiple == 1 else f"multiples of {family.size_multiple}"
+        sizes = sizes if family.smallest_size == 1 else f"{family.smallest_size} and more"
+        is_open = f"from version {family.open_from_version}" if family.open_from_version else "no"
         versions = ", ".join(map(str, family.versions))
-        first = f"| `{family.name}` | {family.title} | {parameters} | {versions} | {sizes} | {shipped[family.name]} |"
-        assert first in _PAGES["networks.md"]
+        first = f"| `{family.name}` | {family.title} | {parameters} | {versions} | {sizes} | {is_open} |"
+        assert f"{first} {shipped[family.name]} |\n" in _PAGES["networks.md"]
+        assert f"]({family.paper.url}) |" in _PAGES["networks.md"]
         decay = f"{max(variable.weight_decay for variable in network.variables):.0e}".replace("e-0", "e-")
-        epsilon = f"{network.batch_norm_epsilon:g}".replace("e-0", "e-")
+        epsilons = {op.epsilon for op in network.ops if isinstance(op, BatchNorm)}
+        epsilon = ", ".join(f"{one:g}".replace("e-0", "e-") for one in epsilons) or "–"
+        momentum = family.momentum if epsilons else "–"
         keeps = network.dropout.keep_prob if network.dropout else "–"
-        rows.setdefault(f"| {epsilon} | {family.momentum} | {decay} | {keeps} |", []).append(f"`{family.name}`")
+        rows.setdefault(f"| {epsilon} | {momentum} | {decay} | {keeps} |", []).append(f"`{family.name}`")
     for row, names in rows.items():
         assert f"| {', '.join(names)} {row}" in _PAGES["networks.md"]
-    counted = re.findall(r"^\| `.* (?:any|multiples of \d+) \| (\d+) \|$", _PAGES["networks.md"], re.MULTILINE)
+    counted = re.findall(r"^\| `.* (?:no|from version \d) \| (\d+) \|$", _PAGES["networks.md"], re.MULTILINE)
     assert sum(shipped.values()) == sum(map(int, counted))
 
 
-def test_the_table_of_variants_has_them_all():
-    """With their number, and the range of their accuracies."""
-    rows = re.findall(
-        r"^\| `(\w+)`.*\| (\d+) \| .* \| .* \| ([\d.]+) to ([\d.]+) \|$", _PAGES["variants.md"], re.MULTILINE
+def test_the_tables_of_variants_are_those_of_the_configs():
+    """`python scripts/variants_table.py` writes them."""
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts" / "variants_table.py", "--print"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    shown = {name.rpartition("_v")[0] + "_v" + name.rpartition("_v")[2][0]: row for name, *row in rows}
-    variants = list_variants()
-    for beginning, (count, lowest, highest) in shown.items():
-        accuracies = [variant.published.top1_percent for variant in variants if variant.name.startswith(beginning)]
-        assert [int(count), float(lowest), float(highest)] == [len(accuracies), min(accuracies), max(accuracies)]
-    assert sum(int(row[0]) for row in shown.values()) == len(variants)
+    assert done.stdout == _PAGES["variants.md"]
+    rows = re.findall(r"^\| `(\w+)` \|", done.stdout.split("<!--")[1], re.MULTILINE)
+    assert sorted(rows) == sorted(path.stem for path in (REPOSITORY / "configs").glob("*.yaml"))
+    networks = len({variant.network for variant in list_variants()})
+    assert f"hubexport knows {len(rows)} variants of [{networks} networks](networks.md)" in done.stdout
+    assert f"`hubexport list` shows all {len(rows)}." in _PAGES["README.md"]
 
 
 def test_every_dependency_has_a_reason():

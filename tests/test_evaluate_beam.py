@@ -54,7 +54,7 @@ def records(tmp_path_factory):
 
 
 def _units(records):
-    return find_dataset(str(records), ClassLookup(None, "", 0), None, Progress()).units
+    return find_dataset(str(records), ClassLookup(None, "", offset=0, first=0), None, Progress()).units
 
 
 @pytest.fixture(autouse=True)

@@ -69,6 +69,16 @@ def test_labels_come_with_the_module(tmp_path):
     assert _found(_find(tmp_path / "data", tmp_path / "others.txt"), tmp_path) == {"data/b/a.png": 0}
 
 
+def test_the_modules_own_labels_have_no_offset(tmp_path):
+    """They are in the order of its classes. Numbers are the data's."""
+    _touch(tmp_path / "data", "1/a.png", "b/a.png")
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "labels.txt").write_text("a\nb\n")
+    dataset = _find(tmp_path / "data", offset=1)
+    assert _found(dataset, tmp_path) == {"data/1/a.png": 0, "data/b/a.png": 1}
+    dataset.check_labels(2)
+
+
 def test_unknown_folders_are_listed(tmp_path, labels):
     """The first ten are listed, and ambiguous labels are marked."""
     root = tmp_path / "data"

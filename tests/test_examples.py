@@ -101,8 +101,6 @@ def test_tf2_inference_names_what_is_in_photographs(tmp_path):
     """With the real weights: the eight published results, and the photograph in `examples/`."""
     options = {"checkpoint": str(REAL_ARCHIVE), "output_dir": tmp_path}
     [module] = build_modules(load_variant("mobilenet_v2_100_224"), ["classification/5"], **options)
-    (module / "assets").mkdir()
-    (module / "assets" / "labels.txt").write_bytes((DATA / "imagenet_labels.txt").read_bytes())
     expected = json.loads((DATA / "images" / "expected_top3.json").read_text())
     paths = [*(DATA / "images" / name for name in expected), _PHOTOGRAPH]
     found = _blocks(_printed("tf2_inference.py", module, *paths))

@@ -14,7 +14,7 @@ _FLOORS = [
     ["beam", "extras", "plots", "system"],
     ["labels", "networks", "yaml_lines"],
     ["layouts", "reference", "variants"],
-    ["checkpoints", "config_files"],
+    ["checkpoints", "config_files", "network_figures"],
     ["formats"],
     ["build", "comparison", "conversion", "modules", "selection"],
     ["batch", "consumers", "description", "runtime"],

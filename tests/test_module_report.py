@@ -152,8 +152,13 @@ def test_sizes_ops_and_manifest_are_right(built, spec):
     weights = sum(os.path.getsize(path / "variables" / name) for name in os.listdir(path / "variables"))
     other = os.path.getsize(path / "hubexport.json") + 2 * (spec.version in TF1_VERSIONS)
     sizes = report.sizes
-    assert (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes) == (graph, weights, 0, other)
-    assert sizes.total_bytes == graph + weights + other
+    labels = os.path.getsize(path / "assets" / "labels.txt") if spec.kind == "classification" else 0
+    assert (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes) == (
+        *(graph, weights, labels),
+        other,
+    )
+    assert sizes.total_bytes == graph + weights + labels + other
+    assert report.labels == (1001 if spec.kind == "classification" else None)
 
     counts = Counter()
     for meta_graph in _read(path).meta_graphs:
@@ -175,8 +180,8 @@ def test_a_report_as_json_has_the_same_keys_for_every_module(built):
     described = [describe_module(path).as_json() for path in built.values()]
     assert {tuple(report) for report in described} == {
         (
-            *("path", "format", "written_by", "manifest", "graph_versions", "parameters", "sizes", "op_counts"),
-            *("compatibility", "digest_problems", "problems"),
+            *("path", "format", "written_by", "manifest", "graph_versions", "parameters", "labels", "sizes"),
+            *("op_counts", "compatibility", "digest_problems", "problems"),
         )
     }
     first = json.loads(json.dumps(described[0]))
@@ -203,8 +208,17 @@ def test_labels_are_assets(copied):
     (copied / "assets.extra").mkdir()
     (copied / "assets.extra" / "notes").write_text("12345")
     before = os.path.getsize(copied / "hubexport.json") + os.path.getsize(copied / "tfhub_module.pb")
-    sizes = describe_module(copied).sizes
-    assert (sizes.assets_bytes, sizes.other_bytes) == (8, before + 5)
+    report = describe_module(copied)
+    assert (report.sizes.assets_bytes, report.sizes.other_bytes, report.labels) == (8, before + 5, 2)
+
+
+def test_labels_that_no_program_can_read_are_a_problem(copied):
+    """`classify` would refuse the module."""
+    (copied / "assets").mkdir()
+    (copied / "assets" / "labels.txt").write_bytes(b"a\nb\xe4r\n")
+    report = describe_module(copied)
+    assert report.labels is None
+    assert report.problems == ("assets/labels.txt: byte 3 is not UTF-8",)
 
 
 @pytest.mark.parametrize("resources", [False, True], ids=["references", "resources"])

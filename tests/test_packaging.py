@@ -36,6 +36,7 @@ def test_the_wheel_has_the_configs_and_every_module(wheel):
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hubexport").rglob("*.py")}
     configs = {f"hubexport/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert len(configs) >= 23
+    configs.add("hubexport/configs/imagenet_labels.txt")
     data = {"hubexport/py.typed", "hubexport/modules/op_versions.json"}
     for folder in (
         "consumers/requirements",
@@ -60,6 +61,24 @@ def test_an_installed_package_finds_its_configs(wheel, tmp_path):
         check=True,
     )
     assert "mobilenet_v2_075_192" in [variant["name"] for variant in json.loads(done.stdout)]
+
+
+def test_an_installation_that_lost_imagenets_names_says_so(wheel, tmp_path):
+    """With the missing path, before anything is written."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "site" / "hubexport" / "configs" / "imagenet_labels.txt").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "hubexport", "build", "--variant", "mobilenet_v2_035_96", "--checkpoint", "synthetic"],
+        cwd=tmp_path,
+        env=environment({"PYTHONPATH": str(tmp_path / "site")}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == 1 and "imagenet_labels.txt: No such file" in done.stderr and "Traceback" not in done.stderr
+    )
+    assert not (tmp_path / "modules").exists()
 
 
 def test_the_wheel_names_its_command_and_pythons(wheel):

@@ -3,10 +3,12 @@
 `shared/data/networks/reference` holds what TF-Slim computed at other sizes; see `test_network_references.py`.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import functools
 from pathlib import Path
 import tempfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,14 +51,10 @@ class Case:
         return family.parameters(**values)
 
     @property
-    def momentum(self):
-        """TF-Slim's."""
-        return FAMILIES[self.family].momentum
-
-    @property
     def spec(self):
-        """Version 1, or for families with images of any size, the first version with them."""
-        return ModuleSpec(kind="classification", version=FAMILIES[self.family].open_from_version or 1)
+        """The family's first version, or for families with images of any size, the first version with them."""
+        family = FAMILIES[self.family]
+        return ModuleSpec(kind="classification", version=family.open_from_version or family.versions[0])
 
     def network(self) -> Network:
         """The network without dropout, whose random numbers differ."""
@@ -81,21 +79,55 @@ _CASES = [
             Case("mobilenet_v2", 1.0, (96, 96), 1001),
             Case("mobilenet_v2", 1.3, (64, 64), 1001),
             Case("mobilenet_v2", 1.4, (96, 96), 1001),
+            Case("mobilenet_v3_small", 0.75, (96, 96), 17),
+            Case("inception_v1", None, (97, 66), 17),
+            Case("inception_v2", None, (66, 97), 17),
+            Case("resnet_v1_50", None, (97, 66), 17),
             Case("resnet_v2_50", None, (97, 66), 17),
+        ]
+    ),
+    *(
+        pytest.param(case, marks=pytest.mark.prove)
+        for case in [
+            Case("mobilenet_v3_small", 1.0, (64, 64), 1001),
+            Case("mobilenet_v3_large", 0.75, (96, 96), 17),
+            Case("mobilenet_v3_large", 1.0, (128, 128), 5),
+            Case("mobilenet_v3_small_minimalistic", 1.0, (96, 96), 17),
+            Case("mobilenet_v3_large_minimalistic", 1.0, (96, 96), 17),
+            Case("mobilenet_edgetpu", 0.75, (96, 96), 17),
+            Case("mobilenet_edgetpu", 1.0, (64, 64), 1001),
+            Case("inception_v3", None, (131, 98), 17),
+            Case("inception_v4", None, (131, 98), 17),
+            Case("inception_resnet_v2", None, (131, 98), 17),
+            Case("resnet_v1_101", None, (64, 80), 1001),
+            Case("resnet_v1_152", None, (75, 101), 17),
+            Case("resnet_v1_50_caffe", None, (97, 66), 17),
+            Case("resnet_v1_101_caffe", None, (64, 80), 1000),
+            Case("resnet_v1_152_caffe", None, (75, 101), 17),
             Case("resnet_v2_101", None, (64, 80), 1001),
             Case("resnet_v2_152", None, (75, 101), 17),
+            Case("vgg_16", None, (224, 224), 17),
+            Case("vgg_19", None, (224, 224), 17),
         ]
     ),
 ]
 
 
+def _cases() -> Iterator[tuple[Case, Any]]:
+    """Returns each case with its marks."""
+    for case in _CASES:
+        yield (case, ()) if isinstance(case, Case) else (case.values[0], case.marks)
+
+
 def test_every_family_is_compared():
     """Or TF-Slim would say nothing of it."""
-    cases = [case if isinstance(case, Case) else case.values[0] for case in _CASES]
+    cases = [case for case, _ in _cases()]
     assert {case.family for case in cases} == set(FAMILIES)
     opened = {case.family for case in cases if case.size[0] != case.size[1]}
     assert opened == {name for name, family in FAMILIES.items() if family.open_from_version}
-    assert {case.family for case in cases if case.num_classes == 17} >= {"mobilenet_v1", "mobilenet_v2", "resnet_v2_50"}
+    # The others are the same network with more layers.
+    other_classes = {case.family for case in cases if case.num_classes not in (1000, 1001)}
+    assert set(FAMILIES) - other_classes == {"resnet_v1_101", "resnet_v1_101_caffe", "resnet_v2_101"}
 
 
 @functools.lru_cache(maxsize=1)  # Both formats are compared with it, one after the other.
@@ -143,7 +175,7 @@ def _emitted(values, images, training, case):
         features = graph.run("image_feature_vector", images)["default"]
         facts["outputs"] = {**logits, "features": features, "logits": logits["default"]}
         del facts["outputs"]["default"]
-        momentum = {} if case.spec.version < 3 else {"batch_norm_momentum:0": case.momentum}
+        momentum = {} if case.spec.version < 3 else {"batch_norm_momentum:0": case.network().momentum}
         graph.session.run(updates, {"hub_input/images:0": images, **momentum})
         facts["after"] = variable_values(graph.session)
         return facts
@@ -152,18 +184,18 @@ def _emitted(values, images, training, case):
 def _emitted_functions(values, images, training, case):
     """Calls the function of our TF2 SavedModel, and returns the same facts."""
     with tempfile.TemporaryDirectory() as folder:
-        write_tf2_module(Path(folder), ModuleSpec(kind="classification", version=5), case.network(), values)
+        network = case.network()
+        write_tf2_module(Path(folder), ModuleSpec(kind="classification", version=5), network, values)
         module = tf.saved_model.load_v2(folder)
     facts = {
         "variables": [(_name(v), tuple(v.shape)) for v in module.variables],
         "trainable": [_name(v) for v in module.trainable_variables],
         "losses": [loss().numpy() for loss in module.regularization_losses],
     }
-    outputs = module(images, training=training, return_endpoints=True, batch_norm_momentum=case.momentum)
+    outputs = module(images, training=training, return_endpoints=True, batch_norm_momentum=network.momentum)
     outputs = {key: value.numpy() for key, value in outputs.items()}
     outputs["logits"] = outputs.pop("default")
-    [pooled] = (value for key, value in outputs.items() if key.endswith("/global_pool"))
-    facts["outputs"] = {**outputs, "features": pooled[:, 0, 0]}
+    facts["outputs"] = {**outputs, "features": outputs[network.features_endpoint].reshape(len(images), -1)}
     facts["after"] = {_name(v): v.numpy() for v in module.variables}
     facts["updates"] = sum(not np.array_equal(value, values[name]) for name, value in facts["after"].items())
     return facts
@@ -173,9 +205,18 @@ def _name(variable):
     return variable.name.removesuffix(":0")
 
 
-@pytest.mark.parametrize("emitted", [_emitted, _emitted_functions], ids=["tf1", "tf2"])
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("case", _CASES, ids=str)
+def _runs() -> Iterator[Any]:
+    """Returns each case in inference and in training, in each format that the family has modules of."""
+    for case, marks in _cases():
+        formats = (
+            {"tf1": _emitted, "tf2": _emitted_functions} if case.spec.version <= 3 else {"tf2": _emitted_functions}
+        )
+        for mode, training in (("inference", False), ("training", True)):
+            for name, emitted in formats.items():
+                yield pytest.param(case, training, emitted, id=f"{case}-{mode}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(("case", "training", "emitted"), _runs())
 def test_emitted_network_is_tf_slims(case, training, emitted):
     """Variables, losses, update ops, and every endpoint are the same. Dropout is switched off in training."""
     values, images = _inputs(case)

@@ -24,7 +24,7 @@ from hubexport.release.options import ReleaseOptions
 from hubexport.release.plan import make_plan
 from hubexport.release.release_modules import release_modules
 from hubexport.system.digests import file_sha256, tree_files
-from hubexport.variants import ModuleSpec
+from hubexport.variants import LabelFile, ModuleSpec
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
 from tests.servers import running_server
@@ -151,14 +151,15 @@ def test_published_content_never_changes(dist, small, options, facts, blamed):
 
 
 def test_labels_are_content(dist, small, tmp_path):
-    """A changed label is refused, because modules contain the labels. Moving the file is allowed."""
+    """A changed label is refused, because modules contain the labels. The file may move, or have other line ends."""
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"class {number}\n" for number in range(7)))
-    labelled = small.model_copy(update={"labels": str(labels)})
+    labelled = small.model_copy(update={"labels": LabelFile(file=str(labels))})
     assert _results(_release(labelled, dist)) == [ReleaseError, ReleaseError]
     assert _results(_release(labelled, tmp_path / "other")) == ["made", "made"]
     moved = labels.rename(tmp_path / "moved.txt")
-    labelled = small.model_copy(update={"labels": str(moved)})
+    moved.write_text(moved.read_text(), newline="\r\n")
+    labelled = small.model_copy(update={"labels": LabelFile(file=str(moved))})
     assert _results(_release(labelled, tmp_path / "other")) == ["up to date", "up to date"]
 
 

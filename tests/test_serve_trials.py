@@ -175,7 +175,7 @@ def test_photographs_get_the_known_classes(tmp_path, scratch, variant, checkpoin
     expected = json.loads(published.read_text())
     names = ["bird.jpg", "grace_hopper.jpg"]
     images = [(DATA / "images" / name).read_bytes() for name in names]
-    results = _classified(tmp_path / "5.tar.gz", *images, labels=DATA / "imagenet_labels.txt", top=3)
+    results = _classified(tmp_path / "5.tar.gz", *images, top=3)
     for name, scores in zip(names, results):
         assert [(score.index, score.label) for score in scores] == [
             (index, label) for index, label, _ in expected[name]

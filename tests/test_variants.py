@@ -10,7 +10,7 @@ import yaml
 
 from hubexport.config_files import builtin_config_dir, list_variants, load_variant
 from hubexport.errors import ConfigError, UsageError
-from hubexport.variants import ModuleSpec
+from hubexport.variants import LabelFile, ModuleSpec
 from tests.data import needs_data, published_table
 
 _GOOD = """\
@@ -210,7 +210,7 @@ def test_labels_are_found_beside_the_config(tmp_path):
     """With one name per class. The path becomes absolute."""
     (tmp_path / "names.txt").write_text("daisy\nrose\ntulip\nsunflower\ndandelion\n")
     variant = _load(tmp_path, f"labels: names.txt\n{_GOOD}")
-    assert variant.labels == str(tmp_path / "names.txt")
+    assert variant.labels == LabelFile(file=str(tmp_path / "names.txt"))
 
 
 @pytest.mark.parametrize(

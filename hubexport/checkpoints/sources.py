@@ -11,6 +11,7 @@ import abc
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 import re
 from typing import Any, ClassVar, Literal
@@ -24,6 +25,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
 from hubexport.errors import CheckpointError
+from hubexport.labels import MODULE_LABELS, module_labels, parse_labels
 from hubexport.progress import Progress
 from hubexport.system.digests import file_sha256
 from hubexport.system.tars import read_first_matching
@@ -85,6 +87,15 @@ class Source(abc.ABC):
         """Reads the file beside the checkpoint whose name matches a pattern; None if there is no such file."""
         return None
 
+    def class_names(self) -> list[str] | None:
+        """Returns the names of the classes in the module that holds the values; None if there are none.
+
+        Raises:
+            CheckpointError: the archive with the module cannot be read.
+            UsageError: the file of the names cannot be read.
+        """
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticSource(Source):
@@ -143,6 +154,9 @@ class FileSource(Source):
         matching = list(self.paths[0].parent.glob(pattern))
         return matching[0].read_bytes() if len(matching) == 1 else None
 
+    def class_names(self) -> list[str] | None:
+        return module_labels(self.files.prefix.parent / os.pardir) if self.files.in_module else None
+
 
 @dataclasses.dataclass(frozen=True)
 class ArchiveSource(Source):
@@ -200,6 +214,10 @@ class ArchiveSource(Source):
     def read_beside(self, pattern: str) -> bytes | None:
         with archive_errors_reworded():
             return read_first_matching(self.path, pattern)
+
+    def class_names(self) -> list[str] | None:
+        content = self.read_beside(MODULE_LABELS.as_posix())
+        return None if content is None else parse_labels(content, self.path / MODULE_LABELS)
 
 
 def _printable_name(name: str) -> str:

@@ -119,6 +119,8 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
         trainable = report.parameters.trainable
         of_these = "" if trainable is None else f" ({trainable:,} trainable)"
         yield "parameters", f"{report.parameters.total:,}{of_these}"
+    if report.labels is not None:
+        yield "labels", f"{report.labels:,} names"
     sizes = report.sizes
     parts = (sizes.graph_bytes, sizes.weights_bytes, sizes.assets_bytes, sizes.other_bytes)
     yield "bytes", "graph {:,}, weights {:,}, assets {:,}, other {:,}".format(*parts)

@@ -32,3 +32,11 @@ def print_table(table: "Table", stream: IO[str]) -> None:
     from rich.console import Console
 
     Console(file=stream, width=None if stream.isatty() else _UNBOUNDED_COLUMNS).print(table)
+
+
+def print_text(text: str, stream: IO[str]) -> None:
+    """Prints lines of text, wrapped to the stream's terminal; whole lines if it is not a terminal."""
+    from rich.console import Console
+
+    width = None if stream.isatty() else _UNBOUNDED_COLUMNS
+    Console(file=stream, width=width, markup=False, highlight=False).print(text)

@@ -144,7 +144,8 @@ class ModuleContract:
         """The default output for them, float64 [2, ...]; None for a module of one size."""
         if self.other_images is None:
             return None
-        return Forward(self.network, self.values, self.other_images).run()[self.output_ops()[DEFAULT]]
+        default = self.output_ops()[DEFAULT]
+        return Forward(self.network, self.values, self.other_images).run([default])[default]
 
     @property
     def training_batches(self) -> tuple[Array, Array]:

@@ -16,15 +16,17 @@ class ClassLookup:
     """How a dataset numbers and names the classes of a module.
 
     Attributes:
-        labels: the label of each class, in the order of the data's class numbers; None if there are no labels.
+        labels: the label of each class; None if there are no labels.
         source: what messages call the labels.
-        offset: subtracted from a class number of the data, or from a line number of `labels` (from 0), to get the
-            class's index in the module's output. TF-Slim calls it `labels_offset`.
+        offset: subtracted from a class number of the data to get the class's index in the module's output. TF-Slim
+            calls it `labels_offset`.
+        first: the line of `labels`, from 0, that has the label of the module's class 0.
     """
 
     labels: tuple[str, ...] | None
     source: str
     offset: int
+    first: int
 
     def find(self, folder: str) -> int | None:
         """Returns the index of the class that a folder is named after: by its label, or else by its number.
@@ -33,7 +35,7 @@ class ClassLookup:
         """
         lines = [number for number, label in enumerate(self.labels or ()) if label == folder]
         if len(lines) == 1:
-            return lines[0] - self.offset
+            return lines[0] - self.first
         if not lines and folder.isdecimal() and folder.isascii():
             return int(folder) - self.offset
         return None
@@ -68,9 +70,9 @@ class ClassLookup:
         Raises:
             DataError: there are more or fewer labels.
         """
-        if self.labels is None or len(self.labels) - self.offset == num_classes:
+        if self.labels is None or len(self.labels) - self.first == num_classes:
             return
-        less = f" (less an offset of {self.offset})" if self.offset else ""
+        less = f" (less an offset of {self.first})" if self.first else ""
         raise DataError(
             f"{self.source} do not match the module",
             why=f"there are {len(self.labels):,} labels{less} for {num_classes:,} classes",
@@ -83,20 +85,19 @@ def read_class_lookup(labels: Sequence[str] | str | Path | None, module: Path, o
     """Reads the labels of a dataset's classes.
 
     Args:
-        labels: the labels, or the path of a text file of them. Defaults to the module's labels, if it has any.
+        labels: the labels, in the order of the data's class numbers, or the path of a text file of them. Defaults to
+            the module's labels, if it has any; these are in the order of the module's classes.
         module: the module's directory.
         offset: see `ClassLookup`.
     Raises:
         UsageError: the file cannot be read.
     """
-    lines: Sequence[str] | None
     if labels is None:
-        lines, source = module_labels(module), "the module's labels"
-    elif isinstance(labels, (str, Path)):
-        lines, source = read_labels(Path(labels)), f"the labels in {labels}"
-    else:
-        lines, source = labels, "the labels given"
-    return ClassLookup(tuple(lines) if lines is not None else None, source, offset)
+        own = module_labels(module)
+        return ClassLookup(tuple(own) if own is not None else None, "the module's labels", offset, first=0)
+    if isinstance(labels, (str, Path)):
+        return ClassLookup(tuple(read_labels(Path(labels))), f"the labels in {labels}", offset, first=offset)
+    return ClassLookup(tuple(labels), "the labels given", offset, first=offset)
 
 
 def check_label(label: int, num_classes: int, of: str) -> None:

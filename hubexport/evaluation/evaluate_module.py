@@ -48,7 +48,8 @@ def evaluate(
         data: a folder with one subfolder of images per class, named by the class's number or label; or TFRecords like
             those of TF-Slim's ImageNet: a file, a folder, or a pattern such as `imagenet/validation-*-of-00128`.
         labels: the labels by which subfolders may be named, in the order of the data's class numbers, or the path of a
-            text file in UTF-8 with one label per line. Defaults to the module's `assets/labels.txt`, if there is one.
+            text file in UTF-8 with one label per line. Defaults to the module's `assets/labels.txt`, if there is one,
+            in the order of the module's classes.
         labels_offset: subtracted from a class number of the data to get the index in the module's output: 1 if the data
             has a background class 0 and the module has none, -1 in the opposite case.
         limit: the largest number of images to classify: an even spread of folders, the first of TFRecords. Defaults to

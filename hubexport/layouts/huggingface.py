@@ -85,8 +85,29 @@ def huggingface_config(network: Network, parameters: Parameters, labels: Sequenc
         "hidden_act": "relu6",
         **({"classifier_dropout_prob": dropout[0]} if dropout else {}),
         "id2label": {str(number): name for number, name in enumerate(names)},
-        "label2id": {name: number for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(_told_apart(names))},
     }
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Returns the names, with the class's number after one that an earlier class has.
+
+    ImageNet has a crane that is a bird, and one that lifts loads.
+
+    Example:
+        >>> _told_apart(["crane", "dove", "crane"])
+        ['crane', 'dove', 'crane (2)']
+    """
+    taken = set(names)
+    seen: set[str] = set()
+    different = []
+    for number, name in enumerate(names):
+        key = name
+        while key in seen or (key != name and key in taken):
+            key += f" ({number})"
+        seen.add(key)
+        different.append(key)
+    return different
 
 
 def preprocessor_config(network: Network) -> dict[str, Any]:

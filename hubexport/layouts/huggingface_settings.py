@@ -60,6 +60,7 @@ class ConfigSettings(_Settings):
     tf_padding: bool = True
     layer_norm_eps: float = 0.001
     quantization_config: dict[str, Any] | None = None
+    id2label: Any = None
 
     @property
     def family(self) -> Family:
@@ -70,6 +71,13 @@ class ConfigSettings(_Settings):
     def parameters(self) -> DepthMultiplier:
         """The parameters of the network in its family."""
         return DepthMultiplier(depth_multiplier=self.depth_multiplier)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes; None unless each class from 0 on has one."""
+        names = self.id2label if isinstance(self.id2label, dict) else {}
+        ordered = [name for number in range(len(names)) if isinstance(name := names.get(str(number)), str)]
+        return ordered if ordered and len(ordered) == len(names) else None
 
     def problems(self, parameters: DepthMultiplier | None) -> Iterator[str]:
         """Yields a line for each setting with which transformers computes something else, with the supported value.

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.errors import ModuleError, printable
+from hubexport.errors import ModuleError, UsageError, printable
 from hubexport.formats.manifest import Manifest, ManifestError, changed_files, read_manifest
+from hubexport.labels import MODULE_LABELS, module_labels
 from hubexport.modules.graph_version_report import GraphVersionReport, describe_graph_version
 from hubexport.modules.op_versions import Compatibility, oldest_tensorflow
 from hubexport.modules.opening import unreadable_error
@@ -56,6 +57,8 @@ class ModuleReport:
         manifest: the content of `hubexport.json`; None if that is missing or invalid.
         graph_versions: its graph versions, in the file's order.
         parameters: the number of its parameters; None if its weights are damaged.
+        labels: the number of class names in its `assets/labels.txt`; None if there is no such file, or it is not a file
+            of labels.
         sizes: the sizes of its files.
         op_counts: the number of nodes by op, in all graphs and functions, the most frequent op first.
         compatibility: the oldest TensorFlow that can load all of its graph versions.
@@ -70,6 +73,7 @@ class ModuleReport:
     manifest: Manifest | None
     graph_versions: tuple[GraphVersionReport, ...]
     parameters: ParameterCounts | None
+    labels: int | None
     sizes: FileSizes
     op_counts: dict[str, int]
     compatibility: Compatibility
@@ -107,6 +111,7 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
         raise unreadable_error(shown_as, error) from error
     is_hub_module = format_ == "TF1 Hub module"
     writers = [meta_graph.meta_info_def.tensorflow_version for meta_graph in saved_model.meta_graphs]
+    labels, labels_problem = _count_labels(directory)
     parameters, weights_problem = count_parameters(directory, saved_model)
     manifest, digest_problems = _check_digests(directory, files)
     return ModuleReport(
@@ -119,11 +124,12 @@ def describe_module(directory: Path, shown_as: Path | str | None = None) -> Modu
             for meta_graph in saved_model.meta_graphs
         ),
         parameters=parameters,
+        labels=labels,
         sizes=sizes,
         op_counts=_count_ops(saved_model),
         compatibility=oldest_tensorflow(saved_model.meta_graphs, is_hub_module=is_hub_module),
         digest_problems=digest_problems,
-        problems=(*problems, *([weights_problem] if weights_problem else [])),
+        problems=(*problems, *filter(None, (weights_problem, labels_problem))),
     )
 
 
@@ -197,6 +203,15 @@ def _measure(directory: Path, files: Sequence[Path]) -> FileSizes:
     graph, weights, assets = parts[MODULE_FILE], parts["variables"], parts["assets"]
     total = parts.total()
     return FileSizes(graph, weights, assets, total - graph - weights - assets, total)
+
+
+def _count_labels(directory: Path) -> tuple[int | None, str | None]:
+    """Returns the number of class names, None if there are none; and what is wrong with their file."""
+    try:
+        names = module_labels(directory)
+    except UsageError as error:
+        return None, f"{MODULE_LABELS}: {error.why}"
+    return None if names is None else len(names), None
 
 
 def _recognize(directory: Path, saved_model: Message) -> tuple[Format, list[str]]:

@@ -55,6 +55,19 @@ class Paper:
 
 
 @dataclasses.dataclass(frozen=True)
+class Group:
+    """Families of similar networks, which lists and charts show together.
+
+    Attributes:
+        title: what people call them all, like `ResNet V1`.
+        summary: what its networks are, in one line without a full stop.
+    """
+
+    title: str
+    summary: str
+
+
+@dataclasses.dataclass(frozen=True)
 class UnusedVariables:
     """Variables that checkpoints of a family may hold beside the network's. Modules do not have them.
 
@@ -111,6 +124,7 @@ class Family:
         frozen_tensors: in the frozen graph that its publishers ship, the tensors that give `features` and
             `probabilities`; empty if none ships.
         unused_variables: what its checkpoints may hold beside the network's variables.
+        group: the families that it is shown with; None if it is shown alone.
     """
 
     name: str
@@ -132,6 +146,12 @@ class Family:
     implementation: str = ""
     frozen_tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unused_variables: tuple[UnusedVariables, ...] = ()
+    group: Group | None = None
+
+    @property
+    def group_title(self) -> str:
+        """What people call the families that it is shown with, itself included."""
+        return self.group.title if self.group else self.title
 
     def network(
         self, parameters: Parameters, image_size: int, num_classes: int | None, version: int | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
+from hubexport.networks.family import Group
 from hubexport.networks.ops import Padding
 
 # TF-Slim's Inception training scope.
@@ -18,6 +19,8 @@ DEFAULTS = Defaults(
     weight_decay=4e-5,
 )
 DROPOUT_KEEP_PROB = 0.8
+
+GROUP = Group("Inception", "deep networks whose blocks have convolutions of several sizes side by side")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
     DROPOUT_KEEP_PROB,
+    GROUP,
     Step,
     average_pool,
     conv,
@@ -124,6 +125,7 @@ INCEPTION_RESNET_V2 = Family(
     name="inception_resnet_v2",
     title="Inception-ResNet V2",
     page_tag="inception-resnet-v2",
+    group=GROUP,
     about="Inception-ResNet V2 is a deep neural network that classifies images. It joins two ideas: blocks of "
     "convolutions side by side, as in the Inception networks, add their output to their input, as in ResNets.",
     paper=Paper(

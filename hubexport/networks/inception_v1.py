@@ -6,7 +6,7 @@ Names of layers and endpoints are those of TF-Slim's `inception_v1`, which has n
 from hubexport.networks.builder import Builder
 from hubexport.networks.family import Family, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
-from hubexport.networks.inception import DEFAULTS, DROPOUT_KEEP_PROB, Step, conv, max_pool, mixed, trunk
+from hubexport.networks.inception import DEFAULTS, DROPOUT_KEEP_PROB, GROUP, Step, conv, max_pool, mixed, trunk
 from hubexport.networks.network import Network
 
 
@@ -72,6 +72,7 @@ INCEPTION_V1 = Family(
     name="inception_v1",
     title="Inception V1",
     page_tag="inception-v1",
+    group=GROUP,
     about="Inception V1, also known as GoogLeNet, is a deep neural network that classifies images. Its blocks "
     "convolve the same image with kernels of several sizes side by side, and join what they find.",
     paper=Paper(

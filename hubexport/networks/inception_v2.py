@@ -9,6 +9,7 @@ from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
     DROPOUT_KEEP_PROB,
+    GROUP,
     Step,
     average_pool,
     conv,
@@ -103,6 +104,7 @@ INCEPTION_V2 = Family(
     name="inception_v2",
     title="Inception V2",
     page_tag="inception-v2",
+    group=GROUP,
     about="Inception V2 is a deep neural network that classifies images. It has the blocks of Inception V1, and "
     "introduced batch norm: the values of each channel are brought to the same mean and variance, which lets it "
     "train faster.",

@@ -9,6 +9,7 @@ from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
     DROPOUT_KEEP_PROB,
+    GROUP,
     Step,
     average_pool,
     conv,
@@ -138,6 +139,7 @@ INCEPTION_V3 = Family(
     name="inception_v3",
     title="Inception V3",
     page_tag="inception-v3",
+    group=GROUP,
     about="Inception V3 is a deep neural network that classifies images. It refines Inception V2: large kernels become "
     "several small or narrow ones, one after another.",
     paper=Paper(

@@ -9,6 +9,7 @@ from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
     DROPOUT_KEEP_PROB,
+    GROUP,
     Step,
     average_pool,
     conv,
@@ -141,6 +142,7 @@ INCEPTION_V4 = Family(
     name="inception_v4",
     title="Inception V4",
     page_tag="inception-v4",
+    group=GROUP,
     about="Inception V4 is a deep neural network that classifies images. It has more blocks than Inception V3, and "
     "the same ones at each size of the image.",
     paper=Paper(

@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `mobilenet_v1`.
 """
 
 from hubexport.networks.builder import Builder, Defaults
-from hubexport.networks.family import DepthMultiplier, Family, Paper, PretrainedModels
+from hubexport.networks.family import DepthMultiplier, Family, Group, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -74,6 +74,7 @@ MOBILENET_V1 = Family(
     name="mobilenet_v1",
     title="MobileNet V1",
     page_tag="mobilenet-v1",
+    group=Group("MobileNet V1", "networks of depthwise convolutions, for devices with little power"),
     about="MobileNet V1 is a family of neural networks that classify images efficiently on the device. Its layers are "
     "depthwise convolutions, each followed by a 1x1 convolution. The networks come in several sizes: a depth "
     "multiplier scales the number of features in all convolutional layers, the last one included. Each can also be "

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
 from hubexport.networks.channels import divisible
-from hubexport.networks.family import DepthMultiplier, Family, Paper, PretrainedModels
+from hubexport.networks.family import DepthMultiplier, Family, Group, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -98,6 +98,9 @@ MOBILENET_V2 = Family(
     name="mobilenet_v2",
     title="MobileNet V2",
     page_tag="mobilenet-v2",
+    group=Group(
+        "MobileNet V2", "blocks that widen, convolve depthwise, and narrow again, for devices with little power"
+    ),
     about="MobileNet V2 is a family of neural networks that classify images and do related tasks efficiently on the "
     "device. The networks come in several sizes: a depth multiplier scales the number of features in the convolutional "
     "layers. Each can also be trained for images of other sizes: with smaller images it is faster.",

@@ -8,7 +8,7 @@ import dataclasses
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
 from hubexport.networks.channels import divisible
-from hubexport.networks.family import DepthMultiplier, Family, Paper, PretrainedModels
+from hubexport.networks.family import DepthMultiplier, Family, Group, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 from hubexport.networks.ops import ActivationKind
@@ -220,6 +220,7 @@ def _squeeze_excite(b: Builder, scope: str, net: Tensor) -> Tensor:
     return b.multiply(f"{scope}/mul", gate, net)
 
 
+_GROUP = Group("MobileNet V3", "blocks that a search by machine found, some with gates, for devices with little power")
 _ABOUT = (
     "MobileNet V3 is a family of neural networks that classify images efficiently on the device. A search by machine "
     "found their layers: those of MobileNet V2, some with gates that weigh each channel by what the whole image shows."
@@ -237,6 +238,7 @@ def _family(
         name=name,
         title=title,
         page_tag="mobilenet-v3",
+        group=_GROUP,
         about=about,
         paper=Paper(
             title="Searching for MobileNetV3",

@@ -4,7 +4,7 @@ In float64 the result is what the ops mean, practically without rounding; the sa
 expect of float32. Nothing here comes from TensorFlow.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import functools
 from typing import Any
 
@@ -53,10 +53,19 @@ class Forward:
         self.outputs: dict[str, Floats] = dict(known or {})
         self.batch_statistics: dict[str, Floats] = {}
 
-    def run(self) -> dict[str, Floats]:
-        """Computes all ops, and returns their outputs by name."""
-        for _ in self.steps():
-            pass
+    def run(self, keep: Collection[str] | None = None) -> dict[str, Floats]:
+        """Computes all ops, and returns their outputs by name.
+
+        Args:
+            keep: the ops whose outputs are returned. Others are forgotten once no op needs them any more, since all of
+                them together may take a gigabyte. Defaults to all ops.
+        """
+        last_use = {name: op.layer for op in self._network.ops for name in (op.name, *op.inputs)}
+        for layer in self.steps():
+            if keep is not None:
+                unused = [name for name in self.outputs if last_use[name] == layer.name and name not in keep]
+                for name in unused:
+                    del self.outputs[name]
         return self.outputs
 
     def steps(self) -> Iterator[Layer]:
@@ -181,11 +190,8 @@ def batch_statistics(
     Returns:
         [channels] by the moving average's name; see `Forward.batch_statistics`.
     """
-    last_use = {name: op.layer for op in network.ops for name in (op.name, *op.inputs)}
     forward = Forward(network, values, images, dtype=dtype, training=True)
-    for layer in forward.steps():
-        for name in [name for name in forward.outputs if last_use[name] == layer.name]:
-            del forward.outputs[name]
+    forward.run(keep=())
     return forward.batch_statistics
 
 

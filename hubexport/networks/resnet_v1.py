@@ -8,7 +8,7 @@ published. The published checkpoints are Caffe's, whose images are other ones.
 
 from hubexport.networks import caffe
 from hubexport.networks.builder import Builder, Defaults, Tensor
-from hubexport.networks.family import Family, Paper, PretrainedModels
+from hubexport.networks.family import Family, Group, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -71,6 +71,7 @@ def _bottleneck(b: Builder, root: str, scope: str, net: Tensor, filters: int, st
     return b.endpoint(f"{root}/{scope}", b.activation(f"{scope}/Relu", net, "relu"))
 
 
+_GROUP = Group("ResNet V1", "deep networks whose blocks add their output to their input")
 _ABOUT = (
     "ResNet V1 is a family of deep neural networks that classify images, with different numbers of layers. Each group "
     "of convolutions adds its output to its input, so that even many layers can be trained."
@@ -95,6 +96,7 @@ def _family(num_layers: int) -> Family:
         name=f"resnet_v1_{num_layers}",
         title=f"ResNet V1 {num_layers}",
         page_tag=f"resnet-v1-{num_layers}",
+        group=_GROUP,
         about=_ABOUT,
         paper=_PAPER,
         pretrained=None,
@@ -110,7 +112,8 @@ def _caffe_family(num_layers: int) -> Family:
         name=f"resnet_v1_{num_layers}_caffe",
         title=f"ResNet V1 {num_layers} from Caffe",
         page_tag=f"resnet-v1-{num_layers}",
-        about=f"{_ABOUT} This one was trained with Caffe by the paper's authors, and converted.",
+        group=_GROUP,
+        about=f"{_ABOUT} The published values were trained with Caffe by the paper's authors, and converted.",
         paper=_PAPER,
         pretrained=PretrainedModels(
             title="pre-trained models of TF-Slim",

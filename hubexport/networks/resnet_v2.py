@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `resnet_v2`. As there, the 
 """
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
-from hubexport.networks.family import Family, Paper, PretrainedModels
+from hubexport.networks.family import Family, Group, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -67,11 +67,15 @@ def _bottleneck(b: Builder, root: str, scope: str, net: Tensor, filters: int, st
     return b.endpoint(f"{root}/{scope}", b.add(f"{scope}/add", shortcut, net))
 
 
+_GROUP = Group("ResNet V2", "as ResNet V1, with batch norm and ReLU before the convolutions, not after them")
+
+
 def _family(num_layers: int) -> Family:
     return Family(
         name=f"resnet_v2_{num_layers}",
         title=f"ResNet V2 {num_layers}",
         page_tag=f"resnet-v2-{num_layers}",
+        group=_GROUP,
         about="ResNet V2 is a family of deep neural networks that classify images, with different numbers of layers. "
         'In a ResNet, introduced by ["Deep Residual Learning for Image Recognition"](https://arxiv.org/abs/1512.03385) '
         "in 2015, each group of convolutions adds its output to its input. In version 2, batch norm and ReLU come "

@@ -5,7 +5,7 @@ Names of layers and endpoints are those of TF-Slim's `vgg_16` and `vgg_19`, wher
 
 from hubexport.networks import caffe
 from hubexport.networks.builder import Builder, Defaults
-from hubexport.networks.family import Family, Paper, PretrainedModels
+from hubexport.networks.family import Family, Group, Paper, PretrainedModels
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -52,14 +52,18 @@ def vgg(num_layers: int, image_size: ImageSize, num_classes: int | None) -> Netw
     return b.network(features=features, logits=logits, input_range=caffe.INPUT_RANGE, channel_means=caffe.CHANNEL_MEANS)
 
 
+_GROUP = Group("VGG", "3x3 convolutions, and three dense layers with most of the parameters")
+
+
 def _family(num_layers: int) -> Family:
     return Family(
         name=f"vgg_{num_layers}",
         title=f"VGG {num_layers}",
         page_tag="vgg-style",
+        group=_GROUP,
         about="VGG is a family of neural networks that classify images, with different numbers of layers: groups of "
-        "3x3 convolutions, and three dense layers, which have most of the parameters. These were trained with Caffe "
-        "by the paper's authors, and converted.",
+        "3x3 convolutions, and three dense layers, which have most of the parameters. The published values were "
+        "trained with Caffe by the paper's authors, and converted.",
         paper=Paper(
             title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
             authors="Karen Simonyan, Andrew Zisserman",

@@ -18,6 +18,7 @@ from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
 from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError, either
+from hubexport.labels import labels_content
 from hubexport.progress import Progress
 from hubexport.release.options import ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
@@ -29,7 +30,7 @@ from hubexport.version import __version__
 CONTENT = ("network", "checkpoint", "weights")
 
 _ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
-# Keys of a config that modules do not contain. `labels` is a path, and its file counts; the others show in pages only.
+# Keys of a config that modules do not contain. `labels` is a path, and the names count; the others show in pages only.
 _NOT_IN_MODULES = {"labels", "license", "published", "checkpoint", "modules"}
 
 
@@ -173,17 +174,15 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
         checkpoint: what `hubexport.json` says of the checkpoint.
         options: the release's options. Of these, `checkpoint` and `downloads` do not count.
     Raises:
-        CheckpointError: the file of labels cannot be read.
+        UsageError: the file of labels cannot be read.
     """
     network = variant.model_dump(mode="json", exclude=_NOT_IN_MODULES)
     description = variant.model_dump(mode="json", include={"license", "published", "checkpoint"})
-    labels_sha256 = None
-    if variant.labels:
-        with read_failures_reported(Path(variant.labels)):
-            labels_sha256 = file_sha256(Path(variant.labels))
-    names = [variant.checkpoint.name, variant.checkpoint.raw_name] if variant.checkpoint else None
+    names = variant.class_names()
+    labels_sha256 = hashlib.sha256(labels_content(names)).hexdigest() if names else None
+    members = [variant.checkpoint.name, variant.checkpoint.raw_name] if variant.checkpoint else None
     return ArtifactInputs(
-        network=_digest({**network, "labels": labels_sha256, "checkpoint": names}),
+        network=_digest({**network, "labels": labels_sha256, "checkpoint": members}),
         checkpoint=checkpoint,
         weights=options.weights,
         description=_digest(description),

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from hubexport.errors import printable
 from hubexport.networks.costs import multiply_adds
 from hubexport.networks.family import PretrainedModels
-from hubexport.networks.ops import BatchNorm, MatMul, Role
+from hubexport.networks.ops import BatchNorm, Dropout, MatMul, Role
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS
@@ -44,6 +44,7 @@ class PageFacts:
         url: the module's address, safe in comments, links and strings of programs.
         dataset: the dataset's well-known name, or a code span.
         imagenet: whether the network was trained on ImageNet.
+        classes: code spans with the names of the first and the last class; None if the module has no labels.
         classes_known: whether the classes are a background class and ImageNet's 1000.
         source: a code span with the name of the values' source.
         checkpoint: a code span with the checkpoint's path in its published archive; None if the values do not come from
@@ -71,6 +72,8 @@ class PageFacts:
         self.url = _address(f"{facts.url}/{facts.handle}")
         self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
         self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
+        names = variant.class_names() if spec.kind == "classification" else None
+        self.classes = (_code(names[0]), _code(names[-1])) if names else None
         self.classes_known = self.imagenet and variant.num_classes == 1001 and not variant.labels
         self.source = _code(values.source)
         self.checkpoint: str | None = None
@@ -119,9 +122,17 @@ class PageFacts:
     def training_mode(self) -> str:
         """What the network does in training alone."""
         modes = ["batch norm is in training mode"] if self.batch_norm else []
-        if self.network.dropout:
-            modes.append("dropout precedes the logits")
+        last = self.network.dropout
+        earlier = [op for op in self.network.ops if isinstance(op, Dropout) and op != last]
+        if dropped := ["the features"] * bool(earlier) + ["the logits"] * bool(last):
+            modes.append(f"dropout precedes {' and '.join(dropped)}")
         return " and ".join(modes) or "the network computes what it does in inference"
+
+    @property
+    def from_smallest_size(self) -> str:
+        """The smallest size of images, as it follows what they are; empty if there is none."""
+        smallest = self.family.smallest_size
+        return f" of at least {smallest} x {smallest} pixels" if smallest > 1 else ""
 
     @property
     def weighted_layers(self) -> str:

@@ -43,9 +43,8 @@ class Tf1Training:
             pairs = [(gradient, self._variables[name]) for name, gradient in gradients.items()]
             with tf.control_dependencies(self._update_ops):
                 descend = tf.train.GradientDescentOptimizer(learning_rate).apply_gradients(pairs)
-        before = self.values()
         gradient_values, _ = self._train.session.run([gradients, descend], {images_tensor: images})
-        return TrainingStep(before, self.values(), gradient_values)
+        return TrainingStep(self.values(), gradient_values)
 
     def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
         signatures = self._train.meta_graph.signature_def

@@ -22,7 +22,8 @@ class Tf2Training:
         self._features_endpoint = features_endpoint
         self._module: Any = tf.saved_model.load(str(directory))
         self._variables = {_name(variable): variable for variable in self._module.variables}
-        self._initial = self.values()
+        # A tensor that was read shares its memory with the variable until that is changed.
+        self._initial = {name: variable.read_value() for name, variable in self._variables.items()}
         self.trainable = tuple(_name(variable) for variable in self._module.trainable_variables)
 
     def values(self) -> dict[str, Array]:
@@ -33,14 +34,13 @@ class Tf2Training:
             self._variables[name].assign(value)
 
     def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
-        before = self.values()
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(self._module(images, training=True) * cotangent)
         wanted = {name: self._variables[name] for name in self.trainable}
         gradients = _arrays(tape.gradient(loss, wanted))
         for name, gradient in gradients.items():
             self._variables[name].assign_sub(learning_rate * gradient)
-        return TrainingStep(before, self.values(), gradients)
+        return TrainingStep(self.values(), gradients)
 
     def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
         hyperparameters = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum, tf.float32)}

@@ -12,12 +12,10 @@ class TrainingStep:
     """One step of plain gradient descent.
 
     Attributes:
-        before: the values of all variables before the step, by name.
-        after: their values after the step.
+        after: the values of all variables after the step, by name.
         gradients: the gradients of the loss by the trainable variables that it depends on, by name.
     """
 
-    before: dict[str, Array]
     after: dict[str, Array]
     gradients: dict[str, Array]
 

@@ -1,7 +1,7 @@
 """Charts of accuracy over cost, as in the MobileNet V2 paper.
 
-A family of networks has a colour. Lines join its networks that differ in their image size alone. Points link to
-modules. `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
+Families of one group have a colour. Lines join networks that differ in their image size alone. Points link to modules.
+`assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,25 +18,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The colours in `assets/chart.css`, for readers without style sheets. A chart of more families repeats them: labels,
+# The colours in `assets/chart.css`, for readers without style sheets. A chart of more groups repeats them: labels,
 # tooltips and lines still tell its networks apart.
-_COLOURS = ("#001177", "#3377ff", "#bb7788", "#dd4400", "#770000", "#330022")
+_COLOURS = (
+    *("#882200", "#0000ff", "#119966", "#ff5511", "#660099"),
+    *("#bb66ff", "#dd66bb", "#000033", "#330000"),
+)
 
 # Sizes are in pixels on a wide screen.
 _WIDTH = 720
-_PLOT_HEIGHT = 400
+_PLOT_HEIGHT = 460
 _LEFT, _RIGHT, _TOP = 62, 690, 14
 _TEXT = 14
 _SMALL_TEXT = 12
-_ROW = 28
+# Above and below the key of sizes.
+_SIZES_ROW = 34
 _KEY_ROW = 20
 _KEYS_IN_ROW = 3
 _NOTE_ROW = 18
 # The radius of a point with a million parameters.
 _RADIUS = 5.0
 # Millions of parameters in the key of sizes.
-_SIZES = (1, 4, 16, 64)
-_SIZE_WIDTH = 60
+_SIZES = (1, 5, 25, 125)
+_SIZE_WIDTH = 70
 _KEY_RADIUS = 6.0
 _KEYS_LEFT = 220
 _KEY_WIDTH = 160
@@ -46,7 +50,7 @@ _GAP = 3.0
 # Lines and texts are tested for overlap as rows of dots.
 _DOTS_APART = 4
 # Places for a label beside its point, as steps to the right and up, best first. Lines go to the upper right.
-_SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 0.0))
+_SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 0.0), (0.7, 0.7), (-0.7, -0.7))
 
 # x and y of the center, and the radius.
 _Circle = tuple[float, float, float]
@@ -89,7 +93,7 @@ class _Chart:
     """Lays out a chart, and draws it in a figure of matplotlib's.
 
     Args:
-        points: the networks, family by family; those without the cost are left out.
+        points: the networks, group by group; those without the cost are left out.
         cost: the horizontal axis.
     Attributes:
         height: the chart's height in pixels.
@@ -100,19 +104,19 @@ class _Chart:
     def __init__(self, points: Sequence[AccuracyPoint], cost: Cost) -> None:
         self.marks: dict[str, Mark] = {}
         self._cost: Cost = cost
-        # A family has the same colour in all charts of these points.
-        families = dict.fromkeys(point.family for point in points)
-        self._series = {family: number for number, family in enumerate(families)}
+        # A group has the same colour in all charts of these points.
+        groups = dict.fromkeys(point.group for point in points)
+        self._series = {group: number for number, group in enumerate(groups)}
         # Small points are drawn later, over large ones.
         drawn = [point for point in points if point.cost(cost) is not None]
         self._points = sorted(drawn, key=lambda point: -point.parameters_millions)
-        self._families = list(dict.fromkeys(point.family for point in drawn))
+        self._groups = list(dict.fromkeys(point.group for point in drawn))
         self._lines: dict[tuple[str, str], list[AccuracyPoint]] = {}
         for point in sorted(drawn, key=self._place):
             self._lines.setdefault(point.series, []).append(point)
         self._notes = self._notes_below([point.variant for point in points if point.cost(cost) is None])
-        key_rows = math.ceil(len(self._families) / _KEYS_IN_ROW)
-        self.height = _TOP + _PLOT_HEIGHT + 70 + _KEY_ROW * key_rows + 2 * _ROW + _NOTE_ROW * len(self._notes)
+        key_rows = math.ceil(len(self._groups) / _KEYS_IN_ROW)
+        self.height = _TOP + _PLOT_HEIGHT + 70 + _KEY_ROW * key_rows + 2 * _SIZES_ROW + _NOTE_ROW * len(self._notes)
         accuracies = [point.top1_percent for point in drawn]
         self.description = (
             f"{len(drawn)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
@@ -124,7 +128,7 @@ class _Chart:
         notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set."]
         if counted := dict.fromkeys(name for point in self._points for name in point.counted):
             notes.append(f"Where the publishers give no {' or '.join(counted)}, hubexport counted them.")
-        notes.append("Labels: image size, at the end of a line after what tells the family's networks apart.")
+        notes.append("Labels: image size, at the end of a line after what tells networks of one colour apart.")
         if any(point.link is None for point in self._points):
             notes.append("Hollow points are not in this release.")
         if left_out:
@@ -150,11 +154,11 @@ class _Chart:
         axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _TOP + _PLOT_HEIGHT, grid=f"{CLASS}grid")
         self._set_scales(axes)
         for line in self._lines.values():
-            series = self._series[line[0].family]
+            series = self._series[line[0].group]
             name = f"{CLASS}line {_series(series)}"
             axes.plot(*zip(*map(self._place, line)), color=_colour(series), linewidth=1.5, gid=name)
         for point in self._points:
-            series = self._series[point.family]
+            series = self._series[point.group]
             classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
             circle = Circle(_colour(series), _radius(point.parameters_millions))
             self._add_circle(axes, *self._place(point), Mark(classes, circle, self._tooltip(point), point.link))
@@ -176,7 +180,7 @@ class _Chart:
         axes.set_ylim(min(accuracies) - 4, max(accuracies) + 4)
         candidates = LogLocator(subs=(1, 2, 5), numticks=100).tick_values(lowest, highest)
         ticks = [tick for tick in candidates if lowest <= tick <= highest]
-        axes.set_xticks(ticks, [f"{tick:.10g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel(_COST_TEXTS[self._cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
@@ -198,10 +202,9 @@ class _Chart:
         taken = [*circles.values(), *self._dots(axes)]
         for point in sorted(self._points, key=lambda point: point is not self._lines[point.series][-1]):
             x, y, radius = circles[point.variant]
-            text = self._label(point)
-            width, height = _DIGIT[0] * len(text), _DIGIT[1]
-            for right, up in _SIDES:
-                away = radius + _GAP
+            away = radius + _GAP
+            for text, (right, up) in itertools.product(self._label_texts(point), _SIDES):
+                width, height = _DIGIT[0] * len(text), _DIGIT[1]
                 box = _Box(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
                 inside = _LEFT <= box.x - width / 2 and box.x + width / 2 <= _RIGHT
                 if inside and not any(box.touches(*circle) for circle in taken):
@@ -209,12 +212,12 @@ class _Chart:
                     yield (box.x, box.y), text
                     break
 
-    def _label(self, point: AccuracyPoint) -> str:
-        """Returns a point's image size, at the end of a line with the line's name."""
+    def _label_texts(self, point: AccuracyPoint) -> list[str]:
+        """Returns texts for a point, best first: its image size, at the end of a line with the line's name."""
         line = self._lines[point.series]
         if point is not line[-1]:
-            return str(point.image_size)
-        return f"{point.parameters} ({point.image_size})" if point.parameters else point.family
+            return [str(point.image_size)]
+        return [f"{point.network} ({point.image_size})", point.network] if point.network else [point.group]
 
     def _dots(self, axes: "Axes") -> Iterator[_Circle]:
         """Yields the lines as rows of dots."""
@@ -228,21 +231,21 @@ class _Chart:
     def _draw_keys_and_notes(self, figure: "Figure") -> None:
         y = self.height - _TOP - _PLOT_HEIGHT - 70.0
         _text(figure, _LEFT, y, "Network")
-        for row in range(0, len(self._families), _KEYS_IN_ROW):
-            for column, family in enumerate(self._families[row : row + _KEYS_IN_ROW]):
-                x, series = _KEYS_LEFT + column * _KEY_WIDTH, self._series[family]
+        for row in range(0, len(self._groups), _KEYS_IN_ROW):
+            for column, group in enumerate(self._groups[row : row + _KEYS_IN_ROW]):
+                x, series = _KEYS_LEFT + column * _KEY_WIDTH, self._series[group]
                 circle = Circle(_colour(series), _KEY_RADIUS)
                 self._add_circle(figure, x, y, Mark(f"{CLASS}key {_series(series)}", circle))
-                _text(figure, x + 12, y, family)
+                _text(figure, x + 12, y, group)
             y -= _KEY_ROW
-        y -= _ROW - _KEY_ROW
+        y -= _SIZES_ROW - _KEY_ROW
         _text(figure, _LEFT, y, "Parameters (millions)")
         for column, millions in enumerate(_SIZES):
             x = _KEYS_LEFT + column * _SIZE_WIDTH
             self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
-            _text(figure, x + 20, y, str(millions))
+            _text(figure, x + _radius(millions) + 6, y, str(millions))
         for note in self._notes:
-            y -= _ROW if note is self._notes[0] else _NOTE_ROW
+            y -= _SIZES_ROW if note is self._notes[0] else _NOTE_ROW
             _text(figure, _LEFT, y, note)
 
 

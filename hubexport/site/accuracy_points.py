@@ -7,14 +7,15 @@ from typing import Literal
 import pydantic
 
 from hubexport.config_files import list_variants
-from hubexport.networks import costs
-from hubexport.networks.registry import FAMILIES
-from hubexport.readable_numbers import two_decimals
+from hubexport.network_figures import network_figures, network_order
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.catalogue import Catalogue
 from hubexport.variants import PublishedFigures, Variant
 
 Cost = Literal["multiply_adds", "latency"]
+
+# What readers call the figures that hubexport counts.
+_TITLES = {"macs_millions": "multiply-adds", "parameters_millions": "parameters"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +24,8 @@ class AccuracyPoint:
 
     Attributes:
         variant: the variant's name.
-        family: the title of the network's family.
-        parameters: what tells the networks of a family apart, for people, like `0.75`; empty if nothing does.
+        group: the title of the families that the network's family is shown with.
+        network: what tells the networks of a group apart, for people, like `large 0.75`; empty if nothing does.
         image_size: height and width of the images on which accuracy was measured, in pixels.
         parameters_millions: the number of its parameters.
         multiply_adds_millions: multiply-adds for one image.
@@ -36,8 +37,8 @@ class AccuracyPoint:
     """
 
     variant: str
-    family: str
-    parameters: str
+    group: str
+    network: str
     image_size: int
     parameters_millions: float
     multiply_adds_millions: float
@@ -50,7 +51,7 @@ class AccuracyPoint:
     @property
     def series(self) -> tuple[str, str]:
         """What networks that differ in nothing but their image size have in common."""
-        return self.family, self.parameters
+        return self.group, self.network
 
     def cost(self, cost: Cost) -> float | None:
         """Returns what one image costs, in the cost's own unit; None if it was not published."""
@@ -85,12 +86,6 @@ def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str])
     return [point for _, point in ordered]
 
 
-def network_order(source: ArtifactRecord | Variant) -> tuple[float, ...]:
-    """Returns a key that sorts networks by family, parameters and image size: as text, 224 would come before 96."""
-    parameters = dict(source.family_parameters).values()
-    return (list(FAMILIES).index(source.network), *parameters, source.image_size)
-
-
 def _figures(record: ArtifactRecord) -> PublishedFigures | None:
     """Returns a record's published figures; None if they are missing or malformed."""
     try:
@@ -112,24 +107,17 @@ def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: st
     if figures.top1_percent is None:
         return None
     size = figures.accuracy_image_size or source.image_size
-    multiply_adds, parameters, counted = figures.macs_millions, figures.parameters_millions, []
-    if multiply_adds is None or parameters is None:
-        network = source.family.network(source.family_parameters, size, source.num_classes)
-        if multiply_adds is None:
-            multiply_adds = round(sum(costs.multiply_adds(network).values()) / 1e6)
-            counted.append("multiply-adds")
-        if parameters is None:
-            parameters = round(costs.published_parameters(network) / 1e6, 2)
-            counted.append("parameters")
+    known = network_figures(source, figures, size)
+    name, group = source.family.short_name(source.family_parameters), source.family.group_title
     return AccuracyPoint(
         variant=source.variant if isinstance(source, ArtifactRecord) else source.name,
-        family=source.family.title,
-        parameters=", ".join(two_decimals(value) for _, value in source.family_parameters),
+        group=group,
+        network="" if name == group else name.removeprefix(f"{group} "),
         image_size=size,
-        parameters_millions=parameters,
-        multiply_adds_millions=multiply_adds,
+        parameters_millions=known.parameters_millions,
+        multiply_adds_millions=known.macs_millions,
         latency_ms=figures.pixel1_cpu_ms,
         top1_percent=figures.top1_percent,
-        counted=tuple(counted),
+        counted=tuple(_TITLES[name] for name in known.counted),
         link=link,
     )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 import dataclasses
 from urllib.parse import urlencode
 
+from hubexport.network_figures import network_order
 from hubexport.networks.registry import FAMILIES
 from hubexport.release.index import ArtifactRecord
-from hubexport.site.accuracy_points import network_order
 from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
 
 # On a page from a server. A static site has all modules on one page.

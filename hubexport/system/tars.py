@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import fnmatch
 import gzip
 import hashlib
 import io
@@ -67,13 +66,15 @@ def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = Non
 def read_first_matching(archive: Path, pattern: str) -> bytes | None:
     """Returns the content of the first file whose name fits a pattern like `*.pb`; None if no file fits.
 
+    A pattern with folders, like `assets/*.txt`, must fit the end of a file's path.
+
     Raises:
         ArchiveError: the archive cannot be read safely.
     """
     with _damage_reported(archive):
         for tar, member in _members(archive):
-            name = PurePosixPath(member.name).name
-            if member.isfile() and not name.startswith(".") and fnmatch.fnmatchcase(name, pattern):
+            path = PurePosixPath(member.name)
+            if member.isfile() and not path.name.startswith(".") and path.match(pattern):
                 return _content(tar, member)
     return None
 

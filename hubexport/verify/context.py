@@ -30,10 +30,9 @@ from hubexport.verify.sample_images import SampleImages, SampleKind, extreme_ima
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import HubModule
-    from hubexport.runtime.trainable_module import TrainableModule, TrainingStep
+    from hubexport.runtime.trainable_module import TrainableModule
 
 _COTANGENT_SEED = 2
-LEARNING_RATE = 1e-3
 
 
 class VerificationContext:
@@ -161,13 +160,6 @@ class VerificationContext:
             else Tf2Training(directory, self.network.features_endpoint)
         )
 
-    @functools.cached_property
-    def training_step(self) -> "TrainingStep":
-        """The record of one step of gradient descent. Afterwards, the module's variables are reset."""
-        step = self.training.train(self.training_images, self.cotangent, LEARNING_RATE)
-        self.training.reset()
-        return step
-
     def layer_errors(self, samples: SampleImages) -> list[ImageErrors]:
         """Returns the errors of all layers on sample images. The first call measures them into `measurements`."""
         if samples.kind not in self.measurements:
@@ -184,7 +176,8 @@ class VerificationContext:
     def contract(self, images: Array) -> ModuleContract:
         """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
         network, values = self.network, self.reference_values
-        exact, rounded = (Forward(network, values, images, dtype=dtype).run() for dtype in (np.float64, np.float32))
+        kept = {self.default_layer, network.features}
+        exact, rounded = (Forward(network, values, images, dtype=dtype).run(kept) for dtype in (np.float64, np.float32))
         floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
         expected = {"default": exact[self.default_layer]}
         if self.module.is_tf1:  # In this format, the names of signatures say what they return.

@@ -14,7 +14,7 @@ from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Floats, Forward, batch_statistics
 from hubexport.networks.ops import Dropout, DropPath, Variable
 from hubexport.verify.check import CheckGroup
-from hubexport.verify.context import LEARNING_RATE, VerificationContext
+from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
 
 GROUP = CheckGroup("behaviour", needs_tensorflow=True)
@@ -24,6 +24,8 @@ _MOMENTUM = 0.99
 _FIRST_WITH_MOMENTUM = 3
 # Differs from both defaults.
 _OTHER_MOMENTUM = 0.5
+_LEARNING_RATE = 1e-3
+_PIECE = 1 << 20
 # The error of a batch statistic. Each layer before it takes batch statistics itself, and adds its own float32 error.
 _STATISTICS_LIMIT_IN_FLOORS = 10
 
@@ -61,16 +63,17 @@ def inference(context: VerificationContext) -> Finding:
 @GROUP.check
 def training_step(context: VerificationContext) -> Finding:
     """A gradient descent step moves trained variables by their gradients, and otherwise only moving averages."""
-    network, step = context.network, context.training_step
+    network, before = context.network, context.stored_values
+    step = context.training.train(context.training_images, context.cotangent, _LEARNING_RATE)
+    context.training.reset()
     trained = [variable.name for variable in network.variables if variable.trainable]
     moving = [variable.name for variable in network.variables if not variable.trainable]
     problems = [f"{name} gets no gradient" for name in trained if not _is_gradient(step.gradients.get(name))]
     problems += [f"{name} should not be trained" for name in step.gradients if name not in trained]
-    for name in step.before:
-        moved = not np.array_equal(step.before[name], step.after[name])
+    for name, after in step.after.items():
+        moved = not np.array_equal(before[name], after)
         if name in step.gradients:
-            wanted = step.before[name] - np.float32(LEARNING_RATE) * step.gradients[name]
-            if not np.allclose(step.after[name], wanted, rtol=1e-6, atol=1e-7):
+            if not _followed(step.gradients[name], before[name], after):
                 problems.append(f"{name} did not move by its gradient")
         elif moved != (name in moving):
             problems.append(f"{name} {'moved' if moved else 'did not move'}")
@@ -78,7 +81,17 @@ def training_step(context: VerificationContext) -> Finding:
 
 
 def _is_gradient(gradient: Array | None) -> bool:
-    return gradient is not None and bool(np.isfinite(gradient).all() and np.abs(gradient).max() > 0)
+    return gradient is not None and bool(np.isfinite(gradient).all() and gradient.any())
+
+
+def _followed(gradient: Array, before: Array, after: Array) -> bool:
+    """Tells whether a variable moved by its gradient. It looks at some numbers at a time: all may take gigabytes."""
+    flat = gradient.ravel(), before.ravel(), after.ravel()
+    pieces = (tuple(array[start : start + _PIECE] for array in flat) for start in range(0, gradient.size, _PIECE))
+    return all(
+        np.allclose(moved, old - np.float32(_LEARNING_RATE) * slope, rtol=1e-6, atol=1e-7)
+        for slope, old, moved in pieces
+    )
 
 
 @GROUP.check
@@ -88,25 +101,31 @@ def moving_averages(context: VerificationContext) -> Finding:
         raise NotApplicable("the network has no batch norm, and so no moving averages")
     version = context.module.spec.version
     default = _MOMENTUM if version >= _FIRST_WITH_MOMENTUM else context.module.variant.family.momentum
-    step = context.training_step
-    after = {default: step.after}
+    before = context.stored_values
+    after = {default: _updated(context, None)}
     if version >= _FIRST_WITH_MOMENTUM:
-        context.training.update(context.training_images, _OTHER_MOMENTUM)
-        after[_OTHER_MOMENTUM] = context.training.values()
-        context.training.reset()
+        after[_OTHER_MOMENTUM] = _updated(context, _OTHER_MOMENTUM)
     exact = _batch_statistics(context, np.float64)
     rounded = _batch_statistics(context, np.float32)
-    floor = max(_relative_error(rounded[name], statistic, step.before[name]) for name, statistic in exact.items())
+    floor = max(_relative_error(rounded[name], statistic, before[name]) for name, statistic in exact.items())
     errors = {}
     for momentum, values in after.items():
         for name, statistic in exact.items():
-            before = step.before[name]
-            approached = before + (values[name].astype(np.float64) - before) / (1 - momentum)
-            error = _relative_error(approached, statistic, before)
-            errors[f"{name} with momentum {momentum}"] = error - _rounding(values[name], momentum, statistic, before)
+            step = values[name].astype(np.float64) - before[name]
+            error = _relative_error(before[name] + step / (1 - momentum), statistic, before[name])
+            rounding = _rounding(values[name], momentum, statistic, before[name])
+            errors[f"{name} with momentum {momentum}"] = error - rounding
     worst = max(errors, key=lambda name: errors[name])
     explanation = f"momentum {' and '.join(map(str, after))}; float32 floor {floor:.1e}; the worst is {worst}"
     return within(max(errors[worst], 0.0), _STATISTICS_LIMIT_IN_FLOORS * floor, explanation)
+
+
+def _updated(context: VerificationContext, momentum: float | None) -> dict[str, Array]:
+    """Returns the moving averages after a training step. The module gets its own values back."""
+    context.training.update(context.training_images, momentum)
+    values = context.training.values()
+    context.training.reset()
+    return {variable.name: values[variable.name] for variable in context.network.variables if not variable.trainable}
 
 
 def _batch_statistics(context: VerificationContext, dtype: type[np.floating[Any]]) -> Mapping[str, Floats]:
@@ -223,7 +242,8 @@ def gradients(context: VerificationContext) -> Finding:
         losses = []
         for sign in (1, -1):
             moved = {**values, variable.name: value + sign * _STEP * direction}
-            losses.append(float((Forward(network, moved, images, known=known).run()[layer] * cotangent).sum()))
+            output = Forward(network, moved, images, known=known).run([layer])[layer]
+            losses.append(float((output * cotangent).sum()))
         gradient = gradients_by_name.get(variable.name, np.full_like(direction, np.nan)).astype(np.float64)
         length = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
         error = abs(float((gradient * direction).sum()) - (losses[0] - losses[1]) / (2 * _STEP)) / length
