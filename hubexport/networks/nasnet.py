@@ -5,7 +5,7 @@ Names of layers and endpoints are those of TF-Slim's `nasnet`.
 
 import dataclasses
 
-from hubexport.networks.family import Family, Paper, PretrainedModels, UnusedVariables
+from hubexport.networks.family import Family, Group, Paper, PretrainedModels, UnusedVariables
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.nasnet_cells import (
     AVERAGE_POOL,
@@ -106,10 +106,14 @@ def nasnet(scale: NasnetScale, image_size: ImageSize, num_classes: int | None) -
     )
 
 
+_GROUP = Group("NASNet-A", "cells whose operations a search found")
+
+
 def _family(name: str, size: str, scale: NasnetScale) -> Family:
     return Family(
         name=name,
         title=f"NASNet-A ({size})",
+        group=_GROUP,
         page_tag=f"nasnet-a-{size}",
         about="NASNet-A is a family of neural networks that classify images. They repeat two kinds of cells, whose "
         "operations and connections were found by a search: a normal cell keeps the size of its input, a reduction "

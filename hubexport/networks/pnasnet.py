@@ -5,7 +5,7 @@ Names of layers and endpoints are those of TF-Slim's `pnasnet`.
 
 import dataclasses
 
-from hubexport.networks.family import Family, Paper, PretrainedModels, UnusedVariables
+from hubexport.networks.family import Family, Group, Paper, PretrainedModels, UnusedVariables
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.nasnet_cells import (
     BATCH_NORM_MOMENTUM,
@@ -84,10 +84,14 @@ def pnasnet(scale: PnasnetScale, image_size: ImageSize, num_classes: int | None)
     )
 
 
+_GROUP = Group("PNASNet-5", "one cell whose operations a search found, step by step")
+
+
 def _family(name: str, size: str, scale: PnasnetScale, page_tag: str, versions: tuple[int, ...]) -> Family:
     return Family(
         name=name,
         title=f"PNASNet-5 ({size})",
+        group=_GROUP,
         page_tag=page_tag,
         about="PNASNet-5 is a family of neural networks that classify images. They repeat one cell, whose operations "
         "and connections were found by a search that began with simple cells and went on to larger ones.",
