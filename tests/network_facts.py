@@ -20,10 +20,10 @@ def _checkpoints():
     return module
 
 
-def values(name):
-    """Returns the value of each variable of a checkpoint, by name."""
+def values(name, averages="none"):
+    """Returns the value of each variable of a checkpoint, by name; averaged twins may be the `same` or `differ`."""
     facts, shapes, moving = _checkpoints().read_network(FACTS / "networks" / f"{name}.npz")
-    return _checkpoints().checkpoint_tensors(facts, shapes, moving, facts["seed"])
+    return _checkpoints().checkpoint_tensors(facts, shapes, moving, facts["seed"], averages)
 
 
 def listed(name):

@@ -337,6 +337,8 @@ def _check_training(
         after = {key.partition(":")[2]: value for key, value in found.items() if key.startswith(f"{momentum}:")}
         assert {name for name, value in after.items() if not np.array_equal(value, case.values[name])} == updated
         for number, scope in enumerate(reference["bn_names"]):
+            if scope in network.random_ops:  # The reference was computed without dropped paths.
+                continue
             for statistic in ("mean", "variance"):
                 batch, variance = (reference[f"bn{number}_batch_{name}"] for name in (statistic, "variance"))
                 wanted, share = batch, 1.0
