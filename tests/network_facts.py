@@ -9,8 +9,7 @@ import numpy as np
 from tests.data import DATA
 
 FACTS = DATA / "networks"
-# Of NASNet and PNASNet there are no networks yet.
-NAMES = sorted(path.stem for path in (FACTS / "reference").glob("*.npz") if "nasnet" not in path.stem)
+NAMES = sorted(path.stem for path in (FACTS / "reference").glob("*.npz"))
 
 
 @functools.cache
@@ -21,10 +20,10 @@ def _checkpoints():
     return module
 
 
-def values(name):
-    """Returns the value of each variable of a checkpoint, by name."""
+def values(name, averages="none"):
+    """Returns the value of each variable of a checkpoint, by name; averaged twins may be the `same` or `differ`."""
     facts, shapes, moving = _checkpoints().read_network(FACTS / "networks" / f"{name}.npz")
-    return _checkpoints().checkpoint_tensors(facts, shapes, moving, facts["seed"])
+    return _checkpoints().checkpoint_tensors(facts, shapes, moving, facts["seed"], averages)
 
 
 def listed(name):

@@ -18,7 +18,7 @@ from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.formats.tf1_hub import saved_model_bytes
 from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.networks.network import Network
-from hubexport.networks.ops import BatchNorm, Dropout
+from hubexport.networks.ops import BatchNorm, Dropout, DropPath
 from hubexport.networks.registry import FAMILIES
 from hubexport.reference.registry import REFERENCES
 from hubexport.variants import ModuleSpec
@@ -59,9 +59,11 @@ class Case:
         return ModuleSpec(kind="classification", version=family.open_from_version or family.versions[0])
 
     def network(self) -> Network:
-        """The network without dropout, whose random numbers differ."""
+        """The network without dropout and dropped paths, whose random numbers differ."""
         network = FAMILIES[self.family].network(self.parameters, self.size[0], self.num_classes, self.spec.version)
-        kept = (dataclasses.replace(op, keep_prob=1.0) if isinstance(op, Dropout) else op for op in network.ops)
+        kept = (
+            dataclasses.replace(op, keep_prob=1.0) if isinstance(op, (Dropout, DropPath)) else op for op in network.ops
+        )
         return dataclasses.replace(network, ops=tuple(kept))
 
 
@@ -110,6 +112,10 @@ _CASES = [
             Case("resnet_v2_152", None, (75, 101), 17),
             Case("vgg_16", None, (224, 224), 17),
             Case("vgg_19", None, (224, 224), 17),
+            Case("nasnet_mobile", None, (64, 64), 17),
+            Case("nasnet_large", None, (35, 35), 17),
+            Case("pnasnet_mobile", None, (65, 65), 17),
+            Case("pnasnet_large", None, (35, 35), 17),
         ]
     ),
 ]

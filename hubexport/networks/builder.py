@@ -32,8 +32,10 @@ class Defaults:
     """What a family's layers have in common, as TF-Slim's `arg_scope` says it.
 
     Attributes:
-        activation: follows each convolution unless the layer says otherwise.
+        activation: follows each convolution unless the layer says otherwise; None for none.
         batch_norm_epsilon: added to each variance; None for a family whose convolutions have biases instead.
+        plain_convolutions: whether convolutions have neither batch norm nor biases unless the layer says otherwise,
+            since batch norms are layers of their own.
         batch_norm_scale: whether batch norms have a gamma.
         batch_norm_momentum: how much of a moving average a training step keeps.
         weight_decay: of kernels.
@@ -42,9 +44,10 @@ class Defaults:
         published_roles: the variables that the parameter counts of the family's publishers include.
     """
 
-    activation: ActivationKind
+    activation: ActivationKind | None
     batch_norm_epsilon: float | None
     weight_decay: float
+    plain_convolutions: bool = False
     depthwise_weight_decay: float = 0.0
     bias_weight_decay: float = 0.0
     batch_norm_scale: bool = True
@@ -56,7 +59,7 @@ class Builder:
     """Collects the ops of one network.
 
     Args:
-        root: TF-Slim's scope of the whole network, like `MobilenetV2`.
+        root: TF-Slim's scope of the whole network, like `MobilenetV2`; empty for none.
         image_size: the images that the network takes.
         defaults: those of the family.
     Attributes:
@@ -95,11 +98,11 @@ class Builder:
             stride: in pixels, the same in both directions.
             padding: `explicit` pads as if the kernel were centred on every stride-th pixel, whatever the image's size:
                 TF-Slim's `conv2d_same`.
-            batch_norm: follow the convolution with batch norm; otherwise add biases. Defaults to the family's.
+            batch_norm: follow the convolution with batch norm; otherwise add biases. Defaults to what the family does.
             activation: what comes last; None leaves the layer linear. Defaults to the family's.
         """
         layer = self._scoped(scope)
-        normalized = self._defaults.batch_norm_epsilon is not None if batch_norm == "default" else batch_norm
+        normalized, biased = self._ending(batch_norm)
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         if padding == "explicit" and stride > 1:
             net = self._pad_for(layer, net, height, width)
@@ -110,7 +113,7 @@ class Builder:
                 (net,),
                 layer,
                 kernel=weights,
-                bias=None if normalized else self._bias(f"{layer}/biases", filters, self._defaults.bias_weight_decay),
+                bias=self._bias(f"{layer}/biases", filters, self._defaults.bias_weight_decay) if biased else None,
                 stride=(stride, stride),
                 padding="SAME" if padding == "SAME" or (padding == "explicit" and stride == 1) else "VALID",
             )
@@ -151,7 +154,7 @@ class Builder:
         kernel: int,
         multiplier: int = 1,
         stride: int = 1,
-        batch_norm: bool = True,
+        batch_norm: bool | Literal["default"] = "default",
         activation: ActivationKind | Literal["default"] | None = "default",
     ) -> Tensor:
         """Appends a convolution of each channel by itself and one of single pixels, and batch norm or biases.
@@ -163,17 +166,18 @@ class Builder:
             kernel: height and width in pixels.
             multiplier: the number of channels that the first half makes of each input channel.
             stride: in pixels, the same in both directions.
-            batch_norm: follow the convolutions with batch norm; otherwise add biases.
+            batch_norm: follow the convolutions with batch norm; otherwise add biases. Defaults to what the family does.
             activation: what comes last; None leaves the layer linear. Defaults to the family's.
         """
         layer = self._scoped(scope)
+        normalized, biased = self._ending(batch_norm)
         net = self._depthwise_conv(f"{layer}/depthwise", layer, net, kernel, multiplier, stride)
         decay = self._defaults.depthwise_weight_decay
         shape = (1, 1, self._channels(net), filters)
         weights = self._variable(f"{layer}/pointwise_weights", shape, "pointwise_kernel", decay)
-        bias = None if batch_norm else self._bias(f"{layer}/biases", filters, 0.0)
+        bias = self._bias(f"{layer}/biases", filters, 0.0) if biased else None
         net = self._append(ops.Conv(layer, (net,), layer, kernel=weights, bias=bias))
-        if batch_norm:
+        if normalized:
             net = self._batch_norm(f"{layer}/BatchNorm", layer, net)
         return self._activated(layer, net, activation)
 
@@ -205,6 +209,16 @@ class Builder:
     ) -> Tensor:
         """Appends the average of each window of pixels."""
         return self._pool("average", scope, "AvgPool", net, window, stride, padding)
+
+    def pad(self, scope: str, net: Tensor, *, before: tuple[int, int] = (0, 0), after: tuple[int, int]) -> Tensor:
+        """Appends zeros around the image: rows and columns before it and after it."""
+        name = self._scoped(scope)
+        return self._append(ops.Pad(name, (net,), name, before=before, after=after))
+
+    def slice(self, scope: str, net: Tensor, begin: tuple[int, int]) -> Tensor:
+        """Drops the first rows and columns of the image."""
+        name = self._scoped(scope)
+        return self._append(ops.Slice(name, (net,), name, begin=begin))
 
     def whole_average_pool(self, scope: str, net: Tensor) -> Tensor:
         """Appends the average of the whole image as a window of fixed size, where TF-Slim has one."""
@@ -245,6 +259,11 @@ class Builder:
         name = self._scoped(scope)
         return self._append(ops.Dropout(name, (net,), name, keep_prob=keep_prob))
 
+    def drop_path(self, scope: str, net: Tensor, keep_prob: float) -> Tensor:
+        """Appends dropout of all values of an image at once."""
+        name = self._scoped(scope)
+        return self._append(ops.DropPath(name, (net,), name, keep_prob=keep_prob))
+
     def squeeze(self, scope: str, net: Tensor) -> Tensor:
         """Appends the removal of the image axes, which must be of length 1."""
         name = self._scoped(scope)
@@ -275,9 +294,13 @@ class Builder:
         """Returns the number of channels of a tensor."""
         return self._channels(net)
 
+    def size(self, net: Tensor) -> TensorShape:
+        """Returns height and width of a tensor's images; None is an open one."""
+        return self._shapes[net][:2]
+
     def is_pixel(self, net: Tensor) -> bool:
         """Returns whether a tensor's images are of one pixel, whatever the size of the network's images."""
-        return self._shapes[net][:2] == (1, 1)
+        return self.size(net) == (1, 1)
 
     def network(
         self,
@@ -316,7 +339,16 @@ class Builder:
         return op.name
 
     def _scoped(self, scope: str) -> str:
-        return f"{self._root}/{scope}"
+        return f"{self._root}/{scope}" if self._root else scope
+
+    def _ending(self, batch_norm: bool | Literal["default"]) -> tuple[bool, bool]:
+        """Tells whether batch norm follows a convolution, and whether the convolution has biases."""
+        if batch_norm != "default":
+            return batch_norm, not batch_norm
+        if self._defaults.plain_convolutions:
+            return False, False
+        has_batch_norm = self._defaults.batch_norm_epsilon is not None
+        return has_batch_norm, not has_batch_norm
 
     def _channels(self, net: Tensor) -> int:
         channels = self._shapes[net][-1]

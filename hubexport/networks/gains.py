@@ -32,6 +32,7 @@ def with_gains(sequence: Iterable[Op], input_range: tuple[float, float]) -> tupl
 
     - Kernels that take the images make up for the range of these, if it is not [-1, 1].
     - Kernels of rectified layers without batch norm, or with one without gamma, keep the mean square.
+    - Kernels that take joined sums make up for these.
     - Kernels that take the product of a tensor and its gates make up for these.
     - What ends a residual branch makes up for the number of branches. A branch that does not end with variables, but
       with a constant factor for instance, is not counted.
@@ -42,7 +43,13 @@ def with_gains(sequence: Iterable[Op], input_range: tuple[float, float]) -> tupl
     """
     by_name = {op.name: op for op in sequence}
     gains: dict[str, float] = defaultdict(lambda: 1.0)
-    found = (_of_images(by_name, input_range), _of_rectified(by_name), _of_gated(by_name), _of_branch_ends(by_name))
+    found = (
+        _of_images(by_name, input_range),
+        _of_rectified(by_name),
+        _of_joined_sums(by_name),
+        _of_gated(by_name),
+        _of_branch_ends(by_name),
+    )
     for name, gain in itertools.chain(*found):
         gains[name] *= gain
     return tuple(_with_gains_of(op, gains) for op in by_name.values())
@@ -76,6 +83,19 @@ def _of_rectified(by_name: Mapping[str, Op]) -> Iterator[tuple[str, float]]:
                 source = by_name[source.inputs[0]]
             if isinstance(source, ops.Conv):
                 yield source.kernel.name, _RECTIFIED
+
+
+def _of_joined_sums(by_name: Mapping[str, Op]) -> Iterator[tuple[str, float]]:
+    for op in by_name.values():
+        if isinstance(op, ops.Conv):
+            source = by_name[op.inputs[0]]
+            while isinstance(source, (ops.Activation, ops.Pad, ops.Slice, *_PASSES_ON)):
+                source = by_name[source.inputs[0]]
+            if isinstance(source, ops.Concat):
+                # The mean square of a sum of two is that of both together.
+                squares = [2 if isinstance(by_name[name], ops.Add) else 1 for name in source.inputs]
+                if max(squares) > 1:
+                    yield op.kernel.name, math.sqrt(len(squares) / sum(squares))
 
 
 def _of_gated(by_name: Mapping[str, Op]) -> Iterator[tuple[str, float]]:

@@ -6,7 +6,7 @@ import functools
 import itertools
 
 from hubexport.networks import ops
-from hubexport.networks.ops import BatchNorm, Dropout, Op, TensorShape, Variable
+from hubexport.networks.ops import BatchNorm, Dropout, DropPath, Op, TensorShape, Variable
 from hubexport.networks.shapes import output_shapes
 
 
@@ -130,6 +130,15 @@ class Network:
             return None
         before = itertools.takewhile(lambda op: not op.variables, self._back_from(*classifier.inputs))
         return next((op for op in before if isinstance(op, Dropout)), None)
+
+    @functools.cached_property
+    def random_ops(self) -> frozenset[str]:
+        """The names of the ops that drop at random in training, and of all that come after them."""
+        random: set[str] = set()
+        for op in self.ops:
+            if (isinstance(op, (Dropout, DropPath)) and op.keep_prob < 1) or not random.isdisjoint(op.inputs):
+                random.add(op.name)
+        return frozenset(random)
 
     def _back_from(self, name: str) -> Iterator[Op]:
         """Yields an op, the op that gives its first input, and so on."""

@@ -5,6 +5,7 @@ expect of float32. Nothing here comes from TensorFlow.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+import dataclasses
 import functools
 from typing import Any
 
@@ -188,8 +189,11 @@ def batch_statistics(
         images: [batch, height, width, channels], intensities in [0, 1].
         dtype: the dtype of all arithmetic.
     Returns:
-        [channels] by the moving average's name; see `Forward.batch_statistics`.
+        [channels] by the moving average's name; see `Forward.batch_statistics`. Those that come after what training
+        drops at random are left out.
     """
+    certain = tuple(op for op in network.ops if op.name not in network.random_ops)
+    network = dataclasses.replace(network, ops=certain)
     forward = Forward(network, values, images, dtype=dtype, training=True)
     forward.run(keep=())
     return forward.batch_statistics

@@ -12,6 +12,8 @@ from hubexport.networks.inception_v4 import INCEPTION_V4
 from hubexport.networks.mobilenet_v1 import MOBILENET_V1
 from hubexport.networks.mobilenet_v2 import MOBILENET_V2
 from hubexport.networks.mobilenet_v3 import MOBILENET_V3_FAMILIES
+from hubexport.networks.nasnet import NASNET_FAMILIES
+from hubexport.networks.pnasnet import PNASNET_FAMILIES
 from hubexport.networks.resnet_v1 import RESNET_V1_FAMILIES
 from hubexport.networks.resnet_v2 import RESNET_V2_FAMILIES
 from hubexport.networks.vgg import VGG_FAMILIES
@@ -28,5 +30,7 @@ _ALL = (
     *RESNET_V1_FAMILIES,
     *RESNET_V2_FAMILIES,
     *VGG_FAMILIES,
+    *NASNET_FAMILIES,
+    *PNASNET_FAMILIES,
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}

@@ -12,6 +12,7 @@ from hubexport.reference.inception_v4 import reference_inception_v4
 from hubexport.reference.mobilenet_v1 import reference_mobilenet_v1
 from hubexport.reference.mobilenet_v2 import reference_mobilenet_v2
 from hubexport.reference.mobilenet_v3 import reference_mobilenet_v3
+from hubexport.reference.nasnet import reference_nasnet, reference_pnasnet
 from hubexport.reference.reference import Reference
 from hubexport.reference.resnet_v1 import reference_resnet_v1
 from hubexport.reference.resnet_v2 import reference_resnet_v2
@@ -92,6 +93,14 @@ def _rewritten_inception(build: Callable[..., Reference]) -> FamilyReference:
     )
 
 
+def _nasnet(build: Callable[..., Reference], **scale: Any) -> FamilyReference:
+    return FamilyReference(
+        source="this network rewritten with tf_slim's layers",
+        build=lambda images, parameters, *arguments, **options: build(images, *arguments, **scale | options),
+        without_dropout={"dropout_keep_prob": 1.0, "drop_path_keep_prob": 1.0},
+    )
+
+
 def _resnet_v1(num_layers: int, *, from_caffe: bool) -> FamilyReference:
     return FamilyReference(
         source=f"TF-Slim's own network, tf_slim.nets.resnet_v1.resnet_v1_{num_layers}",
@@ -141,4 +150,16 @@ REFERENCES: dict[str, FamilyReference] = {
     **{f"resnet_v1_{layers}_caffe": _resnet_v1(layers, from_caffe=True) for layers in _RESNET_LAYERS},
     **{f"resnet_v2_{layers}": _resnet_v2(layers) for layers in _RESNET_LAYERS},
     **{f"vgg_{layers}": _vgg(layers) for layers in (16, 19)},
+    "nasnet_mobile": _nasnet(reference_nasnet, num_cells=12, filters=44, stem_filters=32),
+    "nasnet_large": _nasnet(
+        reference_nasnet,
+        num_cells=18,
+        filters=168,
+        stem_filters=96,
+        skip_reduction_input=True,
+        weight_decay=5e-5,
+        drop_path_keep_prob=0.7,
+    ),
+    "pnasnet_mobile": _nasnet(reference_pnasnet, num_cells=9, filters=54, stem_filters=32),
+    "pnasnet_large": _nasnet(reference_pnasnet, num_cells=12, filters=216, stem_filters=96, drop_path_keep_prob=0.6),
 }
