@@ -83,8 +83,8 @@ def convert(
     with open_checkpoint(resolved, progress, variant) as opened:
         network, family, parameters = _network(opened, variant)
         target_layouts(to, family.name)
-        restored = restore_values(opened, network.variables, weights, progress)
         check_classes(opened)
+        restored = restore_values(opened, network.variables, weights, progress)
         if network.logits is None:
             progress.warn(f"{source} has no classifier: the result gives feature vectors only")
         check_free_space(

@@ -117,9 +117,8 @@ def open_and_restore(
         if size and size != variant.image_size:
             meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
             progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
-        restored = restore_values(opened, variables, weights, progress)
         check_classes(opened)
-        yield restored
+        yield restore_values(opened, variables, weights, progress)
 
 
 def restore_values(
