@@ -14,7 +14,7 @@ import dataclasses
 import os
 from pathlib import Path
 import re
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from hubexport.checkpoints.archives import archive_errors_reworded, unpack_checkpoint
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles, files_at_prefix, files_in_directory, is_shard
@@ -35,15 +35,16 @@ from hubexport.variants import Variant
 _SYNTHETIC = re.compile(r"synthetic(?::(?P<seed>[0-9]{1,9}))?")
 
 
+from hubexport.system.regular_files import read_regular_file
 class Source(abc.ABC):
     """Where a network's values come from.
 
     Attributes:
-        origin: what `hubexport.json` calls such values.
+        made_up: whether the values are made from a seed. Those that a module holds may be so as well.
         packed: whether the values are inside an archive.
     """
 
-    origin: ClassVar[Literal["trained", "synthetic"]] = "trained"
+    made_up: ClassVar[bool] = False
     packed: ClassVar[bool] = False
 
     @property
@@ -94,6 +95,14 @@ class Source(abc.ABC):
             CheckpointError: the archive with the module cannot be read.
             UsageError: the file of the names cannot be read.
         """
+    def read_in_module(self, name: str, max_bytes: int) -> bytes | None:
+        """Reads a file at the top of the module that holds the values; None if there is no module or no such file.
+
+        Raises:
+            CheckpointError: the file or its archive cannot be read, or the file is larger than `max_bytes`.
+        """
+        return None
+
         return None
 
 
@@ -101,7 +110,7 @@ class Source(abc.ABC):
 class SyntheticSource(Source):
     """Made-up values that depend on a seed and on each variable's name."""
 
-    origin = "synthetic"
+    made_up = True
 
     seed: int
 
@@ -161,6 +170,11 @@ class FileSource(Source):
 @dataclasses.dataclass(frozen=True)
 class ArchiveSource(Source):
     """A checkpoint inside a gzipped tar.
+    def read_in_module(self, name: str, max_bytes: int) -> bytes | None:
+        path = self.files.prefix.parent / os.pardir / name
+        with read_failures_reported(self.shown_as):
+            return read_regular_file(path, max_bytes) if self.files.in_module and os.path.lexists(path) else None
+
 
     Attributes:
         path: the archive.
@@ -242,6 +256,12 @@ def resolve_source(
         variant: the variant whose values are wanted; None accepts any network.
         progress: receives the steps of the download, and a warning about an archive that is not the published one.
         downloads: how to download, and the cache that remembers archives whose configs have no SHA-256.
+    def read_in_module(self, name: str, max_bytes: int) -> bytes | None:
+        if self.published:  # By training programs. Looking for the file would take a while.
+            return None
+        with archive_errors_reworded():
+            return read_first_matching(self.path, name, max_bytes)
+
     Raises:
         CheckpointError: there is no such checkpoint, it is incomplete, or it cannot be read.
         DownloadError: the published archive cannot be fetched.
