@@ -427,6 +427,20 @@ def test_the_two_checkpoints_of_a_published_archive_are_known_without_the_varian
     )
 
 
+def test_a_module_of_a_config_of_ones_own_is_verified_with_its_variant(config_dir, tmp_path):
+    """Without it nothing tells which of the archive's checkpoints has the averages. The fix works."""
+    archive = _two_checkpoints(tmp_path, "ema", "pristine")
+    _, module = _module_of_two(config_dir, tmp_path, archive, 7)
+    verify = ("verify", module, "--checkpoint", archive, "--check", "weights.equal")
+    done = hubexport(*verify)
+    assert done.returncode == 1
+    assert "like DIRECTORY/model-7, or pass a --variant whose config names it" in " ".join(
+        (done.stdout + done.stderr).split()
+    )
+    done = hubexport(*verify, "--variant", "two", "--config_dir", config_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", ["inspect", "diff", "convert"])
 def test_an_archive_with_two_unknown_checkpoints_can_be_unpacked(tmp_path, command):
     """The fix works."""

@@ -89,13 +89,16 @@ def checkpoints_in_directory(directory: Path) -> dict[str, Path]:
     return prefixes | {path.name: path for path in paths if path.suffix != ".index" and container_of(path) == "V1"}
 
 
-def files_in_directory(directory: Path, name: str | None = None, archive: Path | None = None) -> CheckpointFiles:
+def files_in_directory(
+    directory: Path, name: str | None = None, archive: Path | None = None, *, takes_variant: bool = False
+) -> CheckpointFiles:
     """Finds the checkpoint in a directory.
 
     Args:
         directory: a module, a Hugging Face model, or a folder with checkpoints.
         name: the prefix of the wanted checkpoint, for folders that hold several.
         archive: the archive from which the directory was unpacked, for messages; None if users know the directory.
+        takes_variant: whether the command takes a variant, whose config may name a checkpoint in the archive.
     Raises:
         CheckpointError: the directory holds no checkpoint, or several and none has that name.
         OSError: the directory cannot be read.
@@ -111,6 +114,8 @@ def files_in_directory(directory: Path, name: str | None = None, archive: Path |
         fix = f"use the prefix of one, like DIRECTORY/{next(iter(prefixes), 'model.ckpt')}"
         if archive:
             fix = f"unpack it, and {fix}" if prefixes else "use an archive with the files of a checkpoint"
+            if prefixes and takes_variant:
+                fix += ", or pass a --variant whose config names it"
         raise CheckpointError(
             f"{archive or directory} does not hold exactly one checkpoint",
             why=f"it holds {len(prefixes)}{': ' if prefixes else ''}{', '.join(prefixes)}",

@@ -220,7 +220,7 @@ class ArchiveSource(Source):
             with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
                 in_module = unpack_checkpoint(self.path, folder)
             name, raw_name = self._names(checkpoints_in_directory(folder))
-            files = files_in_directory(folder, name, self.path)
+            files = files_in_directory(folder, name, self.path, takes_variant=variant is not None)
             files = dataclasses.replace(files, in_module=in_module)
             with open_container(files, self.path) as stored:
                 if raw_name is None or files.prefix.name != name:
