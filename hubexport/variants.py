@@ -134,6 +134,12 @@ def _family_versions(modules: tuple[ModuleSpec, ...], info: ValidationInfo) -> t
     return modules
 
 
+def _another_checkpoint(raw_name: str | None, info: ValidationInfo) -> str | None:
+    if raw_name is not None and raw_name == info.data.get("name"):
+        raise ValueError("the prefix of another checkpoint than `name`")
+    return raw_name
+
+
 class StrictModel(pydantic.BaseModel):
     """An immutable model that accepts no unknown keys and converts no types."""
 
@@ -154,7 +160,7 @@ class PublishedCheckpoint(StrictModel):
     url: Annotated[_Line, _matching(r"https?://\S+", "an http:// or https:// address")]
     sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")] | None = None
     name: _Segment
-    raw_name: _Segment | None = None
+    raw_name: Annotated[_Segment | None, AfterValidator(_another_checkpoint)] = None
 
 
 class PublishedFigures(StrictModel):
