@@ -116,6 +116,7 @@ _Line = Annotated[
         lambda text: text.isprintable() and len(text) <= _MAX_LINE_CHARACTERS,
     ),
 ]
+_Path = Annotated[_Line, _must_be("the path of a text file", lambda text: bool(text.strip()))]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -193,7 +194,7 @@ class LabelFile(StrictModel):
         skip: how many lines at the top are of classes that the variant lacks, such as 1 for ImageNet's background.
     """
 
-    file: _Line
+    file: _Path
     skip: Annotated[int, Field(ge=0)] = 0
 
 

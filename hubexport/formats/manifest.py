@@ -15,6 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from hubexport.errors import printable
 from hubexport.networks.family_fields import SpreadParameters
 from hubexport.networks.network import Network
+from hubexport.networks.registry import FAMILIES
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec, Variant
@@ -85,6 +86,12 @@ class Manifest(SpreadParameters):
     checkpoint: CheckpointOrigin = CheckpointOrigin()
     hubexport_version: _Text | None = None
     sha256: dict[str, str] = Field(exclude=True)
+
+    @property
+    def smallest_image_size(self) -> int | None:
+        """The shortest side of an image, in pixels; None if the module takes one size, or its network is unknown."""
+        family = FAMILIES.get(self.network or "")
+        return family.smallest_size if family and family.takes_any_size(self.version or 0) else None
 
 
 def read_manifest(directory: Path) -> Manifest | None:
