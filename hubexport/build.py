@@ -9,9 +9,17 @@ from pathlib import Path
 from hubexport.arrays import FLOAT_BYTES, Value
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.restore import open_and_restore
-from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.formats.manifest import listed_files, write_manifest
+from hubexport.errors import CheckpointError
+from hubexport.formats.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    ManifestError,
+    listed_files,
+    parse_manifest,
+    write_manifest,
+)
 from hubexport.formats.tf1_hub import write_tf1_module
 from hubexport.formats.tf2_saved_model import write_tf2_module
 from hubexport.labels import MODULE_LABELS, labels_content
@@ -131,7 +139,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
         check_sources_kept(directory, [directory], source.paths)
     variables = {v.name: v for spec in order.modules for v in variant.network_for(spec.kind).variables}
     with open_and_restore(source, list(variables.values()), options.weights, variant, progress) as restored:
-        checkpoint = source.provenance()
+        checkpoint, made_up = source.provenance(), _made_up(source)
         with _write_failures_reported(options), scratch_directory(Path(options.output_dir)) as scratch:
             staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
             for spec in order.modules:
@@ -140,14 +148,14 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
                 _write_module(staged[spec], variant, spec, network, restored.values)
                 restored.check_finite()  # The source may have changed since it was checked.
                 provenance = {
-                    "values": source.origin,
+                    "values": "synthetic" if made_up else "trained",
                     "weights": restored.weights(network.variables),
                     "checkpoint": checkpoint,
                 }
                 write_manifest(staged[spec], variant, spec, network, provenance)
             for spec, directory in directories.items():
                 publish_directory(staged[spec], directory, overwrite=options.overwrite)
-    if source.origin == "synthetic":
+    if made_up:
         progress.warn(
             f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
         )
@@ -168,6 +176,23 @@ def check_modules_fit(options: BuildOptions, needed: int) -> None:
         OutputError: it has less room than `needed` bytes.
     """
     check_free_space(Path(options.output_dir), needed, _what(options), _OTHERWISE)
+
+
+def _made_up(source: Source) -> bool:
+    """Returns whether a source's values are made up, also if they come from a module that was built with such values.
+
+    Raises:
+        CheckpointError: the module's manifest cannot be understood.
+    """
+    content = None if source.made_up else source.read_in_module(MANIFEST, MAX_MANIFEST_BYTES)
+    try:
+        return source.made_up or content is not None and parse_manifest(content).values == "synthetic"
+    except ManifestError as error:
+        raise CheckpointError(
+            f"cannot tell whether the values of {source.shown_as} are trained",
+            why=str(error),
+            fix="use the module as hubexport built it",
+        ) from error
 
 
 def _write_module(

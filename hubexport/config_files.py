@@ -85,11 +85,14 @@ def select_variants(patterns: Sequence[str], config_dir: str | Path | None = Non
 
 def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
     is_pattern = any(wildcard in str(name) for wildcard in "*?[")
+    in_lower_case = str(name).lower()
     near = set(files)
     if str(name).endswith("*"):  # It nearly matches the beginning of a name.
         near = {f"{known[:length]}*" for known in files for length in range(len(name) - 2, len(name) + 1)}
+    in_other_case = fnmatch.filter(files, in_lower_case)
+    hint = f" (did you mean {in_lower_case!r}?)" if in_other_case else guess(name, sorted(near))
     return ConfigError(
-        f"no variant {name!r}{guess(name, sorted(near))}",
+        f"no variant {name!r}{hint}",
         why=f"none of the {len(files)} known variants {'matches it' if is_pattern else 'has this name'}",
         fix="use a name that `hubexport list` shows, or pass the folder of its YAML file with --config_dir",
     )

@@ -75,7 +75,10 @@ def convert(
         check_variant(variant)
     progress = progress or Progress()
     target = Path(target)
-    _check_target(target, to)
+    if variant is not None:
+        target_layouts(to, variant.network)
+        _check_name(target, to)
+    _check_has_name(target)
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress)
@@ -83,6 +86,7 @@ def convert(
     with open_checkpoint(resolved, progress, variant) as opened:
         network, family, parameters = _network(opened, variant)
         target_layouts(to, family.name)
+        _check_name(target, to)
         check_classes(opened)
         restored = restore_values(opened, network.variables, weights, progress)
         if network.logits is None:
@@ -105,13 +109,17 @@ def convert(
     return target
 
 
-def _check_target(target: Path, to: Target) -> None:
+def _check_has_name(target: Path) -> None:
     if target.name in ("", ".."):
         raise UsageError(
             f"{target}: not a valid target",
             why="it has no file name",
             fix="use the path of a file, prefix or directory in it",
         )
+
+
+def _check_name(target: Path, to: Target) -> None:
+    """Refuses names by which a framework would not know its format. A network that it does not have comes first."""
     if to == "keras" and target.suffix != KERAS_SUFFIX:
         raise UsageError(
             f"{target}: Keras cannot load weights from a file of this name",

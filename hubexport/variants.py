@@ -116,6 +116,7 @@ _Line = Annotated[
         lambda text: text.isprintable() and len(text) <= _MAX_LINE_CHARACTERS,
     ),
 ]
+_Path = Annotated[_Line, _must_be("the path of a text file", lambda text: bool(text.strip()))]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -132,6 +133,12 @@ def _family_versions(modules: tuple[ModuleSpec, ...], info: ValidationInfo) -> t
     if family and any(spec.version not in family.versions for spec in modules):
         raise ValueError(f"a list of modules in the versions that {family.title} has: {either(family.versions)}")
     return modules
+
+
+def _another_checkpoint(raw_name: str | None, info: ValidationInfo) -> str | None:
+    if raw_name is not None and raw_name == info.data.get("name"):
+        raise ValueError("the prefix of another checkpoint than `name`")
+    return raw_name
 
 
 class StrictModel(pydantic.BaseModel):
@@ -154,7 +161,7 @@ class PublishedCheckpoint(StrictModel):
     url: Annotated[_Line, _matching(r"https?://\S+", "an http:// or https:// address")]
     sha256: Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")] | None = None
     name: _Segment
-    raw_name: _Segment | None = None
+    raw_name: Annotated[_Segment | None, AfterValidator(_another_checkpoint)] = None
 
 
 class PublishedFigures(StrictModel):
@@ -187,7 +194,7 @@ class LabelFile(StrictModel):
         skip: how many lines at the top are of classes that the variant lacks, such as 1 for ImageNet's background.
     """
 
-    file: _Line
+    file: _Path
     skip: Annotated[int, Field(ge=0)] = 0
 
 

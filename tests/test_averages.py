@@ -353,12 +353,13 @@ def test_what_a_manifest_can_say_after_a_request(requested, possible):
     assert {one for one in recorded if weights_match(requested, one)} == possible
 
 
-def _two_checkpoints(tmp_path, *folders):
+def _two_checkpoints(tmp_path, *folders, step=7, swapped=False):
     """Packs checkpoints as MobileNet V3's are: averages under plain names, and raw values with averages beside them."""
     ema = {**network_values(seed=1), "global_step": np.int64(7)}
     pristine = training_values(raw_seed=2, averaged_seed=3)
     members = []
-    for folder, name, values in (("ema", "model-7", ema), ("pristine", "model.ckpt-7", pristine)):
+    ema, pristine = (pristine, ema) if swapped else (ema, pristine)
+    for folder, name, values in (("ema", f"model-{step}", ema), ("pristine", f"model.ckpt-{step}", pristine)):
         if folder in folders:
             (tmp_path / folder).mkdir()
             write_v2(tmp_path / folder / name, values)
@@ -389,3 +390,83 @@ def test_an_archive_may_have_averages_in_a_checkpoint_of_their_own(config_dir, t
     assert {name: built.read(name).tobytes() for name in built.shapes} == {
         name: value.tobytes() for name, value in wanted.items()
     }
+
+
+# The step in the names of a published archive's two checkpoints.
+_STEP = 497500
+
+
+def _module_of_two(config_dir, tmp_path, archive, step):
+    """Builds a module of `two`, whose config names both checkpoints of an archive."""
+    small = (config_dir / "small.yaml").read_text()
+    (config_dir / "two.yaml").write_text(small.replace("small.ckpt", f"model-{step}\n  raw_name: model.ckpt-{step}"))
+    options = ("--config_dir", config_dir, "--output_dir", tmp_path / "m", "--module", _CLASSES)
+    done = hubexport("build", "--variant", "two", "--checkpoint", archive, *options)
+    return done, tmp_path / "m" / "google" / "imagenet" / "two" / "classification" / "2"
+
+
+def test_the_two_checkpoints_of_a_published_archive_are_known_without_the_variant(config_dir, tmp_path):
+    """Every command takes the same values from it: a module's manifest does not say how they are packed."""
+    archive = _two_checkpoints(tmp_path, "ema", "pristine", step=_STEP)
+    done, module = _module_of_two(config_dir, tmp_path, archive, _STEP)
+    assert done.returncode == 0, done.stderr
+    done = hubexport("verify", module, "--checkpoint", archive, "--check", "weights.equal")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = hubexport("inspect", archive, "--format", "json")
+    assert json.loads(done.stdout)["averaged_copies"] == _ALL + 1, done.stderr  # The step has one, too.
+    done = hubexport("convert", archive, tmp_path / "c.safetensors", "--to", "safetensors")
+    assert done.returncode == 0, done.stderr
+    averages = safetensors.numpy.load_file(tmp_path / "c.safetensors")
+    assert {name: value.tobytes() for name, value in averages.items()} == {
+        name: value.tobytes() for name, value in network_values(seed=1).items()
+    }
+    done = hubexport("diff", archive, tmp_path / "c.safetensors")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{_ALL} averaged values compared: {_ALL} equal bit for bit, 0 different\n",
+    )
+
+
+def test_a_module_of_a_config_of_ones_own_is_verified_with_its_variant(config_dir, tmp_path):
+    """Without it nothing tells which of the archive's checkpoints has the averages. The fix works."""
+    archive = _two_checkpoints(tmp_path, "ema", "pristine")
+    _, module = _module_of_two(config_dir, tmp_path, archive, 7)
+    verify = ("verify", module, "--checkpoint", archive, "--check", "weights.equal")
+    done = hubexport(*verify)
+    assert done.returncode == 1
+    assert "like DIRECTORY/model-7, or pass a --variant whose config names it" in " ".join(
+        (done.stdout + done.stderr).split()
+    )
+    done = hubexport(*verify, "--variant", "two", "--config_dir", config_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "diff", "convert"])
+def test_an_archive_with_two_unknown_checkpoints_can_be_unpacked(tmp_path, command):
+    """The fix works."""
+    archive = _two_checkpoints(tmp_path, "ema", "pristine")
+    more = {"diff": [tmp_path / "ema"], "convert": [tmp_path / "c", "--to", "slim"]}.get(command, [])
+    done = hubexport(command, archive, *more)
+    assert done.returncode == 1
+    assert "it holds 2: model-7, model.ckpt-7" in done.stderr
+    assert "unpack it, and use the prefix of one, like DIRECTORY/model-7" in " ".join(done.stderr.split())
+    assert hubexport(command, tmp_path / "ema" / "model-7", *more).returncode == 0
+
+
+def test_raw_values_in_the_place_of_averages_are_refused(config_dir, tmp_path):
+    """Averages beside them show what they are. Nothing is written."""
+    archive = _two_checkpoints(tmp_path, "ema", "pristine", swapped=True)
+    done, module = _module_of_two(config_dir, tmp_path, archive, 7)
+    assert done.returncode == 1
+    assert f"the values of model-7 in {archive} are not averages" in done.stderr
+    assert "it has averages beside them, like MobilenetV2/" in done.stderr
+    assert not module.parent.exists()
+
+
+def test_a_config_names_two_checkpoints_or_one(config_dir):
+    """One checkpoint cannot hold both kinds of values under the same names."""
+    small = (config_dir / "small.yaml").read_text()
+    (config_dir / "small.yaml").write_text(small.replace("small.ckpt", "m\n  raw_name: m"))
+    done = hubexport("list", "--config_dir", config_dir)
+    assert done.returncode == 1
+    assert "'checkpoint.raw_name': found 'm', must be the prefix of another checkpoint than `name`" in done.stderr

@@ -277,6 +277,7 @@ def test_raw_values_of_another_network_than_the_averages(tmp_path):
         (np.float32([103.94, 116.78, 123.68]), "103.94, 116.78, 123.68"),
         (np.float32([123.68, 116.78, np.nan]), "123.68, 116.78, nan"),
         (np.float32([[123.68, 116.78, 103.94]]), "float32 of shape [1, 3]"),
+        (np.float32([]), "float32 of shape [0]"),
         (np.array([b"red", b"green", b"blue"]), "string of shape [3]"),
     ],
 )
@@ -298,6 +299,16 @@ def test_another_mean_is_refused_before_anything_is_written(tmp_path, mean, show
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and path.is_file()] == []
     status, lines, _ = _inspected(tmp_path / "c")
     assert status == 1 and lines["PROBLEM"].startswith(f"its mean of RGB, Alike/mean_rgb, is {shown}, but")
+
+
+def test_the_average_of_another_mean_is_refused_as_well(tmp_path):
+    """The mean itself may be right."""
+    means = {"mean_rgb": np.float32(_MEANS), f"mean_rgb{AVERAGED_SUFFIX}": np.float32([1, 2, 3])}
+    write_v2(tmp_path / "c", _values(**means))
+    done = _build(tmp_path, "alike_caffe_20")
+    assert done.returncode == 1
+    assert f"its mean of RGB, Alike/mean_rgb{AVERAGED_SUFFIX}, is 1, 2, 3, but modules" in done.stderr
+    assert _inspected(tmp_path / "c")[0] == 1
 
 
 def test_an_auxiliary_head_is_named_and_left_out(tmp_path):

@@ -118,6 +118,50 @@ def test_synthetic_values_are_recorded_and_cause_a_warning(small, tmp_path):
     assert "UNTRAINED" in warnings[0]
 
 
+@pytest.mark.parametrize("form", ["directory", "prefix", "archive"])
+def test_values_of_an_untrained_module_stay_synthetic(config_dir, tmp_path, form):
+    """In the manifest and in a release, which remains valid. Those of a trained module stay trained."""
+    build = ("build", "--config_dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
+    hubexport(*build, "--checkpoint", "synthetic:1", "--output_dir", tmp_path / "first")
+    module = tmp_path / "first" / "google" / "imagenet" / "small" / "feature_vector" / "2"
+    shutil.make_archive(str(tmp_path / "packed"), "gztar", module)
+    prefix = module / "variables" / "variables"
+    source = {"directory": module, "prefix": prefix, "archive": tmp_path / "packed.tar.gz"}[form]
+    done = hubexport(*build, "--checkpoint", source, "--output_dir", tmp_path / "second")
+    assert done.returncode == 0 and "UNTRAINED" in done.stderr, done.stderr
+    [again] = tmp_path.glob("second/**/hubexport.json")
+    assert json.loads(again.read_text())["values"] == "synthetic"
+    assert (again.parent / "saved_model.pb").read_bytes() == (module / "saved_model.pb").read_bytes()
+    if form == "directory":
+        release = ("release", "--config_dir", config_dir, "--variants", "small", "--modules", "feature_vector/2")
+        output = ("--output_dir", tmp_path / "dist", "--verify", "structure.digests")
+        done = hubexport(*release, "--checkpoint", source, *output)
+        assert done.returncode == 0, done.stderr
+        done = hubexport("release", "--check", tmp_path / "dist")
+        assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((module / "hubexport.json").read_text())
+    (module / "hubexport.json").write_text(json.dumps({**manifest, "values": "trained"}))
+    shutil.make_archive(str(tmp_path / "packed"), "gztar", module)
+    done = hubexport(*build, "--checkpoint", source, "--output_dir", tmp_path / "third")
+    assert done.returncode == 0 and "UNTRAINED" not in done.stderr, done.stderr
+    [again] = tmp_path.glob("third/**/hubexport.json")
+    assert json.loads(again.read_text())["values"] == "trained"
+
+
+def test_a_module_whose_manifest_is_damaged_is_no_source(config_dir, tmp_path):
+    """Whether its values are trained is not known. Nothing is written."""
+    build = ("build", "--config_dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
+    hubexport(*build, "--checkpoint", "synthetic:1", "--output_dir", tmp_path / "first")
+    module = tmp_path / "first" / "google" / "imagenet" / "small" / "feature_vector" / "2"
+    for content, why in (("{", "hubexport.json is not valid JSON"), ("x" * (1 << 20 | 1), "it is larger than 1 MiB")):
+        (module / "hubexport.json").write_text(content)
+        shutil.make_archive(str(tmp_path / "packed"), "gztar", module)
+        for source in (module, tmp_path / "packed.tar.gz"):
+            done = hubexport(*build, "--checkpoint", source, "--output_dir", tmp_path / "second")
+            assert done.returncode == 1 and why.removeprefix("it is ") in done.stderr, done.stderr
+    assert not [path for path in (tmp_path / "second").rglob("*") if path.is_file()]
+
+
 def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
     """Even with another folder, process, hash seed, time zone and umask."""
     arguments = ["build", "--variant", "small", "--config_dir", config_dir, "--checkpoint"]

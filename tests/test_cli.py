@@ -1,10 +1,13 @@
 """The command line: results on stdout, everything else on stderr, exit status 1 for any failure."""
 
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -319,6 +322,9 @@ def test_list_takes_patterns():
     [
         ("incepton*", "inception*", "matches it"),
         ("vgg_17", "vgg_19", "has this name"),
+        ("VGG_19", "vgg_19", "has this name"),
+        ("INCEPTION*", "inception*", "matches it"),
+        ("*V3_Large*", "*v3_large*", "matches it"),
     ],
 )
 def test_list_names_what_is_near_to_a_pattern_without_a_match(pattern, near, why):
@@ -329,11 +335,16 @@ def test_list_names_what_is_near_to_a_pattern_without_a_match(pattern, near, why
     assert f"none of the {len(list_variants())} known variants {why}" in done.stderr
 
 
-def test_list_fits_a_terminal_of_100_columns():
-    """Without a figure that is cut off."""
+@pytest.mark.parametrize("columns", [80, 60, 30])
+def test_list_cuts_no_figure_off_on_a_narrow_terminal(columns, monkeypatch):
+    """Headings and remarks are wrapped there, or the columns are in several tables. Lines fit if a name does."""
+    patterns = ("mobilenet_*", "resnet_v2*", "vgg*")
+    whole = hubexport("list", *patterns).stdout
+    monkeypatch.delenv("COLUMNS", raising=False)
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(
-        command("list"), stdout=theirs, stderr=subprocess.PIPE, env=environment({"TERM": "dumb", "COLUMNS": "100"})
+        command("list", *patterns), stdout=theirs, stderr=subprocess.PIPE, env=environment({"TERM": "xterm"})
     )
     os.close(theirs)
     shown = b""
@@ -341,11 +352,23 @@ def test_list_fits_a_terminal_of_100_columns():
         shown += block
     os.close(ours)
     assert process.wait(timeout=60) == 0, process.stderr.read()
-    lines = shown.decode().splitlines()
-    assert max(map(len, lines)) <= 100 and "…" not in shown.decode()
-    assert len([line for line in lines if re.match(r" (mobilenet|inception|resnet|vgg)_\w+ ", line)]) == len(
-        list_variants()
-    )
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    assert "…" not in text
+    assert columns < 60 or max(map(len, text.splitlines())) <= columns
+    remark = re.compile(r"\b(at|299|px)\b")
+    assert len(_rows(whole)) == 16 + 22 + 8 + 3 + 2
+    assert _rows(remark.sub(" ", text)) == _rows(remark.sub(" ", whole))
+    assert text.count(" 299 ") == whole.count(" 299 ") == 6
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    """Returns the cells of each variant in the tables that `list` prints, in the order of the columns."""
+    rows: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if re.match(r" (mobilenet|inception|resnet|vgg)_\w+ ", line):
+            name, *cells = line.split()
+            rows.setdefault(name, []).extend(cells)
+    return rows
 
 
 def test_list_as_json_has_everything():

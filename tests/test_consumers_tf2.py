@@ -90,6 +90,7 @@ _NUMBERS = {
     "inception_v1": Numbers(
         11, 1024, 228, 114, 114, 57, ("InceptionV1/Mixed_4b", [4, 4, 512]), "beta moving_mean moving_variance weights"
     ),
+    # Its first layer, a separable convolution, has biases and no batch norm.
     "inception_v2": Numbers(
         11,
         1024,
@@ -98,7 +99,7 @@ _NUMBERS = {
         136,
         68,
         ("InceptionV2/Mixed_4b", [4, 4, 576]),
-        "beta depthwise_weights moving_mean moving_variance pointwise_weights weights",
+        "beta biases depthwise_weights moving_mean moving_variance pointwise_weights weights",
     ),
 }
 

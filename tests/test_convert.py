@@ -271,6 +271,17 @@ def test_keras_would_not_load_a_file_of_another_name(checkpoint, tmp_path, name)
         convert(str(checkpoint), tmp_path / name, "keras")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_network_that_keras_lacks_is_refused_before_the_name_of_the_file(tmp_path, named):
+    """A better name would not help, whether the network is named or recognized."""
+    variant = load_variant("mobilenet_v1_025_128")
+    network = variant.network_for("classification")
+    write_bundle(tmp_path / "m", {one.name: np.zeros(one.shape, np.float32) for one in network.variables})
+    with pytest.raises(UsageError, match="no keras format for mobilenet_v1"):
+        convert(tmp_path / "m", tmp_path / "c.keras", "keras", variant=variant if named else None)
+    assert not (tmp_path / "c.keras").exists()
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_existing_target_is_kept_without_overwrite(tmp_path, checkpoint, target):
     """Whatever it is. With overwrite, nothing of it remains."""

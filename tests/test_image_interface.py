@@ -13,6 +13,7 @@ import tensorflow as tf
 from hubexport import ModuleSpec, build_modules, classify, evaluate, extract_features
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.cli import classify as classify_command
+from hubexport.cli import inspect as inspect_command
 from hubexport.config_files import load_variant
 from hubexport.errors import ModuleError, UsageError
 from hubexport.images.classification import class_probabilities
@@ -392,6 +393,44 @@ def test_the_commands_take_a_size(tmp_path, photos, open_modules):
     assert len(done.stdout.splitlines()) == 3 * 6
     done = hubexport("classify", open_modules["classification/5"], photos, "--image_size", "96")
     assert done.returncode == 1 and "--image_size: expected 2 arguments" in done.stderr
+
+
+@pytest.mark.parametrize("run", [classify, evaluate, extract_features])
+def test_images_that_are_too_small_for_the_network_are_refused_before_it_runs(tmp_path, photos, open_modules, run):
+    """Its manifest names the network. That of Inception V3 needs 75 pixels, as Keras' documentation says, too."""
+    path = _module_of_inception_v3(tmp_path, open_modules)
+    arguments = [tmp_path / "f.npy"] * (run is extract_features)
+    data = photos
+    if run is evaluate:
+        data = tmp_path / "classes"
+        shutil.copytree(photos, data / "0")
+    with pytest.raises(ModuleError, match=r"on images of 75 x 74 \(height x width\) pixels") as raised:
+        list(run(path, data, *arguments, image_size=(75, 74)))
+    assert raised.value.why == "its network needs images of at least 75 x 75 pixels"
+    assert raised.value.fix == "use --image_size 75 75 or more, or leave it out"
+    assert image_interface(path, hints=InterfaceHints(image_size=(75, 75))).image_shape == (75, 75, 3)
+    assert image_interface(open_modules["classification/5"], hints=InterfaceHints(image_size=(1, 1)))
+
+
+def test_inspect_says_from_which_size_on_images_fit(tmp_path, open_modules, capsys):
+    """Of modules that take images of any size."""
+    for path, shown in [
+        (_module_of_inception_v3(tmp_path, open_modules), "  image size        any, from 75 x 75 pixels\n"),
+        (open_modules["classification/5"], "  image size        any\n"),
+        (open_modules["classification/1"], ""),
+    ]:
+        inspect_command.run(argparse.Namespace(path=str(path), format="table", variables=False))
+        out = capsys.readouterr().out
+        assert shown in out and ("image size" in out) == bool(shown)
+
+
+def _module_of_inception_v3(folder: Path, open_modules) -> Path:
+    """Returns a module whose manifest says that it is one. It is none, which the interface does not depend on."""
+    path = shutil.copytree(open_modules["classification/5"], folder / "m")
+    manifest = json.loads((path / "hubexport.json").read_text())
+    del manifest["depth_multiplier"]
+    (path / "hubexport.json").write_text(json.dumps({**manifest, "network": "inception_v3"}))
+    return path
 
 
 @pytest.mark.parametrize("bad", [(0, 96), (96,), (96, 96, 3), (96.0, 96), 96, "96", (9000, 96), (True, 96)])

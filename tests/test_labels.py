@@ -117,6 +117,8 @@ def test_a_variant_that_shares_nothing_has_no_names(tmp_path):
         ("{skip: 1}", "missing key 'labels.file'"),
         ("{file: own.txt, skip: -1}", "'labels.skip': found -1, must be greater than or equal to 0"),
         ("{file: own.txt, skip: 0.5}", "'labels.skip': found 0.5, must be a valid integer"),
+        ("''", "'labels': found '', must be the path of a text file"),
+        ("{file: ' '}", "'labels.file': found ' ', must be the path of a text file"),
         ("{file: 5}", "'labels.file': found 5, must be a valid string"),
         ("{file: own.txt, skp: 1}", "unknown key 'labels.skp' (did you mean 'skip'?); known keys: file, skip"),
         ("{file: own.txt, skip: 2}", "must be one name for each of the 2 classes (`num_classes`) after the 2 to skip"),

@@ -244,11 +244,12 @@ _MORE_FAMILIES = {
         "changelog": _NO_V2,
     },
     ("vgg_16", "classification/3"): {
-        "family": r"VGG is a family of .* The published values were trained with Caffe by the paper's authors",
+        "family": r"VGG is a family of neural networks that classify images, .* The networks are described in Karen",
+        "values": r"The published values were trained with Caffe by the paper's authors, and converted\. They have no "
+        r"background class\.",
         "costs": r"computes 15,470\.3 million multiply-adds in its convolutions\. They have 138,357,544 weights and "
         r"biases, all of which are trainable\.",
         "classes": r"num_classes = 1000 classes of the training\.",
-        "background": r"There is no background class\.",
         "size": _FIXED.format(224),
         "means": r"in the range \[0, 1\], .* scales them to the range \[0, 255\], and subtracts the mean of each color "
         r"in the training, 123\.68, 116\.78 and 103\.94\.",
@@ -261,6 +262,7 @@ _MORE_FAMILIES = {
         "features": r"num_features = 4096 numbers",
         "decay": r"The model's losses then include TF-Slim's weight decay \(5e-4",
         "program": r"hub\.KerasLayer\(path, trainable=True\), tf\.keras",
+        "training mode": r"Set trainable=True\. In training, dropout precedes the features\. The model's losses then",
         "changelog": r"Version 5 Becomes a TensorFlow 2 SavedModel; hub\.Module cannot load it\. Adds the ",
     },
     ("resnet_v1_50_caffe", "feature_vector/5"): {
@@ -269,6 +271,10 @@ _MORE_FAMILIES = {
         "means": r"scales them to the range \[0, 255\], and subtracts the mean of each color",
         "size": _OPEN.format(224),
         "momentum": r"TF-Slim trains with 0\.997\.",
+        "values": r"The published values were trained with Caffe by the paper's authors, and converted\. They have no ",
+    },
+    ("mobilenet_edgetpu_100_224", "feature_vector/5"): {
+        "paper": r"The networks are described in Suyog Gupta, Berkin Akin: \"Accelerator-aware Neural .*, 2020\. This",
     },
     ("inception_v3", "classification/1"): {
         "authors": r"Christian Szegedy, Vincent Vanhoucke, .*: \"Rethinking the Inception Architecture",
@@ -319,6 +325,22 @@ def test_pages_state_the_facts_of_their_own_family(document, variant, spec, fact
     assert re.search(pattern, text), text
 
 
+@pytest.mark.parametrize("document", [module_page, model_card])
+@pytest.mark.parametrize("values", [_PUBLISHED, _OWN, _SYNTHETIC])
+@pytest.mark.parametrize("name", ["vgg_16", "resnet_v1_50_caffe"])
+def test_pages_of_own_variants_do_not_say_what_is_true_of_the_published_ones(flowers, document, values, name):
+    """Such as who trained them, and how many classes they have."""
+    published = load_variant(name)
+    own = flowers.model_copy(update={"network": name, "family_parameters": published.family_parameters})
+    own = own.model_copy(update={"image_size": 224})
+    address = published.checkpoint.model_copy(update={"url": "https://garden.example/flowers.tgz"})
+    of_theirs = published.model_copy(update={"num_classes": 17, "labels": None})
+    for variant in (own, own.model_copy(update={"checkpoint": address}), of_theirs):
+        text = document(_facts(variant, "classification/5", values))
+        assert "published values" not in text and "trained with Caffe" not in text and "ackground" not in text
+    assert "trained with Caffe by the paper" in document(_facts(published, "classification/5", values))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("network", FAMILIES)
 def test_pages_say_nothing_that_is_not_true_of_their_family(network, kind):
@@ -336,7 +358,7 @@ def test_pages_say_nothing_that_is_not_true_of_their_family(network, kind):
             assert ("Images must have" in text) == (document is model_card and not family.takes_any_size(number))
             assert ("The size of the images is fixed" in text) == (not family.takes_any_size(number))
             assert ("depth multiplier" in text) == ("depth_multiplier" in family.parameters.model_fields)
-            assert ("dropout" in text) == ("Dropout" in layers and number < 4)
+            assert ("dropout" in text) == ("Dropout" in layers)
             assert (
                 ("has no batch norm" in text) == ("BatchNorm" not in layers) == ("momentum of batch norm" not in text)
             )
@@ -450,7 +472,8 @@ _ALLOWED = {
     | {"mit", "mpl-2.0", "cddl-1.0", "epl-2.0", "cc-by-nc-4.0", "custom"},
     "network-architecture": {"mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "inception-v1", "inception-v2"}
     | {"inception-v3", "inception-v4", "inception-resnet-v2", "resnet-v1-50", "resnet-v1-101", "resnet-v1-152"}
-    | {"resnet-v2-50", "resnet-v2-101", "resnet-v2-152", "vgg-style"},
+    | {"resnet-v2-50", "resnet-v2-101", "resnet-v2-152", "vgg-style"}
+    | {"nasnet-a-mobile", "nasnet-a-large", "pnasnet-5-large", "cnn"},
     "task": {"image-classification", "image-feature-vector"},
 }
 

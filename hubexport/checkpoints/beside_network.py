@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from hubexport.checkpoints.dtypes import holds_numbers
-from hubexport.checkpoints.recognize import plain_shapes
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, plain_shapes
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.errors import CheckpointError
 from hubexport.networks.family import Family, UnusedVariables
@@ -53,7 +53,7 @@ def constant_problems(stored: StoredValues, family: Family) -> list[str]:
 
 def _other_constants(stored: StoredValues, family: Family) -> Iterator[tuple[str, UnusedVariables]]:
     for name in stored.shapes:
-        unused = family.unused(name)
+        unused = family.unused(name.removesuffix(AVERAGED_SUFFIX))
         if unused and unused.value is not None and not _equals(stored, name, unused.value):
             found, wanted = _shown(stored, name), _numbers(unused.value)
             problem = f"its {unused.title}, {name}, is {found}, but modules of {family.title} have {wanted}"
@@ -68,7 +68,7 @@ def _equals(stored: StoredValues, name: str, value: tuple[float, ...]) -> bool:
 
 def _shown(stored: StoredValues, name: str) -> str:
     shape = stored.shapes[name]
-    if not holds_numbers(stored.dtype(name)) or len(shape) != 1 or shape[0] > _MOST_SHOWN:
+    if not holds_numbers(stored.dtype(name)) or len(shape) != 1 or not 0 < shape[0] <= _MOST_SHOWN:
         return f"{stored.dtype(name)} of shape {list(shape)}"
     return _numbers(stored.read(name))
 

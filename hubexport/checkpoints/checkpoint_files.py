@@ -78,13 +78,27 @@ def files_at_prefix(prefix: Path) -> CheckpointFiles:
     return CheckpointFiles(prefix, (index, *paths), "V2", in_module)
 
 
-def files_in_directory(directory: Path, name: str | None, shown_as: Path) -> CheckpointFiles:
+def checkpoints_in_directory(directory: Path) -> dict[str, Path]:
+    """Returns the prefix of each checkpoint directly in a directory, by its name.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
+    prefixes = {path.stem: path.with_suffix("") for path in paths if path.suffix == ".index"}
+    return prefixes | {path.name: path for path in paths if path.suffix != ".index" and container_of(path) == "V1"}
+
+
+def files_in_directory(
+    directory: Path, name: str | None = None, archive: Path | None = None, *, takes_variant: bool = False
+) -> CheckpointFiles:
     """Finds the checkpoint in a directory.
 
     Args:
         directory: a module, a Hugging Face model, or a folder with checkpoints.
         name: the prefix of the wanted checkpoint, for folders that hold several.
-        shown_as: how messages name the directory.
+        archive: the archive from which the directory was unpacked, for messages; None if users know the directory.
+        takes_variant: whether the command takes a variant, whose config may name a checkpoint in the archive.
     Raises:
         CheckpointError: the directory holds no checkpoint, or several and none has that name.
         OSError: the directory cannot be read.
@@ -93,16 +107,19 @@ def files_in_directory(directory: Path, name: str | None, shown_as: Path) -> Che
         return files_at_prefix(directory / _MODULE_PREFIX)
     if (directory / _HUGGING_FACE_WEIGHTS).is_file():
         return CheckpointFiles(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
-    paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
-    prefixes = {path.stem: path.with_suffix("") for path in paths if path.suffix == ".index"}
-    prefixes |= {path.name: path for path in paths if path.suffix != ".index" and container_of(path) == "V1"}
+    prefixes = checkpoints_in_directory(directory)
     if name in prefixes:
         prefixes = {name: prefixes[name]}
     if len(prefixes) != 1:
+        fix = f"use the prefix of one, like DIRECTORY/{next(iter(prefixes), 'model.ckpt')}"
+        if archive:
+            fix = f"unpack it, and {fix}" if prefixes else "use an archive with the files of a checkpoint"
+            if prefixes and takes_variant:
+                fix += ", or pass a --variant whose config names it"
         raise CheckpointError(
-            f"{shown_as} does not hold exactly one checkpoint",
+            f"{archive or directory} does not hold exactly one checkpoint",
             why=f"it holds {len(prefixes)}{': ' if prefixes else ''}{', '.join(prefixes)}",
-            fix="use the prefix of one, like DIRECTORY/model.ckpt",
+            fix=fix,
         )
     (prefix,) = prefixes.values()
     return CheckpointFiles(prefix, (prefix,), "V1") if prefix.is_file() else files_at_prefix(prefix)

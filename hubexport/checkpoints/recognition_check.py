@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
@@ -15,7 +14,6 @@ from hubexport.errors import printable
 from hubexport.layouts.keras_graph import compare_model
 from hubexport.layouts.registry import KERAS_WEIGHTS_H5
 from hubexport.progress import Progress
-from hubexport.system.regular_files import read_regular_file
 
 # The manifest of a module. One of ours has about 900 bytes.
 MODULE_MANIFEST = "hubexport.json"
@@ -87,18 +85,14 @@ def network_named_by_module(recognition: Recognition, files: CheckpointFiles, so
         The recognition of the network that the manifest names. None if there is no doubt, no module, or no manifest
         that names one of the networks.
     Raises:
-        CheckpointError: the archive with the module cannot be read.
+        CheckpointError: the manifest or the archive with the module cannot be read.
     """
     if not (recognition.alike and files.in_module):
         return None
     try:
-        if source.packed:
-            content = source.read_beside(MODULE_MANIFEST)
-        else:
-            content = read_regular_file(files.prefix.parent / os.pardir / MODULE_MANIFEST, _MAX_MANIFEST_BYTES)
-        named = json.loads(content or "")["network"]
+        named = json.loads(source.read_in_module(MODULE_MANIFEST, _MAX_MANIFEST_BYTES) or "")["network"]
     # Anybody may have written a manifest.
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
     for family in (recognition.family, *recognition.alike):
         if family.name == named:

@@ -8,26 +8,34 @@ synthetic[:SEED]       made-up values
 """
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import contextlib
 import dataclasses
 import os
 from pathlib import Path
 import re
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from hubexport.checkpoints.archives import archive_errors_reworded, unpack_checkpoint
-from hubexport.checkpoints.checkpoint_files import CheckpointFiles, files_at_prefix, files_in_directory, is_shard
+from hubexport.checkpoints.checkpoint_files import (
+    CheckpointFiles,
+    checkpoints_in_directory,
+    files_at_prefix,
+    files_in_directory,
+    is_shard,
+)
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.download_cache import Downloads, pinned
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
+from hubexport.config_files import list_variants
 from hubexport.errors import CheckpointError
 from hubexport.labels import MODULE_LABELS, module_labels, parse_labels
 from hubexport.progress import Progress
 from hubexport.system.digests import file_sha256
+from hubexport.system.regular_files import read_regular_file
 from hubexport.system.tars import read_first_matching
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
@@ -39,11 +47,11 @@ class Source(abc.ABC):
     """Where a network's values come from.
 
     Attributes:
-        origin: what `hubexport.json` calls such values.
+        made_up: whether the values are made from a seed. Those that a module holds may be so as well.
         packed: whether the values are inside an archive.
     """
 
-    origin: ClassVar[Literal["trained", "synthetic"]] = "trained"
+    made_up: ClassVar[bool] = False
     packed: ClassVar[bool] = False
 
     @property
@@ -87,6 +95,14 @@ class Source(abc.ABC):
         """Reads the file beside the checkpoint whose name matches a pattern; None if there is no such file."""
         return None
 
+    def read_in_module(self, name: str, max_bytes: int) -> bytes | None:
+        """Reads a file at the top of the module that holds the values; None if there is no module or no such file.
+
+        Raises:
+            CheckpointError: the file or its archive cannot be read, or the file is larger than `max_bytes`.
+        """
+        return None
+
     def class_names(self) -> list[str] | None:
         """Returns the names of the classes in the module that holds the values; None if there are none.
 
@@ -101,7 +117,7 @@ class Source(abc.ABC):
 class SyntheticSource(Source):
     """Made-up values that depend on a seed and on each variable's name."""
 
-    origin = "synthetic"
+    made_up = True
 
     seed: int
 
@@ -154,6 +170,11 @@ class FileSource(Source):
         matching = list(self.paths[0].parent.glob(pattern))
         return matching[0].read_bytes() if len(matching) == 1 else None
 
+    def read_in_module(self, name: str, max_bytes: int) -> bytes | None:
+        path = self.files.prefix.parent / os.pardir / name
+        with read_failures_reported(self.shown_as):
+            return read_regular_file(path, max_bytes) if self.files.in_module and os.path.lexists(path) else None
+
     def class_names(self) -> list[str] | None:
         return module_labels(self.files.prefix.parent / os.pardir) if self.files.in_module else None
 
@@ -167,9 +188,10 @@ class ArchiveSource(Source):
         sha256: the archive's digest.
         published: whether this is the archive that the variant's config names; if the config has no SHA-256 of it, the
             one that was downloaded first.
-        name: the checkpoint's prefix inside, for archives with several; None if there is only one.
+        name: the checkpoint's prefix inside, for archives with several; None if it is not known.
         raw_name: the prefix of the raw values; then those of `name` are averages under the names of the variables. None
-            if one checkpoint has both.
+            if one checkpoint has both. An archive without `name` that holds nothing but the two checkpoints of a
+            built-in config has that config's names.
     """
 
     packed = True
@@ -197,23 +219,48 @@ class ArchiveSource(Source):
         with temporary_directory(f"cannot unpack {self.path}") as folder:
             with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
                 in_module = unpack_checkpoint(self.path, folder)
-            files = files_in_directory(folder, self.name, shown_as=self.path)
+            name, raw_name = self._names(checkpoints_in_directory(folder))
+            files = files_in_directory(folder, name, self.path, takes_variant=variant is not None)
             files = dataclasses.replace(files, in_module=in_module)
             with open_container(files, self.path) as stored:
-                if self.raw_name is None or files.prefix.name != self.name:
+                if raw_name is None or files.prefix.name != name:
                     yield files, stored
                     return
+                self._check_only_averages(stored, name)
                 averages = Renamed(stored, {f"{name}{AVERAGED_SUFFIX}": name for name in stored.shapes})
-                raw_files = files_in_directory(folder, self.raw_name, shown_as=self.path)
-                if raw_files.prefix.name != self.raw_name:
+                raw_files = files_in_directory(folder, raw_name, self.path)
+                if raw_files.prefix.name != raw_name:
                     yield files, averages
                     return
                 with open_container(raw_files, self.path) as raw:
                     yield files, Joined(raw, averages)
 
+    def _names(self, there: Collection[str]) -> tuple[str | None, str | None]:
+        """Returns the prefixes of the wanted checkpoint and of its raw values, of those that the archive holds."""
+        if self.name in there or len(there) != 2:
+            return self.name, self.raw_name
+        published = [variant.checkpoint for variant in list_variants() if variant.checkpoint]
+        pairs = {(one.name, one.raw_name) for one in published if {one.name, one.raw_name} == {*there}}
+        return pairs.pop() if len(pairs) == 1 else (self.name, self.raw_name)
+
+    def _check_only_averages(self, stored: StoredValues, name: str) -> None:
+        """Checks that a checkpoint whose plain names should mean averages does not show that they mean raw values."""
+        if twins := [one for one in stored.shapes if one.endswith(AVERAGED_SUFFIX)]:
+            raise CheckpointError(
+                f"the values of {name} in {self.path} are not averages",
+                why=f"it has averages beside them, like {twins[0]}",
+                fix=f"use an archive whose {name} has averages alone, under the names of the variables",
+            )
+
     def read_beside(self, pattern: str) -> bytes | None:
         with archive_errors_reworded():
             return read_first_matching(self.path, pattern)
+
+    def read_in_module(self, name: str, max_bytes: int) -> bytes | None:
+        if self.published:  # By training programs. Looking for the file would take a while.
+            return None
+        with archive_errors_reworded():
+            return read_first_matching(self.path, name, max_bytes)
 
     def class_names(self) -> list[str] | None:
         content = self.read_beside(MODULE_LABELS.as_posix())
@@ -255,7 +302,7 @@ def resolve_source(
     path = Path(text)
     with read_failures_reported(path):
         if path.is_dir():
-            return FileSource(files_in_directory(path, None, shown_as=path))
+            return FileSource(files_in_directory(path))
         if path.is_file():
             return _resolve_file(path, variant, progress, downloads)
         return FileSource(files_at_prefix(path))

@@ -112,6 +112,8 @@ def _module_lines(report: "ModuleReport") -> Iterator[tuple[str, str]]:
         yield "handle", str(report.manifest.handle)
         weights = f", {report.manifest.weights}" * (report.manifest.weights not in (None, "only"))
         yield "values", f"{report.manifest.values}{weights}, from {report.manifest.checkpoint.source}"
+        if smallest := report.manifest.smallest_image_size:
+            yield "image size", "any" + f", from {smallest} x {smallest} pixels" * (smallest > 1)
     for graph in report.graph_versions:
         yield "tags", f"[{', '.join(graph.tags)}]"
         yield from _interface_lines(graph)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import itertools
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hubexport.cli.arguments import add_config_dir, add_format_argument
-from hubexport.cli.text_tables import new_table, print_table, print_text
+from hubexport.cli.text_tables import print_columns, print_text
 
 if TYPE_CHECKING:
     from hubexport.network_figures import NetworkFigures
@@ -71,15 +71,12 @@ def _print_group(listed: "Sequence[tuple[Variant, NetworkFigures]]") -> None:
     columns = {heading: [row.get(heading, "") for row in rows] for heading in headings}
     shared = {heading: columns[heading][0] for heading in _IF_SHARED if len(set(columns[heading])) == 1}
     print_text("\n".join(_heading([variant for variant, _ in listed], shared)), sys.stdout)
-    table = new_table(collapse_padding=True)
-    shown = {heading: cells for heading, cells in columns.items() if any(cells) and heading not in shared}
-    for heading in shown:
-        justify: Literal["left", "right"] = "left" if heading in ("variant", "versions") else "right"
-        longest = max(map(len, heading.split()))
-        table.add_column(heading, justify=justify, no_wrap=heading == "variant", min_width=longest)
-    for cells in zip(*shown.values(), strict=True):
-        table.add_row(*(cell or "-" for cell in cells))
-    print_table(table, sys.stdout)
+    shown = {
+        heading: [cell or "-" for cell in cells]
+        for heading, cells in columns.items()
+        if any(cells) and heading not in shared
+    }
+    print_columns(shown, sys.stdout, texts=("variant", "versions"))
 
 
 def _heading(variants: "Sequence[Variant]", shared: Mapping[str, str]) -> Iterator[str]:

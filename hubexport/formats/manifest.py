@@ -15,6 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from hubexport.errors import printable
 from hubexport.networks.family_fields import SpreadParameters
 from hubexport.networks.network import Network
+from hubexport.networks.registry import FAMILIES
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec, Variant
@@ -22,7 +23,7 @@ from hubexport.version import __version__
 
 MANIFEST = "hubexport.json"
 # A manifest of ours has about 900 bytes.
-_MAX_MANIFEST_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 20
 # Up to here a float64 holds every whole number, so programs in any language read the same one.
 _MAX_NUMBER = 1 << 53
 
@@ -86,6 +87,12 @@ class Manifest(SpreadParameters):
     hubexport_version: _Text | None = None
     sha256: dict[str, str] = Field(exclude=True)
 
+    @property
+    def smallest_image_size(self) -> int | None:
+        """The shortest side of an image, in pixels; None if the module takes one size, or its network is unknown."""
+        family = FAMILIES.get(self.network or "")
+        return family.smallest_size if family and family.takes_any_size(self.version or 0) else None
+
 
 def read_manifest(directory: Path) -> Manifest | None:
     """Reads a module's manifest; None if the module has none.
@@ -96,17 +103,27 @@ def read_manifest(directory: Path) -> Manifest | None:
     path = directory / MANIFEST
     if not path.exists():
         return None
-    if not path.is_file() or path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST} is not a file, or is larger than {_MAX_MANIFEST_BYTES >> 20} MiB")
+    if not path.is_file() or path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{MANIFEST} is not a file, or is larger than {MAX_MANIFEST_BYTES >> 20} MiB")
     try:
-        return Manifest.model_validate(json.loads(path.read_bytes()))
+        return parse_manifest(path.read_bytes())
+    except OSError as error:
+        raise ManifestError(f"{MANIFEST} cannot be read: {error.strerror}") from error
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Reads a manifest from the content of its file.
+
+    Raises:
+        ManifestError: the manifest is not one that hubexport writes.
+    """
+    try:
+        return Manifest.model_validate(json.loads(content))
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(printable(str(part)) for part in first["loc"])
         place = f"{MANIFEST}: {field}" if field else MANIFEST
         raise ManifestError(f"{place}: {first['msg']}") from error
-    except OSError as error:
-        raise ManifestError(f"{MANIFEST} cannot be read: {error.strerror}") from error
     # Python also raises ValueError for an integer of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST} is not valid JSON") from error
@@ -118,7 +135,7 @@ def listed_files(directory: Path) -> frozenset[str] | None:
     `--overwrite` replaces a directory only if it holds no other files. Fields other than `sha256` do not matter.
     """
     try:
-        listed = json.loads(read_regular_file(directory / MANIFEST, _MAX_MANIFEST_BYTES))["sha256"]
+        listed = json.loads(read_regular_file(directory / MANIFEST, MAX_MANIFEST_BYTES))["sha256"]
         return frozenset(listed) | {MANIFEST}
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None

@@ -91,8 +91,8 @@ def image_interface(
         shown_as: what errors call it, if the directory is a copy of something else.
         hints: what the caller knows about it; they override what the SavedModel says itself.
     Raises:
-        ModuleError: it is damaged, does not take images, or takes those of any size and has no default size; or it has
-            none of the common signatures for images, and the hints are not complete.
+        ModuleError: it is damaged, does not take images, or not those of the hints' size, or takes those of any size
+            and has no default size; or it has none of the common signatures for images, and the hints are not complete.
         UsageError: the hints are invalid.
     """
     hints.check()
@@ -263,6 +263,13 @@ def _image_shape(
                 f"cannot run {report.path} on images of {_size_text(hints.image_size)} pixels",
                 why=f"it takes images of {_size_text(taken)} pixels",
                 fix="leave out --image_size",
+            )
+        smallest = report.manifest and report.manifest.smallest_image_size
+        if smallest and min(hints.image_size) < smallest:
+            raise ModuleError(
+                f"cannot run {report.path} on images of {_size_text(hints.image_size)} pixels",
+                why=f"its network needs images of at least {smallest} x {smallest} pixels",
+                fix=f"use --image_size {smallest} {smallest} or more, or leave it out",
             )
         return (*hints.image_size, 3)
     default = (None, None) if None not in taken else _default_size(report, directory)

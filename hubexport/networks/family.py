@@ -39,7 +39,7 @@ class DepthMultiplier(Parameters):
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """Where a network was described first.
+    """The paper that describes a network.
 
     Attributes:
         title: of the paper.
@@ -90,11 +90,14 @@ class PretrainedModels:
         title: what they call them, as it follows "one of the".
         page: the address of the page that lists them.
         archives: how the address of each archive begins.
+        about: what is true of their values, but not of every network of the family, in Markdown; empty if pages need
+            not say it.
     """
 
     title: str
     page: str
     archives: str
+    about: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +108,9 @@ class Family:
         name: what `network` in a config says.
         title: what people call it.
         page_tag: its name in tfhub.dev's tags/network_architecture.yaml.
-        about: what its networks are and what they are for, in Markdown; pages have it before the paper.
-        paper: where it was described.
+        about: what its networks are and what they are for, in Markdown; pages have it before the paper. Whoever
+            trained them, it must be true.
+        paper: what describes it.
         pretrained: where its checkpoints were published; None if nowhere.
         lay_out: makes a network from parameters, image size, and number of classes (None for no classifier).
         telling_variable: a variable that each checkpoint of the family has, and no checkpoint of another one unless

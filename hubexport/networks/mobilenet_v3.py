@@ -231,8 +231,29 @@ _MINIMALISTIC_ABOUT = (
 )
 
 
+_PAPER = Paper(
+    title="Searching for MobileNetV3",
+    authors="Andrew Howard, Mark Sandler, Grace Chu, Liang-Chieh Chen, Bo Chen, Mingxing Tan, Weijun Wang, Yukun Zhu, "
+    "Ruoming Pang, Vijay Vasudevan, Quoc V. Le, Hartwig Adam",
+    year=2019,
+    url="https://arxiv.org/abs/1905.02244",
+)
+_EDGETPU_PAPER = Paper(
+    title="Accelerator-aware Neural Network Design using AutoML",
+    authors="Suyog Gupta, Berkin Akin",
+    year=2020,
+    url="https://arxiv.org/abs/2003.02838",
+)
+
+
 def _family(
-    name: str, title: str, about: str, architecture: _Architecture, telling: str, versions: tuple[int, ...]
+    name: str,
+    title: str,
+    about: str,
+    architecture: _Architecture,
+    telling: str,
+    versions: tuple[int, ...],
+    paper: Paper = _PAPER,
 ) -> Family:
     return Family(
         name=name,
@@ -240,13 +261,7 @@ def _family(
         page_tag="mobilenet-v3",
         group=_GROUP,
         about=about,
-        paper=Paper(
-            title="Searching for MobileNetV3",
-            authors="Andrew Howard, Mark Sandler, Grace Chu, Liang-Chieh Chen, Bo Chen, Mingxing Tan, Weijun Wang, "
-            "Yukun Zhu, Ruoming Pang, Vijay Vasudevan, Quoc V. Le, Hartwig Adam",
-            year=2019,
-            url="https://arxiv.org/abs/1905.02244",
-        ),
+        paper=paper,
         pretrained=PretrainedModels(
             title="pre-trained models of MobileNet V3",
             page="https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/README.md",
@@ -309,5 +324,6 @@ MOBILENET_V3_FAMILIES = (
         _EDGETPU,
         "Conv/weights",
         versions=(3, 5),
+        paper=_EDGETPU_PAPER,
     ),
 )

@@ -8,7 +8,7 @@ published. The published checkpoints are Caffe's, whose images are other ones.
 
 from hubexport.networks import caffe
 from hubexport.networks.builder import Builder, Defaults, Tensor
-from hubexport.networks.family import Family, Group, Paper, PretrainedModels
+from hubexport.networks.family import Family, Group, Paper
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -113,19 +113,15 @@ def _caffe_family(num_layers: int) -> Family:
         title=f"ResNet V1 {num_layers} from Caffe",
         page_tag=f"resnet-v1-{num_layers}",
         group=_GROUP,
-        about=f"{_ABOUT} The published values were trained with Caffe by the paper's authors, and converted.",
+        about=f"{_ABOUT} Those from Caffe take images as the paper's authors prepared them there.",
         paper=_PAPER,
-        pretrained=PretrainedModels(
-            title="pre-trained models of TF-Slim",
-            page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-            archives="https://storage.googleapis.com/download.tensorflow.org/models/resnet_v1_",
-        ),
+        pretrained=caffe.pretrained_models("resnet_v1_"),
         lay_out=lambda parameters, size, classes: resnet_v1(num_layers, size, classes, from_caffe=True),
         telling_variable=f"resnet_v1_{num_layers}/conv1/weights",
         momentum=_DEFAULTS.batch_norm_momentum,
         published_classes=caffe.CLASSES,
         versions=(3, 5),
-        implementation=f"{_implementation(num_layers)} There is no background class.",
+        implementation=_implementation(num_layers),
         unused_variables=(caffe.mean_rgb(f"resnet_v1_{num_layers}"),),
     )
 

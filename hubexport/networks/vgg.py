@@ -5,7 +5,7 @@ Names of layers and endpoints are those of TF-Slim's `vgg_16` and `vgg_19`, wher
 
 from hubexport.networks import caffe
 from hubexport.networks.builder import Builder, Defaults
-from hubexport.networks.family import Family, Group, Paper, PretrainedModels
+from hubexport.networks.family import Family, Group, Paper
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -62,19 +62,14 @@ def _family(num_layers: int) -> Family:
         page_tag="vgg-style",
         group=_GROUP,
         about="VGG is a family of neural networks that classify images, with different numbers of layers: groups of "
-        "3x3 convolutions, and three dense layers, which have most of the parameters. The published values were "
-        "trained with Caffe by the paper's authors, and converted.",
+        "3x3 convolutions, and three dense layers, which have most of the parameters.",
         paper=Paper(
             title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
             authors="Karen Simonyan, Andrew Zisserman",
             year=2014,
             url="https://arxiv.org/abs/1409.1556",
         ),
-        pretrained=PretrainedModels(
-            title="pre-trained models of TF-Slim",
-            page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-            archives="https://storage.googleapis.com/download.tensorflow.org/models/vgg_",
-        ),
+        pretrained=caffe.pretrained_models("vgg_"),
         lay_out=lambda parameters, size, classes: vgg(num_layers, size, classes),
         telling_variable=f"vgg_{num_layers}/conv1/conv1_1/weights",
         momentum=_DEFAULTS.batch_norm_momentum,
@@ -82,8 +77,8 @@ def _family(num_layers: int) -> Family:
         versions=(3, 5),
         open_from_version=None,
         smallest_size=224,
-        implementation=f"It has {num_layers} layers with weights; the dense ones are convolutions in TF-Slim. There "
-        "is no background class. The feature vector is the output of the second dense layer.",
+        implementation=f"It has {num_layers} layers with weights; the dense ones are convolutions in TF-Slim. The "
+        "feature vector is the output of the second dense layer.",
         unused_variables=(caffe.mean_rgb(f"vgg_{num_layers}"),),
     )
 

@@ -102,8 +102,9 @@ def _values_findings(record: ArtifactRecord) -> Iterator[str]:
     if checkpoint.source is None or checkpoint.model_dump(exclude_none=True) != facts:
         yield "its inputs describe no checkpoint"
         return
-    # Synthetic values come from no file.
-    if (checkpoint.sha256 is None) != (record.values == "synthetic"):
+    # Made-up values come from a seed, or from a module that was built with such values.
+    from_seed = checkpoint.source.startswith("synthetic:")
+    if (checkpoint.sha256 is None) != from_seed or from_seed and record.values != "synthetic":
         yield f"its values are not {record.values}: they come from {checkpoint.source}"
     if record.published is not None and not checkpoint.published:
         yield "it has published figures, but not the published checkpoint's values"

@@ -104,6 +104,14 @@ class PageFacts:
         return " and a ".join(named)
 
     @property
+    def published_values(self) -> str:
+        """What is true of the family's published values, if the variant is one of those; otherwise empty."""
+        published, checkpoint = self.family.pretrained, self.variant.checkpoint
+        if published is None or checkpoint is None or not checkpoint.url.startswith(published.archives):
+            return ""
+        return published.about if self.variant.num_classes == self.family.published_classes else ""
+
+    @property
     def measured_on(self) -> str:
         """What the published accuracy was measured on, as it follows the name of the accuracy."""
         return " on ImageNet's validation images" if self.imagenet else ""

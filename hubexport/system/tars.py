@@ -63,18 +63,20 @@ def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = Non
     return paths
 
 
-def read_first_matching(archive: Path, pattern: str) -> bytes | None:
+def read_first_matching(archive: Path, pattern: str, max_bytes: int = MAX_UNPACKED_BYTES) -> bytes | None:
     """Returns the content of the first file whose name fits a pattern like `*.pb`; None if no file fits.
 
     A pattern with folders, like `assets/*.txt`, must fit the end of a file's path.
 
     Raises:
-        ArchiveError: the archive cannot be read safely.
+        ArchiveError: the archive cannot be read safely, or the file is larger than `max_bytes`.
     """
     with _damage_reported(archive):
         for tar, member in _members(archive):
             path = PurePosixPath(member.name)
             if member.isfile() and not path.name.startswith(".") and path.match(pattern):
+                if member.size > max_bytes:
+                    raise _refusal(archive, f"its member {member.name!r} is larger than {max_bytes >> 20} MiB")
                 return _content(tar, member)
     return None
 
