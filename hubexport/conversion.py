@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.publication import existing_files, publish_checkpoint
-from hubexport.checkpoints.restore import restore_values
+from hubexport.checkpoints.restore import check_classes, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.errors import OutputError, UsageError, check_choice
+from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
 from hubexport.formats.conversion_writers import (
     KERAS_SUFFIX,
     KERAS_WEIGHTS_SUFFIX,
@@ -87,6 +87,7 @@ def convert(
         network, family, parameters = _network(opened, variant)
         target_layouts(to, family.name)
         _check_name(target, to)
+        check_classes(opened)
         restored = restore_values(opened, network.variables, weights, progress)
         if network.logits is None:
             progress.warn(f"{source} has no classifier: the result gives feature vectors only")
@@ -149,10 +150,17 @@ def _network(opened: OpenedCheckpoint, variant: Variant | None) -> tuple[Network
         headless = recognition is not None and recognition.num_classes is None
         network = variant.network_for("feature_vector" if headless else "classification")
         return network, variant.family, variant.family_parameters
+    if recognition and recognition.others:
+        titles = " and ".join(one.family.title for one in (recognition, *recognition.others))
+        raise CheckpointError(
+            f"cannot tell which network of {opened.shown_as} to convert",
+            why=f"it holds all variables of {titles}",
+            fix="pass the variant with --variant",
+        )
     if recognition:
         size = opened.settings and opened.settings.image_size
         network = recognition.network(size) if size else recognition.network()
-        return network, recognition.family, recognition.parameters
+        return network, recognition.likely_families[0], recognition.parameters
     raise opened.unrecognized_error()
 
 

@@ -1,6 +1,8 @@
 """What checkpoints hold beside a network: a mean of RGB that tells two networks apart, auxiliary heads."""
 
+import dataclasses
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -30,13 +32,13 @@ _MEANS = (123.68, 116.78, 103.94)
 _DEFAULTS = Defaults(activation="relu", batch_norm_epsilon=1e-3, weight_decay=1e-3)
 
 
-def _lay_out(image_size, num_classes, **images):
-    b = Builder("Alike", image_size, _DEFAULTS)
-    features = b.features(b.endpoint("Alike/pool", b.mean("pool", b.conv("Conv", b.images, 8, kernel=3))))
+def _lay_out(image_size, num_classes, root="Alike", **images):
+    b = Builder(root, image_size, _DEFAULTS)
+    features = b.features(b.endpoint(f"{root}/pool", b.mean("pool", b.conv("Conv", b.images, 8, kernel=3))))
     logits = None
     if num_classes is not None:
-        net = b.conv("Logits/Conv2d", "Alike/pool", num_classes, batch_norm=False, activation=None)
-        logits = b.endpoint("Alike/Logits", b.squeeze("Logits/Squeeze", net))
+        net = b.conv("Logits/Conv2d", f"{root}/pool", num_classes, batch_norm=False, activation=None)
+        logits = b.endpoint(f"{root}/Logits", b.squeeze("Logits/Squeeze", net))
     return b.network(features=features, logits=logits, **images)
 
 
@@ -84,9 +86,9 @@ def _inspected(path):
     return done.returncode, {label: text for label, text in lines}, described
 
 
-def _build(tmp_path, name):
-    options = ("--config_dir", tmp_path / "configs", "--output_dir", tmp_path / "modules")
-    return hubexport("build", "--variant", name, "--checkpoint", tmp_path / "c", *options)
+def _build(tmp_path, name, *options, checkpoint="c"):
+    folders = ("--config_dir", tmp_path / "configs", "--output_dir", tmp_path / "modules")
+    return hubexport("build", "--variant", name, "--checkpoint", tmp_path / checkpoint, *folders, *options)
 
 
 @pytest.mark.parametrize("name", ["alike_20", "alike_caffe_20"])
@@ -127,6 +129,145 @@ def test_a_mean_tells_the_network(tmp_path):
     assert done.returncode == 1
     assert "this is Alike from Caffe, not Alike: it has Alike/mean_rgb" in done.stderr
     assert "fix: use a variant with network: alike_caffe" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["feature_vector/3", "classification/5"])
+def test_the_published_number_of_classes_of_another_network_is_refused(tmp_path, module):
+    """Where nothing else tells two networks apart, and the variant has another number. Features, too."""
+    write_v2(tmp_path / "c", _values(7))
+    options = ("--config_dir", tmp_path / "configs", "--variant", "alike_caffe_20")
+    for done in (
+        _build(tmp_path, "alike_caffe_20", "--module", module),
+        hubexport("convert", tmp_path / "c", tmp_path / "d.safetensors", "--to", "safetensors", *options),
+    ):
+        assert done.returncode == 1
+        assert "why: its 7 classes suggest that this is Alike, not Alike from Caffe, which has the same" in done.stderr
+        assert "fix: use a variant with network: alike; if this is Alike from Caffe, set num_classes: 7" in done.stderr
+    assert not (tmp_path / "d.safetensors").exists() and list((tmp_path / "modules").rglob("saved_model.pb")) == []
+
+
+@pytest.mark.parametrize(("name", "classes"), [("alike_20", 7), ("alike_20", 6), ("alike_caffe_20", 6)])
+def test_any_other_number_of_classes_gives_feature_vectors(tmp_path, name, classes):
+    """The published number of the variant's own network, and one of a user's."""
+    write_v2(tmp_path / "c", _values(classes))
+    done = _build(tmp_path, name, "--module", "feature_vector/3")
+    assert (done.returncode, "WARN" in done.stderr) == (0, False), done.stderr
+    done = _build(tmp_path, name, "--module", "classification/5")
+    assert done.returncode == 1 and f"it was trained with {classes} outputs, not 5" in done.stderr
+
+
+def test_the_variant_of_the_other_network_is_named(tmp_path, monkeypatch):
+    """If a built-in one has it."""
+    monkeypatch.setattr("hubexport.config_files.builtin_config_dir", lambda: tmp_path / "configs")
+    write_v2(tmp_path / "c", _values(7))
+    done = _build(tmp_path, "alike_caffe_20")
+    assert done.returncode == 1
+    assert "fix: use --variant alike_20; if this is Alike from Caffe, set num_classes: 7" in done.stderr
+    write_v2(tmp_path / "c", _values(mean_rgb=np.float32(_MEANS)))
+    done = _build(tmp_path, "alike_20")
+    assert done.returncode == 1 and "fix: use --variant alike_caffe_20\n" in done.stderr
+
+
+def _packed(module, archive):
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(module, arcname=".")
+    return archive
+
+
+@pytest.mark.parametrize("spec", ["feature_vector/3", "classification/5"])
+def test_a_module_names_its_network(tmp_path, spec):
+    """In its manifest, packed or not. The other network with the same variables is refused."""
+    write_v2(tmp_path / "c", _values())
+    assert _build(tmp_path, "alike_caffe_20").returncode == 0
+    module = (tmp_path / "modules/google/imagenet/alike_caffe_20" / spec).rename(tmp_path / "module")
+    for source in (module, module / "variables/variables", _packed(module, tmp_path / "module.tar.gz")):
+        done = _build(tmp_path, "alike_20", "--module", "feature_vector/5", checkpoint=source)
+        assert done.returncode == 1, source
+        assert "this is Alike from Caffe, not Alike: its hubexport.json says so" in done.stderr
+        assert "fix: use a variant with network: alike_caffe" in done.stderr
+        done = _build(tmp_path, "alike_caffe_20", "--module", "feature_vector/5", "--overwrite", checkpoint=source)
+        assert done.returncode == 0, done.stderr
+        done = hubexport("convert", source, tmp_path / "d", "--to", "huggingface")
+        assert done.returncode == 1 and "no huggingface format for alike_caffe\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, "", "[]", "7", '{"network": ["alike"]}', '{"network": "vgg_16"}', "[" * 9999]
+)
+def test_a_module_whose_manifest_tells_nothing_is_whatever_is_asked_for(tmp_path, manifest):
+    """Somebody else may have written it."""
+    write_v2(tmp_path / "c", _values())
+    assert _build(tmp_path, "alike_caffe_20").returncode == 0
+    module = (tmp_path / "modules/google/imagenet/alike_caffe_20/classification/5").rename(tmp_path / "module")
+    (module / "hubexport.json").unlink()
+    if manifest is not None:
+        (module / "hubexport.json").write_text(manifest)
+    options = ("--to", "slim", "--variant", "alike_20", "--config_dir", tmp_path / "configs", "--overwrite")
+    for source in (module, _packed(module, tmp_path / "module.tar.gz")):
+        done = hubexport("convert", source, tmp_path / "d", *options)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_likelier_network_is_named_where_a_format_lacks_both(tmp_path):
+    """By the number of classes, as `inspect` has it."""
+    for classes, name in ((5, "alike_caffe"), (7, "alike")):
+        write_v2(tmp_path / "c", _values(classes))
+        done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "huggingface")
+        assert done.returncode == 1 and f"no huggingface format for {name}\n" in done.stderr
+
+
+def test_each_of_two_networks_in_one_checkpoint_can_be_used(tmp_path):
+    """The variant says which one. Without a variant, inspect names both, and convert refuses to choose."""
+    other = dataclasses.replace(
+        _family("other", "Other", 5, {"root": "Other"}), telling_variable="Other/Conv/weights", unused_variables=()
+    )
+    (tmp_path / "configs/other_20.yaml").write_text(_CONFIG.format("other"))
+    with registered(other):
+        network = other.network(other.parameters(), 20, 5)
+        others = {one.name: synthetic_value(one, 2) for one in network.variables}
+        write_v2(tmp_path / "c", _values() | others)
+        _, lines, described = _inspected(tmp_path / "c")
+        assert (lines["network"], lines["besides"]) == ("other", "Alike: 7 variables, not exported")
+        assert described["not_exported"] == {"Alike": 7}
+        done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "slim")
+        assert done.returncode == 1 and not list(tmp_path.glob("d.*"))
+        assert "why: it holds all variables of Other and Alike\n  fix: pass the variant with --variant" in done.stderr
+        options = ("--to", "slim", "--config_dir", tmp_path / "configs", "--overwrite")
+        for name, values in (("other_20", others), ("alike_20", _values())):
+            done = _build(tmp_path, name)
+            assert (done.returncode, "WARN" in done.stderr) == (0, False), done.stderr
+            done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--variant", name, *options)
+            assert done.returncode == 0, done.stderr
+            converted = BundleReader(tmp_path / "d")
+            assert {one: converted.read(one).tobytes() for one in converted.shapes} == {
+                one: value.tobytes() for one, value in values.items()
+            }
+
+
+@pytest.mark.parametrize("name", ["AuxLogits/Conv2d/weights", "mean_rgb"])
+def test_averages_of_what_is_beside_are_none_of_the_network(tmp_path, name):
+    """`averaged` needs one of the network itself."""
+    beside = {name: np.float32(_MEANS), f"{name}{AVERAGED_SUFFIX}": np.float32(_MEANS)}
+    write_v2(tmp_path / "c", _values(**beside))
+    done = _build(tmp_path, "alike_caffe_20", "--weights", "averaged")
+    assert done.returncode == 1 and "why: there are no averaged values of the network" in done.stderr, done.stderr
+    done = _build(tmp_path, "alike_caffe_20")
+    assert (done.returncode, "WARN" in done.stderr) == (0, False), done.stderr
+    assert "weights: raw (the checkpoint has no averages)" in done.stderr
+
+
+def test_raw_values_of_another_network_than_the_averages(tmp_path):
+    """They are refused, with the averages as the way out, and whoever takes these hears of it."""
+    wide = {name: np.concatenate([value, value], -1) for name, value in _values(None).items()}
+    averages = {f"{name}{AVERAGED_SUFFIX}": value for name, value in _values().items()}
+    write_v2(tmp_path / "c", {**_values(), **wide, **averages})
+    done = _build(tmp_path, "alike_caffe_20", "--weights", "raw")
+    assert done.returncode == 1 and "stored shape [16], expected [8]" in done.stderr
+    assert "why: its raw values are of another network than its averages" in done.stderr
+    assert "fix: use --weights averaged" in done.stderr
+    done = _build(tmp_path, "alike_caffe_20")
+    assert done.returncode == 0
+    assert "5 of 7 variables have a raw value of another shape than their average" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.networks.family import Family, Parameters
+from hubexport.networks.family import Parameters
 from hubexport.networks.family_fields import spread_parameters
 from hubexport.networks.ops import Shape
 
@@ -71,7 +71,8 @@ class CheckpointReport:
         parameters: how many numbers the network's variables have; None if the network is not known.
         step: the number of training steps; None if the file does not record it.
         averaged_copies: how many variables have a moving average beside them.
-        not_exported: how many variables modules of the network leave out, by what they are, like `auxiliary head`.
+        not_exported: how many variables modules of the network leave out, by what they are, like `auxiliary head`, or
+            like `Inception V3` for another network in the file.
         optimizer_slots: how many variables have each kind of optimizer slot.
         variables: all stored values, sorted by name.
         problems: NaN and infinite values, settings that the network does not support, and values that are not the
@@ -131,7 +132,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     """
     stored, recognition = opened.native, opened.recognition
     network = recognition.network() if recognition else None
-    families = _likely_families(recognition) if recognition else []
+    families = recognition.likely_families if recognition else []
     # TensorFlow 1 stores what belongs to a variable below the variable's name.
     slots = Counter(
         slot for variable, _, slot in (name.rpartition("/") for name in stored.shapes) if variable in stored.shapes
@@ -154,17 +155,16 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
         parameters=sum(variable.size for variable in network.variables) if network else None,
         step=_training_step(stored),
         averaged_copies=slots.pop(AVERAGED_SUFFIX.strip("/"), 0),
-        not_exported=dict(unused_variables(stored, recognition.family)) if recognition else {},
+        not_exported=_not_exported(stored, recognition) if recognition else {},
         optimizer_slots=dict(sorted(slots.items())),
         variables=variables,
         problems=tuple(problems),
     )
 
 
-def _likely_families(recognition: Recognition) -> list[Family]:
-    """Returns the families that a file may be of, first those whose published checkpoints have as many classes."""
-    families = (recognition.family, *recognition.alike)
-    return sorted(families, key=lambda family: (family.published_classes != recognition.num_classes, family.name))
+def _not_exported(stored: StoredValues, recognition: Recognition) -> dict[str, int]:
+    others = {other.family.title: len(other.variable_layouts) for other in recognition.others}
+    return {**unused_variables(stored, recognition.family), **others}
 
 
 def _training_step(stored: StoredValues) -> int | None:

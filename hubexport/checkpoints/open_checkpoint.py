@@ -9,7 +9,7 @@ from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.recognition_check import check_recognition
+from hubexport.checkpoints.recognition_check import check_recognition, network_named_by_module
 from hubexport.checkpoints.recognize import (
     AVERAGED_SUFFIX,
     Recognition,
@@ -38,6 +38,8 @@ class OpenedCheckpoint:
         variant: the variant whose values are wanted; None accepts any network.
         native: the values under their names in the file, those of object-based checkpoints under their variables'.
         recognition: the network of the values; None if it is not known.
+        named_by_module: whether the manifest of the module that holds the values tells the network from others with the
+            same variables.
         container: the file format; None for made-up values.
         packed: whether the file is inside a gzipped tar.
         object_based: whether a graph of objects gave the values their names.
@@ -53,6 +55,7 @@ class OpenedCheckpoint:
     variant: Variant | None
     native: StoredValues
     recognition: Recognition | None
+    named_by_module: bool
     container: Container | None
     packed: bool
     object_based: bool
@@ -115,6 +118,7 @@ def open_checkpoint(
             first.append((settings.config.family, settings.config.parameters))
         recognition = recognize(stored, first)
         recognition, model_mismatch = check_recognition(recognition, stored, source.shown_as, progress)
+        named = recognition and files and network_named_by_module(recognition, files, source)
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not accept_problems:
             raise settings.refusal(problems)
@@ -126,7 +130,8 @@ def open_checkpoint(
             shown_as=source.shown_as,
             variant=variant,
             native=DamageReporting(stored, source.shown_as),
-            recognition=recognition,
+            recognition=named or recognition,
+            named_by_module=bool(named),
             container=files.container if files else None,
             packed=source.packed,
             object_based=object_based,

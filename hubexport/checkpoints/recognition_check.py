@@ -1,17 +1,23 @@
-"""Checks a recognized network against the file's own description of its model, and warns of what is left out."""
+"""Checks a recognized network against what is said of it beside the values, and warns of what is left out."""
 
 from collections.abc import Sequence
 import dataclasses
+import json
 from pathlib import Path
 
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.keras_values import KerasValues
 from hubexport.checkpoints.recognize import Recognition
+from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.errors import printable
 from hubexport.layouts.keras_graph import compare_model
 from hubexport.layouts.registry import KERAS_WEIGHTS_H5
 from hubexport.progress import Progress
 
+# The manifest of a module. One of ours has about 900 bytes.
+MODULE_MANIFEST = "hubexport.json"
+_MAX_MANIFEST_BYTES = 1 << 20
 # The most names that a warning lists.
 _SHOWN_NAMES = 4
 
@@ -66,6 +72,32 @@ def check_recognition(
         )
         recognition = dataclasses.replace(recognition, num_classes=None, classifier=())
     return recognition, None
+
+
+def network_named_by_module(recognition: Recognition, files: CheckpointFiles, source: Source) -> Recognition | None:
+    """Tells networks with the same variables apart by the manifest of the module that holds the values.
+
+    Args:
+        recognition: what names and shapes tell.
+        files: the files with the values.
+        source: where they come from.
+    Returns:
+        The recognition of the network that the manifest names. None if there is no doubt, no module, or no manifest
+        that names one of the networks.
+    Raises:
+        CheckpointError: the manifest or the archive with the module cannot be read.
+    """
+    if not (recognition.alike and files.in_module):
+        return None
+    try:
+        named = json.loads(source.read_in_module(MODULE_MANIFEST, _MAX_MANIFEST_BYTES) or "")["network"]
+    # Anybody may have written a manifest.
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    for family in (recognition.family, *recognition.alike):
+        if family.name == named:
+            return dataclasses.replace(recognition, family=family, alike=())
+    return None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Recognizes from names and shapes alone which network's values a file holds, and in which layout."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import re
@@ -37,6 +37,7 @@ class Recognition:
         classifier: the names of the classifier's weights and biases in the file; empty without classifier.
         further: the names of trained values that are not the network's and keep it from having a classifier.
         alike: other families whose networks have the same variables, where nothing in the file tells which it is.
+        others: other networks whose variables, up to the features, are all in the file as well.
     """
 
     layout: str
@@ -46,10 +47,17 @@ class Recognition:
     classifier: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
     alike: tuple[Family, ...] = ()
+    others: tuple["Recognition", ...] = ()
 
     def network(self, image_size: int = _ANY_IMAGE_SIZE) -> Network:
         """Lays the network out for images of `image_size` pixels."""
         return self.family.network(self.parameters, image_size, self.num_classes)
+
+    @property
+    def likely_families(self) -> list[Family]:
+        """The families that the values may be of, first those whose published checkpoints have as many classes."""
+        families = (self.family, *self.alike)
+        return sorted(families, key=lambda family: (family.published_classes != self.num_classes, family.name))
 
     @property
     def variable_layouts(self) -> tuple[VariableLayout, ...]:
@@ -68,18 +76,38 @@ def plain_shapes(stored: StoredValues) -> dict[str, Shape]:
 def recognize(stored: StoredValues, first: Sequence[tuple[Family, Parameters]] = ()) -> Recognition | None:
     """Finds a network whose variables, up to the features, are all stored in the right shapes; None if none fits.
 
-    Of several, it is the one that explains most of what is stored beside the network, like a mean of RGB.
+    Of several with the same variables, it is the one that explains most of what is stored beside the network, like a
+    mean of RGB. Of several with variables of their own, it is the first of `first`, or else of the registry.
 
     Args:
         stored: the values.
         first: families that win where nothing tells several apart, with parameters to try before the published ones.
     """
     shapes = plain_shapes(stored)
-    for layout_name, families in _told(shapes):
-        fitting = [fit for family in families if (fit := _fitting(layout_name, family, first, shapes))]
-        if fitting:
-            return _with_classifier(_most_likely(fitting, first, shapes), stored, shapes)
+    for layout_name in KNOWN_LAYOUTS:
+        by_variables = [
+            [fit for family in families if (fit := _fitting(layout_name, family, first, shapes))]
+            for families in _told(layout_name, shapes)
+        ]
+        if found := [fitting for fitting in by_variables if fitting]:
+            return _chosen(found, first, stored, shapes)
     return None
+
+
+def _chosen(
+    found: Sequence[Sequence[Recognition]],
+    first: Sequence[tuple[Family, Parameters]],
+    stored: StoredValues,
+    shapes: Mapping[str, Shape],
+) -> Recognition | None:
+    """Chooses one of the networks in a file; those with the same variables are together in `found`."""
+    wanted = (fitting for family, _ in first for fitting in found if any(fit.family is family for fit in fitting))
+    chosen = next(wanted, found[0])
+    best, *others = (
+        _with_classifier(_most_likely(fitting, first, shapes), stored, shapes)
+        for fitting in (chosen, *(fitting for fitting in found if fitting is not chosen))
+    )
+    return best and dataclasses.replace(best, others=tuple(other for other in others if other))
 
 
 def _fitting(
@@ -106,17 +134,16 @@ def _most_likely(
 
 def is_hugging_face(stored: StoredValues) -> bool:
     """Tells whether values have the names of a Hugging Face model's."""
-    return any(layout_name in HUGGING_FACE_LAYOUTS for layout_name, _ in _told(stored.shapes))
+    return any(_told(layout_name, stored.shapes) for layout_name in HUGGING_FACE_LAYOUTS)
 
 
-def _told(names: Container[str]) -> Iterator[tuple[str, Sequence[Family]]]:
-    """Yields each layout with the families of each telling variable that is stored by its name in the layout."""
-    for layout_name, layout in KNOWN_LAYOUTS.items():
-        told: dict[str, list[Family]] = defaultdict(list)
-        for family in FAMILIES.values():
-            if layout.has(family.name) and (name := _telling_name(layout_name, family.name)) in names:
-                told[name].append(family)
-        yield from ((layout_name, families) for families in told.values())
+def _told(layout_name: str, names: Container[str]) -> Collection[Sequence[Family]]:
+    """Returns the families of each telling variable that is stored by its name in a layout."""
+    told: dict[str, list[Family]] = defaultdict(list)
+    for family in FAMILIES.values():
+        if KNOWN_LAYOUTS[layout_name].has(family.name) and (name := _telling_name(layout_name, family.name)) in names:
+            told[name].append(family)
+    return told.values()
 
 
 @functools.cache

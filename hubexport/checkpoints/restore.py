@@ -11,6 +11,7 @@ from hubexport.arrays import Array, StreamedValue
 from hubexport.checkpoints.beside_network import check_constants
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
+from hubexport.checkpoints.recognition_check import MODULE_MANIFEST
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import Source
@@ -18,6 +19,7 @@ from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights, summarize_weights
 from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import SLIM
+from hubexport.networks.family import Family
 from hubexport.networks.ops import Variable
 from hubexport.progress import Progress
 from hubexport.variants import Variant
@@ -115,6 +117,7 @@ def open_and_restore(
         if size and size != variant.image_size:
             meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
             progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
+        check_classes(opened)
         yield restore_values(opened, variables, weights, progress)
 
 
@@ -139,17 +142,21 @@ def restore_values(
     if opened.recognition is None:
         if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
             raise opened.unrecognized_error()
-    what = f"cannot restore {opened.variant.name if opened.variant else 'the values'} from {opened.shown_as}"
+    what = _cannot_restore(opened)
     stored = opened.slim_values()
-    has_choice = opened.of_training or has_averages(stored)
+    network = opened.recognition.network().variables if opened.recognition else ()
+    # An auxiliary head, for example, may have averages without the network having any.
+    averaged = any(f"{one.name}{AVERAGED_SUFFIX}" in stored.shapes for one in (*network, *variables))
+    has_choice = opened.of_training or averaged
     if not has_choice:
         weights = "raw"
-    elif weights == "averaged" and not has_averages(stored):
-        raise CheckpointError(what, why="there are no averaged values in this checkpoint", fix="use --weights auto")
+    elif weights == "averaged" and not averaged:
+        which = "averaged values of the network" if has_averages(stored) else "averaged values"
+        raise CheckpointError(what, why=f"there are no {which} in this checkpoint", fix="use --weights auto")
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
         other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
-        why, fix = other_network or _unfit_values(stored, names)
+        why, fix = other_network or _unfit_values(stored, variables, names)
         if other_network and len(problems) > _SHOWN_OF_ANOTHER_NETWORK:
             problems[_SHOWN_OF_ANOTHER_NETWORK:] = [f"and {len(problems) - _SHOWN_OF_ANOTHER_NETWORK} more"]
         raise CheckpointError(what, why=why, details=problems, fix=fix)
@@ -161,26 +168,81 @@ def restore_values(
     if not has_choice:
         return restored
     raw_count = sum(choice == "raw" for choice in choices.values())
-    if weights != "raw" and raw_count and has_averages(stored):
+    others = [one for one in variables if names[one.name] != one.name and one.name in stored.shapes]
+    if misshaped := sum(stored.shapes[one.name] != one.shape for one in others):
+        progress.warn(
+            f"{misshaped} of {len(choices)} variables have a raw value of another shape than their average in "
+            f"{opened.shown_as}; the averages are used, and the raw values are of another network"
+        )
+    if weights != "raw" and raw_count and averaged:
         missing = f"{raw_count} of {len(choices)} variables have no average in {opened.shown_as}"
         progress.warn(f"{missing}; they get their raw values")
-    progress.note(f"weights: {restored.weights()}{' (the checkpoint has no averages)' * (not has_averages(stored))}")
+    progress.note(f"weights: {restored.weights()}{' (the checkpoint has no averages)' * (not averaged)}")
     return restored
 
 
+def check_classes(opened: OpenedCheckpoint) -> None:
+    """Checks that the number of classes does not suggest another network with the same variables.
+
+    Feature vectors do not have the classes, but must come from the variant's network, too. A number that is the
+    variant's own suggests nothing.
+
+    Raises:
+        CheckpointError: nothing but the number of classes tells the network from others with the same variables, and of
+            these it is the published number of another one than the variant's.
+    """
+    if opened.variant and opened.recognition and (twin := _suggested_twin(opened.recognition, opened.variant)):
+        why, fix = twin
+        raise CheckpointError(_cannot_restore(opened), why=why, fix=fix)
+
+
+def _suggested_twin(recognition: Recognition, variant: Variant) -> tuple[str, str] | None:
+    """Returns which network with the same variables the number of classes suggests, and what to do; otherwise None."""
+    classes = recognition.num_classes
+    if classes is None or classes in (variant.num_classes, variant.family.published_classes):
+        return None
+    if not any(family is variant.family for family in (recognition.family, *recognition.alike)):
+        return None
+    for twin in (recognition.family, *recognition.alike):
+        if twin.published_classes == classes:
+            own = variant.family.title
+            return (
+                f"its {classes} classes suggest that this is {twin.title}, not {own}, which has the same variables",
+                f"{_use_variant_of(twin, recognition)}; if this is {own}, set num_classes: {classes} in a config of "
+                "your own",
+            )
+    return None
+
+
+def _use_variant_of(family: Family, recognition: Recognition) -> str:
+    """Returns the advice to use a variant of a family, with the name of a built-in one if there is any."""
+    from hubexport.config_files import list_variants  # Reads all configs, which only this error needs.
+
+    for variant in list_variants():
+        if variant.family is family and variant.family_parameters == recognition.parameters:
+            return f"use --variant {variant.name}"
+    return f"use a variant with network: {family.name}"
+
+
 def _check_what_is_beside(opened: OpenedCheckpoint, what: str) -> None:
-    """Checks that what is stored beside the network does not belong to another one with the same variables."""
+    """Checks that what is beside the network does not belong to another one with the same variables."""
     recognition, variant = opened.recognition, opened.variant
     if recognition and variant and recognition.family != variant.family:
         found, wanted = recognition.family, variant.family
         telling = [name for name in opened.native.shapes if found.unused(name) and not wanted.unused(name)]
-        raise CheckpointError(
-            what,
-            why=f"this is {found.title}, not {wanted.title}: it has {', '.join(telling)}",
-            fix=f"use a variant with network: {found.name}",
-        )
+        if telling or opened.named_by_module:
+            reason = f"it has {', '.join(telling)}" if telling else f"its {MODULE_MANIFEST} says so"
+            raise CheckpointError(
+                what,
+                why=f"this is {found.title}, not {wanted.title}: {reason}",
+                fix=_use_variant_of(found, recognition),
+            )
     if family := variant.family if variant else recognition and recognition.family:
         check_constants(opened.native, family, what)
+
+
+def _cannot_restore(opened: OpenedCheckpoint) -> str:
+    return f"cannot restore {opened.variant.name if opened.variant else 'the values'} from {opened.shown_as}"
 
 
 def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> list[str]:
@@ -197,14 +259,19 @@ def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mappin
     return problems
 
 
-def _unfit_values(stored: StoredValues, names: Mapping[str, str]) -> tuple[str, str]:
+def _unfit_values(stored: StoredValues, variables: Sequence[Variable], names: Mapping[str, str]) -> tuple[str, str]:
     """Returns why values of the right network do not fit, and what to do."""
     missing = [name for name in names.values() if name not in stored.shapes]
     if any(f"{name}{AVERAGED_SUFFIX}" in stored.shapes for name in missing):
         return "some variables have only averaged values", "use --weights averaged"
     if missing:
         return "some values are missing", "use a checkpoint as TF-Slim's training wrote it"
-    return "some values have another shape, or are not float32", "save the values as float32, and use those"
+    misshaped = [one for one in variables if stored.shapes[names[one.name]] != one.shape]
+    if not misshaped:
+        return "some values are not float32", "save the values as float32, and use those"
+    if all(stored.shapes.get(f"{one.name}{AVERAGED_SUFFIX}") == one.shape for one in misshaped):
+        return "its raw values are of another network than its averages", "use --weights averaged"
+    return "some values have another shape", "use a checkpoint of the variant's network"
 
 
 def _other_network(stored: StoredValues, recognition: Recognition | None, variant: Variant) -> tuple[str, str] | None:
@@ -225,6 +292,8 @@ def _other_network(stored: StoredValues, recognition: Recognition | None, varian
         )
     if recognition.num_classes is None:
         return "this checkpoint has no classifier", "build only feature_vector modules from it"
+    if twin := _suggested_twin(recognition, variant):
+        return twin
     if recognition.num_classes != variant.num_classes:
         return (
             f"it was trained with {recognition.num_classes} outputs, not {variant.num_classes}",
