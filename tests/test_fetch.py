@@ -387,7 +387,7 @@ def test_what_a_killed_process_had_of_an_archive_without_a_digest_is_resumed(pla
 def test_a_pattern_skips_variants_without_an_archive(place):
     """It says so. A pattern that leaves nothing is an error."""
     (place.configs / "none.yaml").write_text(_NO_CHECKPOINT)
-    done = place.fetch("--variant", "[on]*")
+    done = place.fetch("--variant", "*one")
     assert (done.returncode, done.stdout) == (0, f"{place.folder / 'one.tgz'}\n")
     assert done.stderr.startswith("skipping 1 variant without a published checkpoint: none\n")
     done = place.fetch("--variant", "one", "--variant", "no*")
