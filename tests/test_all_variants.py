@@ -83,11 +83,11 @@ def _published(variant):
 
 
 def _listed_variables(row):
-    """Yields name and shape of the variables in the list of a row's network; the number of classes does not matter."""
+    """Yields name and shape of the variables of a row's network in inference, which the row counts; for any classes."""
     path = DATA / "networks" / "variables" / f"{row['variant'].removesuffix('_caffe')}.txt"
     with path.open(newline="", encoding="utf-8") as file:
-        for name, shape, *_ in csv.reader(file, delimiter="\t"):
-            if not name.startswith("#"):
+        for name, shape, _, _, in_inference, *_ in csv.reader(file, delimiter="\t"):
+            if in_inference == "True":
                 yield name, shape
 
 

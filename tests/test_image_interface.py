@@ -318,7 +318,7 @@ def test_our_modules_need_no_hints(tmp_path):
 @pytest.fixture(scope="module")
 def open_modules(tmp_path_factory) -> dict[str, Path]:
     """Modules of MobileNet V1, whose version 1 takes images of 128 x 128 pixels, and later ones those of any size."""
-    variant = load_variant("mobilenet_v1_025_128").model_copy(update={"num_classes": 7})
+    variant = load_variant("mobilenet_v1_025_128").model_copy(update={"num_classes": 7, "labels": None})
     names = [f"{kind}/{version}" for kind in ("classification", "feature_vector") for version in (1, 3, 4, 5)]
     folder = tmp_path_factory.mktemp("open")
     paths = build_modules(variant, names, checkpoint="synthetic", output_dir=folder)
@@ -445,7 +445,7 @@ def test_invalid_sizes_are_refused(tmp_path, bad):
 @pytest.mark.slow
 def test_the_outputs_of_resnet_are_told_apart(tmp_path):
     """Without a manifest, by the names of its endpoints."""
-    variant = load_variant("resnet_v2_50").model_copy(update={"image_size": 64, "num_classes": 7})
+    variant = load_variant("resnet_v2_50").model_copy(update={"image_size": 64, "num_classes": 7, "labels": None})
     names = ("classification/4", "feature_vector/4")
     for name, path in zip(names, build_modules(variant, names, checkpoint="synthetic", output_dir=tmp_path)):
         (path / "hubexport.json").unlink()
