@@ -1,6 +1,6 @@
 """What networks converted from Caffe have in common: the images that they take, and the mean in their checkpoints."""
 
-from hubexport.networks.family import PretrainedModels, UnusedVariables
+from hubexport.networks.family import PretrainedModels, UnusedVariables, models_of_tf_slim
 
 # Caffe's models take intensities up to 255, without the mean of each of red, green and blue.
 INPUT_RANGE = (0.0, 255.0)
@@ -15,10 +15,8 @@ def pretrained_models(archives: str) -> PretrainedModels:
     Args:
         archives: how the name of each archive begins.
     """
-    return PretrainedModels(
-        title="pre-trained models of TF-Slim",
-        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-        archives=f"https://storage.googleapis.com/download.tensorflow.org/models/{archives}",
+    return models_of_tf_slim(
+        archives,
         about="The published values were trained with Caffe by the paper's authors, and converted. They have no "
         "background class.",
     )

@@ -100,6 +100,21 @@ class PretrainedModels:
     about: str = ""
 
 
+def models_of_tf_slim(archives: str, about: str = "") -> PretrainedModels:
+    """Returns the place of the checkpoints that TF-Slim's own page lists.
+
+    Args:
+        archives: how the name of each archive begins, like `inception_v3_`.
+        about: see `PretrainedModels`.
+    """
+    return PretrainedModels(
+        title="pre-trained models of TF-Slim",
+        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
+        archives=f"https://storage.googleapis.com/download.tensorflow.org/models/{archives}",
+        about=about,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """Networks with one builder and one set of parameters.

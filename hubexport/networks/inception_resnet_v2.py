@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import dataclasses
 
 from hubexport.networks.builder import Builder, Tensor
-from hubexport.networks.family import Family, Paper, PretrainedModels, UnusedVariables
+from hubexport.networks.family import Family, Paper, UnusedVariables, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
@@ -134,11 +134,7 @@ INCEPTION_RESNET_V2 = Family(
         year=2016,
         url="https://arxiv.org/abs/1602.07261",
     ),
-    pretrained=PretrainedModels(
-        title="pre-trained models of TF-Slim",
-        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-        archives="https://storage.googleapis.com/download.tensorflow.org/models/inception_resnet_v2_",
-    ),
+    pretrained=models_of_tf_slim("inception_resnet_v2_"),
     lay_out=lambda parameters, size, classes: inception_resnet_v2(size, classes),
     telling_variable="InceptionResnetV2/Conv2d_1a_3x3/weights",
     momentum=DEFAULTS.batch_norm_momentum,

@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `inception_v1`, which has n
 """
 
 from hubexport.networks.builder import Builder
-from hubexport.networks.family import Family, Paper, PretrainedModels
+from hubexport.networks.family import Family, Paper, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import DEFAULTS, DROPOUT_KEEP_PROB, GROUP, Step, conv, max_pool, mixed, trunk
 from hubexport.networks.network import Network
@@ -82,11 +82,7 @@ INCEPTION_V1 = Family(
         year=2014,
         url="https://arxiv.org/abs/1409.4842",
     ),
-    pretrained=PretrainedModels(
-        title="pre-trained models of TF-Slim",
-        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-        archives="https://storage.googleapis.com/download.tensorflow.org/models/inception_v1_",
-    ),
+    pretrained=models_of_tf_slim("inception_v1_"),
     lay_out=lambda parameters, size, classes: inception_v1(size, classes),
     telling_variable="InceptionV1/Conv2d_1a_7x7/weights",
     momentum=DEFAULTS.batch_norm_momentum,

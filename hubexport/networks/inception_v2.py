@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `inception_v2`.
 """
 
 from hubexport.networks.builder import Builder
-from hubexport.networks.family import Family, Paper, PretrainedModels
+from hubexport.networks.family import Family, Paper, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
@@ -114,11 +114,7 @@ INCEPTION_V2 = Family(
         year=2015,
         url="https://arxiv.org/abs/1502.03167",
     ),
-    pretrained=PretrainedModels(
-        title="pre-trained models of TF-Slim",
-        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-        archives="https://storage.googleapis.com/download.tensorflow.org/models/inception_v2_",
-    ),
+    pretrained=models_of_tf_slim("inception_v2_"),
     lay_out=lambda parameters, size, classes: inception_v2(size, classes),
     telling_variable="InceptionV2/Conv2d_1a_7x7/depthwise_weights",
     momentum=DEFAULTS.batch_norm_momentum,

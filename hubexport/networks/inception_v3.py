@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `inception_v3`, some of whi
 """
 
 from hubexport.networks.builder import Builder
-from hubexport.networks.family import Family, Paper, PretrainedModels, UnusedVariables
+from hubexport.networks.family import Family, Paper, UnusedVariables, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
@@ -148,11 +148,7 @@ INCEPTION_V3 = Family(
         year=2015,
         url="https://arxiv.org/abs/1512.00567",
     ),
-    pretrained=PretrainedModels(
-        title="pre-trained models of TF-Slim",
-        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-        archives="https://storage.googleapis.com/download.tensorflow.org/models/inception_v3_",
-    ),
+    pretrained=models_of_tf_slim("inception_v3_"),
     lay_out=lambda parameters, size, classes: inception_v3(size, classes),
     telling_variable="InceptionV3/Conv2d_1a_3x3/weights",
     momentum=DEFAULTS.batch_norm_momentum,

@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `inception_v4`.
 """
 
 from hubexport.networks.builder import Builder
-from hubexport.networks.family import Family, Paper, PretrainedModels, UnusedVariables
+from hubexport.networks.family import Family, Paper, UnusedVariables, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
@@ -151,11 +151,7 @@ INCEPTION_V4 = Family(
         year=2016,
         url="https://arxiv.org/abs/1602.07261",
     ),
-    pretrained=PretrainedModels(
-        title="pre-trained models of TF-Slim",
-        page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-        archives="https://storage.googleapis.com/download.tensorflow.org/models/inception_v4_",
-    ),
+    pretrained=models_of_tf_slim("inception_v4_"),
     lay_out=lambda parameters, size, classes: inception_v4(size, classes),
     telling_variable="InceptionV4/Conv2d_1a_3x3/weights",
     momentum=DEFAULTS.batch_norm_momentum,

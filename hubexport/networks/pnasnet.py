@@ -5,7 +5,7 @@ Names of layers and endpoints are those of TF-Slim's `pnasnet`.
 
 import dataclasses
 
-from hubexport.networks.family import Family, Group, Paper, PretrainedModels, UnusedVariables
+from hubexport.networks.family import Family, Group, Paper, UnusedVariables, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.nasnet_cells import (
     BATCH_NORM_MOMENTUM,
@@ -102,11 +102,7 @@ def _family(name: str, size: str, scale: PnasnetScale, page_tag: str, versions: 
             year=2017,
             url="https://arxiv.org/abs/1712.00559",
         ),
-        pretrained=PretrainedModels(
-            title="pre-trained models of TF-Slim",
-            page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-            archives="https://storage.googleapis.com/download.tensorflow.org/models/pnasnet-5_",
-        ),
+        pretrained=models_of_tf_slim("pnasnet-5_"),
         lay_out=lambda parameters, image_size, classes: pnasnet(scale, image_size, classes),
         # Only the cell after the last one that halves sizes has it, and the number of cells tells which one that is.
         telling_variable=f"cell_{2 * scale.num_cells // 3 + 1}/path1_conv/weights",

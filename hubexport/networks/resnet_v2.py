@@ -4,7 +4,7 @@ Names of layers and endpoints are those of TF-Slim's `resnet_v2`. As there, the 
 """
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
-from hubexport.networks.family import Family, Group, Paper, PretrainedModels
+from hubexport.networks.family import Family, Group, Paper, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.network import Network
 
@@ -86,11 +86,7 @@ def _family(num_layers: int) -> Family:
             year=2016,
             url="https://arxiv.org/abs/1603.05027",
         ),
-        pretrained=PretrainedModels(
-            title="pre-trained models of TF-Slim",
-            page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
-            archives="https://storage.googleapis.com/download.tensorflow.org/models/resnet_v2_",
-        ),
+        pretrained=models_of_tf_slim("resnet_v2_"),
         lay_out=lambda parameters, size, classes: resnet_v2(num_layers, size, classes),
         telling_variable=f"resnet_v2_{num_layers}/conv1/weights",
         momentum=_DEFAULTS.batch_norm_momentum,
