@@ -3,7 +3,8 @@
 import tensorflow.compat.v1 as tf
 
 from hubexport.reference.reference import Reference
-from hubexport.reference.slim import UPDATES_COLLECTION, caffe_images, slim
+from hubexport.reference.resnet import reference_resnet
+from hubexport.reference.slim import caffe_images
 
 
 def reference_resnet_v1(
@@ -27,37 +28,13 @@ def reference_resnet_v1(
         batch_norm_decay: of the moving averages.
         weight_decay: scale of the L2 losses.
     """
-    from tf_slim.nets import resnet_utils, resnet_v1
+    from tf_slim.nets import resnet_v1
 
-    name = f"resnet_v1_{num_layers}"
-    batch_norm = {
-        "decay": batch_norm_decay,
-        "epsilon": 1e-5,
-        "scale": True,
-        "is_training": is_training,
-        # tf_slim's own argument scope sets this to the collection that makes tf_slim fail; see `slim.py`.
-        "updates_collections": UPDATES_COLLECTION,
-    }
-    with tf.variable_scope(tf.get_variable_scope(), use_resource=True), slim.arg_scope(
-        resnet_utils.resnet_arg_scope(weight_decay=weight_decay, batch_norm_decay=batch_norm_decay)
-    ), slim.arg_scope([slim.conv2d], normalizer_params=batch_norm), slim.arg_scope([slim.batch_norm], **batch_norm):
-        net, endpoints = getattr(resnet_v1, name)(
-            caffe_images(images) if from_caffe else images * 2.0 - 1.0,
-            num_classes,
-            is_training=is_training,
-            global_pool=True,
-        )
-    pooled = tf.get_default_graph().get_tensor_by_name(f"{name}/pool5:0")
-    endpoints = {key if key.startswith(name) else f"{name}/{key}": tensor for key, tensor in endpoints.items()}
-    endpoints[f"{name}/global_pool"] = pooled
-    logits = None
-    if num_classes is not None:
-        logits = endpoints[f"{name}/spatial_squeeze"] = tf.squeeze(net, [1, 2])
-        endpoints[f"{name}/predictions"] = tf.nn.softmax(logits)
-    return Reference(
-        tf.squeeze(pooled, [1, 2]),
-        logits,
-        endpoints,
-        tf.get_collection(UPDATES_COLLECTION),
-        tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES),
+    return reference_resnet(
+        getattr(resnet_v1, f"resnet_v1_{num_layers}"),
+        caffe_images(images) if from_caffe else images * 2.0 - 1.0,
+        num_classes,
+        is_training=is_training,
+        batch_norm_decay=batch_norm_decay,
+        weight_decay=weight_decay,
     )
