@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.config_files import load_variant
 from hubexport.consumers.judge import ModuleContract, check_static_shapes, judge_quick_use
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
@@ -528,6 +529,20 @@ def test_dropout_is_tried_until_chance_is_ruled_out():
     others = [ModuleContract(5, network, _IMAGES, _VALUES, {}, _TOLERANCE) for network in (_NETWORK, _HEADLESS)]
     assert [other.dropout_runs for other in others] == [2, 2]
     assert others[1].random_outputs == []
+
+
+def test_gradients_are_taken_until_no_path_was_always_dropped():
+    """PNASNet-5 keeps 0.6 in its last cell, and none of 126 paths for all of four images with a chance of 0.4^4."""
+    network = load_variant("pnasnet_large").network_for("feature_vector")
+    contract = ModuleContract(5, network, np.zeros([9, 331, 331, 3], np.float32), {}, {}, _TOLERANCE)
+    assert 126 * 0.4 ** (4 * contract.gradient_runs) < 1e-6 < 126 * 0.4 ** (4 * (contract.gradient_runs - 1))
+    assert {name.partition("/")[0] for name in contract.certain_statistics} == {
+        "conv0_bn",
+        "cell_stem_0",
+        "cell_stem_1",
+    }
+    unaffected = ModuleContract(5, _HEADLESS, _IMAGES, _VALUES, {}, _TOLERANCE)
+    assert (unaffected.gradient_runs, unaffected.certain_statistics) == (1, unaffected.statistics)
 
 
 def test_a_quick_use_is_judged_by_predictions_and_numbers_of_variables():

@@ -4,9 +4,11 @@ import pytest
 
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
+from hubexport.consumers.registry import select_consumers
 from hubexport.networks.builder import Builder, Defaults
 from hubexport.networks.family import Family, Paper
 from hubexport.verify.verify_module import verify_module
+from tests.environments import python_or_skip
 from tests.toys import registered
 
 _CONFIG = """\
@@ -23,9 +25,11 @@ _PATHS = 30
 
 def _dropping(parameters, image_size, num_classes):
     b = Builder("Dropping", image_size, _DEFAULTS)
-    stem = b.conv("stem", b.images, 4, kernel=3, stride=2)
+    stem = b.conv("stem", b.images, 4, kernel=3, stride=10)
     paths = [b.drop_path(f"drop_{n}", b.conv(f"path_{n}", stem, 2, activation=None), 0.5) for n in range(_PATHS)]
-    pooled = b.endpoint("Dropping/pool", b.mean("pool", b.batch_norm("last", b.concat("joined", paths))))
+    pooled = b.endpoint(
+        "Dropping/pool", b.mean("pool", b.batch_norm("last", b.concat("joined", paths), activation=None))
+    )
     features = b.features(pooled)
     logits = None
     if num_classes is not None:
@@ -68,3 +72,16 @@ def test_dropped_paths_make_no_check_fail(modules, spec):
     averages = results["behaviour.moving_averages"]
     assert averages.explanation.endswith("; 2 of 64 come after what training drops at random")
     assert "Dropping/drop_0 comes before them" in results["behaviour.dropout"].explanation
+
+
+@pytest.mark.consumers
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("spec", "consumer"), [("classification/3", "tf1.15"), ("classification/5", "tf2.21")])
+def test_dropped_paths_make_no_consumer_fail(modules, spec, consumer):
+    """It runs training mode until each path was kept, and compares the averages of replicas where nothing is dropped."""
+    python_or_skip(select_consumers([consumer])[0].environment)
+    verification = verify_module(
+        modules[spec], checkpoint="synthetic:1", checks=["structure"], consumers=select_consumers([consumer])
+    )
+    assert {result.check: result.explanation for result in verification.results if result.status == "fail"} == {}
+    assert verification.results[-1].check == f"consumers.{consumer}"

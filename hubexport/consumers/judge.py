@@ -38,7 +38,8 @@ _OTHER_MOMENTUM = 0.6
 # Modules of later versions than 2 take a momentum, and all have the same default, not their network's.
 _MOMENTUM_FROM_VERSION = 3
 _DEFAULT_MOMENTUM = 0.99
-# Dropout is tried on so many images, and so often that no difference would be a chance of one in a million.
+# What training drops at random is tried so often that seeing nothing of it would be a chance of one in a million; dropout
+# on so many images.
 _DROPOUT_IMAGES = 2
 _LOG_OF_CHANCE = math.log(1e6)
 # The second size of images: this part of the height less, and of the width more. 224 x 224 becomes 192 x 256.
@@ -115,6 +116,12 @@ class ModuleContract:
         return [variable.name for variable in self.network.variables if not variable.trainable]
 
     @property
+    def certain_statistics(self) -> list[str]:
+        """Those of the moving averages that training updates by the images alone, and nothing at random."""
+        certain = [op for op in self.network.ops if op.name not in self.network.random_ops]
+        return [variable.name for op in certain for variable in op.variables if not variable.trainable]
+
+    @property
     def weight_decay(self) -> dict[str, float]:
         """The factors of the variables with weight decay."""
         return {variable.name: variable.weight_decay for variable in self.network.variables if variable.weight_decay}
@@ -170,6 +177,19 @@ class ModuleContract:
             )
             described.append({name: (exact[name], largest_difference(rounded[name], exact[name])) for name in exact})
         return tuple(described)
+
+    @property
+    def gradient_runs(self) -> int:
+        """How many runs in training mode it takes to see that each variable has a gradient: one may drop its path.
+
+        The gradients are those of a batch of `training_batches`.
+        """
+        rates = [
+            -len(self.training_batches[0]) * math.log(1 - op.keep_prob)
+            for op in self.network.ops
+            if isinstance(op, DropPath) and op.keep_prob < 1
+        ]
+        return math.ceil((_LOG_OF_CHANCE + math.log(len(rates))) / min(rates)) if rates else 1
 
     @functools.cached_property
     def _random_rates(self) -> dict[str, float]:

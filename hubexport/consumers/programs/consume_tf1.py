@@ -9,6 +9,7 @@
     "statistics": the names of the moving averages,
     "updates": [{"batch", "momentum": None for the default}, ...], the updates of the moving averages to try,
     "dropout_runs": how many runs in training mode show what is random,
+    "gradient_runs": in one of how many runs in training mode each variable has a gradient,
     "export": where to write a re-export,
     "try_load": whether to try hub.load after hub.Module if both can load the module, which takes seconds,
     "fine_tune": whether to also train and export with hub.Module, which takes most of the time}, ...]}
@@ -204,7 +205,7 @@ def record_training_mode(module, inputs, facts):
             )
             averages.update({"after_%d_updates:%s" % (number + 1, name): after[name] for name in module["statistics"]})
             before = after
-        record_gradients(session, outputs["default"], {placeholder: batch}, facts)
+        record_gradients(session, outputs["default"], {placeholder: batch}, module["gradient_runs"], facts)
         return averages
 
 
@@ -218,14 +219,14 @@ def record_dropout(session, outputs, feed, runs, facts):
     facts["random_outputs"] = sorted(random)
 
 
-def record_gradients(session, output, feed, facts):
+def record_gradients(session, output, feed, runs, facts):
+    """Records how many variables have a gradient, and for how many it is finite in all runs and nonzero in some."""
     variables = tf.trainable_variables()
     gradients = tf.gradients(tf.reduce_sum(tf.square(output)), variables)
     facts["trainable"] = len(variables)
     facts["gradients"] = sum(g is not None for g in gradients)
-    facts["finite_gradients"] = sum(
-        bool(np.isfinite(g).all() and np.abs(g).max() > 0) for g in session.run(gradients, feed)
-    )
+    largest = [[np.abs(g).max() for g in session.run(gradients, feed)] for _ in range(runs)]
+    facts["finite_gradients"] = int(np.sum(np.isfinite(largest).all(axis=0) & (np.max(largest, axis=0) > 0)))
 
 
 def record_fine_tuning(path, images, facts):

@@ -7,8 +7,10 @@
     "outputs": where to write the predictions, and the moving averages after each update, npz,
     "weight_decay": the factors of the variables with weight decay, by name,
     "statistics": the names of the moving averages,
+    "certain_statistics": of those that training updates by the images alone, and nothing at random,
     "updates": [{"batch", "momentum": None for the default}, ...], the updates of the moving averages to try,
     "dropout_runs": how many runs in training mode show what is random,
+    "gradient_runs": in one of how many runs in training mode each variable has a gradient,
     "scratch": a folder for temporary files,
     "fine_tune": whether to also try Keras, replicas and persistent tapes, which takes most of the time,
     "persistent": the values of `training` under a persistent tape, half a minute each; default [false, true]}, ...]}
@@ -69,10 +71,11 @@ def use(module):
     np.savez(module["outputs"], **results)
     record_dropout(obj, images[:DROPOUT_IMAGES], module["dropout_runs"], facts)
     if not module["fine_tune"]:
-        record_gradients(obj, images[:4], [], facts)
+        record_gradients(obj, module, images[:4], [], facts)
     else:
         # A persistent tape is hardest on an object that was never called outside a tape.
-        record_gradients(hub.load(module["path"]), images[:4], module.get("persistent", [False, True]), facts)
+        persistent_modes = module.get("persistent", [False, True])
+        record_gradients(hub.load(module["path"]), module, images[:4], persistent_modes, facts)
         record_keras_fine_tuning(module, photographs, labels, facts)
         record_replicas(module, images, facts)
     return facts
@@ -164,22 +167,26 @@ def record_dropout(obj, images, runs, facts):
     facts["random_outputs"] = sorted(random)
 
 
-def record_gradients(obj, images, persistent_modes, facts):
-    """Records the gradients of a loss with weight decay; a persistent tape, which is slow, computes them twice."""
+def record_gradients(obj, module, images, persistent_modes, facts):
+    """Records for how many variables a loss with weight decay has a gradient, finite in all runs and nonzero in some.
+
+    A persistent tape, which is slow, computes them twice.
+    """
     for training in (False, True):
-        persistent = training in persistent_modes
-        with tf.GradientTape(persistent=persistent) as tape:
-            loss = tf.reduce_sum(tf.square(obj(images, training=training)))
-            loss += tf.add_n([decay() for decay in obj.regularization_losses])
-        gradients = tape.gradient(loss, obj.trainable_variables)
         key = "in_training" if training else "in_inference"
-        facts["gradients_" + key] = sum(
-            g is not None and bool(np.isfinite(g).all() and np.abs(g).max() > 0) for g in gradients
-        )
-        if persistent:
-            again = tape.gradient(loss, obj.trainable_variables)
-            same = [np.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(gradients, again)]
-            facts["gradients_repeat_" + key] = all(same)
+        largest = []
+        for run in range(module["gradient_runs"] if training else 1):
+            persistent = training in persistent_modes and run == 0
+            with tf.GradientTape(persistent=persistent) as tape:
+                loss = tf.reduce_sum(tf.square(obj(images, training=training)))
+                loss += tf.add_n([decay() for decay in obj.regularization_losses])
+            gradients = tape.gradient(loss, obj.trainable_variables)
+            largest.append([np.nan if g is None else np.abs(g).max() for g in gradients])
+            if persistent:
+                again = tape.gradient(loss, obj.trainable_variables)
+                same = [np.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(gradients, again)]
+                facts["gradients_repeat_" + key] = all(same)
+        facts["gradients_" + key] = int(np.sum(np.isfinite(largest).all(axis=0) & (np.max(largest, axis=0) > 0)))
 
 
 def record_keras_fine_tuning(module, photographs, labels, facts):
@@ -223,7 +230,7 @@ def record_keras_fine_tuning(module, photographs, labels, facts):
 
 def record_replicas(module, images, facts):
     """Records that under MirroredStrategy, moving averages are the means of those of the replicas."""
-    path, moving = module["path"], module["statistics"]
+    path, moving = module["path"], module["certain_statistics"]
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         obj = hub.load(path)
