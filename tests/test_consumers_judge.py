@@ -545,6 +545,13 @@ def test_gradients_are_taken_until_no_path_was_always_dropped():
     assert (unaffected.gradient_runs, unaffected.certain_statistics) == (1, unaffected.statistics)
 
 
+@pytest.mark.parametrize(("variant", "modes"), [("inception_v3", (False, True)), ("nasnet_mobile", ())])
+def test_persistent_tapes_are_left_out_where_they_take_minutes(variant, modes):
+    """Their time grows faster than the number of ops: 317 are tried, 914 are not."""
+    network = load_variant(variant).network_for("feature_vector")
+    assert ModuleContract(5, network, _IMAGES, {}, {}, _TOLERANCE).persistent_modes == modes
+
+
 def test_a_quick_use_is_judged_by_predictions_and_numbers_of_variables():
     """Each API must predict right, and a second application must not add variables."""
     contract = ModuleContract(5, _NETWORK, _IMAGES, _VALUES, {"default": _LOGITS}, _TOLERANCE)

@@ -33,6 +33,7 @@ _MODULES = {
     "resnet_v2": [("resnet_v2_50", "feature_vector/1"), ("resnet_v2_50", "classification/3")],
     "inception_v1": [("inception_v1", "feature_vector/1"), ("inception_v1", "classification/3")],
     "inception_v2": [("inception_v2", "feature_vector/1"), ("inception_v2", "classification/3")],
+    "nasnet_mobile": [("nasnet_mobile", "feature_vector/1"), ("nasnet_mobile", "classification/3")],
 }
 # The module that each consumer with hub.Module fine-tunes and re-exports, which takes most of the time; with the others
 # it only predicts. Some consumer trains each module, and each kind is trained on TensorFlow 1 and on TensorFlow 2.
@@ -50,7 +51,10 @@ _TRAIN_FIRST = ("tf1.7", "tf1.13", "tf2.10")
 # What is tried at all times of other families; make prove tries all of them everywhere.
 _OTHERS_TRIED_ALWAYS = ("mobilenet_v1", "tf1.15")
 # Made smaller, since these layers are the same for images of any size.
-_SMALL = {name: {"image_size": 64, "num_classes": 11} for name in ("resnet_v2_50", "inception_v1", "inception_v2")}
+_SMALL = {
+    name: {"image_size": 64, "num_classes": 11}
+    for name in ("resnet_v2_50", "inception_v1", "inception_v2", "nasnet_mobile")
+}
 # Between any TensorFlow and the independent implementation: their kernels round differently.
 _TOLERANCE = 5e-5
 
@@ -77,6 +81,8 @@ _NUMBERS = {
     "inception_v1": Numbers(classes=11, features=1024, variables=228, trainable=114, averages=114, losses=57),
     # 3 convolutions, 7 in each of 8 blocks and 5 in each of 2; the first has a depthwise kernel, too, and no decay.
     "inception_v2": Numbers(classes=11, features=1024, variables=275, trainable=139, averages=136, losses=68),
+    # As TF-Slim's own graph has them: 36 convolutions, 160 separable ones with two kernels each, and 192 batch norms.
+    "nasnet_mobile": Numbers(classes=11, features=1056, variables=1124, trainable=740, averages=384, losses=356),
 }
 
 
@@ -220,7 +226,7 @@ def test_facts_are_those_of_the_published_networks(results):
             assert result.facts["tags"] == [[], ["train"]]
             assert result.facts["expected_image_size"] == list(result.module.contract.images.shape[1:3])
             assert result.facts["changed_by_inference"] == result.facts["update_ops_of_inference"] == 0
-            takes_any_size = result.module.spec.version == 3 and result.family != "mobilenet_v2"
+            takes_any_size = result.module.spec.version == 3 and result.family not in ("mobilenet_v2", "nasnet_mobile")
             assert (result.facts["inputs"]["default"]["images"][1] is None) == takes_any_size
             assert ("other_size:default" in result.predictions) == takes_any_size
         if result.is_trained:

@@ -32,9 +32,13 @@ _VARIANTS = {
     "inception_v1": "inception_v1",
     "inception_v2": "inception_v2",
     "resnet_v2": "resnet_v2_50",
+    "nasnet_mobile": "nasnet_mobile",
 }
 # Made smaller, since these layers are the same for images of any size.
-_SMALL = {name: {"image_size": 64, "num_classes": 11} for name in ("resnet_v2_50", "inception_v1", "inception_v2")}
+_SMALL = {
+    name: {"image_size": 64, "num_classes": 11}
+    for name in ("resnet_v2_50", "inception_v1", "inception_v2", "nasnet_mobile")
+}
 # All consumers use the first two that a family has. The first is also fine-tuned.
 _MODULES = ("feature_vector/5", "classification/4", "classification/5")
 _USED_BY_ALL = 2
@@ -100,6 +104,17 @@ _NUMBERS = {
         68,
         ("InceptionV2/Mixed_4b", [4, 4, 576]),
         "beta biases depthwise_weights moving_mean moving_variance pointwise_weights weights",
+    ),
+    # As TF-Slim's own graph has them: 36 convolutions, 160 separable ones with two kernels each, and 192 batch norms.
+    "nasnet_mobile": Numbers(
+        11,
+        1056,
+        1124,
+        740,
+        384,
+        356,
+        ("Cell_5", [4, 4, 528]),
+        "beta depthwise_weights gamma moving_mean moving_variance pointwise_weights weights",
     ),
 }
 
@@ -255,7 +270,7 @@ def test_facts_are_those_of_the_published_networks(results):
         assert result.facts["gradients_in_inference"] == result.facts["gradients_in_training"]
         assert result.facts["gradients_in_training"] == numbers.trainable + more
         assert list(result.predictions[f"endpoint:{key}"].shape[1:]) == shape
-        takes_any_size = result.family not in ("mobilenet_v2", "mobilenet_v3")
+        takes_any_size = result.family not in ("mobilenet_v2", "mobilenet_v3", "nasnet_mobile")
         assert (size[0] is None) == ("other_size:default" in result.predictions) == takes_any_size
     facts = results[0].facts
     assert sorted({name.rpartition("/")[2] for name in facts["keras_moved"]}) == numbers.kinds.split()

@@ -42,6 +42,9 @@ _DEFAULT_MOMENTUM = 0.99
 # on so many images.
 _DROPOUT_IMAGES = 2
 _LOG_OF_CHANCE = math.log(1e6)
+# TensorFlow derives gradients of gradients for a persistent tape. That takes half a minute with the 207 ops of MobileNet V2
+# and over three minutes with the 914 of NASNet-A (mobile), in each mode. Networks of more ops do without.
+_PERSISTENT_TAPES_UP_TO = 400
 # The second size of images: this part of the height less, and of the width more. 224 x 224 becomes 192 x 256.
 _PART_OF_SIZE = 7
 # How many missing or unexpected names a problem lists.
@@ -190,6 +193,11 @@ class ModuleContract:
             if isinstance(op, DropPath) and op.keep_prob < 1
         ]
         return math.ceil((_LOG_OF_CHANCE + math.log(len(rates))) / min(rates)) if rates else 1
+
+    @property
+    def persistent_modes(self) -> tuple[bool, ...]:
+        """The values of `training` to try under a persistent tape: both, or none for a network of many ops."""
+        return (False, True) if len(self.network.ops) <= _PERSISTENT_TAPES_UP_TO else ()
 
     @functools.cached_property
     def _random_rates(self) -> dict[str, float]:

@@ -130,6 +130,7 @@ def prepare_task(directory: Path, contract: ModuleContract, folder: Path) -> dic
         "updates": [dataclasses.asdict(update) for update in contract.updates],
         "dropout_runs": contract.dropout_runs,
         "gradient_runs": contract.gradient_runs,
+        "persistent": contract.persistent_modes,
         "inputs": str(folder / "inputs.npz"),
         "outputs": str(folder / "outputs.npz"),
         "export": str(folder / "export"),

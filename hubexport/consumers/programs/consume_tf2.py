@@ -13,7 +13,7 @@
     "gradient_runs": in one of how many runs in training mode each variable has a gradient,
     "scratch": a folder for temporary files,
     "fine_tune": whether to also try Keras, replicas and persistent tapes, which takes most of the time,
-    "persistent": the values of `training` under a persistent tape, half a minute each; default [false, true]}, ...]}
+    "persistent": the values of `training` under a persistent tape, half a minute each or more}, ...]}
 ANSWER.json: {"tensorflow", "tensorflow_hub", "keras", "modules": [the facts of each module]}
 """
 
@@ -74,8 +74,7 @@ def use(module):
         record_gradients(obj, module, images[:4], [], facts)
     else:
         # A persistent tape is hardest on an object that was never called outside a tape.
-        persistent_modes = module.get("persistent", [False, True])
-        record_gradients(hub.load(module["path"]), module, images[:4], persistent_modes, facts)
+        record_gradients(hub.load(module["path"]), module, images[:4], module["persistent"], facts)
         record_keras_fine_tuning(module, photographs, labels, facts)
         record_replicas(module, images, facts)
     return facts
