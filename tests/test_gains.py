@@ -77,9 +77,13 @@ def test_gains_of_the_oldest_families(name, branches):
         assert (set(gains), len(gains)) == ({math.sqrt(10 / branches)} if branches else set(), 2 * branches)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name.startswith("mobilenet") else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+def _marks(name):
+    if name.startswith("mobilenet"):
+        return ()
+    return pytest.mark.prove if name.startswith(("vgg_", "resnet_v1_1", "resnet_v2_1")) else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in FAMILIES])
 def test_activations_neither_die_nor_explode(name):
     """Made-up values give features of about the same size, however deep the network is, that tell images apart.
 

@@ -92,7 +92,7 @@ def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_)
     _assert_caught(mutation, format_, modules[format_], checkpoint, tmp_path / "module")
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 @pytest.mark.parametrize("format_", ["TF1", "TF2"])
 def test_an_intact_resnet_passes(resnets, format_):
     """It takes images of any size, unlike the MobileNet V2."""
@@ -103,16 +103,15 @@ def test_an_intact_resnet_passes(resnets, format_):
 
 
 def _resnet_cases():
-    """Returns all mutations in all their formats. `make test-long` runs each one in one format, by turns."""
-    cases = []
-    for number, mutation in enumerate(RESNET_MUTATIONS):
-        for format_ in mutation.formats:
-            is_turn = format_ == mutation.formats[number % len(mutation.formats)]
-            marks = pytest.mark.slow if is_turn else pytest.mark.prove
-            cases.append(pytest.param(mutation, format_, id=f"{format_}: {mutation.name}", marks=marks))
-    return cases
+    """Returns all mutations in all their formats."""
+    return [
+        pytest.param(mutation, format_, id=f"{format_}: {mutation.name}")
+        for mutation in RESNET_MUTATIONS
+        for format_ in mutation.formats
+    ]
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize(("mutation", "format_"), _resnet_cases())
 def test_each_damage_of_a_resnet_is_caught(resnets, tmp_path, mutation, format_):
     """The same for a network that pads explicitly, adds biases, activates first, and has no dropout."""

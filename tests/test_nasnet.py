@@ -116,7 +116,7 @@ def test_an_odd_number_of_filters_is_divided():
     ("scale", "training"),
     [
         pytest.param("nasnet", True, marks=pytest.mark.slow),
-        pytest.param("pnasnet", True, marks=pytest.mark.slow),
+        pytest.param("pnasnet", True, marks=pytest.mark.prove),
         pytest.param("nasnet that skips", True, marks=pytest.mark.prove),
         *(pytest.param(scale, False, marks=pytest.mark.prove) for scale in _OTHER_SCALES),
     ],

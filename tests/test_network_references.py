@@ -37,8 +37,9 @@ _STATISTICS_TOLERANCE = 1e-3
 _FLOAT32_ROUNDING = 2e-7
 _FLOAT64_TOLERANCE = 1e-11
 _CALL = "call"
-# The cheapest of each family; `make prove` tries the others in other TensorFlows.
-_CHEAPEST = ("mobilenet_v1_025_128", "mobilenet_v3_small_100_224", "inception_v1", "resnet_v2_50")
+# Cheap ones; `make prove` tries the others in TensorFlow, and some of them, which take up to half a minute, in NumPy.
+_CHEAPEST = ("mobilenet_v1_025_128", "inception_v1")
+_DEAREST = ("inception_resnet_v2", "pnasnet_large", "nasnet_large", "resnet_v2_101", "resnet_v2_152", "vgg_16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _numpy_cases() -> list[Any]:
     """All variants in inference and in training, which takes four times as long; the quick ones are not marked."""
     cases = []
     for name in _names() or ["none"]:
-        in_inference = [] if name in _CHEAPEST else pytest.mark.slow
+        in_inference = [] if name in _CHEAPEST else pytest.mark.prove if name in _DEAREST else pytest.mark.slow
         in_training = [] if name == _CHEAPEST[0] else pytest.mark.slow if name in _CHEAPEST else pytest.mark.prove
         cases.append(pytest.param(name, False, id=f"{name}-inference", marks=in_inference))
         cases.append(pytest.param(name, True, id=f"{name}-training", marks=in_training))

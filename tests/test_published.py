@@ -83,7 +83,7 @@ def test_real_weights_classify_all_photographs_right_in_keras(tmp_path):
     np.testing.assert_allclose(logits, _predict(tf1, images, "image_classification"), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 def test_fine_tuning_real_weights_in_keras_learns_the_photographs(tmp_path):
     """Eight classes of one photograph each.
 

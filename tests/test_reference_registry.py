@@ -7,6 +7,8 @@ from hubexport.networks.registry import FAMILIES
 from hubexport.reference.registry import REFERENCES
 
 _QUICK = {"mobilenet_v1", "mobilenet_v2", "resnet_v2_50", "vgg_16"}
+# Of the other families; what is like them, or takes up to half a minute, is for `make prove`.
+_SLOW = {"mobilenet_v3_small", "inception_v1", "inception_v3", "resnet_v1_50", "pnasnet_mobile"}
 
 
 def test_every_family_has_a_reference():
@@ -16,6 +18,10 @@ def test_every_family_has_a_reference():
 
 def _size(family):
     return max(64, family.smallest_size)
+
+
+def _marks(name):
+    return () if name in _QUICK else pytest.mark.slow if name in _SLOW else pytest.mark.prove
 
 
 def _shapes(name, is_training=False, dropout=True):
@@ -35,7 +41,7 @@ def _shapes(name, is_training=False, dropout=True):
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+    [pytest.param(name, marks=_marks(name)) for name in FAMILIES],
 )
 def test_a_reference_builds_its_family_s_network(name):
     """It takes the family's parameters, and makes the variables that our network has."""

@@ -13,12 +13,21 @@ from tests.graphs import load_values
 from tests.network_facts import NAMES, listed, photographs, tolerances, values
 
 _IMAGES = 2
+_QUICK = ("mobilenet_v1_025_128",)
+# What is like these, or takes up to half a minute, is for `make prove`.
+_SLOW = ("mobilenet_v3_small_100_224", "inception_v1", "inception_v3", "resnet_v1_50", "resnet_v2_50", "vgg_16")
+
+
+def _cases(quick):
+    """Returns all networks with their marks."""
+    for name in NAMES:
+        yield pytest.param(
+            name, marks=() if name in quick else pytest.mark.slow if name in (*_QUICK, *_SLOW) else pytest.mark.prove
+        )
 
 
 @needs_data
-@pytest.mark.parametrize(
-    "name", [name if name == "mobilenet_v1_025_128" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [*_cases(_QUICK)])
 def test_a_reference_computes_what_tf_slim_computed(name):
     """Features and logits of two photographs; it has our network's endpoints, losses and updates."""
     variant, wanted, all_values = load_variant(name), listed(name), values(name)
@@ -41,7 +50,7 @@ def test_a_reference_computes_what_tf_slim_computed(name):
 
 
 @needs_data
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in NAMES])
+@pytest.mark.parametrize("name", [*_cases(())])
 def test_a_training_reference_has_tf_slims_update_ops(name):
     """Two for each batch norm; the auxiliary head has none here."""
     variant = load_variant(name)
