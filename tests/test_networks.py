@@ -8,7 +8,7 @@ import pytest
 from hubexport.networks import ops
 from hubexport.networks.builder import Builder, Defaults
 from hubexport.networks.costs import multiply_adds, published_parameters
-from hubexport.networks.family import Parameters
+from hubexport.networks.family import DepthMultiplier, Parameters
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import FAMILIES
@@ -314,3 +314,16 @@ def test_a_biased_convolution_is_no_classifier():
     assert b.network(features=features, logits=None).classifier is None
     logits = b.squeeze("logits/Squeeze", b.conv("logits", pooled, 7, batch_norm=False, activation=None))
     assert b.network(features=features, logits=logits).classifier.name == "net/logits"
+
+
+def test_a_network_is_laid_out_once():
+    """Other classes, versions with images of any size, and parameters make another network."""
+    family, parameters = FAMILIES["mobilenet_v1"], DepthMultiplier(depth_multiplier=0.25)
+    network = family.network(parameters, 128, 7)
+    assert family.network(DepthMultiplier(depth_multiplier=0.25), 128, 7) is network
+    others = [
+        family.network(parameters, 128, None),
+        family.network(parameters, 128, 7, version=3),
+        family.network(DepthMultiplier(depth_multiplier=0.5), 128, 7),
+    ]
+    assert all(other != network for other in others)

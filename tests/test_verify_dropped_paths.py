@@ -78,7 +78,7 @@ def test_dropped_paths_make_no_check_fail(modules, spec):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("spec", "consumer"), [("classification/3", "tf1.15"), ("classification/5", "tf2.21")])
 def test_dropped_paths_make_no_consumer_fail(modules, spec, consumer):
-    """It runs training mode until each path was kept, and compares the averages of replicas where nothing is dropped."""
+    """It trains until each path was kept, and compares the averages of replicas before anything is dropped."""
     python_or_skip(select_consumers([consumer])[0].environment)
     verification = verify_module(
         modules[spec], checkpoint="synthetic:1", checks=["structure"], consumers=select_consumers([consumer])

@@ -38,12 +38,12 @@ _OTHER_MOMENTUM = 0.6
 # Modules of later versions than 2 take a momentum, and all have the same default, not their network's.
 _MOMENTUM_FROM_VERSION = 3
 _DEFAULT_MOMENTUM = 0.99
-# What training drops at random is tried so often that seeing nothing of it would be a chance of one in a million; dropout
-# on so many images.
+# What training drops at random is tried so often that seeing nothing of it would be a chance of one in a million.
+# Dropout is tried on so many images.
 _DROPOUT_IMAGES = 2
 _LOG_OF_CHANCE = math.log(1e6)
-# TensorFlow derives gradients of gradients for a persistent tape. That takes half a minute with the 207 ops of MobileNet V2
-# and over three minutes with the 914 of NASNet-A (mobile), in each mode. Networks of more ops do without.
+# TensorFlow derives gradients of gradients for a persistent tape. In each mode that takes half a minute with the 207
+# ops of MobileNet V2, and over three minutes with the 914 of NASNet-A (mobile). Networks of more ops do without.
 _PERSISTENT_TAPES_UP_TO = 400
 # The second size of images: this part of the height less, and of the width more. 224 x 224 becomes 192 x 256.
 _PART_OF_SIZE = 7

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import fnmatch
 from typing import Annotated, Any
 
@@ -184,7 +185,7 @@ class Family:
             version: the version of its module. Defaults to one for images of `image_size` alone.
         """
         is_open = version is not None and self.takes_any_size(version)
-        return self.lay_out(parameters, ImageSize(image_size, image_size, is_open), num_classes)
+        return _laid_out(self.lay_out, parameters, ImageSize(image_size, image_size, is_open), num_classes)
 
     def takes_any_size(self, version: int) -> bool:
         """Tells whether modules of a version take images of any height and width."""
@@ -217,3 +218,14 @@ class Family:
         """Returns what a checkpoint's variable is if checkpoints may hold it beside the network's; otherwise None."""
         matching = (unused for unused in self.unused_variables if fnmatch.fnmatchcase(variable, unused.pattern))
         return next(matching, None)
+
+
+# One build asks for its network a dozen times. A large one takes tens of milliseconds to lay out.
+@functools.lru_cache(maxsize=16)
+def _laid_out(
+    lay_out: Callable[[Any, ImageSize, int | None], Network],
+    parameters: Parameters,
+    image_size: ImageSize,
+    num_classes: int | None,
+) -> Network:
+    return lay_out(parameters, image_size, num_classes)
