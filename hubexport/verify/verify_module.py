@@ -26,6 +26,7 @@ from hubexport.verify.checks.consumers import checks_in, installed_tensorflow
 from hubexport.verify.checks.registry import needs_tensorflow, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
+from hubexport.verify.duration import warning_of_length
 from hubexport.verify.expected_values import read_expected_values
 from hubexport.verify.layer_errors import worst_deviation
 from hubexport.verify.result import LayerError, Verification
@@ -89,6 +90,8 @@ def verify_module(
         labels = read_labels(Path(labels))
     with opened_module_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
+        if needs_tensorflow(selected) and (long := warning_of_length(module, consumers)):
+            progress.note(long)
         manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
         expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
