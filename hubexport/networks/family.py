@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import functools
 import fnmatch
+import functools
 from typing import Annotated, Any
 
 import pydantic

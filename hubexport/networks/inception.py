@@ -8,6 +8,8 @@ import dataclasses
 
 from hubexport.networks.builder import Builder, Defaults, Tensor
 from hubexport.networks.family import Group
+from hubexport.networks.image_size import ImageSize
+from hubexport.networks.network import Network
 from hubexport.networks.ops import Padding
 
 # TF-Slim's Inception training scope.
@@ -85,3 +87,27 @@ def trunk(b: Builder, root: str, steps: Iterable[Step]) -> Tensor:
     for step in steps:
         net = b.endpoint(f"{root}/{step.scope}", step.append(b, step.scope, net))
     return net
+
+
+def network_with_convolved_classes(
+    root: str, steps: Iterable[Step], pool: str, image_size: ImageSize, num_classes: int | None
+) -> Network:
+    """Lays out a whole network of V2 or V3: its classifier is a convolution of the pooled features.
+
+    Args:
+        root: the scope of the network.
+        steps: from images to what is pooled.
+        pool: the scope of the pooling.
+        image_size: the images that it takes.
+        num_classes: the number of class scores; None leaves the classifier and its variables out.
+    """
+    b = Builder(root, image_size, DEFAULTS)
+    pooled = b.endpoint(f"{root}/global_pool", b.mean(pool, trunk(b, root, steps)))
+    features = b.features(pooled)
+    logits = None
+    if num_classes is not None:
+        net = b.endpoint(f"{root}/PreLogits", b.dropout("Logits/Dropout_1b", pooled, DROPOUT_KEEP_PROB))
+        net = b.conv("Logits/Conv2d_1c_1x1", net, num_classes, batch_norm=False, activation=None)
+        logits = b.endpoint(f"{root}/Logits", b.squeeze("Logits/SpatialSqueeze", net))
+        b.endpoint(f"{root}/Predictions", b.softmax("Predictions/Softmax", logits))
+    return b.network(features=features, logits=logits)

@@ -3,19 +3,17 @@
 Names of layers and endpoints are those of TF-Slim's `inception_v2`.
 """
 
-from hubexport.networks.builder import Builder
 from hubexport.networks.family import Family, Paper, models_of_tf_slim
 from hubexport.networks.image_size import ImageSize
 from hubexport.networks.inception import (
     DEFAULTS,
-    DROPOUT_KEEP_PROB,
     GROUP,
     Step,
     average_pool,
     conv,
     max_pool,
     mixed,
-    trunk,
+    network_with_convolved_classes,
 )
 from hubexport.networks.network import Network
 
@@ -87,17 +85,7 @@ def inception_v2(image_size: ImageSize, num_classes: int | None) -> Network:
         image_size: the images that it takes.
         num_classes: the number of class scores; None leaves the classifier and its variables out.
     """
-    b = Builder("InceptionV2", image_size, DEFAULTS)
-    net = trunk(b, "InceptionV2", _TRUNK)
-    pooled = b.endpoint("InceptionV2/global_pool", b.mean("Logits/global_pool", net))
-    features = b.features(pooled)
-    logits = None
-    if num_classes is not None:
-        net = b.endpoint("InceptionV2/PreLogits", b.dropout("Logits/Dropout_1b", pooled, DROPOUT_KEEP_PROB))
-        net = b.conv("Logits/Conv2d_1c_1x1", net, num_classes, batch_norm=False, activation=None)
-        logits = b.endpoint("InceptionV2/Logits", b.squeeze("Logits/SpatialSqueeze", net))
-        b.endpoint("InceptionV2/Predictions", b.softmax("Predictions/Softmax", logits))
-    return b.network(features=features, logits=logits)
+    return network_with_convolved_classes("InceptionV2", _TRUNK, "Logits/global_pool", image_size, num_classes)
 
 
 INCEPTION_V2 = Family(
