@@ -82,7 +82,7 @@ _CASES = [
         ]
     ),
     *(
-        pytest.param(case, marks=pytest.mark.prove)
+        pytest.param(case, marks=[pytest.mark.prove, pytest.mark.timeout(1800)])
         for case in [
             Case("mobilenet_v1", 0.5, (130, 224), 1001),
             Case("mobilenet_v1", 1.0, (101, 75), 5),
