@@ -8,8 +8,9 @@ from hubexport.networks.costs import multiply_adds
 from hubexport.networks.network import Network
 
 _LONG_S = 600.0
-# Measured with two cores, from MobileNet V2 to NASNet-A (large), and true within a factor of two. TensorFlow's time for
-# a graph grows with its ops; that of training and of forward passes in float64 grows with the multiply-adds.
+# Rough: with two cores, the checks fit NASNet-A (large), and the consumers MobileNet V2 and NASNet-A (mobile); a busy
+# machine takes longer. TensorFlow's time for a graph grows with its ops; that of training and of forward passes in
+# float64 grows with the multiply-adds.
 _CHECKS_S, _CHECKS_S_PER_BILLION = 20.0, 8.0
 _CONSUMER_S, _CONSUMER_S_PER_OP, _CONSUMER_S_PER_BILLION = 30.0, 0.15, 30.0
 
