@@ -90,7 +90,7 @@ def verify_module(
         labels = read_labels(Path(labels))
     with opened_module_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
-        if needs_tensorflow(selected) and (long := warning_of_length(module, consumers)):
+        if (consumers or needs_tensorflow(selected)) and (long := warning_of_length(module, consumers)):
             progress.note(long)
         manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
