@@ -220,7 +220,7 @@ class Family:
         return next(matching, None)
 
 
-# One build asks for its network a dozen times. A large one takes tens of milliseconds to lay out.
+# One build asks for its network up to nine times. A large one takes tens of milliseconds to lay out.
 @functools.lru_cache(maxsize=16)
 def _laid_out(
     lay_out: Callable[[Any, ImageSize, int | None], Network],
