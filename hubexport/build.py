@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from hubexport.arrays import FLOAT_BYTES, Value
 from hubexport.checkpoints.download_cache import Downloads
@@ -139,23 +140,19 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
         check_sources_kept(directory, [directory], source.paths)
     variables = {v.name: v for spec in order.modules for v in variant.network_for(spec.kind).variables}
     with open_and_restore(source, list(variables.values()), options.weights, variant, progress) as restored:
-        checkpoint, made_up = source.provenance(), _made_up(source)
+        provenance = provenance_fields(source, in_module=restored.in_module)
         with _write_failures_reported(options), scratch_directory(Path(options.output_dir)) as scratch:
             staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
             for spec in order.modules:
                 progress.step(f"writing {variant.handle(spec)}")
                 network = variant.network_for(spec.kind, spec.version)
-                _write_module(staged[spec], variant, spec, network, restored.values)
+                write_module(staged[spec], variant, spec, network, restored.values)
                 restored.check_finite()  # The source may have changed since it was checked.
-                provenance = {
-                    "values": "synthetic" if made_up else "trained",
-                    "weights": restored.weights(network.variables),
-                    "checkpoint": checkpoint,
-                }
-                write_manifest(staged[spec], variant, spec, network, provenance)
+                weights = restored.weights(network.variables)
+                write_manifest(staged[spec], variant, spec, network, {**provenance, "weights": weights})
             for spec, directory in directories.items():
                 publish_directory(staged[spec], directory, overwrite=options.overwrite)
-    if made_up:
+    if provenance["values"] == "synthetic":
         progress.warn(
             f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
         )
@@ -178,27 +175,43 @@ def check_modules_fit(options: BuildOptions, needed: int) -> None:
     check_free_space(Path(options.output_dir), needed, _what(options), _OTHERWISE)
 
 
-def _made_up(source: Source) -> bool:
-    """Returns whether a source's values are made up, also if they come from a module that was built with such values.
+def provenance_fields(source: Source, *, in_module: bool) -> dict[str, Any]:
+    """Returns the fields of a manifest that describe the source of the values, with `weights` left empty.
 
+    Args:
+        source: the source.
+        in_module: whether a module holds the values. If it was built with made-up ones, they are made up, too.
     Raises:
-        CheckpointError: the module's manifest cannot be understood.
+        CheckpointError: a file cannot be read, or the manifest of the module that holds the values is damaged.
     """
-    content = None if source.made_up else source.read_in_module(MANIFEST, MAX_MANIFEST_BYTES)
+    # Looking for the manifest in an archive that has no module would unpack all of it again.
+    content = source.read_in_module(MANIFEST, MAX_MANIFEST_BYTES) if in_module else None
     try:
-        return source.made_up or content is not None and parse_manifest(content).values == "synthetic"
+        made_up = source.made_up or content is not None and parse_manifest(content).values == "synthetic"
     except ManifestError as error:
         raise CheckpointError(
             f"cannot tell whether the values of {source.shown_as} are trained",
             why=str(error),
             fix="use the module as hubexport built it",
         ) from error
+    return {"values": "synthetic" if made_up else "trained", "weights": "", "checkpoint": source.provenance()}
 
 
-def _write_module(
+def write_module(
     directory: Path, variant: Variant, spec: ModuleSpec, network: Network, values: Mapping[str, Value]
 ) -> None:
-    """Writes everything but the manifest."""
+    """Writes a module into a new directory, all but its manifest.
+
+    Args:
+        directory: the module's directory, which must not exist.
+        variant: the variant. Its labels go into classification modules.
+        spec: the module's kind and version.
+        network: the network of that kind and version.
+        values: float32, by variable name, for all variables of the network; others are ignored.
+    Raises:
+        OSError: a file cannot be written.
+        UsageError: the variant's file of labels cannot be read.
+    """
     directory.mkdir()
     write = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
     write(directory, spec, network, values)

@@ -18,6 +18,7 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules
 from hubexport.errors import CheckpointError, OutputError
+from hubexport.formats.revision import FORMAT_REVISION
 from hubexport.system.digests import file_sha256
 from tests.checkpoints import network_values, training_values, write_v2
 from tests.command import command, environment, hubexport, hubexport_process
@@ -96,6 +97,7 @@ def test_the_manifest_says_where_a_module_came_from(small, checkpoint, tmp_path)
             "sha256": {path.name: file_sha256(path) for path in checkpoint_files},
         },
         "hubexport_version": "0.1.0",
+        "format_revision": FORMAT_REVISION,
     }
     assert files == {name: digest for name, digest in _files(classification).items() if name != "hubexport.json"}
     assert json.loads((feature_vector / "hubexport.json").read_text())["num_classes"] is None

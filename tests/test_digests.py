@@ -7,12 +7,16 @@ import pytest
 
 from hubexport import ModuleSpec, list_variants, load_variant
 from hubexport.formats import tf1_hub, tf2_saved_model
+from hubexport.formats.revision import FORMAT_REVISION
+from hubexport.system.digests import file_sha256
 from hubexport.variants import KINDS, TF1_VERSIONS, VERSIONS
 from tests.data import DATA, needs_data
 
 # The digests of three variants' modules, and those of all variants.
 _SOME = Path(__file__).with_name("reference") / "saved_model.sha256"
 _ALL = DATA / "networks" / "mobilenet_v2_saved_model.sha256"
+# The digest of the first list, by format revision.
+_REVISIONS = {1: "9da8af34993df6322312609c09888f8489e55c9dbd93217869ba0cd25abfa592"}
 
 
 def _listed(path):
@@ -42,6 +46,12 @@ def _digests(name):
 def test_saved_models_have_the_listed_digests(name):
     """For both kinds, in all versions: the smallest variant, one in between, and the largest."""
     assert _digests(name) == _listed(_SOME)[name]
+
+
+def test_other_graphs_are_another_format_revision():
+    """`hubexport verify` expects the same bytes of modules of the same revision."""
+    assert _REVISIONS[FORMAT_REVISION] == file_sha256(_SOME), "raise FORMAT_REVISION, and add a line to _REVISIONS"
+    assert max(_REVISIONS) == FORMAT_REVISION and len({*_REVISIONS.values()}) == len(_REVISIONS)
 
 
 @needs_data

@@ -42,6 +42,7 @@ class OpenedCheckpoint:
             same variables.
         container: the file format; None for made-up values.
         packed: whether the file is inside a gzipped tar.
+        in_module: whether a module holds the file.
         object_based: whether a graph of objects gave the values their names.
         of_training: whether a training wrote the file, so that it should hold averages. Modules and the files of other
             frameworks usually store one value per variable.
@@ -58,6 +59,7 @@ class OpenedCheckpoint:
     named_by_module: bool
     container: Container | None
     packed: bool
+    in_module: bool
     object_based: bool
     of_training: bool
     model_mismatch: str | None
@@ -134,6 +136,7 @@ def open_checkpoint(
             named_by_module=bool(named),
             container=files.container if files else None,
             packed=source.packed,
+            in_module=files is not None and files.in_module,
             object_based=object_based,
             of_training=in_training_format and not object_based,
             model_mismatch=model_mismatch,

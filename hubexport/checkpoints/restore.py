@@ -36,13 +36,20 @@ class RestoredValues:
         names: the name of each variable's value there, by the variable's name.
         what: the first line of errors.
         choices: see below.
+        in_module: see below.
     Attributes:
         values: float32 by variable name, of the variables' shapes. Each can be read for as long as its source is open.
         choices: which value each variable got, by its name; None if the source stores one value per variable.
+        in_module: whether the values come from a module.
     """
 
     def __init__(
-        self, stored: StoredValues, names: Mapping[str, str], what: str, choices: Mapping[str, Choice] | None
+        self,
+        stored: StoredValues,
+        names: Mapping[str, str],
+        what: str,
+        choices: Mapping[str, Choice] | None,
+        in_module: bool,
     ) -> None:
         self._stored = stored
         self._names = names
@@ -50,6 +57,7 @@ class RestoredValues:
         # How many NaN and infinite values each variable that was read to its end has.
         self._broken: dict[str, tuple[int, int]] = {}
         self.choices = choices
+        self.in_module = in_module
         self.values = {
             name: StreamedValue(stored.shapes[native], functools.partial(self._chunks, name))
             for name, native in names.items()
@@ -162,7 +170,7 @@ def restore_values(
         raise CheckpointError(what, why=why, details=problems, fix=fix)
     _check_what_is_beside(opened, what)
     choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in names}
-    restored = RestoredValues(stored, names, what, choices if has_choice else None)
+    restored = RestoredValues(stored, names, what, choices if has_choice else None, opened.in_module)
     if opened.container is not None:
         restored.check_finite()
     if not has_choice:

@@ -13,6 +13,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.errors import printable
+from hubexport.formats.revision import FORMAT_REVISION
 from hubexport.networks.family_fields import SpreadParameters
 from hubexport.networks.network import Network
 from hubexport.networks.registry import FAMILIES
@@ -65,6 +66,7 @@ class Manifest(SpreadParameters):
         family_parameters: the parameters of any family of networks, like a depth multiplier.
         values: `trained`, or `synthetic` for values made from a seed.
         weights: `averaged` (moving averages of the variables), `raw`, how many of each, or `only`.
+        format_revision: see `hubexport.formats.revision`. Modules from before there were revisions have 0.
         sha256: the digest of each file in the module, by its path in the module's directory.
     """
 
@@ -85,6 +87,7 @@ class Manifest(SpreadParameters):
     weights: _Text | None = None
     checkpoint: CheckpointOrigin = CheckpointOrigin()
     hubexport_version: _Text | None = None
+    format_revision: _Count = 0
     sha256: dict[str, str] = Field(exclude=True)
 
     @property
@@ -170,14 +173,24 @@ def write_manifest(
 ) -> None:
     """Writes the manifest of a module whose other files are complete.
 
-    It contains no time, user or host, so a second build gives the same bytes. `provenance` has the fields that describe
-    the values: `weights`, `values` and `checkpoint`.
-
     Raises:
         OSError: a file cannot be read, or the manifest cannot be written.
     """
+    sha256 = {path.relative_to(directory).as_posix(): file_sha256(path) for path in tree_files(directory)}
+    fields = manifest_fields(variant, spec, network, provenance) | {"sha256": sha256}
+    (directory / MANIFEST).write_bytes(manifest_content(fields))
+
+
+def manifest_fields(
+    variant: Variant, spec: ModuleSpec, network: Network, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the fields of a manifest, but for `sha256`, which comes last.
+
+    They contain no time, user or host, so a second build gives the same bytes. `provenance` has the fields that
+    describe the values: `values`, `weights` and `checkpoint`.
+    """
     height, width = network.default_image_size
-    manifest = {
+    return {
         "handle": variant.handle(spec),
         "variant": variant.name,
         "kind": spec.kind,
@@ -191,6 +204,10 @@ def write_manifest(
         "dataset": variant.dataset,
         **provenance,
         "hubexport_version": __version__,
-        "sha256": {path.relative_to(directory).as_posix(): file_sha256(path) for path in tree_files(directory)},
+        "format_revision": FORMAT_REVISION,
     }
-    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def manifest_content(fields: Mapping[str, Any]) -> bytes:
+    """Returns the content of a manifest's file."""
+    return f"{json.dumps(fields, indent=2)}\n".encode()

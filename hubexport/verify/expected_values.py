@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+from typing import Any
 
 from hubexport.arrays import Array
-from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
+from hubexport.build import provenance_fields
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.restore import RestoredValues, restore_values
-from hubexport.checkpoints.sources import resolve_source
+from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights
 from hubexport.errors import CheckpointError
 from hubexport.modules.identity import ModuleIdentity
@@ -26,7 +28,10 @@ class ExpectedValues:
         weights: which of the checkpoint's values these are, in the manifest's words: `averaged`, `raw`, a count of each
             like `158 averaged, 104 raw`, or `only`.
         values: the values by variable name.
-        other: the network's other values in the checkpoint, by `averaged` or `raw`; empty if it has only one choice.
+        provenance: returns what `hubexport.json` says of a module with these values: its fields `values`, `weights`
+            and `checkpoint`.
+        other: reads the network's other values in the checkpoint, by `averaged` or `raw`; empty if it has only one
+            choice.
         frozen_graph: reads the publisher's frozen graph, a serialized GraphDef; returns None if the checkpoint comes
             without one.
     """
@@ -34,7 +39,8 @@ class ExpectedValues:
     shown_as: str
     weights: str
     values: Mapping[str, Array]
-    other: Mapping[str, Mapping[str, Array]]
+    provenance: Callable[[], Mapping[str, Any]]
+    other: Callable[[], Mapping[str, Mapping[str, Array]]]
     frozen_graph: Callable[[], bytes | None]
 
 
@@ -55,18 +61,29 @@ def read_expected_values(checkpoint: str, module: ModuleIdentity, progress: Prog
     with open_checkpoint(source, progress, module.variant) as opened:
         restored = restore_values(opened, variables, weights)
         values = {name: value.read() for name, value in restored.values.items()}
-        other = _other_values(opened, module, restored) if restored.choices else {}
-    frozen_graph = functools.partial(source.read_beside, _FROZEN_GRAPH)
-    return ExpectedValues(checkpoint, restored.weights(), values, other, frozen_graph)
+    return ExpectedValues(
+        checkpoint,
+        restored.weights(),
+        values,
+        provenance=lambda: {
+            **provenance_fields(source, in_module=restored.in_module),
+            "weights": restored.weights(),
+        },
+        other=functools.partial(_other_values, source, module, restored),
+        frozen_graph=functools.partial(source.read_beside, _FROZEN_GRAPH),
+    )
 
 
 def _other_values(
-    opened: OpenedCheckpoint, module: ModuleIdentity, restored: RestoredValues
+    source: Source, module: ModuleIdentity, restored: RestoredValues
 ) -> Mapping[str, Mapping[str, Array]]:
     """Returns the averaged values if the restored ones are raw, and the other way round."""
+    if not restored.choices:
+        return {}
     other: Choice = "averaged" if restored.weights() == "raw" else "raw"
     try:
-        others = restore_values(opened, module.network.variables, other)
+        with open_checkpoint(source, Progress(), module.variant) as opened:
+            others = restore_values(opened, module.network.variables, other)
+            return {other: {name: value.read() for name, value in others.values.items()}}
     except CheckpointError:
         return {}  # Not every checkpoint has both.
-    return {other: {name: value.read() for name, value in others.values.items()}}

@@ -22,7 +22,7 @@ from hubexport.verify.layer_errors import (
 )
 from hubexport.verify.sample_images import SampleImages, random_images
 
-GROUP = CheckGroup("numbers", needs_tensorflow=True)
+GROUP = CheckGroup("numbers", proof="computation", needs_tensorflow=True)
 
 # Two float32 networks may err in opposite directions.
 _LIMIT_BETWEEN_MODULES_IN_FLOORS = 2 * LIMIT_IN_FLOORS
@@ -169,7 +169,7 @@ def frozen_graph(context: VerificationContext) -> Finding:
     if key not in frozen:
         raise NotApplicable(f"the frozen graph has no {tensors[key]}")
     exact = {expected.weights: np.stack([image.exact[layer] for image in errors])}
-    for weights, values in expected.other.items():
+    for weights, values in expected.other().items():
         exact[weights] = Forward(network, values, images).run()[layer]
     differences = {weights: layer_difference(frozen[key], outputs) for weights, outputs in exact.items()}
     frozen_from = min(differences, key=lambda weights: differences[weights])

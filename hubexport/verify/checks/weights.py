@@ -12,7 +12,7 @@ from hubexport.verify.context import VerificationContext
 from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
 
-GROUP = CheckGroup("weights")
+GROUP = CheckGroup("weights", proof="computation")
 
 
 @GROUP.check
@@ -32,7 +32,7 @@ def equal(context: VerificationContext) -> Finding:
 
 def _other_choice(name: str, expected: ExpectedValues, stored: Mapping[str, Array]) -> str | None:
     """Returns which of the checkpoint's other values the module stores for a variable, if it stores one of them."""
-    for choice, values in expected.other.items():
+    for choice, values in expected.other().items():
         if name in values and name in stored and np.array_equal(values[name], stored[name]):
             return choice
     return None
