@@ -62,9 +62,10 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "name": (1, "string"),
         "op": (2, "string"),
         "input": (3, "repeated string"),
+        "device": (4, "string"),
         "attr": (5, "map<string, AttrValue>"),
     },
-    "VersionDef": {"producer": (1, "int32"), "min_consumer": (2, "int32")},
+    "VersionDef": {"producer": (1, "int32"), "min_consumer": (2, "int32"), "bad_consumers": (3, "repeated int32")},
     "GraphDef": {"node": (1, "repeated NodeDef"), "library": (2, "FunctionDefLibrary"), "versions": (4, "VersionDef")},
     "FunctionDefLibrary": {"function": (1, "repeated FunctionDef")},
     "FunctionDef": {

@@ -1,6 +1,7 @@
 """Damage to modules: mistakes that an exporter could make, and accidents that could happen to a finished module.
 
-Those of `MUTATIONS` damage a MobileNet V2, those of `tests/resnet_mutations.py` what a ResNet has otherwise or besides.
+Those of `MUTATIONS` damage a MobileNet V2, those of `tests/subtle_mutations.py` as well, and those of
+`tests/resnet_mutations.py` what a ResNet has otherwise or besides.
 
 `tests/test_mutations.py` applies each one. docs/verification.md lists the checks of `hubexport verify` that catch it.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
+from hubexport.formats.manifest import manifest_content
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import AttrValue, ImageModuleInfo, Message, ModuleAttachment, SavedModel, VariableDef
 from hubexport.system.digests import file_sha256, tree_files
@@ -65,7 +67,7 @@ def update_digests(directory: Path) -> None:
     manifest = json.loads((directory / "hubexport.json").read_text())
     files = [path for path in tree_files(directory) if path.name != "hubexport.json"]
     manifest["sha256"] = {path.relative_to(directory).as_posix(): file_sha256(path) for path in files}
-    (directory / "hubexport.json").write_text(json.dumps(manifest))
+    (directory / "hubexport.json").write_bytes(manifest_content(manifest))
 
 
 # Values

@@ -13,6 +13,7 @@ from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
 from tests.mutations import MUTATIONS, edit_nodes, set_constant, update_digests
 from tests.resnet_mutations import RESNET_MUTATIONS, pool_one_size
+from tests.subtle_mutations import SUBTLE_MUTATIONS
 
 # The checks that need photographs or a published archive.
 _ONLY_WITH_MORE = {"numbers.photographs", "numbers.frozen_graph"}
@@ -30,7 +31,7 @@ modules:
   - classification/5
 """
 _RESNET_CONFIG = _CONFIG.replace("mobilenet_v2", "resnet_v2_50").replace("depth_multiplier: 0.35\n", "")
-_TABLES = ("| check | what", "| damage | formats", "| damage of a ResNet | formats")
+_TABLES = ("| check | what", "| damage | formats", "| subtle damage | formats", "| damage of a ResNet | formats")
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +43,33 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def modules(checkpoint, tmp_path_factory):
+def variant(tmp_path_factory):
+    """A small variant with names of its classes."""
+    folder = tmp_path_factory.mktemp("configs")
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in "abcdefg"))
+    (folder / "small.yaml").write_text(f"{_CONFIG}labels: labels.txt\n")
+    return load_variant("small", folder)
+
+
+@pytest.fixture(scope="module")
+def modules(variant, checkpoint, tmp_path_factory):
     """A small module in each format."""
-    folder = tmp_path_factory.mktemp("modules")
-    (folder / "small.yaml").write_text(_CONFIG)
-    built = build_modules(load_variant("small", folder), checkpoint=checkpoint, output_dir=folder / "built")
+    built = build_modules(variant, checkpoint=checkpoint, output_dir=tmp_path_factory.mktemp("modules"))
     return dict(zip(("TF1", "TF2"), built, strict=True))
 
 
 @pytest.fixture(scope="module")
-def resnets(tmp_path_factory):
-    """A ResNet V2 50 for small images in each format."""
-    folder = tmp_path_factory.mktemp("resnets")
+def resnet(tmp_path_factory):
+    """A ResNet V2 50 for small images."""
+    folder = tmp_path_factory.mktemp("resnet")
     (folder / "resnet.yaml").write_text(_RESNET_CONFIG)
-    built = build_modules(load_variant("resnet", folder), checkpoint="synthetic:1", output_dir=folder / "built")
+    return load_variant("resnet", folder)
+
+
+@pytest.fixture(scope="module")
+def resnets(resnet, tmp_path_factory):
+    """A ResNet V2 50 in each format."""
+    built = build_modules(resnet, checkpoint="synthetic:1", output_dir=tmp_path_factory.mktemp("resnets"))
     return dict(zip(("TF1", "TF2"), built, strict=True))
 
 
@@ -86,10 +100,37 @@ def _cases():
     return cases
 
 
+def _all_cases(mutations):
+    """Returns all of these mutations in all their formats."""
+    return [
+        pytest.param(mutation, format_, id=f"{format_}: {mutation.name}")
+        for mutation in mutations
+        for format_ in mutation.formats
+    ]
+
+
 @pytest.mark.parametrize(("mutation", "format_"), _cases())
-def test_each_damage_is_caught(modules, checkpoint, tmp_path, mutation, format_):
+def test_each_damage_is_caught(modules, variant, checkpoint, tmp_path, mutation, format_):
     """Every check that the mutation names fails."""
-    _assert_caught(mutation, format_, modules[format_], checkpoint, tmp_path / "module")
+    damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
+    _assert_caught(mutation, format_, damaged, checkpoint, variant)
+
+
+@pytest.mark.parametrize(("mutation", "format_"), _all_cases(SUBTLE_MUTATIONS))
+def test_each_subtle_damage_is_caught(modules, variant, checkpoint, tmp_path, mutation, format_):
+    """The same for what sampling misses."""
+    damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
+    _assert_caught(mutation, format_, damaged, checkpoint, variant)
+
+
+@pytest.mark.parametrize(("mutation", "format_"), _all_cases(MUTATIONS))
+def test_a_rebuild_catches_each_damage(modules, variant, checkpoint, tmp_path, mutation, format_):
+    """Whatever the other checks find, a rebuild finds first, and says it in words."""
+    damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
+    verification = verify_module(damaged, checkpoint=checkpoint, variant=variant, checks=["rebuild"])
+    assert verification.failed
+    lines = [line for result in verification.failed for line in (result.explanation, *result.details)]
+    assert not any("other bytes" in line for line in lines), lines
 
 
 @pytest.mark.prove
@@ -102,20 +143,13 @@ def test_an_intact_resnet_passes(resnets, format_):
     assert skipped == {*_NOT_APPLICABLE[format_], *_ONLY_WITH_MORE}
 
 
-def _resnet_cases():
-    """Returns all mutations in all their formats."""
-    return [
-        pytest.param(mutation, format_, id=f"{format_}: {mutation.name}")
-        for mutation in RESNET_MUTATIONS
-        for format_ in mutation.formats
-    ]
-
-
 @pytest.mark.prove
-@pytest.mark.parametrize(("mutation", "format_"), _resnet_cases())
-def test_each_damage_of_a_resnet_is_caught(resnets, tmp_path, mutation, format_):
+@pytest.mark.parametrize(("mutation", "format_"), _all_cases(RESNET_MUTATIONS))
+def test_each_damage_of_a_resnet_is_caught(resnets, resnet, tmp_path, mutation, format_):
     """The same for a network that pads explicitly, adds biases, activates first, and has no dropout."""
-    _assert_caught(mutation, format_, resnets[format_], "synthetic:1", tmp_path / "module")
+    damaged = _damaged(mutation, format_, resnets[format_], tmp_path / "module")
+    _assert_caught(mutation, format_, damaged, "synthetic:1", resnet)
+    assert verify_module(damaged, checkpoint="synthetic:1", variant=resnet, checks=["rebuild"]).failed
 
 
 @pytest.mark.slow
@@ -142,30 +176,36 @@ def test_what_mobilenet_v2_cannot_show_is_caught_in_mobilenet_v1(tmp_path):
     assert result(fixed, "behaviour.moving_averages").status == "fail"
 
 
-def _assert_caught(mutation, format_, module, checkpoint, damaged):
-    shutil.copytree(module, damaged)
-    mutation.apply(damaged, format_)
+def _damaged(mutation, format_, module, directory):
+    """Returns a damaged copy of a module."""
+    shutil.copytree(module, directory)
+    mutation.apply(directory, format_)
     if not mutation.keeps_digests:
-        update_digests(damaged)
+        update_digests(directory)
+    return directory
+
+
+def _assert_caught(mutation, format_, damaged, checkpoint, variant):
     expected = _expected(mutation, format_)
-    verification = verify_module(str(damaged), checkpoint=checkpoint, checks=select_checks(expected))
-    assert [result.check for result in verification.failed] == [check.name for check in select_checks(expected)]
+    checks = select_checks(expected)
+    verification = verify_module(damaged, checkpoint=checkpoint, variant=variant, checks=checks)
+    assert [result.check for result in verification.failed] == [check.name for check in checks]
     assert not verification.passed and expected
 
 
 def test_every_check_catches_some_damage():
     """Exceptions are checks that need more than a module, and one that finds what others find."""
-    tried = {name for mutation in (*MUTATIONS, *RESNET_MUTATIONS) for name in mutation.caught_by}
+    tried = {name for mutation in (*MUTATIONS, *SUBTLE_MUTATIONS, *RESNET_MUTATIONS) for name in mutation.caught_by}
     assert {check.name for check in CHECKS} - tried == {*_ONLY_WITH_MORE, "consumers.installed_tensorflow"}
 
 
 def test_the_page_on_verification_lists_all_checks_and_mutations():
-    """One table has each check with its promise, two have each mutation with the checks that catch it."""
+    """One table has each check with its promise, three have each mutation with the checks that catch it."""
     page = (REPOSITORY / "docs" / "verification.md").read_text()
     tables = [page[page.index(header) :].split("\n\n")[0] for header in _TABLES]
     rows = [row for table in tables for row in re.findall(r"^\| (.+) \|$", table, re.MULTILINE)[2:]]
     wanted = [f"`{check.name}` | {check.promise}" for check in CHECKS]
-    for mutation in (*MUTATIONS, *RESNET_MUTATIONS):
+    for mutation in (*MUTATIONS, *SUBTLE_MUTATIONS, *RESNET_MUTATIONS):
         caught_by = ", ".join(f"`{name}`" for name in mutation.caught_by)
         wanted.append(f"{mutation.name} | {', '.join(mutation.formats)} | {caught_by}")
     assert rows == wanted

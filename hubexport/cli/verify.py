@@ -145,15 +145,15 @@ def _print(verification: "Verification") -> None:
     from rich.text import Text
 
     table = new_table()
-    table.add_column("check", no_wrap=True)
-    table.add_column("result", no_wrap=True)
+    for heading in ("check", "proof", "result"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("measured", "limit"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what was found")
     for result in verification.results:
         status = Text(result.status.upper() if result.status == "fail" else result.status, _STYLES[result.status])
         figures = ("-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit))
-        table.add_row(result.check, status, *figures, cell(result.explanation))
+        table.add_row(result.check, result.proof, status, *figures, cell(result.explanation))
     print_table(table, sys.stdout)
     for result in verification.failed:
         for detail in result.details:

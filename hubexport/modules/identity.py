@@ -24,6 +24,7 @@ class ModuleIdentity:
         variant: the variant that it should be of.
         spec: the kind and version that it should have.
         network: the network that a module of this variant and kind computes.
+        described: whether the variant is what the manifest describes, and not one that the caller named.
     """
 
     directory: Path
@@ -32,6 +33,7 @@ class ModuleIdentity:
     variant: Variant
     spec: ModuleSpec
     network: Network
+    described: bool = False
 
     @property
     def is_tf1(self) -> bool:
@@ -59,6 +61,7 @@ def identify(
         manifest = read_manifest(directory)
     except ManifestError as error:
         raise _unidentified(shown_as, str(error)) from error
+    described = variant is None
     if manifest is not None:
         variant = variant or _variant_of(manifest, shown_as)
         kind_and_version = f"{manifest.kind}/{manifest.version}"
@@ -69,7 +72,8 @@ def identify(
             raise _unidentified(shown_as, why) from error
     elif variant is None or spec is None:
         raise _unidentified(shown_as, f"it has no {MANIFEST}")
-    return ModuleIdentity(directory, shown_as, manifest, variant, spec, variant.network_for(spec.kind, spec.version))
+    network = variant.network_for(spec.kind, spec.version)
+    return ModuleIdentity(directory, shown_as, manifest, variant, spec, network, described)
 
 
 def _variant_of(manifest: Manifest, shown_as: str) -> Variant:

@@ -9,7 +9,7 @@ from hubexport.errors import HubexportError, TemporaryFileError
 from hubexport.progress import Progress
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable
-from hubexport.verify.result import CheckResult
+from hubexport.verify.result import CheckResult, Proof
 
 # TensorFlow may say a lot about a damaged module.
 _MAX_ERROR_LINES = 20
@@ -23,12 +23,14 @@ class Check:
         name: its group and its own name, like `structure.digests`.
         promise: what holds of a module that passes, in one line.
         run: tests the promise. Raises NotApplicable if there is nothing to look at.
+        proof: what it proves the promise by.
         needs_tensorflow: whether it runs anything in the installed TensorFlow.
     """
 
     name: str
     promise: str
     run: Callable[[VerificationContext], Finding]
+    proof: Proof
     needs_tensorflow: bool = False
 
 
@@ -37,18 +39,21 @@ class CheckGroup:
 
     Args:
         name: the first part of the checks' names.
+        proof: what the checks prove their promises by.
         needs_tensorflow: whether the checks run anything in the installed TensorFlow.
     """
 
-    def __init__(self, name: str, *, needs_tensorflow: bool = False) -> None:
+    def __init__(self, name: str, *, proof: Proof, needs_tensorflow: bool = False) -> None:
         self._name = name
+        self._proof = proof
         self._needs_tensorflow = needs_tensorflow
         self.checks: list[Check] = []
 
     def check(self, function: Callable[[VerificationContext], Finding]) -> Callable[[VerificationContext], Finding]:
         """Adds a function as a check. It gives the check its name, and the first line of its docstring the promise."""
         promise = (inspect.getdoc(function) or "").partition("\n")[0]
-        self.checks.append(Check(f"{self._name}.{function.__name__}", promise, function, self._needs_tensorflow))
+        name = f"{self._name}.{function.__name__}"
+        self.checks.append(Check(name, promise, function, self._proof, self._needs_tensorflow))
         return function
 
 
@@ -75,4 +80,4 @@ def run_check(check: Check, context: VerificationContext, progress: Progress) ->
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         details = tuple(lines[1:_MAX_ERROR_LINES])
         result = CheckResult(check.name, "fail", f"{type(error).__name__}: {lines[0]}", details=details)
-    return dataclasses.replace(result, seconds=time.perf_counter() - started)
+    return dataclasses.replace(result, proof=check.proof, seconds=time.perf_counter() - started)

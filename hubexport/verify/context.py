@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hubexport.arrays import Array
+from hubexport.config_files import load_variant
 from hubexport.consumers.judge import ModuleContract
 from hubexport.consumers.registry import installed
 from hubexport.consumers.use_module import ConsumerFindings, start_use
+from hubexport.errors import ConfigError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
@@ -23,6 +25,7 @@ from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.progress import Progress
 from hubexport.protos import Message
+from hubexport.variants import Variant
 from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
@@ -84,6 +87,22 @@ class VerificationContext:
     def stored_values(self) -> dict[str, Array]:
         """All values that the module stores, by variable name; see `hubexport.modules.values.read_stored_values`."""
         return read_stored_values(self.module)
+
+    @functools.cached_property
+    def config(self) -> Variant | None:
+        """The config of the module's variant: the caller's, or the built-in one of its name and network.
+
+        None if only the manifest describes the variant.
+        """
+        variant = self.module.variant
+        if not self.module.described:
+            return variant
+        try:
+            builtin = load_variant(variant.name)
+        except ConfigError:
+            return None
+        kind, version = self.module.spec.kind, self.module.spec.version
+        return builtin if builtin.network_for(kind, version) == self.network else None
 
     @property
     def network(self) -> Network:

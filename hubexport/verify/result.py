@@ -8,6 +8,9 @@ from typing import Any, Literal, get_args
 from hubexport.networks.ops import TensorShape
 
 Status = Literal["pass", "fail", "not applicable"]
+# What proves a promise: building the module again; computing what it should hold and do, without the code that writes
+# modules; or a program that loads it.
+Proof = Literal["rebuild", "computation", "program"]
 _STATUS_WORDS = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
 
 
@@ -24,6 +27,7 @@ class CheckResult:
         unit: the unit of both, in the plural, like `files`. Empty for differences of outputs.
         details: further findings, one per line.
         seconds: how long the check took.
+        proof: what the check proves its promise by.
     """
 
     check: str
@@ -34,6 +38,7 @@ class CheckResult:
     unit: str = ""
     details: tuple[str, ...] = ()
     seconds: float = 0.0
+    proof: Proof = "computation"
 
 
 @dataclasses.dataclass(frozen=True)

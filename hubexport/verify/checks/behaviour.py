@@ -17,7 +17,7 @@ from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
 
-GROUP = CheckGroup("behaviour", needs_tensorflow=True)
+GROUP = CheckGroup("behaviour", proof="computation", needs_tensorflow=True)
 
 # Up to version 2, modules have TF-Slim's momentum. Later ones have that of the modules on tfhub.dev.
 _MOMENTUM = 0.99

@@ -10,7 +10,7 @@ from hubexport.verify.check import Check, CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
 
-GROUP = CheckGroup("consumers", needs_tensorflow=True)
+GROUP = CheckGroup("consumers", proof="program", needs_tensorflow=True)
 
 
 @GROUP.check
@@ -28,6 +28,7 @@ def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[
             f"TensorFlow {consumer.tensorflow} with tensorflow_hub {consumer.tensorflow_hub} predicts and trains as "
             "promised.",
             functools.partial(_use_thoroughly, consumer, progress),
+            proof="program",
         )
         for consumer in consumers
     )

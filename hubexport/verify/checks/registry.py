@@ -1,14 +1,14 @@
-"""All checks, in the order in which they run: the cheap ones first."""
+"""All checks, in the order in which they run: the rebuild first, which tells the most, and then the cheap ones."""
 
 from collections.abc import Iterable, Sequence
 import fnmatch
 
 from hubexport.errors import UsageError, check_list, guess
 from hubexport.verify.check import Check
-from hubexport.verify.checks import behaviour, consumers, numbers, structure, weights
+from hubexport.verify.checks import behaviour, consumers, numbers, rebuild, structure, weights
 
 CHECKS: tuple[Check, ...] = tuple(
-    check for group in (structure, weights, numbers, behaviour, consumers) for check in group.GROUP.checks
+    check for group in (rebuild, structure, weights, numbers, behaviour, consumers) for check in group.GROUP.checks
 )
 
 

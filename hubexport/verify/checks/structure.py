@@ -25,7 +25,7 @@ from hubexport.verify.declaration_problems import (
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
 from hubexport.verify.signature_problems import call_problems, promised_signatures, shape_text, signature_problems
 
-GROUP = CheckGroup("structure")
+GROUP = CheckGroup("structure", proof="computation")
 
 # The oldest TensorFlow that should load the format.
 _OLDEST_FOR_TF1 = "1.7"

@@ -22,15 +22,21 @@ from hubexport.verify.report.figures import (
     readable_figure,
     seconds,
 )
-from hubexport.verify.result import CheckResult, Verification
+from hubexport.verify.result import CheckResult, Proof, Verification
 
 # The groups of checks, by the part of a check's name before the dot, in the report's order.
 _SUBJECTS = {
+    "rebuild": "Every file compared with a second build",
     "structure": "Files, signatures, operations and collections",
     "weights": "Variables compared with the checkpoint",
     "numbers": "Outputs compared with independent computations",
     "behaviour": "What training and inference change",
     "consumers": "Loading with the libraries people use",
+}
+_PROOFS: dict[Proof, str] = {
+    "rebuild": "by rebuild",
+    "computation": "by independent computation",
+    "program": "by a program",
 }
 _STATUS_WORDS = {"fail": "failed", "pass": "passed", "not applicable": "not applicable"}
 # Labels of facts whose own names read badly.
@@ -61,6 +67,11 @@ class _Group:
     name: str
     subject: str
     checks: tuple[_Check, ...]
+
+    @property
+    def proof(self) -> str:
+        """What proves the group's promises."""
+        return ", ".join(dict.fromkeys(_PROOFS[check.result.proof] for check in self.checks))
 
     def count(self, status: str) -> int:
         return sum(check.result.status == status for check in self.checks)
