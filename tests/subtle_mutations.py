@@ -8,7 +8,10 @@ import functools
 import json
 from pathlib import Path
 
-from hubexport.protos import Message
+from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
+from hubexport.formats.revision import FORMAT_REVISION
+from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
+from hubexport.protos import Message, TrackableObjectGraph
 from tests.mutations import (
     Mutation,
     edit_graph,
@@ -324,6 +327,37 @@ def reverse_collections(directory: Path, format_: str) -> None:
     edit_meta_graph(directory, edit)
 
 
+@_damage("two variables that share one value", "rebuild.files", "TF1")
+def share_a_value(directory: Path, format_: str) -> None:
+    def edit(node: Message) -> None:
+        node.attr["shared_name"].s = b"MobilenetV2/Conv/BatchNorm/gamma"
+
+    edit_nodes(directory, f"{_LAST}/BatchNorm/gamma", edit)
+
+
+@_damage("the same graph version twice", "rebuild.files")
+def repeat_a_graph(directory: Path, format_: str) -> None:
+    edit_graph(directory, lambda saved_model: saved_model.meta_graphs.append(saved_model.meta_graphs[0]))
+
+
+@_damage("a seed that makes dropout repeat itself", "rebuild.files")
+def seed_dropout(directory: Path, format_: str) -> None:
+    def edit(node: Message) -> None:
+        node.attr["seed"].i = 7
+
+    edit_nodes(directory, "Dropout/dropout/random_uniform", edit, training=True)
+
+
+@_damage("a gradient of its own for a function", "rebuild.files", "TF2")
+def replace_a_gradient(directory: Path, format_: str) -> None:
+    def edit(meta_graph: Message) -> None:
+        # FunctionDefLibrary.gradient: the function's name, and that of its gradient.
+        gradient = b"\n\x0dcall_training\x12\x0eserving_default"
+        meta_graph.graph_def.library.MergeFromString(b"\x12" + bytes([len(gradient)]) + gradient)
+
+    edit_meta_graph(directory, edit)
+
+
 @_damage("a field that hubexport does not know", "rebuild.files")
 def add_an_unknown_field(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
@@ -333,6 +367,31 @@ def add_an_unknown_field(directory: Path, format_: str) -> None:
 
 
 # Files
+
+
+@_damage("two variables that objects restore from each other's keys", "rebuild.files weights.equal", "TF2")
+def swap_keys(directory: Path, format_: str) -> None:
+    reader = BundleReader(directory / "variables" / "variables")
+    values = {key: reader.read(key) for key in reader.shapes if key != OBJECT_GRAPH_KEY}
+    graph = TrackableObjectGraph.FromString(reader.read_text(OBJECT_GRAPH_KEY))
+    names = [f"{_LAST}/BatchNorm/{name}" for name in ("beta", "gamma")]
+    first, second = (one for node in graph.nodes for one in node.attributes if one.full_name in names)
+    first.checkpoint_key, second.checkpoint_key = second.checkpoint_key, first.checkpoint_key
+    for path in (directory / "variables").iterdir():
+        path.unlink()
+    values[OBJECT_GRAPH_KEY] = graph.SerializeToString(deterministic=True)
+    write_bundle(directory / "variables" / "variables", values)
+
+
+@_damage("bytes after the values", "rebuild.files")
+def append_bytes(directory: Path, format_: str) -> None:
+    path = directory / "variables" / "variables.data-00000-of-00001"
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+@_damage("an empty folder", "rebuild.files")
+def add_a_folder(directory: Path, format_: str) -> None:
+    (directory / "assets.extra").mkdir()
 
 
 def _edit_labels(directory: Path, edit: Callable[[list[str]], None]) -> None:
@@ -387,6 +446,11 @@ def call_it_the_only_choice(directory: Path, format_: str) -> None:
 @_damage("another data set in hubexport.json", "rebuild.manifest")
 def name_another_dataset(directory: Path, format_: str) -> None:
     edit_manifest(directory, dataset="ILSVRC-2012-CLS (ImageNet)")
+
+
+@_damage("a format revision of tomorrow", "rebuild.manifest")
+def claim_a_revision(directory: Path, format_: str) -> None:
+    edit_manifest(directory, format_revision=FORMAT_REVISION + 1)
 
 
 @_damage("a key of hubexport.json given twice", "rebuild.manifest", keeps_digests=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 import filecmp
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from google.protobuf.message import DecodeError
 
@@ -15,7 +15,6 @@ from hubexport.labels import MODULE_LABELS, read_labels
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.modules.module_report import read_saved_model
 from hubexport.protos import TrackableObjectGraph
-from hubexport.system.digests import tree_files
 from hubexport.verify.message_differences import message_differences
 
 _VARIABLES = "variables"
@@ -32,12 +31,11 @@ def file_differences(directory: Path, rebuilt: Path, *, same_revision: bool) -> 
     Raises:
         OSError: a file cannot be read.
     """
-    found, wanted = _files(directory), _files(rebuilt)
-    yield from (f"{name} is missing" for name in sorted(wanted - found))
-    yield from (f"{printable(name)} should not be there" for name in sorted(found - wanted))
-    changed = [
-        name for name in sorted(found & wanted) if not filecmp.cmp(directory / name, rebuilt / name, shallow=False)
-    ]
+    found, wanted = _paths(directory), _paths(rebuilt)
+    yield from (f"{name} is missing" for name in _without_parents(wanted - found))
+    yield from (f"{printable(name)} should not be there" for name in _without_parents(found - wanted))
+    files = [name for name in sorted(found & wanted) if not (rebuilt / name).is_dir()]
+    changed = [name for name in files if not filecmp.cmp(directory / name, rebuilt / name, shallow=False)]
     # The two files of the values make sense only together.
     for part in dict.fromkeys(_VARIABLES if name.startswith(f"{_VARIABLES}/") else name for name in changed):
         differences = [*_DESCRIBED[part](directory, rebuilt)] if part in _DESCRIBED else [f"{part} has other bytes"]
@@ -46,8 +44,15 @@ def file_differences(directory: Path, rebuilt: Path, *, same_revision: bool) -> 
             yield f"{part} says the same in other bytes"
 
 
-def _files(directory: Path) -> set[str]:
-    return {path.relative_to(directory).as_posix() for path in tree_files(directory)} - {MANIFEST}
+def _paths(directory: Path) -> set[str]:
+    """Returns the paths of all files and folders, and of what is neither."""
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*")} - {MANIFEST}
+
+
+def _without_parents(paths: set[str]) -> list[str]:
+    """Returns paths in order, without the folders of others among them."""
+    parents = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+    return sorted(paths - parents)
 
 
 def _graph_differences(directory: Path, rebuilt: Path) -> Iterator[str]:

@@ -39,6 +39,8 @@ def manifest_differences(
     wanted |= {name: recorded[name] for name in _TAKEN_AS_RECORDED if name in recorded}
     if "format_revision" not in recorded:  # It is older than the field.
         del wanted["format_revision"]
+    elif recorded["format_revision"] > FORMAT_REVISION:
+        yield f"format_revision is {recorded['format_revision']}, and this hubexport knows only {FORMAT_REVISION}"
     differences = [*_field_differences(_flat(recorded), _flat(wanted))]
     yield from differences
     if not differences and recorded.get("format_revision") == FORMAT_REVISION:
