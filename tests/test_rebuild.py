@@ -11,7 +11,7 @@ from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.formats.manifest import manifest_content
 from hubexport.formats.revision import FORMAT_REVISION
-from hubexport.protos import GraphDef, NodeDef
+from hubexport.protos import AttrValue, GraphDef, NodeDef
 from hubexport.system.digests import file_sha256
 from hubexport.verify.message_differences import message_differences
 from hubexport.verify.verify_module import verify_module
@@ -294,3 +294,10 @@ def test_a_module_of_another_kind_than_promised_differs(modules, variant):
     lines = _lines(_rebuild(modules[0], variant=variant, spec="classification/2"))
     assert "hubexport.json: version is 3, not 2" in lines
     assert "graph []: signature image_classification_with_bn_hparams should not be there" in lines
+
+
+def test_names_that_differ_in_spaces_alone_differ():
+    """An attribute beside the right one is not taken for it."""
+    wanted = NodeDef(name="a", attr={"T": AttrValue(type=1)})
+    found = NodeDef(name="a", attr={"T": AttrValue(type=1), "T ": AttrValue(type=2)})
+    assert [*message_differences(found, wanted, "a")] == ["a: T  should not be there"]

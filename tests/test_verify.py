@@ -61,6 +61,15 @@ def test_json_has_figures_and_limits(module):
     assert verification["facts"]["variant"] == "small" and verification["checkpoint"] == "synthetic:2"
     [result] = verification["results"]
     assert (result["status"], result["measured"], result["limit"], result["unit"]) == ("fail", 260, 0, "variables")
+    assert result["proof"] == "computation"
+
+
+def test_each_check_says_what_proves_it(module):
+    """In the table and in JSON: a rebuild, hubexport's own computation, or a program that loads the module."""
+    assert {check.proof for check in CHECKS} == {"rebuild", "computation", "program"}
+    rows = hubexport("verify", module, "--check", "rebuild", "--check", "weights").stdout.splitlines()
+    words = dict(row.split()[:2] for row in rows if row.strip().startswith(("rebuild.", "weights.")))
+    assert words["rebuild.files"] == "rebuild" and words["weights.sound"] == "computation"
 
 
 def test_packed_modules_and_addresses_are_verified_like_directories(module, tmp_path):

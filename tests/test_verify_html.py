@@ -143,6 +143,18 @@ def test_groups_have_a_fixed_order():
     assert groups == ["structure", "weights", "numbers", "behaviour", "consumers", "zebra"]
 
 
+def test_each_group_says_what_proves_it():
+    """A rebuild, an independent computation, or a program."""
+    results = [
+        CheckResult("rebuild.files", "pass", "fine", proof="rebuild"),
+        CheckResult("weights.equal", "pass", "fine", proof="computation"),
+        CheckResult("consumers.tf1.15", "pass", "fine", proof="program"),
+    ]
+    subjects = [next(group.all("p")).text for group in _page(_minimal(*results)).all("section", class_="group")]
+    proofs = ["proved by rebuild", "proved by independent computation", "proved by a program"]
+    assert [subject.partition("; ")[2] for subject in subjects] == proofs
+
+
 def test_each_status_is_in_words():
     """Colour alone is not enough."""
     rows = {

@@ -9,13 +9,13 @@ from google.protobuf.message import DecodeError
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.stored_values import DamageError, equal_chunks
 from hubexport.checkpoints.v2_bundle import BundleReader
-from hubexport.errors import HubexportError, printable
+from hubexport.errors import HubexportError
 from hubexport.formats.manifest import MANIFEST
 from hubexport.labels import MODULE_LABELS, read_labels
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.modules.module_report import read_saved_model
 from hubexport.protos import TrackableObjectGraph
-from hubexport.verify.message_differences import message_differences
+from hubexport.verify.message_differences import message_differences, shown
 
 _VARIABLES = "variables"
 
@@ -33,7 +33,7 @@ def file_differences(directory: Path, rebuilt: Path, *, same_revision: bool) -> 
     """
     found, wanted = _paths(directory), _paths(rebuilt)
     yield from (f"{name} is missing" for name in _without_parents(wanted - found))
-    yield from (f"{printable(name)} should not be there" for name in _without_parents(found - wanted))
+    yield from (f"{shown(name)} should not be there" for name in _without_parents(found - wanted))
     files = [name for name in sorted(found & wanted) if not (rebuilt / name).is_dir()]
     changed = [name for name in files if not filecmp.cmp(directory / name, rebuilt / name, shallow=False)]
     # The two files of the values make sense only together.
@@ -75,14 +75,14 @@ def _label_differences(directory: Path, rebuilt: Path) -> Iterator[str]:
         yield f"{MODULE_LABELS} names {len(found)} classes, not {len(wanted)}"
     for number, (ours, theirs) in enumerate(zip(found, wanted, strict=False)):
         if ours != theirs:
-            yield f"{MODULE_LABELS}: class {number} is {printable(ours)!r}, not {theirs!r}"
+            yield f"{MODULE_LABELS}: class {number} is {shown(ours)!r}, not {theirs!r}"
 
 
 def _value_differences(directory: Path, rebuilt: Path) -> Iterator[str]:
     """Yields how the stored values differ, with one line for all values that do: a check of weights names each."""
     try:
         found, wanted = (BundleReader(folder / _VARIABLES / _VARIABLES) for folder in (directory, rebuilt))
-        names = {key: printable(key.removesuffix(KEY_SUFFIX)) for key in {**wanted.shapes, **found.shapes}}
+        names = {key: shown(key.removesuffix(KEY_SUFFIX)) for key in {**wanted.shapes, **found.shapes}}
         yield from (f"{_VARIABLES}: {names[key]} is missing" for key in wanted.shapes if key not in found.shapes)
         surplus = (key for key in found.shapes if key not in wanted.shapes)
         yield from (f"{_VARIABLES}: {names[key]} should not be there" for key in surplus)

@@ -5,12 +5,12 @@ import json
 from typing import Any
 
 from hubexport.checkpoints.weights_choice import ONLY, weights_match
-from hubexport.errors import printable
 from hubexport.formats.manifest import MANIFEST, manifest_content, manifest_fields
 from hubexport.formats.revision import FORMAT_REVISION
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.system.digests import tree_files
 from hubexport.variants import Variant
+from hubexport.verify.message_differences import shown
 
 # What nothing else in a module tells. structure.digests checks the digests.
 _TAKEN_AS_RECORDED = ("hubexport_version", "format_revision", "sha256")
@@ -86,13 +86,9 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _field_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
     for name, value in wanted.items():
         if name not in found:
-            yield f"{name} is missing; it should be {_shown(value)}"
+            yield f"{name} is missing; it should be {shown(value)}"
         elif found[name] != value:
-            yield f"{name} is {_shown(found[name])}, not {_shown(value)}"
+            yield f"{name} is {shown(found[name])}, not {shown(value)}"
     for name in found:
         if name not in wanted:
-            yield f"{printable(name)} is {_shown(found[name])}, but should not be there"
-
-
-def _shown(value: object) -> str:
-    return printable(str(value))
+            yield f"{shown(name)} is {shown(found[name])}, but should not be there"

@@ -17,7 +17,7 @@ from hubexport.protos import Message
 
 # The elements of a longer list are not shown all.
 _MAX_SHOWN_ELEMENTS = 8
-_MAX_SHOWN_CHARACTERS = 80
+_MAX_SHOWN_CHARACTERS = 160
 
 # What tells the elements of a list apart, by the name of their message.
 _NAMES: Mapping[str, Callable[[Any], str]] = {
@@ -78,7 +78,7 @@ def message_differences(found: Message, wanted: Message, place: str) -> Iterator
     unknown, known = (_unknown_fields(message) for message in (found, wanted))
     for number, value in sorted(unknown.keys() | known.keys()):
         if unknown[number, value] != known[number, value]:
-            yield _inside(place, f"field {number}, which hubexport does not write, is {_shown(value)}")
+            yield _inside(place, f"field {number}, which hubexport does not write, is {shown(value)}")
 
 
 def _content(message: Message) -> bytes:
@@ -101,7 +101,7 @@ def _field_differences(found: Message, wanted: Message, field: FieldDescriptor, 
     word = _WORDS.get(name, _WORDS.get(f"{found.DESCRIPTOR.name}.*", field.name.replace("_", " ")))
     ours, theirs = getattr(found, field.name), getattr(wanted, field.name)
     if field.message_type and field.message_type.GetOptions().map_entry:
-        entries = [{f"{word} {key}".strip(): value for key, value in fields.items()} for fields in (ours, theirs)]
+        entries = [{_labelled(word, key): value for key, value in fields.items()} for fields in (ours, theirs)]
         yield from _named_differences(entries[0], entries[1], place)
     elif isinstance(theirs, Sequence) and not isinstance(theirs, (str, bytes)):
         yield from _list_differences(ours, theirs, field, place, word)
@@ -112,7 +112,7 @@ def _field_differences(found: Message, wanted: Message, field: FieldDescriptor, 
     elif isinstance(theirs, Message):
         yield from message_differences(ours, theirs, _inside(place, word))
     elif repr(ours) != repr(theirs):  # NaN equals itself here, and 0 differs from -0.
-        yield f"{_inside(place, word)} is {_shown(ours)}, not {_shown(theirs)}"
+        yield f"{_inside(place, word)} is {shown(ours)}, not {shown(theirs)}"
 
 
 def _list_differences(
@@ -122,7 +122,7 @@ def _list_differences(
         yield from _scalar_list_differences([*found], [*wanted], _inside(place, word))
         return
     if naming := _NAMES.get(field.message_type.name):
-        names = [_numbered(f"{word} {naming(element)}".strip() for element in elements) for elements in (found, wanted)]
+        names = [_numbered(_labelled(word, naming(element)) for element in elements) for elements in (found, wanted)]
     else:
         labels = _object_paths(wanted) if word == "object" else []
         positions = range(max(len(found), len(wanted)))
@@ -132,6 +132,10 @@ def _list_differences(
     yield from _named_differences(ours, theirs, place)
     if names[0] != names[1] and ours.keys() == theirs.keys():
         yield f"{_inside(place, field.name.replace('_', ' '))}: the elements are in another order"
+
+
+def _labelled(word: str, name: str) -> str:
+    return f"{word} {name}" if word else name
 
 
 def _numbered(names: Iterator[str]) -> list[str]:
@@ -165,7 +169,7 @@ def _named_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], plac
         elif isinstance(theirs, Message):
             yield from message_differences(found[name], theirs, _inside(place, name))
         elif found[name] != theirs:
-            yield f"{_inside(place, name)} is {_shown(found[name])}, not {_shown(theirs)}"
+            yield f"{_inside(place, name)} is {shown(found[name])}, not {shown(theirs)}"
     for name, ours in found.items():
         if name not in wanted:
             yield f"{_inside(place, name)}{_kind(ours)} should not be there"
@@ -174,7 +178,7 @@ def _named_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], plac
 def _kind(element: Any) -> str:
     """Returns the op of a node in brackets; nothing for other elements."""
     op = getattr(element, "op", "")
-    return f" ({_shown(op)})" if op else ""
+    return f" ({shown(op)})" if op else ""
 
 
 def _scalar_list_differences(found: list[Any], wanted: list[Any], place: str) -> Iterator[str]:
@@ -183,22 +187,22 @@ def _scalar_list_differences(found: list[Any], wanted: list[Any], place: str) ->
     different = [number for number, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]]
     texts = any(isinstance(element, (str, bytes)) for element in (*found, *wanted))
     if texts and len(found) == len(wanted) and len(different) <= _MAX_SHOWN_ELEMENTS:
-        yield from (f"{place} {at} is {_shown(found[at])}, not {_shown(wanted[at])}".strip() for at in different)
+        yield from (f"{place} {at} is {shown(found[at])}, not {shown(wanted[at])}".strip() for at in different)
     elif not texts and max(len(found), len(wanted)) <= _MAX_SHOWN_ELEMENTS:
-        yield f"{place} is {_shown(found)}, not {_shown(wanted)}"
+        yield f"{place} is {shown(found)}, not {shown(wanted)}"
     else:
         surplus, missing = Counter(found) - Counter(wanted), Counter(wanted) - Counter(found)
-        yield from (f"{place}: {_shown(element)} is missing" for element in missing)
-        yield from (f"{place}: {_shown(element)} should not be there" for element in surplus)
+        yield from (f"{place}: {shown(element)} is missing" for element in missing)
+        yield from (f"{place}: {shown(element)} should not be there" for element in surplus)
         if not surplus and not missing:
             yield f"{place}: the elements are in another order"
 
 
 def _inside(place: str, name: str) -> str:
-    return f"{place}: {printable(name)}" if place and name else place or printable(name)
+    return ": ".join(filter(None, (place, name and shown(name))))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Returns a value in words, shortened if it is long."""
     match value:
         case "":
@@ -208,7 +212,7 @@ def _shown(value: object) -> str:
         case float() if float(np.float32(value)) == value:  # It has fewer digits as what it is.
             text = str(np.float32(value))
         case list():
-            text = f"[{', '.join(map(_shown, value))}]"
+            text = f"[{', '.join(map(shown, value))}]"
         case _:
             text = printable(repr(value))
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"

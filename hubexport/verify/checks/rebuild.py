@@ -48,7 +48,9 @@ def manifest(context: VerificationContext) -> Finding:
     _manifest(context)
     expected = context.expected
     problems = manifest_differences(context.module, context.config, expected.provenance() if expected else None)
-    explanation = f"it describes {expected.shown_as}" if expected else "no checkpoint was given (--checkpoint)"
+    explanation = "its fields fit each other; no checkpoint was given (--checkpoint)"
+    if expected:
+        explanation = f"it describes a module from {expected.shown_as}"
     return nothing_wrong((f"{MANIFEST}: {problem}" for problem in problems), explanation, "differences")
 
 
