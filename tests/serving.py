@@ -69,6 +69,19 @@ class Server:
             answer = connection.getresponse()
             return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
+    def exchange(self, request: bytes, *, half_close: bool = False) -> bytes:
+        """Sends bytes, and returns all that the server sends until it closes the connection.
+
+        Args:
+            request: the bytes.
+            half_close: whether to say that nothing more will come.
+        """
+        with self.connection() as connection:
+            connection.sendall(request)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(1 << 20), b""))
+
     def connection(self) -> socket.socket:
         """Opens a connection, without sending anything."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=_TIMEOUT)
@@ -94,11 +107,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(release: Path, *arguments: str) -> Iterator[Server]:
-    """Serves a release on a free port; in the end, prints the log to stderr, for tests that fail."""
+def serving(release: Path, *arguments: str, limits: Mapping[str, float] | None = None) -> Iterator[Server]:
+    """Serves a release on a free port; in the end, prints the log to stderr, for tests that fail.
+
+    Args:
+        release: the release's folder.
+        arguments: further arguments of `hubexport serve`.
+        limits: constants of `hubexport.serve.protocol` to replace: tests cannot wait as long as servers do.
+    """
     with tempfile.NamedTemporaryFile("w") as log:
         process = subprocess.Popen(
-            [*command("serve"), str(release), "--port", "0", *arguments],
+            [*_command(limits), "serve", str(release), "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -114,3 +133,18 @@ def serving(release: Path, *arguments: str) -> Iterator[Server]:
             process.wait()
             process.stdout.close()
             print(Path(log.name).read_text(), file=sys.stderr)
+
+
+def _command(limits: Mapping[str, float] | None) -> list[str]:
+    if limits is None:
+        return command()
+    program = f"""if True:
+        from hubexport.cli.main import run
+        from hubexport.serve import protocol
+
+        for name, value in {dict(limits)!r}.items():
+            assert hasattr(protocol, name), name
+            setattr(protocol, name, value)
+        run()
+    """
+    return [sys.executable, "-c", program]

@@ -1,30 +1,31 @@
 """Runs the server until it is told to stop."""
 
+import asyncio
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 import resource
 import signal
 import socket
 import sys
+import time
 from typing import TextIO
 
 import uvicorn
 
 from hubexport.errors import ServerError
+from hubexport.serve import protocol
 from hubexport.serve.access import ACCESS_LOG, LOG, JsonLines
 from hubexport.serve.app import AppOptions, make_app
 from hubexport.serve.metrics import Metrics
-from hubexport.serve.protocol import GuardedProtocol
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
 from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.trials import Trials
 
-# About as long as people stay on a page before they open the next one; after that, browsers connect again.
-_KEEP_ALIVE_SECONDS = 15
 _BACKLOG = 2048
 # For files other than connections and what they download.
 _SPARE_FILES = 64
@@ -71,7 +72,8 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
         _allow_open_files(2 * listen.max_connections + _SPARE_FILES)
         config = uvicorn.Config(
             make_app(watcher, options, metrics, trial_endpoint),
-            http=GuardedProtocol,
+            # A function that makes a protocol is as good as a class.
+            http=functools.partial(protocol.GuardedProtocol, max_connections=listen.max_connections),  # type: ignore
             ws="none",
             loop="asyncio",
             lifespan="on",
@@ -79,16 +81,20 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=listen.max_connections,
             backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=listen.grace_seconds,
         )
         _Server(config, f"{address}/", stdout).run([listening])
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server; it prints its address when it is ready, and a signal that stops it is not a failure."""
+    """uvicorn's server; it checks its connections, and a signal that stops it is not a failure.
+
+    Args:
+        config: uvicorn's settings.
+        address: printed to stdout when the server is ready.
+        stdout: where to print.
+    """
 
     def __init__(self, config: uvicorn.Config, address: str, stdout: TextIO) -> None:
         super().__init__(config)
@@ -97,7 +103,22 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._checking = asyncio.create_task(self._check_connections())
         print(self._address, file=self._stdout, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._checking.cancel()
+
+    async def _check_connections(self) -> None:
+        while True:
+            await asyncio.sleep(protocol.CHECK_SECONDS)
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, protocol.GuardedProtocol)
+                connection.check(now)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
