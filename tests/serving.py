@@ -60,7 +60,7 @@ class Server:
         """Requests exactly this target, and follows no redirect; in names of headers, _ stands for -."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT)
         with contextlib.closing(connection):
-            connection.putrequest(method, target, skip_accept_encoding=True)
+            connection.putrequest(method, target, skip_host="host" in headers, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name.replace("_", "-"), value)
             if body is not None:

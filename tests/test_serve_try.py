@@ -21,7 +21,8 @@ _MODULE = "google/imagenet/small/classification/5"
 _ADDRESS = f"/-/try/{_MODULE}"
 _LABELS = ["tench", "<b>shark</b>", "hen", "owl", "newt", "crab", "bee"]
 _BOUNDARY = "x" * 20
-_HEAD = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
+_HEAD = f"POST {_ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Type: {_TYPE}\r\n"
 _TEXT_PART = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\n\r\ntext\r\n--{_BOUNDARY}--\r\n'
 
 
@@ -47,7 +48,7 @@ def _form(content: bytes, field: str = "image") -> bytes:
 
 
 def _upload(server: Server, content: bytes, address: str = _ADDRESS, **headers: str) -> Answer:
-    headers = {"content_type": f"multipart/form-data; boundary={_BOUNDARY}", "accept": "application/json"} | headers
+    headers = {"content_type": _TYPE, "accept": "application/json"} | headers
     return server.get(address, "POST", body=content, **headers)
 
 
@@ -100,15 +101,26 @@ def test_a_file_that_is_not_an_image_is_an_error(server, accept):
         pytest.param(_form(b"x"), "/-/try/google/imagenet/small/classification/4", {}, 404, id="no module"),
         pytest.param(_form(b"x"), "/-/try/../../etc/passwd", {}, 404, id="no handle"),
         pytest.param(_form(bytes(11 << 20)), _ADDRESS, {}, 413, id="too large"),
+        pytest.param(_form(b"x"), _ADDRESS, {"origin": "https://elsewhere.example"}, 403, id="from another origin"),
+        pytest.param(_form(b"x"), _ADDRESS, {"origin": "null"}, 403, id="from a frame without an origin"),
+        pytest.param(_form(b"x"), _ADDRESS, {"origin": "http://a", "host": "a"}, 422, id="from its own origin"),
+        pytest.param(_form(b"x"), _ADDRESS, {"content_type": _TYPE.upper().replace("X", "x")}, 422, id="capitals"),
+        pytest.param(_TEXT_PART.encode(), _ADDRESS, {"content_type": f"{_TYPE}; charset=idna"}, 400, id="idna"),
+        pytest.param(_TEXT_PART.encode(), _ADDRESS, {"content_type": f"{_TYPE}; charset=undefined"}, 400, id="charset"),
+        pytest.param(_form(b"x"), _ADDRESS, {"content_type": f"{_TYPE}; charset=undefined"}, 422, id="file charset"),
+        pytest.param(_form(b"x"), _ADDRESS, {"content_type": 'multipart/form-data; boundary="'}, 400, id="quote"),
+        pytest.param(_form(b"x"), _ADDRESS, {"content_type": "multipart/form-data; boundary=\xe9"}, 400, id="accent"),
         pytest.param(
             b"".join(_form(b"x")[: -len(_BOUNDARY) - 6] for _ in range(9)) + _form(b"x"), _ADDRESS, {}, 400, id="files"
         ),
     ],
 )
 def test_bad_forms_are_refused(server, body, address, headers, status):
-    """Before anything is computed."""
+    """Before anything is computed, and without a traceback. Status 422 says that the form was fine, but the file is
+    not an image."""
     assert _upload(server, body, address, **headers).status == status
     assert server.get("/healthz").status == 200
+    assert "Traceback" not in server.log_path.read_text()
 
 
 def test_a_form_needs_a_content_length(server):
@@ -116,6 +128,29 @@ def test_a_form_needs_a_content_length(server):
     with server.connection() as connection:
         connection.sendall(f"{_HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 411")
+
+
+@pytest.mark.parametrize("zeros", [12, 5000])
+def test_a_large_form_is_refused_however_its_length_is_written(server, zeros):
+    """Before a byte of it arrives."""
+    with server.connection() as connection:
+        connection.settimeout(5)
+        connection.sendall(f"{_HEAD}Content-Length: {'0' * zeros}{512 << 20}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("half_close", [True, False])
+def test_a_form_that_breaks_off_is_a_bad_request(server, half_close):
+    """A client that only stopped sending reads the answer."""
+    head = f"{_HEAD}User-Agent: breaks off {half_close}\r\nContent-Length: 100000\r\n\r\n--{_BOUNDARY}\r\n"
+    with server.connection() as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.1)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert server.logged(event="request", agent=f"breaks off {half_close}")["status"] == 400
+    assert "Traceback" not in server.log_path.read_text()
 
 
 @pytest.mark.slow

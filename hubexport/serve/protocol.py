@@ -60,7 +60,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(transport)
-        self.flow = _HeldFlow(transport)
+        self.flow = self._flow = _HeldFlow(transport)
         if len(self.connections) > self._max_connections:
             self.app = service_unavailable
 
@@ -112,9 +112,9 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._refusal is not None:
             self._unparsed.clear()
-        self.flow.hold(bool(self._unparsed or self.pipeline))
+        self._flow.hold(bool(self._unparsed or self.pipeline))
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """Called by the event loop: the client sends nothing more, but may wait for answers."""
         if self._in_body and self._open_requests and not self.cycle.response_started:
             self._open_requests.pop()

@@ -68,7 +68,7 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
         watcher = ReleaseWatcher(
             directory, lambda: ServedRelease(directory, url=options.url, can_try=trials is not None), metrics
         )
-        trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics) if trials else None
+        trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics, options.url) if trials else None
         _allow_open_files(2 * listen.max_connections + _SPARE_FILES)
         config = uvicorn.Config(
             make_app(watcher, options, metrics, trial_endpoint),

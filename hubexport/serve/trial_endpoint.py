@@ -1,15 +1,19 @@
 """Receives a photograph that somebody uploads, and answers with the classes that a module finds."""
 
+from collections.abc import AsyncGenerator
 import dataclasses
+from email.message import Message
 from pathlib import Path
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from anyio import to_thread
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from hubexport.errors import ImageError, ModuleError
@@ -18,8 +22,10 @@ from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.trials import BusyError, TrialLimits, Trials
 
 MAX_IMAGE_BYTES = TrialLimits.image_bytes
-# For what surrounds the image: headers and boundaries.
-_FORM_BYTES = 16 << 10
+# With what surrounds the image: headers and boundaries.
+_MAX_BODY_BYTES = MAX_IMAGE_BYTES + (16 << 10)
+# As RFC 2046 allows them.
+_BOUNDARY = re.compile(r"[\w'()+,./:=? -]{1,70}", re.ASCII)
 _UPLOAD_SECONDS = 30
 _MAX_UPLOADS = 16
 
@@ -32,10 +38,12 @@ class TrialEndpoint:
         directory: the release's folder.
         trials: classifies photographs.
         metrics: counts the results.
+        url: the server's public address.
     """
 
-    def __init__(self, watcher: ReleaseWatcher, directory: Path, trials: Trials, metrics: Metrics) -> None:
+    def __init__(self, watcher: ReleaseWatcher, directory: Path, trials: Trials, metrics: Metrics, url: str) -> None:
         self._watcher = watcher
+        self._public_host = urlsplit(url).netloc
         self._directory = directory
         self._trials = trials
         self._metrics = metrics
@@ -48,8 +56,7 @@ class TrialEndpoint:
         record = release.catalogue.records.get(request.path_params["handle"])
         if record is None or record.kind != "classification":
             raise HTTPException(404, "There is no such classification module here.")
-        # Other sites must not make this server work for them.
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if not self._is_from_this_site(request):
             raise HTTPException(403, "Photographs can be sent only from this site's own pages.")
         try:
             image = await self._image(request)
@@ -66,6 +73,17 @@ class TrialEndpoint:
         self._count("classified")
         page = await to_thread.run_sync(release.pages.trial, record, scores, None)
         return _page_or_json(request, page, {"top": [dataclasses.asdict(score) for score in scores]}, 200)
+
+    def _is_from_this_site(self, request: Request) -> bool:
+        """Returns whether a page of this server, or a program, sends the request: other sites must not make us work."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        # Older browsers send only this one. People use the public address, or the one that they connect to.
+        origin = request.headers.get("origin")
+        if origin is None:
+            return True
+        _, _, host = origin.partition("://")
+        return bool(host) and host in (self._public_host, request.headers.get("host"))
 
     async def close(self) -> None:
         """Ends the classifications in progress."""
@@ -97,20 +115,31 @@ def _page_or_json(request: Request, page: str, facts: dict[str, Any], status: in
 
 
 async def _read_form(request: Request) -> bytes:
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    content_type = Message()
+    content_type["content-type"] = request.headers.get("content-type", "")
+    if content_type.get_content_type() != "multipart/form-data":
         raise HTTPException(415, "Send a form with a photograph: multipart/form-data with a field named image.")
     length = request.headers.get("content-length", "")
-    if not length.isdecimal():
+    if not (length.isascii() and length.isdecimal()):
         raise HTTPException(411, "The request must have a Content-Length header.")
-    if int(length[:12]) > MAX_IMAGE_BYTES + _FORM_BYTES:
-        raise HTTPException(413, f"A photograph may have up to {MAX_IMAGE_BYTES >> 20} MiB.")
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=4)
+    # A number of thousands of digits is an error to int().
+    significant = length.lstrip("0") or "0"
+    if len(significant) > len(str(_MAX_BODY_BYTES)) or int(significant) > _MAX_BODY_BYTES:
+        raise _too_large()
+    boundary = content_type.get_boundary("")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise HTTPException(400, "The form cannot be read: its boundary is missing or not valid.")
+    # Without the form's charset, which names any of Python's codecs, slow ones included.
+    headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
+    parser = MultiPartParser(headers, _limited(request.stream()), max_files=1, max_fields=4)
     # Keeps uploads in memory: nothing that strangers send is written to the disk.
-    parser.spool_max_size = MAX_IMAGE_BYTES + _FORM_BYTES
+    parser.spool_max_size = _MAX_BODY_BYTES
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, f"The form cannot be read: {error.message}") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "The form broke off.") from None
     image = form.get("image")
     try:
         if not isinstance(image, UploadFile):
@@ -118,6 +147,19 @@ async def _read_form(request: Request) -> bytes:
         return await image.read()
     finally:
         await form.close()
+
+
+async def _limited(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    received = 0
+    async for chunk in stream:
+        received += len(chunk)
+        if received > _MAX_BODY_BYTES:
+            raise _too_large()
+        yield chunk
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"A photograph may have up to {MAX_IMAGE_BYTES >> 20} MiB.")
 
 
 def _busy() -> HTTPException:
