@@ -8,14 +8,20 @@ import signal
 import socket
 import time
 
+import anyio
 import pytest
 
+from hubexport.serve import release_watcher
+from hubexport.serve.metrics import Metrics
+from hubexport.serve.release_watcher import ReleaseWatcher
+from hubexport.serve.served_release import ServedRelease
 from tests.command import hubexport
 from tests.conftest import SMALL
 from tests.serving import Server, serving
 
 _HANDLE = "google/imagenet/small/feature_vector/2"
 _DEADLINE = 20
+_NUMBERS = ("NaN", "-Infinity", "1e999")
 
 
 @pytest.fixture(name="dist")
@@ -128,6 +134,75 @@ def test_an_unreadable_index_changes_nothing(dist, damage):
         _replace(index, json.dumps(facts).encode())
         _wait(lambda: "hubexport_modules 1.0" in server.get("/metrics").text)
         assert server.get(f"/{_HANDLE}").status == 404
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+@pytest.mark.parametrize("command", ["serve", "site", "release"])
+def test_an_index_with_a_number_that_is_not_finite_is_an_error(dist, tmp_path, command, number):
+    """JSON has none, but Python reads them."""
+    _replace(dist / "index.json", _index_with(dist, number))
+    (tmp_path / "small.yaml").write_text(SMALL)
+    arguments = {
+        "serve": [dist, "--port", "0"],
+        "site": [dist, "--output_dir", tmp_path / "site"],
+        "release": ["--config_dir", tmp_path, "--variants", "small", "--checkpoint", "synthetic", "--output_dir", dist],
+    }
+    done = hubexport(command, *arguments[command])
+    assert done.returncode == 1
+    what, why, fix = done.stderr.splitlines()[-3:]
+    assert what.startswith("ERROR cannot read ") and "index.json" in what
+    assert "NaN or Infinity" in why and fix.startswith("  fix: ")
+
+
+def _index_with(dist: Path, number: str) -> bytes:
+    """Returns the index with this number among the published figures of the first module."""
+    content = (dist / "index.json").read_bytes()
+    assert b'"published": null' in content
+    return content.replace(b'"published": null', b'"published": {"accuracy": %s}' % number.encode(), 1)
+
+
+@pytest.mark.parametrize("damage", [*_NUMBERS, "cut", "removed", "a pipe", "a folder", "no memory"])
+def test_a_watcher_survives_every_index(dist, damage, monkeypatch):
+    """The old one goes on, and the next good one is served."""
+    index, good = dist / "index.json", (dist / "index.json").read_bytes()
+    bad = good[:-100] if damage == "cut" else _index_with(dist, damage) if damage in _NUMBERS else b"{}"
+    metrics = Metrics()
+
+    def load() -> ServedRelease:
+        if damage == "no memory" and index.read_bytes() == bad:
+            raise MemoryError
+        return ServedRelease(dist, url="http://a", can_try=False)
+
+    def count(result: str) -> bool:
+        return f'hubexport_reloads_total{{result="{result}"}} 1.0' in metrics.text().decode()
+
+    async def survive() -> None:
+        watcher = ReleaseWatcher(dist, load, metrics)
+        old = watcher.current
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watcher.watch)
+            index.unlink()
+            if damage == "a pipe":
+                os.mkfifo(index)
+            elif damage == "a folder":
+                index.mkdir()
+            elif damage != "removed":
+                _replace(index, bad)
+            with anyio.fail_after(5):
+                while not count("failed"):
+                    await anyio.sleep(0.01)
+            assert watcher.current is old
+            if damage == "a folder":
+                index.rmdir()
+            _replace(index, good)
+            with anyio.fail_after(5):
+                while not count("loaded"):
+                    await anyio.sleep(0.01)
+            assert watcher.current is not old
+            tasks.cancel_scope.cancel()
+
+    monkeypatch.setattr(release_watcher, "_INTERVAL_SECONDS", 0.02)
+    anyio.run(survive)
 
 
 def _replace(path: Path, content: bytes | None) -> None:

@@ -17,6 +17,7 @@ index.json                                                      the release: onl
 from collections.abc import Iterator, Mapping
 import hashlib
 import json
+import math
 from pathlib import Path, PurePosixPath
 import re
 from typing import Annotated, Any, Literal
@@ -29,6 +30,7 @@ from hubexport.networks.family_fields import FamilyParameters, NetworkName, Spre
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.facts import Format, VerificationProof
 from hubexport.system.digests import file_sha256
+from hubexport.system.regular_files import read_regular_file
 
 INDEX = "index.json"
 SHA256SUMS = "SHA256SUMS"
@@ -55,6 +57,15 @@ def _inside_release(path: str) -> str:
 
 _Path = Annotated[str, AfterValidator(_inside_release)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _is_finite(value: object) -> bool:
+    """Returns whether all numbers in a JSON value are finite: parsers accept NaN, and read 1e999 as Infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list) or all(map(_is_finite, value))
 
 
 class _Strict(pydantic.BaseModel):
@@ -128,6 +139,15 @@ class ArtifactRecord(_Strict, SpreadParameters):
     files: Mapping[Role, ReleaseFile]
     sbom: ReleaseFile
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _finite(cls, values: object) -> object:
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                if not _is_finite(value):
+                    raise ValueError(f"{name} holds NaN or Infinity, which JSON does not have")
+        return values
+
     def all_files(self) -> Iterator[ReleaseFile]:
         """Yields the artifact's own files, the bill of materials, and the record, which comes last."""
         yield from self.files.values()
@@ -197,7 +217,7 @@ def read_index(directory: Path) -> ReleaseIndex | None:
     """
     path = directory / INDEX
     try:
-        content = _read(path)
+        content = read_regular_file(path, MAX_INDEX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -219,14 +239,9 @@ def read_record(directory: Path, handle: str) -> ArtifactRecord | None:
         None if the artifact is not finished: it has no record, or not one that this hubexport would write.
     """
     try:
-        return ArtifactRecord.model_validate_json(_read(directory / record_path(handle)))
+        return ArtifactRecord.model_validate_json(read_regular_file(directory / record_path(handle), MAX_INDEX_BYTES))
     except (OSError, pydantic.ValidationError):
         return None
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_INDEX_BYTES)
 
 
 def _damaged(

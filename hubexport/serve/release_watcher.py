@@ -41,24 +41,36 @@ class ReleaseWatcher:
         """Checks the index every second, until this task is cancelled."""
         while True:
             await anyio.sleep(_INTERVAL_SECONDS)
-            await self._reload_if_changed()
+            try:
+                await self._reload_if_changed()
+            except Exception as error:  # Whatever is wrong with an index, it must not end the watch for the next one.
+                self._report(error)
 
     async def _reload_if_changed(self) -> None:
-        """Loads the release if its index has changed; keeps the old one if the new index cannot be read."""
+        """Loads the release if its index has changed.
+
+        Raises:
+            Exception: the new index cannot be served. The old one is kept.
+        """
         fingerprint = await to_thread.run_sync(_fingerprint, self._index)
         if fingerprint == self._fingerprint:
             return
         self._fingerprint = fingerprint
-        try:
-            release = await to_thread.run_sync(self._load)
-        except (HubexportError, OSError) as error:
-            self._metrics.reloads.labels("failed").inc()
-            why = error.why if isinstance(error, HubexportError) else str(error)
-            LOG.error("cannot read the release's new index; still serving the old one", extra={"facts": {"why": why}})
-            return
+        release = await to_thread.run_sync(self._load)
         self._serve(release)
         self._metrics.reloads.labels("loaded").inc()
         LOG.info("serving a new index", extra={"facts": {"modules": len(release.catalogue.records)}})
+
+    def _report(self, error: Exception) -> None:
+        self._metrics.reloads.labels("failed").inc()
+        why = error.why if isinstance(error, HubexportError) else str(error) or type(error).__name__
+        # The traceback of an error that nobody foresaw helps to foresee it.
+        traceback = None if isinstance(error, (HubexportError, OSError)) else error
+        LOG.error(
+            "cannot read the release's new index; still serving the old one",
+            extra={"facts": {"why": why}},
+            exc_info=traceback,
+        )
 
     def _serve(self, release: ServedRelease) -> None:
         self.current = release
