@@ -10,12 +10,17 @@ import socket
 import struct
 import time
 
+import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
+from hubexport.release.index import ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFolder
-from hubexport.serve.file_responses import OpenFiles
+from hubexport.serve import file_responses
+from hubexport.serve.file_responses import ChangedError, OpenFiles, file_response
 from tests.serving import Server, serving
 
 _HANDLE = "google/imagenet/small/feature_vector/2"
@@ -111,6 +116,92 @@ def test_a_file_of_another_size_than_the_listed_one_is_not_sent(small_release, t
         (dist / f"{_HANDLE}.tar.gz").unlink()
         assert server.get(f"/{_HANDLE}.tar.gz").status == 500
         assert server.get("/healthz").status == 200
+
+
+def _damage(path: Path) -> None:
+    """Changes a byte in place; neither the size nor the time of the last change tells."""
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_damaged_file_is_not_served_until_it_is_repaired(small_release, tmp_path):
+    """However it was damaged and repaired. The log says so once, not at each request."""
+    dist = tmp_path / "dist"
+    shutil.copytree(small_release, dist)
+    archive = dist / f"{_HANDLE}.tar.gz"
+    good = archive.read_bytes()
+    target = f"/{_HANDLE}?tf-hub-format=compressed"
+    _damage(archive)
+    with serving(dist) as server:
+        assert [server.get(target, method).status for method in ("GET", "HEAD", "GET")] == [500] * 3
+        (tmp_path / "copy").write_bytes(good)
+        (tmp_path / "copy").rename(archive)
+        assert server.get(target).body == good
+        _damage(archive)
+        assert [server.get(target).status for _ in range(3)] == [500] * 3
+        archive.write_bytes(good)
+        assert server.get(target).body == good
+        archive.unlink()
+        assert [server.get(target).status for _ in range(3)] == [500] * 3
+        archive.write_bytes(good)
+        assert server.get(target).body == good
+        errors = [line["why"] for line in server.log() if line["level"] == "error"]
+    digest, again, missing = errors
+    assert "SHA-256" in digest and "SHA-256" in again and "is missing" in missing
+
+
+def _listed(release: Path) -> ReleaseFile:
+    return ReleaseFile.of(release / f"{_HANDLE}.tar.gz", f"{_HANDLE}.tar.gz")
+
+
+def test_a_digest_is_computed_once(small_release, monkeypatch):
+    """For many requests at once, and for those that come later."""
+    digests = []
+    original = file_responses.sha256_of
+    monkeypatch.setattr(file_responses, "sha256_of", lambda file: digests.append(file) or original(file))
+
+    async def request_many() -> None:
+        with UntrustedFolder(small_release) as folder:
+            files = OpenFiles(folder)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(files.open, _listed(small_release))
+            await files.open(_listed(small_release))
+
+    anyio.run(request_many)
+    assert len(digests) == 1
+
+
+def test_a_file_that_is_damaged_while_it_is_sent_is_not_sent_to_its_end(small_release, tmp_path):
+    """The client sees that something is wrong."""
+    dist = tmp_path / "dist"
+    shutil.copytree(small_release, dist)
+    listed, sent = _listed(dist), []
+
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message.get("body") and not sent:
+            _damage(dist / listed.path)
+        if message.get("body"):
+            sent.append(message["body"])
+
+    async def download() -> None:
+        scope = {"type": "http", "method": "GET", "headers": []}
+        with UntrustedFolder(dist) as folder:
+            files = OpenFiles(folder)
+            files.sending = 1000
+            response = await file_response(Request(scope), listed, files, {})
+            await response(scope, receive, send)
+
+    with pytest.raises(ChangedError):
+        anyio.run(download)
+    assert 0 < sum(map(len, sent)) < listed.bytes
 
 
 def _raw(server: Server, request: bytes) -> int:

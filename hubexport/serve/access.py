@@ -51,8 +51,8 @@ class AccessMiddleware:
         with self._metrics.in_progress.track_inprogress():
             try:
                 await self._answer_if_admitted(scope, receive, response)
-            except ChangedError as error:
-                LOG.error("a file does not match the index", extra={"facts": {"why": str(error)}})
+            except ChangedError:
+                pass  # The log says why, once.
             except Exception:
                 LOG.exception("a request failed", extra={"facts": {"path": _truncated(scope["path"])}})
             finally:

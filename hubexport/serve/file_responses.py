@@ -3,10 +3,15 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+import dataclasses
+import hashlib
+import logging
 import os
 import re
 from typing import BinaryIO
+import weakref
 
+import anyio
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +29,11 @@ _SHARED_BYTES = 128 << 20
 # does not support it.
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 # How many files stay open for the next request.
-_MAX_OPEN_FILES = 64
+MAX_OPEN_FILES = 64
+# Digests are computed by as many threads: more would slow down downloads.
+_CHECKING_THREADS = 2
+
+_log = logging.getLogger(__name__)
 
 _MEDIA_TYPES = {
     ".tar.gz": "application/gzip",
@@ -35,11 +44,37 @@ _MEDIA_TYPES = {
 
 
 class ChangedError(Exception):
-    """A file is not what the release's index says; the message is for the log."""
+    """A file is not what the release's index says. The log already says why."""
+
+
+# What changes when the content of an open file does, or when its path leads to another file from then on.
+_State = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenFile:
+    """A file with the listed digest.
+
+    Attributes:
+        path: its path in the release.
+        file: the open file. It is closed when nothing refers to it any more.
+        state: its state when its digest was computed.
+    """
+
+    path: str
+    file: BinaryIO
+    state: _State
+
+    def is_unchanged(self) -> bool:
+        """Returns whether the file is still the one whose digest was computed."""
+        return _state(self.file) == self.state
 
 
 class OpenFiles:
     """Opens files of a release's folder, and keeps the most recently requested ones open.
+
+    The digest of each state of a file is computed once. A file without the listed digest is not opened until it has
+    changed.
 
     Args:
         folder: the release's folder.
@@ -50,37 +85,92 @@ class OpenFiles:
     def __init__(self, folder: UntrustedFolder) -> None:
         self.sending = 0
         self._folder = folder
-        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+        self._files: OrderedDict[str, OpenFile] = OrderedDict()
+        # By path: the state, None for a file that cannot be opened, and what is wrong with it, None for nothing.
+        self._findings: dict[str, tuple[_State | None, str | None]] = {}
+        self._checking = anyio.CapacityLimiter(_CHECKING_THREADS)
+        self._locks: weakref.WeakValueDictionary[str, anyio.Lock] = weakref.WeakValueDictionary()
 
-    async def open(self, listed: ReleaseFile) -> BinaryIO:
-        """Returns a file. It is closed when nothing refers to it any more.
+    async def open(self, listed: ReleaseFile) -> OpenFile:
+        """Returns a file.
 
         Raises:
-            ChangedError: the file is missing or unreadable, or its size is not the listed one.
+            ChangedError: the file is missing or unreadable, or does not have the listed size and digest.
         """
-        file = self._files.get(listed.path)
-        if file is None:
-            file = await to_thread.run_sync(self._open, listed)
-        size = os.fstat(file.fileno()).st_size
-        if size != listed.bytes:
-            self._files.pop(listed.path, None)
-            raise ChangedError(f"{listed.path} has {size:,} bytes, not {listed.bytes:,}")
-        self._files[listed.path] = file
+        opened = self._kept(listed.path)
+        if opened is None:
+            async with self._locks.setdefault(listed.path, anyio.Lock()):
+                opened = self._kept(listed.path)
+                if opened is None:
+                    opened = await to_thread.run_sync(self._open, listed, limiter=self._checking)
+        self._files[listed.path] = opened
         self._files.move_to_end(listed.path)
-        if len(self._files) > _MAX_OPEN_FILES:
+        if len(self._files) > MAX_OPEN_FILES:
             self._files.popitem(last=False)
-        return file
+        return opened
 
     @property
     def chunk_bytes(self) -> int:
         """How many bytes each download may read ahead now."""
         return max(_MIN_CHUNK_BYTES, min(_MAX_CHUNK_BYTES, _SHARED_BYTES // max(1, self.sending)))
 
-    def _open(self, listed: ReleaseFile) -> BinaryIO:
+    def _kept(self, path: str) -> OpenFile | None:
+        """Returns a file that is open already, unless it has changed or its path may lead to another one now."""
+        kept = self._files.get(path)
+        if kept is None or kept.is_unchanged():
+            return kept
+        del self._files[path]
+        return None
+
+    def _open(self, listed: ReleaseFile) -> OpenFile:
+        file, state, fault = None, None, None
         try:
-            return self._folder.open(listed.path)
+            file = self._folder.open(listed.path)
+            state = _state(file)
         except UntrustedFileError as error:
-            raise ChangedError(f"{listed.path} {error}") from error
+            fault = str(error)
+        known_state, known_fault = self._findings.get(listed.path, (None, None))
+        if file is not None:
+            fault = known_fault if state == known_state else _fault(file, listed)
+        self._findings[listed.path] = state, fault
+        if fault is not None and fault != known_fault:
+            _log.error("a file does not match the index", extra={"facts": {"why": f"{listed.path} {fault}"}})
+        elif fault is None and known_fault is not None:
+            _log.info("a file matches the index again", extra={"facts": {"file": listed.path}})
+        if file is None or state is None or fault is not None:
+            raise ChangedError(listed.path)
+        return OpenFile(listed.path, file, state)
+
+
+def _state(file: BinaryIO) -> _State:
+    """Returns the state of an open file.
+
+    The time of the last change of the file's attributes is a part of it: nobody can set it back, and it changes when
+    the file's path is given to another file.
+    """
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink
+
+
+def _fault(file: BinaryIO, listed: ReleaseFile) -> str | None:
+    """Returns how a file differs from what is listed, None if it does not."""
+    size = os.fstat(file.fileno()).st_size
+    if size != listed.bytes:
+        return f"has {size:,} bytes, not {listed.bytes:,}"
+    try:
+        sha256 = sha256_of(file)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if sha256 == listed.sha256 else f"has the SHA-256 {sha256}, not {listed.sha256}"
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Returns the digest of an open file's whole content, in lower-case hexadecimal."""
+    digest, offset = hashlib.sha256(), 0
+    while chunk := os.pread(file.fileno(), _MAX_CHUNK_BYTES, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
 
 
 async def file_response(
@@ -94,7 +184,7 @@ async def file_response(
         files: the release's files.
         headers: further headers, such as `cache-control`.
     Raises:
-        ChangedError: the file is missing or unreadable, or its size is not the listed one.
+        ChangedError: the file is missing or unreadable, or does not have the listed size and digest.
     """
     headers = {**headers, **digest_headers(listed.sha256), "accept-ranges": "bytes"}
     if is_known(request, headers["etag"]):
@@ -140,7 +230,7 @@ class _FileResponse(Response):
     are as fast as from nginx: see docs/performance.md and scripts/benchmark_serve.py.
     """
 
-    def __init__(self, files: OpenFiles, file: BinaryIO, part: range, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, files: OpenFiles, file: OpenFile, part: range, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status_code=status, headers=headers)
         self._files = files
         self._file = file
@@ -156,19 +246,25 @@ class _FileResponse(Response):
                 chunk = await self._read(offset)
                 offset += len(chunk)
                 more = offset < self._part.stop
+                if not more and not self._file.is_unchanged():
+                    raise self._changed()
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
         finally:
             self._files.sending -= 1
             disconnected.cancel()
 
     async def _read(self, offset: int) -> memoryview:
-        wanted = (self._file.fileno(), min(self._files.chunk_bytes, self._part.stop - offset), offset)
+        wanted = (self._file.file.fileno(), min(self._files.chunk_bytes, self._part.stop - offset), offset)
         chunk = _read(*wanted, _NO_WAIT) if _NO_WAIT else None
         chunk = chunk or await to_thread.run_sync(_read, *wanted, 0)
         if not chunk:
-            # The client sees that something is wrong: the connection ends before all promised bytes are there.
-            raise ChangedError("a file shrank while it was sent")
+            raise self._changed()
         return chunk
+
+    def _changed(self) -> ChangedError:
+        """The client sees that something is wrong: the connection ends before all promised bytes are there."""
+        _log.error("a file changed while it was sent", extra={"facts": {"file": self._file.path}})
+        return ChangedError(self._file.path)
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:
