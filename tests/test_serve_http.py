@@ -146,6 +146,68 @@ def test_pages_are_compressed_for_clients_that_accept_it(server):
 
 
 @pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [
+        ("gzip", True),
+        ("GZip", True),
+        ("x-gzip", True),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", True),
+        ("*", True),
+        ("gzip;q=0.001", True),
+        ("gzip;q=0", False),
+        ("gzip ; Q=0.000", False),
+        ("*;q=0", False),
+        ("*, gzip;q=0", False),
+        ("*;q=0, gzip", True),
+        ("identity", False),
+        ("", False),
+        ("notgzip", False),
+        ("gzip;q=x", False),
+    ],
+)
+def test_pages_are_compressed_only_if_clients_accept_it(server, accepted, compressed):
+    """As RFC 9110 defines Accept-Encoding."""
+    answer = server.get("/", accept_encoding=accepted)
+    assert (answer.headers.get("content-encoding") == "gzip") == compressed
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        pytest.param("GET /healthz HTTP/1.1\r\n", 400, id="no host"),
+        pytest.param("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, id="two hosts"),
+        pytest.param("GET /healthz HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400, id="two hosts in an old request"),
+        pytest.param("GET /healthz HTTP/1.1\r\nHost: a b\r\n", 400, id="no name"),
+        pytest.param("GET /healthz HTTP/1.1\r\nHost: a/b@c\r\n", 400, id="an address"),
+        pytest.param("GET /healthz HTTP/1.0\r\n", 200, id="an old request"),
+        pytest.param("GET /healthz HTTP/1.1\r\nHost:\r\n", 200, id="empty host"),
+        pytest.param("GET /healthz HTTP/1.1\r\nHost: [::1]:8500\r\n", 200, id="a number"),
+        pytest.param("GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n", 411, id="a chunked body"),
+    ],
+)
+def test_requests_name_one_host(server, head, status):
+    """RFC 9112 asks servers to refuse others."""
+    answer = server.exchange(f"{head}Connection: close\r\n\r\n".encode())
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_client_that_stops_sending_gets_its_answers(server, archive, requests):
+    """It has closed its half of the connection."""
+    request = f"GET {VECTOR}/2.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    answer = server.exchange(request * requests, half_close=True)
+    assert answer.count(archive) == requests
+
+
+def test_a_bad_request_does_not_mix_with_the_answer_before_it(server, archive):
+    """Or its client would take the error for a part of the archive."""
+    request = f"GET {VECTOR}/2.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    head, _, rest = server.exchange(request + b"nonsense\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert rest[: len(archive)] == archive and rest[len(archive) :].startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
     ("target", "location"),
     [
         (VECTOR, f"{VECTOR}/5"),

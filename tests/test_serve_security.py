@@ -81,6 +81,19 @@ def test_only_what_the_index_lists_is_served(server, target):
     assert _SECRET.encode() not in answer.body and b"root:" not in answer.body
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/%0a/", "/%0a", "/google/imagenet/%0a/", "/-/%0a/", "/-/a%0ab/", "/healthz/", "/metrics/", "/-/style.css/"]
+    + [f"/{_HANDLE}/", "//elsewhere.example/google/", "/google/", "/google/imagenet", "/%2felsewhere.example/"],
+)
+def test_no_redirect_leads_to_another_host(server, target):
+    """Whatever the client calls this one."""
+    answer = server.get(target, host="elsewhere.example")
+    location = answer.headers.get("location", "/google")
+    assert answer.status in (200, 301, 302, 404)
+    assert location.startswith("/google") or location.startswith("/?q=google")
+
+
 @pytest.mark.parametrize("target", ["http://elsewhere.example/secret.txt", "*", "", "google", "\u00e9"])
 def test_targets_that_are_not_paths(server, target):
     """Such as those for proxies, and none at all."""

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json
 from hubexport.serve.access import AccessMiddleware
 from hubexport.serve.file_responses import file_response
-from hubexport.serve.headers import digest_headers, is_known
+from hubexport.serve.headers import accepts_gzip, digest_headers, is_known
 from hubexport.serve.metrics import CONTENT_TYPE, Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import PageText, ServedRelease
@@ -91,6 +91,8 @@ def make_app(
         lifespan=lifespan,
         exception_handlers={HTTPException: handlers.http_error, TimeoutError: handlers.timeout},
     )
+    # It would redirect to the host that the client names.
+    app.router.redirect_slashes = False
     return AccessMiddleware(app, metrics, options.tokens)
 
 
@@ -248,13 +250,13 @@ async def _rendered(
 
 
 def _text_response(request: Request, text: PageText, media_type: str, cache_control: str) -> Response:
-    accepts_gzip = "gzip" in request.headers.get("accept-encoding", "")
+    compressed = accepts_gzip(request)
     headers = {"vary": "accept-encoding", "cache-control": cache_control, **digest_headers(text.sha256)}
-    if accepts_gzip:
+    if compressed:
         # An entity tag identifies bytes, and the compressed ones differ; the digest would have to be theirs, too.
         del headers["repr-digest"]
         headers |= {"content-encoding": "gzip", "etag": f'"{text.sha256}-gzip"'}
     if is_known(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     headers["content-type"] = media_type
-    return Response(text.gzipped if accepts_gzip else text.body, headers=headers)
+    return Response(text.gzipped if compressed else text.body, headers=headers)

@@ -1,4 +1,4 @@
-"""Headers that identify the bytes of a response, and conditional requests."""
+"""Headers that identify the bytes of a response, conditional requests, and the encodings that clients accept."""
 
 import base64
 import re
@@ -20,3 +20,14 @@ def is_known(request: Request, etag: str) -> bool:
     """Returns whether the client already has the representation with this entity tag (`If-None-Match`)."""
     known = request.headers.get("if-none-match", "")
     return known.strip() == "*" or etag in re.findall(r'"[^"]*"', known)
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Returns whether the client accepts compressed responses (`Accept-Encoding`)."""
+    qualities: dict[str, float] = {}
+    for element in ",".join(request.headers.getlist("accept-encoding")).casefold().split(","):
+        coding, _, weight = element.partition(";")
+        match = re.fullmatch(r"(?:\s*q=([01](?:\.[0-9]{0,3})?)\s*)?", weight)
+        qualities[coding.strip()] = float(match[1] or 1) if match else 0.0
+    named = (qualities[coding] for coding in ("gzip", "x-gzip", "*") if coding in qualities)
+    return next(named, 0.0) > 0
