@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import json
 from pathlib import Path
+import resource
 import signal
 import socket
 import subprocess
@@ -107,13 +108,19 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(release: Path, *arguments: str, limits: Mapping[str, float] | None = None) -> Iterator[Server]:
+def serving(
+    release: Path,
+    *arguments: str,
+    limits: Mapping[str, float] | None = None,
+    open_files: tuple[int, int] | None = None,
+) -> Iterator[Server]:
     """Serves a release on a free port; in the end, prints the log to stderr, for tests that fail.
 
     Args:
         release: the release's folder.
         arguments: further arguments of `hubexport serve`.
         limits: constants of `hubexport.serve.protocol` to replace: tests cannot wait as long as servers do.
+        open_files: the soft and the hard limit of open files.
     """
     with tempfile.NamedTemporaryFile("w") as log:
         process = subprocess.Popen(
@@ -122,6 +129,7 @@ def serving(release: Path, *arguments: str, limits: Mapping[str, float] | None =
             stderr=log,
             text=True,
             env=environment(),
+            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, open_files)) if open_files else None,
         )
         try:
             assert process.stdout is not None

@@ -1,8 +1,12 @@
 """A server's start and end, and requests while a new release is published."""
 
+import contextlib
+import http.client
 import json
+import logging
 import os
 from pathlib import Path
+import resource
 import shutil
 import signal
 import socket
@@ -12,6 +16,7 @@ import anyio
 import pytest
 
 from hubexport.serve import release_watcher
+from hubexport.serve.log import LOG, json_log_on_stderr
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
@@ -227,6 +232,84 @@ def test_old_releases_are_closed(dist):
         descriptors = Path(f"/proc/{server.process.pid}/fd")
         opened = [descriptor for descriptor in descriptors.iterdir() if os.readlink(descriptor) == str(dist)]
         assert len(opened) == 1
+
+
+def test_the_limit_of_open_files_is_raised(small_release):
+    """As far as the system permits, and silently."""
+    with serving(small_release, "--max_connections", "500", open_files=(128, 4096)) as server:
+        soft, _ = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        assert soft > 1000
+        assert server.log() == []
+
+
+def test_connections_are_limited_to_what_the_system_permits(small_release):
+    """The server says so at the start. Hundreds more connections do it no harm, and leave few lines in the log."""
+    with serving(small_release, open_files=(300, 300)) as server, contextlib.ExitStack() as stack:
+        fitted = server.logged(level="warning")["max_connections"]
+        assert 20 < fitted < 100
+        first = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_DEADLINE)
+        stack.callback(first.close)
+        first.connect()
+        for _ in range(600):
+            stack.enter_context(server.connection())
+        time.sleep(0.3)
+        first.request("GET", "/healthz")
+        assert first.getresponse().read() == b"ok\n"
+        descriptors = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+        assert fitted < descriptors < 200
+        stack.close()
+        _wait(lambda: _status(server) == 200)
+        assert len([line for line in server.log() if line["event"] != "request"]) < 30
+
+
+def test_a_server_without_file_descriptors_waits_for_some(small_release):
+    """Other programs may take all that the system has. The log stays short, and JSON."""
+    with serving(small_release, "--max_connections", "100") as server, contextlib.ExitStack() as stack:
+        _, hard = before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (5, hard))
+        for _ in range(50):
+            stack.enter_context(server.connection())
+        time.sleep(0.5)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
+        _wait(lambda: _status(server) == 200)
+        assert len([line for line in server.log() if line["event"] != "request"]) < 20
+
+
+def _status(server: Server) -> int:
+    with contextlib.suppress(ConnectionError):
+        return server.get("/healthz").status
+    return 0
+
+
+def test_too_few_open_files_are_an_error(small_release, monkeypatch):
+    """Which says how many the server needs."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    done = hubexport("serve", small_release, "--port", "0")
+    what, why, fix = done.stderr.splitlines()
+    assert (done.returncode, what) == (1, "ERROR cannot serve any connection")
+    assert "100 open files" in why and "ulimit -n 4224" in fix
+
+
+def test_a_flood_of_warnings_leaves_few_lines(capsys):
+    """Of each kind. The next line says how many were left out; information is never left out."""
+    logger = logging.getLogger("any.library")
+
+    def warn(created: float, text: str) -> None:
+        record = logger.makeRecord("any.library", logging.WARNING, "a.py", 1, text, (), None)
+        record.created = created
+        logger.handle(record)
+
+    with json_log_on_stderr():
+        for number in range(1000):
+            warn(number / 1000, f"text {number}")
+            LOG.info("request")
+        LOG.warning("of another kind")
+        warn(11.0, "later")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len([line for line in lines if line["event"].startswith("text")]) == 10
+    assert len([line for line in lines if line["event"] == "request"]) == 1000
+    assert [line.get("left_out") for line in lines[-2:]] == [None, 990]
 
 
 @pytest.mark.parametrize(

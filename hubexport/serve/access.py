@@ -1,22 +1,16 @@
 """Middleware around every request: access control, security headers, the access log, metrics, and failures."""
 
-from collections.abc import Mapping
-import json
-import logging
 import time
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hubexport.serve.file_responses import ChangedError
+from hubexport.serve.log import ACCESS_LOG, LOG
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.tokens import CHALLENGE, Tokens
 from hubexport.site.http_headers import SECURITY, UNCHANGING
-
-ACCESS_LOG = logging.getLogger("hubexport.serve.access")
-LOG = logging.getLogger("hubexport.serve")
 
 # Health checks carry no token.
 _OPEN_TO_ALL = "/healthz"
@@ -121,20 +115,3 @@ class _ObservedResponse:
 
 def _truncated(text: str) -> str:
     return text if len(text) <= _MAX_LOGGED_CHARACTERS else f"{text[:_MAX_LOGGED_CHARACTERS]}…"
-
-
-class JsonLines(logging.Formatter):
-    """Formats each record as one line of JSON; its escapes keep clients from forging another line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Returns the line."""
-        facts: Mapping[str, Any] = getattr(record, "facts", {})
-        line = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **facts,
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)

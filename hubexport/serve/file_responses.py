@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 import dataclasses
 import hashlib
-import logging
 import os
 import re
 from typing import BinaryIO
@@ -20,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from hubexport.release.index import ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder
 from hubexport.serve.headers import digest_headers, is_known
+from hubexport.serve.log import LOG
 
 # A chunk stays in memory until the client has taken it. Large chunks are faster, but all downloads in progress share
 # this memory: the more there are, the smaller their chunks.
@@ -32,8 +32,6 @@ _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 MAX_OPEN_FILES = 64
 # Digests are computed by as many threads: more would slow down downloads.
 _CHECKING_THREADS = 2
-
-_log = logging.getLogger(__name__)
 
 _MEDIA_TYPES = {
     ".tar.gz": "application/gzip",
@@ -134,9 +132,9 @@ class OpenFiles:
             fault = known_fault if state == known_state else _fault(file, listed)
         self._findings[listed.path] = state, fault
         if fault is not None and fault != known_fault:
-            _log.error("a file does not match the index", extra={"facts": {"why": f"{listed.path} {fault}"}})
+            LOG.error("a file does not match the index", extra={"facts": {"why": f"{listed.path} {fault}"}})
         elif fault is None and known_fault is not None:
-            _log.info("a file matches the index again", extra={"facts": {"file": listed.path}})
+            LOG.info("a file matches the index again", extra={"facts": {"file": listed.path}})
         if file is None or state is None or fault is not None:
             raise ChangedError(listed.path)
         return OpenFile(listed.path, file, state)
@@ -263,7 +261,7 @@ class _FileResponse(Response):
 
     def _changed(self) -> ChangedError:
         """The client sees that something is wrong: the connection ends before all promised bytes are there."""
-        _log.error("a file changed while it was sent", extra={"facts": {"file": self._file.path}})
+        LOG.error("a file changed while it was sent", extra={"facts": {"file": self._file.path}})
         return ChangedError(self._file.path)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl, service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from hubexport.serve.log import LOG
+
 # Of a request's first line and headers. Programs send a few hundred bytes, browsers with cookies a few thousand.
 MAX_HEAD_BYTES = 32 << 10
 # From the first byte of a request (on a new connection: from its start) to the end of the headers; and from there to
@@ -63,6 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow = self._flow = _HeldFlow(transport)
         if len(self.connections) > self._max_connections:
             self.app = service_unavailable
+            LOG.warning("too many connections", extra={"facts": {"max_connections": self._max_connections}})
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""

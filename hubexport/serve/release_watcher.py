@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from hubexport.errors import HubexportError
 from hubexport.release.index import INDEX
-from hubexport.serve.access import LOG
+from hubexport.serve.log import LOG
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.served_release import ServedRelease
 

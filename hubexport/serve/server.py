@@ -5,12 +5,9 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
-import logging
 from pathlib import Path
-import resource
 import signal
 import socket
-import sys
 import time
 from typing import TextIO
 
@@ -18,8 +15,9 @@ import uvicorn
 
 from hubexport.errors import ServerError
 from hubexport.serve import protocol
-from hubexport.serve.access import ACCESS_LOG, LOG, JsonLines
 from hubexport.serve.app import AppOptions, make_app
+from hubexport.serve.listener import Listener, fitted_connections
+from hubexport.serve.log import json_log_on_stderr
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
@@ -27,8 +25,6 @@ from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.trials import Trials
 
 _BACKLOG = 2048
-# For files other than connections and what they download.
-_SPARE_FILES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +55,12 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
         stdout: gets one line when the server is ready: its address.
     Raises:
         ReleaseError: the folder holds no release, or its index cannot be read.
-        ServerError: the server cannot listen there.
+        ServerError: the server cannot listen there, or the system permits it too few open files.
     """
-    with _json_log_on_stderr(), _bound_socket(listen) as listening:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(json_log_on_stderr())
+        listen = dataclasses.replace(listen, max_connections=fitted_connections(listen.max_connections))
+        listening = stack.enter_context(_bound_socket(listen))
         address = _address(listen.host, listening.getsockname()[1])
         options = dataclasses.replace(options, url=options.url or address)
         metrics = Metrics()
@@ -69,7 +68,6 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
             directory, lambda: ServedRelease(directory, url=options.url, can_try=trials is not None), metrics
         )
         trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics, options.url) if trials else None
-        _allow_open_files(2 * listen.max_connections + _SPARE_FILES)
         config = uvicorn.Config(
             make_app(watcher, options, metrics, trial_endpoint),
             # A function that makes a protocol is as good as a class.
@@ -132,13 +130,13 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _bound_socket(listen: ListenOptions) -> Iterator[socket.socket]:
+def _bound_socket(listen: ListenOptions) -> Iterator[Listener]:
     with contextlib.ExitStack() as stack:
         try:
             family, _, _, _, address = socket.getaddrinfo(
                 listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            bound = stack.enter_context(Listener(family, listen.max_connections))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
         except OSError as error:
@@ -154,29 +152,3 @@ def _address(host: str, port: int) -> str:
     if host in ("", "0.0.0.0", "::"):
         host = socket.gethostname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Raises this process's limit of open files as far as needed and permitted."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        permitted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, permitted), hard))
-
-
-@contextlib.contextmanager
-def _json_log_on_stderr() -> Iterator[None]:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    ACCESS_LOG.setLevel(logging.INFO)
-    # uvicorn's information is of no interest, its warnings are.
-    loggers = {LOG: logging.INFO, logging.getLogger("uvicorn"): logging.WARNING}
-    for logger, level in loggers.items():
-        logger.setLevel(level)
-        logger.addHandler(handler)
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)

@@ -1,0 +1,87 @@
+"""The server's log: one line of JSON for each request and event, whoever reports it."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+ACCESS_LOG = logging.getLogger("hubexport.serve.access")
+LOG = logging.getLogger("hubexport.serve")
+
+# So many warnings and errors of a kind are logged in so many seconds.
+_MAX_LINES = 10
+_SECONDS = 10.0
+
+
+class JsonLines(logging.Formatter):
+    """Formats each record as one line of JSON; its escapes keep clients from forging another line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line."""
+        facts: Mapping[str, Any] = getattr(record, "facts", {})
+        line = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **facts,
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class RateLimit(logging.Filter):
+    """Lets a flood of the same warning or error not fill the disk: the next line says how many were left out.
+
+    Warnings are of the same kind if the same line of a program logs them; their texts may come from clients.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[tuple[str, int], _Kind] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns whether to log a record."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = self._kinds.setdefault((record.pathname, record.lineno), _Kind())
+        if record.created - kind.begin >= _SECONDS:
+            kind.begin, kind.lines = record.created, 0
+        kind.lines += 1
+        if kind.lines > _MAX_LINES:
+            kind.left_out += 1
+            return False
+        if kind.left_out:
+            record.facts = {**getattr(record, "facts", {}), "left_out": kind.left_out}
+            kind.left_out = 0
+        return True
+
+
+class _Kind:
+    """Counts the lines of one kind since `begin`, and those left out since the last one that was logged."""
+
+    begin = float("-inf")
+    lines = left_out = 0
+
+
+@contextlib.contextmanager
+def json_log_on_stderr() -> Iterator[None]:
+    """Sends all that is logged to stderr, that of libraries included, until the context ends."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    handler.addFilter(RateLimit())
+    handlers, level = logging.root.handlers[:], logging.root.level
+    # The information that libraries log is of no interest, their warnings are.
+    logging.root.setLevel(logging.WARNING)
+    logging.root.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
