@@ -25,6 +25,7 @@ from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.trials import Trials
 
 _BACKLOG = 2048
+_LONGER_THAN_ANY_LIMIT = 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,8 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
+            # The protocol's own limit comes first; any byte would switch off this one.
+            timeout_keep_alive=_LONGER_THAN_ANY_LIMIT,
             timeout_graceful_shutdown=listen.grace_seconds,
         )
         _Server(config, f"{address}/", stdout).run([listening])

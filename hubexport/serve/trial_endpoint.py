@@ -43,7 +43,9 @@ class TrialEndpoint:
 
     def __init__(self, watcher: ReleaseWatcher, directory: Path, trials: Trials, metrics: Metrics, url: str) -> None:
         self._watcher = watcher
-        self._public_host = urlsplit(url).netloc
+        public = urlsplit(url)
+        # As browsers write it.
+        self._public_host = public.netloc.lower().removesuffix(":443" if public.scheme == "https" else ":80")
         self._directory = directory
         self._trials = trials
         self._metrics = metrics
