@@ -1,6 +1,7 @@
 """A server's start and end, and requests while a new release is published."""
 
 import contextlib
+import errno
 import http.client
 import json
 import logging
@@ -11,11 +12,13 @@ import shutil
 import signal
 import socket
 import time
+from unittest import mock
 
 import anyio
 import pytest
 
 from hubexport.serve import release_watcher
+from hubexport.serve.listener import Listener
 from hubexport.serve.log import LOG, json_log_on_stderr
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
@@ -273,6 +276,17 @@ def test_a_server_without_file_descriptors_waits_for_some(small_release):
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
         _wait(lambda: _status(server) == 200)
         assert len([line for line in server.log() if line["event"] != "request"]) < 20
+
+
+def test_a_listener_without_file_descriptors_fails_once_in_a_row():
+    """At an error, asyncio waits for a second, but first it goes on for thousands of connections that may wait."""
+    with Listener(socket.AF_INET, 1) as listener:
+        with mock.patch.object(socket.socket, "accept", side_effect=OSError(errno.EMFILE, "too many")):
+            for _ in range(3):
+                with pytest.raises(OSError, match="too many"):
+                    listener.accept()
+                with pytest.raises(BlockingIOError):
+                    listener.accept()
 
 
 def _status(server: Server) -> int:

@@ -1,5 +1,6 @@
 """Attacks on a server: addresses of other files, requests that never end, and nonsense."""
 
+import asyncio
 from collections.abc import Iterator
 import contextlib
 import os
@@ -9,18 +10,22 @@ import shutil
 import socket
 import struct
 import time
+from unittest import mock
 
 import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import uvicorn
+from uvicorn.server import ServerState
 
 from hubexport.release.index import ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFolder
 from hubexport.serve import file_responses
 from hubexport.serve.file_responses import ChangedError, OpenFiles, file_response
+from hubexport.serve.protocol import GuardedProtocol
 from tests.serving import Server, serving
 
 _HANDLE = "google/imagenet/small/feature_vector/2"
@@ -432,6 +437,51 @@ def test_clients_that_read_nothing_lose_their_connection(impatient, request_byte
         connection.sendall(request_bytes)
         _wait(lambda: _connections(impatient) > before)
         _wait(lambda: _connections(impatient) == before)
+
+
+def _protocol(app: ASGIApp) -> tuple[GuardedProtocol, mock.Mock]:
+    """Returns a connection, and its transport to nowhere."""
+    config = uvicorn.Config(app, log_config=None)
+    protocol = GuardedProtocol(config=config, server_state=ServerState(), app_state={}, max_connections=1)
+    transport = mock.Mock(asyncio.Transport)
+    transport.is_closing.return_value = False
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+async def _answered_never(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def test_requests_that_wait_are_not_taken_apart():
+    """Each would take kilobytes of memory, and a packet holds thousands."""
+
+    async def receive_many() -> None:
+        protocol, transport = _protocol(_answered_never)
+        for _ in range(10):
+            protocol.data_received(_GET * 1000)
+        assert 0 < len(protocol.pipeline) < 100
+        # As uvicorn does when the application asks for a request's body.
+        protocol.flow.resume_reading()
+        transport.pause_reading.assert_called_once()
+        transport.resume_reading.assert_not_called()
+
+    asyncio.run(receive_many())
+
+
+def test_a_lost_connection_ends_the_work_for_its_oldest_request():
+    """The others were not begun."""
+
+    async def lose() -> None:
+        protocol, _ = _protocol(_answered_never)
+        protocol.data_received(_GET * 3)
+        [task] = protocol.tasks
+        await asyncio.sleep(0)
+        protocol.connection_lost(ConnectionResetError())
+        await asyncio.wait_for(task, 1)
+
+    asyncio.run(lose())
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nA: ", _UNENDING, _GET * 2 + b"GET / HTTP/1.1\r\nA: "])
