@@ -203,6 +203,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: http.HTTPStatus) -> None:
         """Answers with an error, after the responses in progress, and closes the connection."""
+        self._in_body = False
         text = f"{status.phrase}\n"
         self._refusal = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
