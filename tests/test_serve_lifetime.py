@@ -301,8 +301,8 @@ def test_too_few_open_files_are_an_error(small_release, monkeypatch):
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     done = hubexport("serve", small_release, "--port", "0")
     what, why, fix = done.stderr.splitlines()
-    assert (done.returncode, what) == (1, "ERROR cannot serve any connection")
-    assert "100 open files" in why and "ulimit -n 4224" in fix
+    assert (done.returncode, what) == (1, "ERROR too few open files are permitted")
+    assert "may have 100," in why and "ulimit -n 4224" in fix
 
 
 def test_a_flood_of_warnings_leaves_few_lines(capsys):

@@ -466,6 +466,8 @@ def test_requests_that_wait_are_not_taken_apart():
         protocol.flow.resume_reading()
         transport.pause_reading.assert_called_once()
         transport.resume_reading.assert_not_called()
+        protocol.connection_lost(None)
+        await asyncio.wait(protocol.tasks)
 
     asyncio.run(receive_many())
 

@@ -45,8 +45,8 @@ def fitted_connections(wanted: int) -> int:
     fitted = (soft - _OTHER_FILES) // _FILES_PER_CONNECTION
     if fitted < 1:
         raise ServerError(
-            "cannot serve any connection",
-            why=f"the system permits this process {soft} open files",
+            "too few open files are permitted",
+            why=f"this process may have {soft}, and needs {_OTHER_FILES + _FILES_PER_CONNECTION} for one connection",
             fix=f"permit more: ulimit -n {files}",
         )
     facts = {"max_connections": fitted, "wanted": wanted, "open_files": soft, "fix": f"ulimit -n {files}"}

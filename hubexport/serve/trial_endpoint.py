@@ -134,7 +134,7 @@ async def _read_form(request: Request) -> bytes:
     # Without the form's charset, which names any of Python's codecs, slow ones included.
     headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
     parser = MultiPartParser(headers, _limited(request.stream()), max_files=1, max_fields=4)
-    # Keeps uploads in memory: nothing that strangers send is written to the disk.
+    # The upload stays in memory: Starlette writes what is larger to the disk.
     parser.spool_max_size = _MAX_BODY_BYTES
     try:
         form = await parser.parse()
