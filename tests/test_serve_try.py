@@ -184,14 +184,15 @@ def test_too_many_forms_at_once_are_refused(server):
         assert time.monotonic() < deadline
 
 
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [("https://models.example", 422), ("https://models.example:8443", 403), ("https://elsewhere.example", 403)],
-)
-def test_the_public_address_is_an_origin_of_its_own(small_release, origin, status):
+def test_the_public_address_is_an_origin_of_its_own(small_release):
     """Behind a proxy that names the server by another one."""
     with serving(small_release, "--enable_try", "--url", "https://Models.Example:443/hub") as server:
-        assert _upload(server, _form(b"no image"), origin=origin).status == status
+        for origin, status in (
+            ("https://models.example", 422),
+            ("https://models.example:8443", 403),
+            ("https://elsewhere.example", 403),
+        ):
+            assert _upload(server, _form(b"no image"), origin=origin).status == status, origin
 
 
 def test_trying_modules_must_be_enabled(small_release):
