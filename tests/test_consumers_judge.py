@@ -7,7 +7,7 @@ import pytest
 
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.config_files import load_variant
-from hubexport.consumers.judge import ModuleContract, check_static_shapes, judge_quick_use
+from hubexport.consumers.judge import Application, ModuleContract, check_static_shapes, judge_application
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
 from hubexport.networks.image_size import ImageSize
@@ -496,13 +496,11 @@ def test_modules_of_any_size_are_tried_on_another_size():
     contract, images, expected = _open_contract()
     np.testing.assert_array_equal(contract.other_images, images)
     assert images.shape == (2, 55, 73, 3)
-    facts = {"apis": ["hub.load"], "variables": {"hub.load": [137, 137]}}
-    predictions = {"hub.load": np.float32(_LOGITS), "other_size:hub.load": np.float32(expected)}
-    assert judge_quick_use(facts, predictions, contract).problems == ()
-    [problem] = judge_quick_use(facts, predictions | {"other_size:hub.load": expected + 1}, contract).problems
-    assert problem == "predictions of other_size:hub.load: off by 1, limit 0.001"
-    del predictions["other_size:hub.load"]
-    assert judge_quick_use(facts, predictions, contract).problems == ("output other_size:hub.load is missing",)
+    outputs = [np.float32(_LOGITS), np.float32(expected)]
+    assert judge_application("hub.load", Application(outputs, (137, 137)), contract).problems == ()
+    wrong = Application([outputs[0], outputs[1] + 1], (137, 137))
+    [problem] = judge_application("hub.load", wrong, contract).problems
+    assert problem == "predictions of hub.load at another size: off by 1, limit 0.001"
     assert ModuleContract(5, _NETWORK, _IMAGES, _VALUES, {}, _TOLERANCE).other_images is None
 
 
@@ -552,22 +550,17 @@ def test_persistent_tapes_are_left_out_where_they_take_minutes(variant, modes):
     assert ModuleContract(5, network, _IMAGES, {}, {}, _TOLERANCE).persistent_modes == modes
 
 
-def test_a_quick_use_is_judged_by_predictions_and_numbers_of_variables():
-    """Each API must predict right, and a second application must not add variables."""
+def test_an_application_is_judged_by_predictions_and_numbers_of_variables():
+    """It must predict right, and a second application must not add variables."""
     contract = ModuleContract(5, _NETWORK, _IMAGES, _VALUES, {"default": _LOGITS}, _TOLERANCE)
-    facts = {
-        "apis": ["hub.KerasLayer", "hub.load"],
-        "variables": {"hub.KerasLayer": [262, 262], "hub.load": [262, 262]},
-    }
-    predictions = {api: np.float32(_LOGITS) for api in facts["apis"]}
-    assert judge_quick_use(facts, predictions, contract).problems == ()
-    judgement = judge_quick_use(facts, {**predictions, "hub.load": _nudged(predictions["hub.load"])}, contract)
+    outputs = [np.float32(_LOGITS)]
+    assert judge_application("hub.load", Application(outputs, (262, 262)), contract).problems == ()
+    judgement = judge_application("hub.load", Application([_nudged(outputs[0])], (262, 262)), contract)
     assert judgement.problems == ("predictions of hub.load: off by 0.25, limit 0.001",)
     assert judgement.largest_error == pytest.approx(0.25, abs=1e-6)
-    facts["variables"] = {"hub.KerasLayer": [260, 260], "hub.load": [262, 524]}
-    assert judge_quick_use(facts, predictions, contract).problems == (
-        "variables with hub.KerasLayer: 260, expected 262",
-        "variables after a second application with hub.load: 524, expected 262",
+    assert judge_application("hub.load", Application(outputs, (260, 524)), contract).problems == (
+        "variables with hub.load: 260, expected 262",
+        "variables after a second application with hub.load: 524, expected 260",
     )
 
 

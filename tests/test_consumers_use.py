@@ -11,8 +11,8 @@ import pytest
 
 from hubexport import ModuleSpec, build_modules, load_variant
 from hubexport.consumers.child import running
-from hubexport.consumers.judge import ModuleContract
-from hubexport.consumers.registry import installed
+from hubexport.consumers.judge import ModuleContract, judge_application
+from hubexport.consumers.registry import PinnedConsumer
 from hubexport.consumers.use_module import start_use
 from hubexport.errors import ConsumerError, TemporaryFileError
 from tests.command import environment
@@ -146,38 +146,27 @@ def _contract(modules, name):
         pytest.param("feature_vector/5", ["hub.KerasLayer", "hub.load"], marks=pytest.mark.slow),
     ],
 )
-def test_a_quick_use_by_the_installed_tensorflow(modules, name, apis, tmp_path, monkeypatch):
-    """It predicts what an independent PyTorch implementation computes, and leaves no files behind."""
-    import importlib.metadata
+def test_the_installed_tensorflow_hub_applies_modules(modules, name, apis):
+    """It predicts what an independent PyTorch implementation computes."""
+    import tensorflow_hub
 
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    from hubexport.runtime.hub_apis import apply_by_every_api
+
     contract = _contract(modules, name)
-    with start_use(installed(), modules[name], contract, thorough=False) as wait_for_findings:
-        findings = wait_for_findings()
-    assert findings.consumer == "installed"
-    assert findings.tensorflow == importlib.metadata.version("tensorflow")
-    assert findings.tensorflow_hub == importlib.metadata.version("tensorflow-hub")
-    if findings.tensorflow_hub < "0.16":
-        assert list(findings.apis) == apis
-    assert 0 < findings.largest_error <= 5e-5
-    assert findings.problems == ()
-    assert list(tmp_path.iterdir()) == []
+    applications = apply_by_every_api(modules[name], [contract.images], is_tf1=name == "classification/3")
+    if tensorflow_hub.__version__ < "0.16":
+        assert list(applications) == apis
+    for api, application in applications.items():
+        judgement = judge_application(api, application, contract)
+        assert 0 < judgement.largest_error <= 5e-5
+        assert judgement.problems == ()
 
 
-@pytest.mark.slow
-@needs_data
-def test_a_module_that_cannot_be_loaded_is_an_error(modules, tmp_path, monkeypatch):
-    """It calls the module what the user called it, and quotes TensorFlow."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    contract = _contract(modules, "feature_vector/5")
-    with pytest.raises(ConsumerError) as caught:
-        with start_use(
-            installed(), tmp_path / "nowhere", contract, thorough=False, shown_as="modules/mine.tar.gz"
-        ) as wait_for_findings:
-            wait_for_findings()
-    assert caught.value.what == f"TensorFlow {installed().tensorflow} (installed) cannot use modules/mine.tar.gz"
-    assert "nowhere" in caught.value.why
-    assert list(tmp_path.iterdir()) == []
+class _Ready(PinnedConsumer):
+    """The running interpreter, as if it were a consumer's environment."""
+
+    def interpreter(self):
+        return Path(sys.executable)
 
 
 @needs_data
@@ -187,6 +176,6 @@ def test_an_unusable_temporary_folder_is_a_clean_error(modules, tmp_path, monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     contract = _contract(modules, "feature_vector/5")
     with pytest.raises(TemporaryFileError, match="cannot use") as caught:
-        with start_use(installed(), modules["feature_vector/5"], contract, thorough=False):
+        with start_use(_Ready("mine", "3.11", "2.15", "0.15", None), modules["feature_vector/5"], contract):
             pass
     assert "TMPDIR" in caught.value.fix

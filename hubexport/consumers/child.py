@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hubexport.errors import ConsumerError
-from hubexport.system.child_process import ChildError, clean_environment, last_lines, own_environment, running_child
+from hubexport.system.child_process import ChildError, clean_environment, last_lines, running_child
 from hubexport.system.temporary import temporary_failures_reported
 
 
@@ -18,7 +18,6 @@ def running(
     folder: Path,
     *,
     timeout_s: float,
-    same_packages: bool = False,
 ) -> Iterator[Callable[[], dict[str, Any]]]:
     """Starts a program, and kills it at the end of the context if it still runs.
 
@@ -28,7 +27,6 @@ def running(
         task: the program's task; see `hubexport.system.child_process.child_command`.
         folder: an absolute path, of temporary files; task, answer and whatever else the program leaves go there.
         timeout_s: seconds in which the program must end.
-        same_packages: let the program import what this process can.
     Yields:
         A function that waits until the program has ended, and returns its answer. It raises ConsumerError if the
         program died or did not finish in time, and TemporaryFileError if it died for lack of room.
@@ -37,7 +35,6 @@ def running(
         TemporaryFileError: there is no room for its task.
     """
     interpreter, program = command
-    environment = own_environment() if same_packages else clean_environment()
 
     def checked_answer() -> dict[str, Any]:
         try:
@@ -53,7 +50,7 @@ def running(
     with contextlib.ExitStack() as stack:
         try:
             with temporary_failures_reported(what):
-                child = running_child(interpreter, program, task, folder, environment, timeout_s=timeout_s)
+                child = running_child(interpreter, program, task, folder, clean_environment(), timeout_s=timeout_s)
                 answer = stack.enter_context(child)
         except ChildError as error:
             fix = "set it up again, with `hubexport consumers create`"

@@ -20,8 +20,8 @@ from hubexport.networks.numpy_forward import Forward, batch_statistics
 from hubexport.networks.ops import Dropout, DropPath
 
 DEFAULT = "default"
-# What programs call the default output, or an API's, for images of another size.
-OTHER_SIZE = "other_size:"
+# What programs call the default output for images of another size.
+_OTHER_SIZE = f"other_size:{DEFAULT}"
 # What programs call a variable after so many updates of the moving averages.
 _AFTER_UPDATES = "after_{}_updates:"
 # Allowed between two runs of the same graph or functions on one TensorFlow.
@@ -224,6 +224,19 @@ class ModuleContract:
 
 
 @dataclasses.dataclass(frozen=True)
+class Application:
+    """What came of applying a module to batches of images, and then to one of them again, by one API.
+
+    Attributes:
+        outputs: the default output for each batch.
+        variables: the number of the module's variables after the first and after the last application.
+    """
+
+    outputs: Sequence[Array]
+    variables: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Judgement:
     """Whether a module keeps its contract.
 
@@ -237,26 +250,22 @@ class Judgement:
     problems: tuple[str, ...]
 
 
-def judge_quick_use(facts: Facts, predictions: Predictions, contract: ModuleContract) -> Judgement:
-    """Judges what `consume_quickly.py` recorded."""
-    expected = contract.expected_outputs[DEFAULT]
-    outputs: list[Comparison] = [(api, predictions[api], expected) for api in facts["apis"]]
-    outputs += other_outputs(predictions, contract, facts["apis"])
-    largest_error, problems = compare_outputs(outputs, contract.tolerance)
-    for api, (first, second) in facts["variables"].items():
-        problems += check_equal(f"variables with {api}", first, len(contract.variables))
-        problems += check_equal(f"variables after a second application with {api}", second, first)
+def judge_application(api: str, application: Application, contract: ModuleContract) -> Judgement:
+    """Judges what came of applying a module by one API, to the contract's images and then to its other ones."""
+    expected = [contract.expected_outputs[DEFAULT], contract.expected_for_other_images]
+    batches = zip((api, f"{api} at another size"), application.outputs, expected, strict=False)
+    comparisons = [(name, output, exact) for name, output, exact in batches if exact is not None]
+    largest_error, problems = compare_outputs(comparisons, contract.tolerance)
+    first, last = application.variables
+    problems += check_equal(f"variables with {api}", first, len(contract.variables))
+    problems += check_equal(f"variables after a second application with {api}", last, first)
     return Judgement(largest_error, tuple(problems))
 
 
-def other_outputs(
-    predictions: Predictions, contract: ModuleContract, names: Iterable[str] = (DEFAULT,)
-) -> list[Comparison]:
+def other_outputs(predictions: Predictions, contract: ModuleContract) -> list[Comparison]:
     """Returns the outputs for images of another size, for `compare_outputs`; none for a module of one size."""
     expected = contract.expected_for_other_images
-    if expected is None:
-        return []
-    return [(f"{OTHER_SIZE}{name}", predictions.get(f"{OTHER_SIZE}{name}"), expected) for name in names]
+    return [] if expected is None else [(_OTHER_SIZE, predictions.get(_OTHER_SIZE), expected)]
 
 
 def compare_outputs(outputs: Iterable[Comparison], tolerance: float) -> tuple[float, list[str]]:

@@ -1,4 +1,4 @@
-"""Has a consumer use a module as a program of its time would, and judges what the program recorded."""
+"""Has a pinned consumer use a module as a program of its time would, and judges what the program recorded."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 
 from hubexport.consumers.child import running
-from hubexport.consumers.judge import ModuleContract, Predictions, judge_quick_use
+from hubexport.consumers.judge import ModuleContract, Predictions
 from hubexport.consumers.judge_tf1 import judge_tf1
 from hubexport.consumers.judge_tf2 import judge_tf2
-from hubexport.consumers.registry import Consumer, PinnedConsumer
+from hubexport.consumers.registry import PinnedConsumer
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import TF1_VERSIONS
 
 # Each takes the tasks that `prepare_task` returns.
 _PROGRAMS = Path(__file__).with_name("programs")
-_QUICK_PROGRAM = _PROGRAMS / "consume_quickly.py"
 TF1_PROGRAM = _PROGRAMS / "consume_tf1.py"
 TF2_PROGRAM = _PROGRAMS / "consume_tf2.py"
-# A quick use takes seconds, a thorough one up to ten minutes with a large module.
-_QUICK_TIMEOUT_S = 300.0
-_THOROUGH_TIMEOUT_S = 3600.0
+# It takes minutes, up to ten with a large module.
+_TIMEOUT_S = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +48,10 @@ class ConsumerFindings:
 
 @contextlib.contextmanager
 def start_use(
-    consumer: Consumer,
+    consumer: PinnedConsumer,
     directory: Path,
     contract: ModuleContract,
     *,
-    thorough: bool,
     shown_as: Path | str | None = None,
 ) -> Iterator[Callable[[], ConsumerFindings]]:
     """Starts to use a module with a consumer, in the background; the use ends with the context at the latest.
@@ -62,10 +59,7 @@ def start_use(
     Args:
         consumer: a consumer that can load the module, see `why_not_applicable`.
         directory: the module's directory.
-        contract: what the module must contain and compute. A thorough use trains on its images and needs two or more
-            that differ.
-        thorough: try all that programs do with modules, which takes minutes with large ones. Otherwise the module is
-            loaded and applied twice, which takes little longer than importing TensorFlow.
+        contract: what the module must contain and compute. Two or more of its images differ: the use trains on them.
         shown_as: what errors call the module; defaults to the directory.
     Yields:
         A function that waits until the consumer has finished, and judges what it recorded. It raises ConsumerError if
@@ -75,9 +69,7 @@ def start_use(
         TemporaryFileError: there is no room for its temporary files; so does the function.
     """
     interpreter = consumer.interpreter()
-    program, judge = _QUICK_PROGRAM, judge_quick_use
-    if thorough:
-        program, judge = (TF1_PROGRAM, judge_tf1) if contract.version in TF1_VERSIONS else (TF2_PROGRAM, judge_tf2)
+    program, judge = (TF1_PROGRAM, judge_tf1) if contract.version in TF1_VERSIONS else (TF2_PROGRAM, judge_tf2)
     what = f"TensorFlow {consumer.tensorflow} ({consumer.name}) cannot use {shown_as or directory}"
     with temporary_directory(what) as folder, contextlib.ExitStack() as stack:
         with temporary_failures_reported(what):
@@ -88,8 +80,7 @@ def start_use(
                 [interpreter, program],
                 {"modules": [task]},
                 folder,
-                timeout_s=_THOROUGH_TIMEOUT_S if thorough else _QUICK_TIMEOUT_S,
-                same_packages=not isinstance(consumer, PinnedConsumer),
+                timeout_s=_TIMEOUT_S,
             )
         )
 

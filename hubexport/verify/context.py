@@ -3,7 +3,7 @@
 Only the parts that run the module import TensorFlow, so that checks of files and weights do without it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 import contextlib
 import functools
 import sys
@@ -13,9 +13,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.config_files import load_variant
-from hubexport.consumers.judge import ModuleContract
-from hubexport.consumers.registry import installed
-from hubexport.consumers.use_module import ConsumerFindings, start_use
+from hubexport.consumers.judge import Application, ModuleContract
 from hubexport.errors import ConfigError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
@@ -62,7 +60,6 @@ class VerificationContext:
         self.expected = expected
         self.measurements: dict[SampleKind, list[ImageErrors]] = {}
         self.used_tensorflow = False
-        self._installed_use: Callable[[], ConsumerFindings] | None = None
         self._photographs = photographs
         self._progress = progress
         self._stack = contextlib.ExitStack()
@@ -206,17 +203,9 @@ class VerificationContext:
         version = self.module.spec.version
         return ModuleContract(version, network, images, values, expected, LIMIT_IN_FLOORS * floor)
 
-    def start_installed_use(self) -> Callable[[], ConsumerFindings]:
-        """Starts the installed tensorflow_hub on the module, and returns a function that waits for its findings.
+    def apply_by_every_api(self, batches: Sequence[Array]) -> dict[str, Application]:
+        """Applies the module with the installed tensorflow_hub; see `hubexport.runtime.hub_apis`."""
+        self._start_tensorflow()
+        from hubexport.runtime.hub_apis import apply_by_every_api
 
-        It runs in a process of its own. Later calls return the same function.
-
-        Raises:
-            ConsumerError: tensorflow_hub is not installed.
-        """
-        if self._installed_use is None:
-            consumer, module = installed(), self.module
-            contract = self.contract(self.random_images.images)
-            use = start_use(consumer, module.directory, contract, thorough=False, shown_as=module.shown_as)
-            self._installed_use = self._stack.enter_context(use)
-        return self._installed_use
+        return apply_by_every_api(self.module.directory, batches, is_tf1=self.module.is_tf1)

@@ -1,7 +1,6 @@
 """What `hubexport verify` does: opens one module, runs the checks, and gathers what they found."""
 
 from collections.abc import Iterable, Sequence
-import contextlib
 import dataclasses
 import itertools
 from pathlib import Path
@@ -12,7 +11,7 @@ import time
 import numpy as np
 
 from hubexport.consumers.registry import PinnedConsumer
-from hubexport.errors import HubexportError, UsageError
+from hubexport.errors import UsageError
 from hubexport.extras import require_extras
 from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
@@ -22,7 +21,7 @@ from hubexport.networks.costs import multiply_adds
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check, run_check
-from hubexport.verify.checks.consumers import checks_in, installed_tensorflow
+from hubexport.verify.checks.consumers import checks_in
 from hubexport.verify.checks.registry import needs_tensorflow, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
@@ -97,10 +96,6 @@ def verify_module(
         expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
         photographs = read_photographs(image_files, *module.network.default_image_size) if image_files else None
         with VerificationContext(module, expected, photographs, progress) as context:
-            if any(check.run is installed_tensorflow for check in selected):
-                # It runs beside the other checks, in its own process. Its check reports what goes wrong here.
-                with contextlib.suppress(HubexportError):
-                    context.start_installed_use()
             all_checks = (*selected, *checks_in(consumers, progress))
             results = tuple(run_check(check, context, progress) for check in all_checks)
             return Verification(

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 import functools
+import itertools
 
-from hubexport.consumers.registry import Consumer, PinnedConsumer, why_not_applicable
+import numpy as np
+
+from hubexport.consumers.judge import judge_application
+from hubexport.consumers.registry import PinnedConsumer, installed, why_not_applicable
 from hubexport.consumers.use_module import ConsumerFindings, start_use
 from hubexport.progress import Progress
 from hubexport.verify.check import Check, CheckGroup
@@ -16,8 +20,21 @@ GROUP = CheckGroup("consumers", proof="program", needs_tensorflow=True)
 @GROUP.check
 def installed_tensorflow(context: VerificationContext) -> Finding:
     """The installed tensorflow_hub loads the module, predicts the same, and shares variables in two applications."""
-    wait_for_findings = context.start_installed_use()
-    return _judged(wait_for_findings())
+    consumer = installed()
+    contract = context.contract(context.random_images.images)
+    batches = [batch for batch in (contract.images, contract.other_images) if batch is not None]
+    applications = context.apply_by_every_api(batches)
+    judgements = [judge_application(api, one, contract) for api, one in applications.items()]
+    return _judged(
+        ConsumerFindings(
+            consumer.name,
+            consumer.tensorflow,
+            consumer.tensorflow_hub,
+            tuple(applications),
+            float(np.max([judgement.largest_error for judgement in judgements])),
+            tuple(itertools.chain.from_iterable(judgement.problems for judgement in judgements)),
+        )
+    )
 
 
 def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[Check, ...]:
@@ -34,13 +51,13 @@ def checks_in(consumers: Sequence[PinnedConsumer], progress: Progress) -> tuple[
     )
 
 
-def _use_thoroughly(consumer: Consumer, progress: Progress, context: VerificationContext) -> Finding:
+def _use_thoroughly(consumer: PinnedConsumer, progress: Progress, context: VerificationContext) -> Finding:
     module = context.module
     if reason := why_not_applicable(consumer, context.report.format, module.spec.version):
         raise NotApplicable(reason)
     contract = context.contract(context.training_images)
     progress.step(f"using {module.shown_as} with TensorFlow {consumer.tensorflow}")
-    use = start_use(consumer, module.directory, contract, thorough=True, shown_as=module.shown_as)
+    use = start_use(consumer, module.directory, contract, shown_as=module.shown_as)
     with use as wait_for_findings:
         return _judged(wait_for_findings())
 
