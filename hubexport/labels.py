@@ -9,7 +9,7 @@ from hubexport.system.regular_files import read_regular_file
 # In a module's directory.
 MODULE_LABELS = Path("assets", "labels.txt")
 # A thousand times the size of ImageNet's.
-_MAX_LABELS_BYTES = 32 << 20
+MAX_LABELS_BYTES = 32 << 20
 
 
 def module_labels(directory: Path) -> list[str] | None:
@@ -29,7 +29,7 @@ def read_labels(path: Path) -> list[str]:
         UsageError: the file cannot be read, is empty, or is not UTF-8.
     """
     try:
-        content = read_regular_file(path, _MAX_LABELS_BYTES)
+        content = read_regular_file(path, MAX_LABELS_BYTES)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     return parse_labels(content, path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import copy
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -10,6 +11,7 @@ from pathlib import Path
 import tarfile
 from typing import Any
 
+from hubexport.release.sbom_document import rewritten, sbom_document
 from tests.archives import Member, member
 
 INDEX = "index.json"
@@ -100,18 +102,42 @@ class Forged:
         change(facts)
         self.put("hubexport.json", as_json(facts), handle)
 
+    def bill(self) -> str:
+        """Returns the path of the bill of materials."""
+        return str(self.record()["sbom"]["path"])
+
+    def bill_of(self, content: bytes) -> None:
+        """Replaces the bill of materials, and its name and digest everywhere."""
+        old, sha256 = self.record()["sbom"], hashlib.sha256(content).hexdigest()
+        new = {"path": f"sbom-{sha256[:12]}.cdx.json", "sha256": sha256, "bytes": len(content)}
+        del self.files[old["path"]]
+        self.files[new["path"]] = content
+        for record in self.index["artifacts"]:
+            record["sbom"] = dict(new)
+            for name in ("path", "sha256"):
+                self.edit_text("provenance", old[name], new[name], record["handle"])
+        self.seal()
+
+    def edit_publisher(self, content: bytes) -> None:
+        """Replaces the page of the only publisher."""
+        [page] = self.index["publishers"]
+        self.files[page["path"]] = content
+        page.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
     def seal(self) -> None:
-        """Updates all digests and sizes in the index, and digests in reports and statements."""
+        """Updates all digests and sizes in the index, and digests and sizes of archives in the other files."""
         for record in self.index["artifacts"]:
             for role, file in record["files"].items():
                 content = self.files.get(file["path"])
                 if content is None:
                     continue
                 sha256 = hashlib.sha256(content).hexdigest()
-                for later in [*record["files"].values()]:
-                    if later["path"].endswith((".verify.json", ".provenance.json")) and later["path"] in self.files:
-                        text = self.files[later["path"]]
-                        self.files[later["path"]] = text.replace(file["sha256"].encode(), sha256.encode())
+                for later in (record["files"][name]["path"] for name in _SUFFIXES if name != "archive"):
+                    if later in self.files:
+                        text = self.files[later].replace(file["sha256"].encode(), sha256.encode())
+                        if role == "archive":
+                            text = text.replace(f"{file['bytes']:,} bytes".encode(), f"{len(content):,} bytes".encode())
+                        self.files[later] = text
                 file.update(sha256=sha256, bytes=len(content))
 
     def written(self, folder: Path) -> Path:
@@ -135,7 +161,7 @@ class Forged:
 
 
 def shrink(release: Forged) -> None:
-    """Makes the modules tiny, so that checks take almost no time."""
+    """Makes modules and the bill of materials tiny, so that checks take almost no time."""
     for handle in (OLD, NEW):
         members = [
             (info, content if len(content) < 5000 else content[:3000]) for info, content in release.members(handle)
@@ -147,3 +173,6 @@ def shrink(release: Forged) -> None:
         del digests["hubexport.json"]
         release.edit_manifest(lambda facts: facts.update(sha256=digests), handle)
     release.seal()
+    installation, _ = rewritten(json.loads(release.files[release.bill()]))
+    packages = {name: installation.packages[name] for name in ("numpy", "deflate", "cyclonedx-python-lib")}
+    release.bill_of(sbom_document(dataclasses.replace(installation, packages=packages)))

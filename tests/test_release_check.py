@@ -78,10 +78,6 @@ def _problems(checked: ReleaseCheck) -> list[str]:
     return [f"{problem.path}: {problem.what}" for problem in checked.problems]
 
 
-def _bill(forged: Forged) -> str:
-    return forged.record()["sbom"]["path"]
-
-
 def test_a_release_has_no_problems(made):
     """As made, with all its files checked."""
     checked = _check(made)
@@ -157,7 +153,7 @@ _LISTED = {
 @pytest.mark.parametrize("name", _LISTED.values(), ids=_LISTED)
 def test_every_damage_to_a_listed_file_is_found(original, dist, name, damage):
     """In any file. No other file is blamed."""
-    name = _bill(original) if name == "sbom" else name
+    name = original.bill() if name == "sbom" else name
     change, what = _DAMAGES[damage]
     change(dist / name)
     problems = _check(dist).problems
@@ -221,7 +217,7 @@ def _two_bills(forged: Forged) -> None:
 
 def _bill_called(name: str) -> Callable[[Forged], None]:
     def change(forged: Forged) -> None:
-        old = _bill(forged)
+        old = forged.bill()
         forged.files[name] = forged.files.pop(old)
         for record in forged.index["artifacts"]:
             record["sbom"]["path"] = name
@@ -499,7 +495,7 @@ _IN_TEXTS = {
     "other_check": (*_result(check="weights.equal"), "its checks are not those"),
     "one_check_less": (_REPORT, _no_result, "its checks are not those"),
     "odd_status": (*_result(status="perhaps"), "is not what hubexport writes: checks: 0: status"),
-    "no_report": (*_content("verification", _REPORT, b"{}"), "is not what hubexport writes: passed"),
+    "no_report": (*_content("verification", _REPORT, b"{}"), "is not what hubexport writes: handle"),
     "deep_report": (*_content("verification", _REPORT, b'{"a":' * 100_000), "is not what hubexport writes"),
     "binary_report": (*_content("verification", _REPORT, bytes(range(256))), "is not text"),
     "type": (*_statement("_type", value="x"), "_type does not agree"),
@@ -544,7 +540,7 @@ def test_forged_pages_reports_and_statements_are_found(forged, tmp_path, path, c
     assert {problem.path for problem in found} == {path}
 
 
-@pytest.mark.parametrize("figures", [{"measured": None, "limit": 2.0}, {"measured": 3.0, "limit": None}])
+@pytest.mark.parametrize("figures", [{"measured": None, "limit": 0}, {"measured": 3.0, "limit": None}])
 def test_reports_may_lack_figures(forged, tmp_path, figures):
     """Some checks draw random numbers, or have no limit."""
     forged.edit_json("verification", lambda report: report["checks"][0].update(figures))
@@ -843,16 +839,16 @@ def test_progress_is_reported(dist):
 
     heard = Heard()
     check_release(dist, heard)
-    assert heard.counts == [(done, 4) for done in (1, 2, 3, 4)]
+    assert heard.counts == [(done, 3) for done in (1, 2, 3)]
 
 
 def test_the_check_imports_no_tensorflow(dist):
-    """Nor the packages that only making a release needs. It works in any locale and folder."""
+    """Nor the package that only downloads need. It works in any locale and folder."""
     program = (
         "import sys; from pathlib import Path; from hubexport.progress import Progress;"
         "from hubexport.release.check import check_release; checked = check_release(Path(sys.argv[1]), Progress());"
         "assert not checked.problems and checked.artifacts == 2, checked;"
-        "print(sorted({'tensorflow', 'cyclonedx', 'jinja2', 'requests'} & set(sys.modules)))"
+        "print(sorted({'tensorflow', 'requests'} & set(sys.modules)))"
     )
     env = environment({"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Tokyo"})
     done = subprocess.run([sys.executable, "-c", program, dist], env=env, cwd="/", capture_output=True, text=True)
@@ -863,18 +859,16 @@ def test_the_check_imports_no_tensorflow(dist):
 
 
 def test_every_flipped_byte_is_found(original, dist):
-    """In any file, at any place. Only white space in the index may differ."""
+    """In any file, at any place."""
     rng = random.Random(7)
     files = sorted(path for path in dist.rglob("*") if path.is_file())
-    before = json.loads((dist / INDEX).read_bytes())
     for number in range(300):
         path = files[number % len(files)]
         content = path.read_bytes()
         flipped = bytearray(content)
         flipped[rng.randrange(len(content))] ^= rng.randrange(1, 256)
         path.write_bytes(flipped)
-        found = _problems(_check(dist))
-        assert found or (path.name == INDEX and json.loads(flipped) == before), (path, number)
+        assert _problems(_check(dist)), (path, number)
         path.write_bytes(content)
     assert _problems(_check(dist)) == []
 

@@ -224,10 +224,14 @@ def _check(directory: Path, output_format: str) -> int:
         return 1 if checked.problems else 0
     for problem in checked.problems:
         print(printable(f"{problem.path}: {problem.what}"))
+    for item in checked.unproven:
+        print(printable(f"{item.path}: unproven: {item.what}"), file=sys.stderr)
     for path in checked.stray:
         print(printable(f"{path}: not published: the index does not list it"), file=sys.stderr)
     verdict = _number(len(checked.problems), "problem") if checked.problems else "complete and correct"
     sizes = f"{_number(checked.artifacts, 'artifact')}, {checked.files} files, {checked.bytes / 1e6:.1f} MB"
+    if checked.unproven:
+        verdict += f", but {_number(len(checked.unproven), 'file')} by another hubexport cannot be proven"
     print(f"{directory}: {verdict}: {sizes}")
     return 1 if checked.problems else 0
 

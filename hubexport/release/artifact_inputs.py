@@ -5,9 +5,7 @@ The same inputs give the same archive, page and card on every machine, byte for 
 
 from collections.abc import Mapping
 import functools
-import hashlib
 from importlib import metadata
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,8 @@ from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
 from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError, either
-from hubexport.labels import labels_content
 from hubexport.progress import Progress
+from hubexport.release.config_facts import ConfigFacts, digest
 from hubexport.release.options import ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import Variant
@@ -30,8 +28,6 @@ from hubexport.version import __version__
 CONTENT = ("network", "checkpoint", "weights")
 
 _ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
-# Keys of a config that modules do not contain. `labels` is a path, and the names count; the others show in pages only.
-_NOT_IN_MODULES = {"labels", "license", "published", "checkpoint", "modules"}
 
 
 class ArtifactInputs(pydantic.BaseModel):
@@ -176,16 +172,12 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
     Raises:
         UsageError: the file of labels cannot be read.
     """
-    network = variant.model_dump(mode="json", exclude=_NOT_IN_MODULES)
-    description = variant.model_dump(mode="json", include={"license", "published", "checkpoint"})
-    names = variant.class_names()
-    labels_sha256 = hashlib.sha256(labels_content(names)).hexdigest() if names else None
-    members = [variant.checkpoint.name, variant.checkpoint.raw_name] if variant.checkpoint else None
+    config = ConfigFacts.of(variant)
     return ArtifactInputs(
-        network=_digest({**network, "labels": labels_sha256, "checkpoint": members}),
+        network=config.network_sha256(),
         checkpoint=checkpoint,
         weights=options.weights,
-        description=_digest(description),
+        description=config.description_sha256(),
         url=options.url,
         exporter=__version__,
         program=program_sha256(),
@@ -204,8 +196,4 @@ def program_sha256() -> str:
     files = [
         path for path in tree_files(package) if path.suffix not in {".pyc", ".pyo"} and "configs" not in path.parts
     ]
-    return _digest({path.relative_to(package).as_posix(): file_sha256(path) for path in files})
-
-
-def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest({path.relative_to(package).as_posix(): file_sha256(path) for path in files})

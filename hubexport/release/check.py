@@ -16,14 +16,18 @@ import pydantic_core
 
 from hubexport.errors import ReleaseError
 from hubexport.progress import Progress
-from hubexport.release.check_artifact import Finding, check_artifact, findings_about
+from hubexport.release.check_artifact import check_artifact
+from hubexport.release.check_contents import is_ours
+from hubexport.release.check_sbom import Bill, read_bill
+from hubexport.release.findings import Finding, collected, findings_about, first_difference
 from hubexport.release.index import INDEX, MAX_INDEX_BYTES, SHA256SUMS, ArtifactRecord, ReleaseFile, ReleaseIndex
+from hubexport.release.pages import publisher_page
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
     UntrustedFolder,
     check_digest,
-    check_listed,
     parsed,
+    read_listed,
     shortened,
 )
 
@@ -57,6 +61,7 @@ class ReleaseCheck:
         files: the number of files in the index.
         bytes: the total size of these files, as the index says.
         problems: the problems, sorted by path; empty if the release is complete and correct.
+        unproven: what another hubexport wrote, and differs from what this one would write. It may be right.
         stray: files that the index does not list. A run that works at the moment, or was killed, leaves such files.
     """
 
@@ -64,6 +69,7 @@ class ReleaseCheck:
     files: int
     bytes: int
     problems: tuple[Problem, ...]
+    unproven: tuple[Problem, ...]
     stray: tuple[str, ...]
 
 
@@ -84,17 +90,22 @@ def check_release(directory: str | Path, progress: Progress | None = None) -> Re
         raise _no_release(directory, f"{error.strerror}: {error.filename}") from error
     with folder:
         try:
-            index = _read_index(folder)
+            content = folder.read(INDEX, MAX_INDEX_BYTES)
+            index = _parsed_index(content)
             files = index.files()
         # Anything that is not JSON raises ValueError, and so do its NaN and Infinity.
         except (UntrustedFileError, ValueError) as error:
             if not os.path.lexists(directory / INDEX):
                 raise _no_release(directory, f"it has no {INDEX}") from error
-            return ReleaseCheck(0, 0, 0, _problems([(INDEX, str(error))]), ())
-        findings = [*_index_findings(index), *_file_findings(folder, index, files, progress)]
+            return ReleaseCheck(0, 0, 0, _problems([Finding(INDEX, str(error))]), (), ())
+        findings = [Finding(INDEX, what) for what in _form_findings(index, content)]
+        del content  # It may be large.
+        findings += [*_index_findings(index), *_file_findings(folder, index, files, progress)]
     stray = _stray_files(directory, {INDEX, SHA256SUMS, *(file.path for file in files)})
     total = sum(file.bytes for file in files)
-    return ReleaseCheck(len(index.artifacts), len(files), total, _problems(findings), tuple(map(shortened, stray)))
+    problems = _problems(finding for finding in findings if finding.is_problem)
+    unproven = _problems(finding for finding in findings if not finding.is_problem)
+    return ReleaseCheck(len(index.artifacts), len(files), total, problems, unproven, tuple(map(shortened, stray)))
 
 
 def _no_release(directory: Path, why: str) -> ReleaseError:
@@ -106,12 +117,12 @@ def _no_release(directory: Path, why: str) -> ReleaseError:
 
 
 def _problems(findings: Iterable[Finding]) -> tuple[Problem, ...]:
-    return tuple(sorted({Problem(shortened(path), shortened(what)) for path, what in findings}))
+    return tuple(sorted({Problem(shortened(finding.path), shortened(finding.what)) for finding in findings}))
 
 
-def _read_index(folder: UntrustedFolder) -> ReleaseIndex:
-    """Reads the index entry by entry, because pydantic's list of all errors in a large one may not fit in memory."""
-    facts = pydantic_core.from_json(folder.read(INDEX, MAX_INDEX_BYTES))
+def _parsed_index(content: bytes) -> ReleaseIndex:
+    """Parses the index entry by entry, because pydantic's list of all errors in a large one may not fit in memory."""
+    facts = pydantic_core.from_json(content)
     if not isinstance(facts, dict) or facts.keys() != ReleaseIndex.model_fields.keys():
         raise UntrustedFileError(f"is not a JSON object with the keys {', '.join(ReleaseIndex.model_fields)}")
     if facts["format"] != ReleaseIndex().format:
@@ -130,49 +141,100 @@ def _entries(facts: Mapping[str, Any], name: str, model: type[_Model]) -> tuple[
     return tuple(parsed(model, json.dumps(entry), f"{name}[{number}] is") for number, entry in entries)
 
 
+def _form_findings(index: ReleaseIndex, content: bytes) -> Iterator[str]:
+    """Compares the bytes of the index with those that hubexport writes, a piece at a time: it may be large."""
+    start = 0
+    for piece in index.pieces():
+        found = content[start : start + len(piece)]
+        if found != piece:
+            line = content.count(b"\n", 0, start)
+            what = first_difference(piece.decode(), found.decode(errors="replace"))
+            yield f"is reformatted, or repeats a key: counted from line {line + 1} on, {what}"
+            return
+        start += len(piece)
+    if start != len(content):
+        yield f"goes on after its end, for {len(content) - start} bytes"
+
+
 def _index_findings(index: ReleaseIndex) -> Iterator[Finding]:
     handles = [record.handle for record in index.artifacts]
-    yield from ((INDEX, f"lists {handle} {count} times") for handle, count in Counter(handles).items() if count > 1)
+    yield from (
+        Finding(INDEX, f"lists {handle} {count} times") for handle, count in Counter(handles).items() if count > 1
+    )
     if handles != sorted(handles):
-        yield INDEX, "is not sorted by handle"
+        yield Finding(INDEX, "is not sorted by handle")
     listed = [file for record in index.artifacts for file in record.all_files()]
     listed += index.publishers
     versions = Counter(file.path for file in set(listed))
     yield from (
-        (path, f"is listed with {count} different digests or sizes") for path, count in versions.items() if count > 1
+        Finding(path, f"is listed with {count} different digests or sizes")
+        for path, count in versions.items()
+        if count > 1
     )
     for record in index.artifacts:
         match = _BILL.fullmatch(record.sbom.path)
         if not match or not record.sbom.sha256.startswith(match["sha256"]):
-            yield record.sbom.path, "is not named like a bill of materials (sbom-DIGEST.cdx.json)"
+            yield Finding(record.sbom.path, "is not named like a bill of materials (sbom-DIGEST.cdx.json)")
     publishers = {handle.partition("/")[0] for handle in handles}
     expected = {f"{publisher}/{publisher}.md" for publisher in publishers}
     pages = {file.path for file in index.publishers}
-    yield from ((path, "is not listed, though its publisher has artifacts") for path in expected - pages)
-    yield from ((path, "is listed, though its publisher has no artifacts") for path in pages - expected)
+    yield from (Finding(path, "is not listed, though its publisher has artifacts") for path in expected - pages)
+    yield from (Finding(path, "is listed, though its publisher has no artifacts") for path in pages - expected)
 
 
 def _file_findings(
     folder: UntrustedFolder, index: ReleaseIndex, files: Sequence[ReleaseFile], progress: Progress
 ) -> Iterator[Finding]:
-    checks: list[_Check] = [functools.partial(check_artifact, folder, record) for record in index.artifacts]
-    shared = {record.sbom.path: record.sbom for record in index.artifacts}
-    shared |= {file.path: file for file in index.publishers}
-    checks += [functools.partial(findings_about, file.path, check_listed, folder, file) for file in shared.values()]
+    bills: dict[str, Bill] = {}
+    for file in {record.sbom.path: record.sbom for record in index.artifacts}.values():
+        yield from _check_bill(folder, index, file, bills)
+    checks: list[_Check] = [functools.partial(check_artifact, folder, record, bills) for record in index.artifacts]
+    checks += [functools.partial(_check_publisher, folder, index, file) for file in index.publishers]
     try:
         sums = _read_sums(folder)
     except UntrustedFileError as error:
-        yield SHA256SUMS, str(error)
+        yield Finding(SHA256SUMS, str(error))
     else:
         for file in files:
             if file.path not in sums:
-                yield SHA256SUMS, f"does not list {file.path}"
+                yield Finding(SHA256SUMS, f"does not list {file.path}")
             elif sums[file.path] != file.sha256:
-                yield SHA256SUMS, f"has a different digest for {file.path} than {INDEX}"
+                yield Finding(SHA256SUMS, f"has a different digest for {file.path} than {INDEX}")
         # A run that was killed before it wrote the index may have listed more files.
         others = sums.keys() - {file.path for file in files}
         checks += [functools.partial(findings_about, path, check_digest, folder, path, sums[path]) for path in others]
     yield from _in_threads(checks, progress)
+
+
+def _check_bill(
+    folder: UntrustedFolder, index: ReleaseIndex, file: ReleaseFile, bills: dict[str, Bill]
+) -> Iterator[Finding]:
+    """Checks a bill of materials, and adds it to the others if it is in order."""
+    problems, bill = collected(file.path, read_bill, folder, file)
+    yield from problems
+    if bill is None or problems:
+        return
+    bills[file.path] = bill
+    if bill.difference:
+        ours = all(is_ours(record) for record in index.artifacts if record.sbom.path == file.path)
+        what = f"is not what hubexport writes of these packages: {bill.difference}"
+        yield Finding(file.path, what, is_problem=ours and bill.same_writer)
+
+
+def _check_publisher(folder: UntrustedFolder, index: ReleaseIndex, file: ReleaseFile) -> Iterator[Finding]:
+    """Checks a publisher's page."""
+    try:
+        found = read_listed(folder, file)
+    except UntrustedFileError as error:
+        yield Finding(file.path, str(error))
+        return
+    publisher = file.path.partition("/")[0]
+    written = publisher_page(publisher)
+    if found != written:
+        # The page stays as the first release of the publisher's modules wrote it.
+        ours = all(is_ours(record) for record in index.artifacts if record.handle.startswith(f"{publisher}/"))
+        what = f"is not what hubexport writes of {publisher}: {first_difference(written, found)}"
+        yield Finding(file.path, what, is_problem=ours)
 
 
 def _in_threads(checks: Sequence[_Check], progress: Progress) -> Iterator[Finding]:

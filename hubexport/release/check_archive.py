@@ -1,6 +1,7 @@
 """Checks a packed module: that hubexport packed it, that it is safe to unpack, and that it is what the index says."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+import dataclasses
 import os
 from pathlib import Path, PurePosixPath
 import tarfile
@@ -8,7 +9,8 @@ from typing import BinaryIO
 
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.weights_choice import weights_match
-from hubexport.formats.manifest import MANIFEST, Manifest
+from hubexport.formats.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from hubexport.labels import MAX_LABELS_BYTES, MODULE_LABELS
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
@@ -31,9 +33,27 @@ _SAME_FACTS = {
     "input_height_px": "image_size",
     "input_width_px": "image_size",
 }
+_LABELS = MODULE_LABELS.as_posix()
 
 
-def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
+@dataclasses.dataclass(frozen=True)
+class ArchiveContents:
+    """What is in an archive.
+
+    Attributes:
+        digests: the SHA-256 of each file, by its path.
+        manifest: the content of the module's `hubexport.json`.
+        manifest_bytes: the bytes of that file.
+        labels: the content of the file with the names of the classes; None if there is none.
+    """
+
+    digests: Mapping[str, str]
+    manifest: Manifest
+    manifest_bytes: bytes
+    labels: bytes | None
+
+
+def read_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[str, None, ArchiveContents | None]:
     """Checks an artifact's archive.
 
     Args:
@@ -41,6 +61,8 @@ def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterato
         record: the artifact's entry in the index.
     Yields:
         Each problem, in one line.
+    Returns:
+        What is in the archive; None if it has no manifest.
     Raises:
         UntrustedFileError: the archive is not the listed file, or cannot be unpacked safely.
     """
@@ -49,7 +71,7 @@ def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterato
         if os.pread(opened.fileno(), len(_GZIP_HEADER), 0) != _GZIP_HEADER:
             yield "its gzip header contains a name or a time"
         try:
-            digests, manifest = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
+            digests, kept = _unpacked(Path(file.path), opened, record.inputs.source_date_epoch)
         except ArchiveError as error:
             raise UntrustedFileError(error.why) from None
     if MODULE_FILE not in digests:
@@ -58,22 +80,24 @@ def archive_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterato
         yield f"does not have the format {record.format}: it has {'a' if _HUB_FILE in digests else 'no'} {_HUB_FILE}"
     if MANIFEST not in digests:
         yield f"has no {MANIFEST} at its root"
-    else:
-        yield from _manifest_findings(
-            parsed(Manifest, manifest.decode(errors="replace"), f"its {MANIFEST} is"), record, digests
-        )
+        return None
+    manifest = parsed(Manifest, kept[MANIFEST].decode(errors="replace"), f"its {MANIFEST} is")
+    yield from _manifest_findings(manifest, record, digests)
+    return ArchiveContents(digests, manifest, kept[MANIFEST], kept.get(_LABELS))
 
 
-def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str], bytes]:
-    """Returns the digests of the files in an archive, and the module's manifest.
+def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Returns the digests of the files in an archive, and the content of those that the check reads.
 
     Raises:
         ArchiveError: the archive cannot be unpacked safely.
         UntrustedFileError: `hubexport.release.packing.pack` did not make it.
     """
     digests: dict[str, str] = {}
-    manifest, folders, previous = b"", {"."}, b""
-    for member, sha256, kept in hash_members(path, opened, keep=MANIFEST):
+    contents: dict[str, bytes] = {}
+    folders, previous = {"."}, b""
+    keep = {MANIFEST: MAX_MANIFEST_BYTES, _LABELS: MAX_LABELS_BYTES}
+    for member, sha256, content in hash_members(path, opened, keep):
         name = member.name.encode("utf-8", "surrogateescape")
         if name <= previous:
             raise UntrustedFileError(
@@ -85,8 +109,9 @@ def _unpacked(path: Path, opened: BinaryIO, mtime: int) -> tuple[dict[str, str],
             folders.add(member.name)
         else:
             digests[member.name] = sha256
-            manifest = kept or manifest
-    return digests, manifest
+            if member.name in keep:
+                contents[member.name] = content
+    return digests, contents
 
 
 def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:

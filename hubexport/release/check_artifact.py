@@ -1,78 +1,55 @@
 """Compares one artifact's files with its entry in the index, and with each other."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 import re
-from typing import Any, Literal
 from urllib.parse import unquote
 
 import pydantic
-from pydantic import ConfigDict
 
 from hubexport.formats.manifest import CheckpointOrigin
-from hubexport.release.check_archive import archive_findings
+from hubexport.release.check_archive import read_archive
+from hubexport.release.check_contents import ArtifactContents, contents_findings, is_ours
+from hubexport.release.check_report import read_report
+from hubexport.release.check_sbom import Bill, bill_findings
+from hubexport.release.config_facts import ConfigFacts
 from hubexport.release.facts import module_format
-from hubexport.release.index import SUFFIXES, ArtifactRecord, path_in_release, record_path
-from hubexport.release.slsa_provenance import statement
-from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, check_listed, parsed, read_listed
-from hubexport.variants import VERSIONS
-
-# A path in the release, and what is wrong with it.
-Finding = tuple[str, str]
-
-
-class _Lenient(pydantic.BaseModel):
-    """A model that ignores other keys."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
+from hubexport.release.findings import Finding, collected, findings_about, json_document
+from hubexport.release.index import SUFFIXES, ArtifactRecord, Role, path_in_release, record_path
+from hubexport.release.slsa_provenance import config_of, statement
+from hubexport.release.untrusted_folder import UntrustedFolder, check_listed, read_listed
+from hubexport.release.verification_report import VerificationReport
+from hubexport.variants import VERSIONS, ModuleSpec
 
 
-class _Check(_Lenient):
-    check: str
-    status: Literal["pass", "fail", "not applicable"]
-    explanation: str
-    measured: float | None
-    limit: float | None
-
-
-class _Report(_Lenient):
-    """The part of `hubexport verify`'s report that is compared."""
-
-    passed: bool
-    handle: str
-    archive_sha256: str
-    checks: list[_Check]
-    versions: dict[str, str]
-
-
-class _Document(pydantic.RootModel[dict[str, Any]]):
-    """Any JSON object."""
-
-
-def check_artifact(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[Finding]:
+def check_artifact(folder: UntrustedFolder, record: ArtifactRecord, bills: Mapping[str, Bill]) -> Iterator[Finding]:
     """Checks an artifact's own files.
 
     Args:
         folder: the release's folder.
         record: the artifact's entry in the index.
+        bills: the bills of materials that are in order, by their paths.
     """
-    if findings := list(_entry_findings(record)):
+    own = record_path(record.handle)
+    if problems := list(_entry_findings(record)):
         # The files may be another artifact's, then.
-        yield from ((record_path(record.handle), what) for what in findings)
+        yield from (Finding(own, what) for what in problems)
         return
-    yield from findings_about(record.files["archive"].path, archive_findings, folder, record)
-    yield from findings_about(record.files["page"].path, _page_findings, folder, record)
-    yield from findings_about(record.files["card"].path, check_listed, folder, record.files["card"])
-    yield from findings_about(record.files["verification"].path, _report_findings, folder, record)
-    yield from findings_about(record.files["provenance"].path, _provenance_findings, folder, record)
-    yield from findings_about(record_path(record.handle), check_listed, folder, record.own_file())
-
-
-def findings_about(path: str, check: Callable[..., Iterable[str] | None], *arguments: object) -> Iterator[Finding]:
-    """Yields what a check finds wrong with a file, including the error if the check refuses the file."""
-    try:
-        yield from ((path, what) for what in check(*arguments) or ())
-    except UntrustedFileError as error:
-        yield path, str(error)
+    files, findings = record.files, findings_about(own, check_listed, folder, record.own_file())
+    of_archive, archive = collected(files["archive"].path, read_archive, folder, record)
+    of_report, report = collected(files["verification"].path, read_report, folder, record)
+    of_page, page = collected(files["page"].path, _read_page, folder, record)
+    of_card, card = collected(files["card"].path, _read_card, folder, record)
+    of_statement, provenance = collected(files["provenance"].path, _read_statement, folder, record, report)
+    findings += [*of_archive, *of_report, *of_page, *of_card, *of_statement]
+    if report and (bill := bills.get(record.sbom.path)):
+        findings += findings_about(record.sbom.path, bill_findings, bill, record, report.versions)
+    yield from findings
+    # A file that is wrong by itself would make others look wrong.
+    if not findings and archive and report and page and card and provenance:
+        text, config = provenance
+        texts: dict[Role, str] = {"page": page, "card": card, "provenance": text}
+        texts["verification"] = read_listed(folder, files["verification"])
+        yield from contents_findings(record, ArtifactContents(archive, report, config, texts))
 
 
 def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
@@ -110,7 +87,7 @@ def _values_findings(record: ArtifactRecord) -> Iterator[str]:
         yield "it has published figures, but not the published checkpoint's values"
 
 
-def _page_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
+def _read_page(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[str, None, str]:
     page = read_listed(folder, record.files["page"])
     title = f"# Module {record.handle}"
     if page.partition("\n")[0] != title:
@@ -120,52 +97,49 @@ def _page_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[
     # Pages contain some characters as percent codes.
     if [unquote(path) for path in paths] != [unquote(address)]:
         yield f"its asset-path is not {address}"
+    return page
 
 
-def _report_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
-    report = _report(folder, record)
-    if not report.passed:
-        yield "does not say that the module passed"
-    if report.handle != record.handle:
-        yield f"is about {report.handle}"
-    if report.archive_sha256 != record.files["archive"].sha256:
-        yield f"is about another archive, with the SHA-256 {report.archive_sha256}"
-    if sorted(check.check for check in report.checks) != sorted(record.inputs.checks):
-        yield "its checks are not those the module had to pass"
-    counts = {status: sum(check.status == status for check in report.checks) for status in ("pass", "not applicable")}
-    summary = record.checks
-    if counts != {"pass": summary.passed, "not applicable": summary.not_applicable}:
-        yield f"it does not have {summary.passed} checks passed and {summary.not_applicable} not applicable"
-    if report.versions.get("TensorFlow") != summary.tensorflow:
-        yield f"the module did not run on TensorFlow {summary.tensorflow}"
-    for check in report.checks:
-        if check.status == "fail":
-            yield f"{check.check} failed"
-        if check.status != "pass" or check.measured is None or check.limit is None:
-            continue
-        if check.measured > check.limit:
-            yield f"{check.check} passed with {check.measured}, above its limit of {check.limit}"
+def _read_card(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[str, None, str]:
+    card = read_listed(folder, record.files["card"])
+    title = f"# {record.handle}"
+    if title not in card.split("\n"):
+        yield f"its title is not {title!r}"
+    return card
 
 
-def _report(folder: UntrustedFolder, record: ArtifactRecord) -> _Report:
-    return parsed(_Report, read_listed(folder, record.files["verification"]))
-
-
-def _provenance_findings(folder: UntrustedFolder, record: ArtifactRecord) -> Iterator[str]:
-    provenance = parsed(_Document, read_listed(folder, record.files["provenance"])).root
-    try:
-        versions = _report(folder, record).versions
-    except UntrustedFileError:
-        versions = {}  # The report's own check tells what is wrong with it.
+def _read_statement(
+    folder: UntrustedFolder, record: ArtifactRecord, report: VerificationReport | None
+) -> Generator[str, None, tuple[str, ConfigFacts | None]]:
+    text = read_listed(folder, record.files["provenance"])
+    document = yield from json_document(text)
     expected = statement(
         record.handle,
         record.inputs,
         subjects=[record.files[role] for role in ("archive", "page", "card")],
         byproducts=[record.files["verification"], record.sbom],
-        versions=versions,
+        # If the report cannot be read, its own check tells.
+        versions=report.versions if report else {},
     )
-    for place in _differences(expected, provenance):
+    for place in _differences(expected, document):
         yield f"{place[1:]} does not agree with the index"
+    return text, (yield from _config(document, record))
+
+
+def _config(document: Mapping[str, object], record: ArtifactRecord) -> Generator[str, None, ConfigFacts | None]:
+    """Returns the facts of the config in a statement; None, without a problem, if another hubexport wrote others."""
+    try:
+        config = ConfigFacts.parse(config_of(document), ModuleSpec(kind=record.kind, version=record.version))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        what = f"its config describes no variant: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    else:
+        if (config.network_sha256(), config.description_sha256()) == (record.inputs.network, record.inputs.description):
+            return config
+        what = "its config is not the one whose digests the index has"
+    if is_ours(record):
+        yield what
+    return None
 
 
 def _differences(expected: object, found: object) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """The facts about one packed module that its page, its card and the index tell."""
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
 
+from hubexport.formats.manifest import Manifest
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
 # tfhub.dev's names of the TF1 Hub format, and of TensorFlow 2's SavedModel.
@@ -35,6 +37,22 @@ class ValuesOrigin:
     source: str
     published: bool
     requested: str = "auto"
+
+    @classmethod
+    def of(cls, manifest: Manifest, requested: str) -> "ValuesOrigin":
+        """Returns the origin that a module's `hubexport.json` states.
+
+        Args:
+            manifest: the content of `hubexport.json`.
+            requested: the weights that were asked for.
+        """
+        return cls(
+            synthetic=manifest.values == "synthetic",
+            weights=manifest.weights or "",
+            source=manifest.checkpoint.source or "",
+            published=bool(manifest.checkpoint.published),
+            requested=requested,
+        )
 
 
 class VerificationProof(pydantic.BaseModel):
@@ -66,6 +84,7 @@ class ModuleFacts:
         archive_sha256: the digest of its `.tar.gz`, in lower-case hexadecimal.
         archive_bytes: the size of its `.tar.gz`.
         exporter: the version of hubexport that built it.
+        class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
     """
 
     variant: Variant
@@ -76,6 +95,7 @@ class ModuleFacts:
     archive_sha256: str
     archive_bytes: int
     exporter: str
+    class_names: Sequence[str] | None = None
 
     @property
     def handle(self) -> str:

@@ -181,6 +181,17 @@ class ReleaseIndex(_Strict):
         listed |= {file.path: file for file in self.publishers}
         return [listed[path] for path in sorted(listed)]
 
+    def pieces(self) -> Iterator[bytes]:
+        """Yields the content of `index.json`, which may be large, in pieces: what `as_json` returns of the index."""
+        frame = as_json({name: [] if isinstance(value, tuple) else value for name, value in self}).decode()
+        for name, entries in (("artifacts", self.artifacts), ("publishers", self.publishers)):
+            head, frame = frame.split(f'"{name}": []', maxsplit=1)
+            yield f'{head}"{name}": ['.encode()
+            for number, entry in enumerate(entries):
+                yield (b",\n    " if number else b"\n    ") + as_json(entry).strip().replace(b"\n", b"\n    ")
+            yield b"\n  ]" if entries else b"]"
+        yield frame.encode()
+
     def sums(self) -> bytes:
         """Returns the content of `SHA256SUMS`, for `sha256sum --check`."""
         return "".join(f"{file.sha256}  {file.path}\n" for file in self.files()).encode()

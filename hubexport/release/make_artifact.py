@@ -58,20 +58,13 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
     archive = task.staged(artifact, "archive")
     manifest = read_manifest(module)
     assert manifest, "hubexport has just written it"
-    checkpoint = manifest.checkpoint
-    if checkpoint.model_dump(exclude_none=True) != task.inputs.checkpoint:
+    if manifest.checkpoint.model_dump(exclude_none=True) != task.inputs.checkpoint:
         raise _changed(task)
     with write_failures_reported(f"cannot pack {artifact.handle}", archive, "choose another --output_dir"):
         archive.parent.mkdir(parents=True, exist_ok=True)
         pack(module, archive, mtime=task.inputs.source_date_epoch)
         shutil.rmtree(module)
-    values = ValuesOrigin(
-        synthetic=manifest.values == "synthetic",
-        weights=manifest.weights or "",
-        source=checkpoint.source or "",
-        published=bool(checkpoint.published),
-        requested=task.inputs.weights,
-    )
+    values = ValuesOrigin.of(manifest, task.inputs.weights)
     return PackedModule(artifact, task, archive, values, {"build": build_seconds, "pack": time.monotonic() - started})
 
 

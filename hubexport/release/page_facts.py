@@ -72,9 +72,9 @@ class PageFacts:
         self.url = _address(f"{facts.url}/{facts.handle}")
         self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
         self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
-        names = variant.class_names() if spec.kind == "classification" else None
+        names = facts.class_names
         self.classes = (_code(names[0]), _code(names[-1])) if names else None
-        self.classes_known = self.imagenet and variant.num_classes == 1001 and not variant.labels
+        self.classes_known = self.imagenet and variant.num_classes == 1001 and not names
         self.source = _code(values.source)
         self.checkpoint: str | None = None
         self.archive: str | None = None

@@ -110,7 +110,7 @@ def publish_index(records: Iterable[ArtifactRecord], published: ReleaseIndex, di
                 _write(publisher_page(publisher).encode(), directory / name, scratch)
                 publishers[name] = ReleaseFile.of(directory / name, name)
         index = ReleaseIndex(artifacts=artifacts, publishers=tuple(publishers[name] for name in sorted(publishers)))
-        content = as_json(index)
+        content = b"".join(index.pieces())
         if len(content) > MAX_INDEX_BYTES:
             raise ReleaseError(
                 f"{directory} has too many artifacts: {len(artifacts):,}",

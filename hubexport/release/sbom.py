@@ -1,6 +1,4 @@
-"""The bill of materials: a CycloneDX document of everything that was installed where artifacts were made.
-
-The same environment gives the same bytes: the document has no timestamp, and its serial number is a digest of the rest.
+"""The bill of materials: everything that is installed where artifacts are made.
 
 `cyclonedx-py environment` (cyclonedx-bom 7.5) cannot replace this module. Its document names local paths, but neither
 the interpreter nor a serial number; it counts the requirements of other systems and of all extras; and the package has
@@ -9,26 +7,18 @@ no Python API.
 
 from collections.abc import Iterator, Sequence
 import contextlib
-import hashlib
 from importlib import metadata
-import json
 from pathlib import Path
 import platform
 import sys
-import uuid
 
 from cyclonedx.contrib.license.factories import LicenseFactory
-from cyclonedx.model import Property
-from cyclonedx.model.bom import Bom, BomMetaData
-from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import License, LicenseAcknowledgement
-from cyclonedx.output.json import JsonV1Dot7
-from packageurl import PackageURL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hubexport.extras import installed_extras
-from hubexport.release.index import as_json
+from hubexport.release.sbom_document import Installation, Package, sbom_document
 from hubexport.version import __version__
 
 _NAME = "hubexport"
@@ -37,8 +27,6 @@ _CLASSIFIER = "License :: "
 _NO_LICENSE = {"", "UNKNOWN", "OSI Approved"}
 # Some authors put the license's whole text into the field for its name.
 _MAX_LICENSE_NAME = 100
-# Tells programs not to expect a timestamp; see https://github.com/CycloneDX/cyclonedx-property-taxonomy.
-_REPRODUCIBLE = Property(name="cdx:reproducible", value="true")
 
 
 def sbom() -> bytes:
@@ -48,32 +36,11 @@ def sbom() -> bytes:
         CycloneDX 1.7 as JSON, in UTF-8. Its subject is hubexport.
     """
     distributions = dict(_distributions())
-    components = {name: _component(distribution) for name, distribution in distributions.items() if name != _NAME}
-    subject = Component(
-        type=ComponentType.APPLICATION, name=_NAME, version=__version__, purl=_purl(_NAME, __version__), bom_ref=_NAME
-    )
-    python, version = platform.python_implementation(), platform.python_version()
-    interpreter = Component(
-        type=ComponentType.PLATFORM,
-        name=python,
-        version=version,
-        purl=PackageURL(type="generic", name=python.lower(), version=version),
-        bom_ref="the interpreter",  # Names of distributions have no spaces.
-    )
-    bom = Bom(
-        components=[interpreter, *components.values()],
-        metadata=BomMetaData(component=subject, properties=[_REPRODUCIBLE]),
-    )
-    bom.register_dependency(subject, [interpreter])
-    for name, distribution in distributions.items():
-        extras = installed_extras() if name == _NAME else []
-        required = [components[other] for other in _requirements(distribution, extras) if other in components]
-        bom.register_dependency(components.get(name, subject), required)
-    facts = json.loads(JsonV1Dot7(bom).output_as_string())
-    # The library takes one from the clock, and the other from random numbers.
-    del facts["metadata"]["timestamp"], facts["serialNumber"]
-    digest = hashlib.sha256(as_json(facts)).hexdigest()
-    return as_json({"serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{digest}").urn, **facts})
+    packages = {name: _package(one) for name, one in distributions.items() if name != _NAME}
+    own = distributions.get(_NAME)
+    requires = _requirements(own, installed_extras()) if own else set()
+    python = (platform.python_implementation(), platform.python_version())
+    return sbom_document(Installation(__version__, requires, python, packages))
 
 
 def _distributions() -> Iterator[tuple[str, metadata.Distribution]]:
@@ -96,20 +63,13 @@ def _fact(distribution: metadata.Distribution, name: str) -> str:
     return (distribution.metadata.get_all(name) or [""])[0]
 
 
-def _component(distribution: metadata.Distribution) -> Component:
-    name, version = _fact(distribution, "Name"), _fact(distribution, "Version")
-    return Component(
-        type=ComponentType.LIBRARY,
-        name=name,
-        version=version,
-        purl=_purl(name, version),
-        bom_ref=canonicalize_name(name),
-        licenses=_licenses(distribution),
+def _package(distribution: metadata.Distribution) -> Package:
+    return Package(
+        name=_fact(distribution, "Name"),
+        version=_fact(distribution, "Version"),
+        licenses=tuple(_licenses(distribution)),
+        requires=_requirements(distribution, []),
     )
-
-
-def _purl(name: str, version: str) -> PackageURL:
-    return PackageURL(type="pypi", name=name, version=version)
 
 
 def _licenses(distribution: metadata.Distribution) -> list[License]:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubexport.release.artifact_inputs import ArtifactInputs
+from hubexport.release.config_facts import ConfigFacts
 from hubexport.release.index import ReleaseFile
 from hubexport.variants import PublishedCheckpoint
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-# Defines the parameters below; other parameters need another number.
+# Defines the parameters below; another meaning of them needs another number.
 BUILD_TYPE = "pkg:pypi/hubexport?build_type=release.v1#docs/release.md"
 # Anyone may run `hubexport release` anywhere; nothing more is claimed about the builder.
 BUILDER = "pkg:pypi/hubexport?builder=unattested#docs/release.md"
@@ -28,7 +29,7 @@ def statement(
     subjects: Sequence[ReleaseFile],
     byproducts: Sequence[ReleaseFile],
     versions: Mapping[str, str],
-    archive: PublishedCheckpoint | None = None,
+    config: ConfigFacts | None = None,
 ) -> dict[str, Any]:
     """Returns the statement that is published with an artifact.
 
@@ -38,7 +39,7 @@ def statement(
         subjects: the archive, the page and the card.
         byproducts: the report of `hubexport verify`, and the bill of materials.
         versions: the versions of the programs that built and verified the module, by name.
-        archive: the checkpoint that the variant's config names; None if the config names none or is not known.
+        config: the facts of the variant's config; None if they are not known.
     """
     return {
         "_type": STATEMENT_TYPE,
@@ -60,9 +61,10 @@ def statement(
                     "network": inputs.network,
                     "description": inputs.description,
                     "compressor": inputs.compressor,
+                    **({"config": config.as_json()} if config else {}),
                 },
                 "resolvedDependencies": [
-                    *_checkpoint_files(inputs.checkpoint, archive),
+                    *_checkpoint_files(inputs.checkpoint, config.variant.checkpoint if config else None),
                     {
                         "name": "hubexport",
                         "uri": f"pkg:pypi/hubexport@{inputs.exporter}",
@@ -76,6 +78,14 @@ def statement(
             },
         },
     }
+
+
+def config_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the facts of the variant's config in a statement; empty if there are none."""
+    found: Any = document
+    for name in ("predicate", "buildDefinition", "internalParameters", "config"):
+        found = found.get(name, {}) if isinstance(found, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _checkpoint_files(checkpoint: Mapping[str, Any], archive: PublishedCheckpoint | None) -> list[dict[str, Any]]:

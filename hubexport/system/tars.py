@@ -1,6 +1,6 @@
 """Reads gzipped tars from strangers: nothing in them can write outside, link, or grow without bound."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import gzip
 import hashlib
@@ -103,28 +103,31 @@ def read_near_start(archive: Path, file: IO[bytes], name: str, max_bytes: int) -
     return None
 
 
-def hash_members(archive: Path, file: IO[bytes], keep: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
+def hash_members(
+    archive: Path, file: IO[bytes], keep: Mapping[str, int]
+) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
     """Yields all members, including folders, each with the SHA-256 of its content.
 
     Args:
         archive: what messages call the archive.
         file: the archive, open for reading. It is read once, to its end.
-        keep: the name of a small file whose content is yielded, too.
+        keep: the names of files whose content is yielded, too, and how many bytes they may have.
     Yields:
-        The member, its SHA-256 in hexadecimal, and its content if it is `keep`, else `b""`.
+        The member, its SHA-256 in hexadecimal, and its content if it is in `keep`, else `b""`.
     Raises:
-        ArchiveError: the archive cannot be read safely, or `keep` is larger than 1 MiB.
+        ArchiveError: the archive cannot be read safely, or a file in `keep` is too large.
     """
     with _damage_reported(archive):
         for tar, member in _members(archive, file):
-            if member.name == keep and member.size > _MAX_READ_BYTES:
-                raise _refusal(archive, f"its member {keep!r} is larger than 1 MiB")
-            digest, kept = hashlib.sha256(), b""
+            if member.size > keep.get(member.name, member.size):
+                raise _refusal(archive, f"its member {member.name!r} is larger than {keep[member.name] >> 20} MiB")
+            digest, kept = hashlib.sha256(), io.BytesIO()
             if content := tar.extractfile(member):
                 while block := content.read(_MAX_READ_BYTES):
                     digest.update(block)
-                    kept = block if member.name == keep else b""
-            yield member, digest.hexdigest(), kept
+                    if member.name in keep:
+                        kept.write(block)
+            yield member, digest.hexdigest(), kept.getvalue()
 
 
 def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:

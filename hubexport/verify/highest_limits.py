@@ -1,0 +1,28 @@
+"""The largest limits that checks set, by which a reader of a report can tell that somebody raised one."""
+
+import math
+
+from hubexport.verify.layer_errors import LIMIT_IN_FLOORS
+
+# What figures in these units may be, whichever check measured them. All other units count problems.
+_BY_UNIT = {"": math.inf, "float32 floors": LIMIT_IN_FLOORS}
+# Figures without a unit are differences, which are compared with fixed limits, or with a number of float32 floors. A
+# floor depends on the network and the images. The largest that were seen are a thousandth of this.
+_LARGEST_DIFFERENCE = 0.1
+_BY_CHECK = {
+    "behaviour.moving_averages": 1.0,
+    "behaviour.dropout": math.log(3.5),
+    "behaviour.regularization": 1e-5,
+    "behaviour.shared_variables": 1e-2,
+    "behaviour.gradients": 1e-2,
+}
+
+
+def highest_limit(check: str, unit: str) -> float:
+    """Returns the largest limit of any module.
+
+    Args:
+        check: the check's name.
+        unit: the unit of its figure.
+    """
+    return min(_BY_UNIT.get(unit, 0), _BY_CHECK.get(check, _LARGEST_DIFFERENCE if unit == "" else math.inf))
