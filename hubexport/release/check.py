@@ -260,12 +260,16 @@ def _read_sums(folder: UntrustedFolder) -> dict[str, str]:
     if lines.pop():
         raise UntrustedFileError("does not end with a newline")
     sums: dict[str, str] = {}
+    previous = ""
     for number, line in enumerate(lines, start=1):
         match = _SUM.fullmatch(line)
         if not match:
             raise UntrustedFileError(f"line {number} is not in sha256sum's format")
         if match["path"] in sums:
             raise UntrustedFileError(f"line {number} repeats {match['path']}")
+        if match["path"] < previous:
+            raise UntrustedFileError(f"line {number} is out of order: {match['path']} comes after {previous}")
+        previous = match["path"]
         sums[match["path"]] = match["sha256"]
     return sums
 

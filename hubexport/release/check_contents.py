@@ -18,7 +18,7 @@ from hubexport.release.index import ArtifactRecord, Role, as_json, record_path
 from hubexport.release.pages import model_card, module_page
 from hubexport.release.slsa_provenance import statement
 from hubexport.release.verification_report import VerificationReport
-from hubexport.variants import ModuleSpec, Variant
+from hubexport.variants import ModuleSpec, PublishedFigures, Variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,10 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
     if contents.config is None:
         yield Finding(path, "another hubexport made it, and its statement does not have the facts of its pages", False)
         return
-    yield from (Finding(files["archive"].path, what) for what in _labels_findings(facts, contents))
+    if problems := list(_labels_findings(facts, contents)):
+        # Pages name the first and the last class.
+        yield from (Finding(files["archive"].path, what) for what in problems)
+        return
     if ours and (what := _manifest_difference(facts, record, contents)):
         yield Finding(files["archive"].path, what)
     provenance = statement(
@@ -129,7 +132,8 @@ def _variant_of(record: ArtifactRecord) -> Variant:
             "num_classes": record.num_classes or record.family.published_classes,
             "dataset": record.dataset,
             "license": record.license,
-            "published": record.published,
+            # The index has all figures as floating-point numbers.
+            "published": PublishedFigures.model_validate(record.published or {}, strict=False),
             "modules": [f"{record.kind}/{record.version}"],
         }
     )

@@ -6,7 +6,7 @@ from hubexport.release.findings import json_document
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.untrusted_folder import UntrustedFolder, parsed, read_listed
 from hubexport.release.verification_report import ReportedCheck, VerificationReport
-from hubexport.verify.highest_limits import highest_limit
+from hubexport.verify.highest_limits import counts_problems, highest_limit
 
 
 def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[str, None, VerificationReport]:
@@ -49,7 +49,11 @@ def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[st
 def _result_findings(check: ReportedCheck) -> Iterator[str]:
     if check.status == "fail":
         yield f"{check.check} failed"
-    if check.status != "pass" or check.limit is None:
+    if check.status != "pass":
+        return
+    if counts_problems(check.check) and (check.measured is None or check.limit is None or check.details):
+        yield f"{check.check} passed, but does not say that it counted no problem"
+    if check.limit is None:
         return
     if check.measured is not None and not check.measured <= check.limit:
         yield f"{check.check} passed with {check.measured}, above its limit of {check.limit}"

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping
 import dataclasses
 from importlib import metadata
+import json
 
 from packaging.version import InvalidVersion, Version
 
@@ -54,7 +55,8 @@ def read_bill(folder: UntrustedFolder, file: ReleaseFile) -> Generator[str, None
         raise UntrustedFileError("is not a bill of materials in CycloneDX' format") from None
     if document.get("serialNumber") != number:
         yield "its serial number is not that of its contents"
-    written = content.decode()
+    # What differs is what the serial number is a digest of.
+    written = content.decode().replace(json.loads(content)["serialNumber"], number)
     versions = {name: package.version for name, package in installation.packages.items()}
     return Bill(
         versions={**versions, "hubexport": installation.hubexport, "Python": installation.python[1]},

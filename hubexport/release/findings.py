@@ -91,9 +91,12 @@ def first_difference(expected: str, found: str) -> str:
     """
     expected_lines, found_lines = expected.split("\n"), found.split("\n")
     pairs = zip(expected_lines, found_lines, strict=False)
-    same = next((number for number, (line, other) in enumerate(pairs) if line != other), None)
-    if same is None:
-        return f"it has {len(found_lines)} lines, not {len(expected_lines)}"
+    differing = [number for number, (line, other) in enumerate(pairs) if line != other]
+    if not differing:
+        return f"it ends with line {len(found_lines)}, not {len(expected_lines)}"
+    # In JSON, a value that was added also adds a comma to the line before.
+    telling = (number for number in differing if expected_lines[number].rstrip(",") != found_lines[number].rstrip(","))
+    same = next(telling, differing[0])
     is_code = sum(line.startswith(_FENCE) for line in expected_lines[:same]) % 2 == 1
     line, other = (_cut(lines[same]) for lines in (expected_lines, found_lines))
     if line == other:

@@ -115,10 +115,11 @@ def hash_members(
     Yields:
         The member, its SHA-256 in hexadecimal, and its content if it is in `keep`, else `b""`.
     Raises:
-        ArchiveError: the archive cannot be read safely, or a file in `keep` is too large.
+        ArchiveError: the archive cannot be read safely, a file in `keep` is too large, or more than padding follows the
+            last member.
     """
     with _damage_reported(archive):
-        for tar, member in _members(archive, file):
+        for tar, member in _members(archive, file, to_the_end=True):
             if member.size > keep.get(member.name, member.size):
                 raise _refusal(archive, f"its member {member.name!r} is larger than {keep[member.name] >> 20} MiB")
             digest, kept = hashlib.sha256(), io.BytesIO()
@@ -130,8 +131,13 @@ def hash_members(
             yield member, digest.hexdigest(), kept.getvalue()
 
 
-def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Yields the members in order, each checked, with the tar to extract it from."""
+def _members(
+    archive: Path, file: IO[bytes] | None = None, *, to_the_end: bool = False
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yields the members in order, each checked, with the tar to extract it from.
+
+    With `to_the_end`, what follows the last member must be padding.
+    """
     with gzip.open(file or archive, "rb") as unzipped:
         stream = _BoundedStream(archive, unzipped)
         with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
@@ -141,8 +147,9 @@ def _members(archive: Path, file: IO[bytes] | None = None) -> Iterator[tuple[tar
                 _check_member(archive, member)
                 yield tar, member
         # Only padding follows the last member, but gzip's checksum comes after it.
-        while stream.read(_MAX_READ_BYTES):
-            pass
+        while block := stream.read(_MAX_READ_BYTES):
+            if to_the_end and block.strip(b"\0"):
+                raise _refusal(archive, "more than padding follows its last member")
 
 
 class _BoundedStream:
