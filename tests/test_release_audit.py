@@ -150,6 +150,11 @@ def _renamed(name: str) -> Change:
     return change
 
 
+def _parameters(forged: Forged) -> dict:
+    statement = json.loads(forged.files[forged.path("provenance")])
+    return statement["predicate"]["buildDefinition"]["internalParameters"]
+
+
 def _config(change: Callable[[dict], object]) -> Change:
     """Changes the parameters of a statement, among which the config is."""
     return lambda forged: forged.edit_json(
@@ -447,6 +452,23 @@ def test_statements_without_a_config_prove_no_pages(forged, tmp_path):
     forged.record()["multiply_adds"] = 7
     assert [line.partition(", not ")[0] for line in _lines(_checked(forged, tmp_path / "wrong"))] == [
         f"{OLD}.json: says multiply_adds 7"
+    ]
+
+
+def test_odd_facts_are_one_problem(forged, tmp_path):
+    """No page can be written of an address that is none, though a config may have it."""
+    config = ConfigFacts.parse(_parameters(forged)["config"], ModuleSpec.parse("feature_vector/2"))
+    url = "https://[x"
+    variant = config.variant.model_copy(
+        update={"checkpoint": config.variant.checkpoint.model_copy(update={"url": url})}
+    )
+    odd = ConfigFacts(variant, config.labels_sha256)
+    inputs = forged.record()["inputs"]
+    forged.edit_text("provenance", "https://models.example/small.tgz", url)
+    forged.edit_text("provenance", inputs["description"], odd.description_sha256())
+    inputs["description"] = odd.description_sha256()
+    assert _lines(_checked(forged, tmp_path)) == [
+        f"{OLD}.json: has facts that hubexport cannot describe: Invalid IPv6 URL"
     ]
 
 

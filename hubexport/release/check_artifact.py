@@ -16,7 +16,7 @@ from hubexport.release.facts import module_format
 from hubexport.release.findings import Finding, collected, findings_about, json_document
 from hubexport.release.index import SUFFIXES, ArtifactRecord, Role, path_in_release, record_path
 from hubexport.release.slsa_provenance import config_of, statement
-from hubexport.release.untrusted_folder import UntrustedFolder, check_listed, read_listed
+from hubexport.release.untrusted_folder import UntrustedFolder, check_listed, first_error, read_listed
 from hubexport.release.verification_report import VerificationReport
 from hubexport.variants import VERSIONS, ModuleSpec
 
@@ -131,8 +131,7 @@ def _config(document: Mapping[str, object], record: ArtifactRecord) -> Generator
     try:
         config = ConfigFacts.parse(config_of(document), ModuleSpec(kind=record.kind, version=record.version))
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        what = f"its config describes no variant: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        what = f"its config describes no variant: {first_error(error)}"
     else:
         if (config.network_sha256(), config.description_sha256()) == (record.inputs.network, record.inputs.description):
             return config

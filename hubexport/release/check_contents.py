@@ -17,6 +17,7 @@ from hubexport.release.findings import Finding, first_difference
 from hubexport.release.index import ArtifactRecord, Role, as_json, record_path
 from hubexport.release.pages import model_card, module_page
 from hubexport.release.slsa_provenance import statement
+from hubexport.release.untrusted_folder import first_error
 from hubexport.release.verification_report import VerificationReport
 from hubexport.variants import ModuleSpec, PublishedFigures, Variant
 
@@ -52,30 +53,58 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
         record: the artifact's entry in the index.
         contents: the contents of its files.
     """
-    path, files = record_path(record.handle), record.files
+    path = record_path(record.handle)
     try:
         facts = _facts(record, contents)
-        expected = artifact_record(facts, record.inputs, files, record.sbom)
+        yield from (Finding(path, what) for what in _record_findings(facts, record))
+        if contents.config is None:
+            what = "another hubexport made it, and its statement does not have the facts of its pages"
+            yield Finding(path, what, is_problem=False)
+            return
+        problems = list(_module_findings(facts, record, contents))
+        yield from (Finding(record.files["archive"].path, what) for what in problems)
+        # Pages name the first and the last class.
+        if not problems:
+            yield from _text_findings(facts, record, contents)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        yield Finding(path, f"describes no network: {'.'.join(map(str, first['loc']))}: {first['msg']}")
-        return
+        yield Finding(path, f"has facts that hubexport cannot describe: {first_error(error)}")
     except HubexportError as error:
-        yield Finding(path, f"describes no network: {error.what}: {error.why}")
-        return
+        yield Finding(path, f"has facts that hubexport cannot describe: {error.what}: {error.why}")
+    except ValueError as error:  # An address like http://[x is one in no other way.
+        yield Finding(path, f"has facts that hubexport cannot describe: {error}")
+
+
+def _record_findings(facts: ModuleFacts, record: ArtifactRecord) -> Iterator[str]:
+    expected = artifact_record(facts, record.inputs, record.files, record.sbom)
     for name in ArtifactRecord.model_fields:
         if (said := getattr(record, name)) != (computed := getattr(expected, name)):
-            yield Finding(path, f"says {name} {said}, not {computed}")
-    ours = is_ours(record)
-    if contents.config is None:
-        yield Finding(path, "another hubexport made it, and its statement does not have the facts of its pages", False)
-        return
-    if problems := list(_labels_findings(facts, contents)):
-        # Pages name the first and the last class.
-        yield from (Finding(files["archive"].path, what) for what in problems)
-        return
-    if ours and (what := _manifest_difference(facts, record, contents)):
-        yield Finding(files["archive"].path, what)
+            yield f"says {name} {said}, not {computed}"
+
+
+def _module_findings(facts: ModuleFacts, record: ArtifactRecord, contents: ArtifactContents) -> Iterator[str]:
+    """Compares the manifest and the names of classes in an archive with the config's."""
+    assert contents.config, "nothing else tells what the classes are called"
+    wanted = contents.config.labels_sha256 if record.kind == "classification" else None
+    if contents.archive.digests.get(MODULE_LABELS.as_posix()) != wanted:
+        yield f"its {MODULE_LABELS} does not have the names of its config"
+    elif facts.class_names is not None and len(facts.class_names) != facts.variant.num_classes:
+        yield f"its {MODULE_LABELS} names {len(facts.class_names)} classes, not {facts.variant.num_classes}"
+    if is_ours(record) and (written := _manifest(facts, record, contents)) != contents.archive.manifest_bytes:
+        found = contents.archive.manifest_bytes.decode(errors="replace")
+        difference = first_difference(written.decode(), found)
+        yield f"its {MANIFEST} is not what hubexport writes for this module: {difference}"
+
+
+def _manifest(facts: ModuleFacts, record: ArtifactRecord, contents: ArtifactContents) -> bytes:
+    manifest, spec = contents.archive.manifest, facts.spec
+    provenance = {"values": manifest.values, "weights": manifest.weights, "checkpoint": record.inputs.checkpoint}
+    network = facts.variant.network_for(spec.kind, spec.version)
+    fields = manifest_fields(facts.variant, spec, network, provenance)
+    return manifest_content({**fields, "sha256": manifest.sha256})
+
+
+def _text_findings(facts: ModuleFacts, record: ArtifactRecord, contents: ArtifactContents) -> Iterator[Finding]:
+    files = record.files
     provenance = statement(
         record.handle,
         record.inputs,
@@ -93,7 +122,7 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
     for role, text in written.items():
         if text != contents.texts[role]:
             what = f"is not what hubexport writes for this module: {first_difference(text, contents.texts[role])}"
-            yield Finding(files[role].path, what, is_problem=ours)
+            yield Finding(files[role].path, what, is_problem=is_ours(record))
 
 
 def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
@@ -137,26 +166,3 @@ def _variant_of(record: ArtifactRecord) -> Variant:
             "modules": [f"{record.kind}/{record.version}"],
         }
     )
-
-
-def _labels_findings(facts: ModuleFacts, contents: ArtifactContents) -> Iterator[str]:
-    """Compares the names of classes in an archive with the config's."""
-    assert contents.config, "nothing else tells what the classes are called"
-    wanted = contents.config.labels_sha256 if facts.spec.kind == "classification" else None
-    if contents.archive.digests.get(MODULE_LABELS.as_posix()) != wanted:
-        yield f"its {MODULE_LABELS} does not have the names of its config"
-    elif facts.class_names is not None and len(facts.class_names) != facts.variant.num_classes:
-        yield f"its {MODULE_LABELS} names {len(facts.class_names)} classes, not {facts.variant.num_classes}"
-
-
-def _manifest_difference(facts: ModuleFacts, record: ArtifactRecord, contents: ArtifactContents) -> str:
-    """Says how a manifest differs from the one that hubexport writes; empty if it does not."""
-    manifest, spec = contents.archive.manifest, facts.spec
-    provenance = {"values": manifest.values, "weights": manifest.weights, "checkpoint": record.inputs.checkpoint}
-    network = facts.variant.network_for(spec.kind, spec.version)
-    fields = {**manifest_fields(facts.variant, spec, network, provenance), "sha256": manifest.sha256}
-    written = manifest_content(fields)
-    if written == contents.archive.manifest_bytes:
-        return ""
-    found = contents.archive.manifest_bytes.decode(errors="replace")
-    return f"its {MANIFEST} is not what hubexport writes for this module: {first_difference(written.decode(), found)}"

@@ -169,9 +169,13 @@ def parsed(model: type[_Model], text: str, what: str = "is") -> _Model:
     try:
         return model.model_validate_json(text)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{part}: " for part in first["loc"])
-        raise UntrustedFileError(f"{what} not what hubexport writes: {place}{first['msg']}") from None
+        raise UntrustedFileError(f"{what} not what hubexport writes: {first_error(error)}") from None
+
+
+def first_error(error: pydantic.ValidationError) -> str:
+    """Returns the first of the errors in a document, after its place, in one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return "".join(f"{part}: " for part in first["loc"]) + first["msg"]
 
 
 def _compare(file: ReleaseFile, size: int, sha256: str) -> None:
