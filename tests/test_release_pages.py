@@ -36,8 +36,9 @@ _TFHUB_DEV = os.environ.get("HUBEXPORT_TFHUB_DEV")
 
 
 def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED, url: str = _URL) -> ModuleFacts:
+    found = load_variant(variant) if isinstance(variant, str) else variant
     return ModuleFacts(
-        variant=load_variant(variant) if isinstance(variant, str) else variant,
+        variant=found,
         spec=ModuleSpec.parse(spec),
         url=url,
         values=values,
@@ -45,6 +46,7 @@ def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED,
         archive_sha256=_SHA256,
         archive_bytes=8699141,
         exporter="1.2.3",
+        class_names=found.class_names() if spec.startswith("classification") else None,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from hubexport.config_files import load_variant
 from hubexport.release.artifact_inputs import ArtifactInputs, inputs_of
+from hubexport.release.config_facts import ConfigFacts
 from hubexport.release.index import ReleaseFile, as_json
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.slsa_provenance import statement
@@ -65,7 +66,7 @@ def _statement(variant, checkpoint, versions=_VERSIONS) -> dict:
         subjects=[_FILES["archive"], _FILES["page"], _FILES["card"]],
         byproducts=[_FILES["report"], _FILES["sbom"]],
         versions=versions,
-        archive=variant.checkpoint,
+        config=ConfigFacts.of(variant),
     )
     return json.loads(as_json(made))
 
@@ -191,12 +192,17 @@ def test_dependencies_are_the_checkpoint_and_the_program(variant, checkpoint, de
     assert program["digest"] == {"hubexportProgram": inputs.program}
 
 
-def test_the_config_is_stated_as_digests(variant):
-    """One of the facts in modules, one of the facts in pages only."""
+def test_the_config_is_stated_in_full_and_as_digests(variant):
+    """One digest of the facts in modules, one of the facts in pages only."""
     checkpoint = _CHECKPOINTS["published"]
     inputs = _inputs(variant, checkpoint)
     found = _statement(variant, checkpoint)["predicate"]["buildDefinition"]["internalParameters"]
+    config = found.pop("config")
     assert found == {"network": inputs.network, "description": inputs.description, "compressor": inputs.compressor}
+    assert (config["depth_multiplier"], config["license"]) == (0.75, "Apache-2.0")
+    assert config["checkpoint"]["name"] == "mobilenet_v2_0.75_192.ckpt"
+    # The path of the file with the names of classes is another on every machine.
+    assert re.fullmatch("[0-9a-f]{64}", config["labels"])
     other = variant.model_copy(update={"image_size": 224})
     changed = _statement(other, checkpoint)["predicate"]["buildDefinition"]["internalParameters"]
     assert (changed["network"], changed["description"]) != (found["network"], found["description"])
