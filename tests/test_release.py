@@ -15,7 +15,7 @@ from hubexport.checkpoints.download import fetch
 from hubexport.checkpoints.download_cache import Downloads, memory_path
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.config_files import load_variant
-from hubexport.errors import CheckpointError, DownloadError, HubexportError, ReleaseError
+from hubexport.errors import CheckpointError, DownloadError, HubexportError, ModuleError, ReleaseError
 from hubexport.progress import Progress
 from hubexport.release import make_artifact
 from hubexport.release.check import check_release
@@ -25,6 +25,7 @@ from hubexport.release.plan import make_plan
 from hubexport.release.release_modules import release_modules
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import LabelFile, ModuleSpec
+from hubexport.verify.checks.registry import select_checks
 from tests.archives import member, tgz
 from tests.checkpoints import network_values, write_v2
 from tests.servers import running_server
@@ -318,6 +319,56 @@ def two_variants(config_dir):
     for name in ("one", "two"):
         (config_dir / f"{name}.yaml").write_text(text[:start] + text[end:])
     return [BuildOrder(load_variant(name, config_dir), (_OLD,)) for name in ("two", "one")]
+
+
+@pytest.fixture
+def quick_graph_checks(monkeypatch):
+    """The default checks, as if there were only these two: one for each module, and one for each graph."""
+    monkeypatch.setattr("hubexport.release.artifact_inputs.CHECKS", select_checks(_CHECKS))
+    monkeypatch.setattr("hubexport.release.artifact_inputs.FOR_EACH_MODULE", _CHECKS[:1])
+    return ReleaseOptions(checkpoint="synthetic")
+
+
+def _reports(folder):
+    reports = {path: json.loads(path.read_bytes()) for path in folder.rglob("*.verify.json")}
+    return {
+        report["handle"].split("/")[2]: ([check["check"] for check in report["checks"]], report["graph_proved_by"])
+        for report in reports.values()
+    }
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_graph_is_proved_once(two_variants, quick_graph_checks, tmp_path, jobs):
+    """The others with the same graph say which artifact's report proves it, and the release is in order."""
+    outcomes = release_modules(two_variants, quick_graph_checks, tmp_path / "dist", jobs=jobs)
+    assert _results(outcomes) == ["made", "made"]
+    prover = outcomes[1].artifact.handle
+    assert _reports(tmp_path / "dist") == {"one": ([*_CHECKS], None), "two": ([*_CHECKS[:1]], prover)}
+    page = (tmp_path / "dist" / outcomes[0].record.files["page"].path).read_text()
+    assert f"`{prover}`, whose graph is the same byte for byte, passed" in page
+    assert not check_release(tmp_path / "dist").problems
+    assert _results(release_modules(two_variants, quick_graph_checks, tmp_path / "dist")) == ["up to date"] * 2
+
+
+def test_another_artifact_proves_a_graph_if_the_first_fails(two_variants, quick_graph_checks, tmp_path, monkeypatch):
+    verify = make_artifact.verify_module
+
+    def verify_but_one(path, **how):
+        done = verify(path, **how)
+        results = [dataclasses.replace(result, status="fail") for result in done.results]
+        return dataclasses.replace(done, results=tuple(results)) if "/one/" in path else done
+
+    monkeypatch.setattr("hubexport.release.make_artifact.verify_module", verify_but_one)
+    outcomes = release_modules(two_variants, quick_graph_checks, tmp_path / "dist")
+    assert _results(outcomes) == ["made", ModuleError]
+    assert _reports(tmp_path / "dist") == {"two": ([*_CHECKS], None)}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_selected_checks_are_for_every_module(two_variants, tmp_path, jobs):
+    """Although both have the same graph."""
+    release_modules(two_variants, _OPTIONS, tmp_path / "dist", jobs=jobs)
+    assert _reports(tmp_path / "dist") == {"one": ([*_CHECKS], None), "two": ([*_CHECKS], None)}
 
 
 def test_one_failure_stops_no_other(two_variants, archives, tmp_path):

@@ -77,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="CHECK",
-        help="run only these checks of `hubexport verify`, or groups like weights (default: all)",
+        help="run these checks of `hubexport verify` for each module, or groups like weights, or '*' for all (default: "
+        "rebuild, structure and weights for each module, and the others for one of each distinct graph)",
     )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="work in N processes (default: 1)")
     parser.add_argument(
@@ -131,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         weights=args.weights,
         url=base_url(args.url),
-        checks=tuple(check.name for check in checks),
+        checks=tuple(check.name for check in checks) if args.verify else (),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,

@@ -18,10 +18,10 @@ from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported,
 from hubexport.errors import CheckpointError, either
 from hubexport.progress import Progress
 from hubexport.release.config_facts import ConfigFacts, digest
-from hubexport.release.options import ReleaseOptions
+from hubexport.release.options import FOR_EACH_MODULE, ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import Variant
-from hubexport.verify.checks.registry import select_checks
+from hubexport.verify.checks.registry import CHECKS, select_checks
 from hubexport.version import __version__
 
 # Published modules never change: one with different values of these needs another handle.
@@ -44,6 +44,7 @@ class ArtifactInputs(pydantic.BaseModel):
         program: a digest of hubexport's code.
         compressor: the library that compresses archives, and its version.
         checks: the names of the checks that the module had to pass.
+        graph_checks: the names of further checks that it had to pass, or another module with the same graph.
         source_date_epoch: the time of the files in the archive, in seconds since 1970.
     """
 
@@ -58,6 +59,8 @@ class ArtifactInputs(pydantic.BaseModel):
     program: str
     compressor: str
     checks: tuple[str, ...] = pydantic.Field(strict=False)
+    # Releases before there was this field had none.
+    graph_checks: tuple[str, ...] = pydantic.Field((), strict=False)
     source_date_epoch: int
 
     def differing(self, other: "ArtifactInputs") -> list[str]:
@@ -173,6 +176,7 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
         UsageError: the file of labels cannot be read.
     """
     config = ConfigFacts.of(variant)
+    for_each = select_checks(options.checks or FOR_EACH_MODULE)
     return ArtifactInputs(
         network=config.network_sha256(),
         checkpoint=checkpoint,
@@ -182,7 +186,8 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
         exporter=__version__,
         program=program_sha256(),
         compressor=f"deflate {metadata.version('deflate')}",
-        checks=tuple(check.name for check in select_checks(options.checks)),
+        checks=tuple(check.name for check in for_each),
+        graph_checks=() if options.checks else tuple(check.name for check in CHECKS if check not in for_each),
         source_date_epoch=options.source_date_epoch,
     )
 

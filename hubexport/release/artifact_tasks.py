@@ -43,14 +43,19 @@ class PackedModule:
         task: the task that it belongs to.
         archive: the path of its archive.
         values: the origin of its values.
+        graph_sha256: the digest of its graph.
         seconds: the time that it took so far, by stage.
+        graph_proved_by: the handle of another artifact with the same graph, which passed the checks of graphs; None if
+            this one has to pass them.
     """
 
     artifact: PlannedArtifact
     task: ArtifactTask
     archive: Path
     values: ValuesOrigin
+    graph_sha256: str
     seconds: dict[str, float]
+    graph_proved_by: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,15 @@ from hubexport.release.check_artifact import check_artifact
 from hubexport.release.check_contents import is_ours
 from hubexport.release.check_sbom import Bill, read_bill
 from hubexport.release.findings import Finding, collected, findings_about, first_difference
-from hubexport.release.index import INDEX, MAX_INDEX_BYTES, SHA256SUMS, ArtifactRecord, ReleaseFile, ReleaseIndex
+from hubexport.release.index import (
+    INDEX,
+    MAX_INDEX_BYTES,
+    SHA256SUMS,
+    ArtifactRecord,
+    ReleaseFile,
+    ReleaseIndex,
+    record_path,
+)
 from hubexport.release.pages import publisher_page
 from hubexport.release.untrusted_folder import (
     UntrustedFileError,
@@ -171,7 +179,10 @@ def _index_findings(index: ReleaseIndex) -> Iterator[Finding]:
         for path, count in versions.items()
         if count > 1
     )
+    by_handle = {record.handle: record for record in index.artifacts}
     for record in index.artifacts:
+        if (prover := record.checks.graph_proved_by) and not _proves_graph(by_handle.get(prover), record):
+            yield Finding(record_path(record.handle), f"its graph is not proved by {prover}")
         match = _BILL.fullmatch(record.sbom.path)
         if not match or not record.sbom.sha256.startswith(match["sha256"]):
             yield Finding(record.sbom.path, "is not named like a bill of materials (sbom-DIGEST.cdx.json)")
@@ -180,6 +191,16 @@ def _index_findings(index: ReleaseIndex) -> Iterator[Finding]:
     pages = {file.path for file in index.publishers}
     yield from (Finding(path, "is not listed, though its publisher has artifacts") for path in expected - pages)
     yield from (Finding(path, "is listed, though its publisher has no artifacts") for path in pages - expected)
+
+
+def _proves_graph(prover: ArtifactRecord | None, record: ArtifactRecord) -> bool:
+    """Tells whether an artifact passed the checks of graphs for another one's graph."""
+    return (
+        prover is not None
+        and prover.checks.graph_proved_by is None
+        and prover.checks.graph_sha256 == record.checks.graph_sha256
+        and {*record.inputs.graph_checks} <= {*prover.inputs.graph_checks}
+    )
 
 
 def _file_findings(

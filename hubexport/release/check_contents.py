@@ -5,6 +5,7 @@ import dataclasses
 
 import pydantic
 
+from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import HubexportError
 from hubexport.formats.manifest import MANIFEST, manifest_content, manifest_fields
 from hubexport.labels import MODULE_LABELS, parse_labels
@@ -89,6 +90,8 @@ def _module_findings(facts: ModuleFacts, record: ArtifactRecord, contents: Artif
         yield f"its {MODULE_LABELS} does not have the names of its config"
     elif facts.class_names is not None and len(facts.class_names) != facts.variant.num_classes:
         yield f"its {MODULE_LABELS} names {len(facts.class_names)} classes, not {facts.variant.num_classes}"
+    if contents.report.graph_sha256 not in (None, contents.archive.digests[MODULE_FILE]):
+        yield f"its {MODULE_FILE} is not the graph of its report"
     if is_ours(record) and (written := _manifest(facts, record, contents)) != contents.archive.manifest_bytes:
         found = contents.archive.manifest_bytes.decode(errors="replace")
         difference = first_difference(written.decode(), found)

@@ -39,7 +39,13 @@ def describe_artifact(packed: PackedModule, verification: Verification) -> tuple
         files[role] = ReleaseFile.of(path, path_in_release(artifact.handle, role))
         staged[files[role].path] = path
 
-    report = VerificationReport.of(artifact.handle, archive.sha256, verification)
+    report = VerificationReport.of(
+        artifact.handle,
+        archive.sha256,
+        verification,
+        graph_sha256=packed.graph_sha256,
+        graph_proved_by=packed.graph_proved_by,
+    )
     facts = _facts(packed, report, archive)
     add("page", module_page(facts).encode())
     add("card", model_card(facts).encode())

@@ -62,6 +62,9 @@ class VerificationProof(pydantic.BaseModel):
         passed: the number of checks that passed.
         not_applicable: the number of checks that do not apply to the module.
         tensorflow: the version of TensorFlow that ran the module; None if no selected check needs TensorFlow.
+        graph_sha256: the digest of the module's graph; None in releases from before there was this field.
+        graph_proved_by: the handle of another module with the same graph, which passed the checks of graphs in its
+            place; None if this one passed them, or none were selected.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -69,6 +72,8 @@ class VerificationProof(pydantic.BaseModel):
     passed: Annotated[int, Field(gt=0)]
     not_applicable: Annotated[int, Field(ge=0)]
     tensorflow: str | None
+    graph_sha256: str | None = None
+    graph_proved_by: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

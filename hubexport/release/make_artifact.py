@@ -4,12 +4,15 @@ Both steps are functions of values that can travel to another process or machine
 of these share, until the run moves them into place.
 """
 
+from collections.abc import Iterable, Mapping
+import dataclasses
 from pathlib import Path
 import shutil
 import time
 
 from hubexport.batch import build_batch
 from hubexport.build import BuildOptions, BuildOrder
+from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import CheckpointError, HubexportError, ModuleError
 from hubexport.formats.manifest import read_manifest
 from hubexport.progress import Progress, Warnings
@@ -65,7 +68,8 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
         pack(module, archive, mtime=task.inputs.source_date_epoch)
         shutil.rmtree(module)
     values = ValuesOrigin.of(manifest, task.inputs.weights)
-    return PackedModule(artifact, task, archive, values, {"build": build_seconds, "pack": time.monotonic() - started})
+    seconds = {"build": build_seconds, "pack": time.monotonic() - started}
+    return PackedModule(artifact, task, archive, values, manifest.sha256[MODULE_FILE], seconds)
 
 
 def _check_unchanged(task: ArtifactTask) -> None:
@@ -94,7 +98,7 @@ def verify_and_describe(packed: PackedModule, progress: Progress) -> MadeArtifac
             checkpoint=task.checkpoint,
             variant=artifact.variant,
             spec=artifact.spec,
-            checks=task.inputs.checks,
+            checks=(*task.inputs.checks, *(() if packed.graph_proved_by else task.inputs.graph_checks)),
             progress=Warnings(progress),
         )
         seconds = {**packed.seconds, "verify": time.monotonic() - started}
@@ -116,3 +120,30 @@ def verify_and_describe(packed: PackedModule, progress: Progress) -> MadeArtifac
         return MadeArtifact(artifact, record, staged, {**seconds, "describe": time.monotonic() - started})
     except HubexportError as error:
         return FailedArtifact(artifact, error, {**packed.seconds, "verify": time.monotonic() - started})
+
+
+def ready_to_verify(
+    packed_modules: Iterable[PackedModule], proved: Mapping[str, str]
+) -> tuple[list[PackedModule], list[PackedModule]]:
+    """Tells which packed modules can be verified now, and which wait for another one that proves their graph.
+
+    Args:
+        packed_modules: the modules.
+        proved: the handles of artifacts that passed the checks of graphs, by the digests of their graphs.
+    Returns:
+        The modules to verify: those of proved graphs, which say by what, and the first by name of each other graph;
+        and the modules that wait.
+    """
+    ready: list[PackedModule] = []
+    waiting: list[PackedModule] = []
+    firsts: set[str] = set()
+    for packed in sorted(packed_modules, key=lambda packed: packed.artifact.handle):
+        graph = packed.graph_sha256
+        if graph in proved:
+            ready.append(dataclasses.replace(packed, graph_proved_by=proved[graph]))
+        elif graph not in firsts or not packed.task.inputs.graph_checks:
+            ready.append(packed)
+        else:
+            waiting.append(packed)
+        firsts.add(graph)
+    return ready, waiting

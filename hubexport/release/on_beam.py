@@ -4,7 +4,7 @@ The steps are the same as in local processes. The release's folder and the check
 machines.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ from hubexport.beam.pipelines import new_pipeline, run_pipeline, stopped
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress, tensorflow_hushed
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
-from hubexport.release.make_artifact import build_and_pack, verify_and_describe
+from hubexport.release.make_artifact import build_and_pack, ready_to_verify, verify_and_describe
 
 # Workers hand over each result in a file that is named after the artifact's handle.
 _MADE, _FAILED = ".made", ".failed"
@@ -51,6 +51,9 @@ def make_on_beam(
         # Without this, a runner may keep everything on one worker.
         | "Distribute variants" >> beam.Reshuffle()
         | "Build" >> beam.FlatMap(_build)
+        | "Key by graph" >> beam.WithKeys(_graph)
+        | "One group for each graph" >> beam.GroupByKey()
+        | "Prove graphs" >> beam.FlatMapTuple(_prove_graph)
         | "Distribute modules" >> beam.Reshuffle()
         | "Verify" >> beam.FlatMap(_verify)
         | "Hand over" >> beam.Map(_write, folder)
@@ -75,11 +78,34 @@ def _build(task: ArtifactTask) -> Iterator[PackedModule | FailedArtifact]:
         yield from build_and_pack(dataclasses.replace(task, folder=folder), _WorkerProgress())
 
 
-def _verify(built: PackedModule | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:
-    if isinstance(built, FailedArtifact):
-        yield built
+def _graph(built: PackedModule | FailedArtifact) -> str:
+    return built.graph_sha256 if isinstance(built, PackedModule) else ""
+
+
+def _prove_graph(
+    graph: str, built: Iterable[PackedModule | FailedArtifact]
+) -> Iterator[PackedModule | MadeArtifact | FailedArtifact]:
+    """Verifies modules with the same graph until one passes; the others need not pass the checks of graphs then."""
+    results = [*built]
+    yield from (one for one in results if isinstance(one, FailedArtifact))
+    waiting = [one for one in results if isinstance(one, PackedModule)]
+    proved: dict[str, str] = {}
+    while waiting:
+        ready, waiting = ready_to_verify(waiting, proved)
+        if not waiting:  # Nobody needs their results, so other workers may verify them.
+            yield from ready
+        for packed in ready if waiting else ():
+            for result in _verify(packed):
+                yield result
+                if isinstance(result, MadeArtifact):
+                    proved[graph] = packed.artifact.handle
+
+
+def _verify(one: PackedModule | MadeArtifact | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:
+    if not isinstance(one, PackedModule):
+        yield one
     elif not stopped():
-        yield verify_and_describe(built, _WorkerProgress())
+        yield verify_and_describe(one, _WorkerProgress())
 
 
 class _WorkerProgress(Progress):

@@ -7,6 +7,9 @@ from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.verify.checks.registry import select_checks
 
+# They tell one module from another with the same graph, and need no TensorFlow.
+FOR_EACH_MODULE = ("rebuild", "structure", "weights")
+
 
 @dataclasses.dataclass(frozen=True)
 class ReleaseOptions:
@@ -17,7 +20,8 @@ class ReleaseOptions:
             published checkpoints in the variants' configs, which are downloaded.
         weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`.
         url: the address at which the release will be served, without a slash at the end.
-        checks: the checks that a module has to pass, by name or group; empty means all.
+        checks: the checks that each module has to pass, by name or group. Empty means `FOR_EACH_MODULE`, and the others
+            for one module of each distinct graph.
         source_date_epoch: the time of the files in archives, in seconds since 1970.
         downloads: where published checkpoints are cached, and where they are downloaded from.
         accept_unpinned: also use published checkpoints whose configs have no SHA-256, see

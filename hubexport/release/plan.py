@@ -41,6 +41,7 @@ _INPUT_NAMES = {
     "program": "hubexport's code",
     "compressor": "the compressor",
     "checks": "the selected checks",
+    "graph_checks": "the checks of graphs",
     "source_date_epoch": "SOURCE_DATE_EPOCH",
 }
 

@@ -18,7 +18,7 @@ from hubexport.progress import Progress
 from hubexport.release.artifact_inputs import checkpoint_for
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
-from hubexport.release.make_artifact import build_and_pack, verify_and_describe
+from hubexport.release.make_artifact import build_and_pack, ready_to_verify, verify_and_describe
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.plan import PlannedArtifact, make_plan
 from hubexport.release.publishing import move_into_place, publish_index, release_lock, shared_files_are_intact
@@ -221,9 +221,14 @@ def _make(tasks: Sequence[ArtifactTask], jobs: int, progress: Progress) -> Itera
             else:
                 packed_modules.append(result)
     share = jobs * _VERIFICATIONS_PER_PROCESS
-    for start in range(0, len(packed_modules), share):
-        for packed, made in _shared(verify_and_describe, packed_modules[start : start + share], jobs, progress):
-            yield made or FailedArtifact(packed.artifact, _killed(packed.artifact))
+    proved: dict[str, str] = {}
+    while packed_modules:
+        ready, packed_modules = ready_to_verify(packed_modules, proved)
+        for start in range(0, len(ready), share):
+            for packed, made in _shared(verify_and_describe, ready[start : start + share], jobs, progress):
+                if isinstance(made, MadeArtifact):
+                    proved.setdefault(packed.graph_sha256, packed.artifact.handle)
+                yield made or FailedArtifact(packed.artifact, _killed(packed.artifact))
 
 
 def _shared(

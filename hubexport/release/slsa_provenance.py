@@ -55,6 +55,7 @@ def statement(
                     "weights": inputs.weights,
                     "url": inputs.url,
                     "checks": list(inputs.checks),
+                    **({"graphChecks": list(inputs.graph_checks)} if inputs.graph_checks else {}),
                     "sourceDateEpoch": inputs.source_date_epoch,
                 },
                 "internalParameters": {

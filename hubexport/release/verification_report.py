@@ -43,6 +43,8 @@ class VerificationReport(pydantic.BaseModel):
         passed: whether no check failed.
         checks: the result of each check, in the order in which they ran.
         versions: the versions of the software that took part, by name.
+        graph_sha256: the digest of the module's graph; None in reports from before there was this field.
+        graph_proved_by: see `VerificationProof`.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -52,16 +54,28 @@ class VerificationReport(pydantic.BaseModel):
     passed: bool
     checks: tuple[ReportedCheck, ...] = Field(strict=False)
     versions: dict[str, str]
+    graph_sha256: str | None = None
+    graph_proved_by: str | None = None
 
     @classmethod
-    def of(cls, handle: str, archive_sha256: str, verification: Verification) -> "VerificationReport":
-        """Returns the report of a verification."""
+    def of(
+        cls,
+        handle: str,
+        archive_sha256: str,
+        verification: Verification,
+        *,
+        graph_sha256: str,
+        graph_proved_by: str | None,
+    ) -> "VerificationReport":
+        """Returns the report of a verification; see the attributes."""
         return cls(
             handle=handle,
             archive_sha256=archive_sha256,
             passed=verification.passed,
             checks=tuple(map(ReportedCheck.of, verification.as_json()["results"])),
             versions=dict(verification.versions),
+            graph_sha256=graph_sha256,
+            graph_proved_by=graph_proved_by,
         )
 
     def proof(self) -> VerificationProof:
@@ -75,4 +89,6 @@ class VerificationReport(pydantic.BaseModel):
             passed=statuses.count("pass"),
             not_applicable=statuses.count("not applicable"),
             tensorflow=self.versions.get("TensorFlow"),
+            graph_sha256=self.graph_sha256,
+            graph_proved_by=self.graph_proved_by,
         )
