@@ -102,6 +102,11 @@ class Forged:
         change(facts)
         self.put("hubexport.json", as_json(facts), handle)
 
+    def edit_graph(self, handle: str = OLD, **facts: Any) -> None:
+        """Changes what an artifact's report and its entry in the index say of its graph."""
+        self.record(handle)["checks"].update(facts)
+        self.edit_json("verification", lambda report: report.update(facts), handle)
+
     def bill(self) -> str:
         """Returns the path of the bill of materials."""
         return str(self.record()["sbom"]["path"])
@@ -172,6 +177,7 @@ def shrink(release: Forged) -> None:
         digests = {info.name: hashlib.sha256(content).hexdigest() for info, content in members if info.isfile()}
         del digests["hubexport.json"]
         release.edit_manifest(lambda facts: facts.update(sha256=digests), handle)
+        release.edit_graph(handle, graph_sha256=digests["saved_model.pb"])
     release.seal()
     installation, _ = rewritten(json.loads(release.files[release.bill()]))
     packages = {name: installation.packages[name] for name in ("numpy", "deflate", "cyclonedx-python-lib")}

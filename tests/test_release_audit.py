@@ -139,6 +139,19 @@ def _result(**facts: object) -> Change:
     return lambda forged: forged.edit_json("verification", lambda report: report["checks"][0].update(facts))
 
 
+def _proved_by(handle: str) -> Change:
+    """Says everywhere that another artifact proves the graph."""
+    before = "None of them ran the module in TensorFlow.\n"
+    after = f"{before}`{handle}`, whose graph is the same byte for byte, passed the checks that compute and train.\n"
+
+    def change(forged: Forged) -> None:
+        forged.edit_graph(graph_proved_by=handle)
+        for role in ("page", "card"):
+            forged.edit_text(role, before, after)
+
+    return change
+
+
 def _renamed(name: str) -> Change:
     """Puts another check in the place of the first one."""
 
@@ -371,6 +384,18 @@ _ATTACKS = {
         _bill_document(lambda bill: bill["metadata"].update(supplier={"name": "Google"}), sealed=True),
         "sbom-",
         "'    \"supplier\": {'",
+    ),
+    "graph_proved_by_another": (
+        _proved_by(NEW),
+        f"{OLD}.json",
+        f"its graph is not proved by {NEW}",
+    ),
+    "graph_proved_by_nobody": (_proved_by("a/b/c/d/1"), f"{OLD}.json", "is not proved by a/b/c/d/1"),
+    "graph_proved_by_itself": (_proved_by(OLD), f"{OLD}.json", f"is not proved by {OLD}"),
+    "graph_of_another": (
+        lambda forged: forged.edit_graph(graph_sha256="0" * 64),
+        f"{OLD}.verify.json",
+        "is about another saved_model.pb",
     ),
     "order_of_sums": (
         lambda forged: forged.after.update({SUMS: lambda sums: b"".join(reversed(sums.splitlines(True)))}),

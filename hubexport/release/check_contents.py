@@ -58,6 +58,8 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
     try:
         facts = _facts(record, contents)
         yield from (Finding(path, what) for what in _record_findings(facts, record))
+        if contents.report.graph_sha256 not in (None, contents.archive.digests[MODULE_FILE]):
+            yield Finding(record.files["verification"].path, f"is about another {MODULE_FILE} than the archive's")
         if contents.config is None:
             what = "another hubexport made it, and its statement does not have the facts of its pages"
             yield Finding(path, what, is_problem=False)
@@ -90,8 +92,6 @@ def _module_findings(facts: ModuleFacts, record: ArtifactRecord, contents: Artif
         yield f"its {MODULE_LABELS} does not have the names of its config"
     elif facts.class_names is not None and len(facts.class_names) != facts.variant.num_classes:
         yield f"its {MODULE_LABELS} names {len(facts.class_names)} classes, not {facts.variant.num_classes}"
-    if contents.report.graph_sha256 not in (None, contents.archive.digests[MODULE_FILE]):
-        yield f"its {MODULE_FILE} is not the graph of its report"
     if is_ours(record) and (written := _manifest(facts, record, contents)) != contents.archive.manifest_bytes:
         found = contents.archive.manifest_bytes.decode(errors="replace")
         difference = first_difference(written.decode(), found)
