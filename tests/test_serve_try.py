@@ -4,16 +4,26 @@ from collections.abc import Iterator
 import io
 import json
 from pathlib import Path
+import shutil
 import socket
 import time
 
 from PIL import Image
+import anyio
 import numpy as np
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message
 
 from hubexport.modules.identity import identify
 from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.numpy_forward import Forward
+from hubexport.serve.metrics import Metrics
+from hubexport.serve.release_watcher import ReleaseWatcher
+from hubexport.serve.served_release import ServedRelease
+from hubexport.serve.trial_endpoint import TrialEndpoint
+from hubexport.serve.trials import Trials
 from hubexport.system.tars import unpack_archive
 from tests.serving import Answer, Server, serving
 
@@ -76,6 +86,47 @@ def test_browsers_without_scripts_get_a_page(server):
     assert sum(label.replace("<b>shark</b>", "&lt;b&gt;shark") in answer.text for label in _LABELS) == 5
     assert "<b>shark" not in answer.text
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_an_archive_without_the_listed_digest_classifies_nothing(small_release, tmp_path):
+    """It is a sound module, but another one. The person who uploads the photograph sees no path."""
+    dist = shutil.copytree(small_release, tmp_path / "dist")
+    archive = dist / f"{_MODULE}.tar.gz"
+    good = archive.read_bytes()
+    archive.write_bytes((dist / "google/imagenet/small/classification/3.tar.gz").read_bytes())
+    with serving(dist, "--enable_try") as server:
+        refused = _upload(server, _form(_picture()))
+        assert refused.status == 500 and "/" not in refused.text
+        assert "classification/5.tar.gz has " in server.logged(level="error")["why"]
+        archive.write_bytes(good)
+        assert _upload(server, _form(_picture())).status == 200
+
+
+def test_what_an_archive_says_that_changes_meanwhile_is_not_shown(small_release, tmp_path):
+    """Nobody knows whether it was read before or after the change."""
+    dist = shutil.copytree(small_release, tmp_path / "dist")
+    metrics, form = Metrics(), _form(_picture())
+
+    class ChangingTrials(Trials):
+        async def classify(self, archive, image):
+            archive.write_bytes(b"another")
+            return ()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": form, "more_body": False}
+
+    async def answer() -> Response:
+        watcher = ReleaseWatcher(dist, lambda: ServedRelease(dist, url="http://a", can_try=True), metrics)
+        endpoint = TrialEndpoint(watcher, dist, ChangingTrials(), metrics, "http://a")
+        headers = {"content-type": _TYPE, "content-length": str(len(form)), "accept": "application/json"}
+        scope = {"type": "http", "method": "POST", "path_params": {"handle": _MODULE}}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return await endpoint.answer(Request(scope, receive))
+
+    answered = anyio.run(answer)
+    assert answered.status_code == 500
+    assert b"not with the image" in answered.body
+    assert b'hubexport_trials_total{result="failed"} 1.0' in metrics.text()
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])

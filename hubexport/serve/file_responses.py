@@ -67,6 +67,20 @@ class OpenFile:
         """Returns whether the file is still the one whose digest was computed."""
         return _state(self.file) == self.state
 
+    def check_after_reading(self) -> None:
+        """Call this before what was read is used or sent to its end.
+
+        Raises:
+            ChangedError: the file has changed. The log says so.
+        """
+        if not self.is_unchanged():
+            raise self.changed()
+
+    def changed(self) -> ChangedError:
+        """Returns the error for a file that changed while it was read, and logs it."""
+        LOG.error("a file changed while it was read", extra={"facts": {"file": self.path}})
+        return ChangedError(self.path)
+
 
 class OpenFiles:
     """Opens files of a release's folder, and keeps the most recently requested ones open.
@@ -244,8 +258,9 @@ class _FileResponse(Response):
                 chunk = await self._read(offset)
                 offset += len(chunk)
                 more = offset < self._part.stop
-                if not more and not self._file.is_unchanged():
-                    raise self._changed()
+                if not more:
+                    # The client sees that something is wrong: the connection ends before all promised bytes are there.
+                    self._file.check_after_reading()
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
         finally:
             self._files.sending -= 1
@@ -256,13 +271,8 @@ class _FileResponse(Response):
         chunk = _read(*wanted, _NO_WAIT) if _NO_WAIT else None
         chunk = chunk or await to_thread.run_sync(_read, *wanted, 0)
         if not chunk:
-            raise self._changed()
+            raise self._file.changed()
         return chunk
-
-    def _changed(self) -> ChangedError:
-        """The client sees that something is wrong: the connection ends before all promised bytes are there."""
-        LOG.error("a file changed while it was sent", extra={"facts": {"file": self._file.path}})
-        return ChangedError(self._file.path)
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 from email.message import Message
 from pathlib import Path
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,9 +17,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from hubexport.errors import ImageError, ModuleError
+from hubexport.release.index import ArtifactRecord
+from hubexport.serve.file_responses import ChangedError
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
-from hubexport.serve.trials import BusyError, TrialLimits, Trials
+from hubexport.serve.served_release import ServedRelease
+from hubexport.serve.trials import BusyError, TrialLimits, Trials, no_answer
+
+if TYPE_CHECKING:
+    from hubexport.images.classification import Score
 
 MAX_IMAGE_BYTES = TrialLimits.image_bytes
 # With what surrounds the image: headers and boundaries.
@@ -62,7 +68,7 @@ class TrialEndpoint:
             raise HTTPException(403, "Photographs can be sent only from this site's own pages.")
         try:
             image = await self._image(request)
-            scores = await self._trials.classify(self._directory / record.files["archive"].path, image)
+            scores = await self._scores(release, record, image)
         except BusyError:
             self._count("busy")
             raise _busy() from None
@@ -75,6 +81,21 @@ class TrialEndpoint:
         self._count("classified")
         page = await to_thread.run_sync(release.pages.trial, record, scores, None)
         return _page_or_json(request, page, {"top": [dataclasses.asdict(score) for score in scores]}, 200)
+
+    async def _scores(self, release: ServedRelease, record: ArtifactRecord, image: bytes) -> "tuple[Score, ...]":
+        """Returns the classes of an image, found with the listed archive and no other.
+
+        Raises:
+            BusyError, ImageError: see `Trials.classify`.
+            ModuleError: the server or the module is at fault. The log says what happened, the error does not.
+        """
+        try:
+            archive = await release.files.open(record.files["archive"])
+            scores = await self._trials.classify(self._directory / archive.path, image)
+            archive.check_after_reading()
+        except ChangedError:
+            raise no_answer() from None
+        return scores
 
     def _is_from_this_site(self, request: Request) -> bool:
         """Returns whether a page of this server, or a program, sends the request: other sites must not make us work."""

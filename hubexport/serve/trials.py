@@ -150,7 +150,7 @@ class Trials:
                     return _scores(*await self._run(archive, image, Path(folder)))
             except OSError as error:
                 _log.error("cannot run a process to classify an image: %s", error)
-                raise _no_answer() from None
+                raise no_answer() from None
 
     async def _run(self, archive: Path, image: bytes, folder: Path) -> tuple[int, Path]:
         """Runs the worker to its end, and returns its exit status and its folder."""
@@ -231,15 +231,16 @@ def _scores(status: int, folder: Path) -> "tuple[Score, ...]":
     except (ChildError, pydantic.ValidationError) as error:
         if status == 0:
             _log.error("the classification process did not answer with hubexport's JSON")
-        raise _no_answer() from error
+        raise no_answer() from error
     if answer.error:
         raise ImageError(answer.error.what, why=answer.error.why, fix=answer.error.fix)
     if not answer.top:
-        raise _no_answer()
+        raise no_answer()
     return tuple(Score(score.index, score.label, score.probability) for score in answer.top)
 
 
-def _no_answer() -> ModuleError:
+def no_answer() -> ModuleError:
+    """Returns the error for an image that cannot be classified through no fault of its own."""
     return ModuleError(
         "the image cannot be classified",
         why="the server has a problem with this module, not with the image",
