@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from hubexport.release.index import ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFolder
 from hubexport.serve import file_responses
+from hubexport.serve.connection_limit import ConnectionLimit
 from hubexport.serve.file_responses import ChangedError, OpenFiles, file_response
 from hubexport.serve.protocol import GuardedProtocol
 from tests.serving import Server, serving
@@ -442,7 +443,7 @@ def test_clients_that_read_nothing_lose_their_connection(impatient, request_byte
 def _protocol(app: ASGIApp) -> tuple[GuardedProtocol, mock.Mock]:
     """Returns a connection, and its transport to nowhere."""
     config = uvicorn.Config(app, log_config=None)
-    protocol = GuardedProtocol(config=config, server_state=ServerState(), app_state={}, max_connections=1)
+    protocol = GuardedProtocol(config=config, server_state=ServerState(), app_state={}, limit=ConnectionLimit(1))
     transport = mock.Mock(asyncio.Transport)
     transport.is_closing.return_value = False
     protocol.connection_made(transport)

@@ -58,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a text file with one token per line; answer only requests that have one of them",
     )
     parser.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many processes answer requests, for machines with several cores (default: 1)",
+    )
+    parser.add_argument(
         "--max_connections",
         type=positive,
         default=2000,
@@ -82,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
             why="without it, the server classifies no photographs",
             fix="add --enable_try",
         )
+    if args.workers > 1 and args.enable_try:
+        raise UsageError(
+            f"--enable_try and --workers {args.workers} exclude each other",
+            why="the limits for photographs hold for one process",
+            fix="leave out one of them",
+        )
     url = base_url(args.url) if args.url else ""
 
     from hubexport.labels import read_labels
@@ -95,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         read_labels(labels)
     tokens = read_tokens(Path(args.token_file)) if args.token_file else None
     trials = Trials(labels=labels) if args.enable_try else None
-    listen = ListenOptions(args.host, args.port, args.max_connections, args.grace)
+    listen = ListenOptions(args.host, args.port, args.max_connections, args.grace, args.workers)
     serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens), trials, sys.stdout)
     return 0
 

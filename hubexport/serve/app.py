@@ -20,7 +20,7 @@ from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json
 from hubexport.serve.access import AccessMiddleware
 from hubexport.serve.file_responses import file_response
 from hubexport.serve.headers import accepts_gzip, digest_headers, is_known
-from hubexport.serve.metrics import CONTENT_TYPE, Metrics
+from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import PageText, ServedRelease
 from hubexport.serve.tokens import Tokens
@@ -122,7 +122,8 @@ class _Handlers:
 
     async def metrics(self, request: Request) -> Response:
         request.state.what = "metrics"
-        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})
+        headers = {"content-type": self._metrics.content_type, "cache-control": "no-store"}
+        return Response(self._metrics.text(), headers=headers)
 
     async def asset(self, request: Request) -> Response:
         request.state.what = "asset"

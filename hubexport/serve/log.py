@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import fcntl
 import json
 import logging
 import sys
+import tempfile
 import time
-from typing import Any
+from typing import Any, TextIO
+
+from hubexport.system.temporary import temporary_failures_reported
 
 ACCESS_LOG = logging.getLogger("hubexport.serve.access")
 LOG = logging.getLogger("hubexport.serve")
@@ -67,10 +71,38 @@ class _Kind:
     lines = left_out = 0
 
 
+class _WholeLines(logging.StreamHandler[TextIO]):
+    """Writes lines to the stderr of several processes, which could otherwise tear long ones apart.
+
+    Raises:
+        TemporaryFileError: the file for their lock cannot be made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        # If a process is killed, the system takes its lock away.
+        with temporary_failures_reported("cannot share the log"):
+            self._locked = tempfile.TemporaryFile()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line when no other process does."""
+        fcntl.lockf(self._locked, fcntl.LOCK_EX)
+        try:
+            super().emit(record)
+        finally:
+            fcntl.lockf(self._locked, fcntl.LOCK_UN)
+
+
 @contextlib.contextmanager
-def json_log_on_stderr() -> Iterator[None]:
-    """Sends all that is logged to stderr, that of libraries included, until the context ends."""
-    handler = logging.StreamHandler(sys.stderr)
+def json_log_on_stderr(*, shared: bool = False) -> Iterator[None]:
+    """Sends all that is logged to stderr, that of libraries included, until the context ends.
+
+    Args:
+        shared: whether processes that this one forks log, too.
+    Raises:
+        TemporaryFileError: the processes need a temporary file that cannot be made.
+    """
+    handler = _WholeLines() if shared else logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     handler.addFilter(RateLimit())
     handlers, level = logging.root.handlers[:], logging.root.level

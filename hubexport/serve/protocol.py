@@ -10,6 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl, service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from hubexport.serve.connection_limit import ConnectionLimit
 from hubexport.serve.log import LOG
 
 # Of a request's first line and headers. Programs send a few hundred bytes, browsers with cookies a few thousand.
@@ -42,12 +43,12 @@ class GuardedProtocol(HttpToolsProtocol):
     of events can leave a connection without a limit.
 
     Args:
-        max_connections: how many connections are served at once; requests on others are answered with 503.
+        limit: how many connections are served at once; requests on others are answered with 503.
     """
 
-    def __init__(self, *args: Any, max_connections: int, **options: Any) -> None:
+    def __init__(self, *args: Any, limit: ConnectionLimit, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._max_connections = max_connections
+        self._limit = limit
         self._unparsed = bytearray()
         self._in_head, self._in_body = True, False
         self._head_bytes = 0
@@ -63,9 +64,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Called by the event loop."""
         super().connection_made(transport)
         self.flow = self._flow = _HeldFlow(transport)
-        if len(self.connections) > self._max_connections:
+        self._limit.note(len(self.connections))
+        if self._limit.is_exceeded:
             self.app = service_unavailable
-            LOG.warning("too many connections", extra={"facts": {"max_connections": self._max_connections}})
+            LOG.warning("too many connections", extra={"facts": {"max_connections": self._limit.max_connections}})
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -74,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
             request.disconnected = True
             request.message_event.set()
         super().connection_lost(exc)
+        self._limit.note(len(self.connections))
 
     def check(self, now: float) -> None:
         """Ends the connection if the client has kept it waiting for too long.

@@ -1,10 +1,11 @@
 """Runs the server until it is told to stop."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import functools
+import multiprocessing
 from pathlib import Path
 import signal
 import socket
@@ -16,13 +17,15 @@ import uvicorn
 from hubexport.errors import ServerError
 from hubexport.serve import protocol
 from hubexport.serve.app import AppOptions, make_app
+from hubexport.serve.connection_limit import ConnectionLimit
 from hubexport.serve.listener import Listener, fitted_connections
 from hubexport.serve.log import json_log_on_stderr
-from hubexport.serve.metrics import Metrics
+from hubexport.serve.metrics import Metrics, forget_process, shared_metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
 from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.serve.trials import Trials
+from hubexport.serve.workers import Workers
 
 _BACKLOG = 2048
 _LONGER_THAN_ANY_LIMIT = 3600
@@ -37,12 +40,14 @@ class ListenOptions:
         port: the port to listen on; 0 lets the system choose one.
         max_connections: how many connections are served at once; requests on further ones are answered with 503.
         grace_seconds: how long responses in progress may take once the server is told to stop.
+        workers: how many processes answer requests.
     """
 
     host: str = "127.0.0.1"
     port: int = 8500
     max_connections: int = 2000
     grace_seconds: int = 30
+    workers: int = 1
 
 
 def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: Trials | None, stdout: TextIO) -> None:
@@ -52,40 +57,81 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
         directory: the release's folder.
         listen: where to listen.
         options: how to serve the release; an empty `url` stands for the address that the server listens on.
-        trials: classifies photographs; None disables that.
+        trials: classifies photographs; None disables that. Only for a server with one process.
         stdout: gets one line when the server is ready: its address.
     Raises:
         ReleaseError: the folder holds no release, or its index cannot be read.
         ServerError: the server cannot listen there, or the system permits it too few open files.
+        TemporaryFileError: several processes cannot share their metrics.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(json_log_on_stderr())
-        listen = dataclasses.replace(listen, max_connections=fitted_connections(listen.max_connections))
-        listening = stack.enter_context(_bound_socket(listen))
-        address = _address(listen.host, listening.getsockname()[1])
+        stack.enter_context(json_log_on_stderr(shared=listen.workers > 1))
+        limit = ConnectionLimit(fitted_connections(listen.max_connections), listen.workers)
+        sockets = stack.enter_context(_bound_sockets(listen, limit.max_connections))
+        address = _address(listen.host, sockets[0].getsockname()[1])
         options = dataclasses.replace(options, url=options.url or address)
-        metrics = Metrics()
-        watcher = ReleaseWatcher(
-            directory, lambda: ServedRelease(directory, url=options.url, can_try=trials is not None), metrics
-        )
-        trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics, options.url) if trials else None
-        config = uvicorn.Config(
-            make_app(watcher, options, metrics, trial_endpoint),
-            # A function that makes a protocol is as good as a class.
-            http=functools.partial(protocol.GuardedProtocol, max_connections=listen.max_connections),  # type: ignore
-            ws="none",
-            loop="asyncio",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=_BACKLOG,
-            # The protocol's own limit comes first; any byte would switch off this one.
-            timeout_keep_alive=_LONGER_THAN_ANY_LIMIT,
-            timeout_graceful_shutdown=listen.grace_seconds,
-        )
-        _Server(config, f"{address}/", stdout).run([listening])
+
+        def ready() -> None:
+            print(f"{address}/", file=stdout, flush=True)
+
+        if listen.workers == 1:
+            _serve_alone(directory, sockets[0], limit, listen.grace_seconds, options, trials, Metrics(), ready)
+            return
+        ServedRelease(directory, url=options.url, can_try=False)
+        shared = stack.enter_context(shared_metrics())
+
+        def work(worker: int, ready: Callable[[], None]) -> None:
+            limit.worker = worker
+            for number, listening in enumerate(sockets):
+                if number != worker:
+                    listening.close()
+            metrics = Metrics(shared)
+            _serve_alone(directory, sockets[worker], limit, listen.grace_seconds, options, None, metrics, ready)
+
+        def ended(worker: int, process: int) -> None:
+            limit.forget(worker)
+            forget_process(shared, process)
+
+        def stopping() -> None:
+            # As long as one process has them open, the system accepts connections.
+            for listening in sockets:
+                listening.close()
+
+        Workers(listen.workers, work, ended).run(ready, stopping)
+
+
+def _serve_alone(
+    directory: Path,
+    listening: Listener,
+    limit: ConnectionLimit,
+    grace_seconds: int,
+    options: AppOptions,
+    trials: Trials | None,
+    metrics: Metrics,
+    ready: Callable[[], None],
+) -> None:
+    """Serves in this process."""
+    watcher = ReleaseWatcher(
+        directory, lambda: ServedRelease(directory, url=options.url, can_try=trials is not None), metrics
+    )
+    trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics, options.url) if trials else None
+    config = uvicorn.Config(
+        make_app(watcher, options, metrics, trial_endpoint),
+        # A function that makes a protocol is as good as a class.
+        http=functools.partial(protocol.GuardedProtocol, limit=limit),  # type: ignore
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        # The protocol's own limit comes first; any byte would switch off this one.
+        timeout_keep_alive=_LONGER_THAN_ANY_LIMIT,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    _Server(config, ready).run([listening])
 
 
 class _Server(uvicorn.Server):
@@ -93,19 +139,24 @@ class _Server(uvicorn.Server):
 
     Args:
         config: uvicorn's settings.
-        address: printed to stdout when the server is ready.
-        stdout: where to print.
+        ready: called when the server is ready.
     """
 
-    def __init__(self, config: uvicorn.Config, address: str, stdout: TextIO) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._address = address
-        self._stdout = stdout
+        self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._checking = asyncio.create_task(self._check_connections())
-        print(self._address, file=self._stdout, flush=True)
+        if parent := multiprocessing.parent_process():
+            asyncio.get_running_loop().add_reader(parent.sentinel, self._stop_without, parent.sentinel)
+        self._ready()
+
+    def _stop_without(self, sentinel: int) -> None:
+        """Stops because the process that started this one was killed."""
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self.handle_exit(signal.SIGTERM, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -133,22 +184,33 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _bound_socket(listen: ListenOptions) -> Iterator[Listener]:
+def _bound_sockets(listen: ListenOptions, max_connections: int) -> Iterator[list[Listener]]:
+    """Binds a socket for each worker to the same address; the system gives each of them its share of connections."""
     with contextlib.ExitStack() as stack:
+        sockets: list[Listener] = []
         try:
             family, _, _, _, address = socket.getaddrinfo(
                 listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            bound = stack.enter_context(Listener(family, listen.max_connections))
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
+            for number in range(listen.workers):
+                bound = stack.enter_context(Listener(family, max_connections))
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if number:
+                    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    bound.bind(sockets[0].getsockname())
+                else:
+                    bound.bind(address)
+                    if listen.workers > 1:
+                        # Only now, so that this server does not share the port with another one.
+                        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sockets.append(bound)
         except OSError as error:
             raise ServerError(
                 f"cannot listen on {listen.host}, port {listen.port}",
                 why=error.strerror or str(error),
                 fix="choose another --port (0 picks a free one), or a --host of this machine",
             ) from error
-        yield bound
+        yield sockets
 
 
 def _address(host: str, port: int) -> str:
