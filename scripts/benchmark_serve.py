@@ -1,15 +1,15 @@
-"""Compares `hubexport serve` under load with nginx, which serves the same files.
+"""Compares `hubexport serve`, with one process and with several, under load with nginx, which serves the same files.
 
-    python scripts/benchmark_serve.py DIST [--runs N] [--seconds S] [--soak SECONDS]
+    python scripts/benchmark_serve.py DIST [--runs N] [--seconds S] [--workers N] [--soak SECONDS]
 
 DIST is a release. nginx and wrk must be installed. Figures are medians; the servers alternate, so that load on the
 machine affects both. Client and server share the machine's cores, and talk over the loopback interface. The goals are:
-archives at 0.7 of nginx's throughput; 1,000 pages per second, 99 of 100 within 50 ms; 1,000 connections; and no errors
-and no growth of memory in a soak of five minutes (`--soak 300`).
+archives at 0.7 of nginx's throughput, with as many workers as cores; 1,000 pages per second, 99 of 100 within 50 ms;
+1,000 connections; and no errors and no growth of memory in a soak of five minutes (`--soak 300`).
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
@@ -25,7 +25,7 @@ import time
 
 from hubexport.release.index import ReleaseIndex, read_index
 
-PORT, NGINX_PORT = 8591, 8592
+PORT, NGINX_PORT, WORKERS_PORT = 8591, 8592, 8593
 CONNECTIONS = 8
 MANY_CONNECTIONS = 1000
 ARCHIVES_GOAL, PAGES_GOAL, SLOWEST_GOAL_MS = 0.7, 1000, 50
@@ -93,15 +93,22 @@ def main() -> None:
     parser.add_argument("dist", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=PAGE_SECONDS)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--soak", type=float, default=0, metavar="SECONDS")
     args = parser.parse_args()
     index = read_index(args.dist)
     if index is None or not index.artifacts:
         raise SystemExit(f"{args.dist} holds no release")
     print(f"{len(index.artifacts)} modules, {os.cpu_count()} cores, medians of {args.runs} alternating runs")
-    with tempfile.TemporaryDirectory() as folder, nginx(args.dist, Path(folder)), hub(args.dist) as server:
-        compare_archives(index, args.runs, args.seconds)
-        measure_pages(index, args.runs, args.seconds)
+    ports = {"1 process": PORT, f"{args.workers} workers": WORKERS_PORT}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        nginx(args.dist, Path(folder)),
+        hub(args.dist, PORT, 1) as server,
+        hub(args.dist, WORKERS_PORT, args.workers),
+    ):
+        compare_archives(index, ports, args.runs, args.seconds)
+        measure_pages(index, ports, args.runs, args.seconds)
         print(f"memory after that     {memory_mib(server):9.0f} MiB")
         if args.soak:
             soak(index, server, args.soak)
@@ -124,10 +131,10 @@ def nginx(root: Path, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hub(dist: Path) -> Iterator["subprocess.Popen[str]"]:
+def hub(dist: Path, port: int, workers: int) -> Iterator["subprocess.Popen[str]"]:
     """Runs `hubexport serve`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hubexport", "serve", str(dist), "--port", str(PORT)],
+        [sys.executable, "-m", "hubexport", "serve", str(dist), "--port", str(port), "--workers", str(workers)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -141,24 +148,27 @@ def hub(dist: Path) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-def compare_archives(index: ReleaseIndex, runs: int, seconds: float) -> None:
-    """Downloads the smallest, the median and the largest archive from both servers."""
+def compare_archives(index: ReleaseIndex, ports: Mapping[str, int], runs: int, seconds: float) -> None:
+    """Downloads the smallest, the median and the largest archive from all servers."""
     by_size = sorted(index.artifacts, key=lambda record: record.files["archive"].bytes)
     for record in (by_size[0], by_size[len(by_size) // 2], by_size[-1]):
         file = record.files["archive"]
-        ours, theirs = [], []
+        loads: dict[str, list[LoadResult]] = {name: [] for name in ports}
+        theirs = []
         for _ in range(runs):
-            ours.append(wrk(PORT, [f"/{record.handle}?tf-hub-format=compressed"], CONNECTIONS, seconds))
+            for name, port in ports.items():
+                loads[name].append(wrk(port, [f"/{record.handle}?tf-hub-format=compressed"], CONNECTIONS, seconds))
             theirs.append(wrk(NGINX_PORT, [f"/{file.path}"], CONNECTIONS, seconds))
-        ratio = statistics.median(our.mb_per_s / their.mb_per_s for our, their in zip(ours, theirs, strict=True))
-        print(
-            f"archive of {file.bytes / 1e6:5.1f} MB   {_median(ours, 'mb_per_s'):9.0f} MB/s  "
-            f"nginx {_median(theirs, 'mb_per_s'):7.0f} MB/s  ratio {ratio:.2f}  goal {ARCHIVES_GOAL}  "
-            f"{_verdict(ratio >= ARCHIVES_GOAL)}  errors {sum(load.errors for load in ours)}"
-        )
+        for name, ours in loads.items():
+            ratio = statistics.median(our.mb_per_s / their.mb_per_s for our, their in zip(ours, theirs, strict=True))
+            print(
+                f"archive of {file.bytes / 1e6:5.1f} MB, {name:9} {_median(ours, 'mb_per_s'):7.0f} MB/s  "
+                f"nginx {_median(theirs, 'mb_per_s'):7.0f} MB/s  ratio {ratio:.2f}  goal {ARCHIVES_GOAL}  "
+                f"{_verdict(ratio >= ARCHIVES_GOAL)}  errors {sum(load.errors for load in ours)}"
+            )
 
 
-def measure_pages(index: ReleaseIndex, runs: int, seconds: float) -> None:
+def measure_pages(index: ReleaseIndex, ports: Mapping[str, int], runs: int, seconds: float) -> None:
     """Requests the catalogue, pages of modules, and the catalogue over many connections."""
     modules = [f"/{record.handle}" for record in index.artifacts]
     for name, targets, connections, goal_ms in (
@@ -167,15 +177,20 @@ def measure_pages(index: ReleaseIndex, runs: int, seconds: float) -> None:
         (f"{MANY_CONNECTIONS} connections", ["/"], MANY_CONNECTIONS, None),
     ):
         # Fills the cache: the first request for a page waits until the page is rendered.
-        for target in targets:
-            wrk(PORT, [target], 1, 0.1)
-        loads = [wrk(PORT, targets, connections, seconds) for _ in range(runs)]
-        rate, slowest = _median(loads, "requests_per_s"), _median(loads, "p99_ms")
-        reached = rate >= PAGES_GOAL and (goal_ms is None or slowest < goal_ms)
-        print(
-            f"{name:18} {rate:9.0f} requests/s  median {_median(loads, 'p50_ms'):6.1f} ms  99 of 100 within "
-            f"{slowest:6.1f} ms  {_verdict(reached)}  errors {sum(load.errors for load in loads)}"
-        )
+        for port in ports.values():
+            for target in targets:
+                wrk(port, [target], CONNECTIONS, 0.1)
+        loads: dict[str, list[LoadResult]] = {server: [] for server in ports}
+        for _ in range(runs):
+            for server, port in ports.items():
+                loads[server].append(wrk(port, targets, connections, seconds))
+        for server, ours in loads.items():
+            rate, slowest = _median(ours, "requests_per_s"), _median(ours, "p99_ms")
+            reached = rate >= PAGES_GOAL and (goal_ms is None or slowest < goal_ms)
+            print(
+                f"{name:16}, {server:9} {rate:7.0f} requests/s  median {_median(ours, 'p50_ms'):6.1f} ms  "
+                f"99 of 100 within {slowest:6.1f} ms  {_verdict(reached)}  errors {sum(load.errors for load in ours)}"
+            )
 
 
 def soak(index: ReleaseIndex, server: "subprocess.Popen[str]", seconds: float) -> None:

@@ -535,7 +535,11 @@ def _wait(condition):
 
 @pytest.mark.slow
 def test_hostile_clients_leave_no_connection_behind(impatient):
-    """Hundreds, each with a bad habit or several, while others are served."""
+    """Hundreds, each with a bad habit or several, while others are served.
+
+    They send halves of requests, everything at once, a byte now and then in a head or a body, or what is no HTTP. They
+    read nothing, close one half of the connection, or break it off.
+    """
     randomness = random.Random(7)
     parts = [_GET, _DOWNLOAD, _UNENDING, b"G", b"\r\n", b"\x00\xff", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"]
     parts += [_GET[:-2], _GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\n", _GET[:-2] + b"Expect: 100-continue\r\n\r\n"]
@@ -546,6 +550,13 @@ def test_hostile_clients_leave_no_connection_behind(impatient):
         b"GET / HTTP/1.0\r\n\r\n",
         b"CONNECT a:1 HTTP/1.1\r\n\r\n",
     ]
+    dawdling: list[socket.socket] = []
+
+    def dawdle() -> None:
+        for connection in dawdling:
+            with contextlib.suppress(OSError):
+                connection.send(b"a")
+
     before = _connections(impatient)
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -560,12 +571,16 @@ def test_hostile_clients_leave_no_connection_behind(impatient):
                     connection.send(part)
                 if randomness.random() < 0.3:
                     connection.shutdown(socket.SHUT_WR)
+                elif randomness.random() < 0.5:
+                    connection.send(randomness.choice([_GET[:-2] + b"A: ", _UNENDING, _GET * 2 + _GET[:-2] + b"A: "]))
+                    dawdling.append(connection)
             if randomness.random() < 0.2:
                 # The kernel sends RST.
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.close()
             time.sleep(0.02)
+            dawdle()
             assert impatient.get("/healthz").status in (200, 503)
-        _wait(lambda: _connections(impatient) == before)
+        _wait(lambda: dawdle() or _connections(impatient) == before)
     assert impatient.get("/healthz").status == 200
     assert not [line for line in impatient.log() if "traceback" in line]

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from hubexport.serve.connection_limit import ConnectionLimit
 from tests.command import environment, hubexport
 from tests.serving import Server, serving
 
@@ -92,6 +93,18 @@ def test_the_limit_of_connections_holds_for_all_together(server):
             assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
+def test_the_connections_of_a_worker_that_has_ended_count_no_more():
+    """Whatever it noted last."""
+    limit = ConnectionLimit(3, workers=2)
+    limit.note(4)
+    limit.worker = 1
+    assert limit.is_exceeded
+    limit.forget(0)
+    assert not limit.is_exceeded
+    limit.note(4)
+    assert limit.is_exceeded
+
+
 def test_another_server_cannot_share_the_port(server, small_release):
     """Although the workers share it."""
     for workers in "1", "2":
@@ -107,7 +120,7 @@ def test_ctrl_c_reaches_the_workers_only_once(server):
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(small_release):
-    """Its connections count no more."""
+    """And so are the places of its connections."""
     with _two_workers(small_release, "--max_connections", "20") as server, contextlib.ExitStack() as stack:
         killed, other = _workers(server)
         for _ in range(19):
@@ -138,7 +151,7 @@ def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(small_releas
     """By all workers. New connections are refused meanwhile, and the exit status is 0."""
     with _two_workers(small_release) as server, contextlib.ExitStack() as stack:
         connections = []
-        for _ in range(8):
+        for _ in range(16):
             connection = stack.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.settimeout(_DEADLINE)
@@ -148,7 +161,9 @@ def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(small_releas
         workers = _workers(server)
         server.process.send_signal(sent)
         _wait(lambda: _refuses(server))
+        assert _workers(server) == workers, "all have something to finish"
         for connection, got in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             while chunk := connection.recv(1 << 16):
                 got += chunk
             assert got.partition(b"\r\n\r\n")[2] == (small_release / f"{_HANDLE}.tar.gz").read_bytes()
@@ -232,13 +247,13 @@ def test_a_worker_that_ends_at_its_start_is_an_error(small_release):
         from hubexport.cli.main import run
         from hubexport.serve import server
 
-        def serve_or_fail(directory, listening, limit, *others):
-            if limit.worker == 1:
+        def serve_or_fail(_, worker, ready):
+            if worker == 1:
                 raise RuntimeError("no luck")
-            others[-1]()
+            ready()
             time.sleep(1000)
 
-        server._serve_alone = serve_or_fail
+        server._Process.serve = serve_or_fail
         run()
     """
     command = [sys.executable, "-c", program, "serve", str(small_release), "--port", "0", "--workers", "2"]

@@ -1,7 +1,7 @@
 """Runs the server until it is told to stop."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -71,67 +71,90 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
         address = _address(listen.host, sockets[0].getsockname()[1])
         options = dataclasses.replace(options, url=options.url or address)
 
+        shared = stack.enter_context(shared_metrics()) if listen.workers > 1 else None
+        process = _Process(directory, sockets, limit, listen.grace_seconds, options, trials, shared)
+
         def ready() -> None:
             print(f"{address}/", file=stdout, flush=True)
 
-        if listen.workers == 1:
-            _serve_alone(directory, sockets[0], limit, listen.grace_seconds, options, trials, Metrics(), ready)
-            return
-        ServedRelease(directory, url=options.url, can_try=False)
-        shared = stack.enter_context(shared_metrics())
+        if shared is None:
+            process.serve(0, ready)
+        else:
+            # Reports a folder that holds no release, once.
+            ServedRelease(directory, url=options.url, can_try=False)
+            Workers(listen.workers, process.serve, process.ended, process.close_sockets).run(ready)
 
-        def work(worker: int, ready: Callable[[], None]) -> None:
-            limit.worker = worker
-            for number, listening in enumerate(sockets):
-                if number != worker:
-                    listening.close()
-            metrics = Metrics(shared)
-            _serve_alone(directory, sockets[worker], limit, listen.grace_seconds, options, None, metrics, ready)
 
-        def ended(worker: int, process: int) -> None:
-            limit.forget(worker)
-            forget_process(shared, process)
+@dataclasses.dataclass(frozen=True)
+class _Process:
+    """Answers requests, in this process or in one that it forks.
 
-        def stopping() -> None:
-            # As long as one process has them open, the system accepts connections.
-            for listening in sockets:
+    Attributes:
+        directory: the release's folder.
+        sockets: one for each worker.
+        limit: the limit of connections, for all workers together.
+        grace_seconds: how long responses in progress may take once the server is told to stop.
+        options: how to serve the release.
+        trials: classifies photographs; None disables that.
+        shared: the folder of shared metrics; None if there is only one worker.
+    """
+
+    directory: Path
+    sockets: Sequence[Listener]
+    limit: ConnectionLimit
+    grace_seconds: int
+    options: AppOptions
+    trials: Trials | None
+    shared: Path | None
+
+    def serve(self, worker: int, ready: Callable[[], None]) -> None:
+        """Serves as one of the workers, in this process, until it gets a signal.
+
+        Args:
+            worker: the number of the worker.
+            ready: called when it is ready.
+        """
+        self.limit.worker = worker
+        self.close_sockets(but=worker)
+        metrics, options, trials = Metrics(self.shared), self.options, self.trials
+        watcher = ReleaseWatcher(
+            self.directory, lambda: ServedRelease(self.directory, url=options.url, can_try=trials is not None), metrics
+        )
+        trial_endpoint = TrialEndpoint(watcher, self.directory, trials, metrics, options.url) if trials else None
+        config = uvicorn.Config(
+            make_app(watcher, options, metrics, trial_endpoint),
+            # A function that makes a protocol is as good as a class.
+            http=functools.partial(protocol.GuardedProtocol, limit=self.limit),  # type: ignore
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            # The protocol's own limit comes first; any byte would switch off this one.
+            timeout_keep_alive=_LONGER_THAN_ANY_LIMIT,
+            timeout_graceful_shutdown=self.grace_seconds,
+        )
+        _Server(config, ready).run([self.sockets[worker]])
+
+    def ended(self, worker: int, process: int) -> None:
+        """Clears away what a worker leaves that has ended.
+
+        Args:
+            worker: the number of the worker.
+            process: its process id.
+        """
+        self.limit.forget(worker)
+        if self.shared:
+            forget_process(self.shared, process)
+
+    def close_sockets(self, but: int | None = None) -> None:
+        """Closes the workers' sockets, except for one: the system accepts connections until all processes do."""
+        for number, listening in enumerate(self.sockets):
+            if number != but:
                 listening.close()
-
-        Workers(listen.workers, work, ended).run(ready, stopping)
-
-
-def _serve_alone(
-    directory: Path,
-    listening: Listener,
-    limit: ConnectionLimit,
-    grace_seconds: int,
-    options: AppOptions,
-    trials: Trials | None,
-    metrics: Metrics,
-    ready: Callable[[], None],
-) -> None:
-    """Serves in this process."""
-    watcher = ReleaseWatcher(
-        directory, lambda: ServedRelease(directory, url=options.url, can_try=trials is not None), metrics
-    )
-    trial_endpoint = TrialEndpoint(watcher, directory, trials, metrics, options.url) if trials else None
-    config = uvicorn.Config(
-        make_app(watcher, options, metrics, trial_endpoint),
-        # A function that makes a protocol is as good as a class.
-        http=functools.partial(protocol.GuardedProtocol, limit=limit),  # type: ignore
-        ws="none",
-        loop="asyncio",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        # The protocol's own limit comes first; any byte would switch off this one.
-        timeout_keep_alive=_LONGER_THAN_ANY_LIMIT,
-        timeout_graceful_shutdown=grace_seconds,
-    )
-    _Server(config, ready).run([listening])
 
 
 class _Server(uvicorn.Server):

@@ -30,23 +30,28 @@ class Workers:
         work: what each does, in a process of its own. It gets the worker's number, from 0, and a function to call when
             the worker is ready; it returns after SIGTERM.
         ended: called in this process with the number and process id of a worker that has ended.
+        stopping: called in this process when the workers are told to stop, maybe several times.
     """
 
     def __init__(
-        self, number: int, work: Callable[[int, Callable[[], None]], None], ended: Callable[[int, int], None]
+        self,
+        number: int,
+        work: Callable[[int, Callable[[], None]], None],
+        ended: Callable[[int, int], None],
+        stopping: Callable[[], None],
     ) -> None:
         self._number = number
         self._work = work
         self._ended = ended
+        self._stopping = stopping
         self._processes: dict[int, Process] = {}
         self._is_stopping = False
 
-    def run(self, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
+    def run(self, ready: Callable[[], None]) -> None:
         """Starts the workers, and waits until they have stopped.
 
         Args:
             ready: called when all workers are ready.
-            stopping: called when they are told to stop.
         Raises:
             ServerError: a worker does not become ready.
         """
@@ -64,7 +69,6 @@ class Workers:
                     ready()
                 while not self._is_stopping:
                     self._replace_ended()
-                stopping()
             finally:
                 self._signal(signal.SIGTERM)
                 for process in self._processes.values():
@@ -81,28 +85,26 @@ class Workers:
             assert process.pid is not None
             self._ended(worker, process.pid)
             time.sleep(_PAUSE_SECONDS)
-            if not self._is_stopping:
-                _is_ready(self._start(worker))
+            _is_ready(self._start(worker))
 
     def _start(self, worker: int) -> "connection.Connection[bool, bool]":
-        """Starts a worker, and returns where it says that it is ready."""
+        """Starts a worker, unless all are stopping, and returns where it says that it is ready."""
         receiver, sender = _fork.Pipe(duplex=False)
         process = _fork.Process(target=self._run, args=(worker, sender), daemon=True)
-        # A signal between the fork and the next line would reach neither this process's handler nor the new worker.
+        # A signal between the fork and the next line would not reach the new worker.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            process.start()
-            self._processes[worker] = process
+            if not self._is_stopping:
+                process.start()
+                self._processes[worker] = process
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         sender.close()
-        if self._is_stopping:
-            self._signal(signal.SIGTERM)
         return receiver
 
     def _run(self, worker: int, sender: "connection.Connection[bool, bool]") -> None:
         """What happens in the worker's process."""
-        # Ctrl+C reaches all processes of a group. Only the first process shall get it.
+        # Ctrl+C reaches all processes of a group. Only the first process shall get it, which passes it on.
         os.setpgid(0, 0)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -127,6 +129,7 @@ class Workers:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         self._is_stopping = True
+        self._stopping()
         self._signal(number)
 
     def _signal(self, number: int) -> None:
