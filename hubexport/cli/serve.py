@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=1,
         metavar="N",
-        help="how many processes answer requests; more pay where cores are free for them (default: 1)",
+        help="how many processes answer requests; more may pay where cores are free for them (default: 1)",
     )
     parser.add_argument(
         "--max_connections",
