@@ -84,7 +84,7 @@ def swap_inputs(first: Message, second: Message, index: int) -> None:
 # Serving
 
 
-@_damage("two variables of the serving graph swapped", "rebuild.files", "TF2")
+@_damage("two variables of the serving graph swapped", "rebuild.files numbers.serving", "TF2")
 def swap_serving_inputs(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         call = by_name(meta_graph.graph_def.node, "StatefulPartitionedCall")
@@ -93,7 +93,7 @@ def swap_serving_inputs(directory: Path, format_: str) -> None:
     edit_meta_graph(directory, edit)
 
 
-@_damage("two variables restored into each other for serving", "rebuild.files", "TF2")
+@_damage("two variables restored into each other for serving", "rebuild.files numbers.serving", "TF2")
 def swap_restored(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         assigns = [by_name(meta_graph.graph_def.node, f"{_LAST}/BatchNorm/{name}/Assign") for name in ("beta", "gamma")]
@@ -102,7 +102,7 @@ def swap_restored(directory: Path, format_: str) -> None:
     edit_meta_graph(directory, edit)
 
 
-@_damage("a serving graph, but no signature, in training mode", "rebuild.files", "TF2")
+@_damage("a serving graph, but no signature, in training mode", "rebuild.files numbers.serving", "TF2")
 def serve_the_graph_in_training_mode(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         functions = meta_graph.graph_def.library.function
@@ -119,7 +119,7 @@ def serve_the_graph_in_training_mode(directory: Path, format_: str) -> None:
 # Training
 
 
-@_damage("features doubled in training", "rebuild.files")
+@_damage("features doubled in training", "rebuild.files behaviour.training_outputs")
 def double_features(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
         for nodes in scopes(saved_model, training=True):
@@ -130,7 +130,7 @@ def double_features(directory: Path, format_: str) -> None:
     edit_graph(directory, edit)
 
 
-@_damage("epsilon of the last layer 1e-5 in training", "rebuild.files")
+@_damage("epsilon of the last layer 1e-5 in training", "rebuild.files behaviour.training_outputs")
 def change_the_last_epsilon(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.attr["epsilon"].f = 1e-5
@@ -139,12 +139,12 @@ def change_the_last_epsilon(directory: Path, format_: str) -> None:
     edit_nodes(directory, f"{_LAST}/BatchNorm/{name}", edit, training=True)
 
 
-@_damage("ReLU in the last layer in training", "rebuild.files")
+@_damage("ReLU in the last layer in training", "rebuild.files behaviour.training_outputs")
 def forget_the_last_six(directory: Path, format_: str) -> None:
     edit_nodes(directory, f"{_LAST}/Relu6", set_op("Relu"), training=True)
 
 
-@_damage("two endpoints swapped in training", "rebuild.files")
+@_damage("two endpoints swapped in training", "rebuild.files behaviour.training_outputs")
 def swap_endpoints_in_training(directory: Path, format_: str) -> None:
     keys = [f"MobilenetV2/layer_{number}/expansion_output" for number in (9, 10)]
 
@@ -163,7 +163,7 @@ def swap_endpoints_in_training(directory: Path, format_: str) -> None:
         edit_functions(directory, "call_training_with_endpoints", edit_results)
 
 
-@_damage("biases added twice", "rebuild.files")
+@_damage("biases added twice", "rebuild.files behaviour.training_outputs")
 def double_biases(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
         for nodes in scopes(saved_model, training=True):
@@ -173,7 +173,7 @@ def double_biases(directory: Path, format_: str) -> None:
     edit_graph(directory, edit)
 
 
-@_damage("half a gradient stopped", "rebuild.files")
+@_damage("half a gradient stopped", "rebuild.files behaviour.gradients")
 def stop_half_a_gradient(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
         for nodes in scopes(saved_model):
@@ -187,7 +187,11 @@ def stop_half_a_gradient(directory: Path, format_: str) -> None:
     edit_graph(directory, edit)
 
 
-@_damage("gradients stopped in the functions with endpoints", "rebuild.files", "TF2")
+@_damage(
+    "gradients stopped in the functions with endpoints",
+    "rebuild.files behaviour.training_step behaviour.gradients",
+    "TF2",
+)
 def stop_gradients_with_endpoints(directory: Path, format_: str) -> None:
     edit_functions(
         directory,
@@ -196,7 +200,7 @@ def stop_gradients_with_endpoints(directory: Path, format_: str) -> None:
     )
 
 
-@_damage("probabilities for logits in one signature of one graph", "rebuild.files")
+@_damage("probabilities for logits in one signature of one graph", "rebuild.files behaviour.training_outputs")
 def give_probabilities_once(directory: Path, format_: str) -> None:
     def edit_signature(meta_graph: Message) -> None:
         outputs = meta_graph.signature_def["default"].outputs
@@ -211,11 +215,14 @@ def give_probabilities_once(directory: Path, format_: str) -> None:
         edit_functions(directory, "call_training_with_endpoints", edit_result)
 
 
-@_damage("momentum ignored by one function or input", "rebuild.files")
+@_damage("momentum ignored by one function or input", "rebuild.files behaviour.moving_averages")
 def ignore_momentum_once(directory: Path, format_: str) -> None:
     def edit_signature(meta_graph: Message) -> None:
+        ignored = meta_graph.graph_def.node.add()
+        ignored.CopyFrom(by_name(meta_graph.graph_def.node, "batch_norm_momentum"))
+        ignored.name = "ignored"
         inputs = meta_graph.signature_def["image_feature_vector_with_bn_hparams"].inputs
-        inputs["batch_norm_momentum"].name = "batch_norm_momentum/input:0"
+        inputs["batch_norm_momentum"].name = "ignored:0"
 
     def edit_function(function: Message) -> None:
         ignored = add_constant(function.node_def, format_, "ignored", 0.99)
@@ -240,12 +247,12 @@ def _edit_loss(directory: Path, ending: str, edit: Callable[[Message], None]) ->
     edit_meta_graph(directory, edit_meta)
 
 
-@_damage("a regularization loss ten times as large", "rebuild.files")
+@_damage("a regularization loss ten times as large", "rebuild.files behaviour.regularization")
 def exaggerate_a_loss(directory: Path, format_: str) -> None:
     _edit_loss(directory, "scale", set_constant(4e-4))
 
 
-@_damage("a regularization loss of another variable", "rebuild.files", "TF1")
+@_damage("a regularization loss of another variable", "rebuild.files behaviour.regularization", "TF1")
 def regularize_another_variable(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.input[0] = "MobilenetV2/Conv/weights/Read/ReadVariableOp"
@@ -253,7 +260,7 @@ def regularize_another_variable(directory: Path, format_: str) -> None:
     _edit_loss(directory, "L2Loss", edit)
 
 
-@_damage("a regularization loss bound to another variable", "rebuild.files", "TF2")
+@_damage("a regularization loss bound to another variable", "rebuild.files behaviour.regularization", "TF2")
 def bind_another_variable(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         functions = meta_graph.object_graph_def.concrete_functions
@@ -266,7 +273,7 @@ def bind_another_variable(directory: Path, format_: str) -> None:
 # Beside the graph
 
 
-@_damage("an op that writes a file", "rebuild.files")
+@_damage("an op that writes a file", "rebuild.files structure.graphs")
 def write_a_file(directory: Path, format_: str) -> None:
     def edit(saved_model: Message) -> None:
         for nodes in scopes(saved_model):
@@ -282,7 +289,7 @@ def write_a_file(directory: Path, format_: str) -> None:
     edit_graph(directory, edit)
 
 
-@_damage("an op pinned to a device", "rebuild.files")
+@_damage("an op pinned to a device", "rebuild.files structure.graphs")
 def pin_to_a_device(directory: Path, format_: str) -> None:
     def edit(node: Message) -> None:
         node.device = "/device:GPU:7"
@@ -290,7 +297,7 @@ def pin_to_a_device(directory: Path, format_: str) -> None:
     edit_nodes(directory, f"{_LAST}/Conv2D", edit)
 
 
-@_damage("a min_consumer that old TensorFlows are below", "rebuild.files")
+@_damage("a min_consumer that old TensorFlows are below", "rebuild.files structure.graphs")
 def demand_a_consumer(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         meta_graph.graph_def.versions.min_consumer = 1000
@@ -298,7 +305,7 @@ def demand_a_consumer(directory: Path, format_: str) -> None:
     edit_meta_graph(directory, edit)
 
 
-@_damage("a bad_consumers that shuts a TensorFlow out", "rebuild.files")
+@_damage("a bad_consumers that shuts a TensorFlow out", "rebuild.files structure.graphs")
 def shut_a_consumer_out(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         meta_graph.graph_def.versions.bad_consumers.append(1286)
@@ -306,7 +313,7 @@ def shut_a_consumer_out(directory: Path, format_: str) -> None:
     edit_meta_graph(directory, edit)
 
 
-@_damage("moving averages that replicas do not share", "rebuild.files", "TF2")
+@_damage("moving averages that replicas do not share", "rebuild.files structure.objects", "TF2")
 def aggregate_nothing(directory: Path, format_: str) -> None:
     def edit(meta_graph: Message) -> None:
         for saved in meta_graph.object_graph_def.nodes:
@@ -335,7 +342,7 @@ def share_a_value(directory: Path, format_: str) -> None:
     edit_nodes(directory, f"{_LAST}/BatchNorm/gamma", edit)
 
 
-@_damage("the same graph version twice", "rebuild.files")
+@_damage("the same graph version twice", "rebuild.files structure.graph_versions")
 def repeat_a_graph(directory: Path, format_: str) -> None:
     edit_graph(directory, lambda saved_model: saved_model.meta_graphs.append(saved_model.meta_graphs[0]))
 

@@ -7,7 +7,7 @@ import pytest
 
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
-from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.verify.checks.registry import CHECKS, needs_tensorflow, select_checks
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
@@ -118,9 +118,35 @@ def test_each_damage_is_caught(modules, variant, checkpoint, tmp_path, mutation,
 
 @pytest.mark.parametrize(("mutation", "format_"), _all_cases(SUBTLE_MUTATIONS))
 def test_each_subtle_damage_is_caught(modules, variant, checkpoint, tmp_path, mutation, format_):
-    """The same for what sampling misses."""
+    """The same for what a look at some outputs misses. This test runs the checks that do without TensorFlow."""
     damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
-    _assert_caught(mutation, format_, damaged, checkpoint, variant)
+    checks = [check for check in select_checks(_expected(mutation, format_)) if not check.needs_tensorflow]
+    _assert_fails(damaged, checks, checkpoint, variant)
+
+
+def _run_cases():
+    """Returns the subtle mutations that checks catch by running the module; `make prove` runs the second format."""
+    return [
+        pytest.param(
+            mutation,
+            format_,
+            id=f"{format_}: {mutation.name}",
+            marks=(
+                pytest.mark.slow if format_ == mutation.formats[number % len(mutation.formats)] else pytest.mark.prove
+            ),
+        )
+        for number, mutation in enumerate(SUBTLE_MUTATIONS)
+        for format_ in mutation.formats
+        if needs_tensorflow(select_checks(_expected(mutation, format_)))
+    ]
+
+
+@pytest.mark.parametrize(("mutation", "format_"), _run_cases())
+def test_running_the_module_catches_subtle_damage(modules, variant, checkpoint, tmp_path, mutation, format_):
+    """Each check that is named finds it without building the module again."""
+    damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
+    checks = [check for check in select_checks(_expected(mutation, format_)) if check.needs_tensorflow]
+    _assert_fails(damaged, checks, checkpoint, variant)
 
 
 @pytest.mark.parametrize(("mutation", "format_"), _all_cases(MUTATIONS))
@@ -187,10 +213,15 @@ def _damaged(mutation, format_, module, directory):
 
 def _assert_caught(mutation, format_, damaged, checkpoint, variant):
     expected = _expected(mutation, format_)
-    checks = select_checks(expected)
+    assert expected
+    _assert_fails(damaged, select_checks(expected), checkpoint, variant)
+
+
+def _assert_fails(damaged, checks, checkpoint, variant):
+    """Asserts that each of these checks fails."""
     verification = verify_module(damaged, checkpoint=checkpoint, variant=variant, checks=checks)
     assert [result.check for result in verification.failed] == [check.name for check in checks]
-    assert not verification.passed and expected
+    assert not verification.passed
 
 
 def test_every_check_catches_some_damage():

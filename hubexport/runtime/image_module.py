@@ -14,7 +14,7 @@ from hubexport.errors import ModuleError
 from hubexport.modules.graph_version_report import DEFAULT
 from hubexport.modules.image_interface import CALL, ImageInterface, image_interface
 from hubexport.modules.interface_hints import InterfaceHints
-from hubexport.runtime.tf1_graph import opened_graph_version
+from hubexport.runtime.tf1_graph import LoadedGraphVersion, opened_graph_version
 
 
 class ImageModule(Protocol):
@@ -48,8 +48,16 @@ class HubModule(ImageModule, Protocol):
     def values(self) -> dict[str, Array]:
         """Returns the current values of all variables, by name."""
 
-    def run_signatures(self, images: Array) -> dict[str, Array]:
-        """Returns the main output of each signature, float32 [batch, ...], by the signature's name."""
+    def run_signatures(self, images: Array) -> dict[str, dict[str, Array]]:
+        """Returns all outputs of each signature, float32 [batch, ...], by the signature's name and the output's key."""
+
+    def run_training(self, images: Array, features_from: str) -> tuple[Array, Array]:
+        """Applies the module in training mode, and returns its main output and its features. Variables stay as they are.
+
+        Args:
+            images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].
+            features_from: the signature (in the TF1 Hub format) or the endpoint that returns the features.
+        """
 
 
 def opened_image_module(
@@ -97,7 +105,9 @@ def opened_hub_module(interface: ImageInterface) -> Iterator[HubModule]:
 class _Tf1Module:
     def __init__(self, interface: ImageInterface, stack: contextlib.ExitStack) -> None:
         self.interface = interface
+        self._stack = stack
         self._graph = stack.enter_context(opened_graph_version(interface.directory))
+        self._training_graph: LoadedGraphVersion | None = None
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
@@ -111,10 +121,17 @@ class _Tf1Module:
     def values(self) -> dict[str, Array]:
         return self._graph.values()
 
-    def run_signatures(self, images: Array) -> dict[str, Array]:
-        [version] = [version for version in self.interface.report.graph_versions if not version.tags]
-        names = [signature.name for signature in version.signatures]
-        return {name: self._graph.run(images, [DEFAULT], name)[DEFAULT] for name in names}
+    def run_signatures(self, images: Array) -> dict[str, dict[str, Array]]:
+        return self._graph.run_signatures(images)
+
+    def run_training(self, images: Array, features_from: str) -> tuple[Array, Array]:
+        if self._training_graph is None:
+            directory = self.interface.directory
+            self._training_graph = self._stack.enter_context(opened_graph_version(directory, ["train"]))
+        # Without its update ops it moves nothing. Both outputs come from one run, and so from the same chance.
+        tensors = [self._training_graph.output(name) for name in (DEFAULT, features_from)]
+        default, pooled = self._training_graph.session.run(tensors, {self._training_graph.images(): images})
+        return default, pooled
 
 
 class _Tf2Module:
@@ -138,8 +155,15 @@ class _Tf2Module:
     def values(self) -> dict[str, Array]:
         return {variable.name.removesuffix(":0"): variable.numpy() for variable in self._loaded.variables}
 
-    def run_signatures(self, images: Array) -> dict[str, Array]:
+    def run_signatures(self, images: Array) -> dict[str, dict[str, Array]]:
         return {name: _run_signature(function, images) for name, function in self._loaded.signatures.items()}
+
+    def run_training(self, images: Array, features_from: str) -> tuple[Array, Array]:
+        before = [variable.read_value() for variable in self._loaded.variables]
+        results = self._loaded(tf.constant(images), training=True, return_endpoints=True)
+        for variable, value in zip(self._loaded.variables, before, strict=True):
+            variable.assign(value)
+        return results[DEFAULT].numpy(), results[features_from].numpy()
 
 
 class _ForeignModel:
@@ -153,17 +177,17 @@ class _ForeignModel:
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
             function = self._loaded.signatures[self.interface.signature]
-            return {DEFAULT: _run_signature(function, _in_range(images, self.interface))}
+            [output] = _run_signature(function, _in_range(images, self.interface)).values()
+            return {DEFAULT: output}
 
     def features(self, images: Array) -> Array:
         return self.run(images)[DEFAULT]
 
 
-def _run_signature(function: Any, images: Array) -> Array:
-    """Runs a signature with one input and one output, and returns the output."""
+def _run_signature(function: Any, images: Array) -> dict[str, Array]:
+    """Runs a signature with one input, and returns its outputs by key."""
     [argument] = function.structured_input_signature[1]
-    [output] = function(**{argument: tf.constant(images)}).values()
-    return output.numpy()
+    return {key: output.numpy() for key, output in function(**{argument: tf.constant(images)}).items()}
 
 
 def _in_range(images: Array, interface: ImageInterface) -> Array:

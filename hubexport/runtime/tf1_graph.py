@@ -44,6 +44,23 @@ class LoadedGraphVersion:
         fetches = {key: definition.outputs[key].name for key in outputs}
         return self.session.run(fetches, {definition.inputs[IMAGES].name: images})
 
+    def run_signatures(self, images: Array) -> dict[str, dict[str, Array]]:
+        """Runs all signatures, and returns all of their outputs by the signature's name and the output's key.
+
+        All of their inputs except the images must have defaults. Outputs that share a tensor share an array.
+        """
+        signatures = self.meta_graph.signature_def
+        names = {name: {key: output.name for key, output in signatures[name].outputs.items()} for name in signatures}
+        return self.session.run(names, {definition.inputs[IMAGES].name: images for definition in signatures.values()})
+
+    def images(self, signature: str = "default") -> tf.Tensor:
+        """Returns the tensor of a signature's images."""
+        return self.graph.get_tensor_by_name(self.meta_graph.signature_def[signature].inputs[IMAGES].name)
+
+    def output(self, signature: str = "default") -> tf.Tensor:
+        """Returns the tensor of a signature's main output."""
+        return self.graph.get_tensor_by_name(self.meta_graph.signature_def[signature].outputs["default"].name)
+
     def values(self) -> dict[str, Array]:
         """Returns the values of all variables, by name."""
         with self.graph.as_default():

@@ -1,15 +1,28 @@
 """Trains a TF1 Hub module: by its graph version `train`, and by gradients through its graph version for inference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from hubexport.arrays import Array
+from hubexport.modules.image_interface import IMAGES
 from hubexport.runtime.tf1_graph import LoadedGraphVersion, opened_graph_version
-from hubexport.runtime.trainable_module import TrainingOutputs, TrainingStep
+from hubexport.runtime.trainable_module import (
+    Cotangents,
+    Gradients,
+    MainOutput,
+    RegularizationLosses,
+    TrainingPass,
+    TrainingStep,
+    loss_weights,
+)
+
+_TRAIN = "train"
+_MOMENTUM = "batch_norm_momentum"
 
 
 class Tf1Training:
@@ -22,49 +35,48 @@ class Tf1Training:
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         self._inference = stack.enter_context(opened_graph_version(directory))
-        self._train = stack.enter_context(opened_graph_version(directory, ["train"]))
+        self._train = stack.enter_context(opened_graph_version(directory, [_TRAIN]))
         with self._train.graph.as_default():
-            self._variables = {variable.op.name: variable for variable in tf.global_variables()}
-            self.trainable = tuple(variable.op.name for variable in tf.trainable_variables())
             self._update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-            self._losses = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
 
-    def values(self) -> dict[str, Array]:
-        return self._train.values()
-
-    def reset(self) -> None:
-        self._train.restore()
-
-    def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
-        images_tensor, output = _default_tensors(self._train)
+    def train(self, images: Array, cotangents: Cotangents, learning_rate: float) -> list[TrainingStep]:
+        loss = self._training_loss
         with self._train.graph.as_default():
-            loss = tf.reduce_sum(output * cotangent)
-            gradients = _gradients(loss, [self._variables[name] for name in self.trainable])
-            pairs = [(gradient, self._variables[name]) for name, gradient in gradients.items()]
+            variables = {variable.op.name: variable for variable in tf.trainable_variables()}
+            gradients = {name: gradient for name, gradient in loss.gradients.items() if name in variables}
+            pairs = [(gradient, variables[name]) for name, gradient in gradients.items()]
             with tf.control_dependencies(self._update_ops):
                 descend = tf.train.GradientDescentOptimizer(learning_rate).apply_gradients(pairs)
-        gradient_values, _ = self._train.session.run([gradients, descend], {images_tensor: images})
-        return TrainingStep(self.values(), gradient_values)
+        fetches = [gradients, self._train.output(), descend]
+        values, default, _ = self._train.session.run(fetches, loss.feed(images, cotangents))
+        after = self._train.values()
+        self._train.restore()
+        found = Gradients(f"[{_TRAIN}]", loss.outputs, values)
+        return [TrainingStep(found.way, {"default": {"default": default}}, after, found)]
 
-    def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
+    def passes(self, images: Array, momentum: float | None = None) -> Iterator[TrainingPass]:
         signatures = self._train.meta_graph.signature_def
-        fetches = [signatures[name].outputs["default"].name for name in ("default", "image_feature_vector")]
-        feed: dict[str, Any] = {signatures["default"].inputs["images"].name: images}
-        if momentum is not None:
-            inputs = next(s.inputs for s in signatures.values() if "batch_norm_momentum" in s.inputs)
-            feed[inputs["batch_norm_momentum"].name] = momentum
-        outputs, _ = self._train.session.run([fetches, self._update_ops], feed)
-        return TrainingOutputs(*outputs)
+        inputs = [IMAGES] if momentum is None else [IMAGES, _MOMENTUM]
+        names: dict[tuple[str, ...], list[str]] = {}
+        for name in sorted(signatures):
+            if all(key in signatures[name].inputs for key in inputs):
+                names.setdefault(tuple(signatures[name].inputs[key].name for key in inputs), []).append(name)
+        for tensors, sharing in names.items():
+            feed = dict(zip(tensors, (images, momentum)))
+            fetches = {name: {key: out.name for key, out in signatures[name].outputs.items()} for name in sharing}
+            outputs, _ = self._train.session.run([fetches, self._update_ops], feed)
+            after = self._train.values()
+            self._train.restore()
+            yield TrainingPass(f"[{_TRAIN}], {', '.join(sharing)}", outputs, after)
 
-    def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
-        images_tensor, output = _default_tensors(self._inference)
-        with self._inference.graph.as_default():
-            wanted = [variable for variable in tf.global_variables() if variable.op.name in variables]
-            gradients = _gradients(tf.reduce_sum(output * cotangent), wanted)
-        return self._inference.session.run(gradients, {images_tensor: images})
+    def gradients(self, images: Array, cotangents: Cotangents, variables: Sequence[str]) -> list[Gradients]:
+        loss = self._inference_loss
+        wanted = {name: loss.gradients[name] for name in variables if name in loss.gradients}
+        values = self._inference.session.run(wanted, loss.feed(images, cotangents))
+        return [Gradients("[]", loss.outputs, values)]
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
-        images, output = _default_tensors(self._inference)
+        images, output = self._inference.images(), self._inference.output()
         with self._inference.graph.as_default():
             variables = {v.op.name: v for v in tf.global_variables()}
             # Like hub.Module, the second application shares the variables of the first.
@@ -76,19 +88,76 @@ class Tf1Training:
             gradients = _gradients(joint, [variables[variable]])
         return self._inference.session.run(gradients, {images: first, second_images: second}).get(variable)
 
-    def regularization_losses(self) -> list[float]:
-        return [float(loss) for loss in self._train.session.run(self._losses)]
+    def regularization_losses(self) -> list[RegularizationLosses]:
+        return [
+            _regularization_losses(version, f"graph version [{', '.join(version.meta_graph.meta_info_def.tags)}]")
+            for version in (self._inference, self._train)
+        ]
+
+    @functools.cached_property
+    def _inference_loss(self) -> "_Loss":
+        return _loss(self._inference)
+
+    @functools.cached_property
+    def _training_loss(self) -> "_Loss":
+        return _loss(self._train)
 
 
-def _default_tensors(version: LoadedGraphVersion) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the images and the output of the default signature."""
-    definition = version.meta_graph.signature_def["default"]
-    names = definition.inputs["images"].name, definition.outputs["default"].name
-    images, output = (version.graph.get_tensor_by_name(name) for name in names)
-    return images, output
+@dataclasses.dataclass(frozen=True)
+class _Loss:
+    """A loss of the main outputs of all signatures, and its gradients.
+
+    Attributes:
+        images: the tensors of the images, those of all signatures.
+        cotangents: the placeholders of the cotangents, by output.
+        gradients: the gradients by the variables that it depends on, by name.
+    """
+
+    images: tuple[tf.Tensor, ...]
+    cotangents: Mapping[MainOutput, tf.Tensor]
+    gradients: Mapping[str, tf.Tensor]
+
+    @property
+    def outputs(self) -> tuple[MainOutput, ...]:
+        """The outputs that the loss has products of."""
+        return tuple(self.cotangents)
+
+    def feed(self, images: Array, cotangents: Cotangents) -> dict[tf.Tensor, Array]:
+        """Returns what a session needs to compute the gradients."""
+        return dict.fromkeys(self.images, images) | {
+            placeholder: cotangents[output] for output, placeholder in self.cotangents.items()
+        }
 
 
-def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable]) -> Mapping[str, tf.Tensor]:
+def _loss(version: LoadedGraphVersion) -> _Loss:
+    signatures = version.meta_graph.signature_def
+    # Signatures with the same tensor compute the same. `default` is the first in order.
+    outputs: dict[str, MainOutput] = {}
+    for name in sorted(signatures):
+        outputs.setdefault(version.output(name).name, "features" if "feature_vector" in name else "default")
+    with version.graph.as_default():
+        cotangents = {output: tf.placeholder(tf.float32) for output in outputs.values()}
+        products = [
+            tf.reduce_sum(version.graph.get_tensor_by_name(tensor) * cotangents[output])
+            for tensor, output in outputs.items()
+        ]
+        gradients = _gradients(tf.add_n(products), tf.global_variables())
+    images = {version.images(name).name: version.images(name) for name in signatures}
+    return _Loss(tuple(images.values()), cotangents, gradients)
+
+
+def _regularization_losses(version: LoadedGraphVersion, where: str) -> RegularizationLosses:
+    with version.graph.as_default():
+        losses = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
+        if not losses:
+            return RegularizationLosses(where, (), {})
+        weighted = [weight * loss for weight, loss in zip(loss_weights(len(losses)), losses, strict=True)]
+        gradients = _gradients(tf.add_n(weighted), tf.global_variables())
+    values, gradient_values = version.session.run([losses, gradients])
+    return RegularizationLosses(where, tuple(map(float, values)), gradient_values)
+
+
+def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable]) -> dict[str, tf.Tensor]:
     """Returns the gradients of a loss by the names of the variables that it depends on."""
     pairs = zip(variables, tf.gradients(loss, variables), strict=True)
     return {variable.op.name: gradient for variable, gradient in pairs if gradient is not None}

@@ -1,13 +1,22 @@
 """Trains a Reusable SavedModel, with gradient tapes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from hubexport.arrays import Array
-from hubexport.runtime.trainable_module import TrainingOutputs, TrainingStep
+from hubexport.modules.call_functions import computes_default_twice
+from hubexport.protos import Message
+from hubexport.runtime.trainable_module import (
+    Cotangents,
+    Gradients,
+    RegularizationLosses,
+    TrainingPass,
+    TrainingStep,
+    loss_weights,
+)
 
 
 class Tf2Training:
@@ -15,52 +24,89 @@ class Tf2Training:
 
     Args:
         directory: the directory of a TF2 SavedModel.
-        features_endpoint: the key of its endpoint with the features.
+        meta_graph: its MetaGraph.
     """
 
-    def __init__(self, directory: Path, features_endpoint: str) -> None:
-        self._features_endpoint = features_endpoint
+    def __init__(self, directory: Path, meta_graph: Message) -> None:
         self._module: Any = tf.saved_model.load(str(directory))
         self._variables = {_name(variable): variable for variable in self._module.variables}
         # A tensor that was read shares its memory with the variable until that is changed.
         self._initial = {name: variable.read_value() for name, variable in self._variables.items()}
-        self.trainable = tuple(_name(variable) for variable in self._module.trainable_variables)
+        self._trainable = {_name(variable): variable for variable in self._module.trainable_variables}
+        self._needs_both = {training: not computes_default_twice(meta_graph, training) for training in (False, True)}
 
-    def values(self) -> dict[str, Array]:
-        return {name: variable.numpy() for name, variable in self._variables.items()}
+    def train(self, images: Array, cotangents: Cotangents, learning_rate: float) -> list[TrainingStep]:
+        return [
+            self._train(images, cotangents, learning_rate, return_endpoints)
+            for return_endpoints in (False, *[True] * self._needs_both[True])
+        ]
 
-    def reset(self) -> None:
-        for name, value in self._initial.items():
-            self._variables[name].assign(value)
-
-    def train(self, images: Array, cotangent: Array, learning_rate: float) -> TrainingStep:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(self._module(images, training=True) * cotangent)
-        wanted = {name: self._variables[name] for name in self.trainable}
-        gradients = _arrays(tape.gradient(loss, wanted))
-        for name, gradient in gradients.items():
+    def _train(
+        self, images: Array, cotangents: Cotangents, learning_rate: float, return_endpoints: bool
+    ) -> TrainingStep:
+        output, gradients = self._gradients(images, cotangents, self._trainable, True, return_endpoints)
+        for name, gradient in gradients.values.items():
             self._variables[name].assign_sub(learning_rate * gradient)
-        return TrainingStep(self.values(), gradients)
+        return TrainingStep(gradients.way, {gradients.way: {"default": output}}, self._values_to_reset(), gradients)
 
-    def update(self, images: Array, momentum: float | None = None) -> TrainingOutputs:
+    def passes(self, images: Array, momentum: float | None = None) -> Iterator[TrainingPass]:
         hyperparameters = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum, tf.float32)}
-        results = self._module(tf.constant(images), training=True, return_endpoints=True, **hyperparameters)
-        pooled = results[self._features_endpoint].numpy()
-        return TrainingOutputs(results["default"].numpy(), pooled.reshape(len(pooled), -1))
+        for return_endpoints in (True, *[False] * self._needs_both[True]):
+            way = _call_text(True, return_endpoints)
+            results = self._module(
+                tf.constant(images), training=True, return_endpoints=return_endpoints, **hyperparameters
+            )
+            tensors = results if return_endpoints else {"default": results}
+            yield TrainingPass(way, {way: _arrays(tensors)}, self._values_to_reset())
 
-    def gradients(self, images: Array, cotangent: Array, variables: Sequence[str]) -> dict[str, Array]:
+    def gradients(self, images: Array, cotangents: Cotangents, variables: Sequence[str]) -> list[Gradients]:
         wanted = {name: self._variables[name] for name in variables}
+        return [
+            self._gradients(images, cotangents, wanted, False, return_endpoints)[1]
+            for return_endpoints in (False, *[True] * self._needs_both[False])
+        ]
+
+    def _gradients(
+        self,
+        images: Array,
+        cotangents: Cotangents,
+        variables: Mapping[str, tf.Variable],
+        training: bool,
+        return_endpoints: bool,
+    ) -> tuple[Array, Gradients]:
+        """Returns the default output and the gradients."""
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(self._module(tf.constant(images)) * cotangent)
-        return _arrays(tape.gradient(loss, wanted))
+            results = self._module(tf.constant(images), training=training, return_endpoints=return_endpoints)
+            output = results["default"] if return_endpoints else results
+            loss = tf.reduce_sum(output * cotangents["default"])
+        values = _arrays(tape.gradient(loss, dict(variables)))
+        return output.numpy(), Gradients(_call_text(training, return_endpoints), ("default",), values)
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         with tf.GradientTape() as tape:
             loss = sum(tf.reduce_sum(self._module(tf.constant(images)) * cotangent) for images in (first, second))
         return _arrays({variable: tape.gradient(loss, self._variables[variable])}).get(variable)
 
-    def regularization_losses(self) -> list[float]:
-        return [float(loss()) for loss in self._module.regularization_losses]
+    def regularization_losses(self) -> list[RegularizationLosses]:
+        functions = self._module.regularization_losses
+        with tf.GradientTape() as tape:
+            losses = [function() for function in functions]
+            weights = loss_weights(len(losses))
+            total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+        gradients = _arrays(tape.gradient(total, self._variables)) if losses else {}
+        return [RegularizationLosses("regularization_losses", tuple(map(float, losses)), gradients)]
+
+    def _values_to_reset(self) -> dict[str, Array]:
+        """Returns the values of all variables, and resets those that have changed."""
+        values = {name: variable.numpy() for name, variable in self._variables.items()}
+        for name, value in self._initial.items():
+            self._variables[name].assign(value)
+        return values
+
+
+def _call_text(training: bool, return_endpoints: bool) -> str:
+    flags = {"training": training, "return_endpoints": return_endpoints}
+    return f"__call__({', '.join(f'{name}=True' for name, is_set in flags.items() if is_set)})"
 
 
 def _name(variable: tf.Variable) -> str:

@@ -23,17 +23,22 @@ from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.progress import Progress
 from hubexport.protos import Message
+from hubexport.runtime.steady_copy import steady_copy
+from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
 from hubexport.verify.sample_images import SampleImages, SampleKind, extreme_images, random_images
+from hubexport.verify.training_reference import TrainingReference, measure_training
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import HubModule
-    from hubexport.runtime.trainable_module import TrainableModule
+    from hubexport.runtime.trainable_module import Cotangents, TrainableModule, TrainingPass, TrainingStep
 
 _COTANGENT_SEED = 2
+# That of the steps of gradient descent.
+LEARNING_RATE = 1e-3
 
 
 class VerificationContext:
@@ -150,8 +155,16 @@ class VerificationContext:
     @functools.cached_property
     def cotangent(self) -> Array:
         """The gradient of a made-up loss by the default output for the training batch, float32 [4, outputs]."""
-        generator = np.random.Generator(np.random.PCG64(_COTANGENT_SEED))
-        return generator.standard_normal((len(self.training_images), self.network.num_outputs), np.float32)
+        return self._random_cotangent(_COTANGENT_SEED, self.network.num_outputs)
+
+    @functools.cached_property
+    def _features_cotangent(self) -> Array:
+        """The same by the features, for the signatures that return them."""
+        return self._random_cotangent(_COTANGENT_SEED + 1, self.network.num_features)
+
+    def _random_cotangent(self, seed: int, length: int) -> Array:
+        generator = np.random.Generator(np.random.PCG64(seed))
+        return generator.standard_normal((len(self.training_images), length), np.float32)
 
     @functools.cached_property
     def inference(self) -> "HubModule":
@@ -164,17 +177,38 @@ class VerificationContext:
 
     @functools.cached_property
     def training(self) -> "TrainableModule":
-        """The module in the installed TensorFlow, for training."""
+        """The module in the installed TensorFlow, for training, where dropout and dropped paths keep everything."""
         self._start_tensorflow()
         from hubexport.runtime.tf1_training import Tf1Training
         from hubexport.runtime.tf2_training import Tf2Training
 
-        directory = self.module.directory
-        return (
-            Tf1Training(directory, self._stack)
-            if self.module.is_tf1
-            else Tf2Training(directory, self.network.features_endpoint)
-        )
+        what = f"cannot train {self.module.shown_as}"
+        scratch = self._stack.enter_context(temporary_directory(what))
+        with temporary_failures_reported(what):
+            directory = steady_copy(self.module.directory, self.saved_model, scratch)
+        if self.module.is_tf1:
+            return Tf1Training(directory, self._stack)
+        [meta_graph] = self.saved_model.meta_graphs
+        return Tf2Training(directory, meta_graph)
+
+    @functools.cached_property
+    def training_reference(self) -> TrainingReference:
+        """The float64 network in training mode, on the training batch, where dropout keeps everything."""
+        return measure_training(self.network, self.reference_values, self.training_images)
+
+    @functools.cached_property
+    def training_steps(self) -> "list[TrainingStep]":
+        """A step of gradient descent in each way to apply the module, on the training batch."""
+        return self.training.train(self.training_images, self.cotangents(), LEARNING_RATE)
+
+    @functools.cached_property
+    def training_passes(self) -> "list[TrainingPass]":
+        """What the module computes for the training batch, with its default momentum, in each way to apply it."""
+        return [*self.training_steps, *self.training.passes(self.training_images)]
+
+    def cotangents(self, count: int | None = None) -> "Cotangents":
+        """Returns the gradient of a made-up loss by each main output, for the first images of the training batch."""
+        return {"default": self.cotangent[:count], "features": self._features_cotangent[:count]}
 
     def layer_errors(self, samples: SampleImages) -> list[ImageErrors]:
         """Returns the errors of all layers on sample images. The first call measures them into `measurements`."""

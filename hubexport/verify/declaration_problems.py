@@ -17,6 +17,8 @@ _KNOWN_COLLECTIONS = (
     "regularization_losses",
     "hub_module_attachments",
 )
+# VARIABLE_AGGREGATION_NONE in tensorflow/core/framework/variable.proto
+_NO_AGGREGATION = 0
 OBJECT_LISTS = ("variables", "trainable_variables", "regularization_losses")
 
 
@@ -113,6 +115,10 @@ def object_problems(meta_graph: Message, network: Network) -> Iterator[str]:
     for key in ("variables", "trainable_variables"):
         listed = [(node.variable.name, node.variable.trainable) for node in lists[key]]
         yield from _variable_problems(key, listed, network)
+    averages = {variable.name for variable in network.variables if not variable.trainable}
+    for node in lists["variables"]:
+        if node.variable.name in averages and node.variable.aggregation == _NO_AGGREGATION:
+            yield f"{node.variable.name} drifts apart between replicas: they do not aggregate it"
     losses, wanted = len(lists["regularization_losses"]), sum(
         bool(variable.weight_decay) for variable in network.variables
     )

@@ -85,11 +85,16 @@ def measure_layer_errors(
             if op.name in compared:
                 largest = float(np.abs(exact[op.name]).max())
                 differences = [layer_difference(outputs[key], exact[op.name]) for key in shown.get(op.name, ())]
-                floor = max(rounding_floor(op, rounded, exact), largest * _EPSILON)
+                floor = output_floor(op, rounded, exact)
                 deviations[op.name] = LayerDeviation(largest, max(differences, default=None), floor)
         vectors = {op: output[0] for op, output in exact.items() if output[0].ndim == 1}
         errors.append(ImageErrors(name, deviations, vectors, outputs[_DEFAULT][0]))
     return errors
+
+
+def output_floor(op: Op, rounded: Mapping[str, Floats], exact: Mapping[str, Floats]) -> float:
+    """Returns the floor of an op's output: the error of float32 arithmetic, or of rounding if that makes none."""
+    return max(rounding_floor(op, rounded, exact), float(np.abs(exact[op.name]).max()) * _EPSILON)
 
 
 def rounding_floor(op: Op, rounded: Mapping[str, Floats], exact: Mapping[str, Floats]) -> float:
@@ -112,6 +117,12 @@ def shown_outputs(network: Network) -> dict[str, list[str]]:
     for name, op in [*network.endpoints.items(), (_DEFAULT, network.logits or network.features)]:
         shown.setdefault(op, []).append(name)
     return shown
+
+
+def op_shown_by(network: Network, signature: str, key: str) -> str:
+    """Returns the op whose output a signature or function shows under a key; the names of signatures say which."""
+    main = network.features if "feature_vector" in signature else network.logits or network.features
+    return network.endpoints.get(key, main)
 
 
 def layer_difference(output: Floats, exact: Floats) -> float:

@@ -3,19 +3,20 @@
 Gradients and batch statistics are compared with the float64 network of `hubexport.networks.numpy_forward`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 import math
-from typing import Any
 
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.networks.network import Network
-from hubexport.networks.numpy_forward import Floats, Forward, batch_statistics
-from hubexport.networks.ops import Dropout, DropPath, Variable
+from hubexport.networks.numpy_forward import Floats
+from hubexport.networks.ops import Dropout, DropPath
+from hubexport.runtime.trainable_module import TrainingStep, loss_weights
 from hubexport.verify.check import CheckGroup
-from hubexport.verify.context import VerificationContext
+from hubexport.verify.context import LEARNING_RATE, VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
+from hubexport.verify.gradient_errors import GradientBatch, gradient_errors
+from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, layer_difference, op_shown_by
 
 GROUP = CheckGroup("behaviour", proof="computation", needs_tensorflow=True)
 
@@ -24,20 +25,14 @@ _MOMENTUM = 0.99
 _FIRST_WITH_MOMENTUM = 3
 # Differs from both defaults.
 _OTHER_MOMENTUM = 0.5
-_LEARNING_RATE = 1e-3
 _PIECE = 1 << 20
-# A path that is dropped with probability 0.4 is dropped for all four images in one of 39 steps.
-_FURTHER_STEPS = 5
 # The error of a batch statistic. Each layer before it takes batch statistics itself, and adds its own float32 error.
 _STATISTICS_LIMIT_IN_FLOORS = 10
 
 # The error of a float32 gradient, relative to the gradient's length. Errors up to 1e-3 were seen. One activation in a
 # hundred thousand causes them, if rounding moves it across a corner of ReLU6.
 _GRADIENT_LIMIT = 1e-2
-_GRADIENT_VARIABLES = 6
-# The step of finite differences, relative to the variable's length. With it, differences of float64 losses are right to
-# nine digits.
-_STEP = 1e-6
+_TRAINING_GRADIENT_LIMIT = 5e-2
 _SEED = 1
 
 # The relative error of a float32 sum of up to a million squares.
@@ -65,41 +60,32 @@ def inference(context: VerificationContext) -> Finding:
 @GROUP.check
 def training_step(context: VerificationContext) -> Finding:
     """A gradient descent step moves trained variables by their gradients, and otherwise only moving averages."""
-    network, before = context.network, context.stored_values
-    step = context.training.train(context.training_images, context.cotangent, _LEARNING_RATE)
-    context.training.reset()
+    network = context.network
     trained = [variable.name for variable in network.variables if variable.trainable]
     moving = [variable.name for variable in network.variables if not variable.trainable]
-    idle = _without_gradient(context, [name for name, gradient in step.gradients.items() if not gradient.any()])
-    problems = [f"{name} gets no gradient" for name in trained if name in idle or name not in step.gradients]
-    problems += [
-        f"the gradient of {name} is not finite"
-        for name in step.gradients
-        if not np.isfinite(step.gradients[name]).all()
+    problems = [
+        problem for step in context.training_steps for problem in _step_problems(context, step, trained, moving)
     ]
-    problems += [f"{name} should not be trained" for name in step.gradients if name not in trained]
+    ways = ", ".join(step.way for step in context.training_steps)
+    return nothing_wrong(
+        problems, f"{ways}: {len(trained)} trained variables, {len(moving)} moving averages", "variables"
+    )
+
+
+def _step_problems(
+    context: VerificationContext, step: TrainingStep, trained: Sequence[str], moving: Sequence[str]
+) -> Iterator[str]:
+    gradients, before = step.gradients.values, context.stored_values
+    yield from (f"{name} gets no gradient" for name in trained if name not in gradients or not gradients[name].any())
+    yield from (f"the gradient of {name} is not finite" for name in gradients if not np.isfinite(gradients[name]).all())
+    yield from (f"{name} should not be trained" for name in gradients if name not in trained)
     for name, after in step.after.items():
         moved = not np.array_equal(before[name], after)
-        if name in step.gradients:
-            if not _followed(step.gradients[name], before[name], after):
-                problems.append(f"{name} did not move by its gradient")
+        if name in gradients:
+            if not _followed(gradients[name], before[name], after):
+                yield f"{name} did not move by its gradient"
         elif moved != (name in moving):
-            problems.append(f"{name} {'moved' if moved else 'did not move'}")
-    return nothing_wrong(problems, f"{len(trained)} trained variables, {len(moving)} moving averages", "variables")
-
-
-def _without_gradient(context: VerificationContext, idle: list[str]) -> list[str]:
-    """Returns those of the variables without gradient that have none in further steps either.
-
-    One step may drop the path of a variable for all images.
-    """
-    drops_paths = any(isinstance(op, DropPath) for op in context.network.ops)
-    for _ in range(_FURTHER_STEPS if drops_paths else 0):
-        if idle:
-            step = context.training.train(context.training_images, context.cotangent, _LEARNING_RATE)
-            context.training.reset()
-            idle = [name for name in idle if not step.gradients[name].any()]
-    return idle
+            yield f"{name} {'moved' if moved else 'did not move'}"
 
 
 def _followed(gradient: Array, before: Array, after: Array) -> bool:
@@ -107,51 +93,57 @@ def _followed(gradient: Array, before: Array, after: Array) -> bool:
     flat = gradient.ravel(), before.ravel(), after.ravel()
     pieces = (tuple(array[start : start + _PIECE] for array in flat) for start in range(0, gradient.size, _PIECE))
     return all(
-        np.allclose(moved, old - np.float32(_LEARNING_RATE) * slope, rtol=1e-6, atol=1e-7)
+        np.allclose(moved, old - np.float32(LEARNING_RATE) * slope, rtol=1e-6, atol=1e-7)
         for slope, old, moved in pieces
     )
 
 
 @GROUP.check
+def training_outputs(context: VerificationContext) -> Finding:
+    """In training, all outputs of all signatures and functions match the float64 network with batch statistics."""
+    reference = context.training_reference
+    in_floors: dict[str, float] = {}
+    compared: dict[tuple[int, str], float] = {}
+    for found in context.training_passes:
+        for signature, outputs in found.outputs.items():
+            for key, output in outputs.items():
+                op = op_shown_by(context.network, signature, key)
+                pair = (id(output), op)
+                # Signatures with the same tensor have the same array.
+                if pair not in compared:
+                    compared[pair] = layer_difference(output, reference.exact[op]) / reference.floors[op]
+                in_floors[f"{key} of {signature}"] = compared[pair]
+    worst = max(in_floors, key=lambda name: in_floors[name])
+    wrong = [f"{name}: {error:.3g} floors" for name, error in in_floors.items() if not error <= LIMIT_IN_FLOORS]
+    explanation = f"{worst} is the worst of {len(in_floors)} outputs; dropout keeps everything"
+    return within(in_floors[worst], LIMIT_IN_FLOORS, explanation, "float32 floors", wrong)
+
+
+@GROUP.check
 def moving_averages(context: VerificationContext) -> Finding:
-    """A training step moves each moving average by 1 - momentum of its distance to the batch statistic."""
+    """Each way to train moves each moving average by 1 - momentum of its distance to the batch statistic."""
     if all(variable.trainable for variable in context.network.variables):
         raise NotApplicable("the network has no batch norm, and so no moving averages")
     version = context.module.spec.version
     default = _MOMENTUM if version >= _FIRST_WITH_MOMENTUM else context.module.variant.family.momentum
-    before = context.stored_values
-    after = {default: _updated(context, None)}
+    passes = {default: context.training_passes}
     if version >= _FIRST_WITH_MOMENTUM:
-        after[_OTHER_MOMENTUM] = _updated(context, _OTHER_MOMENTUM)
-    exact = _batch_statistics(context, np.float64)
-    rounded = _batch_statistics(context, np.float32)
+        passes[_OTHER_MOMENTUM] = [*context.training.passes(context.training_images, _OTHER_MOMENTUM)]
+    reference, before = context.training_reference, context.stored_values
+    exact, rounded = reference.statistics, reference.rounded_statistics
     floor = max(_relative_error(rounded[name], statistic, before[name]) for name, statistic in exact.items())
     errors = {}
-    for momentum, values in after.items():
-        for name, statistic in exact.items():
-            step = values[name].astype(np.float64) - before[name]
-            error = _relative_error(before[name] + step / (1 - momentum), statistic, before[name])
-            rounding = _rounding(values[name], momentum, statistic, before[name])
-            errors[f"{name} with momentum {momentum}"] = error - rounding
+    for momentum, found in passes.items():
+        for one in found:
+            for name, statistic in exact.items():
+                after = one.after[name]
+                step = after.astype(np.float64) - before[name]
+                error = _relative_error(before[name] + step / (1 - momentum), statistic, before[name])
+                rounding = _rounding(after, momentum, statistic, before[name])
+                errors[f"{name} with momentum {momentum} by {one.way}"] = error - rounding
     worst = max(errors, key=lambda name: errors[name])
-    explanation = f"momentum {' and '.join(map(str, after))}; float32 floor {floor:.1e}; the worst is {worst}"
-    # What comes after dropped paths depends on chance.
-    left_out = sum(not variable.trainable for variable in context.network.variables) - len(exact)
-    if left_out:
-        explanation += f"; {left_out} of {left_out + len(exact)} come after what training drops at random"
+    explanation = f"momentum {' and '.join(map(str, passes))}; float32 floor {floor:.1e}; the worst is {worst}"
     return within(max(errors[worst], 0.0), _STATISTICS_LIMIT_IN_FLOORS * floor, explanation)
-
-
-def _updated(context: VerificationContext, momentum: float | None) -> dict[str, Array]:
-    """Returns the moving averages after a training step. The module gets its own values back."""
-    context.training.update(context.training_images, momentum)
-    values = context.training.values()
-    context.training.reset()
-    return {variable.name: values[variable.name] for variable in context.network.variables if not variable.trainable}
-
-
-def _batch_statistics(context: VerificationContext, dtype: type[np.floating[Any]]) -> Mapping[str, Floats]:
-    return batch_statistics(context.network, context.reference_values, context.training_images, dtype)
 
 
 def _relative_error(approached: Floats, statistic: Floats, before: Array) -> float:
@@ -175,16 +167,16 @@ def dropout(context: VerificationContext) -> Finding:
     if before_features:
         raise NotApplicable(f"features vary in training: {before_features[0].name} comes before them")
     number = _dropout_passes(network.dropout, len(images) * network.num_features)
-    passes = [context.training.update(images) for _ in range(number)]
-    context.training.reset()
-    features = passes[0].features
-    if not all(np.array_equal(outputs.features, features) for outputs in passes):
+    features_from = "image_feature_vector" if context.module.is_tf1 else network.features_endpoint
+    passes = [context.inference.run_training(images, features_from) for _ in range(number)]
+    default, features = passes[0]
+    if not all(np.array_equal(repeated, features) for _, repeated in passes):
         return Finding(False, "repeated passes over the same images give different features")
     if network.dropout is None:
-        same = all(np.array_equal(outputs.default, passes[0].default) for outputs in passes)
+        same = all(np.array_equal(repeated, default) for repeated, _ in passes)
         return Finding(same, f"repeated passes over the same images give {'the same' if same else 'different'} outputs")
-    variance = _variance(np.stack([outputs.default for outputs in passes]))
-    wanted, deviation = _simulated_log_variance(context, features, number)
+    variance = _variance(np.stack([repeated for repeated, _ in passes]))
+    wanted, deviation = _simulated_log_variance(context, features.reshape(len(images), -1), number)
     error = abs(np.log(variance) - wanted) if variance > 0 else float("inf")
     explanation = f"features repeat; error of the logits' log variance over {number} passes"
     return within(float(error), min(_DEVIATIONS * deviation, _LARGEST_DROPOUT_LIMIT), explanation)
@@ -219,29 +211,45 @@ def _simulated_log_variance(context: VerificationContext, features: Array, passe
 
 @GROUP.check
 def regularization(context: VerificationContext) -> Finding:
-    """Each variable with weight decay has a regularization loss: the decay times half its sum of squares."""
-    network = context.network
-    losses = sorted(context.training.regularization_losses())
-    wanted = sorted(
-        variable.weight_decay / 2 * float(np.square(context.reference_values[variable.name].astype(np.float64)).sum())
-        for variable in network.variables
-        if variable.weight_decay
-    )
-    if len(losses) != len(wanted):
-        return Finding(False, f"{len(losses)} regularization losses, not {len(wanted)}")
-    if not wanted:
+    """Each variable with weight decay has a loss wherever there are any: the decay times half its sum of squares."""
+    decays = {variable.name: variable.weight_decay for variable in context.network.variables if variable.weight_decay}
+    values = {name: context.reference_values[name].astype(np.float64) for name in decays}
+    errors: dict[str, float] = {}
+    for losses in context.training.regularization_losses():
+        if len(losses.values) != len(decays):
+            return Finding(False, f"{losses.where}: {len(losses.values)} regularization losses, not {len(decays)}")
+        if stray := [name for name, gradient in losses.gradients.items() if name not in decays and gradient.any()]:
+            return Finding(False, f"{losses.where}: a regularization loss depends on {stray[0]}")
+        weights = loss_weights(len(decays))
+        owners: dict[int, str] = {}
+        for name, decay in decays.items():
+            # The gradient of a loss is the decay times its variable, times the weight, which tells which loss it is.
+            wanted = decay * values[name]
+            gradient = losses.gradients.get(name, np.zeros_like(wanted)).astype(np.float64)
+            weight = float((gradient * wanted).sum() / np.square(wanted).sum())
+            number = int(np.abs(np.array(weights) - weight).argmin())
+            if number in owners:
+                return Finding(False, f"{losses.where}: {name} has no regularization loss of its own")
+            owners[number] = name
+            exact = float((wanted * values[name]).sum()) / 2
+            slope_error = float(np.linalg.norm(gradient / weights[number] - wanted) / np.linalg.norm(wanted))
+            value_error = abs(losses.values[number] - exact) / exact
+            errors[f"{name} in {losses.where}"] = max(slope_error, value_error)
+    if not decays:
         raise NotApplicable("no variable has weight decay, and the module has no regularization losses")
-    error = max(abs(loss - exact) / exact for loss, exact in zip(losses, wanted, strict=True))
-    return within(error, _LOSS_LIMIT, f"relative error of {len(losses)} losses; their sum is {sum(losses):.6g}")
+    worst = max(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
+    explanation = f"relative error of {len(errors)} losses and their gradients; the worst is that of {worst}"
+    return within(errors[worst], _LOSS_LIMIT, explanation)
 
 
 @GROUP.check
 def shared_variables(context: VerificationContext) -> Finding:
     """Two applications share their variables: the gradient of their sum equals the sum of their gradients."""
     name = [variable.name for variable in context.network.variables if variable.role.endswith("kernel")][-1]
-    first, second, cotangent = context.training_images[:1], context.training_images[1:2], context.cotangent[:1]
-    separate = [context.training.gradients(images, cotangent, [name]).get(name) for images in (first, second)]
-    joint = context.training.joint_gradient(first, second, cotangent, name)
+    first, second, cotangents = context.training_images[:1], context.training_images[1:2], context.cotangents(1)
+    ways = [context.training.gradients(images, cotangents, [name])[0] for images in (first, second)]
+    separate = [found.values.get(name) for found in ways]
+    joint = context.training.joint_gradient(first, second, cotangents["default"], name)
     if joint is None or separate[0] is None or separate[1] is None:
         return Finding(False, f"{name} gets no gradient")
     error = float(np.abs(joint - separate[0] - separate[1]).max() / np.abs(joint).max())
@@ -250,41 +258,34 @@ def shared_variables(context: VerificationContext) -> Finding:
 
 @GROUP.check
 def gradients(context: VerificationContext) -> Finding:
-    """For a sample of variables, gradients match float64 finite differences along a random direction."""
-    network, values, layer = context.network, context.reference_values, context.default_layer
-    images, cotangent = context.training_images[:1], context.cotangent[:1]
-    sample = dict(_sampled_variables(network, Forward(network, values, images).run()))
-    gradients_by_name = context.training.gradients(images, cotangent, [variable.name for variable in sample])
-    generator = np.random.Generator(np.random.PCG64(_SEED))
-    errors = {}
-    for variable, known in sample.items():
-        value = values[variable.name].astype(np.float64)
-        direction = generator.standard_normal(variable.shape)
-        direction *= np.linalg.norm(value) / np.linalg.norm(direction)
-        losses = []
-        for sign in (1, -1):
-            moved = {**values, variable.name: value + sign * _STEP * direction}
-            output = Forward(network, moved, images, known=known).run([layer])[layer]
-            losses.append(float((output * cotangent).sum()))
-        gradient = gradients_by_name.get(variable.name, np.full_like(direction, np.nan)).astype(np.float64)
-        length = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
-        error = abs(float((gradient * direction).sum()) - (losses[0] - losses[1]) / (2 * _STEP)) / length
-        errors[variable.name] = error if np.isfinite(error) else float("inf")
-    worst = max(errors, key=lambda name: errors[name])
-    explanation = f"{len(errors)} variables, error relative to the gradient's length; the worst is {worst}"
-    return within(errors[worst], _GRADIENT_LIMIT, explanation)
+    """In inference and in training, by all signatures and functions, gradients match float64 finite differences."""
+    network, reference = context.network, context.training_reference
+    layers = {"default": context.default_layer, "features": network.features}
+    trained = [variable.name for variable in network.variables if variable.trainable]
+    images, exact = context.training_images[:1], context.layer_errors(context.random_images)[0].exact
+    alone = {layer: exact[layer][np.newaxis] for layer in layers.values()}
+    inference = GradientBatch(network, context.reference_values, images, False, context.cotangents(1), layers, alone)
+    training = GradientBatch(
+        reference.network,
+        context.reference_values,
+        context.training_images,
+        True,
+        context.cotangents(),
+        layers,
+        reference.exact,
+    )
+    ways = context.training.gradients(images, context.cotangents(1), trained)
+    errors = {
+        limit: gradient_errors(batch, found)
+        for limit, batch, found in (
+            (_GRADIENT_LIMIT, inference, ways),
+            (_TRAINING_GRADIENT_LIMIT, training, [step.gradients for step in context.training_steps]),
+        )
+    }
+    import sys
 
-
-def _sampled_variables(network: Network, outputs: Mapping[str, Floats]) -> Iterator[tuple[Variable, dict[str, Floats]]]:
-    """Yields trained variables from all over the network, each with the outputs of the layers before its own.
-
-    These outputs do not depend on the variable, and need not be computed again.
-    """
-    trained = [variable for variable in network.variables if variable.trainable]
-    names = {trained[round(index)].name for index in np.linspace(0, len(trained) - 1, _GRADIENT_VARIABLES)}
-    known: dict[str, Floats] = {}
-    for op in network.ops:
-        for variable in op.variables:
-            if variable.name in names:
-                yield variable, dict(known)
-        known[op.name] = outputs[op.name]
+    print("GRADIENTS", errors, file=sys.stderr)
+    parts = {way: error / limit for limit, by_way in errors.items() for way, error in by_way.items()}
+    worst = max(parts, key=lambda way: parts[way])
+    explanation = f"mean over {len(trained)} variables; {worst} is the worst of {len(parts)} ways"
+    return within(parts[worst], 1, explanation, "parts of the limit")

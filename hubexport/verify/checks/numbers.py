@@ -17,10 +17,12 @@ from hubexport.verify.layer_errors import (
     ImageErrors,
     layer_difference,
     measure_layer_errors,
+    op_shown_by,
     shown_outputs,
     worst_deviation,
 )
 from hubexport.verify.sample_images import SampleImages, random_images
+from hubexport.verify.signature_problems import promised_signatures
 
 GROUP = CheckGroup("numbers", proof="computation", needs_tensorflow=True)
 
@@ -118,16 +120,42 @@ def batches(context: VerificationContext) -> Finding:
 
 @GROUP.check
 def signatures(context: VerificationContext) -> Finding:
-    """Every inference signature returns the default output or the pooled features, bit for bit."""
-    images = context.random_images.images[:1]
+    """Every output of every inference signature is the module's own output or endpoint, bit for bit."""
+    images, network = context.random_images.images[:1], context.network
     outputs = context.inference.run_signatures(images)
     if not outputs:
         raise NotApplicable("version 4 has no signatures, only __call__")
-    features = context.network.features_endpoint
-    wanted = context.inference.run(images, ["default", features])
-    keys = {name: features if "feature_vector" in name else "default" for name in outputs}
-    differing = [name for name in outputs if not np.array_equal(outputs[name].ravel(), wanted[keys[name]].ravel())]
-    return nothing_wrong((f"{name} differs" for name in differing), ", ".join(sorted(outputs)), "signatures")
+    wanted = context.inference.run(images, ["default", *network.endpoints])
+    by_op = {op: wanted[names[0]] for op, names in shown_outputs(network).items()}
+    by_op.setdefault(network.features, wanted[network.features_endpoint])
+    differing = [
+        f"{key} of {name} differs"
+        for name, found in outputs.items()
+        for key, output in found.items()
+        if not np.array_equal(output.ravel(), by_op[op_shown_by(network, name, key)].ravel())
+    ]
+    return nothing_wrong(differing, ", ".join(sorted(outputs)), "outputs")
+
+
+@GROUP.check
+def serving(context: VerificationContext) -> Finding:
+    """Version 5: in a session, with its own restore and init ops, the serving graph matches the float64 reference."""
+    if context.module.is_tf1 or not promised_signatures(context.module):
+        raise NotApplicable("TensorFlow Serving runs modules from version 5 on")
+    samples, directory = context.random_images, context.module.directory
+    errors = context.layer_errors(samples)  # Starts TensorFlow.
+    from hubexport.runtime.serving import run_served
+
+    layer = context.default_layer
+    exact = np.stack([image.exact[layer] for image in errors])
+    differences = {
+        f"{key} of {name}": layer_difference(output, exact)
+        for name, outputs in run_served(directory, samples.images).items()
+        for key, output in outputs.items()
+    }
+    worst = max(differences, key=lambda name: differences[name])
+    limit = LIMIT_IN_FLOORS * worst_deviation(errors, layer).floor
+    return within(differences[worst], limit, f"{worst} for {len(exact)} images against float64")
 
 
 @GROUP.check

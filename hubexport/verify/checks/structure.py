@@ -23,6 +23,7 @@ from hubexport.verify.declaration_problems import (
     object_problems,
 )
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
+from hubexport.verify.graph_problems import graph_problems
 from hubexport.verify.signature_problems import call_problems, promised_signatures, shape_text, signature_problems
 
 GROUP = CheckGroup("structure", proof="computation")
@@ -112,6 +113,19 @@ def ops(context: VerificationContext) -> Finding:
         untrained = (op for op in _WITHOUT_GRADIENT_IN_TF1 if op in counts)
         problems += [f"TensorFlow {promised} cannot differentiate {op}" for op in untrained]
     return nothing_wrong(problems, f"TensorFlow {promised} knows all {len(counts)} ops", "ops")
+
+
+@GROUP.check
+def graphs(context: VerificationContext) -> Finding:
+    """Every node only computes, on any device, and the graphs shut no supported TensorFlow out."""
+    promised = _OLDEST_FOR_TF1 if context.module.is_tf1 else _OLDEST_FOR_TF2
+    [oldest] = (release for release in known_tensorflows() if release.version == promised)
+    problems = [
+        f"graph version [{', '.join(map(printable, meta_graph.meta_info_def.tags))}]: {problem}"
+        for meta_graph in context.saved_model.meta_graphs
+        for problem in graph_problems(meta_graph, oldest)
+    ]
+    return nothing_wrong(problems, f"{sum(context.report.op_counts.values())} nodes")
 
 
 @GROUP.check

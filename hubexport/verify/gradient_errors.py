@@ -1,0 +1,110 @@
+"""Compares gradients with finite differences of the float64 network, all variables at once.
+
+The float64 network takes one step in which every variable moves, each so far along its own gradient that the loss
+should change by as much as by any other. What the loss changes by more or less is the sum of all errors. A gradient
+that is stopped, halved or doubled on its way has an error in every variable that it passes.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hubexport.arrays import Array
+from hubexport.networks.network import Network
+from hubexport.networks.numpy_forward import Floats, Forward
+
+if TYPE_CHECKING:
+    from hubexport.runtime.trainable_module import Cotangents, Gradients
+
+_SEED = 1
+# What no variable moves more by, relative to its length. Differences of float64 losses then err by less than 1e-4.
+_STEP = 1e-6
+# Gradients of next to nothing are noise, such as that by a beta before another batch norm. Variables count less in
+# which a change of a given part changes the loss by less than this part of what it does in half of all variables.
+_SMALLEST_EFFECT = 0.05
+# Beside its gradient a variable moves at random, which shows errors across the gradient.
+_ACROSS = 0.5
+# The length of a variable that is all 0, relative to one that is all 1.
+_SHORTEST = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientBatch:
+    """What gradients were computed for.
+
+    Attributes:
+        network: the network that the module should compute.
+        values: the values of all its variables, by name.
+        images: float32 [batch, height, width, 3] in [0, 1].
+        training: whether batch norm takes the batch's statistics.
+        cotangents: the cotangent of each main output.
+        layers: the op of each main output.
+        outputs: float64, the main outputs of the network with these values, by op.
+    """
+
+    network: Network
+    values: Mapping[str, Array]
+    images: Array
+    training: bool
+    cotangents: "Cotangents"
+    layers: Mapping[str, str]
+    outputs: Mapping[str, Floats]
+
+
+def gradient_errors(batch: GradientBatch, ways: Sequence["Gradients"]) -> dict[str, float]:
+    """Returns the mean error of the gradients by all trained variables, relative to a gradient's length, by way.
+
+    Args:
+        batch: what the gradients were computed for.
+        ways: gradients of the same loss, or of some of its products, by the ways to apply the module.
+    """
+    trained = [variable.name for variable in batch.network.variables if variable.trainable]
+    missing = {found.way for found in ways if not found.values.keys() >= {*trained}}
+    if missing:
+        return dict.fromkeys(missing, float("inf"))
+    direction = _direction(batch, {name: ways[0].values[name] for name in trained})
+    changes = _changes(batch, direction)
+    errors = {}
+    for found in ways:
+        predicted = sum(_product(found.values[name], direction[name]) for name in trained)
+        error = abs(predicted - sum(changes[output] for output in found.outputs)) / len(trained)
+        errors[found.way] = error if np.isfinite(error) else float("inf")
+    return errors
+
+
+def _direction(batch: GradientBatch, gradients: Mapping[str, Array]) -> dict[str, Floats]:
+    """Returns a direction for each variable, along which its gradient's product is about 1."""
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    norms = {name: float(np.linalg.norm(gradient.astype(np.float64))) for name, gradient in gradients.items()}
+    lengths = {name: _length(batch.values[name]) for name in gradients}
+    usual = float(np.median([norms[name] * lengths[name] for name in gradients]))
+    directions = {}
+    for name, gradient in gradients.items():
+        across = generator.standard_normal(gradient.shape, np.float32).astype(np.float64)
+        across *= _ACROSS / np.linalg.norm(across)
+        least = max(norms[name], _SMALLEST_EFFECT * usual / lengths[name])
+        directions[name] = (gradient / (norms[name] or 1) + across) / least
+    return directions
+
+
+def _length(value: Array) -> float:
+    return max(float(np.linalg.norm(value)), _SHORTEST * float(np.sqrt(value.size)))
+
+
+def _changes(batch: GradientBatch, direction: Mapping[str, Floats]) -> dict[str, float]:
+    """Returns the derivative of the product with each main output's cotangent along a direction."""
+    longest = max(float(np.linalg.norm(direction[name])) / _length(batch.values[name]) for name in direction)
+    step = _STEP / longest
+    moved = {name: batch.values[name] + step * along for name, along in direction.items()}
+    forward = Forward(batch.network, {**batch.values, **moved}, batch.images, training=batch.training)
+    outputs = forward.run({*batch.layers.values()})
+    return {
+        output: float(((outputs[layer] - batch.outputs[layer]) * batch.cotangents[output]).sum()) / step
+        for output, layer in batch.layers.items()
+    }
+
+
+def _product(gradient: Array, direction: Floats) -> float:
+    return float((gradient.astype(np.float64) * direction).sum())
