@@ -121,13 +121,20 @@ def serve_the_graph_in_training_mode(directory: Path, format_: str) -> None:
 
 @_damage("features doubled in training", "rebuild.files behaviour.training_outputs")
 def double_features(directory: Path, format_: str) -> None:
-    def edit(saved_model: Message) -> None:
-        for nodes in scopes(saved_model, training=True):
-            squeeze = by_name(nodes, "feature_vector/SpatialSqueeze")
-            add = "AddV2" if format_ == "TF2" else "Add"
-            squeeze.input[0] = add_node(nodes, format_, add, "doubled", squeeze.input[0], squeeze.input[0])
+    def edit_graph_version(meta_graph: Message) -> None:
+        nodes = meta_graph.graph_def.node
+        squeeze = by_name(nodes, "feature_vector/SpatialSqueeze")
+        squeeze.input[0] = add_node(nodes, format_, "Add", "doubled", squeeze.input[0], squeeze.input[0])
 
-    edit_graph(directory, edit)
+    def edit_function(function: Message) -> None:
+        [pooled] = (name for name in function.ret if "global_pool" in name)
+        output = function.ret[pooled]
+        function.ret[pooled] = add_node(function.node_def, format_, "AddV2", "doubled", output, output)
+
+    if format_ == "TF1":
+        edit_meta_graph(directory, edit_graph_version, training=True)
+    else:
+        edit_functions(directory, "call_training_with_endpoints", edit_function)
 
 
 @_damage("epsilon of the last layer 1e-5 in training", "rebuild.files behaviour.training_outputs")

@@ -33,6 +33,7 @@ _NEEDS_TENSORFLOW = {
     *(f"hubexport.reference.{path.stem}" for path in (REPOSITORY / "hubexport" / "reference").glob("[a-z]*.py")),
     "hubexport.runtime.frozen_graph",
     "hubexport.runtime.image_module",
+    "hubexport.runtime.serving",
     "hubexport.runtime.tf1_graph",
     "hubexport.runtime.tf1_training",
     "hubexport.runtime.tf2_training",

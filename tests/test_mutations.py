@@ -18,7 +18,10 @@ from tests.subtle_mutations import SUBTLE_MUTATIONS
 # The checks that need photographs or a published archive.
 _ONLY_WITH_MORE = {"numbers.photographs", "numbers.frozen_graph"}
 # The checks that do not apply to a format.
-_NOT_APPLICABLE = {"TF1": ("structure.objects",), "TF2": ("structure.collections", "structure.image_size")}
+_NOT_APPLICABLE = {
+    "TF1": ("structure.objects", "numbers.serving"),
+    "TF2": ("structure.collections", "structure.image_size"),
+}
 
 _CONFIG = """\
 network: mobilenet_v2

@@ -95,7 +95,8 @@ def test_all_checks_pass_or_say_why_they_do_not_apply(modules, module):
     unfit = {name: one.explanation for name, one in results.items() if one.status == "not applicable"}
     assert unfit.pop("behaviour.moving_averages") == _NO_AVERAGES
     assert unfit.pop("behaviour.dropout").startswith("features vary in training: Plain/dropout6 comes before")
-    of_format = {"structure.objects"} if module.endswith("3") else {"structure.collections", "structure.image_size"}
+    of_tf1 = {"structure.objects", "numbers.serving"}
+    of_format = of_tf1 if module.endswith("3") else {"structure.collections", "structure.image_size"}
     assert set(unfit) == of_format | {"numbers.photographs", "numbers.sizes", "numbers.frozen_graph"}
     assert results["behaviour.training_step"].explanation.endswith("trained variables, 0 moving averages")
 

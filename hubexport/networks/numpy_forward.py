@@ -61,21 +61,22 @@ class Forward:
             keep: the ops whose outputs are returned. Others are forgotten once no op needs them any more, since all of
                 them together may take a gigabyte. Defaults to all ops.
         """
-        last_use = {name: op.layer for op in self._network.ops for name in (op.name, *op.inputs)}
-        for layer in self.steps():
-            if keep is not None:
-                unused = [name for name in self.outputs if last_use[name] == layer.name and name not in keep]
-                for name in unused:
-                    del self.outputs[name]
+        for _ in self.steps(keep):
+            pass
         return self.outputs
 
-    def steps(self) -> Iterator[Layer]:
-        """Computes one layer after another, and yields each once its outputs are there."""
+    def steps(self, keep: Collection[str] | None = None) -> Iterator[Layer]:
+        """Computes one layer after another, and yields each once its outputs are there; for `keep` see `run`."""
+        last_use = {name: op.layer for op in self._network.ops for name in (op.name, *op.inputs)}
         for layer in self._network.layers:
             if layer.output not in self.outputs:
                 for op in layer.ops:
                     self.outputs[op.name] = RULES[type(op)](self, op, *(self.outputs[name] for name in op.inputs))
             yield layer
+            if keep is not None:
+                unused = [name for name in self.outputs if last_use[name] == layer.name and name not in keep]
+                for name in unused:
+                    del self.outputs[name]
 
     def _value(self, variable: Variable, dtype: np.dtype[Any]) -> Floats:
         """Converts a variable's value for one use: all values of a network at once may take gigabytes."""

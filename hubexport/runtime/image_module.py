@@ -52,7 +52,7 @@ class HubModule(ImageModule, Protocol):
         """Returns all outputs of each signature, float32 [batch, ...], by the signature's name and the output's key."""
 
     def run_training(self, images: Array, features_from: str) -> tuple[Array, Array]:
-        """Applies the module in training mode, and returns its main output and its features. Variables stay as they are.
+        """Applies the module in training mode, and returns its main output and its features. No variable changes.
 
         Args:
             images: float32 [batch, height, width, 3], RGB, intensities in [0, 1].

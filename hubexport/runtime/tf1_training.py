@@ -30,14 +30,25 @@ class Tf1Training:
 
     Args:
         directory: the directory of a TF1 Hub module.
+        values: the values of variables that differ in training from the module's, by name.
         stack: closes the module's sessions when it is left.
     """
 
-    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, directory: Path, values: Mapping[str, Array], stack: contextlib.ExitStack) -> None:
         self._inference = stack.enter_context(opened_graph_version(directory))
         self._train = stack.enter_context(opened_graph_version(directory, [_TRAIN]))
         with self._train.graph.as_default():
             self._update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+            variables = [variable for variable in tf.global_variables() if variable.op.name in values]
+            placeholders = {tf.placeholder(variable.dtype.base_dtype): variable for variable in variables}
+            self._values = {placeholder: values[v.op.name] for placeholder, v in placeholders.items()}
+            self._set = [variable.assign(placeholder).op for placeholder, variable in placeholders.items()]
+        self._reset()
+
+    def _reset(self) -> None:
+        """Sets the variables to the values that training begins with."""
+        self._train.restore()
+        self._train.session.run(self._set, self._values)
 
     def train(self, images: Array, cotangents: Cotangents, learning_rate: float) -> list[TrainingStep]:
         loss = self._training_loss
@@ -50,7 +61,7 @@ class Tf1Training:
         fetches = [gradients, self._train.output(), descend]
         values, default, _ = self._train.session.run(fetches, loss.feed(images, cotangents))
         after = self._train.values()
-        self._train.restore()
+        self._reset()
         found = Gradients(f"[{_TRAIN}]", loss.outputs, values)
         return [TrainingStep(found.way, {"default": {"default": default}}, after, found)]
 
@@ -66,7 +77,7 @@ class Tf1Training:
             fetches = {name: {key: out.name for key, out in signatures[name].outputs.items()} for name in sharing}
             outputs, _ = self._train.session.run([fetches, self._update_ops], feed)
             after = self._train.values()
-            self._train.restore()
+            self._reset()
             yield TrainingPass(f"[{_TRAIN}], {', '.join(sharing)}", outputs, after)
 
     def gradients(self, images: Array, cotangents: Cotangents, variables: Sequence[str]) -> list[Gradients]:

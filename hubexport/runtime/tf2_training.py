@@ -24,14 +24,16 @@ class Tf2Training:
 
     Args:
         directory: the directory of a TF2 SavedModel.
+        values: the values of variables that differ in training from the module's, by name.
         meta_graph: its MetaGraph.
     """
 
-    def __init__(self, directory: Path, meta_graph: Message) -> None:
+    def __init__(self, directory: Path, values: Mapping[str, Array], meta_graph: Message) -> None:
         self._module: Any = tf.saved_model.load(str(directory))
         self._variables = {_name(variable): variable for variable in self._module.variables}
         # A tensor that was read shares its memory with the variable until that is changed.
-        self._initial = {name: variable.read_value() for name, variable in self._variables.items()}
+        self._stored = {name: variable.read_value() for name, variable in self._variables.items()}
+        self._values = {name: value for name, value in values.items() if name in self._variables}
         self._trainable = {_name(variable): variable for variable in self._module.trainable_variables}
         self._needs_both = {training: not computes_default_twice(meta_graph, training) for training in (False, True)}
 
@@ -44,6 +46,7 @@ class Tf2Training:
     def _train(
         self, images: Array, cotangents: Cotangents, learning_rate: float, return_endpoints: bool
     ) -> TrainingStep:
+        self._set(self._values)
         output, gradients = self._gradients(images, cotangents, self._trainable, True, return_endpoints)
         for name, gradient in gradients.values.items():
             self._variables[name].assign_sub(learning_rate * gradient)
@@ -53,6 +56,7 @@ class Tf2Training:
         hyperparameters = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum, tf.float32)}
         for return_endpoints in (True, *[False] * self._needs_both[True]):
             way = _call_text(True, return_endpoints)
+            self._set(self._values)
             results = self._module(
                 tf.constant(images), training=True, return_endpoints=return_endpoints, **hyperparameters
             )
@@ -97,11 +101,14 @@ class Tf2Training:
         return [RegularizationLosses("regularization_losses", tuple(map(float, losses)), gradients)]
 
     def _values_to_reset(self) -> dict[str, Array]:
-        """Returns the values of all variables, and resets those that have changed."""
+        """Returns the values of all variables, and sets them to the module's."""
         values = {name: variable.numpy() for name, variable in self._variables.items()}
-        for name, value in self._initial.items():
-            self._variables[name].assign(value)
+        self._set(self._stored)
         return values
+
+    def _set(self, values: Mapping[str, Array | tf.Tensor]) -> None:
+        for name, value in values.items():
+            self._variables[name].assign(value)
 
 
 def _call_text(training: bool, return_endpoints: bool) -> str:

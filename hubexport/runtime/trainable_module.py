@@ -29,7 +29,7 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPass:
-    """One application of a module in training mode, from the values that it was loaded with.
+    """One application of a module in training mode.
 
     Attributes:
         way: how the module was applied.
@@ -74,7 +74,7 @@ def loss_weights(count: int) -> tuple[float, ...]:
 
 
 class TrainableModule(Protocol):
-    """A module whose variables can be read and trained. Every method leaves the values that it was loaded with.
+    """A module that can be trained. Each application in training mode begins with the same values.
 
     It is applied in every way that programs can apply it. Ways that run the same nodes are tried once: signatures with
     the same tensors, and functions that compute `default` by the same nodes.

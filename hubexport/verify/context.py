@@ -30,7 +30,7 @@ from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
 from hubexport.verify.sample_images import SampleImages, SampleKind, extreme_images, random_images
-from hubexport.verify.training_reference import TrainingReference, measure_training
+from hubexport.verify.training_reference import TrainingReference, measure_training, training_gammas
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import HubModule
@@ -187,14 +187,24 @@ class VerificationContext:
         with temporary_failures_reported(what):
             directory = steady_copy(self.module.directory, self.saved_model, scratch)
         if self.module.is_tf1:
-            return Tf1Training(directory, self._stack)
+            return Tf1Training(directory, self._training_gammas, self._stack)
         [meta_graph] = self.saved_model.meta_graphs
-        return Tf2Training(directory, meta_graph)
+        return Tf2Training(directory, self._training_gammas, meta_graph)
+
+    @functools.cached_property
+    def _training_gammas(self) -> dict[str, Array]:
+        return training_gammas(self.network, self.reference_values)
+
+    @functools.cached_property
+    def values_before_training(self) -> dict[str, Array]:
+        """The values that the module is trained from, by variable name."""
+        return {**self.stored_values, **self._training_gammas}
 
     @functools.cached_property
     def training_reference(self) -> TrainingReference:
         """The float64 network in training mode, on the training batch, where dropout keeps everything."""
-        return measure_training(self.network, self.reference_values, self.training_images)
+        values = {**self.reference_values, **self._training_gammas}
+        return measure_training(self.network, values, self.training_images)
 
     @functools.cached_property
     def training_steps(self) -> "list[TrainingStep]":

@@ -16,11 +16,14 @@ from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Floats, Forward
 
 if TYPE_CHECKING:
-    from hubexport.runtime.trainable_module import Cotangents, Gradients
+    from hubexport.runtime.trainable_module import Cotangents, Gradients, MainOutput
 
 _SEED = 1
 # What no variable moves more by, relative to its length. Differences of float64 losses then err by less than 1e-4.
 _STEP = 1e-6
+# What a variable moves by that may have no effect, and the part of the loss by which that then changes at most.
+_NOTICEABLE_STEP = 1e-3
+_NO_EFFECT = 1e-9
 # Gradients of next to nothing are noise, such as that by a beta before another batch norm. Variables count less in
 # which a change of a given part changes the loss by less than this part of what it does in half of all variables.
 _SMALLEST_EFFECT = 0.05
@@ -49,7 +52,7 @@ class GradientBatch:
     images: Array
     training: bool
     cotangents: "Cotangents"
-    layers: Mapping[str, str]
+    layers: "Mapping[MainOutput, str]"
     outputs: Mapping[str, Floats]
 
 
@@ -65,13 +68,22 @@ def gradient_errors(batch: GradientBatch, ways: Sequence["Gradients"]) -> dict[s
     if missing:
         return dict.fromkeys(missing, float("inf"))
     direction = _direction(batch, {name: ways[0].values[name] for name in trained})
-    changes = _changes(batch, direction)
+    changes = _changes(batch, direction, _STEP)
     errors = {}
     for found in ways:
         predicted = sum(_product(found.values[name], direction[name]) for name in trained)
         error = abs(predicted - sum(changes[output] for output in found.outputs)) / len(trained)
         errors[found.way] = error if np.isfinite(error) else float("inf")
     return errors
+
+
+def have_effect(batch: GradientBatch, variables: Sequence[str]) -> bool:
+    """Tells whether the loss depends on any of some variables, in the float64 network."""
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    direction = {name: generator.standard_normal(batch.values[name].shape) for name in variables}
+    change = sum(_changes(batch, direction, _NOTICEABLE_STEP).values())
+    usual = sum(float(np.abs(batch.outputs[layer] * batch.cotangents[o]).sum()) for o, layer in batch.layers.items())
+    return abs(change) > _NO_EFFECT * usual
 
 
 def _direction(batch: GradientBatch, gradients: Mapping[str, Array]) -> dict[str, Floats]:
@@ -93,10 +105,16 @@ def _length(value: Array) -> float:
     return max(float(np.linalg.norm(value)), _SHORTEST * float(np.sqrt(value.size)))
 
 
-def _changes(batch: GradientBatch, direction: Mapping[str, Floats]) -> dict[str, float]:
-    """Returns the derivative of the product with each main output's cotangent along a direction."""
+def _changes(batch: GradientBatch, direction: Mapping[str, Floats], largest: float) -> "dict[MainOutput, float]":
+    """Returns the derivative of the product with each main output's cotangent along a direction.
+
+    Args:
+        batch: what the network is computed for.
+        direction: the direction, by variable.
+        largest: what no variable moves more by, relative to its length.
+    """
     longest = max(float(np.linalg.norm(direction[name])) / _length(batch.values[name]) for name in direction)
-    step = _STEP / longest
+    step = largest / longest
     moved = {name: batch.values[name] + step * along for name, along in direction.items()}
     forward = Forward(batch.network, {**batch.values, **moved}, batch.images, training=batch.training)
     outputs = forward.run({*batch.layers.values()})

@@ -70,7 +70,7 @@ def graph_problems(meta_graph: Message, oldest: TensorFlowRelease) -> Iterator[s
 
 
 def _node_problems(node: Message, functions: Iterable[str], is_saver: bool) -> Iterator[str]:
-    """Yields what is wrong with a node. What only the saver runs may read and write files, and has to do so on a CPU."""
+    """Yields what is wrong with a node. Only what the saver runs may read and write files, and choose a device."""
     if node.op not in _COMPUTING and node.op not in functions and not (is_saver and node.op in _SAVING):
         yield f"{printable(node.name)} is {printable(node.op)}, which is not known to do nothing but compute"
     if node.device and not is_saver:
@@ -101,7 +101,7 @@ def _reached(scopes: Mapping[str | None, Sequence[Message]], entrances: Iterable
         entrances: the names of tensors or nodes of the graph, or of functions.
     """
     nodes = {(scope, node.name): node for scope, listed in scopes.items() for node in listed}
-    waiting = []
+    waiting: list[tuple[str | None, str]] = []
     for name in entrances:
         waiting += [(name, node.name) for node in scopes[name]] if name in scopes else [(None, _node_name(name))]
     reached: set[tuple[str | None, str]] = set()

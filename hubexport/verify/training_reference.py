@@ -12,8 +12,12 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Floats, Forward
-from hubexport.networks.ops import Dropout, DropPath, Op, Scale, Softmax
-from hubexport.verify.layer_errors import output_floor, shown_outputs
+from hubexport.networks.ops import Dropout, DropPath, Op, Scale
+from hubexport.verify.layer_errors import layer_difference, output_floor
+
+# What training values of gamma are multiplied by. With the module's own, few activations may reach the upper end of
+# ReLU6, so that another activation would compute the same.
+_GAMMA_FACTOR = np.float32(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,17 +26,52 @@ class TrainingReference:
 
     Attributes:
         network: the network, with constants in place of chance.
-        exact: float64 [batch, ...], the outputs that a module shows, by the name of their op.
+        values: the values of all its variables, by name.
+        images: float32 [batch, height, width, 3] in [0, 1].
+        exact: float64 [batch, ...], the main outputs, by the name of their op.
         floors: the largest absolute error of float32 arithmetic in NumPy, by the name of the op.
         statistics: float64, what each moving average is moved towards, by its name.
         rounded_statistics: the same in float32.
     """
 
     network: Network
+    values: Mapping[str, Array]
+    images: Array
     exact: Mapping[str, Floats]
     floors: Mapping[str, float]
     statistics: Mapping[str, Floats]
     rounded_statistics: Mapping[str, Floats]
+
+    def errors_in_floors(self, shown: Mapping[str, Array]) -> dict[str, float]:
+        """Returns the error of each output that a module shows, by op, in float32 floors of its own.
+
+        Each is compared with what the float64 network makes of the outputs that the module shows before it. Through
+        many batch norms, rounding would grow until it hid a mistake.
+
+        Args:
+            shown: float32 [batch, ...] by op, from one application of the module.
+        """
+        exact, rounded = _forward_passes(self.network, self.values, self.images)
+        errors = {}
+        for layer, _ in zip(exact.steps(keep=()), rounded.steps(keep=()), strict=True):
+            for op in layer.ops:
+                if op.name in shown:
+                    output = shown[op.name]
+                    floor = output_floor(op, rounded.outputs, exact.outputs)
+                    errors[op.name] = layer_difference(output, exact.outputs[op.name]) / floor
+                    if output.shape == exact.outputs[op.name].shape:
+                        exact.outputs[op.name] = output.astype(np.float64)
+                        rounded.outputs[op.name] = output
+        return errors
+
+
+def training_gammas(network: Network, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the values of gamma that a module is trained from, by name, so that all activations matter."""
+    return {
+        variable.name: values[variable.name] * _GAMMA_FACTOR
+        for variable in network.variables
+        if variable.role == "gamma"
+    }
 
 
 def measure_training(network: Network, values: Mapping[str, Array], images: Array) -> TrainingReference:
@@ -44,13 +83,20 @@ def measure_training(network: Network, values: Mapping[str, Array], images: Arra
         images: float32 [batch, height, width, 3] in [0, 1].
     """
     steady = dataclasses.replace(network, ops=tuple(map(_keeping, network.ops)))
-    kept = {*shown_outputs(network), network.features}
-    # A softmax's floor takes its logits.
-    kept |= {name for op in network.ops if isinstance(op, Softmax) for name in op.inputs}
-    passes = [Forward(steady, values, images, dtype=dtype, training=True) for dtype in (np.float64, np.float32)]
+    kept = {network.features, network.logits or network.features}
+    passes = _forward_passes(steady, values, images)
     exact, rounded = (one.run(kept) for one in passes)
     floors = {op.name: output_floor(op, rounded, exact) for op in network.ops if op.name in kept}
-    return TrainingReference(steady, exact, floors, *(one.batch_statistics for one in passes))
+    statistics = (one.batch_statistics for one in passes)
+    return TrainingReference(steady, values, images, exact, floors, *statistics)
+
+
+def _forward_passes(network: Network, values: Mapping[str, Array], images: Array) -> tuple[Forward, Forward]:
+    """Returns passes in float64 and in float32."""
+    exact, rounded = (
+        Forward(network, values, images, dtype=dtype, training=True) for dtype in (np.float64, np.float32)
+    )
+    return exact, rounded
 
 
 def _keeping(op: Op) -> Op:

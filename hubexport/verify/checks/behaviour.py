@@ -11,11 +11,11 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.networks.numpy_forward import Floats
 from hubexport.networks.ops import Dropout, DropPath
-from hubexport.runtime.trainable_module import TrainingStep, loss_weights
+from hubexport.runtime.trainable_module import MainOutput, TrainingPass, TrainingStep, loss_weights
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import LEARNING_RATE, VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
-from hubexport.verify.gradient_errors import GradientBatch, gradient_errors
+from hubexport.verify.gradient_errors import GradientBatch, gradient_errors, have_effect
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, layer_difference, op_shown_by
 
 GROUP = CheckGroup("behaviour", proof="computation", needs_tensorflow=True)
@@ -75,8 +75,11 @@ def training_step(context: VerificationContext) -> Finding:
 def _step_problems(
     context: VerificationContext, step: TrainingStep, trained: Sequence[str], moving: Sequence[str]
 ) -> Iterator[str]:
-    gradients, before = step.gradients.values, context.stored_values
-    yield from (f"{name} gets no gradient" for name in trained if name not in gradients or not gradients[name].any())
+    gradients, before = step.gradients.values, context.values_before_training
+    idle = [name for name in trained if name not in gradients or not gradients[name].any()]
+    # A beta has no effect before another batch norm, and its gradient may be exactly 0.
+    if idle and have_effect(_training_batch(context), idle):
+        yield from (f"{name} gets no gradient" for name in idle)
     yield from (f"the gradient of {name} is not finite" for name in gradients if not np.isfinite(gradients[name]).all())
     yield from (f"{name} should not be trained" for name in gradients if name not in trained)
     for name, after in step.after.items():
@@ -101,22 +104,39 @@ def _followed(gradient: Array, before: Array, after: Array) -> bool:
 @GROUP.check
 def training_outputs(context: VerificationContext) -> Finding:
     """In training, all outputs of all signatures and functions match the float64 network with batch statistics."""
-    reference = context.training_reference
     in_floors: dict[str, float] = {}
-    compared: dict[tuple[int, str], float] = {}
     for found in context.training_passes:
-        for signature, outputs in found.outputs.items():
-            for key, output in outputs.items():
-                op = op_shown_by(context.network, signature, key)
-                pair = (id(output), op)
-                # Signatures with the same tensor have the same array.
-                if pair not in compared:
-                    compared[pair] = layer_difference(output, reference.exact[op]) / reference.floors[op]
-                in_floors[f"{key} of {signature}"] = compared[pair]
+        in_floors |= _errors_in_floors(context, found)
     worst = max(in_floors, key=lambda name: in_floors[name])
     wrong = [f"{name}: {error:.3g} floors" for name, error in in_floors.items() if not error <= LIMIT_IN_FLOORS]
     explanation = f"{worst} is the worst of {len(in_floors)} outputs; dropout keeps everything"
     return within(in_floors[worst], LIMIT_IN_FLOORS, explanation, "float32 floors", wrong)
+
+
+def _errors_in_floors(context: VerificationContext, found: TrainingPass) -> dict[str, float]:
+    """Returns the error of each output of an application by its key and its signature or function."""
+    reference = context.training_reference
+    ops = {
+        (signature, key): op_shown_by(context.network, signature, key)
+        for signature, outputs in found.outputs.items()
+        for key in outputs
+    }
+    shown: dict[str, Array] = {}
+    for (signature, key), op in ops.items():
+        shown.setdefault(op, found.outputs[signature][key])
+    if shown.keys() <= reference.exact.keys():
+        errors = {op: layer_difference(shown[op], reference.exact[op]) / reference.floors[op] for op in shown}
+    else:
+        errors = reference.errors_in_floors(shown)
+    return {
+        # Signatures that show the same have the same array, unless each computes it.
+        f"{key} of {signature}": errors[op] if _same(found.outputs[signature][key], shown[op]) else float("inf")
+        for (signature, key), op in ops.items()
+    }
+
+
+def _same(first: Array, second: Array) -> bool:
+    return first is second or np.array_equal(first, second)
 
 
 @GROUP.check
@@ -129,7 +149,7 @@ def moving_averages(context: VerificationContext) -> Finding:
     passes = {default: context.training_passes}
     if version >= _FIRST_WITH_MOMENTUM:
         passes[_OTHER_MOMENTUM] = [*context.training.passes(context.training_images, _OTHER_MOMENTUM)]
-    reference, before = context.training_reference, context.stored_values
+    reference, before = context.training_reference, context.values_before_training
     exact, rounded = reference.statistics, reference.rounded_statistics
     floor = max(_relative_error(rounded[name], statistic, before[name]) for name, statistic in exact.items())
     errors = {}
@@ -259,33 +279,30 @@ def shared_variables(context: VerificationContext) -> Finding:
 @GROUP.check
 def gradients(context: VerificationContext) -> Finding:
     """In inference and in training, by all signatures and functions, gradients match float64 finite differences."""
-    network, reference = context.network, context.training_reference
-    layers = {"default": context.default_layer, "features": network.features}
-    trained = [variable.name for variable in network.variables if variable.trainable]
-    images, exact = context.training_images[:1], context.layer_errors(context.random_images)[0].exact
+    trained = [variable.name for variable in context.network.variables if variable.trainable]
+    images, cotangents = context.training_images[:1], context.cotangents(1)
+    layers, exact = _main_layers(context), context.layer_errors(context.random_images)[0].exact
     alone = {layer: exact[layer][np.newaxis] for layer in layers.values()}
-    inference = GradientBatch(network, context.reference_values, images, False, context.cotangents(1), layers, alone)
-    training = GradientBatch(
-        reference.network,
-        context.reference_values,
-        context.training_images,
-        True,
-        context.cotangents(),
-        layers,
-        reference.exact,
-    )
-    ways = context.training.gradients(images, context.cotangents(1), trained)
-    errors = {
-        limit: gradient_errors(batch, found)
-        for limit, batch, found in (
-            (_GRADIENT_LIMIT, inference, ways),
-            (_TRAINING_GRADIENT_LIMIT, training, [step.gradients for step in context.training_steps]),
-        )
-    }
-    import sys
-
-    print("GRADIENTS", errors, file=sys.stderr)
-    parts = {way: error / limit for limit, by_way in errors.items() for way, error in by_way.items()}
+    inference = GradientBatch(context.network, context.reference_values, images, False, cotangents, layers, alone)
+    errors = [
+        (_GRADIENT_LIMIT, gradient_errors(inference, context.training.gradients(images, cotangents, trained))),
+        (
+            _TRAINING_GRADIENT_LIMIT,
+            gradient_errors(_training_batch(context), [step.gradients for step in context.training_steps]),
+        ),
+    ]
+    parts = {way: error / limit for limit, by_way in errors for way, error in by_way.items()}
     worst = max(parts, key=lambda way: parts[way])
     explanation = f"mean over {len(trained)} variables; {worst} is the worst of {len(parts)} ways"
     return within(parts[worst], 1, explanation, "parts of the limit")
+
+
+def _training_batch(context: VerificationContext) -> GradientBatch:
+    reference, layers = context.training_reference, _main_layers(context)
+    return GradientBatch(
+        reference.network, reference.values, reference.images, True, context.cotangents(), layers, reference.exact
+    )
+
+
+def _main_layers(context: VerificationContext) -> dict[MainOutput, str]:
+    return {"default": context.default_layer, "features": context.network.features}
