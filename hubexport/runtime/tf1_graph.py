@@ -68,12 +68,15 @@ class LoadedGraphVersion:
 
 
 @contextlib.contextmanager
-def opened_graph_version(directory: Path, tags: Sequence[str] = ()) -> Iterator[LoadedGraphVersion]:
+def opened_graph_version(
+    directory: Path, tags: Sequence[str] = (), *, optimized: bool = True
+) -> Iterator[LoadedGraphVersion]:
     """Loads a graph version, for as long as the context lasts.
 
     Args:
         directory: the directory of a TF1 Hub module.
         tags: the tags of the graph version; the one for inference has none.
+        optimized: let TensorFlow optimize the graph, which takes longer than running a large one a few times.
     Raises:
         KeyError: the module has no such graph version.
         ValueError, tf.errors.OpError: the module is damaged; this is TensorFlow's own error.
@@ -91,6 +94,8 @@ def opened_graph_version(directory: Path, tags: Sequence[str] = ()) -> Iterator[
             saver.restore(session, str(directory / _VALUES))
 
     # Callers work with TensorFlow, too, so neither the graph nor the session becomes the thread's default.
-    with contextlib.closing(tf.Session(graph=graph)) as session:
+    config = tf.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = not optimized
+    with contextlib.closing(tf.Session(graph=graph, config=config)) as session:
         restore()
         yield LoadedGraphVersion(graph, session, meta_graph, restore)

@@ -35,8 +35,8 @@ class Tf1Training:
     """
 
     def __init__(self, directory: Path, values: Mapping[str, Array], stack: contextlib.ExitStack) -> None:
-        self._inference = stack.enter_context(opened_graph_version(directory))
-        self._train = stack.enter_context(opened_graph_version(directory, [_TRAIN]))
+        self._inference = stack.enter_context(opened_graph_version(directory, optimized=False))
+        self._train = stack.enter_context(opened_graph_version(directory, [_TRAIN], optimized=False))
         with self._train.graph.as_default():
             self._update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
             variables = [variable for variable in tf.global_variables() if variable.op.name in values]

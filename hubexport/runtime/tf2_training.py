@@ -29,6 +29,8 @@ class Tf2Training:
     """
 
     def __init__(self, directory: Path, values: Mapping[str, Array], meta_graph: Message) -> None:
+        # Optimizing a large graph takes longer than running it a few times.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         self._module: Any = tf.saved_model.load(str(directory))
         self._variables = {_name(variable): variable for variable in self._module.variables}
         # A tensor that was read shares its memory with the variable until that is changed.
