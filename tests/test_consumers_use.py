@@ -150,7 +150,7 @@ def test_the_installed_tensorflow_hub_applies_modules(modules, name, apis):
     """It predicts what an independent PyTorch implementation computes."""
     import tensorflow_hub
 
-    from hubexport.runtime.hub_apis import apply_by_every_api
+    from hubexport.consumers.hub_apis import apply_by_every_api
 
     contract = _contract(modules, name)
     applications = apply_by_every_api(modules[name], [contract.images], is_tf1=name == "classification/3")

@@ -31,6 +31,7 @@ _FLOORS = [
 _FLOOR = {room: floor for floor, rooms in enumerate(_FLOORS) for room in rooms}
 _NEEDS_TENSORFLOW = {
     *(f"hubexport.reference.{path.stem}" for path in (REPOSITORY / "hubexport" / "reference").glob("[a-z]*.py")),
+    "hubexport.consumers.hub_apis",
     "hubexport.runtime.frozen_graph",
     "hubexport.runtime.image_module",
     "hubexport.runtime.serving",

@@ -288,7 +288,7 @@ _ATTACKS = {
     "report_says_more": (
         lambda forged: forged.edit_json("verification", lambda report: report.update(signed_by="Google")),
         f"{OLD}.verify.json",
-        'line 30 is \'  "signed_by": "Google"\'',
+        'line 32 is \'  "signed_by": "Google"\'',
     ),
     "report_key_twice": (
         _text("verification", '"passed": true', '"passed": false,\n  "passed": true'),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import fcntl
 import json
 import logging
 import sys
@@ -10,6 +9,7 @@ import tempfile
 import time
 from typing import Any, TextIO
 
+from hubexport.system.locks import turn_of_this_process
 from hubexport.system.temporary import temporary_failures_reported
 
 ACCESS_LOG = logging.getLogger("hubexport.serve.access")
@@ -86,11 +86,8 @@ class _WholeLines(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line when no other process does."""
-        fcntl.lockf(self._locked, fcntl.LOCK_EX)
-        try:
+        with turn_of_this_process(self._locked):
             super().emit(record)
-        finally:
-            fcntl.lockf(self._locked, fcntl.LOCK_UN)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import fcntl
 import os
 from pathlib import Path
 import stat
+from typing import IO
 
 from hubexport.errors import OutputError, printable
 from hubexport.progress import Progress
@@ -66,6 +67,20 @@ def lock_at_once(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def turn_of_this_process(file: IO[bytes]) -> Iterator[None]:
+    """Waits for its turn among the processes that inherited an open file, and has it until the context ends.
+
+    If a process is killed, the system ends its turn.
+    """
+    # Unlike flock, it tells apart processes that share one opening of the file.
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(file, fcntl.LOCK_UN)
 
 
 def _locked_file(path: Path, purpose: str, progress: Progress | None) -> int:

@@ -248,8 +248,8 @@ class VerificationContext:
         return ModuleContract(version, network, images, values, expected, LIMIT_IN_FLOORS * floor)
 
     def apply_by_every_api(self, batches: Sequence[Array]) -> dict[str, Application]:
-        """Applies the module with the installed tensorflow_hub; see `hubexport.runtime.hub_apis`."""
+        """Applies the module with the installed tensorflow_hub; see `hubexport.consumers.hub_apis`."""
         self._start_tensorflow()
-        from hubexport.runtime.hub_apis import apply_by_every_api
+        from hubexport.consumers.hub_apis import apply_by_every_api
 
         return apply_by_every_api(self.module.directory, batches, is_tf1=self.module.is_tf1)
