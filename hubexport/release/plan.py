@@ -41,7 +41,7 @@ _INPUT_NAMES = {
     "program": "hubexport's code",
     "compressor": "the compressor",
     "checks": "the selected checks",
-    "graph_checks": "the checks of graphs",
+    "graph_checks": "the selected checks",
     "source_date_epoch": "SOURCE_DATE_EPOCH",
 }
 
@@ -192,4 +192,4 @@ def _damage(record: ArtifactRecord, directory: Path, *, with_digests: bool) -> l
 
 
 def _listed(inputs: Sequence[str]) -> str:
-    return ", ".join(_INPUT_NAMES[name] for name in inputs)
+    return ", ".join(dict.fromkeys(_INPUT_NAMES[name] for name in inputs))
