@@ -236,20 +236,23 @@ def record_replicas(module, images, facts):
     parts = [images[:1], images[1:2]]
     single = hub.load(path)
     before = values(single)
+
+    def train(model, batch):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(model(batch, training=True, batch_norm_momentum=MOMENTUM)))
+        return tape.gradient(loss, model.trainable_variables[0])
+
+    # By the same graph: without its tape, TensorFlow rounds otherwise, which grows from one batch norm to the next.
+    train_alone = tf.function(lambda batch: train(single, batch))
     alone = []
     for part in parts:
         restore(single, before)
-        single(part, training=True, batch_norm_momentum=MOMENTUM)
+        train_alone(tf.constant(part))
         alone.append(values(single))
 
     @tf.function
     def step(batches):
-        def replica(batch):
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_sum(tf.square(obj(batch, training=True, batch_norm_momentum=MOMENTUM)))
-            return tape.gradient(loss, obj.trainable_variables[0])
-
-        return strategy.run(replica, args=(batches,))
+        return strategy.run(lambda batch: train(obj, batch), args=(batches,))
 
     batches = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(parts[context.replica_id_in_sync_group])
