@@ -8,6 +8,7 @@ import pytest
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.verify.checks.registry import CHECKS, needs_tensorflow, select_checks
+from hubexport.verify.highest_limits import highest_limit
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
 from tests.data import REPOSITORY
@@ -79,9 +80,11 @@ def resnets(resnet, tmp_path_factory):
 # Among the quick tests, one in test_verify.py verifies an intact TF1 module.
 @pytest.mark.parametrize("format_", [pytest.param("TF1", marks=pytest.mark.slow), "TF2"])
 def test_intact_modules_pass(modules, checkpoint, format_):
-    """Otherwise the other tests would prove nothing."""
+    """Otherwise the other tests would prove nothing. The check of a release takes no limit for a raised one."""
     verification = verify_module(str(modules[format_]), checkpoint=checkpoint)
     assert verification.passed, verification.failed
+    limited = [result for result in verification.results if result.limit is not None]
+    assert not [result for result in limited if not result.limit <= highest_limit(result.check, result.unit)]
     skipped = {result.check for result in verification.results if result.status == "not applicable"}
     assert skipped == {*_NOT_APPLICABLE[format_], *_ONLY_WITH_MORE, "numbers.sizes"}
 

@@ -2,21 +2,21 @@
 
 import math
 
+from hubexport.verify.checks.behaviour import GRADIENT_LIMIT, LARGEST_DROPOUT_LIMIT, LOSS_LIMIT, PARTS_OF_LIMIT
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS
 
 # The checks of these groups count problems: a module that passes has none.
 _COUNTING_GROUPS = ("rebuild", "structure", "weights", "consumers")
 # So do all figures in other units than these.
-_BY_UNIT = {"": math.inf, "float32 floors": LIMIT_IN_FLOORS}
+_BY_UNIT = {"": math.inf, "float32 floors": LIMIT_IN_FLOORS, PARTS_OF_LIMIT: 1}
 # Figures without a unit are differences, which are compared with fixed limits, or with a number of float32 floors. A
 # floor depends on the network and the images. The largest that were seen are a thousandth of this.
 _LARGEST_DIFFERENCE = 0.1
 _BY_CHECK = {
     "behaviour.moving_averages": 1.0,
-    "behaviour.dropout": math.log(3.5),
-    "behaviour.regularization": 1e-5,
-    "behaviour.shared_variables": 1e-2,
-    "behaviour.gradients": 1e-2,
+    "behaviour.dropout": LARGEST_DROPOUT_LIMIT,
+    "behaviour.regularization": LOSS_LIMIT,
+    "behaviour.shared_variables": GRADIENT_LIMIT,
 }
 
 

@@ -31,12 +31,14 @@ _STATISTICS_LIMIT_IN_FLOORS = 10
 
 # The error of a float32 gradient, relative to the gradient's length. Errors up to 1e-3 were seen. One activation in a
 # hundred thousand causes them, if rounding moves it across a corner of ReLU6.
-_GRADIENT_LIMIT = 1e-2
+GRADIENT_LIMIT = 1e-2
 _TRAINING_GRADIENT_LIMIT = 5e-2
+# The unit of a figure that was divided by its limit.
+PARTS_OF_LIMIT = "parts of the limit"
 _SEED = 1
 
 # The relative error of a float32 sum of up to a million squares.
-_LOSS_LIMIT = 1e-5
+LOSS_LIMIT = 1e-5
 
 # The variance of the logits over a few passes is itself random. A simulation gives its standard deviation, and a false
 # alarm takes five of them. Keeping 0.5 of the features instead of 0.8 quadruples the variance; no dropout makes it 0.
@@ -45,7 +47,7 @@ _DROPOUT_PASSES = 6
 _DROPPED_FEATURES = 100
 _SIMULATIONS = 50
 _DEVIATIONS = 5
-_LARGEST_DROPOUT_LIMIT = float(np.log(3.5))
+LARGEST_DROPOUT_LIMIT = float(np.log(3.5))
 
 
 @GROUP.check
@@ -199,7 +201,7 @@ def dropout(context: VerificationContext) -> Finding:
     wanted, deviation = _simulated_log_variance(context, features.reshape(len(images), -1), number)
     error = abs(np.log(variance) - wanted) if variance > 0 else float("inf")
     explanation = f"features repeat; error of the logits' log variance over {number} passes"
-    return within(float(error), min(_DEVIATIONS * deviation, _LARGEST_DROPOUT_LIMIT), explanation)
+    return within(float(error), min(_DEVIATIONS * deviation, LARGEST_DROPOUT_LIMIT), explanation)
 
 
 def _dropout_passes(dropout_op: Dropout | None, num_features: int) -> int:
@@ -259,7 +261,7 @@ def regularization(context: VerificationContext) -> Finding:
         raise NotApplicable("no variable has weight decay, and the module has no regularization losses")
     worst = max(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
     explanation = f"relative error of {len(errors)} losses and their gradients; the worst is that of {worst}"
-    return within(errors[worst], _LOSS_LIMIT, explanation)
+    return within(errors[worst], LOSS_LIMIT, explanation)
 
 
 @GROUP.check
@@ -273,7 +275,7 @@ def shared_variables(context: VerificationContext) -> Finding:
     if joint is None or separate[0] is None or separate[1] is None:
         return Finding(False, f"{name} gets no gradient")
     error = float(np.abs(joint - separate[0] - separate[1]).max() / np.abs(joint).max())
-    return within(error, _GRADIENT_LIMIT, f"relative error of the gradient of {name}")
+    return within(error, GRADIENT_LIMIT, f"relative error of the gradient of {name}")
 
 
 @GROUP.check
@@ -285,7 +287,7 @@ def gradients(context: VerificationContext) -> Finding:
     alone = {layer: exact[layer][np.newaxis] for layer in layers.values()}
     inference = GradientBatch(context.network, context.reference_values, images, False, cotangents, layers, alone)
     errors = [
-        (_GRADIENT_LIMIT, gradient_errors(inference, context.training.gradients(images, cotangents, trained))),
+        (GRADIENT_LIMIT, gradient_errors(inference, context.training.gradients(images, cotangents, trained))),
         (
             _TRAINING_GRADIENT_LIMIT,
             gradient_errors(_training_batch(context), [step.gradients for step in context.training_steps]),
@@ -294,7 +296,7 @@ def gradients(context: VerificationContext) -> Finding:
     parts = {way: error / limit for limit, by_way in errors for way, error in by_way.items()}
     worst = max(parts, key=lambda way: parts[way])
     explanation = f"mean over {len(trained)} variables; {worst} is the worst of {len(parts)} ways"
-    return within(parts[worst], 1, explanation, "parts of the limit")
+    return within(parts[worst], 1, explanation, PARTS_OF_LIMIT)
 
 
 def _training_batch(context: VerificationContext) -> GradientBatch:
