@@ -87,6 +87,14 @@ class Server:
         """Opens a connection, without sending anything."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=_TIMEOUT)
 
+    def refuses(self) -> bool:
+        """Tells whether nobody accepts connections any more."""
+        try:
+            with self.connection():
+                return False
+        except ConnectionRefusedError:
+            return True
+
     def logged(self, **facts: Any) -> dict[str, Any]:
         """Returns the line of the log with these facts; waits for it, because it may come after the response."""
         deadline = time.monotonic() + _TIMEOUT

@@ -81,10 +81,14 @@ def resnets(resnet, tmp_path_factory):
 @pytest.mark.parametrize("format_", [pytest.param("TF1", marks=pytest.mark.slow), "TF2"])
 def test_intact_modules_pass(modules, checkpoint, format_):
     """Otherwise the other tests would prove nothing. The check of a release takes no limit for a raised one."""
+    import tensorflow as tf
+
     verification = verify_module(str(modules[format_]), checkpoint=checkpoint)
     assert verification.passed, verification.failed
     limited = [result for result in verification.results if result.limit is not None]
     assert not [result for result in limited if not result.limit <= highest_limit(result.check, result.unit)]
+    # Nobody else's graphs go without TensorFlow's optimizer.
+    assert not tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer")
     skipped = {result.check for result in verification.results if result.status == "not applicable"}
     assert skipped == {*_NOT_APPLICABLE[format_], *_ONLY_WITH_MORE, "numbers.sizes"}
 

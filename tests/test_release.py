@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hubexport import BuildOrder, build_modules
+from hubexport.beam.options import Beam
 from hubexport.checkpoints.download import fetch
 from hubexport.checkpoints.download_cache import Downloads, memory_path
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
@@ -337,10 +338,14 @@ def _reports(folder):
     }
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_graph_is_proved_once(two_variants, quick_graph_checks, tmp_path, jobs):
+@pytest.mark.parametrize(
+    "how",
+    [{"jobs": 1}, {"jobs": 2}, pytest.param({"beam": Beam("DirectRunner")}, marks=pytest.mark.slow)],
+    ids=["one process", "two processes", "Beam"],
+)
+def test_a_graph_is_proved_once(two_variants, quick_graph_checks, tmp_path, how):
     """The others with the same graph say which artifact's report proves it, and the release is in order."""
-    outcomes = release_modules(two_variants, quick_graph_checks, tmp_path / "dist", jobs=jobs)
+    outcomes = release_modules(two_variants, quick_graph_checks, tmp_path / "dist", **how)
     assert _results(outcomes) == ["made", "made"]
     prover = outcomes[1].artifact.handle
     assert _reports(tmp_path / "dist") == {"one": ([*_CHECKS], None), "two": ([*_CHECKS[:1]], prover)}
@@ -364,10 +369,9 @@ def test_another_artifact_proves_a_graph_if_the_first_fails(two_variants, quick_
     assert _reports(tmp_path / "dist") == {"two": ([*_CHECKS], None)}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_selected_checks_are_for_every_module(two_variants, tmp_path, jobs):
+def test_selected_checks_are_for_every_module(two_variants, tmp_path):
     """Although both have the same graph."""
-    release_modules(two_variants, _OPTIONS, tmp_path / "dist", jobs=jobs)
+    release_modules(two_variants, _OPTIONS, tmp_path / "dist")
     assert _reports(tmp_path / "dist") == {"one": ([*_CHECKS], None), "two": ([*_CHECKS], None)}
 
 

@@ -64,7 +64,7 @@ def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(dist, sent):
             connection.sendall(f"GET /{_HANDLE}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             got = connection.recv(1000)
             server.process.send_signal(sent)
-            _wait(lambda: _refuses(server))
+            _wait(server.refuses)
             while chunk := connection.recv(1 << 16):
                 got += chunk
         assert got.partition(b"\r\n\r\n")[2] == archive.read_bytes()
@@ -90,14 +90,6 @@ def _slow_connection(server: Server) -> socket.socket:
     connection.settimeout(_DEADLINE)
     connection.connect(("127.0.0.1", server.port))
     return connection
-
-
-def _refuses(server: Server) -> bool:
-    try:
-        with server.connection():
-            return False
-    except ConnectionRefusedError:
-        return True
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(small_releas
         connections = [_begin_download(server, stack) for _ in range(16)]
         workers = _workers(server)
         server.process.send_signal(sent)
-        _wait(lambda: _refuses(server))
+        _wait(server.refuses)
         assert _workers(server) == workers, "all have something to finish"
         for connection, got in connections:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -174,14 +174,6 @@ def test_downloads_in_progress_are_finished_when_it_is_told_to_stop(small_releas
         assert not [line for line in server.log() if line["event"] != "request"]
 
 
-def _refuses(server: Server) -> bool:
-    try:
-        with server.connection():
-            return False
-    except ConnectionRefusedError:
-        return True
-
-
 @pytest.mark.slow
 def test_workers_end_when_the_first_process_is_killed(small_release):
     """Nobody else would tell them to."""
@@ -189,7 +181,7 @@ def test_workers_end_when_the_first_process_is_killed(small_release):
         workers = _workers(server)
         server.process.kill()
         _wait(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-        assert len(workers) == 3 and _refuses(server)
+        assert len(workers) == 3 and server.refuses()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ machines.
 
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 import pickle
@@ -94,11 +95,11 @@ def _prove_graph(
         ready, waiting = ready_to_verify(waiting, proved)
         if not waiting:  # Nobody needs their results, so other workers may verify them.
             yield from ready
-        for packed in ready if waiting else ():
-            for result in _verify(packed):
-                yield result
-                if isinstance(result, MadeArtifact):
-                    proved[graph] = packed.artifact.handle
+            return
+        for result in itertools.chain.from_iterable(map(_verify, ready)):
+            yield result
+            if isinstance(result, MadeArtifact):
+                proved[graph] = result.artifact.handle
 
 
 def _verify(one: PackedModule | MadeArtifact | FailedArtifact) -> Iterator[MadeArtifact | FailedArtifact]:

@@ -1,6 +1,7 @@
 """Trains a Reusable SavedModel, with gradient tapes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ from hubexport.runtime.trainable_module import (
     loss_weights,
 )
 
+_OPTIMIZER_OFF = "disable_meta_optimizer"
+
+
+@contextlib.contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Switches off TensorFlow's graph optimizer: with a large graph, it takes longer than running it a few times."""
+    before = tf.config.optimizer.get_experimental_options().get(_OPTIMIZER_OFF, False)
+    tf.config.optimizer.set_experimental_options({_OPTIMIZER_OFF: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({_OPTIMIZER_OFF: before})
+
 
 class Tf2Training:
     """See `hubexport.runtime.trainable_module.TrainableModule`.
@@ -29,8 +43,6 @@ class Tf2Training:
     """
 
     def __init__(self, directory: Path, values: Mapping[str, Array], meta_graph: Message) -> None:
-        # Optimizing a large graph takes longer than running it a few times.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         self._module: Any = tf.saved_model.load(str(directory))
         self._variables = {_name(variable): variable for variable in self._module.variables}
         # A tensor that was read shares its memory with the variable until that is changed.
@@ -59,9 +71,10 @@ class Tf2Training:
         for return_endpoints in (True, *[False] * self._needs_both[True]):
             way = _call_text(True, return_endpoints)
             self._set(self._values)
-            results = self._module(
-                tf.constant(images), training=True, return_endpoints=return_endpoints, **hyperparameters
-            )
+            with _unoptimized():
+                results = self._module(
+                    tf.constant(images), training=True, return_endpoints=return_endpoints, **hyperparameters
+                )
             tensors = results if return_endpoints else {"default": results}
             yield TrainingPass(way, {way: _arrays(tensors)}, self._values_to_reset())
 
@@ -72,6 +85,7 @@ class Tf2Training:
             for return_endpoints in (False, *[True] * self._needs_both[False])
         ]
 
+    @_unoptimized()
     def _gradients(
         self,
         images: Array,
@@ -88,11 +102,13 @@ class Tf2Training:
         values = _arrays(tape.gradient(loss, dict(variables)))
         return output.numpy(), Gradients(_call_text(training, return_endpoints), ("default",), values)
 
+    @_unoptimized()
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         with tf.GradientTape() as tape:
             loss = sum(tf.reduce_sum(self._module(tf.constant(images)) * cotangent) for images in (first, second))
         return _arrays({variable: tape.gradient(loss, self._variables[variable])}).get(variable)
 
+    @_unoptimized()
     def regularization_losses(self) -> list[RegularizationLosses]:
         functions = self._module.regularization_losses
         with tf.GradientTape() as tape:
