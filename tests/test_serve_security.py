@@ -566,7 +566,8 @@ def test_hostile_clients_leave_no_connection_behind(impatient):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(("127.0.0.1", impatient.port))
             connection.setblocking(False)
-            with contextlib.suppress(BlockingIOError, ConnectionError):
+            # Its buffer is full, or the server has ended the connection: to shut that down is an error of no own class.
+            with contextlib.suppress(OSError):
                 for part in randomness.choices(parts, k=randomness.randrange(4)):
                     connection.send(part)
                 if randomness.random() < 0.3:
