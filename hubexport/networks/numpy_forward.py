@@ -90,33 +90,34 @@ class Forward:
         """Convolves over all channels: the sum over the kernel's pixels of one matrix product each."""
         kernel, dtype = self._values[op.kernel.name], images.dtype
         windows = _windows(images, kernel.shape[:2], op.stride, op.padding, 0)
-        products = (window @ kernel[pixel].astype(dtype, copy=False) for pixel, window in windows)
-        result: Floats = functools.reduce(np.add, products)
-        return result if op.bias is None else result + self._value(op.bias, dtype)
+        result = _sum_of_products(
+            np.matmul, ((window, kernel[pixel].astype(dtype, copy=False)) for pixel, window in windows)
+        )
+        return result if op.bias is None else np.add(result, self._value(op.bias, dtype), out=result)
 
     def _depthwise_conv(self, op: ops.DepthwiseConv, images: Floats) -> Floats:
         kernel = self._value(op.kernel, images.dtype)
         windows = _windows(images[..., np.newaxis], kernel.shape[:2], op.stride, op.padding, 0)
-        result: Floats = functools.reduce(np.add, (window * kernel[pixel] for pixel, window in windows))
+        result = _sum_of_products(np.multiply, ((window, kernel[pixel]) for pixel, window in windows))
         return result.reshape(*result.shape[:3], -1)
 
     def _batch_norm(self, op: ops.BatchNorm, inputs: Floats) -> Floats:
-        mean, variance = self._batch_moments(op, inputs) if self._training else self._moving_moments(op, inputs)
+        mean = inputs.mean(axis=(0, 1, 2)) if self._training else self._value(op.moving_mean, inputs.dtype)
+        # From here on in place: new arrays of this size take longer than the arithmetic.
+        result: Floats = inputs - mean
+        if self._training:
+            variance = np.square(result).mean(axis=(0, 1, 2))
+            count = inputs[..., 0].size
+            self.batch_statistics[op.moving_mean.name] = mean
+            self.batch_statistics[op.moving_variance.name] = variance * count / (count - 1)
+        else:
+            variance = self._value(op.moving_variance, inputs.dtype)
         scale = 1 / np.sqrt(variance + inputs.dtype.type(op.epsilon))
         if op.gamma is not None:
             scale = self._value(op.gamma, inputs.dtype) * scale
-        result: Floats = (inputs - mean) * scale + self._value(op.beta, inputs.dtype)
+        result *= scale
+        result += self._value(op.beta, inputs.dtype)
         return result
-
-    def _moving_moments(self, op: ops.BatchNorm, inputs: Floats) -> tuple[Floats, Floats]:
-        return self._value(op.moving_mean, inputs.dtype), self._value(op.moving_variance, inputs.dtype)
-
-    def _batch_moments(self, op: ops.BatchNorm, inputs: Floats) -> tuple[Floats, Floats]:
-        mean, variance = inputs.mean(axis=(0, 1, 2)), inputs.var(axis=(0, 1, 2))
-        count = inputs[..., 0].size
-        self.batch_statistics[op.moving_mean.name] = mean
-        self.batch_statistics[op.moving_variance.name] = variance * count / (count - 1)
-        return mean, variance
 
     def _activation(self, op: ops.Activation, inputs: Floats) -> Floats:
         match op.kind:
@@ -221,6 +222,15 @@ RULES: dict[type[Op], Callable[..., Floats]] = {
     ops.Softmax: Forward._softmax,
     ops.Identity: Forward._same,
 }
+
+
+def _sum_of_products(multiply: np.ufunc, factors: Iterator[tuple[Floats, Floats]]) -> Floats:
+    """Adds up products in two arrays: to make new ones would take longer than the arithmetic."""
+    total: Floats = multiply(*next(factors))
+    product = np.empty_like(total)
+    for pair in factors:
+        total += multiply(*pair, out=product)
+    return total
 
 
 def _windows(
