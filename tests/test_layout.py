@@ -33,6 +33,7 @@ _NEEDS_TENSORFLOW = {
     *(f"hubexport.reference.{path.stem}" for path in (REPOSITORY / "hubexport" / "reference").glob("[a-z]*.py")),
     "hubexport.consumers.hub_apis",
     "hubexport.runtime.frozen_graph",
+    "hubexport.runtime.graph_optimizer",
     "hubexport.runtime.image_module",
     "hubexport.runtime.serving",
     "hubexport.runtime.tf1_graph",

@@ -16,22 +16,27 @@ with warnings.catch_warnings():
     import tensorflow_hub as hub
 
 
-def apply_by_every_api(directory: Path, batches: Sequence[Array], *, is_tf1: bool) -> dict[str, Application]:
-    """Loads a module, and applies it to batches of images, and then to an image of the first one again.
+def load_tf2(directory: Path) -> Any:
+    """Returns what `hub.load` makes of a Reusable SavedModel."""
+    return hub.load(str(directory))
+
+
+def apply_tf2(loaded: Any, batches: Sequence[Array]) -> dict[str, Application]:
+    """Applies a loaded Reusable SavedModel to batches of images, and then to an image of the first one again.
 
     Args:
-        directory: the module's directory.
+        loaded: what `load_tf2` returned.
         batches: each float32 [batch, height, width, 3], RGB, intensities in [0, 1].
-        is_tf1: whether the module is in the TF1 Hub format.
     Returns:
-        What came of it by the API: `hub.Module`, `hub.load`, `hub.KerasLayer`.
+        What came of it by the API: `hub.load`, `hub.KerasLayer`.
     """
+    layer = hub.KerasLayer(loaded)
+    return {"hub.KerasLayer": _apply(layer, layer, batches), "hub.load": _apply(loaded, loaded, batches)}
+
+
+def apply_tf1(directory: Path, batches: Sequence[Array]) -> dict[str, Application]:
+    """Does the same with a TF1 Hub module, by `hub.Module`, or where tensorflow_hub has dropped it, by `hub.load`."""
     path = str(directory)
-    if not is_tf1:
-        loaded = hub.load(path)
-        # Wraps the loaded object: loading it a second time would double the time.
-        layer = hub.KerasLayer(loaded)
-        return {"hub.KerasLayer": _apply(layer, layer, batches), "hub.load": _apply(loaded, loaded, batches)}
     if hasattr(hub, "Module"):  # tensorflow_hub 0.16 dropped it.
         return {"hub.Module": _apply_hub_module(path, batches)}
     signature = hub.load(path).signatures["default"]

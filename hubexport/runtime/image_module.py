@@ -1,6 +1,6 @@
 """Runs image modules in TensorFlow, in the same way for both formats and for other SavedModels that take images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -89,24 +89,31 @@ def opened(interface: ImageInterface) -> AbstractContextManager[ImageModule]:
 
 
 @contextlib.contextmanager
-def opened_hub_module(interface: ImageInterface) -> Iterator[HubModule]:
+def opened_hub_module(
+    interface: ImageInterface, *, optimized: bool = True, load: Callable[[str], Any] = tf.saved_model.load
+) -> Iterator[HubModule]:
     """Loads a module with the interface of tensorflow_hub into TensorFlow, for as long as the context lasts.
 
+    Args:
+        interface: how the module is run.
+        optimized: let sessions optimize its graphs; for functions, see `hubexport.runtime.graph_optimizer`.
+        load: loads a TF2 SavedModel from its directory.
     Raises:
         ModuleError: it is damaged.
     """
     with contextlib.ExitStack() as stack:
         with _failures_reported("load", interface):
             is_tf1 = interface.report.format == "TF1 Hub module"
-            module: HubModule = _Tf1Module(interface, stack) if is_tf1 else _Tf2Module(interface)
+            module: HubModule = _Tf1Module(interface, stack, optimized) if is_tf1 else _Tf2Module(interface, load)
         yield module
 
 
 class _Tf1Module:
-    def __init__(self, interface: ImageInterface, stack: contextlib.ExitStack) -> None:
+    def __init__(self, interface: ImageInterface, stack: contextlib.ExitStack, optimized: bool) -> None:
         self.interface = interface
         self._stack = stack
-        self._graph = stack.enter_context(opened_graph_version(interface.directory))
+        self._optimized = optimized
+        self._graph = self._opened()
         self._training_graph: LoadedGraphVersion | None = None
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
@@ -126,18 +133,21 @@ class _Tf1Module:
 
     def run_training(self, images: Array, features_from: str) -> tuple[Array, Array]:
         if self._training_graph is None:
-            directory = self.interface.directory
-            self._training_graph = self._stack.enter_context(opened_graph_version(directory, ["train"]))
+            self._training_graph = self._opened("train")
         # Without its update ops it moves nothing. Both outputs come from one run, and so from the same chance.
         tensors = [self._training_graph.output(name) for name in (DEFAULT, features_from)]
         default, pooled = self._training_graph.session.run(tensors, {self._training_graph.images(): images})
         return default, pooled
 
+    def _opened(self, *tags: str) -> LoadedGraphVersion:
+        version = opened_graph_version(self.interface.directory, tags, optimized=self._optimized)
+        return self._stack.enter_context(version)
+
 
 class _Tf2Module:
-    def __init__(self, interface: ImageInterface) -> None:
+    def __init__(self, interface: ImageInterface, load: Callable[[str], Any]) -> None:
         self.interface = interface
-        self._loaded: Any = tf.saved_model.load(str(interface.directory))
+        self._loaded = load(str(interface.directory))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):

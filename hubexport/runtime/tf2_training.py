@@ -1,7 +1,6 @@
 """Trains a Reusable SavedModel, with gradient tapes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,6 @@ from hubexport.runtime.trainable_module import (
     TrainingStep,
     loss_weights,
 )
-
-_OPTIMIZER_OFF = "disable_meta_optimizer"
-
-
-@contextlib.contextmanager
-def _unoptimized() -> Iterator[None]:
-    """Switches off TensorFlow's graph optimizer: with a large graph, it takes longer than running it a few times."""
-    before = tf.config.optimizer.get_experimental_options().get(_OPTIMIZER_OFF, False)
-    tf.config.optimizer.set_experimental_options({_OPTIMIZER_OFF: True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({_OPTIMIZER_OFF: before})
 
 
 class Tf2Training:
@@ -71,10 +57,9 @@ class Tf2Training:
         for return_endpoints in (True, *[False] * self._needs_both[True]):
             way = _call_text(True, return_endpoints)
             self._set(self._values)
-            with _unoptimized():
-                results = self._module(
-                    tf.constant(images), training=True, return_endpoints=return_endpoints, **hyperparameters
-                )
+            results = self._module(
+                tf.constant(images), training=True, return_endpoints=return_endpoints, **hyperparameters
+            )
             tensors = results if return_endpoints else {"default": results}
             yield TrainingPass(way, {way: _arrays(tensors)}, self._values_to_reset())
 
@@ -85,7 +70,6 @@ class Tf2Training:
             for return_endpoints in (False, *[True] * self._needs_both[False])
         ]
 
-    @_unoptimized()
     def _gradients(
         self,
         images: Array,
@@ -102,13 +86,11 @@ class Tf2Training:
         values = _arrays(tape.gradient(loss, dict(variables)))
         return output.numpy(), Gradients(_call_text(training, return_endpoints), ("default",), values)
 
-    @_unoptimized()
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         with tf.GradientTape() as tape:
             loss = sum(tf.reduce_sum(self._module(tf.constant(images)) * cotangent) for images in (first, second))
         return _arrays({variable: tape.gradient(loss, self._variables[variable])}).get(variable)
 
-    @_unoptimized()
     def regularization_losses(self) -> list[RegularizationLosses]:
         functions = self._module.regularization_losses
         with tf.GradientTape() as tape:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import functools
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
 from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.network import Network
-from hubexport.networks.numpy_forward import Forward
 from hubexport.progress import Progress
 from hubexport.protos import Message
 from hubexport.runtime.steady_copy import steady_copy
+from hubexport.system.garbage_collection import rare_collections
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
 from hubexport.verify.expected_values import ExpectedValues
@@ -31,6 +31,7 @@ from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
 from hubexport.verify.sample_images import SampleImages, SampleKind, extreme_images, random_images
 from hubexport.verify.training_reference import TrainingReference, measure_training, training_gammas
+from hubexport.verify.two_precisions import TwoPrecisions
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import HubModule
@@ -173,7 +174,14 @@ class VerificationContext:
         from hubexport.runtime.image_module import opened_hub_module
 
         interface = hub_interface(self.report, self.module.directory)
-        return self._stack.enter_context(opened_hub_module(interface))
+        loaded = opened_hub_module(interface, optimized=False, load=lambda _: self._loaded_by_hub)
+        return self._stack.enter_context(loaded)
+
+    @functools.cached_property
+    def _loaded_by_hub(self) -> Any:
+        from hubexport.consumers.hub_apis import load_tf2
+
+        return load_tf2(self.module.directory)
 
     @functools.cached_property
     def training(self) -> "TrainableModule":
@@ -228,16 +236,19 @@ class VerificationContext:
         return self.measurements[samples.kind]
 
     def _start_tensorflow(self) -> None:
+        if self.used_tensorflow:
+            return
         self.used_tensorflow = True
-        if "tensorflow" not in sys.modules:
-            with self._progress.tensorflow_starting():
-                import hubexport.runtime.tf1_graph  # noqa: F401  Takes seconds.
+        self._stack.enter_context(rare_collections())
+        with self._progress.tensorflow_starting() if "tensorflow" not in sys.modules else contextlib.nullcontext():
+            from hubexport.runtime.graph_optimizer import graph_optimizer  # Takes seconds.
+        self._stack.enter_context(graph_optimizer(on=False))
 
     def contract(self, images: Array) -> ModuleContract:
         """Returns what consumers should get for a batch of images: the float64 network's outputs, within the limit."""
         network, values = self.network, self.reference_values
         kept = {self.default_layer, network.features}
-        exact, rounded = (Forward(network, values, images, dtype=dtype).run(kept) for dtype in (np.float64, np.float32))
+        exact, rounded = TwoPrecisions(network, values, images).run(kept)
         floor = float(np.abs(rounded[self.default_layer] - exact[self.default_layer]).max())
         expected = {"default": exact[self.default_layer]}
         if self.module.is_tf1:  # In this format, the names of signatures say what they return.
@@ -250,6 +261,10 @@ class VerificationContext:
     def apply_by_every_api(self, batches: Sequence[Array]) -> dict[str, Application]:
         """Applies the module with the installed tensorflow_hub; see `hubexport.consumers.hub_apis`."""
         self._start_tensorflow()
-        from hubexport.consumers.hub_apis import apply_by_every_api
+        from hubexport.consumers.hub_apis import apply_tf1, apply_tf2
+        from hubexport.runtime.graph_optimizer import graph_optimizer
 
-        return apply_by_every_api(self.module.directory, batches, is_tf1=self.module.is_tf1)
+        if self.module.is_tf1:
+            return apply_tf1(self.module.directory, batches)
+        with graph_optimizer(on=True):  # As in other programs.
+            return apply_tf2(self._loaded_by_hub, batches)

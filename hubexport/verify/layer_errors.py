@@ -14,9 +14,10 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.networks.network import Network
-from hubexport.networks.numpy_forward import Floats, Forward
+from hubexport.networks.numpy_forward import Floats
 from hubexport.networks.ops import Op, Softmax
 from hubexport.verify.sample_images import SampleImages
+from hubexport.verify.two_precisions import TwoPrecisions
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
@@ -78,8 +79,7 @@ def measure_layer_errors(
     errors = []
     for name, image in zip(samples.names, samples.images, strict=True):
         outputs = module.run(image[None], keys)
-        exact = Forward(network, values, image[None]).run()
-        rounded = Forward(network, values, image[None], dtype=np.float32).run()
+        exact, rounded = TwoPrecisions(network, values, image[None]).run()
         deviations = {}
         for op in network.ops:
             if op.name in compared:

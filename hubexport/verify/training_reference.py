@@ -11,9 +11,10 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.networks.network import Network
-from hubexport.networks.numpy_forward import Floats, Forward
+from hubexport.networks.numpy_forward import Floats
 from hubexport.networks.ops import Dropout, DropPath, Op, Scale
 from hubexport.verify.layer_errors import layer_difference, output_floor
+from hubexport.verify.two_precisions import TwoPrecisions
 
 # What training values of gamma are multiplied by. With the module's own, few activations may reach the upper end of
 # ReLU6, so that another activation would compute the same.
@@ -51,17 +52,17 @@ class TrainingReference:
         Args:
             shown: float32 [batch, ...] by op, from one application of the module.
         """
-        exact, rounded = _forward_passes(self.network, self.values, self.images)
+        passes = TwoPrecisions(self.network, self.values, self.images, training=True)
+        exact, rounded = passes.exact.outputs, passes.rounded.outputs
         errors = {}
-        for layer, _ in zip(exact.steps(keep=()), rounded.steps(keep=()), strict=True):
+        for layer in passes.steps(keep=()):
             for op in layer.ops:
                 if op.name in shown:
                     output = shown[op.name]
-                    floor = output_floor(op, rounded.outputs, exact.outputs)
-                    errors[op.name] = layer_difference(output, exact.outputs[op.name]) / floor
-                    if output.shape == exact.outputs[op.name].shape:
-                        exact.outputs[op.name] = output.astype(np.float64)
-                        rounded.outputs[op.name] = output
+                    errors[op.name] = layer_difference(output, exact[op.name]) / output_floor(op, rounded, exact)
+                    if output.shape == exact[op.name].shape:
+                        exact[op.name] = output.astype(np.float64)
+                        rounded[op.name] = output
         return errors
 
 
@@ -84,19 +85,11 @@ def measure_training(network: Network, values: Mapping[str, Array], images: Arra
     """
     steady = dataclasses.replace(network, ops=tuple(map(_keeping, network.ops)))
     kept = {network.features, network.logits or network.features}
-    passes = _forward_passes(steady, values, images)
-    exact, rounded = (one.run(kept) for one in passes)
+    passes = TwoPrecisions(steady, values, images, training=True)
+    exact, rounded = passes.run(kept)
     floors = {op.name: output_floor(op, rounded, exact) for op in network.ops if op.name in kept}
-    statistics = (one.batch_statistics for one in passes)
+    statistics = passes.exact.batch_statistics, passes.rounded.batch_statistics
     return TrainingReference(steady, values, images, exact, floors, *statistics)
-
-
-def _forward_passes(network: Network, values: Mapping[str, Array], images: Array) -> tuple[Forward, Forward]:
-    """Returns passes in float64 and in float32."""
-    exact, rounded = (
-        Forward(network, values, images, dtype=dtype, training=True) for dtype in (np.float64, np.float32)
-    )
-    return exact, rounded
 
 
 def _keeping(op: Op) -> Op:
