@@ -18,7 +18,7 @@ from hubexport.verify.two_precisions import TwoPrecisions
 
 # What training values of gamma are multiplied by. With the module's own, few activations may reach the upper end of
 # ReLU6, so that another activation would compute the same.
-_GAMMA_FACTOR = np.float32(4)
+_GAMMA_FACTOR = np.float32(2)
 
 
 @dataclasses.dataclass(frozen=True)
