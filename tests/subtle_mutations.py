@@ -26,9 +26,11 @@ SUBTLE_MUTATIONS: list[Mutation] = []
 
 _damage = functools.partial(mutation, into=SUBTLE_MUTATIONS)
 _FLOAT = 1
+_INT32 = 3
 _STRING = 7
+_BLOCK = "MobilenetV2/expanded_conv_5"
 _LAST = "MobilenetV2/Conv_1"
-_ENDINGS = {"Add": "z", "AddV2": "z", "BiasAdd": "output", "Mul": "z", "StopGradient": "output"}
+_ENDINGS = {"Add": "z", "AddV2": "z", "BiasAdd": "output", "Mul": "z", "Sub": "z", "StopGradient": "output"}
 
 
 def edit_meta_graph(directory: Path, edit: Callable[[Message], None], *, training: bool | None = None) -> None:
@@ -194,6 +196,46 @@ def stop_half_a_gradient(directory: Path, format_: str) -> None:
     edit_graph(directory, edit)
 
 
+@_damage("the gradient of one kernel doubled in inference", "rebuild.files behaviour.gradients")
+def double_one_gradient(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=False):
+            convolution = by_name(nodes, f"{_BLOCK}/expand/Conv2D")
+            _difference(nodes, format_, convolution, twice=False)
+
+    edit_graph(directory, edit)
+
+
+@_damage("the gradient of one kernel turned around in training", "rebuild.files behaviour.gradients")
+def turn_one_gradient(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=True):
+            convolution = by_name(nodes, f"{_BLOCK}/expand/Conv2D")
+            _difference(nodes, format_, convolution, twice=True)
+
+    edit_graph(directory, edit)
+
+
+def _difference(nodes: Message, format_: str, convolution: Message, *, twice: bool) -> None:
+    """Replaces a kernel by 2 kernel - kernel: of these, the first gets no gradient if it is stopped, or the other."""
+    kernel = convolution.input[1]
+    stopped = add_node(nodes, format_, "StopGradient", "stopped", kernel)
+    doubled = stopped if twice else kernel
+    add = "AddV2" if format_ == "TF2" else "Add"
+    double = add_node(nodes, format_, add, "double", doubled, doubled)
+    convolution.input[1] = add_node(nodes, format_, "Sub", "once", double, kernel if twice else stopped)
+
+
+@_damage("the gradient of the images stopped in inference", "rebuild.files behaviour.gradients")
+def stop_the_gradient_of_images(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=False):
+            mapped = by_name(nodes, "hub_input/Sub")
+            mapped.input[0] = add_node(nodes, format_, "StopGradient", "stopped", mapped.input[0])
+
+    edit_graph(directory, edit)
+
+
 @_damage(
     "gradients stopped in the functions with endpoints",
     "rebuild.files behaviour.training_step behaviour.gradients",
@@ -205,6 +247,60 @@ def stop_gradients_with_endpoints(directory: Path, format_: str) -> None:
         "_with_endpoints",
         lambda function: set_op("StopGradient")(by_name(function.node_def, "expanded_conv_5/output")),
     )
+
+
+@_damage("another offset of the images in training", "rebuild.files behaviour.training_outputs")
+def offset_images_otherwise(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=True):
+            by_name(nodes, "hub_input/Sub").input[1] = add_constant(nodes, format_, "offset", 0.996)
+
+    edit_graph(directory, edit)
+
+
+@_damage("probabilities of doubled logits in training", "rebuild.files behaviour.training_outputs")
+def double_logits_of_probabilities(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=True):
+            [softmax] = [node for node in nodes if node.op == "Softmax"]
+            add = "AddV2" if format_ == "TF2" else "Add"
+            softmax.input[0] = add_node(nodes, format_, add, "doubled", softmax.input[0], softmax.input[0])
+
+    edit_graph(directory, edit)
+
+
+@_damage("noise on the features in training", "rebuild.files behaviour.training_outputs behaviour.dropout")
+def add_noise(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=True):
+            pool = by_name(nodes, "MobilenetV2/Logits/AvgPool")
+            shape = nodes.add(name="shape", op="Shape", input=[pool.input[0]])
+            shape.attr["T"].type, shape.attr["out_type"].type = _FLOAT, _INT32
+            noise = nodes.add(name="noise", op="RandomUniform", input=[_output("shape", format_)])
+            noise.attr["T"].type, noise.attr["dtype"].type = _INT32, _FLOAT
+            small = add_constant(nodes, format_, "small", 1e-3)
+            scaled = add_node(nodes, format_, "Mul", "scaled", _output("noise", format_), small)
+            add = "AddV2" if format_ == "TF2" else "Add"
+            pool.input[0] = add_node(nodes, format_, add, "noisy", pool.input[0], scaled)
+
+    edit_graph(directory, edit)
+
+
+def _output(name: str, format_: str) -> str:
+    return f"{name}:output:0" if format_ == "TF2" else name
+
+
+@_damage("a moving mean of another layer", "rebuild.files behaviour.moving_averages")
+def follow_another_layer(directory: Path, format_: str) -> None:
+    def edit(saved_model: Message) -> None:
+        for nodes in scopes(saved_model, training=True):
+            own, other = (
+                by_name(nodes, f"MobilenetV2/expanded_conv_{number}/expand/BatchNorm/moving_mean/AssignMovingAvg/sub")
+                for number in (5, 4)
+            )
+            own.input[1] = other.input[1]
+
+    edit_graph(directory, edit)
 
 
 @_damage("probabilities for logits in one signature of one graph", "rebuild.files behaviour.training_outputs")

@@ -9,6 +9,7 @@ from hubexport.networks.numpy_forward import Forward
 from hubexport.runtime.trainable_module import Gradients, loss_weights
 from hubexport.verify.gradient_errors import GradientBatch, gradient_errors, have_effect
 
+_IMAGES = "images"
 _DEFAULTS = Defaults(activation="relu", batch_norm_epsilon=1e-3, weight_decay=1e-3)
 
 
@@ -40,48 +41,65 @@ def exact(batch):
     """The gradients, element by element."""
 
     def loss(values):
-        outputs = Forward(batch.network, values, batch.images, training=True).run()
+        outputs = Forward(batch.network, values, values[_IMAGES], training=True).run()
         return float((outputs[batch.network.features] * batch.cotangents["default"]).sum())
 
     found = {}
-    for variable in batch.network.variables:
-        if variable.trainable:
-            found[variable.name] = np.zeros(variable.shape)
-            for index in np.ndindex(*variable.shape):
-                losses = []
-                for sign in (1, -1):
-                    moved = {name: value.astype(np.float64) for name, value in batch.values.items()}
-                    moved[variable.name][index] += sign * 1e-5
-                    losses.append(loss(moved))
-                found[variable.name][index] = (losses[0] - losses[1]) / 2e-5
+    at = {**batch.values, _IMAGES: batch.images}
+    for name in [*(variable.name for variable in batch.network.variables if variable.trainable), _IMAGES]:
+        found[name] = np.zeros(at[name].shape)
+        for index in np.ndindex(*at[name].shape):
+            losses = []
+            for sign in (1, -1):
+                moved = {name: value.astype(np.float64) for name, value in at.items()}
+                moved[name][index] += sign * 1e-5
+                losses.append(loss(moved))
+            found[name][index] = (losses[0] - losses[1]) / 2e-5
     return found
 
 
-def _error(batch, values):
-    [error] = gradient_errors(batch, [Gradients("way", ("default",), values)]).values()
-    return error
+def _errors(batch, values):
+    values = dict(values)
+    by_images = values.pop(_IMAGES, None)
+    [errors] = gradient_errors(batch, [Gradients("way", ("default",), values, by_images)]).values()
+    return errors
 
 
 def test_right_gradients_pass(batch, exact):
-    """The mean over all variables is right to a few digits."""
-    assert _error(batch, exact) < 1e-4
+    """The mean over all variables is right to a few digits, and so is the sum with signs by chance."""
+    errors = _errors(batch, exact)
+    assert errors.mean < 1e-4 and errors.alternating < 1e-3
 
 
-@pytest.mark.parametrize("layer", ["first", "second"])
+@pytest.mark.parametrize("name", ["Tiny/first/weights", "Tiny/second/weights", "images"])
 @pytest.mark.parametrize(
-    "damage", [lambda g: g / 2, lambda g: 2 * g, lambda g: -g, np.flip], ids=["halved", "doubled", "turned", "shuffled"]
+    ("damage", "error"),
+    [(lambda g: g / 2, 1), (lambda g: 2 * g, 0.5), (lambda g: -g, 2), (np.flip, None)],
+    ids=["halved", "doubled", "turned", "shuffled"],
 )
-def test_a_wrong_gradient_by_one_variable_shows(batch, exact, layer, damage):
+def test_a_wrong_gradient_by_one_of_them_shows(batch, exact, name, damage, error):
     """There are nine variables, of which two have hardly any effect."""
-    name = f"Tiny/{layer}/weights"
-    assert _error(batch, {**exact, name: damage(exact[name])}) > 1e-2
+    errors = _errors(batch, {**exact, name: damage(exact[name])})
+    assert errors.mean > 1e-2
+    assert errors.alternating > 0.3
+    if error is not None:
+        assert errors.alternating == pytest.approx(error, rel=0.6)
+
+
+def test_errors_of_rounding_cancel_out(batch, exact):
+    """All gradients are a hundredth too long, as by rounding."""
+    errors = _errors(batch, {name: gradient * 1.01 for name, gradient in exact.items()})
+    assert errors.mean == pytest.approx(1e-2, rel=0.3)
+    assert errors.alternating < 3e-2
 
 
 def test_a_gradient_that_is_missing_or_not_a_number_shows(batch, exact):
     """Both are errors beyond any limit."""
-    name = "Tiny/second/weights"
-    assert _error(batch, {key: value for key, value in exact.items() if key != name}) == float("inf")
-    assert _error(batch, {**exact, name: exact[name] * np.nan}) == float("inf")
+    for name in ("Tiny/second/weights", _IMAGES):
+        without = {key: value for key, value in exact.items() if key != name}
+        assert _errors(batch, without).mean == float("inf")
+        wrong = _errors(batch, {**exact, name: exact[name] * np.nan})
+        assert wrong.mean == wrong.alternating == float("inf")
 
 
 def test_a_beta_before_another_batch_norm_has_no_effect(batch):

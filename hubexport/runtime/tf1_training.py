@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from hubexport.arrays import Array
@@ -58,11 +59,11 @@ class Tf1Training:
             pairs = [(gradient, variables[name]) for name, gradient in gradients.items()]
             with tf.control_dependencies(self._update_ops):
                 descend = tf.train.GradientDescentOptimizer(learning_rate).apply_gradients(pairs)
-        fetches = [gradients, self._train.output(), descend]
-        values, default, _ = self._train.session.run(fetches, loss.feed(images, cotangents))
+        fetches = [gradients, loss.by_images, self._train.output(), descend]
+        values, by_images, default, _ = self._train.session.run(fetches, loss.feed(images, cotangents))
         after = self._train.values()
         self._reset()
-        found = Gradients(f"[{_TRAIN}]", loss.outputs, values)
+        found = Gradients(f"[{_TRAIN}]", loss.outputs, values, _sum(by_images))
         return [TrainingStep(found.way, {"default": {"default": default}}, after, found)]
 
     def passes(self, images: Array, momentum: float | None = None) -> Iterator[TrainingPass]:
@@ -83,8 +84,8 @@ class Tf1Training:
     def gradients(self, images: Array, cotangents: Cotangents, variables: Sequence[str]) -> list[Gradients]:
         loss = self._inference_loss
         wanted = {name: loss.gradients[name] for name in variables if name in loss.gradients}
-        values = self._inference.session.run(wanted, loss.feed(images, cotangents))
-        return [Gradients("[]", loss.outputs, values)]
+        values, by_images = self._inference.session.run([wanted, loss.by_images], loss.feed(images, cotangents))
+        return [Gradients("[]", loss.outputs, values, _sum(by_images))]
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         images, output = self._inference.images(), self._inference.output()
@@ -122,11 +123,13 @@ class _Loss:
         images: the tensors of the images, those of all signatures.
         cotangents: the placeholders of the cotangents, by output.
         gradients: the gradients by the variables that it depends on, by name.
+        by_images: the gradients by those of the images' tensors that it depends on.
     """
 
     images: tuple[tf.Tensor, ...]
     cotangents: Mapping[MainOutput, tf.Tensor]
     gradients: Mapping[str, tf.Tensor]
+    by_images: tuple[tf.Tensor, ...]
 
     @property
     def outputs(self) -> tuple[MainOutput, ...]:
@@ -152,9 +155,21 @@ def _loss(version: LoadedGraphVersion) -> _Loss:
             tf.reduce_sum(version.graph.get_tensor_by_name(tensor) * cotangents[output])
             for tensor, output in outputs.items()
         ]
-        gradients = _gradients(tf.add_n(products), tf.global_variables())
-    images = {version.images(name).name: version.images(name) for name in signatures}
-    return _Loss(tuple(images.values()), cotangents, gradients)
+        loss, variables = tf.add_n(products), tf.global_variables()
+        images = [*{version.images(name).name: version.images(name) for name in signatures}.values()]
+        gradients = tf.gradients(loss, [*variables, *images])
+    by_variables, by_images = gradients[: len(variables)], gradients[len(variables) :]
+    return _Loss(
+        tuple(images),
+        cotangents,
+        _by_name(variables, by_variables),
+        tuple(gradient for gradient in by_images if gradient is not None),
+    )
+
+
+def _sum(gradients: Sequence[Array]) -> Array | None:
+    """Returns the gradient by images that all tensors get; None if there is none."""
+    return np.sum(gradients, axis=0) if gradients else None
 
 
 def _regularization_losses(version: LoadedGraphVersion, where: str) -> RegularizationLosses:
@@ -170,5 +185,9 @@ def _regularization_losses(version: LoadedGraphVersion, where: str) -> Regulariz
 
 def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable]) -> dict[str, tf.Tensor]:
     """Returns the gradients of a loss by the names of the variables that it depends on."""
-    pairs = zip(variables, tf.gradients(loss, variables), strict=True)
+    return _by_name(variables, tf.gradients(loss, variables))
+
+
+def _by_name(variables: Sequence[tf.Variable], gradients: Sequence[tf.Tensor | None]) -> dict[str, tf.Tensor]:
+    pairs = zip(variables, gradients, strict=True)
     return {variable.op.name: gradient for variable, gradient in pairs if gradient is not None}

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from hubexport.arrays import Array
 from hubexport.modules.call_functions import computes_default_twice
+from hubexport.modules.image_interface import IMAGES
 from hubexport.protos import Message
 from hubexport.runtime.trainable_module import (
     Cotangents,
@@ -79,12 +80,16 @@ class Tf2Training:
         return_endpoints: bool,
     ) -> tuple[Array, Gradients]:
         """Returns the default output and the gradients."""
+        pixels = tf.constant(images)
         with tf.GradientTape() as tape:
-            results = self._module(tf.constant(images), training=training, return_endpoints=return_endpoints)
+            tape.watch(pixels)
+            results = self._module(pixels, training=training, return_endpoints=return_endpoints)
             output = results["default"] if return_endpoints else results
             loss = tf.reduce_sum(output * cotangents["default"])
-        values = _arrays(tape.gradient(loss, dict(variables)))
-        return output.numpy(), Gradients(_call_text(training, return_endpoints), ("default",), values)
+        by_variables, by_images = tape.gradient(loss, (dict(variables), {IMAGES: pixels}))
+        way = _call_text(training, return_endpoints)
+        gradients = Gradients(way, ("default",), _arrays(by_variables), _arrays(by_images).get(IMAGES))
+        return output.numpy(), gradients
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         with tf.GradientTape() as tape:

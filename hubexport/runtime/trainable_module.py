@@ -20,11 +20,13 @@ class Gradients:
         way: how the module was applied, like `__call__(training=True)`.
         outputs: the outputs that the loss has products of.
         values: the gradients by the variables that the loss depends on, by name.
+        images: the gradient by the images; None if the loss does not depend on them.
     """
 
     way: str
     outputs: tuple[MainOutput, ...]
     values: dict[str, Array]
+    images: Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +100,7 @@ class TrainableModule(Protocol):
         """
 
     def gradients(self, images: Array, cotangents: Cotangents, variables: Sequence[str]) -> list[Gradients]:
-        """Returns the gradients of the loss in inference mode by some variables, for each way."""
+        """Returns the gradients of the loss in inference mode by some variables and the images, for each way."""
 
     def joint_gradient(self, first: Array, second: Array, cotangent: Array, variable: str) -> Array | None:
         """Applies the module twice, in inference mode, and returns the gradient of the sum of both losses.

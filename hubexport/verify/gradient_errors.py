@@ -1,11 +1,16 @@
-"""Compares gradients with finite differences of the float64 network, all variables at once.
+"""Compares gradients with finite differences of the float64 network, all variables and the images at once.
 
-The float64 network takes one step in which every variable moves, each so far along its own gradient that the loss
-should change by as much as by any other. What the loss changes by more or less is the sum of all errors. A gradient
-that is stopped, halved or doubled on its way has an error in every variable that it passes.
+The float64 network takes a step in which every variable moves, each so far along its own gradient that the loss should
+change by as much as by any other. What the loss changes by more or less is the sum of all errors. A gradient that is
+stopped, halved or doubled on its way has an error in every variable that it passes.
+
+Rounding errs in the same direction in all variables, and in their sum would hide what is wrong with a single one. So
+there is a second step, in which each moves forwards or backwards by chance: there rounding cancels out, and the error
+of one variable stays.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
     from hubexport.runtime.trainable_module import Cotangents, Gradients, MainOutput
 
 _SEED = 1
+# Beside the names of variables, none of which is empty.
+_IMAGES = ""
 # What no variable moves more by, relative to its length. Differences of float64 losses then err by less than 1e-4.
 _STEP = 1e-6
 # What a variable moves by that may have no effect, and the part of the loss by which that then changes at most.
@@ -56,24 +63,48 @@ class GradientBatch:
     outputs: Mapping[str, Floats]
 
 
-def gradient_errors(batch: GradientBatch, ways: Sequence["Gradients"]) -> dict[str, float]:
-    """Returns the mean error of the gradients by all trained variables, relative to a gradient's length, by way.
+@dataclasses.dataclass(frozen=True)
+class GradientErrors:
+    """The errors of gradients, relative to a gradient's length.
+
+    Attributes:
+        mean: the mean error by all variables and the images.
+        alternating: the absolute value of the sum of all errors with signs by chance. If a single gradient is wrong, it
+            is the error of that one.
+    """
+
+    mean: float
+    alternating: float
+
+
+def gradient_errors(batch: GradientBatch, ways: Sequence["Gradients"]) -> dict[str, GradientErrors]:
+    """Returns the errors of the gradients by all trained variables and the images, by way.
 
     Args:
         batch: what the gradients were computed for.
         ways: gradients of the same loss, or of some of its products, by the ways to apply the module.
     """
-    trained = [variable.name for variable in batch.network.variables if variable.trainable]
-    missing = {found.way for found in ways if not found.values.keys() >= {*trained}}
-    if missing:
-        return dict.fromkeys(missing, float("inf"))
-    direction = _direction(batch, {name: ways[0].values[name] for name in trained})
-    changes = _changes(batch, direction, _STEP)
+    moved = [*(variable.name for variable in batch.network.variables if variable.trainable), _IMAGES]
+    gradients = {
+        found.way: found.values if found.images is None else {**found.values, _IMAGES: found.images} for found in ways
+    }
+    if missing := [way for way, found in gradients.items() if not found.keys() >= {*moved}]:
+        return dict.fromkeys(missing, GradientErrors(float("inf"), float("inf")))
+    first = gradients[ways[0].way]
+    forwards = _direction(batch, {name: first[name] for name in moved})
+    signs = np.random.Generator(np.random.PCG64(_SEED)).choice([-1, 1], len(moved))
+    either = {name: sign * forwards[name] for name, sign in zip(moved, signs, strict=True)}
+    directions = (forwards, either)
+    with ThreadPoolExecutor(len(directions)) as pool:
+        changes = [*pool.map(lambda direction: _changes(batch, direction, _STEP), directions)]
     errors = {}
-    for found in ways:
-        predicted = sum(_product(found.values[name], direction[name]) for name in trained)
-        error = abs(predicted - sum(changes[output] for output in found.outputs)) / len(trained)
-        errors[found.way] = error if np.isfinite(error) else float("inf")
+    for way in ways:
+        found, sums = gradients[way.way], []
+        for direction, change in zip(directions, changes, strict=True):
+            predicted = sum(_product(found[name], direction[name]) for name in moved)
+            error = abs(predicted - sum(change[output] for output in way.outputs))
+            sums.append(error if np.isfinite(error) else float("inf"))
+        errors[way.way] = GradientErrors(sums[0] / len(moved), sums[1])
     return errors
 
 
@@ -87,10 +118,10 @@ def have_effect(batch: GradientBatch, variables: Sequence[str]) -> bool:
 
 
 def _direction(batch: GradientBatch, gradients: Mapping[str, Array]) -> dict[str, Floats]:
-    """Returns a direction for each variable, along which its gradient's product is about 1."""
+    """Returns a direction for each variable and the images, along which the gradient's product is about 1."""
     generator = np.random.Generator(np.random.PCG64(_SEED))
     norms = {name: float(np.linalg.norm(gradient.astype(np.float64))) for name, gradient in gradients.items()}
-    lengths = {name: _length(batch.values[name]) for name in gradients}
+    lengths = {name: _length(_position(batch, name)) for name in gradients}
     usual = float(np.median([norms[name] * lengths[name] for name in gradients]))
     directions = {}
     for name, gradient in gradients.items():
@@ -99,6 +130,11 @@ def _direction(batch: GradientBatch, gradients: Mapping[str, Array]) -> dict[str
         least = max(norms[name], _SMALLEST_EFFECT * usual / lengths[name])
         directions[name] = (gradient / (norms[name] or 1) + across) / least
     return directions
+
+
+def _position(batch: GradientBatch, name: str) -> Array:
+    """Returns what a gradient is taken at."""
+    return batch.images if name == _IMAGES else batch.values[name]
 
 
 def _length(value: Array) -> float:
@@ -110,13 +146,14 @@ def _changes(batch: GradientBatch, direction: Mapping[str, Floats], largest: flo
 
     Args:
         batch: what the network is computed for.
-        direction: the direction, by variable.
+        direction: the direction, by variable, and that of the images.
         largest: what no variable moves more by, relative to its length.
     """
-    longest = max(float(np.linalg.norm(direction[name])) / _length(batch.values[name]) for name in direction)
+    longest = max(float(np.linalg.norm(along)) / _length(_position(batch, name)) for name, along in direction.items())
     step = largest / longest
-    moved = {name: batch.values[name] + step * along for name, along in direction.items()}
-    forward = Forward(batch.network, {**batch.values, **moved}, batch.images, training=batch.training)
+    moved = {name: _position(batch, name) + step * along for name, along in direction.items()}
+    images = moved.pop(_IMAGES, batch.images)
+    forward = Forward(batch.network, {**batch.values, **moved}, images, training=batch.training)
     outputs = forward.run({*batch.layers.values()})
     return {
         output: float(((outputs[layer] - batch.outputs[layer]) * batch.cotangents[output]).sum()) / step
