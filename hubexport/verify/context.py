@@ -264,7 +264,7 @@ class VerificationContext:
         from hubexport.consumers.hub_apis import apply_tf1, apply_tf2
         from hubexport.runtime.graph_optimizer import graph_optimizer
 
-        if self.module.is_tf1:
-            return apply_tf1(self.module.directory, batches)
         with graph_optimizer(on=True):  # As in other programs.
+            if self.module.is_tf1:
+                return apply_tf1(self.module.directory, batches)
             return apply_tf2(self._loaded_by_hub, batches)
