@@ -228,6 +228,7 @@ def test_examples_show_real_output(console_folder, page):
 
 
 @needs_data
+@pytest.mark.slow
 def test_one_liners_run(tmp_path):
     """The README's commands that build, convert and inspect run. The flags of the others exist."""
     (tmp_path / REAL_ARCHIVE.name).symlink_to(REAL_ARCHIVE)

@@ -103,10 +103,11 @@ def cache(tmp_path, monkeypatch):
     [
         ("classification/3", "records"),
         ("classification/5", "folders"),
-        pytest.param("classification/3", "folders", marks=pytest.mark.slow),
-        pytest.param("classification/5", "records", marks=pytest.mark.slow),
+        pytest.param("classification/3", "folders", marks=pytest.mark.prove),
+        pytest.param("classification/5", "records", marks=pytest.mark.prove),
     ],
 )
+@pytest.mark.slow
 def test_made_up_accuracies_are_found(capsys, modules, module, kind, records, folders, cache):
     """With both module formats and both kinds of data. Unreadable images do not count, but are listed."""
     data = {"records": records, "folders": folders}[kind]

@@ -80,6 +80,7 @@ def _blocks(lines):
     return blocks
 
 
+@pytest.mark.slow
 def test_tf2_inference_prints_the_most_probable_classes(modules, pictures, tmp_path):
     """Their probabilities, indices and names equal those computed in NumPy."""
     (tmp_path / "labels.txt").write_text("".join(f"name {number}\n" for number in range(1001)))

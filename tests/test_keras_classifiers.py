@@ -37,6 +37,7 @@ def base():
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "hidden" else pytest.mark.prove) for name in HEADS]
 )
+@pytest.mark.slow
 def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_path, name):
     """In every kind of file. A warning names the layers that are left out; None means that there are none."""
     make, described, by_weights = HEADS[name]

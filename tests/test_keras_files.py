@@ -50,7 +50,7 @@ def nested(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name.startswith("whole") else pytest.mark.slow) for name in FILES]
+    "name", [pytest.param(name, marks=[] if name.startswith("whole") else pytest.mark.prove) for name in FILES]
 )
 def test_a_model_within_the_model_is_read_whole(nested, name):
     """Each of its values has a unique name."""
@@ -64,6 +64,7 @@ def test_a_model_within_the_model_is_read_whole(nested, name):
     np.testing.assert_allclose(sorted(variable.norm for variable in found), sorted(norms), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_differs_in_a_model_within_the_model_is_found(nested):
     """And its NaN is reported."""
     found = describe(nested / "whole_other.h5")

@@ -132,16 +132,19 @@ def test_a_model_that_computes_something_else(description, edit, where):
     ("before", "left_out"),
     [
         (lambda: tf.keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)]), ()),
-        pytest.param(lambda: layers.RandomFlip(), (), marks=pytest.mark.slow),
+        pytest.param(lambda: layers.RandomFlip(), (), marks=pytest.mark.prove),
         (lambda: layers.Rescaling(1 / 127.5, offset=-1, name="scale"), ("scale",)),
         pytest.param(
-            lambda: tf.keras.Sequential([layers.Rescaling(1 / 127.5)], name="scale"), ("scale",), marks=pytest.mark.slow
+            lambda: tf.keras.Sequential([layers.Rescaling(1 / 127.5)], name="scale"),
+            ("scale",),
+            marks=pytest.mark.prove,
         ),
-        pytest.param(lambda: layers.Dense(3, name="dense_of_pixels"), ("dense_of_pixels",), marks=pytest.mark.slow),
-        pytest.param(lambda: layers.Conv2D(3, 1, name="mix"), ("mix",), marks=pytest.mark.slow),
+        pytest.param(lambda: layers.Dense(3, name="dense_of_pixels"), ("dense_of_pixels",), marks=pytest.mark.prove),
+        pytest.param(lambda: layers.Conv2D(3, 1, name="mix"), ("mix",), marks=pytest.mark.prove),
     ],
 )
 @pytest.mark.filterwarnings("ignore:non-integer arguments to randrange")
+@pytest.mark.slow
 def test_what_comes_before_the_network(before, left_out):
     """Layers that only matter in training do not count."""
     images = layers.Input((96, 96, 3))

@@ -157,7 +157,8 @@ def _indices(found):
 
 
 @pytest.mark.parametrize(
-    "module", ["classification/3", "packed", pytest.param("classification/5", marks=pytest.mark.slow)]
+    "module",
+    ["classification/3", *(pytest.param(each, marks=pytest.mark.slow) for each in ("packed", "classification/5"))],
 )
 def test_classify_takes_modules_and_images_by_path(modules, photos, logits, module):
     """As text or as `Path`. Images may be a file, folders and patterns."""
@@ -237,7 +238,8 @@ def test_unreadable_images_cause_warnings(modules, photos, tmp_path, function):
     assert not list(tmp_path.glob("none/*"))
 
 
-@pytest.mark.parametrize("module", ["feature_vector/5", pytest.param("feature_vector/3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("module", ["feature_vector/5", pytest.param("feature_vector/3", marks=pytest.mark.prove)])
+@pytest.mark.slow
 def test_extract_features_takes_modules_and_images_by_path(modules, photos, tmp_path, module):
     """It returns the files that it has written."""
     output = tmp_path / "f.npy"
@@ -407,6 +409,7 @@ def test_verify_module_takes_checks_by_name_and_by_group(modules):
     assert names == [check.name for check in select_checks(["structure.digests", "weights"])]
 
 
+@pytest.mark.slow
 def test_verify_module_takes_images_and_labels_as_classify_does(modules, photos, tmp_path):
     """Files, folders and patterns; a list of labels, or a file."""
     names = [f"name {number}" for number in range(1001)]

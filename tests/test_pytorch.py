@@ -43,7 +43,9 @@ def _assert_equal(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=_TOLERANCE)
 
 
-@pytest.mark.parametrize("signature", ["image_feature_vector", "image_classification"])
+@pytest.mark.parametrize(
+    "signature", ["image_classification", pytest.param("image_feature_vector", marks=pytest.mark.slow)]
+)
 def test_tf1_format(modules, known, signature):
     """Through its signatures, which every TensorFlow 2 loads."""
     module = hub.load(str(modules[1]))

@@ -51,6 +51,7 @@ def test_a_reference_builds_its_family_s_network(name):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
+@pytest.mark.slow
 def test_dropout_is_switched_off_on_request(name):
     """Training drops features unless the caller says otherwise."""
     assert [_shapes(name, True, dropout)[1] for dropout in (True, False)] == [True, False]

@@ -340,7 +340,10 @@ def _reports(folder):
 
 @pytest.mark.parametrize(
     "how",
-    [{"jobs": 1}, {"jobs": 2}, pytest.param({"beam": Beam("DirectRunner")}, marks=pytest.mark.slow)],
+    [
+        {"jobs": 1},
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ({"jobs": 2}, {"beam": Beam("DirectRunner")})),
+    ],
     ids=["one process", "two processes", "Beam"],
 )
 def test_a_graph_is_proved_once(two_variants, quick_graph_checks, tmp_path, how):

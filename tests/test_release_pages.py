@@ -499,7 +499,11 @@ def _tags(page: str) -> dict[str, str]:
     return tags
 
 
-@pytest.mark.parametrize("values", [_PUBLISHED, _SYNTHETIC, _OWN], ids=["published", "synthetic", "own"])
+@pytest.mark.parametrize(
+    "values",
+    [pytest.param(_PUBLISHED, marks=pytest.mark.slow), pytest.param(_SYNTHETIC, marks=pytest.mark.slow), _OWN],
+    ids=["published", "synthetic", "own"],
+)
 def test_all_pages_follow_the_rules_of_tfhub(values):
     """The head of the page, its keys and their values, for every built-in variant, kind and version."""
     count = 0

@@ -291,6 +291,7 @@ def test_an_older_site_is_replaced_completely(release, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"release", "site"}
 
 
+@pytest.mark.slow
 def test_readers_never_see_half_a_site(small_release, tmp_path):
     """Every file is there all the time while the site is replaced."""
     write_site(small_release, tmp_path / "site", _URL)

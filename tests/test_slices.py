@@ -94,6 +94,7 @@ _CUTS = st.lists(st.integers(0, 70_000), max_size=3).map(lambda cuts: sorted({0,
 @settings(deadline=None, max_examples=60)
 @given(name=st.text("a/_\0\x01é\U0001f600", min_size=1, max_size=12).filter(lambda name: name[0] != "\0"), cuts=_CUTS)
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.slow
 def test_any_name_and_any_piece_has_the_key_that_tensorflow_gives_it(tmp_path_factory, version, name, cuts):
     """Numbers of one to three bytes, and names with the bytes that separate the parts of a key."""
     folder = tmp_path_factory.mktemp("slices")

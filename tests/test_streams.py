@@ -82,6 +82,7 @@ def test_results_that_cannot_be_written_are_an_error(tmp_path, module, arguments
         "2> >(head -c1 >/dev/null)",
     ],
 )
+@pytest.mark.slow
 def test_remarks_that_cannot_be_written_stop_nothing(tmp_path, module, redirection):
     """The module is built, byte for byte, and its path is printed."""
     done = _shell(tmp_path, redirection, *_BUILD)

@@ -62,6 +62,7 @@ def _told(stderr: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("name", _SOURCES)
+@pytest.mark.slow
 def test_inspect_blames_the_limit_that_stops_a_copy_and_not_the_file(sources, module, tmp_path, name):
     """A limit on the size of files stops the copy in the middle, as a full disk does."""
     limit = 100_000

@@ -177,6 +177,7 @@ def test_synthetic_values_depend_on_the_name_and_the_seed_alone():
 
 
 @needs_data
+@pytest.mark.slow
 def test_synthetic_values_are_those_of_the_independent_script(tmp_path):
     """The reference outputs were computed from that script's checkpoints, so they are those of synthetic:1."""
     command = [sys.executable, MAKE_CHECKPOINT, "--depth_multiplier", "0.5", "--image_size", "96", tmp_path]

@@ -79,9 +79,10 @@ def test_a_conversion_without_a_table_is_refused(tmp_path, target, name):
 
 @pytest.mark.parametrize(
     "multiplier",
-    [pytest.param(each, marks=[] if each in (0.35, 1.3) else pytest.mark.slow) for each in MOBILENET_V2_MULTIPLIERS],
+    [pytest.param(each, marks=[] if each in (0.35, 1.3) else pytest.mark.prove) for each in MOBILENET_V2_MULTIPLIERS],
 )
 @pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
+@pytest.mark.slow
 def test_keras_names_and_shapes_are_those_of_its_model(multiplier, head):
     """In the order of its loaders."""
     model = tf.keras.applications.MobileNetV2(

@@ -62,7 +62,8 @@ def modules(tmp_path_factory):
         yield dict(zip(map(str, variant.modules), paths, strict=True))
 
 
-@pytest.mark.parametrize("spec", [pytest.param("classification/3", marks=pytest.mark.slow), "classification/5"])
+@pytest.mark.parametrize("spec", [pytest.param("classification/3", marks=pytest.mark.prove), "classification/5"])
+@pytest.mark.slow
 def test_dropped_paths_make_no_check_fail(modules, spec):
     """Training is compared in a copy that drops no path, and there all of it is."""
     checks = ["behaviour"]

@@ -411,6 +411,7 @@ def test_floors_that_are_zero_are_gaps():
 @pytest.mark.parametrize(
     ("count", "labels"), [(1, ["1"]), (3, ["1", "2", "3"]), (40, ["1", "5", "10"]), (2000, ["1", "200", "400"])]
 )
+@pytest.mark.slow
 def test_layers_are_numbered(count, labels):
     """The first, and as many round numbers as there is room for. Columns fill the width side by side."""
     plot = _Plot([_layer(1e-6)] * count)
