@@ -1,6 +1,7 @@
 """HDF5 files of any content: each value is read, listed as unreadable, or refused by name."""
 
 import h5py
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -31,8 +32,8 @@ def test_values_of_every_dtype(tmp_path):
         file["fixed"] = np.array([b"a"])
         file["pairs"] = np.zeros(2, [("a", "f4"), ("b", "i4")])
         file["nothing"] = h5py.Empty("f4")
-        file["bits"] = np.zeros([4], "V2")
-        file["bits"].attrs["dtype"] = "bfloat16"
+        file["bits"] = np.zeros([4], "V1")
+        file["bits"].attrs["dtype"] = "float8_e4m3fn"
         file["pointers"] = np.array([file["text"].ref], h5py.ref_dtype)
 
     found = read_hdf5(_hdf5(tmp_path / "x.h5", write), tmp_path)
@@ -44,7 +45,7 @@ def test_values_of_every_dtype(tmp_path):
         "fixed": ("string", (1,)),
         "pairs": ("compound", (2,)),
         "nothing": ("empty", ()),
-        "bits": ("opaque bfloat16", (4,)),
+        "bits": ("opaque float8_e4m3fn", (4,)),
         "pointers": ("reference", (1,)),
     }
     for name in unread:
@@ -55,6 +56,21 @@ def test_values_of_every_dtype(tmp_path):
     for name in read:
         assert found.read(name).tolist() == [0, 1]
         assert found.dtype(name) == np.dtype(name.removeprefix("read")).name
+
+
+def test_bfloat16_as_keras_3_stores_it(tmp_path):
+    """Its bytes are opaque to HDF5; an attribute gives their dtype."""
+    values = np.float32([[1, -2.5, 3e38], [np.nan, 0, 1e-40]]).astype(ml_dtypes.bfloat16)
+
+    def write(file):
+        file["a"] = values.view("V2")
+        file["a"].attrs["dtype"] = "bfloat16"
+        file["nothing"] = h5py.Empty("V2")
+        file["nothing"].attrs["dtype"] = "bfloat16"
+
+    found = read_hdf5(_hdf5(tmp_path / "x.h5", write), tmp_path)
+    assert (found.dtype("a"), found.dtype("nothing")) == ("bfloat16", "empty")
+    np.testing.assert_array_equal(found.read("a"), values.astype(np.float32))
 
 
 def test_a_value_of_two_names_has_both(tmp_path):

@@ -9,13 +9,17 @@ import re
 
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.containers import Container, container_of
+from hubexport.checkpoints.safetensors_index import SAFETENSORS_INDEX_SUFFIX, names_by_shard
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import index_path, shard_count
 from hubexport.errors import CheckpointError
 
 _HUGGING_FACE_WEIGHTS = "model.safetensors"
+_HUGGING_FACE_INDEX = f"model{SAFETENSORS_INDEX_SUFFIX}"
 # SavedModels and TF1 Hub modules keep their checkpoint at this prefix.
 _MODULE_PREFIX = Path("variables", "variables")
+
+_MOST_SHOWN = 5
 
 _SHARD = re.compile(r"\.data-\d{5}-of-(?P<count>\d{5})$")
 
@@ -78,6 +82,32 @@ def files_at_prefix(prefix: Path) -> CheckpointFiles:
     return CheckpointFiles(prefix, (index, *paths), "V2", in_module)
 
 
+def files_of_index(index: Path, prefix: Path) -> CheckpointFiles:
+    """Finds the safetensors files that an index lists.
+
+    Args:
+        index: the index.
+        prefix: the path that the user named.
+    Raises:
+        CheckpointError: the index is damaged, or some of its files are missing.
+        OSError: it cannot be read.
+    """
+    try:
+        paths = tuple(names_by_shard(index))
+    except DamageError as error:
+        raise CheckpointError(
+            f"cannot read checkpoint {prefix}", why=str(error), fix="it is damaged: fetch or copy it again"
+        ) from error
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise CheckpointError(
+            f"checkpoint {prefix} is incomplete",
+            why=f"{len(paths) - len(missing)} of {len(paths)} data files are beside {index.name}",
+            details=[f"{name} is missing" for name in missing[:_MOST_SHOWN]],
+            fix="copy all of its files",
+        )
+    return CheckpointFiles(prefix, (index, *paths), "safetensors")
+
+
 def checkpoints_in_directory(directory: Path) -> dict[str, Path]:
     """Returns the prefix of each checkpoint directly in a directory, by its name.
 
@@ -107,6 +137,8 @@ def files_in_directory(
         return files_at_prefix(directory / _MODULE_PREFIX)
     if (directory / _HUGGING_FACE_WEIGHTS).is_file():
         return CheckpointFiles(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
+    if (directory / _HUGGING_FACE_INDEX).is_file():
+        return files_of_index(directory / _HUGGING_FACE_INDEX, directory)
     prefixes = checkpoints_in_directory(directory)
     if name in prefixes:
         prefixes = {name: prefixes[name]}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import ValuesByVariable
+from hubexport.checkpoints.safetensors_index import SAFETENSORS_INDEX_SUFFIX
 from hubexport.checkpoints.stored_values import DamageError, StoredValues
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
@@ -97,9 +98,9 @@ def _open(files: CheckpointFiles, stack: contextlib.ExitStack) -> StoredValues:
         return ValuesByVariable(bundle) if OBJECT_GRAPH_KEY in bundle.shapes else bundle
     # The libraries for other files are imported late: TF-Slim's checkpoints do not need them.
     if files.container == "safetensors":
-        from hubexport.checkpoints.safetensors_file import SafetensorsReader
+        from hubexport.checkpoints.safetensors_file import SafetensorsReader, read_shards
 
-        return SafetensorsReader(path)
+        return read_shards(path) if path.name.endswith(SAFETENSORS_INDEX_SUFFIX) else SafetensorsReader(path)
     from hubexport.checkpoints.hdf5 import read_hdf5
 
     what = f"cannot unpack {files.prefix}"

@@ -50,6 +50,13 @@ NUMPY_NUMBERS = frozenset(
     ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
     + ["float16", "float32", "float64", "complex64", "complex128"]
 )
+# The dtypes in which trainings keep values, and how these become float32.
+TRAINED_DTYPES = {
+    "float32": "kept",
+    "float16": "widened exactly",
+    "bfloat16": "widened exactly",
+    "float64": "rounded",
+}
 # Bits of the exponent, its bias, and the bytes that are NaN, as ml_dtypes documents them.
 _FLOAT8 = {
     "float8_e4m3fn": (4, 7, (0x7F, 0xFF)),

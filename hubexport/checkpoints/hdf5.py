@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from hubexport.arrays import Value, as_streamed
-from hubexport.checkpoints.keras_values import KerasValues, WithUnread
+from hubexport.checkpoints.keras_values import KerasValues, WithDescription
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.system.child_process import ChildError, own_environment, running_child
@@ -58,7 +58,7 @@ def read_hdf5(path: Path, scratch: Path, model_config: str | None = None) -> Ker
     unread = {name: (dtype, tuple(shape)) for name, (dtype, shape) in description["unread"].items()}
     attributes = description["attributes"]
     model_config = "".join(attributes.get("@model_config", [])) or model_config
-    return KerasValues(WithUnread(stored, unread), attributes, model_config)
+    return KerasValues(WithDescription(stored, description["bits_of"], unread), attributes, model_config)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from hubexport.arrays import StreamedValue
-from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
+from hubexport.checkpoints.dtypes import NUMPY_NUMBERS, bits_dtype
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.slices import boxes
 from hubexport.system.child_program import answer_task, limit_resources
@@ -23,6 +23,9 @@ _MAX_DEPTH = 64
 _MAX_BYTES = 4 << 30
 # Compression could hide huge values in a small file; real weights shrink to 0.6 of their size.
 _MAX_EXPANSION = 16
+# The dtype that NumPy lacks and Keras 3 stores as opaque bytes.
+_KERAS_BITS = "bfloat16"
+_READ_DTYPES = NUMPY_NUMBERS | {_KERAS_BITS}
 # In these attributes Keras describes the model, and lists its layers and weights.
 _ATTRIBUTES = ("layer_names", "weight_names", "model_config")
 
@@ -70,9 +73,11 @@ def _unreadable(path: str = "") -> Iterator[None]:
 def _find(file: h5py.File, file_bytes: int) -> tuple[dict[str, StreamedValue], dict[str, Any]]:
     """Returns the values that are numbers, by path, and a description of everything else.
 
-    The description has `attributes`, by `PATH@NAME`, and `unread`, the dtypes and shapes of all other values by path.
+    The description has `attributes`, by `PATH@NAME`; `bits_of`, the dtypes of values that are copied as their bits, by
+    path; and `unread`, the dtypes and shapes of all other values by path.
     """
     values: dict[str, StreamedValue] = {}
+    bits_of: dict[str, str] = {}
     unread: dict[str, Any] = {}
     attributes: dict[str, list[str]] = {}
     limit = min(_MAX_BYTES, _MAX_EXPANSION * file_bytes)
@@ -86,14 +91,18 @@ def _find(file: h5py.File, file_bytes: int) -> tuple[dict[str, StreamedValue], d
         if node.external or node.is_virtual:
             raise ValueError(f"{path} is stored in another file")
         dtype = _dtype_name(node)
-        if dtype not in NUMPY_NUMBERS:
+        if dtype not in _READ_DTYPES:
             unread[path] = dtype, node.shape or ()
             continue
         limit -= node.size * node.dtype.itemsize
         if limit < 0:
             raise ValueError("its values are too large for the size of the file")
-        values[path] = StreamedValue(node.shape, functools.partial(_chunks, path, node), np.dtype(dtype))
-    return values, {"attributes": attributes, "unread": unread}
+        bits = bits_dtype(dtype)
+        assert bits is not None, "numbers have bits"
+        if dtype not in NUMPY_NUMBERS:
+            bits_of[path] = dtype
+        values[path] = StreamedValue(node.shape, functools.partial(_chunks, path, node), bits)
+    return values, {"attributes": attributes, "bits_of": bits_of, "unread": unread}
 
 
 def _chunks(path: str, node: h5py.Dataset) -> Iterator[Any]:
@@ -102,7 +111,7 @@ def _chunks(path: str, node: h5py.Dataset) -> Iterator[Any]:
     for place in places:
         with _unreadable(path):
             chunk = np.ravel(node[place])
-        yield chunk
+        yield chunk.view("<u2") if chunk.dtype.kind == "V" else chunk
 
 
 def _objects(file: Any) -> Iterator[tuple[str, Any]]:
@@ -133,11 +142,11 @@ def _dtype_name(dataset: Any) -> str:
         dtype = dataset.dtype
     except TypeError:
         return "unknown"
-    # Keras 3 stores numbers that NumPy does not have, such as bfloat16, as opaque bytes.
-    if dtype.kind == "V" and isinstance(declared := dataset.attrs.get("dtype"), str):
-        return f"opaque {declared}"
     if dataset.shape is None:
         return "empty"
+    # Keras 3 stores numbers that NumPy does not have, such as bfloat16, as opaque bytes.
+    if dtype.kind == "V" and isinstance(declared := dataset.attrs.get("dtype"), str):
+        return declared if dtype.str == "|V2" and declared == _KERAS_BITS else f"opaque {declared}"
     if h5py.check_string_dtype(dtype):
         return "string"
     if dtype.kind in "fiub" and dtype.itemsize <= np.dtype(np.float64).itemsize:

@@ -28,17 +28,21 @@ class KerasValues(Renamed):
         self.model_config = model_config
 
 
-class WithUnread(StoredValues):
-    """Stored values, together with values of which only dtype and shape are known.
+class WithDescription(StoredValues):
+    """Stored values, some of them as bits, together with values of which only dtype and shape are known.
 
     Args:
         stored: the values.
+        bits_of: the dtypes of the values that are stored as their bits, by name.
         unread: the dtypes and shapes of the others, by name.
     """
 
-    def __init__(self, stored: StoredValues, unread: Mapping[str, tuple[str, Shape]]) -> None:
+    def __init__(
+        self, stored: StoredValues, bits_of: Mapping[str, str], unread: Mapping[str, tuple[str, Shape]]
+    ) -> None:
         self._stored = stored
-        self._dtypes = {name: dtype for name, (dtype, _) in unread.items()}
+        self._unread = unread
+        self._dtypes = {**bits_of, **{name: dtype for name, (dtype, _) in unread.items()}}
         self.shapes = {**stored.shapes, **{name: shape for name, (_, shape) in unread.items()}}
 
     def dtype(self, name: str) -> str:
@@ -46,7 +50,7 @@ class WithUnread(StoredValues):
 
     def stored_chunks(self, name: str) -> Iterator[bytes] | None:
         """Reads the bytes of one value; None if only its dtype and shape are known."""
-        return None if name in self._dtypes else self._stored.stored_chunks(name)
+        return None if name in self._unread else self._stored.stored_chunks(name)
 
 
 def _names_by_layer(attributes: Mapping[str, list[str]], stored: StoredValues) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Restores a network's variables from a checkpoint, all of them and exactly, or explains why that is impossible."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import functools
@@ -7,8 +8,9 @@ import math
 
 import numpy as np
 
-from hubexport.arrays import Array, StreamedValue
+from hubexport.arrays import Array, StreamedValue, streamed
 from hubexport.checkpoints.beside_network import check_constants
+from hubexport.checkpoints.dtypes import TRAINED_DTYPES
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.recognition_check import MODULE_MANIFEST
@@ -100,12 +102,18 @@ class RestoredValues:
 
     def _chunks(self, name: str) -> Iterator[Array]:
         nan_count = infinite_count = 0
-        for chunk in self._stored.chunks(self._names[name]):
+        for chunk in self._float32_chunks(name):
             if not np.isfinite(chunk).all():
                 nan_count += int(np.isnan(chunk).sum())
                 infinite_count += int(np.isinf(chunk).sum())
             yield chunk
         self._broken[name] = nan_count, infinite_count
+
+    def _float32_chunks(self, name: str) -> Iterator[Array]:
+        for chunk in self._stored.chunks(self._names[name]):
+            with np.errstate(over="ignore"):  # What float32 cannot hold is counted as infinite.
+                converted = chunk.astype(np.float32, copy=False)
+            yield from streamed(converted).chunks()  # Widened chunks are larger.
 
 
 @contextlib.contextmanager
@@ -145,7 +153,7 @@ def restore_values(
         progress: is told which values were restored, and receives a warning if only some variables have an average.
     Raises:
         CheckpointError: the network is not known or another one, or a value is missing, damaged, not finite, not
-            float32, or of another shape, or not the constant that modules have in its place.
+            a float of 16, 32 or 64 bits, or of another shape, or not the constant that modules have in its place.
     """
     if opened.recognition is None:
         if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
@@ -171,6 +179,9 @@ def restore_values(
     _check_what_is_beside(opened, what)
     choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in names}
     restored = RestoredValues(stored, names, what, choices if has_choice else None, opened.in_module)
+    for dtype, count in Counter(map(stored.dtype, names.values())).items():
+        if dtype != "float32":
+            progress.note(f"{count} of {len(names)} variables are {dtype}, {TRAINED_DTYPES[dtype]} to float32")
     if opened.container is not None:
         restored.check_finite()
     if not has_choice:
@@ -262,7 +273,7 @@ def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mappin
             problems.append(f"{name}: missing, expected shape {wanted}")
         elif stored.shapes[name] != variable.shape:
             problems.append(f"{name}: stored shape {list(stored.shapes[name])}, expected {wanted}")
-        elif stored.dtype(name) != "float32":
+        elif stored.dtype(name) not in TRAINED_DTYPES:
             problems.append(f"{name}: stored as {stored.dtype(name)}, expected float32")
     return problems
 
@@ -276,7 +287,7 @@ def _unfit_values(stored: StoredValues, variables: Sequence[Variable], names: Ma
         return "some values are missing", "use a checkpoint as TF-Slim's training wrote it"
     misshaped = [one for one in variables if stored.shapes[names[one.name]] != one.shape]
     if not misshaped:
-        return "some values are not float32", "save the values as float32, and use those"
+        return f"some values are none of {', '.join(TRAINED_DTYPES)}", "save the values as float32, and use those"
     if all(stored.shapes.get(f"{one.name}{AVERAGED_SUFFIX}") == one.shape for one in misshaped):
         return "its raw values are of another network than its averages", "use --weights averaged"
     return "some values have another shape", "use a checkpoint of the variant's network"

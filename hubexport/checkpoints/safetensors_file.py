@@ -12,7 +12,16 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from hubexport.arrays import CHUNK_BYTES, StreamedValue, as_streamed
-from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, unique_dict
+from hubexport.checkpoints.safetensors_index import names_by_shard
+from hubexport.checkpoints.stored_values import (
+    DamageError,
+    Joined,
+    Renamed,
+    StoredValues,
+    checked_shape,
+    damage_in,
+    unique_dict,
+)
 
 # By safetensors' names; dtypes that are missing here keep those.
 _DTYPE_NAMES = {
@@ -83,6 +92,23 @@ class SafetensorsReader(StoredValues):
             if len(data) < min(CHUNK_BYTES, stop - position):
                 raise DamageError("it became shorter while it was read")
             yield data
+
+
+def read_shards(index: Path) -> StoredValues:
+    """Opens all files that an index lists.
+
+    Raises:
+        DamageError: the index or a file is damaged, or they do not fit each other.
+        OSError: a file cannot be read.
+    """
+    parts = []
+    for path, names in names_by_shard(index).items():
+        with damage_in(path.name):
+            stored = SafetensorsReader(path)
+            if missing := [name for name in names if name not in stored.shapes]:
+                raise DamageError(f"it lacks {missing[0]}, which {index.name} says it has")
+        parts.append(Renamed(stored, {name: name for name in names}))
+    return Joined(*parts)
 
 
 def write_safetensors(

@@ -1,9 +1,9 @@
 """The sources of values that `--checkpoint` and `convert` accept, recognized by content, without TensorFlow.
 
 ARCHIVE                a gzipped tar with one checkpoint, like the published ones, or a packed module
-DIRECTORY              a folder with one checkpoint, a module, or a Hugging Face model (`model.safetensors`)
+DIRECTORY              a folder with one checkpoint, a module, or a Hugging Face model (`model.safetensors` or its shards)
 PREFIX                 `…/model.ckpt`, for `…/model.ckpt.index` and `.data-…` (V2), or one V1 file of that name
-FILE                   a Keras file (`.h5`, `.weights.h5` or `.keras`), or a safetensors file
+FILE                   a Keras file (`.h5`, `.weights.h5` or `.keras`), a safetensors file, or the index of several
 synthetic[:SEED]       made-up values
 """
 
@@ -22,12 +22,14 @@ from hubexport.checkpoints.checkpoint_files import (
     checkpoints_in_directory,
     files_at_prefix,
     files_in_directory,
+    files_of_index,
     is_shard,
 )
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.download_cache import Downloads, pinned
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.safetensors_index import SAFETENSORS_INDEX_SUFFIX
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
 from hubexport.config_files import list_variants
@@ -348,6 +350,8 @@ def _parse_synthetic(text: str) -> SyntheticSource:
 
 
 def _resolve_file(path: Path, variant: Variant | None, progress: Progress, downloads: Downloads) -> Source:
+    if path.name.endswith(SAFETENSORS_INDEX_SUFFIX):
+        return FileSource(files_of_index(path, path))
     container = container_of(path)
     if container == "gzip":
         return _resolve_archive(path, variant, progress, downloads)
