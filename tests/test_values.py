@@ -11,6 +11,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.restore import open_and_restore
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.synthetic import synthetic_value
+from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.progress import Progress
@@ -75,7 +76,8 @@ def test_the_fix_for_another_dtype_is_not_to_ask_for_averages(small, tmp_path):
     values = {name: value.astype(np.complex64) for name, value in network_values().items()}
     with pytest.raises(CheckpointError) as caught:
         _read_written(tmp_path, values, small, weights="raw")
-    assert "none of float32, float16" in caught.value.why and "averaged" not in caught.value.fix
+    assert caught.value.why == "262 of the network's 262 variables do not fit"
+    assert "as float32, float16, bfloat16 or float64" in caught.value.fix and "averaged" not in caught.value.fix
 
 
 def test_every_problem_is_listed(small, tmp_path):
@@ -91,7 +93,7 @@ def test_every_problem_is_listed(small, tmp_path):
         "MobilenetV2/Conv_1/weights: missing, expected shape [1, 1, 112, 1280]",
         "MobilenetV2/Conv_1/BatchNorm/beta: stored as int64, expected float32",
     )
-    assert "has 261 of the network's 262 variables" in caught.value.why
+    assert caught.value.why == "3 of the network's 262 variables do not fit"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,59 @@ def test_the_error_names_the_network_of_a_checkpoint_that_does_not_fit(small, tm
     assert why in caught.value.why
     assert fix in caught.value.fix
     *shown, rest = caught.value.details
-    assert len(shown) == 10 and re.fullmatch(r"and \d+ more", rest) or len(shown) == 1  # The classifier alone.
+    assert len(shown) == 5 and re.fullmatch(r"and \d+ more", rest) or len(shown) == 1  # The classifier alone.
+
+
+def test_a_few_variables_that_do_not_fit(small, tmp_path):
+    """Five of them are listed, and the others counted."""
+    tensors = network_values()
+    for name in list(tensors)[:13]:
+        del tensors[name]
+    with pytest.raises(CheckpointError) as caught:
+        _read_written(tmp_path, tensors, small, weights="raw")
+    assert caught.value.why == "13 of the network's 262 variables do not fit"
+    *shown, rest = caught.value.details
+    assert (len(shown), rest) == (5, "and 8 more") and all("missing, expected shape" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why"),
+    [
+        pytest.param(
+            dict(list(network_values(depth_multiplier=0.5).items())[14:]),
+            "the closest network is MobileNet V2, depth multiplier 0.5, of whose 260 variables 246 are there by their "
+            "TF-Slim names and shapes; it has 248 values in all",
+            id="another multiplier",
+        ),
+        pytest.param(
+            {"a": np.ones(3, np.float32), "b": np.float32(1)},
+            "none of its 2 values fits a variable of a network that hubexport has",
+            id="nothing",
+        ),
+    ],
+)
+def test_values_of_no_network_have_a_closest_one(small, tmp_path, tensors, why):
+    """Which is recognized by the names and shapes that are there."""
+    with pytest.raises(CheckpointError) as caught:
+        _read_written(tmp_path, tensors, small, weights="raw")
+    assert caught.value.why == why
+    assert len(caught.value.details) == 6
+
+
+@pytest.mark.parametrize(
+    ("missing", "why", "details"),
+    [
+        (1, "1 of the 260 variables of MobileNet V2, depth multiplier 0.35 do not fit", 1),
+        (14, "the closest network is MobileNet V2, depth multiplier 0.35, of whose 260 variables 246 are there", 6),
+        (262, "none of its 1 values fits a variable of a network that hubexport has", 1),
+    ],
+)
+def test_the_closest_network_without_a_variant(tmp_path, missing, why, details):
+    """`convert` would take any network."""
+    write_v2(tmp_path / "c", {**dict(list(network_values().items())[missing:]), "x": np.ones(3, np.float32)})
+    with pytest.raises(CheckpointError, match="cannot identify the network") as caught:
+        convert(tmp_path / "c", tmp_path / "d", "slim")
+    assert why in caught.value.why and len(caught.value.details) == details
 
 
 def test_a_checkpoint_without_classifier_is_recognized(small, tmp_path):

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+from hubexport.checkpoints.closest_network import closest_network
 from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
@@ -14,7 +15,6 @@ from hubexport.checkpoints.recognize import (
     AVERAGED_SUFFIX,
     Recognition,
     is_hugging_face,
-    most_likely_layout,
     plain_shapes,
     recognize,
 )
@@ -82,15 +82,15 @@ class OpenedCheckpoint:
 
     def unrecognized_error(self) -> CheckpointError:
         """Returns the error for values whose network is not known."""
-        layout, known, total = most_likely_layout(plain_shapes(self.native))
+        closest = closest_network(plain_shapes(self.native))
         fix = "pass the variant with --variant, or use another file"
-        if self.container in KERAS_CONTAINERS and not known:  # Perhaps a model within a model, which is not looked for.
+        # Perhaps a model within a model, which is not looked for.
+        if self.container in KERAS_CONTAINERS and not closest.fitting:
             fix = "save the network by itself, like model.layers[0].save('network.keras'), and use that file"
         return CheckpointError(
             f"cannot identify the network in {self.shown_as}",
-            why=self.model_mismatch
-            or f"its names and shapes match no published network: it has {known} of {total} variables by their "
-            f"{layout} names, and {len(self.native.shapes)} values in all",
+            why=self.model_mismatch or f"its names and shapes match no published network: {closest.why}",
+            details=() if self.model_mismatch else closest.details,
             fix=fix,
         )
 

@@ -151,12 +151,13 @@ def _telling_name(layout_name: str, family_name: str) -> str:
     family = FAMILIES[family_name]
     if layout_name == SLIM:  # Most files have this layout. It needs no network.
         return family.telling_variable
-    layouts = KNOWN_LAYOUTS[layout_name].of(_any_network(family))
+    layouts = KNOWN_LAYOUTS[layout_name].of(any_network(family))
     [name] = (layout.name for layout in layouts if layout.variable.name == family.telling_variable)
     return name
 
 
-def _any_network(family: Family) -> Network:
+def any_network(family: Family) -> Network:
+    """Lays out a network of a family, for its names: its shapes are those of one depth multiplier."""
     return family.network(family.published_parameters[-1], _ANY_IMAGE_SIZE, 1)
 
 
@@ -204,15 +205,3 @@ def _trained_values(layout_name: str, classifier_layer: str, stored: StoredValue
 def _layer(name: str) -> str:
     """Returns what comes before a variable's own name."""
     return name.rpartition("/" if "/" in name else ".")[0]
-
-
-def most_likely_layout(shapes: Mapping[str, Shape]) -> tuple[str, int, int]:
-    """Returns the name of the layout with the most variables stored, the number stored, and the layout's total."""
-    counts = []
-    for layout_name, layout in KNOWN_LAYOUTS.items():
-        for family in FAMILIES.values():
-            if layout.has(family.name):
-                names = [entry.name for entry in layout.of(_any_network(family))]
-                counts.append((sum(name in shapes for name in names), layout_name, len(names)))
-    known, layout_name, total = max(counts, key=lambda count: count[0])
-    return layout_name, known, total

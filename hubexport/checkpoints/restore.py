@@ -10,24 +10,28 @@ import numpy as np
 
 from hubexport.arrays import Array, StreamedValue, streamed
 from hubexport.checkpoints.beside_network import check_constants
+from hubexport.checkpoints.closest_network import (
+    closest_layout,
+    closest_network,
+    nearly_all_fit,
+    shortened,
+    variable_problem,
+)
 from hubexport.checkpoints.dtypes import TRAINED_DTYPES
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.recognition_check import MODULE_MANIFEST
-from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, most_likely_layout, plain_shapes
+from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, plain_shapes
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights, summarize_weights
-from hubexport.errors import CheckpointError
+from hubexport.errors import CheckpointError, either
 from hubexport.layouts.registry import SLIM
 from hubexport.networks.family import Family
 from hubexport.networks.ops import Variable
 from hubexport.progress import Progress
 from hubexport.variants import Variant
-
-# Of a network that is not the variant's, a few variables tell enough: others have hundreds.
-_SHOWN_OF_ANOTHER_NETWORK = 10
 
 
 class RestoredValues:
@@ -156,7 +160,7 @@ def restore_values(
             a float of 16, 32 or 64 bits, or of another shape, or not the constant that modules have in its place.
     """
     if opened.recognition is None:
-        if opened.container in KERAS_CONTAINERS or most_likely_layout(opened.native.shapes)[0] != SLIM:
+        if opened.container in KERAS_CONTAINERS or closest_layout(opened.native.shapes) != SLIM:
             raise opened.unrecognized_error()
     what = _cannot_restore(opened)
     stored = opened.slim_values()
@@ -171,11 +175,14 @@ def restore_values(
         raise CheckpointError(what, why=f"there are no {which} in this checkpoint", fix="use --weights auto")
     names = {variable.name: stored_name(stored, variable.name, weights) for variable in variables}
     if problems := _problems(stored, variables, names):
-        other_network = opened.variant and _other_network(stored, opened.recognition, opened.variant)
-        why, fix = other_network or _unfit_values(stored, variables, names)
-        if other_network and len(problems) > _SHOWN_OF_ANOTHER_NETWORK:
-            problems[_SHOWN_OF_ANOTHER_NETWORK:] = [f"and {len(problems) - _SHOWN_OF_ANOTHER_NETWORK} more"]
-        raise CheckpointError(what, why=why, details=problems, fix=fix)
+        why, fix = _unfit_values(stored, variables, names)
+        if opened.variant and opened.recognition:
+            why, fix = _other_network(opened.recognition, opened.variant) or (why, fix)
+        elif opened.variant and not nearly_all_fit(len(problems), len(variables)):
+            wanted = opened.variant.family, opened.variant.family_parameters
+            why = closest_network(plain_shapes(stored), [wanted]).why
+            fix = f"use a TF-Slim checkpoint of {opened.variant.family.describe(opened.variant.family_parameters)}"
+        raise CheckpointError(what, why=why, details=shortened(problems), fix=fix)
     _check_what_is_beside(opened, what)
     choices: dict[str, Choice] = {name: "raw" if names[name] == name else "averaged" for name in names}
     restored = RestoredValues(stored, names, what, choices if has_choice else None, opened.in_module)
@@ -268,11 +275,8 @@ def _problems(stored: StoredValues, variables: Sequence[Variable], names: Mappin
     problems = []
     for variable in variables:
         name = names[variable.name]
-        wanted = list(variable.shape)
-        if name not in stored.shapes:
-            problems.append(f"{name}: missing, expected shape {wanted}")
-        elif stored.shapes[name] != variable.shape:
-            problems.append(f"{name}: stored shape {list(stored.shapes[name])}, expected {wanted}")
+        if problem := variable_problem(name, stored.shapes.get(name), variable.shape):
+            problems.append(problem)
         elif stored.dtype(name) not in TRAINED_DTYPES:
             problems.append(f"{name}: stored as {stored.dtype(name)}, expected float32")
     return problems
@@ -283,26 +287,20 @@ def _unfit_values(stored: StoredValues, variables: Sequence[Variable], names: Ma
     missing = [name for name in names.values() if name not in stored.shapes]
     if any(f"{name}{AVERAGED_SUFFIX}" in stored.shapes for name in missing):
         return "some variables have only averaged values", "use --weights averaged"
+    count = len(_problems(stored, variables, names))
+    why = f"{count} of the network's {len(variables)} variables do not fit"
     if missing:
-        return "some values are missing", "use a checkpoint as TF-Slim's training wrote it"
+        return why, "use a checkpoint as TF-Slim's training wrote it"
     misshaped = [one for one in variables if stored.shapes[names[one.name]] != one.shape]
     if not misshaped:
-        return f"some values are none of {', '.join(TRAINED_DTYPES)}", "save the values as float32, and use those"
+        return why, f"save the values as {either([*TRAINED_DTYPES])}, and use those"
     if all(stored.shapes.get(f"{one.name}{AVERAGED_SUFFIX}") == one.shape for one in misshaped):
         return "its raw values are of another network than its averages", "use --weights averaged"
-    return "some values have another shape", "use a checkpoint of the variant's network"
+    return why, "use a checkpoint of the variant's network"
 
 
-def _other_network(stored: StoredValues, recognition: Recognition | None, variant: Variant) -> tuple[str, str] | None:
+def _other_network(recognition: Recognition, variant: Variant) -> tuple[str, str] | None:
     """Returns why the values are not the variant's, and what to do; None if they are of its network."""
-    if recognition is None:
-        wanted = variant.network_for("classification").variables
-        shapes = plain_shapes(stored)
-        known = sum(variable.name in shapes for variable in wanted)
-        return (
-            f"it has {known} of the network's {len(wanted)} variables by name, and {len(shapes)} values in all",
-            f"use a TF-Slim checkpoint of {variant.family.describe(variant.family_parameters)}",
-        )
     if (recognition.family, recognition.parameters) != (variant.family, variant.family_parameters):
         found = recognition.family.describe(recognition.parameters)
         return (

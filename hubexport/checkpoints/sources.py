@@ -1,7 +1,7 @@
 """The sources of values that `--checkpoint` and `convert` accept, recognized by content, without TensorFlow.
 
 ARCHIVE                a gzipped tar with one checkpoint, like the published ones, or a packed module
-DIRECTORY              a folder with one checkpoint, a module, or a Hugging Face model (`model.safetensors` or its shards)
+DIRECTORY              a folder with one checkpoint, a module, or a Hugging Face model (`model.safetensors`, or shards)
 PREFIX                 `…/model.ckpt`, for `…/model.ckpt.index` and `.data-…` (V2), or one V1 file of that name
 FILE                   a Keras file (`.h5`, `.weights.h5` or `.keras`), a safetensors file, or the index of several
 synthetic[:SEED]       made-up values
