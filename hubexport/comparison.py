@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hubexport.checkpoints.dtypes import holds_numbers
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
+from hubexport.checkpoints.scopes import Scope
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.stored_values import Renamed, StoredValues, equal_chunks
@@ -113,8 +114,8 @@ def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress
         return _compare_values(compared, values_a, values_b)
 
 
-def _layout(opened: OpenedCheckpoint) -> str | None:
-    return opened.recognition.layout if opened.recognition else None
+def _layout(opened: OpenedCheckpoint) -> tuple[str, Scope] | None:
+    return (opened.recognition.layout, opened.scope) if opened.recognition else None
 
 
 def _network_names(opened: OpenedCheckpoint, weights: Weights) -> Mapping[str, str]:

@@ -43,6 +43,7 @@ def convert(
     *,
     variant: Variant | None = None,
     weights: Weights = "auto",
+    scope: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -57,6 +58,8 @@ def convert(
             `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
         weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
+        scope: what the names of the network's variables begin with in the source, like `module/MobilenetV2`. Defaults
+            to TF-Slim's own root scope, or else to the only one that holds all variables of a network.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
             nothing but Hugging Face's files.
         progress: is told of each step, and of other processes that write to the same target.
@@ -81,7 +84,7 @@ def convert(
     _check_has_name(target)
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
-    resolved = resolve_source(source, variant, progress)
+    resolved = resolve_source(source, variant, progress, scope=scope)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
     with open_checkpoint(resolved, progress, variant) as opened:
         network, family, parameters = _network(opened, variant)

@@ -142,7 +142,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
     if broken := sum(bool(variable.nan_count or variable.infinite_count) for variable in variables):
         problems.append(f"{broken} of {len(variables)} variables hold NaN or infinite values")
     if recognition:
-        problems += constant_problems(stored, recognition.family)
+        problems += constant_problems(opened.values, recognition.family)
     return CheckpointReport(
         container="object-based checkpoint" if opened.object_based else _CONTAINERS[opened.container],
         packed=opened.packed,
@@ -155,7 +155,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
         parameters=sum(variable.size for variable in network.variables) if network else None,
         step=_training_step(stored),
         averaged_copies=slots.pop(AVERAGED_SUFFIX.strip("/"), 0),
-        not_exported=_not_exported(stored, recognition) if recognition else {},
+        not_exported=_not_exported(opened.values, recognition) if recognition else {},
         optimizer_slots=dict(sorted(slots.items())),
         variables=variables,
         problems=tuple(problems),

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
 
-from hubexport.checkpoints.recognize import Recognition, any_network
+from hubexport.checkpoints.recognize import Recognition, any_network, candidates, possible_scopes
+from hubexport.checkpoints.scopes import OWN_NAMES, Scope
 from hubexport.errors import printable
-from hubexport.layouts.registry import KNOWN_LAYOUTS
-from hubexport.layouts.rules import VariableLayout
+from hubexport.layouts.registry import KNOWN_LAYOUTS, SLIM
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.ops import Shape
 from hubexport.networks.registry import FAMILIES
@@ -23,12 +24,14 @@ class ClosestNetwork:
 
     Attributes:
         recognition: the network and the layout.
+        scope: where the file has its variables.
         fitting: how many variables are stored in the right shape.
         problems: a line for each of the other variables.
         stored: the shapes of all stored values.
     """
 
     recognition: Recognition
+    scope: Scope
     fitting: int
     problems: tuple[str, ...]
     stored: Mapping[str, Shape]
@@ -37,6 +40,8 @@ class ClosestNetwork:
     def why(self) -> str:
         """How far the values are from the network."""
         title = self.recognition.family.describe(self.recognition.parameters)
+        if self.scope.prefix != self.scope.root:
+            title += f" in scope {printable(str(self.scope))}"
         total = self.fitting + len(self.problems)
         if not self.fitting:
             return f"none of its {len(self.stored)} values fits a variable of a network that hubexport has"
@@ -77,17 +82,14 @@ def closest_network(shapes: Mapping[str, Shape], first: Sequence[tuple[Family, P
         first: parameters to try before the published ones.
     """
     # Networks of one family differ in shapes, so that names alone tell the family.
-    layout_name, family = max(_layouts_of_families(), key=lambda one: _known(shapes, *one))
-    candidates = [own for other, own in first if other is family]
-    fits = [
-        _closeness(shapes, Recognition(layout_name, family, own)) for own in [*candidates, *family.published_parameters]
-    ]
+    layout_name, family, scope = max(_places(shapes), key=lambda place: _known(shapes, *place))
+    fits = (_closeness(shapes, candidate, scope) for candidate in candidates(layout_name, family, first))
     return max(fits, key=lambda one: one.fitting)
 
 
 def closest_layout(shapes: Mapping[str, Shape]) -> str:
     """Returns the name of the layout with the most variables stored."""
-    return max(_layouts_of_families(), key=lambda one: _known(shapes, *one))[0]
+    return max(_places(shapes), key=lambda place: _known(shapes, *place))[0]
 
 
 def variable_problem(name: str, stored: Shape | None, wanted: Shape) -> str | None:
@@ -97,17 +99,30 @@ def variable_problem(name: str, stored: Shape | None, wanted: Shape) -> str | No
     return None if stored == wanted else f"{name}: stored shape {list(stored)}, expected {list(wanted)}"
 
 
-def _layouts_of_families() -> Iterator[tuple[str, Family]]:
+def _places(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Family, Scope]]:
+    """Yields where a network may be: a layout, a family that it has, and a scope."""
     for layout_name, layout in KNOWN_LAYOUTS.items():
-        yield from ((layout_name, family) for family in FAMILIES.values() if layout.has(family.name))
+        for family in FAMILIES.values():
+            if layout.has(family.name):
+                yield layout_name, family, OWN_NAMES
+                if layout_name == SLIM:
+                    yield from ((layout_name, family, scope) for scope in possible_scopes(family, shapes))
 
 
-def _known(shapes: Mapping[str, Shape], layout_name: str, family: Family) -> int:
-    return sum(layout.name in shapes for layout in KNOWN_LAYOUTS[layout_name].of(any_network(family)))
+def _known(shapes: Mapping[str, Shape], layout_name: str, family: Family, scope: Scope) -> int:
+    return sum(scope.in_file(name) in shapes for name in _names(layout_name, family.name))
 
 
-def _closeness(shapes: Mapping[str, Shape], candidate: Recognition) -> ClosestNetwork:
-    layouts: Sequence[VariableLayout] = candidate.variable_layouts
-    found = (variable_problem(layout.name, shapes.get(layout.name), layout.shape) for layout in layouts)
+@functools.cache
+def _names(layout_name: str, family_name: str) -> tuple[str, ...]:
+    return tuple(layout.name for layout in KNOWN_LAYOUTS[layout_name].of(any_network(FAMILIES[family_name])))
+
+
+def _closeness(shapes: Mapping[str, Shape], candidate: Recognition, scope: Scope) -> ClosestNetwork:
+    layouts = candidate.variable_layouts
+    names = [scope.in_file(layout.name) for layout in layouts]
+    found = (
+        variable_problem(name, shapes.get(name), layout.shape) for name, layout in zip(names, layouts, strict=True)
+    )
     problems = tuple(problem for problem in found if problem)
-    return ClosestNetwork(candidate, len(layouts) - len(problems), problems, shapes)
+    return ClosestNetwork(candidate, scope, len(layouts) - len(problems), problems, shapes)

@@ -18,10 +18,12 @@ from hubexport.checkpoints.recognize import (
     plain_shapes,
     recognize,
 )
+from hubexport.checkpoints.scope_choice import choose_scope
+from hubexport.checkpoints.scopes import OWN_NAMES, Scope
 from hubexport.checkpoints.slim_values import SlimValues
 from hubexport.checkpoints.sources import Source
-from hubexport.checkpoints.stored_values import Renamed, StoredValues
-from hubexport.errors import CheckpointError
+from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
+from hubexport.errors import CheckpointError, printable
 from hubexport.layouts.registry import SLIM
 from hubexport.progress import Progress
 from hubexport.variants import Variant
@@ -37,6 +39,8 @@ class OpenedCheckpoint:
         shown_as: the path by which messages name the source.
         variant: the variant whose values are wanted; None accepts any network.
         native: the values under their names in the file, those of object-based checkpoints under their variables'.
+        scope: where the file has the network's variables.
+        values: the values with TF-Slim's root scope in place of the scope's prefix.
         recognition: the network of the values; None if it is not known.
         named_by_module: whether the manifest of the module that holds the values tells the network from others with the
             same variables.
@@ -55,6 +59,8 @@ class OpenedCheckpoint:
     shown_as: Path
     variant: Variant | None
     native: StoredValues
+    scope: Scope
+    values: StoredValues
     recognition: Recognition | None
     named_by_module: bool
     container: Container | None
@@ -73,12 +79,13 @@ class OpenedCheckpoint:
         the network's variables and their averages are returned.
         """
         if self.recognition is None:
-            return self.native
+            return self.values
+        network = SlimValues(self.values, self.recognition)
         if self.recognition.layout != SLIM:
-            return SlimValues(self.native, self.recognition)
+            return network
         further = self.recognition.further
-        names = (name for name in self.native.shapes if name.removesuffix(AVERAGED_SUFFIX) not in further)
-        return Renamed(self.native, {name: name for name in names})
+        names = (name for name in self.values.shapes if name.removesuffix(AVERAGED_SUFFIX) not in further)
+        return Joined(Renamed(self.values, {name: name for name in names}), network)
 
     def unrecognized_error(self) -> CheckpointError:
         """Returns the error for values whose network is not known."""
@@ -118,8 +125,19 @@ def open_checkpoint(
         first = [(variant.family, variant.family_parameters)] if variant else []
         if settings and settings.config:
             first.append((settings.config.family, settings.config.parameters))
-        recognition = recognize(stored, first)
-        recognition, model_mismatch = check_recognition(recognition, stored, source.shown_as, progress)
+        in_keras = files is not None and files.container in KERAS_CONTAINERS
+        wanted = first[:1] if variant else []
+        scope = (
+            OWN_NAMES
+            if in_keras and source.scope is None
+            else choose_scope(stored, wanted, source.scope, source.shown_as)
+        )
+        values = scope.applied(stored)
+        recognition = recognize(values, first)
+        if recognition and values is not stored:
+            title = recognition.family.describe(recognition.parameters)
+            progress.note(f"scope: {printable(str(scope))} holds all variables of {title}")
+        recognition, model_mismatch = check_recognition(recognition, values, source.shown_as, progress)
         named = recognition and files and network_named_by_module(recognition, files, source)
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not accept_problems:
@@ -132,6 +150,8 @@ def open_checkpoint(
             shown_as=source.shown_as,
             variant=variant,
             native=DamageReporting(stored, source.shown_as),
+            scope=scope,
+            values=DamageReporting(values, source.shown_as),
             recognition=named or recognition,
             named_by_module=bool(named),
             container=files.container if files else None,

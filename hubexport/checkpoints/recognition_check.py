@@ -58,7 +58,7 @@ def check_recognition(
                 progress.warn(f"{shown_as}: {mismatch}")
                 return None, mismatch
             if report.before:
-                progress.warn(f"{shown_as}: what comes before the network is left out: {_listed(report.before)}")
+                progress.warn(f"{shown_as}: what comes before the network is left out: {listed(report.before)}")
             further = report.further
     elif isinstance(stored, KerasValues) and recognition.num_classes and not recognition.further:
         progress.warn(
@@ -67,10 +67,10 @@ def check_recognition(
         )
     if further := further or recognition.further:
         progress.warn(
-            f"{shown_as}: only its features are used, without {_listed(further)}: a classifier must be a single dense "
+            f"{shown_as}: only its features are used, without {listed(further)}: a classifier must be a single dense "
             "layer on the pooled features"
         )
-        recognition = dataclasses.replace(recognition, num_classes=None, classifier=())
+        recognition = dataclasses.replace(recognition, num_classes=None, classifier=(), is_matrix=False)
     return recognition, None
 
 
@@ -100,6 +100,7 @@ def network_named_by_module(recognition: Recognition, files: CheckpointFiles, so
     return None
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Returns the first names, and a count of the others."""
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     return f"{printable(', '.join(names[:_SHOWN_NAMES]))}{more}"

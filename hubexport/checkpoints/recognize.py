@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 
+from hubexport.checkpoints.scopes import Scope, scopes_with
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, KERAS_H5, KERAS_WEIGHTS_H5, KNOWN_LAYOUTS, SLIM
 from hubexport.layouts.rules import VariableLayout
@@ -35,6 +36,7 @@ class Recognition:
         parameters: parameters of the family that fit; several can, where channels are rounded to the same numbers.
         num_classes: None without TF-Slim's classifier, which is one dense layer on the pooled features.
         classifier: the names of the classifier's weights and biases in the file; empty without classifier.
+        is_matrix: whether the classifier's weights are a matrix in the file, whatever they are in the layout.
         further: the names of trained values that are not the network's and keep it from having a classifier.
         alike: other families whose networks have the same variables, where nothing in the file tells which it is.
         others: other networks whose variables, up to the features, are all in the file as well.
@@ -45,6 +47,7 @@ class Recognition:
     parameters: Parameters
     num_classes: int | None = None
     classifier: tuple[str, ...] = ()
+    is_matrix: bool = False
     further: tuple[str, ...] = ()
     alike: tuple[Family, ...] = ()
     others: tuple["Recognition", ...] = ()
@@ -63,9 +66,15 @@ class Recognition:
     def variable_layouts(self) -> tuple[VariableLayout, ...]:
         """The names and shapes of the network's variables in the file."""
         layouts = KNOWN_LAYOUTS[self.layout].of(self.network())
-        count = len(layouts) - len(self.classifier)
-        named = (dataclasses.replace(layout, name=name) for layout, name in zip(layouts[count:], self.classifier))
-        return (*layouts[:count], *named)
+        if not self.classifier:
+            return layouts
+        *features, weights, biases = layouts
+        axes = tuple(range(len(weights.variable.shape)))[-2:] if self.is_matrix else weights.axes
+        return (
+            *features,
+            dataclasses.replace(weights, name=self.classifier[0], axes=axes),
+            dataclasses.replace(biases, name=self.classifier[1]),
+        )
 
 
 def plain_shapes(stored: StoredValues) -> dict[str, Shape]:
@@ -113,11 +122,63 @@ def _chosen(
 def _fitting(
     layout_name: str, family: Family, first: Sequence[tuple[Family, Parameters]], shapes: Mapping[str, Shape]
 ) -> Recognition | None:
-    for parameters in (*(own for other, own in first if other is family), *family.published_parameters):
-        candidate = Recognition(layout_name, family, parameters)
+    for candidate in candidates(layout_name, family, first):
         if all(shapes.get(layout.name) == layout.shape for layout in candidate.variable_layouts):
             return candidate
     return None
+
+
+def candidates(
+    layout_name: str, family: Family, first: Sequence[tuple[Family, Parameters]] = ()
+) -> Iterator[Recognition]:
+    """Yields the networks of a family that a file may hold: those of `first`, then the published ones."""
+    for parameters in (*(own for other, own in first if other is family), *family.published_parameters):
+        yield Recognition(layout_name, family, parameters)
+
+
+def recognize_in_scopes(
+    stored: StoredValues, first: Sequence[tuple[Family, Parameters]] = ()
+) -> dict[Scope, Recognition]:
+    """Finds the scopes that hold all variables of a network, up to the features, under TF-Slim's names.
+
+    Another root scope may stand in place of TF-Slim's, or none. Then nothing but its variables tells a network: a scope
+    has the largest one that fits, since a smaller one may be a part of it.
+
+    Args:
+        stored: the values.
+        first: see `recognize`.
+    Returns:
+        The features of the network in each scope.
+    """
+    shapes = plain_shapes(stored)
+    found: dict[str, tuple[tuple[int, bool, bool], Scope, Recognition]] = {}
+    for family in FAMILIES.values():
+        if not (scopes := possible_scopes(family, shapes)):
+            continue
+        for candidate in candidates(SLIM, family, first):
+            layouts = candidate.variable_layouts
+            for scope in scopes:
+                if all(shapes.get(scope.in_file(layout.name)) == layout.shape for layout in layouts):
+                    wanted = any(family is other for other, _ in first)
+                    rank = len(layouts), f"/{scope.prefix}".endswith(f"/{scope.root}"), wanted
+                    if scope.prefix not in found or rank > found[scope.prefix][0]:
+                        found[scope.prefix] = rank, scope, candidate
+    return {scope: recognition for _, scope, recognition in found.values()}
+
+
+def possible_scopes(family: Family, names: Iterable[str]) -> list[Scope]:
+    """Returns the scopes that hold the telling variable of a family, TF-Slim's own root scope included."""
+    # Most families end here, and need no network.
+    tail = family.telling_variable.partition("/")[2]
+    likely = [name for name in names if name.endswith(tail)]
+    return [*scopes_with(family.telling_variable, _root_scope(family.name), likely)] if likely else []
+
+
+@functools.cache
+def _root_scope(family_name: str) -> str:
+    """Returns what all variables of a family begin with in TF-Slim; empty if they have nothing in common."""
+    roots = {variable.name.partition("/")[0] for variable in any_network(FAMILIES[family_name]).variables}
+    return f"{roots.pop()}/" if len(roots) == 1 else ""
 
 
 def _most_likely(
@@ -171,7 +232,7 @@ def _with_classifier(features: Recognition, stored: StoredValues, shapes: Mappin
     layer = _layer(weights)
     further = {
         name
-        for name in _trained_values(features.layout, layer, stored)
+        for name in _trained_values(stored, _beside_features(features.layout, layer))
         if name not in feature_names and not features.family.unused(name)
     }
     # A convolution that has biases beside its batch norm, for example, is of another network.
@@ -186,15 +247,49 @@ def _with_classifier(features: Recognition, stored: StoredValues, shapes: Mappin
                 whole = dataclasses.replace(features, num_classes=bias_shape[0], classifier=classifier)
                 if all(shapes[layout.name] == layout.shape for layout in whole.variable_layouts[-2:]):
                     return whole
+    if features.layout == SLIM and not further:
+        return _with_dense_layer(features, stored, shapes)
     return dataclasses.replace(features, further=tuple(sorted(further)))
 
 
-def _trained_values(layout_name: str, classifier_layer: str, stored: StoredValues) -> Iterator[str]:
-    """Yields the names of all trained values, except those below another value's name, like optimizer slots."""
-    dtypes = {name.removesuffix(AVERAGED_SUFFIX): stored.dtype(name) for name in stored.shapes}
+def _with_dense_layer(features: Recognition, stored: StoredValues, shapes: Mapping[str, Shape]) -> Recognition:
+    """Adds a program's own classifier behind TF-Slim's features: a dense layer that is trained beside them, alone.
+
+    Scalars are states of an optimizer. If other values are trained as well, the dense layer may not be the only one
+    behind the features.
+    """
+    feature_names = {layout.name for layout in features.variable_layouts}
+    beside = [
+        name
+        for name in _trained_values(stored, "")
+        if shapes[name] and name not in feature_names and not features.family.unused(name)
+    ]
+    *_, num_features, _ = dataclasses.replace(features, num_classes=1).variable_layouts[-2].shape
+    matrices = [name for name in beside if shapes[name][:-1] == (num_features,)]
+    if len(matrices) == 1 and len(beside) == 2:
+        [weights], [biases] = matrices, set(beside) - {*matrices}
+        if shapes[biases] == shapes[weights][1:] and shapes[biases][0] > 0:
+            classes = shapes[biases][0]
+            return dataclasses.replace(features, num_classes=classes, classifier=(weights, biases), is_matrix=True)
+    return dataclasses.replace(features, further=tuple(sorted(beside)) if matrices else ())
+
+
+def _beside_features(layout_name: str, classifier_layer: str) -> str:
+    """Returns a pattern for the names of values that may keep a network from having a classifier."""
     # A program may train other values beside TF-Slim's network, as long as they are not in the classifier's scope.
     default = f"{re.escape(_layer(classifier_layer))}/" if layout_name == SLIM else ""
-    pattern = re.compile(_LAYER_VALUES.get(layout_name, default))
+    return _LAYER_VALUES.get(layout_name, default)
+
+
+def _trained_values(stored: StoredValues, beginning: str) -> Iterator[str]:
+    """Yields the names of trained values, except those below another value's name, like optimizer slots.
+
+    Args:
+        stored: all values.
+        beginning: a pattern for how the names begin.
+    """
+    dtypes = {name.removesuffix(AVERAGED_SUFFIX): stored.dtype(name) for name in stored.shapes}
+    pattern = re.compile(beginning)
     for name, dtype in dtypes.items():
         is_slot = name.rpartition("/")[0] in dtypes
         is_trained = dtype.rstrip("0123456789") not in ("int", "uint", "bool", "string")

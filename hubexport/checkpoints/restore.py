@@ -20,7 +20,7 @@ from hubexport.checkpoints.closest_network import (
 from hubexport.checkpoints.dtypes import TRAINED_DTYPES
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.checkpoints.open_checkpoint import KERAS_CONTAINERS, OpenedCheckpoint, open_checkpoint
-from hubexport.checkpoints.recognition_check import MODULE_MANIFEST
+from hubexport.checkpoints.recognition_check import MODULE_MANIFEST, listed
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX, Recognition, plain_shapes
 from hubexport.checkpoints.slim_values import has_averages, stored_name
 from hubexport.checkpoints.sources import Source
@@ -255,7 +255,7 @@ def _check_what_is_beside(opened: OpenedCheckpoint, what: str) -> None:
     recognition, variant = opened.recognition, opened.variant
     if recognition and variant and recognition.family != variant.family:
         found, wanted = recognition.family, variant.family
-        telling = [name for name in opened.native.shapes if found.unused(name) and not wanted.unused(name)]
+        telling = [name for name in opened.values.shapes if found.unused(name) and not wanted.unused(name)]
         if telling or opened.named_by_module:
             reason = f"it has {', '.join(telling)}" if telling else f"its {MODULE_MANIFEST} says so"
             raise CheckpointError(
@@ -264,7 +264,7 @@ def _check_what_is_beside(opened: OpenedCheckpoint, what: str) -> None:
                 fix=_use_variant_of(found, recognition),
             )
     if family := variant.family if variant else recognition and recognition.family:
-        check_constants(opened.native, family, what)
+        check_constants(opened.values, family, what)
 
 
 def _cannot_restore(opened: OpenedCheckpoint) -> str:
@@ -308,7 +308,10 @@ def _other_network(recognition: Recognition, variant: Variant) -> tuple[str, str
             f"use a variant of {found}, or another checkpoint",
         )
     if recognition.num_classes is None:
-        return "this checkpoint has no classifier", "build only feature_vector modules from it"
+        beside = (
+            f": {listed(recognition.further)} are not one dense layer on the features" if recognition.further else ""
+        )
+        return f"this checkpoint has no classifier{beside}", "build only feature_vector modules from it"
     if twin := _suggested_twin(recognition, variant):
         return twin
     if recognition.num_classes != variant.num_classes:

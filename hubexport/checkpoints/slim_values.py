@@ -10,7 +10,7 @@ from hubexport.checkpoints.weights_choice import Weights
 
 
 class SlimValues(StoredValues):
-    """The model variables, and their averages, of a file in another layout.
+    """The model variables, and their averages, of a recognized file.
 
     A kernel whose axes the layout stores in another order is whole in memory while it is read, twice at most: each
     chunk has elements from all over the stored kernel. Only Hugging Face's layout has such kernels, and the largest
@@ -37,8 +37,9 @@ class SlimValues(StoredValues):
         return layout.to_slim(self._stored.read(layout.name))
 
     def stored_chunks(self, name: str) -> Iterator[bytes] | None:
-        """Returns None: the stored bytes are in another layout's order."""
-        return None
+        """Reads the bytes of one value; None if the file has them in another order."""
+        layout = self._layouts[name]
+        return None if layout.reorders else self._stored.stored_chunks(layout.name)
 
 
 def has_averages(stored: StoredValues) -> bool:

@@ -51,10 +51,12 @@ class Source(abc.ABC):
     Attributes:
         made_up: whether the values are made from a seed. Those that a module holds may be so as well.
         packed: whether the values are inside an archive.
+        scope: what the names of the wanted network's variables begin with, if the user says it.
     """
 
     made_up: ClassVar[bool] = False
     packed: ClassVar[bool] = False
+    scope: str | None
 
     @property
     @abc.abstractmethod
@@ -73,6 +75,10 @@ class Source(abc.ABC):
         Raises:
             CheckpointError: a file cannot be read, or has a name that manifests cannot record.
         """
+
+    def _scope_provenance(self) -> dict[str, Any]:
+        """Returns the scope for `hubexport.json`, if the user says it; what the file tells need not be recorded."""
+        return {} if self.scope is None else {"scope": self.scope}
 
     @abc.abstractmethod
     def opened(
@@ -122,13 +128,14 @@ class SyntheticSource(Source):
     made_up = True
 
     seed: int
+    scope: str | None = None
 
     @property
     def shown_as(self) -> Path:
         return Path(f"synthetic:{self.seed}")
 
     def provenance(self) -> dict[str, Any]:
-        return {"source": str(self.shown_as)}
+        return {"source": str(self.shown_as)} | self._scope_provenance()
 
     @contextlib.contextmanager
     def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[None, StoredValues]]:
@@ -148,6 +155,7 @@ class FileSource(Source):
     """The files of a checkpoint."""
 
     files: CheckpointFiles
+    scope: str | None = None
 
     @property
     def shown_as(self) -> Path:
@@ -160,7 +168,7 @@ class FileSource(Source):
     def provenance(self) -> dict[str, Any]:
         with read_failures_reported(self.shown_as):
             digests = {_printable_name(path.name): file_sha256(path) for path in self.paths}
-            return {"source": _printable_name(self.shown_as.name), "sha256": digests}
+            return {"source": _printable_name(self.shown_as.name), "sha256": digests} | self._scope_provenance()
 
     @contextlib.contextmanager
     def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[CheckpointFiles, StoredValues]]:
@@ -203,6 +211,7 @@ class ArchiveSource(Source):
     published: bool
     name: str | None
     raw_name: str | None = None
+    scope: str | None = None
 
     @property
     def shown_as(self) -> Path:
@@ -213,7 +222,8 @@ class ArchiveSource(Source):
         return (self.path,)
 
     def provenance(self) -> dict[str, Any]:
-        return {"source": _printable_name(self.path.name), "sha256": self.sha256, "published": self.published}
+        described = {"source": _printable_name(self.path.name), "sha256": self.sha256, "published": self.published}
+        return described | self._scope_provenance()
 
     @contextlib.contextmanager
     def opened(self, variant: Variant | None, progress: Progress) -> Iterator[tuple[CheckpointFiles, StoredValues]]:
@@ -281,7 +291,11 @@ def _printable_name(name: str) -> str:
 
 
 def resolve_source(
-    named: str | Path | None, variant: Variant | None, progress: Progress, downloads: Downloads = Downloads()
+    named: str | Path | None,
+    variant: Variant | None,
+    progress: Progress,
+    downloads: Downloads = Downloads(),
+    scope: str | None = None,
 ) -> Source:
     """Finds the source that a user names.
 
@@ -291,10 +305,28 @@ def resolve_source(
         variant: the variant whose values are wanted; None accepts any network.
         progress: receives the steps of the download, and a warning about an archive that is not the published one.
         downloads: how to download, and the cache that remembers archives whose configs have no SHA-256.
+        scope: what the names of the network's variables begin with, see `hubexport.checkpoints.scope_choice`. Defaults
+            to what the names themselves tell.
     Raises:
         CheckpointError: there is no such checkpoint, it is incomplete, or it cannot be read.
         DownloadError: the published archive cannot be fetched.
     """
+    source = _find_source(named, variant, progress, downloads)
+    if scope is None:
+        return source
+    # Its spelling is recorded, and should not depend on the user's.
+    if not (scope := scope.strip("/")).isprintable():
+        raise CheckpointError(
+            f"not a valid scope: {scope!r}",
+            why="it has characters that cannot be printed, and modules record it",
+            fix="rename the variables",
+        )
+    return dataclasses.replace(source, scope=scope)
+
+
+def _find_source(
+    named: str | Path | None, variant: Variant | None, progress: Progress, downloads: Downloads
+) -> SyntheticSource | FileSource | ArchiveSource:
     if named is None:
         assert variant is not None, "only a variant's config names an archive"
         return _fetch_published_archive(variant, progress, downloads)
@@ -349,7 +381,9 @@ def _parse_synthetic(text: str) -> SyntheticSource:
     return SyntheticSource(int(match["seed"] or 0))
 
 
-def _resolve_file(path: Path, variant: Variant | None, progress: Progress, downloads: Downloads) -> Source:
+def _resolve_file(
+    path: Path, variant: Variant | None, progress: Progress, downloads: Downloads
+) -> FileSource | ArchiveSource:
     if path.name.endswith(SAFETENSORS_INDEX_SUFFIX):
         return FileSource(files_of_index(path, path))
     container = container_of(path)

@@ -50,6 +50,7 @@ class CheckpointOrigin(pydantic.BaseModel):
         source: the name of a file, or `synthetic:SEED`.
         sha256: the digest of that file, or the digests of several files by their names.
         published: whether the source is the archive that the variant's config names.
+        scope: what the names of the network's variables begin with there, if the user said it.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -57,6 +58,7 @@ class CheckpointOrigin(pydantic.BaseModel):
     source: _Text | None = None
     sha256: _Text | dict[_Text, _Text] | None = None
     published: bool | None = None
+    scope: _Text | None = None
 
 
 class Manifest(SpreadParameters):
