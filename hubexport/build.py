@@ -73,6 +73,7 @@ class BuildOptions:
     output_dir: str | Path = "modules"
     overwrite: bool = False
     downloads: Downloads = Downloads()
+    scope: str | None = None
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
@@ -84,6 +85,7 @@ def build_modules(
     *,
     checkpoint: str | Path | None = None,
     weights: Weights = "auto",
+    scope: str | None = None,
     output_dir: str | Path = "modules",
     overwrite: bool = False,
     downloads: Downloads = Downloads(),
@@ -99,6 +101,8 @@ def build_modules(
             in the variant's config, which is downloaded.
         weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`. Ignored if the source stores one
             value per variable.
+        scope: what the names of the network's variables begin with in the checkpoint, like `module/MobilenetV2`.
+            Defaults to TF-Slim's own root scope, or else to the only one that holds all variables of a network.
         output_dir: the folder of all modules; each goes into a subfolder that is named like its handle.
         overwrite: replace existing modules. Directories that hold any other file are never replaced.
         downloads: where published checkpoints are cached, and where they are downloaded from.
@@ -118,7 +122,7 @@ def build_modules(
         modules/google/imagenet/mobilenet_v2_035_96/classification/5
     """
     order = BuildOrder(variant, modules)
-    options = BuildOptions(checkpoint, weights, output_dir, overwrite, downloads)
+    options = BuildOptions(checkpoint, weights, output_dir, overwrite, downloads, scope)
     return build_order(order, options, progress or Progress())
 
 
@@ -135,7 +139,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
             check_destination(directory, overwrite=options.overwrite, written=listed_files)
     check_modules_fit(options, needed_bytes(order))
 
-    source = resolve_source(options.checkpoint, variant, progress, options.downloads)
+    source = resolve_source(options.checkpoint, variant, progress, options.downloads, options.scope)
     for directory in directories.values():
         check_sources_kept(directory, [directory], source.paths)
     variables = {v.name: v for spec in order.modules for v in variant.network_for(spec.kind).variables}

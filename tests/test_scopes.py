@@ -1,5 +1,6 @@
 """Networks under another root scope than TF-Slim's, and classifiers of programs' own behind their features."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.networks.registry import FAMILIES
 from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.command import hubexport
 from tests.ear import Ear
 
 _CLASSES = 7
@@ -28,9 +30,13 @@ def _headless(values):
     return {name: value for name, value in values.items() if "/Logits/" not in name}
 
 
-def _restored(source, tmp_path, ear=None, **options):
-    bundle = BundleReader(convert(source, tmp_path / "restored", "slim", progress=ear, overwrite=True, **options))
+def _stored(prefix):
+    bundle = BundleReader(prefix)
     return {name: bundle.read(name) for name in bundle.shapes}
+
+
+def _restored(source, tmp_path, ear=None, **options):
+    return _stored(convert(source, tmp_path / "restored", "slim", progress=ear, overwrite=True, **options))
 
 
 def _assert_equal(found, wanted):
@@ -257,3 +263,37 @@ def test_what_is_outside_gives_way():
         "MobilenetV2/Conv/x": (2,),
         "y": (3,),
     }
+
+
+def test_every_command_that_builds_takes_a_scope(towers, config_dir, tmp_path):
+    """The manifest records it, and `verify` looks there."""
+    options = ("--config_dir", config_dir, "--checkpoint", towers)
+    chosen = ("--scope", "tower_1/")
+    build = ("build", "--variant", "small", "--module", "classification/2", "--output_dir", tmp_path / "m")
+    refused = hubexport(*build, *options)
+    assert refused.returncode == 1 and "--scope tower_0/MobilenetV2" in refused.stderr
+    built = hubexport(*build, *options, *chosen)
+    assert built.returncode == 0 and "scope: tower_1/MobilenetV2 holds" in built.stderr
+    module = Path(built.stdout.strip())
+    assert json.loads((module / "hubexport.json").read_text())["checkpoint"]["scope"] == "tower_1"
+    _assert_equal(_stored(module / "variables" / "variables"), network_values(seed=2))
+    checks = ("--check", "rebuild", "--check", "weights")
+    for scope, status in ((), 0), (chosen, 0), (("--scope", "tower_0"), 1):
+        assert hubexport("verify", module, *options, *checks, *scope).returncode == status
+
+
+def test_a_release_takes_a_scope(towers, config_dir, tmp_path):
+    """It is an input: another scope would change what is published."""
+    release = ("release", "--config_dir", config_dir, "--checkpoint", towers, "--variants", "small")
+    release += ("--modules", "feature_vector/5", "--verify", "rebuild", "weights", "--output_dir", tmp_path / "dist")
+    done = hubexport(*release, "--scope", "tower_1")
+    assert done.returncode == 0, done.stderr
+    assert hubexport("release", "--check", tmp_path / "dist").returncode == 0
+    again = hubexport(*release, "--scope", "tower_0", "--dry_run")
+    assert again.returncode == 1 and "refuse" in again.stdout
+
+
+def test_a_scope_that_cannot_be_recorded(towers, tmp_path):
+    """Manifests hold only what can be printed."""
+    with pytest.raises(CheckpointError, match="not a valid scope"):
+        _restored(towers, tmp_path, scope="tower\n1")

@@ -312,16 +312,22 @@ def resolve_source(
         DownloadError: the published archive cannot be fetched.
     """
     source = _find_source(named, variant, progress, downloads)
-    if scope is None:
-        return source
-    # Its spelling is recorded, and should not depend on the user's.
-    if not (scope := scope.strip("/")).isprintable():
+    return dataclasses.replace(source, scope=checked_scope(scope))
+
+
+def checked_scope(scope: str | None) -> str | None:
+    """Returns a scope as modules record it, without slashes at its ends.
+
+    Raises:
+        CheckpointError: it has characters that manifests cannot record.
+    """
+    if scope is not None and not scope.isprintable():
         raise CheckpointError(
             f"not a valid scope: {scope!r}",
             why="it has characters that cannot be printed, and modules record it",
             fix="rename the variables",
         )
-    return dataclasses.replace(source, scope=scope)
+    return scope and scope.strip("/")
 
 
 def _find_source(

@@ -35,6 +35,16 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_scope(parser: argparse.ArgumentParser) -> None:
+    """Adds the scope of the network's variables in a checkpoint."""
+    parser.add_argument(
+        "--scope",
+        metavar="PREFIX",
+        help="what the names of the network's variables begin with in the checkpoint, like module/MobilenetV2 "
+        "(default: TF-Slim's own root scope, or else the only scope that holds a whole network)",
+    )
+
+
 def add_download_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say where published archives are kept, and where they are downloaded from."""
     parser.add_argument(

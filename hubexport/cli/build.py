@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_weights, downloads_of, positive
+from hubexport.cli.arguments import (
+    add_config_dir,
+    add_download_arguments,
+    add_scope,
+    add_weights,
+    downloads_of,
+    positive,
+)
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import new_table, print_table
@@ -43,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "variant's name (default: download the archive that the config names)",
     )
     add_weights(parser)
+    add_scope(parser)
     parser.add_argument(
         "--output_dir",
         default="modules",
@@ -72,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.build import BuildOptions, BuildOrder
 
     orders = [BuildOrder(variant, specs) for variant, specs in selection.modules]
-    options = BuildOptions(args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args))
+    options = BuildOptions(
+        args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args), args.scope
+    )
     with shown_progress() as progress:
         outcomes = build_batch(orders, options, jobs=args.jobs, progress=progress)
     for outcome in outcomes:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hubexport.cli.arguments import add_config_dir, add_weights
+from hubexport.cli.arguments import add_config_dir, add_scope, add_weights
 from hubexport.cli.progress_display import shown_progress
 from hubexport.layouts.conversion_targets import TARGETS
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names go into a Hugging Face directory",
     )
     add_weights(parser)
+    add_scope(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
     add_config_dir(parser)
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             args.to,
             variant=variant,
             weights=args.weights,
+            scope=args.scope,
             overwrite=args.overwrite,
             progress=progress,
         )

@@ -17,6 +17,7 @@ from hubexport.cli.arguments import (
     add_config_dir,
     add_download_arguments,
     add_format_argument,
+    add_scope,
     add_weights,
     base_url,
     beam_of,
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "anything else that `hubexport build` takes (default: download the archives named in the configs)",
     )
     add_weights(parser)
+    add_scope(parser)
     parser.add_argument("--output_dir", default="dist", metavar="DIR", help="the release's folder (default: dist)")
     parser.add_argument(
         "--url",
@@ -136,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,
+        scope=args.scope,
     )
     directory = Path(args.output_dir)
     if args.dry_run:

@@ -7,7 +7,7 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir, add_format_argument
+from hubexport.cli.arguments import add_config_dir, add_format_argument, add_scope
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import cell, new_table, print_table
 from hubexport.errors import UsageError, printable
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="the checkpoint it was built from, as for `hubexport build` (default: the module's own values)",
     )
+    add_scope(parser)
     parser.add_argument(
         "--images",
         action="append",
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
         verification = verify_module(
             args.module,
             checkpoint=args.checkpoint,
+            scope=args.scope,
             images=args.images,
             labels=args.labels,
             variant=variant,

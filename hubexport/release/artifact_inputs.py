@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 
 from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
-from hubexport.checkpoints.sources import ArchiveSource, read_failures_reported, resolve_source
+from hubexport.checkpoints.sources import ArchiveSource, checked_scope, read_failures_reported, resolve_source
 from hubexport.errors import CheckpointError, either
 from hubexport.progress import Progress
 from hubexport.release.config_facts import ConfigFacts, digest
@@ -146,7 +146,7 @@ def unpinned_error(variant: Variant, sha256: str | None) -> CheckpointError:
 
 
 def checkpoint_provenance(
-    text: str | None, variant: Variant, progress: Progress, downloads: Downloads
+    text: str | None, variant: Variant, progress: Progress, downloads: Downloads, scope: str | None
 ) -> dict[str, Any]:
     """Returns what `hubexport.json` will say of a checkpoint, without downloading it if its SHA-256 is known.
 
@@ -156,13 +156,15 @@ def checkpoint_provenance(
         variant: the variant to build, as `pinned_variant` returns it.
         progress: is warned of an archive that is not the published one.
         downloads: where published archives are cached.
+        scope: what the names of the network's variables begin with there, if the user says it.
     Raises:
         CheckpointError: the checkpoint cannot be found or read.
     """
     if text is None and variant.checkpoint is not None and variant.checkpoint.sha256 is not None:
         archive = archive_path(variant.checkpoint, downloads)
-        return ArchiveSource(archive, variant.checkpoint.sha256, published=True, name=None).provenance()
-    return resolve_source(text, variant, progress, downloads).provenance()
+        sha256 = variant.checkpoint.sha256
+        return ArchiveSource(archive, sha256, published=True, name=None, scope=checked_scope(scope)).provenance()
+    return resolve_source(text, variant, progress, downloads, scope).provenance()
 
 
 def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseOptions) -> ArtifactInputs:

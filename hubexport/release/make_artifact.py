@@ -38,7 +38,9 @@ def build_and_pack(task: ArtifactTask, progress: Progress) -> list[PackedModule 
     for artifact in task.artifacts:
         shutil.rmtree(folder / artifact.handle, ignore_errors=True)
     order = BuildOrder(variant, [artifact.spec for artifact in task.artifacts])
-    options = BuildOptions(task.checkpoint, task.options.weights, folder, downloads=task.options.downloads)
+    options = BuildOptions(
+        task.checkpoint, task.options.weights, folder, downloads=task.options.downloads, scope=task.options.scope
+    )
     progress.step(f"building {variant.name}")
     results: list[PackedModule | FailedArtifact] = []
     outcomes = build_batch([order], options, progress=Warnings(progress))
@@ -74,8 +76,9 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
 
 def _check_unchanged(task: ArtifactTask) -> None:
     """Refuses a checkpoint that is not the planned one any more."""
-    variant = task.artifacts[0].variant
-    if checkpoint_provenance(task.checkpoint, variant, Progress(), task.options.downloads) != task.inputs.checkpoint:
+    variant, options = task.artifacts[0].variant, task.options
+    found = checkpoint_provenance(task.checkpoint, variant, Progress(), options.downloads, options.scope)
+    if found != task.inputs.checkpoint:
         raise _changed(task)
 
 
@@ -96,6 +99,7 @@ def verify_and_describe(packed: PackedModule, progress: Progress) -> MadeArtifac
         verification = verify_module(
             str(packed.archive),
             checkpoint=task.checkpoint,
+            scope=task.options.scope,
             variant=artifact.variant,
             spec=artifact.spec,
             checks=(*task.inputs.checks, *(() if packed.graph_proved_by else task.inputs.graph_checks)),

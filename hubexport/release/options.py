@@ -26,6 +26,8 @@ class ReleaseOptions:
         downloads: where published checkpoints are cached, and where they are downloaded from.
         accept_unpinned: also use published checkpoints whose configs have no SHA-256, see
             `hubexport.checkpoints.download.pin`.
+        scope: what the names of the network's variables begin with in the checkpoints, see
+            `hubexport.checkpoints.scope_choice`. Defaults to what the names themselves tell.
     Raises:
         UsageError: `weights` is none of `auto`, `averaged` and `raw`, or a check does not exist.
     """
@@ -37,6 +39,7 @@ class ReleaseOptions:
     source_date_epoch: int = 0
     downloads: Downloads = Downloads()
     accept_unpinned: bool = False
+    scope: str | None = None
 
     def __post_init__(self) -> None:
         check_weights(self.weights)

@@ -103,7 +103,7 @@ def make_plan(
         try:
             text = checkpoint_for(variant, options.checkpoint)
             variant = pinned_variant(variant, text, options, progress)
-            checkpoint = checkpoint_provenance(text, variant, progress, options.downloads)
+            checkpoint = checkpoint_provenance(text, variant, progress, options.downloads, options.scope)
             if checkpoint.get("published") and variant is not order.variant and not options.accept_unpinned:
                 raise unpinned_error(order.variant, checkpoint["sha256"])
             inputs = inputs_of(variant, checkpoint, options)

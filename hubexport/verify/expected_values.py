@@ -44,18 +44,23 @@ class ExpectedValues:
     frozen_graph: Callable[[], bytes | None]
 
 
-def read_expected_values(checkpoint: str, module: ModuleIdentity, progress: Progress) -> ExpectedValues:
+def read_expected_values(
+    checkpoint: str, module: ModuleIdentity, progress: Progress, scope: str | None = None
+) -> ExpectedValues:
     """Reads the values that a module should have.
 
     Args:
         checkpoint: the checkpoint, in any of the forms that `hubexport.checkpoints.sources` lists.
         module: the module. Its manifest says whether it should have averaged or raw values.
         progress: is told of each step.
+        scope: what the names of the network's variables begin with in the checkpoint. Defaults to the manifest's scope.
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or does not fit the network.
     """
     variables = module.network.variables
-    source = resolve_source(checkpoint, module.variant, progress)
+    if scope is None and module.manifest:
+        scope = module.manifest.checkpoint.scope
+    source = resolve_source(checkpoint, module.variant, progress, scope=scope)
     recorded = module.manifest.weights if module.manifest else None
     weights: Weights = "raw" if recorded == "raw" else "auto" if recorded in (None, ONLY) else "averaged"
     with open_checkpoint(source, progress, module.variant) as opened:

@@ -37,6 +37,7 @@ def verify_module(
     path: str | Path,
     *,
     checkpoint: str | Path | None = None,
+    scope: str | None = None,
     images: str | Path | Iterable[str | Path] = (),
     labels: Sequence[str] | str | Path | None = None,
     variant: Variant | None = None,
@@ -51,6 +52,8 @@ def verify_module(
         path: a module's directory, a packed module, or its address on a hub server.
         checkpoint: the checkpoint that the module should have been made from, in any of the forms that
             `hubexport.checkpoints.sources` lists. Without it, the module is compared with its own values.
+        scope: what the names of the network's variables begin with in the checkpoint. Defaults to the manifest's scope,
+            or else to what the names tell.
         images: photographs: one or more files, folders and patterns, as for `hubexport.classify`.
         labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
             name per line. Defaults to the module's `assets/labels.txt`, if there is one.
@@ -93,7 +96,7 @@ def verify_module(
             progress.note(long)
         manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
-        expected = read_expected_values(str(checkpoint), module, progress) if checkpoint else None
+        expected = read_expected_values(str(checkpoint), module, progress, scope) if checkpoint else None
         photographs = read_photographs(image_files, *module.network.default_image_size) if image_files else None
         with VerificationContext(module, expected, photographs, progress) as context:
             all_checks = (*selected, *checks_in(consumers, progress))
