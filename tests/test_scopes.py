@@ -88,7 +88,7 @@ def test_every_network_is_found_under_a_scope(family, keeps_root):
     root = root if all(name.startswith(root) for name in wanted) else ""
     prefix = f"x/{root * keeps_root}"
     stored = _Shapes({f"{prefix}{name.removeprefix(root)}": shape for name, shape in wanted.items()})
-    scope = choose_scope(stored, [], None, Path("c"))
+    scope = choose_scope(stored, None, [], None, Path("c"))
     assert scope == Scope(prefix, root)
     found = recognize(scope.applied(stored))
     assert (found.num_classes, {one.name: one.shape for one in found.variable_layouts}) == (_CLASSES, wanted)
@@ -206,11 +206,13 @@ def _head(weights, biases, inputs=1280):
 @pytest.mark.parametrize(("weights", "biases"), _HEADS.values(), ids=_HEADS)
 @pytest.mark.parametrize("averaged", [True, False])
 def test_the_dense_layer_behind_a_feature_vector_is_the_classifier(small, tmp_path, weights, biases, averaged):
-    """As retrain.py and tf.layers.dense train it, with its averages, slots, and scalars of an optimizer."""
+    """As retrain.py and tf.layers.dense train it, with averages, and slots of both TensorFlows."""
     head = _head(weights, biases)
     features = _under("module/MobilenetV2/", _headless(network_values()))
     values = {**features, **head, "beta1_power": np.float32(0.9), "global_step": np.int64(3)}
-    values |= {f"{name}/Adam": np.zeros_like(value) for name, value in (features | head).items()}
+    for slot in ("{}/Adam", "Adam/m/{}", "Adam/{}/v"):
+        trained = {name: value for name, value in (features | head).items() if "/moving_" not in name}
+        values |= {slot.format(name): np.zeros_like(value) for name, value in trained.items()}
     if averaged:
         values |= {f"{name}{AVERAGED_SUFFIX}": value for name, value in (features | head).items()}
         values |= {name: np.zeros_like(value) for name, value in (features | head).items()}

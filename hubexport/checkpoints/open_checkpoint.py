@@ -125,15 +125,12 @@ def open_checkpoint(
         first = [(variant.family, variant.family_parameters)] if variant else []
         if settings and settings.config:
             first.append((settings.config.family, settings.config.parameters))
-        in_keras = files is not None and files.container in KERAS_CONTAINERS
-        wanted = first[:1] if variant else []
-        scope = (
-            OWN_NAMES
-            if in_keras and source.scope is None
-            else choose_scope(stored, wanted, source.scope, source.shown_as)
-        )
+        own = recognize(stored, first)
+        scope = OWN_NAMES
+        if source.scope is not None or not (files and files.container in KERAS_CONTAINERS):
+            scope = choose_scope(stored, own, first[:1] if variant else [], source.scope, source.shown_as)
         values = scope.applied(stored)
-        recognition = recognize(values, first)
+        recognition = own if values is stored else recognize(values, first)
         if recognition and values is not stored:
             title = recognition.family.describe(recognition.parameters)
             progress.note(f"scope: {printable(str(scope))} holds all variables of {title}")

@@ -262,7 +262,10 @@ def _with_dense_layer(features: Recognition, stored: StoredValues, shapes: Mappi
     beside = [
         name
         for name in _trained_values(stored, "")
-        if shapes[name] and name not in feature_names and not features.family.unused(name)
+        if shapes[name]
+        and name not in feature_names
+        and not features.family.unused(name)
+        and not _names_another(name, shapes)
     ]
     *_, num_features, _ = dataclasses.replace(features, num_classes=1).variable_layouts[-2].shape
     matrices = [name for name in beside if shapes[name][:-1] == (num_features,)]
@@ -272,6 +275,15 @@ def _with_dense_layer(features: Recognition, stored: StoredValues, shapes: Mappi
             classes = shapes[biases][0]
             return dataclasses.replace(features, num_classes=classes, classifier=(weights, biases), is_matrix=True)
     return dataclasses.replace(features, further=tuple(sorted(beside)) if matrices else ())
+
+
+def _names_another(name: str, names: Container[str]) -> bool:
+    """Tells whether another value's name is part of a name, as in `Adam/m/dense/kernel`, a slot of TensorFlow 2."""
+    parts = name.split("/")
+    lengths = range(2, len(parts))
+    return any(
+        "/".join(parts[at : at + length]) in names for length in lengths for at in range(len(parts) - length + 1)
+    )
 
 
 def _beside_features(layout_name: str, classifier_layer: str) -> str:

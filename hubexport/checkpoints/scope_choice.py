@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from hubexport.checkpoints.closest_network import closest_network
-from hubexport.checkpoints.recognize import Recognition, plain_shapes, recognize, recognize_in_scopes
+from hubexport.checkpoints.recognize import Recognition, plain_shapes, recognize_in_scopes
 from hubexport.checkpoints.scopes import OWN_NAMES, Scope
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.errors import CheckpointError, printable
@@ -13,7 +13,11 @@ from hubexport.networks.ops import Shape
 
 
 def choose_scope(
-    stored: StoredValues, wanted: Sequence[tuple[Family, Parameters]], given: str | None, shown_as: Path
+    stored: StoredValues,
+    own: Recognition | None,
+    wanted: Sequence[tuple[Family, Parameters]],
+    given: str | None,
+    shown_as: Path,
 ) -> Scope:
     """Chooses the scope of a network.
 
@@ -22,6 +26,7 @@ def choose_scope(
 
     Args:
         stored: the values.
+        own: the network that is stored under TF-Slim's own names; None if there is none.
         wanted: the family and the parameters of the wanted network; empty if any will do.
         given: the scope that the user names, with or without TF-Slim's root scope at its end; None if none is named.
         shown_as: how messages name the file.
@@ -33,7 +38,6 @@ def choose_scope(
     if given is not None:
         return _given_scope(stored, wanted, given.strip("/"), shown_as)
     families = [family for family, _ in wanted]
-    own = recognize(stored, wanted)
     if own and (not families or _is_of(own, families)):
         return OWN_NAMES
     found = recognize_in_scopes(stored, wanted)
