@@ -19,10 +19,12 @@ class SlimValues(StoredValues):
 
     def __init__(self, stored: StoredValues, recognition: Recognition) -> None:
         self._stored = stored
-        self._layouts = {layout.variable.name: layout for layout in recognition.variable_layouts}
-        for layout in recognition.variable_layouts:
-            if stored.shapes.get(name := f"{layout.name}{AVERAGED_SUFFIX}") == layout.shape:
-                self._layouts[f"{layout.variable.name}{AVERAGED_SUFFIX}"] = dataclasses.replace(layout, name=name)
+        self._layouts = {
+            f"{layout.variable.name}{suffix}": dataclasses.replace(layout, name=f"{layout.name}{suffix}")
+            for layout in recognition.variable_layouts
+            for suffix in ("", AVERAGED_SUFFIX)
+            if stored.shapes.get(f"{layout.name}{suffix}") == layout.shape
+        }
         self.shapes = {name: layout.variable.shape for name, layout in self._layouts.items()}
 
     def dtype(self, name: str) -> str:
