@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+import dataclasses
 import os
 from pathlib import Path
+from typing import Literal
 
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.publication import existing_files, publish_checkpoint
 from hubexport.checkpoints.restore import check_classes, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
+from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, either, guess
 from hubexport.formats.conversion_writers import (
+    KERAS_MODEL_SUFFIX,
     KERAS_SUFFIX,
     KERAS_WEIGHTS_SUFFIX,
     WRITERS,
@@ -26,7 +29,7 @@ from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_directory, publish_file, scratch_directory, write_failures_reported
 from hubexport.system.destinations import Written, check_destination, check_sources_kept
 from hubexport.system.free_space import check_free_space
-from hubexport.variants import Variant, check_variant
+from hubexport.variants import KINDS, Kind, Variant, check_variant
 
 # Targets that are several files with a common prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
@@ -44,6 +47,8 @@ def convert(
     variant: Variant | None = None,
     weights: Weights = "auto",
     scope: str | None = None,
+    kind: Kind | None = None,
+    endpoints: Sequence[str] | Literal["all"] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -52,47 +57,61 @@ def convert(
     Args:
         source: where the values come from, see `hubexport.checkpoints.sources`.
         target: a file (`keras`, `safetensors`), a checkpoint's prefix (`slim`, `tf2`) or a directory (`huggingface`).
-        to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (those of
-            `tf.keras.applications.MobileNetV2`, in the format of `.h5` or of `.weights.h5` by the target's name),
+        to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (a whole model for Keras 3 in a
+            file `.keras`; or the values of `tf.keras.applications.MobileNetV2` in a file `.h5` or `.weights.h5`),
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
             `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
         weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         scope: what the names of the network's variables begin with in the source, like `module/MobilenetV2`. Defaults
             to TF-Slim's own root scope, or else to the only one that holds all variables of a network.
+        kind: `feature_vector` leaves the classifier out; `classification` requires one. Defaults to what the source
+            has.
+        endpoints: the keys of endpoints that a whole Keras model gives besides its logits or features, or `all`.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
             nothing but Hugging Face's files.
         progress: is told of each step, and of other processes that write to the same target.
     Returns:
         The target.
     Raises:
-        UsageError: the framework cannot load a file of the target's name, `to` or `weights` does not exist, or
-            `variant` is only a name, or the framework does not have the network.
-        CheckpointError: the source cannot be found or read, or does not fit a network.
+        UsageError: the framework cannot load a file of the target's name, `to`, `weights`, `kind` or an endpoint does
+            not exist, the target has no endpoints, `variant` is only a name, or the framework does not have the
+            network.
+        CheckpointError: the source cannot be found or read, does not fit a network, or has no classifier.
         OutputError: the target exists already, cannot be replaced or written, or is the source.
         TemporaryFileError: there is no room to unpack the source.
     """
     check_choice("format", to, TARGETS)
     check_weights(weights)
+    if kind is not None:
+        check_choice("kind", kind, KINDS)
     if variant is not None:
         check_variant(variant)
     progress = progress or Progress()
     target = Path(target)
+    is_model = to == "keras" and target.suffix == KERAS_MODEL_SUFFIX
     if variant is not None:
-        target_layouts(to, variant.network)
-        _check_name(target, to)
+        _check_format(target, to, variant.network)
     _check_has_name(target)
+    if endpoints and not is_model:
+        raise UsageError(
+            f"{target}: {to} files have no endpoints",
+            why="they hold values alone, not a model with outputs",
+            fix=f"convert to keras with a target that ends in {KERAS_MODEL_SUFFIX}, or leave the endpoints out",
+        )
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress, scope=scope)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
     with open_checkpoint(resolved, progress, variant) as opened:
-        network, family, parameters = _network(opened, variant)
-        target_layouts(to, family.name)
-        _check_name(target, to)
+        network, family, parameters = _network(opened, variant, kind)
+        _check_format(target, to, family.name)
+        if is_model:
+            _check_certain(opened)
+        keys = _endpoint_keys(network, family, endpoints)
         check_classes(opened)
         restored = restore_values(opened, network.variables, weights, progress)
-        if network.logits is None:
+        if network.logits is None and kind is None:
             progress.warn(f"{source} has no classifier: the result gives feature vectors only")
         check_free_space(
             target.parent, sum(value.nbytes for value in restored.values.values()), _what(target), _OTHERWISE
@@ -101,7 +120,8 @@ def convert(
         with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
             staged = scratch / target.name
             labels = _class_names(resolved, opened, variant, network, progress)
-            WRITERS[to](staged, TrainedNetwork(network, parameters, restored.values, labels))
+            name = variant.name if variant else family.name
+            WRITERS[to](staged, TrainedNetwork(name, network, parameters, restored.values, labels, keys))
             restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
                 publish_checkpoint(staged, target, overwrite=overwrite, progress=progress)
@@ -121,13 +141,17 @@ def _check_has_name(target: Path) -> None:
         )
 
 
-def _check_name(target: Path, to: Target) -> None:
-    """Refuses names by which a framework would not know its format. A network that it does not have comes first."""
+def _check_format(target: Path, to: Target, network_name: str) -> None:
+    """Refuses a network that the format does not have, and names by which a framework would not know the format."""
+    if to == "keras" and target.suffix == KERAS_MODEL_SUFFIX:
+        return  # A whole model, of any network.
+    target_layouts(to, network_name)
     if to == "keras" and target.suffix != KERAS_SUFFIX:
         raise UsageError(
             f"{target}: Keras cannot load weights from a file of this name",
             why="Keras goes by how the file's name ends",
-            fix=f"use a name that ends in {KERAS_SUFFIX}, or in {KERAS_WEIGHTS_SUFFIX} for Keras 2.12 and newer",
+            fix=f"use a name that ends in {KERAS_SUFFIX}, in {KERAS_WEIGHTS_SUFFIX} for Keras 2.12 and newer, or in "
+            f"{KERAS_MODEL_SUFFIX} for a whole model of Keras 3",
         )
 
 
@@ -146,11 +170,20 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
         check_destination(path, overwrite=overwrite)
 
 
-def _network(opened: OpenedCheckpoint, variant: Variant | None) -> tuple[Network, Family, Parameters]:
-    """Returns the network of the values, with its classifier if they have one; its family and parameters."""
+def _network(
+    opened: OpenedCheckpoint, variant: Variant | None, kind: Kind | None
+) -> tuple[Network, Family, Parameters]:
+    """Returns the network of the values, with its classifier if they have one and it is wanted; family, parameters."""
     recognition = opened.recognition
+    headless = recognition is not None and recognition.num_classes is None
+    if headless and kind == "classification":
+        raise CheckpointError(
+            f"cannot convert {opened.shown_as} for classification",
+            why="it has no classifier",
+            fix="leave the kind out, or use a source with a classifier",
+        )
+    headless = headless or kind == "feature_vector"
     if variant:
-        headless = recognition is not None and recognition.num_classes is None
         network = variant.network_for("feature_vector" if headless else "classification")
         return network, variant.family, variant.family_parameters
     if recognition and recognition.others:
@@ -162,9 +195,37 @@ def _network(opened: OpenedCheckpoint, variant: Variant | None) -> tuple[Network
         )
     if recognition:
         size = opened.settings and opened.settings.image_size
-        network = recognition.network(size) if size else recognition.network()
+        kept = dataclasses.replace(recognition, num_classes=None) if headless else recognition
+        network = kept.network(size) if size else kept.network()
         return network, recognition.likely_families[0], recognition.parameters
     raise opened.unrecognized_error()
+
+
+def _check_certain(opened: OpenedCheckpoint) -> None:
+    """Refuses values that fit several networks: a model is one of them."""
+    recognition = opened.recognition
+    if opened.variant or opened.named_by_module or not recognition or not recognition.alike:
+        return
+    titles = either([family.title for family in (recognition.family, *recognition.alike)])
+    raise CheckpointError(
+        f"cannot tell which network of {opened.shown_as} to convert",
+        why=f"its variables are those of {titles}",
+        fix="pass the variant with --variant",
+    )
+
+
+def _endpoint_keys(network: Network, family: Family, endpoints: Sequence[str] | Literal["all"]) -> tuple[str, ...]:
+    if endpoints == "all":
+        return tuple(network.endpoints)
+    for key in endpoints:
+        if key not in network.endpoints:
+            first, *_, last = network.endpoints
+            raise UsageError(
+                f"{family.title} has no endpoint {key}{guess(key, network.endpoints)}",
+                why=f"its {len(network.endpoints)} endpoints go from {first} to {last}",
+                fix="use one of them, or ask for all",
+            )
+    return tuple(endpoints)
 
 
 def _class_names(

@@ -1,4 +1,4 @@
-"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, and PyTorch.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, and JAX.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
@@ -28,9 +28,13 @@ CONSUMERS = tuple(consumer.environment for consumer in registry.CONSUMERS)
 _ALWAYS_TRIED = ("tf1.7", "tf1.15", "tf2.4", "tf2.21")
 # The newest Python and TensorFlow that hubexport itself supports; the development environment has the oldest ones.
 NEWEST = Environment("newest", "3.13", _REQUIREMENTS / "newest.txt")
-# Frameworks that load converted checkpoints, besides Keras 2 and 3, which come with TensorFlow. PyPI's torch needs CUDA
-# packages, 5 GB in all, although nothing here uses them; an index with a build for CPUs makes it 1.2 GB.
-FRAMEWORKS = (Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),)
+# Frameworks that load converted checkpoints, besides Keras 2 and 3, which come with TensorFlow; both have Keras 3, too,
+# for which they are backends. PyPI's torch needs CUDA packages, 5 GB in all, although nothing here uses them; an index
+# with a build for CPUs makes it 1.2 GB.
+FRAMEWORKS = (
+    Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),
+    Environment("jax", "3.13", _REQUIREMENTS / "jax.txt"),
+)
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hubexport.formats import op_nodes
+from hubexport.formats import keras_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
 from hubexport.networks import costs, numpy_forward, ops, shapes
 from hubexport.networks.network import Network
@@ -73,6 +73,8 @@ _CASES = {
     "max pool": [_one(ops.Pool, kind="max", window=(3, 3), stride=(2, 2))],
     "max pool of one pixel": [_one(ops.Pool, kind="max", window=(1, 1), stride=(2, 2))],
     "average pool": [_one(ops.Pool, kind="average", window=(3, 3))],
+    "average pool with stride": [_one(ops.Pool, kind="average", window=(3, 3), stride=(2, 2))],
+    "average pool with other strides": [_one(ops.Pool, kind="average", window=(5, 3), stride=(3, 2))],
     "valid average pool": [_one(ops.Pool, kind="average", window=(7, 6), padding="VALID")],
     "mean": [_one(ops.Mean)],
     "pad": [_one(ops.Pad, before=(1, 2), after=(3, 0))],
@@ -120,7 +122,7 @@ def test_every_op_is_tried():
     assert tried == _all_ops() - {ops.Input}
 
 
-@pytest.mark.parametrize("interpreter", [shapes, costs, numpy_forward], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("interpreter", [shapes, costs, numpy_forward, keras_model], ids=lambda module: module.__name__)
 def test_every_interpreter_knows_every_op(interpreter):
     """A new op cannot be forgotten anywhere."""
     assert set(interpreter.RULES) == _all_ops()
@@ -191,6 +193,29 @@ def test_images_are_mapped_to_what_the_network_was_trained_on(input_range, means
             definition.node.add().ParseFromString(node.SerializeToString())
         tf.import_graph_def(definition, name="")
         np.testing.assert_allclose(session.run(mapped, {"given:0": pixels}), [[[black, white]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_ops_mean_what_keras_computes(case):
+    """Keras 2's layers of these names take the same arguments as those of Keras 3, which other tests load."""
+    import tensorflow as tf
+
+    network = _network(case)
+    network = dataclasses.replace(network, features=network.ops[-1].name)
+    values = _values(network)
+    wanted = Forward(network, values, _images()).run()[network.features]
+    first, *layers = keras_model.keras_layers(network)
+    tensors = {first.name: tf.constant(_images())}
+    with tf.keras.utils.custom_object_scope({"hard_silu": lambda x: x * tf.nn.relu6(x + 3) / 6}):
+        for layer in layers:
+            made = getattr(tf.keras.layers, layer.kind).from_config({"dtype": "float32", **layer.config})
+            inputs = [tensors[name] for name in layer.inputs]
+            given = inputs if layer.kind in ("Add", "Concatenate", "Multiply") else inputs[0]
+            made.build(given.shape if given is inputs[0] else [one.shape for one in given])
+            made.set_weights([values[one.name] for one in layer.variables])
+            tensors[layer.name] = made(given)
+            assert tensors[layer.name].shape[1:] == layer.shape
+    np.testing.assert_allclose(tensors[layer.name], wanted, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", _CASES)

@@ -20,14 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a file (keras, safetensors), a checkpoint prefix (slim, tf2) or a directory (huggingface)",
+        help="a file (keras, safetensors), a checkpoint prefix (slim, tf2) or a directory (huggingface); with keras, "
+        ".keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2",
     )
     parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
     parser.add_argument(
         "--variant",
         metavar="NAME",
         help="the variant that SOURCE must hold (default: recognized by names and shapes); its image size and class "
-        "names go into a Hugging Face directory",
+        "names go into a Hugging Face directory and a .keras file",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("feature_vector", "classification"),
+        help="feature_vector leaves the classifier out, classification requires one (default: what SOURCE has)",
+    )
+    parser.add_argument(
+        "--endpoints",
+        nargs="*",
+        metavar="KEY",
+        help="for .keras: give these intermediate results as well, or all of them without a KEY",
     )
     add_weights(parser)
     add_scope(parser)
@@ -50,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
             variant=variant,
             weights=args.weights,
             scope=args.scope,
+            kind=args.kind,
+            endpoints=() if args.endpoints is None else args.endpoints or "all",
             overwrite=args.overwrite,
             progress=progress,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from hubexport.arrays import StreamedValue, Value, as_streamed
 from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.formats.keras_model import write_keras_model
 from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
 from hubexport.layouts.conversion_targets import Target
 from hubexport.layouts.huggingface import batch_counters, huggingface_config, huggingface_layout, preprocessor_config
@@ -21,6 +22,7 @@ _HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.
 # Keras tells a file's layout by the end of its name.
 KERAS_SUFFIX = ".h5"
 KERAS_WEIGHTS_SUFFIX = ".weights.h5"
+KERAS_MODEL_SUFFIX = ".keras"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +30,20 @@ class TrainedNetwork:
     """A network and its trained values.
 
     Attributes:
+        name: what a format that names its models calls it.
         network: the network, with its classifier if the values include that.
         family_parameters: the parameters of the network's family, like a depth multiplier.
         values: float32, for each of the network's variables, by TF-Slim's name.
         labels: the names of the classes, in order; None if they are unknown.
+        endpoints: keys of the endpoints that a whole model gives, too.
     """
 
+    name: str
     network: Network
     family_parameters: Parameters
     values: Mapping[str, Value]
     labels: Sequence[str] | None
+    endpoints: Sequence[str] = ()
 
 
 def huggingface_files(directory: Path) -> tuple[str, ...] | None:
@@ -48,7 +54,16 @@ def huggingface_files(directory: Path) -> tuple[str, ...] | None:
 def _write_keras(path: Path, trained: TrainedNetwork) -> None:
     from hubexport.checkpoints.hdf5 import write_keras_h5, write_keras_weights_h5  # h5py is slow to import.
 
-    if path.name.endswith(KERAS_WEIGHTS_SUFFIX):
+    if path.suffix == KERAS_MODEL_SUFFIX:
+        write_keras_model(
+            path,
+            trained.name,
+            trained.network,
+            trained.values,
+            class_names=trained.labels,
+            endpoints=trained.endpoints,
+        )
+    elif path.name.endswith(KERAS_WEIGHTS_SUFFIX):
         write_keras_weights_h5(path, _laid_out(keras_weights_h5_layout(trained.network), trained))
     else:
         write_keras_h5(path, _laid_out(keras_h5_layout(trained.network), trained))

@@ -83,6 +83,7 @@ def target_layouts(target: Target, network_name: str) -> dict[str, Layout]:
             raise UsageError(
                 f"no {target} format for {network_name}",
                 why=f"the {target} format exists for {either(layout.networks or ())} only",
-                fix="convert to slim, safetensors or tf2, which take any network",
+                fix="convert to slim, safetensors or tf2, which take any network, or to keras with a target that ends "
+                "in .keras",
             )
     return layouts
