@@ -144,7 +144,7 @@ def test_programs_run(run_programs, page, number):
 
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("page", ["README.md", "modules.md"])
+@pytest.mark.parametrize("page", ["README.md", "modules.md", "keras.md"])
 def test_programs_run_on_the_newest_tensorflow(run_programs, page):
     """Programs for Keras 3 and, unchanged, for Keras 2."""
     python = str(python_or_skip(NEWEST))

@@ -45,6 +45,7 @@ def _convert(python, folder):
         ("tf2", "tf2"),
         ("keras", "keras.h5"),
         ("keras", "keras.weights.h5"),
+        ("keras", "model.keras"),
         ("safetensors", "slim.safetensors"),
         ("huggingface", "huggingface"),
     ):
@@ -58,7 +59,7 @@ def _convert(python, folder):
 def test_both_ends_of_the_supported_range_convert_to_the_same_bytes(newest, tmp_path):
     """For each target, whatever the versions of h5py and safetensors."""
     here = _convert(sys.executable, tmp_path / "here")
-    assert len(here) == 2 + 2 + 1 + 1 + 1 + 3
+    assert len(here) == 2 + 2 + 1 + 1 + 1 + 1 + 3
     assert _convert(newest, tmp_path / "there") == here
 
 
