@@ -264,7 +264,7 @@ def test_synthetic_values_need_a_variant(tmp_path):
         _convert("synthetic", tmp_path / "c", "slim")
 
 
-@pytest.mark.parametrize("name", ["c.keras", "c.hdf5", "c"])
+@pytest.mark.parametrize("name", ["c.npz", "c.hdf5", "c"])
 def test_keras_would_not_load_a_file_of_another_name(checkpoint, tmp_path, name):
     """Keras goes by the suffix."""
     with pytest.raises(UsageError, match="Keras cannot load weights"):
@@ -278,8 +278,8 @@ def test_a_network_that_keras_lacks_is_refused_before_the_name_of_the_file(tmp_p
     network = variant.network_for("classification")
     write_bundle(tmp_path / "m", {one.name: np.zeros(one.shape, np.float32) for one in network.variables})
     with pytest.raises(UsageError, match="no keras format for mobilenet_v1"):
-        convert(tmp_path / "m", tmp_path / "c.keras", "keras", variant=variant if named else None)
-    assert not (tmp_path / "c.keras").exists()
+        convert(tmp_path / "m", tmp_path / "c.hdf5", "keras", variant=variant if named else None)
+    assert not (tmp_path / "c.hdf5").exists()
 
 
 @pytest.mark.parametrize("target", TARGETS)
