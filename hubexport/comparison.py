@@ -103,7 +103,10 @@ def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress
     sources = [resolve_source(path, None, progress) for path in (a, b)]
     for source in sources:
         source.check_stored("compared", fix="convert them with --variant, and compare the result")
-    with open_checkpoint(sources[0], progress) as opened_a, open_checkpoint(sources[1], progress) as opened_b:
+    with (
+        open_checkpoint(sources[0], progress, accept_several=True) as opened_a,
+        open_checkpoint(sources[1], progress, accept_several=True) as opened_b,
+    ):
         averages = {has_averages(opened_a.native), has_averages(opened_b.native)}
         if _layout(opened_a) == _layout(opened_b) and len(averages) == 1:
             return _compare_values("all", opened_a.native, opened_b.native)

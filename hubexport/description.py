@@ -28,5 +28,5 @@ def describe(path: str | Path, *, progress: Progress | None = None) -> ModuleRep
             return describe_module(artifact.directory, artifact.shown_as)
     source = resolve_source(path, None, progress)
     source.check_stored("inspected", fix="build or convert them with --variant, and inspect the result")
-    with open_checkpoint(source, progress, accept_problems=True) as opened:
+    with open_checkpoint(source, progress, accept_problems=True, accept_several=True) as opened:
         return describe_checkpoint(opened)

@@ -144,7 +144,7 @@ def _keras_model(classes=7, include_top=True):
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("head", [True, False], ids=["head", "headless"])
+@pytest.mark.parametrize("head", [True, pytest.param(False, marks=pytest.mark.prove)], ids=["head", "headless"])
 @pytest.mark.slow
 def test_a_module_built_from_what_keras_saved_computes_what_keras_computes(small, tmp_path, name, head):
     """From weights or the whole model; without a head, a feature vector."""
@@ -215,7 +215,7 @@ def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
     _assert_same_bits(found, {name: value * np.float32(2) for name, value in network_values().items()})
 
 
-@pytest.mark.parametrize("save", ["save_weights", "save"])
+@pytest.mark.parametrize("save", ["save_weights", pytest.param("save", marks=pytest.mark.prove)])
 @pytest.mark.slow
 def test_a_layer_that_keras_has_fine_tuned(small, tmp_path, save):
     """In TensorFlow's formats, beside a new head and an optimizer's state."""

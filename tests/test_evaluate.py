@@ -191,7 +191,9 @@ def _many(folder, pictures):
     return folder / "many"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.prove)]
+)
 @pytest.mark.faults
 def test_an_interrupted_evaluation_goes_on(capsys, modules, pictures, tmp_path, number, status, cache):
     """The second run does only the rest, and the figures equal those of an uninterrupted evaluation."""

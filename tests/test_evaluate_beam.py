@@ -100,7 +100,7 @@ def test_beam_goes_on_where_another_evaluation_stopped(capsys, module, records, 
     assert "resuming: 121 of 122 images are done, 1 are left" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 def test_an_interrupted_evaluation_by_beam_goes_on(capsys, module, records, tmp_path):
     """Units that have begun are finished first."""
     state, data = tmp_path / "state", tmp_path / "many"

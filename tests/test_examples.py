@@ -126,7 +126,7 @@ def _draw_stripes(folder, number):
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / name / f"{index}.png")
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 def test_keras_fine_tuning_tells_two_classes_apart(modules, tmp_path):
     """Starting from made-up weights, it gets nine of ten new images right."""
     _draw_stripes(tmp_path / "stripes", 50)

@@ -169,7 +169,7 @@ def test_sizes_ops_and_manifest_are_right(built, spec):
 
     written = json.loads((path / "hubexport.json").read_text())
     assert set(written) - {"sha256"} == set(report.as_json()["manifest"])
-    wanted = {**written, "checkpoint": {"source": "synthetic:1", "sha256": None, "published": None}}
+    wanted = {**written, "checkpoint": {"source": "synthetic:1", "sha256": None, "published": None, "scope": None}}
     assert {**written, **report.as_json()["manifest"]} == wanted
     assert (report.manifest.kind, report.manifest.version) == (spec.kind, spec.version)
     assert (report.digest_problems, report.problems, report.written_by) == ((), (), None)

@@ -24,7 +24,7 @@ _ENVIRONMENTS = {environment.name: environment for environment in (*CONSUMERS, *
 # The Keras that comes with each TensorFlow, and which of the files it loads; between the oldest and the newest only
 # `make prove` tries them.
 _KERASES = [
-    pytest.param("tf2.4", "tensorflow.keras", ["c.h5"], id="tf2.4-keras2"),
+    pytest.param("tf2.4", "tensorflow.keras", ["c.h5"], id="tf2.4-keras2", marks=pytest.mark.prove),
     pytest.param("tf2.10", "tensorflow.keras", ["c.h5"], id="tf2.10-keras2", marks=pytest.mark.prove),
     pytest.param("tf2.15", "keras", ["c.h5", "c.weights.h5"], id="tf2.15-keras2", marks=pytest.mark.prove),
     pytest.param("tf2.21", "tf_keras", ["c.h5", "c.weights.h5"], id="tf2.21-keras2", marks=pytest.mark.prove),

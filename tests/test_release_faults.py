@@ -159,6 +159,7 @@ def _until_undisturbed(disturb: Callable[[int], bool]) -> int:
 # Killed
 
 
+@pytest.mark.prove
 def test_a_release_killed_at_any_moment_is_completed_by_the_next_run(undisturbed, alone, tmp_path):
     """At 50 moments, with one artifact, with two, and with one that joins a published one."""
     chances = random.Random(6)

@@ -116,6 +116,14 @@ def test_several_scopes_are_listed(towers, tmp_path):
     assert "--scope tower_0/MobilenetV2" in caught.value.fix
 
 
+def test_several_scopes_are_described_and_compared(towers):
+    """Neither takes one of the networks, so neither has to know which is meant."""
+    for command in (["inspect", towers], ["diff", towers, towers]):
+        done = hubexport(*command)
+        assert done.returncode == 0, done.stderr
+        assert "WARNING cannot tell which network of" in done.stderr and "tower_1/MobilenetV2: MobileNet" in done.stderr
+
+
 @pytest.mark.parametrize("scope", ["tower_1", "tower_1/", "tower_1/MobilenetV2", "/tower_1/MobilenetV2/"])
 def test_a_scope_that_is_named(towers, tmp_path, scope):
     """With or without the network's own root scope."""

@@ -104,7 +104,12 @@ class OpenedCheckpoint:
 
 @contextlib.contextmanager
 def open_checkpoint(
-    source: Source, progress: Progress, variant: Variant | None = None, *, accept_problems: bool = False
+    source: Source,
+    progress: Progress,
+    variant: Variant | None = None,
+    *,
+    accept_problems: bool = False,
+    accept_several: bool = False,
 ) -> Iterator[OpenedCheckpoint]:
     """Opens a source for as long as the context lasts.
 
@@ -113,6 +118,7 @@ def open_checkpoint(
         progress: receives the steps and warnings.
         variant: the variant whose values are wanted; None accepts any network. Synthetic values need a variant.
         accept_problems: also open weights whose Hugging Face settings the network does not support.
+        accept_several: also open a file in which several scopes hold a network, as a file of no known network.
     Raises:
         CheckpointError: the source is damaged, has unsupported settings, or needs a variant. Reading a damaged value
             raises it later.
@@ -128,7 +134,12 @@ def open_checkpoint(
         own = recognize(stored, first)
         scope = OWN_NAMES
         if source.scope is not None or not (files and files.container in KERAS_CONTAINERS):
-            scope = choose_scope(stored, own, first[:1] if variant else [], source.scope, source.shown_as)
+            try:
+                scope = choose_scope(stored, own, first[:1] if variant else [], source.scope, source.shown_as)
+            except CheckpointError as error:
+                if not accept_several:
+                    raise
+                progress.warn(f"{error.what}: {', '.join(error.details)}")
         values = scope.applied(stored)
         recognition = own if values is stored else recognize(values, first)
         if recognition and values is not stored:
