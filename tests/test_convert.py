@@ -218,20 +218,24 @@ def test_a_loaded_module_restores_a_tf2_checkpoint(small, tmp_path, checkpoint):
 @pytest.mark.parametrize("save", ["save_weights", pytest.param("save", marks=pytest.mark.prove)])
 @pytest.mark.slow
 def test_a_layer_that_keras_has_fine_tuned(small, tmp_path, save):
-    """In TensorFlow's formats, beside a new head and an optimizer's state."""
+    """In TensorFlow's formats, beside an optimizer's state. The one dense layer behind it is the classifier."""
     [module] = build_modules(
         small, [ModuleSpec.parse("feature_vector/5")], checkpoint="synthetic:1", output_dir=tmp_path
     )
-    layer = hub.KerasLayer(str(module), trainable=True)
-    model = tf.keras.Sequential([layer, tf.keras.layers.Dense(2)])
+    layer, head = hub.KerasLayer(str(module), trainable=True), tf.keras.layers.Dense(2)
+    model = tf.keras.Sequential([layer, head])
     model.build([None, 96, 96, 3])
     model.compile(tf.keras.optimizers.Adam(0.01), "mse")
     model.fit(np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32), np.ones([2, 2]), verbose=0)
     getattr(model, save)(str(tmp_path / "tuned"), save_format="tf")
     ear = Ear()
     found = _stored(_convert(tmp_path / "tuned", tmp_path / "c", "slim", progress=ear))
-    assert len(ear.warnings) == 1
-    _assert_same_bits(found, {weight.name.removesuffix(":0"): weight.numpy() for weight in layer.weights})
+    assert ear.warnings == []
+    kernel, biases = (weight.numpy() for weight in head.weights)
+    classifier = {"weights": kernel[np.newaxis, np.newaxis], "biases": biases}
+    wanted = {weight.name.removesuffix(":0"): weight.numpy() for weight in layer.weights}
+    wanted |= {f"MobilenetV2/Logits/Conv2d_1c_1x1/{name}": value for name, value in classifier.items()}
+    _assert_same_bits(found, wanted)
     assert not np.array_equal(found["MobilenetV2/Conv/weights"], network_values()["MobilenetV2/Conv/weights"])
 
 
