@@ -198,32 +198,28 @@ def stop_half_a_gradient(directory: Path, format_: str) -> None:
 
 @_damage("the gradient of one kernel doubled in inference", "rebuild.files behaviour.gradients")
 def double_one_gradient(directory: Path, format_: str) -> None:
-    def edit(saved_model: Message) -> None:
-        for nodes in scopes(saved_model, training=False):
-            convolution = by_name(nodes, f"{_BLOCK}/expand/Conv2D")
-            _difference(nodes, format_, convolution, twice=False)
-
-    edit_graph(directory, edit)
+    _replace_one_kernel(directory, format_, training=False)
 
 
 @_damage("the gradient of one kernel turned around in training", "rebuild.files behaviour.gradients")
 def turn_one_gradient(directory: Path, format_: str) -> None:
+    _replace_one_kernel(directory, format_, training=True)
+
+
+def _replace_one_kernel(directory: Path, format_: str, *, training: bool) -> None:
+    """Replaces a kernel by 2 kernel - kernel. Gradients stop at the first in training, at the other in inference."""
+
     def edit(saved_model: Message) -> None:
-        for nodes in scopes(saved_model, training=True):
+        for nodes in scopes(saved_model, training):
             convolution = by_name(nodes, f"{_BLOCK}/expand/Conv2D")
-            _difference(nodes, format_, convolution, twice=True)
+            kernel = convolution.input[1]
+            stopped = add_node(nodes, format_, "StopGradient", "stopped", kernel)
+            first, other = (stopped, kernel) if training else (kernel, stopped)
+            add = "AddV2" if format_ == "TF2" else "Add"
+            double = add_node(nodes, format_, add, "double", first, first)
+            convolution.input[1] = add_node(nodes, format_, "Sub", "once", double, other)
 
     edit_graph(directory, edit)
-
-
-def _difference(nodes: Message, format_: str, convolution: Message, *, twice: bool) -> None:
-    """Replaces a kernel by 2 kernel - kernel: of these, the first gets no gradient if it is stopped, or the other."""
-    kernel = convolution.input[1]
-    stopped = add_node(nodes, format_, "StopGradient", "stopped", kernel)
-    doubled = stopped if twice else kernel
-    add = "AddV2" if format_ == "TF2" else "Add"
-    double = add_node(nodes, format_, add, "double", doubled, doubled)
-    convolution.input[1] = add_node(nodes, format_, "Sub", "once", double, kernel if twice else stopped)
 
 
 @_damage("the gradient of the images stopped in inference", "rebuild.files behaviour.gradients")

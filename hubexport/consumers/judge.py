@@ -339,11 +339,8 @@ def check_static_shapes(
 
 
 def check_loss_falls(what: str, losses: Sequence[float]) -> Iterator[str]:
-    """Yields a problem if none of a few steps of training has lowered the loss by 2%.
-
-    Where paths are dropped by chance, the loss may rise again in the last one.
-    """
-    if not (np.isfinite(losses).all() and min(losses) < 0.98 * losses[0]):
+    """Yields a problem if a few steps of training have not lowered the loss by 2%."""
+    if not losses[-1] < 0.98 * losses[0]:
         yield f"{what}: the loss does not fall: it goes from {losses[0]:.4g} to {losses[-1]:.4g}"
 
 
