@@ -54,7 +54,7 @@ HEADS = {
     "batch norm behind": (lambda: _head(layers.Dense(3), layers.BatchNormalization()), False, False),
     "PReLU": (lambda: _head(layers.PReLU(), layers.Dense(3)), False, False),
     "no bias": (lambda: _head(layers.Dense(3, use_bias=False)), False, False),
-    "convolution": (lambda: [layers.GlobalAveragePooling2D(keepdims=True), layers.Conv2D(3, 1)], False, False),
+    "convolution": (lambda: [layers.GlobalAveragePooling2D(keepdims=True), layers.Conv2D(3, 1)], True, False),
     "not pooled": (lambda: [layers.Flatten(), layers.Dense(3)], False, False),
     "dense on pixels": (lambda: [layers.Dense(3), layers.GlobalAveragePooling2D()], False, True),
     "relu": (lambda: _head(layers.Dense(3, "relu")), False, True),

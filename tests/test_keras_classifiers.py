@@ -1,4 +1,4 @@
-"""The classifier of a Keras model is its only dense layer on the pooled features, in any kind of file."""
+"""The classifier of a Keras model is its only dense layer on the pooled features, in any kind of HDF5 file."""
 
 import json
 import zipfile
@@ -88,17 +88,28 @@ def test_random_cropping_comes_before_the_network(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_comes_before_the_network(tmp_path):
-    """It is left out with a warning, and does not change the classifier."""
+@pytest.mark.parametrize(
+    ("scale", "offset", "told"),
+    [
+        (1 / 127.5, -1, None),  # Of images in [0, 255].
+        (2.0, -1.0, None),  # Of images in [0, 1].
+        (1 / 255, 0, "0.00392157 * image + 0"),
+        (1 / 127.5, 0, "0.00784314 * image + 0"),
+    ],
+)
+def test_what_comes_before_the_network(tmp_path, scale, offset, told):
+    """What modules do as well is understood; all else is left out with a warning. The classifier stays."""
     images = layers.Input((96, 96, 3))
-    base = backbone(layers.Rescaling(1 / 127.5, offset=-1, name="scale")(images), pooling="avg")
+    base = backbone(layers.Rescaling(scale, offset=offset, name="scale")(images), pooling="avg")
     model = tf.keras.Model(images, layers.Dense(3)(base.output))
     for file in ("whole.h5", "whole.keras"):
         save(model, tmp_path / file)
         ear = Ear()
         with open_checkpoint(resolve_source(tmp_path / file, None, Progress()), ear) as opened:
-            assert opened.recognition.num_classes == 3
-        assert ear.warnings == [f"{tmp_path / file}: what comes before the network is left out: scale"]
+            assert (opened.recognition.num_classes, opened.image_size) == (3, 96)
+        instead = "instead of 2 * image - 1 or 0.00784314 * image - 1"
+        warning = f"{tmp_path / file}: what comes before the network is left out: scale, with {told} {instead}"
+        assert ear.warnings == ([warning] if told else [])
 
 
 _IMAGES = np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32)
@@ -164,8 +175,8 @@ def test_a_model_that_computes_something_else_is_refused(described, tmp_path, na
             new.writestr("model.weights.h5", old.read("model.weights.h5"))
     with pytest.raises(CheckpointError) as caught:
         convert(tmp_path / name, tmp_path / "c.safetensors", "safetensors")
-    layer = "bn_Conv1" if name.endswith(".h5") else "layers/batch_normalization"
-    problem = f"its names and shapes are those of mobilenet_v2, but its model differs, first in relu6 behind {layer}"
+    title = "MobileNet V2, depth multiplier 0.35"
+    problem = f"its names and shapes are those of {title}, but its model differs, first in relu6 behind bn_Conv1"
     assert caught.value.why == problem
     done = hubexport("inspect", tmp_path / name)
     assert done.returncode == 0 and problem in done.stderr and "unknown" in done.stdout

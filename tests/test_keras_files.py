@@ -9,10 +9,7 @@ import pytest
 import tensorflow as tf
 
 from hubexport.comparison import compare
-from hubexport.config_files import load_variant
-from hubexport.conversion import convert
 from hubexport.description import describe
-from hubexport.errors import CheckpointError
 from tests.command import hubexport
 from tests.keras_models import FILES, backbone, save
 
@@ -73,14 +70,6 @@ def test_what_differs_in_a_model_within_the_model_is_found(nested):
     assert done.returncode == 1
     comparison = compare(nested / "whole.h5", nested / "whole_other.h5")
     assert len(comparison.differences) == 255 and all(found.problem == "values" for found in comparison.differences)
-
-
-@pytest.mark.parametrize("variant", [None, load_variant("mobilenet_v2_035_96")], ids=["recognized", "of a variant"])
-def test_advice_on_a_model_within_the_model(nested, tmp_path, variant):
-    """Naming a variant would not help."""
-    with pytest.raises(CheckpointError, match="cannot identify the network") as caught:
-        convert(nested / "whole.h5", tmp_path / "c.safetensors", "safetensors", variant=variant)
-    assert "save the network by itself" in caught.value.fix
 
 
 def _nan_name(nested):

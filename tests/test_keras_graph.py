@@ -1,19 +1,20 @@
-"""Keras' descriptions of models: Keras' own models, and models that differ in one setting."""
+"""Networks in Keras' descriptions of models: Keras' own networks, models around them, and models that differ."""
 
-import dataclasses
 import json
 
 import pytest
 import tensorflow as tf
 
-from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
-from hubexport.layouts.keras_graph import compare_model
+from hubexport.layouts.keras_graph import ModelGraph
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
+from hubexport.networks.registry import FAMILIES
 from tests.keras_models import HEADS, backbone
 
 layers = tf.keras.layers
 
 pytestmark = pytest.mark.skipif(hasattr(tf.keras, "ops"), reason="these models are built by Keras 2")
+
+NETWORK = mobilenet_v2(0.35, 96, None)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,8 @@ def description(base):
     return tf.keras.Model(base.input, layers.Dense(3, "softmax", name="flowers")(pooled)).to_json()
 
 
-def _compare(description, head="flowers"):
-    network = mobilenet_v2(0.35, 96, 3 if head else None)
-    layouts = [
-        dataclasses.replace(layout, name=layout.name.replace("predictions", head or ""))
-        for layout in keras_h5_layout(network)
-    ]
-    return compare_model(description, network, layouts, numbered=False)
+def _found(model):
+    return ModelGraph(model.to_json()).find(NETWORK)
 
 
 def _edited(description, edit):
@@ -47,22 +43,48 @@ def _edited(description, edit):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_what_is_not_the_classifier(base, name):
-    """None stands for a model with nothing after the features."""
+    """The network is found whatever comes behind it."""
     make, is_classifier, _ = HEADS[name]
     result, dense = base.output, None
     for layer in make():
         result = layer(result)
-        dense = layer.name if isinstance(layer, layers.Dense) else dense
-    report = _compare(tf.keras.Model(base.input, result).to_json(), dense if is_classifier is not None else None)
-    assert (report.mismatch, report.before) == (None, ())
-    assert bool(report.further) == (is_classifier is False)
+        dense = layer.name if isinstance(layer, (layers.Dense, layers.Conv2D)) else dense
+    found = _found(tf.keras.Model(base.input, result))
+    if is_classifier is False:
+        assert found.further and not found.classifier
+    else:
+        assert not found.further
+        assert [(str(weight.call), weight.name) for weight in found.classifier] == (
+            [(dense, "kernel"), (dense, "bias")] if is_classifier else []
+        )
 
 
-def test_layers_may_have_numbers_instead_of_names(description):
-    """In the order of Keras, separately for each class."""
-    network = mobilenet_v2(0.35, 96, 3)
-    report = compare_model(description, network, keras_weights_h5_layout(network), numbered=True)
-    assert (report.mismatch, report.before, report.further) == (None, (), ())
+def test_each_variable_gets_its_layer(base, description):
+    """By what the layers compute; their names are those of Keras' table."""
+    weights = ModelGraph(description).find(NETWORK).weights
+    assert weights.keys() == {variable.name for variable in NETWORK.variables}
+    places = {name: (str(weight.call), weight.name, weight.number) for name, weight in weights.items()}
+    assert places["MobilenetV2/Conv/weights"] == ("Conv1", "kernel", 0)
+    assert places["MobilenetV2/Conv/BatchNorm/beta"] == ("bn_Conv1", "beta", 1)
+    assert places["MobilenetV2/expanded_conv_9/depthwise/depthwise_weights"] == ("block_9_depthwise", "kernel", 0)
+    assert places["MobilenetV2/Conv_1/BatchNorm/moving_variance"] == ("Conv_1_bn", "moving_variance", 3)
+    assert len({(place[0], place[1]) for place in places.values()}) == len(base.weights)
+
+
+def test_names_do_not_matter(description):
+    """All layers have other names."""
+
+    def edit(layer, config):
+        layer["name"] = config["name"] = f"my_{layer['name']}"
+        for call in layer["inbound_nodes"]:
+            for tensor in call:
+                tensor[0] = f"my_{tensor[0]}"
+
+    config = json.loads(_edited(description, edit))
+    config["config"]["output_layers"][0][0] = "my_flowers"
+    found = ModelGraph(json.dumps(config)).find(NETWORK)
+    assert str(found.weights["MobilenetV2/Conv/weights"].call) == "my_Conv1"
+    assert str(found.classifier[0].call) == "my_flowers"
 
 
 def test_the_description_of_keras_3(description):
@@ -83,15 +105,17 @@ def test_the_description_of_keras_3(description):
         if layer["class_name"] == "InputLayer":
             config["batch_shape"] = config.pop("batch_input_shape")
 
-    report = _compare(_edited(description, edit))
-    assert (report.mismatch, report.before, report.further) == (None, (), ())
+    graph = ModelGraph(_edited(description, edit))
+    assert graph.find(NETWORK).classifier and graph.image_size(NETWORK) == 96
 
 
 @pytest.mark.parametrize("size", [97, *(pytest.param(size, marks=pytest.mark.slow) for size in (224, 100, None))])
 def test_images_of_any_size(size):
     """At odd sizes Keras pads differently, as TF-Slim does."""
     model = tf.keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(size, size, 3))
-    assert _compare(model.to_json(), None).mismatch is None
+    graph = ModelGraph(tf.keras.Model(model.input, layers.GlobalAveragePooling2D()(model.output)).to_json())
+    assert graph.find(NETWORK)
+    assert graph.image_size(NETWORK) == size
 
 
 def _set(name, **settings):
@@ -111,46 +135,95 @@ def _without_sum(layer, config):
 _OTHER_NETWORKS = {
     "another activation": (_set("block_3_expand_relu", max_value=None), "relu6 behind block_3_expand_BN"),
     "leaky": (_set("Conv1_relu", negative_slope=0.1), "relu6 behind bn_Conv1"),
-    "other strides": (_set("Conv1", strides=[1, 1]), "Conv1"),
-    "dilation": (_set("block_5_depthwise", dilation_rate=[2, 2]), "block_5_depthwise"),
-    "zeros elsewhere": (_set("block_1_pad", padding=[[1, 0], [1, 0]]), "block_1_depthwise"),
-    "zeros all around": (_set("block_1_pad", padding=[[1, 1], [1, 1]]), "block_1_depthwise"),
-    "no zeros": (_set("block_2_depthwise", padding="valid"), "block_2_depthwise"),
-    "another epsilon": (_set("bn_Conv1", epsilon=1e-5), "bn_Conv1"),
-    "an activation in a convolution": (_set("Conv_1", activation="relu"), "Conv_1"),
-    "another sum": (_without_sum, "the sum MobilenetV2/expanded_conv_2/add"),
+    "other strides": (_set("Conv1", strides=[1, 1]), "Conv2D 3×3, stride 2 of the images"),
+    "dilation": (_set("block_5_depthwise", dilation_rate=[2, 2]), "DepthwiseConv2D 3×3 behind block_5_expand_relu"),
+    "zeros elsewhere": (
+        _set("block_1_pad", padding=[[1, 0], [1, 0]]),
+        "DepthwiseConv2D 3×3, stride 2 behind block_1_expand_relu",
+    ),
+    "zeros all around": (
+        _set("block_1_pad", padding=[[1, 1], [1, 1]]),
+        "DepthwiseConv2D 3×3, stride 2 behind block_1_expand_relu",
+    ),
+    "no zeros": (_set("block_2_depthwise", padding="valid"), "DepthwiseConv2D 3×3 behind block_2_expand_relu"),
+    "another epsilon": (_set("bn_Conv1", epsilon=1e-5), "BatchNorm behind Conv1"),
+    "an activation in a convolution": (_set("Conv_1", activation="relu"), "BatchNorm behind Conv_1"),
+    "no gamma": (_set("bn_Conv1", scale=False), "BatchNorm behind Conv1"),
+    "biases": (_set("Conv1", use_bias=True), "Conv2D 3×3, stride 2 of the images"),
+    "another sum": (_without_sum, "Add behind block_2_project_BN"),
 }
 
 
 @pytest.mark.parametrize(("edit", "where"), _OTHER_NETWORKS.values(), ids=_OTHER_NETWORKS)
 def test_a_model_that_computes_something_else(description, edit, where):
-    """The report names the first step that differs."""
-    assert _compare(_edited(description, edit)).mismatch == where
+    """It is not found; what is said of it names the first step that differs, and the layer before."""
+    graph = ModelGraph(_edited(description, edit))
+    assert graph.find(NETWORK) is None
+    difference = graph.difference(NETWORK)
+    assert difference.first == where or where.startswith("Add") and difference.first.startswith("Add")
+    assert difference.likeness > 0.95
 
 
 @pytest.mark.parametrize(
-    ("before", "left_out"),
+    ("before", "left_out", "mapping"),
     [
-        (lambda: tf.keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)]), ()),
-        pytest.param(lambda: layers.RandomFlip(), (), marks=pytest.mark.prove),
-        (lambda: layers.Rescaling(1 / 127.5, offset=-1, name="scale"), ("scale",)),
-        pytest.param(
-            lambda: tf.keras.Sequential([layers.Rescaling(1 / 127.5)], name="scale"),
-            ("scale",),
-            marks=pytest.mark.prove,
-        ),
-        pytest.param(lambda: layers.Dense(3, name="dense_of_pixels"), ("dense_of_pixels",), marks=pytest.mark.prove),
-        pytest.param(lambda: layers.Conv2D(3, 1, name="mix"), ("mix",), marks=pytest.mark.prove),
+        (lambda: [tf.keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)])], (), (1, 0)),
+        (lambda: [layers.Rescaling(1 / 127.5, offset=-1, name="scale")], ("scale",), (1 / 127.5, -1)),
+        (lambda: [lambda images: images / 127.5, lambda images: images - 1.0], None, (1 / 127.5, -1)),
+        (lambda: [lambda images: images * 2, lambda images: images + 3.0], None, (2, 3)),
+        (lambda: [lambda images: 1.0 - images], None, (None, None)),
+        (lambda: [tf.keras.Sequential([layers.Rescaling(0.5)], name="s")], ("s/rescaling",), (0.5, 0)),
+        (lambda: [layers.Rescaling([1.0, 2.0, 3.0], name="scale")], ("scale",), (None, None)),
+        (lambda: [layers.Dense(3, name="dense_of_pixels")], ("dense_of_pixels",), (None, None)),
+        (lambda: [layers.Conv2D(3, 1, name="mix")], ("mix",), (None, None)),
     ],
+    ids=["random", "rescaling", "operators", "sum", "reversed", "nested", "by channel", "dense", "convolution"],
 )
 @pytest.mark.filterwarnings("ignore:non-integer arguments to randrange")
 @pytest.mark.slow
-def test_what_comes_before_the_network(before, left_out):
-    """Layers that only matter in training do not count."""
-    images = layers.Input((96, 96, 3))
-    model = tf.keras.Model(images, backbone(before()(images)).output)
-    report = _compare(model.to_json(), None)
-    assert (report.mismatch, report.before, report.further) == (None, left_out, ())
+def test_what_comes_before_the_network(before, left_out, mapping):
+    """Layers that only matter in training do not count. Multiplying and adding numbers is understood."""
+    tf.keras.backend.clear_session()
+    images = result = layers.Input((96, 96, 3))
+    for step in before():
+        result = step(result)
+    features = layers.GlobalAveragePooling2D()(backbone(result).output)
+    found = _found(tf.keras.Model(images, features))
+    assert left_out is None or found.preprocessing.layers == left_out
+    assert (found.preprocessing.scale, found.preprocessing.offset) == pytest.approx(mapping)
+    assert not found.further
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("MobileNet", "mobilenet_v1"),
+        ("InceptionV3", "inception_v3"),
+        ("InceptionResNetV2", "inception_resnet_v2"),
+    ],
+)
+@pytest.mark.slow
+def test_other_networks_of_keras(name, family):
+    """Whose layers compute what TF-Slim's do. Each weight of Keras' model is a variable of ours or the classifier's."""
+    model = getattr(tf.keras.applications, name)(weights=None)
+    family = FAMILIES[family]
+    graph = ModelGraph(model.to_json())
+    network = family.network(family.published_parameters[-1], 224, None)
+    found = graph.find(network)
+    assert graph.image_size(network) == model.input_shape[1]
+    assert found.weights.keys() == {variable.name for variable in network.variables}
+    assert len(found.weights) + len(found.classifier) == len(model.weights)
+    places = {(weight.call.path, weight.name) for weight in found.weights.values()}
+    assert len(places) == len(found.weights) and not found.further
+    assert sum(graph.find(network) is not None for network in _all_networks()) == 1
+
+
+def _all_networks():
+    return [
+        family.network(parameters, 224, None)
+        for family in FAMILIES.values()
+        for parameters in family.published_parameters
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +236,7 @@ def test_what_comes_before_the_network(before, left_out):
         "null",
         '{"class_name": "Functional"}',
         '{"class_name": "Mine", "config": {"layers": []}}',
+        '{"class_name": "Sequential", "config": {"layers": []}}',
         "[" * 100_000,
         "9" * 5000,
     ],
@@ -170,7 +244,24 @@ def test_what_comes_before_the_network(before, left_out):
 def test_a_description_that_cannot_be_understood(text):
     """It raises ValueError, whatever is wrong."""
     with pytest.raises(ValueError):
-        _compare(text)
+        ModelGraph(text)
+
+
+def test_models_in_models_end():
+    """However deep they are nested, and however often they are called."""
+    model = {"class_name": "InputLayer", "config": {"name": "x"}}
+    for depth in range(40):
+        model = {"class_name": "Sequential", "config": {"name": f"m{depth}", "layers": [model]}}
+    with pytest.raises(ValueError, match="nested more than"):
+        ModelGraph(json.dumps(model))
+    for depth in range(14):
+        model = {"class_name": "Sequential", "config": {"name": f"m{depth}", "layers": [_IDENTITY, model, model]}}
+        model = model if depth else {**model, "config": {"name": "m", "layers": [_IDENTITY] * 3}}
+    with pytest.raises(ValueError, match="calls of layers"):
+        ModelGraph(json.dumps(model))
+
+
+_IDENTITY = {"class_name": "Activation", "config": {"name": "same", "activation": "linear"}}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +275,7 @@ def test_a_description_that_cannot_be_understood(text):
         ('"padding": [[0, 1], [0, 1]]', '"padding": 1'),
         ('"strides": [2, 2]', '"strides": []'),
         ('"epsilon": 0.001', '"epsilon": "x"'),
+        ('"filters": 16', '"filters": {}'),
         ("[null, 96, 96, 3]", "96"),
     ],
 )
@@ -191,7 +283,7 @@ def test_a_description_that_is_damaged(description, old, new):
     """It raises ValueError, or describes another network."""
     assert old in description
     try:
-        report = _compare(description.replace(old, new))
+        found = ModelGraph(description.replace(old, new)).find(NETWORK)
     except ValueError:
         return
-    assert report.mismatch is not None
+    assert found is None

@@ -21,6 +21,8 @@ _SLIM_HEAD = "MobilenetV2/Logits/Conv2d_1c_1x1"
 class _Shapes:
     """Stored values with only names, shapes and dtypes."""
 
+    copies = frozenset()
+
     def __init__(self, shapes, dtypes=None):
         self.shapes = shapes
         self._dtypes = dtypes or {}

@@ -71,6 +71,8 @@ def test_a_training_under_another_scope(tmp_path, write, scope, shown, weights, 
 class _Shapes:
     """Stored values with nothing but names and shapes."""
 
+    copies = frozenset()
+
     def __init__(self, shapes):
         self.shapes = shapes
 

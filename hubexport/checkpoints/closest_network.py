@@ -7,7 +7,7 @@ import functools
 from hubexport.checkpoints.recognize import Recognition, any_network, candidates, possible_scopes
 from hubexport.checkpoints.scopes import OWN_NAMES, Scope
 from hubexport.errors import printable
-from hubexport.layouts.registry import KNOWN_LAYOUTS, SLIM
+from hubexport.layouts.registry import KNOWN_LAYOUTS
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.ops import Shape
 from hubexport.networks.registry import FAMILIES
@@ -105,8 +105,7 @@ def _places(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Family, Scope]]:
         for family in FAMILIES.values():
             if layout.has(family.name):
                 yield layout_name, family, OWN_NAMES
-                if layout_name == SLIM:
-                    yield from ((layout_name, family, scope) for scope in possible_scopes(family, shapes))
+                yield from ((layout_name, family, scope) for scope in possible_scopes(layout_name, family, shapes))
 
 
 def _known(shapes: Mapping[str, Shape], layout_name: str, family: Family, scope: Scope) -> int:

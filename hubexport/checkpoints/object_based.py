@@ -33,10 +33,13 @@ class ValuesByVariable(Renamed):
     """
 
     def __init__(self, bundle: BundleReader) -> None:
-        super().__init__(bundle, unique_dict(_names_and_keys(bundle)))
+        copies: set[str] = set()
+        super().__init__(bundle, unique_dict(_names_and_keys(bundle, copies)))
+        self.copies = frozenset(copies)
 
 
-def _names_and_keys(bundle: BundleReader) -> Iterator[tuple[str, str]]:
+def _names_and_keys(bundle: BundleReader, copies: set[str]) -> Iterator[tuple[str, str]]:
+    """Yields each name with its key, and adds the names of values that equal one that has their variable's name."""
     try:
         graph = TrackableObjectGraph.FromString(bundle.read_text(OBJECT_GRAPH_KEY))
     except DecodeError as error:
@@ -58,8 +61,10 @@ def _names_and_keys(bundle: BundleReader) -> Iterator[tuple[str, str]]:
         # An optimizer's own name may come first.
         keys[averages.get(name) or averages.get(name.partition("/")[2], name)].append(key)
     for name, (first, *others) in keys.items():
-        yield (name if _are_equal(bundle, [first, *others]) else first), first
+        equal = _are_equal(bundle, [first, *others])
+        yield (name if equal else first), first
         yield from zip(others, others)
+        copies.update(others if equal else ())
 
 
 def _are_equal(bundle: BundleReader, keys: Sequence[str]) -> bool:

@@ -5,10 +5,14 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.closest_network import closest_network
 from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
+from hubexport.checkpoints.keras_recognition import recognize_model
+from hubexport.checkpoints.keras_saved_model import saved_model_description
+from hubexport.checkpoints.keras_values import KerasValues
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition, network_named_by_module
 from hubexport.checkpoints.recognize import (
@@ -24,11 +28,13 @@ from hubexport.checkpoints.slim_values import SlimValues
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.errors import CheckpointError, printable
-from hubexport.layouts.registry import SLIM
+from hubexport.layouts.registry import KERAS_H5, KERAS_LAYOUTS, KERAS_VARIABLES, KERAS_WEIGHTS_H5, SLIM
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
-KERAS_CONTAINERS: tuple[Container, ...] = ("HDF5", "Keras archive")
+# The containers of Keras, and how they name the values of a model's layers.
+_KERAS_LAYOUTS: dict[Container, str] = {"HDF5": KERAS_H5, "Keras archive": KERAS_WEIGHTS_H5}
+KERAS_CONTAINERS = tuple(_KERAS_LAYOUTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +56,8 @@ class OpenedCheckpoint:
         object_based: whether a graph of objects gave the values their names.
         of_training: whether a training wrote the file, so that it should hold averages. Modules and the files of other
             frameworks usually store one value per variable.
-        model_mismatch: how the file's own description of its model contradicts the names and shapes of its values; None
-            if it does not.
+        model_mismatch: why the model that the file describes is none of our networks; None if it is one.
+        image_size: the height and width of the images that the file says its network takes; None if it does not.
         settings: the settings beside Hugging Face's weights; None beside others.
         problems: the settings that the network does not support.
     """
@@ -69,6 +75,7 @@ class OpenedCheckpoint:
     object_based: bool
     of_training: bool
     model_mismatch: str | None
+    image_size: int | None
     settings: HuggingFaceSettings | None
     problems: tuple[str, ...]
 
@@ -89,16 +96,15 @@ class OpenedCheckpoint:
 
     def unrecognized_error(self) -> CheckpointError:
         """Returns the error for values whose network is not known."""
+        what = f"cannot identify the network in {self.shown_as}"
+        if self.model_mismatch:
+            return CheckpointError(what, why=self.model_mismatch, fix="use a model of a network in `hubexport list`")
         closest = closest_network(plain_shapes(self.native))
-        fix = "pass the variant with --variant, or use another file"
-        # Perhaps a model within a model, which is not looked for.
-        if self.container in KERAS_CONTAINERS and not closest.fitting:
-            fix = "save the network by itself, like model.layers[0].save('network.keras'), and use that file"
         return CheckpointError(
-            f"cannot identify the network in {self.shown_as}",
-            why=self.model_mismatch or f"its names and shapes match no published network: {closest.why}",
-            details=() if self.model_mismatch else closest.details,
-            fix=fix,
+            what,
+            why=f"its names and shapes match no published network: {closest.why}",
+            details=closest.details,
+            fix="pass the variant with --variant, or use another file",
         )
 
 
@@ -132,20 +138,29 @@ def open_checkpoint(
         if settings and settings.config:
             first.append((settings.config.family, settings.config.parameters))
         own = recognize(stored, first)
-        scope = OWN_NAMES
-        if source.scope is not None or not (files and files.container in KERAS_CONTAINERS):
+        scope, values, recognition = OWN_NAMES, stored, own
+        description = _description(source, files, stored, own) if source.scope is None else None
+        model = None
+        if description and files:
+            layout = _KERAS_LAYOUTS.get(files.container, KERAS_VARIABLES)
+            model = recognize_model(description, stored, layout, own, first, source.shown_as, progress)
+        if model:
+            recognition = model.recognition
+        else:
             try:
                 scope = choose_scope(stored, own, first[:1] if variant else [], source.scope, source.shown_as)
             except CheckpointError as error:
                 if not accept_several:
                     raise
                 progress.warn(f"{error.what}: {', '.join(error.details)}")
-        values = scope.applied(stored)
-        recognition = own if values is stored else recognize(values, first)
-        if recognition and values is not stored:
-            title = recognition.family.describe(recognition.parameters)
-            progress.note(f"scope: {printable(str(scope))} holds all variables of {title}")
-        recognition, model_mismatch = check_recognition(recognition, values, source.shown_as, progress)
+            values = scope.applied(stored)
+            recognition = own if values is stored else recognize(values, first)
+            if recognition and values is not stored:
+                title = recognition.family.describe(recognition.parameters)
+                progress.note(f"scope: {printable(str(scope))} holds all variables of {title}")
+        recognition = check_recognition(
+            recognition, described=bool(description), shown_as=source.shown_as, progress=progress
+        )
         named = recognition and files and network_named_by_module(recognition, files, source)
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not accept_problems:
@@ -167,7 +182,19 @@ def open_checkpoint(
             in_module=files is not None and files.in_module,
             object_based=object_based,
             of_training=in_training_format and not object_based,
-            model_mismatch=model_mismatch,
+            model_mismatch=model.mismatch if model else None,
+            image_size=model.image_size if model else settings.image_size if settings else None,
             settings=settings,
             problems=problems,
         )
+
+
+def _description(
+    source: Source, files: CheckpointFiles | None, stored: StoredValues, named: Recognition | None
+) -> str | None:
+    """Returns Keras' description of the model whose values are stored; None if there is none, or no need for it."""
+    if files is None or (named and named.layout not in KERAS_LAYOUTS):
+        return None
+    if isinstance(stored, KerasValues):
+        return stored.model_config
+    return saved_model_description(source) if isinstance(stored, ValuesByVariable) else None

@@ -16,7 +16,7 @@ _MAX_VARINT_BYTES = 10
 # Wire types; those of fixed length with their bytes.
 _VARINT, _BYTES = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
-# The messages read here have each field once.
+# Most messages read here have each field once.
 _MAX_FIELDS = 100
 
 
@@ -94,19 +94,20 @@ def _decode_varints(groups: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return values.view(np.int64)
 
 
-def bytes_fields(message: Bytes, within: range, number: int) -> list[range]:
+def bytes_fields(message: Bytes, within: range, number: int, max_fields: int = _MAX_FIELDS) -> list[range]:
     """Returns the places of a message's fields of bytes, submessages or packed numbers that have a number.
 
     Args:
         message: bytes that contain the message.
         within: the message's place among them.
         number: the field's number.
+        max_fields: how many fields of any kind the message may have.
     Raises:
-        DamageError: the bytes are not a message, or it has very many fields.
+        DamageError: the bytes are not a message, or it has more fields.
     """
     contents: list[range] = []
     position = within.start
-    for _ in range(_MAX_FIELDS):
+    for _ in range(max_fields + 1):
         if position == within.stop:
             return contents
         tag, position = read_varint(message, position)

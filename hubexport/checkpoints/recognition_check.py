@@ -1,4 +1,4 @@
-"""Checks a recognized network against what is said of it beside the values, and warns of what is left out."""
+"""Warns of what a recognized network leaves out, and tells networks apart by what is said beside the values."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
-from hubexport.checkpoints.keras_values import KerasValues
 from hubexport.checkpoints.recognize import Recognition
 from hubexport.checkpoints.sources import Source
-from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.errors import printable
-from hubexport.layouts.keras_graph import compare_model
-from hubexport.layouts.registry import KERAS_WEIGHTS_H5
+from hubexport.layouts.registry import KERAS_LAYOUTS
 from hubexport.progress import Progress
 
 # The manifest of a module. One of ours has about 900 bytes.
@@ -23,55 +20,32 @@ _SHOWN_NAMES = 4
 
 
 def check_recognition(
-    recognition: Recognition | None, stored: StoredValues, shown_as: Path, progress: Progress
-) -> tuple[Recognition | None, str | None]:
-    """Compares the recognized network with the file's own description of its model, if it has one.
+    recognition: Recognition | None, *, described: bool, shown_as: Path, progress: Progress
+) -> Recognition | None:
+    """Warns of what a recognition leaves out, and of what only a model's description could tell.
 
     Args:
-        recognition: the network recognized from names and shapes; None if none was.
-        stored: the values.
+        recognition: the network of a file's values; None if none was recognized.
+        described: whether the file describes its model, and the description led to the recognition.
         shown_as: how messages name the file.
-        progress: receives a warning about everything that is left out.
+        progress: receives the warnings.
     Returns:
-        The recognition, without a classifier if the model computes more from the features than TF-Slim's classifier
-        does. It is None if the model's network differs before the features; the second result then says where.
+        The recognition, without a classifier if there is more behind the features than TF-Slim's classifier.
     """
     if recognition is None:
-        return None, None
-    further: Sequence[str] = ()
-    if isinstance(stored, KerasValues) and stored.model_config:
-        network, layouts = recognition.network(), recognition.variable_layouts
-        numbered = recognition.layout == KERAS_WEIGHTS_H5
-        try:
-            report = compare_model(stored.model_config, network, layouts, numbered=numbered)
-        except ValueError as error:
-            reason = printable(str(error))
-            progress.warn(
-                f"{shown_as}: names and shapes alone tell its network; its model cannot be understood: {reason}"
-            )
-        else:
-            if report.mismatch:
-                mismatch = (
-                    f"its names and shapes are those of {recognition.family.name}, but its model differs, first in "
-                    f"{report.mismatch}"
-                )
-                progress.warn(f"{shown_as}: {mismatch}")
-                return None, mismatch
-            if report.before:
-                progress.warn(f"{shown_as}: what comes before the network is left out: {listed(report.before)}")
-            further = report.further
-    elif isinstance(stored, KerasValues) and recognition.num_classes and not recognition.further:
+        return None
+    if recognition.further:
+        progress.warn(
+            f"{shown_as}: only its features are used, without {listed(recognition.further)}: a classifier must be a "
+            "single dense layer on the pooled features"
+        )
+        return dataclasses.replace(recognition, num_classes=None, classifier=(), is_matrix=False)
+    if recognition.num_classes and recognition.layout in KERAS_LAYOUTS and not described:
         progress.warn(
             f"{shown_as}: it holds weights alone, which do not tell how its dense layer is used; it is taken for a "
             "classifier on the averaged features"
         )
-    if further := further or recognition.further:
-        progress.warn(
-            f"{shown_as}: only its features are used, without {listed(further)}: a classifier must be a single dense "
-            "layer on the pooled features"
-        )
-        recognition = dataclasses.replace(recognition, num_classes=None, classifier=(), is_matrix=False)
-    return recognition, None
+    return recognition
 
 
 def network_named_by_module(recognition: Recognition, files: CheckpointFiles, source: Source) -> Recognition | None:

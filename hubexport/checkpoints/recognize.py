@@ -4,11 +4,20 @@ from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import re
 
 from hubexport.checkpoints.scopes import Scope, scopes_with
 from hubexport.checkpoints.stored_values import StoredValues
-from hubexport.layouts.registry import HUGGING_FACE_LAYOUTS, KERAS_H5, KERAS_WEIGHTS_H5, KNOWN_LAYOUTS, SLIM
+from hubexport.layouts.registry import (
+    HUGGING_FACE_LAYOUTS,
+    KERAS_H5,
+    KERAS_VARIABLES,
+    KERAS_WEIGHTS_H5,
+    KNOWN_LAYOUTS,
+    SLIM,
+    slim_layout,
+)
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.network import Network
@@ -19,8 +28,11 @@ from hubexport.networks.registry import FAMILIES
 AVERAGED_SUFFIX = "/ExponentialMovingAverage"
 
 # In Keras' files: what the names of layers' values begin with, and the names of layers that may be classifiers.
-_LAYER_VALUES = {KERAS_H5: "(?!optimizer_weights/)", KERAS_WEIGHTS_H5: "layers/"}
-_CLASSIFIER_LAYERS = {KERAS_H5: "[^/]+", KERAS_WEIGHTS_H5: r"layers/dense(_\d+)?/vars"}
+_LAYER_VALUES = {KERAS_H5: "(?!optimizer_weights/)", KERAS_WEIGHTS_H5: "layers/", KERAS_VARIABLES: ".*/"}
+_CLASSIFIER_LAYERS = {KERAS_H5: ".+", KERAS_WEIGHTS_H5: r"(layers/.+/)?layers/dense(_\d+)?/vars", KERAS_VARIABLES: ".+"}
+
+# The layouts in which other names may come before a network's.
+SCOPED_LAYOUTS = (SLIM, KERAS_H5, KERAS_WEIGHTS_H5, KERAS_VARIABLES)
 
 # No variable's shape depends on the size of the images.
 _ANY_IMAGE_SIZE = 224
@@ -40,6 +52,8 @@ class Recognition:
         further: the names of trained values that are not the network's and keep it from having a classifier.
         alike: other families whose networks have the same variables, where nothing in the file tells which it is.
         others: other networks whose variables, up to the features, are all in the file as well.
+        names: the file's name of each variable up to the features, by its name in TF-Slim, where a model describes
+            itself; None where the layout tells. Shapes are those of TF-Slim then.
     """
 
     layout: str
@@ -51,6 +65,7 @@ class Recognition:
     further: tuple[str, ...] = ()
     alike: tuple[Family, ...] = ()
     others: tuple["Recognition", ...] = ()
+    names: Mapping[str, str] | None = None
 
     def network(self, image_size: int = _ANY_IMAGE_SIZE) -> Network:
         """Lays the network out for images of `image_size` pixels."""
@@ -65,7 +80,12 @@ class Recognition:
     @property
     def variable_layouts(self) -> tuple[VariableLayout, ...]:
         """The names and shapes of the network's variables in the file."""
-        layouts = KNOWN_LAYOUTS[self.layout].of(self.network())
+        network, names = self.network(), self.names
+        if names is None:
+            layouts = KNOWN_LAYOUTS[self.layout].of(network)
+        else:
+            plain = slim_layout(network)
+            layouts = tuple(dataclasses.replace(one, name=names.get(one.name, one.name)) for one in plain)
         if not self.classifier:
             return layouts
         *features, weights, biases = layouts
@@ -139,10 +159,11 @@ def candidates(
 def recognize_in_scopes(
     stored: StoredValues, first: Sequence[tuple[Family, Parameters]] = ()
 ) -> dict[Scope, Recognition]:
-    """Finds the scopes that hold all variables of a network, up to the features, under TF-Slim's names.
+    """Finds the scopes that hold all variables of a network, up to the features, under TF-Slim's names or Keras'.
 
     Another root scope may stand in place of TF-Slim's, or none. Then nothing but its variables tells a network: a scope
-    has the largest one that fits, since a smaller one may be a part of it.
+    has the largest one that fits, since a smaller one may be a part of it. Keras' names have no root scope; a model
+    within the model is a scope.
 
     Args:
         stored: the values.
@@ -152,10 +173,10 @@ def recognize_in_scopes(
     """
     shapes = plain_shapes(stored)
     found: dict[str, tuple[tuple[int, bool, bool], Scope, Recognition]] = {}
-    for family in FAMILIES.values():
-        if not (scopes := possible_scopes(family, shapes)):
+    for layout_name, family in itertools.product(SCOPED_LAYOUTS, FAMILIES.values()):
+        if not (scopes := possible_scopes(layout_name, family, shapes)):
             continue
-        for candidate in candidates(SLIM, family, first):
+        for candidate in candidates(layout_name, family, first):
             layouts = candidate.variable_layouts
             for scope in scopes:
                 if all(shapes.get(scope.in_file(layout.name)) == layout.shape for layout in layouts):
@@ -166,12 +187,16 @@ def recognize_in_scopes(
     return {scope: recognition for _, scope, recognition in found.values()}
 
 
-def possible_scopes(family: Family, names: Iterable[str]) -> list[Scope]:
-    """Returns the scopes that hold the telling variable of a family, TF-Slim's own root scope included."""
+def possible_scopes(layout_name: str, family: Family, names: Iterable[str]) -> list[Scope]:
+    """Returns the scopes that hold the telling variable of a family, the layout's own root scope included."""
+    if layout_name not in SCOPED_LAYOUTS or not KNOWN_LAYOUTS[layout_name].has(family.name):
+        return []
+    telling = _telling_name(layout_name, family.name)
     # Most families end here, and need no network.
-    tail = family.telling_variable.partition("/")[2]
+    tail = telling.partition("/")[2] if layout_name == SLIM else telling
     likely = [name for name in names if name.endswith(tail)]
-    return [*scopes_with(family.telling_variable, _root_scope(family.name), likely)] if likely else []
+    root = _root_scope(family.name) if likely and layout_name == SLIM else ""
+    return [*scopes_with(telling, root, likely)]
 
 
 @functools.cache
@@ -294,7 +319,7 @@ def _beside_features(layout_name: str, classifier_layer: str) -> str:
 
 
 def _trained_values(stored: StoredValues, beginning: str) -> Iterator[str]:
-    """Yields the names of trained values, except those below another value's name, like optimizer slots.
+    """Yields the names of trained values, except copies and those below another value's name, like optimizer slots.
 
     Args:
         stored: all values.
@@ -305,7 +330,7 @@ def _trained_values(stored: StoredValues, beginning: str) -> Iterator[str]:
     for name, dtype in dtypes.items():
         is_slot = name.rpartition("/")[0] in dtypes
         is_trained = dtype.rstrip("0123456789") not in ("int", "uint", "bool", "string")
-        if is_trained and not is_slot and pattern.match(name):
+        if is_trained and not is_slot and name not in stored.copies and pattern.match(name):
             yield name
 
 

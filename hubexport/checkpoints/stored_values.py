@@ -39,9 +39,11 @@ class StoredValues(abc.ABC):
 
     Attributes:
         shapes: the shapes of all stored values, by name.
+        copies: the names of values that are stored a second time, under the name of their variable.
     """
 
     shapes: Mapping[str, Shape]
+    copies: frozenset[str] = frozenset()
 
     @abc.abstractmethod
     def dtype(self, name: str) -> str:
@@ -156,6 +158,7 @@ class Renamed(StoredValues):
         self._stored = stored
         self._names = names
         self.shapes = {name: stored.shapes[old] for name, old in names.items()}
+        self.copies = frozenset(name for name, old in names.items() if old in stored.copies)
 
     def dtype(self, name: str) -> str:
         return self._stored.dtype(self._names[name])

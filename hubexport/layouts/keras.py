@@ -1,7 +1,8 @@
-"""The two layouts in which Keras stores the weights of `keras.applications.MobileNetV2` in HDF5.
+"""The layouts in which Keras stores the weights of `keras.applications.MobileNetV2`.
 
 `.h5` files ("legacy H5") use the names of a model's layers. `.weights.h5` files (Keras 2.12 and newer) number the
-layers of each class in the model's order: `conv2d`, `conv2d_1` and so on.
+layers of each class in the model's order: `conv2d`, `conv2d_1` and so on. TensorFlow's own files tell the names of
+Keras 2's variables, which are those of `.h5` files but for depthwise kernels.
 """
 
 from collections import Counter
@@ -64,6 +65,12 @@ def keras_h5_layout(network: Network) -> tuple[VariableLayout, ...]:
     return tuple(
         layout for _, layer in layers for layout in sorted(layer, key=lambda layout: numbers[layout.variable.name])
     )
+
+
+def keras_variables_layout(network: Network) -> tuple[VariableLayout, ...]:
+    """Returns the layouts of a network's variables by the names of Keras 2's variables."""
+    named = {**_ROLE_LAYOUTS, "depthwise_kernel": RoleLayout("{0}/depthwise_kernel")}
+    return layout_from_tables(network, _LAYER_NAMES, named)
 
 
 def keras_weights_h5_layout(network: Network) -> tuple[VariableLayout, ...]:

@@ -6,7 +6,7 @@ import dataclasses
 from hubexport.errors import UsageError, either
 from hubexport.layouts.conversion_targets import Target
 from hubexport.layouts.huggingface import HUGGING_FACE_NETWORKS, PREFIX, huggingface_layout
-from hubexport.layouts.keras import KERAS_NETWORKS, keras_h5_layout, keras_weights_h5_layout
+from hubexport.layouts.keras import KERAS_NETWORKS, keras_h5_layout, keras_variables_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
 from hubexport.layouts.tf2 import tf2_layout
 from hubexport.networks.network import Network
@@ -14,6 +14,8 @@ from hubexport.networks.network import Network
 SLIM = "TF-Slim"
 KERAS_H5 = "Keras .h5"
 KERAS_WEIGHTS_H5 = "Keras .weights.h5"
+KERAS_VARIABLES = "Keras variables"
+KERAS_LAYOUTS = (KERAS_H5, KERAS_WEIGHTS_H5, KERAS_VARIABLES)
 
 
 def slim_layout(network: Network) -> tuple[VariableLayout, ...]:
@@ -60,11 +62,12 @@ TARGET_LAYOUTS: dict[Target, dict[str, Layout]] = {
     "tf2": {"TensorFlow 2": Layout(tf2_layout)},
 }
 
-# The layouts by which files are recognized, in the order in which they are tried. Object-based checkpoints need none:
-# their own graph of objects leads to TF-Slim's names.
+# The layouts by which files are recognized, in the order in which they are tried. The graph of objects in object-based
+# checkpoints tells the names of the variables, which are TF-Slim's or Keras'.
 KNOWN_LAYOUTS: dict[str, Layout] = {
     SLIM: _SLIM,
     **TARGET_LAYOUTS["keras"],
+    KERAS_VARIABLES: Layout(keras_variables_layout, KERAS_NETWORKS),
     **TARGET_LAYOUTS["huggingface"],
     "Hugging Face without head": Layout(_headless_huggingface, HUGGING_FACE_NETWORKS),
 }

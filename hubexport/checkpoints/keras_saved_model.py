@@ -1,0 +1,49 @@
+"""Finds Keras' description of a model in the SavedModels that Keras 2 writes.
+
+Each object of a SavedModel may have metadata in JSON; those of the root describe a Keras model. TensorFlow 2.5 and
+newer keep them in a file of their own, older ones in `saved_model.pb`. What Keras 3 exports has none.
+"""
+
+import json
+
+from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.checkpoints.proto_wire import bytes_fields
+from hubexport.checkpoints.sources import Source
+from hubexport.checkpoints.stored_values import DamageError
+
+_METADATA_FILE = "keras_metadata.pb"
+# The files of a large network have 10 MB.
+_MAX_BYTES = 256 << 20
+# A node for each layer, variable and function.
+_MAX_NODES = 1_000_000
+# The numbers of the fields that lead to the root's metadata: in Keras' SavedMetadata, nodes and metadata; in
+# TensorFlow's SavedModel, meta_graphs, object_graph_def, nodes, user_object and metadata.
+_PLACES = {_METADATA_FILE: (1, 5), MODULE_FILE: (2, 7, 1, 4, 3)}
+
+
+def saved_model_description(source: Source) -> str | None:
+    """Returns Keras' description of the model that is saved in a SavedModel; None if there is none.
+
+    Raises:
+        CheckpointError: a file of the SavedModel or its archive cannot be read.
+    """
+    for file, numbers in _PLACES.items():
+        content = source.read_in_module(file, _MAX_BYTES)
+        if content is not None and (description := _model_at(content, numbers)):
+            return description
+    return None
+
+
+def _model_at(content: bytes, numbers: tuple[int, ...]) -> str | None:
+    place = range(len(content))
+    try:
+        for number in numbers:
+            places = bytes_fields(content, place, number, _MAX_NODES)
+            if not places:
+                return None
+            place = places[0]
+        description = content[place.start : place.stop].decode()
+        metadata = json.loads(description)
+    except (DamageError, ValueError, RecursionError):  # Anybody may write such files.
+        return None
+    return description if isinstance(metadata, dict) and {"class_name", "config"} <= metadata.keys() else None

@@ -1,0 +1,249 @@
+"""Reads Keras' description of a model: the calls of its layers, in order, with models inside the model taken apart.
+
+Transfer learning calls a network like one layer, so that its layers are in a model within the model, or deeper. Here
+they are calls like all others. Keras 2 and Keras 3 describe the same graph in different JSON.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import json
+import re
+from typing import Any
+
+_GRAPHS = ("Functional", "Model")
+_SEQUENCE = "Sequential"
+INPUT = "InputLayer"
+_LISTS = ("__tuple__", "TensorShape")
+# Keras 2 puts it in place of a tensor where a constant comes before the tensors of a call.
+_CONSTANT = "_CONSTANT_VALUE"
+# No model that trains has more layers or deeper models, and reading them must end.
+_MAX_CALLS = 20_000
+_MAX_DEPTH = 32
+
+# A tensor in a description: the layer's name, and the number of the call of it.
+_Reference = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCall:
+    """A call of a layer.
+
+    Attributes:
+        path: the names from the outermost model's layer down to this layer, like `("mobilenetv2_1.00_224", "Conv1")`.
+        numbered: the same, as Keras' `.weights.h5` files number layers, like `("functional", "conv2d_3")`.
+        kind: the layer's class, like `Conv2D`.
+        config: its settings.
+        inputs: the calls that give its inputs, as positions in the list of all calls.
+        constants: the numbers that it is called with besides the tensors; None if they cannot be read.
+    """
+
+    path: tuple[str, ...]
+    numbered: tuple[str, ...]
+    kind: str
+    config: Mapping[str, Any]
+    inputs: tuple[int, ...]
+    constants: tuple[float, ...] | None = ()
+
+    def __str__(self) -> str:
+        return "/".join(self.path)
+
+
+def layer_calls(description: str) -> list[LayerCall]:
+    """Lists the calls of a model's layers, each after the calls that give its inputs.
+
+    A model within the model that is called gives the calls of its layers; its input layers are calls of their own,
+    which return the input that the outer model gives them.
+
+    Args:
+        description: Keras' JSON: the attribute `model_config` of an `.h5` file, `config.json` of a `.keras` file, the
+            metadata of a SavedModel's root.
+    Raises:
+        ValueError: the description is not that of a graph of layers, or cannot be understood.
+    """
+    reader = _Reader()
+    try:
+        reader.add_model(json.loads(description, object_hook=_plain), (), (), None)
+    except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    return reader.calls
+
+
+def _plain(item: dict[str, Any]) -> Any:
+    """Turns the tuples and shapes of SavedModels' metadata into lists, which they are in other files."""
+    return item["items"] if item.get("class_name") in _LISTS and "items" in item else item
+
+
+class _Reader:
+    """Reads a model.
+
+    Attributes:
+        calls: the calls that were read.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[LayerCall] = []
+
+    def add_model(
+        self, model: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None
+    ) -> int:
+        """Adds the calls of a model's layers.
+
+        Args:
+            model: Keras' description of the model.
+            path: the names that lead to it; empty for the outermost model.
+            numbered: the same as Keras numbers them.
+            inputs: the positions of its inputs; None for the outermost model.
+        Returns:
+            The position of the call that gives its output.
+        """
+        if len(path) > _MAX_DEPTH:
+            raise ValueError(f"its models are nested more than {_MAX_DEPTH} deep")
+        if model["class_name"] == _SEQUENCE:
+            return self._add_sequence(model["config"], path, numbered, inputs)
+        if model["class_name"] not in _GRAPHS:
+            raise ValueError(f"{model['class_name']} is not a graph of layers")
+        return _Graph(self, model["config"], path, numbered, inputs).add()
+
+    def _add_sequence(
+        self, config: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None
+    ) -> int:
+        layers = config["layers"] if isinstance(config, dict) else config  # Keras before 2.2.3 writes the list alone.
+        sources: tuple[int, ...] = () if inputs is None else (inputs[0],)
+        if inputs is None and layers[0]["class_name"] != INPUT:
+            # A model that was built by its first call.
+            shape = {"batch_shape": config.get("build_input_shape")} if isinstance(config, dict) else {}
+            first = LayerCall((*path, "input"), (*numbered, "input"), INPUT, {**shape, **layers[0]["config"]}, ())
+            sources = (self.add(first),)
+        for layer, number in zip(layers, _numbered_names(layers), strict=True):
+            sources = (self.add_layer(layer, path, (*numbered, number), sources, ()),)
+        return sources[0]
+
+    def add_layer(
+        self,
+        layer: Any,
+        path: tuple[str, ...],
+        numbered: tuple[str, ...],
+        inputs: tuple[int, ...],
+        constants: tuple[float, ...] | None,
+    ) -> int:
+        """Adds a call of a layer, or those inside of it; returns the position of the call that gives its output."""
+        path = (*path, _name(layer))
+        if is_model(layer):
+            return self.add_model(layer, path, numbered, inputs)
+        return self.add(LayerCall(path, numbered, layer["class_name"], layer["config"], inputs, constants))
+
+    def add(self, call: LayerCall) -> int:
+        """Adds a call, and returns its position."""
+        if len(self.calls) == _MAX_CALLS:
+            raise ValueError(f"it has more than {_MAX_CALLS} calls of layers")
+        self.calls.append(call)
+        return len(self.calls) - 1
+
+
+class _Graph:
+    """A functional model that is being read. The arguments are those of `_Reader.add_model`."""
+
+    def __init__(
+        self,
+        reader: _Reader,
+        config: Any,
+        path: tuple[str, ...],
+        numbered: tuple[str, ...],
+        inputs: Sequence[int] | None,
+    ) -> None:
+        self._reader = reader
+        self._path = path
+        self._layers = {_name(layer): layer for layer in config["layers"]}
+        numbers = _numbered_names(config["layers"])
+        self._numbered = {name: (*numbered, number) for name, number in zip(self._layers, numbers, strict=True)}
+        self._outputs = list(_references(config["output_layers"]))
+        names = [name for name, _ in _references(config["input_layers"])]
+        self._given = dict(zip(names, inputs, strict=True)) if inputs is not None else {}
+        self._positions: dict[_Reference, int] = {}
+
+    def add(self) -> int:
+        """Adds all calls; returns the position of the one that gives the model's first output."""
+        for name, layer in self._layers.items():
+            for call in range(max(1, len(layer["inbound_nodes"]))):
+                self._position((name, call))
+        return self._position(self._outputs[0])
+
+    def _position(self, node: _Reference) -> int:
+        name, call = node
+        layer = self._layers[name]
+        calls = layer["inbound_nodes"]
+        if is_model(layer):
+            if len(calls) > 1:
+                raise ValueError(f"{name} is called several times")
+            call = 0  # For a model within the model, Keras 2 starts counting calls at one that it does not list.
+        if (name, call) not in self._positions:
+            argument = calls[call] if calls else []
+            inputs = tuple(self._position(source) for source in _references(argument))
+            if name in self._given:
+                inputs = (self._given[name],)
+            self._positions[name, call] = self._reader.add_layer(
+                layer, self._path, self._numbered[name], inputs, _constants(argument)
+            )
+        return self._positions[name, call]
+
+
+def is_model(layer: Mapping[str, Any]) -> bool:
+    """Tells whether a layer is a model within the model."""
+    return layer["class_name"] in (*_GRAPHS, _SEQUENCE)
+
+
+def _name(layer: Mapping[str, Any]) -> str:
+    return str(layer["name"] if "name" in layer else layer["config"]["name"])
+
+
+def _references(argument: Any) -> Iterator[_Reference]:
+    """Yields the calls whose outputs are in the arguments of a call, as Keras 2 or Keras 3 writes them."""
+    if isinstance(argument, dict):
+        if argument.get("class_name") == "__keras_tensor__":
+            name, call, _ = argument["config"]["keras_history"]
+            yield name, call
+        else:
+            for value in argument.values():
+                yield from _references(value)
+    elif isinstance(argument, list):
+        if len(argument) > 2 and isinstance(argument[0], str) and isinstance(argument[1], int):
+            if argument[0] != _CONSTANT:
+                yield argument[0], argument[1]
+            argument = argument[3:]
+        for value in argument:
+            yield from _references(value)
+
+
+def _constants(argument: Any) -> tuple[float, ...] | None:
+    """Returns the numbers in the arguments of a call; None if one comes before a tensor."""
+    if isinstance(argument, dict) and "args" in argument:
+        tensor, *others = argument["args"] or [None]
+        if not isinstance(tensor, (dict, list)):
+            return None
+        return tuple(value for value in others if _is_number(value))
+    # Keras 2: [[name, call, output, {"y": 127.5}]], or the inner list alone.
+    while isinstance(argument, list) and len(argument) == 1:
+        argument = argument[0]
+    if not isinstance(argument, list) or len(argument) < 4 or not isinstance(argument[3], dict):
+        return ()
+    if argument[0] == _CONSTANT:
+        return None
+    return tuple(value for value in argument[3].values() if _is_number(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbered_names(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the name of each layer in Keras' `.weights.h5` files: its class in snake case, and a number."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        kind = layer["class_name"].rpartition(">")[2]
+        kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+        names.append(f"{kind}_{counts[kind]}" if counts[kind] else kind)
+        counts[kind] += 1
+    return names
