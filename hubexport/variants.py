@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
 from hubexport.errors import UsageError, check_choice, check_list, either, guess
 from hubexport.labels import read_labels
@@ -198,13 +198,24 @@ class LabelFile(StrictModel):
     skip: Annotated[int, Field(ge=0)] = 0
 
 
-def _label_file(value: object) -> object:
-    """Accepts the path alone."""
-    if isinstance(value, str):
-        return {"file": value}
-    if value is None or isinstance(value, (dict, LabelFile)):
-        return value
-    raise ValueError("the path of a text file, or `file` and `skip` below this key")
+ClassNames = tuple[str, ...]
+_CLASS_NAMES: pydantic.TypeAdapter[ClassNames] = pydantic.TypeAdapter(
+    tuple[Annotated[_Line, _must_be("a name, not blank", str.strip)], ...]
+)
+
+
+def _labels(value: object) -> LabelFile | ClassNames | None:
+    """Accepts the path alone, too. Each form is checked by itself, so that mistakes are reported as those of one."""
+    match value:
+        case None | LabelFile():
+            return value
+        case str():
+            return LabelFile(file=value)
+        case dict():
+            return LabelFile.model_validate(value)
+        case list() | tuple():
+            return _CLASS_NAMES.validate_python(tuple(value), strict=True)
+    raise ValueError("the path of a text file, `file` and `skip` below this key, or a list of names")
 
 
 class Variant(StrictModel, SpreadParameters):
@@ -219,8 +230,8 @@ class Variant(StrictModel, SpreadParameters):
         image_size: the height and width of the images in pixels; the default of modules that take any size.
         num_classes: the number of classes that the checkpoint was trained for, including the background class.
         dataset: the name of the training data.
-        labels: the file with the names of the classes; in a config also its path alone. None if the classes have no
-            names.
+        labels: the names of the classes, or the file that has them; in a config also its path alone. None if the
+            classes have no names.
         license: the SPDX identifier of the trained values' license, like `Apache-2.0`; None if it is unknown.
         checkpoint: the published archive; None if users must pass `--checkpoint`.
         published: the publishers' figures; None if there are none.
@@ -235,7 +246,7 @@ class Variant(StrictModel, SpreadParameters):
     image_size: Annotated[int, AfterValidator(_allowed_size)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
-    labels: Annotated[LabelFile | None, BeforeValidator(_label_file)] = None
+    labels: Annotated[LabelFile | ClassNames | None, PlainValidator(_labels)] = None
     license: Annotated[_Line, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
@@ -294,7 +305,9 @@ class Variant(StrictModel, SpreadParameters):
         Raises:
             UsageError: the file cannot be read.
         """
-        return read_labels(Path(self.labels.file))[self.labels.skip :] if self.labels else None
+        if isinstance(self.labels, LabelFile):
+            return read_labels(Path(self.labels.file))[self.labels.skip :]
+        return None if self.labels is None else list(self.labels)
 
     def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
         """Returns the modules that `--module` asks for.
