@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.sources import resolve_source
 from hubexport.comparison import compare
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
+from hubexport.layouts.keras_input import model_image_size
+from hubexport.progress import Progress
 from tests.command import hubexport
 from tests.keras_models import FILES, backbone, save
 
@@ -112,3 +116,48 @@ def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
     )
     slots = [variable.name for variable in found.variables if variable.name.startswith("optimizer_weights/")]
     assert sum(name.endswith("/Conv1/kernel:0") for name in slots) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [96, None])
+def test_a_model_tells_the_size_of_its_images(tmp_path, size):
+    """In whole models, unless they take any size. Weights alone do not tell."""
+    base = tf.keras.applications.MobileNetV2(alpha=0.35, weights=None, include_top=False, input_shape=(size, size, 3))
+    for name in FILES:
+        save(base, tmp_path / name)
+        with open_checkpoint(resolve_source(tmp_path / name, None, Progress()), Progress()) as opened:
+            assert opened.image_size == (size if name.startswith("whole") else None), name
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (layers.Rescaling(1 / 127.5, offset=-1), 128),
+        (layers.RandomFlip(), 128),
+        (layers.Resizing(96, 96), None),
+        (layers.CenterCrop(96, 96), None),
+    ],
+    ids=["rescaling", "flip", "resizing", "crop"],
+)
+def test_a_model_that_resizes_images_does_not_tell_the_size_of_its_network(layer, size):
+    """By Keras' own description."""
+    images = layers.Input([128, 128, 3])
+    assert model_image_size(tf.keras.Model(images, layers.Conv2D(1, 1)(layer(images))).to_json()) == size
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        "",
+        "[]",
+        '{"config": []}',
+        '{"config": {"layers": [{"class_name": "InputLayer", "config": {}}]}}',
+        '{"config": {"layers": [{"class_name": "InputLayer", "config": {"batch_shape": [null, 96, 128, 3]}}]}}',
+        '{"config": {"layers": [{"class_name": "InputLayer", "config": {"batch_shape": [null, "a", "a", 3]}}]}}',
+        "[" * 100000,
+    ],
+    ids=["nothing", "list", "no layers", "no shape", "not square", "texts", "deep"],
+)
+def test_descriptions_that_tell_no_size(described):
+    """Anybody may have written them."""
+    assert model_image_size(described) is None

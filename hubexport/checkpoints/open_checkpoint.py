@@ -1,6 +1,6 @@
 """Opens a source, recognizes the network of its values, and checks both against the settings beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -9,6 +9,7 @@ from hubexport.checkpoints.closest_network import closest_network
 from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
+from hubexport.checkpoints.keras_values import KerasValues
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition, network_named_by_module
 from hubexport.checkpoints.recognize import (
@@ -24,7 +25,9 @@ from hubexport.checkpoints.slim_values import SlimValues
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.errors import CheckpointError, printable
+from hubexport.layouts.keras_input import model_image_size
 from hubexport.layouts.registry import SLIM
+from hubexport.networks.family import Family, Parameters
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
@@ -54,6 +57,7 @@ class OpenedCheckpoint:
             if it does not.
         settings: the settings beside Hugging Face's weights; None beside others.
         problems: the settings that the network does not support.
+        image_size: the height and width of the images that the file's own description says; None if it does not.
     """
 
     shown_as: Path
@@ -71,6 +75,7 @@ class OpenedCheckpoint:
     model_mismatch: str | None
     settings: HuggingFaceSettings | None
     problems: tuple[str, ...]
+    image_size: int | None
 
     def slim_values(self) -> StoredValues:
         """Returns the values under TF-Slim's names; unrecognized values stay as they are.
@@ -87,10 +92,14 @@ class OpenedCheckpoint:
         names = (name for name in self.values.shapes if name.removesuffix(AVERAGED_SUFFIX) not in further)
         return Joined(Renamed(self.values, {name: name for name in names}), network)
 
-    def unrecognized_error(self) -> CheckpointError:
-        """Returns the error for values whose network is not known."""
+    def unrecognized_error(self, advice: str = "pass the variant with --variant") -> CheckpointError:
+        """Returns the error for values whose network is not known.
+
+        Args:
+            advice: what may help to recognize it.
+        """
         closest = closest_network(plain_shapes(self.native))
-        fix = "pass the variant with --variant, or use another file"
+        fix = f"{advice}, or use another file"
         # Perhaps a model within a model, which is not looked for.
         if self.container in KERAS_CONTAINERS and not closest.fitting:
             fix = "save the network by itself, like model.layers[0].save('network.keras'), and use that file"
@@ -110,6 +119,7 @@ def open_checkpoint(
     *,
     accept_problems: bool = False,
     accept_several: bool = False,
+    networks: Sequence[tuple[Family, Parameters]] = (),
 ) -> Iterator[OpenedCheckpoint]:
     """Opens a source for as long as the context lasts.
 
@@ -119,6 +129,8 @@ def open_checkpoint(
         variant: the variant whose values are wanted; None accepts any network. Synthetic values need a variant.
         accept_problems: also open weights whose Hugging Face settings the network does not support.
         accept_several: also open a file in which several scopes hold a network, as a file of no known network.
+        networks: without a variant, the families that win where nothing tells several apart, with parameters to try
+            before the published ones.
     Raises:
         CheckpointError: the source is damaged, has unsupported settings, or needs a variant. Reading a damaged value
             raises it later.
@@ -128,14 +140,15 @@ def open_checkpoint(
         settings = None
         if files and files.container == "safetensors" and is_hugging_face(stored):
             settings = read_settings(files.paths[0].parent)
-        first = [(variant.family, variant.family_parameters)] if variant else []
+        wanted = [(variant.family, variant.family_parameters)] if variant else [*networks]
+        first = [*wanted]
         if settings and settings.config:
             first.append((settings.config.family, settings.config.parameters))
         own = recognize(stored, first)
         scope = OWN_NAMES
         if source.scope is not None or not (files and files.container in KERAS_CONTAINERS):
             try:
-                scope = choose_scope(stored, own, first[:1] if variant else [], source.scope, source.shown_as)
+                scope = choose_scope(stored, own, wanted, source.scope, source.shown_as)
             except CheckpointError as error:
                 if not accept_several:
                     raise
@@ -170,4 +183,10 @@ def open_checkpoint(
             model_mismatch=model_mismatch,
             settings=settings,
             problems=problems,
+            image_size=settings.image_size if settings else _described_size(stored),
         )
+
+
+def _described_size(stored: StoredValues) -> int | None:
+    described = stored.model_config if isinstance(stored, KerasValues) else None
+    return model_image_size(described) if described else None
