@@ -38,6 +38,11 @@ def builtin_config_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
 
 
+def is_builtin(name: str) -> bool:
+    """Tells whether a built-in variant has a name."""
+    return name in _config_files(None)
+
+
 def list_variants(config_dir: str | Path | None = None) -> list[Variant]:
     """Loads all variants, sorted by name.
 

@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, WrapValidator
 
 from hubexport.errors import UsageError, check_choice, check_list, either, guess
 from hubexport.labels import read_labels
@@ -108,6 +108,7 @@ _Segment = Annotated[
     _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit"),
     _must_be(f"at most {_MAX_NAME_BYTES} bytes long", lambda name: len(name.encode()) <= _MAX_NAME_BYTES),
 ]
+_SEGMENT: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(_Segment)
 # Text that goes into manifests and pages.
 _Line = Annotated[
     str,
@@ -204,7 +205,7 @@ _CLASS_NAMES: pydantic.TypeAdapter[ClassNames] = pydantic.TypeAdapter(
 )
 
 
-def _labels(value: object) -> LabelFile | ClassNames | None:
+def _labels(value: object, _: object) -> LabelFile | ClassNames | None:
     """Accepts the path alone, too. Each form is checked by itself, so that mistakes are reported as those of one."""
     match value:
         case None | LabelFile():
@@ -246,7 +247,7 @@ class Variant(StrictModel, SpreadParameters):
     image_size: Annotated[int, AfterValidator(_allowed_size)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
-    labels: Annotated[LabelFile | ClassNames | None, PlainValidator(_labels)] = None
+    labels: Annotated[LabelFile | ClassNames | None, WrapValidator(_labels)] = None
     license: Annotated[_Line, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
@@ -334,6 +335,26 @@ class Variant(StrictModel, SpreadParameters):
                 fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(self.family.versions)}",
             )
         return [module_spec(request)]
+
+
+def check_handle_part(what: str, text: str) -> None:
+    """Checks that a text may be a part of a handle.
+
+    Args:
+        what: what messages call the text.
+        text: the text.
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        _SEGMENT.validate_python(text, strict=True)
+    except pydantic.ValidationError as error:
+        meaning = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{what} {text!r} cannot be a part of a handle",
+            why=f"it must be {meaning}",
+            fix="choose another, like flowers_2",
+        ) from None
 
 
 def check_variant(variant: Variant) -> None:
