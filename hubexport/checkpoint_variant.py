@@ -21,7 +21,7 @@ from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.registry import FAMILIES
 from hubexport.progress import Progress, Warnings
-from hubexport.variants import KINDS, ClassNames, LabelFile, ModuleSpec, Variant, check_handle_part, module_spec
+from hubexport.variants import KINDS, ModuleSpec, Variant, check_handle_part, module_spec, what_must_be
 
 # No tool knows who trained a checkpoint, and on what.
 DEFAULT_PUBLISHER = "local"
@@ -94,10 +94,10 @@ def recognize_variant(
             fix="use a variant that `hubexport list` shows, with --variant in place of --name",
         )
     progress.step(f"recognizing {source.shown_as}")
-    # Whoever reads the values later says which they are.
+    # Warnings alone: steps and notes come when the values are read.
     with open_checkpoint(source, Warnings(progress), networks=networks) as opened:
         found = _only_network(opened, network, depth_multiplier)
-        kinds = KINDS if found.num_classes else KINDS[:1]
+        kinds = KINDS if found.num_classes else ("feature_vector",)
         _check_kinds(opened, found, requests)
         fields = {
             "name": name,
@@ -115,11 +115,11 @@ def recognize_variant(
         try:
             variant = Variant.model_validate(fields)
         except pydantic.ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
+            key = error.errors(include_url=False)[0]["loc"][0]
             raise UsageError(
                 f"cannot make a variant of {opened.shown_as}",
-                why=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-                fix="change what is wrong, or use another checkpoint",
+                why=f"its {key} must be {what_must_be(error)}",
+                fix="name other labels, or use another checkpoint",
             ) from error
         warn_of_size(opened, variant, progress)
     if not found.num_classes and not requests:
@@ -155,9 +155,10 @@ def _wanted_networks(network: str | None, depth_multiplier: float | None) -> lis
     try:
         return [(family, family.parameters.model_validate(given)) for family in having]
     except pydantic.ValidationError as error:
-        wanted = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Input should be ")
         raise UsageError(
-            f"{depth_multiplier!r} is not a depth multiplier", why=f"it must be {wanted}", fix="use one like 0.6"
+            f"{depth_multiplier!r} is not a depth multiplier",
+            why=f"it must be {what_must_be(error)}",
+            fix="use one like 0.6",
         ) from error
 
 
@@ -237,14 +238,14 @@ def _labels(
     opened: OpenedCheckpoint,
     num_classes: int | None,
     progress: Progress,
-) -> LabelFile | ClassNames | None:
+) -> str | list[str] | None:
     """Returns the names of the classes: the caller's, or those that come with the checkpoint."""
     if given is None:
         names = stored_class_names(source, opened, num_classes, progress) if num_classes else None
         if names and num_classes and (problem := labels_problem(names, num_classes)):
             progress.warn(f"leaving out the names of the classes in {source.shown_as}: {problem}")
             return None
-        return tuple(names) if names else None
+        return names
     path = None
     if isinstance(given, (str, Path)):
         path = Path(os.path.abspath(given))
@@ -256,4 +257,4 @@ def _labels(
             why=problem,
             fix="use one name for each class, in their order" if num_classes else "leave the labels out",
         )
-    return LabelFile(file=str(path)) if path else tuple(given)
+    return str(path) if path else list(given)

@@ -337,6 +337,11 @@ class Variant(StrictModel, SpreadParameters):
         return [module_spec(request)]
 
 
+def what_must_be(error: pydantic.ValidationError) -> str:
+    """Returns what the first wrong value must be, without the words that pydantic puts before it."""
+    return re.sub("^(Input should be|Value error,) ", "", error.errors(include_url=False)[0]["msg"])
+
+
 def check_handle_part(what: str, text: str) -> None:
     """Checks that a text may be a part of a handle.
 
@@ -349,10 +354,9 @@ def check_handle_part(what: str, text: str) -> None:
     try:
         _SEGMENT.validate_python(text, strict=True)
     except pydantic.ValidationError as error:
-        meaning = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise UsageError(
             f"{what} {text!r} cannot be a part of a handle",
-            why=f"it must be {meaning}",
+            why=f"it must be {what_must_be(error)}",
             fix="choose another, like flowers_2",
         ) from None
 

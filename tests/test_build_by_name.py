@@ -363,6 +363,15 @@ def test_a_network_that_another_is_like_is_named(tmp_path):
             assert recognize_variant(tmp_path / "c", "flowers", image_size=32, network=name).network == name
 
 
+def test_a_file_of_labels_whose_path_no_config_can_have(checkpoints, tmp_path):
+    """Its bytes are no text."""
+    path = tmp_path / "\udcff.txt"
+    path.write_bytes((checkpoints / "labels.txt").read_bytes())
+    with pytest.raises(UsageError, match="cannot make a variant of") as caught:
+        recognize_variant(checkpoints / "hf", "flowers", labels=path)
+    assert caught.value.why.startswith("its labels must be one line of printable characters")
+
+
 def test_a_list_of_names_must_fit_the_classes(checkpoints):
     """As a file must."""
     assert recognize_variant(checkpoints / "hf", "flowers", labels=_NAMES).class_names() == _NAMES
