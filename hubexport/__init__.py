@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from hubexport.build import BuildOptions as BuildOptions
     from hubexport.build import BuildOrder as BuildOrder
     from hubexport.build import build_modules as build_modules
+    from hubexport.checkpoint_variant import recognize_variant as recognize_variant
     from hubexport.checkpoints.checkpoint_report import CheckpointReport as CheckpointReport
     from hubexport.checkpoints.download_cache import Downloads as Downloads
     from hubexport.comparison import Comparison as Comparison
     from hubexport.comparison import compare as compare
     from hubexport.config_files import list_variants as list_variants
     from hubexport.config_files import load_variant as load_variant
+    from hubexport.config_writing import variant_yaml as variant_yaml
     from hubexport.conversion import convert as convert
     from hubexport.description import describe as describe
     from hubexport.errors import HubexportError as HubexportError
@@ -76,7 +78,9 @@ _MODULES = {
     "extract_features": "hubexport.images.feature_extraction",
     "list_variants": "hubexport.config_files",
     "load_variant": "hubexport.config_files",
+    "recognize_variant": "hubexport.checkpoint_variant",
     "release_modules": "hubexport.release.release_modules",
+    "variant_yaml": "hubexport.config_writing",
     "verify_module": "hubexport.verify.verify_module",
     "write_site": "hubexport.site.static_site",
 }

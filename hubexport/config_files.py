@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from hubexport.errors import ConfigError, UsageError, guess
-from hubexport.labels import read_labels
+from hubexport.labels import labels_problem, read_labels
 from hubexport.networks.family_fields import PARAMETER_NAMES
 from hubexport.networks.registry import FAMILIES
 from hubexport.variants import LabelFile, PublishedCheckpoint, PublishedFigures, Variant
@@ -36,6 +36,11 @@ def builtin_config_dir() -> Path:
     """Returns the folder of the built-in configs: in the installed package, or at the top of a checkout."""
     installed = Path(__file__).with_name("configs")
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def is_builtin(name: str) -> bool:
+    """Tells whether a built-in variant has a name."""
+    return name in _config_files(None)
 
 
 def list_variants(config_dir: str | Path | None = None) -> list[Variant]:
@@ -198,21 +203,17 @@ def _with_labels(variant: Variant, place: Place) -> Variant:
     """Resolves the path of the class names, and checks that there is one name for each class."""
     if variant.labels is None:
         return variant
+    if isinstance(variant.labels, tuple):
+        if problem := labels_problem(variant.labels, variant.num_classes):
+            raise _invalid(place, f"'labels': {problem}")
+        return variant
     path, skip = place.path.parent / variant.labels.file, variant.labels.skip
     try:
         names = read_labels(path)
     except UsageError as error:
         raise _invalid(place, f"'labels': cannot read {path}: {error.why}") from None
-    if unprintable := [number for number, name in enumerate(names, start=1) if not name.isprintable()]:
-        raise _invalid(place, f"'labels': line {unprintable[0]} of {path} has characters that cannot be printed")
-    if len(names) - skip != variant.num_classes or not all(name.strip() for name in names):
-        blank = sum(not name.strip() for name in names)
-        skipped = f" after the {skip} to skip" * (skip > 0)
-        raise _invalid(
-            place,
-            f"'labels': found {len(names)} lines{f' ({blank} blank)' * (blank > 0)} in {path}, must be one name for "
-            f"each of the {variant.num_classes} classes (`num_classes`){skipped}",
-        )
+    if problem := labels_problem(names, variant.num_classes, path, skip):
+        raise _invalid(place, f"'labels': {problem}")
     return variant.model_copy(update={"labels": LabelFile(file=str(path), skip=skip)})
 
 

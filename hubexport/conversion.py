@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from hubexport.checkpoints.network_doubt import undecided_error
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
 from hubexport.checkpoints.publication import existing_files, publish_checkpoint
 from hubexport.checkpoints.restore import check_classes, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
+from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, either, guess
+from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, guess
 from hubexport.formats.conversion_writers import (
     KERAS_MODEL_SUFFIX,
     KERAS_SUFFIX,
@@ -37,6 +39,7 @@ _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
 _DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files}
 
 _OTHERWISE = "choose another target"
+_NAME_VARIANT = "pass the variant with --variant"
 
 
 def convert(
@@ -187,14 +190,9 @@ def _network(
         network = variant.network_for("feature_vector" if headless else "classification")
         return network, variant.family, variant.family_parameters
     if recognition and recognition.others:
-        titles = " and ".join(one.family.title for one in (recognition, *recognition.others))
-        raise CheckpointError(
-            f"cannot tell which network of {opened.shown_as} to convert",
-            why=f"it holds all variables of {titles}",
-            fix="pass the variant with --variant",
-        )
+        raise undecided_error(opened, "convert", _NAME_VARIANT)
     if recognition:
-        size = opened.settings and opened.settings.image_size
+        size = opened.image_size
         kept = dataclasses.replace(recognition, num_classes=None) if headless else recognition
         network = kept.network(size) if size else kept.network()
         return network, recognition.likely_families[0], recognition.parameters
@@ -203,15 +201,8 @@ def _network(
 
 def _check_certain(opened: OpenedCheckpoint) -> None:
     """Refuses values that fit several networks: a model is one of them."""
-    recognition = opened.recognition
-    if opened.variant or opened.named_by_module or not recognition or not recognition.alike:
-        return
-    titles = either([family.title for family in (recognition.family, *recognition.alike)])
-    raise CheckpointError(
-        f"cannot tell which network of {opened.shown_as} to convert",
-        why=f"its variables are those of {titles}",
-        fix="pass the variant with --variant",
-    )
+    if not opened.variant and opened.recognition and opened.recognition.alike:
+        raise undecided_error(opened, "convert", _NAME_VARIANT)
 
 
 def _endpoint_keys(network: Network, family: Family, endpoints: Sequence[str] | Literal["all"]) -> tuple[str, ...]:
@@ -236,18 +227,7 @@ def _class_names(
         return None
     if variant and variant.labels:
         return variant.class_names()
-    try:
-        settings = opened.settings and opened.settings.config
-        names = settings.class_names if settings else source.class_names()
-    except UsageError as error:
-        progress.warn(f"leaving out the names of the classes: {error.what}: {error.why}")
-        return None
-    if names is not None and len(names) != network.num_classes:
-        progress.warn(
-            f"leaving out the names of the classes: {source.shown_as} has {len(names):,} for {network.num_classes:,}"
-        )
-        return None
-    return names
+    return stored_class_names(source, opened, network.num_classes, progress)
 
 
 def _what(target: Path) -> str:

@@ -1,6 +1,6 @@
 """The names of classes, in UTF-8 text files with one name per line, class 0 first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hubexport.errors import UsageError
@@ -52,6 +52,26 @@ def parse_labels(content: bytes, path: Path) -> list[str]:
         raise _unreadable(path, f"byte {error.start} is not UTF-8") from error
     # Not splitlines, which also splits at characters that a name may have.
     return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def labels_problem(names: Sequence[str], num_classes: int, path: Path | None = None, skip: int = 0) -> str | None:
+    """Says why texts are not the names of a network's classes; None if they are.
+
+    Args:
+        names: the names, after those to skip.
+        num_classes: the number of classes.
+        path: the file whose lines they are; None for a list.
+        skip: how many names at the beginning are of classes that the network lacks.
+    """
+    one, of, among = ("line", f" of {path}", f" in {path}") if path else ("name", "", "")
+    if unprintable := [number for number, name in enumerate(names, start=1) if not name.isprintable()]:
+        return f"{one} {unprintable[0]}{of} has characters that cannot be printed"
+    blank = sum(not name.strip() for name in names)
+    if not blank and len(names) - skip == num_classes:
+        return None
+    found = f"{len(names)} {one}{'s' * (len(names) != 1)}{f' ({blank} blank)' * (blank > 0)}{among}"
+    skipped = f" after the {skip} to skip" * (skip > 0)
+    return f"found {found}, must be one name for each of the {num_classes} classes{skipped}"
 
 
 def labels_content(names: Iterable[str]) -> bytes:

@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, WrapValidator
 
 from hubexport.errors import UsageError, check_choice, check_list, either, guess
 from hubexport.labels import read_labels
@@ -108,6 +108,7 @@ _Segment = Annotated[
     _matching(r"[A-Za-z0-9][\w.-]*", "letters, digits, '_', '-' and '.', and begin with a letter or digit"),
     _must_be(f"at most {_MAX_NAME_BYTES} bytes long", lambda name: len(name.encode()) <= _MAX_NAME_BYTES),
 ]
+_SEGMENT: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(_Segment)
 # Text that goes into manifests and pages.
 _Line = Annotated[
     str,
@@ -198,13 +199,24 @@ class LabelFile(StrictModel):
     skip: Annotated[int, Field(ge=0)] = 0
 
 
-def _label_file(value: object) -> object:
-    """Accepts the path alone."""
-    if isinstance(value, str):
-        return {"file": value}
-    if value is None or isinstance(value, (dict, LabelFile)):
-        return value
-    raise ValueError("the path of a text file, or `file` and `skip` below this key")
+ClassNames = tuple[str, ...]
+_CLASS_NAMES: pydantic.TypeAdapter[ClassNames] = pydantic.TypeAdapter(
+    tuple[Annotated[_Line, _must_be("a name, not blank", str.strip)], ...]
+)
+
+
+def _labels(value: object, _: object) -> LabelFile | ClassNames | None:
+    """Accepts the path alone, too. Each form is checked by itself, so that mistakes are reported as those of one."""
+    match value:
+        case None | LabelFile():
+            return value
+        case str():
+            return LabelFile(file=value)
+        case dict():
+            return LabelFile.model_validate(value)
+        case list() | tuple():
+            return _CLASS_NAMES.validate_python(tuple(value), strict=True)
+    raise ValueError("the path of a text file, `file` and `skip` below this key, or a list of names")
 
 
 class Variant(StrictModel, SpreadParameters):
@@ -219,8 +231,8 @@ class Variant(StrictModel, SpreadParameters):
         image_size: the height and width of the images in pixels; the default of modules that take any size.
         num_classes: the number of classes that the checkpoint was trained for, including the background class.
         dataset: the name of the training data.
-        labels: the file with the names of the classes; in a config also its path alone. None if the classes have no
-            names.
+        labels: the names of the classes, or the file that has them; in a config also its path alone. None if the
+            classes have no names.
         license: the SPDX identifier of the trained values' license, like `Apache-2.0`; None if it is unknown.
         checkpoint: the published archive; None if users must pass `--checkpoint`.
         published: the publishers' figures; None if there are none.
@@ -235,7 +247,7 @@ class Variant(StrictModel, SpreadParameters):
     image_size: Annotated[int, AfterValidator(_allowed_size)]
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
-    labels: Annotated[LabelFile | None, BeforeValidator(_label_file)] = None
+    labels: Annotated[LabelFile | ClassNames | None, WrapValidator(_labels)] = None
     license: Annotated[_Line, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
@@ -294,7 +306,9 @@ class Variant(StrictModel, SpreadParameters):
         Raises:
             UsageError: the file cannot be read.
         """
-        return read_labels(Path(self.labels.file))[self.labels.skip :] if self.labels else None
+        if isinstance(self.labels, LabelFile):
+            return read_labels(Path(self.labels.file))[self.labels.skip :]
+        return None if self.labels is None else list(self.labels)
 
     def select_modules(self, requests: Sequence[str]) -> tuple[ModuleSpec, ...]:
         """Returns the modules that `--module` asks for.
@@ -321,6 +335,30 @@ class Variant(StrictModel, SpreadParameters):
                 fix=f"use --module {request}/{VERSIONS[-1]}, or another version: {either(self.family.versions)}",
             )
         return [module_spec(request)]
+
+
+def what_must_be(error: pydantic.ValidationError) -> str:
+    """Returns what the first wrong value must be, without the words that pydantic puts before it."""
+    return re.sub("^(Input should be|Value error,) ", "", error.errors(include_url=False)[0]["msg"])
+
+
+def check_handle_part(what: str, text: str) -> None:
+    """Checks that a text may be a part of a handle.
+
+    Args:
+        what: what messages call the text.
+        text: the text.
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        _SEGMENT.validate_python(text, strict=True)
+    except pydantic.ValidationError as error:
+        raise UsageError(
+            f"{what} {text!r} cannot be a part of a handle",
+            why=f"it must be {what_must_be(error)}",
+            fix="choose another, like flowers_2",
+        ) from None
 
 
 def check_variant(variant: Variant) -> None:

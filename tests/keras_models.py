@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 layers = tf.keras.layers
@@ -19,6 +20,21 @@ def backbone(images=None, **options) -> tf.keras.Model:
     """Keras' MobileNet V2 at 0.35 without classifier, with values of its own."""
     shape = {"input_tensor": images} if images is not None else {"input_shape": (96, 96, 3)}
     return tf.keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, **shape, **options)
+
+
+def make_up_values(model: tf.keras.Model) -> None:
+    """Gives a model values with which activations are spread as after a training, so that they tell images apart."""
+    random = np.random.RandomState(3)
+
+    def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if "gamma" in name or "moving_variance" in name:
+            return random.uniform(0.5, 1.5, shape)
+        if "kernel" not in name:
+            return random.normal(0, 0.3, shape)
+        inputs = np.prod(shape[:2] if "depthwise_kernel" in name else shape[:-1])
+        return random.normal(0, np.sqrt(2 / inputs), shape)
+
+    model.set_weights([value(weight.name, tuple(weight.shape)) for weight in model.weights])
 
 
 def _head(*more):

@@ -251,11 +251,13 @@ def test_results_go_to_stdout_while_a_terminal_shows_progress(monkeypatch, capsy
     with shown_progress() as progress:
         progress.step("classifying")
         progress.count(1, 2)
+        progress.note("labels: [:cat:]")
         progress.result("cat.jpg")
         progress.count(2, 2)
     printed = capsys.readouterr()
     assert printed.out == "cat.jpg\n"
     assert "classifying  2 of 2" in printed.err
+    assert "labels: [:cat:]\n" in printed.err
 
 
 def test_errors_in_arguments_start_no_tensorflow(tmp_path):

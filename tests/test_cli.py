@@ -62,6 +62,9 @@ _SPY = (
         pytest.param(
             ["build", "--variant", "bad", "--config_dir", "{configs}"], id="bad config", marks=pytest.mark.slow
         ),
+        pytest.param(
+            ["build", "--name", "flowers", "--checkpoint", "{checkpoint}", "--image_size", "96"], id="a build by name"
+        ),
         pytest.param(["fetch", "--list"], id="fetch list"),
         pytest.param(["convert", "--help"], id="convert help", marks=pytest.mark.slow),
         pytest.param(["convert", "/nowhere", "x.h5", "--to", "keras"], id="nothing to convert", marks=pytest.mark.slow),
@@ -148,7 +151,7 @@ def _quoted(words):
         pytest.param(
             ["build", "--variannt", "mobilenet_v2_050_96"],
             [
-                "ERROR hubexport build: the following arguments are required: --variant",
+                "ERROR hubexport build: unknown argument: --variannt mobilenet_v2_050_96",
                 "  why: unknown: --variannt (did you mean '--variant'?)",
                 "  fix: see hubexport build --help",
             ],

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hubexport.checkpoints.open_checkpoint import open_checkpoint
+from hubexport.checkpoints.sources import resolve_source
 from hubexport.comparison import compare
 from hubexport.description import describe
+from hubexport.progress import Progress
 from tests.command import hubexport
 from tests.keras_models import FILES, backbone, save
 
@@ -101,3 +104,14 @@ def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
     )
     slots = [variable.name for variable in found.variables if variable.name.startswith("optimizer_weights/")]
     assert sum(name.endswith("/Conv1/kernel:0") for name in slots) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [96, None])
+def test_a_model_tells_the_size_of_its_images(tmp_path, size):
+    """In whole models, unless they take any size. Weights alone do not tell."""
+    base = tf.keras.applications.MobileNetV2(alpha=0.35, weights=None, include_top=False, input_shape=(size, size, 3))
+    for name in FILES:
+        save(base, tmp_path / name)
+        with open_checkpoint(resolve_source(tmp_path / name, None, Progress()), Progress()) as opened:
+            assert opened.image_size == (size if name.startswith("whole") else None), name

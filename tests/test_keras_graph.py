@@ -195,6 +195,24 @@ def test_what_comes_before_the_network(before, left_out, mapping):
 
 
 @pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (layers.Rescaling(1 / 127.5, offset=-1), 128),
+        (layers.RandomFlip(), 128),
+        (layers.Resizing(96, 96), 96),
+        (layers.CenterCrop(96, 96), 96),
+        (layers.Resizing(96, 128), None),
+    ],
+    ids=["rescaling", "flip", "resizing", "crop", "not square"],
+)
+def test_the_size_of_images_is_that_of_the_network(layer, size):
+    """Whatever the model takes and resizes before."""
+    images = layers.Input([128, 128, 3])
+    stem = layers.Conv2D(16, 3, 2, padding="same", use_bias=False)
+    assert ModelGraph(tf.keras.Model(images, stem(layer(images))).to_json()).image_size(NETWORK) == size
+
+
+@pytest.mark.parametrize(
     ("name", "family"),
     [
         ("MobileNet", "mobilenet_v1"),

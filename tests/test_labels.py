@@ -112,8 +112,8 @@ def test_a_variant_that_shares_nothing_has_no_names(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ("5", "'labels': found 5, must be the path of a text file, or `file` and `skip` below this key"),
-        ("[own.txt]", "'labels': found ['own.txt'], must be the path"),
+        ("5", "found 5, must be the path of a text file, `file` and `skip` below this key, or a list of names"),
+        ("[own.txt]", "'labels': found 1 name, must be one name for each of the 2 classes"),
         ("{skip: 1}", "missing key 'labels.file'"),
         ("{file: own.txt, skip: -1}", "'labels.skip': found -1, must be greater than or equal to 0"),
         ("{file: own.txt, skip: 0.5}", "'labels.skip': found 0.5, must be a valid integer"),
@@ -121,7 +121,7 @@ def test_a_variant_that_shares_nothing_has_no_names(tmp_path):
         ("{file: ' '}", "'labels.file': found ' ', must be the path of a text file"),
         ("{file: 5}", "'labels.file': found 5, must be a valid string"),
         ("{file: own.txt, skp: 1}", "unknown key 'labels.skp' (did you mean 'skip'?); known keys: file, skip"),
-        ("{file: own.txt, skip: 2}", "must be one name for each of the 2 classes (`num_classes`) after the 2 to skip"),
+        ("{file: own.txt, skip: 2}", "must be one name for each of the 2 classes after the 2 to skip"),
         ("{file: own.txt, skip: 9}", "'labels': found 3 lines in"),
         ("own.txt", "'labels': found 3 lines in"),
         ("{file: none.txt, skip: 1}", "none.txt: No such file"),

@@ -82,7 +82,12 @@ def test_dir_lists_the_public_names_and_imports_nothing():
     subprocess.run([command()[0], "-c", code], env=environment(), check=True, cwd=REPOSITORY.parent)
 
 
-@pytest.mark.parametrize("name", ["build_modules", "classify", "evaluate", "extract_features"])
+def test_no_public_name_is_that_of_a_module():
+    """Python would put the module in its place as soon as anything imports it."""
+    assert not set(hubexport.__all__) & {path.stem for path in Path(hubexport.__file__).parent.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["build_modules", "classify", "evaluate", "extract_features", "recognize_variant"])
 def test_examples_in_docstrings_are_true(modules, photos, tmp_path, monkeypatch, name):
     """Each runs unchanged in a folder with the modules and images that it names."""
     monkeypatch.chdir(tmp_path)

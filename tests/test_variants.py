@@ -232,6 +232,32 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, content, why):
     assert re.search(why, str(caught.value)), caught.value
 
 
+def test_labels_may_be_a_list_of_names(tmp_path):
+    """In the config itself."""
+    variant = _load(tmp_path, f"{_GOOD}labels: [daisy, rose, 'tulip, red', 'no', '5']\n")
+    assert variant.class_names() == ["daisy", "rose", "tulip, red", "no", "5"]
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        pytest.param("[a, b, c, d]", "'labels': found 4 names, must be one name for each of the 5 classes", id="few"),
+        pytest.param("[a, b, c, d, ' ']", "'labels.4': found ' ', must be a name, not blank", id="blank"),
+        pytest.param("[a, b, c, d, 5]", "'labels.4': found 5, must be a valid string", id="number"),
+        pytest.param('[a, b, c, d, "e\\x1b"]', "must be one line of printable characters", id="unprintable"),
+        pytest.param("[]", "found 0 names, must be one name", id="none"),
+        pytest.param("5", "'labels': found 5, must be the path of a text file, .* or a list of names", id="no list"),
+        pytest.param("{fiel: x}", "unknown key 'labels.fiel'", id="key"),
+    ],
+)
+def test_lists_of_names_that_do_not_fit_are_refused(tmp_path, names, why):
+    """With the line."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, f"{_GOOD}labels: {names}\n")
+    assert caught.value.what == f"{tmp_path / 'flowers.yaml'}:18: not a valid variant"
+    assert re.search(why, caught.value.why), caught.value.why
+
+
 def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path):
     """The first one in `why`, the others below it."""
     with pytest.raises(ConfigError) as caught:

@@ -1,6 +1,6 @@
 """Opens a source, recognizes the network of its values, and checks both against the settings beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -29,6 +29,7 @@ from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.errors import CheckpointError, printable
 from hubexport.layouts.registry import KERAS_H5, KERAS_LAYOUTS, KERAS_VARIABLES, KERAS_WEIGHTS_H5, SLIM
+from hubexport.networks.family import Family, Parameters
 from hubexport.progress import Progress
 from hubexport.variants import Variant
 
@@ -94,8 +95,12 @@ class OpenedCheckpoint:
         names = (name for name in self.values.shapes if name.removesuffix(AVERAGED_SUFFIX) not in further)
         return Joined(Renamed(self.values, {name: name for name in names}), network)
 
-    def unrecognized_error(self) -> CheckpointError:
-        """Returns the error for values whose network is not known."""
+    def unrecognized_error(self, advice: str = "pass the variant with --variant") -> CheckpointError:
+        """Returns the error for values whose network is not known.
+
+        Args:
+            advice: what may help to recognize it.
+        """
         what = f"cannot identify the network in {self.shown_as}"
         if self.model_mismatch:
             return CheckpointError(what, why=self.model_mismatch, fix="use a model of a network in `hubexport list`")
@@ -104,7 +109,7 @@ class OpenedCheckpoint:
             what,
             why=f"its names and shapes match no published network: {closest.why}",
             details=closest.details,
-            fix="pass the variant with --variant, or use another file",
+            fix=f"{advice}, or use another file",
         )
 
 
@@ -116,6 +121,7 @@ def open_checkpoint(
     *,
     accept_problems: bool = False,
     accept_several: bool = False,
+    networks: Sequence[tuple[Family, Parameters]] = (),
 ) -> Iterator[OpenedCheckpoint]:
     """Opens a source for as long as the context lasts.
 
@@ -125,6 +131,8 @@ def open_checkpoint(
         variant: the variant whose values are wanted; None accepts any network. Synthetic values need a variant.
         accept_problems: also open weights whose Hugging Face settings the network does not support.
         accept_several: also open a file in which several scopes hold a network, as a file of no known network.
+        networks: without a variant, the families that win where nothing tells several apart, with parameters to try
+            before the published ones.
     Raises:
         CheckpointError: the source is damaged, has unsupported settings, or needs a variant. Reading a damaged value
             raises it later.
@@ -134,7 +142,8 @@ def open_checkpoint(
         settings = None
         if files and files.container == "safetensors" and is_hugging_face(stored):
             settings = read_settings(files.paths[0].parent)
-        first = [(variant.family, variant.family_parameters)] if variant else []
+        wanted = [(variant.family, variant.family_parameters)] if variant else [*networks]
+        first = [*wanted]
         if settings and settings.config:
             first.append((settings.config.family, settings.config.parameters))
         own = recognize(stored, first)
@@ -148,7 +157,7 @@ def open_checkpoint(
             recognition = model.recognition
         else:
             try:
-                scope = choose_scope(stored, own, first[:1] if variant else [], source.scope, source.shown_as)
+                scope = choose_scope(stored, own, wanted, source.scope, source.shown_as)
             except CheckpointError as error:
                 if not accept_several:
                     raise

@@ -72,6 +72,15 @@ class Recognition:
         return self.family.network(self.parameters, image_size, self.num_classes)
 
     @property
+    def possible(self) -> "list[Recognition]":
+        """Each network that the file may hold, by itself."""
+        return [
+            dataclasses.replace(one, family=family, alike=(), others=())
+            for one in (self, *self.others)
+            for family in (one.family, *one.alike)
+        ]
+
+    @property
     def likely_families(self) -> list[Family]:
         """The families that the values may be of, first those whose published checkpoints have as many classes."""
         families = (self.family, *self.alike)

@@ -133,12 +133,19 @@ def open_and_restore(
         TemporaryFileError: the source has to be unpacked, and there is no room for that.
     """
     with open_checkpoint(source, progress, variant) as opened:
-        size = opened.settings and opened.settings.image_size
-        if size and size != variant.image_size:
-            meant = f"{source.shown_as} is for images of {size} pixels by its {CONFIG}"
-            progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
+        warn_of_size(opened, variant, progress)
         check_classes(opened)
         yield restore_values(opened, variables, weights, progress)
+
+
+def warn_of_size(opened: OpenedCheckpoint, variant: Variant, progress: Progress) -> None:
+    """Warns if a checkpoint says that its network takes images of another size than a variant."""
+    size = opened.image_size
+    if size and size != variant.image_size:
+        meant = (
+            f"{opened.shown_as} is for images of {size} pixels by its {CONFIG if opened.settings else 'description'}"
+        )
+        progress.warn(f"{meant}, but {variant.name} takes {variant.image_size}")
 
 
 def restore_values(

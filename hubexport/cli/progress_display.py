@@ -20,7 +20,7 @@ def shown_progress() -> "Iterator[ShownProgress]":
         return
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)  # The text between two colons is the user's.
     status = console.status("")
     try:
         yield _TerminalProgress(console, status)

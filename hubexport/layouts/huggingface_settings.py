@@ -74,10 +74,12 @@ class ConfigSettings(_Settings):
 
     @property
     def class_names(self) -> list[str] | None:
-        """The names of the classes; None unless each class from 0 on has one."""
+        """The names of the classes; None unless each class from 0 on has one, or if they only number the classes."""
         names = self.id2label if isinstance(self.id2label, dict) else {}
         ordered = [name for number in range(len(names)) if isinstance(name := names.get(str(number)), str)]
-        return ordered if ordered and len(ordered) == len(names) else None
+        if ordered == [f"LABEL_{number}" for number in range(len(names))]:  # What transformers calls nameless classes.
+            return None
+        return ordered if len(ordered) == len(names) else None
 
     def problems(self, parameters: DepthMultiplier | None) -> Iterator[str]:
         """Yields a line for each setting with which transformers computes something else, with the supported value.
