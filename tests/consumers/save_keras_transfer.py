@@ -119,7 +119,7 @@ def rescaled(keras, task, network):
 
 
 def teachable_machine(keras, task, network):
-    """What Teachable Machine exports: two models in a model, the second with a hidden layer and no biases at its end."""
+    """What Teachable Machine exports: a model with two models in it; the second has a hidden layer."""
     layers = keras.layers
     features = keras.Sequential([network(include_top=False), layers.GlobalAveragePooling2D()])
     head = keras.Sequential([layers.Dense(100, "relu"), layers.Dense(CLASSES, "softmax", use_bias=False)])
