@@ -5,9 +5,11 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.closest_network import closest_network
 from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.foreign_networks import FIX, WHY, foreign_network
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.recognition_check import check_recognition, network_named_by_module
@@ -52,6 +54,7 @@ class OpenedCheckpoint:
             frameworks usually store one value per variable.
         model_mismatch: how the file's own description of its model contradicts the names and shapes of its values; None
             if it does not.
+        foreign: what the values are, if they are of no known network and their names tell, like `a ResNet of Keras`.
         settings: the settings beside Hugging Face's weights; None beside others.
         problems: the settings that the network does not support.
     """
@@ -69,6 +72,7 @@ class OpenedCheckpoint:
     object_based: bool
     of_training: bool
     model_mismatch: str | None
+    foreign: str | None
     settings: HuggingFaceSettings | None
     problems: tuple[str, ...]
 
@@ -89,6 +93,10 @@ class OpenedCheckpoint:
 
     def unrecognized_error(self) -> CheckpointError:
         """Returns the error for values whose network is not known."""
+        if self.foreign:
+            return CheckpointError(
+                f"cannot use the weights of {self.shown_as}", why=f"it is {self.foreign}; {WHY}", fix=FIX
+            )
         closest = closest_network(plain_shapes(self.native))
         fix = "pass the variant with --variant, or use another file"
         # Perhaps a model within a model, which is not looked for.
@@ -168,6 +176,14 @@ def open_checkpoint(
             object_based=object_based,
             of_training=in_training_format and not object_based,
             model_mismatch=model_mismatch,
+            foreign=None if recognition or model_mismatch else _foreign(files, stored),
             settings=settings,
             problems=problems,
         )
+
+
+def _foreign(files: CheckpointFiles | None, stored: StoredValues) -> str | None:
+    if is_hugging_face(stored):  # The closest network says more.
+        return None
+    is_safetensors = files is not None and files.container == "safetensors"
+    return foreign_network(stored.shapes, files.paths[0].parent if files and is_safetensors else None)

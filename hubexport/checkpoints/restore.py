@@ -160,7 +160,7 @@ def restore_values(
             a float of 16, 32 or 64 bits, or of another shape, or not the constant that modules have in its place.
     """
     if opened.recognition is None:
-        if opened.container in KERAS_CONTAINERS or closest_layout(opened.native.shapes) != SLIM:
+        if opened.foreign or opened.container in KERAS_CONTAINERS or closest_layout(opened.native.shapes) != SLIM:
             raise opened.unrecognized_error()
     what = _cannot_restore(opened)
     stored = opened.slim_values()
