@@ -251,6 +251,21 @@ def test_a_folder_of_exports(tmp_path):
     assert _chosen(tmp_path / "10") == tmp_path / "10" / "variables" / "variables"
 
 
+def test_a_folder_of_frozen_exports(tmp_path):
+    """None is recommended, since none has values."""
+    write_frozen_saved_model(tmp_path / "saved_model")
+    (tmp_path / "frozen_inference_graph.pb").write_bytes(b"\x0a\x07\x0a\x01x\x12\x02Op")
+    assert _error(tmp_path).why.startswith("frozen_inference_graph.pb is a frozen graph")
+
+
+def test_a_file_beside_a_checkpoint_with_the_name_of_its_prefix(tmp_path):
+    """It is not taken for the checkpoint if it is none."""
+    write_v2(tmp_path / "model", _ONE)
+    (tmp_path / "model").write_bytes(pickle.dumps({}))
+    source = resolve_source(tmp_path, None, Progress())
+    assert (source.files.prefix, source.files.container) == (tmp_path / "model", "V2")
+
+
 @pytest.fixture
 def zoo(tmp_path):
     """A folder as the detection model zoo packs them, here with values in the SavedModel too."""

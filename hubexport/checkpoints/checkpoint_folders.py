@@ -27,6 +27,9 @@ _BESIDE_WEIGHTS = re.compile(
     r"(optimizer|scheduler|scaler|rng_state\w*|training_args)\.(pt|pth|bin)|group\d+-shard\d+of\d+(\.bin)?"
 )
 
+# Checkpoints in these formats are one file.
+_ONE_FILE = ("V1", "HDF5", "Keras archive", "safetensors")
+
 _MOST_SHOWN = 5
 
 
@@ -99,11 +102,8 @@ def files_of(path: Path) -> CheckpointFiles:
         CheckpointError: files are missing.
         OSError: a file cannot be read.
     """
-    if index_path(path).is_file():
-        return files_at_prefix(path)
-    container = container_of(path)
-    assert container, "its container was recognized before"
-    return CheckpointFiles(path, (path,), container)
+    container = container_of(path) if path.is_file() else None
+    return CheckpointFiles(path, (path,), container) if container in _ONE_FILE else files_at_prefix(path)
 
 
 def not_one_error(shown_as: Path, there: Mapping[str, Path], *, fix: str, because: str = "") -> CheckpointError:
@@ -122,8 +122,7 @@ def shortened_list(names: Sequence[str]) -> str:
 
 
 def _weights_in_directory(directory: Path) -> dict[str, Path]:
-    readable = ("HDF5", "Keras archive", "safetensors")
-    return {path.name: path for path in _files(directory) if container_of(path) in readable}
+    return {path.name: path for path in _files(directory) if container_of(path) in _ONE_FILE}
 
 
 def _nothing_there_error(directory: Path) -> CheckpointError:
@@ -151,10 +150,10 @@ def _nothing_there_error(directory: Path) -> CheckpointError:
 def _can_be_used(folder: Path) -> bool:
     """Tells from names alone whether a folder may hold a checkpoint: it is not the one that the user named."""
     try:
-        return any(
-            path.suffix == ".index" or path.name in (MODULE_FILE, HUGGING_FACE_WEIGHTS, _HUGGING_FACE_INDEX)
-            for path in folder.iterdir()
-        )
+        if (folder / MODULE_FILE).is_file():
+            return index_path(folder / MODULE_PREFIX).is_file()
+        weights = (HUGGING_FACE_WEIGHTS, _HUGGING_FACE_INDEX)
+        return any(path.suffix == ".index" or path.name in weights for path in folder.iterdir())
     except OSError:
         return False
 

@@ -6,6 +6,7 @@ TensorFlow.js tells what they are.
 
 import dataclasses
 import json
+import mmap
 import os
 from pathlib import Path
 import re
@@ -32,6 +33,8 @@ _STATE_TEXT = re.compile(_COMMENTS + rb"model_checkpoint_path\s*:")
 _FIRST_BYTES, _FIRST_VARINT = 1 << 3 | 2, 1 << 3
 _NODE_NAME, _NODE_OP = 1, 2
 _META_GRAPHS, _ONNX_GRAPH, _ONNX_OPSETS = 2, 7, 8
+# How the field `op` of a node begins that makes a variable: its tag, the length of the op, and the op.
+_VARIABLE_NODES = (b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2", b"\x12\x08Variable")
 _OP = re.compile(rb"[A-Z_][A-Za-z0-9_>.]{0,200}")
 
 _EXPORTED = "its values are those of an exported graph, not the variables of a network"
@@ -85,13 +88,32 @@ def foreign_format(path: Path, container: Container | None) -> ForeignFormat | N
         return _text_format(start, path) or _message_format(PartOfFile(file, 0, os.fstat(file.fileno()).st_size), path)
 
 
-def graph_format() -> ForeignFormat:
-    """Returns the format of files that hold a GraphDef, like a frozen graph."""
+def graph_format(*, frozen: bool) -> ForeignFormat:
+    """Returns the format of files that hold a GraphDef.
+
+    Args:
+        frozen: whether it has no variables.
+    """
+    if not frozen:
+        why, fix = "the values of its variables are in a checkpoint", "use the checkpoint of the same training"
+        return ForeignFormat("a graph of TensorFlow (GraphDef)", why, fix)
     return ForeignFormat(
         "a frozen graph of TensorFlow (GraphDef)",
         "its values are constants, not variables",
         "use the checkpoint that it was frozen from, or save its constants: see Frozen graphs in docs/checkpoints.md",
     )
+
+
+def is_frozen(path: Path) -> bool:
+    """Tells whether no node of a graph makes a variable. Frozen graphs may be large: the file is searched, not parsed.
+
+    Args:
+        path: a GraphDef or a SavedModel, not empty.
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(node) < 0 for node in _VARIABLE_NODES)
 
 
 def is_graph(data: Bytes) -> bool:
@@ -175,7 +197,7 @@ def _text_format(start: bytes, path: Path) -> ForeignFormat | None:
 
 def _message_format(data: PartOfFile, path: Path) -> ForeignFormat | None:
     if is_graph(data):
-        return graph_format()
+        return graph_format(frozen=is_frozen(path))
     if _is_onnx(data):
         return ForeignFormat("an ONNX model", _EXPORTED, _SOURCE)
     if is_saved_model(data):

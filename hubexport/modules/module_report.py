@@ -149,7 +149,9 @@ def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
             raise no_module_error(directory, shown_as)
         if path.stat().st_size > _MAX_GRAPH_BYTES:
             if not (directory / f"{MODULE_PREFIX}.index").is_file():
-                raise _frozen_error(shown_as, f"more than {_MAX_GRAPH_BYTES >> 20} MiB in {MODULE_FILE} are constants")
+                raise _no_variables_error(
+                    shown_as, f"more than {_MAX_GRAPH_BYTES >> 20} MiB in {MODULE_FILE} are constants"
+                )
             raise _damaged(shown_as, f"{MODULE_FILE} is larger than {_MAX_GRAPH_BYTES >> 20} MiB")
         content = path.read_bytes()
     except OSError as error:
@@ -167,7 +169,7 @@ def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
         ModuleError: it is damaged, or has too many graphs or nodes.
     """
     if is_graph(content):
-        raise _frozen_error(shown_as, f"{MODULE_FILE} is {graph_format().title}: {graph_format().why}")
+        raise _no_variables_error(shown_as, f"{MODULE_FILE} is a graph alone (GraphDef), not a SavedModel")
     try:
         saved_model = SavedModel.FromString(content)
     except DecodeError as error:
@@ -197,8 +199,8 @@ def no_module_error(directory: Path, shown_as: Path | str) -> ModuleError:
     )
 
 
-def _frozen_error(shown_as: Path | str, why: str) -> ModuleError:
-    return ModuleError(f"{shown_as} is not a module with variables", why=why, fix=graph_format().fix)
+def _no_variables_error(shown_as: Path | str, why: str) -> ModuleError:
+    return ModuleError(f"{shown_as} is not a module with variables", why=why, fix=graph_format(frozen=True).fix)
 
 
 def _damaged(shown_as: Path | str, why: str) -> ModuleError:
