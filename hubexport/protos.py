@@ -206,6 +206,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     },
     "TensorSliceProto": {"extent": (1, "repeated TensorSliceProto_Extent")},
     "TensorSliceProto_Extent": {"start": (1, "int64"), "length": (2, "int64")},
+    # tensorflow/python/training: the state file of a training
+    "CheckpointState": {"model_checkpoint_path": (1, "string")},
     # tensorflow/core/util: V1 checkpoints
     "SavedTensorSlices": {"meta": (1, "SavedTensorSliceMeta")},
     "SavedTensorSliceMeta": {"tensor": (1, "repeated SavedSliceMeta")},
@@ -284,6 +286,7 @@ AttrValue = _message("AttrValue")
 AttrValue_ListValue = _message("AttrValue_ListValue")
 BundleEntryProto = _message("BundleEntryProto")
 BundleHeaderProto = _message("BundleHeaderProto")
+CheckpointState = _message("CheckpointState")
 FunctionDef = _message("FunctionDef")
 FunctionSpec = _message("FunctionSpec")
 GraphDef = _message("GraphDef")

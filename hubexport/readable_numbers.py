@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import math
+import re
 
 # Largest first: the smallest count for a unit, the unit, and its name. Networks are compared in millions.
 _COUNTS = ((10**9, 10**9, "bn"), (10**5, 10**6, "M"))
@@ -75,6 +76,17 @@ def percent(share: float) -> str:
         ('83.1%', '< 0.1%', '0.0%')
     """
     return "< 0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Returns a sort key by which numbers in names are compared by value.
+
+    Example:
+        >>> sorted(["layer_10", "layer_2"], key=natural_key)
+        ['layer_2', 'layer_10']
+    """
+    # Python refuses to convert very long numbers. Of two numbers, the one with more digits is the larger.
+    return [(len(part), part) if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _three_digits(value: float) -> str:

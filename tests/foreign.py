@@ -1,8 +1,10 @@
 """Writes modules as other programs do: TensorFlow, tensorflow_hub and Keras, with today's graph builder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -153,3 +155,25 @@ def write_keras_model(path: Path) -> Any:
     model.fit(tf.zeros([2, 8, 8, 3]), tf.zeros([2, 2]), verbose=0)
     model.save(str(path))
     return model
+
+
+def write_frozen_graph(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Freezes a graph with these variables, as TensorFlow 1's freeze_graph does, and writes its GraphDef."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        variables = [v1.get_variable(name, initializer=value, use_resource=False) for name, value in values.items()]
+        v1.placeholder(tf.float32, [None], name="input")
+        tf.add_n([tf.reduce_sum(variable) for variable in variables], name="output")
+        session.run(v1.global_variables_initializer())
+        graph = v1.graph_util.convert_variables_to_constants(session, session.graph_def, ["output"])
+    path.write_bytes(graph.SerializeToString())
+
+
+def write_frozen_saved_model(path: Path) -> None:
+    """Writes a SavedModel of constants, with an empty folder `variables`, as those of the detection zoo are."""
+    builder = v1.saved_model.Builder(str(path))
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 3], name="x")
+        y = tf.matmul(x, tf.constant(np.ones([3, 2], np.float32), name="weights"))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()

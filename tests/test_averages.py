@@ -434,7 +434,7 @@ def test_a_module_of_a_config_of_ones_own_is_verified_with_its_variant(config_di
     verify = ("verify", module, "--checkpoint", archive, "--check", "weights.equal")
     done = hubexport(*verify)
     assert done.returncode == 1
-    assert "like DIRECTORY/model-7, or pass a --variant whose config names it" in " ".join(
+    assert "like DIRECTORY/v3/ema/model-7, or pass a --variant whose config names it" in " ".join(
         (done.stdout + done.stderr).split()
     )
     done = hubexport(*verify, "--variant", "two", "--config_dir", config_dir)
@@ -448,8 +448,8 @@ def test_an_archive_with_two_unknown_checkpoints_can_be_unpacked(tmp_path, comma
     more = {"diff": [tmp_path / "ema"], "convert": [tmp_path / "c", "--to", "slim"]}.get(command, [])
     done = hubexport(command, archive, *more)
     assert done.returncode == 1
-    assert "it holds 2: model-7, model.ckpt-7" in done.stderr
-    assert "unpack it, and use the prefix of one, like DIRECTORY/model-7" in " ".join(done.stderr.split())
+    assert "it holds 2: v3/ema/model-7, v3/pristine/model.ckpt-7" in done.stderr
+    assert "unpack it, and use the prefix of one, like DIRECTORY/v3/ema/model-7" in " ".join(done.stderr.split())
     assert hubexport(command, tmp_path / "ema" / "model-7", *more).returncode == 0
 
 

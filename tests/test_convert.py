@@ -545,7 +545,7 @@ def _tar_bomb(folder):
 
 _BAD = {
     _text: "is not a checkpoint",
-    _empty_directory: "it holds 0",
+    _empty_directory: "there are no files in it",
     _two_checkpoints: "it holds 2: a, b",
     _truncated_index: "it does not end like a table",
     _truncated_data: "points beyond the end",
@@ -587,7 +587,7 @@ def test_the_command_says_it_in_three_lines(tmp_path):
     _pickle(tmp_path)
     done = hubexport("convert", tmp_path / "x", tmp_path / "c.safetensors", "--to", "safetensors")
     assert done.returncode == 1
-    assert [line[:7] for line in done.stderr.splitlines()] == ["ERROR r", "  why: ", "  fix: "]
+    assert [line[:7] for line in done.stderr.splitlines()] == ["ERROR c", "  why: ", "  fix: "]
     assert done.stdout == "" and not (tmp_path / "unpickled").exists()
 
 

@@ -28,6 +28,7 @@ from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, REPOSITORY, needs_data
 from tests.environments import NEWEST, python_or_skip
+from tests.foreign import write_frozen_graph
 from tests.graphs import imported, read_saved_model
 from tests.servers import ARCHIVE, SHA256, running_server, serve, serve_some
 
@@ -100,6 +101,8 @@ def run_programs(tmp_path_factory) -> Callable[..., list[dict]]:
             programs = _blocks(page, "python")
             _build_named_modules("".join(programs), folder, "synthetic")
             (folder / "examples").symlink_to(REPOSITORY / "examples")
+            if '"frozen.pb"' in "".join(programs):
+                write_frozen_graph(folder / "frozen.pb", network_values())
             done = subprocess.run(
                 [python, "-c", _RUN_EACH],
                 input=json.dumps(programs),

@@ -4,6 +4,7 @@ import pytest
 from tensorflow.core.framework import attr_value_pb2, graph_pb2, variable_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2, tensor_bundle_pb2, trackable_object_graph_pb2
 from tensorflow.core.util import saved_tensor_slice_pb2
+from tensorflow.python.training import checkpoint_state_pb2
 
 from hubexport import protos
 
@@ -16,6 +17,7 @@ _FILES = [
     tensor_bundle_pb2,
     trackable_object_graph_pb2,
     saved_tensor_slice_pb2,
+    checkpoint_state_pb2,
 ]
 _HUB_FILES = ["image_module_info_pb2", "module_attachment_pb2"]
 _OF_TENSORFLOW_HUB = ("ModuleAttachment", "ImageModuleInfo", "ImageModuleInfo_InputSize")

@@ -129,7 +129,8 @@ def test_an_archive_without_checkpoint(small, tmp_path):
     (tmp_path / "a.tgz").write_bytes(tgz(member("readme.txt")))
     with pytest.raises(CheckpointError) as caught:
         _resolve(tmp_path / "a.tgz", small).opened(small, Progress()).__enter__()
-    assert caught.value.what == f"{tmp_path / 'a.tgz'} does not hold exactly one checkpoint"
+    assert caught.value.what == f"{tmp_path / 'a.tgz'} holds no checkpoint"
+    assert caught.value.why == "none of what it holds is one: readme.txt"
 
 
 @pytest.mark.parametrize(("text", "seed"), [("synthetic", 0), ("synthetic:1", 1), ("synthetic:123456789", 123456789)])
@@ -177,11 +178,11 @@ def test_a_path_that_cannot_be_read(small, tmp_path):
         _resolve("x" * 5000, small)
 
 
-def test_an_empty_directory(small, tmp_path):
-    """The error says that it holds none."""
+def test_a_directory_without_checkpoint(small, tmp_path):
+    """The error says what it holds instead."""
     with pytest.raises(CheckpointError) as caught:
         _resolve(tmp_path / "configs", small)
-    assert caught.value.why == "it holds 0"
+    assert caught.value.why == "it has no files of one: small.yaml"
 
 
 def test_files_that_vanish_while_they_are_read(small, v2):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from hubexport.checkpoints.archives import unpack_checkpoint
+from hubexport.checkpoints.archives import unpack_checkpoints
 from hubexport.errors import CheckpointError
 from hubexport.system import tars
 from tests.archives import CONTENT, member, tgz
@@ -19,8 +19,8 @@ _GOOD = [member("./m.ckpt.index"), member("./m.ckpt.data-00000-of-00001"), membe
 def _unpack(tmp_path: Path, data: bytes) -> list[str]:
     (tmp_path / "a.tgz").write_bytes(data)
     (tmp_path / "into").mkdir()
-    unpack_checkpoint(tmp_path / "a.tgz", tmp_path / "into")
-    return sorted(path.name for path in (tmp_path / "into").iterdir())
+    unpack_checkpoints(tmp_path / "a.tgz", tmp_path / "into")
+    return sorted(str(path.relative_to(tmp_path / "into")) for path in (tmp_path / "into").rglob("*.*"))
 
 
 def test_unpacks_the_checkpoint_and_nothing_else(tmp_path):
@@ -31,7 +31,7 @@ def test_unpacks_the_checkpoint_and_nothing_else(tmp_path):
 
 def test_unpacks_v1_checkpoints_and_folders(tmp_path):
     """Older TF-Slim archives hold one file, in a folder or not."""
-    assert _unpack(tmp_path, tgz(member("inception/inception_v3.ckpt"))) == ["inception_v3.ckpt"]
+    assert _unpack(tmp_path, tgz(member("inception/inception_v3.ckpt"))) == ["inception/inception_v3.ckpt"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_unpacks_v1_checkpoints_and_folders(tmp_path):
         pytest.param(member("m.ckpt.index", b"", type=tarfile.LNKTYPE, linkname="x"), "link", id="hard link"),
         pytest.param(member("m.ckpt.index", b"", type=tarfile.FIFOTYPE), "a device", id="fifo"),
         pytest.param(member("m.ckpt.index", b"", type=tarfile.CHRTYPE), "a device", id="device"),
-        pytest.param(member("else/m.ckpt.index"), "two files named 'm.ckpt.index'", id="same name twice"),
+        pytest.param(member("m.ckpt.index"), "two files named 'm.ckpt.index'", id="same path twice"),
     ],
 )
 def test_refuses_members_that_no_checkpoint_has(tmp_path, hostile, reason):

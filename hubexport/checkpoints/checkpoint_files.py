@@ -1,4 +1,4 @@
-"""Finds the files of one checkpoint, by their common prefix or in a directory."""
+"""Finds the files of one checkpoint, by their common prefix or by the index of its shards."""
 
 import contextlib
 import dataclasses
@@ -8,16 +8,11 @@ from pathlib import Path
 import re
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.checkpoints.containers import Container, container_of
-from hubexport.checkpoints.safetensors_index import SAFETENSORS_INDEX_SUFFIX, names_by_shard
+from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.safetensors_index import names_by_shard
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import index_path, shard_count
 from hubexport.errors import CheckpointError
-
-_HUGGING_FACE_WEIGHTS = "model.safetensors"
-_HUGGING_FACE_INDEX = f"model{SAFETENSORS_INDEX_SUFFIX}"
-# SavedModels and TF1 Hub modules keep their checkpoint at this prefix.
-_MODULE_PREFIX = Path("variables", "variables")
 
 _MOST_SHOWN = 5
 
@@ -106,52 +101,3 @@ def files_of_index(index: Path, prefix: Path) -> CheckpointFiles:
             fix="copy all of its files",
         )
     return CheckpointFiles(prefix, (index, *paths), "safetensors")
-
-
-def checkpoints_in_directory(directory: Path) -> dict[str, Path]:
-    """Returns the prefix of each checkpoint directly in a directory, by its name.
-
-    Raises:
-        OSError: the directory cannot be read.
-    """
-    paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
-    prefixes = {path.stem: path.with_suffix("") for path in paths if path.suffix == ".index"}
-    return prefixes | {path.name: path for path in paths if path.suffix != ".index" and container_of(path) == "V1"}
-
-
-def files_in_directory(
-    directory: Path, name: str | None = None, archive: Path | None = None, *, takes_variant: bool = False
-) -> CheckpointFiles:
-    """Finds the checkpoint in a directory.
-
-    Args:
-        directory: a module, a Hugging Face model, or a folder with checkpoints.
-        name: the prefix of the wanted checkpoint, for folders that hold several.
-        archive: the archive from which the directory was unpacked, for messages; None if users know the directory.
-        takes_variant: whether the command takes a variant, whose config may name a checkpoint in the archive.
-    Raises:
-        CheckpointError: the directory holds no checkpoint, or several and none has that name.
-        OSError: the directory cannot be read.
-    """
-    if (directory / MODULE_FILE).is_file():
-        return files_at_prefix(directory / _MODULE_PREFIX)
-    if (directory / _HUGGING_FACE_WEIGHTS).is_file():
-        return CheckpointFiles(directory, (directory / _HUGGING_FACE_WEIGHTS,), "safetensors")
-    if (directory / _HUGGING_FACE_INDEX).is_file():
-        return files_of_index(directory / _HUGGING_FACE_INDEX, directory)
-    prefixes = checkpoints_in_directory(directory)
-    if name in prefixes:
-        prefixes = {name: prefixes[name]}
-    if len(prefixes) != 1:
-        fix = f"use the prefix of one, like DIRECTORY/{next(iter(prefixes), 'model.ckpt')}"
-        if archive:
-            fix = f"unpack it, and {fix}" if prefixes else "use an archive with the files of a checkpoint"
-            if prefixes and takes_variant:
-                fix += ", or pass a --variant whose config names it"
-        raise CheckpointError(
-            f"{archive or directory} does not hold exactly one checkpoint",
-            why=f"it holds {len(prefixes)}{': ' if prefixes else ''}{', '.join(prefixes)}",
-            fix=fix,
-        )
-    (prefix,) = prefixes.values()
-    return CheckpointFiles(prefix, (prefix,), "V1") if prefix.is_file() else files_at_prefix(prefix)

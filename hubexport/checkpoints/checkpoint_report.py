@@ -64,6 +64,7 @@ class CheckpointReport:
         layout: the name of the layout that the values have; None if the network is not known.
         network: the name of the network; None if it is not known. Of several, it is the one whose published checkpoints
             have as many classes.
+        foreign: what the values are, if they are of no known network and their names tell, like `a ResNet of Keras`.
         other_networks: the names of others that it may be as well, since they have the same variables.
         family_parameters: the parameters of the network's family; None if the network is not known.
         num_classes: the number of classes; None without classifier, or if the network is not known.
@@ -83,6 +84,7 @@ class CheckpointReport:
     packed: bool
     layout: str | None
     network: str | None
+    foreign: str | None
     other_networks: tuple[str, ...]
     family_parameters: Parameters | None
     num_classes: int | None
@@ -148,6 +150,7 @@ def describe_checkpoint(opened: OpenedCheckpoint) -> CheckpointReport:
         packed=opened.packed,
         layout=recognition.layout if recognition else None,
         network=families[0].name if families else None,
+        foreign=opened.foreign,
         other_networks=tuple(family.name for family in families[1:]),
         family_parameters=recognition.parameters if recognition else None,
         num_classes=recognition.num_classes if recognition else None,

@@ -16,7 +16,7 @@ import pydantic
 from hubexport.checkpoints.recognize import Recognition
 from hubexport.checkpoints.stored_values import DamageError, unique_dict
 from hubexport.errors import CheckpointError
-from hubexport.layouts.huggingface_settings import ConfigSettings, PreprocessorSettings
+from hubexport.layouts.huggingface_settings import MODEL_TYPE, ConfigSettings, PreprocessorSettings
 from hubexport.networks.family import DepthMultiplier
 from hubexport.system.regular_files import read_regular_file
 
@@ -102,6 +102,27 @@ def read_settings(directory: Path) -> HuggingFaceSettings:
             why=str(error),
             fix="fetch or save the model again, or move the weights if that file is not theirs",
         ) from error
+
+
+def named_architecture(directory: Path) -> str | None:
+    """Returns what the `config.json` of Hugging Face or timm calls a network that is not a MobileNet V2.
+
+    Returns:
+        Like `ResNetForImageClassification of Hugging Face` or `mobilenetv3_rw of timm`; None if the file is missing,
+        damaged or does not say.
+    """
+    try:
+        settings = _parse_json(read_regular_file(directory / CONFIG, _MAX_BYTES), CONFIG)
+    except (OSError, _SettingsError):
+        return None
+    if isinstance(name := settings.get("architecture"), str):
+        return f"{name} of timm"
+    architectures = settings.get("architectures")
+    model_type = settings.get("model_type")
+    if model_type == MODEL_TYPE or not isinstance(model_type, str):
+        return None
+    name = architectures[0] if isinstance(architectures, list) and architectures else model_type
+    return f"{name} of Hugging Face"
 
 
 def _read_settings_file(path: Path, model: type[_Model]) -> _Model | None:

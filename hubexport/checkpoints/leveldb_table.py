@@ -18,7 +18,7 @@ import tempfile
 from typing import BinaryIO
 
 from hubexport.arrays import CHUNK_BYTES
-from hubexport.checkpoints.proto_wire import Bytes, encode_varint, read_varint
+from hubexport.checkpoints.proto_wire import Bytes, PartOfFile, encode_varint, read_varint
 from hubexport.checkpoints.snappy import unpack_snappy, unpacked_parts
 from hubexport.checkpoints.stored_values import DamageError
 from hubexport.system.crc32c import extend_crc32c, masked, masked_crc32c
@@ -39,32 +39,6 @@ _MAX_INDEX_BYTES = 16 << 20
 # A small block could expand to huge keys that share nearly everything with the key before. The names in a MobileNet V2
 # checkpoint take 1.4 times the bytes of its index.
 _MAX_EXPANSION = 16
-
-
-class _PartOfFile:
-    """Bytes in a file, of which only the slices that are asked for are read.
-
-    Args:
-        file: the file, open for reading for as long as slices are.
-        offset: where the bytes begin.
-        size: how many there are.
-    """
-
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        self._file = file
-        self._offset = offset
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, place: slice) -> bytes:
-        start, stop, _ = place.indices(self._size)
-        self._file.seek(self._offset + start)
-        data = self._file.read(max(0, stop - start))
-        if len(data) < stop - start:
-            raise DamageError("it became shorter while it was read")
-        return data
 
 
 class LeveldbTable:
@@ -142,12 +116,12 @@ class LeveldbTable:
     def _read_block(self, offset: int, size: int) -> Bytes:
         trailer = self._read(offset + size, _TRAILER_BYTES)
         if size > CHUNK_BYTES:
-            return self._open_block(_PartOfFile(self._file, offset, size), trailer)
+            return self._open_block(PartOfFile(self._file, offset, size), trailer)
         block = self._read(offset, size)
         _check_trailer(trailer, masked_crc32c(block, trailer[:1]))
         return unpack_snappy(block) if trailer[0] == _SNAPPY else block
 
-    def _open_block(self, block: _PartOfFile, trailer: bytes) -> _PartOfFile:
+    def _open_block(self, block: PartOfFile, trailer: bytes) -> PartOfFile:
         """Checks a large block in chunks, and unpacks it, where it must be, into a temporary file."""
         crc = 0
         for start in range(0, len(block), CHUNK_BYTES):
@@ -159,7 +133,7 @@ class LeveldbTable:
             file = tempfile.TemporaryFile()  # It is closed when the last one forgets the block.
             for part in unpacked_parts(block):
                 file.write(part)
-        return _PartOfFile(file, 0, file.tell())
+        return PartOfFile(file, 0, file.tell())
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset + size > self._file.seek(0, os.SEEK_END):

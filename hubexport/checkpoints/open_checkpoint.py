@@ -9,6 +9,7 @@ from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.closest_network import closest_network
 from hubexport.checkpoints.container_readers import DamageReporting
 from hubexport.checkpoints.containers import Container
+from hubexport.checkpoints.foreign_networks import FIX, WHY, foreign_network
 from hubexport.checkpoints.huggingface_directory import HuggingFaceSettings, read_settings
 from hubexport.checkpoints.keras_recognition import recognize_model
 from hubexport.checkpoints.keras_saved_model import saved_model_description
@@ -59,6 +60,7 @@ class OpenedCheckpoint:
             frameworks usually store one value per variable.
         model_mismatch: why the model that the file describes is none of our networks; None if it is one.
         image_size: the height and width of the images that the file says its network takes; None if it does not.
+        foreign: what the values are, if they are of no known network and their names tell, like `a ResNet of Keras`.
         settings: the settings beside Hugging Face's weights; None beside others.
         problems: the settings that the network does not support.
     """
@@ -77,6 +79,7 @@ class OpenedCheckpoint:
     of_training: bool
     model_mismatch: str | None
     image_size: int | None
+    foreign: str | None
     settings: HuggingFaceSettings | None
     problems: tuple[str, ...]
 
@@ -104,6 +107,9 @@ class OpenedCheckpoint:
         what = f"cannot identify the network in {self.shown_as}"
         if self.model_mismatch:
             return CheckpointError(what, why=self.model_mismatch, fix="use a model of a network in `hubexport list`")
+        if self.foreign:
+            what = f"cannot use the weights of {self.shown_as}"
+            return CheckpointError(what, why=f"it is {self.foreign}; {WHY}", fix=FIX)
         closest = closest_network(plain_shapes(self.native))
         return CheckpointError(
             what,
@@ -171,6 +177,7 @@ def open_checkpoint(
             recognition, described=bool(description), shown_as=source.shown_as, progress=progress
         )
         named = recognition and files and network_named_by_module(recognition, files, source)
+        mismatch = model.mismatch if model else None
         problems = settings.problems(recognition) if settings else ()
         if settings and problems and not accept_problems:
             raise settings.refusal(problems)
@@ -191,8 +198,9 @@ def open_checkpoint(
             in_module=files is not None and files.in_module,
             object_based=object_based,
             of_training=in_training_format and not object_based,
-            model_mismatch=model.mismatch if model else None,
+            model_mismatch=mismatch,
             image_size=model.image_size if model else settings.image_size if settings else None,
+            foreign=None if recognition or mismatch else _foreign(files, stored),
             settings=settings,
             problems=problems,
         )
@@ -207,3 +215,10 @@ def _description(
     if isinstance(stored, KerasValues):
         return stored.model_config
     return saved_model_description(source) if isinstance(stored, ValuesByVariable) else None
+
+
+def _foreign(files: CheckpointFiles | None, stored: StoredValues) -> str | None:
+    if is_hugging_face(stored):  # The closest network says more.
+        return None
+    is_safetensors = files is not None and files.container == "safetensors"
+    return foreign_network(stored.shapes, files.paths[0].parent if files and is_safetensors else None)

@@ -5,7 +5,7 @@ same encoding. See https://protobuf.dev/programming-guides/encoding/.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,32 @@ class Bytes(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, place: slice, /) -> bytes: ...
+
+
+class PartOfFile:
+    """Bytes in a file, of which only the slices that are asked for are read.
+
+    Args:
+        file: the file, open for reading for as long as slices are.
+        offset: where the bytes begin.
+        size: how many there are.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file = file
+        self._offset = offset
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop, _ = place.indices(self._size)
+        self._file.seek(self._offset + start)
+        data = self._file.read(max(0, stop - start))
+        if len(data) < stop - start:
+            raise DamageError("it became shorter while it was read")
+        return data
 
 
 def read_varint(data: Bytes, position: int) -> tuple[int, int]:

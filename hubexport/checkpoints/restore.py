@@ -167,8 +167,8 @@ def restore_values(
             a float of 16, 32 or 64 bits, or of another shape, or not the constant that modules have in its place.
     """
     if opened.recognition is None:
-        is_keras = opened.model_mismatch or opened.container in KERAS_CONTAINERS
-        if is_keras or closest_layout(opened.native.shapes) != SLIM:
+        is_told = opened.model_mismatch or opened.foreign or opened.container in KERAS_CONTAINERS
+        if is_told or closest_layout(opened.native.shapes) != SLIM:
             raise opened.unrecognized_error()
     what = _cannot_restore(opened)
     stored = opened.slim_values()

@@ -1,7 +1,7 @@
 """The sources of values that `--checkpoint` and `convert` accept, recognized by content, without TensorFlow.
 
 ARCHIVE                a gzipped tar with one checkpoint, like the published ones, or a packed module
-DIRECTORY              a folder with one checkpoint, a module, or a Hugging Face model (`model.safetensors`, or shards)
+DIRECTORY              a folder with checkpoints, of which one is the latest; a module; or a Hugging Face model
 PREFIX                 `…/model.ckpt`, for `…/model.ckpt.index` and `.data-…` (V2), or one V1 file of that name
 FILE                   a Keras file (`.h5`, `.weights.h5` or `.keras`), a safetensors file, or the index of several
 synthetic[:SEED]       made-up values
@@ -16,22 +16,23 @@ from pathlib import Path
 import re
 from typing import Any, ClassVar
 
-from hubexport.checkpoints.archives import archive_errors_reworded, unpack_checkpoint
+from hubexport.checkpoints.archives import archive_errors_reworded, unpack_checkpoints
 from hubexport.checkpoints.checkpoint_files import (
     CheckpointFiles,
-    checkpoints_in_directory,
     files_at_prefix,
-    files_in_directory,
     files_of_index,
     is_shard,
 )
+from hubexport.checkpoints.checkpoint_folders import files_in_directory
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.containers import container_of
 from hubexport.checkpoints.download_cache import Downloads, pinned
+from hubexport.checkpoints.foreign_files import foreign_format
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.safetensors_index import SAFETENSORS_INDEX_SUFFIX
 from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues
 from hubexport.checkpoints.synthetic import SyntheticValues
+from hubexport.checkpoints.unpacked_archive import UnpackedArchive
 from hubexport.config_files import list_variants
 from hubexport.errors import CheckpointError
 from hubexport.labels import MODULE_LABELS, module_labels, parse_labels
@@ -230,17 +231,17 @@ class ArchiveSource(Source):
         progress.step(f"reading {self.path}")
         with temporary_directory(f"cannot unpack {self.path}") as folder:
             with read_failures_reported(self.path), temporary_failures_reported(f"cannot unpack {self.path}"):
-                in_module = unpack_checkpoint(self.path, folder)
-            name, raw_name = self._names(checkpoints_in_directory(folder))
-            files = files_in_directory(folder, name, self.path, takes_variant=variant is not None)
-            files = dataclasses.replace(files, in_module=in_module)
+                paths = unpack_checkpoints(self.path, folder)
+            unpacked = UnpackedArchive(self.path, folder, paths, takes_variant=variant is not None)
+            name, raw_name = self._names([path.name for path in unpacked.prefixes().values()])
+            files = unpacked.files(name)
             with open_container(files, self.path) as stored:
                 if raw_name is None or files.prefix.name != name:
                     yield files, stored
                     return
                 self._check_only_averages(stored, name)
                 averages = Renamed(stored, {f"{name}{AVERAGED_SUFFIX}": name for name in stored.shapes})
-                raw_files = files_in_directory(folder, raw_name, self.path)
+                raw_files = unpacked.files(raw_name)
                 if raw_files.prefix.name != raw_name:
                     yield files, averages
                     return
@@ -395,18 +396,14 @@ def _resolve_file(
     container = container_of(path)
     if container == "gzip":
         return _resolve_archive(path, variant, progress, downloads)
-    if path.suffix == ".index" or is_shard(path):
+    if path.suffix in (".index", ".meta") or is_shard(path):
         raise CheckpointError(
             f"{path} is one file of a checkpoint",
             why="a checkpoint is named by the prefix that its files share",
             fix=f"use {path.with_suffix('')}",
         )
-    if container == "pickle":
-        raise CheckpointError(
-            f"refusing to read {path}",
-            why="it is a Python pickle, which can run any code when it is loaded",
-            fix="load it where you trust it, save the weights as safetensors, and use those",
-        )
+    if foreign := foreign_format(path, container):
+        raise foreign.error(path)
     if container is None:
         raise CheckpointError(
             f"{path} is not a checkpoint",

@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
 def _checkpoint_lines(report: "CheckpointReport") -> Iterator[tuple[str, str]]:
     yield "format", report.container + ", in a gzipped tar" * report.packed
     if report.network is None:
-        yield "network", "unknown: names and shapes match no network that hubexport knows"
+        unknown = "names and shapes match no network that hubexport knows"
+        yield "network", f"unknown: it is {report.foreign}" if report.foreign else f"unknown: {unknown}"
     else:
         yield "names", f"{report.layout}"
         yield "network", ", ".join(filter(None, (_networks(report), str(report.family_parameters))))

@@ -16,9 +16,11 @@ from hubexport.networks.family import DepthMultiplier, Family
 from hubexport.networks.mobilenet_v2 import MOBILENET_V2
 from hubexport.networks.network import Network
 
+# What `config.json` calls MobileNet V2.
+MODEL_TYPE = "mobilenet_v2"
+
 # The architectures that `huggingface_config` writes.
 _HEADLESS, _CLASSIFIER = "MobileNetV2Model", "MobileNetV2ForImageClassification"
-_MODEL_TYPE = "mobilenet_v2"
 _ACTIVATION = "relu6"
 _OUTPUT_STRIDE = 32
 # With these strides, later blocks dilate their convolutions instead of halving the image once more.
@@ -46,7 +48,7 @@ class ConfigSettings(_Settings):
     """`config.json`, without the settings that change nothing in inference."""
 
     architectures: list[str] | None = None
-    model_type: str = _MODEL_TYPE
+    model_type: str = MODEL_TYPE
     num_channels: _Count = 3
     image_size: _Count | Annotated[list[_Count], Field(min_length=2, max_length=2)] = 224
     depth_multiplier: _Scale = 1.0
@@ -88,8 +90,8 @@ class ConfigSettings(_Settings):
             parameters: of the MobileNet V2 that the weights are for; None if it is not known.
         """
         network = _network(parameters or _PLAIN)
-        if self.model_type != _MODEL_TYPE:
-            yield _problem("model_type", self.model_type, _MODEL_TYPE)
+        if self.model_type != MODEL_TYPE:
+            yield _problem("model_type", self.model_type, MODEL_TYPE)
         if not set(self.architectures or ()) <= {_CLASSIFIER, _HEADLESS}:
             yield _problem("architectures", self.architectures, [_CLASSIFIER], [_HEADLESS])
         if not self.tf_padding:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import itertools
-import re
 
 from hubexport.checkpoints.dtypes import tensorflow_dtype
 from hubexport.errors import printable
 from hubexport.protos import Message
+from hubexport.readable_numbers import natural_key
 
 # The key of a module's main output, in the signatures of TF1 Hub modules and in the result of `__call__`.
 DEFAULT = "default"
@@ -124,17 +124,6 @@ def _tensor(name: str, dtype: int, shape: Message) -> TensorReport:
 
 def _sorted(tensors: Mapping[str, TensorReport]) -> tuple[TensorReport, ...]:
     return tuple(sorted(tensors.values(), key=lambda tensor: natural_key(tensor.name)))
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Returns a sort key by which numbers in names are compared by value.
-
-    Example:
-        >>> sorted(["layer_10", "layer_2"], key=natural_key)
-        ['layer_2', 'layer_10']
-    """
-    # Python refuses to convert very long numbers. Of two numbers, the one with more digits is the larger.
-    return [(len(part), part) if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _call_object(objects: Message) -> Message | None:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 
-from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.checkpoints.archives import MODULE_FILE, MODULE_PREFIX
+from hubexport.checkpoints.foreign_files import graph_format, is_graph
 from hubexport.errors import ModuleError, UsageError, printable
 from hubexport.formats.manifest import Manifest, ManifestError, changed_files, read_manifest
 from hubexport.labels import MODULE_LABELS, module_labels
@@ -147,6 +148,10 @@ def read_saved_model(directory: Path, shown_as: Path | str) -> Message:
         if not path.is_file():
             raise no_module_error(directory, shown_as)
         if path.stat().st_size > _MAX_GRAPH_BYTES:
+            if not (directory / f"{MODULE_PREFIX}.index").is_file():
+                raise _no_variables_error(
+                    shown_as, f"more than {_MAX_GRAPH_BYTES >> 20} MiB in {MODULE_FILE} are constants"
+                )
             raise _damaged(shown_as, f"{MODULE_FILE} is larger than {_MAX_GRAPH_BYTES >> 20} MiB")
         content = path.read_bytes()
     except OSError as error:
@@ -163,6 +168,8 @@ def parse_saved_model(content: bytes, shown_as: Path | str) -> Message:
     Raises:
         ModuleError: it is damaged, or has too many graphs or nodes.
     """
+    if is_graph(content):
+        raise _no_variables_error(shown_as, f"{MODULE_FILE} is a graph alone (GraphDef), not a SavedModel")
     try:
         saved_model = SavedModel.FromString(content)
     except DecodeError as error:
@@ -190,6 +197,10 @@ def no_module_error(directory: Path, shown_as: Path | str) -> ModuleError:
         why=f"it has no file {MODULE_FILE}",
         fix=f"use the directory that holds {MODULE_FILE}, like OUTPUT_DIR/google/imagenet/VARIANT/KIND/VERSION",
     )
+
+
+def _no_variables_error(shown_as: Path | str, why: str) -> ModuleError:
+    return ModuleError(f"{shown_as} is not a module with variables", why=why, fix=graph_format(frozen=True).fix)
 
 
 def _damaged(shown_as: Path | str, why: str) -> ModuleError:

@@ -21,8 +21,8 @@ import json
 from pathlib import Path
 
 from hubexport.errors import printable
-from hubexport.modules.graph_version_report import natural_key
 from hubexport.protos import Message
+from hubexport.readable_numbers import natural_key
 
 TABLE = Path(__file__).with_name("op_versions.json")
 

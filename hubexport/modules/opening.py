@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 import re
 
-from hubexport.checkpoints.archives import MODULE_FILE, has_module
+from hubexport.checkpoints.archives import MODULE_FILE, holds_modules_alone
 from hubexport.checkpoints.containers import container_of
 from hubexport.errors import ModuleError
 from hubexport.progress import Progress
@@ -60,13 +60,13 @@ def is_address(module: str | Path) -> bool:
 
 
 def holds_module(path: Path) -> bool:
-    """Returns whether a path is a module's directory, or an archive with a module in it.
+    """Returns whether a path is a module's directory, or an archive with a module in it and no checkpoint beside that.
 
     Raises:
         CheckpointError: the path is a damaged or hostile archive.
         OSError: the path cannot be read.
     """
-    return (path / MODULE_FILE).is_file() or (_is_archive(path) and has_module(path))
+    return (path / MODULE_FILE).is_file() or (_is_archive(path) and holds_modules_alone(path))
 
 
 def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:

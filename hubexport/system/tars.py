@@ -42,13 +42,13 @@ def member_paths(archive: Path) -> list[PurePosixPath]:
         return [PurePosixPath(member.name) for _, member in _members(archive)]
 
 
-def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = None) -> list[PurePosixPath]:
+def unpack_archive(archive: Path, into: Path, only: re.Pattern[str] | None = None) -> list[PurePosixPath]:
     """Unpacks files, and returns the paths of all members.
 
     Args:
         archive: the gzipped tar.
         into: an existing folder. Files keep their paths below it.
-        flat: unpack only the files whose names match, all of them directly into `into`. Defaults to all files.
+        only: unpack only the files whose names match. Defaults to all files.
     Raises:
         ArchiveError: the archive cannot be unpacked safely.
         OSError: the files cannot be written.
@@ -58,8 +58,8 @@ def unpack_archive(archive: Path, into: Path, flat: re.Pattern[str] | None = Non
         for tar, member in _members(archive):
             path = PurePosixPath(member.name)
             paths.append(path)
-            if member.isfile() and (flat is None or flat.fullmatch(path.name)):
-                _extract(archive, tar, member, into / (path.name if flat else path))
+            if member.isfile() and (only is None or only.fullmatch(path.name)):
+                _extract(archive, tar, member, into / path)
     return paths
 
 
