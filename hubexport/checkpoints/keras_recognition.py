@@ -12,6 +12,7 @@ from hubexport.errors import printable
 from hubexport.layouts.keras_applications import application_with
 from hubexport.layouts.keras_graph import ModelGraph, Weight
 from hubexport.layouts.keras_preprocessing import Preprocessing
+from hubexport.layouts.registry import KERAS_WEIGHTS_H5
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.network import Network
 from hubexport.networks.registry import FAMILIES
@@ -21,6 +22,10 @@ from hubexport.progress import Progress
 _CLOSE = 0.8
 # Keras models take images in [0, 255], or as modules take them.
 _BYTE_RANGE = 255.0
+_HUB_LAYER = (
+    "its network is a hub.KerasLayer, of which such files have values without the names of the variables; a SavedModel "
+    "of the model has these"
+)
 # Keras writes 1 / 127.5 with the digits of float64, programs with fewer.
 _EQUAL = 1e-5
 
@@ -60,7 +65,8 @@ def recognize_model(
         shown_as: how messages name the file.
         progress: receives a warning if something before the network is left out.
     Returns:
-        The result. None if the description cannot be understood; a warning says so.
+        The result. None if names and shapes have to tell: the network is a module in the model, or the description
+        cannot be understood, of which a warning tells.
     """
     parameters = [*first, *([(named.family, named.parameters)] if named else [])]
     families = {family.name: family for family in (*(family for family, _ in parameters), *FAMILIES.values())}.values()
@@ -72,6 +78,10 @@ def recognize_model(
         reason = printable(str(error))
         progress.warn(f"{shown_as}: names and shapes alone tell its network; its model cannot be understood: {reason}")
         return None
+    if not found and graph.has_hub_layer:
+        if layout != KERAS_WEIGHTS_H5:
+            return None  # The module's variables have the names that TF-Slim gave them.
+        return ModelRecognition(None, None, _HUB_LAYER)
     if not found:
         wanted = [named] if named else [one for family in families for one in candidates(layout, family, parameters)]
         mismatch = _mismatch(graph, wanted, named is not None)

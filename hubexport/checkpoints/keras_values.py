@@ -74,7 +74,8 @@ def _weight_names(weights: list[str]) -> dict[str, str]:
     Keras 2 writes `expanded_conv_depthwise/depthwise_kernel:0` where Keras 3 writes `kernel`.
     """
     scopes = {weight: weight.rpartition("/")[0] for weight in weights}
-    short = {weight: weight.rpartition("/")[2].removesuffix(":0").removeprefix("depthwise_") for weight in weights}
+    own = {weight: weight.rpartition("/")[2].removesuffix(":0") for weight in weights}
+    short = {weight: "kernel" if name == "depthwise_kernel" else name for weight, name in own.items()}
     if len(set(scopes.values())) > 1:
         short = {weight: f"{scopes[weight]}/{name}".lstrip("/") for weight, name in short.items()}
     return short if len(set(short.values())) == len(short) else {weight: weight for weight in weights}

@@ -37,6 +37,7 @@ from hubexport.variants import Variant
 # The containers of Keras, and how they name the values of a model's layers.
 _KERAS_LAYOUTS: dict[Container, str] = {"HDF5": KERAS_H5, "Keras archive": KERAS_WEIGHTS_H5}
 KERAS_CONTAINERS = tuple(_KERAS_LAYOUTS)
+_WHOLE_MODEL = "save the whole model, like model.save('model.keras'), and use that file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ class OpenedCheckpoint:
             what,
             why=f"its names and shapes match no published network: {closest.why}",
             details=closest.details,
-            fix=f"{advice}, or use another file",
+            fix=_WHOLE_MODEL if self.container in KERAS_CONTAINERS else f"{advice}, or use another file",
         )
 
 

@@ -313,7 +313,7 @@ def _with_dense_layer(features: Recognition, stored: StoredValues, shapes: Mappi
 
 def _names_another(name: str, names: Container[str]) -> bool:
     """Tells whether another value's name is part of a name, as in `Adam/m/dense/kernel`, a slot of TensorFlow 2."""
-    parts = name.split("/")
+    parts = name.removesuffix(":0").split("/")  # As HDF5 files call slots.
     lengths = range(2, len(parts))
     return any(
         "/".join(parts[at : at + length]) in names for length in lengths for at in range(len(parts) - length + 1)

@@ -76,6 +76,7 @@ class ModelGraph:
         description: Keras' JSON, see `hubexport.layouts.keras_layers.layer_calls`.
     Attributes:
         layer_names: the names of its layers, without the models that they are in.
+        has_hub_layer: whether one of its layers is a module of TensorFlow Hub.
     Raises:
         ValueError: the description is not that of a graph of layers, or cannot be understood.
     """
@@ -85,6 +86,7 @@ class ModelGraph:
         self._steps = Steps()
         self._by_start: dict[int, ModelNodes] = {}
         self.layer_names = frozenset(call.path[-1] for call in self._calls)
+        self.has_hub_layer = any(call.kind == "KerasLayer" for call in self._calls)
         try:
             # Whatever the first convolution is, this reads the settings of all layers.
             self._stems = {position: _stem(call) for position, call in enumerate(self._calls) if call.kind == "Conv2D"}
