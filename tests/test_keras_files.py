@@ -1,6 +1,7 @@
 """Every value in Keras' files is read, also those of models within models and of optimizers."""
 
 import io
+import shutil
 import zipfile
 
 import h5py
@@ -8,14 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hubexport.build import build_modules
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.comparison import compare
+from hubexport.config_files import load_variant
+from hubexport.conversion import convert
 from hubexport.description import describe
+from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
 from tests.command import hubexport
 from tests.keras_models import FILES, backbone, save
 
+hub = pytest.importorskip("tensorflow_hub")
 layers = tf.keras.layers
 
 pytestmark = [
@@ -115,3 +121,67 @@ def test_a_model_tells_the_size_of_its_images(tmp_path, size):
         save(base, tmp_path / name)
         with open_checkpoint(resolve_source(tmp_path / name, None, Progress()), Progress()) as opened:
             assert opened.image_size == (size if name.startswith("whole") else None), name
+
+
+@pytest.mark.slow
+def test_a_module_in_a_keras_model_is_found(tmp_path):
+    """As make_image_classifier saves it. Files that number its variables are refused with what to do instead."""
+    variant = load_variant("mobilenet_v2_035_96")
+    [module] = build_modules(variant, ["feature_vector/5"], checkpoint="synthetic:1", output_dir=tmp_path / "modules")
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input([96, 96, 3]),
+            hub.KerasLayer(str(module), trainable=True),
+            layers.Dropout(0.2),
+            layers.Dense(5, kernel_regularizer=tf.keras.regularizers.L1L2(1e-4, 1e-4)),
+        ]
+    )
+    model.compile("sgd", "mse")
+    images = np.random.RandomState(0).uniform(size=[2, 96, 96, 3]).astype(np.float32)
+    model.fit(images, np.zeros([2, 5]), verbose=0)
+    tf.saved_model.save(model, str(tmp_path / "saved_model"))
+    model.save(tmp_path / "m.h5")
+    model.save_weights(tmp_path / "tensorflow")
+    for file in ("saved_model", "m.h5", "tensorflow"):
+        done = hubexport(
+            "build", "--name", "flowers", "--checkpoint", tmp_path / file, "--image_size", 96, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        loaded = tf.saved_model.load(str(tmp_path / "modules/local/models/flowers/classification/5"))
+        np.testing.assert_allclose(loaded(images), model.predict(images, verbose=0), rtol=1e-4, atol=1e-4)
+        shutil.rmtree(tmp_path / "modules/local")
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(CheckpointError) as caught:
+        convert(tmp_path / "m.keras", tmp_path / "c", "slim")
+    assert "its network is a hub.KerasLayer" in caught.value.why and "SavedModel" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ResNet50", "strides in the first convolution of a block"),
+        ("ResNet50V2", "pads with zeros before its first pool"),
+        ("MobileNetV3Small", "has 1/6 in its gates"),
+        pytest.param("NASNetMobile", "pads with zeros before its pools", marks=pytest.mark.prove),
+        ("VGG16", "takes the colors of images as BGR"),
+        pytest.param("EfficientNetB0", "is not among the networks", marks=pytest.mark.prove),
+    ],
+)
+@pytest.mark.slow
+def test_other_networks_of_keras_are_refused_by_name(tmp_path, name, told):
+    """With what they compute otherwise."""
+    model = getattr(tf.keras.applications, name)(weights=None, include_top=False, input_shape=(64, 64, 3))
+    pooled = layers.GlobalAveragePooling2D()(model.output)
+    tf.keras.Model(model.input, layers.Dense(2)(pooled)).save(tmp_path / "m.keras")
+    with pytest.raises(CheckpointError) as caught:
+        convert(tmp_path / "m.keras", tmp_path / "c", "slim")
+    assert caught.value.why.startswith("its layers are those of Keras' ") and told in caught.value.why
+
+
+@pytest.mark.parametrize("file", ["c.h5", "c.weights.h5"])
+def test_weights_alone_of_another_network_are_refused(tmp_path, file):
+    """Only the whole model tells which layer is which."""
+    tf.keras.applications.MobileNet(weights=None, alpha=0.25).save_weights(tmp_path / file)
+    with pytest.raises(CheckpointError) as caught:
+        convert(tmp_path / file, tmp_path / "c", "slim")
+    assert caught.value.fix.startswith("save the whole model, like model.save('model.keras')")

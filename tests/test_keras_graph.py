@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from hubexport.formats.keras_model import keras_layers, model_config
 from hubexport.layouts.keras_graph import ModelGraph
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.registry import FAMILIES
@@ -234,6 +236,27 @@ def test_other_networks_of_keras(name, family):
     places = {(weight.call.path, weight.name) for weight in found.weights.values()}
     assert len(places) == len(found.weights) and not found.further
     assert sum(graph.find(network) is not None for network in _all_networks()) == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_models_that_convert_writes(name):
+    """Of every family: a network that was fine-tuned in Keras 3 comes back."""
+    family = FAMILIES[name]
+    parameters = family.published_parameters[0]
+    whole = family.network(parameters, max(96, family.smallest_size), 7)
+    described = keras_layers(whole)
+    graph = ModelGraph(json.dumps(model_config("model", whole, described)))
+    network = family.network(parameters, 224, None)
+    found = graph.find(network)
+    assert graph.image_size(network) == whole.image_shape[0]
+    written = {variable.name: layer.name for layer in described for variable in layer.variables}
+    read = {name: str(weight.call) for name, weight in found.weights.items()}
+    assert read == {name: layer for name, layer in written.items() if name in read}
+    assert len(read) == len(written) - 2
+    assert {str(weight.call) for weight in found.classifier} == {written[whole.classifier.variables[0].name]}
+    assert not found.further
+    assert found.preprocessing.scale == whole.input_scale
+    assert np.negative(found.preprocessing.offset) == pytest.approx(whole.input_offset)
 
 
 def _all_networks():

@@ -7,6 +7,7 @@ import pytest
 
 from hubexport.formats import keras_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
+from hubexport.layouts import steps
 from hubexport.networks import costs, numpy_forward, ops, shapes
 from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
@@ -122,7 +123,9 @@ def test_every_op_is_tried():
     assert tried == _all_ops() - {ops.Input}
 
 
-@pytest.mark.parametrize("interpreter", [shapes, costs, numpy_forward, keras_model], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "interpreter", [shapes, costs, numpy_forward, keras_model, steps], ids=lambda module: module.__name__
+)
 def test_every_interpreter_knows_every_op(interpreter):
     """A new op cannot be forgotten anywhere."""
     assert set(interpreter.RULES) == _all_ops()

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
-import math
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from hubexport.checkpoints.recognition_check import listed
 from hubexport.checkpoints.recognize import Recognition, candidates
@@ -87,9 +89,11 @@ def recognize_model(
         mismatch = _mismatch(graph, wanted, named is not None)
         progress.warn(f"{shown_as}: {mismatch}")
         return ModelRecognition(None, None, mismatch)
-    (recognition, preprocessing), *others = found
+    # What comes before networks with the same layers may tell which one it is.
+    own = [(one, before) for one, before in found if before.layers and _is_own_mapping(before, one.network())]
+    (recognition, preprocessing), *others = own or found
     network = recognition.network()
-    if preprocessing.layers and not _is_own_mapping(preprocessing, network):
+    if preprocessing.layers and not own:
         progress.warn(f"{shown_as}: what comes before the network is left out: {_described(preprocessing, network)}")
     recognition = dataclasses.replace(recognition, alike=tuple(one.family for one, _ in others))
     return ModelRecognition(recognition, graph.image_size(network), None)
@@ -163,18 +167,25 @@ def _mismatch(graph: ModelGraph, wanted: Sequence[Recognition], named: bool) -> 
 
 def _is_own_mapping(preprocessing: Preprocessing, network: Network) -> bool:
     """Tells whether a model maps images as modules of the network do, from [0, 255] or from [0, 1]."""
-    if preprocessing.scale is None or preprocessing.offset is None or isinstance(network.input_offset, tuple):
+    if preprocessing.scale is None or preprocessing.offset is None:
         return False
     scales = network.input_scale, network.input_scale / _BYTE_RANGE
-    return math.isclose(preprocessing.offset, -network.input_offset, rel_tol=_EQUAL, abs_tol=_EQUAL) and any(
-        math.isclose(preprocessing.scale, scale, rel_tol=_EQUAL) for scale in scales
-    )
+    given, own = np.broadcast_arrays(preprocessing.offset, np.negative(network.input_offset))
+    is_scaled = any(np.isclose(preprocessing.scale, scale, rtol=_EQUAL, atol=0) for scale in scales)
+    return is_scaled and np.allclose(given, own, rtol=_EQUAL, atol=_EQUAL)
 
 
 def _described(preprocessing: Preprocessing, network: Network) -> str:
     names = listed(preprocessing.layers)
     if preprocessing.scale is None or preprocessing.offset is None:
         return names
-    means = network.channel_means or (network.input_offset,)
-    own = " or ".join(f"{network.input_scale / top:.6g} * image - {means[0]:g}" for top in (1, _BYTE_RANGE))
-    return f"{names}, with {preprocessing.scale:.6g} * image + {preprocessing.offset:g} instead of {own}"
+    own = network.input_scale, np.negative(network.input_offset)
+    of_bytes = own[0] / _BYTE_RANGE, own[1]
+    computed = _mapping(preprocessing.scale, preprocessing.offset)
+    return f"{names}, with {computed} instead of {_mapping(*own)} or {_mapping(*of_bytes)}"
+
+
+def _mapping(scale: float, offset: npt.ArrayLike) -> str:
+    offsets = np.atleast_1d(offset)
+    summand = f"{offsets[0]:g}" if len(offsets) == 1 else str([float(f"{one:g}") for one in offsets])
+    return f"{scale:.6g} * image + {summand}".replace("+ -", "- ")

@@ -7,21 +7,23 @@ names do not matter. Going back from there finds the layer of each op.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import functools
 import itertools
 from typing import Any
 
 from hubexport.layouts.keras_layers import LayerCall, layer_calls
-from hubexport.layouts.keras_nodes import SOFTMAX, ModelNodes, is_idle
+from hubexport.layouts.keras_nodes import ModelNodes, is_idle
 from hubexport.layouts.keras_preprocessing import Preprocessing, preprocessing
-from hubexport.layouts.steps import MEAN, Kind, Node, Steps, network_nodes
+from hubexport.layouts.steps import MEAN, SOFTMAX, Kind, Node, Steps, network_nodes
 from hubexport.networks import ops
 from hubexport.networks.network import Network, describe_op
 
 # The order of a layer's weights in Keras.
 _WEIGHTS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+# The layers that may be a network's first one, with the setting that says how many channels they make.
+_STEMS = {"Conv2D": "filters", "DepthwiseConv2D": "depth_multiplier"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,7 @@ class ModelGraph:
         self.has_hub_layer = any(call.kind == "KerasLayer" for call in self._calls)
         try:
             # Whatever the first convolution is, this reads the settings of all layers.
-            self._stems = {position: _stem(call) for position, call in enumerate(self._calls) if call.kind == "Conv2D"}
+            self._stems = {position: _stem(call) for position, call in enumerate(self._calls) if call.kind in _STEMS}
             for position in itertools.islice(self._stems, 1):
                 self._nodes(position)
         except (AttributeError, KeyError, IndexError, TypeError, OverflowError) as error:
@@ -135,7 +137,7 @@ class ModelGraph:
 
     def _starts(self, network: Network) -> Iterator[int]:
         """Yields the calls that may be a network's first convolution."""
-        first = next(op for op in network.ops if isinstance(op, ops.Conv))
+        first = next(op for op in network.ops if isinstance(op, (ops.Conv, ops.DepthwiseConv)))
         height, width, _, outputs = first.kernel.shape
         return (at for at, stem in self._stems.items() if stem == ((height, width), first.stride, outputs))
 
@@ -155,19 +157,39 @@ class ModelGraph:
                 for variable, weight in zip(wanted.source.variables, _weights(found), strict=True):
                     weights[variable.name] = weight
                 waiting += zip(wanted.inputs, found.inputs, strict=True)
-        before = preprocessing(self._calls, start, is_idle)
-        known = {features, *(found.step for _, found in pairs)}
+        end = nodes.by_step[last.step].source
+        inside = self._back_from(position for position, call in enumerate(self._calls) if call is end)
         behind = [
             (call, node)
             for position, (call, node) in enumerate(zip(self._calls, nodes.outputs, strict=True))
-            if position not in before.positions and not is_idle(call)
-            if node.step not in known and node.padding is None
+            if position not in inside and not is_idle(call)
+            if node.step not in (last.step, features) and node.padding is None
         ]
+        before = [self._calls[position] for position in sorted(self._before(start))]
+        preprocessed = preprocessing([call for call in before if not is_idle(call)])
         dense = [node for node in nodes.all if node.inputs and _is_classifier(node, features)]
         classes = {one.step for one in dense} | {self._steps.number(SOFTMAX, [one.step]) for one in dense}
         if len(dense) == 1 and all(node.step in classes for _, node in behind):
-            return Found(weights, _weights(dense[0]), before, ())
-        return Found(weights, (), before, tuple(str(call) for call, _ in behind))
+            return Found(weights, _weights(dense[0]), preprocessed, ())
+        return Found(weights, (), preprocessed, tuple(str(call) for call, _ in behind))
+
+    def _before(self, start: int) -> set[int]:
+        """Returns the positions of the calls before a network, given that of its first convolution."""
+        inputs = self._calls[start].inputs
+        # Zeros around the images are the network's own.
+        padding = [position for position in inputs if self._calls[position].kind == "ZeroPadding2D"]
+        return self._back_from(self._calls[padding[0]].inputs if padding else inputs)
+
+    def _back_from(self, positions: Iterable[int]) -> set[int]:
+        """Returns positions of calls, and those of all calls that lead to them."""
+        found: set[int] = set()
+        waiting = [*positions]
+        while waiting:
+            position = waiting.pop()
+            if position not in found:
+                found.add(position)
+                waiting += self._calls[position].inputs
+        return found
 
 
 def _weights(node: Node) -> tuple[Weight, ...]:
@@ -194,7 +216,7 @@ def _steps_before(features: Node) -> set[int]:
 
 def _stem(call: LayerCall) -> tuple[Any, ...]:
     config = call.config
-    return tuple(config["kernel_size"]), tuple(config["strides"]), config["filters"]
+    return tuple(config["kernel_size"]), tuple(config["strides"]), config[_STEMS[call.kind]]
 
 
 def _is_classifier(node: Node, features: int) -> bool:

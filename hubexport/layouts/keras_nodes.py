@@ -6,13 +6,14 @@ import re
 from typing import Any
 
 from hubexport.layouts.keras_layers import INPUT, LayerCall
-from hubexport.layouts.keras_preprocessing import linear
+from hubexport.layouts.keras_preprocessing import factor_and_summand
 from hubexport.layouts.steps import (
     CONCATENATION,
     IMAGES,
     MEAN,
     NO_PADDING,
     ONE_PIXEL,
+    PRODUCT,
     SUM,
     Kind,
     Node,
@@ -20,12 +21,13 @@ from hubexport.layouts.steps import (
     Steps,
     batch_norm,
     convolution,
+    cut,
+    dense,
+    linear,
     pad,
     pool,
-    scale,
 )
-
-SOFTMAX = ("softmax",)
+from hubexport.networks.ops import HARD_SIGMOID_SLOPE
 
 # Layers that return their input outside training.
 _RANDOM = "Flip|Rotation|Translation|Zoom|Contrast|Brightness|Height|Width|Hue|Saturation|Sharpness|Shear|Erasing"
@@ -105,10 +107,14 @@ class ModelNodes:
             return _Tensor(inputs[0].node, inputs[0].size or size)
         if kind == "Add" and len(inputs) == 2:
             return _Tensor(self._node(call, SUM, inputs), inputs[0].size)
+        if kind == "Multiply" and len(inputs) == 2:
+            # A gate has one pixel.
+            sizes = [source.size for source in inputs if source.size != ONE_PIXEL]
+            return _Tensor(self._node(call, PRODUCT, inputs), sizes[0] if sizes else ONE_PIXEL)
         if kind == "Concatenate" and config["axis"] in _CHANNELS:
             return _Tensor(self._node(call, CONCATENATION, inputs), inputs[0].size)
         if kind.rpartition(">")[2] == "CustomScaleLayer" and len(inputs) == 2:  # Of Keras' Inception-ResNet V2.
-            scaled = self._node(call, scale(float(config["scale"])), inputs[1:])
+            scaled = self._node(call, linear(float(config["scale"])), inputs[1:])
             return _Tensor(self._node(call, SUM, [inputs[0], _Tensor(scaled)]), inputs[0].size)
         return self._output_of_one(call, inputs[0]) if len(inputs) == 1 else None
 
@@ -124,8 +130,12 @@ class ModelNodes:
             return source
         if kind in _RESIZING:
             return _Tensor(self._node(call, (kind, call.path), [source]), (config["height"], config["width"]))
-        if linear(call):
-            return _Tensor(self._node(call, (kind, call.path), [source]), size)
+        if numbers := factor_and_summand(call):
+            return self._mapped(call, source, *numbers)
+        if kind == "Cropping2D" and all(after == 0 for _, after in config["cropping"]):
+            begin = tuple(before for before, _ in config["cropping"])
+            kept = size and (size[0] - begin[0], size[1] - begin[1])
+            return _Tensor(self._node(call, cut(begin), [source]), kept)
         if kind == "BatchNormalization" and config["axis"] in _CHANNELS and config["center"]:
             names = ("beta", *(("gamma",) if config["scale"] else ()), "moving_mean", "moving_variance")
             return _Tensor(self._node(call, batch_norm(len(names), config["epsilon"]), [source], names), size)
@@ -134,8 +144,8 @@ class ModelNodes:
         if kind == "GlobalAveragePooling2D":
             return _Tensor(self._node(call, MEAN, [source]), ONE_PIXEL)
         if kind == "Dense" and size == ONE_PIXEL and config["use_bias"]:
-            dense = self._node(call, ("dense", config["units"]), [source], ("kernel", "bias"))
-            return self._activated(call, _Tensor(dense, size))
+            node = self._node(call, dense(config["units"]), [source], ("kernel", "bias"))
+            return self._activated(call, _Tensor(node, size))
         return self._activated(call, source) if kind in ("Activation", "ReLU", "Softmax") else None
 
     def _convolved(self, call: LayerCall, source: _Tensor) -> _Tensor | None:
@@ -146,9 +156,6 @@ class ModelNodes:
         depthwise = call.kind == "DepthwiseConv2D"
         outputs = config["depth_multiplier" if depthwise else "filters"]
         names = ("kernel", "bias") if config["use_bias"] else ("kernel",)
-        if source.size == kernel == ONE_PIXEL and config["use_bias"] and not depthwise:
-            dense = self._node(call, ("dense", outputs), [source], names)
-            return self._activated(call, _Tensor(dense, source.size))
         padding = source.node.padding or NO_PADDING
         size, inside = source.size, source.node
         if source.node.padding is not None:
@@ -171,15 +178,47 @@ class ModelNodes:
         if kind == "average" and config["padding"] == "valid" and window == size:
             return _Tensor(self._node(call, MEAN, [source]), ONE_PIXEL)
         padding = config["padding"].upper()
+        # Where SAME pads more on one side, Keras on PyTorch cannot average in one step.
+        if window == ONE_PIXEL and (averaged := _averaged_apart(source.node, size, stride)):
+            strided, inside = averaged
+            return _Tensor(self._node(call, strided, [_Tensor(inside)]), _windows(size, window, stride))
         if padding == "SAME":
             size = size and (-(-size[0] // stride[0]), -(-size[1] // stride[1]))
         else:
             size = _windows(size, window, stride)
         return _Tensor(self._node(call, pool(kind, window, stride, padding), [source]), size)
 
+    def _mapped(self, call: LayerCall, source: _Tensor, factor: float, summand: float | tuple[float, ...]) -> _Tensor:
+        node = source.node
+        # TF-Slim's hard sigmoid takes three layers: Keras' own has another slope.
+        if (factor, summand) == (HARD_SIGMOID_SLOPE, 0) and node.kind == ("relu6",):
+            if node.inputs[0].kind == linear(1.0, 3.0):
+                [inside] = node.inputs[0].inputs
+                return _Tensor(self._node(call, ("hard_sigmoid",), [_Tensor(inside)]), source.size)
+        return _Tensor(self._node(call, linear(factor, summand), [source]), source.size)
+
     def _activated(self, call: LayerCall, source: _Tensor) -> _Tensor:
         activation = _activation(call)
         return source if activation == "linear" else _Tensor(self._node(call, (activation,), [source]), source.size)
+
+
+def _averaged_apart(node: Node, size: tuple[int, int] | None, stride: tuple[int, ...]) -> tuple[Kind, Node] | None:
+    """Returns what averages around each pixel, the first of them cut off, are with a stride, and of what.
+
+    Returns None if they are not those of SAME padding.
+    """
+    if node.kind[0] != "cut" or size is None or node.inputs[0].kind[:2] != ("pool", "average"):
+        return None
+    begin: Any = node.kind[1]
+    [averaged] = node.inputs
+    window: Any = averaged.kind[2]
+    image = size[0] + begin[0], size[1] + begin[1]
+    before = [first for first, _ in _same_padding(image, window, stride)]
+    if averaged.kind != pool("average", window, ONE_PIXEL, "SAME") or any(
+        window[axis] // 2 - before[axis] != begin[axis] for axis in range(2)
+    ):
+        return None
+    return pool("average", window, stride, "SAME"), averaged.inputs[0]
 
 
 def is_idle(call: LayerCall) -> bool:
@@ -223,7 +262,8 @@ def _activation(call: LayerCall) -> str:
         plain = not slope and not config.get("threshold", 0)
         return names[maximum] if plain and maximum in names else f"ReLU{(maximum, slope, config.get('threshold'))}"
     activation = config["activation"]
-    return str(activation.get("config") if isinstance(activation, dict) else activation)
+    name = str(activation.get("config") if isinstance(activation, dict) else activation)
+    return "hard_swish" if name == "hard_silu" else name
 
 
 def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -1,7 +1,9 @@
 """What a Keras model does with images before its network: is it a linear mapping of their values?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
+
+import numpy as np
 
 from hubexport.layouts.keras_layers import LayerCall
 
@@ -26,54 +28,41 @@ class Preprocessing:
     """What comes before a network.
 
     Attributes:
-        positions: the calls of layers before it, as positions in the model's list.
         layers: the names of those that change images outside of training.
         scale: what they multiply values with; None if they do something else.
-        offset: what they add after that; None likewise.
+        offset: what they add after that, a number or one per channel; None likewise.
     """
 
-    positions: frozenset[int]
     layers: tuple[str, ...]
     scale: float | None
-    offset: float | None
+    offset: float | tuple[float, ...] | None
 
 
-def preprocessing(calls: Sequence[LayerCall], start: int, is_idle: Callable[[LayerCall], bool]) -> Preprocessing:
-    """Describes what a model does before a call.
+def preprocessing(calls: Sequence[LayerCall]) -> Preprocessing:
+    """Describes what a model does before its network.
 
     Args:
-        calls: the calls of the model's layers.
-        start: the position of the call that takes the images. Zeros that are put around its input are its own.
-        is_idle: tells whether a layer returns its input outside training.
+        calls: the calls of the layers before it, in order, without those that return their input outside training.
     """
-    waiting = [*calls[start].inputs]
-    if len(waiting) == 1 and calls[waiting[0]].kind == "ZeroPadding2D":
-        waiting = [*calls[waiting[0]].inputs]
-    positions: set[int] = set()
-    while waiting:
-        position = waiting.pop()
-        if position not in positions:
-            positions.add(position)
-            waiting += calls[position].inputs
-    busy = [calls[position] for position in sorted(positions) if not is_idle(calls[position])]
-    scale: float | None = 1.0
-    offset: float | None = 0.0
-    for call in busy:
-        step = linear(call)
-        if step is None or scale is None or offset is None:
-            scale = offset = None
-        else:
-            scale, offset = scale * step[0], offset * step[0] + step[1]
-    return Preprocessing(frozenset(positions), tuple(map(str, busy)), scale, offset)
+    names = tuple(map(str, calls))
+    scale, offset = 1.0, np.zeros([])
+    for call in calls:
+        numbers = factor_and_summand(call)
+        if numbers is None:
+            return Preprocessing(names, None, None)
+        scale, offset = scale * numbers[0], offset * numbers[0] + numbers[1]
+    return Preprocessing(names, scale, float(offset) if offset.ndim == 0 else tuple(offset.tolist()))
 
 
-def linear(call: LayerCall) -> tuple[float, float] | None:
-    """Returns the factor and the summand of a layer that multiplies and adds numbers; None for others."""
+def factor_and_summand(call: LayerCall) -> tuple[float, float | tuple[float, ...]] | None:
+    """Returns what a layer multiplies its input with, and what it adds then; None for layers that do something else."""
     if len(call.inputs) != 1:
         return None
     if call.kind == "Rescaling":
-        numbers = call.config["scale"], call.config["offset"]
-        return (float(numbers[0]), float(numbers[1])) if all(isinstance(one, (int, float)) for one in numbers) else None
+        scale, offset = call.config["scale"], call.config["offset"]
+        if not isinstance(scale, (int, float)):
+            return None
+        return float(scale), tuple(map(float, offset)) if isinstance(offset, list) else float(offset)
     kind = call.config.get("function") if call.kind == "TFOpLambda" else call.kind
     if call.constants is None or len(call.constants) != 1 or kind not in _OPERATORS:
         return None

@@ -5,19 +5,23 @@ get the same number.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 import dataclasses
 import itertools
 from typing import Any
 
 from hubexport.networks import ops
 from hubexport.networks.network import Network
+from hubexport.networks.ops import Op
 
 ONE_PIXEL = (1, 1)
 NO_PADDING = ((0, 0), (0, 0))
-# What a step computes of its inputs, whatever they are. Only a sum is the same in any order of its inputs.
+# What a step computes of its inputs, whatever they are.
 Kind = tuple[Hashable, ...]
-IMAGES, SUM, CONCATENATION, MEAN = ("images",), ("sum",), ("concatenation",), ("mean",)
+IMAGES, SUM, PRODUCT, CONCATENATION, MEAN = ("images",), ("sum",), ("product",), ("concatenation",), ("mean",)
+SOFTMAX = ("softmax",)
+# The same in any order of the inputs.
+_UNORDERED = (SUM, PRODUCT)
 # The zeros before and after an image, for its height and its width.
 Padding = tuple[tuple[int, int], ...]
 
@@ -32,7 +36,7 @@ class Node:
     Attributes:
         step: its number.
         kind: what it computes of its inputs.
-        inputs: the nodes that give them; those of a sum in the order of their numbers.
+        inputs: the nodes that give them; those of a sum or product in the order of their numbers.
         source: the network's op, or the model's call of a layer.
         weights: what Keras calls the weights of the layer, in the order of the op's variables.
         padding: the zeros that it puts around its input; None if it does something else.
@@ -61,7 +65,7 @@ class Steps:
         padding: Padding | None = None,
     ) -> Node:
         """Makes a node; see `Node` for its arguments."""
-        ordered = sorted(inputs, key=lambda node: node.step) if kind == SUM else inputs
+        ordered = sorted(inputs, key=lambda node: node.step) if kind in _UNORDERED else inputs
         step = self.number(kind, (node.step for node in ordered))
         return Node(step, kind, tuple(ordered), source, weights, padding)
 
@@ -91,6 +95,11 @@ def convolution(
     return "depthwise convolution" if depthwise else "convolution", kernel, stride, outputs, variables, padding
 
 
+def dense(outputs: int) -> Kind:
+    """Returns what a dense layer with biases computes of one pixel: the same as a convolution."""
+    return convolution(False, ONE_PIXEL, ONE_PIXEL, outputs, 2, "SAME")
+
+
 def batch_norm(variables: int, epsilon: float) -> Kind:
     """Returns what a batch norm computes; it has 4 variables with a gamma, 3 without."""
     return "batch norm", variables, round(epsilon, _EPSILON_DIGITS)
@@ -98,12 +107,19 @@ def batch_norm(variables: int, epsilon: float) -> Kind:
 
 def pool(kind: str, window: tuple[int, ...], stride: tuple[int, ...], padding: str) -> Kind:
     """Returns what a pool computes of the `max` or the `average` of each window; `padding` is SAME or VALID."""
+    if window == ONE_PIXEL:  # It drops pixels.
+        return "pool", "any", window, stride, "VALID"
     return "pool", kind, window, stride, padding
 
 
-def scale(factor: float) -> Kind:
-    """Returns what multiplying with a constant computes."""
-    return "scale", factor
+def linear(factor: float, summand: float | tuple[float, ...] = 0.0) -> Kind:
+    """Returns what multiplying with a constant, and adding another, computes."""
+    return "linear", factor, summand
+
+
+def cut(begin: tuple[int, ...]) -> Kind:
+    """Returns what dropping the first rows and columns computes."""
+    return "cut", begin
 
 
 def pad(padding: Padding) -> Kind:
@@ -119,43 +135,65 @@ def network_nodes(network: Network, steps: Steps) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
     for op in network.ops:
         inputs = tuple(nodes[name] for name in op.inputs)
-        padding: Padding | None = None
-        match op:
-            case ops.Input():
-                kind: Kind = IMAGES
-            case ops.Identity() | ops.Dropout() | ops.DropPath() | ops.Squeeze():
-                nodes[op.name] = inputs[0]
-                continue
-            case ops.Pad():
-                padding = ((op.before[0], op.after[0]), (op.before[1], op.after[1]))
-                kind = pad(padding)
-            case ops.Conv() | ops.DepthwiseConv():
-                kernel = op.kernel.shape[:2]
-                pads: str | Padding = op.padding
-                if op.padding == "VALID" and kernel == ONE_PIXEL:
-                    pads = "SAME"
-                elif op.padding == "VALID":
-                    pads = inputs[0].padding or NO_PADDING
-                    inputs = inputs if inputs[0].padding is None else inputs[0].inputs
-                depthwise = isinstance(op, ops.DepthwiseConv)
-                kind = convolution(depthwise, kernel, op.stride, op.kernel.shape[3], len(op.variables), pads)
-            case ops.BatchNorm():
-                kind = batch_norm(len(op.variables), op.epsilon)
-            case ops.Activation():
-                kind = (op.kind,)
-            case ops.Add():
-                kind = SUM
-            case ops.Concat():
-                kind = CONCATENATION
-            case ops.Scale():
-                kind = scale(op.factor)
-            case ops.Mean():
-                kind = MEAN
-            case ops.Pool():
-                whole = op.padding == "VALID" and op.window == network.shapes[op.inputs[0]][:2]
-                is_mean = whole and op.kind == "average"
-                kind = MEAN if is_mean else pool(op.kind, op.window, op.stride, op.padding)
-            case _:
-                kind = "an op that Keras has no layer for", op.name
+        kind = RULES[type(op)](network, op, inputs)
+        if kind is None:
+            [nodes[op.name]] = inputs
+            continue
+        padding = None
+        if isinstance(op, ops.Pad):
+            padding = _zeros(op)
+        elif isinstance(op, ops.Conv | ops.DepthwiseConv) and _is_padded(op, inputs):
+            inputs = inputs[0].inputs  # The convolution itself has the zeros.
         nodes[op.name] = steps.node(kind, inputs, op, padding=padding)
     return nodes
+
+
+def _convolution(network: Network, op: ops.Conv | ops.DepthwiseConv, inputs: tuple[Node, ...]) -> Kind:
+    kernel, padding = op.kernel.shape[:2], inputs[0].padding if _is_padded(op, inputs) else None
+    pads: str | Padding = padding or NO_PADDING
+    if op.padding == "SAME" or (kernel == ONE_PIXEL and padding is None):
+        pads = "SAME"
+    depthwise = isinstance(op, ops.DepthwiseConv)
+    return convolution(depthwise, kernel, op.stride, op.kernel.shape[3], len(op.variables), pads)
+
+
+def _is_padded(op: ops.Conv | ops.DepthwiseConv, inputs: tuple[Node, ...]) -> bool:
+    return op.padding == "VALID" and inputs[0].padding is not None
+
+
+def _pool(network: Network, op: ops.Pool, inputs: tuple[Node, ...]) -> Kind:
+    if op.kind == "average" and op.padding == "VALID" and op.window == network.shapes[op.inputs[0]][:2]:
+        return MEAN
+    return pool(op.kind, op.window, op.stride, op.padding)
+
+
+def _zeros(op: ops.Pad) -> Padding:
+    return (op.before[0], op.after[0]), (op.before[1], op.after[1])
+
+
+def _passes(network: Network, op: Op, inputs: tuple[Node, ...]) -> None:
+    """Stands for an op that returns its input outside training."""
+
+
+# What each op computes; None for ops that return their input.
+RULES: dict[type[Op], Callable[[Network, Any, tuple[Node, ...]], Kind | None]] = {
+    ops.Input: lambda network, op, inputs: IMAGES,
+    ops.Conv: _convolution,
+    ops.DepthwiseConv: _convolution,
+    ops.BatchNorm: lambda network, op, inputs: batch_norm(len(op.variables), op.epsilon),
+    ops.Activation: lambda network, op, inputs: (op.kind,),
+    ops.Pool: _pool,
+    ops.Mean: lambda network, op, inputs: MEAN,
+    ops.Pad: lambda network, op, inputs: pad(_zeros(op)),
+    ops.Slice: lambda network, op, inputs: cut(op.begin),
+    ops.Concat: lambda network, op, inputs: CONCATENATION,
+    ops.Add: lambda network, op, inputs: SUM,
+    ops.Multiply: lambda network, op, inputs: PRODUCT,
+    ops.Scale: lambda network, op, inputs: linear(op.factor),
+    ops.MatMul: lambda network, op, inputs: dense(op.kernel.shape[1]),
+    ops.Squeeze: _passes,
+    ops.Dropout: _passes,
+    ops.DropPath: _passes,
+    ops.Softmax: lambda network, op, inputs: SOFTMAX,
+    ops.Identity: _passes,
+}
