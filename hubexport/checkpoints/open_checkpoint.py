@@ -107,7 +107,8 @@ class OpenedCheckpoint:
         """
         what = f"cannot identify the network in {self.shown_as}"
         if self.model_mismatch:
-            return CheckpointError(what, why=self.model_mismatch, fix="use a model of a network in `hubexport list`")
+            fix = f"{advice}, or use a model of a network in `hubexport list`"
+            return CheckpointError(what, why=self.model_mismatch, fix=fix)
         if self.foreign:
             what = f"cannot use the weights of {self.shown_as}"
             return CheckpointError(what, why=f"it is {self.foreign}; {WHY}", fix=FIX)
