@@ -68,6 +68,13 @@ _CASES = {
     "conv as large as the image": [_conv(7, 6)],
     "depthwise conv": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 1), stride=(2, 2))],
     "depthwise conv with multiplier": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 2))],
+    "depthwise conv with bias": [
+        _one(
+            ops.DepthwiseConv,
+            kernel=_variable("weights", 1, 1, 3, 2),
+            bias=_variable("biases", 6, role="bias"),
+        )
+    ],
     "batch norm": [_batch_norm()],
     "batch norm without gamma": [_batch_norm(gamma=False)],
     **{kind: [_activation(kind)] for kind in ("relu", "relu6", "hard_sigmoid", "hard_swish")},

@@ -19,6 +19,7 @@ from hubexport.formats.op_nodes import MOMENTUM_FROM_VERSION_3
 from hubexport.networks import ops
 from hubexport.networks.network import Network
 from hubexport.networks.ops import Op, TensorShape, Variable
+from hubexport.networks.shapes import same_padding
 
 # What Keras calls the output of a model with further ones, as our TF2 modules do.
 DEFAULT_OUTPUT = "default"
@@ -287,8 +288,9 @@ def _depthwise_conv(network: Network, op: ops.DepthwiseConv) -> list[Step]:
     config = {
         "depth_multiplier": op.kernel.shape[-1],
         **_convolution(op),
-        "use_bias": False,
+        "use_bias": op.bias is not None,
         **_weight_decay("depthwise_regularizer", op.kernel),
+        **_weight_decay("bias_regularizer", op.bias),
     }
     return [Step("DepthwiseConv2D", config, op.variables)]
 
@@ -346,7 +348,7 @@ def _same_padding(size: int | None, window: int, stride: int) -> int:
     """Returns the rows or columns that SAME pads on both sides together; 0 for an even window or an open size."""
     if size is None or window % 2 == 0:
         return 0
-    return max((-(-size // stride) - 1) * stride + window - size, 0)
+    return sum(same_padding(size, window, stride))
 
 
 def _mean(network: Network, op: ops.Mean) -> list[Step]:

@@ -154,10 +154,7 @@ class _OpWriter:
         covers_image = window == self._network.shapes[op.inputs[0]][:2] and (op.padding == "VALID" or window == (1, 1))
         if covers_image and op.bias is not None:
             return self._matrix_product(op, op.bias, source)
-        net = self._slide("Conv2D", f"{op.name}/Conv2D", op, source)
-        if op.bias is None:
-            return net
-        return self._graph.node("BiasAdd", f"{op.name}/BiasAdd", net, self._values[op.bias.name], T=FLOAT)
+        return self._slide("Conv2D", f"{op.name}/Conv2D", op, source)
 
     def _matrix_product(self, op: ops.Conv, bias: Variable, source: str) -> str:
         """Writes a dense layer, to TF-Slim a convolution whose window is the whole image, as a matrix product.
@@ -180,7 +177,7 @@ class _OpWriter:
         return self._slide("DepthwiseConv2dNative", f"{op.name}/depthwise", op, source)
 
     def _slide(self, node_op: str, name: str, op: ops.Conv | ops.DepthwiseConv, source: str) -> str:
-        return self._graph.node(
+        net = self._graph.node(
             node_op,
             name,
             source,
@@ -189,6 +186,9 @@ class _OpWriter:
             strides=ints(1, *op.stride, 1),
             padding=text(op.padding),
         )
+        if op.bias is None:
+            return net
+        return self._graph.node("BiasAdd", f"{op.name}/BiasAdd", net, self._values[op.bias.name], T=FLOAT)
 
     def _batch_norm(self, op: ops.BatchNorm, source: str) -> str:
         moving = [op.moving_mean.name, op.moving_variance.name]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hubexport.networks import ops
 from hubexport.networks.network import Layer, Network
 from hubexport.networks.ops import Op, Padding, Variable
+from hubexport.networks.shapes import same_padding
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -99,7 +100,8 @@ class Forward:
         kernel = self._value(op.kernel, images.dtype)
         windows = _windows(images[..., np.newaxis], kernel.shape[:2], op.stride, op.padding, 0)
         result = _sum_of_products(np.multiply, ((window, kernel[pixel]) for pixel, window in windows))
-        return result.reshape(*result.shape[:3], -1)
+        result = result.reshape(*result.shape[:3], -1)
+        return result if op.bias is None else np.add(result, self._value(op.bias, images.dtype), out=result)
 
     def _batch_norm(self, op: ops.BatchNorm, inputs: Floats) -> Floats:
         mean = inputs.mean(axis=(0, 1, 2)) if self._training else self._value(op.moving_mean, inputs.dtype)
@@ -243,7 +245,7 @@ def _windows(
     sizes = images.shape[1:3]
     around = [(0, 0), (0, 0)]
     if padding == "SAME":
-        around = [_same_padding(*lengths) for lengths in zip(sizes, window, stride, strict=True)]
+        around = [same_padding(*lengths) for lengths in zip(sizes, window, stride, strict=True)]
         images = np.pad(images, [(0, 0), *around, *[(0, 0)] * (images.ndim - 3)], constant_values=filler)
     height, width = (
         (size + sum(more) - length) // step + 1 for size, more, length, step in zip(sizes, around, window, stride)
@@ -252,8 +254,3 @@ def _windows(
         rows = slice(row, row + (height - 1) * stride[0] + 1, stride[0])
         columns = slice(column, column + (width - 1) * stride[1] + 1, stride[1])
         yield (row, column), images[:, rows, columns]
-
-
-def _same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2

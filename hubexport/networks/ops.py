@@ -114,17 +114,19 @@ class DepthwiseConv(Op):
 
     Attributes:
         kernel: [height, width, inputs, multiplier].
+        bias: [inputs * multiplier], added to each pixel; None for a convolution without.
         stride: vertical and horizontal step, in pixels.
         padding: TensorFlow's SAME or VALID.
     """
 
     kernel: Variable
+    bias: Variable | None = None
     stride: tuple[int, int] = (1, 1)
     padding: Padding = "SAME"
 
     @property
     def variables(self) -> tuple[Variable, ...]:
-        return (self.kernel,)
+        return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

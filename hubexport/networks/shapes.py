@@ -24,6 +24,18 @@ def output_shape(op: Op, *inputs: TensorShape) -> TensorShape:
     return RULES[type(op)](op, *inputs)
 
 
+def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Returns how many rows or columns TensorFlow's SAME pads before and after an image; an odd one comes after it.
+
+    Args:
+        size: the image's height or width, in pixels.
+        window: the window's, in pixels.
+        stride: the step of the window, in pixels.
+    """
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
 def _windows(size: int | None, window: int, stride: int, padding: Padding) -> int | None:
     if size is None:
         return None
