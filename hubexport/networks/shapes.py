@@ -36,6 +36,27 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def padded(op: ops.Conv | ops.DepthwiseConv | ops.Pool, image: TensorShape) -> tuple[tuple[int, int], ...] | None:
+    """Returns how many pixels an op pads: (above, below) and (left, right).
+
+    Args:
+        op: an op with a window.
+        image: the shape of its input.
+    Returns:
+        None if that depends on a height or width that is open.
+    """
+    if op.padding == "VALID":
+        return (0, 0), (0, 0)
+    window = op.window if isinstance(op, ops.Pool) else op.kernel.shape[:2]
+    pads = []
+    for size, length, stride in zip(image[:2], window, op.stride, strict=True):
+        if size is None and stride > 1 and length > 1:
+            return None
+        # Otherwise every size is padded alike.
+        pads.append(same_padding(size or length, length, stride))
+    return tuple(pads)
+
+
 def _windows(size: int | None, window: int, stride: int, padding: Padding) -> int | None:
     if size is None:
         return None
