@@ -15,15 +15,18 @@ from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, guess
+from hubexport.extras import require_extras
 from hubexport.formats.conversion_writers import (
     KERAS_MODEL_SUFFIX,
     KERAS_SUFFIX,
     KERAS_WEIGHTS_SUFFIX,
+    ONNX_SUFFIX,
     WRITERS,
     TrainedNetwork,
     huggingface_files,
 )
-from hubexport.layouts.conversion_targets import TARGETS, Target
+from hubexport.formats.onnx_options import OnnxOptions
+from hubexport.layouts.conversion_targets import TARGETS, LayoutTarget, Target
 from hubexport.layouts.registry import target_layouts
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.network import Network
@@ -52,6 +55,7 @@ def convert(
     scope: str | None = None,
     kind: Kind | None = None,
     endpoints: Sequence[str] | Literal["all"] = (),
+    onnx: OnnxOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -59,18 +63,21 @@ def convert(
 
     Args:
         source: where the values come from, see `hubexport.checkpoints.sources`.
-        target: a file (`keras`, `safetensors`), a checkpoint's prefix (`slim`, `tf2`) or a directory (`huggingface`).
+        target: a file (`keras`, `safetensors`, `onnx`), a checkpoint's prefix (`slim`, `tf2`) or a directory
+            (`huggingface`).
         to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (a whole model for Keras 3 in a
             file `.keras`; or the values of `tf.keras.applications.MobileNetV2` in a file `.h5` or `.weights.h5`),
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
-            `MobileNetV2ForImageClassification`) or `tf2` (those of our own TF2 modules).
+            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules) or `onnx` (a whole model for
+            inference, in a file `.onnx`).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
         weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         scope: what the names of the network's variables begin with in the source, like `module/MobilenetV2`. Defaults
             to TF-Slim's own root scope, or else to the only one that holds all variables of a network.
         kind: `feature_vector` leaves the classifier out; `classification` requires one. Defaults to what the source
             has.
-        endpoints: the keys of endpoints that a whole Keras model gives besides its logits or features, or `all`.
+        endpoints: the keys of endpoints that a whole model gives besides its logits or features, or `all`.
+        onnx: how to write an ONNX model. Defaults to `OnnxOptions()`.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
             nothing but Hugging Face's files.
         progress: is told of each step, and of other processes that write to the same target.
@@ -78,8 +85,9 @@ def convert(
         The target.
     Raises:
         UsageError: the framework cannot load a file of the target's name, `to`, `weights`, `kind` or an endpoint does
-            not exist, the target has no endpoints, `variant` is only a name, or the framework does not have the
-            network.
+            not exist, the target has no endpoints or no such options, `variant` is only a name, or the framework does
+            not have the network.
+        MissingExtraError: the packages of the extra `onnx` are missing, and `to` is `onnx`.
         CheckpointError: the source cannot be found or read, does not fit a network, or has no classifier.
         OutputError: the target exists already, cannot be replaced or written, or is the source.
         TemporaryFileError: there is no room to unpack the source.
@@ -92,24 +100,22 @@ def convert(
         check_variant(variant)
     progress = progress or Progress()
     target = Path(target)
-    is_model = to == "keras" and target.suffix == KERAS_MODEL_SUFFIX
-    if variant is not None:
-        _check_format(target, to, variant.network)
-    _check_has_name(target)
-    if endpoints and not is_model:
-        raise UsageError(
-            f"{target}: {to} files have no endpoints",
-            why="they hold values alone, not a model with outputs",
-            fix=f"convert to keras with a target that ends in {KERAS_MODEL_SUFFIX}, or leave the endpoints out",
-        )
+    layout = _layout_target(target, to)
+    if variant is not None and layout:
+        _check_format(target, layout, variant.network)
+    _check_name(target, to)
+    _check_options(target, to, layout, endpoints, onnx)
+    if to == "onnx":
+        require_extras("converting to ONNX", "onnx")
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress, scope=scope)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
     with open_checkpoint(resolved, progress, variant) as opened:
         network, family, parameters = _network(opened, variant, kind)
-        _check_format(target, to, family.name)
-        if is_model:
+        if layout:
+            _check_format(target, layout, family.name)
+        else:
             _check_certain(opened)
         keys = _endpoint_keys(network, family, endpoints)
         check_classes(opened)
@@ -124,7 +130,8 @@ def convert(
             staged = scratch / target.name
             labels = _class_names(resolved, opened, variant, network, progress)
             name = variant.name if variant else family.name
-            WRITERS[to](staged, TrainedNetwork(name, network, parameters, restored.values, labels, keys))
+            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, onnx or OnnxOptions())
+            WRITERS[to](staged, trained)
             restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
                 publish_checkpoint(staged, target, overwrite=overwrite, progress=progress)
@@ -135,19 +142,51 @@ def convert(
     return target
 
 
-def _check_has_name(target: Path) -> None:
+def _layout_target(target: Path, to: Target) -> LayoutTarget | None:
+    """Returns the format whose layouts the target's values have; None for a whole model, which takes any network."""
+    return None if to == "onnx" or (to == "keras" and target.suffix == KERAS_MODEL_SUFFIX) else to
+
+
+def _check_name(target: Path, to: Target) -> None:
     if target.name in ("", ".."):
         raise UsageError(
             f"{target}: not a valid target",
             why="it has no file name",
             fix="use the path of a file, prefix or directory in it",
         )
+    if to == "onnx" and target.suffix != ONNX_SUFFIX:
+        raise UsageError(
+            f"{target}: not a name for an ONNX model",
+            why="OpenCV and other programs go by how the file's name ends",
+            fix=f"use a name that ends in {ONNX_SUFFIX}",
+        )
 
 
-def _check_format(target: Path, to: Target, network_name: str) -> None:
+def _check_options(
+    target: Path,
+    to: Target,
+    layout: LayoutTarget | None,
+    endpoints: Sequence[str] | Literal["all"],
+    onnx: OnnxOptions | None,
+) -> None:
+    """Refuses what only other formats have."""
+    if endpoints and layout:
+        raise UsageError(
+            f"{target}: {to} files have no endpoints",
+            why="they hold values alone, not a model with outputs",
+            fix=f"convert to onnx, or to keras with a target that ends in {KERAS_MODEL_SUFFIX}, or leave the endpoints "
+            "out",
+        )
+    if onnx is not None and to != "onnx":
+        raise UsageError(
+            f"{target}: {to} files have no opset, layout, softmax or kind of input to choose",
+            why="only ONNX models have these options",
+            fix="convert to onnx, or leave them out",
+        )
+
+
+def _check_format(target: Path, to: LayoutTarget, network_name: str) -> None:
     """Refuses a network that the format does not have, and names by which a framework would not know the format."""
-    if to == "keras" and target.suffix == KERAS_MODEL_SUFFIX:
-        return  # A whole model, of any network.
     target_layouts(to, network_name)
     if to == "keras" and target.suffix != KERAS_SUFFIX:
         raise UsageError(

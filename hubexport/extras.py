@@ -23,6 +23,7 @@ _PACKAGES = {
         "uvicorn",
     ),
     "beam": ("apache_beam",),
+    "onnx": ("onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
 }
 

@@ -8,9 +8,10 @@ cd "$(dirname "$0")/.."
 python=$(scripts/find_python.sh "${1:-}")
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Pillow 13 decodes JPEG files to the very bytes from which tests' expected figures come; Python 3.10 has none.
+# onnx 1.19 needs a newer ml_dtypes than TensorFlow 2.15 allows.
 case $version in
-3.10) held="tensorflow==2.15.1 tensorflow-hub==0.15.0" ;;
-3.11) held="tensorflow==2.15.1 tensorflow-hub==0.15.0 pillow>=13" ;;
+3.10) held="tensorflow==2.15.1 tensorflow-hub==0.15.0 onnx<1.19" ;;
+3.11) held="tensorflow==2.15.1 tensorflow-hub==0.15.0 pillow>=13 onnx<1.19" ;;
 *) held="pillow>=13" ;;
 esac
 

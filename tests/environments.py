@@ -1,4 +1,5 @@
-"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, and JAX.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, and
+ONNX Runtime.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
@@ -35,6 +36,8 @@ FRAMEWORKS = (
     Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),
     Environment("jax", "3.13", _REQUIREMENTS / "jax.txt"),
 )
+# The newest ONNX Runtime and onnx; the development environment has an older onnx, which fits its TensorFlow.
+ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -78,7 +81,7 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 def main(names: list[str]) -> None:
     """Sets up environments, and prints a line about each."""
     with shown_progress() as progress:
-        for environment in (*CONSUMERS, *FRAMEWORKS, NEWEST):
+        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, NEWEST):
             if not names or environment.name in names:
                 try:
                     print(f"{environment.name:14}{create(environment, progress)}", flush=True)

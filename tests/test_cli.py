@@ -72,7 +72,7 @@ _SPY = (
             pytest.param(
                 ["convert", "synthetic", name, "--to", to, "--variant", "mobilenet_v2_050_96"],
                 id=f"to {to}",
-                marks=[] if to in ("keras", "huggingface") else pytest.mark.slow,
+                marks=[] if to in ("keras", "huggingface", "onnx") else pytest.mark.slow,
             )
             for to, name in (
                 ("slim", "x"),
@@ -80,6 +80,7 @@ _SPY = (
                 ("safetensors", "x"),
                 ("huggingface", "x"),
                 ("tf2", "x"),
+                ("onnx", "x.onnx"),
             )
         ),
         pytest.param(["inspect", "{checkpoint}", "--variables"], id="inspect"),

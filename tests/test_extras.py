@@ -42,7 +42,7 @@ def _packages(requirements: str) -> set[str]:
     return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in names} - {None}
 
 
-@pytest.mark.parametrize("extra", ["tensorflow", "release", "serve", "beam", "parquet"])
+@pytest.mark.parametrize("extra", ["tensorflow", "release", "serve", "beam", "onnx", "parquet"])
 def test_all_packages_of_an_extra_are_looked_for(extra):
     """Otherwise a command would begin, and break off in the middle."""
     assert set(extras._PACKAGES[extra]) == _packages(_declared()[extra])
@@ -110,6 +110,7 @@ def _light(arguments, folder, program=_COMMAND):
         (["release", "--checkpoint", "synthetic", "--dry_run"], "release"),
         (["release", "--checkpoint", "synthetic", "--runner", "beam"], "beam,release,tensorflow"),
         (["release", "--check", "nowhere"], "release"),
+        (["convert", "nowhere", "model.onnx", "--to", "onnx"], "onnx"),
         (["serve", "nowhere"], "serve"),
         (["site", "nowhere"], "serve"),
     ],
@@ -165,6 +166,6 @@ def test_every_base_requirement_is_installed_and_declared_once():
     config = configparser.ConfigParser(interpolation=None)
     config.read(REPOSITORY / "setup.cfg")
     base = _packages(config["options"]["install_requires"])
-    for extra in ("tensorflow", "release", "serve", "beam", "parquet"):
+    for extra in ("tensorflow", "release", "serve", "beam", "onnx", "parquet"):
         assert not base & _packages(_declared()[extra])
     assert importlib.metadata.version("hubexport") == package.__version__

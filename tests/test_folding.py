@@ -1,4 +1,4 @@
-"""Networks for inference: fewer ops, and what NumPy computes of them in float64 is what it computes of the originals."""
+"""Networks for inference: with fewer ops, NumPy computes in float64 what it computes of the originals."""
 
 import numpy as np
 import pytest

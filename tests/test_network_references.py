@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hubexport
 from hubexport import build_modules, list_variants, load_variant
 from hubexport.arrays import Array
 from hubexport.consumers.registry import CONSUMERS, PinnedConsumer, why_not_applicable
@@ -219,6 +220,22 @@ def test_numpy_computes_what_tf_slim_computed_in_float64(case: Case, training: b
         assert np.all(errors <= _ENDPOINT_TOLERANCE * one.std), one.key
         sampled += among.sum()
     assert sampled > 2 * len(case.endpoints)
+
+
+@_cases((_CHEAPEST[0],), pytest.mark.prove)
+def test_onnx_runtime_computes_what_tf_slim_computed(case: Case, tmp_path: Path) -> None:
+    """Features and logits of all photographs, from the checkpoint in its published format."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    images = case.images()
+    for kind, key, name, tolerance in (
+        ("feature_vector", "feature_vector", "features", case.tolerances.features),
+        ("classification", "logits", "logits", case.tolerances.logits),
+    ):
+        path = tmp_path / f"{kind}.onnx"
+        hubexport.convert(case.checkpoint, path, "onnx", variant=case.variant, weights="raw", kind=kind)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = [session.run([key], {"images": images[number : number + 4]})[0] for number in (0, 4)]
+        assert _difference(np.concatenate(found), case.reference[name]) < tolerance, name
 
 
 def _with_float32_constants(op: Op) -> Op:

@@ -1,14 +1,16 @@
-"""Each op means the same in every interpreter: shapes, costs, NumPy and TensorFlow."""
+"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras and ONNX."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from hubexport.formats import keras_model, op_nodes
+from hubexport.formats import keras_model, onnx_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
+from hubexport.formats.onnx_options import OnnxOptions
 from hubexport.layouts import steps
 from hubexport.networks import costs, numpy_forward, ops, shapes
+from hubexport.networks.folding import FOLDED
 from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.networks.ops import Op, Variable
@@ -141,6 +143,42 @@ def test_every_interpreter_knows_every_op(interpreter):
 def test_the_node_writer_knows_every_op():
     """The input is the one op that others write: the module's own placeholder."""
     assert set(op_nodes.RULES) == _all_ops() - {ops.Input}
+
+
+def test_the_onnx_writer_knows_every_op_that_folding_leaves():
+    """A folded network has no others."""
+    assert set(onnx_model.RULES) == _all_ops() - set(FOLDED)
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+@pytest.mark.parametrize("options", [OnnxOptions(), OnnxOptions(opset=13, layout="nchw")], ids=["17", "13"])
+def test_ops_mean_what_onnx_runtime_computes(case, size, options):
+    """As an endpoint; the model's own output is a vector."""
+    import onnxruntime
+
+    network = _network(case, size)
+    values = _values(network)
+    last = network.ops[-1].name
+    wanted = Forward(network, values, _images()).run()[last]
+    pooled = (ops.Mean("its mean", (last,), "end"), ops.Squeeze("its row", ("its mean",), "end"))
+    network = dataclasses.replace(
+        network,
+        ops=(*network.ops, *(pooled if wanted.ndim == 4 else ())),
+        features="its row" if wanted.ndim == 4 else last,
+        endpoints={"key": last},
+    )
+    model = onnx_model.onnx_model("name", network, values, options, endpoints=["key"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    images = _images()
+    if options.layout == "nchw":
+        images, wanted = images.transpose(0, 3, 1, 2), np.moveaxis(wanted, -1, 1)
+    found, row = session.run(["key", "feature_vector"], {"images": images})
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+    if wanted.ndim == 4:
+        means = wanted.mean(axis=(1, 2) if options.layout == "nhwc" else (2, 3))
+        np.testing.assert_allclose(row, means, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", _CASES)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.errors import UsageError
-from hubexport.layouts.conversion_targets import TARGETS
+from hubexport.layouts.conversion_targets import LAYOUT_TARGETS
 from hubexport.layouts.keras import keras_h5_layout
 from hubexport.layouts.registry import KNOWN_LAYOUTS, TARGET_LAYOUTS, target_layouts
 from hubexport.layouts.rules import VariableLayout
@@ -29,7 +29,7 @@ _PAIRS = [
 
 def test_each_target_has_its_layout():
     """So that a new target cannot be forgotten."""
-    assert tuple(TARGET_LAYOUTS) == TARGETS
+    assert tuple(TARGET_LAYOUTS) == LAYOUT_TARGETS
 
 
 def test_tables_name_families_that_exist():
@@ -50,7 +50,7 @@ def test_a_layout_is_one_to_one(layout, family, parameters, classes):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", LAYOUT_TARGETS)
 def test_a_target_has_a_family_or_says_which_ones_it_has(target, family):
     """Slim, safetensors and tf2 need no table."""
     layouts = TARGET_LAYOUTS[target]

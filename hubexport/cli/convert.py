@@ -1,9 +1,11 @@
-"""Converts trained weights between the formats of TF-Slim, Keras, safetensors, Hugging Face and TensorFlow 2."""
+"""Converts trained weights to the formats of TF-Slim, Keras, safetensors, Hugging Face, TensorFlow 2 and ONNX."""
 
 import argparse
 
 from hubexport.cli.arguments import add_config_dir, add_scope, add_weights
 from hubexport.cli.progress_display import shown_progress
+from hubexport.extras import require_extras
+from hubexport.formats.onnx_options import DEFAULT_OPSET, LAYOUTS, OLDEST_OPSET, PIXELS, OnnxOptions
 from hubexport.layouts.conversion_targets import TARGETS
 
 SUMMARY = "convert trained weights to another framework's format"
@@ -20,15 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a file (keras, safetensors), a checkpoint prefix (slim, tf2) or a directory (huggingface); with keras, "
-        ".keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2",
+        help="a file (keras, safetensors, onnx), a checkpoint prefix (slim, tf2) or a directory (huggingface); with "
+        "keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; with "
+        "onnx, .onnx is a whole model for inference",
     )
     parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
     parser.add_argument(
         "--variant",
         metavar="NAME",
         help="the variant that SOURCE must hold (default: recognized by names and shapes); its image size and class "
-        "names go into a Hugging Face directory and a .keras file",
+        "names go into a Hugging Face directory, a .keras and an .onnx file",
     )
     parser.add_argument(
         "--kind",
@@ -39,7 +42,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--endpoints",
         nargs="*",
         metavar="KEY",
-        help="for .keras: give these intermediate results as well, or all of them without a KEY",
+        help="for .keras and .onnx: give these intermediate results as well, or all of them without a KEY",
+    )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        metavar="N",
+        help=f"for .onnx: the version of ONNX's operators, {OLDEST_OPSET} or newer (default: {DEFAULT_OPSET})",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="for .onnx: the axes of images and endpoints, [batch, height, width, channels] or [batch, channels, "
+        "height, width] (default: nhwc)",
+    )
+    parser.add_argument(
+        "--input",
+        dest="pixels",
+        choices=PIXELS,
+        help="for .onnx: take images as float32 in [0, 1], or as uint8 from 0 to 255 (default: float)",
+    )
+    parser.add_argument(
+        "--softmax",
+        action="store_true",
+        default=None,
+        help="for .onnx: give the probabilities of the classes instead of the logits",
     )
     add_weights(parser)
     add_scope(parser)
@@ -51,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
     """Converts the source, prints the target's path, and returns the exit status."""
     from hubexport.config_files import load_variant
 
+    options = {name: getattr(args, name) for name in ("opset", "layout", "pixels", "softmax")}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if args.to == "onnx":
+        require_extras("hubexport convert --to onnx", "onnx")
     variant = load_variant(args.variant, args.config_dir) if args.variant else None
     from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
 
@@ -64,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             scope=args.scope,
             kind=args.kind,
             endpoints=() if args.endpoints is None else args.endpoints or "all",
+            onnx=OnnxOptions(**chosen) if chosen else None,
             overwrite=args.overwrite,
             progress=progress,
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from hubexport.cli.arguments import add_config_dir, add_format_argument
 from hubexport.cli.text_tables import new_table, print_table
-from hubexport.layouts.conversion_targets import TARGETS
+from hubexport.layouts.conversion_targets import LAYOUT_TARGETS
 
 SUMMARY = "print what another framework calls each variable"
 
@@ -17,7 +17,7 @@ _DEFAULT_VARIANT = "mobilenet_v2_100_224"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport show-mapping`."""
     parser.add_argument(
-        "--to", required=True, choices=TARGETS, help="the other framework's format, as in `hubexport convert`"
+        "--to", required=True, choices=LAYOUT_TARGETS, help="the other framework's format, as in `hubexport convert`"
     )
     parser.add_argument(
         "--variant",

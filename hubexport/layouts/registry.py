@@ -4,7 +4,7 @@ from collections.abc import Callable
 import dataclasses
 
 from hubexport.errors import UsageError, either
-from hubexport.layouts.conversion_targets import Target
+from hubexport.layouts.conversion_targets import LayoutTarget
 from hubexport.layouts.huggingface import HUGGING_FACE_NETWORKS, PREFIX, huggingface_layout
 from hubexport.layouts.keras import KERAS_NETWORKS, keras_h5_layout, keras_variables_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
@@ -51,7 +51,7 @@ class Layout:
 _SLIM = Layout(slim_layout)
 
 # By target of `hubexport convert`, then by kind of file.
-TARGET_LAYOUTS: dict[Target, dict[str, Layout]] = {
+TARGET_LAYOUTS: dict[LayoutTarget, dict[str, Layout]] = {
     "slim": {SLIM: _SLIM},
     "keras": {
         KERAS_H5: Layout(keras_h5_layout, KERAS_NETWORKS),
@@ -74,7 +74,7 @@ KNOWN_LAYOUTS: dict[str, Layout] = {
 HUGGING_FACE_LAYOUTS = ("Hugging Face", "Hugging Face without head")
 
 
-def target_layouts(target: Target, network_name: str) -> dict[str, Layout]:
+def target_layouts(target: LayoutTarget, network_name: str) -> dict[str, Layout]:
     """Returns the layouts of a target of `hubexport convert`, by kind of file.
 
     Raises:

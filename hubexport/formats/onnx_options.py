@@ -1,0 +1,47 @@
+"""What a user can choose of an ONNX model, apart from its writer so that a command line can be parsed without NumPy."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from hubexport.errors import UsageError, check_choice
+
+Layout = Literal["nhwc", "nchw"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+Pixels = Literal["float", "uint8"]
+PIXELS: tuple[Pixels, ...] = get_args(Pixels)
+# The first one in which all ops take the inputs and attributes that the writer gives them.
+OLDEST_OPSET = 13
+DEFAULT_OPSET = 17
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxOptions:
+    """How to write an ONNX model.
+
+    Attributes:
+        opset: the version of ONNX's standard operators, at least 13.
+        layout: the axes of images, and of intermediate results: `nhwc` is [batch, height, width, channels], `nchw`
+            [batch, channels, height, width].
+        pixels: of the images: `float` is float32 in [0, 1], `uint8` is 0 to 255.
+        softmax: give the probabilities of the classes instead of the logits.
+    """
+
+    opset: int = DEFAULT_OPSET
+    layout: Layout = "nhwc"
+    pixels: Pixels = "float"
+    softmax: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the choices.
+
+        Raises:
+            UsageError: there is no such choice.
+        """
+        check_choice("layout", self.layout, LAYOUTS)
+        check_choice("input", self.pixels, PIXELS)
+        if not isinstance(self.opset, int) or self.opset < OLDEST_OPSET:
+            raise UsageError(
+                f"cannot write ONNX models of opset {self.opset}",
+                why="older opsets have other ops",
+                fix=f"use an opset from {OLDEST_OPSET}; ONNX Runtime reads {DEFAULT_OPSET} from version 1.12 on",
+            )
