@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hubexport.evaluation.evaluate_module import evaluate as evaluate
     from hubexport.evaluation.evaluation_result import Accuracy as Accuracy
     from hubexport.evaluation.evaluation_result import Evaluation as Evaluation
+    from hubexport.formats.onnx_options import OnnxOptions as OnnxOptions
     from hubexport.images.classification import Classification as Classification
     from hubexport.images.classification import Score as Score
     from hubexport.images.classification import classify as classify
@@ -62,6 +63,7 @@ _MODULES = {
     "HubexportError": "hubexport.errors",
     "ModuleReport": "hubexport.modules.module_report",
     "ModuleSpec": "hubexport.variants",
+    "OnnxOptions": "hubexport.formats.onnx_options",
     "Progress": "hubexport.progress",
     "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",
