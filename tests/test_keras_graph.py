@@ -152,6 +152,7 @@ _OTHER_NETWORKS = {
     "an activation in a convolution": (_set("Conv_1", activation="relu"), "BatchNorm behind Conv_1"),
     "no gamma": (_set("bn_Conv1", scale=False), "BatchNorm behind Conv1"),
     "biases": (_set("Conv1", use_bias=True), "Conv2D 3×3, stride 2 of the images"),
+    "channels first": (_set("Conv1", data_format="channels_first"), "Conv2D 3×3, stride 2 of the images"),
     "another sum": (_without_sum, "Add behind block_2_project_BN"),
 }
 
@@ -194,6 +195,18 @@ def test_what_comes_before_the_network(before, left_out, mapping):
     assert left_out is None or found.preprocessing.layers == left_out
     assert (found.preprocessing.scale, found.preprocessing.offset) == pytest.approx(mapping)
     assert not found.further
+
+
+def test_a_network_that_trains_at_any_time_is_not_found(base):
+    """Called with `training=True`, batch norm takes the statistics of the batch."""
+    images = layers.Input([96, 96, 3])
+    for training in (None, False, True):
+        features = layers.GlobalAveragePooling2D()(base(images, training=training))
+        model = tf.keras.Model(images, layers.Dense(3)(layers.Dropout(0.5)(features)))
+        assert bool(_found(model)) == (training is not True)
+    dropped = layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(base(images)), training=True)
+    found = _found(tf.keras.Model(images, layers.Dense(3)(dropped)))
+    assert not found.classifier and len(found.further) == 2
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ class LayerCall:
         config: its settings.
         inputs: the calls that give its inputs, as positions in the list of all calls.
         constants: the numbers that it is called with besides the tensors; None if they cannot be read.
+        trains: whether it is called with `training=True`, itself or a model that it is in, so that it behaves as in
+            training at any time.
     """
 
     path: tuple[str, ...]
@@ -44,6 +46,7 @@ class LayerCall:
     config: Mapping[str, Any]
     inputs: tuple[int, ...]
     constants: tuple[float, ...] | None = ()
+    trains: bool = False
 
     def __str__(self) -> str:
         return "/".join(self.path)
@@ -63,7 +66,7 @@ def layer_calls(description: str) -> list[LayerCall]:
     """
     reader = _Reader()
     try:
-        reader.add_model(json.loads(description, object_hook=_plain), (), (), None)
+        reader.add_model(json.loads(description, object_hook=_plain), (), (), None, trains=False)
     except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
     return reader.calls
@@ -85,7 +88,7 @@ class _Reader:
         self.calls: list[LayerCall] = []
 
     def add_model(
-        self, model: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None
+        self, model: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None, trains: bool
     ) -> int:
         """Adds the calls of a model's layers.
 
@@ -94,19 +97,20 @@ class _Reader:
             path: the names that lead to it; empty for the outermost model.
             numbered: the same as Keras numbers them.
             inputs: the positions of its inputs; None for the outermost model.
+            trains: whether it is called with `training=True`.
         Returns:
             The position of the call that gives its output.
         """
         if len(path) > _MAX_DEPTH:
             raise ValueError(f"its models are nested more than {_MAX_DEPTH} deep")
         if model["class_name"] == _SEQUENCE:
-            return self._add_sequence(model["config"], path, numbered, inputs)
+            return self._add_sequence(model["config"], path, numbered, inputs, trains)
         if model["class_name"] not in _GRAPHS:
             raise ValueError(f"{model['class_name']} is not a graph of layers")
-        return _Graph(self, model["config"], path, numbered, inputs).add()
+        return _Graph(self, model["config"], path, numbered, inputs, trains).add()
 
     def _add_sequence(
-        self, config: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None
+        self, config: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None, trains: bool
     ) -> int:
         layers = config["layers"] if isinstance(config, dict) else config  # Keras before 2.2.3 writes the list alone.
         sources: tuple[int, ...] = () if inputs is None else (inputs[0],)
@@ -116,7 +120,7 @@ class _Reader:
             first = LayerCall((*path, "input"), (*numbered, "input"), INPUT, {**shape, **layers[0]["config"]}, ())
             sources = (self.add(first),)
         for layer, number in zip(layers, _numbered_names(layers), strict=True):
-            sources = (self.add_layer(layer, path, (*numbered, number), sources, ()),)
+            sources = (self.add_layer(layer, path, (*numbered, number), sources, (), trains),)
         return sources[0]
 
     def add_layer(
@@ -126,12 +130,13 @@ class _Reader:
         numbered: tuple[str, ...],
         inputs: tuple[int, ...],
         constants: tuple[float, ...] | None,
+        trains: bool,
     ) -> int:
         """Adds a call of a layer, or those inside of it; returns the position of the call that gives its output."""
         path = (*path, _name(layer))
         if is_model(layer):
-            return self.add_model(layer, path, numbered, inputs)
-        return self.add(LayerCall(path, numbered, layer["class_name"], layer["config"], inputs, constants))
+            return self.add_model(layer, path, numbered, inputs, trains)
+        return self.add(LayerCall(path, numbered, layer["class_name"], layer["config"], inputs, constants, trains))
 
     def add(self, call: LayerCall) -> int:
         """Adds a call, and returns its position."""
@@ -151,9 +156,11 @@ class _Graph:
         path: tuple[str, ...],
         numbered: tuple[str, ...],
         inputs: Sequence[int] | None,
+        trains: bool,
     ) -> None:
         self._reader = reader
         self._path = path
+        self._trains = trains
         self._layers = {_name(layer): layer for layer in config["layers"]}
         numbers = _numbered_names(config["layers"])
         self._numbered = {name: (*numbered, number) for name, number in zip(self._layers, numbers, strict=True)}
@@ -183,7 +190,7 @@ class _Graph:
             if name in self._given:
                 inputs = (self._given[name],)
             self._positions[name, call] = self._reader.add_layer(
-                layer, self._path, self._numbered[name], inputs, _constants(argument)
+                layer, self._path, self._numbered[name], inputs, _constants(argument), self._trains or _trains(argument)
             )
         return self._positions[name, call]
 
@@ -230,6 +237,13 @@ def _constants(argument: Any) -> tuple[float, ...] | None:
     if argument[0] == _CONSTANT:
         return None
     return tuple(value for value in argument[3].values() if _is_number(value))
+
+
+def _trains(argument: Any) -> bool:
+    """Tells whether the arguments of a call have `training=True`."""
+    if isinstance(argument, dict):
+        return argument.get("training") is True or any(map(_trains, argument.values()))
+    return isinstance(argument, list) and any(map(_trains, argument))
 
 
 def _is_number(value: Any) -> bool:

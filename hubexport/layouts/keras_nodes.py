@@ -100,6 +100,8 @@ class ModelNodes:
     def _output(self, call: LayerCall, inputs: list[_Tensor]) -> _Tensor | None:
         """Returns a layer's output; None if no network of ours has such a layer."""
         kind, config = call.kind, call.config
+        if config.get("data_format") == "channels_first" or (call.trains and kind == "BatchNormalization"):
+            return None
         if kind == INPUT:
             size = _image_size(config)
             if not inputs:
@@ -223,16 +225,12 @@ def _averaged_apart(node: Node, size: tuple[int, int] | None, stride: tuple[int,
 
 def is_idle(call: LayerCall) -> bool:
     """Tells whether a layer returns its input outside training."""
-    return _IDLE.fullmatch(call.kind) is not None
+    return _IDLE.fullmatch(call.kind) is not None and (call.kind == INPUT or not call.trains)
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
     """Tells whether a convolution has no settings that TF-Slim's lack."""
-    return (
-        set(config["dilation_rate"]) == {1}
-        and (config.get("groups") or 1) == 1
-        and config["data_format"] == "channels_last"
-    )
+    return set(config["dilation_rate"]) == {1} and (config.get("groups") or 1) == 1
 
 
 def _same_padding(size: tuple[int, int], kernel: tuple[int, ...], stride: tuple[int, ...]) -> Padding:
