@@ -224,6 +224,15 @@ def test_the_dense_layer_behind_a_feature_vector_is_the_classifier(small, tmp_pa
     _assert_equal(_restored(tmp_path / "c", tmp_path, variant=small), wanted)
 
 
+def test_a_dense_layer_beside_two_networks_is_nobodys_classifier(tmp_path):
+    """It may belong to either. Slots of an optimizer are no second network."""
+    student = _under("student/MobilenetV2/", _headless(network_values(seed=2)))
+    write_v2(tmp_path / "c", {**_headless(network_values()), **student, **_head("dense/kernel", "dense/bias")})
+    ear = Ear()
+    _assert_equal(_restored(tmp_path / "c", tmp_path, ear), _headless(network_values()))
+    assert any("only its features are used" in line for line in ear.warnings)
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -37,6 +37,8 @@ _RESHAPING = ("Flatten", "Reshape")
 _RESIZING = ("Resizing", "CenterCrop", "RandomCrop")
 # For models of any image size, Keras pads as for even sizes.
 _EVEN_SIZE = (2, 2)
+# Far beyond any image: a larger size would be damage.
+_MAX_SIZE = 8192
 # The axis of a batch norm or a concatenation over channels, as Keras 2 and 3 write it.
 _CHANNELS = (3, -1, [3], [-1])
 
@@ -267,7 +269,7 @@ def _activation(call: LayerCall) -> str:
 def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
     shape = config.get("batch_input_shape") or config.get("batch_shape") or ()
     height_and_width = tuple(shape[1:3])
-    known = len(shape) == 4 and all(isinstance(length, int) for length in height_and_width)
+    known = len(shape) == 4 and all(isinstance(one, int) and 0 < one <= _MAX_SIZE for one in height_and_width)
     if len(shape) == 2:
         return ONE_PIXEL  # A vector, as features are.
     return (height_and_width[0], height_and_width[1]) if known else None
