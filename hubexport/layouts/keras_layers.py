@@ -22,9 +22,17 @@ _MAX_CALLS = 20_000
 _MAX_DEPTH = 32
 
 # Whose layers are those of Keras. Where a description tells modules, classes of other ones are a program's own.
-_MODULES = ("keras", "tf_keras", "tensorflow")
-# Keras' own classes of which descriptions do not tell the module.
-_WITHOUT_MODULE = ("Functional", "Model", "Sequential", "TFOpLambda", "SlicingOpLambda", "CustomScaleLayer")
+_MODULES = ("keras", "tf_keras", "tensorflow", "tensorflow_hub")
+# Classes of Keras and TensorFlow Hub of which descriptions do not tell the module.
+_WITHOUT_MODULE = (
+    "Functional",
+    "Model",
+    "Sequential",
+    "TFOpLambda",
+    "SlicingOpLambda",
+    "CustomScaleLayer",
+    "KerasLayer",
+)
 
 # A tensor in a description: the layer's name, the number of the call of it, and the number of the call's output.
 _Reference = tuple[str, int, int]
