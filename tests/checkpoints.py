@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
+from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.networks.mobilenet_v2 import MOBILENET_V2, mobilenet_v2
 
@@ -78,3 +79,19 @@ def write_partitioned(prefix: Path, values: Mapping[str, tuple[np.ndarray, list[
         v1.train.get_or_create_global_step()
         session.run(v1.global_variables_initializer())
         v1.train.Saver(write_version=write_version).save(session, str(prefix), write_meta_graph=False)
+
+
+class Shapes(StoredValues):
+    """Stored values with nothing but names, shapes and dtypes, `float32` unless said otherwise."""
+
+    def __init__(self, shapes, dtypes=None):
+        self.shapes = shapes
+        self._dtypes = dtypes or {}
+
+    def dtype(self, name):
+        """Returns the dtype of a value."""
+        return self._dtypes.get(name, "float32")
+
+    def stored_chunks(self, name):
+        """Has nothing to read."""
+        raise NotImplementedError

@@ -74,6 +74,23 @@ def test_two_classifiers_side_by_side_are_not_recognized(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_networks_in_a_model_are_refused(tmp_path):
+    """`inspect` warns of them; all else fails, and says where they are."""
+    images = layers.Input([96, 96, 3])
+    two = [tf.keras.Model(one.input, one.output, name=name) for one, name in ((backbone(), "one"), (backbone(), "two"))]
+    pooled = [layers.GlobalAveragePooling2D()(one(images)) for one in two]
+    model = tf.keras.Model(images, layers.Dense(3)(layers.Concatenate()(pooled)))
+    for file in ("whole.h5", "whole.keras"):
+        save(model, tmp_path / file)
+        with pytest.raises(CheckpointError) as caught:
+            convert(tmp_path / file, tmp_path / "c", "slim")
+        assert caught.value.why == "its model has 2" and len(caught.value.details) == 2
+        ear = Ear()
+        assert describe(tmp_path / file, progress=ear).network is None
+        assert "cannot tell which network" in ear.warnings[0]
+
+
+@pytest.mark.slow
 def test_random_cropping_comes_before_the_network(tmp_path):
     """Outside training, Keras' layer crops the middle."""
     images = layers.Input([128, 128, 3])
@@ -191,11 +208,12 @@ def _with_another_activation(description):
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, '{"class_name": "Mine"}'])
 def test_a_description_that_cannot_be_understood(described, tmp_path, text):
-    """A warning says that names and shapes alone count."""
+    """A warning says that names and shapes alone count, another that they do not tell how the dense layer is used."""
     with zipfile.ZipFile(described / "whole.keras") as old, zipfile.ZipFile(tmp_path / "x", "w") as new:
         new.writestr("config.json", text)
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
     ear = Ear()
     assert describe(tmp_path / "x", progress=ear).num_classes == 7
-    [warning] = ear.warnings
-    assert ("names and shapes alone" if text else "it holds weights alone") in warning
+    *others, last = ear.warnings
+    assert "do not tell how its dense layer is used" in last
+    assert ["names and shapes alone" in warning for warning in others] == [True] * bool(text)

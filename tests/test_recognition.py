@@ -13,22 +13,9 @@ from hubexport.errors import CheckpointError
 from hubexport.layouts.registry import KNOWN_LAYOUTS
 from hubexport.networks.registry import FAMILIES
 from hubexport.progress import Progress
-from tests.checkpoints import training_values
+from tests.checkpoints import Shapes, training_values
 
 _SLIM_HEAD = "MobilenetV2/Logits/Conv2d_1c_1x1"
-
-
-class _Shapes:
-    """Stored values with only names, shapes and dtypes."""
-
-    copies = frozenset()
-
-    def __init__(self, shapes, dtypes=None):
-        self.shapes = shapes
-        self._dtypes = dtypes or {}
-
-    def dtype(self, name):
-        return self._dtypes.get(name, "float32")
 
 
 def _shapes(layout, classes=7, family=FAMILIES["mobilenet_v2"], parameters=None):
@@ -64,7 +51,7 @@ def test_every_family_is_tried():
 def test_a_network_with_or_without_classifier(layout, family, parameters, classes):
     """In every layout, for every family and all of its published parameters."""
     shapes = _shapes(layout, classes, family, parameters)
-    found = recognize(_Shapes(_with_unused(shapes, family)))
+    found = recognize(Shapes(_with_unused(shapes, family)))
     assert (found.layout, found.family, found.parameters) == (layout, family, parameters)
     assert (found.num_classes, found.further) == (classes, ())
     assert {variable.name: variable.shape for variable in found.variable_layouts} == shapes
@@ -77,7 +64,7 @@ def test_a_network_with_or_without_classifier(layout, family, parameters, classe
         averaged = {f"{name}/ExponentialMovingAverage": shape for name, shape in shapes.items()}
         averaged |= _with_unused({}, family)
         for stored in (training, averaged, {**training, **averaged}):
-            assert recognize(_Shapes(stored, {"global_step": "int64"})) == found
+            assert recognize(Shapes(stored, {"global_step": "int64"})) == found
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -86,8 +73,8 @@ def test_a_network_of_other_shapes_is_not_recognized(family):
     shapes = _shapes("TF-Slim", 7, family)
     features = {one.name for one in family.network(family.published_parameters[0], 224, None).variables}
     [*_, last] = (name for name in shapes if name in features and len(shapes[name]) == 1)
-    assert recognize(_Shapes({**shapes, last: (shapes[last][0] + 1,)})) is None
-    assert recognize(_Shapes({name: shape for name, shape in shapes.items() if name != last})) is None
+    assert recognize(Shapes({**shapes, last: (shapes[last][0] + 1,)})) is None
+    assert recognize(Shapes({name: shape for name, shape in shapes.items() if name != last})) is None
 
 
 @pytest.mark.parametrize(("layout", "family"), _PAIRS, ids=lambda value: getattr(value, "name", value))
@@ -108,7 +95,7 @@ def test_recognition_lays_out_few_networks(monkeypatch, layout, family):
     with monkeypatch.context() as patch:
         for name, one in counting.items():
             patch.setitem(FAMILIES, name, one)
-        assert recognize(_Shapes(shapes)).family is counting[family.name]
+        assert recognize(Shapes(shapes)).family is counting[family.name]
     # What a format with a table calls the telling variable of a family, its table says for a network. Families whose
     # networks have the same variables share one.
     told = {one.name for one in FAMILIES.values() if one.telling_variable in {family.telling_variable, *shapes}}
@@ -125,7 +112,7 @@ def test_recognition_lays_out_few_networks(monkeypatch, layout, family):
 )
 def test_keras_may_call_the_classifier_anything(layout, weights, biases):
     """As long as it is a dense layer."""
-    found = recognize(_Shapes({**_shapes(layout, None), weights: (1280, 5), biases: (5,)}))
+    found = recognize(Shapes({**_shapes(layout, None), weights: (1280, 5), biases: (5,)}))
     assert (found.num_classes, [variable.name for variable in found.variable_layouts[-2:]]) == (5, [weights, biases])
 
 
@@ -146,7 +133,7 @@ _FURTHER = [
 @pytest.mark.parametrize(("layout", "more"), _FURTHER)
 def test_more_than_one_dense_layer_is_no_classifier(layout, more):
     """The features are still recognized, and the result names what is left out."""
-    found = recognize(_Shapes({**_shapes(layout), **more}))
+    found = recognize(Shapes({**_shapes(layout), **more}))
     assert (found.layout, found.num_classes) == (layout, None)
     assert set(more) <= set(found.further)
     assert {variable.name: variable.shape for variable in found.variable_layouts} == _shapes(layout, None)
@@ -158,7 +145,7 @@ def test_half_a_classifier_is_no_classifier():
         shapes = _shapes(layout)
         *_, weights, biases = shapes
         del shapes[biases]
-        assert recognize(_Shapes(shapes)).further == (weights,)
+        assert recognize(Shapes(shapes)).further == (weights,)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +162,7 @@ def test_half_a_classifier_is_no_classifier():
 )
 def test_values_outside_of_layers_do_not_matter(layout, more, dtype):
     """Slots and counters of a training, seeds, and other programs' values in TF-Slim's checkpoints."""
-    found = recognize(_Shapes({**_shapes(layout), **more}, dict.fromkeys(more, dtype)))
+    found = recognize(Shapes({**_shapes(layout), **more}, dict.fromkeys(more, dtype)))
     assert (found.num_classes, found.further) == (7, ())
 
 
@@ -189,7 +176,7 @@ def test_values_outside_of_layers_do_not_matter(layout, more, dtype):
 )
 def test_a_layer_with_more_values_is_of_another_network(layout, more):
     """A convolution with biases beside its batch norm computes something else."""
-    assert recognize(_Shapes({**_shapes(layout), more: (16,)})) is None
+    assert recognize(Shapes({**_shapes(layout), more: (16,)})) is None
 
 
 def test_a_hidden_layer_in_the_scope_of_slim_is_left_out(small, tmp_path):

@@ -14,7 +14,7 @@ from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.conversion import convert
 from hubexport.errors import CheckpointError
 from hubexport.networks.registry import FAMILIES
-from tests.checkpoints import network_values, training_values, write_v1, write_v2
+from tests.checkpoints import Shapes, network_values, training_values, write_v1, write_v2
 from tests.command import hubexport
 from tests.ear import Ear
 
@@ -68,18 +68,6 @@ def test_a_training_under_another_scope(tmp_path, write, scope, shown, weights, 
     assert _said(ear) == [f"scope: {shown} holds all variables of MobileNet V2, depth multiplier 0.35"]
 
 
-class _Shapes:
-    """Stored values with nothing but names and shapes."""
-
-    copies = frozenset()
-
-    def __init__(self, shapes):
-        self.shapes = shapes
-
-    def dtype(self, name):
-        return "float32"
-
-
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("keeps_root", [True, False])
 def test_every_network_is_found_under_a_scope(family, keeps_root):
@@ -89,7 +77,7 @@ def test_every_network_is_found_under_a_scope(family, keeps_root):
     root = next(iter(wanted)).partition("/")[0] + "/"
     root = root if all(name.startswith(root) for name in wanted) else ""
     prefix = f"x/{root * keeps_root}"
-    stored = _Shapes({f"{prefix}{name.removeprefix(root)}": shape for name, shape in wanted.items()})
+    stored = Shapes({f"{prefix}{name.removeprefix(root)}": shape for name, shape in wanted.items()})
     scope = choose_scope(stored, None, [], None, Path("c"))
     assert scope == Scope(prefix, root)
     found = recognize(scope.applied(stored))
@@ -236,6 +224,15 @@ def test_the_dense_layer_behind_a_feature_vector_is_the_classifier(small, tmp_pa
     _assert_equal(_restored(tmp_path / "c", tmp_path, variant=small), wanted)
 
 
+def test_a_dense_layer_beside_two_networks_is_nobodys_classifier(tmp_path):
+    """It may belong to either. Slots of an optimizer are no second network."""
+    student = _under("student/MobilenetV2/", _headless(network_values(seed=2)))
+    write_v2(tmp_path / "c", {**_headless(network_values()), **student, **_head("dense/kernel", "dense/bias")})
+    ear = Ear()
+    _assert_equal(_restored(tmp_path / "c", tmp_path, ear), _headless(network_values()))
+    assert any("only its features are used" in line for line in ear.warnings)
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -270,7 +267,7 @@ def test_what_is_outside_gives_way():
     """A value outside of the scope may have the name that one inside gets."""
     values = {"MobilenetV2/Conv/x": 1, "module/MobilenetV2/Conv/x": 2, "y": 3}
 
-    stored = _Shapes({name: (value,) for name, value in values.items()})
+    stored = Shapes({name: (value,) for name, value in values.items()})
     assert Scope("module/MobilenetV2/", "MobilenetV2/").applied(stored).shapes == {
         "MobilenetV2/Conv/x": (2,),
         "y": (3,),

@@ -21,6 +21,7 @@ from hubexport.networks.numpy_forward import Forward
 from hubexport.networks.registry import FAMILIES
 from hubexport.verify.checks.registry import select_checks
 from hubexport.verify.verify_module import verify_module
+from tests.checkpoints import Shapes
 from tests.graphs import checkpoint_values, imported, read_saved_model
 from tests.toys import registered
 
@@ -90,14 +91,6 @@ def modules(tmp_path, variant):
     return dict(zip(map(str, variant.modules), built, strict=True))
 
 
-class _Shapes:
-    def __init__(self, shapes):
-        self.shapes = shapes
-
-    def dtype(self, name):
-        return "float32"
-
-
 def test_modules_compute_what_the_ops_say(modules, variant):
     """In both formats, for images of another size, too: plain ReLUs, and the toy's own input range."""
     network = variant.network_for("classification", 3)
@@ -140,7 +133,7 @@ def test_its_checkpoints_are_recognized(classes):
     """Its biased convolution is not taken for the classifier."""
     for parameters in _FAMILY.published_parameters:
         shapes = {one.name: one.shape for one in _FAMILY.network(parameters, 33, classes).variables}
-        found = recognize(_Shapes(shapes))
+        found = recognize(Shapes(shapes))
         assert (found.family, found.parameters, found.num_classes, found.further) == (_FAMILY, parameters, classes, ())
         assert found.classifier == (("Toy/Logits/weights", "Toy/Logits/biases") if classes else ())
         assert getattr(found.network().classifier, "name", None) == ("Toy/Logits" if classes else None)
@@ -155,7 +148,7 @@ def test_other_families_are_recognized_beside_it(layout):
             shapes = {entry.name: entry.shape for entry in KNOWN_LAYOUTS[layout].of(network)}
             # Of two networks with the same variables, a mean beside them tells which it is.
             unused = {one.pattern.replace("*", "Conv2d/weights"): (3,) for one in family.unused_variables}
-            found = recognize(_Shapes(shapes | unused))
+            found = recognize(Shapes(shapes | unused))
             assert (found.layout, found.family, found.num_classes) == (layout, family, 5)
 
 

@@ -68,6 +68,16 @@ def test_the_state_file_tells_the_latest(training, state):
     assert _chosen(training) == training / "model.ckpt-500"
 
 
+def test_another_checkpoint_does_not_stand_in_for_the_latest(training):
+    """Even if it is the only one that is there."""
+    (training / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1000"\n')
+    for path in training.glob("model.ckpt-1000.index"):
+        path.unlink()
+    error = _error(training)
+    assert error.what == f"the latest checkpoint in {training} is not there"
+    assert "model.ckpt-1000" in error.why and error.fix.endswith(f"or use {training}/model.ckpt-500")
+
+
 def test_the_state_file_of_a_saver(tmp_path):
     """TensorFlow 1 writes it; the folder is moved afterwards. A name with a quote and an accent is escaped."""
     v1 = tf.compat.v1
@@ -123,8 +133,7 @@ def test_a_damaged_state_file_tells_nothing(training, state):
 
 
 def test_the_only_checkpoint_needs_no_state_file(training):
-    """Whatever that says, and even if it is far too large to be one."""
-    (training / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1500"\n')
+    """Nor does it matter if that is far too large to be one."""
     for path in training.glob("model.ckpt-1000*"):
         path.unlink()
     assert _chosen(training) == training / "model.ckpt-500"

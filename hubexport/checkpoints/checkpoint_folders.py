@@ -58,10 +58,16 @@ def files_in_directory(directory: Path) -> CheckpointFiles:
     there = checkpoints_in_directory(directory) or _weights_in_directory(directory)
     if not there:
         raise _nothing_there_error(directory)
-    chosen = latest_of(directory, there)
+    chosen, latest = latest_of(directory, there), latest_checkpoint(directory)
+    if len(there) == 1 and latest and latest not in there:
+        [name] = there
+        raise CheckpointError(
+            f"the latest checkpoint in {directory} is not there",
+            why=f"its file `checkpoint` names {printable(latest)}; {printable(name)} is there",
+            fix=f"copy the files of {printable(latest)} as well, or use {directory / name}",
+        )
     if len(chosen) == 1:
         return files_of(*chosen.values())
-    latest = latest_checkpoint(directory)
     raise not_one_error(
         directory,
         there,

@@ -26,7 +26,7 @@ def latest_checkpoint(directory: Path) -> str | None:
         OSError: the state file cannot be read.
     """
     path = directory / STATE_FILE
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size > _MAX_BYTES:
         return None
     content = read_regular_file(path, _MAX_BYTES)
     try:

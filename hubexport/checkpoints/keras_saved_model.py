@@ -10,6 +10,7 @@ from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.proto_wire import bytes_fields
 from hubexport.checkpoints.sources import Source
 from hubexport.checkpoints.stored_values import DamageError
+from hubexport.progress import Progress
 
 _METADATA_FILE = "keras_metadata.pb"
 # The files of a large network have 10 MB.
@@ -21,29 +22,36 @@ _MAX_NODES = 1_000_000
 _PLACES = {_METADATA_FILE: (1, 5), MODULE_FILE: (2, 7, 1, 4, 3)}
 
 
-def saved_model_description(source: Source) -> str | None:
+def saved_model_description(source: Source, progress: Progress) -> str | None:
     """Returns Keras' description of the model that is saved in a SavedModel; None if there is none.
 
+    Args:
+        source: the SavedModel.
+        progress: receives a warning if a file that may have a description is damaged.
     Raises:
         CheckpointError: a file of the SavedModel or its archive cannot be read.
     """
     for file, numbers in _PLACES.items():
         content = source.read_in_module(file, _MAX_BYTES)
-        if content is not None and (description := _model_at(content, numbers)):
-            return description
+        try:
+            if content is not None and (description := _model_at(content, numbers)):
+                return description
+        except DamageError as error:
+            progress.warn(f"{source.shown_as}: nothing describes its model: {file} is damaged: {error}")
+            return None
     return None
 
 
 def _model_at(content: bytes, numbers: tuple[int, ...]) -> str | None:
     place = range(len(content))
+    for number in numbers:
+        places = bytes_fields(content, place, number, _MAX_NODES)
+        if not places:
+            return None
+        place = places[0]
+    description = content[place.start : place.stop].decode(errors="replace")
     try:
-        for number in numbers:
-            places = bytes_fields(content, place, number, _MAX_NODES)
-            if not places:
-                return None
-            place = places[0]
-        description = content[place.start : place.stop].decode()
         metadata = json.loads(description)
-    except (DamageError, ValueError, RecursionError):  # Anybody may write such files.
+    except (ValueError, RecursionError):
         return None
     return description if isinstance(metadata, dict) and {"class_name", "config"} <= metadata.keys() else None

@@ -156,27 +156,30 @@ def open_checkpoint(
             first.append((settings.config.family, settings.config.parameters))
         own = recognize(stored, first)
         scope, values, recognition = OWN_NAMES, stored, own
-        description = _description(source, files, stored, own) if source.scope is None else None
+        description = _description(source, files, stored, own, progress) if source.scope is None else None
         model = None
-        if description and files:
-            layout = _KERAS_LAYOUTS.get(files.container, KERAS_VARIABLES)
-            model = recognize_model(description, stored, layout, own, first, source.shown_as, progress)
+        try:
+            if description and files:
+                layout = _KERAS_LAYOUTS.get(files.container, KERAS_VARIABLES)
+                model = recognize_model(description, stored, layout, own, first, source.shown_as, progress)
+            if model is None:
+                scope = choose_scope(stored, own, wanted, source.scope, source.shown_as)
+        except CheckpointError as error:
+            if not accept_several:
+                raise
+            progress.warn(f"{error.what}: {', '.join(error.details)}")
         if model:
             recognition = model.recognition
-        else:
-            try:
-                scope = choose_scope(stored, own, wanted, source.scope, source.shown_as)
-            except CheckpointError as error:
-                if not accept_several:
-                    raise
-                progress.warn(f"{error.what}: {', '.join(error.details)}")
+            if model.mismatch and accept_several:
+                progress.warn(f"{source.shown_as}: {model.mismatch}")
+        elif scope.applied(stored) is not stored:
             values = scope.applied(stored)
-            recognition = own if values is stored else recognize(values, first)
-            if recognition and values is not stored:
+            recognition = recognize(values, first)
+            if recognition:
                 title = recognition.family.describe(recognition.parameters)
                 progress.note(f"scope: {printable(str(scope))} holds all variables of {title}")
         recognition = check_recognition(
-            recognition, described=bool(description), shown_as=source.shown_as, progress=progress
+            recognition, described=model is not None, shown_as=source.shown_as, progress=progress
         )
         named = recognition and files and network_named_by_module(recognition, files, source)
         mismatch = model.mismatch if model else None
@@ -209,14 +212,18 @@ def open_checkpoint(
 
 
 def _description(
-    source: Source, files: CheckpointFiles | None, stored: StoredValues, named: Recognition | None
+    source: Source,
+    files: CheckpointFiles | None,
+    stored: StoredValues,
+    named: Recognition | None,
+    progress: Progress,
 ) -> str | None:
     """Returns Keras' description of the model whose values are stored; None if there is none, or no need for it."""
     if files is None or (named and named.layout not in KERAS_LAYOUTS):
         return None
     if isinstance(stored, KerasValues):
         return stored.model_config
-    return saved_model_description(source) if isinstance(stored, ValuesByVariable) else None
+    return saved_model_description(source, progress) if isinstance(stored, ValuesByVariable) else None
 
 
 def _foreign(files: CheckpointFiles | None, stored: StoredValues) -> str | None:

@@ -26,7 +26,7 @@ def check_recognition(
 
     Args:
         recognition: the network of a file's values; None if none was recognized.
-        described: whether the file describes its model, and the description led to the recognition.
+        described: whether a description of the model led to the recognition.
         shown_as: how messages name the file.
         progress: receives the warnings.
     Returns:
@@ -42,8 +42,8 @@ def check_recognition(
         return dataclasses.replace(recognition, num_classes=None, classifier=(), is_matrix=False)
     if recognition.num_classes and recognition.layout in KERAS_LAYOUTS and not described:
         progress.warn(
-            f"{shown_as}: it holds weights alone, which do not tell how its dense layer is used; it is taken for a "
-            "classifier on the averaged features"
+            f"{shown_as}: names and shapes do not tell how its dense layer is used; it is taken for a classifier on "
+            "the averaged features"
         )
     return recognition
 

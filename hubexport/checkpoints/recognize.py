@@ -293,13 +293,18 @@ def _with_dense_layer(features: Recognition, stored: StoredValues, shapes: Mappi
     behind the features.
     """
     feature_names = {layout.name for layout in features.variable_layouts}
+    # Optimizers have slots for trained variables alone: what has moving statistics as well is another network.
+    statistics = [layout.name for layout in features.variable_layouts if not layout.variable.trainable][:1]
+    networks = tuple(
+        name.removesuffix(statistic) for statistic in statistics for name in shapes if name.endswith(f"/{statistic}")
+    )
     beside = [
         name
         for name in _trained_values(stored, "")
         if shapes[name]
         and name not in feature_names
         and not features.family.unused(name)
-        and not _names_another(name, shapes)
+        and (name.startswith(networks) or not _names_another(name, shapes))
     ]
     *_, num_features, _ = dataclasses.replace(features, num_classes=1).variable_layouts[-2].shape
     matrices = [name for name in beside if shapes[name][:-1] == (num_features,)]

@@ -63,10 +63,12 @@ class Difference:
     """Where a model differs from a network.
 
     Attributes:
-        likeness: the share of the network's steps up to its features that the model has as well, each by itself.
-        first: the first one that it lacks, given the steps before.
+        reached: how many of the network's steps up to its features the model has, until the first that it lacks.
+        likeness: the share of all of them that the model has as well, each by itself.
+        first: the first one that it lacks.
     """
 
+    reached: int
     likeness: float
     first: str
 
@@ -95,17 +97,21 @@ class ModelGraph:
             for position in itertools.islice(self._stems, 1):
                 self._nodes(position)
         except (AttributeError, KeyError, IndexError, TypeError, OverflowError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+            raise ValueError(f"a setting is not as Keras writes it: {error}") from error
 
-    def find(self, network: Network) -> Found | None:
-        """Finds a network without classifier; None if the model does not compute its features, averaged or not."""
+    def find(self, network: Network) -> list[Found]:
+        """Finds a network without classifier wherever the model computes its features, averaged or not.
+
+        Calls of the same layers count once.
+        """
         features = network_nodes(network, self._steps)[network.features]
         last = _before_pool(features)
+        by_stem: dict[tuple[str, ...], Found] = {}
         for start in self._starts(network):
-            nodes = self._nodes(start)
-            if last.step in nodes.by_step:
-                return self._found(nodes, start, last, features.step)
-        return None
+            nodes, path = self._nodes(start), self._calls[start].path
+            if path not in by_stem and last.step in nodes.by_step:
+                by_stem[path] = self._found(nodes, start, last, features.step)
+        return [*by_stem.values()]
 
     def difference(self, network: Network) -> Difference:
         """Tells where the model differs from a network that `find` does not find."""
@@ -120,7 +126,7 @@ class ModelGraph:
                 behind = by_step[missing.inputs[0].step].source
                 first, reached = f"{describe_op(missing.source)} behind {behind}", count
         kinds = Counter(node.kind for node in ordered)
-        return Difference((kinds & self._kinds).total() / kinds.total(), first)
+        return Difference(reached, (kinds & self._kinds).total() / kinds.total(), first)
 
     @functools.cached_property
     def _kinds(self) -> Counter[Kind]:
@@ -167,7 +173,7 @@ class ModelGraph:
         ]
         before = [self._calls[position] for position in sorted(self._before(start))]
         preprocessed = preprocessing([call for call in before if not is_idle(call)])
-        dense = [node for node in nodes.all if node.inputs and _is_classifier(node, features)]
+        dense = [node for node in nodes.all if node.inputs and _is_classifier(node, features, last.step)]
         classes = {one.step for one in dense} | {self._steps.number(SOFTMAX, [one.step]) for one in dense}
         if len(dense) == 1 and all(node.step in classes for _, node in behind):
             return Found(weights, _weights(dense[0]), preprocessed, ())
@@ -219,7 +225,8 @@ def _stem(call: LayerCall) -> tuple[Any, ...]:
     return tuple(config["kernel_size"]), tuple(config["strides"]), config[_STEMS[call.kind]]
 
 
-def _is_classifier(node: Node, features: int) -> bool:
-    call = node.source
-    is_dense = call.kind in ("Dense", "Conv2D") and node.weights == ("kernel", "bias")
-    return is_dense and node.inputs[0].step == features
+def _is_classifier(node: Node, features: int, last: int) -> bool:
+    """Tells whether a node is a dense layer on the features; where they have one pixel, they need not be averaged."""
+    kind, source = node.source.kind, node.inputs[0].step
+    is_dense = kind in ("Dense", "Conv2D") and node.weights == ("kernel", "bias")
+    return is_dense and (source == features or (source == last and kind == "Dense"))

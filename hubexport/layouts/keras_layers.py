@@ -21,8 +21,21 @@ _CONSTANT = "_CONSTANT_VALUE"
 _MAX_CALLS = 20_000
 _MAX_DEPTH = 32
 
-# A tensor in a description: the layer's name, and the number of the call of it.
-_Reference = tuple[str, int]
+# Whose layers are those of Keras. Where a description tells modules, classes of other ones are a program's own.
+_MODULES = ("keras", "tf_keras", "tensorflow", "tensorflow_hub")
+# Classes of Keras and TensorFlow Hub of which descriptions do not tell the module.
+_WITHOUT_MODULE = (
+    "Functional",
+    "Model",
+    "Sequential",
+    "TFOpLambda",
+    "SlicingOpLambda",
+    "CustomScaleLayer",
+    "KerasLayer",
+)
+
+# A tensor in a description: the layer's name, the number of the call of it, and the number of the call's output.
+_Reference = tuple[str, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +49,8 @@ class LayerCall:
         config: its settings.
         inputs: the calls that give its inputs, as positions in the list of all calls.
         constants: the numbers that it is called with besides the tensors; None if they cannot be read.
+        trains: whether it is called with `training=True`, itself or a model that it is in, so that it behaves as in
+            training at any time.
     """
 
     path: tuple[str, ...]
@@ -44,6 +59,7 @@ class LayerCall:
     config: Mapping[str, Any]
     inputs: tuple[int, ...]
     constants: tuple[float, ...] | None = ()
+    trains: bool = False
 
     def __str__(self) -> str:
         return "/".join(self.path)
@@ -63,9 +79,9 @@ def layer_calls(description: str) -> list[LayerCall]:
     """
     reader = _Reader()
     try:
-        reader.add_model(json.loads(description, object_hook=_plain), (), (), None)
+        reader.add_model(json.loads(description, object_hook=_plain), (), (), None, trains=False)
     except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+        raise ValueError(f"it is not as Keras writes it: {error}") from error
     return reader.calls
 
 
@@ -85,8 +101,8 @@ class _Reader:
         self.calls: list[LayerCall] = []
 
     def add_model(
-        self, model: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None
-    ) -> int:
+        self, model: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None, trains: bool
+    ) -> list[int]:
         """Adds the calls of a model's layers.
 
         Args:
@@ -94,20 +110,21 @@ class _Reader:
             path: the names that lead to it; empty for the outermost model.
             numbered: the same as Keras numbers them.
             inputs: the positions of its inputs; None for the outermost model.
+            trains: whether it is called with `training=True`.
         Returns:
-            The position of the call that gives its output.
+            The positions of the calls that give its outputs.
         """
         if len(path) > _MAX_DEPTH:
             raise ValueError(f"its models are nested more than {_MAX_DEPTH} deep")
         if model["class_name"] == _SEQUENCE:
-            return self._add_sequence(model["config"], path, numbered, inputs)
+            return self._add_sequence(model["config"], path, numbered, inputs, trains)
         if model["class_name"] not in _GRAPHS:
             raise ValueError(f"{model['class_name']} is not a graph of layers")
-        return _Graph(self, model["config"], path, numbered, inputs).add()
+        return _Graph(self, model["config"], path, numbered, inputs, trains).add()
 
     def _add_sequence(
-        self, config: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None
-    ) -> int:
+        self, config: Any, path: tuple[str, ...], numbered: tuple[str, ...], inputs: Sequence[int] | None, trains: bool
+    ) -> list[int]:
         layers = config["layers"] if isinstance(config, dict) else config  # Keras before 2.2.3 writes the list alone.
         sources: tuple[int, ...] = () if inputs is None else (inputs[0],)
         if inputs is None and layers[0]["class_name"] != INPUT:
@@ -116,8 +133,8 @@ class _Reader:
             first = LayerCall((*path, "input"), (*numbered, "input"), INPUT, {**shape, **layers[0]["config"]}, ())
             sources = (self.add(first),)
         for layer, number in zip(layers, _numbered_names(layers), strict=True):
-            sources = (self.add_layer(layer, path, (*numbered, number), sources, ()),)
-        return sources[0]
+            sources = (self.add_layer(layer, path, (*numbered, number), sources, (), trains)[0],)
+        return [*sources]
 
     def add_layer(
         self,
@@ -126,12 +143,13 @@ class _Reader:
         numbered: tuple[str, ...],
         inputs: tuple[int, ...],
         constants: tuple[float, ...] | None,
-    ) -> int:
-        """Adds a call of a layer, or those inside of it; returns the position of the call that gives its output."""
+        trains: bool,
+    ) -> list[int]:
+        """Adds a call of a layer, or those inside of it; returns the positions of the calls that give its outputs."""
         path = (*path, _name(layer))
         if is_model(layer):
-            return self.add_model(layer, path, numbered, inputs)
-        return self.add(LayerCall(path, numbered, layer["class_name"], layer["config"], inputs, constants))
+            return self.add_model(layer, path, numbered, inputs, trains)
+        return [self.add(LayerCall(path, numbered, _kind(layer), layer["config"], inputs, constants, trains))]
 
     def add(self, call: LayerCall) -> int:
         """Adds a call, and returns its position."""
@@ -151,46 +169,73 @@ class _Graph:
         path: tuple[str, ...],
         numbered: tuple[str, ...],
         inputs: Sequence[int] | None,
+        trains: bool,
     ) -> None:
         self._reader = reader
         self._path = path
+        self._trains = trains
         self._layers = {_name(layer): layer for layer in config["layers"]}
         numbers = _numbered_names(config["layers"])
         self._numbered = {name: (*numbered, number) for name, number in zip(self._layers, numbers, strict=True)}
         self._outputs = list(_references(config["output_layers"]))
-        names = [name for name, _ in _references(config["input_layers"])]
+        names = [name for name, *_ in _references(config["input_layers"])]
         self._given = dict(zip(names, inputs, strict=True)) if inputs is not None else {}
-        self._positions: dict[_Reference, int] = {}
+        self._found: dict[tuple[str, int], list[int]] = {}
+        # Keras numbers the calls of a layer, and leaves those out that are no part of the model: Keras 2 those by which
+        # a model within the model was made.
+        arguments = [*(layer["inbound_nodes"] for layer in config["layers"]), config["output_layers"]]
+        used = {(name, call) for name, call, _ in _references(arguments)}
+        self._calls = {name: sorted(call for other, call in used if other == name) for name in self._layers}
 
-    def add(self) -> int:
-        """Adds all calls; returns the position of the one that gives the model's first output."""
+    def add(self) -> list[int]:
+        """Adds all calls; returns the positions of those that give the model's outputs."""
         for name, layer in self._layers.items():
-            for call in range(max(1, len(layer["inbound_nodes"]))):
-                self._position((name, call))
-        return self._position(self._outputs[0])
+            for number in range(max(1, len(layer["inbound_nodes"]))):
+                self._add_call(name, number)
+        return [self._position(*output) for output in self._outputs]
 
-    def _position(self, node: _Reference) -> int:
-        name, call = node
-        layer = self._layers[name]
-        calls = layer["inbound_nodes"]
-        if is_model(layer):
-            if len(calls) > 1:
-                raise ValueError(f"{name} is called several times")
-            call = 0  # For a model within the model, Keras 2 starts counting calls at one that it does not list.
-        if (name, call) not in self._positions:
-            argument = calls[call] if calls else []
-            inputs = tuple(self._position(source) for source in _references(argument))
+    def _position(self, name: str, call: int, output: int) -> int:
+        calls = self._calls[name]
+        listed = max(1, len(self._layers[name]["inbound_nodes"]))
+        if len(calls) != listed and is_model(self._layers[name]):
+            raise ValueError(f"{name} is called {listed} times, and nothing tells which of its results are used")
+        found = self._add_call(name, calls.index(call) if len(calls) == listed else call)
+        if output < len(found):
+            return found[output]
+        # A layer with several outputs is none that a network of ours has.
+        path = (*self._path, name)
+        return self._reader.add(LayerCall(path, self._numbered[name], f"output {output}", {}, (found[0],)))
+
+    def _add_call(self, name: str, number: int) -> list[int]:
+        """Adds the call of a layer with a number in the order of its calls."""
+        if (name, number) not in self._found:
+            layer = self._layers[name]
+            calls = layer["inbound_nodes"]
+            argument = calls[number] if calls else []
+            inputs = tuple(self._position(*source) for source in _references(argument))
             if name in self._given:
                 inputs = (self._given[name],)
-            self._positions[name, call] = self._reader.add_layer(
-                layer, self._path, self._numbered[name], inputs, _constants(argument)
+            self._found[name, number] = self._reader.add_layer(
+                layer,
+                self._path,
+                self._numbered[name],
+                inputs,
+                _constants(argument),
+                self._trains or _trains(argument),
             )
-        return self._positions[name, call]
+        return self._found[name, number]
 
 
 def is_model(layer: Mapping[str, Any]) -> bool:
     """Tells whether a layer is a model within the model."""
     return layer["class_name"] in (*_GRAPHS, _SEQUENCE)
+
+
+def _kind(layer: Mapping[str, Any]) -> str:
+    """Returns a layer's class; one that is not Keras' gets a name that no class of Keras has."""
+    kind = str(layer["class_name"])
+    is_keras = str(layer.get("module")).partition(".")[0] in _MODULES
+    return kind if "module" not in layer or is_keras or kind in _WITHOUT_MODULE else f"{kind} of a program"
 
 
 def _name(layer: Mapping[str, Any]) -> str:
@@ -201,15 +246,15 @@ def _references(argument: Any) -> Iterator[_Reference]:
     """Yields the calls whose outputs are in the arguments of a call, as Keras 2 or Keras 3 writes them."""
     if isinstance(argument, dict):
         if argument.get("class_name") == "__keras_tensor__":
-            name, call, _ = argument["config"]["keras_history"]
-            yield name, call
+            name, call, output = argument["config"]["keras_history"]
+            yield name, call, output
         else:
             for value in argument.values():
                 yield from _references(value)
     elif isinstance(argument, list):
         if len(argument) > 2 and isinstance(argument[0], str) and isinstance(argument[1], int):
             if argument[0] != _CONSTANT:
-                yield argument[0], argument[1]
+                yield argument[0], argument[1], argument[2]
             argument = argument[3:]
         for value in argument:
             yield from _references(value)
@@ -230,6 +275,13 @@ def _constants(argument: Any) -> tuple[float, ...] | None:
     if argument[0] == _CONSTANT:
         return None
     return tuple(value for value in argument[3].values() if _is_number(value))
+
+
+def _trains(argument: Any) -> bool:
+    """Tells whether the arguments of a call have `training=True`."""
+    if isinstance(argument, dict):
+        return argument.get("training") is True or any(map(_trains, argument.values()))
+    return isinstance(argument, list) and any(map(_trains, argument))
 
 
 def _is_number(value: Any) -> bool:

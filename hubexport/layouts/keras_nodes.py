@@ -37,6 +37,8 @@ _RESHAPING = ("Flatten", "Reshape")
 _RESIZING = ("Resizing", "CenterCrop", "RandomCrop")
 # For models of any image size, Keras pads as for even sizes.
 _EVEN_SIZE = (2, 2)
+# Far beyond any image: a larger size would be damage.
+_MAX_SIZE = 8192
 # The axis of a batch norm or a concatenation over channels, as Keras 2 and 3 write it.
 _CHANNELS = (3, -1, [3], [-1])
 
@@ -100,6 +102,8 @@ class ModelNodes:
     def _output(self, call: LayerCall, inputs: list[_Tensor]) -> _Tensor | None:
         """Returns a layer's output; None if no network of ours has such a layer."""
         kind, config = call.kind, call.config
+        if config.get("data_format") == "channels_first" or (call.trains and kind == "BatchNormalization"):
+            return None
         if kind == INPUT:
             size = _image_size(config)
             if not inputs:
@@ -223,16 +227,12 @@ def _averaged_apart(node: Node, size: tuple[int, int] | None, stride: tuple[int,
 
 def is_idle(call: LayerCall) -> bool:
     """Tells whether a layer returns its input outside training."""
-    return _IDLE.fullmatch(call.kind) is not None
+    return _IDLE.fullmatch(call.kind) is not None and (call.kind == INPUT or not call.trains)
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
     """Tells whether a convolution has no settings that TF-Slim's lack."""
-    return (
-        set(config["dilation_rate"]) == {1}
-        and (config.get("groups") or 1) == 1
-        and config["data_format"] == "channels_last"
-    )
+    return set(config["dilation_rate"]) == {1} and (config.get("groups") or 1) == 1
 
 
 def _same_padding(size: tuple[int, int], kernel: tuple[int, ...], stride: tuple[int, ...]) -> Padding:
@@ -269,7 +269,7 @@ def _activation(call: LayerCall) -> str:
 def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
     shape = config.get("batch_input_shape") or config.get("batch_shape") or ()
     height_and_width = tuple(shape[1:3])
-    known = len(shape) == 4 and all(isinstance(length, int) for length in height_and_width)
+    known = len(shape) == 4 and all(isinstance(one, int) and 0 < one <= _MAX_SIZE for one in height_and_width)
     if len(shape) == 2:
         return ONE_PIXEL  # A vector, as features are.
     return (height_and_width[0], height_and_width[1]) if known else None
