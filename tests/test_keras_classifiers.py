@@ -22,6 +22,7 @@ from tests.keras_models import FILES, HEADS, backbone, save
 layers = tf.keras.layers
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(hasattr(tf.keras, "ops"), reason="these models are built and saved by Keras 2"),
     pytest.mark.filterwarnings("ignore:non-integer arguments to randrange"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
@@ -37,7 +38,6 @@ def base():
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "hidden" else pytest.mark.prove) for name in HEADS]
 )
-@pytest.mark.slow
 def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_path, name):
     """In every kind of file. A warning names the layers that are left out; None means that there are none."""
     make, described, by_weights = HEADS[name]
@@ -60,7 +60,6 @@ def test_only_a_dense_layer_on_the_pooled_features_is_the_classifier(base, tmp_p
         assert (True in taken) == bool(wanted and not file.startswith("whole")), (file, ear.warnings)
 
 
-@pytest.mark.slow
 def test_two_classifiers_side_by_side_are_not_recognized(tmp_path):
     """Nothing tells which one is meant."""
     base = backbone(pooling="avg")
@@ -73,7 +72,6 @@ def test_two_classifiers_side_by_side_are_not_recognized(tmp_path):
         assert len(ear.warnings) == 1
 
 
-@pytest.mark.slow
 def test_two_networks_in_a_model_are_refused(tmp_path):
     """`inspect` warns of them; all else fails, and says where they are."""
     images = layers.Input([96, 96, 3])
@@ -90,7 +88,6 @@ def test_two_networks_in_a_model_are_refused(tmp_path):
         assert "cannot tell which network" in ear.warnings[0]
 
 
-@pytest.mark.slow
 def test_random_cropping_comes_before_the_network(tmp_path):
     """Outside training, Keras' layer crops the middle."""
     images = layers.Input([128, 128, 3])
@@ -104,7 +101,6 @@ def test_random_cropping_comes_before_the_network(tmp_path):
     assert "what comes before the network is left out: random_crop" in warning
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "offset", "told"),
     [
@@ -148,9 +144,7 @@ def described(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "file", [pytest.param(file, marks=[] if file == "whole.keras" else pytest.mark.slow) for file in FILES]
-)
+@pytest.mark.parametrize("file", [pytest.param(file) for file in FILES])
 def test_modules_compute_what_the_model_computes(small, described, tmp_path, file):
     """From each kind of file, whatever the classifier's name."""
     options = {"checkpoint": described / file, "output_dir": tmp_path}
@@ -161,7 +155,6 @@ def test_modules_compute_what_the_model_computes(small, described, tmp_path, fil
     np.testing.assert_allclose(tf.saved_model.load(str(features))(_IMAGES), wanted["arr_1"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
     """They are what Keras computes. A classification is refused."""
     base = backbone(pooling="avg")
@@ -179,7 +172,7 @@ def test_features_of_a_model_with_a_hidden_layer(small, tmp_path):
         assert caught.value.why.endswith("are not one dense layer on the features")
 
 
-@pytest.mark.parametrize("name", ["whole.h5", pytest.param("whole.keras", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["whole.h5", "whole.keras"])
 def test_a_model_that_computes_something_else_is_refused(described, tmp_path, name):
     """Though all names and shapes are right; the error says where it differs."""
     if name.endswith(".h5"):

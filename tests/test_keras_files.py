@@ -25,6 +25,7 @@ hub = pytest.importorskip("tensorflow_hub")
 layers = tf.keras.layers
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(hasattr(tf.keras, "ops"), reason="these models are built and saved by Keras 2"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
@@ -70,7 +71,6 @@ def test_a_model_within_the_model_is_read_whole(nested, name):
     np.testing.assert_allclose(sorted(variable.norm for variable in found), sorted(norms), rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_what_differs_in_a_model_within_the_model_is_found(nested):
     """And its NaN is reported."""
     found = describe(nested / "whole_other.h5")
@@ -94,7 +94,6 @@ def _nan_name(nested):
     return path.removeprefix("model_weights/").removesuffix(":0").replace("depthwise_kernel", "kernel")
 
 
-@pytest.mark.slow
 def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
     """Its values are part of the file. The network is still recognized."""
     base = backbone(pooling="avg")
@@ -112,7 +111,6 @@ def test_an_optimizer_in_a_whole_model_is_listed(tmp_path):
     assert sum(name.endswith("/Conv1/kernel:0") for name in slots) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [96, None])
 def test_a_model_tells_the_size_of_its_images(tmp_path, size):
     """In whole models, unless they take any size. Weights alone do not tell."""
@@ -123,7 +121,6 @@ def test_a_model_tells_the_size_of_its_images(tmp_path, size):
             assert opened.image_size == (size if name.startswith("whole") else None), name
 
 
-@pytest.mark.slow
 def test_a_module_in_a_keras_model_is_found(tmp_path):
     """As make_image_classifier saves it. Files that number its variables are refused with what to do instead."""
     variant = load_variant("mobilenet_v2_035_96")
@@ -167,7 +164,6 @@ def test_a_module_in_a_keras_model_is_found(tmp_path):
         pytest.param("EfficientNetB0", "is not among the networks", marks=pytest.mark.prove),
     ],
 )
-@pytest.mark.slow
 def test_other_networks_of_keras_are_refused_by_name(tmp_path, name, told):
     """With what they compute otherwise."""
     model = getattr(tf.keras.applications, name)(weights=None, include_top=False, input_shape=(64, 64, 3))

@@ -221,6 +221,7 @@ def test_a_network_that_is_called_twice_is_one(base):
     assert len(found.weights) == len(base.weights)
 
 
+@pytest.mark.slow
 def test_two_networks_are_found_both():
     """Each with its own layers, though the stems have the same settings."""
     tf.keras.backend.clear_session()
@@ -244,6 +245,7 @@ def test_a_class_of_a_program_is_not_kerass(description):
         assert bool(_only(ModelGraph(_edited(description, edit))).classifier) == is_keras
 
 
+@pytest.mark.slow
 def test_a_network_that_trains_at_any_time_is_not_found(base):
     """Called with `training=True`, batch norm takes the statistics of the batch."""
     images = layers.Input([96, 96, 3])
