@@ -22,6 +22,8 @@ from hubexport.networks.network import Network, describe_op
 
 # The order of a layer's weights in Keras.
 _WEIGHTS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+# Each start takes a pass over the model. Hostile descriptions may have thousands; no model has as many networks.
+_MAX_STARTS = 16
 # The layers that may be a network's first one, with the setting that says how many channels they make.
 _STEMS = {"Conv2D": "filters", "DepthwiseConv2D": "depth_multiplier"}
 
@@ -145,7 +147,8 @@ class ModelGraph:
         """Yields the calls that may be a network's first convolution."""
         first = next(op for op in network.ops if isinstance(op, (ops.Conv, ops.DepthwiseConv)))
         height, width, _, outputs = first.kernel.shape
-        return (at for at, stem in self._stems.items() if stem == ((height, width), first.stride, outputs))
+        alike = (at for at, stem in self._stems.items() if stem == ((height, width), first.stride, outputs))
+        return itertools.islice(alike, _MAX_STARTS)
 
     def _nodes(self, start: int) -> ModelNodes:
         if start not in self._by_start:

@@ -28,6 +28,7 @@ from hubexport.layouts.steps import (
     pool,
 )
 from hubexport.networks.ops import HARD_SIGMOID_SLOPE
+from hubexport.networks.shapes import same_padding
 
 # Layers that return their input outside training.
 _RANDOM = "Flip|Rotation|Translation|Zoom|Contrast|Brightness|Height|Width|Hue|Saturation|Sharpness|Shear|Erasing"
@@ -237,11 +238,7 @@ def _is_plain(config: Mapping[str, Any]) -> bool:
 
 def _same_padding(size: tuple[int, int], kernel: tuple[int, ...], stride: tuple[int, ...]) -> Padding:
     """Returns the zeros that TensorFlow's SAME puts around an image."""
-    totals = (
-        max((-(-length // step) - 1) * step + window - length, 0)
-        for length, window, step in zip(size, kernel, stride, strict=True)
-    )
-    return tuple((total // 2, total - total // 2) for total in totals)
+    return tuple(same_padding(*lengths) for lengths in zip(size, kernel, stride, strict=True))
 
 
 def _windows(size: tuple[int, int] | None, window: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int] | None:
