@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from hubexport.config_files import load_variant as load_variant
     from hubexport.config_writing import variant_yaml as variant_yaml
     from hubexport.conversion import convert as convert
+    from hubexport.deployments.options import OnnxOptions as OnnxOptions
     from hubexport.description import describe as describe
     from hubexport.errors import HubexportError as HubexportError
     from hubexport.evaluation.evaluate_module import evaluate as evaluate
     from hubexport.evaluation.evaluation_result import Accuracy as Accuracy
     from hubexport.evaluation.evaluation_result import Evaluation as Evaluation
-    from hubexport.formats.onnx_options import OnnxOptions as OnnxOptions
     from hubexport.images.classification import Classification as Classification
     from hubexport.images.classification import Score as Score
     from hubexport.images.classification import classify as classify
@@ -63,7 +63,7 @@ _MODULES = {
     "HubexportError": "hubexport.errors",
     "ModuleReport": "hubexport.modules.module_report",
     "ModuleSpec": "hubexport.variants",
-    "OnnxOptions": "hubexport.formats.onnx_options",
+    "OnnxOptions": "hubexport.deployments.options",
     "Progress": "hubexport.progress",
     "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",

@@ -14,19 +14,19 @@ from hubexport.checkpoints.restore import check_classes, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.deployments.options import DeploymentOptions
+from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, guess
 from hubexport.extras import require_extras
 from hubexport.formats.conversion_writers import (
     KERAS_MODEL_SUFFIX,
     KERAS_SUFFIX,
     KERAS_WEIGHTS_SUFFIX,
-    ONNX_SUFFIX,
     WRITERS,
     TrainedNetwork,
     huggingface_files,
 )
-from hubexport.formats.onnx_options import OnnxOptions
-from hubexport.layouts.conversion_targets import TARGETS, LayoutTarget, Target
+from hubexport.layouts.conversion_targets import LAYOUT_TARGETS, TARGETS, LayoutTarget, Target
 from hubexport.layouts.registry import target_layouts
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.network import Network
@@ -55,7 +55,7 @@ def convert(
     scope: str | None = None,
     kind: Kind | None = None,
     endpoints: Sequence[str] | Literal["all"] = (),
-    onnx: OnnxOptions | None = None,
+    options: DeploymentOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -77,7 +77,7 @@ def convert(
         kind: `feature_vector` leaves the classifier out; `classification` requires one. Defaults to what the source
             has.
         endpoints: the keys of endpoints that a whole model gives besides its logits or features, or `all`.
-        onnx: how to write an ONNX model. Defaults to `OnnxOptions()`.
+        options: how to write a deployment, like `OnnxOptions()`. Defaults to those of the format.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
             nothing but Hugging Face's files.
         progress: is told of each step, and of other processes that write to the same target.
@@ -87,7 +87,7 @@ def convert(
         UsageError: the framework cannot load a file of the target's name, `to`, `weights`, `kind` or an endpoint does
             not exist, the target has no endpoints or no such options, `variant` is only a name, or the framework does
             not have the network.
-        MissingExtraError: the packages of the extra `onnx` are missing, and `to` is `onnx`.
+        MissingExtraError: packages that the format needs are missing.
         CheckpointError: the source cannot be found or read, does not fit a network, or has no classifier.
         OutputError: the target exists already, cannot be replaced or written, or is the source.
         TemporaryFileError: there is no room to unpack the source.
@@ -104,9 +104,9 @@ def convert(
     if variant is not None and layout:
         _check_format(target, layout, variant.network)
     _check_name(target, to)
-    _check_options(target, to, layout, endpoints, onnx)
-    if to == "onnx":
-        require_extras("converting to ONNX", "onnx")
+    _check_options(target, to, layout, endpoints, options)
+    if (deployment := DEPLOYMENTS.get(to)) and deployment.extra:
+        require_extras(f"converting to {deployment.title}", deployment.extra)
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress, scope=scope)
@@ -130,7 +130,7 @@ def convert(
             staged = scratch / target.name
             labels = _class_names(resolved, opened, variant, network, progress)
             name = variant.name if variant else family.name
-            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, onnx or OnnxOptions())
+            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, options)
             WRITERS[to](staged, trained)
             restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
@@ -144,7 +144,9 @@ def convert(
 
 def _layout_target(target: Path, to: Target) -> LayoutTarget | None:
     """Returns the format whose layouts the target's values have; None for a whole model, which takes any network."""
-    return None if to == "onnx" or (to == "keras" and target.suffix == KERAS_MODEL_SUFFIX) else to
+    if to == "keras" and target.suffix == KERAS_MODEL_SUFFIX:
+        return None
+    return next((one for one in LAYOUT_TARGETS if one == to), None)
 
 
 def _check_name(target: Path, to: Target) -> None:
@@ -154,11 +156,12 @@ def _check_name(target: Path, to: Target) -> None:
             why="it has no file name",
             fix="use the path of a file, prefix or directory in it",
         )
-    if to == "onnx" and target.suffix != ONNX_SUFFIX:
+    deployment = DEPLOYMENTS.get(to)
+    if deployment and deployment.suffix not in (None, target.suffix):
         raise UsageError(
-            f"{target}: not a name for an ONNX model",
-            why="OpenCV and other programs go by how the file's name ends",
-            fix=f"use a name that ends in {ONNX_SUFFIX}",
+            f"{target}: not a name for {deployment.title} models",
+            why=f"{deployment.readers} and other programs go by how the file's name ends",
+            fix=f"use a name that ends in {deployment.suffix}",
         )
 
 
@@ -167,7 +170,7 @@ def _check_options(
     to: Target,
     layout: LayoutTarget | None,
     endpoints: Sequence[str] | Literal["all"],
-    onnx: OnnxOptions | None,
+    options: DeploymentOptions | None,
 ) -> None:
     """Refuses what only other formats have."""
     if endpoints and layout:
@@ -177,11 +180,12 @@ def _check_options(
             fix=f"convert to onnx, or to keras with a target that ends in {KERAS_MODEL_SUFFIX}, or leave the endpoints "
             "out",
         )
-    if onnx is not None and to != "onnx":
+    deployment = DEPLOYMENTS.get(to)
+    if options is not None and not (deployment and type(options) is deployment.options):
         raise UsageError(
-            f"{target}: {to} files have no opset, layout, softmax or kind of input to choose",
-            why="only ONNX models have these options",
-            fix="convert to onnx, or leave them out",
+            f"{target}: {to} files are not written by {type(options).__name__}",
+            why="each deployment format has options of its own",
+            fix=f"pass {deployment.options.__name__}" if deployment else "leave them out",
         )
 
 

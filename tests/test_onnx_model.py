@@ -16,9 +16,10 @@ from hubexport.arrays import StreamedValue
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
+from hubexport.deployments.inference_model import inference_model
+from hubexport.deployments.onnx_model import onnx_model
+from hubexport.deployments.options import OnnxOptions
 from hubexport.errors import UsageError
-from hubexport.formats.onnx_model import onnx_model
-from hubexport.formats.onnx_options import OnnxOptions
 from hubexport.networks import ops
 from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
@@ -44,6 +45,10 @@ def _values(network):
 
 def _pixels(count, height, width):
     return np.random.default_rng(3).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+def _model(name, network, values, options, **others):
+    return onnx_model(inference_model(name, network, values, options, **others), options)
 
 
 def _session(model):
@@ -124,7 +129,7 @@ def test_metadata_names_the_network_its_images_and_its_classes(model):
         "network_input_range": "[-1.0, 1.0]",
     }
     caffe = _network("resnet_v1_50_caffe")
-    metadata = _metadata(onnx_model("r", caffe, _values(caffe), OnnxOptions(pixels="uint8", layout="nchw")))
+    metadata = _metadata(_model("r", caffe, _values(caffe), OnnxOptions(pixels="uint8", layout="nchw")))
     assert metadata == {
         "name": "r",
         "input_range": "[0, 255]",
@@ -155,7 +160,7 @@ def test_options_change_inputs_and_outputs_alone(layout, pixels, softmax, opset)
     """The numbers are those of the network in float64."""
     network = _network("mobilenet_v2")
     values, images = _values(network), _pixels(3, 64, 64)
-    model = onnx_model("m", network, values, OnnxOptions(opset, layout, pixels, softmax))
+    model = _model("m", network, values, OnnxOptions(opset=opset, layout=layout, pixels=pixels, softmax=softmax))
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version == opset
     given = images if pixels == "uint8" else images.astype(np.float32) / 255
@@ -175,7 +180,7 @@ def test_endpoints_are_further_outputs(name, layout):
     """All of them, with channels where images have them."""
     network = _network(name)
     values, images = _values(network), _pixels(2, 64, 64) / 255
-    model = onnx_model("m", network, values, OnnxOptions(layout=layout), endpoints=tuple(network.endpoints))
+    model = _model("m", network, values, OnnxOptions(layout=layout), endpoints=tuple(network.endpoints))
     onnx.checker.check_model(model, full_check=True)
     given = images.astype(np.float32)
     found = _run(model, given if layout == "nhwc" else given.transpose(0, 3, 1, 2))
@@ -190,7 +195,7 @@ def test_height_and_width_are_open_where_the_networks_are(name):
     """SAME is left to the reader only where windows step over an open image."""
     network = _network(name, version=5)
     values = _values(network)
-    model = onnx_model("m", network, values, OnnxOptions())
+    model = _model("m", network, values, OnnxOptions())
     onnx.checker.check_model(model, full_check=True)
     assert _shape(model.graph.input[0]) == ["batch", "height", "width", 3]
     left = [node for node in model.graph.node if any(one.name == "auto_pad" for one in node.attribute)]
@@ -207,7 +212,7 @@ def test_height_and_width_are_open_where_the_networks_are(name):
 def test_averages_leave_padding_out():
     """As TensorFlow's do; readers would count it by default only if asked to, which is written all the same."""
     network = _network("inception_v3")
-    nodes = [one for one in onnx_model("m", network, _values(network), OnnxOptions()).graph.node]
+    nodes = [one for one in _model("m", network, _values(network), OnnxOptions()).graph.node]
     pools = [node for node in nodes if node.op_type == "AveragePool"]
     assert pools
     for node in pools:
@@ -253,10 +258,10 @@ def test_the_command_line_takes_all_options(tmp_path, small, config_dir):
     ("name", "to", "options", "words"),
     [
         ("m.pb", "onnx", {}, ["m.pb", ".onnx"]),
-        ("m.onnx", "onnx", {"onnx": OnnxOptions(opset=99)}, ["opset 99", onnx.__version__]),
-        ("m.onnx", "onnx", {"onnx": OnnxOptions(softmax=True), "kind": "feature_vector"}, ["no classifier"]),
+        ("m.onnx", "onnx", {"options": OnnxOptions(opset=99)}, ["opset 99", onnx.__version__]),
+        ("m.onnx", "onnx", {"options": OnnxOptions(softmax=True), "kind": "feature_vector"}, ["no classifier"]),
         ("m.onnx", "onnx", {"endpoints": ["MobilenetV2/layer_77"]}, ["MobilenetV2/layer_77"]),
-        ("m.keras", "keras", {"onnx": OnnxOptions()}, ["keras", "opset"]),
+        ("m.keras", "keras", {"options": OnnxOptions()}, ["keras", "OnnxOptions"]),
     ],
     ids=["name", "opset", "softmax of features", "endpoint", "options of another format"],
 )
@@ -292,7 +297,7 @@ def test_what_is_too_large_for_a_file_is_refused_by_name():
     network = Network(sequence, {}, "out", None, (1, 1), (0.0, 1.0))
     values = {one.name: StreamedValue(one.shape, unread) for one in (kernel, bias)}
     with pytest.raises(UsageError) as caught:
-        onnx_model("m", network, values, OnnxOptions())
+        _model("m", network, values, OnnxOptions())
     assert "2,147,549,184 bytes" in caught.value.why and "2 GB" in caught.value.why
 
 
@@ -305,11 +310,13 @@ def test_no_name_of_an_output_is_that_of_an_endpoint():
 
 
 @needs_data
-@pytest.mark.parametrize("options", [OnnxOptions(softmax=True), OnnxOptions(13, "nchw", "uint8", True)], ids=str)
+@pytest.mark.parametrize(
+    "options", [OnnxOptions(softmax=True), OnnxOptions(opset=13, layout="nchw", pixels="uint8", softmax=True)], ids=str
+)
 def test_photographs_are_what_they_show(tmp_path, options):
     """With real weights, to the published digits; classes are named by the file itself."""
     variant = load_variant("mobilenet_v2_100_224")
-    path = convert(REAL_ARCHIVE, tmp_path / "m.onnx", "onnx", variant=variant, onnx=options)
+    path = convert(REAL_ARCHIVE, tmp_path / "m.onnx", "onnx", variant=variant, options=options)
     session = _session(path)
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
     for file, top3 in json.loads((DATA / "images" / "expected_top3.json").read_text()).items():
@@ -333,11 +340,11 @@ def _check_in_newest(names, folder, evaluated=()):
         images = _pixels(3, *network.image_shape[:2]) / 255
         wanted = Forward(network, values, images).run([network.logits])[network.logits]
         assert wanted.std() > 0.1
-        for number, (count, options) in enumerate([(1, OnnxOptions()), (3, OnnxOptions(13, "nchw"))]):
+        for number, (count, options) in enumerate([(1, OnnxOptions()), (3, OnnxOptions(opset=13, layout="nchw"))]):
             stem = folder / f"{name}-{number}"
             given = images[:count].astype(np.float32)
             np.savez(stem, images=given if options.layout == "nhwc" else given.transpose(0, 3, 1, 2))
-            model = onnx_model(name, network, values, options)
+            model = _model(name, network, values, options)
             stem.with_suffix(".onnx").write_bytes(model.SerializeToString(deterministic=True))
             task = {
                 "model": str(stem.with_suffix(".onnx")),

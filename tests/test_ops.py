@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hubexport.formats import keras_model, onnx_model, op_nodes
+from hubexport.deployments import onnx_model
+from hubexport.deployments.inference_model import inference_model
+from hubexport.deployments.options import OnnxOptions
+from hubexport.formats import keras_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
-from hubexport.formats.onnx_options import OnnxOptions
 from hubexport.layouts import steps
 from hubexport.networks import costs, numpy_forward, ops, shapes
 from hubexport.networks.folding import FOLDED
@@ -168,7 +170,7 @@ def test_ops_mean_what_onnx_runtime_computes(case, size, options):
         features="its row" if wanted.ndim == 4 else last,
         endpoints={"key": last},
     )
-    model = onnx_model.onnx_model("name", network, values, options, endpoints=["key"])
+    model = onnx_model.onnx_model(inference_model("name", network, values, options, endpoints=["key"]), options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = _images()
     if options.layout == "nchw":

@@ -3,9 +3,10 @@
 import argparse
 
 from hubexport.cli.arguments import add_config_dir, add_scope, add_weights
+from hubexport.cli.deployment_flags import add_deployment_flags, chosen_options
 from hubexport.cli.progress_display import shown_progress
+from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.extras import require_extras
-from hubexport.formats.onnx_options import DEFAULT_OPSET, LAYOUTS, OLDEST_OPSET, PIXELS, OnnxOptions
 from hubexport.layouts.conversion_targets import TARGETS
 
 SUMMARY = "convert trained weights to another framework's format"
@@ -40,34 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--endpoints",
+        "--outputs",
         nargs="*",
         metavar="KEY",
-        help="for .keras and .onnx: give these intermediate results as well, or all of them without a KEY",
+        help="for whole models: give these intermediate results as well, or all of them without a KEY",
     )
-    parser.add_argument(
-        "--opset",
-        type=int,
-        metavar="N",
-        help=f"for .onnx: the version of ONNX's operators, {OLDEST_OPSET} or newer (default: {DEFAULT_OPSET})",
-    )
-    parser.add_argument(
-        "--layout",
-        choices=LAYOUTS,
-        help="for .onnx: the axes of images and endpoints, [batch, height, width, channels] or [batch, channels, "
-        "height, width] (default: nhwc)",
-    )
-    parser.add_argument(
-        "--input",
-        dest="pixels",
-        choices=PIXELS,
-        help="for .onnx: take images as float32 in [0, 1], or as uint8 from 0 to 255 (default: float)",
-    )
-    parser.add_argument(
-        "--softmax",
-        action="store_true",
-        default=None,
-        help="for .onnx: give the probabilities of the classes instead of the logits",
-    )
+    add_deployment_flags(parser)
     add_weights(parser)
     add_scope(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
@@ -78,10 +57,9 @@ def run(args: argparse.Namespace) -> int:
     """Converts the source, prints the target's path, and returns the exit status."""
     from hubexport.config_files import load_variant
 
-    options = {name: getattr(args, name) for name in ("opset", "layout", "pixels", "softmax")}
-    chosen = {name: value for name, value in options.items() if value is not None}
-    if args.to == "onnx":
-        require_extras("hubexport convert --to onnx", "onnx")
+    options = chosen_options(args, f"hubexport convert --to {args.to}", args.to)
+    if (deployment := DEPLOYMENTS.get(args.to)) and deployment.extra:
+        require_extras(f"hubexport convert --to {args.to}", deployment.extra)
     variant = load_variant(args.variant, args.config_dir) if args.variant else None
     from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
 
@@ -95,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             scope=args.scope,
             kind=args.kind,
             endpoints=() if args.endpoints is None else args.endpoints or "all",
-            onnx=OnnxOptions(**chosen) if chosen else None,
+            options=options,
             overwrite=args.overwrite,
             progress=progress,
         )

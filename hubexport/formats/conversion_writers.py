@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 from hubexport.arrays import StreamedValue, Value, as_streamed
 from hubexport.checkpoints.v2_bundle import write_bundle
+from hubexport.deployments.inference_model import inference_model
+from hubexport.deployments.options import DeploymentOptions
+from hubexport.deployments.registry import DEPLOYMENT_FORMATS, DEPLOYMENTS, DeploymentFormat
 from hubexport.formats.keras_model import write_keras_model
-from hubexport.formats.onnx_options import OnnxOptions
 from hubexport.formats.tf2_saved_model import write_tf2_checkpoint
 from hubexport.layouts.conversion_targets import Target
 from hubexport.layouts.huggingface import batch_counters, huggingface_config, huggingface_layout, preprocessor_config
@@ -24,7 +27,6 @@ _HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.
 KERAS_SUFFIX = ".h5"
 KERAS_WEIGHTS_SUFFIX = ".weights.h5"
 KERAS_MODEL_SUFFIX = ".keras"
-ONNX_SUFFIX = ".onnx"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class TrainedNetwork:
         values: float32, for each of the network's variables, by TF-Slim's name.
         labels: the names of the classes, in order; None if they are unknown.
         endpoints: keys of the endpoints that a whole model gives, too.
-        onnx: how to write an ONNX model.
+        options: how to write a deployment; None for its defaults.
     """
 
     name: str
@@ -47,7 +49,7 @@ class TrainedNetwork:
     values: Mapping[str, Value]
     labels: Sequence[str] | None
     endpoints: Sequence[str] = ()
-    onnx: OnnxOptions = OnnxOptions()
+    options: DeploymentOptions | None = None
 
 
 def huggingface_files(directory: Path) -> tuple[str, ...] | None:
@@ -92,18 +94,17 @@ def _write_huggingface(directory: Path, trained: TrainedNetwork) -> None:
     _write_json(preprocessing, preprocessor_config(trained.network))
 
 
-def _write_onnx(path: Path, trained: TrainedNetwork) -> None:
-    from hubexport.formats.onnx_model import write_onnx_model  # Imports a package that is optional.
-
-    write_onnx_model(
-        path,
+def _write_deployment(path: Path, trained: TrainedNetwork, to: DeploymentFormat) -> None:
+    options = trained.options or DEPLOYMENTS[to].options()
+    model = inference_model(
         trained.name,
         trained.network,
         trained.values,
-        trained.onnx,
+        options,
         class_names=trained.labels,
         endpoints=trained.endpoints,
     )
+    DEPLOYMENTS[to].write(path, model, options)
 
 
 # Each writes to a path that does not exist: a checkpoint's prefix, a file or a directory, depending on the target.
@@ -113,7 +114,7 @@ WRITERS: dict[Target, Callable[[Path, TrainedNetwork], None]] = {
     "safetensors": _write_safetensors,
     "huggingface": _write_huggingface,
     "tf2": lambda prefix, trained: write_tf2_checkpoint(prefix, trained.network, trained.values),
-    "onnx": _write_onnx,
+    **{to: functools.partial(_write_deployment, to=to) for to in DEPLOYMENT_FORMATS},
 }
 
 

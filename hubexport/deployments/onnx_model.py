@@ -7,7 +7,7 @@ A tensor has the name of its op with `:0`, as TensorFlow names the output of a n
 input or output of the model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import json
 from pathlib import Path
 from typing import Any
@@ -16,92 +16,57 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hubexport.arrays import FLOAT_BYTES, StreamedValue, Value
+from hubexport.arrays import FLOAT_BYTES
+from hubexport.deployments.inference_model import INPUT, InferenceModel
+from hubexport.deployments.options import Layout, OnnxOptions
 from hubexport.errors import UsageError
-from hubexport.formats.onnx_options import OnnxOptions
 from hubexport.networks import ops
-from hubexport.networks.folding import fold
 from hubexport.networks.network import Network
 from hubexport.networks.ops import Op, TensorShape, Variable
 from hubexport.networks.shapes import padded
 from hubexport.version import __version__
 
-INPUT = "images"
-LOGITS = "logits"
-PROBABILITIES = "probabilities"
-FEATURES = "feature_vector"
-
 _TO_CHANNELS_FIRST = (0, 3, 1, 2)
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
 _TO_END = np.iinfo(np.int64).max
 _CEILING = 6.0
-_WHITE = {"float": 1.0, "uint8": 255.0}
 # Protocol buffers have no longer messages; nodes and names take far less than the rest.
 _MOST_BYTES = 2**31 - 1
 _ROOM_FOR_NODES = 2**24
 
 
-def write_onnx_model(
-    path: Path,
-    name: str,
-    network: Network,
-    values: Mapping[str, Value],
-    options: OnnxOptions,
-    *,
-    class_names: Sequence[str] | None = None,
-    endpoints: Sequence[str] = (),
-) -> None:
+def write_onnx_model(path: Path, model: InferenceModel, options: OnnxOptions) -> None:
     """Writes a new ONNX file. The values are whole in memory, several times.
 
-    Args:
-        path: the file.
-        name: of the model.
-        network: what the model computes from images: the logits, or the features if there are none.
-        values: float32, for each of the network's variables, by TF-Slim's name.
-        options: see there.
-        class_names: the names of the classes, in order; None if they are unknown.
-        endpoints: keys of the endpoints that are outputs, too.
     Raises:
-        UsageError: the installed onnx package does not know the opset, the network has no logits to make
-            probabilities of, or the values are too large for a file.
+        UsageError: the installed onnx package does not know the opset, or the values are too large for a file.
         OSError: the file cannot be written.
     """
-    model = onnx_model(name, network, values, options, class_names=class_names, endpoints=endpoints)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(onnx_model(model, options).SerializeToString(deterministic=True))
 
 
-def onnx_model(
-    name: str,
-    network: Network,
-    values: Mapping[str, Value],
-    options: OnnxOptions,
-    *,
-    class_names: Sequence[str] | None = None,
-    endpoints: Sequence[str] = (),
-) -> onnx.ModelProto:
-    """Returns an ONNX model; for arguments and errors see `write_onnx_model`."""
+def onnx_model(model: InferenceModel, options: OnnxOptions) -> onnx.ModelProto:
+    """Returns an ONNX model; for errors see `write_onnx_model`."""
     _check_opset(options.opset)
-    if options.softmax and network.logits is None:
-        raise UsageError(
-            "cannot write probabilities",
-            why="the network has no classifier",
-            fix="leave the softmax out, or convert a network with a classifier",
-        )
-    _check_size(network)
-    folded = fold(network, values, endpoints=endpoints, white=_WHITE[options.pixels])
-    writer = _Writer(folded.network, folded.values, options)
+    _check_size(model.network)
+    writer = _Writer(model, options.layout)
     writer.write()
     opset = onnx.helper.make_opsetid("", options.opset)
-    model = onnx.helper.make_model(
-        writer.graph(name),
+    made = onnx.helper.make_model(
+        writer.graph(),
         opset_imports=[opset],
         # What is newer than the opset, older readers of that opset would refuse.
         ir_version=onnx.helper.find_min_ir_version_for([opset]),
         producer_name="hubexport",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(model, _metadata(name, network, options, class_names))
-    return model
+    metadata = {**model.metadata, "input_layout": options.layout}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in metadata.items()
+    }
+    onnx.helper.set_model_props(made, texts)
+    return made
 
 
 def _check_opset(opset: int) -> None:
@@ -124,43 +89,22 @@ def _check_size(network: Network) -> None:
         )
 
 
-def _metadata(name: str, network: Network, options: OnnxOptions, class_names: Sequence[str] | None) -> dict[str, str]:
-    """Returns what a program may want to know of a model."""
-    metadata: dict[str, Any] = {
-        "name": name,
-        "input_range": [0, 255] if options.pixels == "uint8" else [0.0, 1.0],
-        "input_layout": options.layout,
-        # What the model itself makes of its images, before means are subtracted.
-        "network_input_range": list(network.input_range),
-    }
-    if network.channel_means is not None:
-        metadata["network_channel_means"] = list(network.channel_means)
-    if class_names is not None:
-        metadata["class_names"] = list(class_names)
-    return {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in metadata.items()
-    }
-
-
 class _Writer:
     """Writes the nodes of a graph, one op at a time.
 
     Args:
-        network: a folded one.
-        values: of its variables.
-        options: see there.
+        model: what to write.
+        layout: the axes of images and endpoints.
     Attributes:
-        network: the same.
-        options: the same.
+        model: the same.
+        layout: the same.
         merged_pads: the pads that have no node, by name.
     """
 
-    def __init__(self, network: Network, values: Mapping[str, Value], options: OnnxOptions) -> None:
-        self.network = network
-        self.options = options
-        self.merged_pads = _merged_pads(network)
-        self._values = values
+    def __init__(self, model: InferenceModel, layout: Layout) -> None:
+        self.model = model
+        self.layout = layout
+        self.merged_pads = _merged_pads(model)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -168,40 +112,31 @@ class _Writer:
         self._output_names: dict[str, str] = {}
 
     def write(self) -> None:
-        """Writes all nodes that lead to the network's endpoints, and to its logits, or else its features."""
-        network, options = self.network, self.options
-        main = network.logits or network.features
-        outputs = dict(network.endpoints)
-        if not options.softmax:
-            outputs = {LOGITS if network.logits else FEATURES: main, **outputs}
-        for key, name in outputs.items():
+        """Writes all nodes that lead to the outputs."""
+        for key, name in self.model.outputs.items():
             if self._is_as_computed(name):
                 self._output_names.setdefault(name, key)
-        needed = _leading_to({main, *outputs.values()}, network)
         tensors: dict[str, str] = {}
-        for op in network.ops:
-            if op.name in needed:
-                tensors[op.name] = RULES[type(op)](self, op, *(tensors[name] for name in op.inputs))
-        if options.softmax:
-            self._output_names[PROBABILITIES] = PROBABILITIES
-            self.node("Softmax", PROBABILITIES, tensors[main], axis=-1)
-            self._add_output(PROBABILITIES, network.shapes[main])
-        for key, name in outputs.items():
+        for op in self.model.ops:
+            tensors[op.name] = RULES[type(op)](self, op, *(tensors[name] for name in op.inputs))
+        for key, name in self.model.outputs.items():
             node = f"outputs/{key}"  # Endpoints may have the names of ops.
             self._output_names[node] = key
             if not self._is_as_computed(name):
                 self.node("Transpose", node, tensors[name], perm=_TO_CHANNELS_LAST)
             elif tensors[name] != key:
                 self.node("Identity", node, tensors[name])
-            self._add_output(key, network.shapes[name])
+            self._add_output(key, self.model.network.shapes[name])
 
-    def graph(self, name: str) -> onnx.GraphProto:
-        """Returns what was written as a graph of some name."""
-        pixels = onnx.TensorProto.UINT8 if self.options.pixels == "uint8" else onnx.TensorProto.FLOAT
-        height, width, channels = self.network.image_shape
+    def graph(self) -> onnx.GraphProto:
+        """Returns what was written."""
+        pixels = onnx.TensorProto.UINT8 if self.model.pixels == "uint8" else onnx.TensorProto.FLOAT
+        height, width, channels = self.model.network.image_shape
         lengths = self._in_layout((height or "height", width or "width", channels))
         images = onnx.helper.make_tensor_value_info(INPUT, pixels, ["batch", *lengths])
-        return onnx.helper.make_graph(self._nodes, name, [images], self._outputs, [*self._initializers.values()])
+        return onnx.helper.make_graph(
+            self._nodes, self.model.name, [images], self._outputs, [*self._initializers.values()]
+        )
 
     def node(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node with one output, and returns the output's tensor."""
@@ -217,14 +152,13 @@ class _Writer:
 
     def value(self, variable: Variable, *axes: int, shape: Sequence[int] | None = None) -> str:
         """Adds a variable's value as a constant, with its axes in another order, and returns its tensor."""
-        value = self._values[variable.name]
-        array = value.read() if isinstance(value, StreamedValue) else value
+        array = self.model.value(variable)
         ordered = array.transpose(axes) if axes else array
         return self.constant(variable.name, ordered if shape is None else ordered.reshape(shape))
 
     def _is_as_computed(self, name: str) -> bool:
         """Tells whether an op's output has its axes where the user wants them."""
-        return self.options.layout == "nchw" or len(self.network.shapes[name]) < 3
+        return self.layout == "nchw" or len(self.model.network.shapes[name]) < 3
 
     def _add_output(self, name: str, shape: TensorShape) -> None:
         lengths = shape if len(shape) < 3 else self._in_layout(shape)
@@ -232,33 +166,25 @@ class _Writer:
 
     def _in_layout(self, shape: Sequence[Any]) -> tuple[Any, ...]:
         height, width, channels = shape
-        return (height, width, channels) if self.options.layout == "nhwc" else (channels, height, width)
+        return (height, width, channels) if self.layout == "nhwc" else (channels, height, width)
 
 
-def _merged_pads(network: Network) -> dict[str, ops.Pad]:
+def _merged_pads(model: InferenceModel) -> dict[str, ops.Pad]:
     """Returns the pads that become attributes of the convolutions after them, by name."""
-    kept = set(network.endpoints.values())
-    merged = {op.name: op for op in network.ops if isinstance(op, ops.Pad) and op.name not in kept}
-    for op in network.ops:
+    kept = set(model.outputs.values())
+    merged = {op.name: op for op in model.ops if isinstance(op, ops.Pad) and op.name not in kept}
+    for op in model.ops:
         if not (isinstance(op, ops.Conv | ops.DepthwiseConv) and op.padding == "VALID"):
             for name in op.inputs:
                 merged.pop(name, None)
     return merged
 
 
-def _leading_to(outputs: set[str], network: Network) -> set[str]:
-    needed = set(outputs)
-    for op in reversed(network.ops):
-        if op.name in needed:
-            needed.update(op.inputs)
-    return needed
-
-
 def _input(writer: _Writer, op: ops.Input) -> str:
-    network, name, net = writer.network, op.name, INPUT
-    if writer.options.layout == "nhwc":
+    network, name, net = writer.model.network, op.name, INPUT
+    if writer.layout == "nhwc":
         net = writer.node("Transpose", f"{name}/Transpose", net, perm=_TO_CHANNELS_FIRST)
-    if writer.options.pixels == "uint8":
+    if writer.model.pixels == "uint8":
         net = writer.node("Cast", f"{name}/Cast", net, to=onnx.TensorProto.FLOAT)
     if network.input_scale != 1:
         net = writer.node("Mul", f"{name}/Mul", net, writer.constant(f"{name}/scale", network.input_scale))
@@ -292,7 +218,7 @@ def _windows(writer: _Writer, op: ops.Conv | ops.DepthwiseConv | ops.Pool) -> di
     """Returns the attributes of a window. `auto_pad` is deprecated, but all there is for images of any size."""
     window = op.window if isinstance(op, ops.Pool) else op.kernel.shape[:2]
     attributes: dict[str, Any] = {"kernel_shape": window, "strides": op.stride}
-    pads = padded(op, writer.network.shapes[op.inputs[0]])
+    pads = padded(op, writer.model.network.shapes[op.inputs[0]])
     if pads is None:
         return attributes | {"auto_pad": "SAME_UPPER"}
     if (pad := writer.merged_pads.get(op.inputs[0])) is not None:

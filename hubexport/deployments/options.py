@@ -1,33 +1,28 @@
-"""What a user can choose of an ONNX model, apart from its writer so that a command line can be parsed without NumPy."""
+"""What a user can choose of a deployment, apart from the writers so that a command line can be parsed without NumPy."""
 
 import dataclasses
 from typing import Literal, get_args
 
 from hubexport.errors import UsageError, check_choice
 
-Layout = Literal["nhwc", "nchw"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 Pixels = Literal["float", "uint8"]
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
+Layout = Literal["nhwc", "nchw"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 # The first one in which all ops take the inputs and attributes that the writer gives them.
 OLDEST_OPSET = 13
 DEFAULT_OPSET = 17
 
 
-@dataclasses.dataclass(frozen=True)
-class OnnxOptions:
-    """How to write an ONNX model.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeploymentOptions:
+    """How to write a model of any deployment format.
 
     Attributes:
-        opset: the version of ONNX's standard operators, at least 13.
-        layout: the axes of images, and of intermediate results: `nhwc` is [batch, height, width, channels], `nchw`
-            [batch, channels, height, width].
         pixels: of the images: `float` is float32 in [0, 1], `uint8` is 0 to 255.
         softmax: give the probabilities of the classes instead of the logits.
     """
 
-    opset: int = DEFAULT_OPSET
-    layout: Layout = "nhwc"
     pixels: Pixels = "float"
     softmax: bool = False
 
@@ -37,8 +32,30 @@ class OnnxOptions:
         Raises:
             UsageError: there is no such choice.
         """
-        check_choice("layout", self.layout, LAYOUTS)
         check_choice("input", self.pixels, PIXELS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnnxOptions(DeploymentOptions):
+    """How to write an ONNX model; see also `DeploymentOptions`.
+
+    Attributes:
+        opset: the version of ONNX's standard operators, at least 13.
+        layout: the axes of images, and of intermediate results: `nhwc` is [batch, height, width, channels], `nchw`
+            [batch, channels, height, width].
+    """
+
+    opset: int = DEFAULT_OPSET
+    layout: Layout = "nhwc"
+
+    def __post_init__(self) -> None:
+        """Checks the choices.
+
+        Raises:
+            UsageError: there is no such choice.
+        """
+        super().__post_init__()
+        check_choice("layout", self.layout, LAYOUTS)
         if not isinstance(self.opset, int) or self.opset < OLDEST_OPSET:
             raise UsageError(
                 f"cannot write ONNX models of opset {self.opset}",

@@ -1,0 +1,49 @@
+"""The formats of deployments, and what each needs; writers are imported when they write."""
+
+from collections.abc import Callable
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions
+
+if TYPE_CHECKING:
+    from hubexport.deployments.inference_model import InferenceModel
+
+DeploymentFormat = Literal["onnx"]
+DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """What a format is.
+
+    Attributes:
+        title: what people call it.
+        file: the name of its file in a folder of its own; for a format of several files, the one that names the others.
+        suffix: what programs want the name of its file to end in; None for a format whose target is a folder.
+        readers: programs that go by this suffix.
+        options: what users can choose.
+        extra: the packages that its writer needs; None if it needs none.
+        write: writes a model to a path that does not exist: a file, or a folder.
+    """
+
+    title: str
+    file: str
+    suffix: str | None
+    readers: str
+    options: type[DeploymentOptions]
+    extra: str | None
+    write: Callable[[Path, "InferenceModel", Any], None]
+
+
+def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> None:
+    from hubexport.deployments.onnx_model import write_onnx_model
+
+    write_onnx_model(path, model, options)
+
+
+# By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
+DEPLOYMENTS: dict[str, Deployment] = {
+    "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
+}
