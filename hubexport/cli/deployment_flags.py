@@ -3,11 +3,24 @@
 import argparse
 import dataclasses
 
-from hubexport.deployments.options import DEFAULT_OPSET, LAYOUTS, OLDEST_OPSET, PIXELS, DeploymentOptions
+from hubexport.deployments.options import (
+    DEFAULT_OPSET,
+    LAYOUTS,
+    OLDEST_OPSET,
+    PIXELS,
+    TFJS_QUANTIZATIONS,
+    DeploymentOptions,
+)
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import UsageError
 
-_FLAGS = {"opset": "--opset", "layout": "--layout", "pixels": "--input", "softmax": "--softmax"}
+_FLAGS = {
+    "opset": "--opset",
+    "layout": "--layout",
+    "pixels": "--input",
+    "softmax": "--softmax",
+    "quantize": "--quantize",
+}
 
 
 def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +49,12 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         choices=LAYOUTS,
         help="for onnx: the axes of images and endpoints, [batch, height, width, channels] or [batch, channels, "
         "height, width] (default: nhwc)",
+    )
+    group.add_argument(
+        "--quantize",
+        # Each format has some of these, and refuses the others.
+        choices=tuple(dict.fromkeys(TFJS_QUANTIZATIONS)),
+        help="for tfjs: store weights in fewer bytes (default: none)",
     )
 
 
