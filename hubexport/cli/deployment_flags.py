@@ -1,7 +1,9 @@
 """The flags of deployments, which `convert` and other commands share."""
 
 import argparse
+from collections.abc import Sequence
 import dataclasses
+from typing import Any, Literal
 
 from hubexport.deployments.options import DEFAULT_OPSET, LAYOUTS, OLDEST_OPSET, PIXELS, DeploymentOptions
 from hubexport.deployments.registry import DEPLOYMENTS
@@ -39,6 +41,28 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def deployment_choices(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options that the command line gives, by name, whatever formats have them."""
+    return {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+
+
+def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the flag for intermediate results."""
+    parser.add_argument(
+        "--outputs",
+        "--endpoints",
+        dest="outputs",
+        nargs="*",
+        metavar="KEY",
+        help=f"for {what}: give these intermediate results as well, or all of them without a KEY",
+    )
+
+
+def outputs_of(args: argparse.Namespace) -> Sequence[str] | Literal["all"]:
+    """Returns the keys of the intermediate results that the command line asks for, or `all`."""
+    return () if args.outputs is None else args.outputs or "all"
+
+
 def chosen_options(args: argparse.Namespace, command: str, to: str) -> DeploymentOptions | None:
     """Returns the options of a format that the command line gives; None for what is no deployment.
 
@@ -49,7 +73,7 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
     Raises:
         UsageError: the format has no such option, or the option has no such choice.
     """
-    chosen = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+    chosen = deployment_choices(args)
     options = DEPLOYMENTS[to].options if to in DEPLOYMENTS else None
     for name in chosen:
         if options is None or name not in _option_names(options):

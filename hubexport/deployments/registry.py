@@ -1,11 +1,11 @@
 """The formats of deployments, and what each needs; writers are imported when they write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
@@ -25,6 +25,9 @@ class Deployment:
         readers: programs that go by this suffix.
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
+        packages: those whose versions may change its bytes.
+        runtimes: those that run it.
+        pixels: the dtype of images, in NumPy's words, by the option.
         write: writes a model to a path that does not exist: a file, or a folder.
     """
 
@@ -34,6 +37,9 @@ class Deployment:
     readers: str
     options: type[DeploymentOptions]
     extra: str | None
+    packages: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    pixels: Mapping[Pixels, str]
     write: Callable[[Path, "InferenceModel", Any], None]
 
 
@@ -45,5 +51,25 @@ def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> No
 
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
-    "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
+    "onnx": Deployment(
+        "ONNX",
+        "model.onnx",
+        ".onnx",
+        "OpenCV",
+        OnnxOptions,
+        "onnx",
+        ("onnx",),
+        ("onnxruntime",),
+        {"float": "float32", "uint8": "uint8"},
+        _write_onnx,
+    ),
 }
+
+
+def deployment_in(directory: Path) -> str | None:
+    """Returns the format of the deployment in a folder; None if there is none.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)

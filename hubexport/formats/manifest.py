@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import printable
 from hubexport.formats.revision import FORMAT_REVISION
 from hubexport.networks.family_fields import SpreadParameters
@@ -61,10 +62,26 @@ class CheckpointOrigin(pydantic.BaseModel):
     scope: _Text | None = None
 
 
+class DeploymentFacts(pydantic.BaseModel):
+    """How a deployment was written; see `hubexport.deployment_spec.DeploymentSpec`.
+
+    Attributes:
+        written_with: the versions of the packages that decide its bytes, by name.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    format: _Text
+    options: dict[_Text, bool | int | _Text | None]
+    endpoints: list[_Text]
+    written_with: dict[_Text, _Text]
+
+
 class Manifest(SpreadParameters):
     """The content of a manifest. `write_manifest` writes all fields; None stands for one that is missing or null.
 
     Attributes:
+        deployment: how it was written; None for a module.
         family_parameters: the parameters of any family of networks, like a depth multiplier.
         values: `trained`, or `synthetic` for values made from a seed.
         weights: `averaged` (moving averages of the variables), `raw`, how many of each, or `only`.
@@ -78,6 +95,7 @@ class Manifest(SpreadParameters):
     variant: _Text | None = None
     kind: _Text | None = None
     version: _Count | None = None
+    deployment: DeploymentFacts | None = None
     network: _Text | None = None
     family_parameters: dict[str, Annotated[float, Field(ge=0, le=_MAX_NUMBER)]] = Field(exclude=True)
     input_height_px: _Count | None = None
@@ -197,6 +215,7 @@ def manifest_fields(
         "variant": variant.name,
         "kind": spec.kind,
         "version": spec.version,
+        **({"deployment": spec.as_json()} if isinstance(spec, DeploymentSpec) else {}),
         "network": variant.network,
         **variant.family_parameters.model_dump(),
         "input_height_px": height,
