@@ -14,6 +14,9 @@ from hubexport.errors import UsageError, check_choice
 from hubexport.networks.endpoint_keys import EndpointRequest, endpoint_keys
 from hubexport.variants import ModuleSpec, Variant
 
+# A folder of their own keeps deployments out of the folders of modules.
+DEPLOYMENTS_ROOT = "deployments/"
+
 
 class DeploymentSpec(ModuleSpec):
     """A deployment of a module, written `kind/version/format`, like `classification/5/tflite-float16`.
@@ -22,6 +25,7 @@ class DeploymentSpec(ModuleSpec):
         format: a name in `DEPLOYMENTS`.
         options: of that format.
         endpoints: keys of the endpoints that are outputs, too.
+        written_with: the names and versions of the packages that decided its bytes; None for those that are installed.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -29,14 +33,15 @@ class DeploymentSpec(ModuleSpec):
     format: str
     options: pydantic.InstanceOf[DeploymentOptions]
     endpoints: tuple[str, ...] = ()
+    written_with: tuple[tuple[str, str], ...] | None = None
 
     def __str__(self) -> str:
         return f"{super().__str__()}/{self.name}"
 
     @property
     def root(self) -> str:
-        """A folder of their own keeps deployments out of the folders of modules."""
-        return "deployments/"
+        """What its handle begins with, before the publisher."""
+        return DEPLOYMENTS_ROOT
 
     @property
     def name(self) -> str:
@@ -55,12 +60,14 @@ class DeploymentSpec(ModuleSpec):
 
     def as_json(self) -> dict[str, Any]:
         """Returns what the manifest says of it, with the versions of the packages that decide its bytes."""
-        packages = self.deployment.packages
+        versions = self.written_with
+        if versions is None:
+            versions = tuple((name, metadata.version(name)) for name in self.deployment.packages)
         return {
             "format": self.format,
             "options": dataclasses.asdict(self.options),
             "endpoints": list(self.endpoints),
-            "written_with": {name: metadata.version(name) for name in packages},
+            "written_with": dict(versions),
         }
 
     @classmethod
@@ -78,8 +85,14 @@ class DeploymentSpec(ModuleSpec):
         known = option_names(DEPLOYMENTS[format_])
         for name in options:
             check_choice("option", name, known)
-        made = DEPLOYMENTS[format_].options(**options)
-        return cls(**dict(module), format=format_, options=made, endpoints=tuple(document["endpoints"]))
+        return cls(
+            kind=module.kind,
+            version=module.version,
+            format=format_,
+            options=DEPLOYMENTS[format_].options(**options),
+            endpoints=tuple(document["endpoints"]),
+            written_with=tuple(sorted(document["written_with"].items())),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,10 @@ from hubexport.cli.arguments import (
     downloads_of,
     positive,
 )
-from hubexport.cli.deployment_flags import add_deployment_flags, add_outputs, deployment_choices, outputs_of
+from hubexport.cli.deployment_flags import add_deployment, requested_deployments
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import ShownProgress, shown_progress
 from hubexport.cli.text_tables import new_table, print_table
-from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import HubexportError, UsageError
 
 if TYPE_CHECKING:
@@ -58,16 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that `hubexport convert` reads, or synthetic[:SEED] for made-up weights; {variant} in it stands for each "
         "variant's name (default: download the archive that the config names)",
     )
-    parser.add_argument(
-        "--deployment",
-        action="append",
-        default=[],
-        metavar="FORMAT",
-        help="also write each module for use without TensorFlow, below DIR/deployments: "
-        f"{', '.join(DEPLOYMENTS)}. Repeat the flag for more",
-    )
-    add_outputs(parser, "deployments")
-    add_deployment_flags(parser)
+    add_deployment(parser, "also write each module for use without TensorFlow, below DIR/deployments")
     add_weights(parser)
     add_scope(parser)
     parser.add_argument(
@@ -209,9 +199,9 @@ def _selected_modules(args: argparse.Namespace) -> "_Modules":
 def _build(modules: "_Modules", args: argparse.Namespace, progress: ShownProgress) -> "list[BuildOutcome]":
     from hubexport.batch import build_batch  # Imports NumPy, which errors need not wait for.
     from hubexport.build import BuildOptions, BuildOrder
-    from hubexport.deployment_spec import deployment_requests, with_deployments
+    from hubexport.deployment_spec import with_deployments
 
-    requests = deployment_requests(args.deployment, deployment_choices(args), outputs_of(args))
+    requests = requested_deployments(args, "hubexport build")
     orders = [BuildOrder(variant, with_deployments(variant, specs, requests)) for variant, specs in modules]
     options = BuildOptions(
         args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args), args.scope

@@ -24,6 +24,7 @@ from hubexport.cli.arguments import (
     downloads_of,
     positive,
 )
+from hubexport.cli.deployment_flags import add_deployment, requested_deployments
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import cell, new_table, print_table
@@ -32,6 +33,7 @@ from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.build import BuildOrder
+    from hubexport.deployment_spec import with_deployments
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.release_modules import ReleaseOutcome
 
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND[/VERSION]",
         help="feature_vector or classification, with or without a version (default: all in each variant's config)",
     )
+    add_deployment(parser, "also release each module for use without TensorFlow")
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
@@ -122,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
+    from hubexport.deployment_spec import with_deployments
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
     from hubexport.selection import select_modules
@@ -129,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
     selection = select_modules(args.variants, args.modules, args.config_dir, published_only=args.checkpoint is None)
     for line in selection.skipped:
         print(line, file=sys.stderr)
-    orders = [BuildOrder(variant, specs) for variant, specs in selection.modules]
+    requests = requested_deployments(args, "hubexport release")
+    orders = [BuildOrder(variant, with_deployments(variant, specs, requests)) for variant, specs in selection.modules]
     options = ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
