@@ -14,9 +14,9 @@ import re
 from hubexport.checkpoints.archives import MODULE_FILE, MODULE_PREFIX
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import CONFIG
-from hubexport.checkpoints.proto_wire import Bytes, PartOfFile, bytes_fields, read_varint
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.errors import CheckpointError
+from hubexport.system.damage import DamageError
+from hubexport.system.proto_wire import Bytes, PartOfFile, bytes_fields, read_varint
 from hubexport.system.regular_files import read_regular_file
 
 _START_BYTES = 4096
