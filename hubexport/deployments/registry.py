@@ -9,6 +9,7 @@ from hubexport.deployments.options import DeploymentOptions, OnnxOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
+    from hubexport.deployments.report import DeploymentReport
 
 DeploymentFormat = Literal["onnx"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
@@ -26,6 +27,9 @@ class Deployment:
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
         write: writes a model to a path that does not exist: a file, or a folder.
+        recognizes: tells by the content of a file or folder whether it is one of this format, damaged or not. Raises
+            OSError if it cannot be read.
+        report: describes such a file or folder, whoever wrote it. Raises ModuleError if it is damaged.
     """
 
     title: str
@@ -35,6 +39,8 @@ class Deployment:
     options: type[DeploymentOptions]
     extra: str | None
     write: Callable[[Path, "InferenceModel", Any], None]
+    recognizes: Callable[[Path], bool]
+    report: Callable[[Path], "DeploymentReport"]
 
 
 def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> None:
@@ -43,7 +49,30 @@ def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> No
     write_onnx_model(path, model, options)
 
 
+def _is_onnx(path: Path) -> bool:
+    from hubexport.deployments.onnx_report import is_onnx
+
+    return is_onnx(path)
+
+
+def _onnx_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.onnx_report import onnx_report
+
+    return onnx_report(path)
+
+
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
-    "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
+    "onnx": Deployment(
+        "ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx, _is_onnx, _onnx_report
+    ),
 }
+
+
+def deployment_at(path: Path) -> Deployment | None:
+    """Returns the format of what is at a path; None if it is not a deployment.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)
