@@ -157,7 +157,7 @@ def looks_like_onnx(data: Bytes) -> bool:
     try:
         for number, content in fields(data, range(len(data))):
             if number == _GRAPH:
-                return isinstance(content, range)
+                return isinstance(content, range) and len(content) > 0
             if isinstance(content, range) != (number in _BYTES_BEFORE_GRAPH):
                 return False
             producer = content if number == _PRODUCER else producer
