@@ -33,7 +33,6 @@ from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.build import BuildOrder
-    from hubexport.deployment_spec import with_deployments
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.release_modules import ReleaseOutcome
 
@@ -178,18 +177,20 @@ def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: 
 
 
 def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, output_format: str) -> int:
-    """Prints the archives that this run published to stdout, and a table of all artifacts to stderr."""
+    """Prints what this run published to stdout, and a table of all artifacts to stderr."""
+    from hubexport.release.page_facts import asset_path
+
     if output_format == "json":
         print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
         for outcome in outcomes:
             if outcome.record and outcome.result in ("made", "listed"):
-                print(directory / outcome.record.files["archive"].path)
+                print(directory / asset_path(outcome.record.spec, outcome.record.handle))
     status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
     rows = []
     for outcome in outcomes:
         result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
-        size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
+        size = f"{outcome.record.bytes / 1e6:.1f}" if outcome.record else "-"
         checks = str(outcome.record.checks.passed) if outcome.record else "-"
         rows.append([outcome.artifact.handle, result, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
     summary = _counts([result.partition(":")[0] for _, result, *_ in rows])
@@ -199,11 +200,13 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, outpu
 
 def _as_json(outcome: "ReleaseOutcome") -> dict[str, Any]:
     error = outcome.result if isinstance(outcome.result, HubexportError) else None
+    archive = outcome.record.files.get("archive") if outcome.record else None
     return {
         "handle": outcome.artifact.handle,
         "result": "failed" if error else outcome.result,
         "why": error.why if error else outcome.artifact.why,
-        "archive": outcome.record.files["archive"].model_dump() if outcome.record else None,
+        "archive": archive.model_dump() if archive else None,
+        "contents": [file.model_dump() for file in outcome.record.contents] if outcome.record else [],
         "seconds": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     }
 

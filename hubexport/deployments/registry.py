@@ -9,6 +9,7 @@ from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
+    from hubexport.deployments.report import DeploymentReport
 
 DeploymentFormat = Literal["onnx"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
@@ -29,6 +30,9 @@ class Deployment:
         runtimes: those that run it.
         pixels: the dtype of images, in NumPy's words, by the option.
         write: writes a model to a path that does not exist: a file, or a folder.
+        recognizes: tells by the content of a file or folder whether it is one of this format, damaged or not. Raises
+            OSError if it cannot be read.
+        report: describes such a file or folder, whoever wrote it. Raises ModuleError if it is damaged.
     """
 
     title: str
@@ -41,6 +45,8 @@ class Deployment:
     runtimes: tuple[str, ...]
     pixels: Mapping[Pixels, str]
     write: Callable[[Path, "InferenceModel", Any], None]
+    recognizes: Callable[[Path], bool]
+    report: Callable[[Path], "DeploymentReport"]
 
 
 def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> None:
@@ -49,19 +55,33 @@ def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> No
     write_onnx_model(path, model, options)
 
 
+def _is_onnx(path: Path) -> bool:
+    from hubexport.deployments.onnx_report import is_onnx
+
+    return is_onnx(path)
+
+
+def _onnx_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.onnx_report import onnx_report
+
+    return onnx_report(path)
+
+
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
     "onnx": Deployment(
-        "ONNX",
-        "model.onnx",
-        ".onnx",
-        "OpenCV",
-        OnnxOptions,
-        "onnx",
-        ("onnx",),
-        ("onnxruntime",),
-        {"float": "float32", "uint8": "uint8"},
-        _write_onnx,
+        title="ONNX",
+        file="model.onnx",
+        suffix=".onnx",
+        readers="OpenCV",
+        options=OnnxOptions,
+        extra="onnx",
+        packages=("onnx",),
+        runtimes=("onnxruntime",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_onnx,
+        recognizes=_is_onnx,
+        report=_onnx_report,
     ),
 }
 
@@ -73,3 +93,12 @@ def deployment_in(directory: Path) -> str | None:
         OSError: the folder cannot be read.
     """
     return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)
+
+
+def deployment_at(path: Path) -> Deployment | None:
+    """Returns the format of what is at a path; None if it is not a deployment.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)

@@ -68,6 +68,14 @@ class ArtifactInputs(pydantic.BaseModel):
     graph_checks: tuple[str, ...] = pydantic.Field((), strict=False)
     source_date_epoch: int
 
+    @property
+    def packages(self) -> dict[str, str]:
+        """The versions of the packages that decide the bytes of the artifact, by name."""
+        if self.deployment:
+            return dict(self.deployment["written_with"])
+        name, _, version = self.compressor.partition(" ")
+        return {name: version}
+
     def differing(self, other: "ArtifactInputs") -> list[str]:
         """Returns the names of the attributes that are not equal."""
         return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import pydantic
 
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import UsageError
 from hubexport.formats.manifest import MANIFEST, CheckpointOrigin
 from hubexport.release.check_archive import read_archive
@@ -78,6 +79,8 @@ def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
         elif record.files[role].path != path_in_release(record.handle, role):
             yield f"its {role} is listed as {record.files[role].path}"
 
+    if record.inputs.deployment != (spec.as_json() if isinstance(spec, DeploymentSpec) else None):
+        yield "its inputs describe another deployment"
     for file in record.deployment.contents if record.deployment else ():
         if not file.path.startswith(f"{record.handle}/") or "/" in file.path.removeprefix(f"{record.handle}/"):
             yield f"lists {file.path}, which is not in its folder"

@@ -12,8 +12,10 @@ from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.formats.manifest import Manifest
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
-# tfhub.dev's names of the TF1 Hub format, and of TensorFlow 2's SavedModel; those of deployments are in `DEPLOYMENTS`.
-Format = Annotated[str, Field(pattern=f"^({'|'.join(('hub', 'saved_model_2', *DEPLOYMENTS))})$")]
+# tfhub.dev's names of the TF1 Hub format, and of TensorFlow 2's SavedModel.
+MODULE_FORMATS = ("hub", "saved_model_2")
+# Of a module, or of a deployment.
+Format = Annotated[str, Field(pattern=f"^({'|'.join((*MODULE_FORMATS, *DEPLOYMENTS))})$")]
 
 
 def artifact_format(spec: ModuleSpec) -> str:

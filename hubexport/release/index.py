@@ -204,6 +204,11 @@ class ArtifactRecord(_Strict, SpreadParameters):
         return self.deployment.contents if self.deployment else (self.files["archive"],)
 
     @property
+    def bytes(self) -> int:
+        """The size of what users load."""
+        return sum(file.bytes for file in self.contents)
+
+    @property
     def digest_file(self) -> ReleaseFile:
         """The file whose digest stands for all contents: the archive, or the manifest, which lists the others'."""
         return next((file for file in self.contents if file.path == f"{self.handle}/{MANIFEST}"), self.contents[0])

@@ -95,8 +95,8 @@ def interface(context: DeploymentContext) -> Finding:
     return nothing_wrong(problems, f"{_shown(takes)} to {', '.join(context.outputs)}")
 
 
-def _shown(tensors: Sequence[tuple[str, str, tuple[int | None, ...]]]) -> str:
-    return " and ".join(f"{name} {dtype} {list(shape)}" for name, dtype, shape in tensors)
+def _shown(tensors: Sequence[tuple[str, str, tuple[int | None, ...] | None]]) -> str:
+    return " and ".join(f"{name} {dtype} {list(shape or ())}" for name, dtype, shape in tensors)
 
 
 @GROUP.check
