@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import printable
 from hubexport.formats.revision import FORMAT_REVISION
-from hubexport.networks.family_fields import SpreadParameters
+from hubexport.networks.family_fields import SpreadParameters, spread_parameters
 from hubexport.networks.network import Network
 from hubexport.networks.registry import FAMILIES
 from hubexport.system.digests import file_sha256, tree_files
@@ -109,6 +109,13 @@ class Manifest(SpreadParameters):
     hubexport_version: _Text | None = None
     format_revision: _Count = 0
     sha256: dict[str, str] = Field(exclude=True)
+
+    @pydantic.model_serializer(mode="wrap")
+    def _spread(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = spread_parameters(serialize(self), self.family_parameters)
+        if self.deployment is None:  # Modules have no such field.
+            del fields["deployment"]
+        return fields
 
     @property
     def smallest_image_size(self) -> int | None:

@@ -60,7 +60,8 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
         yield from (Finding(path, what) for what in _record_findings(facts, record))
         graph = record.digest_file.sha256 if record.deployment else contents.archive.digests[MODULE_FILE]
         if contents.report.graph_sha256 not in (None, graph):
-            yield Finding(record.files["verification"].path, "is about another graph than this artifact's")
+            what = f"is about another {MANIFEST if record.deployment else MODULE_FILE} than this artifact's"
+            yield Finding(record.files["verification"].path, what)
         if contents.config is None:
             what = "another hubexport made it, and its statement does not have the facts of its pages"
             yield Finding(path, what, is_problem=False)
