@@ -29,6 +29,11 @@ class DeploymentOptions:
     pixels: Pixels = "float"
     softmax: bool = False
 
+    @property
+    def suffix(self) -> str:
+        """What tells deployments of one module and format apart, in their names: like `-float16`, or nothing."""
+        return ""
+
     def __post_init__(self) -> None:
         """Checks the choices.
 
@@ -77,6 +82,10 @@ class TfjsOptions(DeploymentOptions):
     """
 
     quantize: TfjsQuantization = "none"
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.quantize == "none" else f"-{self.quantize}"
 
     def __post_init__(self) -> None:
         """Checks the choices.

@@ -1,14 +1,15 @@
 """The formats of deployments, and what each needs; writers are imported when they write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions, TfjsOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfjsOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
+    from hubexport.deployments.report import DeploymentReport
 
 DeploymentFormat = Literal["onnx", "tfjs"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
@@ -25,7 +26,13 @@ class Deployment:
         readers: programs that go by this suffix.
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
+        packages: those whose versions may change its bytes.
+        runtimes: those that run it.
+        pixels: the dtype of images, in NumPy's words, by the option.
         write: writes a model to a path that does not exist: a file, or a folder.
+        recognizes: tells by the content of a file or folder whether it is one of this format, damaged or not. Raises
+            OSError if it cannot be read.
+        report: describes such a file or folder, whoever wrote it. Raises ModuleError if it is damaged.
     """
 
     title: str
@@ -34,7 +41,12 @@ class Deployment:
     readers: str
     options: type[DeploymentOptions]
     extra: str | None
+    packages: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    pixels: Mapping[Pixels, str]
     write: Callable[[Path, "InferenceModel", Any], None]
+    recognizes: Callable[[Path], bool]
+    report: Callable[[Path], "DeploymentReport"]
 
 
 def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> None:
@@ -43,14 +55,82 @@ def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> No
     write_onnx_model(path, model, options)
 
 
+def _is_onnx(path: Path) -> bool:
+    from hubexport.deployments.onnx_report import is_onnx
+
+    return is_onnx(path)
+
+
+def _onnx_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.onnx_report import onnx_report
+
+    return onnx_report(path)
+
+
 def _write_tfjs(path: Path, model: "InferenceModel", options: TfjsOptions) -> None:
     from hubexport.deployments.tfjs_model import write_tfjs_model
 
     write_tfjs_model(path, model, options)
 
 
+def _is_tfjs(path: Path) -> bool:
+    from hubexport.deployments.tfjs_files import is_tfjs_model
+
+    return is_tfjs_model(path)
+
+
+def _tfjs_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.tfjs_report import tfjs_report
+
+    return tfjs_report(path)
+
+
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
-    "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
-    "tfjs": Deployment("TF.js", "model.json", None, "TF.js", TfjsOptions, None, _write_tfjs),
+    "onnx": Deployment(
+        title="ONNX",
+        file="model.onnx",
+        suffix=".onnx",
+        readers="OpenCV",
+        options=OnnxOptions,
+        extra="onnx",
+        packages=("onnx",),
+        runtimes=("onnxruntime",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_onnx,
+        recognizes=_is_onnx,
+        report=_onnx_report,
+    ),
+    "tfjs": Deployment(
+        title="TF.js",
+        file="model.json",
+        suffix=None,
+        readers="TF.js",
+        options=TfjsOptions,
+        extra=None,
+        packages=(),
+        runtimes=("tensorflow",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_tfjs,
+        recognizes=_is_tfjs,
+        report=_tfjs_report,
+    ),
 }
+
+
+def deployment_in(directory: Path) -> str | None:
+    """Returns the format of the deployment in a folder; None if there is none.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)
+
+
+def deployment_at(path: Path) -> Deployment | None:
+    """Returns the format of what is at a path; None if it is not a deployment.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)

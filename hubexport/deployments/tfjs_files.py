@@ -11,15 +11,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hubexport.arrays import CHUNK_BYTES
 from hubexport.errors import ModuleError, printable
+from hubexport.system.damage import DamageError
 from hubexport.system.regular_files import open_regular_file, read_regular_file
 
 MODEL_FILE = "model.json"
 
 # The largest networks take 3 MB. Objects in memory may take 20 times as many.
 _MAX_JSON_BYTES = 16 << 20
+_START_BYTES = 64
 # More than any weight has, and few enough for arithmetic.
 _MOST_NUMBERS = 1 << 40
+# What TF.js itself reads of the metadata.
+_FOR_PROGRAMS = ("signature", "structuredOutputKeys")
 _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "|b1", "complex64": "<c8"}
 _QUANTIZED = {"float16": "<f2", "uint16": "<u2", "uint8": "|u1"}
 _TEXT = "string"
@@ -100,32 +105,55 @@ class TfjsModel:
             OSError: a file cannot be read.
             ValueError: the weight is text, or its values are not complete.
         """
-        if weight.stored == _TEXT:
-            raise ValueError(f"{printable(weight.name)} is text")
-        content = b"".join(self._parts(weight))
-        array = np.frombuffer(content, _stored_dtype(weight.stored)).reshape(weight.shape)
+        chunks = [*self.chunks(weight)]
+        array = np.concatenate([np.empty(0, _stored_dtype(weight.stored)), *chunks]).reshape(weight.shape)
         if weight.stored in ("uint8", "uint16"):
             numbers = array * np.float64(weight.scale) + np.float64(weight.minimum)
             array = np.rint(numbers) if weight.dtype == "int32" else numbers
         return array.astype(weight.dtype)
 
+    def chunks(self, weight: StoredWeight) -> Iterator[npt.NDArray[Any]]:
+        """Yields the stored values of a weight in order, as flat arrays of `CHUNK_BYTES` at most.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: the weight is text.
+        """
+        if weight.stored == _TEXT:
+            raise ValueError(f"{printable(weight.name)} is text")
+        dtype = _stored_dtype(weight.stored)
+        rest = b""
+        for part in self._parts(weight):
+            rest += part
+            # The end of a file may be in the middle of a number.
+            whole = len(rest) // dtype.itemsize * dtype.itemsize
+            yield np.frombuffer(rest[:whole], dtype)
+            rest = rest[whole:]
+
     def _parts(self, weight: StoredWeight) -> Iterator[bytes]:
         start, stop = weight.start, weight.start + weight.nbytes
         offset = 0
         for name in self.groups[weight.group]:
-            size = self.sizes.get(name, 0)
-            if offset < stop and start < offset + size:
+            first, last = max(start, offset), min(stop, offset + self.sizes.get(name, 0))
+            if first < last:
                 with open_regular_file(self.path.parent / name) as file:
-                    file.seek(max(0, start - offset))
-                    yield file.read(min(size, stop - offset) - max(0, start - offset))
-            offset += size
+                    file.seek(first - offset)
+                    for position in range(first, last, CHUNK_BYTES):
+                        yield file.read(min(CHUNK_BYTES, last - position))
+            offset += self.sizes.get(name, 0)
 
 
 def is_tfjs_model(path: Path) -> bool:
-    """Tells whether a `model.json`, or the one in a folder, is a graph model of TF.js; other files are not."""
+    """Tells whether a `model.json`, or the one in a folder, is a graph model of TF.js."""
+    file = _model_file(path)
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        if not opened.read(_START_BYTES).lstrip().startswith(b"{"):
+            return False
     try:
-        return _is_graph_model(_described(_model_file(path)))
-    except (OSError, _DamageError):
+        return _is_graph_model(_described(file))
+    except (OSError, DamageError):  # It is no JSON, or much too large.
         return False
 
 
@@ -151,15 +179,11 @@ def read_tfjs_model(path: Path) -> TfjsModel:
         return _read(file)
     except OSError as error:
         why = str(error.strerror or error)
-    except _DamageError as error:
+    except DamageError as error:
         why = str(error)
     raise ModuleError(
         f"cannot read TF.js model {path}", why=why, fix="convert it again, or fetch it again with all of its files"
     )
-
-
-class _DamageError(Exception):
-    """What is wrong with a description."""
 
 
 def _model_file(path: Path) -> Path:
@@ -168,12 +192,16 @@ def _model_file(path: Path) -> Path:
 
 def _described(file: Path) -> _Json:
     content = read_regular_file(file, _MAX_JSON_BYTES)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
     try:
-        described = json.loads(content)
+        described = json.loads(content, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise _DamageError(f"{file.name} is not JSON") from None
+        raise DamageError(f"{file.name} is not JSON") from None
     if not isinstance(described, dict):
-        raise _DamageError(f"{file.name} does not describe a model")
+        raise DamageError(f"{file.name} does not describe a model")
     return described
 
 
@@ -185,9 +213,9 @@ def _is_graph_model(described: _Json) -> bool:
 def _read(file: Path) -> TfjsModel:
     described = _described(file)
     if described.get("format") == "layers-model":
-        raise _DamageError("it is a Keras model of TF.js, not a graph model")
+        raise DamageError("it is a Keras model of TF.js, not a graph model")
     if not _is_graph_model(described):
-        raise _DamageError(f"{file.name} does not describe a graph model")
+        raise DamageError(f"{file.name} does not describe a graph model")
     topology = described["modelTopology"]
     metadata = _object(described.get("userDefinedMetadata", {}), "userDefinedMetadata")
     # Converters of 2020 have it there.
@@ -213,7 +241,7 @@ def _read(file: Path) -> TfjsModel:
                 text for key in ("convertedBy", "generatedBy") if (text := described.get(key)) and isinstance(text, str)
             )
         ),
-        metadata={key: value for key, value in metadata.items() if key != "signature"},
+        metadata={key: value for key, value in metadata.items() if key not in _FOR_PROGRAMS},
         weights=list(itertools.chain.from_iterable(weights)),
         groups=paths,
         sizes=sizes,
@@ -223,38 +251,38 @@ def _read(file: Path) -> TfjsModel:
 
 def _object(value: Any, what: str) -> _Json:
     if not isinstance(value, dict):
-        raise _DamageError(f"{what} is not an object")
+        raise DamageError(f"{what} is not an object")
     return value
 
 
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise _DamageError(f"{what} is not a list")
+        raise DamageError(f"{what} is not a list")
     return value
 
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise _DamageError(f"{what} is not text")
+        raise DamageError(f"{what} is not text")
     return value
 
 
 def _integer(value: Any, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST_NUMBERS:
-        raise _DamageError(f"{what} is not a number from 0 on")
+        raise DamageError(f"{what} is not a number from 0 on")
     return value
 
 
 def _number(value: Any, what: str) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < float("inf"):
-        raise _DamageError(f"{what} is not a number")
+        raise DamageError(f"{what} is not a number")
     return float(value)
 
 
 def _plain_name(value: Any) -> str:
     name = _text(value, "a path of weights")
     if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
-        raise _DamageError(f"it names {printable(name)!r} as a file of weights, which is not a file in its folder")
+        raise DamageError(f"it names {printable(name)!r} as a file of weights, which is not a file in its folder")
     return name
 
 
@@ -288,19 +316,19 @@ def _weights(group: _Json, number: int) -> Iterator[StoredWeight]:
             quantization = _object(described["quantization"], f"the quantization of {shown}")
             stored = _text(quantization.get("dtype"), f"the stored dtype of {shown}")
             if stored not in _QUANTIZED or dtype not in ("float32", "int32"):
-                raise _DamageError(f"weight {shown} is {printable(dtype)} stored as {printable(stored)}")
+                raise DamageError(f"weight {shown} is {printable(dtype)} stored as {printable(stored)}")
             if stored != "float16":
                 scale = _number(quantization.get("scale"), f"the scale of {shown}")
                 minimum = _number(quantization.get("min"), f"the min of {shown}")
         elif dtype not in _DTYPES and dtype != _TEXT:
-            raise _DamageError(f"weight {shown} has the unknown dtype {printable(dtype)}")
+            raise DamageError(f"weight {shown} has the unknown dtype {printable(dtype)}")
         shape = tuple(
             _integer(length, f"a length of {shown}")
             for length in _list(described.get("shape"), f"the shape of {shown}")
         )
         # A shape as long as the file would take as long to multiply as to read.
         if len(shape) > 32 or math.prod(shape) >= _MOST_NUMBERS:
-            raise _DamageError(f"weight {shown} has an impossible shape")
+            raise DamageError(f"weight {shown} has an impossible shape")
         weight = StoredWeight(name, shape, dtype, stored, scale, minimum, number, start)
         start += weight.nbytes
         yield weight
@@ -310,7 +338,7 @@ def _check_names(weights: Iterator[StoredWeight]) -> None:
     seen = set()
     for weight in weights:
         if weight.name in seen:
-            raise _DamageError(f"weight {printable(weight.name)} is there twice")
+            raise DamageError(f"weight {printable(weight.name)} is there twice")
         seen.add(weight.name)
 
 
