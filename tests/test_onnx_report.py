@@ -179,7 +179,10 @@ def _external(path, location, present=16):
         (lambda path: _external(path, "weights.bin", 12), "the constant c needs 16 bytes of weights.bin"),
         (lambda path: _external(path, "../weights.bin"), "which is not in the model's folder"),
         (lambda path: _external(path, "/etc/passwd"), "which is not in the model's folder"),
-        (lambda path: onnx.save(onnx.ModelProto(ir_version=8, graph=onnx.GraphProto(name="g")), path), "it has no outputs"),
+        (
+            lambda path: onnx.save(onnx.ModelProto(ir_version=8, graph=onnx.GraphProto(name="g")), path),
+            "it has no outputs",
+        ),
     ],
 )
 def test_what_is_wrong_is_a_problem(tmp_path, make, words):
