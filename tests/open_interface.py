@@ -9,3 +9,7 @@ class OpenInterface(ImageInterface):
     def class_names(self):
         """Returns none."""
         return None
+
+    def manifest(self):
+        """Returns none."""
+        return None

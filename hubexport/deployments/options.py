@@ -26,6 +26,11 @@ class DeploymentOptions:
     pixels: Pixels = "float"
     softmax: bool = False
 
+    @property
+    def suffix(self) -> str:
+        """What tells deployments of one module and format apart, in their names: like `-float16`, or nothing."""
+        return ""
+
     def __post_init__(self) -> None:
         """Checks the choices.
 

@@ -1,11 +1,11 @@
 """The formats of deployments, and what each needs; writers are imported when they write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
@@ -26,6 +26,9 @@ class Deployment:
         readers: programs that go by this suffix.
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
+        packages: those whose versions may change its bytes.
+        runtimes: those that run it.
+        pixels: the dtype of images, in NumPy's words, by the option.
         write: writes a model to a path that does not exist: a file, or a folder.
         recognizes: tells by the content of a file or folder whether it is one of this format, damaged or not. Raises
             OSError if it cannot be read.
@@ -38,6 +41,9 @@ class Deployment:
     readers: str
     options: type[DeploymentOptions]
     extra: str | None
+    packages: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    pixels: Mapping[Pixels, str]
     write: Callable[[Path, "InferenceModel", Any], None]
     recognizes: Callable[[Path], bool]
     report: Callable[[Path], "DeploymentReport"]
@@ -64,15 +70,40 @@ def _onnx_report(path: Path) -> "DeploymentReport":
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
     "onnx": Deployment(
-        "ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx, _is_onnx, _onnx_report
+        title="ONNX",
+        file="model.onnx",
+        suffix=".onnx",
+        readers="OpenCV",
+        options=OnnxOptions,
+        extra="onnx",
+        packages=("onnx",),
+        runtimes=("onnxruntime",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_onnx,
+        recognizes=_is_onnx,
+        report=_onnx_report,
     ),
 }
 
 
-def deployment_at(path: Path) -> Deployment | None:
-    """Returns the format of what is at a path; None if it is not a deployment.
+def deployment_in(directory: Path) -> str | None:
+    """Returns the format of the deployment in a folder; None if there is none.
 
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)
+
+
+def deployment_at(path: Path) -> tuple[Deployment, Path] | None:
+    """Returns the format of what is at a path, and its file or folder; None if it is not a deployment.
+
+    Args:
+        path: a deployment's file or folder, or the folder of its own that it was written into.
     Raises:
         OSError: it cannot be read.
     """
-    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)
+    if (name := deployment_in(path)) is not None:
+        path /= DEPLOYMENTS[name].file
+    format_ = next((one for one in DEPLOYMENTS.values() if one.recognizes(path)), None)
+    return (format_, path) if format_ else None

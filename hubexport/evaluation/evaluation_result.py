@@ -10,7 +10,7 @@ from hubexport.evaluation.accuracy_counts import AccuracyCounts, percent, standa
 from hubexport.evaluation.evaluation_preprocessing import PREPROCESSINGS
 from hubexport.evaluation.evaluation_task import EvaluationTask
 from hubexport.evaluation.measure_dataset import Measurement
-from hubexport.formats.manifest import Manifest, ManifestError, read_manifest
+from hubexport.formats.manifest import Manifest, ManifestError
 from hubexport.progress import Progress
 from hubexport.variants import PublishedFigures
 
@@ -123,7 +123,7 @@ def conclude(
         progress: receives a warning if the published figures cannot be found.
     """
     try:
-        manifest = read_manifest(task.interface.path) if task.interface.path.is_dir() else None
+        manifest = task.interface.manifest()
     except ManifestError as error:
         progress.warn(f"no published accuracy to compare with: {error}")
         manifest = None

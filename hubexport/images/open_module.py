@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.deployments.registry import deployment_at
+from hubexport.deployments.registry import Deployment, deployment_at
 from hubexport.engines import Engine, usable_engine
 from hubexport.errors import UsageError
 from hubexport.images.resizing import describe_resize
 from hubexport.modules.deployment_interface import DeploymentInterface, deployment_interface
 from hubexport.modules.image_interface import ImageInterface
 from hubexport.modules.interface_hints import InterfaceHints
-from hubexport.modules.opening import is_address, opened_module_directory, unreadable_error
+from hubexport.modules.opening import is_address, opened_artifact_directory, unreadable_error
 from hubexport.modules.saved_model_interface import SavedModelInterface, saved_model_interface
 from hubexport.progress import Progress
 
@@ -61,8 +61,8 @@ def found_interface(module: str | Path, progress: Progress, hints: InterfaceHint
     """Finds out how to run a module or deployment. It is where its interface says for the duration of the context.
 
     Args:
-        module: a module's directory, a gzipped tar of it, or its http or https address on a hub server; or a
-            deployment's file or folder.
+        module: the directory of a module or deployment, a gzipped tar of it, or its http or https address on a hub
+            server; or a deployment's file.
         progress: receives the download.
         hints: how to run a module that does not say it itself.
     Raises:
@@ -70,16 +70,23 @@ def found_interface(module: str | Path, progress: Progress, hints: InterfaceHint
         UsageError: a hint has a value that it cannot have.
     """
     hints.check()
-    path = Path(module)
+    with contextlib.ExitStack() as stack:
+        path, shown_as = Path(module), module
+        if is_address(module) or _deployment_at(path) is None:
+            artifact = stack.enter_context(opened_artifact_directory(module, progress))
+            path, shown_as = artifact.directory, artifact.shown_as
+        if deployment := _deployment_at(path):
+            format_, file = deployment
+            yield deployment_interface(file, format_, hints, str(shown_as))
+        else:
+            yield saved_model_interface(path, shown_as, hints)
+
+
+def _deployment_at(path: Path) -> tuple[Deployment, Path] | None:
     try:
-        deployment = None if is_address(module) or (path / MODULE_FILE).is_file() else deployment_at(path)
+        return None if (path / MODULE_FILE).is_file() else deployment_at(path)
     except OSError as error:
         raise unreadable_error(path, error) from error
-    if deployment:
-        yield deployment_interface(path, deployment, hints)
-        return
-    with opened_module_directory(module, progress) as artifact:
-        yield saved_model_interface(artifact.directory, artifact.shown_as, hints)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from hubexport.deployments.options import LAYOUTS, Layout
 from hubexport.deployments.registry import Deployment
 from hubexport.deployments.report import DeployedTensor, DeploymentReport
 from hubexport.errors import ModuleError
+from hubexport.formats.manifest import Manifest, ManifestError, read_manifest
 from hubexport.modules.image_interface import (
     FEATURES_ENDPOINT,
     ImageInterface,
@@ -50,6 +51,9 @@ class DeploymentInterface(ImageInterface):
     def class_names(self) -> list[str] | None:
         return None if self.names is None else list(self.names)
 
+    def manifest(self) -> Manifest | None:
+        return _manifest_of(self.path)
+
     @property
     def batch(self) -> int | None:
         """How many images it takes at once; None for any number."""
@@ -57,7 +61,7 @@ class DeploymentInterface(ImageInterface):
 
 
 def deployment_interface(
-    path: Path, deployment: Deployment, hints: InterfaceHints = InterfaceHints()
+    path: Path, deployment: Deployment, hints: InterfaceHints = InterfaceHints(), shown_as: str | None = None
 ) -> DeploymentInterface:
     """Finds out how to run a deployment on images, without its engine.
 
@@ -65,13 +69,14 @@ def deployment_interface(
         path: its file or folder.
         deployment: its format.
         hints: what the caller knows about it; they override what it says itself.
+        shown_as: what errors call it, if it is a copy of something else.
     Raises:
         ModuleError: it is damaged, does not take images, or not those of the hints' size, or takes those of any size
             and has no default size; or does not say what it takes, and the hints are not complete.
         UsageError: the hints are invalid.
     """
     hints.check()
-    report, shown_as = deployment.report(path), str(path)
+    report, shown_as = deployment.report(path), shown_as or str(path)
     if len(report.inputs) != 1:
         raise not_runnable_error(shown_as, f"it has {len(report.inputs)} inputs, not one")
     [images] = report.inputs
@@ -83,17 +88,19 @@ def deployment_interface(
     input_range = hints.input_range or _range(report.metadata.get("input_range"))
     if input_range is None or kind is None:
         raise ModuleError(
-            f"cannot tell how to run {path} on images",
+            f"cannot tell how to run {shown_as} on images",
             why="nothing in it says which range of intensities it takes, or what its output means",
             fix="give both with --input_range LOW HIGH and --output_kind KIND",
         )
     lengths = images.shape or ()
     taken = lengths[1:3] if layout == "nhwc" else lengths[2:4]
     assert len(taken) == 2, "of every layout"
+    manifest = _manifest_of(path)
+    default = (manifest.input_height_px, manifest.input_width_px) if manifest else (None, None)
     return DeploymentInterface(
         path=path,
         shown_as=shown_as,
-        image_shape=(*chosen_image_size(shown_as, taken, hints), 3),
+        image_shape=(*chosen_image_size(shown_as, taken, hints, default=default), 3),
         input_range=input_range,
         output_shape=_output_shape(output, shown_as),
         output_kind=kind,
@@ -105,6 +112,16 @@ def deployment_interface(
         output=output.name,
         names=_names(report.metadata.get("class_names")),
     )
+
+
+def _manifest_of(path: Path) -> Manifest | None:
+    """Returns the manifest beside a deployment's file, or in its folder; None if none lists it."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError:
+        return None
+    return manifest if manifest and (path == folder or path.name in manifest.sha256) else None
 
 
 def _layout(images: DeployedTensor, named: Any) -> Layout | None:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from hubexport.errors import ModuleError, either
+from hubexport.formats.manifest import Manifest
 from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
 from hubexport.system.digests import tree_files
 
@@ -45,6 +46,14 @@ class ImageInterface(abc.ABC):
 
         Raises:
             UsageError: they cannot be read.
+        """
+
+    @abc.abstractmethod
+    def manifest(self) -> Manifest | None:
+        """Returns the manifest that comes with the model; None if there is none.
+
+        Raises:
+            ManifestError: it cannot be understood.
         """
 
     def files(self) -> Mapping[str, Path]:

@@ -17,6 +17,7 @@ import re
 from google.protobuf.message import DecodeError
 
 from hubexport.errors import ModuleError, printable
+from hubexport.formats.manifest import Manifest, read_manifest
 from hubexport.labels import module_labels
 from hubexport.modules.graph_version_report import (
     DEFAULT,
@@ -73,6 +74,9 @@ class SavedModelInterface(ImageInterface):
 
     def class_names(self) -> list[str] | None:
         return module_labels(self.path)
+
+    def manifest(self) -> Manifest | None:
+        return read_manifest(self.path)
 
 
 def saved_model_interface(

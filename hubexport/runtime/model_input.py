@@ -1,4 +1,4 @@
-"""Images as models take them."""
+"""Images as models take them, and outputs as they give them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.arrays import Array
+from hubexport.deployments.options import Layout
 from hubexport.modules.deployment_interface import DeploymentInterface
 from hubexport.modules.image_interface import ImageInterface
 
 _TO_CHANNELS_FIRST = (0, 3, 1, 2)
+_TO_CHANNELS_LAST = (0, 2, 3, 1)
 
 
 def in_range(images: Array, interface: ImageInterface) -> Array:
@@ -29,6 +31,11 @@ def as_input(images: Array, interface: DeploymentInterface) -> npt.NDArray[Any]:
     images = in_range(images, interface)
     pixels = np.rint(images).astype(np.uint8) if interface.images.dtype == "uint8" else images
     return pixels if interface.layout == "nhwc" else np.ascontiguousarray(pixels.transpose(_TO_CHANNELS_FIRST))
+
+
+def channels_last(output: Array, layout: Layout) -> Array:
+    """Returns an output with its channels last: that of an endpoint in a deployment that has them first."""
+    return output.transpose(_TO_CHANNELS_LAST) if layout == "nchw" and output.ndim == 4 else output
 
 
 def in_batches(

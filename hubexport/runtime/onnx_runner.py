@@ -10,11 +10,12 @@ import numpy.typing as npt
 import onnxruntime
 
 from hubexport.arrays import Array
+from hubexport.deployments.options import Layout
 from hubexport.errors import ModuleError
 from hubexport.modules.deployment_interface import DeploymentInterface
 from hubexport.modules.graph_version_report import DEFAULT
 from hubexport.modules.image_interface import ImageInterface
-from hubexport.runtime.model_input import as_input, in_batches
+from hubexport.runtime.model_input import as_input, channels_last, in_batches
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
@@ -30,6 +31,7 @@ class OnnxModule:
         model: its file, or its bytes.
         outputs: the names of its outputs by those that callers use: `default`, and others.
         prepared: gives images as the model takes them.
+        layout: the axes of its endpoints.
         batch: how many images it takes at once; None for any number.
     Raises:
         ModuleError: ONNX Runtime refuses it.
@@ -43,11 +45,13 @@ class OnnxModule:
         model: Path | bytes,
         outputs: Mapping[str, str],
         prepared: Callable[[Array], npt.NDArray[Any]],
+        layout: Layout = "nhwc",
         batch: int | None = None,
     ) -> None:
         self.interface = interface
         self._outputs = outputs
         self._prepared = prepared
+        self._layout = layout
         self._batch = batch
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ALONE
@@ -76,9 +80,10 @@ class OnnxModule:
     def _run(self, outputs: Sequence[str], images: npt.NDArray[Any]) -> dict[str, Array]:
         names = [self._outputs[output] for output in outputs]
         try:
-            return dict(zip(outputs, self._session.run(names, {self._images: images}), strict=True))
+            found = self._session.run(names, {self._images: images})
         except Exception as error:
             raise self._error("run", error) from error
+        return {key: channels_last(value, self._layout) for key, value in zip(outputs, found, strict=True)}
 
     def _error(self, verb: str, error: Exception) -> ModuleError:
         return ModuleError(
@@ -96,4 +101,4 @@ def opened_onnx(interface: DeploymentInterface) -> "AbstractContextManager[Image
     """
     outputs = {DEFAULT: interface.output} | {one.name: one.name for one in interface.report.outputs}
     prepared = functools.partial(as_input, interface=interface)
-    return nullcontext(OnnxModule(interface, interface.path, outputs, prepared, interface.batch))
+    return nullcontext(OnnxModule(interface, interface.path, outputs, prepared, interface.layout, interface.batch))
