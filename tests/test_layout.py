@@ -12,7 +12,7 @@ from tests.data import REPOSITORY
 _FLOORS = [
     ["arrays", "errors", "progress", "protos", "readable_numbers", "version"],
     ["beam", "extras", "plots", "system"],
-    ["labels", "networks", "yaml_lines"],
+    ["engines", "labels", "networks", "yaml_lines"],
     ["deployments"],
     ["layouts", "reference", "variants"],
     ["config_files", "config_writing", "deployment_spec", "network_figures"],
