@@ -45,6 +45,7 @@ def tfjs_report(path: Path) -> DeploymentReport:
         ops=dict(Counter(node["op"] for node in model.nodes if node["op"] not in _NO_OPS).most_common()),
         weights=dict(weights.most_common()),
         metadata=model.metadata,
+        files=[*model.sizes],
         problems=[*model.problems, *_problems_of_graph(model), *_problems_of_weights(model)],
     )
 
