@@ -40,6 +40,8 @@ FRAMEWORKS = (
 )
 # The newest ONNX Runtime and onnx; the development environment has an older onnx, which fits its TensorFlow.
 ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
+# The other converter to TF.js.
+TENSORFLOWJS = Environment("tensorflowjs", "3.11", _REQUIREMENTS / "tensorflowjs.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -85,7 +87,7 @@ def main(names: list[str]) -> None:
     with shown_progress() as progress:
         setups: dict[str, Callable[[], Path]] = {
             environment.name: functools.partial(create, environment, progress)
-            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, NEWEST)
+            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, TENSORFLOWJS, NEWEST)
         }
         setups[node.NAME] = functools.partial(node.create_packages, progress)
         for name, set_up in setups.items():
