@@ -1,5 +1,5 @@
-"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, and
-ONNX Runtime.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, ONNX
+Runtime, and other converters.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
@@ -36,8 +36,10 @@ FRAMEWORKS = (
     Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),
     Environment("jax", "3.13", _REQUIREMENTS / "jax.txt"),
 )
-# The newest ONNX Runtime and onnx; the development environment has an older onnx, which fits its TensorFlow.
+# The newest ONNX Runtime, onnx and OpenCV; the development environment has an older onnx, which fits its TensorFlow.
 ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
+# Another converter to ONNX, with the TensorFlow that it reads modules with.
+TF2ONNX = Environment("tf2onnx", "3.11", _REQUIREMENTS / "tf2onnx.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -81,7 +83,7 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 def main(names: list[str]) -> None:
     """Sets up environments, and prints a line about each."""
     with shown_progress() as progress:
-        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, NEWEST):
+        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, TF2ONNX, NEWEST):
             if not names or environment.name in names:
                 try:
                     print(f"{environment.name:14}{create(environment, progress)}", flush=True)
