@@ -22,7 +22,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmark_inference import KERAS_MODELS, in_function  # noqa: E402
+from keras_networks import KERAS_MODELS  # noqa: E402
 import numpy as np  # noqa: E402
 from process_cost import ProcessCost, measure, median_cost, verdict  # noqa: E402
 
@@ -179,6 +179,7 @@ def keras_onnx(variant: Variant, folder: Path) -> Path:
 
 def contenders(module: Path, files: Mapping[str, Path], size: int, batch: int) -> dict[str, Predict]:
     """Returns the contenders: functions that predict one batch."""
+    from benchmark_inference import in_function  # TensorFlow is for other processes than the one that measures memory.
     import tensorflow_hub as hub
 
     images = np.random.RandomState(0).uniform(size=(batch, size, size, 3)).astype(np.float32)
