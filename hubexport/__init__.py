@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hubexport.config_writing import variant_yaml as variant_yaml
     from hubexport.conversion import convert as convert
     from hubexport.deployments.options import OnnxOptions as OnnxOptions
+    from hubexport.deployments.options import TfjsOptions as TfjsOptions
     from hubexport.deployments.report import DeploymentReport as DeploymentReport
     from hubexport.description import describe as describe
     from hubexport.errors import HubexportError as HubexportError
@@ -69,6 +70,7 @@ _MODULES = {
     "Progress": "hubexport.progress",
     "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",
+    "TfjsOptions": "hubexport.deployments.options",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",

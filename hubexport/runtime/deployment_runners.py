@@ -36,8 +36,17 @@ def _opened_onnx(interface: DeploymentInterface) -> "AbstractContextManager[Imag
     return opened_onnx(interface)
 
 
+def _opened_tfjs(interface: DeploymentInterface) -> "AbstractContextManager[ImageModule]":
+    from hubexport.runtime.tfjs_runner import opened_tfjs
+
+    return opened_tfjs(interface)
+
+
 # By the names in `DEPLOYMENTS`.
-RUNNERS: dict[str, Runner] = {"onnx": Runner("onnx", "onnx", _opened_onnx)}
+RUNNERS: dict[str, Runner] = {
+    "onnx": Runner("onnx", "onnx", _opened_onnx),
+    "tfjs": Runner("tensorflow", "tensorflow", _opened_tfjs),
+}
 
 
 def opened_deployment(
