@@ -6,8 +6,6 @@ scripts.
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
-import hashlib
-from importlib import resources
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import quote, urljoin, urlsplit
@@ -25,6 +23,7 @@ from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
 from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
+from hubexport.site.page_assets import page_assets
 from hubexport.site.snippets import snippets
 from hubexport.version import __version__
 
@@ -74,7 +73,7 @@ class Pages:
             "slash": self._slash,
             "static": static,
             "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
-            "assets": {name: path for name, (path, _) in _assets().items()},
+            "assets": {name: asset.path for name, asset in page_assets().items()},
         }
 
     def link(self, record: ArtifactRecord) -> str:
@@ -162,7 +161,7 @@ class Pages:
 
     def assets(self) -> Mapping[str, bytes]:
         """Returns the files that pages load by path below the root; the content under a path never changes."""
-        return dict(_assets().values())
+        return {asset.path: asset.content for asset in page_assets().values()}
 
     def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
@@ -245,19 +244,6 @@ def _changelog(text: RenderedMarkdown | str) -> str | None:
     """Returns the id of a text's changelog heading; None if it has none."""
     headings = () if isinstance(text, str) else text.headings
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
-
-
-@functools.cache
-def _assets() -> Mapping[str, tuple[str, bytes]]:
-    """Returns each file's path below the root, which contains a hash of its content, and the content."""
-    folder = resources.files("hubexport.site") / "assets"
-    contents = {name: (folder / name).read_bytes() for name in ("style.css", "script.js", "icon.svg")}
-    contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
-    assets = {}
-    for name, content in contents.items():
-        stem, _, suffix = name.partition(".")
-        assets[name] = f"-/{stem}-{hashlib.sha256(content).hexdigest()[:8]}.{suffix}", content
-    return assets
 
 
 def _environment() -> jinja2.Environment:

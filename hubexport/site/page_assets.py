@@ -1,0 +1,35 @@
+"""The files that pages load: the style sheet, scripts and the icon."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import hashlib
+from importlib import resources
+
+
+@dataclasses.dataclass(frozen=True)
+class PageAsset:
+    """A file that pages load.
+
+    Attributes:
+        path: its path below the root. It contains a hash of the content, so the content under a path never changes.
+        content: its bytes.
+    """
+
+    path: str
+    content: bytes
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> "PageAsset":
+        """Returns the asset with a name like `style.css`."""
+        stem, _, suffix = name.partition(".")
+        return cls(f"-/{stem}-{hashlib.sha256(content).hexdigest()[:8]}.{suffix}", content)
+
+
+@functools.cache
+def page_assets() -> Mapping[str, PageAsset]:
+    """Returns the files that all pages load, by name."""
+    folder = resources.files("hubexport.site") / "assets"
+    contents = {name: (folder / name).read_bytes() for name in ("style.css", "script.js", "icon.svg")}
+    contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
+    return {name: PageAsset.of(name, content) for name, content in contents.items()}
