@@ -145,6 +145,7 @@ def _nginx(site: Path, root: str, folder: Path, bucket: str = _BUCKET) -> Iterat
         'default ""; # CHANGE: the path': f'default "{root}"; # the path',
         "listen 80;": f"listen 127.0.0.1:{port};",
         "include /srv/hub/hub.map;": f"include {site}/hub.map;",
+        "include /srv/hub/models.map;": f"include {site}/models.map;",
         "root /srv/hub;": f"root {str(site).removesuffix(root)};",
         'default ""; # CHANGE: like gs://': f'default "{bucket}"; # gs://',
     }

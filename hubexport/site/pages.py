@@ -1,4 +1,4 @@
-"""Renders the pages of a release: the catalogue, modules, publishers, and messages.
+"""Renders the pages of a release: the catalogue, modules, deployments, publishers, and messages.
 
 Most of their content is untrusted: templates escape it, and the Content-Security-Policy forbids inline styles and
 scripts.
@@ -14,17 +14,20 @@ import jinja2
 from markupsafe import Markup
 
 from hubexport import readable_numbers
+from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
 from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
-from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
+from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
+from hubexport.site.deployment_snippets import deployment_snippet, output_key
+from hubexport.site.deployment_tables import DeploymentRow, deployment_files
 from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
 from hubexport.site.page_assets import page_assets
-from hubexport.site.snippets import snippets
+from hubexport.site.snippets import Snippet, snippets
 from hubexport.version import __version__
 
 if TYPE_CHECKING:
@@ -77,8 +80,13 @@ class Pages:
         }
 
     def link(self, record: ArtifactRecord) -> str:
-        """Returns the path of a module's page."""
+        """Returns the path of the page of a module or deployment."""
         return f"{self._root}{self._path(record)}"
+
+    def deployments(self, record: ArtifactRecord) -> list[ArtifactRecord]:
+        """Returns the most precise deployment of a module in each format."""
+        by_format = {one.format: one for one in reversed(self._catalogue.deployments_of(record))}
+        return [*reversed(by_format.values())]
 
     def catalogue(self, query: SearchQuery = SearchQuery(), page: int = 1) -> str:
         """Returns a page of the catalogue: the modules that a search finds.
@@ -108,6 +116,8 @@ class Pages:
         publisher = record.handle.partition("/")[0]
         address = f"{self._url}/{record.handle}"
         text = self._text(record.files.get("page"), record)
+        deployments = [DeploymentRow.of(deployed) for deployed in self._catalogue.deployments_of(record)]
+        programs = [self._program(DeploymentRow.of(deployed)) for deployed in self.deployments(record)]
         return self._render(
             "module.html",
             path=self._path(record),
@@ -125,11 +135,30 @@ class Pages:
             tf1=self._catalogue.newest(unversioned(record), "hub") if record.format != "hub" else None,
             snippets=[(snippet, highlight(snippet.code)) for snippet in snippets(record, address)],
             interface=_or_reason(read_interface, self._folder, record),
+            deployments=deployments,
+            programs=[program for program in programs if program],
             layers=layer_rows(record),
             report=_or_reason(read_report, self._folder, record),
             files=file_rows(record),
             can_try=self._can_try and record.kind == "classification",
             try_twin=self._can_try and record.kind == "feature_vector",
+        )
+
+    def deployment(self, record: ArtifactRecord) -> str:
+        """Returns the page of a deployment."""
+        row = DeploymentRow.of(record)
+        return self._render(
+            "deployment.html",
+            path=self._path(record),
+            record=record,
+            row=row,
+            module=self._catalogue.records.get(module_handle(record)),
+            module_handle=module_handle(record),
+            output=output_key(record),
+            program=self._program(row),
+            text=self._text(record.files.get("page"), record),
+            report=_or_reason(read_report, self._folder, record),
+            files=deployment_files(record),
         )
 
     def publisher(self, name: str) -> str:
@@ -170,6 +199,11 @@ class Pages:
         """Renders a template; `path` is the page's path below the root, None if search engines must not list it."""
         canonical = None if path is None else f"{self._url}{path}"
         return self._environment.get_template(template).render(canonical=canonical, **facts)
+
+    def _program(self, row: DeploymentRow) -> tuple[Snippet, Markup] | None:
+        """Returns how a program runs a deployment, and that program as HTML."""
+        snippet = deployment_snippet(row.record, f"{self._url}/{row.file.path}") if row.file else None
+        return (snippet, highlight(snippet.code, snippet.language)) if snippet else None
 
     def _twin(self, record: ArtifactRecord) -> ArtifactRecord | None:
         """Returns the module of the other kind: the same version if there is one, else the newest."""
@@ -215,9 +249,9 @@ class Pages:
         made_for = record.inputs.url.rstrip("/")
         if "://" not in made_for:
             return text
-        publisher = record.handle.partition("/")[0]
         for old in {made_for, quote(made_for, safe=_ADDRESS_CHARACTERS)}:
-            text = text.replace(f"{old}/{publisher}/", f"{self._url}/{publisher}/")
+            for below in (f"{record.publisher}/", DEPLOYMENTS_ROOT):
+                text = text.replace(f"{old}/{below}", f"{self._url}/{below}")
         return text
 
     def _resolved(self, base: str, href: str) -> str | None:
@@ -225,8 +259,8 @@ class Pages:
         path, _, fragment = urljoin(base, href).partition("#")
         inside = path.removeprefix(f"{self._root}/")
         fragment = f"#{fragment}" if fragment else ""
-        if inside in self._catalogue.records:
-            return f"{self.link(self._catalogue.records[inside])}{fragment}"
+        if record := self._catalogue.records.get(inside) or self._catalogue.deployments.get(inside):
+            return f"{self.link(record)}{fragment}"
         return f"{path}{fragment}" if inside in self._catalogue.files else None
 
 

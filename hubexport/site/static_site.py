@@ -15,7 +15,14 @@ from hubexport.progress import Progress
 from hubexport.release.index import INDEX, SHA256SUMS, ReleaseFile, ReleaseIndex, as_json, read_index
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, opened_listed
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.hosting_files import headers_file, is_rule_index, nginx_map, rule_index
+from hubexport.site.hosting_files import (
+    MODEL_SUFFIXES,
+    headers_file,
+    is_rule_index,
+    nginx_map,
+    nginx_models,
+    rule_index,
+)
 from hubexport.site.pages import Pages
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
 from hubexport.system.digests import tree_files
@@ -24,7 +31,7 @@ from hubexport.system.tars import ArchiveError, unpack_archive
 _RULE_INDEX = "hub.json"
 _UNPACKED = "unpacked"
 # A release has no other files. A foreign file served as a page would speak in the site's name.
-_SUFFIXES = (".tar.gz", ".md", ".json")
+_SUFFIXES = (".tar.gz", ".md", ".json", *MODEL_SUFFIXES)
 # Other characters have a meaning in nginx's configuration or in `_headers`.
 _PLAIN_ROOT = re.compile(r"(/[A-Za-z0-9._~+-]+)*")
 _ROBOTS = "User-agent: *\nAllow: /\n"
@@ -182,6 +189,8 @@ class _SiteWriter:
         for done, record in enumerate(self.catalogue.records.values(), start=1):
             self._put_page(f"{record.handle}/index.html", pages.module(record))
             self.progress.count(done, len(self.catalogue.records))
+        for deployment in self.catalogue.deployments.values():
+            self._put_page(f"{deployment.handle}/index.html", pages.deployment(deployment))
         for publisher in sorted(self.catalogue.publishers):
             self._put_page(f"{publisher}/index.html", pages.publisher(publisher))
         self._put_page("404.html", pages.message("Not found", "There is nothing at this address."))
@@ -192,6 +201,7 @@ class _SiteWriter:
         """Writes the files for web servers and search engines; `root` is the path that all addresses begin with."""
         self._put(_RULE_INDEX, as_json(rule_index(self.catalogue, self.site.url, unpacked=unpacked)))
         self._put("hub.map", nginx_map(self.catalogue, root).encode())
+        self._put("models.map", nginx_models(self.catalogue, root).encode())
         self._put("_headers", headers_file(root).encode())
         self._put("robots.txt", _ROBOTS.encode())
 
