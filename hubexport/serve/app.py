@@ -51,11 +51,13 @@ class AppOptions:
         url: the server's public address, without a slash at the end.
         bucket: the `gs://` address that holds the unpacked modules; None if there is none.
         tokens: the tokens that permit access; None admits everyone.
+        tfjs: the content of TF.js, see `hubexport.site.tfjs_runtime`; None if browsers classify no photographs.
     """
 
     url: str
     bucket: str | None = None
     tokens: Tokens | None = None
+    tfjs: bytes | None = None
 
 
 def make_app(

@@ -7,6 +7,7 @@ from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.formats.manifest import MANIFEST
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.site.catalogue import quantization
+from hubexport.site.deployment_snippets import output_key
 from hubexport.site.module_tables import file_rows
 from hubexport.site.protocol_files import main_file
 
@@ -21,6 +22,7 @@ class DeploymentRow:
     Attributes:
         record: the deployment.
         title: what people call its format.
+        output: the name of the output that is not an intermediate result.
         weights: how it stores its weights.
         file: the file that programs load; None if the index does not list it.
         parts: the number of files with weights beside that file.
@@ -29,6 +31,7 @@ class DeploymentRow:
 
     record: ArtifactRecord
     title: str
+    output: str
     weights: str
     file: ReleaseFile | None
     parts: int
@@ -42,6 +45,7 @@ class DeploymentRow:
         return cls(
             record=record,
             title=DEPLOYMENTS[record.format].title,
+            output=output_key(record),
             weights=_WEIGHTS.get(stored, stored),
             file=main_file(record),
             parts=len(files) - 1,

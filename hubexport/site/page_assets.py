@@ -27,9 +27,16 @@ class PageAsset:
 
 
 @functools.cache
-def page_assets() -> Mapping[str, PageAsset]:
-    """Returns the files that all pages load, by name."""
+def page_assets(tfjs: bytes | None = None) -> Mapping[str, PageAsset]:
+    """Returns the files that pages load, by name.
+
+    Args:
+        tfjs: the content of TF.js, as `tf.js`; None if pages do not run models.
+    """
     folder = resources.files("hubexport.site") / "assets"
-    contents = {name: (folder / name).read_bytes() for name in ("style.css", "script.js", "icon.svg")}
+    names = ("style.css", "script.js", "icon.svg") if tfjs is None else ("style.css", "script.js", "try.js", "icon.svg")
+    contents = {name: (folder / name).read_bytes() for name in names}
     contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
+    if tfjs is not None:
+        contents["tf.js"] = tfjs
     return {name: PageAsset.of(name, content) for name, content in contents.items()}

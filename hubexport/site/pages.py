@@ -10,10 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
-import jinja2
 from markupsafe import Markup
 
-from hubexport import readable_numbers
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
@@ -21,13 +19,14 @@ from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFold
 from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
 from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
-from hubexport.site.deployment_snippets import deployment_snippet, output_key
+from hubexport.site.deployment_snippets import deployment_snippet
 from hubexport.site.deployment_tables import DeploymentRow, deployment_files
-from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, address_query, list_page, search_choices
+from hubexport.site.listing import ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
 from hubexport.site.page_assets import page_assets
 from hubexport.site.snippets import Snippet, snippets
+from hubexport.site.template_environment import template_environment
 from hubexport.version import __version__
 
 if TYPE_CHECKING:
@@ -52,10 +51,19 @@ class Pages:
         url: where the site is served. Links begin with its path.
         static: whether pages are files, so that their addresses end in a slash and mean an `index.html`.
         can_try: whether the server classifies photographs.
+        tfjs: the content of TF.js, with which browsers classify photographs where a module has a deployment for it;
+            None if they do not.
     """
 
     def __init__(
-        self, catalogue: Catalogue, folder: UntrustedFolder, *, url: str, static: bool = False, can_try: bool = False
+        self,
+        catalogue: Catalogue,
+        folder: UntrustedFolder,
+        *,
+        url: str,
+        static: bool = False,
+        can_try: bool = False,
+        tfjs: bytes | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._folder = folder
@@ -64,10 +72,11 @@ class Pages:
         self._slash = "/" if static else ""
         self._static = static
         self._can_try = can_try
+        self._assets = page_assets(tfjs)
         self._choices = search_choices(catalogue)
         self._drawing_charts = threading.Lock()
         self._charts: tuple[Markup, ...] | None = None
-        self._environment = _environment()
+        self._environment = template_environment()
         self._environment.globals |= {
             "site": self,
             "version": __version__,
@@ -76,7 +85,7 @@ class Pages:
             "slash": self._slash,
             "static": static,
             "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
-            "assets": {name: asset.path for name, asset in page_assets().items()},
+            "assets": {name: asset.path for name, asset in self._assets.items()},
         }
 
     def link(self, record: ArtifactRecord) -> str:
@@ -117,6 +126,7 @@ class Pages:
         address = f"{self._url}/{record.handle}"
         text = self._text(record.files.get("page"), record)
         deployments = [DeploymentRow.of(deployed) for deployed in self._catalogue.deployments_of(record)]
+        twin = self._twin(record)
         programs = [self._program(DeploymentRow.of(deployed)) for deployed in self.deployments(record)]
         return self._render(
             "module.html",
@@ -131,7 +141,7 @@ class Pages:
             figures={name: (record.published or {}).get(name) for name in _FIGURES},
             changelog=_changelog(text),
             text=text,
-            twin=self._twin(record),
+            twin=twin,
             tf1=self._catalogue.newest(unversioned(record), "hub") if record.format != "hub" else None,
             snippets=[(snippet, highlight(snippet.code)) for snippet in snippets(record, address)],
             interface=_or_reason(read_interface, self._folder, record),
@@ -140,21 +150,22 @@ class Pages:
             layers=layer_rows(record),
             report=_or_reason(read_report, self._folder, record),
             files=file_rows(record),
-            can_try=self._can_try and record.kind == "classification",
-            try_twin=self._can_try and record.kind == "feature_vector",
+            trial_model=self._trial_model(record),
+            can_try=self._is_tried(record),
+            try_twin=record.kind == "feature_vector" and twin is not None and self._is_tried(twin),
         )
 
     def deployment(self, record: ArtifactRecord) -> str:
         """Returns the page of a deployment."""
         row = DeploymentRow.of(record)
+        module = self._catalogue.records.get(module_handle(record))
         return self._render(
             "deployment.html",
             path=self._path(record),
             record=record,
             row=row,
-            module=self._catalogue.records.get(module_handle(record)),
-            module_handle=module_handle(record),
-            output=output_key(record),
+            module=module,
+            try_module=module is not None and self._trial_model(module) == row,
             program=self._program(row),
             text=self._text(record.files.get("page"), record),
             report=_or_reason(read_report, self._folder, record),
@@ -190,7 +201,7 @@ class Pages:
 
     def assets(self) -> Mapping[str, bytes]:
         """Returns the files that pages load by path below the root; the content under a path never changes."""
-        return {asset.path: asset.content for asset in page_assets().values()}
+        return {asset.path: asset.content for asset in self._assets.values()}
 
     def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
@@ -199,6 +210,17 @@ class Pages:
         """Renders a template; `path` is the page's path below the root, None if search engines must not list it."""
         canonical = None if path is None else f"{self._url}{path}"
         return self._environment.get_template(template).render(canonical=canonical, **facts)
+
+    def _is_tried(self, record: ArtifactRecord) -> bool:
+        """Returns whether people can try a module on its page."""
+        return record.kind == "classification" and (self._can_try or self._trial_model(record) is not None)
+
+    def _trial_model(self, record: ArtifactRecord) -> DeploymentRow | None:
+        """Returns the deployment with which browsers classify photographs on a module's page; None if there is none."""
+        if "tf.js" not in self._assets or record.kind != "classification":
+            return None
+        rows = map(DeploymentRow.of, self._catalogue.deployments_of(record, "tfjs"))
+        return min((row for row in rows if row.file), key=_trial_order, default=None)
 
     def _program(self, row: DeploymentRow) -> tuple[Snippet, Markup] | None:
         """Returns how a program runs a deployment, and that program as HTML."""
@@ -274,23 +296,12 @@ def _or_reason(
         return str(error)
 
 
+def _trial_order(row: DeploymentRow) -> tuple[bool, int]:
+    """Returns a sort key: the smallest download first, but weights of 8 bits last."""
+    return row.weights == "uint8", row.bytes
+
+
 def _changelog(text: RenderedMarkdown | str) -> str | None:
     """Returns the id of a text's changelog heading; None if it has none."""
     headings = () if isinstance(text, str) else text.headings
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubexport.site"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
-    environment.tests["text"] = lambda value: isinstance(value, str)
-    # Lines may break after slashes.
-    environment.filters["breakable"] = lambda path: Markup("/<wbr>").join(path.split("/"))
-    environment.filters["quoted"] = lambda text: quote(text, safe="")
-    return environment

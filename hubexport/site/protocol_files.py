@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from hubexport.deployments.registry import DEPLOYMENTS
+from hubexport.formats.manifest import MANIFEST
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.site.catalogue import Catalogue
 
@@ -36,7 +37,7 @@ def _files(catalogue: Catalogue, handle: str) -> Iterator[tuple[str, ReleaseFile
     if tfjs := _deployment(catalogue, handle, "tfjs"):
         for file in tfjs.contents:
             folder, _, name = file.path.rpartition("/")
-            if folder == tfjs.handle:
+            if folder == tfjs.handle and name != MANIFEST:
                 yield f"/{name}?{TFJS_FORMAT}={TFJS_FILE}", file
     if (tflite := _deployment(catalogue, handle, "tflite")) and (model := main_file(tflite)):
         yield f"?{LITE_FORMAT}={LITE_FILE}", model

@@ -62,6 +62,7 @@ def write_site(
     url: str | None = None,
     *,
     unpack: bool = False,
+    tfjs: bytes | None = None,
     progress: Progress | None = None,
 ) -> WrittenSite:
     """Writes a release as a site. An older site is replaced in one step.
@@ -72,6 +73,8 @@ def write_site(
         url: where the site will be served, without a slash at the end. Defaults to the URL that the release was made
             for.
         unpack: also write the modules unpacked, below `unpacked`.
+        tfjs: the content of TF.js, see `hubexport.site.tfjs_runtime`: with it, browsers classify photographs on the
+            pages of modules that have a deployment for it.
         progress: receives each step.
     Raises:
         ReleaseError: there is no release, or one of its files is not as listed.
@@ -99,7 +102,7 @@ def write_site(
         with UntrustedFolder(directory) as folder:
             writer = _SiteWriter(Catalogue(index), folder, directory, staged, site, progress)
             writer.write_release()
-            writer.write_pages()
+            writer.write_pages(tfjs)
             writer.write_hosting_files(root, unpack)
             if unpack:
                 writer.unpack_modules()
@@ -181,10 +184,10 @@ class _SiteWriter:
         self._put(INDEX, as_json(self.catalogue.index))
         self._put(SHA256SUMS, self.catalogue.index.sums())
 
-    def write_pages(self) -> None:
-        """Writes the pages, and the files that they load."""
+    def write_pages(self, tfjs: bytes | None) -> None:
+        """Writes the pages, and the files that they load; `tfjs` is one of these."""
         self.progress.step("writing pages")
-        pages = Pages(self.catalogue, self.folder, url=self.site.url, static=True)
+        pages = Pages(self.catalogue, self.folder, url=self.site.url, static=True, tfjs=tfjs)
         self._put_page("index.html", pages.catalogue())
         for done, record in enumerate(self.catalogue.records.values(), start=1):
             self._put_page(f"{record.handle}/index.html", pages.module(record))

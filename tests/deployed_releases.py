@@ -1,0 +1,64 @@
+"""Releases with deployments whose files tests choose, in any format."""
+
+from collections.abc import Mapping
+import hashlib
+import json
+from pathlib import Path
+import shutil
+from typing import Any
+
+from hubexport.deployment_spec import DEPLOYMENTS_ROOT
+from tests.releases import as_json
+
+_OPTIONS = {"onnx": {"opset": 17, "layout": "nhwc"}, "tfjs": {"quantize": "none"}, "tflite": {"quantize": "none"}}
+
+
+def deployed_release(
+    release: Path,
+    folder: Path,
+    module: str,
+    deployments: Mapping[str, Mapping[str, bytes]],
+    **options: Any,
+) -> Path:
+    """Copies a release, adds deployments of a module, and returns the copy's folder.
+
+    Args:
+        release: the folder of the release.
+        folder: where the copy goes; it must not exist.
+        module: the module's handle.
+        deployments: the files of each deployment by name; the deployments by the last part of their handles, like
+            `tflite-float16`.
+        options: of the deployments, instead of the usual ones.
+    """
+    shutil.copytree(release, folder)
+    index = json.loads((folder / "index.json").read_bytes())
+    [given] = [record for record in index["artifacts"] if record["handle"] == module]
+    for name, contents in deployments.items():
+        handle = f"{DEPLOYMENTS_ROOT}{module}/{name}"
+        form, _, stored = name.partition("-")
+        chosen = {"pixels": "float", "softmax": False, **_OPTIONS[form], **({"quantize": stored} if stored else {})}
+        record = json.loads(json.dumps(given))
+        record |= {"handle": handle, "format": form, "files": {}}
+        described = _written(folder, f"{handle}.md", f"# {name} {handle}\nA model.\n\n## Usage\n\nRun it.\n".encode())
+        record["files"]["page"] = described
+        manifest = {"hubexport.json": b"{}\n"}
+        record["deployment"] = {
+            "options": {**chosen, **options},
+            "endpoints": [],
+            "written_with": {},
+            "contents": [
+                _written(folder, f"{handle}/{file}", content)
+                for file, content in sorted({**manifest, **contents}.items())
+            ],
+        }
+        _written(folder, f"{handle}.json", as_json(record))
+        index["artifacts"].append(record)
+    index["artifacts"].sort(key=lambda record: record["handle"])
+    (folder / "index.json").write_bytes(as_json(index))
+    return folder
+
+
+def _written(folder: Path, path: str, content: bytes) -> dict[str, Any]:
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(content)
+    return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
