@@ -10,10 +10,19 @@ from typing import Any
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from tests.releases import as_json
 
+# A deployment in each format, and more than one in some. Their files are not models.
+_TFJS = {"model.json": b"{}", "group1-shard1of2.bin": bytes(3000), "group1-shard2of2.bin": bytes(1000)}
+DEPLOYMENTS: Mapping[str, Mapping[str, bytes]] = {
+    "onnx": {"model.onnx": bytes(6000)},
+    "tfjs": _TFJS,
+    "tfjs-float16": {**_TFJS, "group1-shard1of2.bin": bytes(1500)},
+    "tflite-int8": {"model.tflite": bytes(700)},
+    "tflite-float16": {"model.tflite": bytes(1400)},
+}
 _OPTIONS = {"onnx": {"opset": 17, "layout": "nhwc"}, "tfjs": {"quantize": "none"}, "tflite": {"quantize": "none"}}
 
 
-def deployed_release(
+def with_deployments(
     release: Path,
     folder: Path,
     module: str,
@@ -39,8 +48,8 @@ def deployed_release(
         chosen = {"pixels": "float", "softmax": False, **_OPTIONS[form], **({"quantize": stored} if stored else {})}
         record = json.loads(json.dumps(given))
         record |= {"handle": handle, "format": form, "files": {}}
-        described = _written(folder, f"{handle}.md", f"# {name} {handle}\nA model.\n\n## Usage\n\nRun it.\n".encode())
-        record["files"]["page"] = described
+        text = f"# {name} {handle}\nA model.\n\n## Usage\n\nDownload `https://tfhub.dev/{handle}/`.\n"
+        record["files"]["page"] = _written(folder, f"{handle}.md", text.encode())
         manifest = {"hubexport.json": b"{}\n"}
         record["deployment"] = {
             "options": {**chosen, **options},

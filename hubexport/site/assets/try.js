@@ -22,6 +22,15 @@ function filter(from, to) {
   });
 }
 
+// Returns the image in a file, upright, and without its colour profile, as in training.
+async function decoded(file) {
+  try {
+    return await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  } catch {
+    throw new Refusal("This browser cannot read the photograph. Choose an undamaged JPEG, PNG, WebP, GIF or BMP image.");
+  }
+}
+
 // Yields the rows of an image as RGBA bytes. Transparent areas become white.
 function* rowsOf(image) {
   const canvas = document.createElement("canvas");
@@ -42,23 +51,23 @@ function* rowsOf(image) {
 // Returns the intensities of the resized image, from 0 to 255, as [size, size, 3].
 function resized(image, size) {
   const across = filter(image.width, size);
-  const narrow = new Uint8ClampedArray(3 * size * image.height); // Rounds, as Pillow does between the two steps.
+  const narrow = new Uint8Array(3 * size * image.height); // Rounded, as Pillow does between the two steps.
   let to = 0;
   for (const row of rowsOf(image)) {
     for (const { first, weights } of across) {
       for (let channel = 0; channel < 3; channel++) {
         let sum = 0;
         for (let step = 0; step < weights.length; step++) sum += weights[step] * row[4 * (first + step) + channel];
-        narrow[to++] = sum;
+        narrow[to++] = sum + 0.5;
       }
     }
   }
-  const pixels = new Uint8ClampedArray(3 * size * size);
+  const pixels = new Uint8Array(3 * size * size);
   filter(image.height, size).forEach(({ first, weights }, place) => {
     for (let column = 0; column < 3 * size; column++) {
       let sum = 0;
       for (let step = 0; step < weights.length; step++) sum += weights[step] * narrow[3 * size * (first + step) + column];
-      pixels[3 * size * place + column] = sum;
+      pixels[3 * size * place + column] = sum + 0.5;
     }
   });
   return pixels;
@@ -118,13 +127,7 @@ function classifierOf(form) {
     return tf.loadGraphModel(address);
   };
   return async (file, say) => {
-    let image;
-    try {
-      // Upright, and without its colour profile, as in training.
-      image = await createImageBitmap(file, { colorSpaceConversion: "none" });
-    } catch {
-      throw new Refusal("This browser cannot read the photograph. Choose an undamaged JPEG, PNG, WebP, GIF or BMP image.");
-    }
+    const image = await decoded(file);
     say("Loading the model …");
     loading ??= load();
     let model;
