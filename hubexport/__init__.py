@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hubexport.config_writing import variant_yaml as variant_yaml
     from hubexport.conversion import convert as convert
     from hubexport.deployments.options import OnnxOptions as OnnxOptions
+    from hubexport.deployments.options import TfjsOptions as TfjsOptions
+    from hubexport.deployments.report import DeploymentReport as DeploymentReport
     from hubexport.description import describe as describe
     from hubexport.errors import HubexportError as HubexportError
     from hubexport.evaluation.evaluate_module import evaluate as evaluate
@@ -58,6 +60,7 @@ _MODULES = {
     "CheckpointReport": "hubexport.checkpoints.checkpoint_report",
     "Classification": "hubexport.images.classification",
     "Comparison": "hubexport.comparison",
+    "DeploymentReport": "hubexport.deployments.report",
     "Downloads": "hubexport.checkpoints.download_cache",
     "Evaluation": "hubexport.evaluation.evaluation_result",
     "HubexportError": "hubexport.errors",
@@ -67,6 +70,7 @@ _MODULES = {
     "Progress": "hubexport.progress",
     "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",
+    "TfjsOptions": "hubexport.deployments.options",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",
@@ -89,7 +93,9 @@ _MODULES = {
 __all__ = sorted(_MODULES)
 
 # The extra that each of these rooms needs.
-_EXTRAS = {"evaluation": "tensorflow", "images": "tensorflow", "release": "release", "site": "serve"}
+_EXTRAS = {"release": "release", "site": "serve"}
+# The rooms that need an engine.
+_RUNNING = ("evaluation", "images")
 
 
 def __getattr__(name: str) -> Any:
@@ -101,6 +107,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'hubexport' has no attribute {name!r}")
     module = _MODULES[name]
+    if module.split(".")[1] in _RUNNING:
+        importlib.import_module("hubexport.engines").usable_engine(None, f"hubexport.{name}")
     if extra := _EXTRAS.get(module.split(".")[1]):
         importlib.import_module("hubexport.extras").require_extras(f"hubexport.{name}", extra)
     return getattr(importlib.import_module(module), name)

@@ -15,7 +15,8 @@ from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.deployments.options import DeploymentOptions
 from hubexport.deployments.registry import DEPLOYMENTS
-from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
+from hubexport.deployments.tfjs_files import tfjs_files
+from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, either
 from hubexport.extras import require_extras
 from hubexport.formats.conversion_writers import (
     KERAS_MODEL_SUFFIX,
@@ -39,7 +40,7 @@ from hubexport.variants import KINDS, Kind, Variant, check_variant
 # Targets that are several files with a common prefix.
 _PREFIXES: tuple[Target, ...] = ("slim", "tf2")
 # Targets that are directories, each with the function that lists its files.
-_DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files}
+_DIRECTORIES: dict[Target, Written] = {"huggingface": huggingface_files, "tfjs": tfjs_files}
 
 _OTHERWISE = "choose another target"
 _NAME_VARIANT = "pass the variant with --variant"
@@ -64,12 +65,12 @@ def convert(
     Args:
         source: where the values come from, see `hubexport.checkpoints.sources`.
         target: a file (`keras`, `safetensors`, `onnx`), a checkpoint's prefix (`slim`, `tf2`) or a directory
-            (`huggingface`).
+            (`huggingface`, `tfjs`).
         to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (a whole model for Keras 3 in a
             file `.keras`; or the values of `tf.keras.applications.MobileNetV2` in a file `.h5` or `.weights.h5`),
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
-            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules) or `onnx` (a whole model for
-            inference, in a file `.onnx`).
+            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules), `onnx` (a whole model for
+            inference, in a file `.onnx`) or `tfjs` (a graph model of TF.js: `model.json` and files of weights).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
         weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         scope: what the names of the network's variables begin with in the source, like `module/MobilenetV2`. Defaults
@@ -79,7 +80,7 @@ def convert(
         endpoints: the keys of endpoints that a whole model gives besides its logits or features, or `all`.
         options: how to write a deployment, like `OnnxOptions()`. Defaults to those of the format.
         overwrite: replace an existing target of the same kind: a file, a checkpoint, or a directory that contains
-            nothing but Hugging Face's files.
+            nothing but files of such a target.
         progress: is told of each step, and of other processes that write to the same target.
     Returns:
         The target.
@@ -177,8 +178,8 @@ def _check_options(
         raise UsageError(
             f"{target}: {to} files have no endpoints",
             why="they hold values alone, not a model with outputs",
-            fix=f"convert to onnx, or to keras with a target that ends in {KERAS_MODEL_SUFFIX}, or leave the endpoints "
-            "out",
+            fix=f"convert to {either([*DEPLOYMENTS])}, or to keras with a target that ends in {KERAS_MODEL_SUFFIX}, or "
+            "leave the endpoints out",
         )
     deployment = DEPLOYMENTS.get(to)
     if options is not None and not (deployment and type(options) is deployment.options):

@@ -1,10 +1,11 @@
-"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, and
-ONNX Runtime.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, ONNX
+Runtime, and packages of Node.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+import functools
 import os
 from pathlib import Path
 import sys
@@ -19,6 +20,7 @@ from hubexport.consumers.environments import Environment, create, find_python
 from hubexport.consumers.registry import Consumer
 from hubexport.errors import ConsumerError
 from hubexport.progress import Progress
+from tests import node
 
 _REQUIREMENTS = Path(__file__).with_name("requirements")
 _PROGRAMS = Path(__file__).with_name("consumers")
@@ -81,12 +83,17 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 def main(names: list[str]) -> None:
     """Sets up environments, and prints a line about each."""
     with shown_progress() as progress:
-        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, NEWEST):
-            if not names or environment.name in names:
+        setups: dict[str, Callable[[], Path]] = {
+            environment.name: functools.partial(create, environment, progress)
+            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, NEWEST)
+        }
+        setups[node.NAME] = functools.partial(node.create_packages, progress)
+        for name, set_up in setups.items():
+            if not names or name in names:
                 try:
-                    print(f"{environment.name:14}{create(environment, progress)}", flush=True)
+                    print(f"{name:14}{set_up()}", flush=True)
                 except ConsumerError as error:
-                    print(f"{environment.name:14}CANNOT BE SET UP: {error.why}", flush=True)
+                    print(f"{name:14}CANNOT BE SET UP: {error.why}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubexport.deployments.options import DEFAULT_OPSET, LAYOUTS, OLDEST_OPSET, PIXELS, DeploymentOptions
+from hubexport.deployments.options import (
+    DEFAULT_OPSET,
+    LAYOUTS,
+    OLDEST_OPSET,
+    PIXELS,
+    TFJS_QUANTIZATIONS,
+    DeploymentOptions,
+)
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import UsageError
 from hubexport.extras import require_extras
@@ -13,7 +20,13 @@ from hubexport.extras import require_extras
 if TYPE_CHECKING:
     from hubexport.deployment_spec import DeploymentRequest
 
-_FLAGS = {"opset": "--opset", "layout": "--layout", "pixels": "--input", "softmax": "--softmax"}
+_FLAGS = {
+    "opset": "--opset",
+    "layout": "--layout",
+    "pixels": "--input",
+    "softmax": "--softmax",
+    "quantize": "--quantize",
+}
 
 
 def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +55,12 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         choices=LAYOUTS,
         help="for onnx: the axes of images and endpoints, [batch, height, width, channels] or [batch, channels, "
         "height, width] (default: nhwc)",
+    )
+    group.add_argument(
+        "--quantize",
+        # Each format has some of these, and refuses the others.
+        choices=tuple(dict.fromkeys(TFJS_QUANTIZATIONS)),
+        help="for tfjs: store weights in fewer bytes (default: none)",
     )
 
 
@@ -75,6 +94,13 @@ def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[Depl
     """
     from hubexport.deployment_spec import deployment_requests
 
+    given = [_FLAGS[name] for name in _choices(args)] + ["--outputs"] * bool(outputs_of(args))
+    if given and not args.deployment:
+        raise UsageError(
+            f"{given[0]} needs --deployment",
+            why="it says how to write a deployment, and modules have no such choice",
+            fix=f"add --deployment {' or '.join(DEPLOYMENTS)}, or leave out {given[0]}",
+        )
     requests = deployment_requests(args.deployment, _choices(args), outputs_of(args))
     for extra in sorted({extra for one in requests if (extra := DEPLOYMENTS[one.format].extra)}):
         require_extras(f"{command} --deployment", extra)

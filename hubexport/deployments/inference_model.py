@@ -14,7 +14,7 @@ from hubexport.errors import UsageError
 from hubexport.networks import ops
 from hubexport.networks.folding import fold
 from hubexport.networks.network import Network
-from hubexport.networks.ops import Op, Variable
+from hubexport.networks.ops import Op, Pad, Variable
 
 INPUT = "images"
 LOGITS = "logits"
@@ -55,6 +55,17 @@ class InferenceModel:
             if op.name in needed:
                 needed.update(op.inputs)
         return tuple(op for op in self.network.ops if op.name in needed)
+
+    @functools.cached_property
+    def merged_pads(self) -> Mapping[str, Pad]:
+        """The pads that convolutions without padding of their own can do, and nothing else needs, by name."""
+        kept = set(self.outputs.values())
+        merged = {op.name: op for op in self.ops if isinstance(op, Pad) and op.name not in kept}
+        for op in self.ops:
+            if not (isinstance(op, ops.Conv | ops.DepthwiseConv) and op.padding == "VALID"):
+                for name in op.inputs:
+                    merged.pop(name, None)
+        return merged
 
     def value(self, variable: Variable) -> npt.NDArray[np.float32]:
         """Returns a variable's value, whole in memory."""

@@ -9,6 +9,9 @@ Pixels = Literal["float", "uint8"]
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 Layout = Literal["nhwc", "nchw"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+# How weights are stored.
+TfjsQuantization = Literal["none", "float16", "uint16", "uint8"]
+TFJS_QUANTIZATIONS: tuple[TfjsQuantization, ...] = get_args(TfjsQuantization)
 # The first one in which all ops take the inputs and attributes that the writer gives them.
 OLDEST_OPSET = 13
 DEFAULT_OPSET = 17
@@ -67,3 +70,28 @@ class OnnxOptions(DeploymentOptions):
                 why="older opsets have other ops",
                 fix=f"use an opset from {OLDEST_OPSET}; ONNX Runtime reads {DEFAULT_OPSET} from version 1.12 on",
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfjsOptions(DeploymentOptions):
+    """How to write a graph model of TF.js; see also `DeploymentOptions`.
+
+    Attributes:
+        quantize: how weights are stored. TF.js computes in float32 whatever they are: `none` is float32, `float16` and
+            `uint16` take half of the bytes, `uint8` a quarter.
+    """
+
+    quantize: TfjsQuantization = "none"
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.quantize == "none" else f"-{self.quantize}"
+
+    def __post_init__(self) -> None:
+        """Checks the choices.
+
+        Raises:
+            UsageError: there is no such choice.
+        """
+        super().__post_init__()
+        check_choice("quantization of TF.js models", self.quantize, TFJS_QUANTIZATIONS)

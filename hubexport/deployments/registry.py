@@ -5,13 +5,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfjsOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
     from hubexport.deployments.report import DeploymentReport
 
-DeploymentFormat = Literal["onnx"]
+DeploymentFormat = Literal["onnx", "tfjs"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
 
 
@@ -67,6 +67,24 @@ def _onnx_report(path: Path) -> "DeploymentReport":
     return onnx_report(path)
 
 
+def _write_tfjs(path: Path, model: "InferenceModel", options: TfjsOptions) -> None:
+    from hubexport.deployments.tfjs_model import write_tfjs_model
+
+    write_tfjs_model(path, model, options)
+
+
+def _is_tfjs(path: Path) -> bool:
+    from hubexport.deployments.tfjs_files import is_tfjs_model
+
+    return is_tfjs_model(path)
+
+
+def _tfjs_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.tfjs_report import tfjs_report
+
+    return tfjs_report(path)
+
+
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
     "onnx": Deployment(
@@ -83,6 +101,20 @@ DEPLOYMENTS: dict[str, Deployment] = {
         recognizes=_is_onnx,
         report=_onnx_report,
     ),
+    "tfjs": Deployment(
+        title="TF.js",
+        file="model.json",
+        suffix=None,
+        readers="TF.js",
+        options=TfjsOptions,
+        extra=None,
+        packages=(),
+        runtimes=("tensorflow",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_tfjs,
+        recognizes=_is_tfjs,
+        report=_tfjs_report,
+    ),
 }
 
 
@@ -95,10 +127,15 @@ def deployment_in(directory: Path) -> str | None:
     return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)
 
 
-def deployment_at(path: Path) -> Deployment | None:
-    """Returns the format of what is at a path; None if it is not a deployment.
+def deployment_at(path: Path) -> tuple[Deployment, Path] | None:
+    """Returns the format of what is at a path, and its file or folder; None if it is not a deployment.
 
+    Args:
+        path: a deployment's file or folder, or the folder of its own that it was written into.
     Raises:
         OSError: it cannot be read.
     """
-    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)
+    if (name := deployment_in(path)) is not None:
+        path /= DEPLOYMENTS[name].file
+    format_ = next((one for one in DEPLOYMENTS.values() if one.recognizes(path)), None)
+    return (format_, path) if format_ else None
