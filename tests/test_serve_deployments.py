@@ -3,8 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hubexport.config_files import load_variant
+from hubexport.conversion import convert
+from hubexport.deployments.tfjs_files import read_tfjs_model
+from hubexport.runtime.tfjs_graph import opened_tfjs_graph
+from tests.deployed_releases import with_deployments
+from tests.node import run_node
 from tests.serving import Server, serving
 
 _CLASSES = "google/imagenet/small/classification"
@@ -136,3 +143,20 @@ def test_tfjs_is_an_asset_if_it_is_given(deployed_release, tmp_path):
     assert (answer.status, answer.body) == (200, script)
     assert answer.headers["content-type"] == "text/javascript"
     assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.consumers
+def test_tfjs_loads_models_by_handle(small_release, tmp_path):
+    """With `fromTFHub`, by the module's handle, by one without a version, and by the deployment's own."""
+    variant = load_variant("small", small_release.parent)
+    model = convert("synthetic:3", tmp_path / "model", "tfjs", variant=variant)
+    files = {file.name: file.read_bytes() for file in model.iterdir()}
+    release = with_deployments(small_release, tmp_path / "dist", f"{_CLASSES}/5", {"tfjs": files})
+    with opened_tfjs_graph(read_tfjs_model(model)) as graph:
+        [wanted] = graph.run({"images": np.full([1, 96, 96, 3], 0.5, np.float32)}, ["logits"])["logits"]
+    with serving(release) as server:
+        for handle in (f"{_CLASSES}/5", f"{_CLASSES}/5/", _CLASSES, f"{_BELOW}/tfjs"):
+            task = {"handle": f"{server.url}/{handle}", "shape": [1, 96, 96, 3]}
+            seen = run_node("load_from_hub.js", task, tmp_path)
+            assert seen["shape"] == [1, 7]
+            np.testing.assert_allclose(seen["values"], wanted, rtol=0, atol=2e-5 * max(1, np.abs(wanted).max()))
