@@ -42,6 +42,22 @@ class DeploymentOptions:
         """
         check_choice("input", self.pixels, PIXELS)
 
+    def check_writable(self) -> None:
+        """Checks what only the packages of the writer can tell.
+
+        Raises:
+            UsageError: the packages that are installed cannot write it.
+        """
+
+
+def no_probabilities_error() -> UsageError:
+    """Returns the error for the probabilities of a network without a classifier."""
+    return UsageError(
+        "cannot write probabilities",
+        why="the network has no classifier",
+        fix="leave the softmax out, or use a network with a classifier",
+    )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnnxOptions(DeploymentOptions):
@@ -69,6 +85,22 @@ class OnnxOptions(DeploymentOptions):
                 f"cannot write ONNX models of opset {self.opset}",
                 why="older opsets have other ops",
                 fix=f"use an opset from {OLDEST_OPSET}; ONNX Runtime reads {DEFAULT_OPSET} from version 1.12 on",
+            )
+
+    def check_writable(self) -> None:
+        """Checks that the installed onnx knows the opset.
+
+        Raises:
+            UsageError: it does not.
+        """
+        import onnx
+
+        newest = onnx.defs.onnx_opset_version()
+        if self.opset > newest:
+            raise UsageError(
+                f"cannot write ONNX models of opset {self.opset}",
+                why=f"the newest one that the installed onnx {onnx.__version__} knows is {newest}",
+                fix=f"use an opset up to {newest}, or upgrade onnx",
             )
 
 
