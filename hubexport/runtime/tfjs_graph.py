@@ -29,9 +29,9 @@ _ACTIVATIONS = frozenset(["Relu", "Relu6", "Elu", "Sigmoid", "Tanh"])
 _EXPLICIT, _VALID = ({"s": base64.b64encode(one).decode()} for one in (b"EXPLICIT", b"VALID"))
 _OPS = _ACTIVATIONS.union(
     "Add AddV2 AvgPool BiasAdd Cast ConcatV2 Const Conv2D DepthwiseConv2dNative Exp ExpandDims FusedBatchNorm "
-    "FusedBatchNormV3 Identity LeakyRelu LogSoftmax MatMul Max MaxPool Maximum Mean Minimum MirrorPad Mul Neg NoOp "
-    "Pack Pad PadV2 Placeholder RealDiv Reshape ResizeBilinear ResizeNearestNeighbor Rsqrt Selu Shape Slice Softmax "
-    "Softplus Sqrt Square SquaredDifference Squeeze StridedSlice Sub Sum Transpose".split()
+    "FusedBatchNormV3 Identity IdentityN LeakyRelu LogSoftmax MatMul Max MaxPool Maximum Mean Minimum MirrorPad Mul "
+    "Neg NoOp Pack Pad PadV2 Placeholder RealDiv Reshape ResizeBilinear ResizeNearestNeighbor Rsqrt Selu Shape Slice "
+    "Softmax Softplus Sqrt Square SquaredDifference Squeeze StridedSlice Sub Sum Transpose".split()
 )
 
 
