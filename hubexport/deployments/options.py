@@ -1,9 +1,12 @@
 """What a user can choose of a deployment, apart from the writers so that a command line can be parsed without NumPy."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from hubexport.errors import UsageError, check_choice
+
+if TYPE_CHECKING:
+    from hubexport.deployments.inference_model import InferenceModel
 
 Pixels = Literal["float", "uint8"]
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
@@ -12,6 +15,8 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 # The first one in which all ops take the inputs and attributes that the writer gives them.
 OLDEST_OPSET = 13
 DEFAULT_OPSET = 17
+TfliteQuantization = Literal["none", "float16", "dynamic", "int8"]
+TFLITE_QUANTIZATIONS: tuple[TfliteQuantization, ...] = get_args(TfliteQuantization)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,4 +66,56 @@ class OnnxOptions(DeploymentOptions):
                 f"cannot write ONNX models of opset {self.opset}",
                 why="older opsets have other ops",
                 fix=f"use an opset from {OLDEST_OPSET}; ONNX Runtime reads {DEFAULT_OPSET} from version 1.12 on",
+            )
+
+
+class Calibration(Protocol):
+    """Finds out which values a network computes, and quantizes it by them; see `hubexport.images.calibration`."""
+
+    def quantized(self, content: bytes, model: "InferenceModel") -> bytes:
+        """Quantizes a TFLite model to int8.
+
+        Args:
+            content: the file of a float32 model. Its images are float32, with white as in `model`.
+            model: what the file was made from.
+        Returns:
+            The file of a model whose images have the type of `model.pixels`, and whose outputs are float32.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfliteOptions(DeploymentOptions):
+    """How to write a TFLite model; see also `DeploymentOptions`.
+
+    Attributes:
+        quantize: `float16` stores weights in half the bytes. `dynamic` stores them as int8, and computes with int8
+            where the interpreter can. `int8` does so with everything between the model's input and its outputs, which
+            takes a calibration. `none` stores float32.
+        calibration: for `int8`: how to find out the ranges of intermediate results, like
+            `hubexport.Calibration("photographs")`.
+    """
+
+    quantize: TfliteQuantization = "none"
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the choices.
+
+        Raises:
+            UsageError: there is no such choice, or choices do not go together.
+        """
+        super().__post_init__()
+        check_choice("quantization", self.quantize, TFLITE_QUANTIZATIONS)
+        if self.quantize == "int8" and self.calibration is None:
+            raise UsageError(
+                "quantization to int8 needs photographs to calibrate with",
+                why="the range of each intermediate result has to be known, and images tell it",
+                fix="pass a folder of some 100 photographs like those of later use with --calibration (in Python "
+                "calibration=hubexport.Calibration(folder)), or choose dynamic, which needs none",
+            )
+        if self.quantize != "int8" and self.calibration is not None:
+            raise UsageError(
+                f"quantization {self.quantize} takes no calibration",
+                why="only int8 depends on the ranges of intermediate results",
+                fix="leave the calibration out, or choose int8",
             )

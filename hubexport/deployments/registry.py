@@ -5,12 +5,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, TfliteOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
 
-DeploymentFormat = Literal["onnx"]
+DeploymentFormat = Literal["onnx", "tflite"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
 
 
@@ -43,7 +43,16 @@ def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> No
     write_onnx_model(path, model, options)
 
 
+def _write_tflite(path: Path, model: "InferenceModel", options: TfliteOptions) -> None:
+    from hubexport.deployments.tflite_model import write_tflite_model
+
+    write_tflite_model(path, model, options)
+
+
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
     "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
+    "tflite": Deployment(
+        "TFLite", "model.tflite", ".tflite", "MediaPipe", TfliteOptions, "tflite", _write_tflite
+    ),
 }
