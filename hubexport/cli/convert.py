@@ -1,4 +1,4 @@
-"""Converts trained weights to the formats of TF-Slim, Keras, safetensors, Hugging Face, TensorFlow 2 and ONNX."""
+"""Converts trained weights to the formats of TF-Slim, Keras, safetensors, Hugging Face, TensorFlow 2 and deployments."""
 
 import argparse
 
@@ -23,16 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a file (keras, safetensors, onnx), a checkpoint prefix (slim, tf2) or a directory (huggingface); with "
+        help="a file (keras, safetensors, onnx, tflite), a checkpoint prefix (slim, tf2) or a directory (huggingface); with "
         "keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; with "
-        "onnx, .onnx is a whole model for inference",
+        "onnx and tflite it is a whole model for inference",
     )
     parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
     parser.add_argument(
         "--variant",
         metavar="NAME",
         help="the variant that SOURCE must hold (default: recognized by names and shapes); its image size and class "
-        "names go into a Hugging Face directory, a .keras and an .onnx file",
+        "names go into a Hugging Face directory, a .keras file and deployments",
     )
     parser.add_argument(
         "--kind",
@@ -57,13 +57,14 @@ def run(args: argparse.Namespace) -> int:
     """Converts the source, prints the target's path, and returns the exit status."""
     from hubexport.config_files import load_variant
 
-    options = chosen_options(args, f"hubexport convert --to {args.to}", args.to)
-    if (deployment := DEPLOYMENTS.get(args.to)) and deployment.extra:
-        require_extras(f"hubexport convert --to {args.to}", deployment.extra)
-    variant = load_variant(args.variant, args.config_dir) if args.variant else None
-    from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
-
+    command = f"hubexport convert --to {args.to}"
     with shown_progress() as progress:
+        options = chosen_options(args, command, args.to, progress)
+        if (deployment := DEPLOYMENTS.get(args.to)) and deployment.extra:
+            require_extras(command, deployment.extra)
+        variant = load_variant(args.variant, args.config_dir) if args.variant else None
+        from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
+
         target = convert(
             args.source,
             args.target,

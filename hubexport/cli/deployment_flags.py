@@ -3,11 +3,27 @@
 import argparse
 import dataclasses
 
-from hubexport.deployments.options import DEFAULT_OPSET, LAYOUTS, OLDEST_OPSET, PIXELS, DeploymentOptions
+from hubexport.deployments.options import (
+    DEFAULT_OPSET,
+    LAYOUTS,
+    OLDEST_OPSET,
+    PIXELS,
+    TFLITE_QUANTIZATIONS,
+    DeploymentOptions,
+)
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import UsageError
+from hubexport.extras import require_extras
+from hubexport.progress import Progress
 
-_FLAGS = {"opset": "--opset", "layout": "--layout", "pixels": "--input", "softmax": "--softmax"}
+_FLAGS = {
+    "opset": "--opset",
+    "layout": "--layout",
+    "pixels": "--input",
+    "softmax": "--softmax",
+    "quantize": "--quantize",
+    "calibration": "--calibration",
+}
 
 
 def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,17 +53,33 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         help="for onnx: the axes of images and endpoints, [batch, height, width, channels] or [batch, channels, "
         "height, width] (default: nhwc)",
     )
+    group.add_argument(
+        "--quantize",
+        choices=TFLITE_QUANTIZATIONS,
+        help="for tflite: store weights as float16, or as int8 and compute with these where the interpreter can "
+        "(dynamic), or compute with int8 alone (int8, with --calibration) (default: none)",
+    )
+    group.add_argument(
+        "--calibration",
+        metavar="IMAGES",
+        help="for --quantize int8: a folder of some 100 photographs like those of later use, which tell the ranges of "
+        "intermediate results",
+    )
 
 
-def chosen_options(args: argparse.Namespace, command: str, to: str) -> DeploymentOptions | None:
+def chosen_options(
+    args: argparse.Namespace, command: str, to: str, progress: Progress = Progress()
+) -> DeploymentOptions | None:
     """Returns the options of a format that the command line gives; None for what is no deployment.
 
     Args:
         args: the parsed command line.
         command: what errors call the command, like `convert --to onnx`.
         to: the format.
+        progress: receives what calibration reports.
     Raises:
         UsageError: the format has no such option, or the option has no such choice.
+        MissingExtraError: packages that calibration needs are missing.
     """
     chosen = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
     options = DEPLOYMENTS[to].options if to in DEPLOYMENTS else None
@@ -59,6 +91,11 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
                 why=f"only {' and '.join(having)} {'have' if len(having) > 1 else 'has'} this option",
                 fix=f"leave {_FLAGS[name]} out",
             )
+    if "calibration" in chosen:
+        require_extras(f"{command} --calibration", "tensorflow")
+        from hubexport.images.calibration import Calibration
+
+        chosen["calibration"] = Calibration(chosen["calibration"], progress)
     return options(**chosen) if options else None
 
 
