@@ -40,6 +40,7 @@ _NEEDS_TENSORFLOW = {
     "hubexport.runtime.tf1_graph",
     "hubexport.runtime.tf1_training",
     "hubexport.runtime.tf2_training",
+    "hubexport.runtime.tflite_quantization",
 }
 
 

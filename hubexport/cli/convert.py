@@ -1,4 +1,4 @@
-"""Converts trained weights to the formats of TF-Slim, Keras, safetensors, Hugging Face, TensorFlow 2 and deployments."""
+"""Converts trained weights to the formats of other frameworks, and to whole models for inference."""
 
 import argparse
 
@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a file (keras, safetensors, onnx, tflite), a checkpoint prefix (slim, tf2) or a directory (huggingface); with "
-        "keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; with "
-        "onnx and tflite it is a whole model for inference",
+        help="a file (keras, safetensors, onnx, tflite), a checkpoint prefix (slim, tf2) or a directory (huggingface); "
+        "with keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; "
+        "onnx and tflite are whole models for inference",
     )
     parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
     parser.add_argument(
@@ -57,14 +57,13 @@ def run(args: argparse.Namespace) -> int:
     """Converts the source, prints the target's path, and returns the exit status."""
     from hubexport.config_files import load_variant
 
-    command = f"hubexport convert --to {args.to}"
-    with shown_progress() as progress:
-        options = chosen_options(args, command, args.to, progress)
-        if (deployment := DEPLOYMENTS.get(args.to)) and deployment.extra:
-            require_extras(command, deployment.extra)
-        variant = load_variant(args.variant, args.config_dir) if args.variant else None
-        from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
+    options = chosen_options(args, f"hubexport convert --to {args.to}", args.to)
+    if (deployment := DEPLOYMENTS.get(args.to)) and deployment.extra:
+        require_extras(f"hubexport convert --to {args.to}", deployment.extra)
+    variant = load_variant(args.variant, args.config_dir) if args.variant else None
+    from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
 
+    with shown_progress() as progress:
         target = convert(
             args.source,
             args.target,

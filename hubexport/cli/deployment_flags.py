@@ -14,7 +14,6 @@ from hubexport.deployments.options import (
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import UsageError
 from hubexport.extras import require_extras
-from hubexport.progress import Progress
 
 _FLAGS = {
     "opset": "--opset",
@@ -67,16 +66,13 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_options(
-    args: argparse.Namespace, command: str, to: str, progress: Progress = Progress()
-) -> DeploymentOptions | None:
+def chosen_options(args: argparse.Namespace, command: str, to: str) -> DeploymentOptions | None:
     """Returns the options of a format that the command line gives; None for what is no deployment.
 
     Args:
         args: the parsed command line.
         command: what errors call the command, like `convert --to onnx`.
         to: the format.
-        progress: receives what calibration reports.
     Raises:
         UsageError: the format has no such option, or the option has no such choice.
         MissingExtraError: packages that calibration needs are missing.
@@ -95,7 +91,7 @@ def chosen_options(
         require_extras(f"{command} --calibration", "tensorflow")
         from hubexport.images.calibration import Calibration
 
-        chosen["calibration"] = Calibration(chosen["calibration"], progress)
+        chosen["calibration"] = Calibration(chosen["calibration"])
     return options(**chosen) if options else None
 
 

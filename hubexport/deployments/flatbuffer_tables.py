@@ -20,7 +20,7 @@ class Table:
     Args:
         kind: its name in the schema.
         fields: by the schema's name: a number, a text, a table, a list of texts or tables, a one-dimensional array of
-            numbers, or a `memoryview` of bytes, which is aligned. None leaves a field out.
+            numbers, or bytes, which are aligned. None leaves a field out.
     """
 
     def __init__(self, kind: str, **fields: Any) -> None:
@@ -56,7 +56,7 @@ def _add(builder: flatbuffers.Builder, value: Any, schema: Any) -> Any:
             return builder.CreateString(value)
         case np.ndarray():
             return builder.CreateNumpyVector(value)
-        case memoryview():
+        case bytes():
             return _add_aligned(builder, value)
         case list():
             return _add_places(builder, [_add(builder, item, schema) for item in value])
@@ -70,8 +70,8 @@ def _add_places(builder: flatbuffers.Builder, places: Sequence[int]) -> Any:
     return builder.EndVector()
 
 
-def _add_aligned(builder: flatbuffers.Builder, content: memoryview) -> Any:
-    builder.StartVector(1, content.nbytes, _ALIGNMENT)
-    builder.head -= content.nbytes
-    builder.Bytes[builder.head : builder.head + content.nbytes] = content
+def _add_aligned(builder: flatbuffers.Builder, content: bytes) -> Any:
+    builder.StartVector(1, len(content), _ALIGNMENT)
+    builder.head -= len(content)
+    builder.Bytes[builder.head : builder.head + len(content)] = content
     return builder.EndVector()

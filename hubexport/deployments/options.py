@@ -1,12 +1,11 @@
 """What a user can choose of a deployment, apart from the writers so that a command line can be parsed without NumPy."""
 
+from collections.abc import Sequence
 import dataclasses
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 from hubexport.errors import UsageError, check_choice
-
-if TYPE_CHECKING:
-    from hubexport.deployments.inference_model import InferenceModel
+from hubexport.progress import Progress
 
 Pixels = Literal["float", "uint8"]
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
@@ -72,14 +71,19 @@ class OnnxOptions(DeploymentOptions):
 class Calibration(Protocol):
     """Finds out which values a network computes, and quantizes it by them; see `hubexport.images.calibration`."""
 
-    def quantized(self, content: bytes, model: "InferenceModel") -> bytes:
+    def quantized(
+        self, content: bytes, *, image_size: tuple[int, int], pixels: Pixels, outputs: Sequence[str], progress: Progress
+    ) -> bytes:
         """Quantizes a TFLite model to int8.
 
         Args:
-            content: the file of a float32 model. Its images are float32, with white as in `model`.
-            model: what the file was made from.
+            content: the file of a float32 model. Its images are float32, with intensities as in `pixels`.
+            image_size: height and width of the images to calibrate with, in pixels.
+            pixels: of the quantized model's images; its outputs are float32.
+            outputs: the names of the outputs.
+            progress: receives the steps, and the ranges of the outputs.
         Returns:
-            The file of a model whose images have the type of `model.pixels`, and whose outputs are float32.
+            The file of the quantized model.
         """
 
 
@@ -119,3 +123,8 @@ class TfliteOptions(DeploymentOptions):
                 why="only int8 depends on the ranges of intermediate results",
                 fix="leave the calibration out, or choose int8",
             )
+
+    @property
+    def suffix(self) -> str:
+        """What tells deployments of one module apart, in their names."""
+        return "" if self.quantize == "none" else f"-{self.quantize}"

@@ -9,6 +9,7 @@ from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Tflite
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
+    from hubexport.progress import Progress
 
 DeploymentFormat = Literal["onnx", "tflite"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
@@ -25,7 +26,8 @@ class Deployment:
         readers: programs that go by this suffix.
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
-        write: writes a model to a path that does not exist: a file, or a folder.
+        write: writes a model to a path that does not exist: a file, or a folder. Its progress receives what is worth
+            knowing of long work.
     """
 
     title: str
@@ -34,25 +36,23 @@ class Deployment:
     readers: str
     options: type[DeploymentOptions]
     extra: str | None
-    write: Callable[[Path, "InferenceModel", Any], None]
+    write: Callable[[Path, "InferenceModel", Any, "Progress"], None]
 
 
-def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> None:
+def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions, progress: "Progress") -> None:
     from hubexport.deployments.onnx_model import write_onnx_model
 
     write_onnx_model(path, model, options)
 
 
-def _write_tflite(path: Path, model: "InferenceModel", options: TfliteOptions) -> None:
+def _write_tflite(path: Path, model: "InferenceModel", options: TfliteOptions, progress: "Progress") -> None:
     from hubexport.deployments.tflite_model import write_tflite_model
 
-    write_tflite_model(path, model, options)
+    write_tflite_model(path, model, options, progress)
 
 
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
     "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
-    "tflite": Deployment(
-        "TFLite", "model.tflite", ".tflite", "MediaPipe", TfliteOptions, "tflite", _write_tflite
-    ),
+    "tflite": Deployment("TFLite", "model.tflite", ".tflite", "MediaPipe", TfliteOptions, "tflite", _write_tflite),
 }

@@ -27,6 +27,7 @@ from hubexport.errors import UsageError
 from hubexport.networks import ops
 from hubexport.networks.network import Network
 from hubexport.networks.ops import Op, TensorShape, Variable
+from hubexport.progress import Progress
 
 SIGNATURE = "serving_default"
 _IDENTIFIER = b"TFL3"
@@ -54,25 +55,37 @@ _MOST_BYTES = 2**31 - 1
 _ROOM_FOR_TABLES = 2**24
 
 
-def write_tflite_model(path: Path, model: InferenceModel, options: TfliteOptions) -> None:
+def write_tflite_model(path: Path, model: InferenceModel, options: TfliteOptions, progress: Progress) -> None:
     """Writes a new TFLite file. The values are whole in memory, several times.
 
+    Args:
+        path: of the file.
+        model: what to write.
+        options: how to write it.
+        progress: receives what calibration reports.
     Raises:
         UsageError: a value is too large for float16, or the values are too large for a file.
         ImageError: there are no photographs to calibrate with, or one cannot be read.
         OSError: the file cannot be written.
     """
-    path.write_bytes(tflite_model(model, options))
+    path.write_bytes(tflite_model(model, options, progress))
 
 
-def tflite_model(model: InferenceModel, options: TfliteOptions) -> bytes:
+def tflite_model(model: InferenceModel, options: TfliteOptions, progress: Progress = Progress()) -> bytes:
     """Returns the bytes of a TFLite file; for errors see `write_tflite_model`."""
     _check_size(model.network)
     if options.calibration is None:
         content = bytes(_Writer(model, options).flatbuffer())
     else:
         # The quantizer gives the input its type.
-        content = options.calibration.quantized(bytes(_Writer(model, options, cast=False).flatbuffer()), model)
+        floats = bytes(_Writer(model, options, cast=False).flatbuffer())
+        content = options.calibration.quantized(
+            floats,
+            image_size=model.network.default_image_size,
+            pixels=model.pixels,
+            outputs=[*model.outputs],
+            progress=progress,
+        )
     return with_labels(content, model)
 
 
@@ -127,7 +140,14 @@ class _Writer:
         return packed(self._model(outputs), tflite, _IDENTIFIER, self._bytes)
 
     def operator(
-        self, kind: str, op: Op, inputs: tuple[int, ...], options: Table | None = None, *, part: str = "", version: int = 1
+        self,
+        kind: str,
+        op: Op,
+        inputs: tuple[int, ...],
+        options: Table | None = None,
+        *,
+        part: str = "",
+        version: int = 1,
     ) -> int:
         """Adds an operator with one output, and returns the output's tensor.
 
@@ -199,7 +219,7 @@ class _Writer:
         """Adds an op's biases, or zeros, which some readers want."""
         if op.bias is not None:
             return self.floats(op.bias.name, self.model.value(op.bias))
-        return self.constant(f"{op.name}/no_biases", np.zeros(self.shapes[op.name][-1]))
+        return self.constant(f"{op.name}/no_biases", [0.0] * (self.shapes[op.name][-1] or 0))
 
     def hybrid(self, kind: str, weights: int) -> int:
         """Returns the version of an operator that its weights need."""
@@ -207,8 +227,8 @@ class _Writer:
 
     def _constant(self, name: str, value: npt.NDArray[Any], **more: Any) -> int:
         if name not in self._constants:
-            content = memoryview(value.reshape(-1)).cast("B")
-            self._bytes += content.nbytes
+            content = value.tobytes()
+            self._bytes += len(content)
             self._buffers.append(Table("Buffer", Data=content))
             self._constants[name] = self._add_tensor(
                 name, value.dtype.name, value.shape, Buffer=len(self._buffers) - 1, **more
@@ -245,7 +265,7 @@ class _Writer:
         }
         metadata = []
         for name, content in entries.items():
-            self._buffers.append(Table("Buffer", Data=memoryview(content)))
+            self._buffers.append(Table("Buffer", Data=content))
             metadata.append(Table("Metadata", Name=name, Buffer=len(self._buffers) - 1))
         graph = Table(
             "SubGraph",

@@ -21,6 +21,7 @@ from hubexport.deployments.options import Pixels
 from hubexport.progress import stderr_hidden
 
 _IDENTIFIER = b"TFL3"
+_WHITE = {"float": 1.0, "uint8": 255.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +38,15 @@ class QuantizedModel:
     ranges: Mapping[str, tuple[float, float]]
 
 
-def quantized_model(content: bytes, images: Iterable[Array], *, white: float, pixels: Pixels) -> QuantizedModel:
+def quantized_model(content: bytes, images: Iterable[Array], pixels: Pixels) -> QuantizedModel:
     """Quantizes a model to int8.
 
     Args:
         content: the file of a float32 model with one input.
         images: float32 [height, width, 3] each, RGB, intensities in [0, 1].
-        white: the highest intensity that the model takes; the lowest is 0.
-        pixels: of the new model's images; float32 up to `white`, or uint8. Its outputs are float32.
+        pixels: of the quantized model's images. Those of the given one are float32, as bright. Outputs are float32.
     """
+    white = _WHITE[pixels]
     calibrator = Calibrator(content)
     measured = calibrator.calibrate(lambda: ([image[np.newaxis] * np.float32(white)] for image in images))
     model = flatbuffer_utils.convert_bytearray_to_object(measured)
@@ -100,6 +101,6 @@ def _table(value: Any) -> Any:
     kind = type(value).__name__.removesuffix("T")
     fields = {name[0].upper() + name[1:]: _table(field) for name, field in vars(value).items()}
     if kind == "Buffer" and fields["Data"] is not None:
-        fields["Data"] = memoryview(np.asarray(fields["Data"], np.uint8))
+        fields["Data"] = np.asarray(fields["Data"], np.uint8).tobytes()
     # Fields that are newer than the schema's package are empty here.
     return Table(kind, **{name: field for name, field in fields.items() if hasattr(tflite, f"{kind}Add{name}")})
