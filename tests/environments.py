@@ -1,5 +1,5 @@
-"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, and
-ONNX Runtime.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX,
+ONNX Runtime, LiteRT, and MediaPipe.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
@@ -38,6 +38,9 @@ FRAMEWORKS = (
 )
 # The newest ONNX Runtime and onnx; the development environment has an older onnx, which fits its TensorFlow.
 ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
+# What runs TFLite models: the newest LiteRT, and the last MediaPipe whose wheel has a reader of metadata.
+LITERT = Environment("litert", "3.12", _REQUIREMENTS / "litert.txt")
+MEDIAPIPE = Environment("mediapipe", "3.11", _REQUIREMENTS / "mediapipe.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -81,7 +84,7 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 def main(names: list[str]) -> None:
     """Sets up environments, and prints a line about each."""
     with shown_progress() as progress:
-        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, NEWEST):
+        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, LITERT, MEDIAPIPE, NEWEST):
             if not names or environment.name in names:
                 try:
                     print(f"{environment.name:14}{create(environment, progress)}", flush=True)

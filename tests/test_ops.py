@@ -1,13 +1,13 @@
-"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras and ONNX."""
+"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras, ONNX and TFLite."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from hubexport.deployments import onnx_model
+from hubexport.deployments import onnx_model, tflite_model
 from hubexport.deployments.inference_model import inference_model
-from hubexport.deployments.options import OnnxOptions
+from hubexport.deployments.options import OnnxOptions, TfliteOptions
 from hubexport.formats import keras_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
 from hubexport.layouts import steps
@@ -16,6 +16,7 @@ from hubexport.networks.folding import FOLDED
 from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.networks.ops import Op, Variable
+from tests import tflite_models
 
 
 def _all_ops(base: type = Op) -> set[type]:
@@ -147,18 +148,14 @@ def test_the_node_writer_knows_every_op():
     assert set(op_nodes.RULES) == _all_ops() - {ops.Input}
 
 
-def test_the_onnx_writer_knows_every_op_that_folding_leaves():
+@pytest.mark.parametrize("writer", [onnx_model, tflite_model], ids=lambda module: module.__name__)
+def test_writers_of_deployments_know_every_op_that_folding_leaves(writer):
     """A folded network has no others."""
-    assert set(onnx_model.RULES) == _all_ops() - set(FOLDED)
+    assert set(writer.RULES) == _all_ops() - set(FOLDED)
 
 
-@pytest.mark.parametrize("case", _CASES)
-@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
-@pytest.mark.parametrize("options", [OnnxOptions(), OnnxOptions(opset=13, layout="nchw")], ids=["17", "13"])
-def test_ops_mean_what_onnx_runtime_computes(case, size, options):
-    """As an endpoint; the model's own output is a vector."""
-    import onnxruntime
-
+def _with_vector(case, size):
+    """Returns a network whose own output is a vector, its values, and what it gives at its endpoint `key`."""
     network = _network(case, size)
     values = _values(network)
     last = network.ops[-1].name
@@ -170,6 +167,17 @@ def test_ops_mean_what_onnx_runtime_computes(case, size, options):
         features="its row" if wanted.ndim == 4 else last,
         endpoints={"key": last},
     )
+    return network, values, wanted
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+@pytest.mark.parametrize("options", [OnnxOptions(), OnnxOptions(opset=13, layout="nchw")], ids=["17", "13"])
+def test_ops_mean_what_onnx_runtime_computes(case, size, options):
+    """As an endpoint; the model's own output is a vector."""
+    import onnxruntime
+
+    network, values, wanted = _with_vector(case, size)
     model = onnx_model.onnx_model(inference_model("name", network, values, options, endpoints=["key"]), options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = _images()
@@ -181,6 +189,21 @@ def test_ops_mean_what_onnx_runtime_computes(case, size, options):
     if wanted.ndim == 4:
         means = wanted.mean(axis=(1, 2) if options.layout == "nhwc" else (2, 3))
         np.testing.assert_allclose(row, means, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+@pytest.mark.parametrize("delegates", [True, False], ids=["XNNPACK", "kernels"])
+def test_ops_mean_what_tflite_computes(case, size, delegates):
+    """As an endpoint, with XNNPACK and without."""
+    network, values, wanted = _with_vector(case, size)
+    options = TfliteOptions()
+    content = tflite_model.tflite_model(inference_model("name", network, values, options, endpoints=["key"]), options)
+    found = tflite_models.run(content, _images(), delegates)
+    assert found["key"].shape == wanted.shape
+    np.testing.assert_allclose(found["key"], wanted, rtol=2e-5, atol=2e-5)
+    row = wanted.mean(axis=(1, 2)) if wanted.ndim == 4 else wanted
+    np.testing.assert_allclose(found["feature_vector"], row, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", _CASES)
