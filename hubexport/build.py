@@ -12,7 +12,10 @@ from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.restore import open_and_restore
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.deployment_spec import DeploymentSpec
+from hubexport.deployments.inference_model import inference_model
 from hubexport.errors import CheckpointError
+from hubexport.extras import require_extras
 from hubexport.formats.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -134,6 +137,9 @@ def module_directories(order: BuildOrder, options: BuildOptions) -> dict[ModuleS
 def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) -> list[Path]:
     """Builds the modules of one order; see `build_modules` for results and errors."""
     variant, directories = order.variant, module_directories(order, options)
+    for spec in order.modules:
+        if isinstance(spec, DeploymentSpec) and spec.deployment.extra:
+            require_extras(f"building {spec.deployment.title}", spec.deployment.extra)
     with _write_failures_reported(options):
         for directory in directories.values():
             check_destination(directory, overwrite=options.overwrite, written=listed_files)
@@ -146,11 +152,11 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
     with open_and_restore(source, list(variables.values()), options.weights, variant, progress) as restored:
         provenance = provenance_fields(source, in_module=restored.in_module)
         with _write_failures_reported(options), scratch_directory(Path(options.output_dir)) as scratch:
-            staged = {spec: scratch / f"{spec.kind}-{spec.version}" for spec in order.modules}
+            staged = {spec: scratch / str(spec).replace("/", "-") for spec in order.modules}
             for spec in order.modules:
                 progress.step(f"writing {variant.handle(spec)}")
                 network = variant.network_for(spec.kind, spec.version)
-                write_module(staged[spec], variant, spec, network, restored.values)
+                write_module(staged[spec], variant, spec, network, restored.values, progress)
                 restored.check_finite()  # The source may have changed since it was checked.
                 weights = restored.weights(network.variables)
                 write_manifest(staged[spec], variant, spec, network, {**provenance, "weights": weights})
@@ -202,7 +208,12 @@ def provenance_fields(source: Source, *, in_module: bool) -> dict[str, Any]:
 
 
 def write_module(
-    directory: Path, variant: Variant, spec: ModuleSpec, network: Network, values: Mapping[str, Value]
+    directory: Path,
+    variant: Variant,
+    spec: ModuleSpec,
+    network: Network,
+    values: Mapping[str, Value],
+    progress: Progress = Progress(),
 ) -> None:
     """Writes a module into a new directory, all but its manifest.
 
@@ -212,16 +223,38 @@ def write_module(
         spec: the module's kind and version.
         network: the network of that kind and version.
         values: float32, by variable name, for all variables of the network; others are ignored.
+        progress: receives what a writer reports of long work.
     Raises:
         OSError: a file cannot be written.
         UsageError: the variant's file of labels cannot be read.
     """
+    if isinstance(spec, DeploymentSpec):
+        _write_deployment(directory, variant, spec, network, values, progress)
+        return
     directory.mkdir()
     write = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
     write(directory, spec, network, values)
     if spec.kind == "classification" and (names := variant.class_names()):
         (directory / MODULE_LABELS.parent).mkdir()
         (directory / MODULE_LABELS).write_bytes(labels_content(names))
+
+
+def _write_deployment(
+    directory: Path,
+    variant: Variant,
+    spec: DeploymentSpec,
+    network: Network,
+    values: Mapping[str, Value],
+    progress: Progress,
+) -> None:
+    names = variant.class_names() if spec.kind == "classification" else None
+    needed = {variable.name: values[variable.name] for variable in network.variables}
+    model = inference_model(variant.name, network, needed, spec.options, class_names=names, endpoints=spec.endpoints)
+    if spec.deployment.suffix is None:
+        spec.deployment.write(directory, model, spec.options, progress)
+    else:
+        directory.mkdir()
+        spec.deployment.write(directory / spec.deployment.file, model, spec.options, progress)
 
 
 def _what(options: BuildOptions) -> str:

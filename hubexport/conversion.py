@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 import dataclasses
 import os
 from pathlib import Path
-from typing import Literal
 
 from hubexport.checkpoints.network_doubt import undecided_error
 from hubexport.checkpoints.open_checkpoint import OpenedCheckpoint, open_checkpoint
@@ -16,7 +15,7 @@ from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.checkpoints.weights_choice import Weights, check_weights
 from hubexport.deployments.options import DeploymentOptions
 from hubexport.deployments.registry import DEPLOYMENTS
-from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, guess
+from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice
 from hubexport.extras import require_extras
 from hubexport.formats.conversion_writers import (
     KERAS_MODEL_SUFFIX,
@@ -28,6 +27,7 @@ from hubexport.formats.conversion_writers import (
 )
 from hubexport.layouts.conversion_targets import LAYOUT_TARGETS, TARGETS, LayoutTarget, Target
 from hubexport.layouts.registry import target_layouts
+from hubexport.networks.endpoint_keys import EndpointRequest, endpoint_keys
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.network import Network
 from hubexport.progress import Progress
@@ -54,7 +54,7 @@ def convert(
     weights: Weights = "auto",
     scope: str | None = None,
     kind: Kind | None = None,
-    endpoints: Sequence[str] | Literal["all"] = (),
+    endpoints: EndpointRequest = (),
     options: DeploymentOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -117,7 +117,7 @@ def convert(
             _check_format(target, layout, family.name)
         else:
             _check_certain(opened)
-        keys = _endpoint_keys(network, family, endpoints)
+        keys = endpoint_keys(network, family, endpoints)
         check_classes(opened)
         restored = restore_values(opened, network.variables, weights, progress)
         if network.logits is None and kind is None:
@@ -169,7 +169,7 @@ def _check_options(
     target: Path,
     to: Target,
     layout: LayoutTarget | None,
-    endpoints: Sequence[str] | Literal["all"],
+    endpoints: EndpointRequest,
     options: DeploymentOptions | None,
 ) -> None:
     """Refuses what only other formats have."""
@@ -246,20 +246,6 @@ def _check_certain(opened: OpenedCheckpoint) -> None:
     """Refuses values that fit several networks: a model is one of them."""
     if not opened.variant and opened.recognition and opened.recognition.alike:
         raise undecided_error(opened, "convert", _NAME_VARIANT)
-
-
-def _endpoint_keys(network: Network, family: Family, endpoints: Sequence[str] | Literal["all"]) -> tuple[str, ...]:
-    if endpoints == "all":
-        return tuple(network.endpoints)
-    for key in endpoints:
-        if key not in network.endpoints:
-            first, *_, last = network.endpoints
-            raise UsageError(
-                f"{family.title} has no endpoint {key}{guess(key, network.endpoints)}",
-                why=f"its {len(network.endpoints)} endpoints go from {first} to {last}",
-                fix="use one of them, or ask for all",
-            )
-    return tuple(endpoints)
 
 
 def _class_names(

@@ -42,6 +42,11 @@ class ModuleSpec(pydantic.BaseModel):
     def __str__(self) -> str:
         return f"{self.kind}/{self.version}"
 
+    @property
+    def root(self) -> str:
+        """What its handle begins with, before the publisher."""
+        return ""
+
     @classmethod
     def parse(cls, text: object) -> "ModuleSpec":
         """Parses `kind/version`.
@@ -266,7 +271,8 @@ class Variant(StrictModel, SpreadParameters):
         Raises:
             UsageError: there is no such kind or version.
         """
-        return f"{self.publisher}/{self.collection}/{self.name}/{module_spec(spec)}"
+        spec = module_spec(spec)
+        return f"{spec.root}{self.publisher}/{self.collection}/{self.name}/{spec}"
 
     def network_for(self, kind: Kind, version: int | None = None) -> Network:
         """Returns the network of a module.

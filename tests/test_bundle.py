@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from hubexport.checkpoints import leveldb_table, v2_bundle
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.proto_wire import encode_varint
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.protos import BundleEntryProto, BundleHeaderProto
 from hubexport.system.crc32c import masked_crc32c
+from hubexport.system.damage import DamageError
+from hubexport.system.proto_wire import encode_varint
 from tests.checkpoints import network_values, training_values, write_v2
 
 _SUFFIXES = (".index", ".data-00000-of-00001")

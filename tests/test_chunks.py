@@ -18,20 +18,22 @@ from safetensors.numpy import save, save_file
 import tensorflow as tf
 
 from hubexport.arrays import CHUNK_BYTES, StreamedValue, streamed
-from hubexport.checkpoints import leveldb_table, proto_wire, synthetic
+from hubexport.checkpoints import leveldb_table, synthetic
 from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.container_readers import open_container
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.slices import boxes, join_pieces
 from hubexport.checkpoints.snappy import unpacked_parts
-from hubexport.checkpoints.stored_values import DamageError, StoredValues, in_chunks
+from hubexport.checkpoints.stored_values import StoredValues, in_chunks
 from hubexport.checkpoints.synthetic import SyntheticValues, synthetic_value
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader, data_path, write_bundle
 from hubexport.config_files import load_variant
 from hubexport.networks.ops import Variable
+from hubexport.system import proto_wire
 from hubexport.system.crc32c import masked_crc32c
+from hubexport.system.damage import DamageError
 from tests.checkpoints import write_v1, write_v2
 
 # Not a whole number of chunks.

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from hubexport.checkpoints.dtypes import NUMPY_NUMBERS, TENSORFLOW_DTYPES, decode_numbers, holds_numbers
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
-from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.damage import DamageError
 
 _FLOAT8 = ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2", "float8_e5m2fnuz"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hubexport.checkpoints.hdf5 import read_hdf5
-from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.damage import DamageError
 
 
 def _hdf5(path, write):

@@ -15,7 +15,7 @@ _FLOORS = [
     ["labels", "networks", "yaml_lines"],
     ["deployments"],
     ["layouts", "reference", "variants"],
-    ["config_files", "config_writing", "network_figures"],
+    ["config_files", "config_writing", "deployment_spec", "network_figures"],
     ["checkpoints"],
     ["formats"],
     ["build", "comparison", "conversion", "modules", "selection"],

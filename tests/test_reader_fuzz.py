@@ -23,7 +23,6 @@ from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.errors import CheckpointError
@@ -31,6 +30,7 @@ from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
 from hubexport.system.crc32c import masked_crc32c
+from hubexport.system.damage import DamageError
 
 pytestmark = pytest.mark.fuzz
 

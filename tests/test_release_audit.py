@@ -368,7 +368,7 @@ _ATTACKS = {
             _config(lambda parameters: parameters.update(compressor="deflate 0.0")),
         ),
         "sbom-",
-        f"but {OLD} was packed with 0.0",
+        f"but {OLD} was made with 0.0",
     ),
     "sbom_version": (
         _bill_document(lambda bill: _numpy(bill).update(version="0.9", purl="pkg:pypi/numpy@0.9"), sealed=True),

@@ -56,7 +56,7 @@ def variant():
 
 
 def _inputs(variant, checkpoint) -> ArtifactInputs:
-    return inputs_of(variant, checkpoint, _OPTIONS)
+    return inputs_of(variant, ModuleSpec.parse("feature_vector/2"), checkpoint, _OPTIONS)
 
 
 def _statement(variant, checkpoint, versions=_VERSIONS) -> dict:

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubexport.checkpoints import leveldb_table, proto_wire
+from hubexport.checkpoints import leveldb_table
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.snappy import unpack_snappy
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.progress import Progress
 from hubexport.protos import BundleEntryProto, SavedTensorSlices
+from hubexport.system import proto_wire
 from hubexport.system.crc32c import masked_crc32c
+from hubexport.system.damage import DamageError
 from tests.checkpoints import write_partitioned, write_v1
 from tests.data import DATA, needs_data
 

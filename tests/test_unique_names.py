@@ -11,12 +11,12 @@ from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import BundleReader, write_bundle
 from hubexport.errors import CheckpointError
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.progress import Progress
 from hubexport.protos import TrackableObjectGraph
+from hubexport.system.damage import DamageError
 
 
 def _object_based(prefix, full_names):

@@ -15,7 +15,7 @@ from hubexport.errors import CheckpointError, ModuleError, UsageError
 from hubexport.networks.costs import multiply_adds
 from hubexport.networks.ops import Identity, Softmax
 from hubexport.variants import ModuleSpec
-from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, select_checks
 from hubexport.verify.layer_errors import rounding_floor
 from hubexport.verify.sample_images import extreme_images, random_images
 from hubexport.verify.verify_module import verify_module
@@ -123,8 +123,9 @@ def test_checks_are_selected_by_name_group_and_pattern():
 def test_the_list_of_checks_names_each_with_its_promise():
     """Each name is unique, and each promise is a sentence."""
     lines = hubexport("verify", "--list_checks").stdout.splitlines()
-    assert len(lines) == len(CHECKS) == len({check.name for check in CHECKS})
-    assert all(check.promise.endswith(".") and check.promise in "".join(lines) for check in CHECKS)
+    checks = (*CHECKS, *DEPLOYMENT_CHECKS)
+    assert len(lines) == len(checks) == len({check.name for check in checks})
+    assert all(check.promise.endswith(".") and check.promise in "".join(lines) for check in checks)
 
 
 def test_a_module_without_a_manifest_is_verified_if_flags_say_what_it_should_be(module, config_dir):

@@ -10,9 +10,9 @@ import re
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.safetensors_index import names_by_shard
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import index_path, shard_count
 from hubexport.errors import CheckpointError
+from hubexport.system.damage import DamageError
 
 _MOST_SHOWN = 5
 

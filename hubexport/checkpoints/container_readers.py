@@ -11,11 +11,12 @@ from hubexport.checkpoints.checkpoint_files import CheckpointFiles
 from hubexport.checkpoints.keras_archive import KerasArchive
 from hubexport.checkpoints.object_based import ValuesByVariable
 from hubexport.checkpoints.safetensors_index import SAFETENSORS_INDEX_SUFFIX
-from hubexport.checkpoints.stored_values import DamageError, StoredValues
+from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.v1_checkpoint import V1Reader
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.errors import CheckpointError
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
+from hubexport.system.damage import DamageError
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 
 _Chunk = TypeVar("_Chunk")

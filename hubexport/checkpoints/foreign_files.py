@@ -14,9 +14,10 @@ import re
 from hubexport.checkpoints.archives import MODULE_FILE, MODULE_PREFIX
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import CONFIG
-from hubexport.checkpoints.proto_wire import Bytes, PartOfFile, bytes_fields, read_varint
-from hubexport.checkpoints.stored_values import DamageError
+from hubexport.deployments.onnx_file import looks_like_onnx
 from hubexport.errors import CheckpointError
+from hubexport.system.damage import DamageError
+from hubexport.system.proto_wire import Bytes, PartOfFile, bytes_fields, read_varint
 from hubexport.system.regular_files import read_regular_file
 
 _START_BYTES = 4096
@@ -32,7 +33,7 @@ _STATE_TEXT = re.compile(_COMMENTS + rb"model_checkpoint_path\s*:")
 # The tags of the first field of these messages, and the numbers of fields that tell them.
 _FIRST_BYTES, _FIRST_VARINT = 1 << 3 | 2, 1 << 3
 _NODE_NAME, _NODE_OP = 1, 2
-_META_GRAPHS, _ONNX_GRAPH, _ONNX_OPSETS = 2, 7, 8
+_META_GRAPHS = 2
 # How the field `op` of a node begins that makes a variable: its tag, the length of the op, and the op.
 _VARIABLE_NODES = (b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2", b"\x12\x08Variable")
 _OP = re.compile(rb"[A-Z_][A-Za-z0-9_>.]{0,200}")
@@ -198,7 +199,7 @@ def _text_format(start: bytes, path: Path) -> ForeignFormat | None:
 def _message_format(data: PartOfFile, path: Path) -> ForeignFormat | None:
     if is_graph(data):
         return graph_format(frozen=is_frozen(path))
-    if _is_onnx(data):
+    if looks_like_onnx(data):
         return ForeignFormat("an ONNX model", _EXPORTED, _SOURCE)
     if is_saved_model(data):
         fix = f"use its folder, {path.parent}"
@@ -206,12 +207,3 @@ def _message_format(data: PartOfFile, path: Path) -> ForeignFormat | None:
             fix = f"call it {MODULE_FILE}, in a folder with {MODULE_PREFIX}.index, and use that folder"
         return ForeignFormat("the graph of a SavedModel", "its values are in other files of its folder", fix)
     return None
-
-
-def _is_onnx(data: PartOfFile) -> bool:
-    if data[:1] != bytes([_FIRST_VARINT]):
-        return False
-    try:
-        return all(bytes_fields(data, range(len(data)), number) for number in (_ONNX_GRAPH, _ONNX_OPSETS))
-    except DamageError:
-        return False

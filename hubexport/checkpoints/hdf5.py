@@ -18,8 +18,8 @@ import numpy as np
 from hubexport.arrays import Value, as_streamed
 from hubexport.checkpoints.keras_values import KerasValues, WithDescription
 from hubexport.checkpoints.safetensors_file import SafetensorsReader
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.system.child_process import ChildError, own_environment, running_child
+from hubexport.system.damage import DamageError
 
 # Keras transposes the kernels of files that state no version, or version 1.
 _KERAS_VERSION = "2.15.0"

@@ -14,10 +14,11 @@ from typing import Any, NoReturn, TypeVar
 import pydantic
 
 from hubexport.checkpoints.recognize import Recognition
-from hubexport.checkpoints.stored_values import DamageError, unique_dict
+from hubexport.checkpoints.stored_values import unique_dict
 from hubexport.errors import CheckpointError
 from hubexport.layouts.huggingface_settings import MODEL_TYPE, ConfigSettings, PreprocessorSettings
 from hubexport.networks.family import DepthMultiplier
+from hubexport.system.damage import DamageError
 from hubexport.system.regular_files import read_regular_file
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import zipfile
 
 from hubexport.checkpoints.containers import KERAS_WEIGHTS
-from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.damage import DamageError
 
 _CONFIG = "config.json"
 # The description of a MobileNet V2 takes 120 KB.

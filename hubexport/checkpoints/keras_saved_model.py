@@ -7,10 +7,10 @@ newer keep them in a file of their own, older ones in `saved_model.pb`. What Ker
 import json
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.checkpoints.proto_wire import bytes_fields
 from hubexport.checkpoints.sources import Source
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.progress import Progress
+from hubexport.system.damage import DamageError
+from hubexport.system.proto_wire import bytes_fields
 
 _METADATA_FILE = "keras_metadata.pb"
 # The files of a large network have 10 MB.

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from hubexport.checkpoints.stored_values import DamageError, Renamed, StoredValues, unique_dict
+from hubexport.checkpoints.stored_values import Renamed, StoredValues, unique_dict
 from hubexport.networks.ops import Shape
+from hubexport.system.damage import DamageError
 
 # The groups in which `.h5` files list their layers: the root for weights alone, the other for whole models.
 _ROOTS = ("", "model_weights")

@@ -18,10 +18,10 @@ import tempfile
 from typing import BinaryIO
 
 from hubexport.arrays import CHUNK_BYTES
-from hubexport.checkpoints.proto_wire import Bytes, PartOfFile, encode_varint, read_varint
 from hubexport.checkpoints.snappy import unpack_snappy, unpacked_parts
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.system.crc32c import extend_crc32c, masked, masked_crc32c
+from hubexport.system.damage import DamageError
+from hubexport.system.proto_wire import Bytes, PartOfFile, encode_varint, read_varint
 from hubexport.system.temporary import temporary_failures_reported
 
 FOOTER_MAGIC = bytes.fromhex("57fb808b247547db")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hubexport.checkpoints.archives import MODULE_FILE, MODULE_PREFIX
 from hubexport.checkpoints.foreign_files import graph_format, is_frozen, is_graph, is_saved_model
-from hubexport.checkpoints.proto_wire import PartOfFile
 from hubexport.errors import CheckpointError
+from hubexport.system.proto_wire import PartOfFile
 
 
 def no_values_error(directory: Path) -> CheckpointError:

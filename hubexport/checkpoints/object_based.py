@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
-from hubexport.checkpoints.stored_values import DamageError, Renamed, equal_chunks, unique_dict
+from hubexport.checkpoints.stored_values import Renamed, equal_chunks, unique_dict
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.protos import TrackableObjectGraph
+from hubexport.system.damage import DamageError
 
 # Optimizers' names for the moving average of a variable: Keras 2 with `use_ema`, TensorFlow Addons' MovingAverage, and
 # Keras 3, which has no slashes in such names. Most put the optimizer's own name in front.

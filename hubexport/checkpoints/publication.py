@@ -19,10 +19,10 @@ from pathlib import Path
 import shutil
 
 from hubexport.checkpoints.checkpoint_files import shards
-from hubexport.checkpoints.stored_values import DamageError
 from hubexport.checkpoints.v2_bundle import data_path, index_path, shard_count, with_shard_count
 from hubexport.progress import Progress
 from hubexport.system.atomic_output import publish_file
+from hubexport.system.damage import DamageError
 from hubexport.system.destinations import check_destination
 from hubexport.system.locks import LOCK, locked
 

@@ -13,15 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from hubexport.arrays import CHUNK_BYTES, StreamedValue, as_streamed
 from hubexport.checkpoints.safetensors_index import names_by_shard
-from hubexport.checkpoints.stored_values import (
-    DamageError,
-    Joined,
-    Renamed,
-    StoredValues,
-    checked_shape,
-    damage_in,
-    unique_dict,
-)
+from hubexport.checkpoints.stored_values import Joined, Renamed, StoredValues, checked_shape, unique_dict
+from hubexport.system.damage import DamageError, damage_in
 
 # By safetensors' names; dtypes that are missing here keep those.
 _DTYPE_NAMES = {

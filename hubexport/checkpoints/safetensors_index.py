@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 
-from hubexport.checkpoints.stored_values import DamageError, damage_in, unique_dict
+from hubexport.checkpoints.stored_values import unique_dict
+from hubexport.system.damage import DamageError, damage_in
 from hubexport.system.regular_files import read_regular_file
 
 SAFETENSORS_INDEX_SUFFIX = ".safetensors.index.json"

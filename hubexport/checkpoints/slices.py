@@ -13,9 +13,10 @@ import re
 import numpy as np
 
 from hubexport.arrays import CHUNK_BYTES
-from hubexport.checkpoints.stored_values import DamageError, in_chunks
+from hubexport.checkpoints.stored_values import in_chunks
 from hubexport.networks.ops import Shape
 from hubexport.protos import Message
+from hubexport.system.damage import DamageError
 
 # All keys of pieces begin with it: the number 0.
 PIECE_KEY = b"\0"

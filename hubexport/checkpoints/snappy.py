@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from hubexport.arrays import CHUNK_BYTES
-from hubexport.checkpoints.proto_wire import Bytes, read_varint
-from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.damage import DamageError
+from hubexport.system.proto_wire import Bytes, read_varint
 
 # The best an element can do: 64 bytes out of 3.
 _MAX_OUT, _MIN_IN = 64, 3

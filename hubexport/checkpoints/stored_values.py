@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
-import contextlib
 import functools
 import itertools
 from typing import Any, TypeVar
@@ -13,25 +12,13 @@ from hubexport.arrays import CHUNK_BYTES
 from hubexport.checkpoints.dtypes import bits_dtype, decode_numbers, holds_numbers
 from hubexport.errors import printable
 from hubexport.networks.ops import Shape
+from hubexport.system.damage import DamageError
 
 _Value = TypeVar("_Value")
 
 # NumPy's arrays can have no more.
 _MAX_DIMENSIONS = 32
 _MAX_ELEMENTS = 1 << 58
-
-
-class DamageError(ValueError):
-    """The bytes are damaged, or not of the expected format; the message says why in a few words."""
-
-
-@contextlib.contextmanager
-def damage_in(what: str) -> Iterator[None]:
-    """Names the damaged file or value in the message of a DamageError."""
-    try:
-        yield
-    except DamageError as error:
-        raise DamageError(f"{what}: {error}") from error
 
 
 class StoredValues(abc.ABC):

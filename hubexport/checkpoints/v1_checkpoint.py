@@ -16,10 +16,11 @@ import numpy as np
 from hubexport.arrays import CHUNK_BYTES
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable
-from hubexport.checkpoints.proto_wire import Bytes, bytes_fields, read_varints
 from hubexport.checkpoints.slices import join_pieces, piece_key, region_shape, regions
-from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, damage_in, unique_dict
+from hubexport.checkpoints.stored_values import StoredValues, checked_shape, unique_dict
 from hubexport.protos import SavedTensorSlices
+from hubexport.system.damage import DamageError, damage_in
+from hubexport.system.proto_wire import Bytes, bytes_fields, read_varints
 
 _META_KEY = b""
 # A hundred times the list of a MobileNet V2's training checkpoint.

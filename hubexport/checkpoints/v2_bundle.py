@@ -25,12 +25,13 @@ import numpy.typing as npt
 from hubexport.arrays import CHUNK_BYTES, FLOAT_BYTES, StreamedValue, as_streamed
 from hubexport.checkpoints.dtypes import bits_dtype, tensorflow_dtype
 from hubexport.checkpoints.leveldb_table import LeveldbTable, table_bytes
-from hubexport.checkpoints.proto_wire import encode_varint, read_varint
 from hubexport.checkpoints.slices import PIECE_KEY, join_pieces, piece_key, region_shape, regions
-from hubexport.checkpoints.stored_values import DamageError, StoredValues, checked_shape, damage_in
+from hubexport.checkpoints.stored_values import StoredValues, checked_shape
 from hubexport.networks.ops import Shape
 from hubexport.protos import DT_FLOAT, DT_STRING, BundleEntryProto, BundleHeaderProto, Message, TensorShapeProto
 from hubexport.system.crc32c import extend_crc32c, masked, masked_crc32c
+from hubexport.system.damage import DamageError, damage_in
+from hubexport.system.proto_wire import encode_varint, read_varint
 
 _HEADER_KEY = b""
 _PRODUCER = 1

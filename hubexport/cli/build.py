@@ -13,6 +13,7 @@ from hubexport.cli.arguments import (
     downloads_of,
     positive,
 )
+from hubexport.cli.deployment_flags import add_deployment, requested_deployments
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import ShownProgress, shown_progress
 from hubexport.cli.text_tables import new_table, print_table
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that `hubexport convert` reads, or synthetic[:SEED] for made-up weights; {variant} in it stands for each "
         "variant's name (default: download the archive that the config names)",
     )
+    add_deployment(parser, "also write each module for use without TensorFlow, below DIR/deployments")
     add_weights(parser)
     add_scope(parser)
     parser.add_argument(
@@ -197,8 +199,10 @@ def _selected_modules(args: argparse.Namespace) -> "_Modules":
 def _build(modules: "_Modules", args: argparse.Namespace, progress: ShownProgress) -> "list[BuildOutcome]":
     from hubexport.batch import build_batch  # Imports NumPy, which errors need not wait for.
     from hubexport.build import BuildOptions, BuildOrder
+    from hubexport.deployment_spec import with_deployments
 
-    orders = [BuildOrder(variant, specs) for variant, specs in modules]
+    requests = requested_deployments(args, "hubexport build")
+    orders = [BuildOrder(variant, with_deployments(variant, specs, requests)) for variant, specs in modules]
     options = BuildOptions(
         args.checkpoint, args.weights, args.output_dir, args.overwrite, downloads_of(args), args.scope
     )

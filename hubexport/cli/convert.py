@@ -3,7 +3,7 @@
 import argparse
 
 from hubexport.cli.arguments import add_config_dir, add_scope, add_weights
-from hubexport.cli.deployment_flags import add_deployment_flags, chosen_options
+from hubexport.cli.deployment_flags import add_deployment_flags, add_outputs, chosen_options, outputs_of
 from hubexport.cli.progress_display import shown_progress
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.extras import require_extras
@@ -39,13 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("feature_vector", "classification"),
         help="feature_vector leaves the classifier out, classification requires one (default: what SOURCE has)",
     )
-    parser.add_argument(
-        "--endpoints",
-        "--outputs",
-        nargs="*",
-        metavar="KEY",
-        help="for whole models: give these intermediate results as well, or all of them without a KEY",
-    )
+    add_outputs(parser, "whole models")
     add_deployment_flags(parser)
     add_weights(parser)
     add_scope(parser)
@@ -72,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             weights=args.weights,
             scope=args.scope,
             kind=args.kind,
-            endpoints=() if args.endpoints is None else args.endpoints or "all",
+            endpoints=outputs_of(args),
             options=options,
             overwrite=args.overwrite,
             progress=progress,

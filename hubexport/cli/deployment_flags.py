@@ -1,7 +1,9 @@
 """The flags of deployments, which `convert` and other commands share."""
 
 import argparse
+from collections.abc import Sequence
 import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
 
 from hubexport.deployments.options import (
     DEFAULT_OPSET,
@@ -14,6 +16,9 @@ from hubexport.deployments.options import (
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import UsageError
 from hubexport.extras import require_extras
+
+if TYPE_CHECKING:
+    from hubexport.deployment_spec import DeploymentRequest
 
 _FLAGS = {
     "opset": "--opset",
@@ -66,6 +71,74 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_deployment(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the flag that asks for deployments, and those of their options.
+
+    Args:
+        parser: of a command that makes modules.
+        what: what the flag does, for its help.
+    """
+    parser.add_argument(
+        "--deployment",
+        action="append",
+        default=[],
+        metavar="FORMAT",
+        help=f"{what}: {', '.join(DEPLOYMENTS)}. Repeat the flag for more",
+    )
+    add_outputs(parser, "deployments")
+    add_deployment_flags(parser)
+
+
+def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[DeploymentRequest, ...]":
+    """Returns the deployments that the command line asks for.
+
+    Args:
+        args: the parsed command line.
+        command: what errors call the command.
+    Raises:
+        MissingExtraError: packages that a format needs are missing.
+        UsageError: there is no such format, option or choice.
+    """
+    from hubexport.deployment_spec import deployment_requests
+
+    requests = deployment_requests(args.deployment, _choices(args), outputs_of(args))
+    for extra in sorted({extra for one in requests if (extra := DEPLOYMENTS[one.format].extra)}):
+        require_extras(f"{command} --deployment", extra)
+    return requests
+
+
+def _choices(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options that the command line gives, by name, whatever formats have them.
+
+    Raises:
+        MissingExtraError: packages that calibration needs are missing.
+    """
+    chosen = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+    if "calibration" in chosen:
+        require_extras("--calibration", "tensorflow")
+        from hubexport.images.calibration import Calibration
+
+        chosen["calibration"] = Calibration(chosen["calibration"])
+    return chosen
+
+
+def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the flag for intermediate results."""
+    parser.add_argument(
+        "--outputs",
+        "--endpoints",
+        dest="outputs",
+        nargs="*",
+        metavar="KEY",
+        help=f"for {what}: give these intermediate results as well, or all of them without a KEY",
+    )
+
+
+def outputs_of(args: argparse.Namespace) -> Sequence[str] | Literal["all"]:
+    """Returns the keys of the intermediate results that the command line asks for, or `all`."""
+    return () if args.outputs is None else args.outputs or "all"
+
+
 def chosen_options(args: argparse.Namespace, command: str, to: str) -> DeploymentOptions | None:
     """Returns the options of a format that the command line gives; None for what is no deployment.
 
@@ -77,7 +150,7 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
         UsageError: the format has no such option, or the option has no such choice.
         MissingExtraError: packages that calibration needs are missing.
     """
-    chosen = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+    chosen = _choices(args)
     options = DEPLOYMENTS[to].options if to in DEPLOYMENTS else None
     for name in chosen:
         if options is None or name not in _option_names(options):
@@ -87,11 +160,6 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
                 why=f"only {' and '.join(having)} {'have' if len(having) > 1 else 'has'} this option",
                 fix=f"leave {_FLAGS[name]} out",
             )
-    if "calibration" in chosen:
-        require_extras(f"{command} --calibration", "tensorflow")
-        from hubexport.images.calibration import Calibration
-
-        chosen["calibration"] = Calibration(chosen["calibration"])
     return options(**chosen) if options else None
 
 

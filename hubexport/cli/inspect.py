@@ -1,4 +1,4 @@
-"""Describes a checkpoint, weights file or module, and what is in it; exits with 1 if anything is wrong with it."""
+"""Describes a checkpoint, weights file, module or deployment, and what is in it; exits with 1 if anything is wrong."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,18 @@ from hubexport.errors import printable
 
 if TYPE_CHECKING:
     from hubexport.checkpoints.checkpoint_report import CheckpointReport, VariableReport
+    from hubexport.deployments.report import DeployedTensor, DeploymentReport
     from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport
     from hubexport.modules.module_report import ModuleReport
     from hubexport.modules.op_versions import Compatibility
 
-SUMMARY = "describe a checkpoint, weights file or module"
+SUMMARY = "describe a checkpoint, weights file, module or deployment"
 
 # How many entries of a long list a line shows. The JSON has all of them.
 _SHOWN_OPS = 6
 _SHOWN_NAMES = 3
+# How much of a longer text.
+_SHOWN_TEXT = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a module (a directory, a .tar.gz, or an http or https address) or any source that `hubexport convert` "
-        "reads",
+        help="a module (a directory, a .tar.gz, or an http or https address), an ONNX model, or any source that "
+        "`hubexport convert` reads",
     )
     parser.add_argument("--variables", action="store_true", help="list the variables of a checkpoint or weights file")
     add_format_argument(parser, "table", "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describes a checkpoint or module. Returns 0, or 1 if there is a problem."""
+    """Describes what is at a path. Returns 0, or 1 if there is a problem."""
     from hubexport.checkpoints.checkpoint_report import CheckpointReport
+    from hubexport.deployments.report import DeploymentReport
     from hubexport.description import describe
 
     with shown_progress() as progress:
@@ -51,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(described, indent=2))
         return status
     print(args.path)
-    lines = _checkpoint_lines(report) if isinstance(report, CheckpointReport) else _module_lines(report)
+    if isinstance(report, CheckpointReport):
+        lines = _checkpoint_lines(report)
+    else:
+        lines = _deployment_lines(report) if isinstance(report, DeploymentReport) else _module_lines(report)
     for label, text in lines:
         print(f"  {label:18}{text}")
     if args.variables and isinstance(report, CheckpointReport):
@@ -148,7 +155,34 @@ def _interface_lines(graph: "GraphVersionReport") -> Iterator[tuple[str, str]]:
         yield "  endpoints", f"{len(endpoints)}: {_beginning(endpoints, _SHOWN_NAMES)}"
 
 
-def _tensors(tensors: "Sequence[TensorReport]") -> str:
+def _deployment_lines(report: "DeploymentReport") -> Iterator[tuple[str, str]]:
+    from hubexport.deployments.registry import DEPLOYMENTS
+
+    yield "format", printable(" ".join(filter(None, (DEPLOYMENTS[report.format].title, report.version))))
+    yield "written by", printable(report.written_by or "unknown")
+    for label, tensors in (("inputs", report.inputs), ("outputs", report.outputs)):
+        yield label, printable(_tensors(tensors[:_SHOWN_OPS]) + _more(tensors, _SHOWN_OPS))
+        for tensor in tensors:
+            if tensor.quantization:
+                yield "  quantization", printable(f"{tensor.name}: {tensor.quantization}")
+    yield "weights", ", ".join(f"{count:,} {printable(dtype)}" for dtype, count in report.weights.items()) or "none"
+    yield "bytes", f"{report.size:,}"
+    ops = [f"{printable(op)} {count}" for op, count in report.ops.items()]
+    yield "ops", f"{sum(report.ops.values()):,}: {_beginning(ops, _SHOWN_OPS)}"
+    for key, value in report.metadata.items():
+        yield "metadata", printable(f"{key}: {_metadata(value)}")
+    for problem in report.problems:
+        yield "PROBLEM", printable(problem)
+
+
+def _metadata(value: object) -> str:
+    if isinstance(value, list) and len(value) > _SHOWN_OPS:
+        return f"{len(value):,} entries: {_beginning([_metadata(one) for one in value], _SHOWN_NAMES)}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
+
+
+def _tensors(tensors: "Sequence[TensorReport | DeployedTensor]") -> str:
     return ", ".join(f"{tensor.name} {tensor.dtype} {_shape(tensor.shape)}" for tensor in tensors)
 
 
@@ -159,8 +193,11 @@ def _shape(shape: "tuple[int | None, ...] | None") -> str:
 
 
 def _beginning(entries: Sequence[str], shown: int) -> str:
-    more = f" and {len(entries) - shown} more" if len(entries) > shown else ""
-    return f"{', '.join(entries[:shown])}{more}"
+    return f"{', '.join(entries[:shown])}{_more(entries, shown)}"
+
+
+def _more(entries: Sequence[object], shown: int) -> str:
+    return f" and {len(entries) - shown} more" if len(entries) > shown else ""
 
 
 def _oldest_tensorflow(compatibility: "Compatibility") -> str:

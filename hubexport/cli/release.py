@@ -24,6 +24,7 @@ from hubexport.cli.arguments import (
     downloads_of,
     positive,
 )
+from hubexport.cli.deployment_flags import add_deployment, requested_deployments
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import cell, new_table, print_table
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND[/VERSION]",
         help="feature_vector or classification, with or without a version (default: all in each variant's config)",
     )
+    add_deployment(parser, "also release each module for use without TensorFlow")
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
@@ -122,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
     extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
+    from hubexport.deployment_spec import with_deployments
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
     from hubexport.selection import select_modules
@@ -129,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
     selection = select_modules(args.variants, args.modules, args.config_dir, published_only=args.checkpoint is None)
     for line in selection.skipped:
         print(line, file=sys.stderr)
-    orders = [BuildOrder(variant, specs) for variant, specs in selection.modules]
+    requests = requested_deployments(args, "hubexport release")
+    orders = [BuildOrder(variant, with_deployments(variant, specs, requests)) for variant, specs in selection.modules]
     options = ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
@@ -173,18 +177,20 @@ def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: 
 
 
 def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, output_format: str) -> int:
-    """Prints the archives that this run published to stdout, and a table of all artifacts to stderr."""
+    """Prints what this run published to stdout, and a table of all artifacts to stderr."""
+    from hubexport.release.page_facts import asset_path
+
     if output_format == "json":
         print(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
         for outcome in outcomes:
             if outcome.record and outcome.result in ("made", "listed"):
-                print(directory / outcome.record.files["archive"].path)
+                print(directory / asset_path(outcome.record.spec, outcome.record.handle))
     status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
     rows = []
     for outcome in outcomes:
         result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
-        size = f"{outcome.record.files['archive'].bytes / 1e6:.1f}" if outcome.record else "-"
+        size = f"{outcome.record.bytes / 1e6:.1f}" if outcome.record else "-"
         checks = str(outcome.record.checks.passed) if outcome.record else "-"
         rows.append([outcome.artifact.handle, result, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
     summary = _counts([result.partition(":")[0] for _, result, *_ in rows])
@@ -194,11 +200,13 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, outpu
 
 def _as_json(outcome: "ReleaseOutcome") -> dict[str, Any]:
     error = outcome.result if isinstance(outcome.result, HubexportError) else None
+    archive = outcome.record.files.get("archive") if outcome.record else None
     return {
         "handle": outcome.artifact.handle,
         "result": "failed" if error else outcome.result,
         "why": error.why if error else outcome.artifact.why,
-        "archive": outcome.record.files["archive"].model_dump() if outcome.record else None,
+        "archive": archive.model_dump() if archive else None,
+        "contents": [file.model_dump() for file in outcome.record.contents] if outcome.record else [],
         "seconds": {stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     }
 

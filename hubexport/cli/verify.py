@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     checks = select_checks(args.check, "--check")
     if args.list_checks:
-        for check in checks:
+        for check in (*checks, *select_checks(args.check, "--check", "deployment")):
             print(f"{check.name:28}{check.promise}")
         return 0
     if args.module is None:
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             labels=args.labels,
             variant=variant,
             spec=spec,
-            checks=checks,
+            checks=args.check or None,
             consumers=consumers,
             progress=progress,
         )

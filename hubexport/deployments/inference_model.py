@@ -21,7 +21,8 @@ LOGITS = "logits"
 PROBABILITIES = "probabilities"
 FEATURES = "feature_vector"
 
-_WHITE: dict[Pixels, float] = {"float": 1.0, "uint8": 255.0}
+# The largest intensity of images.
+WHITE: dict[Pixels, float] = {"float": 1.0, "uint8": 255.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,17 +94,27 @@ def inference_model(
             why="the network has no classifier",
             fix="leave the softmax out, or use a network with a classifier",
         )
-    folded = fold(network, values, endpoints=endpoints, white=_WHITE[options.pixels])
-    made = folded.network
-    main = made.logits or made.features
-    outputs = {FEATURES if made.logits is None else LOGITS: main}
-    if options.softmax:
-        softmax = ops.Softmax(PROBABILITIES, (main,), PROBABILITIES)
-        made = dataclasses.replace(made, ops=(*made.ops, softmax))
-        outputs = {PROBABILITIES: softmax.name}
-    outputs |= made.endpoints
+    folded = fold(network, values, endpoints=endpoints, white=WHITE[options.pixels])
+    made, outputs = with_outputs(folded.network, endpoints, softmax=options.softmax)
     metadata = _metadata(name, network, options.pixels, class_names)
     return InferenceModel(name, made, folded.values, outputs, options.pixels, metadata)
+
+
+def with_outputs(network: Network, endpoints: Sequence[str], *, softmax: bool) -> tuple[Network, dict[str, str]]:
+    """Returns a network that computes the outputs of a model, and the op of each output by the output's name.
+
+    Args:
+        network: folded or not.
+        endpoints: keys of the endpoints that are outputs, too.
+        softmax: give the probabilities of the classes instead of the logits.
+    """
+    main = network.logits or network.features
+    outputs = {FEATURES if network.logits is None else LOGITS: main}
+    if softmax:
+        last = ops.Softmax(PROBABILITIES, (main,), PROBABILITIES)
+        network = dataclasses.replace(network, ops=(*network.ops, last))
+        outputs = {PROBABILITIES: last.name}
+    return network, outputs | {key: network.endpoints[key] for key in endpoints}
 
 
 def _metadata(name: str, network: Network, pixels: Pixels, class_names: Sequence[str] | None) -> dict[str, Any]:

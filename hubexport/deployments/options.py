@@ -1,8 +1,8 @@
 """What a user can choose of a deployment, apart from the writers so that a command line can be parsed without NumPy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from hubexport.errors import UsageError, check_choice
 from hubexport.progress import Progress
@@ -29,6 +29,29 @@ class DeploymentOptions:
 
     pixels: Pixels = "float"
     softmax: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What tells deployments of one module and format apart, in their names: like `-float16`, or nothing."""
+        return ""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose versions may change the bytes, besides those of the format itself."""
+        return ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns all choices, as values that JSON has."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of_json(cls, document: Mapping[str, Any]) -> "DeploymentOptions":
+        """Returns what `as_json` described.
+
+        Raises:
+            UsageError: there is no such choice.
+        """
+        return cls(**document)
 
     def __post_init__(self) -> None:
         """Checks the choices.
@@ -86,6 +109,40 @@ class Calibration(Protocol):
             The file of the quantized model.
         """
 
+    def record(self) -> "CalibrationRecord":
+        """Returns what identifies the images, wherever they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationRecord:
+    """What a manifest says of a calibration; the images are elsewhere.
+
+    Attributes:
+        images: how many there were.
+        sha256: of the SHA-256 of each, in order.
+    """
+
+    images: int
+    sha256: str
+
+    def quantized(
+        self, content: bytes, *, image_size: tuple[int, int], pixels: Pixels, outputs: Sequence[str], progress: Progress
+    ) -> bytes:
+        """Refuses to quantize anything.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "cannot quantize to int8 again",
+            why=f"the {self.images:,} photographs that it was calibrated with are not there",
+            fix="pass them as --calibration to a new build",
+        )
+
+    def record(self) -> "CalibrationRecord":
+        """Returns itself."""
+        return self
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TfliteOptions(DeploymentOptions):
@@ -128,3 +185,20 @@ class TfliteOptions(DeploymentOptions):
     def suffix(self) -> str:
         """What tells deployments of one module apart, in their names."""
         return "" if self.quantize == "none" else f"-{self.quantize}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """TensorFlow's own quantizer makes integers."""
+        return ("tensorflow",) if self.quantize == "int8" else ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns all choices; the images of a calibration are those of any folder."""
+        record = self.calibration and dataclasses.asdict(self.calibration.record())
+        fields = dataclasses.asdict(dataclasses.replace(self, quantize="none", calibration=None))
+        return fields | {"quantize": self.quantize, "calibration": record}
+
+    @classmethod
+    def of_json(cls, document: Mapping[str, Any]) -> "TfliteOptions":
+        """Returns what `as_json` described, with a calibration that knows its images no more."""
+        record = document["calibration"] and CalibrationRecord(**document["calibration"])
+        return cls(**{**document, "calibration": record})

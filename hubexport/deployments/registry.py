@@ -1,14 +1,15 @@
 """The formats of deployments, and what each needs; writers are imported when they write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions, TfliteOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfliteOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
+    from hubexport.deployments.report import DeploymentReport
     from hubexport.progress import Progress
 
 DeploymentFormat = Literal["onnx", "tflite"]
@@ -26,8 +27,14 @@ class Deployment:
         readers: programs that go by this suffix.
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
+        packages: those whose versions may change its bytes.
+        runtimes: those that run it.
+        pixels: the dtype of images, in NumPy's words, by the option.
         write: writes a model to a path that does not exist: a file, or a folder. Its progress receives what is worth
             knowing of long work.
+        recognizes: tells by the content of a file or folder whether it is one of this format, damaged or not. Raises
+            OSError if it cannot be read.
+        report: describes such a file or folder, whoever wrote it. Raises ModuleError if it is damaged.
     """
 
     title: str
@@ -36,7 +43,12 @@ class Deployment:
     readers: str
     options: type[DeploymentOptions]
     extra: str | None
+    packages: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    pixels: Mapping[Pixels, str]
     write: Callable[[Path, "InferenceModel", Any, "Progress"], None]
+    recognizes: Callable[[Path], bool]
+    report: Callable[[Path], "DeploymentReport"]
 
 
 def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions, progress: "Progress") -> None:
@@ -51,8 +63,76 @@ def _write_tflite(path: Path, model: "InferenceModel", options: TfliteOptions, p
     write_tflite_model(path, model, options, progress)
 
 
+def _is_onnx(path: Path) -> bool:
+    from hubexport.deployments.onnx_report import is_onnx
+
+    return is_onnx(path)
+
+
+def _onnx_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.onnx_report import onnx_report
+
+    return onnx_report(path)
+
+
+def _is_tflite(path: Path) -> bool:
+    from hubexport.deployments.tflite_report import is_tflite
+
+    return is_tflite(path)
+
+
+def _tflite_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.tflite_report import tflite_report
+
+    return tflite_report(path)
+
+
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
 DEPLOYMENTS: dict[str, Deployment] = {
-    "onnx": Deployment("ONNX", "model.onnx", ".onnx", "OpenCV", OnnxOptions, "onnx", _write_onnx),
-    "tflite": Deployment("TFLite", "model.tflite", ".tflite", "MediaPipe", TfliteOptions, "tflite", _write_tflite),
+    "onnx": Deployment(
+        title="ONNX",
+        file="model.onnx",
+        suffix=".onnx",
+        readers="OpenCV",
+        options=OnnxOptions,
+        extra="onnx",
+        packages=("onnx",),
+        runtimes=("onnxruntime",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_onnx,
+        recognizes=_is_onnx,
+        report=_onnx_report,
+    ),
+    "tflite": Deployment(
+        title="TFLite",
+        file="model.tflite",
+        suffix=".tflite",
+        readers="MediaPipe",
+        options=TfliteOptions,
+        extra="tflite",
+        packages=("flatbuffers", "tflite"),
+        runtimes=("tensorflow",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_tflite,
+        recognizes=_is_tflite,
+        report=_tflite_report,
+    ),
 }
+
+
+def deployment_in(directory: Path) -> str | None:
+    """Returns the format of the deployment in a folder; None if there is none.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)
+
+
+def deployment_at(path: Path) -> Deployment | None:
+    """Returns the format of what is at a path; None if it is not a deployment.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)

@@ -12,13 +12,13 @@ class DeployedTensor:
     Attributes:
         name: what programs call it.
         dtype: in NumPy's words, like `float32`.
-        shape: its lengths; None for an open one.
+        shape: its lengths; None for an open one. None if it may have any, or is no tensor.
         quantization: how integers stand for numbers, as people read it; None for floats.
     """
 
     name: str
     dtype: str
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
     quantization: str | None = None
 
 

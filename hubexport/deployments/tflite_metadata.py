@@ -7,6 +7,7 @@ place, so nothing in it is compressed.
 
 from collections.abc import Callable, Sequence
 import io
+import itertools
 from types import SimpleNamespace
 from typing import Any
 import zipfile
@@ -14,6 +15,7 @@ import zipfile
 import flatbuffers
 import numpy as np
 
+from hubexport.deployments.flatbuffer_reader import Flatbuffer
 from hubexport.deployments.flatbuffer_tables import Table, packed
 from hubexport.deployments.inference_model import FEATURES, INPUT, LOGITS, PROBABILITIES, InferenceModel
 
@@ -151,3 +153,34 @@ def _adder(slot: int, field: str) -> Callable[[flatbuffers.Builder, Any], None]:
     if field in _COUNTS:
         return lambda builder, value: builder.PrependUint32Slot(slot, value, 0)
     return lambda builder, value: builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+
+
+def read_metadata(content: bytes) -> dict[str, Any]:
+    """Returns what metadata say of a model, whoever wrote them.
+
+    Args:
+        content: the flatbuffer.
+    Returns:
+        Some of `name`, `description`, `input_mean` and `input_deviation` (of intensities from 0 to 255: programs
+        subtract the one, and divide by the other), and `labels`, the name of the file with the names of the classes.
+    Raises:
+        DamageError: they are damaged.
+    """
+    root = Flatbuffer(content, IDENTIFIER).root
+    found: dict[str, Any] = {"name": root.text(0), "description": root.text(1)}
+    for graph in itertools.islice(root.tables(_slot("ModelMetadata", "SubgraphMetadata")), 1):
+        for images in itertools.islice(graph.tables(_slot("SubGraphMetadata", "InputTensorMetadata")), 1):
+            for unit in images.tables(_slot("TensorMetadata", "ProcessUnits")):
+                options = unit.table(1)
+                if unit.number(0, "uint8") == _NORMALIZATION and options is not None:
+                    found["input_mean"] = options.numbers(0, "float32").tolist()
+                    found["input_deviation"] = options.numbers(1, "float32").tolist()
+        for output in itertools.islice(graph.tables(_slot("SubGraphMetadata", "OutputTensorMetadata")), 1):
+            for file in output.tables(_slot("TensorMetadata", "AssociatedFiles")):
+                if file.number(2, "int8") == _TENSOR_AXIS_LABELS:
+                    found["labels"] = file.text(0)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _slot(kind: str, field: str) -> int:
+    return FIELDS[kind].index(field)

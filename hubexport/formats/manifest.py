@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler
 
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import printable
 from hubexport.formats.revision import FORMAT_REVISION
-from hubexport.networks.family_fields import SpreadParameters
+from hubexport.networks.family_fields import SpreadParameters, spread_parameters
 from hubexport.networks.network import Network
 from hubexport.networks.registry import FAMILIES
 from hubexport.system.digests import file_sha256, tree_files
@@ -61,10 +62,26 @@ class CheckpointOrigin(pydantic.BaseModel):
     scope: _Text | None = None
 
 
+class DeploymentFacts(pydantic.BaseModel):
+    """How a deployment was written; see `hubexport.deployment_spec.DeploymentSpec`.
+
+    Attributes:
+        written_with: the versions of the packages that decide its bytes, by name.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    format: _Text
+    options: dict[_Text, bool | int | _Text | None]
+    endpoints: list[_Text]
+    written_with: dict[_Text, _Text]
+
+
 class Manifest(SpreadParameters):
     """The content of a manifest. `write_manifest` writes all fields; None stands for one that is missing or null.
 
     Attributes:
+        deployment: how it was written; None for a module.
         family_parameters: the parameters of any family of networks, like a depth multiplier.
         values: `trained`, or `synthetic` for values made from a seed.
         weights: `averaged` (moving averages of the variables), `raw`, how many of each, or `only`.
@@ -78,6 +95,7 @@ class Manifest(SpreadParameters):
     variant: _Text | None = None
     kind: _Text | None = None
     version: _Count | None = None
+    deployment: DeploymentFacts | None = None
     network: _Text | None = None
     family_parameters: dict[str, Annotated[float, Field(ge=0, le=_MAX_NUMBER)]] = Field(exclude=True)
     input_height_px: _Count | None = None
@@ -91,6 +109,13 @@ class Manifest(SpreadParameters):
     hubexport_version: _Text | None = None
     format_revision: _Count = 0
     sha256: dict[str, str] = Field(exclude=True)
+
+    @pydantic.model_serializer(mode="wrap")
+    def _spread(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = spread_parameters(serialize(self), self.family_parameters)
+        if self.deployment is None:  # Modules have no such field.
+            del fields["deployment"]
+        return fields
 
     @property
     def smallest_image_size(self) -> int | None:
@@ -197,6 +222,7 @@ def manifest_fields(
         "variant": variant.name,
         "kind": spec.kind,
         "version": spec.version,
+        **({"deployment": spec.as_json()} if isinstance(spec, DeploymentSpec) else {}),
         "network": variant.network,
         **variant.family_parameters.model_dump(),
         "input_height_px": height,

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import hashlib
 from pathlib import Path
 
 from hubexport.arrays import Array
-from hubexport.deployments.options import Pixels
+from hubexport.deployments.options import CalibrationRecord, Pixels
+from hubexport.errors import ImageError
 from hubexport.images.image_batches import apply_to_files
 from hubexport.images.image_files import find_images, image_count_text
 from hubexport.progress import Progress
+from hubexport.system.digests import file_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +50,19 @@ class Calibration:
                 lowest, highest = done.ranges[name]
                 progress.note(f"{name}: from {lowest:.4g} to {highest:.4g} in calibration")
         return done.content
+
+    def record(self) -> CalibrationRecord:
+        """Returns how many images there are, and a digest of them.
+
+        Raises:
+            ImageError: there are no images, or one cannot be read.
+        """
+        files, digest = find_images(self.images), hashlib.sha256()
+        for file in files:
+            try:
+                digest.update(bytes.fromhex(file_sha256(file)))
+            except OSError as error:
+                raise ImageError(
+                    f"cannot read {file}", why=error.strerror or str(error), fix="use images that you may read"
+                ) from error
+        return CalibrationRecord(len(files), digest.hexdigest())

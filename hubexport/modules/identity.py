@@ -6,7 +6,8 @@ from pathlib import Path
 import pydantic
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.errors import ModuleError
+from hubexport.deployment_spec import DeploymentSpec
+from hubexport.errors import ModuleError, UsageError
 from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 from hubexport.modules.module_report import no_module_error
 from hubexport.networks.network import Network
@@ -15,10 +16,10 @@ from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
 @dataclasses.dataclass(frozen=True)
 class ModuleIdentity:
-    """A module, and what it should be.
+    """A module or a deployment, and what it should be.
 
     Attributes:
-        directory: the module's directory.
+        directory: its directory.
         shown_as: what messages call the module.
         manifest: the contents of its `hubexport.json`; None if it has none.
         variant: the variant that it should be of.
@@ -55,12 +56,13 @@ def identify(
         ModuleError: the directory holds no module, the manifest cannot be understood, or neither the manifest nor the
             caller says what the module should be.
     """
-    if not (directory / MODULE_FILE).is_file():
-        raise no_module_error(directory, shown_as)
     try:
         manifest = read_manifest(directory)
     except ManifestError as error:
         raise _unidentified(shown_as, str(error)) from error
+    deployed = manifest.deployment if manifest else None
+    if deployed is None and not (directory / MODULE_FILE).is_file():
+        raise no_module_error(directory, shown_as)
     described = variant is None
     if manifest is not None:
         variant = variant or _variant_of(manifest, shown_as)
@@ -70,6 +72,11 @@ def identify(
         except ValueError as error:
             why = f"{MANIFEST} names an unknown kind or version: {kind_and_version}"
             raise _unidentified(shown_as, why) from error
+        if deployed and not isinstance(spec, DeploymentSpec):
+            try:
+                spec = DeploymentSpec.of_json(spec, deployed.model_dump())
+            except UsageError as error:
+                raise _unidentified(shown_as, f"{MANIFEST}: {error.what}, and {error.why}") from error
     elif variant is None or spec is None:
         raise _unidentified(shown_as, f"it has no {MANIFEST}")
     network = variant.network_for(spec.kind, spec.version)

@@ -4,7 +4,7 @@ A hub server answers with a gzipped tar if the query has `tf-hub-format=compress
 Addresses that end in `.tar.gz` or `.tgz` are requested as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 from http import HTTPStatus
@@ -13,6 +13,7 @@ import re
 
 from hubexport.checkpoints.archives import MODULE_FILE, holds_modules_alone
 from hubexport.checkpoints.containers import container_of
+from hubexport.deployments.registry import deployment_in
 from hubexport.errors import ModuleError
 from hubexport.progress import Progress
 from hubexport.system.tars import ArchiveError, unpack_archive
@@ -26,12 +27,31 @@ class ModuleDirectory:
     """A module's directory, and where it came from.
 
     Attributes:
-        directory: the folder with `saved_model.pb`; a temporary copy if the module was packed.
+        directory: the folder with `saved_model.pb`, or with those of a deployment; a temporary copy if it was packed.
         shown_as: what messages call the module: the path or the address that the user named, without a password.
     """
 
     directory: Path
     shown_as: Path | str
+
+
+# Whether a folder holds what is to be opened.
+_Holds = Callable[[Path], object]
+
+
+def _holds_saved_model(directory: Path) -> bool:
+    return (directory / MODULE_FILE).is_file()
+
+
+def _holds_artifact(directory: Path) -> bool:
+    return _holds_saved_model(directory) or deployment_in(directory) is not None
+
+
+@contextlib.contextmanager
+def opened_artifact_directory(artifact: str | Path, progress: Progress) -> Iterator[ModuleDirectory]:
+    """Opens a module or a deployment; see `opened_module_directory`."""
+    with contextlib.ExitStack() as stack:
+        yield _opened(artifact, _holds_artifact, stack, progress)
 
 
 @contextlib.contextmanager
@@ -46,7 +66,13 @@ def opened_module_directory(module: str | Path, progress: Progress) -> Iterator[
         TemporaryFileError: there is no room to download or unpack it.
     """
     with contextlib.ExitStack() as stack:
-        yield _at_address(str(module), stack, progress) if is_address(module) else _at_path(Path(module), stack)
+        yield _opened(module, _holds_saved_model, stack, progress)
+
+
+def _opened(artifact: str | Path, holds: _Holds, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:
+    if is_address(artifact):
+        return _at_address(str(artifact), holds, stack, progress)
+    return _at_path(Path(artifact), holds, stack)
 
 
 def is_address(module: str | Path) -> bool:
@@ -69,7 +95,7 @@ def holds_module(path: Path) -> bool:
     return (path / MODULE_FILE).is_file() or (_is_archive(path) and holds_modules_alone(path))
 
 
-def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:
+def _at_address(url: str, holds: _Holds, stack: contextlib.ExitStack, progress: Progress) -> ModuleDirectory:
     # The HTTP library would slow down the start for users who name a path.
     from hubexport.system.http_download import ContentError, HttpError, download, without_password
 
@@ -95,12 +121,12 @@ def _at_address(url: str, stack: contextlib.ExitStack, progress: Progress) -> Mo
         elif error.status is None:
             fix = "check the address, network and proxy settings, or download it elsewhere and use its path"
         raise ModuleError(what, why=str(error), fix=fix) from error
-    return ModuleDirectory(_unpacked(archive, shown_as, stack), shown_as)
+    return ModuleDirectory(_unpacked(archive, shown_as, holds, stack), shown_as)
 
 
-def _at_path(path: Path, stack: contextlib.ExitStack) -> ModuleDirectory:
+def _at_path(path: Path, holds: _Holds, stack: contextlib.ExitStack) -> ModuleDirectory:
     try:
-        if (path / MODULE_FILE).is_file():
+        if holds(path):
             return ModuleDirectory(path, path)
         is_archive = _is_archive(path)
     except OSError as error:
@@ -112,7 +138,7 @@ def _at_path(path: Path, stack: contextlib.ExitStack) -> ModuleDirectory:
             why=kinds if path.exists() else "no such file or directory",
             fix="use a module's directory, a .tar.gz of it, or its address on a hub server",
         )
-    return ModuleDirectory(_unpacked(path, path, stack), path)
+    return ModuleDirectory(_unpacked(path, path, holds, stack), path)
 
 
 def unreadable_error(shown_as: Path | str, error: OSError) -> ModuleError:
@@ -128,13 +154,14 @@ def _is_archive(path: Path) -> bool:
     return path.is_file() and container_of(path) == "gzip"
 
 
-def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) -> Path:
+def _unpacked(archive: Path, shown_as: Path | str, holds: _Holds, stack: contextlib.ExitStack) -> Path:
     """Returns the directory of the module in an archive, unpacked for as long as the stack is open."""
     scratch = stack.enter_context(temporary_directory(f"cannot unpack {shown_as}"))
     try:
         with temporary_failures_reported(f"cannot unpack {shown_as}"):
             unpack_archive(archive, scratch)
-            found = sorted(path.parent for path in scratch.rglob(MODULE_FILE) if path.is_file())
+            folders = (scratch, *(path for path in scratch.rglob("*") if path.is_dir()))
+            found = sorted(folder for folder in folders if holds(folder))
     except ArchiveError as error:
         # Its first line may name the temporary copy.
         raise ModuleError(
@@ -144,9 +171,9 @@ def _unpacked(archive: Path, shown_as: Path | str, stack: contextlib.ExitStack) 
         raise unreadable_error(shown_as, error) from error
     if len(found) == 1:
         return found[0]
-    folders = ", ".join(str(folder.relative_to(scratch)) for folder in found)
+    names = ", ".join(str(folder.relative_to(scratch)) for folder in found)
     raise ModuleError(
         f"{shown_as} does not hold exactly one module",
-        why=f"{MODULE_FILE} is in {len(found)} of its folders{': ' if found else ''}{folders}",
+        why=f"{MODULE_FILE} is in {len(found)} of its folders{': ' if found else ''}{names}",
         fix="use an archive of one module, or unpack it and use one of the directories",
     )

@@ -8,11 +8,12 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.dtypes import bits_dtype
-from hubexport.checkpoints.stored_values import DamageError, checked_shape
+from hubexport.checkpoints.stored_values import checked_shape
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.modules.graph_version_report import dtype_name
 from hubexport.protos import Message, VariableDef
+from hubexport.system.damage import DamageError
 
 # The dtypes of parameters. Integer variables count steps or seed random numbers.
 _FLOATS = ("float16", "bfloat16", "float32", "float64")

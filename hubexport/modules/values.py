@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from hubexport.arrays import Array
 from hubexport.checkpoints.dtypes import NUMPY_NUMBERS
 from hubexport.checkpoints.object_based import ValuesByVariable
-from hubexport.checkpoints.stored_values import DamageError, StoredValues
+from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.errors import ModuleError
 from hubexport.modules.identity import ModuleIdentity
+from hubexport.system.damage import DamageError
 
 
 def open_stored_values(module: ModuleIdentity) -> StoredValues:

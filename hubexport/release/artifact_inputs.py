@@ -15,17 +15,19 @@ from pydantic import ConfigDict
 from hubexport.batch import VARIANT_PLACEHOLDER
 from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
 from hubexport.checkpoints.sources import ArchiveSource, checked_scope, read_failures_reported, resolve_source
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import CheckpointError, either
 from hubexport.progress import Progress
 from hubexport.release.config_facts import ConfigFacts, digest
 from hubexport.release.options import FOR_EACH_MODULE, ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
-from hubexport.variants import Variant
-from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.variants import ModuleSpec, Variant
+from hubexport.verify.check import Check
+from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, select_checks
 from hubexport.version import __version__
 
 # Published modules never change: one with different values of these needs another handle.
-CONTENT = ("network", "checkpoint", "weights")
+CONTENT = ("network", "checkpoint", "weights", "deployment")
 
 _ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
 
@@ -42,7 +44,9 @@ class ArtifactInputs(pydantic.BaseModel):
         url: the address at which the release will be served.
         exporter: hubexport's version.
         program: a digest of hubexport's code.
-        compressor: the library that compresses archives, and its version.
+        deployment: how a deployment is written, see `hubexport.deployment_spec.DeploymentSpec.as_json`; None for a
+            module.
+        compressor: the library that compresses archives, and its version; empty for a deployment.
         checks: the names of the checks that the module had to pass.
         graph_checks: the names of further checks that it had to pass, or another module with the same graph.
         source_date_epoch: the time of the files in the archive, in seconds since 1970.
@@ -57,11 +61,20 @@ class ArtifactInputs(pydantic.BaseModel):
     url: str
     exporter: str
     program: str
+    deployment: Mapping[str, Any] | None = None
     compressor: str
     checks: tuple[str, ...] = pydantic.Field(strict=False)
     # Releases before there was this field had none.
     graph_checks: tuple[str, ...] = pydantic.Field((), strict=False)
     source_date_epoch: int
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The versions of the packages that decide the bytes of the artifact, by name."""
+        if self.deployment:
+            return dict(self.deployment["written_with"])
+        name, _, version = self.compressor.partition(" ")
+        return {name: version}
 
     def differing(self, other: "ArtifactInputs") -> list[str]:
         """Returns the names of the attributes that are not equal."""
@@ -167,18 +180,28 @@ def checkpoint_provenance(
     return resolve_source(text, variant, progress, downloads, scope).provenance()
 
 
-def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseOptions) -> ArtifactInputs:
-    """Returns what all artifacts of a variant are made from.
+def inputs_of(
+    variant: Variant, spec: ModuleSpec, checkpoint: Mapping[str, Any], options: ReleaseOptions
+) -> ArtifactInputs:
+    """Returns what an artifact is made from.
 
     Args:
-        variant: the variant.
+        variant: its variant.
+        spec: its kind and version.
         checkpoint: what `hubexport.json` says of the checkpoint.
         options: the release's options. Of these, `checkpoint` and `downloads` do not count.
     Raises:
         UsageError: the file of labels cannot be read.
     """
     config = ConfigFacts.of(variant)
-    for_each = select_checks(options.checks or FOR_EACH_MODULE)
+    others: tuple[Check, ...] = ()
+    if isinstance(spec, DeploymentSpec):
+        # Checks that are selected by name may be of modules alone.
+        for_each = select_checks(options.checks, subject="deployment") or DEPLOYMENT_CHECKS
+    else:
+        for_each = select_checks(options.checks or FOR_EACH_MODULE) or select_checks(FOR_EACH_MODULE)
+        if not options.checks:
+            others = tuple(check for check in CHECKS if check not in for_each)
     return ArtifactInputs(
         network=config.network_sha256(),
         checkpoint=checkpoint,
@@ -187,9 +210,10 @@ def inputs_of(variant: Variant, checkpoint: Mapping[str, Any], options: ReleaseO
         url=options.url,
         exporter=__version__,
         program=program_sha256(),
-        compressor=f"deflate {metadata.version('deflate')}",
+        deployment=spec.as_json() if isinstance(spec, DeploymentSpec) else None,
+        compressor="" if isinstance(spec, DeploymentSpec) else f"deflate {metadata.version('deflate')}",
         checks=tuple(check.name for check in for_each),
-        graph_checks=() if options.checks else tuple(check.name for check in CHECKS if check not in for_each),
+        graph_checks=tuple(check.name for check in others),
         source_date_epoch=options.source_date_epoch,
     )
 

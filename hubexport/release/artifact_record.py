@@ -1,15 +1,21 @@
 """Sums up one artifact for programs: its record, which the index repeats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.networks.costs import multiply_adds
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.facts import ModuleFacts
-from hubexport.release.index import SUFFIXES, ArtifactRecord, ReleaseFile, Role
+from hubexport.release.index import ArtifactRecord, DeploymentRecord, ReleaseFile, Role, roles
+from hubexport.variants import ModuleSpec
 
 
 def artifact_record(
-    facts: ModuleFacts, inputs: ArtifactInputs, files: Mapping[Role, ReleaseFile], bill: ReleaseFile
+    facts: ModuleFacts,
+    inputs: ArtifactInputs,
+    files: Mapping[Role, ReleaseFile],
+    bill: ReleaseFile,
+    contents: Sequence[ReleaseFile] = (),
 ) -> ArtifactRecord:
     """Returns the record of an artifact. The same facts give the same record.
 
@@ -18,6 +24,7 @@ def artifact_record(
         inputs: what it was made from.
         files: its own files, by role.
         bill: the bill of materials of the environment in which it was made.
+        contents: the files of a deployment.
     """
     variant, spec, values = facts.variant, facts.spec, facts.values
     network = variant.network_for(spec.kind, spec.version)
@@ -41,6 +48,14 @@ def artifact_record(
         published=figures.model_dump(mode="json") if figures else None,
         checks=facts.proof,
         inputs=inputs,
-        files={role: files[role] for role in SUFFIXES},
+        files={role: files[role] for role in roles(spec)},
         sbom=bill,
+        deployment=_deployment(spec, contents),
     )
+
+
+def _deployment(spec: ModuleSpec, contents: Sequence[ReleaseFile]) -> DeploymentRecord | None:
+    if not isinstance(spec, DeploymentSpec):
+        return None
+    facts = {name: value for name, value in spec.as_json().items() if name != "format"}
+    return DeploymentRecord(**facts, contents=tuple(sorted(contents, key=lambda file: file.path)))

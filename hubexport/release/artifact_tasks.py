@@ -1,7 +1,9 @@
 """What travels between the run and its processes or machines: artifacts to make, half made, made, or failed."""
 
+from collections.abc import Mapping
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from hubexport.errors import HubexportError
 from hubexport.release.artifact_inputs import ArtifactInputs
@@ -17,14 +19,14 @@ class ArtifactTask:
 
     Attributes:
         artifacts: the artifacts, all of one variant.
-        inputs: what all of them are made from.
+        checkpoint_facts: what `hubexport.json` says of the checkpoint.
         checkpoint: the `--checkpoint` of `hubexport build`.
         options: the release's options.
         folder: where their files are written.
     """
 
     artifacts: tuple[PlannedArtifact, ...]
-    inputs: ArtifactInputs
+    checkpoint_facts: Mapping[str, Any]
     checkpoint: str
     options: ReleaseOptions
     folder: Path
@@ -36,14 +38,14 @@ class ArtifactTask:
 
 @dataclasses.dataclass(frozen=True)
 class PackedModule:
-    """A packed module that is not verified yet.
+    """A module that is packed and not verified yet, or a deployment.
 
     Attributes:
         artifact: the artifact as planned.
         task: the task that it belongs to.
-        archive: the path of its archive.
+        path: of its archive, or of a deployment's folder.
         values: the origin of its values.
-        graph_sha256: the digest of its graph.
+        graph_sha256: the digest of its graph; of a deployment, that of its manifest.
         seconds: the time that it took so far, by stage.
         graph_proved_by: the handle of another artifact with the same graph, which passed the checks of graphs; None if
             this one has to pass them.
@@ -51,11 +53,17 @@ class PackedModule:
 
     artifact: PlannedArtifact
     task: ArtifactTask
-    archive: Path
+    path: Path
     values: ValuesOrigin
     graph_sha256: str
     seconds: dict[str, float]
     graph_proved_by: str | None = None
+
+    @property
+    def inputs(self) -> ArtifactInputs:
+        """What it is made from."""
+        assert self.artifact.inputs, "a plan refuses artifacts of unknown inputs"
+        return self.artifact.inputs
 
 
 @dataclasses.dataclass(frozen=True)

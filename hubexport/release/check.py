@@ -186,7 +186,7 @@ def _index_findings(index: ReleaseIndex) -> Iterator[Finding]:
         match = _BILL.fullmatch(record.sbom.path)
         if not match or not record.sbom.sha256.startswith(match["sha256"]):
             yield Finding(record.sbom.path, "is not named like a bill of materials (sbom-DIGEST.cdx.json)")
-    publishers = {handle.partition("/")[0] for handle in handles}
+    publishers = {record.publisher for record in index.artifacts}
     expected = {f"{publisher}/{publisher}.md" for publisher in publishers}
     pages = {file.path for file in index.publishers}
     yield from (Finding(path, "is not listed, though its publisher has artifacts") for path in expected - pages)
@@ -253,7 +253,7 @@ def _check_publisher(folder: UntrustedFolder, index: ReleaseIndex, file: Release
     written = publisher_page(publisher)
     if found != written:
         # The page stays as the first release of the publisher's modules wrote it.
-        ours = all(is_ours(record) for record in index.artifacts if record.handle.startswith(f"{publisher}/"))
+        ours = all(is_ours(record) for record in index.artifacts if record.publisher == publisher)
         what = f"is not what hubexport writes of {publisher}: {first_difference(written, found)}"
         yield Finding(file.path, what, is_problem=ours)
 

@@ -82,7 +82,7 @@ def read_archive(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[s
         yield f"has no {MANIFEST} at its root"
         return None
     manifest = parsed(Manifest, kept[MANIFEST].decode(errors="replace"), f"its {MANIFEST} is")
-    yield from _manifest_findings(manifest, record, digests)
+    yield from manifest_findings(manifest, record, digests)
     return ArchiveContents(digests, manifest, kept[MANIFEST], kept.get(_LABELS))
 
 
@@ -132,7 +132,8 @@ def _check_form(member: tarfile.TarInfo, mtime: int, folders: set[str]) -> None:
         raise UntrustedFileError(f"its member {member.name!r} has extra attributes: {', '.join(sorted(unknown))}")
 
 
-def _manifest_findings(manifest: Manifest, record: ArtifactRecord, digests: Mapping[str, str]) -> Iterator[str]:
+def manifest_findings(manifest: Manifest, record: ArtifactRecord, digests: Mapping[str, str]) -> Iterator[str]:
+    """Yields how a manifest contradicts the index, or the digests of the files that it lists, by path."""
     for name, same in _SAME_FACTS.items():
         if getattr(manifest, name) != getattr(record, same):
             yield f"its {MANIFEST} says {name} {getattr(manifest, name)}, the index says {getattr(record, same)}"

@@ -6,15 +6,19 @@ from urllib.parse import unquote
 
 import pydantic
 
-from hubexport.formats.manifest import CheckpointOrigin
+from hubexport.deployment_spec import DeploymentSpec
+from hubexport.errors import UsageError
+from hubexport.formats.manifest import MANIFEST, CheckpointOrigin
 from hubexport.release.check_archive import read_archive
 from hubexport.release.check_contents import ArtifactContents, contents_findings, is_ours
+from hubexport.release.check_deployment import read_deployment
 from hubexport.release.check_report import read_report
 from hubexport.release.check_sbom import Bill, bill_findings
 from hubexport.release.config_facts import ConfigFacts
-from hubexport.release.facts import module_format
+from hubexport.release.facts import artifact_format
 from hubexport.release.findings import Finding, collected, findings_about, json_document
-from hubexport.release.index import SUFFIXES, ArtifactRecord, Role, path_in_release, record_path
+from hubexport.release.index import ArtifactRecord, Role, path_in_release, record_path, roles
+from hubexport.release.page_facts import asset_path, page_title
 from hubexport.release.slsa_provenance import config_of, statement
 from hubexport.release.untrusted_folder import UntrustedFolder, check_listed, first_error, read_listed
 from hubexport.release.verification_report import VerificationReport
@@ -35,7 +39,8 @@ def check_artifact(folder: UntrustedFolder, record: ArtifactRecord, bills: Mappi
         yield from (Finding(own, what) for what in problems)
         return
     files, findings = record.files, findings_about(own, check_listed, folder, record.own_file())
-    of_archive, archive = collected(files["archive"].path, read_archive, folder, record)
+    read_contents = read_deployment if record.deployment else read_archive
+    of_archive, archive = collected(record.digest_file.path, read_contents, folder, record)
     of_report, report = collected(files["verification"].path, read_report, folder, record)
     of_page, page = collected(files["page"].path, _read_page, folder, record)
     of_card, card = collected(files["card"].path, _read_card, folder, record)
@@ -54,20 +59,33 @@ def check_artifact(folder: UntrustedFolder, record: ArtifactRecord, bills: Mappi
 
 def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
     """Compares the facts that an entry tells more than once."""
-    if record.handle.split("/")[2:] != [record.variant, record.kind, str(record.version)]:
+    try:
+        spec = record.spec
+    except UsageError as error:
+        yield f"describes no deployment: {error.what}"
+        return
+    if record.handle != f"{spec.root}{record.publisher}/{record.collection}/{record.variant}/{spec}":
         yield f"variant, kind and version do not match the handle {record.handle}"
     if record.version not in VERSIONS:
         yield f"there is no version {record.version}"
-    if record.format != module_format(record.version):
+    if record.format != artifact_format(spec):
         yield f"version {record.version} does not have the format {record.format}"
     if (record.num_classes is None) != (record.kind == "feature_vector"):
         yield f"a {record.kind} module cannot have {record.num_classes or 'no'} classes"
     yield from _values_findings(record)
-    for role in SUFFIXES:
+    for role in roles(spec):
         if role not in record.files:
             yield f"has no {role}"
         elif record.files[role].path != path_in_release(record.handle, role):
             yield f"its {role} is listed as {record.files[role].path}"
+
+    if record.inputs.deployment != (spec.as_json() if isinstance(spec, DeploymentSpec) else None):
+        yield "its inputs describe another deployment"
+    for file in record.deployment.contents if record.deployment else ():
+        if not file.path.startswith(f"{record.handle}/") or "/" in file.path.removeprefix(f"{record.handle}/"):
+            yield f"lists {file.path}, which is not in its folder"
+    if record.deployment and f"{record.handle}/{MANIFEST}" not in [file.path for file in record.deployment.contents]:
+        yield f"lists no {MANIFEST}"
 
 
 def _values_findings(record: ArtifactRecord) -> Iterator[str]:
@@ -89,10 +107,10 @@ def _values_findings(record: ArtifactRecord) -> Iterator[str]:
 
 def _read_page(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[str, None, str]:
     page = read_listed(folder, record.files["page"])
-    title = f"# Module {record.handle}"
+    title = page_title(record.spec, record.handle)
     if page.partition("\n")[0] != title:
         yield f"its title is not {title!r}"
-    address = f"{record.inputs.url}/{record.files['archive'].path}"
+    address = f"{record.inputs.url}/{asset_path(record.spec, record.handle)}"
     paths = re.findall(r"^<!-- *asset-path: *(.*?) *-->$", page, re.MULTILINE)
     # Pages contain some characters as percent codes.
     if [unquote(path) for path in paths] != [unquote(address)]:
@@ -116,7 +134,7 @@ def _read_statement(
     expected = statement(
         record.handle,
         record.inputs,
-        subjects=[record.files[role] for role in ("archive", "page", "card")],
+        subjects=[*record.contents, record.files["page"], record.files["card"]],
         byproducts=[record.files["verification"], record.sbom],
         # If the report cannot be read, its own check tells.
         versions=report.versions if report else {},

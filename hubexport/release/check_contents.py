@@ -20,7 +20,7 @@ from hubexport.release.pages import model_card, module_page
 from hubexport.release.slsa_provenance import statement
 from hubexport.release.untrusted_folder import first_error
 from hubexport.release.verification_report import VerificationReport
-from hubexport.variants import ModuleSpec, PublishedFigures, Variant
+from hubexport.variants import PublishedFigures, Variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +58,16 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
     try:
         facts = _facts(record, contents)
         yield from (Finding(path, what) for what in _record_findings(facts, record))
-        if contents.report.graph_sha256 not in (None, contents.archive.digests[MODULE_FILE]):
-            yield Finding(record.files["verification"].path, f"is about another {MODULE_FILE} than the archive's")
+        graph = record.digest_file.sha256 if record.deployment else contents.archive.digests[MODULE_FILE]
+        if contents.report.graph_sha256 not in (None, graph):
+            what = f"is about another {MANIFEST if record.deployment else MODULE_FILE} than this artifact's"
+            yield Finding(record.files["verification"].path, what)
         if contents.config is None:
             what = "another hubexport made it, and its statement does not have the facts of its pages"
             yield Finding(path, what, is_problem=False)
             return
         problems = list(_module_findings(facts, record, contents))
-        yield from (Finding(record.files["archive"].path, what) for what in problems)
+        yield from (Finding(record.digest_file.path, what) for what in problems)
         # Pages name the first and the last class.
         if not problems:
             yield from _text_findings(facts, record, contents)
@@ -78,7 +80,7 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
 
 
 def _record_findings(facts: ModuleFacts, record: ArtifactRecord) -> Iterator[str]:
-    expected = artifact_record(facts, record.inputs, record.files, record.sbom)
+    expected = artifact_record(facts, record.inputs, record.files, record.sbom, record.contents)
     for name in ArtifactRecord.model_fields:
         if (said := getattr(record, name)) != (computed := getattr(expected, name)):
             yield f"says {name} {said}, not {computed}"
@@ -87,7 +89,8 @@ def _record_findings(facts: ModuleFacts, record: ArtifactRecord) -> Iterator[str
 def _module_findings(facts: ModuleFacts, record: ArtifactRecord, contents: ArtifactContents) -> Iterator[str]:
     """Compares the manifest and the names of classes in an archive with the config's."""
     assert contents.config, "nothing else tells what the classes are called"
-    wanted = contents.config.labels_sha256 if record.kind == "classification" else None
+    has_labels = record.kind == "classification" and record.deployment is None
+    wanted = contents.config.labels_sha256 if has_labels else None
     if contents.archive.digests.get(MODULE_LABELS.as_posix()) != wanted:
         yield f"its {MODULE_LABELS} does not have the names of its config"
     elif facts.class_names is not None and len(facts.class_names) != facts.variant.num_classes:
@@ -111,7 +114,7 @@ def _text_findings(facts: ModuleFacts, record: ArtifactRecord, contents: Artifac
     provenance = statement(
         record.handle,
         record.inputs,
-        subjects=[files[role] for role in ("archive", "page", "card")],
+        subjects=[*record.contents, files["page"], files["card"]],
         byproducts=[files["verification"], record.sbom],
         versions=contents.report.versions,
         config=contents.config,
@@ -139,12 +142,12 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
     labels = archive.labels
     return ModuleFacts(
         variant=config.variant if config else _variant_of(record),
-        spec=ModuleSpec(kind=record.kind, version=record.version),
+        spec=record.spec,
         url=record.inputs.url,
         values=ValuesOrigin.of(archive.manifest, record.inputs.weights),
         proof=contents.report.proof(),
-        archive_sha256=record.files["archive"].sha256,
-        archive_bytes=record.files["archive"].bytes,
+        sha256=record.digest_file.sha256,
+        bytes=sum(file.bytes for file in record.contents),
         exporter=record.inputs.exporter,
         class_names=None if labels is None else parse_labels(labels, MODULE_LABELS),
     )
@@ -152,12 +155,11 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
 
 def _variant_of(record: ArtifactRecord) -> Variant:
     """Returns a variant with the facts that a record has of it."""
-    publisher, collection, *_ = record.handle.split("/")
     return Variant.model_validate(
         {
             "name": record.variant,
-            "publisher": publisher,
-            "collection": collection,
+            "publisher": record.publisher,
+            "collection": record.collection,
             "network": record.network,
             "family_parameters": dict(record.family_parameters),
             "image_size": record.image_size,

@@ -29,8 +29,9 @@ def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> Generator[st
         yield "does not say that the module passed"
     if report.handle != record.handle:
         yield f"is about {report.handle}"
-    if report.archive_sha256 != record.files["archive"].sha256:
-        yield f"is about another archive, with the SHA-256 {report.archive_sha256}"
+    if report.archive_sha256 != record.digest_file.sha256:
+        what = "deployment" if record.deployment else "archive"
+        yield f"is about another {what}, with the SHA-256 {report.archive_sha256}"
     selected = (*record.inputs.checks, *(() if report.graph_proved_by else record.inputs.graph_checks))
     if sorted(check.check for check in report.checks) != sorted(selected):
         yield "its checks are not those the module had to pass"

@@ -80,9 +80,9 @@ def bill_findings(bill: Bill, record: ArtifactRecord, reported: Mapping[str, str
         listed = bill.versions.get(_DISTRIBUTIONS.get(name, ""))
         if listed is not None and not _same_version(listed, version):
             yield f"lists {name} {listed}, but {record.handle} was verified with {version}"
-    name, _, version = record.inputs.compressor.partition(" ")
-    if (listed := bill.versions.get(name)) != version:
-        yield f"lists {name} {listed}, but {record.handle} was packed with {version}"
+    for name, version in record.inputs.packages.items():
+        if (listed := bill.versions.get(name)) != version:
+            yield f"lists {name} {listed}, but {record.handle} was made with {version}"
 
 
 def _same_version(listed: str, reported: str) -> bool:

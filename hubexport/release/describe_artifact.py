@@ -4,6 +4,8 @@ import functools
 import hashlib
 from pathlib import Path
 
+from hubexport.deployment_spec import DeploymentSpec
+from hubexport.formats.manifest import MANIFEST
 from hubexport.release.artifact_record import artifact_record
 from hubexport.release.artifact_tasks import PackedModule
 from hubexport.release.config_facts import ConfigFacts
@@ -29,24 +31,31 @@ def describe_artifact(packed: PackedModule, verification: Verification) -> tuple
         The record, and the paths of all files by their paths in the release, with that of the record last.
     """
     artifact, task = packed.artifact, packed.task
-    archive = ReleaseFile.of(packed.archive, path_in_release(artifact.handle, "archive"))
-    files: dict[Role, ReleaseFile] = {"archive": archive}
-    staged = {archive.path: packed.archive}
+    files: dict[Role, ReleaseFile] = {}
+    if isinstance(artifact.spec, DeploymentSpec):
+        staged = {f"{artifact.handle}/{path.name}": path for path in sorted(packed.path.iterdir())}
+        contents = [ReleaseFile.of(path, name) for name, path in staged.items()]
+        [main] = (file for file in contents if file.path.endswith(f"/{MANIFEST}"))
+    else:
+        main = ReleaseFile.of(packed.path, path_in_release(artifact.handle, "archive"))
+        files["archive"] = main
+        staged, contents = {main.path: packed.path}, [main]
 
     def add(role: Role, content: bytes) -> None:
         path = task.staged(artifact, role)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         files[role] = ReleaseFile.of(path, path_in_release(artifact.handle, role))
         staged[files[role].path] = path
 
     report = VerificationReport.of(
         artifact.handle,
-        archive.sha256,
+        main.sha256,
         verification,
         graph_sha256=packed.graph_sha256,
         graph_proved_by=packed.graph_proved_by,
     )
-    facts = _facts(packed, report, archive)
+    facts = _facts(packed, report, main.sha256, sum(file.bytes for file in contents))
     add("page", module_page(facts).encode())
     add("card", model_card(facts).encode())
     add("verification", as_json(report))
@@ -57,31 +66,32 @@ def describe_artifact(packed: PackedModule, verification: Verification) -> tuple
     bill = ReleaseFile.of(staged[name], name)
     provenance = statement(
         artifact.handle,
-        task.inputs,
-        subjects=[files[role] for role in ("archive", "page", "card")],
+        packed.inputs,
+        subjects=[*contents, files["page"], files["card"]],
         byproducts=[files["verification"], bill],
         versions=report.versions,
         config=ConfigFacts.of(artifact.variant),
     )
     add("provenance", as_json(provenance))
-    record = artifact_record(facts, task.inputs, files, bill)
+    record = artifact_record(facts, packed.inputs, files, bill, contents)
     path = task.folder / record_path(artifact.handle)
     path.write_bytes(as_json(record))
     return record, {**staged, record_path(artifact.handle): path}
 
 
-def _facts(packed: PackedModule, report: VerificationReport, archive: ReleaseFile) -> ModuleFacts:
-    inputs, variant, spec = packed.task.inputs, packed.artifact.variant, packed.artifact.spec
+def _facts(packed: PackedModule, report: VerificationReport, sha256: str, size: int) -> ModuleFacts:
+    inputs, variant, spec = packed.inputs, packed.artifact.variant, packed.artifact.spec
+    has_labels = spec.kind == "classification" and not isinstance(spec, DeploymentSpec)
     return ModuleFacts(
         variant=variant,
         spec=spec,
         url=inputs.url,
         values=packed.values,
         proof=report.proof(),
-        archive_sha256=archive.sha256,
-        archive_bytes=archive.bytes,
+        sha256=sha256,
+        bytes=size,
         exporter=inputs.exporter,
-        class_names=variant.class_names() if spec.kind == "classification" else None,
+        class_names=variant.class_names() if has_labels else None,
     )
 
 

@@ -2,21 +2,27 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pydantic
 from pydantic import ConfigDict, Field
 
+from hubexport.deployment_spec import DeploymentSpec
+from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.formats.manifest import Manifest
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
 # tfhub.dev's names of the TF1 Hub format, and of TensorFlow 2's SavedModel.
-Format = Literal["hub", "saved_model_2"]
+MODULE_FORMATS = ("hub", "saved_model_2")
+# Of a module, or of a deployment.
+Format = Annotated[str, Field(pattern=f"^({'|'.join((*MODULE_FORMATS, *DEPLOYMENTS))})$")]
 
 
-def module_format(version: int) -> Format:
-    """Returns the format of modules of a version, by tfhub.dev's name."""
-    return "hub" if version in TF1_VERSIONS else "saved_model_2"
+def artifact_format(spec: ModuleSpec) -> str:
+    """Returns the format of a module by tfhub.dev's name, or that of a deployment."""
+    if isinstance(spec, DeploymentSpec):
+        return spec.format
+    return "hub" if spec.version in TF1_VERSIONS else "saved_model_2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +88,12 @@ class ModuleFacts:
 
     Attributes:
         variant: the variant that it was built from.
-        spec: its kind and version.
+        spec: its kind and version, and for a deployment more.
         url: the address of its release, without a slash at the end. The module is at `URL/HANDLE`.
         values: where its values come from.
         proof: the result of its verification.
-        archive_sha256: the digest of its `.tar.gz`, in lower-case hexadecimal.
-        archive_bytes: the size of its `.tar.gz`.
+        sha256: the digest of its `.tar.gz`, or of a deployment's `hubexport.json`, in lower-case hexadecimal.
+        bytes: the size of its `.tar.gz`, or of all files of a deployment.
         exporter: the version of hubexport that built it.
         class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
     """
@@ -97,8 +103,8 @@ class ModuleFacts:
     url: str
     values: ValuesOrigin
     proof: VerificationProof
-    archive_sha256: str
-    archive_bytes: int
+    sha256: str
+    bytes: int
     exporter: str
     class_names: Sequence[str] | None = None
 
@@ -108,6 +114,6 @@ class ModuleFacts:
         return self.variant.handle(self.spec)
 
     @property
-    def format(self) -> Format:
-        """The format of the module, by tfhub.dev's name."""
-        return module_format(self.spec.version)
+    def format(self) -> str:
+        """The format of the module, by tfhub.dev's name, or of the deployment."""
+        return artifact_format(self.spec)

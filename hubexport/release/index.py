@@ -8,6 +8,9 @@ google/imagenet/mobilenet_v2_075_192/feature_vector/2.tar.gz    what `hub.resolv
                                                     2.verify.json
                                                     2.provenance.json
                                                     2.json      the record, which is written after all of the above
+deployments/google/imagenet/mobilenet_v2_075_192/feature_vector/5/onnx/model.onnx
+                                                                  /hubexport.json
+                                                                 onnx.md and the like
 google/google.md                                                the publisher's page
 sbom-….cdx.json                                                 the packages installed where artifacts were made
 SHA256SUMS
@@ -25,12 +28,15 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
+from hubexport.deployment_spec import DEPLOYMENTS_ROOT, DeploymentSpec
 from hubexport.errors import ReleaseError
+from hubexport.formats.manifest import MANIFEST
 from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.facts import Format, VerificationProof
 from hubexport.system.digests import file_sha256
 from hubexport.system.regular_files import read_regular_file
+from hubexport.variants import ModuleSpec
 
 INDEX = "index.json"
 SHA256SUMS = "SHA256SUMS"
@@ -91,6 +97,22 @@ class ReleaseFile(_Strict):
         return cls(path=name, sha256=file_sha256(path), bytes=path.stat().st_size)
 
 
+class DeploymentRecord(_Strict):
+    """What an artifact is that is not a module; see `hubexport.deployment_spec.DeploymentSpec`.
+
+    Attributes:
+        options: of the format.
+        endpoints: keys of the endpoints that are outputs, too.
+        written_with: the versions of the packages that decide its bytes, by name.
+        contents: the files in its folder, sorted by path.
+    """
+
+    options: Mapping[str, bool | int | str | None]
+    endpoints: tuple[str, ...] = Field(strict=False)
+    written_with: Mapping[str, str]
+    contents: tuple[ReleaseFile, ...] = Field(strict=False)
+
+
 class ArtifactRecord(_Strict, SpreadParameters):
     """One artifact: facts for programs, what it was made from, and its files.
 
@@ -99,7 +121,7 @@ class ArtifactRecord(_Strict, SpreadParameters):
         variant: the variant's name.
         kind: `feature_vector` or `classification`.
         version: 1 to 5.
-        format: `hub` (1 to 3) or `saved_model_2`.
+        format: `hub` (1 to 3) or `saved_model_2`; that of a deployment.
         network: the name of the network's family.
         family_parameters: the family's parameters, like a depth multiplier; in the file, keys beside the others.
         image_size: height and width in pixels; the default of a module that takes any size.
@@ -116,6 +138,7 @@ class ArtifactRecord(_Strict, SpreadParameters):
         inputs: what the artifact was made from.
         files: its own files, by role.
         sbom: the bill of materials of the environment in which it was made; artifacts share these files.
+        deployment: how it was written, and its files; None for a module, whose files are in its archive.
     """
 
     handle: _Path
@@ -138,6 +161,7 @@ class ArtifactRecord(_Strict, SpreadParameters):
     inputs: ArtifactInputs
     files: Mapping[Role, ReleaseFile]
     sbom: ReleaseFile
+    deployment: DeploymentRecord | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -148,9 +172,52 @@ class ArtifactRecord(_Strict, SpreadParameters):
                     raise ValueError(f"{name} holds NaN or Infinity, which JSON does not have")
         return values
 
+    @property
+    def spec(self) -> ModuleSpec:
+        """Its kind and version, and for a deployment its format and options.
+
+        Raises:
+            UsageError: there is no such format, option or choice.
+        """
+        spec = ModuleSpec(kind=self.kind, version=self.version)
+        if self.deployment is None:
+            return spec
+        return DeploymentSpec.of_json(spec, {"format": self.format, **self.deployment.model_dump()})
+
+    @property
+    def publisher(self) -> str:
+        """The first part of the handle of the module."""
+        return self._module_handle.split("/")[0]
+
+    @property
+    def collection(self) -> str:
+        """The second part of the handle of the module."""
+        return self._module_handle.split("/")[1]
+
+    @property
+    def _module_handle(self) -> str:
+        return self.handle.removeprefix(DEPLOYMENTS_ROOT) if self.deployment else self.handle
+
+    @property
+    def contents(self) -> tuple[ReleaseFile, ...]:
+        """The files that users load: the archive of a module, or the files in the folder of a deployment."""
+        return self.deployment.contents if self.deployment else (self.files["archive"],)
+
+    @property
+    def bytes(self) -> int:
+        """The size of what users load."""
+        return sum(file.bytes for file in self.contents)
+
+    @property
+    def digest_file(self) -> ReleaseFile:
+        """The file whose digest stands for all contents: the archive, or the manifest, which lists the others'."""
+        return next((file for file in self.contents if file.path == f"{self.handle}/{MANIFEST}"), self.contents[0])
+
     def all_files(self) -> Iterator[ReleaseFile]:
         """Yields the artifact's own files, the bill of materials, and the record, which comes last."""
         yield from self.files.values()
+        if self.deployment:
+            yield from self.deployment.contents
         yield self.sbom
         yield self.own_file()
 
@@ -174,6 +241,14 @@ class ReleaseIndex(_Strict):
     format: Literal[1] = 1
     artifacts: tuple[ArtifactRecord, ...] = Field(default=(), strict=False)
     publishers: tuple[ReleaseFile, ...] = Field(default=(), strict=False)
+
+    def modules(self) -> list[ArtifactRecord]:
+        """Returns the artifacts that are modules."""
+        return [record for record in self.artifacts if record.deployment is None]
+
+    def deployments(self) -> list[ArtifactRecord]:
+        """Returns the artifacts that are deployments."""
+        return [record for record in self.artifacts if record.deployment]
 
     def files(self) -> list[ReleaseFile]:
         """Returns all files that the index lists, the records included, each once and sorted by path."""
@@ -205,6 +280,11 @@ def path_in_release(handle: str, role: Role) -> str:
         'google/imagenet/mobilenet_v2_075_192/feature_vector/2.tar.gz'
     """
     return f"{handle}{SUFFIXES[role]}"
+
+
+def roles(spec: ModuleSpec) -> list[Role]:
+    """Returns what the own files of an artifact are for. A deployment is not packed: programs load its files."""
+    return [role for role in SUFFIXES if role != "archive" or not isinstance(spec, DeploymentSpec)]
 
 
 def record_path(handle: str) -> str:

@@ -13,8 +13,9 @@ import time
 from hubexport.batch import build_batch
 from hubexport.build import BuildOptions, BuildOrder
 from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import CheckpointError, HubexportError, ModuleError
-from hubexport.formats.manifest import read_manifest
+from hubexport.formats.manifest import MANIFEST, read_manifest
 from hubexport.progress import Progress, Warnings
 from hubexport.release.artifact_inputs import checkpoint_provenance
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
@@ -23,6 +24,7 @@ from hubexport.release.facts import ValuesOrigin
 from hubexport.release.packing import pack
 from hubexport.release.plan import PlannedArtifact
 from hubexport.system.atomic_output import write_failures_reported
+from hubexport.system.digests import file_sha256
 from hubexport.verify.verify_module import verify_module
 
 
@@ -60,17 +62,20 @@ def build_and_pack(task: ArtifactTask, progress: Progress) -> list[PackedModule 
 
 def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_seconds: float) -> PackedModule:
     started = time.monotonic()
-    archive = task.staged(artifact, "archive")
     manifest = read_manifest(module)
     assert manifest, "hubexport has just written it"
-    if manifest.checkpoint.model_dump(exclude_none=True) != task.inputs.checkpoint:
+    if manifest.checkpoint.model_dump(exclude_none=True) != task.checkpoint_facts:
         raise _changed(task)
+    values = ValuesOrigin.of(manifest, task.options.weights)
+    seconds = {"build": build_seconds}
+    if isinstance(artifact.spec, DeploymentSpec):
+        return PackedModule(artifact, task, module, values, file_sha256(module / MANIFEST), seconds)
+    archive = task.staged(artifact, "archive")
     with write_failures_reported(f"cannot pack {artifact.handle}", archive, "choose another --output_dir"):
         archive.parent.mkdir(parents=True, exist_ok=True)
-        pack(module, archive, mtime=task.inputs.source_date_epoch)
+        pack(module, archive, mtime=task.options.source_date_epoch)
         shutil.rmtree(module)
-    values = ValuesOrigin.of(manifest, task.inputs.weights)
-    seconds = {"build": build_seconds, "pack": time.monotonic() - started}
+    seconds["pack"] = time.monotonic() - started
     return PackedModule(artifact, task, archive, values, manifest.sha256[MODULE_FILE], seconds)
 
 
@@ -78,7 +83,7 @@ def _check_unchanged(task: ArtifactTask) -> None:
     """Refuses a checkpoint that is not the planned one any more."""
     variant, options = task.artifacts[0].variant, task.options
     found = checkpoint_provenance(task.checkpoint, variant, Progress(), options.downloads, options.scope)
-    if found != task.inputs.checkpoint:
+    if found != task.checkpoint_facts:
         raise _changed(task)
 
 
@@ -97,12 +102,12 @@ def verify_and_describe(packed: PackedModule, progress: Progress) -> MadeArtifac
     progress.step(f"verifying {artifact.handle}")
     try:
         verification = verify_module(
-            str(packed.archive),
+            str(packed.path),
             checkpoint=task.checkpoint,
             scope=task.options.scope,
             variant=artifact.variant,
             spec=artifact.spec,
-            checks=(*task.inputs.checks, *(() if packed.graph_proved_by else task.inputs.graph_checks)),
+            checks=(*packed.inputs.checks, *(() if packed.graph_proved_by else packed.inputs.graph_checks)),
             progress=Warnings(progress),
         )
         seconds = {**packed.seconds, "verify": time.monotonic() - started}
@@ -145,7 +150,7 @@ def ready_to_verify(
         graph = packed.graph_sha256
         if graph in proved:
             ready.append(dataclasses.replace(packed, graph_proved_by=proved[graph]))
-        elif graph not in firsts or not packed.task.inputs.graph_checks:
+        elif graph not in firsts or not packed.inputs.graph_checks:
             ready.append(packed)
         else:
             waiting.append(packed)

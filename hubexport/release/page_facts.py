@@ -9,13 +9,14 @@ from pathlib import PurePosixPath
 import re
 from urllib.parse import quote, urlsplit
 
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import printable
 from hubexport.networks.costs import multiply_adds
 from hubexport.networks.family import PretrainedModels
 from hubexport.networks.ops import BatchNorm, Dropout, MatMul, Role
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
-from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS
+from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS, ModuleSpec
 
 # ImageNet's name in our own configs, and for people.
 _IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
@@ -42,6 +43,9 @@ class PageFacts:
         network: the module's network.
         any_size: whether images may have any height and width.
         url: the module's address, safe in comments, links and strings of programs.
+        title: the first line of its page.
+        asset_path: the address of what users load.
+        parent: the handle of the module that it is a deployment of; None for a module.
         dataset: the dataset's well-known name, or a code span.
         imagenet: whether the network was trained on ImageNet.
         classes: code spans with the names of the first and the last class; None if the module has no labels.
@@ -70,6 +74,9 @@ class PageFacts:
         self.network = variant.network_for(spec.kind, spec.version)
         self.any_size = self.family.takes_any_size(spec.version)
         self.url = _address(f"{facts.url}/{facts.handle}")
+        self.title = page_title(spec, facts.handle)
+        self.asset_path = _address(f"{facts.url}/{asset_path(spec, facts.handle)}")
+        self.parent = variant.handle(spec.module) if isinstance(spec, DeploymentSpec) else None
         self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
         self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
         names = facts.class_names
@@ -102,6 +109,13 @@ class PageFacts:
         """The parameters of the network in its family, like `depth multiplier of 0.75`; empty if it has none."""
         named = (f"{name.replace('_', ' ')} of {value:g}" for name, value in self.variant.family_parameters)
         return " and a ".join(named)
+
+    @property
+    def quantization(self) -> str:
+        """How the values of a deployment are quantized, as it follows the name of its format; empty if they are not."""
+        spec = self.facts.spec
+        quantization = getattr(spec.options, "quantize", "none") if isinstance(spec, DeploymentSpec) else "none"
+        return "" if quantization == "none" else f", with values quantized to {quantization}"
 
     @property
     def published_values(self) -> str:
@@ -207,6 +221,17 @@ class PageFacts:
             f"{name.replace('_', ' ')} {two_decimals(value)}" for name, value in self.variant.family_parameters
         )
         return f"{task} {self.family.title}{f' ({parameters})' if parameters else ''}, {values}."
+
+
+def page_title(spec: ModuleSpec, handle: str) -> str:
+    """Returns the first line of an artifact's page."""
+    what = spec.deployment.title if isinstance(spec, DeploymentSpec) else "Module"
+    return f"# {what} {handle}"
+
+
+def asset_path(spec: ModuleSpec, handle: str) -> str:
+    """Returns the path in the release of what users load: the archive, or the main file of a deployment."""
+    return f"{handle}/{spec.deployment.file}" if isinstance(spec, DeploymentSpec) else f"{handle}.tar.gz"
 
 
 def _scientific(number: float) -> str:

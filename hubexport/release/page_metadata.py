@@ -13,6 +13,18 @@ _IMAGENET_HUGGING_FACE = "imagenet-1k"
 _TASKS = {"classification": "image-classification", "feature_vector": "image-feature-vector"}
 _PIPELINES = {"classification": "image-classification", "feature_vector": "image-feature-extraction"}
 
+# Hugging Face's names of libraries, and tags, by the format.
+_LIBRARIES = {
+    **dict.fromkeys(("hub", "saved_model_2"), "tensorflow-hub"),
+    **{"onnx": "onnx", "tfjs": "tfjs", "tflite": "tflite"},
+}
+_FORMAT_TAGS = {
+    **dict.fromkeys(("hub", "saved_model_2"), ("tensorflow", "saved-model")),
+    **{"onnx": ("onnx",), "tfjs": ("tensorflow", "tfjs"), "tflite": ("tensorflow", "tflite")},
+}
+# Kaggle's names of frameworks.
+_KAGGLE_FRAMEWORKS = {"onnx": "onnx", "tfjs": "tfJs", "tflite": "tfLite"}
+
 # tfhub.dev's tags/license.yaml; the tag of any other license is `custom`.
 _TFHUB_LICENSES = (
     *("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-nc-4.0", "cddl-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0"),
@@ -48,9 +60,10 @@ _KAGGLE_LICENSES = {
 def page_tags(m: PageFacts) -> dict[str, str]:
     """Returns the facts in comments at the head of a page. tfhub.dev refuses other keys, and most other values."""
     tags = {
-        "asset-path": f"{m.url}.tar.gz",
+        "asset-path": m.asset_path,
+        **({"parent-model": m.parent} if m.parent else {}),
         "task": _TASKS[m.kind],
-        "fine-tunable": "true",
+        "fine-tunable": "false" if m.parent else "true",
         "format": m.facts.format,
         "network-architecture": m.family.page_tag,
     }
@@ -79,9 +92,9 @@ def front_matter(m: PageFacts) -> dict[str, Any]:
     elif license_id:
         card |= {"license": "other", "license_name": license_id}
     card |= {
-        "library_name": "tensorflow-hub",
+        "library_name": _LIBRARIES[m.facts.format],
         "pipeline_tag": _PIPELINES[m.kind],
-        "tags": ["tensorflow", "saved-model", m.variant.network, "tf-slim", "vision"],
+        "tags": [*_FORMAT_TAGS[m.facts.format], m.variant.network, "tf-slim", "vision"],
     }
     if m.facts.values.synthetic:
         card["tags"].append("untrained")
@@ -122,14 +135,14 @@ def _kaggle(m: PageFacts, license_id: str | None) -> dict[str, Any]:
         "ownerSlug": _slug(m.variant.publisher),
         "modelSlug": _slug(m.variant.network),
         "instanceSlug": _slug(f"{variation}-{m.kind}"),
-        "framework": "tensorFlow1" if m.tf1 else "tensorFlow2",
+        "framework": _KAGGLE_FRAMEWORKS.get(m.facts.format, "tensorFlow1" if m.tf1 else "tensorFlow2"),
         "overview": m.description,
         "usage": f"See [the module's page]({m.url}.md).",
     }
     if license_id in _KAGGLE_LICENSES:
         fields["licenseName"] = _KAGGLE_LICENSES[license_id]
     trained_on = [] if m.facts.values.synthetic else [one_line(m.variant.dataset)]
-    return fields | {"fineTunable": True, "trainingData": trained_on, "modelInstanceType": "Unspecified"}
+    return fields | {"fineTunable": m.parent is None, "trainingData": trained_on, "modelInstanceType": "Unspecified"}
 
 
 def _slug(text: str) -> str:

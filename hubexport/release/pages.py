@@ -14,9 +14,10 @@ from hubexport.release.page_metadata import front_matter, page_tags
 
 
 def module_page(facts: ModuleFacts) -> str:
-    """Returns a module's page, in Markdown as tfhub.dev wants it. The same facts give the same page."""
+    """Returns the page of an artifact, in Markdown as tfhub.dev wants it. The same facts give the same page."""
     m = PageFacts(facts)
-    return _render("module_page.md", m=m, metadata=page_tags(m))
+    template = "deployment_page.md" if m.parent else "module_page.md"
+    return _render(template, m=m, metadata=page_tags(m))
 
 
 def model_card(facts: ModuleFacts) -> str:
@@ -30,7 +31,7 @@ def model_card(facts: ModuleFacts) -> str:
     head = yaml.safe_dump(
         front_matter(m), sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=False
     )
-    return _render("model_card.md", m=m, front_matter=head)
+    return _render("deployment_card.md" if m.parent else "model_card.md", m=m, front_matter=head)
 
 
 def publisher_page(publisher: str) -> str:

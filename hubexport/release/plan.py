@@ -39,6 +39,7 @@ _INPUT_NAMES = {
     "url": "--url",
     "exporter": "hubexport's version",
     "program": "hubexport's code",
+    "deployment": "the deployment's options, or the packages that write it",
     "compressor": "the compressor",
     "checks": "the selected checks",
     "graph_checks": "the selected checks",
@@ -106,11 +107,11 @@ def make_plan(
             checkpoint = checkpoint_provenance(text, variant, progress, options.downloads, options.scope)
             if checkpoint.get("published") and variant is not order.variant and not options.accept_unpinned:
                 raise unpinned_error(order.variant, checkpoint["sha256"])
-            inputs = inputs_of(variant, checkpoint, options)
+            inputs_by_spec = {spec: inputs_of(variant, spec, checkpoint, options) for spec in order.modules}
         except HubexportError as error:
             plan += [PlannedArtifact(variant, spec, "refuse", error.what, error=error) for spec in order.modules]
             continue
-        for spec in order.modules:
+        for spec, inputs in inputs_by_spec.items():
             if record := published.get(variant.handle(spec)):
                 plan.append(_plan_published(variant, spec, inputs, record, directory))
             else:

@@ -104,7 +104,7 @@ def publish_index(records: Iterable[ArtifactRecord], published: ReleaseIndex, di
     artifacts = tuple(sorted(records, key=lambda record: record.handle))
     publishers = {file.path: file for file in published.publishers}
     with scratch_directory(directory) as scratch:
-        for publisher in sorted({record.handle.partition("/")[0] for record in artifacts}):
+        for publisher in sorted({record.publisher for record in artifacts}):
             name = f"{publisher}/{publisher}.md"
             if name not in publishers or not _is_intact(publishers[name], directory):
                 _write(publisher_page(publisher).encode(), directory / name, scratch)

@@ -170,7 +170,7 @@ class _Run:
                     assert variant.checkpoint, "a plan refuses variants without a checkpoint"
                     # Published archives are downloaded here, and only here.
                     checkpoint = str(fetch(variant.checkpoint, self.progress, self.options.downloads))
-                tasks.append(ArtifactTask(tuple(artifacts), inputs, checkpoint, self.options, scratch))
+                tasks.append(ArtifactTask(tuple(artifacts), inputs.checkpoint, checkpoint, self.options, scratch))
             except HubexportError as error:
                 yield from (FailedArtifact(artifact, error) for artifact in artifacts)
         if self.beam:

@@ -36,7 +36,7 @@ def statement(
     Args:
         handle: the artifact's handle.
         inputs: what the artifact was made from.
-        subjects: the archive, the page and the card.
+        subjects: the archive or the files of a deployment, the page and the card.
         byproducts: the report of `hubexport verify`, and the bill of materials.
         versions: the versions of the programs that built and verified the module, by name.
         config: the facts of the variant's config; None if they are not known.
@@ -53,6 +53,7 @@ def statement(
                     "handle": handle,
                     "checkpoint": inputs.checkpoint.get("source"),
                     "weights": inputs.weights,
+                    **({"deployment": dict(inputs.deployment)} if inputs.deployment else {}),
                     "url": inputs.url,
                     "checks": list(inputs.checks),
                     **({"graphChecks": list(inputs.graph_checks)} if inputs.graph_checks else {}),

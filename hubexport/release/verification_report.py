@@ -39,7 +39,7 @@ class VerificationReport(pydantic.BaseModel):
 
     Attributes:
         handle: the artifact's handle.
-        archive_sha256: the digest of its archive, in lower-case hexadecimal.
+        archive_sha256: the digest of its archive, or of a deployment's manifest, in lower-case hexadecimal.
         passed: whether no check failed.
         checks: the result of each check, in the order in which they ran.
         versions: the versions of the software that took part, by name.

@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from hubexport.release.facts import MODULE_FORMATS
 from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json
 from hubexport.serve.access import AccessMiddleware
 from hubexport.serve.file_responses import file_response
@@ -25,7 +26,7 @@ from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import PageText, ServedRelease
 from hubexport.serve.tokens import Tokens
 from hubexport.serve.trial_endpoint import TrialEndpoint
-from hubexport.site.catalogue import FORMATS, SearchQuery
+from hubexport.site.catalogue import SearchQuery
 from hubexport.site.http_headers import CHANGING, UNCHANGING
 
 # Rendering takes some hundredths of a second; the rest is waiting for other requests.
@@ -213,8 +214,8 @@ class _Handlers:
         """Redirects from a handle without a version to the module's newest version."""
         request.state.what = "unversioned"
         format_ = request.query_params.get("format")
-        if format_ is not None and format_ not in FORMATS:
-            raise HTTPException(400, f"format must be {' or '.join(FORMATS)}.")
+        if format_ is not None and format_ not in MODULE_FORMATS:
+            raise HTTPException(400, f"format must be {' or '.join(MODULE_FORMATS)}.")
         record = release.catalogue.newest(path, format_)
         if record is None:
             raise HTTPException(404, f"No version of this module has the format {format_}.")

@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 import dataclasses
 import re
-from typing import get_args
 
-from hubexport.release.facts import Format
+from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.release.index import ArtifactRecord, ReleaseFile, ReleaseIndex
-
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +46,7 @@ class Catalogue:
     Attributes:
         index: the release's index.
         records: all modules in all versions by handle, in the index's order.
+        deployments: all deployments by handle, in the index's order.
         modules: the versions of each module, newest first, by unversioned handle.
         files: all files that the index lists, by path.
         publishers: the publishers' Markdown pages, by the publisher's name.
@@ -56,11 +54,12 @@ class Catalogue:
 
     def __init__(self, index: ReleaseIndex) -> None:
         self.index = index
-        self.records: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.artifacts}
+        self.records: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.modules()}
+        self.deployments: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.deployments()}
         self.files: Mapping[str, ReleaseFile] = {file.path: file for file in index.files()}
         self.publishers: Mapping[str, ReleaseFile] = {file.path.partition("/")[0]: file for file in index.publishers}
         versions: dict[str, list[ArtifactRecord]] = {}
-        for record in index.artifacts:
+        for record in index.modules():
             versions.setdefault(unversioned(record), []).append(record)
         for records in versions.values():
             records.sort(key=lambda record: record.version, reverse=True)
@@ -79,6 +78,11 @@ class Catalogue:
     def versions(self, record: ArtifactRecord) -> list[ArtifactRecord]:
         """Returns all versions of a module, newest first."""
         return self.modules[unversioned(record)]
+
+    def deployments_of(self, record: ArtifactRecord) -> list[ArtifactRecord]:
+        """Returns the deployments of a module, in the index's order."""
+        prefix = f"{DEPLOYMENTS_ROOT}{record.handle}/"
+        return [deployed for handle, deployed in self.deployments.items() if handle.startswith(prefix)]
 
     def select(self, query: SearchQuery) -> list[ArtifactRecord]:
         """Returns the modules that match a search, in the index's order."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from hubexport.release.facts import MODULE_FORMATS
 from hubexport.release.index import ArtifactRecord
-from hubexport.site.catalogue import FORMATS, Catalogue
+from hubexport.site.catalogue import Catalogue
 from hubexport.site.http_headers import CHANGING, SECURITY, UNCHANGING
 
 # In `hub.json`: the key that tells that hubexport wrote it, and the version of its layout.
@@ -51,7 +52,7 @@ def nginx_map(catalogue: Catalogue, root: str) -> str:
 
 def _newest(catalogue: Catalogue, handle: str) -> Iterator[tuple[str, ArtifactRecord]]:
     """Yields the newest version for each value of `?format=`, and for requests without it."""
-    for form in (None, *FORMATS):
+    for form in (None, *MODULE_FORMATS):
         if record := catalogue.newest(handle, form):
             yield form or "", record
 

@@ -1,15 +1,17 @@
-"""What a check is: a named, documented function of a `VerificationContext` that returns a finding."""
+"""What a check is: a named, documented function of a verification's context that returns a finding."""
 
 from collections.abc import Callable
 import dataclasses
 import inspect
 import time
+from typing import Any, TypeVar
 
 from hubexport.errors import HubexportError, TemporaryFileError
 from hubexport.progress import Progress
-from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable
-from hubexport.verify.result import CheckResult, Proof
+from hubexport.verify.result import CheckResult, Proof, Subject
+
+_Function = TypeVar("_Function", bound=Callable[[Any], Finding])
 
 # TensorFlow may say a lot about a damaged module.
 _MAX_ERROR_LINES = 20
@@ -17,21 +19,24 @@ _MAX_ERROR_LINES = 20
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One promise about modules, and the function that tests it.
+    """One promise about modules or deployments, and the function that tests it.
 
     Attributes:
         name: its group and its own name, like `structure.digests`.
         promise: what holds of a module that passes, in one line.
-        run: tests the promise. Raises NotApplicable if there is nothing to look at.
+        run: tests the promise, given the context of a verification of its subject. Raises NotApplicable if there is
+            nothing to look at.
         proof: what it proves the promise by.
         needs_tensorflow: whether it runs anything in the installed TensorFlow.
+        subject: what it is a promise about.
     """
 
     name: str
     promise: str
-    run: Callable[[VerificationContext], Finding]
+    run: Callable[[Any], Finding]
     proof: Proof
     needs_tensorflow: bool = False
+    subject: Subject = "module"
 
 
 class CheckGroup:
@@ -41,23 +46,25 @@ class CheckGroup:
         name: the first part of the checks' names.
         proof: what the checks prove their promises by.
         needs_tensorflow: whether the checks run anything in the installed TensorFlow.
+        subject: what they are promises about.
     """
 
-    def __init__(self, name: str, *, proof: Proof, needs_tensorflow: bool = False) -> None:
+    def __init__(self, name: str, *, proof: Proof, needs_tensorflow: bool = False, subject: Subject = "module") -> None:
         self._name = name
         self._proof = proof
         self._needs_tensorflow = needs_tensorflow
+        self._subject = subject
         self.checks: list[Check] = []
 
-    def check(self, function: Callable[[VerificationContext], Finding]) -> Callable[[VerificationContext], Finding]:
+    def check(self, function: _Function) -> _Function:
         """Adds a function as a check. It gives the check its name, and the first line of its docstring the promise."""
         promise = (inspect.getdoc(function) or "").partition("\n")[0]
         name = f"{self._name}.{function.__name__}"
-        self.checks.append(Check(name, promise, function, self._proof, self._needs_tensorflow))
+        self.checks.append(Check(name, promise, function, self._proof, self._needs_tensorflow, self._subject))
         return function
 
 
-def run_check(check: Check, context: VerificationContext, progress: Progress) -> CheckResult:
+def run_check(check: Check, context: object, progress: Progress) -> CheckResult:
     """Runs a check and times it. A check that breaks off has failed.
 
     Raises:

@@ -6,13 +6,16 @@ import io
 import numpy as np
 
 from hubexport.verify.context import VerificationContext
+from hubexport.verify.deployment_context import DeploymentContext
 from hubexport.verify.result import Photograph
 
 # Classes shown per photograph.
 _TOP = 5
 
 
-def classified_photographs(context: VerificationContext, labels: Sequence[str] | None) -> tuple[Photograph, ...]:
+def classified_photographs(
+    context: VerificationContext | DeploymentContext, labels: Sequence[str] | None
+) -> tuple[Photograph, ...]:
     """Returns the photographs that a check has measured, each with its best classes.
 
     Nothing is returned for feature vectors, nor if any output has a wrong shape or is not finite, as a damaged module's
@@ -26,7 +29,9 @@ def classified_photographs(context: VerificationContext, labels: Sequence[str] |
 
     from hubexport.images.classification import best_classes, softmax  # Needs Pillow, as photographs do.
 
-    probabilities = softmax(np.stack([image.output for image in errors]))
+    outputs = np.stack([image.output for image in errors])
+    gives_probabilities = isinstance(context, DeploymentContext) and context.spec.options.softmax
+    probabilities = outputs if gives_probabilities else softmax(outputs)
     if not np.isfinite(probabilities).all():
         return ()
     photographs = []

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubexport.arrays import Array
-from hubexport.config_files import load_variant
 from hubexport.consumers.judge import Application, ModuleContract
-from hubexport.errors import ConfigError
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
@@ -26,6 +24,7 @@ from hubexport.runtime.steady_copy import steady_copy
 from hubexport.system.garbage_collection import rare_collections
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.variants import Variant
+from hubexport.verify.config import config_of
 from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
@@ -76,6 +75,11 @@ class VerificationContext:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
+    @property
+    def runtime_versions(self) -> dict[str, str]:
+        """TensorFlow's version, if a check used it."""
+        return {"TensorFlow": sys.modules["tensorflow"].__version__} if self.used_tensorflow else {}
+
     @functools.cached_property
     def report(self) -> ModuleReport:
         """The module as `hubexport inspect` describes it."""
@@ -93,19 +97,8 @@ class VerificationContext:
 
     @functools.cached_property
     def config(self) -> Variant | None:
-        """The config of the module's variant: the caller's, or the built-in one of its name and network.
-
-        None if only the manifest describes the variant.
-        """
-        variant = self.module.variant
-        if not self.module.described:
-            return variant
-        try:
-            builtin = load_variant(variant.name)
-        except ConfigError:
-            return None
-        kind, version = self.module.spec.kind, self.module.spec.version
-        return builtin if builtin.network_for(kind, version) == self.network else None
+        """The config of the module's variant, see `hubexport.verify.config`."""
+        return config_of(self.module)
 
     @property
     def network(self) -> Network:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from google.protobuf.message import DecodeError
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.checkpoints.stored_values import DamageError, equal_chunks
+from hubexport.checkpoints.stored_values import equal_chunks
 from hubexport.checkpoints.v2_bundle import BundleReader
 from hubexport.errors import HubexportError
 from hubexport.formats.manifest import MANIFEST
@@ -15,6 +15,7 @@ from hubexport.labels import MODULE_LABELS, read_labels
 from hubexport.layouts.tf2 import KEY_SUFFIX, OBJECT_GRAPH_KEY
 from hubexport.modules.module_report import read_saved_model
 from hubexport.protos import TrackableObjectGraph
+from hubexport.system.damage import DamageError
 from hubexport.verify.message_differences import message_differences, shown
 
 _VARIABLES = "variables"

@@ -11,6 +11,7 @@ Status = Literal["pass", "fail", "not applicable"]
 # What proves a promise: building the module again; computing what it should hold and do, without the code that writes
 # modules; or a program that loads it.
 Proof = Literal["rebuild", "computation", "program"]
+Subject = Literal["module", "deployment"]
 _STATUS_WORDS = {"pass": "passed", "fail": "failed", "not applicable": "not applicable"}
 
 

@@ -5,18 +5,18 @@ import dataclasses
 import itertools
 from pathlib import Path
 import platform
-import sys
 import time
 
 import numpy as np
 
 from hubexport.consumers.registry import PinnedConsumer
+from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import UsageError
 from hubexport.extras import require_extras
 from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.identity import ModuleIdentity, identify
-from hubexport.modules.opening import opened_module_directory
+from hubexport.modules.opening import opened_artifact_directory
 from hubexport.networks.costs import multiply_adds
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
@@ -25,6 +25,7 @@ from hubexport.verify.checks.consumers import checks_in
 from hubexport.verify.checks.registry import needs_tensorflow, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
+from hubexport.verify.deployment_context import DeploymentContext
 from hubexport.verify.duration import warning_of_length
 from hubexport.verify.expected_values import read_expected_values
 from hubexport.verify.layer_errors import worst_deviation
@@ -80,7 +81,7 @@ def verify_module(
             fix="name some, like ['weights'], or leave checks out to run all",
         )
     selected = select_checks(checks or ())
-    if needs_tensorflow(selected) or images or labels:
+    if images or labels:
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
@@ -90,15 +91,22 @@ def verify_module(
     image_files = find_images(images)
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
-    with opened_module_directory(path, progress) as opened:
+    with opened_artifact_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
+        deployed = isinstance(module.spec, DeploymentSpec)
+        if deployed:
+            selected = _deployment_checks(checks, consumers, module)
+        elif needs_tensorflow(selected):
+            require_extras("hubexport verify", "tensorflow")
         if (consumers or needs_tensorflow(selected)) and (long := warning_of_length(module, consumers)):
             progress.note(long)
         manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
         expected = read_expected_values(str(checkpoint), module, progress, scope) if checkpoint else None
         photographs = read_photographs(image_files, *module.network.default_image_size) if image_files else None
-        with VerificationContext(module, expected, photographs, progress) as context:
+        opened_context: type[DeploymentContext] | type[VerificationContext]
+        opened_context = DeploymentContext if deployed else VerificationContext
+        with opened_context(module, expected, photographs, progress) as context:
             all_checks = (*selected, *checks_in(consumers, progress))
             results = tuple(run_check(check, context, progress) for check in all_checks)
             return Verification(
@@ -106,11 +114,29 @@ def verify_module(
                 checkpoint=expected.shown_as if expected else None,
                 facts={**manifest.model_dump(mode="json"), "sha256": manifest.sha256} if manifest else {},
                 results=results,
-                layers=_layers(context),
+                layers=_layers(context) if isinstance(context, VerificationContext) else (),
                 photographs=classified_photographs(context, labels),
                 versions=_versions(context),
                 seconds=time.perf_counter() - started,
             )
+
+
+def _deployment_checks(
+    checks: Sequence[Check | str] | None, consumers: Sequence[PinnedConsumer], module: ModuleIdentity
+) -> tuple[Check, ...]:
+    if consumers:
+        raise UsageError(
+            f"{module.shown_as} runs in no TensorFlow",
+            why="it is a deployment, and --consumers tries modules",
+            fix="leave the consumers out; the checks run it in the runtime of its format",
+        )
+    if selected := select_checks(checks or (), subject="deployment"):
+        return selected
+    raise UsageError(
+        f"no checks to run on {module.shown_as}",
+        why="it is a deployment, and the selected checks are of modules",
+        fix="select checks of the group deployment, or none to run all",
+    )
 
 
 def _labels(labels: Sequence[str] | None, module: ModuleIdentity) -> Sequence[str] | None:
@@ -145,9 +171,7 @@ def _layers(context: VerificationContext) -> tuple[LayerError, ...]:
     )
 
 
-def _versions(context: VerificationContext) -> dict[str, str]:
-    """Returns the versions of the software that took part, with TensorFlow's if a check used it."""
+def _versions(context: VerificationContext | DeploymentContext) -> dict[str, str]:
+    """Returns the versions of the software that took part, with those of the runtime if a check used it."""
     versions = {"hubexport": __version__, "Python": platform.python_version(), "NumPy": np.__version__}
-    if context.used_tensorflow:
-        versions["TensorFlow"] = sys.modules["tensorflow"].__version__
-    return versions
+    return versions | context.runtime_versions

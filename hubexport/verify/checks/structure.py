@@ -6,13 +6,14 @@ that writes modules.
 
 from collections.abc import Iterator, Sequence
 
-from hubexport.checkpoints.stored_values import DamageError, StoredValues
+from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.errors import printable
 from hubexport.formats.manifest import MANIFEST, changed_files
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.modules.op_versions import known_tensorflows
 from hubexport.modules.values import open_stored_values
 from hubexport.networks.network import Network
+from hubexport.system.damage import DamageError
 from hubexport.system.digests import tree_files
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext

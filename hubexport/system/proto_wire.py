@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hubexport.checkpoints.stored_values import DamageError
+from hubexport.system.damage import DamageError
 
 _MAX_VARINT_BYTES = 10
 # Wire types; those of fixed length with their bytes.
@@ -120,35 +120,47 @@ def _decode_varints(groups: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return values.view(np.int64)
 
 
-def bytes_fields(message: Bytes, within: range, number: int, max_fields: int = _MAX_FIELDS) -> list[range]:
-    """Returns the places of a message's fields of bytes, submessages or packed numbers that have a number.
+def fields(message: Bytes, within: range, max_fields: int = _MAX_FIELDS) -> Iterator[tuple[int, int | range | bytes]]:
+    """Yields the number and the content of each of a message's fields, in order.
+
+    The content of a varint is its number, and that of bytes, submessages and packed numbers their place. Numbers of
+    fixed length are the 4 or 8 bytes themselves.
 
     Args:
         message: bytes that contain the message.
         within: the message's place among them.
-        number: the field's number.
         max_fields: how many fields of any kind the message may have.
     Raises:
         DamageError: the bytes are not a message, or it has more fields.
     """
-    contents: list[range] = []
     position = within.start
     for _ in range(max_fields + 1):
         if position == within.stop:
-            return contents
+            return
         tag, position = read_varint(message, position)
-        start, kind = position, tag & 7
+        content: int | range | bytes
+        kind = tag & 7
         if kind == _VARINT:
-            _, position = read_varint(message, position)
+            content, position = read_varint(message, position)
         elif kind == _BYTES:
             length, start = read_varint(message, position)
             position = start + length
+            content = range(start, position)
         elif kind in _FIXED_BYTES:
-            position += _FIXED_BYTES[kind]
+            start, position = position, position + _FIXED_BYTES[kind]
+            content = message[start:position]
         else:
             raise DamageError("an entry cannot be decoded")
         if position > within.stop:
             raise DamageError("an entry cannot be decoded")
-        if tag == number << 3 | _BYTES:
-            contents.append(range(start, position))
+        yield tag >> 3, content
     raise DamageError("an entry has too many fields")
+
+
+def bytes_fields(message: Bytes, within: range, number: int, max_fields: int = _MAX_FIELDS) -> list[range]:
+    """Returns the places of a message's fields of bytes, submessages or packed numbers that have a number.
+
+    For arguments and errors see `fields`.
+    """
+    found = fields(message, within, max_fields)
+    return [content for field, content in found if field == number and isinstance(content, range)]
