@@ -28,6 +28,7 @@ from hubexport.networks import ops
 from hubexport.networks.network import Network
 from hubexport.networks.ops import Op, TensorShape, Variable
 from hubexport.progress import Progress
+from hubexport.version import __version__
 
 SIGNATURE = "serving_default"
 _IDENTIFIER = b"TFL3"
@@ -287,7 +288,7 @@ class _Writer:
             Version=_SCHEMA_VERSION,
             OperatorCodes=[_operator_code(kind, version) for kind, version in self._codes],
             Subgraphs=[graph],
-            Description="hubexport",
+            Description=f"hubexport {__version__}",
             Buffers=self._buffers,
             Metadata=metadata,
             SignatureDefs=[signature],
