@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hubexport.conversion import convert as convert
     from hubexport.deployments.options import OnnxOptions as OnnxOptions
     from hubexport.deployments.options import TfliteOptions as TfliteOptions
+    from hubexport.deployments.report import DeploymentReport as DeploymentReport
     from hubexport.description import describe as describe
     from hubexport.errors import HubexportError as HubexportError
     from hubexport.evaluation.evaluate_module import evaluate as evaluate
@@ -61,6 +62,7 @@ _MODULES = {
     "CheckpointReport": "hubexport.checkpoints.checkpoint_report",
     "Classification": "hubexport.images.classification",
     "Comparison": "hubexport.comparison",
+    "DeploymentReport": "hubexport.deployments.report",
     "Downloads": "hubexport.checkpoints.download_cache",
     "Evaluation": "hubexport.evaluation.evaluation_result",
     "HubexportError": "hubexport.errors",
@@ -93,7 +95,9 @@ _MODULES = {
 __all__ = sorted(_MODULES)
 
 # The extra that each of these rooms needs.
-_EXTRAS = {"evaluation": "tensorflow", "images": "tensorflow", "release": "release", "site": "serve"}
+_EXTRAS = {"release": "release", "site": "serve"}
+# The rooms that need an engine.
+_RUNNING = ("evaluation", "images")
 
 
 def __getattr__(name: str) -> Any:
@@ -105,6 +109,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'hubexport' has no attribute {name!r}")
     module = _MODULES[name]
+    if module.split(".")[1] in _RUNNING:
+        importlib.import_module("hubexport.engines").usable_engine(None, f"hubexport.{name}")
     if extra := _EXTRAS.get(module.split(".")[1]):
         importlib.import_module("hubexport.extras").require_extras(f"hubexport.{name}", extra)
     return getattr(importlib.import_module(module), name)

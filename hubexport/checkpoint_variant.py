@@ -16,8 +16,8 @@ from hubexport.config_files import is_builtin
 from hubexport.errors import CheckpointError, HubexportError, UsageError, check_choice, check_list, check_positive
 from hubexport.formats.manifest import MANIFEST, MAX_MANIFEST_BYTES, ManifestError, parse_manifest
 from hubexport.labels import labels_problem, read_labels
-from hubexport.modules.image_interface import image_interface
 from hubexport.modules.interface_hints import InterfaceHints
+from hubexport.modules.saved_model_interface import saved_model_interface
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.registry import FAMILIES
 from hubexport.progress import Progress, Warnings
@@ -226,7 +226,7 @@ def _size_of_module(source: Source, opened: OpenedCheckpoint) -> int | None:
         sizes = None, None
     if sizes == (None, None) and isinstance(source, FileSource):
         try:
-            sizes = image_interface(source.files.prefix.parent.parent, hints=_ANY_USE).image_shape[:2]
+            sizes = saved_model_interface(source.files.prefix.parent.parent, hints=_ANY_USE).image_shape[:2]
         except HubexportError:
             return None
     return sizes[0] if sizes[0] == sizes[1] else None

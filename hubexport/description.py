@@ -33,8 +33,9 @@ def describe(
         with opened_module_directory(path, progress) as artifact:
             return describe_module(artifact.directory, artifact.shown_as)
     if deployment:
-        progress.step(f"reading {path}")
-        return deployment.report(Path(path))
+        format_, file = deployment
+        progress.step(f"reading {file}")
+        return format_.report(file)
     source = resolve_source(path, None, progress)
     source.check_stored("inspected", fix="build or convert them with --variant, and inspect the result")
     with open_checkpoint(source, progress, accept_problems=True, accept_several=True) as opened:

@@ -23,7 +23,7 @@ _PACKAGES = {
         "uvicorn",
     ),
     "beam": ("apache_beam",),
-    "onnx": ("onnx", "onnxruntime"),
+    "onnx": ("onnx", "onnxruntime", "PIL"),
     "tflite": ("flatbuffers", "tflite"),
     "parquet": ("pyarrow",),
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
-import types
 
 from PIL import Image
 import numpy as np
@@ -22,9 +21,9 @@ from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, ModuleError, UsageError
 from hubexport.images.classification import classify, softmax
 from hubexport.labels import module_labels, read_labels
-from hubexport.modules.image_interface import CALL, ImageInterface
 from tests.command import environment
 from tests.data import DATA, REAL_ARCHIVE, needs_data
+from tests.open_interface import OpenInterface
 
 _NAMES = [f"name {number}" for number in range(1001)]
 
@@ -60,16 +59,16 @@ def _run(*arguments):
 class _Counting:
     """A module of three classes, with given logits for each image intensity."""
 
-    interface = ImageInterface(
-        report=types.SimpleNamespace(path="counting"),
-        directory=Path("nowhere"),
-        signature=CALL,
-        tags=(),
+    interface = OpenInterface(
+        path=Path("nowhere"),
+        shown_as="counting",
         image_shape=(2, 2, 3),
         input_range=(0, 1),
         output_shape=(3,),
         output_kind="logits",
     )
+
+    engine = "a table"
 
     def __init__(self, *logits):
         self._logits = np.array(logits, np.float32)

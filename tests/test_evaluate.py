@@ -168,15 +168,16 @@ def test_the_table_puts_the_published_accuracy_beside_the_measured_one(real_modu
     done = hubexport("evaluate", real_modules[0], "--data", tmp_path / "data")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[:5] == [
+    assert lines[:6] == [
         str(real_modules[0]),
         f"  data            {tmp_path / 'data'}",
         "  images          8",
         "  preprocessing   central crop 0.875, bilinear as in TensorFlow 1",
+        f"  engine          TensorFlow {tf.__version__}",
         "  values          trained, averaged",
     ]
-    assert lines[5].startswith("  speed           ")
-    assert lines[6:] == [
+    assert lines[6].startswith("  speed           ")
+    assert lines[7:] == [
         "",
         "          measured   standard error   published   difference",
         "  top 1   100.00 %                -      71.8 %       +28.20",

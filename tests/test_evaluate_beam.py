@@ -71,6 +71,7 @@ def test_beam_finds_what_a_local_evaluation_finds(capsys, module, records, cache
     by_beam, said = run_evaluate(
         capsys, module, "--data", records, "--runner", "DirectRunner", "--beam_option", "direct_num_workers=1"
     )
+    assert by_beam.pop("engine") is None and local.pop("engine").startswith("TensorFlow ")
     for found in (local, by_beam):
         del found["seconds"], found["images_per_second"]
     assert by_beam == local

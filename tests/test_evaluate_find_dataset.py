@@ -8,6 +8,7 @@ import tensorflow as tf
 from hubexport.errors import DataError, UsageError
 from hubexport.evaluation.class_lookup import check_label, read_class_lookup
 from hubexport.evaluation.find_dataset import find_dataset
+from hubexport.labels import module_labels
 from hubexport.progress import Progress
 from tests.evaluation import write_records
 
@@ -20,6 +21,13 @@ class _Heard(Progress):
         self.warnings.append(message)
 
 
+class _Labelled:
+    """The interface of a module with its labels in a folder."""
+
+    def __init__(self, folder):
+        self.class_names = lambda: module_labels(folder)
+
+
 def _touch(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +35,7 @@ def _touch(root, *names):
 
 
 def _find(data, labels=None, offset=0, limit=None, progress=None):
-    classes = read_class_lookup(labels and str(labels), data.parent, offset)
+    classes = read_class_lookup(labels and str(labels), _Labelled(data.parent), offset)
     return find_dataset(str(data), classes, limit, progress or Progress())
 
 
@@ -255,4 +263,4 @@ def test_records_of_something_else_are_an_error_that_names_the_file(tmp_path):
 def test_a_missing_file_of_labels_is_an_error(tmp_path):
     """The error names the file."""
     with pytest.raises(UsageError, match="nowhere.txt"):
-        read_class_lookup(str(tmp_path / "nowhere.txt"), tmp_path, 0)
+        read_class_lookup(str(tmp_path / "nowhere.txt"), _Labelled(tmp_path), 0)

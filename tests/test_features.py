@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 from pathlib import Path
-import types
 
 from PIL import Image
 import numpy as np
@@ -16,8 +15,8 @@ from hubexport.cli import features as command
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, OutputError, UsageError
 from hubexport.images.feature_extraction import check_output, extract_features
-from hubexport.modules.image_interface import CALL, ImageInterface
 from tests.archives import member, tgz
+from tests.open_interface import OpenInterface
 
 _SIZE = 96
 
@@ -25,16 +24,16 @@ _SIZE = 96
 class _Echo:
     """A module with two features: an image's intensity, 0 to 255, and twice the intensity."""
 
-    interface = ImageInterface(
-        report=types.SimpleNamespace(path="echo"),
-        directory=Path("nowhere"),
-        signature=CALL,
-        tags=(),
+    interface = OpenInterface(
+        path=Path("nowhere"),
+        shown_as="echo",
         image_shape=(2, 2, 3),
         input_range=(0, 1),
         output_shape=(2,),
         output_kind="features",
     )
+
+    engine = "arithmetic"
 
     def features(self, images):
         levels = np.round(images[:, 0, 0, :1] * 255)

@@ -18,8 +18,8 @@ from hubexport.config_files import load_variant
 from hubexport.errors import ModuleError, UsageError
 from hubexport.images.classification import class_probabilities
 from hubexport.images.resizing import resized
-from hubexport.modules.image_interface import image_interface
 from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints
+from hubexport.modules.saved_model_interface import saved_model_interface
 from hubexport.networks.numpy_forward import Forward
 from hubexport.protos import ImageModuleInfo
 from tests.command import hubexport
@@ -274,7 +274,7 @@ def test_softmax_is_never_applied_to_probabilities(tmp_path, photos):
 def test_what_is_not_a_probability_is_not_shown_as_one(tmp_path, outputs, why):
     """Whatever the caller's hints say."""
     module = write_reusable_saved_model(tmp_path / "m")
-    interface = image_interface(tmp_path / "m", hints=InterfaceHints(output_kind="probabilities"))
+    interface = saved_model_interface(tmp_path / "m", hints=InterfaceHints(output_kind="probabilities"))
     with pytest.raises(ModuleError) as raised:
         class_probabilities(np.array(outputs, np.float32), interface)
     assert why in raised.value.why
@@ -309,7 +309,7 @@ def test_our_modules_need_no_hints(tmp_path):
     variant = load_variant("mobilenet_v2_035_96")
     for name, path in zip(names, build_modules(variant, specs, checkpoint="synthetic", output_dir=tmp_path)):
         for shown_as in (path, "m"):
-            interface = image_interface(path, shown_as)
+            interface = saved_model_interface(path, shown_as)
             assert (interface.input_range, interface.image_shape) == ((0, 1), (96, 96, 3))
             assert interface.output_kind == ("logits" if "classification" in name else "features")
             (path / "hubexport.json").unlink(missing_ok=True)
@@ -332,7 +332,7 @@ def test_modules_of_any_size_have_a_default_one(tmp_path, open_modules, name):
     """Up to version 3 the module itself says it, then its manifest. The kind is known without the manifest, too."""
     path = shutil.copytree(open_modules[name], tmp_path / "m")
     version = int(name[-1])
-    interface = image_interface(path)
+    interface = saved_model_interface(path)
     assert interface.image_shape == (128, 128, 3)
     kind = "logits" if "classification" in name else "features"
     assert interface.output_kind == kind
@@ -341,18 +341,18 @@ def test_modules_of_any_size_have_a_default_one(tmp_path, open_modules, name):
     hints = InterfaceHints(image_size=(96, 160))
     if version == 1:
         with pytest.raises(ModuleError, match="on images of 96 x 160") as raised:
-            image_interface(path, hints=hints)
+            saved_model_interface(path, hints=hints)
         assert raised.value.why == "it takes images of 128 x 128 (height x width) pixels"
     else:
-        assert image_interface(path, hints=hints).image_shape == (96, 160, 3)
+        assert saved_model_interface(path, hints=hints).image_shape == (96, 160, 3)
     (path / "hubexport.json").unlink()
     if version <= 3:
-        assert image_interface(path).image_shape == (128, 128, 3)
+        assert saved_model_interface(path).image_shape == (128, 128, 3)
         return
     with pytest.raises(ModuleError, match="cannot tell which size") as raised:
-        image_interface(path)
+        saved_model_interface(path)
     assert "--image_size 224 224" in raised.value.fix
-    bare = image_interface(path, hints=hints)
+    bare = saved_model_interface(path, hints=hints)
     assert (bare.image_shape, bare.output_kind, bare.features_from) == ((96, 160, 3), kind, features_from)
 
 
@@ -364,11 +364,11 @@ def test_a_default_size_that_no_image_has_is_ignored(tmp_path, open_modules):
     wrong = ImageModuleInfo(default_image_size={"height": 9999, "width": 128}).SerializeToString()
     assert content.count(size) == 2 and len(size) == len(wrong)
     (path / "saved_model.pb").write_bytes(content.replace(size, wrong))
-    assert image_interface(path).image_shape == (128, 128, 3)
+    assert saved_model_interface(path).image_shape == (128, 128, 3)
     manifest = json.loads((path / "hubexport.json").read_text())
     (path / "hubexport.json").write_text(json.dumps({**manifest, "input_height_px": 10**9}))
     with pytest.raises(ModuleError, match="cannot tell which size"):
-        image_interface(path)
+        saved_model_interface(path)
 
 
 @pytest.mark.slow
@@ -408,8 +408,8 @@ def test_images_that_are_too_small_for_the_network_are_refused_before_it_runs(tm
         list(run(path, data, *arguments, image_size=(75, 74)))
     assert raised.value.why == "its network needs images of at least 75 x 75 pixels"
     assert raised.value.fix == "use --image_size 75 75 or more, or leave it out"
-    assert image_interface(path, hints=InterfaceHints(image_size=(75, 75))).image_shape == (75, 75, 3)
-    assert image_interface(open_modules["classification/5"], hints=InterfaceHints(image_size=(1, 1)))
+    assert saved_model_interface(path, hints=InterfaceHints(image_size=(75, 75))).image_shape == (75, 75, 3)
+    assert saved_model_interface(open_modules["classification/5"], hints=InterfaceHints(image_size=(1, 1)))
 
 
 def test_inspect_says_from_which_size_on_images_fit(tmp_path, open_modules, capsys):
@@ -449,7 +449,7 @@ def test_the_outputs_of_resnet_are_told_apart(tmp_path):
     names = ("classification/4", "feature_vector/4")
     for name, path in zip(names, build_modules(variant, names, checkpoint="synthetic", output_dir=tmp_path)):
         (path / "hubexport.json").unlink()
-        interface = image_interface(path, "m", InterfaceHints(image_size=(64, 64)))
+        interface = saved_model_interface(path, "m", InterfaceHints(image_size=(64, 64)))
         assert interface.output_kind == ("logits" if "classification" in name else "features")
         assert interface.features_from == "resnet_v2_50/global_pool"
 

@@ -12,7 +12,7 @@ from tests.data import REPOSITORY
 _FLOORS = [
     ["arrays", "errors", "progress", "protos", "readable_numbers", "version"],
     ["beam", "extras", "plots", "system"],
-    ["labels", "networks", "yaml_lines"],
+    ["engines", "labels", "networks", "yaml_lines"],
     ["deployments"],
     ["layouts", "reference", "variants"],
     ["config_files", "config_writing", "deployment_spec", "network_figures"],
@@ -41,6 +41,7 @@ _NEEDS_TENSORFLOW = {
     "hubexport.runtime.tf1_training",
     "hubexport.runtime.tf2_training",
     "hubexport.runtime.tflite_quantization",
+    "hubexport.runtime.tflite_runner",
 }
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hubexport.cli.arguments import add_format_argument, positive
 from hubexport.cli.image_arguments import add_image_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
+from hubexport.engines import usable_engine
 from hubexport.errors import ImageError, printable
-from hubexport.extras import require_extras
 from hubexport.images.image_files import find_images
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the most probable classes of each image. Returns 0 if at least one image could be read."""
-    require_extras("hubexport classify", "tensorflow")
+    usable_engine(args.engine, "hubexport classify")
     images = find_images(args.images)
     from hubexport.images.classification import classify  # Imports NumPy and Pillow, which errors need not wait for.
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         except ImageError as error:
             failure = error  # No image can be read. JSON still lists the files.
         if args.format == "json":
-            progress.result(json.dumps({"images": classified, "skipped": skipped}, indent=2))
+            progress.result(json.dumps({"engine": results.engine, "images": classified, "skipped": skipped}, indent=2))
         if failure:
             raise failure
     return 0

@@ -101,6 +101,13 @@ def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[Depl
     """
     from hubexport.deployment_spec import deployment_requests
 
+    given = [_FLAGS[name] for name in _choices(args)] + ["--outputs"] * bool(outputs_of(args))
+    if given and not args.deployment:
+        raise UsageError(
+            f"{given[0]} needs --deployment",
+            why="it says how to write a deployment, and modules have no such choice",
+            fix=f"add --deployment {' or '.join(DEPLOYMENTS)}, or leave out {given[0]}",
+        )
     requests = deployment_requests(args.deployment, _choices(args), outputs_of(args))
     for extra in sorted({extra for one in requests if (extra := DEPLOYMENTS[one.format].extra)}):
         require_extras(f"{command} --deployment", extra)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from hubexport.cli.arguments import add_beam_option, add_config_dir, add_format_argument, beam_of, positive
 from hubexport.cli.image_arguments import add_run_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
+from hubexport.engines import usable_engine
 from hubexport.errors import printable
 from hubexport.evaluation.evaluation_options import CENTRAL_CROP, PREPROCESSING_NAMES
-from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
     from hubexport.evaluation.evaluation_result import Evaluation
@@ -25,7 +25,9 @@ SUMMARY = "measure a module's accuracy on labelled images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport evaluate`."""
     parser.add_argument(
-        "module", metavar="MODULE", help="a classification module: a directory, a .tar.gz, or an http or https address"
+        "module",
+        metavar="MODULE",
+        help="a classification module: a directory, a .tar.gz, or an http or https address; or an ONNX model",
     )
     parser.add_argument(
         "--data",
@@ -80,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates a module, prints its accuracy, and returns the exit status."""
-    require_extras("hubexport evaluate", "tensorflow", *(["beam"] if args.runner else []))
+    usable_engine(args.engine, "hubexport evaluate", *(["beam"] if args.runner else []))
     beam = beam_of(args.runner, args.beam_option)
     from hubexport.evaluation.evaluate_module import (
         evaluate,  # Imports NumPy and Pillow; errors need not wait for them.
@@ -118,6 +120,7 @@ def _text(evaluation: "Evaluation") -> str:
         f"  data            {printable(evaluation.data)}",
         f"  images          {counts.images:,}{skipped}",
         f"  preprocessing   {evaluation.preprocessing}",
+        f"  engine          {evaluation.engine or '-'}",
         f"  values          {evaluation.values or 'unknown origin'}",
         f"  speed           {f'{speed:.1f} images/s' if speed else '-'}",
         "",

@@ -8,7 +8,7 @@ import argparse
 
 from hubexport.cli.image_arguments import add_image_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
-from hubexport.extras import require_extras
+from hubexport.engines import usable_engine
 from hubexport.images.image_files import find_images
 
 SUMMARY = "compute feature vectors of images"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes feature vectors, prints the paths of the files, and returns the exit status."""
-    require_extras("hubexport features", "tensorflow", *(["parquet"] if args.output.endswith(".parquet") else []))
+    usable_engine(args.engine, "hubexport features", *(["parquet"] if args.output.endswith(".parquet") else []))
     images = find_images(args.images)
     from hubexport.images.feature_extraction import extract_features  # Imports NumPy, which errors need not wait for.
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from hubexport.cli.arguments import positive
+from hubexport.engines import ENGINES
 from hubexport.modules.interface_hints import OUTPUT_KINDS
 
 
@@ -12,7 +13,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module",
         metavar="MODULE",
-        help="a module: a directory, a .tar.gz, or an http or https address on a hub server",
+        help="a module: a directory, a .tar.gz, or an http or https address on a hub server; or an ONNX model",
     )
     parser.add_argument(
         "images",
@@ -37,6 +38,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
         default=batch_size,
         metavar="N",
         help=f"how many images to process at once (default: {batch_size})",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="what runs a module: tensorflow, or onnx for ONNX Runtime, which runs modules of hubexport and starts in "
+        "a fraction of the time (default: tensorflow, or onnx if TensorFlow is not installed)",
     )
     parser.add_argument(
         "--input_range",
@@ -69,4 +76,5 @@ def run_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "input_range": args.input_range and tuple(args.input_range),
         "output_kind": args.output_kind,
         "image_size": args.image_size and tuple(args.image_size),
+        "engine": args.engine,
     }

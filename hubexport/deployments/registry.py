@@ -129,10 +129,15 @@ def deployment_in(directory: Path) -> str | None:
     return next((name for name, one in DEPLOYMENTS.items() if (directory / one.file).is_file()), None)
 
 
-def deployment_at(path: Path) -> Deployment | None:
-    """Returns the format of what is at a path; None if it is not a deployment.
+def deployment_at(path: Path) -> tuple[Deployment, Path] | None:
+    """Returns the format of what is at a path, and its file or folder; None if it is not a deployment.
 
+    Args:
+        path: a deployment's file or folder, or the folder of its own that it was written into.
     Raises:
         OSError: it cannot be read.
     """
-    return next((format_ for format_ in DEPLOYMENTS.values() if format_.recognizes(path)), None)
+    if (name := deployment_in(path)) is not None:
+        path /= DEPLOYMENTS[name].file
+    format_ = next((one for one in DEPLOYMENTS.values() if one.recognizes(path)), None)
+    return (format_, path) if format_ else None

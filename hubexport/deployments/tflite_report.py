@@ -1,7 +1,7 @@
 """Describes TFLite files, whoever wrote them, without an interpreter."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import math
 import os
 from pathlib import Path
@@ -86,12 +86,15 @@ def _report(file: BinaryIO) -> DeploymentReport:
                 problems.extend(_problems_of_constant(tensor, data))
     signature = next((one for one in model.signatures if one.graph == 0), None)
     given, taken = (signature.inputs, signature.outputs) if signature else ({}, {})
-    inputs = [_deployed(graph.tensors[one], given.get(one)) for one in graph.inputs]
-    outputs = [_deployed(graph.tensors[one], taken.get(one)) for one in graph.outputs]
+    integers = _integers(graph)
+    inputs = [_deployed(graph.tensors[one], given.get(one), integers.get(one)) for one in graph.inputs]
+    outputs = [_deployed(graph.tensors[one], taken.get(one), integers.get(one)) for one in graph.outputs]
     metadata, odd = _metadata(model, data, file)
     names = metadata.get("class_names")
     if names is not None and outputs and (shape := outputs[0].shape or ())[-1:] != (len(names),):
         odd.append(f"it names {len(names):,} classes, and its first output has the shape {[*shape]}")
+    if inputs and (taken_range := _input_range(graph.tensors[graph.inputs[0]], metadata)):
+        metadata["input_range"] = taken_range
     runtime = metadata.pop(_RUNTIME, None)
     return DeploymentReport(
         format="tflite",
@@ -111,15 +114,48 @@ def _size(tensor: "TfliteTensor") -> int:
     return math.prod(length or 0 for length in tensor.shape)
 
 
-def _deployed(tensor: "TfliteTensor", name: str | None) -> DeployedTensor:
-    quantization = None
-    if tensor.scales.size == 1 and tensor.zero_points.size == 1 and tensor.dtype in _INTEGERS:
-        limits = np.iinfo(tensor.dtype)
-        lowest, highest = (
-            (one - int(tensor.zero_points[0])) * float(tensor.scales[0]) for one in (limits.min, limits.max)
-        )
-        quantization = f"{lowest:.4g} to {highest:.4g} in steps of {float(tensor.scales[0]):.4g}"
+def _integers(graph: "TfliteGraph") -> dict[int, "TfliteTensor"]:
+    """Returns the integers that are computed with in place of floats, by the floats' index."""
+    found = {}
+    for operator in graph.operators:
+        pair = (*operator.inputs, *operator.outputs)
+        if len(pair) == 2 and all(0 <= index < len(graph.tensors) for index in pair):
+            if operator.kind == "QUANTIZE":
+                found[pair[0]] = graph.tensors[pair[1]]
+            elif operator.kind == "DEQUANTIZE":
+                found[pair[1]] = graph.tensors[pair[0]]
+    return found
+
+
+def _deployed(tensor: "TfliteTensor", name: str | None, integers: "TfliteTensor | None") -> DeployedTensor:
+    quantization = _quantization(tensor)
+    if quantization is None and integers is not None:
+        quantization = _quantization(integers)
     return DeployedTensor(name or tensor.name, tensor.dtype, tensor.shape, quantization)
+
+
+def _quantization(tensor: "TfliteTensor") -> str | None:
+    """Returns which numbers a tensor's integers stand for; None if they are not integers, or have several scales."""
+    if tensor.dtype not in _INTEGERS or tensor.scales.size != 1 or tensor.zero_points.size != 1:
+        return None
+    limits, scale, zero = np.iinfo(tensor.dtype), float(tensor.scales[0]), int(tensor.zero_points[0])
+    lowest, highest = ((one - zero) * scale for one in (limits.min, limits.max))
+    return f"{lowest:.4g} to {highest:.4g} in steps of {scale:.4g}"
+
+
+def _input_range(images: "TfliteTensor", metadata: Mapping[str, Any]) -> list[float] | None:
+    """Returns what black and white are in the input; None if the metadata do not tell.
+
+    Programs subtract the mean from intensities from 0 to 255, and divide by the deviation; then they quantize.
+    """
+    means, deviations = set(metadata.get("input_mean", ())), set(metadata.get("input_deviation", ()))
+    if len(means) != 1 or len(deviations) != 1 or not all(deviations):
+        return None
+    limits = [(intensity - means.copy().pop()) / deviations.copy().pop() for intensity in (0, 255)]
+    if images.dtype == "uint8" and images.scales.size == 1 and images.zero_points.size == 1 and images.scales[0] > 0:
+        steps = [round(one / float(images.scales[0])) + int(images.zero_points[0]) for one in limits]
+        return [float(min(max(one, 0), 255)) for one in steps]
+    return limits
 
 
 def _problems_of_graphs(graphs: "Sequence[TfliteGraph]") -> Iterator[str]:

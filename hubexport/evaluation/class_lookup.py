@@ -5,7 +5,8 @@ import dataclasses
 from pathlib import Path
 
 from hubexport.errors import DataError
-from hubexport.labels import module_labels, read_labels
+from hubexport.labels import read_labels
+from hubexport.modules.image_interface import ImageInterface
 
 # An error lists at most this many folders: there may be thousands.
 _SHOWN = 10
@@ -81,19 +82,19 @@ class ClassLookup:
         )
 
 
-def read_class_lookup(labels: Sequence[str] | str | Path | None, module: Path, offset: int) -> ClassLookup:
+def read_class_lookup(labels: Sequence[str] | str | Path | None, module: ImageInterface, offset: int) -> ClassLookup:
     """Reads the labels of a dataset's classes.
 
     Args:
         labels: the labels, in the order of the data's class numbers, or the path of a text file of them. Defaults to
             the module's labels, if it has any; these are in the order of the module's classes.
-        module: the module's directory.
+        module: how to run the module.
         offset: see `ClassLookup`.
     Raises:
         UsageError: the file cannot be read.
     """
     if labels is None:
-        own = module_labels(module)
+        own = module.class_names()
         return ClassLookup(tuple(own) if own is not None else None, "the module's labels", offset, first=0)
     if isinstance(labels, (str, Path)):
         return ClassLookup(tuple(read_labels(Path(labels))), f"the labels in {labels}", offset, first=offset)

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from hubexport.engines import ENGINES, Engine
 from hubexport.errors import check_choice, check_positive
-from hubexport.modules.interface_hints import InterfaceHints
 
 CENTRAL_CROP, WHOLE = "central_crop", "whole"
 PREPROCESSING_NAMES = (CENTRAL_CROP, WHOLE)
@@ -16,8 +16,8 @@ class EvaluationOptions:
     Attributes:
         preprocessing: one of `PREPROCESSING_NAMES`.
         batch_size: the number of images that the module computes at once.
+        engine: what runs the module; None for the default of `hubexport.engines`.
         threads: the number of threads that read and prepare images. None means one per core.
-        hints: how to run a module that does not say it itself.
     Raises:
         UsageError: an option has a value that it cannot have.
     """
@@ -25,9 +25,10 @@ class EvaluationOptions:
     preprocessing: str = CENTRAL_CROP
     batch_size: int = 64
     threads: int | None = None
-    hints: InterfaceHints = InterfaceHints()
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         check_positive(batch_size=self.batch_size)
+        if self.engine is not None:
+            check_choice("engine", self.engine, ENGINES)
         check_choice("preprocessing", self.preprocessing, PREPROCESSING_NAMES)
-        self.hints.check()

@@ -10,7 +10,7 @@ from hubexport.evaluation.accuracy_counts import AccuracyCounts, percent, standa
 from hubexport.evaluation.evaluation_preprocessing import PREPROCESSINGS
 from hubexport.evaluation.evaluation_task import EvaluationTask
 from hubexport.evaluation.measure_dataset import Measurement
-from hubexport.formats.manifest import Manifest, ManifestError, read_manifest
+from hubexport.formats.manifest import Manifest, ManifestError
 from hubexport.progress import Progress
 from hubexport.variants import PublishedFigures
 
@@ -58,7 +58,9 @@ class Evaluation:
         counts: the numbers of images classified and right, and a line for each image that cannot be read.
         published: the published figures of the module's variant; None if there are none.
         images_now: the number of images read in this run, as opposed to before an interruption.
-        seconds: the time that these images took, without the start of TensorFlow.
+        seconds: the time that these images took, without the start of the engine.
+        engine: the program that ran the module, and its version; None if no images were left, or workers of Beam ran
+            it.
     """
 
     module: str
@@ -69,6 +71,7 @@ class Evaluation:
     published: PublishedFigures | None
     images_now: int
     seconds: float
+    engine: str | None = None
 
     @property
     def top1(self) -> Accuracy:
@@ -92,6 +95,7 @@ class Evaluation:
             "data": self.data,
             "values": self.values,
             "preprocessing": self.preprocessing,
+            "engine": self.engine,
             "images": self.counts.images,
             "skipped": list(self.counts.skipped),
             "top1": self.top1.as_json(),
@@ -119,7 +123,7 @@ def conclude(
         progress: receives a warning if the published figures cannot be found.
     """
     try:
-        manifest = read_manifest(task.module.directory)
+        manifest = task.interface.manifest()
     except ManifestError as error:
         progress.warn(f"no published accuracy to compare with: {error}")
         manifest = None
@@ -127,7 +131,7 @@ def conclude(
     if manifest and manifest.values is not None:
         values = ", ".join(part for part in (manifest.values, manifest.weights) if part and part != "only")
     return Evaluation(
-        module=str(task.module.shown_as),
+        module=task.interface.shown_as,
         data=data,
         values=values,
         preprocessing=PREPROCESSINGS[task.options.preprocessing].meaning,
@@ -135,6 +139,7 @@ def conclude(
         published=_published_figures(manifest, config_dir, progress),
         images_now=measurement.images_now,
         seconds=measurement.seconds,
+        engine=measurement.engine,
     )
 
 

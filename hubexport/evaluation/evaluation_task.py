@@ -5,12 +5,15 @@ import hashlib
 import json
 from typing import Any
 
+from hubexport.engines import Engine
 from hubexport.errors import ModuleError
 from hubexport.evaluation.evaluation_options import EvaluationOptions
 from hubexport.evaluation.find_dataset import Dataset
+from hubexport.modules.image_interface import ImageInterface
 from hubexport.modules.interface_hints import InterfaceHints
-from hubexport.modules.opening import ModuleDirectory
-from hubexport.system.digests import file_sha256, tree_files
+from hubexport.system.digests import file_sha256
+
+_FIRST_ENGINE: Engine = "tensorflow"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +21,12 @@ class EvaluationTask:
     """What to evaluate, and how.
 
     Attributes:
-        module: a classification module.
+        interface: how to run the module.
         dataset: the labelled images.
         options: how to prepare the images and run the module.
     """
 
-    module: ModuleDirectory
+    interface: ImageInterface
     dataset: Dataset
     options: EvaluationOptions
 
@@ -33,13 +36,12 @@ class EvaluationTask:
         Raises:
             ModuleError: the module's files cannot be read.
         """
-        root = self.module.directory
         try:
-            files = {path.relative_to(root).as_posix(): file_sha256(path) for path in tree_files(root)}
+            files = {name: file_sha256(path) for name, path in self.interface.files().items()}
         except OSError as error:
             raise ModuleError(
-                f"cannot read module {self.module.shown_as}",
-                why=f"{error.strerror or error}: {error.filename or root}",
+                f"cannot read module {self.interface.shown_as}",
+                why=f"{error.strerror or error}: {error.filename or self.interface.path}",
                 fix="make its files readable",
             ) from error
         facts: dict[str, Any] = {
@@ -47,10 +49,12 @@ class EvaluationTask:
             "data": self.dataset.listing,
             "preprocessing": self.options.preprocessing,
         }
-        if self.options.hints != InterfaceHints():
+        if self.options.engine not in (None, _FIRST_ENGINE):  # The key is older than the choice.
+            facts["engine"] = self.options.engine
+        if self.interface.hints != InterfaceHints():
             # "told" is the name in the keys of results that are kept already.
-            told = dataclasses.asdict(self.options.hints)
-            if self.options.hints.image_size is None:  # These keys are older than this hint.
+            told = dataclasses.asdict(self.interface.hints)
+            if self.interface.hints.image_size is None:  # These keys are older than this hint.
                 del told["image_size"]
             facts["told"] = told
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,6 @@
 """Classifies the images of a dataset that an interrupted run left, in this process or on Apache Beam."""
 
 from collections.abc import Sequence
-import contextlib
 import dataclasses
 import logging
 import time
@@ -15,7 +14,7 @@ from hubexport.evaluation.evaluation_task import EvaluationTask
 from hubexport.evaluation.kept_results import KeptResults
 from hubexport.evaluation.measure_units import measure_units
 from hubexport.images.classification import count_classes
-from hubexport.modules.image_interface import image_interface
+from hubexport.images.open_module import opened_interface
 from hubexport.progress import Progress
 
 
@@ -26,12 +25,14 @@ class Measurement:
     Attributes:
         counts: the counts of all images, including those of earlier runs.
         images_now: the number of images read in this run.
-        seconds: the time that these images took; a local run excludes the start of TensorFlow.
+        seconds: the time that these images took; a local run excludes the start of the engine.
+        engine: what ran the module, and its version; None if no images were left, or workers of Beam ran it.
     """
 
     counts: AccuracyCounts
     images_now: int
     seconds: float
+    engine: str | None = None
 
 
 def measure_dataset(
@@ -63,8 +64,8 @@ def measure_dataset(
     if not left:
         return Measurement(before, 0, 0.0)
     if beam is None:
-        now, seconds = _measure_here(left, task, results, progress)
-        return Measurement(before + now, images_left, seconds)
+        now, seconds, engine = _measure_here(left, task, results, progress)
+        return Measurement(before + now, images_left, seconds, engine)
     # Beam logs a lot while it is imported. What its runners log later is worth reading.
     logging.disable(logging.INFO)
     try:
@@ -82,17 +83,12 @@ def measure_dataset(
 
 def _measure_here(
     left: Sequence[tuple[int, DatasetUnit]], task: EvaluationTask, results: KeptResults, progress: Progress
-) -> tuple[AccuracyCounts, float]:
-    """Returns the counts of the units that are left, and the seconds that they took."""
-    interface = image_interface(task.module.directory, task.module.shown_as, task.options.hints)
-    task.dataset.check_labels(count_classes(interface))
-    with contextlib.ExitStack() as stack:
-        with progress.tensorflow_starting():
-            from hubexport.runtime.image_module import opened
-
-            model = stack.enter_context(opened(interface))  # TensorFlow logs while it loads a model, too.
+) -> tuple[AccuracyCounts, float, str]:
+    """Returns the counts of the units that are left, the seconds that they took, and what ran the module."""
+    task.dataset.check_labels(count_classes(task.interface))
+    with opened_interface(task.interface, progress, task.options.engine) as model:
         # The first run is slow, and would distort the speed.
-        model.run(np.zeros((1, *interface.image_shape), np.float32))
+        model.run(np.zeros((1, *task.interface.image_shape), np.float32))
         images_left = sum(unit.size for _, unit in left)
         progress.step(f"evaluating {images_left:,} images")
         start, total, images_done = time.monotonic(), AccuracyCounts(), 0
@@ -104,4 +100,4 @@ def _measure_here(
             total, images_done = total + counts, images_done + unit.size
             seconds = time.monotonic() - start
             progress.step(f"{images_done:,} of {images_left:,} images, {images_done / seconds:.1f} images/s")
-        return total, time.monotonic() - start
+        return total, time.monotonic() - start, model.engine

@@ -6,9 +6,8 @@ module, the data and the kept results must be the same on all machines.
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-import contextlib
+from contextlib import AbstractContextManager
 import dataclasses
-import functools
 from pathlib import Path
 import pickle
 import threading
@@ -18,6 +17,7 @@ import apache_beam
 
 from hubexport.beam.options import Beam
 from hubexport.beam.pipelines import new_pipeline, run_pipeline, runner_failed, stopped
+from hubexport.engines import Engine
 from hubexport.errors import HubexportError
 from hubexport.evaluation.accuracy_counts import AccuracyCounts
 from hubexport.evaluation.dataset_units import DatasetUnit
@@ -25,9 +25,10 @@ from hubexport.evaluation.evaluation_task import EvaluationTask
 from hubexport.evaluation.kept_results import KeptResults
 from hubexport.evaluation.measure_units import measure_units
 from hubexport.images.classification import count_classes
+from hubexport.images.open_module import opened_interface
+from hubexport.modules.image_interface import ImageInterface
 from hubexport.modules.interface_hints import InterfaceHints
-from hubexport.modules.opening import ModuleDirectory
-from hubexport.progress import tensorflow_hushed
+from hubexport.progress import Progress, tensorflow_hushed
 
 if TYPE_CHECKING:
     from hubexport.runtime.image_module import ImageModule
@@ -36,6 +37,15 @@ if TYPE_CHECKING:
 UnitOutcome: TypeAlias = AccuracyCounts | HubexportError
 
 _loading = threading.Lock()
+# By where they are, and how they are run.
+_loaded: dict[tuple[Path, InterfaceHints, Engine | None], "ImageModule"] = {}
+
+
+class _Hushed(Progress):
+    """Shows nothing, not even TensorFlow's own messages."""
+
+    def tensorflow_starting(self) -> AbstractContextManager[None]:
+        return tensorflow_hushed()
 
 
 def measure_on_beam(
@@ -55,14 +65,14 @@ def measure_on_beam(
         HubexportError: a unit or the runner failed.
     """
     pipeline = new_pipeline(beam)
-    module = dataclasses.replace(task.module, directory=task.module.directory.absolute())
+    interface = dataclasses.replace(task.interface, path=task.interface.path.absolute())
     total = results.scratch_file()
     outcomes = (
         pipeline
         | "Units" >> apache_beam.Create(units)
         # Without this, a runner may keep all units on one worker.
         | "Distribute" >> apache_beam.Reshuffle()
-        | "Measure" >> apache_beam.ParDo(_Measure(dataclasses.replace(task, module=module), results))
+        | "Measure" >> apache_beam.ParDo(_Measure(dataclasses.replace(task, interface=interface), results))
     )
     outcomes | "Add up" >> apache_beam.CombineGlobally(add_up) | "Write" >> apache_beam.Map(_write, total)
     try:
@@ -90,8 +100,7 @@ class _Measure(apache_beam.DoFn):
             return
         number, unit = numbered
         try:
-            with _loading:
-                module = _load(self._task.module, self._task.options.hints)
+            module = _loaded_once(self._task.interface, self._task.options.engine)
             self._task.dataset.check_labels(count_classes(module.interface))
             [counts] = measure_units([unit], module, self._task.options)
             self._results.keep(number, counts)
@@ -100,19 +109,22 @@ class _Measure(apache_beam.DoFn):
             yield error
 
 
-@functools.cache
-def _load(module: ModuleDirectory, hints: InterfaceHints) -> "ImageModule":
-    """Loads the module once per process, for all threads of a worker."""
+def _loaded_once(interface: ImageInterface, engine: Engine | None) -> "ImageModule":
+    """Returns the module, loaded once per process for all threads of a worker."""
+    key = interface.path, interface.hints, engine
+    with _loading:
+        if key not in _loaded:
+            _loaded[key] = _load(interface, engine)
+        return _loaded[key]
+
+
+def _load(interface: ImageInterface, engine: Engine | None) -> "ImageModule":
     # A thread of its own keeps the module open for as long as the process lives: a worker has no other work.
     loaded: Future[ImageModule] = Future()
 
     def keep_open() -> None:
         try:
-            with contextlib.ExitStack() as stack:
-                with tensorflow_hushed():
-                    from hubexport.runtime.image_module import opened_image_module
-
-                    opened = stack.enter_context(opened_image_module(module.directory, module.shown_as, hints))
+            with opened_interface(interface, _Hushed(), engine) as opened:
                 loaded.set_result(opened)
                 threading.Event().wait()
         except Exception as error:

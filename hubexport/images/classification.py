@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.arrays import Array
+from hubexport.engines import Engine
 from hubexport.errors import ModuleError, UsageError, check_positive
 from hubexport.images.image_batches import Batch, OnUnreadable, apply_to_files
 from hubexport.images.image_files import find_images, image_count_text
 from hubexport.images.open_module import opened_module
-from hubexport.labels import module_labels, read_labels
+from hubexport.labels import read_labels
 from hubexport.modules.image_interface import ImageInterface, unknown_output_error
 from hubexport.modules.interface_hints import InterfaceHints, OutputKind
 from hubexport.progress import Progress
@@ -55,6 +56,28 @@ class Classification:
     top: tuple[Score, ...]
 
 
+class Classifications(Iterator[Classification]):
+    """The classifications of images, made while they are iterated over.
+
+    Args:
+        engine: what computes them.
+        found: makes them.
+    Attributes:
+        engine: the program that runs the module, and its version, like `ONNX Runtime 1.20.0`.
+    """
+
+    def __init__(self, engine: str, found: Generator[Classification, None, None]) -> None:
+        self.engine = engine
+        self._found = found
+
+    def __next__(self) -> Classification:
+        return next(self._found)
+
+    def close(self) -> None:
+        """Closes the module before all images are classified."""
+        self._found.close()
+
+
 def classify(
     module: "ImageModule | str | Path",
     images: str | Path | Iterable[str | Path],
@@ -65,24 +88,26 @@ def classify(
     input_range: tuple[float, float] | None = None,
     output_kind: OutputKind | None = None,
     image_size: tuple[int, int] | None = None,
+    engine: Engine | None = None,
     unreadable: OnUnreadable | None = None,
     progress: Progress | None = None,
-) -> Iterator[Classification]:
+) -> Classifications:
     """Classifies images.
 
     The whole image is resized to the module's size or `image_size` (Pillow's bilinear filter, aspect ratio not kept).
     The module gets float32 [batch, height, width, 3], RGB, with intensities in [0, 1] or in `input_range`.
 
-    The call checks its arguments, starts TensorFlow and opens the module. The images are read while the result is
+    The call checks its arguments, starts the engine and opens the module. The images are read while the result is
     iterated over, a few batches ahead, so that memory does not grow with the number of images.
 
     Args:
         module: a classification module: its directory, a gzipped tar of it, its http or https address on a hub server,
-            or a module that `hubexport.runtime.image_module.opened_image_module` has opened.
+            a deployment like an ONNX model, or a module that
+            `hubexport.runtime.image_module.opened_image_module` has opened.
         images: one or more of: JPEG, PNG, BMP, GIF and WebP files, folders (with their subfolders), patterns such as
             `photos/**/*.jpg`. The files of a folder or pattern are sorted by name.
         labels: the names of the classes in the order of their indices, or the path of a text file in UTF-8 with one
-            name per line. Defaults to the module's `assets/labels.txt`, if there is one.
+            name per line. Defaults to the module's `assets/labels.txt`, if there is one, or those in a deployment.
         top: the number of classes to return for each image.
         batch_size: the number of images that the module computes at once.
         input_range: the intensities of black and white that the module takes, like `(-1, 1)`. Defaults to (0, 1), as in
@@ -91,17 +116,22 @@ def classify(
             SavedModels without the common signatures need it.
         image_size: height and width in pixels, for a module that takes images of any size. Defaults to the size that
             the module or its manifest names.
+        engine: what runs the module: `tensorflow`, or `onnx` for ONNX Runtime, which runs modules of hubexport and
+            starts in a fraction of the time. Defaults to TensorFlow, or to ONNX Runtime if TensorFlow is not installed.
+            An ONNX model always runs in ONNX Runtime.
         unreadable: called with the path and the `ImageError` of each file that cannot be read. Such files are left out,
             with a warning to `progress`.
         progress: receives each step, the number of images done, and warnings.
     Returns:
-        An iterator over one `Classification` for each image that can be read, in the order of the images.
+        An iterator over one `Classification` for each image that can be read, in the order of the images. Its `engine`
+        says what runs the module.
     Raises:
         ImageError: an input matches no image. While iterating: none of the images can be read.
         ModuleError: the module cannot be opened, computes feature vectors, or does not say how to run it. While
             iterating: its output for an image is infinite or NaN, or is not of the kind that was declared.
         UsageError: there are more or fewer labels than classes, the labels cannot be read, `top` or `batch_size` is
-            less than 1, or there is no such range, kind of output or size.
+            less than 1, there is no such range, kind of output, size or engine, or the engine does not run it.
+        MissingExtraError: packages of the engine are missing.
     Example:
         >>> path = "modules/google/imagenet/mobilenet_v2_035_96/classification/5"
         >>> for found in hubexport.classify(path, "photos", top=2):
@@ -115,11 +145,11 @@ def classify(
         labels = read_labels(Path(labels))
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(
-            opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size))
+            opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size), engine)
         )
         interface = opened.interface
-        labels = module_labels(interface.directory) if labels is None else labels
-        check_labels(labels, count_classes(interface), interface.report.path)
+        labels = interface.class_names() if labels is None else labels
+        check_labels(labels, count_classes(interface), interface.shown_as)
         progress.step(f"classifying {image_count_text(len(files))}")
         height, width, _ = interface.image_shape
         batches = apply_to_files(
@@ -131,7 +161,7 @@ def classify(
             progress=progress,
             unreadable=unreadable,
         )
-        return _classify_batches(batches, interface, labels, top, stack.pop_all())
+        return Classifications(opened.engine, _classify_batches(batches, interface, labels, top, stack.pop_all()))
 
 
 def _classify_batches(
@@ -140,7 +170,7 @@ def _classify_batches(
     labels: Sequence[str] | None,
     top: int,
     opened: contextlib.ExitStack,
-) -> Iterator[Classification]:
+) -> Generator[Classification, None, None]:
     with opened, contextlib.closing(batches):
         for batch in batches:
             for path, probabilities in zip(batch.paths, class_probabilities(batch.numbers, interface)):
@@ -154,10 +184,10 @@ def count_classes(interface: ImageInterface) -> int:
         ModuleError: the module is not a classification module, or does not say what its output is.
     """
     if interface.output_kind is None:
-        raise unknown_output_error(f"cannot classify with {interface.report.path}")
+        raise unknown_output_error(f"cannot classify with {interface.shown_as}")
     if interface.output_kind == "features":
         raise ModuleError(
-            f"cannot classify with {interface.report.path}",
+            f"cannot classify with {interface.shown_as}",
             why="it outputs feature vectors, not class logits",
             fix="use a classification module, or run `hubexport features`",
         )
@@ -182,14 +212,14 @@ def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArra
         if not nonnegative or deviation > _MAX_DEVIATION:
             off = f"for one image, their sum differs from 1 by {deviation:.3g}"
             raise ModuleError(
-                f"the outputs of {interface.report.path} are not probabilities",
+                f"the outputs of {interface.shown_as} are not probabilities",
                 why=off if nonnegative else "some are negative",
                 fix="use --output_kind logits if they are logits",
             )
         return outputs.astype(np.float64)
     if interface.hints.output_kind is None and outputs.shape[1] > 1 and nonnegative and deviation < _ROUNDING:
         raise ModuleError(
-            f"the outputs of {interface.report.path} look like probabilities, not logits",
+            f"the outputs of {interface.shown_as} look like probabilities, not logits",
             why="for each image none is negative, and their sum is 1",
             fix="add --output_kind probabilities, or --output_kind logits if they are logits all the same",
         )

@@ -1,78 +1,38 @@
-"""Finds out how to run a SavedModel on images: which intensities it takes, and what its output means.
+"""How to run a model on images, whichever format it has: what it takes, and what its output means."""
 
-A graph tells neither. Modules for tensorflow_hub have its common signatures for images, which define both: intensities
-in [0, 1], and logits or feature vectors. Any other SavedModel, such as one that Keras saved, runs only if the caller
-gives both as `InterfaceHints`.
-
-Some modules take images of any size. They run on the size that the caller gives, or else on the module's default one:
-what it says to `hub.get_expected_image_size`, or what its manifest says.
-"""
-
-from collections.abc import Iterator, Sequence
-import contextlib
+import abc
+from collections.abc import Mapping, Sequence
 import dataclasses
 from pathlib import Path
-import re
 
-from google.protobuf.message import DecodeError
+from hubexport.errors import ModuleError, either
+from hubexport.formats.manifest import Manifest
+from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
+from hubexport.system.digests import tree_files
 
-from hubexport.errors import ModuleError, either, printable
-from hubexport.modules.graph_version_report import (
-    DEFAULT,
-    ONLY_OUTPUT,
-    GraphVersionReport,
-    SignatureReport,
-    TensorReport,
-)
-from hubexport.modules.identity import identify
-from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind, is_image_size
-from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
-from hubexport.protos import ImageModuleInfo, Message, ModuleAttachment
-
-# Stands for the `default` signature of a TF1 Hub module, and for the `__call__` of a TF2 object.
-CALL = ""
-IMAGES = "images"
-# The common signatures for images. TF1 classification modules have both.
-FEATURES_SIGNATURE = "image_feature_vector"
-_LOGITS_SIGNATURE = "image_classification"
-# With what the names of endpoints end in all of TF-Slim's networks for images: the pooled features, and the classes.
-_FEATURES_ENDPOINT = "global_pool"
-_CLASSES_ENDPOINTS = ("logits", "predictions")
-# Where a TF1 Hub module keeps its default image size.
-_ATTACHMENTS, _IMAGE_INFO = "hub_module_attachments", "image_module_info"
-_SERVING_SIGNATURE = "serving_default"
-_SERVING_TAG = "serve"
-
-_HUB_RANGE = (0.0, 1.0)
-
-# The kind in a module's handle, with which its folder, archive or address ends.
-_HANDLE = re.compile(r"(?:^|/)(classification|feature_vector)/[0-9]+(?:\.tar\.gz|\.tgz)?/?(?:[?#].*)?")
-_OUTPUT_OF_KIND: dict[str | None, OutputKind] = {"classification": "logits", "feature_vector": "features"}
-_OUTPUT_SERVED_AS: dict[str, OutputKind] = {"logits": "logits", "feature_vector": "features"}
+# What names of endpoints end in, in all of TF-Slim's networks for images: the pooled features, and the classes.
+FEATURES_ENDPOINT = "global_pool"
+CLASSES_ENDPOINTS = ("logits", "predictions")
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageInterface:
-    """How to run a SavedModel on images.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageInterface(abc.ABC):
+    """How to run a model on images.
 
     Attributes:
-        report: the SavedModel's description.
-        directory: its directory.
-        signature: the name of the signature to run, or `CALL`.
-        tags: the tags of the graph version to run.
+        path: where it is: a module's directory, or a deployment's file or folder.
+        shown_as: what messages call it.
         image_shape: height, width and channels of the images to run it on.
         input_range: the intensities of black and white in its input.
         output_shape: the shape of its output for one image: `(num_features,)` or `(num_classes,)`.
-        output_kind: what its output means; None if neither the SavedModel nor the caller says.
-        features_from: the signature (in the TF1 Hub format) or the endpoint that returns feature vectors; None if only
-            the main output may do so.
+        output_kind: what its output means; None if neither the model nor the caller says.
+        features_from: the signature (in the TF1 Hub format), endpoint or output that returns feature vectors; None if
+            only the main output may do so.
         hints: what the caller said about it.
     """
 
-    report: ModuleReport
-    directory: Path
-    signature: str
-    tags: tuple[str, ...]
+    path: Path
+    shown_as: str
     image_shape: tuple[int, int, int]
     input_range: tuple[float, float]
     output_shape: tuple[int, ...]
@@ -80,239 +40,88 @@ class ImageInterface:
     features_from: str | None = None
     hints: InterfaceHints = InterfaceHints()
 
+    @abc.abstractmethod
+    def class_names(self) -> list[str] | None:
+        """Returns the names of the classes that come with the model; None if there are none.
 
-def image_interface(
-    directory: Path, shown_as: Path | str | None = None, hints: InterfaceHints = InterfaceHints()
-) -> ImageInterface:
-    """Finds out how to run a SavedModel on images, without TensorFlow.
+        Raises:
+            UsageError: they cannot be read.
+        """
 
-    Args:
-        directory: the SavedModel's directory.
-        shown_as: what errors call it, if the directory is a copy of something else.
-        hints: what the caller knows about it; they override what the SavedModel says itself.
-    Raises:
-        ModuleError: it is damaged, does not take images, or not those of the hints' size, or takes those of any size
-            and has no default size; or it has none of the common signatures for images, and the hints are not complete.
-        UsageError: the hints are invalid.
-    """
-    hints.check()
-    report = describe_module(directory, shown_as)
-    look = _foreign_look(report, read_saved_model(directory, report.path))
-    if look is None:
-        interface = hub_interface(report, directory, hints)
-    else:
-        interface = _foreign_interface(report, directory, hints, look)
-    if len(interface.output_shape) != 1 or not interface.output_shape[0]:
-        raise _not_runnable(report, "its output is not one float32 vector of a fixed length for each image")
-    return interface
+    @abc.abstractmethod
+    def manifest(self) -> Manifest | None:
+        """Returns the manifest that comes with the model; None if there is none.
 
+        Raises:
+            ManifestError: it cannot be understood.
+        """
 
-def _foreign_look(report: ModuleReport, saved_model: Message) -> str | None:
-    """Returns what a SavedModel looks like that was not made for tensorflow_hub; None for one that was."""
-    if report.format == "TF1 Hub module":
-        return None
-    if report.format == "TF1 SavedModel":
-        return "this looks like a TF1 SavedModel for serving"
-    objects = next(filter(None, (graph.object_graph_def.nodes for graph in saved_model.meta_graphs)))
-    identifier, children = objects[0].user_object.identifier, {child.local_name for child in objects[0].children}
-    if identifier.startswith("_tf_keras") or "keras_api" in children:
-        return f"this looks like a Keras SavedModel ({printable(identifier)})"
-    if "_endpoint_names" in children:
-        return "this looks like a Keras model that model.export wrote"
-    if "__call__" not in children:
-        return "this is a SavedModel whose object cannot be called"
-    if "variables" not in children:
-        return "this looks like a plain tf.Module, without the `variables` of a Reusable SavedModel"
-    return None
+    def files(self) -> Mapping[str, Path]:
+        """Returns the model's files by name.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        if self.path.is_file():
+            return {self.path.name: self.path}
+        return {path.relative_to(self.path).as_posix(): path for path in tree_files(self.path)}
 
 
-def hub_interface(report: ModuleReport, directory: Path, hints: InterfaceHints = InterfaceHints()) -> ImageInterface:
-    """Returns how to run a SavedModel as a module with the common signatures, even if it looks like something else.
+def chosen_image_size(
+    shown_as: str,
+    taken: tuple[int | None, int | None],
+    hints: InterfaceHints,
+    *,
+    default: tuple[int | None, int | None] = (None, None),
+    smallest: int | None = None,
+) -> tuple[int, int]:
+    """Returns the height and width of the images to run a model on: the ones it takes, the caller's, or the default.
 
     Args:
-        report: the SavedModel's description.
-        directory: its directory.
-        hints: what the caller knows about it; they override what the SavedModel says itself.
+        shown_as: what errors call the model.
+        taken: what it takes; None for any.
+        hints: what the caller says.
+        default: what it was made for; None if it does not say.
+        smallest: the least height and width that its network takes; None if it does not say.
     Raises:
-        ModuleError: it has no such interface, does not take images, or takes those of any size and has no default size.
+        ModuleError: it does not take images of the caller's size, or takes those of any size and has no default.
     """
-    graph = _inference(report)
-    signatures = {signature.name: signature for signature in graph.signatures}
-    if report.format == "TF1 Hub module":
-        if DEFAULT not in signatures:
-            raise _not_runnable(report, "it has no signature `default`")
-        # Other inputs have defaults.
-        images = _named(signatures[DEFAULT].inputs, IMAGES)
-        output = _named(signatures[DEFAULT].outputs, DEFAULT)
-        features_from = FEATURES_SIGNATURE if FEATURES_SIGNATURE in signatures else None
-    else:
-        if graph.call is None:
-            raise _not_runnable(report, "its object cannot be called")
-        images = graph.call.inputs[0] if graph.call.inputs else None
-        output = _named(graph.call.outputs, ONLY_OUTPUT)
-        features_from = _features_endpoint(report, directory)
-    return ImageInterface(
-        report=report,
-        directory=directory,
-        signature=CALL,
-        tags=graph.tags,
-        image_shape=_image_shape(report, directory, images, hints),
-        input_range=hints.input_range or _HUB_RANGE,
-        output_shape=_output_shape(output),
-        output_kind=hints.output_kind or _output_kind(report, signatures, output),
-        features_from=features_from,
-        hints=hints,
-    )
-
-
-def _foreign_interface(report: ModuleReport, directory: Path, hints: InterfaceHints, look: str) -> ImageInterface:
-    """Chooses the signature for serving or the only one there is; an object without signatures is called."""
-    if hints.input_range is None or hints.output_kind is None:
-        raise ModuleError(
-            f"cannot tell how to run {report.path} on images",
-            why=f"{look}; nothing in it says which range of intensities it takes, or what its output means",
-            fix="give both with --input_range LOW HIGH and --output_kind KIND; Keras' MobileNetV2, for example, takes "
-            "-1 1 and returns probabilities",
-        )
-    graph = next((graph for graph in report.graph_versions if _SERVING_TAG in graph.tags), report.graph_versions[0])
-    served = [one for one in graph.signatures if one.name == _SERVING_SIGNATURE]
-    signatures = served or graph.signatures
-    if not signatures and graph.call:
-        signature = SignatureReport(CALL, graph.call.inputs, graph.call.outputs)
-    elif len(signatures) == 1:
-        [signature] = signatures
-    else:
-        raise _not_runnable(report, f"it has {len(signatures)} signatures, and none is named {_SERVING_SIGNATURE}")
-    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
-        numbers = f"{len(signature.inputs)} inputs and {len(signature.outputs)} outputs"
-        raise _not_runnable(report, f"what it serves has {numbers}, not one of each")
-    return ImageInterface(
-        report=report,
-        directory=directory,
-        signature=signature.name,
-        tags=graph.tags,
-        image_shape=_image_shape(report, directory, signature.inputs[0], hints),
-        input_range=hints.input_range,
-        output_shape=_output_shape(signature.outputs[0]),
-        output_kind=hints.output_kind,
-        hints=hints,
-    )
-
-
-def _output_kind(
-    report: ModuleReport, signatures: dict[str, SignatureReport], output: TensorReport | None
-) -> OutputKind | None:
-    """Returns what a module's main output means, by the names of its outputs, by its manifest, or by its handle."""
-    if _LOGITS_SIGNATURE in signatures:
-        return "logits"
-    if FEATURES_SIGNATURE in signatures:
-        return "features"
-    # `serving_default` of a TF2 module names its output.
-    served = {tensor.name: tensor.shape for signature in signatures.values() for tensor in signature.outputs}
-    for name, kind in _OUTPUT_SERVED_AS.items():
-        if output and name in served and served[name] == output.shape:
-            return kind
-    endpoints = {_last_part(endpoint.name) for endpoint in _inference(report).endpoints}
-    if endpoints.intersection(_CLASSES_ENDPOINTS):
-        return "logits"
-    if _FEATURES_ENDPOINT in endpoints:
-        return "features"
-    handle = _HANDLE.search(report.path)
-    kinds = [report.manifest.kind if report.manifest else None, handle[1] if handle else None]
-    return next((_OUTPUT_OF_KIND[kind] for kind in kinds if kind in _OUTPUT_OF_KIND), None)
-
-
-def _features_endpoint(report: ModuleReport, directory: Path) -> str | None:
-    """Returns the endpoint with the features: that of the manifest's network, or else one named as in TF-Slim."""
-    endpoints = [endpoint.name for endpoint in _inference(report).endpoints]
-    if report.manifest:
-        try:
-            ours = identify(directory, report.path).network.features_endpoint
-        except ModuleError:  # The manifest describes a network that is unknown here.
-            ours = None
-        if ours in endpoints:
-            return ours
-    return next((name for name in endpoints if _last_part(name) == _FEATURES_ENDPOINT), None)
-
-
-def _last_part(name: str) -> str:
-    return name.rpartition("/")[2].lower()
-
-
-def _inference(report: ModuleReport) -> GraphVersionReport:
-    """Returns the graph version for inference: in TF1 the one without tags, in TF2 the only one."""
-    return next((graph for graph in report.graph_versions if not graph.tags), report.graph_versions[0])
-
-
-def _named(tensors: Sequence[TensorReport], name: str) -> TensorReport | None:
-    return next((tensor for tensor in tensors if tensor.name == name), None)
-
-
-def _image_shape(
-    report: ModuleReport, directory: Path, images: TensorReport | None, hints: InterfaceHints
-) -> tuple[int, int, int]:
-    """Returns the size of the images to run a module on: the one that it takes, the caller's, or its default one."""
-    match images:
-        case TensorReport(dtype="float32", shape=(_, height, width, 3)):
-            taken = (height, width)
-        case _:
-            raise _not_runnable(report, "its input is not a float32 batch of RGB images")
     if hints.image_size:
         if any(length not in (None, wanted) for length, wanted in zip(taken, hints.image_size, strict=True)):
             raise ModuleError(
-                f"cannot run {report.path} on images of {_size_text(hints.image_size)} pixels",
+                f"cannot run {shown_as} on images of {_size_text(hints.image_size)} pixels",
                 why=f"it takes images of {_size_text(taken)} pixels",
                 fix="leave out --image_size",
             )
-        smallest = report.manifest and report.manifest.smallest_image_size
         if smallest and min(hints.image_size) < smallest:
             raise ModuleError(
-                f"cannot run {report.path} on images of {_size_text(hints.image_size)} pixels",
+                f"cannot run {shown_as} on images of {_size_text(hints.image_size)} pixels",
                 why=f"its network needs images of at least {smallest} x {smallest} pixels",
                 fix=f"use --image_size {smallest} {smallest} or more, or leave it out",
             )
-        return (*hints.image_size, 3)
-    default = (None, None) if None not in taken else _default_size(report, directory)
+        return hints.image_size
     height, width = (length or other for length, other in zip(taken, default, strict=True))
     if height is None or width is None:
         raise ModuleError(
-            f"cannot tell which size {report.path} takes images in",
+            f"cannot tell which size {shown_as} takes images in",
             why="it takes images of any size, and names no default one",
             fix="give the size that it was trained on, like --image_size 224 224",
         )
-    return height, width, 3
+    return height, width
 
 
-def _size_text(size: tuple[int | None, int | None]) -> str:
+def _size_text(size: Sequence[int | None]) -> str:
     height, width = ("any" if length is None else str(length) for length in size)
     return f"{height} x {width} (height x width)"
 
 
-def _default_size(report: ModuleReport, directory: Path) -> tuple[int | None, int | None]:
-    """Returns the height and width that a module was made for; None if it does not say, or names an impossible one."""
-    found = [(size.height, size.width) for size in _attached_sizes(read_saved_model(directory, report.path))]
-    if report.manifest:
-        found.append((report.manifest.input_height_px or 0, report.manifest.input_width_px or 0))
-    return next((size for size in found if is_image_size(size)), (None, None))
-
-
-def _attached_sizes(saved_model: Message) -> Iterator[Message]:
-    for meta_graph in saved_model.meta_graphs:
-        if _ATTACHMENTS in meta_graph.collection_def:
-            for content in meta_graph.collection_def[_ATTACHMENTS].bytes_list.value:
-                with contextlib.suppress(DecodeError):
-                    attachment = ModuleAttachment.FromString(content)
-                    if attachment.key == _IMAGE_INFO:
-                        yield ImageModuleInfo.FromString(attachment.value).default_image_size
-
-
-def _output_shape(output: TensorReport | None) -> tuple[int, ...]:
-    shape = output.shape if output and output.dtype == "float32" else None
-    return tuple(length or 0 for length in (shape or ())[1:])
+def last_part(name: str) -> str:
+    """Returns the last part of an endpoint's name, in lower case."""
+    return name.rpartition("/")[2].lower()
 
 
 def unknown_output_error(what: str) -> ModuleError:
-    """Returns the error for a module that does not tell what its output means.
+    """Returns the error for a model that does not tell what its output means.
 
     Args:
         what: what cannot be done for that reason.
@@ -324,7 +133,8 @@ def unknown_output_error(what: str) -> ModuleError:
     )
 
 
-def _not_runnable(report: ModuleReport, why: str) -> ModuleError:
+def not_runnable_error(shown_as: str, why: str) -> ModuleError:
+    """Returns the error for a model that does not take images, or gives no vector for each."""
     return ModuleError(
-        f"cannot run {report.path} on images", why=why, fix="use a module with the common signatures for images"
+        f"cannot run {shown_as} on images", why=why, fix="use a module with the common signatures for images"
     )

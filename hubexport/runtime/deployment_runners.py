@@ -1,38 +1,75 @@
-"""Opens deployments in the runtimes of their formats."""
+"""The engine of each deployment format."""
 
-from collections.abc import Iterator, Sequence
-import contextlib
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+import dataclasses
+from typing import TYPE_CHECKING
 
-import numpy as np
+from hubexport.deployments.registry import DEPLOYMENTS
+from hubexport.engines import Engine
+from hubexport.errors import UsageError
+from hubexport.extras import require_extras
+from hubexport.modules.deployment_interface import DeploymentInterface
 
-from hubexport.arrays import Array
-
-
-class _Onnx:
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        self._names = [one.name for one in self._session.get_outputs()]
-        self._nchw = self._session.get_modelmeta().custom_metadata_map.get("input_layout") == "nchw"
-        self._uint8 = self._session.get_inputs()[0].type == "tensor(uint8)"
-
-    def run(self, images: Array, outputs: Sequence[str] = ("default",)) -> dict[str, Array]:
-        """Applies it."""
-        given: Any = images.transpose(0, 3, 1, 2) if self._nchw else images
-        if self._uint8:
-            given = np.round(given * 255).astype(np.uint8)
-        names = [self._names[0] if name == "default" else name for name in outputs]
-        found = self._session.run(names, {"images": given})
-        return {
-            name: value.transpose(0, 2, 3, 1) if self._nchw and value.ndim == 4 else value
-            for name, value in zip(outputs, found, strict=True)
-        }
+if TYPE_CHECKING:
+    from hubexport.runtime.image_module import ImageModule
 
 
-@contextlib.contextmanager
-def opened_deployment(path: Path) -> Iterator[Any]:
-    """Opens an ONNX model."""
-    yield _Onnx(path)
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """What runs a format.
+
+    Attributes:
+        extra: the packages that it needs; None if it needs none.
+        engine: the engine's name among those of modules; None if it runs none.
+        opened: loads a deployment, for as long as the context lasts. Raises ModuleError if its engine refuses it.
+    """
+
+    extra: str | None
+    engine: Engine | None
+    opened: "Callable[[DeploymentInterface], AbstractContextManager[ImageModule]]"
+
+
+def _opened_onnx(interface: DeploymentInterface) -> "AbstractContextManager[ImageModule]":
+    from hubexport.runtime.onnx_runner import opened_onnx
+
+    return opened_onnx(interface)
+
+
+def _opened_tflite(interface: DeploymentInterface) -> "AbstractContextManager[ImageModule]":
+    from hubexport.runtime.tflite_runner import opened_tflite
+
+    return opened_tflite(interface)
+
+
+# By the names in `DEPLOYMENTS`.
+RUNNERS: dict[str, Runner] = {
+    "onnx": Runner("onnx", "onnx", _opened_onnx),
+    "tflite": Runner("tflite", None, _opened_tflite),
+}
+
+
+def opened_deployment(
+    interface: DeploymentInterface, engine: Engine | None = None
+) -> "AbstractContextManager[ImageModule]":
+    """Loads a deployment into its engine, for as long as the context lasts.
+
+    Args:
+        interface: how it is run.
+        engine: the caller's choice; a deployment has but one.
+    Raises:
+        MissingExtraError: packages of its engine are missing.
+        ModuleError: its engine refuses it.
+        UsageError: the engine does not run this format.
+    """
+    format_ = interface.report.format
+    runner, title = RUNNERS[format_], DEPLOYMENTS[format_].title
+    if engine not in (None, runner.engine):
+        raise UsageError(
+            f"{interface.shown_as} does not run with --engine {engine}",
+            why=f"it is a model for {title}, which has an engine of its own",
+            fix="leave --engine out",
+        )
+    if runner.extra:
+        require_extras(f"running {title} models", runner.extra)
+    return runner.opened(interface)

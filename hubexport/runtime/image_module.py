@@ -6,25 +6,28 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import tensorflow as tf
 
 from hubexport.arrays import Array
 from hubexport.errors import ModuleError
 from hubexport.modules.graph_version_report import DEFAULT
-from hubexport.modules.image_interface import CALL, ImageInterface, image_interface
+from hubexport.modules.image_interface import ImageInterface
 from hubexport.modules.interface_hints import InterfaceHints
+from hubexport.modules.saved_model_interface import CALL, SavedModelInterface, saved_model_interface
+from hubexport.runtime.model_input import in_range
 from hubexport.runtime.tf1_graph import LoadedGraphVersion, opened_graph_version
 
 
 class ImageModule(Protocol):
-    """A module that is loaded for inference.
+    """A module or a deployment that is loaded for inference."""
 
-    Attributes:
-        interface: how the module is run.
-    """
+    @property
+    def interface(self) -> ImageInterface:
+        """How it is run."""
 
-    interface: ImageInterface
+    @property
+    def engine(self) -> str:
+        """The program that runs it, and its version, like `TensorFlow 2.15.1`."""
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         """Applies the module.
@@ -35,7 +38,7 @@ class ImageModule(Protocol):
         Returns:
             Float32 [batch, ...] by output.
         Raises:
-            ModuleError: TensorFlow fails.
+            ModuleError: the engine fails, or there is no such output.
         """
 
     def features(self, images: Array) -> Array:
@@ -73,10 +76,10 @@ def opened_image_module(
         ModuleError: it is damaged, does not take images, or does not tell how to run it.
         UsageError: the hints are invalid.
     """
-    return opened(image_interface(directory, shown_as, hints))
+    return opened(saved_model_interface(directory, shown_as, hints))
 
 
-def opened(interface: ImageInterface) -> AbstractContextManager[ImageModule]:
+def opened(interface: SavedModelInterface) -> AbstractContextManager[ImageModule]:
     """Loads a SavedModel into TensorFlow, to be run by an interface, for as long as the context lasts.
 
     Raises:
@@ -90,7 +93,7 @@ def opened(interface: ImageInterface) -> AbstractContextManager[ImageModule]:
 
 @contextlib.contextmanager
 def opened_hub_module(
-    interface: ImageInterface, *, optimized: bool = True, load: Callable[[str], Any] = tf.saved_model.load
+    interface: SavedModelInterface, *, optimized: bool = True, load: Callable[[str], Any] = tf.saved_model.load
 ) -> Iterator[HubModule]:
     """Loads a module with the interface of tensorflow_hub into TensorFlow, for as long as the context lasts.
 
@@ -108,8 +111,13 @@ def opened_hub_module(
         yield module
 
 
+_ENGINE = f"TensorFlow {tf.__version__}"
+
+
 class _Tf1Module:
-    def __init__(self, interface: ImageInterface, stack: contextlib.ExitStack, optimized: bool) -> None:
+    engine = _ENGINE
+
+    def __init__(self, interface: SavedModelInterface, stack: contextlib.ExitStack, optimized: bool) -> None:
         self.interface = interface
         self._stack = stack
         self._optimized = optimized
@@ -118,12 +126,12 @@ class _Tf1Module:
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
-            return self._graph.run(_in_range(images, self.interface), outputs)
+            return self._graph.run(in_range(images, self.interface), outputs)
 
     def features(self, images: Array) -> Array:
         with _failures_reported("run", self.interface):
             signature = self.interface.features_from or DEFAULT
-            return self._graph.run(_in_range(images, self.interface), [DEFAULT], signature)[DEFAULT]
+            return self._graph.run(in_range(images, self.interface), [DEFAULT], signature)[DEFAULT]
 
     def values(self) -> dict[str, Array]:
         return self._graph.values()
@@ -140,18 +148,20 @@ class _Tf1Module:
         return default, pooled
 
     def _opened(self, *tags: str) -> LoadedGraphVersion:
-        version = opened_graph_version(self.interface.directory, tags, optimized=self._optimized)
+        version = opened_graph_version(self.interface.path, tags, optimized=self._optimized)
         return self._stack.enter_context(version)
 
 
 class _Tf2Module:
-    def __init__(self, interface: ImageInterface, load: Callable[[str], Any]) -> None:
+    engine = _ENGINE
+
+    def __init__(self, interface: SavedModelInterface, load: Callable[[str], Any]) -> None:
         self.interface = interface
-        self._loaded = load(str(interface.directory))
+        self._loaded = load(str(interface.path))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
-            tensor = tf.constant(_in_range(images, self.interface))
+            tensor = tf.constant(in_range(images, self.interface))
             if tuple(outputs) == (DEFAULT,):
                 return {DEFAULT: self._loaded(tensor).numpy()}
             results = self._loaded(tensor, return_endpoints=True)
@@ -179,15 +189,17 @@ class _Tf2Module:
 class _ForeignModel:
     """A SavedModel that is not made for tensorflow_hub, run by one of its signatures."""
 
-    def __init__(self, interface: ImageInterface) -> None:
+    engine = _ENGINE
+
+    def __init__(self, interface: SavedModelInterface) -> None:
         self.interface = interface
         # The object holds the variables: without it, its signatures do not run.
-        self._loaded = tf.saved_model.load(str(interface.directory), list(interface.tags))
+        self._loaded = tf.saved_model.load(str(interface.path), list(interface.tags))
 
     def run(self, images: Array, outputs: Sequence[str] = (DEFAULT,)) -> dict[str, Array]:
         with _failures_reported("run", self.interface):
             function = self._loaded.signatures[self.interface.signature]
-            [output] = _run_signature(function, _in_range(images, self.interface)).values()
+            [output] = _run_signature(function, in_range(images, self.interface)).values()
             return {DEFAULT: output}
 
     def features(self, images: Array) -> Array:
@@ -200,19 +212,13 @@ def _run_signature(function: Any, images: Array) -> dict[str, Array]:
     return {key: output.numpy() for key, output in function(**{argument: tf.constant(images)}).items()}
 
 
-def _in_range(images: Array, interface: ImageInterface) -> Array:
-    """Maps images from [0, 1] to the module's range."""
-    low, high = interface.input_range
-    return images if (low, high) == (0, 1) else images * np.float32(high - low) + np.float32(low)
-
-
 @contextlib.contextmanager
 def _failures_reported(verb: str, interface: ImageInterface) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, tf.errors.OpError) as error:
         raise ModuleError(
-            f"cannot {verb} module {interface.report.path}",
-            why=f"TensorFlow {tf.__version__}: {str(error).splitlines()[0]}",
+            f"cannot {verb} module {interface.shown_as}",
+            why=f"{_ENGINE}: {str(error).splitlines()[0]}",
             fix="`hubexport inspect` shows what it needs; if it is damaged, build, export or fetch it again",
         ) from error

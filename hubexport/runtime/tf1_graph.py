@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from hubexport.arrays import Array
-from hubexport.modules.image_interface import IMAGES
+from hubexport.modules.saved_model_interface import IMAGES
 
 _VALUES = Path("variables", "variables")
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from hubexport.arrays import Array
-from hubexport.modules.image_interface import IMAGES
+from hubexport.modules.saved_model_interface import IMAGES
 from hubexport.runtime.tf1_graph import LoadedGraphVersion, opened_graph_version
 from hubexport.runtime.trainable_module import (
     Cotangents,

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from hubexport.arrays import Array
 from hubexport.modules.call_functions import computes_default_twice
-from hubexport.modules.image_interface import IMAGES
+from hubexport.modules.saved_model_interface import IMAGES
 from hubexport.protos import Message
 from hubexport.runtime.trainable_module import (
     Cotangents,

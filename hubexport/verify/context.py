@@ -14,8 +14,8 @@ import numpy as np
 from hubexport.arrays import Array
 from hubexport.consumers.judge import Application, ModuleContract
 from hubexport.modules.identity import ModuleIdentity
-from hubexport.modules.image_interface import hub_interface
 from hubexport.modules.module_report import ModuleReport, describe_module, read_saved_model
+from hubexport.modules.saved_model_interface import hub_interface
 from hubexport.modules.values import network_values, read_stored_values
 from hubexport.networks.network import Network
 from hubexport.progress import Progress

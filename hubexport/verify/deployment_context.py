@@ -12,7 +12,9 @@ from hubexport.arrays import Array
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.deployments.inference_model import InferenceModel, inference_model, with_outputs
 from hubexport.deployments.report import DeploymentReport
+from hubexport.modules.deployment_interface import deployment_interface
 from hubexport.modules.identity import ModuleIdentity
+from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.networks.network import Network
 from hubexport.progress import Progress
 from hubexport.variants import Variant
@@ -141,7 +143,11 @@ class DeploymentContext:
         from hubexport.runtime.deployment_runners import opened_deployment
 
         self._progress.step(f"starting a runtime for {self.spec.deployment.title}")
-        return self._stack.enter_context(opened_deployment(self.module.directory / self.spec.deployment.file))
+        size = self.module.variant.image_size
+        hints = InterfaceHints(image_size=(size, size) if None in self.module.network.image_shape else None)
+        path = self.module.directory / self.spec.deployment.file
+        interface = deployment_interface(path, self.spec.deployment, hints)
+        return self._stack.enter_context(opened_deployment(interface))
 
     def errors(self, samples: SampleImages) -> list[ImageErrors]:
         """Compares all outputs with the network in float64, image by image.

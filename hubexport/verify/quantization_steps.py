@@ -16,10 +16,11 @@ from hubexport.networks.numpy_forward import Floats, Forward
 from hubexport.networks.ops import Op, Variable
 
 # The quantizations of all formats by what happens to values: `none` is float32. TFLite's integers are signed and
-# symmetric, with a step for each channel of a kernel; TF.js' have one step for all of a variable.
+# symmetric, with a step for each channel of a kernel; TF.js' have one step for all of a variable. Interpreters of
+# TFLite compute with integers, so that results have steps, too.
 _PER_CHANNEL = ("dynamic", "int8")
 _PER_VARIABLE = {"uint8": 8, "uint16": 16}
-_WITH_ACTIVATIONS = "int8"
+_WITH_ACTIVATIONS = ("dynamic", "int8")
 _INT8_STEPS, _UINT8_STEPS = 127, 255
 
 
@@ -39,7 +40,7 @@ def quantized_outputs(
         for variable in model.network.variables
     }
     forward = Forward(model.network, values, images * WHITE[model.pixels])
-    if quantization != _WITH_ACTIVATIONS:
+    if quantization not in _WITH_ACTIVATIONS:
         return forward.run(keep)
     for layer in forward.steps(keep):
         for op in layer.ops:
@@ -49,7 +50,9 @@ def quantized_outputs(
 
 
 def _rounded(variable: Variable, value: npt.NDArray[np.float64], quantization: str) -> npt.NDArray[np.float64]:
-    if quantization == "float16":
+    # TF.js' small variables have too few steps in 8 bits, so they get float16.
+    small = variable.role in ("bias", "depthwise_kernel") and quantization == "uint8"
+    if quantization == "float16" or small:
         return value.astype(np.float16).astype(np.float64)
     if quantization in _PER_VARIABLE:
         return _to_steps(value, 2 ** _PER_VARIABLE[quantization] - 1)

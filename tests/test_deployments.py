@@ -1,0 +1,335 @@
+"""Deployments beside modules: what `build`, `verify` and `release` make of them."""
+
+import json
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+import pytest
+
+from hubexport.build import BuildOrder, build_modules
+from hubexport.config_files import load_variant
+from hubexport.conversion import convert
+from hubexport.deployment_spec import deployment_requests, with_deployments
+from hubexport.deployments.options import OnnxOptions
+from hubexport.errors import ModuleError, UsageError
+from hubexport.formats.manifest import read_manifest
+from hubexport.progress import Progress
+from hubexport.release.check import check_release
+from hubexport.release.index import read_index
+from hubexport.release.options import ReleaseOptions
+from hubexport.release.release_modules import release_modules
+from hubexport.system.digests import file_sha256, tree_files
+from hubexport.variants import ModuleSpec
+from hubexport.verify.verify_module import verify_module
+from tests.command import hubexport
+
+_FEATURES, _CLASSES = ModuleSpec.parse("feature_vector/3"), ModuleSpec.parse("classification/5")
+_CHECKS = ("structure.digests", "weights.equal", "deployment")
+# Those that compute, and do not write the deployment again.
+_COMPUTING = ["deployment.interface", "deployment.random", "deployment.extremes", "deployment.batches"]
+
+
+def _build(variant, folder, *names, modules=(_CLASSES,), outputs=(), **chosen):
+    """Builds modules with deployments, and returns the folders of the deployments."""
+    specs = with_deployments(variant, modules, deployment_requests(names, chosen, outputs))
+    return build_modules(variant, specs, checkpoint="synthetic:1", output_dir=folder)[len(modules) :]
+
+
+def _files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in tree_files(folder)}
+
+
+def _failed(verification):
+    return {result.check for result in verification.failed}
+
+
+def test_deployments_lie_beside_the_folders_of_modules(small, tmp_path):
+    """Each below the handle of its module, with a manifest."""
+    found = _build(small, tmp_path, "onnx", modules=(_CLASSES, _FEATURES))
+    wanted = [f"deployments/google/imagenet/small/{spec}/onnx" for spec in (_CLASSES, _FEATURES)]
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == wanted
+    assert sorted(_files(tmp_path / "deployments/google/imagenet/small/classification/5")) == [
+        "onnx/hubexport.json",
+        "onnx/model.onnx",
+    ]
+    assert (tmp_path / "google/imagenet/small/classification/5/saved_model.pb").is_file()
+    assert not [name for name in _files(tmp_path / "google") if "onnx" in name]
+
+
+def test_a_deployment_is_what_convert_writes(small, tmp_path):
+    """From the same options."""
+    [folder] = _build(small, tmp_path, "onnx", softmax=True, pixels="uint8", opset=15)
+    options = OnnxOptions(softmax=True, pixels="uint8", opset=15)
+    converted = convert("synthetic:1", tmp_path / "m.onnx", "onnx", variant=small, options=options)
+    assert (folder / "model.onnx").read_bytes() == converted.read_bytes()
+
+
+def test_the_manifest_says_how_it_was_written(small, tmp_path):
+    """With the version of onnx, on which bytes may depend."""
+    [folder] = _build(small, tmp_path, "onnx", layout="nchw", outputs=["MobilenetV2/layer_3"])
+    facts = json.loads((folder / "hubexport.json").read_text())
+    assert facts["handle"] == "deployments/google/imagenet/small/classification/5/onnx"
+    assert (facts["kind"], facts["version"], facts["num_classes"]) == ("classification", 5, 7)
+    assert facts["deployment"] == {
+        "format": "onnx",
+        "options": {"pixels": "float", "softmax": False, "opset": 17, "layout": "nchw"},
+        "endpoints": ["MobilenetV2/layer_3"],
+        "written_with": {"onnx": onnx.__version__},
+    }
+    assert facts["sha256"] == {"model.onnx": file_sha256(folder / "model.onnx")}
+    assert read_manifest(tmp_path / "google/imagenet/small/classification/5").deployment is None
+
+
+def test_images_of_any_size_stay_so(small, tmp_path):
+    """Where the version of the module takes them."""
+    variant = load_variant("mobilenet_v1_025_128")
+    for version, shape in ((3, [None, 128, 128, 3]), (5, [None, None, None, 3])):
+        spec = ModuleSpec.parse(f"feature_vector/{version}")
+        if variant.family.takes_any_size(version) == (None in shape[1:3]):
+            [folder] = _build(variant, tmp_path, "onnx", modules=(spec,))
+            [images] = onnx.load(folder / "model.onnx").graph.input
+            assert [one.dim_value or None for one in images.type.tensor_type.shape.dim] == shape
+
+
+def test_features_have_no_probabilities(small, tmp_path):
+    """So that one command can ask for both kinds."""
+    _, features = _build(small, tmp_path, "onnx", modules=(_CLASSES, _FEATURES), softmax=True)
+    [output] = onnx.load(features / "model.onnx").graph.output
+    assert output.name == "feature_vector"
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen", "outputs", "words"),
+    [
+        (["onxx"], {}, (), ["onxx", "onnx"]),
+        (["onnx-float16"], {}, (), ["onnx-float16", "no quantization"]),
+        (["onnx"], {"opset": 3}, (), ["opset"]),
+        ([], {"opset": 15}, (), ["opset", "onnx"]),
+        (["onnx"], {}, ["MobilenetV2/layer_77"], ["MobilenetV2/layer_77"]),
+    ],
+    ids=["format", "quantization", "choice", "option of no format", "endpoint"],
+)
+def test_what_cannot_be_written_is_refused_by_name(small, names, chosen, outputs, words):
+    """Before anything is read."""
+    with pytest.raises(UsageError) as caught:
+        with_deployments(small, [_CLASSES], deployment_requests(names, chosen, outputs))
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir):
+    """As a user would do it."""
+    where = ("--config_dir", config_dir)
+    how = ("--checkpoint", "synthetic", "--output_dir", tmp_path / "m", "--module", "classification/5")
+    done = hubexport("build", "--variant", "small", *how, "--deployment", "onnx", "--softmax", *where)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "m/deployments/google/imagenet/small/classification/5/onnx"
+    assert done.stdout.splitlines()[1] == str(folder)
+    done = hubexport("verify", folder, "--checkpoint", "synthetic", "--variant", "small", *where)
+    assert done.returncode == 0, done.stdout
+    assert "deployment.random" in done.stdout and "PASSED" in done.stdout
+    done = hubexport("verify", folder, "--checkpoint", "synthetic:2", "--variant", "small", *where)
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout
+    done = hubexport("verify", folder, "--check", "weights")
+    assert done.returncode == 1 and "deployment" in done.stderr
+    done = hubexport("build", "--variant", "small", *how, "--opset", 15, *where)
+    assert done.returncode == 1 and "--opset needs --deployment" in done.stderr
+
+
+def test_without_a_checkpoint_only_files_and_interface_are_checked(small, tmp_path):
+    """Folded values cannot be taken apart; the report says so."""
+    [folder] = _build(small, tmp_path, "onnx")
+    found = verify_module(folder, variant=small)
+    assert found.passed
+    assert {one.check for one in found.results if one.status == "pass"} == {
+        "deployment.digests",
+        "deployment.manifest",
+        "deployment.interface",
+    }
+
+
+@pytest.mark.parametrize("pixels", ["float", "uint8"])
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_a_right_deployment_passes_all_checks(small, tmp_path, layout, pixels):
+    """With all endpoints, compared with the float64 network, which shares no code with its writer."""
+    [folder] = _build(small, tmp_path, "onnx", outputs="all", layout=layout, pixels=pixels)
+    found = verify_module(folder, checkpoint="synthetic:1", variant=small)
+    assert found.passed, found.failed
+    by_name = {one.check: one for one in found.results}
+    assert by_name["deployment.rebuild"].status == by_name["deployment.random"].status == "pass"
+    assert (
+        f"of {len(small.network_for('classification').endpoints) + 1} outputs"
+        in by_name["deployment.random"].explanation
+    )
+    assert "onnxruntime" in found.versions
+
+
+def _swap_bytes_of_a_kernel(model):
+    [kernel] = (
+        one for one in model.graph.initializer if one.name == "MobilenetV2/expanded_conv_3/depthwise/depthwise_weights"
+    )
+    values = numpy_helper.to_array(kernel).copy()
+    values[3], values[4] = values[4].copy(), values[3].copy()
+    kernel.CopyFrom(numpy_helper.from_array(values, kernel.name))
+
+
+def _change_a_bias(model):
+    [bias] = (one for one in model.graph.initializer if one.name == "MobilenetV2/expanded_conv_5/project/biases")
+    values = numpy_helper.to_array(bias).copy()
+    values[7] += 0.05
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+
+
+def _move_a_pad(model):
+    for node in model.graph.node:
+        for one in node.attribute:
+            if one.name == "pads" and list(one.ints) == [0, 0, 1, 1]:
+                one.ints[:] = [1, 1, 0, 0]
+                return
+
+
+def _drop_an_activation(model):
+    [clip] = (node for node in model.graph.node if node.name == "MobilenetV2/expanded_conv_1/expand/Relu6")
+    clip.op_type = "Identity"
+    del clip.input[1:]
+
+
+def _rename_the_output(model):
+    for node in model.graph.node:
+        node.output[:] = ["scores" if name == "logits" else name for name in node.output]
+    model.graph.output[0].name = "scores"
+
+
+@pytest.mark.parametrize(
+    ("damage", "checks"),
+    [
+        (_swap_bytes_of_a_kernel, {"deployment.random"}),
+        (_change_a_bias, {"deployment.random", "deployment.extremes"}),
+        (_move_a_pad, {"deployment.random"}),
+        (_drop_an_activation, {"deployment.random"}),
+        (_rename_the_output, {"deployment.interface"}),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_damage_is_caught_by_what_is_computed(small, tmp_path, damage, checks):
+    """Even where the manifest lists the damaged file; and the rebuild tells each as well."""
+    [folder] = _build(small, tmp_path, "onnx")
+    model = onnx.load(folder / "model.onnx")
+    damage(model)
+    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    assert "deployment.digests" in _failed(verify_module(folder, variant=small))
+    facts = json.loads((folder / "hubexport.json").read_text())
+    facts["sha256"]["model.onnx"] = file_sha256(folder / "model.onnx")
+    (folder / "hubexport.json").write_text(json.dumps(facts, indent=2) + "\n")
+    found = verify_module(folder, checkpoint="synthetic:1", variant=small, checks=_COMPUTING)
+    assert checks <= _failed(found)
+    assert _failed(verify_module(folder, checkpoint="synthetic:1", variant=small, checks=["deployment.rebuild"]))
+
+
+def test_a_manifest_of_no_known_format_is_an_error(small, tmp_path):
+    """It says which."""
+    [folder] = _build(small, tmp_path, "onnx")
+    facts = json.loads((folder / "hubexport.json").read_text())
+    for change, word in (({"format": "onnyx"}, "onnyx"), ({"options": {"opset": 3}}, "opset")):
+        (folder / "hubexport.json").write_text(json.dumps(facts | {"deployment": facts["deployment"] | change}))
+        with pytest.raises(ModuleError) as caught:
+            verify_module(folder)
+        assert word in str(caught.value)
+
+
+@pytest.fixture
+def dist(small, tmp_path):
+    """A release of a module and its deployment."""
+    specs = with_deployments(small, [_CLASSES], deployment_requests(["onnx"], {}))
+    outcomes = release_modules(
+        [BuildOrder(small, specs)], ReleaseOptions(checkpoint="synthetic", checks=_CHECKS), tmp_path / "dist"
+    )
+    assert [outcome.result for outcome in outcomes] == ["made", "made"]
+    return tmp_path / "dist"
+
+
+_HANDLE = "deployments/google/imagenet/small/classification/5/onnx"
+
+
+def test_a_release_has_the_files_of_a_deployment_as_programs_load_them(dist, small):
+    """With page, card, report, provenance and record; and it is proved by its own checks."""
+    assert {name.removeprefix(_HANDLE) for name in _files(dist) if name.startswith(_HANDLE)} == {
+        "/model.onnx",
+        "/hubexport.json",
+        *(".md", ".card.md", ".verify.json", ".provenance.json", ".json"),
+    }
+    index = read_index(dist)
+    [record] = index.deployments()
+    assert [one.handle for one in index.modules()] == ["google/imagenet/small/classification/5"]
+    assert (record.handle, record.format, record.publisher) == (_HANDLE, "onnx", "google")
+    assert record.bytes == sum((dist / file.path).stat().st_size for file in record.contents)
+    report = json.loads((dist / f"{_HANDLE}.verify.json").read_text())
+    assert {one["check"] for one in report["checks"]} >= {"deployment.random", "deployment.rebuild"}
+    statement = json.loads((dist / f"{_HANDLE}.provenance.json").read_text())
+    assert {one["name"] for one in statement["subject"]} >= {f"{_HANDLE}/model.onnx", f"{_HANDLE}/hubexport.json"}
+    assert verify_module(dist / _HANDLE, checkpoint="synthetic", variant=small).passed
+
+
+def test_a_second_run_makes_nothing_and_other_options_are_refused(dist, small):
+    """Published files never change."""
+    options = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS)
+    before = _files(dist)
+    same, other = (
+        release_modules(
+            [BuildOrder(small, with_deployments(small, [_CLASSES], deployment_requests(["onnx"], chosen)))],
+            options,
+            dist,
+        )
+        for chosen in ({}, {"opset": 15})
+    )
+    assert [outcome.result for outcome in same] == ["up to date", "up to date"]
+    assert other[0].result == "up to date" and "never change" in other[1].result.why
+    assert _files(dist) == before
+
+
+def test_the_audit_finds_a_complete_release_right(dist):
+    """From its files alone."""
+    checked = check_release(dist, Progress())
+    assert not checked.problems and not checked.stray
+    assert checked.artifacts == 2
+
+
+def _rewrite(path, old, new):
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("damage", "path"),
+    [
+        (lambda dist: (dist / _HANDLE / "model.onnx").unlink(), "hubexport.json"),
+        (lambda dist: _rewrite(dist / _HANDLE / "hubexport.json", b'"opset": 17', b'"opset": 16'), "hubexport.json"),
+        (lambda dist: _rewrite(dist / f"{_HANDLE}.md", b"for inference alone", b"for training"), "onnx.md"),
+        (lambda dist: _rewrite(dist / "index.json", b'"opset": 17', b'"opset": 16'), "onnx.json"),
+        (lambda dist: (dist / _HANDLE / "more.bin").write_bytes(b"x"), None),
+    ],
+    ids=["missing", "manifest", "page", "index", "stray"],
+)
+def test_the_audit_finds_what_was_changed(dist, damage, path):
+    """Each at its file."""
+    damage(dist)
+    checked = check_release(dist, Progress())
+    if path is None:
+        assert checked.stray == (f"{_HANDLE}/more.bin",)
+    else:
+        assert any(problem.path.endswith(path) for problem in checked.problems), checked.problems
+
+
+def test_the_command_line_releases_deployments(tmp_path, config_dir):
+    """And prints where each lies."""
+    how = ("--checkpoint", "synthetic", "--config_dir", config_dir, "--verify", *_CHECKS)
+    what = ("--variants", "small", "--modules", "classification/5", "--deployment", "onnx")
+    done = hubexport("release", *what, *how, "--output_dir", tmp_path / "dist")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == str(tmp_path / "dist" / _HANDLE / "model.onnx")
+    assert hubexport("release", "--check", tmp_path / "dist").returncode == 0
+    page = (tmp_path / "dist" / f"{_HANDLE}.md").read_text()
+    assert page.startswith(f"# ONNX {_HANDLE}\n")
+    assert np.all([word in page for word in ("parent-model: google/imagenet/small/classification/5", "UNTRAINED")])
