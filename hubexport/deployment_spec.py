@@ -67,7 +67,7 @@ class DeploymentSpec(ModuleSpec):
         """Returns what the manifest says of it, with the versions of the packages that decide its bytes."""
         versions = self.written_with
         if versions is None:
-            versions = tuple((name, metadata.version(name)) for name in self.packages)
+            versions = tuple((name, metadata.version(name)) for name in sorted(self.packages))
         return {
             "format": self.format,
             "options": self.options.as_json(),

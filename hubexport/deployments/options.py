@@ -40,6 +40,11 @@ class DeploymentOptions:
         """The packages whose versions may change the bytes, besides those of the format itself."""
         return ()
 
+    @property
+    def missing(self) -> str | None:
+        """What a model cannot be written again without, in the plural, as part of a sentence; None for nothing."""
+        return None
+
     def as_json(self) -> dict[str, Any]:
         """Returns all choices, as values that JSON has."""
         return dataclasses.asdict(self)
@@ -190,6 +195,12 @@ class TfliteOptions(DeploymentOptions):
     def packages(self) -> tuple[str, ...]:
         """TensorFlow's own quantizer makes integers."""
         return ("tensorflow",) if self.quantize == "int8" else ()
+
+    @property
+    def missing(self) -> str | None:
+        """The photographs of a calibration that a manifest tells of."""
+        record = self.calibration
+        return f"{record.images:,} photographs" if isinstance(record, CalibrationRecord) else None
 
     def as_json(self) -> dict[str, Any]:
         """Returns all choices; the images of a calibration are those of any folder."""
