@@ -15,7 +15,7 @@ from hubexport.system.damage import DamageError
 from hubexport.system.proto_wire import Bytes
 
 # The tables of the largest networks are far fewer. A file could say of each of its bytes that it is a table.
-_MOST_TABLES = 1_000_000
+_MOST_TABLES = 100_000
 # Of all vectors and texts but the values of tensors: many tables could name the same large one.
 _MOST_BYTES = 1 << 25
 _PLACE = struct.Struct("<I")
