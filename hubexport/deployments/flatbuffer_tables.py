@@ -37,41 +37,61 @@ def packed(root: Table, schema: Any, identifier: bytes, size: int = 0) -> bytear
         identifier: the four letters that tell the format.
         size: about how many bytes of values it holds.
     """
-    builder = flatbuffers.Builder(size + _ROOM_FOR_TABLES)
-    builder.Finish(_add(builder, root, schema), identifier)
-    return builder.Bytes[builder.Head() :]
+    packer = _Packer(schema, size)
+    return packer.finished(root, identifier)
 
 
-def _add(builder: flatbuffers.Builder, value: Any, schema: Any) -> Any:
-    """Adds what a field refers to, and returns its place; or returns a number as it is."""
-    match value:
-        case Table():
-            # A table cannot be begun within another.
-            fields = {name: _add(builder, field, schema) for name, field in value.fields.items()}
-            getattr(schema, f"{value.kind}Start")(builder)
-            for name, field in fields.items():
-                getattr(schema, f"{value.kind}Add{name}")(builder, field)
-            return getattr(schema, f"{value.kind}End")(builder)
-        case str():
-            return builder.CreateString(value)
-        case np.ndarray():
-            return builder.CreateNumpyVector(value)
-        case bytes():
-            return _add_aligned(builder, value)
-        case list():
-            return _add_places(builder, [_add(builder, item, schema) for item in value])
-    return value
+class _Packer:
+    """Adds tables to a flatbuffer, from the innermost ones on.
 
+    Args:
+        schema: see `packed`.
+        size: about how many bytes of values there will be.
+    """
 
-def _add_places(builder: flatbuffers.Builder, places: Sequence[int]) -> Any:
-    builder.StartVector(4, len(places), 4)
-    for place in reversed(places):
-        builder.PrependUOffsetTRelative(place)
-    return builder.EndVector()
+    def __init__(self, schema: Any, size: int) -> None:
+        self._schema = schema
+        self._builder = flatbuffers.Builder(size + _ROOM_FOR_TABLES)
+        self._places: dict[tuple[str, bytes], Any] = {}
 
+    def finished(self, root: Table, identifier: bytes) -> bytearray:
+        """Returns a flatbuffer with a root table."""
+        self._builder.Finish(self._add(root), identifier)
+        return self._builder.Bytes[self._builder.Head() :]
 
-def _add_aligned(builder: flatbuffers.Builder, content: bytes) -> Any:
-    builder.StartVector(1, len(content), _ALIGNMENT)
-    builder.head -= len(content)
-    builder.Bytes[builder.head : builder.head + len(content)] = content
-    return builder.EndVector()
+    def _add(self, value: Any) -> Any:
+        """Adds what a field refers to, and returns its place; or returns a number as it is."""
+        match value:
+            case Table():
+                # A table cannot be begun within another.
+                fields = {name: self._add(field) for name, field in value.fields.items()}
+                getattr(self._schema, f"{value.kind}Start")(self._builder)
+                for name, field in fields.items():
+                    getattr(self._schema, f"{value.kind}Add{name}")(self._builder, field)
+                return getattr(self._schema, f"{value.kind}End")(self._builder)
+            case str():
+                return self._builder.CreateSharedString(value)
+            case np.ndarray():
+                # Many tensors have the same shape, or the same zero points.
+                key = (value.dtype.str, value.tobytes())
+                if key not in self._places:
+                    self._places[key] = self._builder.CreateNumpyVector(value)
+                return self._places[key]
+            case bytes():
+                return self._add_aligned(value)
+            case list():
+                return self._add_places([self._add(item) for item in value])
+        return value
+
+    def _add_places(self, places: Sequence[int]) -> Any:
+        self._builder.StartVector(4, len(places), 4)
+        for place in reversed(places):
+            self._builder.PrependUOffsetTRelative(place)
+        return self._builder.EndVector()
+
+    def _add_aligned(self, content: bytes) -> Any:
+        builder = self._builder
+        builder.StartVector(1, len(content), _ALIGNMENT)
+        builder.head -= len(content)
+        builder.Bytes[builder.head : builder.head + len(content)] = content
+        return builder.EndVector()
