@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hubexport.config_writing import variant_yaml as variant_yaml
     from hubexport.conversion import convert as convert
     from hubexport.deployments.options import OnnxOptions as OnnxOptions
+    from hubexport.deployments.options import TfjsOptions as TfjsOptions
     from hubexport.deployments.options import TfliteOptions as TfliteOptions
     from hubexport.deployments.report import DeploymentReport as DeploymentReport
     from hubexport.description import describe as describe
@@ -72,6 +73,7 @@ _MODULES = {
     "Progress": "hubexport.progress",
     "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",
+    "TfjsOptions": "hubexport.deployments.options",
     "TfliteOptions": "hubexport.deployments.options",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",

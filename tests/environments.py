@@ -1,10 +1,11 @@
-"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX,
-ONNX Runtime, LiteRT, and MediaPipe.
+"""Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, ONNX
+Runtime, LiteRT, MediaPipe, other converters, and packages of Node.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+import functools
 import os
 from pathlib import Path
 import sys
@@ -19,6 +20,7 @@ from hubexport.consumers.environments import Environment, create, find_python
 from hubexport.consumers.registry import Consumer
 from hubexport.errors import ConsumerError
 from hubexport.progress import Progress
+from tests import node
 
 _REQUIREMENTS = Path(__file__).with_name("requirements")
 _PROGRAMS = Path(__file__).with_name("consumers")
@@ -36,11 +38,13 @@ FRAMEWORKS = (
     Environment("torch", "3.11", _REQUIREMENTS / "torch.txt"),
     Environment("jax", "3.13", _REQUIREMENTS / "jax.txt"),
 )
-# The newest ONNX Runtime and onnx; the development environment has an older onnx, which fits its TensorFlow.
+# The newest ONNX Runtime, onnx and OpenCV; the development environment has an older onnx, which fits its TensorFlow.
 ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
 # What runs TFLite models: the newest LiteRT, and the last MediaPipe whose wheel has a reader of metadata.
 LITERT = Environment("litert", "3.12", _REQUIREMENTS / "litert.txt")
 MEDIAPIPE = Environment("mediapipe", "3.11", _REQUIREMENTS / "mediapipe.txt")
+# Another converter to ONNX, with the TensorFlow that it reads modules with.
+TF2ONNX = Environment("tf2onnx", "3.11", _REQUIREMENTS / "tf2onnx.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -84,12 +88,17 @@ def run_consumer(python: Path, program: str | Path, tasks: list[dict[str, Any]],
 def main(names: list[str]) -> None:
     """Sets up environments, and prints a line about each."""
     with shown_progress() as progress:
-        for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, LITERT, MEDIAPIPE, NEWEST):
-            if not names or environment.name in names:
+        setups: dict[str, Callable[[], Path]] = {
+            environment.name: functools.partial(create, environment, progress)
+            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, LITERT, MEDIAPIPE, TF2ONNX, NEWEST)
+        }
+        setups[node.NAME] = functools.partial(node.create_packages, progress)
+        for name, set_up in setups.items():
+            if not names or name in names:
                 try:
-                    print(f"{environment.name:14}{create(environment, progress)}", flush=True)
+                    print(f"{name:14}{set_up()}", flush=True)
                 except ConsumerError as error:
-                    print(f"{environment.name:14}CANNOT BE SET UP: {error.why}", flush=True)
+                    print(f"{name:14}CANNOT BE SET UP: {error.why}", flush=True)
 
 
 if __name__ == "__main__":

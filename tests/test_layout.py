@@ -40,6 +40,8 @@ _NEEDS_TENSORFLOW = {
     "hubexport.runtime.tf1_graph",
     "hubexport.runtime.tf1_training",
     "hubexport.runtime.tf2_training",
+    "hubexport.runtime.tfjs_graph",
+    "hubexport.runtime.tfjs_runner",
     "hubexport.runtime.tflite_quantization",
     "hubexport.runtime.tflite_runner",
 }

@@ -1,13 +1,14 @@
-"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras, ONNX and TFLite."""
+"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras, ONNX, TF.js and TFLite."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from hubexport.deployments import onnx_model, tflite_model
+from hubexport.deployments import onnx_model, tfjs_model, tflite_model
 from hubexport.deployments.inference_model import inference_model
-from hubexport.deployments.options import OnnxOptions, TfliteOptions
+from hubexport.deployments.options import OnnxOptions, TfjsOptions, TfliteOptions
+from hubexport.deployments.tfjs_files import read_tfjs_model
 from hubexport.formats import keras_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
 from hubexport.layouts import steps
@@ -17,6 +18,7 @@ from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.networks.ops import Op, Variable
 from tests import tflite_models
+from tests.node import run_tfjs
 
 
 def _all_ops(base: type = Op) -> set[type]:
@@ -51,6 +53,17 @@ def _conv(height, width, bias=True, **more):
     )
 
 
+def _depthwise_conv(multiplier, **more):
+    return ops.DepthwiseConv(
+        "op",
+        ("images",),
+        "op",
+        kernel=_variable("weights", 3, 3, 3, multiplier, role="depthwise_kernel"),
+        bias=_variable("biases", 3 * multiplier, role="bias"),
+        **more,
+    )
+
+
 def _one(op, *inputs, **more):
     return op("op", inputs or ("images",), "op", **more)
 
@@ -73,16 +86,32 @@ _CASES = {
     "conv as large as the image": [_conv(7, 6)],
     "depthwise conv": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 1), stride=(2, 2))],
     "depthwise conv with multiplier": [_one(ops.DepthwiseConv, kernel=_variable("weights", 3, 3, 3, 2))],
-    "depthwise conv with bias": [
-        _one(
-            ops.DepthwiseConv,
-            kernel=_variable("weights", 1, 1, 3, 2),
-            bias=_variable("biases", 6, role="bias"),
-        )
-    ],
+    "depthwise conv with bias": [_depthwise_conv(2)],
     "batch norm": [_batch_norm()],
     "batch norm without gamma": [_batch_norm(gamma=False)],
     **{kind: [_activation(kind)] for kind in ("relu", "relu6", "hard_sigmoid", "hard_swish")},
+    "padded conv": [
+        _one(ops.Pad, before=(1, 2), after=(2, 0)),
+        dataclasses.replace(_conv(3, 3, padding="VALID", stride=(2, 2)), name="padded", inputs=("op",)),
+    ],
+    "padded depthwise conv": [
+        _one(ops.Pad, before=(2, 1), after=(0, 1)),
+        dataclasses.replace(_depthwise_conv(1, padding="VALID", stride=(2, 2)), name="padded", inputs=("op",)),
+    ],
+    "conv with activation": [_conv(3, 3), ops.Activation("active", ("op",), "op", kind="relu")],
+    "depthwise conv with activation": [
+        _depthwise_conv(2),
+        ops.Activation("active", ("op",), "op", kind="relu6"),
+    ],
+    "conv with activation without bias": [
+        _conv(3, 3, bias=False),
+        ops.Activation("active", ("op",), "op", kind="relu"),
+    ],
+    "conv that others need before its activation": [
+        _conv(3, 3),
+        ops.Activation("active", ("op",), "op", kind="relu6"),
+        ops.Add("sum", ("op", "active"), "op"),
+    ],
     "max pool": [_one(ops.Pool, kind="max", window=(3, 3), stride=(2, 2))],
     "max pool of one pixel": [_one(ops.Pool, kind="max", window=(1, 1), stride=(2, 2))],
     "average pool": [_one(ops.Pool, kind="average", window=(3, 3))],
@@ -148,26 +177,26 @@ def test_the_node_writer_knows_every_op():
     assert set(op_nodes.RULES) == _all_ops() - {ops.Input}
 
 
-@pytest.mark.parametrize("writer", [onnx_model, tflite_model], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("writer", [onnx_model, tfjs_model, tflite_model], ids=lambda module: module.__name__)
 def test_writers_of_deployments_know_every_op_that_folding_leaves(writer):
     """A folded network has no others."""
     assert set(writer.RULES) == _all_ops() - set(FOLDED)
 
 
-def _with_vector(case, size):
-    """Returns a network whose own output is a vector, its values, and what it gives at its endpoint `key`."""
+def _model_of(case, size, options):
+    """Returns a model whose endpoint `key` is a case, and what that must be; the model's own output is a vector."""
     network = _network(case, size)
     values = _values(network)
     last = network.ops[-1].name
     wanted = Forward(network, values, _images()).run()[last]
-    pooled = (ops.Mean("its mean", (last,), "end"), ops.Squeeze("its row", ("its mean",), "end"))
+    pooled = (ops.Mean("its_mean", (last,), "end"), ops.Squeeze("its_row", ("its_mean",), "end"))
     network = dataclasses.replace(
         network,
         ops=(*network.ops, *(pooled if wanted.ndim == 4 else ())),
-        features="its row" if wanted.ndim == 4 else last,
+        features="its_row" if wanted.ndim == 4 else last,
         endpoints={"key": last},
     )
-    return network, values, wanted
+    return inference_model("name", network, values, options, endpoints=["key"]), wanted
 
 
 @pytest.mark.parametrize("case", _CASES)
@@ -177,8 +206,8 @@ def test_ops_mean_what_onnx_runtime_computes(case, size, options):
     """As an endpoint; the model's own output is a vector."""
     import onnxruntime
 
-    network, values, wanted = _with_vector(case, size)
-    model = onnx_model.onnx_model(inference_model("name", network, values, options, endpoints=["key"]), options)
+    inference, wanted = _model_of(case, size, options)
+    model = onnx_model.onnx_model(inference, options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = _images()
     if options.layout == "nchw":
@@ -191,14 +220,48 @@ def test_ops_mean_what_onnx_runtime_computes(case, size, options):
         np.testing.assert_allclose(row, means, rtol=2e-5, atol=2e-5)
 
 
+def _check_tfjs_outputs(outputs, wanted):
+    assert [*outputs] == ["feature_vector", "key"]
+    assert outputs["key"].shape == wanted.shape
+    np.testing.assert_allclose(outputs["key"], wanted, rtol=2e-5, atol=2e-5)
+    row = wanted.mean(axis=(1, 2)) if wanted.ndim == 4 else wanted
+    np.testing.assert_allclose(outputs["feature_vector"], row, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+def test_ops_mean_what_graph_models_of_tfjs_compute(case, size, tmp_path):
+    """In TensorFlow, with the ops that only TF.js has taken apart."""
+    from hubexport.runtime.tfjs_graph import opened_tfjs_graph
+
+    model, wanted = _model_of(case, size, TfjsOptions())
+    tfjs_model.write_tfjs_model(tmp_path / "model", model, TfjsOptions())
+    with opened_tfjs_graph(read_tfjs_model(tmp_path / "model")) as graph:
+        outputs = graph.run({"images": _images()}, ["feature_vector", "key"])
+    _check_tfjs_outputs(outputs, wanted)
+
+
+@pytest.mark.consumers
+@pytest.mark.parametrize("backend", ["cpu", "wasm"])
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+def test_ops_mean_what_tfjs_computes(backend, size, tmp_path):
+    """All cases at once, since Node takes long to start."""
+    folders = {case: tmp_path / str(number) for number, case in enumerate(_CASES)}
+    wanted = {}
+    for case, folder in folders.items():
+        model, wanted[case] = _model_of(case, size, TfjsOptions())
+        tfjs_model.write_tfjs_model(folder, model, TfjsOptions())
+    for case, seen in zip(folders, run_tfjs([*folders.values()], _images(), backend, tmp_path), strict=True):
+        _check_tfjs_outputs(seen.outputs, wanted[case])
+
+
 @pytest.mark.parametrize("case", _CASES)
 @pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
 @pytest.mark.parametrize("delegates", [True, False], ids=["XNNPACK", "kernels"])
 def test_ops_mean_what_tflite_computes(case, size, delegates):
     """As an endpoint, with XNNPACK and without."""
-    network, values, wanted = _with_vector(case, size)
-    options = TfliteOptions()
-    content = tflite_model.tflite_model(inference_model("name", network, values, options, endpoints=["key"]), options)
+    model, wanted = _model_of(case, size, TfliteOptions())
+    content = tflite_model.tflite_model(model, TfliteOptions())
     found = tflite_models.run(content, _images(), delegates)
     assert found["key"].shape == wanted.shape
     np.testing.assert_allclose(found["key"], wanted, rtol=2e-5, atol=2e-5)

@@ -10,6 +10,7 @@ from hubexport.deployments.options import (
     LAYOUTS,
     OLDEST_OPSET,
     PIXELS,
+    TFJS_QUANTIZATIONS,
     TFLITE_QUANTIZATIONS,
     DeploymentOptions,
 )
@@ -59,9 +60,10 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--quantize",
-        choices=TFLITE_QUANTIZATIONS,
-        help="for tflite: store weights as float16, or as int8 and compute with these where the interpreter can "
-        "(dynamic), or compute with int8 alone (int8, with --calibration) (default: none)",
+        # Each format has some of these, and refuses the others.
+        choices=tuple(dict.fromkeys((*TFJS_QUANTIZATIONS, *TFLITE_QUANTIZATIONS))),
+        help="for tfjs and tflite: store weights in fewer bytes; tflite also computes with integers, where the "
+        "interpreter can (dynamic), or everywhere (int8, with --calibration) (default: none)",
     )
     group.add_argument(
         "--calibration",

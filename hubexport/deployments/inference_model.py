@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.arrays import StreamedValue, Value
-from hubexport.deployments.options import DeploymentOptions, Pixels
-from hubexport.errors import UsageError
+from hubexport.deployments.options import DeploymentOptions, Pixels, no_probabilities_error
 from hubexport.networks import ops
 from hubexport.networks.folding import fold
 from hubexport.networks.network import Network
-from hubexport.networks.ops import Op, Variable
+from hubexport.networks.ops import Op, Pad, Variable
 
 INPUT = "images"
 LOGITS = "logits"
@@ -56,6 +55,17 @@ class InferenceModel:
                 needed.update(op.inputs)
         return tuple(op for op in self.network.ops if op.name in needed)
 
+    @functools.cached_property
+    def merged_pads(self) -> Mapping[str, Pad]:
+        """The pads that convolutions without padding of their own can do, and nothing else needs, by name."""
+        kept = set(self.outputs.values())
+        merged = {op.name: op for op in self.ops if isinstance(op, Pad) and op.name not in kept}
+        for op in self.ops:
+            if not (isinstance(op, ops.Conv | ops.DepthwiseConv) and op.padding == "VALID"):
+                for name in op.inputs:
+                    merged.pop(name, None)
+        return merged
+
     def value(self, variable: Variable) -> npt.NDArray[np.float32]:
         """Returns a variable's value, whole in memory."""
         value = self.values[variable.name]
@@ -89,11 +99,7 @@ def inference_model(
         UsageError: the network has no logits to make probabilities of.
     """
     if options.softmax and network.logits is None:
-        raise UsageError(
-            "cannot write probabilities",
-            why="the network has no classifier",
-            fix="leave the softmax out, or use a network with a classifier",
-        )
+        raise no_probabilities_error()
     folded = fold(network, values, endpoints=endpoints, white=WHITE[options.pixels])
     made, outputs = with_outputs(folded.network, endpoints, softmax=options.softmax)
     metadata = _metadata(name, network, options.pixels, class_names)

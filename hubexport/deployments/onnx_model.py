@@ -47,7 +47,7 @@ def write_onnx_model(path: Path, model: InferenceModel, options: OnnxOptions) ->
 
 def onnx_model(model: InferenceModel, options: OnnxOptions) -> onnx.ModelProto:
     """Returns an ONNX model; for errors see `write_onnx_model`."""
-    _check_opset(options.opset)
+    options.check_writable()
     _check_size(model.network)
     writer = _Writer(model, options.layout)
     writer.write()
@@ -69,16 +69,6 @@ def onnx_model(model: InferenceModel, options: OnnxOptions) -> onnx.ModelProto:
     return made
 
 
-def _check_opset(opset: int) -> None:
-    newest = onnx.defs.onnx_opset_version()
-    if opset > newest:
-        raise UsageError(
-            f"cannot write ONNX models of opset {opset}",
-            why=f"the newest one that the installed onnx {onnx.__version__} knows is {newest}",
-            fix=f"use an opset up to {newest}, or upgrade onnx",
-        )
-
-
 def _check_size(network: Network) -> None:
     size = sum(variable.size for variable in network.variables) * FLOAT_BYTES
     if size > _MOST_BYTES - _ROOM_FOR_NODES:
@@ -98,13 +88,11 @@ class _Writer:
     Attributes:
         model: the same.
         layout: the same.
-        merged_pads: the pads that have no node, by name.
     """
 
     def __init__(self, model: InferenceModel, layout: Layout) -> None:
         self.model = model
         self.layout = layout
-        self.merged_pads = _merged_pads(model)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -169,17 +157,6 @@ class _Writer:
         return (height, width, channels) if self.layout == "nhwc" else (channels, height, width)
 
 
-def _merged_pads(model: InferenceModel) -> dict[str, ops.Pad]:
-    """Returns the pads that become attributes of the convolutions after them, by name."""
-    kept = set(model.outputs.values())
-    merged = {op.name: op for op in model.ops if isinstance(op, ops.Pad) and op.name not in kept}
-    for op in model.ops:
-        if not (isinstance(op, ops.Conv | ops.DepthwiseConv) and op.padding == "VALID"):
-            for name in op.inputs:
-                merged.pop(name, None)
-    return merged
-
-
 def _input(writer: _Writer, op: ops.Input) -> str:
     network, name, net = writer.model.network, op.name, INPUT
     if writer.layout == "nhwc":
@@ -221,7 +198,7 @@ def _windows(writer: _Writer, op: ops.Conv | ops.DepthwiseConv | ops.Pool) -> di
     pads = padded(op, writer.model.network.shapes[op.inputs[0]])
     if pads is None:
         return attributes | {"auto_pad": "SAME_UPPER"}
-    if (pad := writer.merged_pads.get(op.inputs[0])) is not None:
+    if (pad := writer.model.merged_pads.get(op.inputs[0])) is not None:
         return attributes | {"pads": (*pad.before, *pad.after)}
     (above, below), (left, right) = pads
     return attributes | {"pads": (above, left, below, right)}
@@ -248,7 +225,7 @@ def _mean(writer: _Writer, op: ops.Mean, source: str) -> str:
 
 
 def _pad(writer: _Writer, op: ops.Pad, source: str) -> str:
-    if op.name in writer.merged_pads:
+    if op.name in writer.model.merged_pads:
         return source
     pads = writer.constant(f"{op.name}/pads", (0, 0, *op.before, 0, 0, *op.after), np.int64)
     return writer.node("Pad", op.name, source, pads)

@@ -11,11 +11,14 @@ Pixels = Literal["float", "uint8"]
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 Layout = Literal["nhwc", "nchw"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+# How weights are stored.
+TfjsQuantization = Literal["none", "float16", "uint16", "uint8"]
+TFJS_QUANTIZATIONS: tuple[TfjsQuantization, ...] = get_args(TfjsQuantization)
+TfliteQuantization = Literal["none", "float16", "dynamic", "int8"]
+TFLITE_QUANTIZATIONS: tuple[TfliteQuantization, ...] = get_args(TfliteQuantization)
 # The first one in which all ops take the inputs and attributes that the writer gives them.
 OLDEST_OPSET = 13
 DEFAULT_OPSET = 17
-TfliteQuantization = Literal["none", "float16", "dynamic", "int8"]
-TFLITE_QUANTIZATIONS: tuple[TfliteQuantization, ...] = get_args(TfliteQuantization)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,22 @@ class DeploymentOptions:
         """
         check_choice("input", self.pixels, PIXELS)
 
+    def check_writable(self) -> None:
+        """Checks what only the packages of the writer can tell.
+
+        Raises:
+            UsageError: the packages that are installed cannot write it.
+        """
+
+
+def no_probabilities_error() -> UsageError:
+    """Returns the error for the probabilities of a network without a classifier."""
+    return UsageError(
+        "cannot write probabilities",
+        why="the network has no classifier",
+        fix="leave the softmax out, or use a network with a classifier",
+    )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnnxOptions(DeploymentOptions):
@@ -94,6 +113,47 @@ class OnnxOptions(DeploymentOptions):
                 why="older opsets have other ops",
                 fix=f"use an opset from {OLDEST_OPSET}; ONNX Runtime reads {DEFAULT_OPSET} from version 1.12 on",
             )
+
+    def check_writable(self) -> None:
+        """Checks that the installed onnx knows the opset.
+
+        Raises:
+            UsageError: it does not.
+        """
+        import onnx
+
+        newest = onnx.defs.onnx_opset_version()
+        if self.opset > newest:
+            raise UsageError(
+                f"cannot write ONNX models of opset {self.opset}",
+                why=f"the newest one that the installed onnx {onnx.__version__} knows is {newest}",
+                fix=f"use an opset up to {newest}, or upgrade onnx",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfjsOptions(DeploymentOptions):
+    """How to write a graph model of TF.js; see also `DeploymentOptions`.
+
+    Attributes:
+        quantize: how weights are stored. TF.js computes in float32 whatever they are: `none` is float32, `float16` and
+            `uint16` take half of the bytes, `uint8` a quarter.
+    """
+
+    quantize: TfjsQuantization = "none"
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.quantize == "none" else f"-{self.quantize}"
+
+    def __post_init__(self) -> None:
+        """Checks the choices.
+
+        Raises:
+            UsageError: there is no such choice.
+        """
+        super().__post_init__()
+        check_choice("quantization of TF.js models", self.quantize, TFJS_QUANTIZATIONS)
 
 
 class Calibration(Protocol):

@@ -5,14 +5,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfliteOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfjsOptions, TfliteOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
     from hubexport.deployments.report import DeploymentReport
     from hubexport.progress import Progress
 
-DeploymentFormat = Literal["onnx", "tflite"]
+DeploymentFormat = Literal["onnx", "tfjs", "tflite"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
 
 
@@ -75,6 +75,24 @@ def _onnx_report(path: Path) -> "DeploymentReport":
     return onnx_report(path)
 
 
+def _write_tfjs(path: Path, model: "InferenceModel", options: TfjsOptions, progress: "Progress") -> None:
+    from hubexport.deployments.tfjs_model import write_tfjs_model
+
+    write_tfjs_model(path, model, options)
+
+
+def _is_tfjs(path: Path) -> bool:
+    from hubexport.deployments.tfjs_files import is_tfjs_model
+
+    return is_tfjs_model(path)
+
+
+def _tfjs_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.tfjs_report import tfjs_report
+
+    return tfjs_report(path)
+
+
 def _is_tflite(path: Path) -> bool:
     from hubexport.deployments.tflite_report import is_tflite
 
@@ -102,6 +120,20 @@ DEPLOYMENTS: dict[str, Deployment] = {
         write=_write_onnx,
         recognizes=_is_onnx,
         report=_onnx_report,
+    ),
+    "tfjs": Deployment(
+        title="TF.js",
+        file="model.json",
+        suffix=None,
+        readers="TF.js",
+        options=TfjsOptions,
+        extra=None,
+        packages=(),
+        runtimes=("tensorflow",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_tfjs,
+        recognizes=_is_tfjs,
+        report=_tfjs_report,
     ),
     "tflite": Deployment(
         title="TFLite",

@@ -37,6 +37,7 @@ class DeploymentReport:
         weights: how many numbers of each dtype its constants hold.
         metadata: what it says of itself, as values that JSON has.
         problems: what is wrong with it, a sentence each.
+        files: the names of its files, which are in one folder, if there are several.
     """
 
     format: str
@@ -49,6 +50,7 @@ class DeploymentReport:
     weights: Mapping[str, int]
     metadata: Mapping[str, Any]
     problems: Sequence[str] = ()
+    files: Sequence[str] = ()
 
     @property
     def has_problems(self) -> bool:

@@ -107,9 +107,11 @@ def opened_interface(
     """
     with contextlib.ExitStack() as stack:
         if isinstance(interface, DeploymentInterface):
-            from hubexport.runtime.deployment_runners import opened_deployment
+            from hubexport.runtime.deployment_runners import RUNNERS, opened_deployment
 
-            module = stack.enter_context(opened_deployment(interface, engine))
+            in_tensorflow = RUNNERS[interface.report.format].extra == "tensorflow"
+            with progress.tensorflow_starting() if in_tensorflow else contextlib.nullcontext():
+                module = stack.enter_context(opened_deployment(interface, engine))
         else:
             assert isinstance(interface, SavedModelInterface), "there are no others in files"
             module = stack.enter_context(_opened_saved_model(interface, progress, engine))

@@ -4,6 +4,7 @@ Those of hubexport name their output by what it means, and say in their metadata
 caller gives `InterfaceHints`.
 """
 
+from collections.abc import Mapping
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class DeploymentInterface(ImageInterface):
 
     def manifest(self) -> Manifest | None:
         return _manifest_of(self.path)
+
+    def files(self) -> Mapping[str, Path]:
+        if not self.report.files:
+            return super().files()
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return {name: folder / name for name in self.report.files}
 
     @property
     def batch(self) -> int | None:

@@ -36,6 +36,12 @@ def _opened_onnx(interface: DeploymentInterface) -> "AbstractContextManager[Imag
     return opened_onnx(interface)
 
 
+def _opened_tfjs(interface: DeploymentInterface) -> "AbstractContextManager[ImageModule]":
+    from hubexport.runtime.tfjs_runner import opened_tfjs
+
+    return opened_tfjs(interface)
+
+
 def _opened_tflite(interface: DeploymentInterface) -> "AbstractContextManager[ImageModule]":
     from hubexport.runtime.tflite_runner import opened_tflite
 
@@ -45,6 +51,7 @@ def _opened_tflite(interface: DeploymentInterface) -> "AbstractContextManager[Im
 # By the names in `DEPLOYMENTS`.
 RUNNERS: dict[str, Runner] = {
     "onnx": Runner("onnx", "onnx", _opened_onnx),
+    "tfjs": Runner("tensorflow", "tensorflow", _opened_tfjs),
     "tflite": Runner("tflite", None, _opened_tflite),
 }
 

@@ -170,17 +170,12 @@ class DeploymentContext:
             images = self._as_given(image[np.newaxis])
             found = self.inference.run(images, ["default", *endpoints])
             exact, rounded = TwoPrecisions(self.network, self.values, images).run(keep)
-            # Folding leaves out ops that give what they take, so that an output may come from another one.
-            folded = self.model.outputs
-            stepped = {}
-            if quantization != "none":
-                stepped = quantized_outputs(self.model, quantization, images, [*folded.values()])
+            stepped = {} if quantization == "none" else quantized_outputs(self.model, quantization, images)
             deviations = {}
             for key, op in self.outputs.items():
                 floor = output_floor(by_name[op], rounded, exact)
-                if stepped:
-                    steps = layer_difference(stepped[folded[key]], exact[op])
-                    floor += steps * LIMIT_IN_STEP_FLOORS / LIMIT_IN_FLOORS
+                if key in stepped:
+                    floor += layer_difference(stepped[key], exact[op]) * LIMIT_IN_STEP_FLOORS / LIMIT_IN_FLOORS
                 error = layer_difference(found["default" if key == main else key], exact[op])
                 deviations[op] = LayerDeviation(float(np.abs(exact[op]).max()), error, floor)
             vectors = {op: output[0] for op, output in exact.items() if output[0].ndim == 1}

@@ -334,6 +334,11 @@ INPUTS: dict[str, Input] = {
     ),
     "model .h5": Input(_write_keras("m.h5", True), _inspect("m.h5"), [("m.h5", [edit_bytes, edit_start])]),
     "model .keras": Input(_write_keras("m.keras", True), _inspect("m.keras"), [("m.keras", [edit_zipped, edit_bytes])]),
+    "TF.js model": Input(
+        _converted("m", "tfjs"),
+        _inspect("m"),
+        [("m/model.json", [edit_json, edit_text, edit_bytes]), ("m/*.bin", [edit_bytes])],
+    ),
     "TF1 module": Input(
         _write_module(3, False),
         _inspect("module"),
