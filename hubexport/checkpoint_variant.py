@@ -14,7 +14,7 @@ from hubexport.checkpoints.sources import FileSource, Source, resolve_source
 from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.config_files import is_builtin
 from hubexport.errors import CheckpointError, HubexportError, UsageError, check_choice, check_list, check_positive
-from hubexport.formats.manifest import MANIFEST, MAX_MANIFEST_BYTES, ManifestError, parse_manifest
+from hubexport.formats.source_manifest import source_manifest
 from hubexport.labels import labels_problem, read_labels
 from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.modules.saved_model_interface import saved_model_interface
@@ -219,11 +219,8 @@ def _size_of_module(source: Source, opened: OpenedCheckpoint) -> int | None:
     """Returns the height and width of the images of the module that holds the values; None if there is none."""
     if not opened.in_module:
         return None
-    try:
-        manifest = parse_manifest(source.read_in_module(MANIFEST, MAX_MANIFEST_BYTES) or b"")
-        sizes = manifest.input_height_px, manifest.input_width_px
-    except ManifestError:
-        sizes = None, None
+    manifest = source_manifest(source, opened)
+    sizes = (manifest.input_height_px, manifest.input_width_px) if manifest else (None, None)
     if sizes == (None, None) and isinstance(source, FileSource):
         try:
             sizes = saved_model_interface(source.files.prefix.parent.parent, hints=_ANY_USE).image_shape[:2]

@@ -13,7 +13,7 @@ from hubexport.checkpoints.restore import check_classes, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.stored_class_names import stored_class_names
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.deployments.options import DeploymentOptions
+from hubexport.deployments.options import DeploymentOptions, no_probabilities_error
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.deployments.tfjs_files import tfjs_files
 from hubexport.errors import CheckpointError, OutputError, UsageError, check_choice, either
@@ -26,6 +26,8 @@ from hubexport.formats.conversion_writers import (
     TrainedNetwork,
     huggingface_files,
 )
+from hubexport.formats.manifest import Manifest
+from hubexport.formats.source_manifest import source_manifest
 from hubexport.layouts.conversion_targets import LAYOUT_TARGETS, TARGETS, LayoutTarget, Target
 from hubexport.layouts.registry import target_layouts
 from hubexport.networks.endpoint_keys import EndpointRequest, endpoint_keys
@@ -64,13 +66,14 @@ def convert(
 
     Args:
         source: where the values come from, see `hubexport.checkpoints.sources`.
-        target: a file (`keras`, `safetensors`, `onnx`), a checkpoint's prefix (`slim`, `tf2`) or a directory
+        target: a file (`keras`, `safetensors`, `onnx`, `tflite`), a checkpoint's prefix (`slim`, `tf2`) or a directory
             (`huggingface`, `tfjs`).
         to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (a whole model for Keras 3 in a
             file `.keras`; or the values of `tf.keras.applications.MobileNetV2` in a file `.h5` or `.weights.h5`),
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
-            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules), `onnx` (a whole model for
-            inference, in a file `.onnx`) or `tfjs` (a graph model of TF.js: `model.json` and files of weights).
+            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules), `onnx` or `tflite` (whole models
+            for inference, in files `.onnx` and `.tflite`) or `tfjs` (a graph model of TF.js: `model.json` and files of
+            weights).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
         weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         scope: what the names of the network's variables begin with in the source, like `module/MobilenetV2`. Defaults
@@ -106,14 +109,20 @@ def convert(
         _check_format(target, layout, variant.network)
     _check_name(target, to)
     _check_options(target, to, layout, endpoints, options)
-    if (deployment := DEPLOYMENTS.get(to)) and deployment.extra:
-        require_extras(f"converting to {deployment.title}", deployment.extra)
+    if deployment := DEPLOYMENTS.get(to):
+        if deployment.extra:
+            require_extras(f"converting to {deployment.title}", deployment.extra)
+        options = options or deployment.options()
+        options.check_writable()
+        if options.softmax and kind == "feature_vector":
+            raise no_probabilities_error()
     with _write_failures_reported(target):
         _check_place(target, to, overwrite)
     resolved = resolve_source(source, variant, progress, scope=scope)
     check_sources_kept(target, existing_files(target) if to in _PREFIXES else [target], resolved.paths)
     with open_checkpoint(resolved, progress, variant) as opened:
-        network, family, parameters = _network(opened, variant, kind)
+        manifest = source_manifest(resolved, opened)
+        network, family, parameters = _network(opened, variant, kind, manifest, any_size=deployment is not None)
         if layout:
             _check_format(target, layout, family.name)
         else:
@@ -130,8 +139,8 @@ def convert(
         with _write_failures_reported(target), scratch_directory(target.parent) as scratch:
             staged = scratch / target.name
             labels = _class_names(resolved, opened, variant, network, progress)
-            name = variant.name if variant else family.name
-            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, options)
+            name = _name(variant, family, manifest)
+            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, options, progress)
             WRITERS[to](staged, trained)
             restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
@@ -218,9 +227,12 @@ def _check_place(target: Path, to: Target, overwrite: bool) -> None:
 
 
 def _network(
-    opened: OpenedCheckpoint, variant: Variant | None, kind: Kind | None
+    opened: OpenedCheckpoint, variant: Variant | None, kind: Kind | None, manifest: Manifest | None, *, any_size: bool
 ) -> tuple[Network, Family, Parameters]:
-    """Returns the network of the values, with its classifier if they have one and it is wanted; family, parameters."""
+    """Returns the network of the values, with its classifier if they have one and it is wanted; family, parameters.
+
+    With `any_size`, it takes images of any size if the values come from a module that does.
+    """
     recognition = opened.recognition
     headless = recognition is not None and recognition.num_classes is None
     if headless and kind == "classification":
@@ -231,16 +243,42 @@ def _network(
         )
     headless = headless or kind == "feature_vector"
     if variant:
-        network = variant.network_for("feature_vector" if headless else "classification")
+        version = _version(variant.family, manifest) if any_size else None
+        network = variant.network_for("feature_vector" if headless else "classification", version)
         return network, variant.family, variant.family_parameters
     if recognition and recognition.others:
         raise undecided_error(opened, "convert", _NAME_VARIANT)
     if recognition:
-        size = opened.image_size
+        family = recognition.likely_families[0]
+        size = opened.image_size or _size(family, manifest)
+        version = _version(family, manifest) if any_size else None
         kept = dataclasses.replace(recognition, num_classes=None) if headless else recognition
-        network = kept.network(size) if size else kept.network()
-        return network, recognition.likely_families[0], recognition.parameters
+        network = kept.network(size, version) if size else kept.network(version=version)
+        return network, family, recognition.parameters
     raise opened.unrecognized_error()
+
+
+def _version(family: Family, manifest: Manifest | None) -> int | None:
+    """Returns the version of the module that holds the values; None if that is unknown."""
+    if manifest is None or manifest.network != family.name or manifest.version not in family.versions:
+        return None
+    return manifest.version
+
+
+def _size(family: Family, manifest: Manifest | None) -> int | None:
+    """Returns the height and width of the images of the module that holds the values; None if that is unknown."""
+    if manifest is None or manifest.network != family.name or manifest.input_height_px != manifest.input_width_px:
+        return None
+    size = manifest.input_height_px
+    return None if size is None or family.size_problem(size) else size
+
+
+def _name(variant: Variant | None, family: Family, manifest: Manifest | None) -> str:
+    """Returns the name of the variant that is asked for, or of which the module says that it is."""
+    if variant:
+        return variant.name
+    named = manifest.variant if manifest and manifest.network == family.name else None
+    return named or family.name
 
 
 def _check_certain(opened: OpenedCheckpoint) -> None:

@@ -19,6 +19,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from keras_networks import KERAS_MODELS  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tensorflow_hub as hub  # noqa: E402
@@ -28,19 +29,6 @@ from hubexport.arrays import Array  # noqa: E402
 
 GOAL = 1.0
 KERAS = "tf.keras.applications"
-# The class of each variant's network, as Keras names it, and its arguments beside size and classes.
-KERAS_MODELS: dict[str, tuple[str, dict[str, object]]] = {
-    "mobilenet_v1_100_224": ("MobileNet", {}),
-    "mobilenet_v2_100_224": ("MobileNetV2", {}),
-    # With preprocessing it would take images up to 255.
-    "mobilenet_v3_large_100_224": ("MobileNetV3Large", {"include_preprocessing": False}),
-    "mobilenet_v3_small_100_224": ("MobileNetV3Small", {"include_preprocessing": False}),
-    "inception_v3": ("InceptionV3", {}),
-    "inception_resnet_v2": ("InceptionResNetV2", {}),
-    "resnet_v1_50": ("ResNet50", {}),
-    "resnet_v2_50": ("ResNet50V2", {}),
-    "vgg_16": ("VGG16", {}),
-}
 
 Predict = Callable[[], object]
 

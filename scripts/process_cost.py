@@ -30,7 +30,7 @@ class ProcessCost:
     peak_mib: float
 
 
-def measure(arguments: Sequence[str]) -> ProcessCost:
+def measure(arguments: Sequence[str], python: str | Path = sys.executable) -> ProcessCost:
     """Runs Python with these arguments, and returns its cost.
 
     The peak is that of the largest process, or of all that run at the same time, if that is more. It is right only
@@ -41,7 +41,7 @@ def measure(arguments: Sequence[str]) -> ProcessCost:
     """
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [python, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     with _MemorySampler(process.pid) as sampler:
         _, status, usage = os.wait4(process.pid, 0)

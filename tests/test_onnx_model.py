@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from hubexport.arrays import StreamedValue
+from hubexport.build import build_modules
 from hubexport.checkpoints.synthetic import synthetic_value
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
@@ -299,6 +300,45 @@ def test_what_is_too_large_for_a_file_is_refused_by_name():
     with pytest.raises(UsageError) as caught:
         _model("m", network, values, OnnxOptions())
     assert "2,147,549,184 bytes" in caught.value.why and "2 GB" in caught.value.why
+
+
+def test_a_model_of_a_module_takes_the_sizes_of_that_version(tmp_path):
+    """Version 1 of MobileNet V1 takes the variant's images, version 5 those of any size. The module names itself."""
+    variant = load_variant("mobilenet_v1_025_128")
+    modules = build_modules(
+        variant, ["classification/1", "classification/5"], checkpoint="synthetic:1", output_dir=tmp_path
+    )
+    for module, lengths in zip(modules, ([128, 128], ["height", "width"]), strict=True):
+        for named in (None, variant):
+            path = convert(module, tmp_path / "m.onnx", "onnx", variant=named, overwrite=True)
+            model = onnx.load(path)
+            assert _shape(model.graph.input[0]) == ["batch", *lengths, 3]
+            assert model.graph.name == "mobilenet_v1_025_128"
+    images = _pixels(2, 100, 70) / 255
+    network = variant.network_for("classification", 5)
+    [found] = _run(path, images.astype(np.float32)).values()
+    _assert_close(found, Forward(network, _values(network), images).run([network.logits])[network.logits])
+
+
+def test_a_manifest_of_another_network_is_not_believed(tmp_path):
+    """Names and shapes tell the network; what the manifest says of another one does not matter."""
+    [module] = build_modules(
+        load_variant("mobilenet_v1_025_128"), ["classification/5"], checkpoint="synthetic:1", output_dir=tmp_path
+    )
+    manifest = json.loads((module / "hubexport.json").read_text())
+    (module / "hubexport.json").write_text(json.dumps(manifest | {"network": "resnet_v1_50", "variant": "x"}))
+    model = onnx.load(convert(module, tmp_path / "m.onnx", "onnx"))
+    assert _shape(model.graph.input[0])[1:3] != ["height", "width"]
+    assert model.graph.name == "mobilenet_v1"
+
+
+@pytest.mark.parametrize(
+    "options", [{"options": OnnxOptions(opset=99)}, {"options": OnnxOptions(softmax=True), "kind": "feature_vector"}]
+)
+def test_what_cannot_be_written_is_refused_before_the_source_is_read(tmp_path, options):
+    """Which may take minutes, or not be there."""
+    with pytest.raises(UsageError, match="cannot write"):
+        convert(tmp_path / "nowhere", tmp_path / "m.onnx", "onnx", **options)
 
 
 def test_no_name_of_an_output_is_that_of_an_endpoint():

@@ -67,9 +67,9 @@ class Recognition:
     others: tuple["Recognition", ...] = ()
     names: Mapping[str, str] | None = None
 
-    def network(self, image_size: int = _ANY_IMAGE_SIZE) -> Network:
-        """Lays the network out for images of `image_size` pixels."""
-        return self.family.network(self.parameters, image_size, self.num_classes)
+    def network(self, image_size: int = _ANY_IMAGE_SIZE, version: int | None = None) -> Network:
+        """Lays the network out for images of `image_size` pixels, or of any size if the module's version takes them."""
+        return self.family.network(self.parameters, image_size, self.num_classes, version)
 
     @property
     def possible(self) -> "list[Recognition]":

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubexport.arrays import StreamedValue, Value
-from hubexport.deployments.options import DeploymentOptions, Pixels
-from hubexport.errors import UsageError
+from hubexport.deployments.options import DeploymentOptions, Pixels, no_probabilities_error
 from hubexport.networks import ops
 from hubexport.networks.folding import fold
 from hubexport.networks.network import Network
@@ -100,11 +99,7 @@ def inference_model(
         UsageError: the network has no logits to make probabilities of.
     """
     if options.softmax and network.logits is None:
-        raise UsageError(
-            "cannot write probabilities",
-            why="the network has no classifier",
-            fix="leave the softmax out, or use a network with a classifier",
-        )
+        raise no_probabilities_error()
     folded = fold(network, values, endpoints=endpoints, white=WHITE[options.pixels])
     made, outputs = with_outputs(folded.network, endpoints, softmax=options.softmax)
     metadata = _metadata(name, network, options.pixels, class_names)

@@ -47,7 +47,7 @@ def write_onnx_model(path: Path, model: InferenceModel, options: OnnxOptions) ->
 
 def onnx_model(model: InferenceModel, options: OnnxOptions) -> onnx.ModelProto:
     """Returns an ONNX model; for errors see `write_onnx_model`."""
-    _check_opset(options.opset)
+    options.check_writable()
     _check_size(model.network)
     writer = _Writer(model, options.layout)
     writer.write()
@@ -67,16 +67,6 @@ def onnx_model(model: InferenceModel, options: OnnxOptions) -> onnx.ModelProto:
     }
     onnx.helper.set_model_props(made, texts)
     return made
-
-
-def _check_opset(opset: int) -> None:
-    newest = onnx.defs.onnx_opset_version()
-    if opset > newest:
-        raise UsageError(
-            f"cannot write ONNX models of opset {opset}",
-            why=f"the newest one that the installed onnx {onnx.__version__} knows is {newest}",
-            fix=f"use an opset up to {newest}, or upgrade onnx",
-        )
 
 
 def _check_size(network: Network) -> None:
