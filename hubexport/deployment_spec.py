@@ -54,6 +54,11 @@ class DeploymentSpec(ModuleSpec):
         return DEPLOYMENTS[self.format]
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose versions decide its bytes."""
+        return (*self.deployment.packages, *self.options.packages)
+
+    @property
     def module(self) -> ModuleSpec:
         """The module that it is a deployment of."""
         return ModuleSpec(kind=self.kind, version=self.version)
@@ -62,10 +67,10 @@ class DeploymentSpec(ModuleSpec):
         """Returns what the manifest says of it, with the versions of the packages that decide its bytes."""
         versions = self.written_with
         if versions is None:
-            versions = tuple((name, metadata.version(name)) for name in self.deployment.packages)
+            versions = tuple((name, metadata.version(name)) for name in sorted(self.packages))
         return {
             "format": self.format,
-            "options": dataclasses.asdict(self.options),
+            "options": self.options.as_json(),
             "endpoints": list(self.endpoints),
             "written_with": dict(versions),
         }
@@ -89,7 +94,7 @@ class DeploymentSpec(ModuleSpec):
             kind=module.kind,
             version=module.version,
             format=format_,
-            options=DEPLOYMENTS[format_].options(**options),
+            options=DEPLOYMENTS[format_].options.of_json(options),
             endpoints=tuple(document["endpoints"]),
             written_with=tuple(sorted(document["written_with"].items())),
         )

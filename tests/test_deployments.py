@@ -227,6 +227,49 @@ def test_damage_is_caught_by_what_is_computed(small, tmp_path, damage, checks):
     assert _failed(verify_module(folder, checkpoint="synthetic:1", variant=small, checks=["deployment.rebuild"]))
 
 
+def _swap_bytes_of_a_shard(folder):
+    path = folder / "group1-shard1of1.bin"
+    content = bytearray(path.read_bytes())
+    place = len(content) // 2
+    content[place : place + 4000] = content[place : place + 4000][::-1]
+    path.write_bytes(content)
+
+
+def _double_a_scale(folder):
+    described = json.loads((folder / "model.json").read_text())
+    weights = described["weightsManifest"][0]["weights"]
+    quantized = [one for one in weights if one.get("quantization", {}).get("scale")]
+    quantized[3]["quantization"]["scale"] *= 2
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+def _rename_the_output_of_a_graph_model(folder):
+    described = json.loads((folder / "model.json").read_text())
+    described["signature"]["outputs"] = {"scores": described["signature"]["outputs"]["logits"]}
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "check"),
+    [
+        (_swap_bytes_of_a_shard, "deployment.random"),
+        (_double_a_scale, "deployment.random"),
+        (_rename_the_output_of_a_graph_model, "deployment.interface"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_damage_of_a_quantized_graph_model_is_caught_by_what_is_computed(small, tmp_path, damage, check):
+    """Although its steps move outputs by themselves. A right one passes all checks."""
+    [folder] = _build(small, tmp_path, "tfjs-uint8")
+    assert verify_module(folder, checkpoint="synthetic:1", variant=small).passed
+    damage(folder)
+    facts = json.loads((folder / "hubexport.json").read_text())
+    facts["sha256"] = {name: file_sha256(folder / name) for name in facts["sha256"]}
+    (folder / "hubexport.json").write_text(json.dumps(facts, indent=2) + "\n")
+    assert check in _failed(verify_module(folder, checkpoint="synthetic:1", variant=small, checks=_COMPUTING))
+
+
 def test_a_manifest_of_no_known_format_is_an_error(small, tmp_path):
     """It says which."""
     [folder] = _build(small, tmp_path, "onnx")

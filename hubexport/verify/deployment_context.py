@@ -76,7 +76,7 @@ class DeploymentContext:
     @property
     def runtime_versions(self) -> dict[str, str]:
         """The versions of what ran it, if a check did, and of what decides its bytes."""
-        names = self.spec.deployment.packages
+        names = self.spec.packages
         if "inference" in vars(self):
             names += self.spec.deployment.runtimes
         return {name: metadata.version(name) for name in names}
