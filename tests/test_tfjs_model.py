@@ -304,6 +304,19 @@ def test_a_weight_of_one_value_survives_quantization(tmp_path):
     np.testing.assert_allclose(found, 0.75, rtol=1e-6)
 
 
+@pytest.mark.parametrize("quantize", ["float16", "uint8"])
+def test_values_that_float16_lacks_are_refused_by_name(quantize, tmp_path):
+    """TF.js would read them as infinite."""
+    network = _network("mobilenet_v2")
+    values = _values(network)
+    bias = network.classifier.variables[1]
+    values[bias.name] = np.full(bias.shape, 1e5, np.float32)
+    with pytest.raises(UsageError) as caught:
+        _write(tmp_path / "m", network, values, TfjsOptions(quantize=quantize))
+    assert bias.name in caught.value.why and "65504" in caught.value.why
+    _write(tmp_path / "n", network, values, TfjsOptions(quantize="uint16"))
+
+
 def test_a_model_that_only_gives_features_has_no_classifier(tmp_path, small):
     """Its output has another name."""
     folder = convert("synthetic:1", tmp_path / "m", "tfjs", variant=small, kind="feature_vector")

@@ -39,6 +39,7 @@ def write_tfjs_model(folder: Path, model: InferenceModel, options: TfjsOptions) 
 
     Raises:
         OSError: a file cannot be written.
+        UsageError: a value is too large for how it is to be stored.
     """
     writer = _Writer(model, options)
     writer.write()

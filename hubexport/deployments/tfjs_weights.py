@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hubexport.deployments.half_floats import halves
+
 SHARD_BYTES = 4 << 20
 
 _Numbers: TypeAlias = npt.NDArray[Any]
@@ -43,6 +45,7 @@ def write_weights(folder: Path, weights: Sequence[Weight]) -> list[dict[str, Any
 
     Raises:
         OSError: a file cannot be written.
+        UsageError: a value is too large for how it is to be stored.
     """
     entries: list[dict[str, Any]] = []
 
@@ -55,7 +58,7 @@ def write_weights(folder: Path, weights: Sequence[Weight]) -> list[dict[str, Any
             }
             values = weight.read()
             if weight.stored != weight.dtype:
-                values, how = quantized(values, weight.stored)
+                values, how = quantized(weight.name, values, weight.stored)
                 entry["quantization"] = {"dtype": weight.stored.name, **how, "original_dtype": weight.dtype.name}
             entries.append(entry)
             yield values.astype(values.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
@@ -64,19 +67,22 @@ def write_weights(folder: Path, weights: Sequence[Weight]) -> list[dict[str, Any
     return [{"paths": paths, "weights": entries}]
 
 
-def quantized(values: _Numbers, stored: np.dtype[Any]) -> tuple[_Numbers, dict[str, float]]:
+def quantized(name: str, values: _Numbers, stored: np.dtype[Any]) -> tuple[_Numbers, dict[str, float]]:
     """Returns float32 values as another dtype has them, and how to get them back.
 
     Zero stays zero. Integers stand for `integer * scale + min`.
 
     Args:
+        name: what errors call them.
         values: float32, all finite.
         stored: float16, uint16 or uint8.
     Returns:
         The stored values; `min` and `scale` for integers.
+    Raises:
+        UsageError: a value is too large for float16.
     """
     if stored == np.float16:
-        return values.astype(np.float16), {}
+        return halves(name, values, "uint16"), {}
     lowest, highest = min(0.0, float(values.min())), max(0.0, float(values.max()))
     most = int(np.iinfo(stored).max)
     scale = (highest - lowest) / most or 1.0

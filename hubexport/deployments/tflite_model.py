@@ -19,10 +19,11 @@ from tflite import ActivationFunctionType, BuiltinOperator, BuiltinOptions, Tens
 
 from hubexport.arrays import FLOAT_BYTES
 from hubexport.deployments.flatbuffer_tables import Table, packed
+from hubexport.deployments.half_floats import halves
 from hubexport.deployments.inference_model import INPUT, InferenceModel
 from hubexport.deployments.options import TfliteOptions
 from hubexport.deployments.tflite_metadata import METADATA, tflite_metadata, with_labels
-from hubexport.deployments.tflite_weights import halves, quantized_rows
+from hubexport.deployments.tflite_weights import quantized_rows
 from hubexport.errors import UsageError
 from hubexport.networks import ops
 from hubexport.networks.network import Network
@@ -210,7 +211,7 @@ class _Writer:
         """Adds values that stay floats, and returns their tensor of float32."""
         if self._quantize != "float16":
             return self._constant(name, value)
-        stored = self._constant(f"{name}/float16", halves(name, value))
+        stored = self._constant(f"{name}/float16", halves(name, value, "dynamic"))
         if name not in self._constants:
             self._constants[name] = self._add_tensor(name, "float32", value.shape)
             self._add_operator("DEQUANTIZE", (stored,), self._constants[name], Table("DequantizeOptions"), 3)

@@ -3,30 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from hubexport.errors import UsageError
-
 _LARGEST_INT8 = 127
-
-
-def halves(name: str, value: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    """Rounds values to float16.
-
-    Args:
-        name: what errors call them.
-        value: finite.
-    Raises:
-        UsageError: a value is too large.
-    """
-    largest = float(np.abs(value).max(initial=0))
-    with np.errstate(over="ignore"):
-        rounded = value.astype(np.float16)
-    if not np.isfinite(rounded).all():
-        raise UsageError(
-            "cannot write the model in float16",
-            why=f"{name} has a value of {largest:g} once batch norms are folded, and float16 ends at 65504",
-            fix="leave quantization out, or choose dynamic",
-        )
-    return rounded
 
 
 def quantized_rows(
