@@ -11,7 +11,7 @@ from hubexport.build import BuildOrder, build_modules
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.deployment_spec import deployment_requests, with_deployments
-from hubexport.deployments.options import OnnxOptions
+from hubexport.deployments.options import CalibrationRecord, OnnxOptions
 from hubexport.errors import ModuleError, UsageError
 from hubexport.formats.manifest import read_manifest
 from hubexport.progress import Progress
@@ -135,6 +135,16 @@ def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir)
     assert done.returncode == 1 and "deployment" in done.stderr
     done = hubexport("build", "--variant", "small", *how, "--opset", 15, *where)
     assert done.returncode == 1 and "--opset needs --deployment" in done.stderr
+
+
+def test_a_calibration_goes_to_the_deployments_that_need_one():
+    """So that one command can ask for floats and integers."""
+    calibration = CalibrationRecord(3, "0" * 64)
+    floats, integers = deployment_requests(["tflite", "tflite-int8"], {"calibration": calibration})
+    assert floats.options.calibration is None and floats.options.quantize == "none"
+    assert integers.options.calibration is calibration
+    with pytest.raises(UsageError, match="calibration"):
+        deployment_requests(["tflite"], {"calibration": calibration})
 
 
 def test_without_a_checkpoint_only_files_and_interface_are_checked(small, tmp_path):
