@@ -81,6 +81,7 @@ _SPY = (
                 ("huggingface", "x"),
                 ("tf2", "x"),
                 ("onnx", "x.onnx"),
+                ("tfjs", "x"),
             )
         ),
         pytest.param(["inspect", "{checkpoint}", "--variables"], id="inspect"),
