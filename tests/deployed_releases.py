@@ -16,7 +16,7 @@ DEPLOYMENTS: Mapping[str, Mapping[str, bytes]] = {
     "onnx": {"model.onnx": bytes(6000)},
     "tfjs": _TFJS,
     "tfjs-float16": {**_TFJS, "group1-shard1of2.bin": bytes(1500)},
-    "tflite-int8": {"model.tflite": bytes(700)},
+    "tflite-dynamic": {"model.tflite": bytes(700)},
     "tflite-float16": {"model.tflite": bytes(1400)},
 }
 _OPTIONS = {"onnx": {"opset": 17, "layout": "nhwc"}, "tfjs": {"quantize": "none"}, "tflite": {"quantize": "none"}}

@@ -35,7 +35,7 @@ def _server(deployed_release: Path) -> Iterator[Server]:
         (f"{_CLASSES}/5/model.json?tfjs-format=file", "tfjs/model.json", "application/json"),
         (f"{_CLASSES}/5/group1-shard1of2.bin?tfjs-format=file", "tfjs/group1-shard1of2.bin", _BYTES),
         (f"{_CLASSES}/5?lite-format=tflite", "tflite-float16/model.tflite", _BYTES),
-        (f"{_BELOW}/tflite-int8?lite-format=tflite", "tflite-int8/model.tflite", _BYTES),
+        (f"{_BELOW}/tflite-dynamic?lite-format=tflite", "tflite-dynamic/model.tflite", _BYTES),
     ],
 )
 def test_programs_get_models(server, deployed_release, target, file, media_type):

@@ -56,11 +56,11 @@ def test_a_modules_page_lists_its_deployments(release):
         ["TF.js with float32 weights", "float32", "4.00 kB", "model.json and 2 files with weights"],
         ["TF.js with float16 weights", "float16", "2.50 kB", "model.json and 2 files with weights"],
         ["TFLite with float16 weights", "float16", "1.40 kB", "model.tflite"],
-        ["TFLite with int8, calibrated weights", "int8, calibrated", "700 bytes", "model.tflite"],
+        ["TFLite with int8, dynamic range weights", "int8, dynamic range", "700 bytes", "model.tflite"],
     ]
     links = {link["href"] for link in section.all("a")}
     assert links >= {f"/{_BELOW}/{name}" for name in DEPLOYMENTS}
-    assert links >= {f"/{_BELOW}/tfjs/model.json", f"/{_BELOW}/tflite-int8/model.tflite"}
+    assert links >= {f"/{_BELOW}/tfjs/model.json", f"/{_BELOW}/tflite-dynamic/model.tflite"}
 
 
 def test_each_format_has_a_program(release):
@@ -102,7 +102,7 @@ def test_a_deployment_has_a_page(release, name):
         ("onnx", {"layout": "nchw"}, "np.zeros([1, 3, 96, 96], np.float32)"),
         ("onnx", {"softmax": True}, '[probabilities] = session.run(["probabilities"], {"images": images})'),
         ("tfjs", {"pixels": "uint8"}, "model.predict(resized.round().toInt())"),
-        ("tflite-int8", {"pixels": "uint8"}, "np.zeros([1, 96, 96, 3], np.uint8)"),
+        ("tflite-dynamic", {"pixels": "uint8"}, "np.zeros([1, 96, 96, 3], np.uint8)"),
     ],
 )
 def test_programs_follow_the_options(small_release, tmp_path, name, options, shown):
@@ -135,6 +135,17 @@ def test_browsers_try_the_smaller_model(release):
     assert re.fullmatch(r"/-/tf-[0-9a-f]{8}\.js", form["data-runtime"])
     assert "hidden" in form.attributes and "action" not in form.attributes
     assert [script for script in page.all("script") if script["src"].startswith("/-/try-")]
+
+
+def test_browsers_try_weights_of_8_bits_last(small_release, tmp_path):
+    """They are the smallest, but may rank the classes otherwise."""
+    small = {**DEPLOYMENTS["tfjs"], "group1-shard1of2.bin": b"0"}
+    release = with_deployments(
+        small_release, tmp_path / "two", _MODULE, {"tfjs-uint8": small, "tfjs": DEPLOYMENTS["tfjs"]}
+    )
+    assert _page(release, _MODULE, tfjs=_RUNTIME).one("form")["data-model"] == f"/{_BELOW}/tfjs/model.json"
+    release = with_deployments(small_release, tmp_path / "one", _MODULE, {"tfjs-uint8": small})
+    assert _page(release, _MODULE, tfjs=_RUNTIME).one("form")["data-model"] == f"/{_BELOW}/tfjs-uint8/model.json"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +215,7 @@ def test_a_static_site_has_the_models_and_their_pages(release, tmp_path):
     models = json.loads((tmp_path / "site/hub.json").read_bytes())["models"]
     assert models[f"{_MODULE}/model.json?tfjs-format=file"] == f"{_BELOW}/tfjs/model.json"
     assert models[f"{_MODULE}?lite-format=tflite"] == f"{_BELOW}/tflite-float16/model.tflite"
-    assert models[f"{_BELOW}/tflite-int8?lite-format=tflite"] == f"{_BELOW}/tflite-int8/model.tflite"
+    assert models[f"{_BELOW}/tflite-dynamic?lite-format=tflite"] == f"{_BELOW}/tflite-dynamic/model.tflite"
     assert not [address for address in models if "hubexport.json" in address]
     lines = (tmp_path / "site/models.map").read_text().splitlines()
     assert lines == [f'"/models/{address}" "/models/{path}";' for address, path in models.items()]

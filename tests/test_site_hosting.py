@@ -269,7 +269,7 @@ def test_programs_get_the_archive(host, small_release, target):
         ),
         (f"{_CLASSES}/5?lite-format=tflite", "tflite-float16/model.tflite", _BYTES),
         (f"{_CLASSES}/5/?a=b&lite-format=tflite", "tflite-float16/model.tflite", _BYTES),
-        (f"deployments/{_CLASSES}/5/tflite-int8?lite-format=tflite", "tflite-int8/model.tflite", _BYTES),
+        (f"deployments/{_CLASSES}/5/tflite-dynamic?lite-format=tflite", "tflite-dynamic/model.tflite", _BYTES),
     ],
 )
 def test_programs_get_models_where_tfhub_dev_had_them(host, deployed_release, target, file, media_type):
@@ -304,7 +304,7 @@ def test_a_handle_without_a_version_leads_to_the_newest_model(host):
     assert (answer.status, location) == (302, f"{host.root}/{_CLASSES}/5?lite-format=tflite")
 
 
-@pytest.mark.parametrize("file", ["onnx/model.onnx", "tfjs/model.json", "tflite-int8/model.tflite"])
+@pytest.mark.parametrize("file", ["onnx/model.onnx", "tfjs/model.json", "tflite-dynamic/model.tflite"])
 def test_nginx_opens_models_to_pages_of_other_sites(nginx, file):
     """At their own addresses, too. Nothing else is open."""
     answer = nginx.get(f"/deployments/{_CLASSES}/5/{file}")

@@ -61,7 +61,7 @@ export function rule(hub, address) {
       continue;
     }
     const asked = `${handle}?${name}=${value}`;
-    return Object.hasOwn(hub.models, asked) ? { model: `${root}/${hub.models[asked]}` } : {};
+    return Object.hasOwn(hub.models ?? {}, asked) ? { model: `${root}/${hub.models[asked]}` } : {};
   }
   if (wanted !== "compressed" && wanted !== "uncompressed") {
     return null;
