@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from hubexport.conversion import convert as convert
     from hubexport.deployments.options import OnnxOptions as OnnxOptions
     from hubexport.deployments.options import TfjsOptions as TfjsOptions
+    from hubexport.deployments.options import TfliteOptions as TfliteOptions
     from hubexport.deployments.report import DeploymentReport as DeploymentReport
     from hubexport.description import describe as describe
     from hubexport.errors import HubexportError as HubexportError
     from hubexport.evaluation.evaluate_module import evaluate as evaluate
     from hubexport.evaluation.evaluation_result import Accuracy as Accuracy
     from hubexport.evaluation.evaluation_result import Evaluation as Evaluation
+    from hubexport.images.calibration import Calibration as Calibration
     from hubexport.images.classification import Classification as Classification
     from hubexport.images.classification import Score as Score
     from hubexport.images.classification import classify as classify
@@ -57,6 +59,7 @@ _MODULES = {
     "BuildOptions": "hubexport.build",
     "BuildOrder": "hubexport.build",
     "BuildOutcome": "hubexport.batch",
+    "Calibration": "hubexport.images.calibration",
     "CheckpointReport": "hubexport.checkpoints.checkpoint_report",
     "Classification": "hubexport.images.classification",
     "Comparison": "hubexport.comparison",
@@ -71,6 +74,7 @@ _MODULES = {
     "ReleaseOptions": "hubexport.release.options",
     "Score": "hubexport.images.classification",
     "TfjsOptions": "hubexport.deployments.options",
+    "TfliteOptions": "hubexport.deployments.options",
     "Variant": "hubexport.variants",
     "Verification": "hubexport.verify.result",
     "build_batch": "hubexport.batch",

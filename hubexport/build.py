@@ -156,7 +156,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
             for spec in order.modules:
                 progress.step(f"writing {variant.handle(spec)}")
                 network = variant.network_for(spec.kind, spec.version)
-                write_module(staged[spec], variant, spec, network, restored.values)
+                write_module(staged[spec], variant, spec, network, restored.values, progress)
                 restored.check_finite()  # The source may have changed since it was checked.
                 weights = restored.weights(network.variables)
                 write_manifest(staged[spec], variant, spec, network, {**provenance, "weights": weights})
@@ -208,7 +208,12 @@ def provenance_fields(source: Source, *, in_module: bool) -> dict[str, Any]:
 
 
 def write_module(
-    directory: Path, variant: Variant, spec: ModuleSpec, network: Network, values: Mapping[str, Value]
+    directory: Path,
+    variant: Variant,
+    spec: ModuleSpec,
+    network: Network,
+    values: Mapping[str, Value],
+    progress: Progress = Progress(),
 ) -> None:
     """Writes a module into a new directory, all but its manifest.
 
@@ -218,12 +223,13 @@ def write_module(
         spec: the module's kind and version.
         network: the network of that kind and version.
         values: float32, by variable name, for all variables of the network; others are ignored.
+        progress: receives what a writer reports of long work.
     Raises:
         OSError: a file cannot be written.
         UsageError: the variant's file of labels cannot be read.
     """
     if isinstance(spec, DeploymentSpec):
-        _write_deployment(directory, variant, spec, network, values)
+        _write_deployment(directory, variant, spec, network, values, progress)
         return
     directory.mkdir()
     write = write_tf1_module if spec.version in TF1_VERSIONS else write_tf2_module
@@ -234,16 +240,21 @@ def write_module(
 
 
 def _write_deployment(
-    directory: Path, variant: Variant, spec: DeploymentSpec, network: Network, values: Mapping[str, Value]
+    directory: Path,
+    variant: Variant,
+    spec: DeploymentSpec,
+    network: Network,
+    values: Mapping[str, Value],
+    progress: Progress,
 ) -> None:
     names = variant.class_names() if spec.kind == "classification" else None
     needed = {variable.name: values[variable.name] for variable in network.variables}
     model = inference_model(variant.name, network, needed, spec.options, class_names=names, endpoints=spec.endpoints)
     if spec.deployment.suffix is None:
-        spec.deployment.write(directory, model, spec.options)
+        spec.deployment.write(directory, model, spec.options, progress)
     else:
         directory.mkdir()
-        spec.deployment.write(directory / spec.deployment.file, model, spec.options)
+        spec.deployment.write(directory / spec.deployment.file, model, spec.options, progress)
 
 
 def _what(options: BuildOptions) -> str:

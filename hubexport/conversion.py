@@ -66,13 +66,14 @@ def convert(
 
     Args:
         source: where the values come from, see `hubexport.checkpoints.sources`.
-        target: a file (`keras`, `safetensors`, `onnx`), a checkpoint's prefix (`slim`, `tf2`) or a directory
+        target: a file (`keras`, `safetensors`, `onnx`, `tflite`), a checkpoint's prefix (`slim`, `tf2`) or a directory
             (`huggingface`, `tfjs`).
         to: the names and layout of the written values: `slim` (TF-Slim's), `keras` (a whole model for Keras 3 in a
             file `.keras`; or the values of `tf.keras.applications.MobileNetV2` in a file `.h5` or `.weights.h5`),
             `safetensors` (TF-Slim's, in a safetensors file), `huggingface` (those of Hugging Face's
-            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules), `onnx` (a whole model for
-            inference, in a file `.onnx`) or `tfjs` (a graph model of TF.js: `model.json` and files of weights).
+            `MobileNetV2ForImageClassification`), `tf2` (those of our own TF2 modules), `onnx` or `tflite` (whole models
+            for inference, in files `.onnx` and `.tflite`) or `tfjs` (a graph model of TF.js: `model.json` and files of
+            weights).
         variant: the variant that the values must fit. Defaults to the network that their names and shapes tell.
         weights: `auto`, `averaged` or `raw`. Ignored if the source stores one value per variable.
         scope: what the names of the network's variables begin with in the source, like `module/MobilenetV2`. Defaults
@@ -139,7 +140,7 @@ def convert(
             staged = scratch / target.name
             labels = _class_names(resolved, opened, variant, network, progress)
             name = _name(variant, family, manifest)
-            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, options)
+            trained = TrainedNetwork(name, network, parameters, restored.values, labels, keys, options, progress)
             WRITERS[to](staged, trained)
             restored.check_finite()  # The source may have changed since it was checked.
             if to in _PREFIXES:
@@ -166,6 +167,12 @@ def _check_name(target: Path, to: Target) -> None:
             fix="use the path of a file, prefix or directory in it",
         )
     deployment = DEPLOYMENTS.get(to)
+    if deployment and deployment.suffix is None and target.name == deployment.file:
+        raise UsageError(
+            f"{target}: not a name for {deployment.title} models",
+            why=f"such a model is a folder, and {deployment.file} is one of the files in it",
+            fix="use the path of the folder",
+        )
     if deployment and deployment.suffix not in (None, target.suffix):
         raise UsageError(
             f"{target}: not a name for {deployment.title} models",

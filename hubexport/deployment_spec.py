@@ -16,6 +16,8 @@ from hubexport.variants import ModuleSpec, Variant
 
 # A folder of their own keeps deployments out of the folders of modules.
 DEPLOYMENTS_ROOT = "deployments/"
+# The quantization that takes a calibration.
+_CALIBRATED = "int8"
 
 
 class DeploymentSpec(ModuleSpec):
@@ -54,6 +56,11 @@ class DeploymentSpec(ModuleSpec):
         return DEPLOYMENTS[self.format]
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose versions decide its bytes."""
+        return (*self.deployment.packages, *self.options.packages)
+
+    @property
     def module(self) -> ModuleSpec:
         """The module that it is a deployment of."""
         return ModuleSpec(kind=self.kind, version=self.version)
@@ -62,10 +69,10 @@ class DeploymentSpec(ModuleSpec):
         """Returns what the manifest says of it, with the versions of the packages that decide its bytes."""
         versions = self.written_with
         if versions is None:
-            versions = tuple((name, metadata.version(name)) for name in self.deployment.packages)
+            versions = tuple((name, metadata.version(name)) for name in sorted(self.packages))
         return {
             "format": self.format,
-            "options": dataclasses.asdict(self.options),
+            "options": self.options.as_json(),
             "endpoints": list(self.endpoints),
             "written_with": dict(versions),
         }
@@ -89,7 +96,7 @@ class DeploymentSpec(ModuleSpec):
             kind=module.kind,
             version=module.version,
             format=format_,
-            options=DEPLOYMENTS[format_].options(**options),
+            options=DEPLOYMENTS[format_].options.of_json(options),
             endpoints=tuple(document["endpoints"]),
             written_with=tuple(sorted(document["written_with"].items())),
         )
@@ -134,7 +141,8 @@ def deployment_requests(
     Raises:
         UsageError: there is no such format or choice, or no format has an option.
     """
-    keys = endpoints if endpoints == "all" else tuple(endpoints)
+    names, keys = list(names), endpoints if endpoints == "all" else tuple(endpoints)
+    calibrated = chosen.get("quantize") == _CALIBRATED or any(name.endswith(f"-{_CALIBRATED}") for name in names)
     requests: dict[DeploymentRequest, None] = {}
     used: set[str] = set()
     for name in names:
@@ -151,6 +159,8 @@ def deployment_requests(
                     fix=f"use {format_}",
                 )
             options["quantize"] = quantization
+        if calibrated and options.get("quantize") != _CALIBRATED:
+            options.pop("calibration", None)  # It is for the others.
         requests[DeploymentRequest(format_, DEPLOYMENTS[format_].options(**options), keys)] = None
     if unused := [option for option in chosen if option not in used]:
         having = [name for name, one in DEPLOYMENTS.items() if unused[0] in option_names(one)]

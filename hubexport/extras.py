@@ -24,6 +24,7 @@ _PACKAGES = {
     ),
     "beam": ("apache_beam",),
     "onnx": ("onnx", "onnxruntime", "PIL"),
+    "tflite": ("flatbuffers", "tflite"),
     "parquet": ("pyarrow",),
 }
 

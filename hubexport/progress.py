@@ -61,6 +61,16 @@ def tensorflow_hushed() -> Iterator[None]:
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with stderr_hidden():
+        yield
+    # Its Python parts log deprecations and the files that they load.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)
+
+
+@contextlib.contextmanager
+def stderr_hidden() -> Iterator[None]:
+    """Hides what the process writes to stderr, also from C++. Exceptions are raised all the same."""
     if sys.stderr is not None:
         sys.stderr.flush()
     kept = os.dup(2)
@@ -72,6 +82,3 @@ def tensorflow_hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-    # Its Python parts log deprecations and the files that they load.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    absl_logging.set_verbosity(absl_logging.ERROR)

@@ -9,6 +9,7 @@ import pytest
 from hubexport.config_files import load_variant
 from hubexport.variants import Variant
 from tests.command import hubexport
+from tests.deployed_releases import DEPLOYMENTS, with_deployments
 
 # The smallest network with seven classes.
 SMALL = """\
@@ -71,3 +72,10 @@ def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = hubexport("release", *arguments, folder / "dist", "--verify", "structure.digests", "--modules", *modules)
     assert done.returncode == 0, done.stderr
     return folder / "dist"
+
+
+@pytest.fixture(scope="session")
+def deployed_release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same release with deployments of one of its modules. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("deployed_release") / "dist"
+    return with_deployments(small_release, folder, "google/imagenet/small/classification/5", DEPLOYMENTS)

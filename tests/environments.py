@@ -1,5 +1,5 @@
 """Environments of the consumers, and those that only tests need: the newest Python and TensorFlow, PyTorch, JAX, ONNX
-Runtime, other converters, and packages of Node.
+Runtime, LiteRT, MediaPipe, other converters, and packages of Node.
 
 python -m tests.environments [NAME…]      sets up the named ones, or all, and reports which cannot be set up
 """
@@ -40,8 +40,12 @@ FRAMEWORKS = (
 )
 # The newest ONNX Runtime, onnx and OpenCV; the development environment has an older onnx, which fits its TensorFlow.
 ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
-# Another converter to ONNX, with the TensorFlow that it reads modules with.
+# What runs TFLite models: the newest LiteRT, and the last MediaPipe whose wheel has a reader of metadata.
+LITERT = Environment("litert", "3.12", _REQUIREMENTS / "litert.txt")
+MEDIAPIPE = Environment("mediapipe", "3.11", _REQUIREMENTS / "mediapipe.txt")
+# Other converters to ONNX and to TF.js, with the TensorFlow that they read modules with.
 TF2ONNX = Environment("tf2onnx", "3.11", _REQUIREMENTS / "tf2onnx.txt")
+TENSORFLOWJS = Environment("tensorflowjs", "3.11", _REQUIREMENTS / "tensorflowjs.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -87,7 +91,7 @@ def main(names: list[str]) -> None:
     with shown_progress() as progress:
         setups: dict[str, Callable[[], Path]] = {
             environment.name: functools.partial(create, environment, progress)
-            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, TF2ONNX, NEWEST)
+            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, LITERT, MEDIAPIPE, TF2ONNX, TENSORFLOWJS, NEWEST)
         }
         setups[node.NAME] = functools.partial(node.create_packages, progress)
         for name, set_up in setups.items():

@@ -42,7 +42,7 @@ def _packages(requirements: str) -> set[str]:
     return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in names} - {None}
 
 
-@pytest.mark.parametrize("extra", ["tensorflow", "release", "serve", "beam", "onnx", "parquet"])
+@pytest.mark.parametrize("extra", ["tensorflow", "release", "serve", "beam", "onnx", "parquet", "tflite"])
 def test_all_packages_of_an_extra_are_looked_for(extra):
     """Otherwise a command would begin, and break off in the middle."""
     assert set(extras._PACKAGES[extra]) == _packages(_declared()[extra])

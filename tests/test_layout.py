@@ -42,6 +42,8 @@ _NEEDS_TENSORFLOW = {
     "hubexport.runtime.tf2_training",
     "hubexport.runtime.tfjs_graph",
     "hubexport.runtime.tfjs_runner",
+    "hubexport.runtime.tflite_quantization",
+    "hubexport.runtime.tflite_runner",
 }
 
 

@@ -1,13 +1,13 @@
-"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras, ONNX and TF.js."""
+"""Each op means the same in every interpreter: shapes, costs, NumPy, TensorFlow, Keras, ONNX, TF.js and TFLite."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from hubexport.deployments import onnx_model, tfjs_model
+from hubexport.deployments import onnx_model, tfjs_model, tflite_model
 from hubexport.deployments.inference_model import inference_model
-from hubexport.deployments.options import OnnxOptions, TfjsOptions
+from hubexport.deployments.options import OnnxOptions, TfjsOptions, TfliteOptions
 from hubexport.deployments.tfjs_files import read_tfjs_model
 from hubexport.formats import keras_model, op_nodes
 from hubexport.formats.nodes import FLOAT, FunctionWriter, GraphWriter, shape_attr
@@ -17,6 +17,7 @@ from hubexport.networks.folding import FOLDED
 from hubexport.networks.network import Network
 from hubexport.networks.numpy_forward import Forward
 from hubexport.networks.ops import Op, Variable
+from tests import tflite_models
 from tests.node import run_tfjs
 
 
@@ -176,14 +177,10 @@ def test_the_node_writer_knows_every_op():
     assert set(op_nodes.RULES) == _all_ops() - {ops.Input}
 
 
-def test_the_onnx_writer_knows_every_op_that_folding_leaves():
+@pytest.mark.parametrize("writer", [onnx_model, tfjs_model, tflite_model], ids=lambda module: module.__name__)
+def test_writers_of_deployments_know_every_op_that_folding_leaves(writer):
     """A folded network has no others."""
-    assert set(onnx_model.RULES) == _all_ops() - set(FOLDED)
-
-
-def test_the_tfjs_writer_knows_every_op_that_folding_leaves():
-    """A folded network has no others."""
-    assert set(tfjs_model.RULES) == _all_ops() - set(FOLDED)
+    assert set(writer.RULES) == _all_ops() - set(FOLDED)
 
 
 def _model_of(case, size, options):
@@ -256,6 +253,20 @@ def test_ops_mean_what_tfjs_computes(backend, size, tmp_path):
         tfjs_model.write_tfjs_model(folder, model, TfjsOptions())
     for case, seen in zip(folders, run_tfjs([*folders.values()], _images(), backend, tmp_path), strict=True):
         _check_tfjs_outputs(seen.outputs, wanted[case])
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("size", [(7, 6), (None, None)], ids=["fixed", "open"])
+@pytest.mark.parametrize("delegates", [True, False], ids=["XNNPACK", "kernels"])
+def test_ops_mean_what_tflite_computes(case, size, delegates):
+    """As an endpoint, with XNNPACK and without."""
+    model, wanted = _model_of(case, size, TfliteOptions())
+    content = tflite_model.tflite_model(model, TfliteOptions())
+    found = tflite_models.run(content, _images(), delegates)
+    assert found["key"].shape == wanted.shape
+    np.testing.assert_allclose(found["key"], wanted, rtol=2e-5, atol=2e-5)
+    row = wanted.mean(axis=(1, 2)) if wanted.ndim == 4 else wanted
+    np.testing.assert_allclose(found["feature_vector"], row, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", _CASES)

@@ -28,6 +28,7 @@ _HOSTING = REPOSITORY / "scripts/hosting"
 _BUCKET = "gs://models.example/hub"
 _VECTOR = "google/imagenet/small/feature_vector"
 _CLASSES = "google/imagenet/small/classification"
+_BYTES = "application/octet-stream"
 # On Debian, it is not on every user's path.
 _NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 _NODE = shutil.which("node")
@@ -145,6 +146,7 @@ def _nginx(site: Path, root: str, folder: Path, bucket: str = _BUCKET) -> Iterat
         'default ""; # CHANGE: the path': f'default "{root}"; # the path',
         "listen 80;": f"listen 127.0.0.1:{port};",
         "include /srv/hub/hub.map;": f"include {site}/hub.map;",
+        "include /srv/hub/models.map;": f"include {site}/models.map;",
         "root /srv/hub;": f"root {str(site).removesuffix(root)};",
         'default ""; # CHANGE: like gs://': f'default "{bucket}"; # gs://',
     }
@@ -205,12 +207,12 @@ _HOSTS: Mapping[str, Callable[..., contextlib.AbstractContextManager[Host]]] = {
 
 
 @pytest.fixture(name="sites", scope="module")
-def _sites(small_release, tmp_path_factory) -> Mapping[str, Path]:
+def _sites(deployed_release, tmp_path_factory) -> Mapping[str, Path]:
     """Two sites of one release, by their root path."""
     folder = tmp_path_factory.mktemp("sites")
     sites = {"": folder / "hub", "/models": folder / "below/models"}
     for root, site in sites.items():
-        write_site(small_release, site, f"http://127.0.0.1{root}")
+        write_site(deployed_release, site, f"http://127.0.0.1{root}")
     return sites
 
 
@@ -253,6 +255,63 @@ def test_programs_get_the_archive(host, small_release, target):
         assert answer.headers["content-type"] == "application/gzip"
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("target", "file", "media_type"),
+    [
+        (f"{_CLASSES}/5/model.json?tfjs-format=file", "tfjs/model.json", "application/json"),
+        (f"{_CLASSES}/5/group1-shard2of2.bin?tfjs-format=file", "tfjs/group1-shard2of2.bin", _BYTES),
+        (
+            f"deployments/{_CLASSES}/5/tfjs-float16/model.json?tfjs-format=file",
+            "tfjs-float16/model.json",
+            "application/json",
+        ),
+        (f"{_CLASSES}/5?lite-format=tflite", "tflite-float16/model.tflite", _BYTES),
+        (f"{_CLASSES}/5/?a=b&lite-format=tflite", "tflite-float16/model.tflite", _BYTES),
+        (f"deployments/{_CLASSES}/5/tflite-dynamic?lite-format=tflite", "tflite-dynamic/model.tflite", _BYTES),
+    ],
+)
+def test_programs_get_models_where_tfhub_dev_had_them(host, deployed_release, target, file, media_type):
+    """The most precise one of the module, or the one that they name; and pages of other sites may load them."""
+    answer = host.get(f"/{target}", origin="https://elsewhere.example")
+    assert (answer.status, answer.body) == (200, (deployed_release / f"deployments/{_CLASSES}/5/{file}").read_bytes())
+    assert answer.headers["content-type"] == media_type
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{_CLASSES}/3?lite-format=tflite",
+        f"{_CLASSES}/3/model.json?tfjs-format=file",
+        f"{_CLASSES}/5/group1-shard3of2.bin?tfjs-format=file",
+        f"{_CLASSES}/5/tfjs/model.json?tfjs-format=file",
+        f"deployments/{_CLASSES}/5/tfjs?lite-format=tflite",
+    ],
+)
+def test_programs_get_404_without_a_model(host, target):
+    """Not another module's, and no page."""
+    assert host.get(f"/{target}").status == 404
+
+
+def test_a_handle_without_a_version_leads_to_the_newest_model(host):
+    """The redirect keeps the query."""
+    answer = host.get(f"/{_CLASSES}?lite-format=tflite")
+    location = answer.headers["location"].removeprefix(f"http://127.0.0.1:{host.port}")
+    assert (answer.status, location) == (302, f"{host.root}/{_CLASSES}/5?lite-format=tflite")
+
+
+@pytest.mark.parametrize("file", ["onnx/model.onnx", "tfjs/model.json", "tflite-dynamic/model.tflite"])
+def test_nginx_opens_models_to_pages_of_other_sites(nginx, file):
+    """At their own addresses, too. Nothing else is open."""
+    answer = nginx.get(f"/deployments/{_CLASSES}/5/{file}")
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "*")
+    assert "immutable" in answer.headers["cache-control"]
+    for path in ("", "index.json", f"deployments/{_CLASSES}/5/onnx/", f"{_CLASSES}/5.json", f"{_CLASSES}/5.tar.gz"):
+        assert "access-control-allow-origin" not in nginx.get(f"/{path}").headers
 
 
 def test_head_describes_the_archive(host, small_release):

@@ -28,7 +28,7 @@ _HANDLES = {
     f"google/imagenet/small/{module}"
     for module in ("feature_vector/1", "feature_vector/2", "feature_vector/5", "classification/3", "classification/5")
 }
-_OWN = {"hub.json", "hub.map", "_headers", "robots.txt", "404.html", "index.html", "google/index.html"}
+_OWN = {"hub.json", "hub.map", "models.map", "_headers", "robots.txt", "404.html", "index.html", "google/index.html"}
 
 
 @pytest.fixture(name="site", scope="module")

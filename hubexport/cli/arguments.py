@@ -127,3 +127,24 @@ def base_url(text: str) -> str:
             fix="use an address like --url https://models.example.org/hub",
         )
     return text.rstrip("/")
+
+
+def add_tfjs(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag for the TF.js that pages load."""
+    parser.add_argument(
+        "--tfjs",
+        metavar="PATH",
+        help="the npm package @tensorflow/tfjs, or its tf.es2017.min.js: with it, visitors' own browsers classify "
+        "photographs on the pages of modules that have a deployment for TF.js",
+    )
+
+
+def tfjs_of(args: argparse.Namespace) -> bytes | None:
+    """Returns the content of `--tfjs`; None if it is not given.
+
+    Raises:
+        UsageError: the file cannot be read, or is another one.
+    """
+    from hubexport.site.tfjs_runtime import read_tfjs_runtime
+
+    return read_tfjs_runtime(Path(args.tfjs)) if args.tfjs else None

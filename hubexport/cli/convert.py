@@ -1,4 +1,4 @@
-"""Converts trained weights to the formats of TF-Slim, Keras, safetensors, Hugging Face, TensorFlow 2 and ONNX."""
+"""Converts trained weights to the formats of other frameworks, and to whole models for inference."""
 
 import argparse
 
@@ -23,16 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a file (keras, safetensors, onnx), a checkpoint prefix (slim, tf2) or a directory (huggingface); with "
-        "keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; with "
-        "onnx, .onnx is a whole model for inference",
+        help="a file (keras, safetensors, onnx, tflite), a checkpoint prefix (slim, tf2) or a directory (huggingface); "
+        "with keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; "
+        "onnx and tflite are whole models for inference",
     )
     parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
     parser.add_argument(
         "--variant",
         metavar="NAME",
         help="the variant that SOURCE must hold (default: recognized by names and shapes); its image size and class "
-        "names go into a Hugging Face directory, a .keras and an .onnx file",
+        "names go into a Hugging Face directory, a .keras file and deployments",
     )
     parser.add_argument(
         "--kind",

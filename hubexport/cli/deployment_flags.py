@@ -11,6 +11,7 @@ from hubexport.deployments.options import (
     OLDEST_OPSET,
     PIXELS,
     TFJS_QUANTIZATIONS,
+    TFLITE_QUANTIZATIONS,
     DeploymentOptions,
 )
 from hubexport.deployments.registry import DEPLOYMENTS
@@ -26,6 +27,7 @@ _FLAGS = {
     "pixels": "--input",
     "softmax": "--softmax",
     "quantize": "--quantize",
+    "calibration": "--calibration",
 }
 
 
@@ -59,8 +61,15 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quantize",
         # Each format has some of these, and refuses the others.
-        choices=tuple(dict.fromkeys(TFJS_QUANTIZATIONS)),
-        help="for tfjs: store weights in fewer bytes (default: none)",
+        choices=tuple(dict.fromkeys((*TFJS_QUANTIZATIONS, *TFLITE_QUANTIZATIONS))),
+        help="for tfjs and tflite: store weights in fewer bytes; tflite also computes with integers, where the "
+        "interpreter can (dynamic), or everywhere (int8, with --calibration) (default: none)",
+    )
+    group.add_argument(
+        "--calibration",
+        metavar="IMAGES",
+        help="for --quantize int8: a folder of some 100 photographs like those of later use, which tell the ranges of "
+        "intermediate results",
     )
 
 
@@ -108,8 +117,18 @@ def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[Depl
 
 
 def _choices(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options that the command line gives, by name, whatever formats have them."""
-    return {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+    """Returns the options that the command line gives, by name, whatever formats have them.
+
+    Raises:
+        MissingExtraError: packages that calibration needs are missing.
+    """
+    chosen = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+    if "calibration" in chosen:
+        require_extras("--calibration", "tensorflow")
+        from hubexport.images.calibration import Calibration
+
+        chosen["calibration"] = Calibration(chosen["calibration"])
+    return chosen
 
 
 def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
@@ -138,6 +157,7 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
         to: the format.
     Raises:
         UsageError: the format has no such option, or the option has no such choice.
+        MissingExtraError: packages that calibration needs are missing.
     """
     chosen = _choices(args)
     options = DEPLOYMENTS[to].options if to in DEPLOYMENTS else None

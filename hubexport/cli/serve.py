@@ -8,7 +8,7 @@ from pathlib import Path
 import re
 import sys
 
-from hubexport.cli.arguments import base_url, positive
+from hubexport.cli.arguments import add_tfjs, base_url, positive, tfjs_of
 from hubexport.errors import UsageError
 from hubexport.extras import require_extras
 
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --enable_try: a text file with one class name per line, for modules without their own",
     )
+    add_tfjs(parser)
     parser.add_argument(
         "--token_file",
         metavar="FILE",
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     tokens = read_tokens(Path(args.token_file)) if args.token_file else None
     trials = Trials(labels=labels) if args.enable_try else None
     listen = ListenOptions(args.host, args.port, args.max_connections, args.grace, args.workers)
-    serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens), trials, sys.stdout)
+    serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens, tfjs_of(args)), trials, sys.stdout)
     return 0
 
 

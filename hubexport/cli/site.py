@@ -6,7 +6,7 @@ With a small rule on the server, programs load modules from there by URL; docs/h
 import argparse
 from pathlib import Path
 
-from hubexport.cli.arguments import base_url
+from hubexport.cli.arguments import add_tfjs, base_url, tfjs_of
 from hubexport.cli.progress_display import shown_progress
 from hubexport.extras import require_extras
 
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the modules unpacked, to copy to a bucket for tf-hub-format=uncompressed",
     )
+    add_tfjs(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
     url = base_url(args.url) if args.url else None
     from hubexport.site.static_site import write_site
 
+    tfjs = tfjs_of(args)
     with shown_progress() as progress:
-        site = write_site(Path(args.directory), Path(args.output_dir), url, unpack=args.unpack, progress=progress)
+        site = write_site(
+            Path(args.directory), Path(args.output_dir), url, unpack=args.unpack, tfjs=tfjs, progress=progress
+        )
     print(f"{site.directory}: {site.pages:,} pages, {site.files:,} files, {site.bytes / 1e6:.1f} MB, for {site.url}")
     return 0

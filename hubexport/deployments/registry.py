@@ -5,13 +5,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfjsOptions
+from hubexport.deployments.options import DeploymentOptions, OnnxOptions, Pixels, TfjsOptions, TfliteOptions
 
 if TYPE_CHECKING:
     from hubexport.deployments.inference_model import InferenceModel
     from hubexport.deployments.report import DeploymentReport
+    from hubexport.progress import Progress
 
-DeploymentFormat = Literal["onnx", "tfjs"]
+DeploymentFormat = Literal["onnx", "tfjs", "tflite"]
 DEPLOYMENT_FORMATS: tuple[DeploymentFormat, ...] = get_args(DeploymentFormat)
 
 
@@ -29,7 +30,8 @@ class Deployment:
         packages: those whose versions may change its bytes.
         runtimes: those that run it.
         pixels: the dtype of images, in NumPy's words, by the option.
-        write: writes a model to a path that does not exist: a file, or a folder.
+        write: writes a model to a path that does not exist: a file, or a folder. Its progress receives what is worth
+            knowing of long work.
         recognizes: tells by the content of a file or folder whether it is one of this format, damaged or not. Raises
             OSError if it cannot be read.
         report: describes such a file or folder, whoever wrote it. Raises ModuleError if it is damaged.
@@ -44,15 +46,21 @@ class Deployment:
     packages: tuple[str, ...]
     runtimes: tuple[str, ...]
     pixels: Mapping[Pixels, str]
-    write: Callable[[Path, "InferenceModel", Any], None]
+    write: Callable[[Path, "InferenceModel", Any, "Progress"], None]
     recognizes: Callable[[Path], bool]
     report: Callable[[Path], "DeploymentReport"]
 
 
-def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions) -> None:
+def _write_onnx(path: Path, model: "InferenceModel", options: OnnxOptions, progress: "Progress") -> None:
     from hubexport.deployments.onnx_model import write_onnx_model
 
     write_onnx_model(path, model, options)
+
+
+def _write_tflite(path: Path, model: "InferenceModel", options: TfliteOptions, progress: "Progress") -> None:
+    from hubexport.deployments.tflite_model import write_tflite_model
+
+    write_tflite_model(path, model, options, progress)
 
 
 def _is_onnx(path: Path) -> bool:
@@ -67,7 +75,7 @@ def _onnx_report(path: Path) -> "DeploymentReport":
     return onnx_report(path)
 
 
-def _write_tfjs(path: Path, model: "InferenceModel", options: TfjsOptions) -> None:
+def _write_tfjs(path: Path, model: "InferenceModel", options: TfjsOptions, progress: "Progress") -> None:
     from hubexport.deployments.tfjs_model import write_tfjs_model
 
     write_tfjs_model(path, model, options)
@@ -83,6 +91,18 @@ def _tfjs_report(path: Path) -> "DeploymentReport":
     from hubexport.deployments.tfjs_report import tfjs_report
 
     return tfjs_report(path)
+
+
+def _is_tflite(path: Path) -> bool:
+    from hubexport.deployments.tflite_report import is_tflite
+
+    return is_tflite(path)
+
+
+def _tflite_report(path: Path) -> "DeploymentReport":
+    from hubexport.deployments.tflite_report import tflite_report
+
+    return tflite_report(path)
 
 
 # By each of `DEPLOYMENT_FORMATS`; text, so that any name can be looked up.
@@ -114,6 +134,20 @@ DEPLOYMENTS: dict[str, Deployment] = {
         write=_write_tfjs,
         recognizes=_is_tfjs,
         report=_tfjs_report,
+    ),
+    "tflite": Deployment(
+        title="TFLite",
+        file="model.tflite",
+        suffix=".tflite",
+        readers="MediaPipe",
+        options=TfliteOptions,
+        extra="tflite",
+        packages=("flatbuffers", "tflite"),
+        runtimes=("tensorflow",),
+        pixels={"float": "float32", "uint8": "uint8"},
+        write=_write_tflite,
+        recognizes=_is_tflite,
+        report=_tflite_report,
     ),
 }
 

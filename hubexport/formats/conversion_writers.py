@@ -20,6 +20,7 @@ from hubexport.layouts.keras import keras_h5_layout, keras_weights_h5_layout
 from hubexport.layouts.rules import VariableLayout
 from hubexport.networks.family import Parameters
 from hubexport.networks.network import Network
+from hubexport.progress import Progress
 
 # The files of a model's directory. Every model has the first one.
 _HUGGING_FACE_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
@@ -41,6 +42,7 @@ class TrainedNetwork:
         labels: the names of the classes, in order; None if they are unknown.
         endpoints: keys of the endpoints that a whole model gives, too.
         options: how to write a deployment; None for its defaults.
+        progress: receives what a writer reports.
     """
 
     name: str
@@ -50,6 +52,7 @@ class TrainedNetwork:
     labels: Sequence[str] | None
     endpoints: Sequence[str] = ()
     options: DeploymentOptions | None = None
+    progress: Progress = Progress()
 
 
 def huggingface_files(directory: Path) -> tuple[str, ...] | None:
@@ -104,7 +107,7 @@ def _write_deployment(path: Path, trained: TrainedNetwork, to: DeploymentFormat)
         class_names=trained.labels,
         endpoints=trained.endpoints,
     )
-    DEPLOYMENTS[to].write(path, model, options)
+    DEPLOYMENTS[to].write(path, model, options, trained.progress)
 
 
 # Each writes to a path that does not exist: a checkpoint's prefix, a file or a directory, depending on the target.

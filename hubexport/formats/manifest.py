@@ -72,7 +72,7 @@ class DeploymentFacts(pydantic.BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     format: _Text
-    options: dict[_Text, bool | int | _Text | None]
+    options: dict[_Text, bool | int | _Text | dict[_Text, int | _Text] | None]
     endpoints: list[_Text]
     written_with: dict[_Text, _Text]
 

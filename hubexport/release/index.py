@@ -29,6 +29,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT, DeploymentSpec
+from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import ReleaseError
 from hubexport.formats.manifest import MANIFEST
 from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
@@ -171,6 +172,12 @@ class ArtifactRecord(_Strict, SpreadParameters):
                 if not _is_finite(value):
                     raise ValueError(f"{name} holds NaN or Infinity, which JSON does not have")
         return values
+
+    @pydantic.model_validator(mode="after")
+    def _of_one_kind(self) -> "ArtifactRecord":
+        if (self.format in DEPLOYMENTS) != (self.deployment is not None):
+            raise ValueError(f"format {self.format} and deployment do not go together")
+        return self
 
     @property
     def spec(self) -> ModuleSpec:

@@ -42,10 +42,17 @@ def _opened_tfjs(interface: DeploymentInterface) -> "AbstractContextManager[Imag
     return opened_tfjs(interface)
 
 
+def _opened_tflite(interface: DeploymentInterface) -> "AbstractContextManager[ImageModule]":
+    from hubexport.runtime.tflite_runner import opened_tflite
+
+    return opened_tflite(interface)
+
+
 # By the names in `DEPLOYMENTS`.
 RUNNERS: dict[str, Runner] = {
     "onnx": Runner("onnx", "onnx", _opened_onnx),
     "tfjs": Runner("tensorflow", "tensorflow", _opened_tfjs),
+    "tflite": Runner("tflite", None, _opened_tflite),
 }
 
 

@@ -16,9 +16,11 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.release.facts import MODULE_FORMATS
-from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, as_json
+from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, ReleaseFile, as_json
 from hubexport.serve.access import AccessMiddleware
+from hubexport.serve.deployment_requests import requested_file
 from hubexport.serve.file_responses import file_response
 from hubexport.serve.headers import accepts_gzip, digest_headers, is_known
 from hubexport.serve.metrics import Metrics
@@ -27,7 +29,8 @@ from hubexport.serve.served_release import PageText, ServedRelease
 from hubexport.serve.tokens import Tokens
 from hubexport.serve.trial_endpoint import TrialEndpoint
 from hubexport.site.catalogue import SearchQuery
-from hubexport.site.http_headers import CHANGING, UNCHANGING
+from hubexport.site.http_headers import CHANGING, OPEN_TO_PAGES, UNCHANGING
+from hubexport.site.protocol_files import TFJS_FORMAT, main_file
 
 # Rendering takes some hundredths of a second; the rest is waiting for other requests.
 _RENDER_TIMEOUT_SECONDS = 30
@@ -36,9 +39,8 @@ _MAX_PAGE_DIGITS = 6
 
 _HTML = "text/html; charset=utf-8"
 _ASSET_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-# The query parameters by which clients of TensorFlow's libraries ask for a module.
+# The query parameter by which tensorflow_hub asks for a module.
 _HUB_FORMAT = "tf-hub-format"
-_OTHER_FORMATS = {"tfjs-format": "TensorFlow.js", "lite-format": "TensorFlow Lite"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +51,13 @@ class AppOptions:
         url: the server's public address, without a slash at the end.
         bucket: the `gs://` address that holds the unpacked modules; None if there is none.
         tokens: the tokens that permit access; None admits everyone.
+        tfjs: the content of TF.js, see `hubexport.site.tfjs_runtime`; None if browsers classify no photographs.
     """
 
     url: str
     bucket: str | None = None
     tokens: Tokens | None = None
+    tfjs: bytes | None = None
 
 
 def make_app(
@@ -139,15 +143,15 @@ class _Handlers:
         """Answers at all other addresses: modules, files and publishers, by their names in the index."""
         release, path = self._watcher.current, request.path_params["path"]
         catalogue = release.catalogue
+        if file := requested_file(catalogue, path, request.query_params) or catalogue.files.get(path):
+            return await self._file(request, release, file)
         if record := catalogue.records.get(path):
             return await self._module(request, release, record)
+        if record := catalogue.deployments.get(path):
+            request.state.what = "deployment"
+            return await _rendered(request, release, path, lambda: release.pages.deployment(record))
         if path in catalogue.modules:
             return self._newest(request, release, path)
-        if file := catalogue.files.get(path):
-            request.state.what = "file"
-            unchanging = path.partition("/")[0] not in catalogue.publishers or path.count("/") > 1
-            headers = {"cache-control": UNCHANGING if unchanging else CHANGING}
-            return await file_response(request, file, release.files, headers)
         if path == INDEX:
             request.state.what = "file"
             return await _rendered(request, release, INDEX, lambda: as_json(catalogue.index), "application/json")
@@ -164,15 +168,21 @@ class _Handlers:
         if path == "robots.txt":
             return PlainTextResponse("User-agent: *\nAllow: /\n")
         catalogue, bare = release.catalogue, path.rstrip("/")
-        is_listed = bare in catalogue.records or bare in catalogue.modules or bare in catalogue.publishers
+        lists = (catalogue.records, catalogue.modules, catalogue.deployments, catalogue.publishers)
+        is_listed = any(bare in listed for listed in lists)
         if path != bare and is_listed:
             return self._redirect(request, bare, 301)
         if catalogue.holds_below(bare):
             return RedirectResponse(f"{self._root}/?{urlencode({'q': bare + '/'})}", 302)
-        name, _, version = path.rpartition("/")
-        if version.isdecimal() and (records := catalogue.modules.get(name)):
-            versions = ", ".join(str(record.version) for record in records)
-            raise HTTPException(404, f"This module has no version {version[:10]} here. Available versions: {versions}.")
+        name, _, last = path.rpartition("/")
+        if records := catalogue.modules.get(name):
+            if TFJS_FORMAT in request.query_params:
+                return self._redirect(request, f"{records[0].handle}/{last}", 302)
+            if last.isdecimal():
+                versions = ", ".join(str(record.version) for record in records)
+                raise HTTPException(
+                    404, f"This module has no version {last[:10]} here. Available versions: {versions}."
+                )
         raise HTTPException(404, "Nothing with this name is published here.")
 
     async def _module(self, request: Request, release: ServedRelease, record: ArtifactRecord) -> Response:
@@ -184,19 +194,34 @@ class _Handlers:
             return self._unpacked(request, record)
         if hub_format is not None:
             raise HTTPException(400, f"{_HUB_FORMAT} must be compressed or uncompressed.")
-        for parameter, name in _OTHER_FORMATS.items():
-            if parameter in request.query_params:
-                raise HTTPException(404, f"This module is not available for {name}.")
         request.state.what = "module"
         return await _rendered(request, release, record.handle, lambda: release.pages.module(record))
 
-    async def _archive(self, request: Request, release: ServedRelease, record: ArtifactRecord) -> Response:
-        request.state.what = "archive"
-        name = f"{record.variant}-{record.kind}-{record.version}.tar.gz"
-        headers = {"cache-control": UNCHANGING, "content-disposition": f'attachment; filename="{name}"'}
-        response = await file_response(request, record.files["archive"], release.files, headers)
+    async def _file(self, request: Request, release: ServedRelease, file: ReleaseFile) -> Response:
+        """Answers with a listed file."""
+        request.state.what = "file"
+        path, catalogue = file.path, release.catalogue
+        unchanging = path.partition("/")[0] not in catalogue.publishers or path.count("/") > 1
+        headers = {"cache-control": UNCHANGING if unchanging else CHANGING}
+        deployed = catalogue.deployment_files.get(path)
+        if deployed is None:
+            return await file_response(request, file, release.files, headers)
+        request.state.what = "model"
+        headers |= {**OPEN_TO_PAGES, **_saved_as(deployed, file)}
+        response = await file_response(request, file, release.files, headers)
+        if file == main_file(deployed):
+            self._count_download(request, response, deployed)
+        return response
+
+    def _count_download(self, request: Request, response: Response, record: ArtifactRecord) -> None:
         if request.method == "GET" and response.status_code == 200:
             self._metrics.downloads.labels(record.handle).inc()
+
+    async def _archive(self, request: Request, release: ServedRelease, record: ArtifactRecord) -> Response:
+        request.state.what = "archive"
+        headers = {"cache-control": UNCHANGING, **_saved_as(record, record.files["archive"])}
+        response = await file_response(request, record.files["archive"], release.files, headers)
+        self._count_download(request, response, record)
         return response
 
     def _unpacked(self, request: Request, record: ArtifactRecord) -> Response:
@@ -224,7 +249,8 @@ class _Handlers:
     def _redirect(self, request: Request, path: str, status: int, without: str = "") -> Response:
         kept = [(name, value) for name, value in request.query_params.multi_items() if name != without]
         query = f"?{urlencode(kept)}" if kept else ""
-        return RedirectResponse(f"{self._root}/{quote(path)}{query}", status, {"cache-control": CHANGING})
+        headers = {"cache-control": CHANGING, **OPEN_TO_PAGES}
+        return RedirectResponse(f"{self._root}/{quote(path)}{query}", status, headers)
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -241,6 +267,18 @@ class _Handlers:
         title = {404: "Not found", 405: "Not allowed"}.get(status, "Request failed")
         page = self._watcher.current.pages.message(title, text)
         return Response(page, status, {**headers, "content-type": _HTML})
+
+
+def _saved_as(record: ArtifactRecord, file: ReleaseFile) -> dict[str, str]:
+    """Returns the header that names a file for those who save it; none for files that only work with others."""
+    name = f"{record.variant}-{record.kind}-{record.version}"
+    if record.deployment is None:
+        name += ".tar.gz"
+    elif (suffix := DEPLOYMENTS[record.format].suffix) and file.path.endswith(suffix):
+        name += f"-{record.handle.rpartition('/')[2]}{suffix}"
+    else:
+        return {}
+    return {"content-disposition": f'attachment; filename="{name}"'}
 
 
 async def _rendered(

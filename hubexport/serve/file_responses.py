@@ -38,6 +38,10 @@ _MEDIA_TYPES = {
     ".md": "text/markdown; charset=utf-8",
     ".cdx.json": "application/vnd.cyclonedx+json",
     ".json": "application/json",
+    # Models, and the values of those that are several files.
+    ".onnx": "application/octet-stream",
+    ".tflite": "application/octet-stream",
+    ".bin": "application/octet-stream",
 }
 
 

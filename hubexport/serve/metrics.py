@@ -52,7 +52,8 @@ class Metrics:
         seconds: time from a request to the end of its response, by `what`.
         sent_bytes: bytes of response bodies, by `what`.
         in_progress: requests that are being answered.
-        downloads: complete archives sent, by module handle.
+        downloads: complete archives and models sent, by handle. A model of several files counts once, by the file that
+            names the others.
         reloads: attempts to load a new index, by result: `loaded` or `failed`.
         modules: the number of modules in the release.
         trials: uploaded photographs, by result: `classified`, `refused`, `failed` or `busy`.
@@ -87,7 +88,9 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.downloads = Counter("hubexport_downloads", "Complete archives sent.", ["handle"], registry=registry)
+        self.downloads = Counter(
+            "hubexport_downloads", "Complete archives and models sent.", ["handle"], registry=registry
+        )
         self.reloads = Counter("hubexport_reloads", "Attempts to load a new index.", ["result"], registry=registry)
         self.modules = Gauge(
             "hubexport_modules", "Modules in the release.", registry=registry, multiprocess_mode="livemostrecent"

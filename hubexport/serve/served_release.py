@@ -54,7 +54,8 @@ class ServedRelease:
     Args:
         directory: the release's folder. It stays open as long as this object is referred to.
         url: the server's public address, without a slash at the end.
-        can_try: whether pages offer to classify photographs.
+        can_try: whether pages offer that this server classifies photographs.
+        tfjs: the content of TF.js, for pages that offer that browsers do; None if none does.
     Attributes:
         catalogue: lookups in the index.
         files: the release's files.
@@ -64,7 +65,7 @@ class ServedRelease:
         ReleaseError: the folder holds no release, or its index cannot be read.
     """
 
-    def __init__(self, directory: Path, *, url: str, can_try: bool) -> None:
+    def __init__(self, directory: Path, *, url: str, can_try: bool, tfjs: bytes | None = None) -> None:
         index = read_index(directory)
         if index is None:
             raise ReleaseError(
@@ -76,7 +77,7 @@ class ServedRelease:
             folder = stack.enter_context(UntrustedFolder(directory))
             self.files = OpenFiles(folder)
             self.catalogue = Catalogue(index)
-            self.pages = Pages(self.catalogue, folder, url=url, can_try=can_try)
+            self.pages = Pages(self.catalogue, folder, url=url, can_try=can_try, tfjs=tfjs)
             self.assets = {path: PageText.of(content) for path, content in self.pages.assets().items()}
             weakref.finalize(self, stack.pop_all().close)
         self._cache = _TextCache(_CACHE_BYTES)

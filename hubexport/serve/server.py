@@ -118,7 +118,9 @@ class _Process:
         self.close_sockets(but=worker)
         metrics, options, trials = Metrics(self.shared), self.options, self.trials
         watcher = ReleaseWatcher(
-            self.directory, lambda: ServedRelease(self.directory, url=options.url, can_try=trials is not None), metrics
+            self.directory,
+            lambda: ServedRelease(self.directory, url=options.url, can_try=trials is not None, tfjs=options.tfjs),
+            metrics,
         )
         trial_endpoint = TrialEndpoint(watcher, self.directory, trials, metrics, options.url) if trials else None
         config = uvicorn.Config(

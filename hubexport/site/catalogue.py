@@ -5,7 +5,11 @@ import dataclasses
 import re
 
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT
+from hubexport.deployments.registry import DEPLOYMENT_FORMATS
 from hubexport.release.index import ArtifactRecord, ReleaseFile, ReleaseIndex
+
+# How deployments store their weights, the most precise first.
+_QUANTIZATIONS = ("none", "float16", "uint16", "dynamic", "int8", "uint8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Catalogue:
         index: the release's index.
         records: all modules in all versions by handle, in the index's order.
         deployments: all deployments by handle, in the index's order.
+        deployment_files: the deployment that each of the models' files belongs to, by the file's path.
         modules: the versions of each module, newest first, by unversioned handle.
         files: all files that the index lists, by path.
         publishers: the publishers' Markdown pages, by the publisher's name.
@@ -56,6 +61,9 @@ class Catalogue:
         self.index = index
         self.records: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.modules()}
         self.deployments: Mapping[str, ArtifactRecord] = {record.handle: record for record in index.deployments()}
+        self.deployment_files: Mapping[str, ArtifactRecord] = {
+            file.path: record for record in self.deployments.values() for file in record.contents
+        }
         self.files: Mapping[str, ReleaseFile] = {file.path: file for file in index.files()}
         self.publishers: Mapping[str, ReleaseFile] = {file.path.partition("/")[0]: file for file in index.publishers}
         versions: dict[str, list[ArtifactRecord]] = {}
@@ -64,6 +72,11 @@ class Catalogue:
         for records in versions.values():
             records.sort(key=lambda record: record.version, reverse=True)
         self.modules: Mapping[str, list[ArtifactRecord]] = versions
+        self._deployments: dict[str, list[ArtifactRecord]] = {}
+        for record in index.deployments():
+            self._deployments.setdefault(module_handle(record), []).append(record)
+        for records in self._deployments.values():
+            records.sort(key=lambda record: (DEPLOYMENT_FORMATS.index(record.format), _precision(record)))
         self._folders = {handle[: end.start()] for handle in versions for end in re.finditer("/", handle)}
 
     def newest(self, handle: str, form: str | None = None) -> ArtifactRecord | None:
@@ -79,10 +92,14 @@ class Catalogue:
         """Returns all versions of a module, newest first."""
         return self.modules[unversioned(record)]
 
-    def deployments_of(self, record: ArtifactRecord) -> list[ArtifactRecord]:
-        """Returns the deployments of a module, in the index's order."""
-        prefix = f"{DEPLOYMENTS_ROOT}{record.handle}/"
-        return [deployed for handle, deployed in self.deployments.items() if handle.startswith(prefix)]
+    def deployments_of(self, record: ArtifactRecord, form: str | None = None) -> list[ArtifactRecord]:
+        """Returns the deployments of a module, each format's most precise one first.
+
+        Args:
+            record: the module.
+            form: the name of a format, for those in it alone. Defaults to all formats.
+        """
+        return [deployed for deployed in self._deployments.get(record.handle, ()) if form in (None, deployed.format)]
 
     def select(self, query: SearchQuery) -> list[ArtifactRecord]:
         """Returns the modules that match a search, in the index's order."""
@@ -96,3 +113,18 @@ class Catalogue:
 def unversioned(record: ArtifactRecord) -> str:
     """Returns a module's handle without the version, like `google/imagenet/mobilenet_v2_075_192/feature_vector`."""
     return record.handle.rpartition("/")[0]
+
+
+def module_handle(record: ArtifactRecord) -> str:
+    """Returns the handle of the module that a deployment is of."""
+    return record.handle.removeprefix(DEPLOYMENTS_ROOT).rpartition("/")[0]
+
+
+def quantization(record: ArtifactRecord) -> str:
+    """Returns how a deployment stores its weights, like `float16`; `none` stands for float32."""
+    return str(record.deployment.options.get("quantize", "none")) if record.deployment else "none"
+
+
+def _precision(record: ArtifactRecord) -> int:
+    stored = quantization(record)
+    return _QUANTIZATIONS.index(stored) if stored in _QUANTIZATIONS else len(_QUANTIZATIONS)

@@ -1,13 +1,16 @@
-"""Files that tell a web server how to answer programs: `hub.json` for a CDN's rule, a map for nginx, `_headers`."""
+"""Files that tell a web server how to answer programs: `hub.json` for a CDN's rule, maps for nginx, `_headers`."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from hubexport.release.facts import MODULE_FORMATS
-from hubexport.release.index import ArtifactRecord
+from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.http_headers import CHANGING, SECURITY, UNCHANGING
+from hubexport.site.http_headers import CHANGING, OPEN_TO_PAGES, SECURITY, UNCHANGING
+from hubexport.site.protocol_files import protocol_files
 
+# How the names of models' files end that no browser shows.
+MODEL_SUFFIXES = (".onnx", ".tflite", ".bin")
 # In `hub.json`: the key that tells that hubexport wrote it, and the version of its layout.
 _MARKER = "hubexport_site"
 _LAYOUT = 1
@@ -19,7 +22,7 @@ def is_rule_index(facts: Any) -> bool:
 
 
 def rule_index(catalogue: Catalogue, url: str, *, unpacked: bool) -> dict[str, Any]:
-    """Returns the content of `hub.json`: each module's newest versions, and every version's archive.
+    """Returns the content of `hub.json`: each module's newest versions, every version's archive, and models.
 
     Args:
         catalogue: the release's catalogue.
@@ -33,7 +36,8 @@ def rule_index(catalogue: Catalogue, url: str, *, unpacked: bool) -> dict[str, A
         }
         for handle, records in catalogue.modules.items()
     }
-    return {_MARKER: _LAYOUT, "url": url, "unpacked": unpacked, "modules": modules}
+    models = {address: file.path for address, file in _models(catalogue)}
+    return {_MARKER: _LAYOUT, "url": url, "unpacked": unpacked, "modules": modules, "models": models}
 
 
 def nginx_map(catalogue: Catalogue, root: str) -> str:
@@ -48,6 +52,23 @@ def nginx_map(catalogue: Catalogue, root: str) -> str:
         for handle in catalogue.modules
         for form, record in _newest(catalogue, handle)
     )
+
+
+def nginx_models(catalogue: Catalogue, root: str) -> str:
+    """Returns the lines of an nginx `map` from the address where programs ask for a file of a model to that file.
+
+    Args:
+        catalogue: the release's catalogue.
+        root: the path that all paths begin with.
+    """
+    return "".join(f'"{root}/{address}" "{root}/{file.path}";\n' for address, file in _models(catalogue))
+
+
+def _models(catalogue: Catalogue) -> Iterator[tuple[str, ReleaseFile]]:
+    """Yields each address where programs ask for a file of a model, with its query, and the file."""
+    for handle in (*catalogue.records, *catalogue.deployments):
+        for rest, file in protocol_files(catalogue, handle).items():
+            yield f"{handle}{rest}", file
 
 
 def _newest(catalogue: Catalogue, handle: str) -> Iterator[tuple[str, ArtifactRecord]]:
@@ -68,10 +89,13 @@ def headers_file(root: str) -> str:
         root: the path that all paths begin with.
     """
     # If two rules set the same header for a path, its values are joined: each header is in one rule only.
+    model = {"cache-control": UNCHANGING, **OPEN_TO_PAGES}
     rules = {
         "*": SECURITY,
         "-/*": {"cache-control": UNCHANGING},
         "*.tar.gz": {"content-type": "application/gzip", "cache-control": UNCHANGING},
+        "deployments/*/model.json": model,
+        **{f"*{suffix}": {"content-type": "application/octet-stream", **model} for suffix in MODEL_SUFFIXES},
         "*.md": {"content-type": "text/markdown; charset=utf-8"},
         "hub.json": {"cache-control": CHANGING},
         "index.json": {"cache-control": CHANGING},

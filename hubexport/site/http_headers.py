@@ -15,3 +15,6 @@ SECURITY: Mapping[str, str] = {
 # Values of Cache-Control: for content that never changes, and for content that browsers must revalidate each time.
 UNCHANGING = "public, max-age=31536000, immutable"
 CHANGING = "no-cache"
+
+# For models: pages of other sites may load them. Browsers send no tokens with such requests.
+OPEN_TO_PAGES: Mapping[str, str] = {"access-control-allow-origin": "*"}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from urllib.parse import urlencode
 
+from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.network_figures import network_order
 from hubexport.networks.registry import FAMILIES
 from hubexport.release.index import ArtifactRecord
@@ -14,7 +15,11 @@ ROWS_PER_PAGE = 200
 
 KINDS = {"feature_vector": "feature vector", "classification": "classification"}
 # Each format's name, and its short name for a badge.
-FORMATS = {"hub": ("TF1 Hub format", "TF1"), "saved_model_2": ("TF2 SavedModel", "TF2")}
+FORMATS = {
+    "hub": ("TF1 Hub format", "TF1"),
+    "saved_model_2": ("TF2 SavedModel", "TF2"),
+    **{name: (deployment.title, deployment.title) for name, deployment in DEPLOYMENTS.items()},
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from markdown_it.utils import OptionsDict
 from markupsafe import Markup, escape
 from pygments import highlight as _highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import BashLexer, JsonLexer, PythonLexer, YamlLexer
+from pygments.lexers import BashLexer, JavascriptLexer, JsonLexer, PythonLexer, YamlLexer
 
 # The languages of modules' pages. Others of Pygments' hundreds of lexers may be slow on hostile text.
 _LEXERS = {
@@ -24,6 +24,8 @@ _LEXERS = {
     "bash": BashLexer,
     "sh": BashLexer,
     "shell": BashLexer,
+    "javascript": JavascriptLexer,
+    "js": JavascriptLexer,
     "json": JsonLexer,
     "yaml": YamlLexer,
 }

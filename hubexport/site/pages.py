@@ -1,4 +1,4 @@
-"""Renders the pages of a release: the catalogue, modules, publishers, and messages.
+"""Renders the pages of a release: the catalogue, modules, deployments, publishers, and messages.
 
 Most of their content is untrusted: templates escape it, and the Content-Security-Policy forbids inline styles and
 scripts.
@@ -6,26 +6,27 @@ scripts.
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
-import hashlib
-from importlib import resources
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
-import jinja2
 from markupsafe import Markup
 
-from hubexport import readable_numbers
+from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
 from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
-from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
-from hubexport.site.listing import FORMATS, KINDS, ROWS_PER_PAGE, address_query, list_page, search_choices
+from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
+from hubexport.site.deployment_snippets import deployment_snippet
+from hubexport.site.deployment_tables import DeploymentRow, deployment_files
+from hubexport.site.listing import ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
-from hubexport.site.snippets import snippets
+from hubexport.site.page_assets import page_assets
+from hubexport.site.snippets import Snippet, snippets
+from hubexport.site.template_environment import template_environment
 from hubexport.version import __version__
 
 if TYPE_CHECKING:
@@ -50,10 +51,19 @@ class Pages:
         url: where the site is served. Links begin with its path.
         static: whether pages are files, so that their addresses end in a slash and mean an `index.html`.
         can_try: whether the server classifies photographs.
+        tfjs: the content of TF.js, with which browsers classify photographs where a module has a deployment for it;
+            None if they do not.
     """
 
     def __init__(
-        self, catalogue: Catalogue, folder: UntrustedFolder, *, url: str, static: bool = False, can_try: bool = False
+        self,
+        catalogue: Catalogue,
+        folder: UntrustedFolder,
+        *,
+        url: str,
+        static: bool = False,
+        can_try: bool = False,
+        tfjs: bytes | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._folder = folder
@@ -62,10 +72,11 @@ class Pages:
         self._slash = "/" if static else ""
         self._static = static
         self._can_try = can_try
+        self._assets = page_assets(tfjs)
         self._choices = search_choices(catalogue)
         self._drawing_charts = threading.Lock()
         self._charts: tuple[Markup, ...] | None = None
-        self._environment = _environment()
+        self._environment = template_environment()
         self._environment.globals |= {
             "site": self,
             "version": __version__,
@@ -74,12 +85,17 @@ class Pages:
             "slash": self._slash,
             "static": static,
             "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
-            "assets": {name: path for name, (path, _) in _assets().items()},
+            "assets": {name: asset.path for name, asset in self._assets.items()},
         }
 
     def link(self, record: ArtifactRecord) -> str:
-        """Returns the path of a module's page."""
+        """Returns the path of the page of a module or deployment."""
         return f"{self._root}{self._path(record)}"
+
+    def deployments(self, record: ArtifactRecord) -> list[ArtifactRecord]:
+        """Returns the most precise deployment of a module in each format."""
+        by_format = {one.format: one for one in reversed(self._catalogue.deployments_of(record))}
+        return [*reversed(by_format.values())]
 
     def catalogue(self, query: SearchQuery = SearchQuery(), page: int = 1) -> str:
         """Returns a page of the catalogue: the modules that a search finds.
@@ -109,6 +125,9 @@ class Pages:
         publisher = record.handle.partition("/")[0]
         address = f"{self._url}/{record.handle}"
         text = self._text(record.files.get("page"), record)
+        deployments = [DeploymentRow.of(deployed) for deployed in self._catalogue.deployments_of(record)]
+        twin = self._twin(record)
+        programs = [self._program(DeploymentRow.of(deployed)) for deployed in self.deployments(record)]
         return self._render(
             "module.html",
             path=self._path(record),
@@ -122,15 +141,35 @@ class Pages:
             figures={name: (record.published or {}).get(name) for name in _FIGURES},
             changelog=_changelog(text),
             text=text,
-            twin=self._twin(record),
+            twin=twin,
             tf1=self._catalogue.newest(unversioned(record), "hub") if record.format != "hub" else None,
             snippets=[(snippet, highlight(snippet.code)) for snippet in snippets(record, address)],
             interface=_or_reason(read_interface, self._folder, record),
+            deployments=deployments,
+            programs=[program for program in programs if program],
             layers=layer_rows(record),
             report=_or_reason(read_report, self._folder, record),
             files=file_rows(record),
-            can_try=self._can_try and record.kind == "classification",
-            try_twin=self._can_try and record.kind == "feature_vector",
+            trial_model=self._trial_model(record),
+            can_try=self._is_tried(record),
+            try_twin=record.kind == "feature_vector" and twin is not None and self._is_tried(twin),
+        )
+
+    def deployment(self, record: ArtifactRecord) -> str:
+        """Returns the page of a deployment."""
+        row = DeploymentRow.of(record)
+        module = self._catalogue.records.get(module_handle(record))
+        return self._render(
+            "deployment.html",
+            path=self._path(record),
+            record=record,
+            row=row,
+            module=module,
+            try_module=module is not None and self._trial_model(module) == row,
+            program=self._program(row),
+            text=self._text(record.files.get("page"), record),
+            report=_or_reason(read_report, self._folder, record),
+            files=deployment_files(record),
         )
 
     def publisher(self, name: str) -> str:
@@ -162,7 +201,7 @@ class Pages:
 
     def assets(self) -> Mapping[str, bytes]:
         """Returns the files that pages load by path below the root; the content under a path never changes."""
-        return dict(_assets().values())
+        return {asset.path: asset.content for asset in self._assets.values()}
 
     def _path(self, record: ArtifactRecord) -> str:
         return f"/{record.handle}{self._slash}"
@@ -171,6 +210,22 @@ class Pages:
         """Renders a template; `path` is the page's path below the root, None if search engines must not list it."""
         canonical = None if path is None else f"{self._url}{path}"
         return self._environment.get_template(template).render(canonical=canonical, **facts)
+
+    def _is_tried(self, record: ArtifactRecord) -> bool:
+        """Returns whether people can try a module on its page."""
+        return record.kind == "classification" and (self._can_try or self._trial_model(record) is not None)
+
+    def _trial_model(self, record: ArtifactRecord) -> DeploymentRow | None:
+        """Returns the deployment with which browsers classify photographs on a module's page; None if there is none."""
+        if "tf.js" not in self._assets or record.kind != "classification":
+            return None
+        rows = map(DeploymentRow.of, self._catalogue.deployments_of(record, "tfjs"))
+        return min((row for row in rows if row.file), key=_trial_order, default=None)
+
+    def _program(self, row: DeploymentRow) -> tuple[Snippet, Markup] | None:
+        """Returns how a program runs a deployment, and that program as HTML."""
+        snippet = deployment_snippet(row.record, f"{self._url}/{row.file.path}") if row.file else None
+        return (snippet, highlight(snippet.code, snippet.language)) if snippet else None
 
     def _twin(self, record: ArtifactRecord) -> ArtifactRecord | None:
         """Returns the module of the other kind: the same version if there is one, else the newest."""
@@ -216,9 +271,9 @@ class Pages:
         made_for = record.inputs.url.rstrip("/")
         if "://" not in made_for:
             return text
-        publisher = record.handle.partition("/")[0]
         for old in {made_for, quote(made_for, safe=_ADDRESS_CHARACTERS)}:
-            text = text.replace(f"{old}/{publisher}/", f"{self._url}/{publisher}/")
+            for below in (f"{record.publisher}/", DEPLOYMENTS_ROOT):
+                text = text.replace(f"{old}/{below}", f"{self._url}/{below}")
         return text
 
     def _resolved(self, base: str, href: str) -> str | None:
@@ -226,8 +281,8 @@ class Pages:
         path, _, fragment = urljoin(base, href).partition("#")
         inside = path.removeprefix(f"{self._root}/")
         fragment = f"#{fragment}" if fragment else ""
-        if inside in self._catalogue.records:
-            return f"{self.link(self._catalogue.records[inside])}{fragment}"
+        if record := self._catalogue.records.get(inside) or self._catalogue.deployments.get(inside):
+            return f"{self.link(record)}{fragment}"
         return f"{path}{fragment}" if inside in self._catalogue.files else None
 
 
@@ -241,36 +296,12 @@ def _or_reason(
         return str(error)
 
 
+def _trial_order(row: DeploymentRow) -> tuple[bool, int]:
+    """Returns a sort key: the smallest download first, but weights of 8 bits last."""
+    return row.weights == "uint8", row.bytes
+
+
 def _changelog(text: RenderedMarkdown | str) -> str | None:
     """Returns the id of a text's changelog heading; None if it has none."""
     headings = () if isinstance(text, str) else text.headings
     return next((heading.anchor for heading in headings if heading.text.casefold() == "changelog"), None)
-
-
-@functools.cache
-def _assets() -> Mapping[str, tuple[str, bytes]]:
-    """Returns each file's path below the root, which contains a hash of its content, and the content."""
-    folder = resources.files("hubexport.site") / "assets"
-    contents = {name: (folder / name).read_bytes() for name in ("style.css", "script.js", "icon.svg")}
-    contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
-    assets = {}
-    for name, content in contents.items():
-        stem, _, suffix = name.partition(".")
-        assets[name] = f"-/{stem}-{hashlib.sha256(content).hexdigest()[:8]}.{suffix}", content
-    return assets
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubexport.site"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
-    environment.tests["text"] = lambda value: isinstance(value, str)
-    # Lines may break after slashes.
-    environment.filters["breakable"] = lambda path: Markup("/<wbr>").join(path.split("/"))
-    environment.filters["quoted"] = lambda text: quote(text, safe="")
-    return environment

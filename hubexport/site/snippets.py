@@ -18,13 +18,15 @@ class Snippet:
 
     Attributes:
         title: the library's name.
-        code: a Python program.
-        remark: the versions that it works with, and its limits.
+        code: a program.
+        remark: the versions that it works with, and its limits; or what it needs.
+        language: of the program.
     """
 
     title: str
     code: str
     remark: str
+    language: str = "python"
 
 
 def snippets(record: ArtifactRecord, address: str) -> list[Snippet]:

@@ -15,7 +15,14 @@ from hubexport.progress import Progress
 from hubexport.release.index import INDEX, SHA256SUMS, ReleaseFile, ReleaseIndex, as_json, read_index
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, opened_listed
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.hosting_files import headers_file, is_rule_index, nginx_map, rule_index
+from hubexport.site.hosting_files import (
+    MODEL_SUFFIXES,
+    headers_file,
+    is_rule_index,
+    nginx_map,
+    nginx_models,
+    rule_index,
+)
 from hubexport.site.pages import Pages
 from hubexport.system.atomic_output import publish_directory, scratch_directory, write_failures_reported
 from hubexport.system.digests import tree_files
@@ -24,7 +31,7 @@ from hubexport.system.tars import ArchiveError, unpack_archive
 _RULE_INDEX = "hub.json"
 _UNPACKED = "unpacked"
 # A release has no other files. A foreign file served as a page would speak in the site's name.
-_SUFFIXES = (".tar.gz", ".md", ".json")
+_SUFFIXES = (".tar.gz", ".md", ".json", *MODEL_SUFFIXES)
 # Other characters have a meaning in nginx's configuration or in `_headers`.
 _PLAIN_ROOT = re.compile(r"(/[A-Za-z0-9._~+-]+)*")
 _ROBOTS = "User-agent: *\nAllow: /\n"
@@ -55,6 +62,7 @@ def write_site(
     url: str | None = None,
     *,
     unpack: bool = False,
+    tfjs: bytes | None = None,
     progress: Progress | None = None,
 ) -> WrittenSite:
     """Writes a release as a site. An older site is replaced in one step.
@@ -65,6 +73,8 @@ def write_site(
         url: where the site will be served, without a slash at the end. Defaults to the URL that the release was made
             for.
         unpack: also write the modules unpacked, below `unpacked`.
+        tfjs: the content of TF.js, see `hubexport.site.tfjs_runtime`: with it, browsers classify photographs on the
+            pages of modules that have a deployment for it.
         progress: receives each step.
     Raises:
         ReleaseError: there is no release, or one of its files is not as listed.
@@ -92,7 +102,7 @@ def write_site(
         with UntrustedFolder(directory) as folder:
             writer = _SiteWriter(Catalogue(index), folder, directory, staged, site, progress)
             writer.write_release()
-            writer.write_pages()
+            writer.write_pages(tfjs)
             writer.write_hosting_files(root, unpack)
             if unpack:
                 writer.unpack_modules()
@@ -174,14 +184,16 @@ class _SiteWriter:
         self._put(INDEX, as_json(self.catalogue.index))
         self._put(SHA256SUMS, self.catalogue.index.sums())
 
-    def write_pages(self) -> None:
-        """Writes the pages, and the files that they load."""
+    def write_pages(self, tfjs: bytes | None) -> None:
+        """Writes the pages, and the files that they load; `tfjs` is one of these."""
         self.progress.step("writing pages")
-        pages = Pages(self.catalogue, self.folder, url=self.site.url, static=True)
+        pages = Pages(self.catalogue, self.folder, url=self.site.url, static=True, tfjs=tfjs)
         self._put_page("index.html", pages.catalogue())
         for done, record in enumerate(self.catalogue.records.values(), start=1):
             self._put_page(f"{record.handle}/index.html", pages.module(record))
             self.progress.count(done, len(self.catalogue.records))
+        for deployment in self.catalogue.deployments.values():
+            self._put_page(f"{deployment.handle}/index.html", pages.deployment(deployment))
         for publisher in sorted(self.catalogue.publishers):
             self._put_page(f"{publisher}/index.html", pages.publisher(publisher))
         self._put_page("404.html", pages.message("Not found", "There is nothing at this address."))
@@ -192,6 +204,7 @@ class _SiteWriter:
         """Writes the files for web servers and search engines; `root` is the path that all addresses begin with."""
         self._put(_RULE_INDEX, as_json(rule_index(self.catalogue, self.site.url, unpacked=unpacked)))
         self._put("hub.map", nginx_map(self.catalogue, root).encode())
+        self._put("models.map", nginx_models(self.catalogue, root).encode())
         self._put("_headers", headers_file(root).encode())
         self._put("robots.txt", _ROBOTS.encode())
 

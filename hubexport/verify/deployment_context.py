@@ -76,7 +76,7 @@ class DeploymentContext:
     @property
     def runtime_versions(self) -> dict[str, str]:
         """The versions of what ran it, if a check did, and of what decides its bytes."""
-        names = self.spec.deployment.packages
+        names = self.spec.packages
         if "inference" in vars(self):
             names += self.spec.deployment.runtimes
         return {name: metadata.version(name) for name in names}
@@ -170,12 +170,12 @@ class DeploymentContext:
             images = self._as_given(image[np.newaxis])
             found = self.inference.run(images, ["default", *endpoints])
             exact, rounded = TwoPrecisions(self.network, self.values, images).run(keep)
-            stepped = {} if quantization == "none" else quantized_outputs(self.model, quantization, images, keep)
+            stepped = {} if quantization == "none" else quantized_outputs(self.model, quantization, images)
             deviations = {}
             for key, op in self.outputs.items():
                 floor = output_floor(by_name[op], rounded, exact)
-                if op in stepped:
-                    floor += layer_difference(stepped[op], exact[op]) * LIMIT_IN_STEP_FLOORS / LIMIT_IN_FLOORS
+                if key in stepped:
+                    floor += layer_difference(stepped[key], exact[op]) * LIMIT_IN_STEP_FLOORS / LIMIT_IN_FLOORS
                 error = layer_difference(found["default" if key == main else key], exact[op])
                 deviations[op] = LayerDeviation(float(np.abs(exact[op]).max()), error, floor)
             vectors = {op: output[0] for op, output in exact.items() if output[0].ndim == 1}

@@ -4,8 +4,6 @@ The same network, with its values rounded to the format's steps, is computed in 
 move in the deployment, too: by as much if both round alike, and by about as much otherwise.
 """
 
-from collections.abc import Collection
-
 import numpy as np
 import numpy.typing as npt
 
@@ -24,29 +22,24 @@ _WITH_ACTIVATIONS = ("dynamic", "int8")
 _INT8_STEPS, _UINT8_STEPS = 127, 255
 
 
-def quantized_outputs(
-    model: InferenceModel, quantization: str, images: Array, keep: Collection[str]
-) -> dict[str, Floats]:
-    """Returns the outputs of ops, float64 [batch, ...], with values (and in full int8 results) rounded to steps.
+def quantized_outputs(model: InferenceModel, quantization: str, images: Array) -> dict[str, Floats]:
+    """Returns a model's outputs, float64 [batch, ...], by name, with values (and maybe results) rounded to steps.
 
     Args:
         model: what to compute, not quantized.
         quantization: how it will be: an option `quantize` of a deployment format.
         images: float32 [batch, height, width, 3] in [0, 1].
-        keep: the ops whose outputs are returned.
     """
     values = {
         variable.name: _rounded(variable, model.value(variable).astype(np.float64), quantization)
         for variable in model.network.variables
     }
     forward = Forward(model.network, values, images * WHITE[model.pixels])
-    if quantization not in _WITH_ACTIVATIONS:
-        return forward.run(keep)
-    for layer in forward.steps(keep):
-        for op in layer.ops:
+    for layer in forward.steps({*model.outputs.values()}):
+        for op in layer.ops if quantization in _WITH_ACTIVATIONS else ():
             if op.name in forward.outputs and _has_steps_of_its_own(op):
                 forward.outputs[op.name] = _to_steps(forward.outputs[op.name])
-    return forward.outputs
+    return {key: forward.outputs[name] for key, name in model.outputs.items()}
 
 
 def _rounded(variable: Variable, value: npt.NDArray[np.float64], quantization: str) -> npt.NDArray[np.float64]:

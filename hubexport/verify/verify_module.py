@@ -11,12 +11,13 @@ import numpy as np
 
 from hubexport.consumers.registry import PinnedConsumer
 from hubexport.deployment_spec import DeploymentSpec
+from hubexport.deployments.registry import deployment_in
 from hubexport.errors import UsageError
 from hubexport.extras import require_extras
 from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.identity import ModuleIdentity, identify
-from hubexport.modules.opening import opened_artifact_directory
+from hubexport.modules.opening import is_address, opened_artifact_directory
 from hubexport.networks.costs import multiply_adds
 from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
@@ -81,7 +82,8 @@ def verify_module(
             fix="name some, like ['weights'], or leave checks out to run all",
         )
     selected = select_checks(checks or ())
-    if images or labels:
+    is_deployment = not is_address(path) and deployment_in(Path(path)) is not None
+    if images or labels or (needs_tensorflow(selected) and not is_deployment):
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
@@ -96,8 +98,6 @@ def verify_module(
         deployed = isinstance(module.spec, DeploymentSpec)
         if deployed:
             selected = _deployment_checks(checks, consumers, module)
-        elif needs_tensorflow(selected):
-            require_extras("hubexport verify", "tensorflow")
         if (consumers or needs_tensorflow(selected)) and (long := warning_of_length(module, consumers)):
             progress.note(long)
         manifest = module.manifest

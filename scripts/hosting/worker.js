@@ -29,6 +29,9 @@ export default {
     if (seen.archive) {
       return archive(request, env, new URL(seen.archive, address));
     }
+    if (seen.model) {
+      return model(request, env, new URL(seen.model, address));
+    }
     if (seen.newest) {
       return text(302, "", { location: seen.newest });
     }
@@ -38,8 +41,8 @@ export default {
   },
 };
 
-// Tells what an address means to programs: {archive}, {newest} or {unpacked} with a path, {} if it is nothing, or null
-// if the CDN should answer.
+// Tells what an address means to programs: {archive}, {model}, {newest} or {unpacked} with a path, {} if it is nothing,
+// or null if the CDN should answer.
 export function rule(hub, address) {
   const root = new URL(hub.url).pathname.replace(/\/$/, "");
   const path = decoded(address.pathname).replace(/\/+$/, "");
@@ -52,6 +55,13 @@ export function rule(hub, address) {
     const form = address.searchParams.get("format") ?? "";
     const newest = hub.modules[handle].newest;
     return Object.hasOwn(newest, form) ? { newest: `${root}/${handle}/${newest[form]}${address.search}` } : {};
+  }
+  for (const [name, value] of [["tfjs-format", "file"], ["lite-format", "tflite"]]) {
+    if (address.searchParams.get(name) !== value) {
+      continue;
+    }
+    const asked = `${handle}?${name}=${value}`;
+    return Object.hasOwn(hub.models ?? {}, asked) ? { model: `${root}/${hub.models[asked]}` } : {};
   }
   if (wanted !== "compressed" && wanted !== "uncompressed") {
     return null;
@@ -73,6 +83,20 @@ async function archive(request, env, address) {
   headers.delete("content-encoding");
   headers.set("content-type", "application/gzip");
   headers.set("cache-control", UNCHANGING);
+  headers.set("x-content-type-options", "nosniff");
+  return new Response(request.method === "HEAD" ? null : found.body, { status: found.status, headers });
+}
+
+// Pages of other sites may load models.
+async function model(request, env, address) {
+  const found = await env.ASSETS.fetch(new Request(address, { method: request.method, headers: request.headers }));
+  if (!found.ok && found.status !== 304) {
+    return found;
+  }
+  const headers = new Headers(found.headers);
+  headers.set("access-control-allow-origin", "*");
+  headers.set("cache-control", UNCHANGING);
+  headers.set("content-type", address.pathname.endsWith(".json") ? "application/json" : "application/octet-stream");
   headers.set("x-content-type-options", "nosniff");
   return new Response(request.method === "HEAD" ? null : found.body, { status: found.status, headers });
 }

@@ -169,8 +169,12 @@ function makeSearchable(form) {
   if (location.search && "complete" in table.dataset) filter(form, table);
 }
 
-// Trying a module: the server's response is a page; its part with the classes is shown below the form.
-function makeTryable(form) {
+// A reason that visitors are told why a photograph was not classified.
+class Refusal extends Error {}
+
+// Trying a module: `classify` gets a file, and a function that says how far it is; it returns the element to show below
+// the form.
+function makeTryable(form, classify) {
   const drop = form.querySelector(".drop");
   const field = form.elements.image;
   const show = (answer) => {
@@ -195,34 +199,32 @@ function makeTryable(form) {
     drop.prepend(picture);
   };
   let tried = 0;
-  const classify = async (file) => {
+  const attempt = async (file) => {
     const number = ++tried;
+    const tell = (text) => number === tried && say(text, "answer remark");
     preview(file);
-    say("Classifying …", "answer remark");
+    tell("Classifying …");
     form.setAttribute("aria-busy", "true");
-    const body = new FormData();
-    body.append("image", file);
-    let answer;
+    let answer, refusal;
     try {
-      const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
-      answer = await part(response, "#answer, main .lead");
-    } catch {
-      // The server did not answer.
+      answer = await classify(file, tell);
+    } catch (error) {
+      refusal = error instanceof Refusal ? error.message : `The photograph was not classified. ${error}`;
     }
     if (number !== tried) return;
     form.removeAttribute("aria-busy");
-    if (answer?.id === "answer") {
+    if (answer) {
       show(answer);
       announce("");
       answer.focus();
     } else {
-      say(answer?.textContent ?? "The server did not answer. Try again in a moment.", "answer notice fail");
+      say(refusal, "answer notice fail");
     }
   };
   field.addEventListener("change", () => {
     const [file] = field.files;
     field.value = ""; // So that the same file can be chosen again.
-    if (file) classify(file);
+    if (file) attempt(file);
   });
   // Photographs may be dropped anywhere: outside the field, browsers would otherwise leave the page and open them.
   document.addEventListener("dragover", (event) => {
@@ -236,11 +238,26 @@ function makeTryable(form) {
     const [file] = event.dataTransfer.files;
     if (!file) return;
     event.preventDefault();
-    classify(file);
+    attempt(file);
   });
+}
+
+// The server's response is a page with the classes.
+async function askServer(form, file) {
+  const body = new FormData();
+  body.append("image", file);
+  let answer;
+  try {
+    const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+    answer = await part(response, "#answer, main .lead");
+  } catch {
+    // The server did not answer.
+  }
+  if (answer?.id === "answer") return answer;
+  throw new Refusal(answer?.textContent ?? "The server did not answer. Try again in a moment.");
 }
 
 makeSortable();
 const search = document.getElementById("search");
 if (search) makeSearchable(search);
-document.querySelectorAll("[data-try]").forEach(makeTryable);
+document.querySelectorAll("[data-try]").forEach((form) => makeTryable(form, (file) => askServer(form, file)));

@@ -56,6 +56,8 @@ def rebuild(context: DeploymentContext) -> Finding:
     written_with = module.manifest.deployment.written_with if module.manifest and module.manifest.deployment else {}
     if other := [f"{name} {version}" for name, version in written_with.items() if metadata.version(name) != version]:
         raise NotApplicable(f"it was written with {' and '.join(other)}, and bytes depend on that")
+    if (missing := context.spec.options.missing) is not None:
+        raise NotApplicable(f"it was written with {missing}, which are not here")
     variant = context.config or module.variant
     names = context.report.metadata.get("class_names")
     if context.config is None and names:
