@@ -72,6 +72,7 @@ bench: environment  ## measure against baselines that each script names
 	$(BIN)/python scripts/benchmark_inference.py --variant mobilenet_v3_large_100_224 inception_v3 inception_resnet_v2 resnet_v2_50 vgg_16
 	$(BIN)/python scripts/benchmark_load.py
 	$(BIN)/python scripts/benchmark_convert.py $(REAL_ARCHIVE)
+	$(BIN)/python scripts/benchmark_deploy.py
 	$(BIN)/python scripts/benchmark_verify.py
 	$(BIN)/hubexport build --variant mobilenet_v2_075_192 --checkpoint synthetic --output_dir $(DEMO) --overwrite
 	$(BIN)/python scripts/benchmark_evaluate.py $(DEMO)/google/imagenet/mobilenet_v2_075_192/classification/2
