@@ -167,6 +167,12 @@ def _check_name(target: Path, to: Target) -> None:
             fix="use the path of a file, prefix or directory in it",
         )
     deployment = DEPLOYMENTS.get(to)
+    if deployment and deployment.suffix is None and target.name == deployment.file:
+        raise UsageError(
+            f"{target}: not a name for {deployment.title} models",
+            why=f"such a model is a folder, and {deployment.file} is one of the files in it",
+            fix="use the path of the folder",
+        )
     if deployment and deployment.suffix not in (None, target.suffix):
         raise UsageError(
             f"{target}: not a name for {deployment.title} models",

@@ -16,6 +16,8 @@ from hubexport.variants import ModuleSpec, Variant
 
 # A folder of their own keeps deployments out of the folders of modules.
 DEPLOYMENTS_ROOT = "deployments/"
+# The quantization that takes a calibration.
+_CALIBRATED = "int8"
 
 
 class DeploymentSpec(ModuleSpec):
@@ -139,7 +141,8 @@ def deployment_requests(
     Raises:
         UsageError: there is no such format or choice, or no format has an option.
     """
-    keys = endpoints if endpoints == "all" else tuple(endpoints)
+    names, keys = list(names), endpoints if endpoints == "all" else tuple(endpoints)
+    calibrated = chosen.get("quantize") == _CALIBRATED or any(name.endswith(f"-{_CALIBRATED}") for name in names)
     requests: dict[DeploymentRequest, None] = {}
     used: set[str] = set()
     for name in names:
@@ -156,6 +159,8 @@ def deployment_requests(
                     fix=f"use {format_}",
                 )
             options["quantize"] = quantization
+        if calibrated and options.get("quantize") != _CALIBRATED:
+            options.pop("calibration", None)  # It is for the others.
         requests[DeploymentRequest(format_, DEPLOYMENTS[format_].options(**options), keys)] = None
     if unused := [option for option in chosen if option not in used]:
         having = [name for name, one in DEPLOYMENTS.items() if unused[0] in option_names(one)]

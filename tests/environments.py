@@ -43,8 +43,9 @@ ONNX = Environment("onnx", "3.13", _REQUIREMENTS / "onnx.txt")
 # What runs TFLite models: the newest LiteRT, and the last MediaPipe whose wheel has a reader of metadata.
 LITERT = Environment("litert", "3.12", _REQUIREMENTS / "litert.txt")
 MEDIAPIPE = Environment("mediapipe", "3.11", _REQUIREMENTS / "mediapipe.txt")
-# Another converter to ONNX, with the TensorFlow that it reads modules with.
+# Other converters to ONNX and to TF.js, with the TensorFlow that they read modules with.
 TF2ONNX = Environment("tf2onnx", "3.11", _REQUIREMENTS / "tf2onnx.txt")
+TENSORFLOWJS = Environment("tensorflowjs", "3.11", _REQUIREMENTS / "tensorflowjs.txt")
 
 
 def cases(consumers: Iterable[Environment | Consumer]) -> list[Any]:
@@ -90,7 +91,7 @@ def main(names: list[str]) -> None:
     with shown_progress() as progress:
         setups: dict[str, Callable[[], Path]] = {
             environment.name: functools.partial(create, environment, progress)
-            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, LITERT, MEDIAPIPE, TF2ONNX, NEWEST)
+            for environment in (*CONSUMERS, *FRAMEWORKS, ONNX, LITERT, MEDIAPIPE, TF2ONNX, TENSORFLOWJS, NEWEST)
         }
         setups[node.NAME] = functools.partial(node.create_packages, progress)
         for name, set_up in setups.items():

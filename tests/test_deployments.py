@@ -11,7 +11,7 @@ from hubexport.build import BuildOrder, build_modules
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.deployment_spec import deployment_requests, with_deployments
-from hubexport.deployments.options import OnnxOptions
+from hubexport.deployments.options import CalibrationRecord, OnnxOptions
 from hubexport.errors import ModuleError, UsageError
 from hubexport.formats.manifest import read_manifest
 from hubexport.progress import Progress
@@ -137,6 +137,16 @@ def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir)
     assert done.returncode == 1 and "--opset needs --deployment" in done.stderr
 
 
+def test_a_calibration_goes_to_the_deployments_that_need_one():
+    """So that one command can ask for floats and integers."""
+    calibration = CalibrationRecord(3, "0" * 64)
+    floats, integers = deployment_requests(["tflite", "tflite-int8"], {"calibration": calibration})
+    assert floats.options.calibration is None and floats.options.quantize == "none"
+    assert integers.options.calibration is calibration
+    with pytest.raises(UsageError, match="calibration"):
+        deployment_requests(["tflite"], {"calibration": calibration})
+
+
 def test_without_a_checkpoint_only_files_and_interface_are_checked(small, tmp_path):
     """Folded values cannot be taken apart; the report says so."""
     [folder] = _build(small, tmp_path, "onnx")
@@ -225,6 +235,49 @@ def test_damage_is_caught_by_what_is_computed(small, tmp_path, damage, checks):
     found = verify_module(folder, checkpoint="synthetic:1", variant=small, checks=_COMPUTING)
     assert checks <= _failed(found)
     assert _failed(verify_module(folder, checkpoint="synthetic:1", variant=small, checks=["deployment.rebuild"]))
+
+
+def _swap_bytes_of_a_shard(folder):
+    path = folder / "group1-shard1of1.bin"
+    content = bytearray(path.read_bytes())
+    place = len(content) // 2
+    content[place : place + 4000] = content[place : place + 4000][::-1]
+    path.write_bytes(content)
+
+
+def _double_a_scale(folder):
+    described = json.loads((folder / "model.json").read_text())
+    weights = described["weightsManifest"][0]["weights"]
+    quantized = [one for one in weights if one.get("quantization", {}).get("scale")]
+    quantized[3]["quantization"]["scale"] *= 2
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+def _rename_the_output_of_a_graph_model(folder):
+    described = json.loads((folder / "model.json").read_text())
+    described["signature"]["outputs"] = {"scores": described["signature"]["outputs"]["logits"]}
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "check"),
+    [
+        (_swap_bytes_of_a_shard, "deployment.random"),
+        (_double_a_scale, "deployment.random"),
+        (_rename_the_output_of_a_graph_model, "deployment.interface"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_damage_of_a_quantized_graph_model_is_caught_by_what_is_computed(small, tmp_path, damage, check):
+    """Although its steps move outputs by themselves. A right one passes all checks."""
+    [folder] = _build(small, tmp_path, "tfjs-uint8")
+    assert verify_module(folder, checkpoint="synthetic:1", variant=small).passed
+    damage(folder)
+    facts = json.loads((folder / "hubexport.json").read_text())
+    facts["sha256"] = {name: file_sha256(folder / name) for name in facts["sha256"]}
+    (folder / "hubexport.json").write_text(json.dumps(facts, indent=2) + "\n")
+    assert check in _failed(verify_module(folder, checkpoint="synthetic:1", variant=small, checks=_COMPUTING))
 
 
 def test_a_manifest_of_no_known_format_is_an_error(small, tmp_path):

@@ -364,6 +364,14 @@ def test_options_that_do_not_exist_are_refused(options, words):
     assert all(word in str(caught.value) for word in words)
 
 
+def test_a_model_is_a_folder(tmp_path, small):
+    """Nobody gets a folder named `model.json` by mistake."""
+    with pytest.raises(UsageError) as caught:
+        convert("synthetic:1", tmp_path / "m" / "model.json", "tfjs", variant=small)
+    assert "is a folder" in caught.value.why
+    assert not (tmp_path / "m").exists()
+
+
 def test_formats_refuse_each_others_options(tmp_path, config_dir):
     """By the flag's name."""
     where = ("--variant", "small", "--config_dir", config_dir)
