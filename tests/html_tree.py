@@ -44,6 +44,11 @@ class Element:
         """The text that people read."""
         return " ".join("".join(child if isinstance(child, str) else child.text for child in self.children).split())
 
+    @property
+    def raw_text(self) -> str:
+        """The text with all its spaces and lines, like that of a program."""
+        return "".join(child if isinstance(child, str) else child.raw_text for child in self.children)
+
     def rows(self) -> list[list[str]]:
         """Returns the texts of the cells in a table's body."""
         return [[cell.text for cell in row.all() if cell.tag in ("th", "td")] for row in self.one("tbody").all("tr")]

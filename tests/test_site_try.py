@@ -154,6 +154,16 @@ def test_the_answer_is_shown_and_accessible(browser, tmp_path):
     assert browser.violations() == []
 
 
+def test_a_deployments_page_is_accessible(browser):
+    """Also on a phone, where nothing is wider than the page."""
+    browser.open(f"/deployments/{_SMALL}/tfjs/")
+    assert browser.violations() == []
+    browser.emulate(360)
+    assert browser.violations() == []
+    assert browser.run("return document.documentElement.scrollWidth") == 360
+    browser.emulate()
+
+
 def test_a_file_that_is_no_photograph(browser, tmp_path):
     """The page says what to do; a photograph after that is classified."""
     (tmp_path / "words.png").write_text("words")

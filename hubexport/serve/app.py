@@ -16,13 +16,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.release.facts import MODULE_FORMATS
 from hubexport.release.index import INDEX, SHA256SUMS, ArtifactRecord, ReleaseFile, as_json
 from hubexport.serve.access import AccessMiddleware
 from hubexport.serve.deployment_requests import requested_file
 from hubexport.serve.file_responses import file_response
-from hubexport.serve.headers import accepts_gzip, digest_headers, is_known
+from hubexport.serve.headers import accepts_gzip, digest_headers, is_known, saved_as
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import PageText, ServedRelease
@@ -207,7 +206,7 @@ class _Handlers:
         if deployed is None:
             return await file_response(request, file, release.files, headers)
         request.state.what = "model"
-        headers |= {**OPEN_TO_PAGES, **_saved_as(deployed, file)}
+        headers |= {**OPEN_TO_PAGES, **saved_as(deployed, file)}
         response = await file_response(request, file, release.files, headers)
         if file == main_file(deployed):
             self._count_download(request, response, deployed)
@@ -219,7 +218,7 @@ class _Handlers:
 
     async def _archive(self, request: Request, release: ServedRelease, record: ArtifactRecord) -> Response:
         request.state.what = "archive"
-        headers = {"cache-control": UNCHANGING, **_saved_as(record, record.files["archive"])}
+        headers = {"cache-control": UNCHANGING, **saved_as(record, record.files["archive"])}
         response = await file_response(request, record.files["archive"], release.files, headers)
         self._count_download(request, response, record)
         return response
@@ -267,18 +266,6 @@ class _Handlers:
         title = {404: "Not found", 405: "Not allowed"}.get(status, "Request failed")
         page = self._watcher.current.pages.message(title, text)
         return Response(page, status, {**headers, "content-type": _HTML})
-
-
-def _saved_as(record: ArtifactRecord, file: ReleaseFile) -> dict[str, str]:
-    """Returns the header that names a file for those who save it; none for files that only work with others."""
-    name = f"{record.variant}-{record.kind}-{record.version}"
-    if record.deployment is None:
-        name += ".tar.gz"
-    elif (suffix := DEPLOYMENTS[record.format].suffix) and file.path.endswith(suffix):
-        name += f"-{record.handle.rpartition('/')[2]}{suffix}"
-    else:
-        return {}
-    return {"content-disposition": f'attachment; filename="{name}"'}
 
 
 async def _rendered(

@@ -1,9 +1,12 @@
-"""Headers that identify the bytes of a response, conditional requests, and the encodings that clients accept."""
+"""Headers that identify and name what is sent, conditional requests, and the encodings that clients accept."""
 
 import base64
 import re
 
 from starlette.requests import Request
+
+from hubexport.deployments.registry import DEPLOYMENTS
+from hubexport.release.index import ArtifactRecord, ReleaseFile
 
 
 def digest_headers(sha256: str) -> dict[str, str]:
@@ -31,3 +34,15 @@ def accepts_gzip(request: Request) -> bool:
         qualities[coding.strip()] = float(match[1] or 1) if match else 0.0
     named = (qualities[coding] for coding in ("gzip", "x-gzip", "*") if coding in qualities)
     return next(named, 0.0) > 0
+
+
+def saved_as(record: ArtifactRecord, file: ReleaseFile) -> dict[str, str]:
+    """Returns the header that names a file for those who save it; none for files that only work with others."""
+    name = f"{record.variant}-{record.kind}-{record.version}"
+    if record.deployment is None:
+        name += ".tar.gz"
+    elif (suffix := DEPLOYMENTS[record.format].suffix) and file.path.endswith(suffix):
+        name += f"-{record.handle.rpartition('/')[2]}{suffix}"
+    else:
+        return {}
+    return {"content-disposition": f'attachment; filename="{name}"'}

@@ -1,6 +1,6 @@
 """The tables of deployments on the pages of modules, and of files on a deployment's own page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 
 from hubexport.deployments.registry import DEPLOYMENTS
@@ -51,6 +51,12 @@ class DeploymentRow:
             parts=len(files) - 1,
             bytes=sum(file.bytes for file in files),
         )
+
+
+def smallest(records: Iterable[ArtifactRecord]) -> DeploymentRow | None:
+    """Returns the deployment that takes the least to download, but weights of 8 bits last; None if none has a file."""
+    rows = [row for row in map(DeploymentRow.of, records) if row.file]
+    return min(rows, key=lambda row: (row.weights == "uint8", row.bytes), default=None)
 
 
 def deployment_files(record: ArtifactRecord) -> Sequence[tuple[ReleaseFile, str]]:

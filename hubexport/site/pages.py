@@ -20,7 +20,7 @@ from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
 from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
 from hubexport.site.deployment_snippets import deployment_snippet
-from hubexport.site.deployment_tables import DeploymentRow, deployment_files
+from hubexport.site.deployment_tables import DeploymentRow, deployment_files, smallest
 from hubexport.site.listing import ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
@@ -219,8 +219,7 @@ class Pages:
         """Returns the deployment with which browsers classify photographs on a module's page; None if there is none."""
         if "tf.js" not in self._assets or record.kind != "classification":
             return None
-        rows = map(DeploymentRow.of, self._catalogue.deployments_of(record, "tfjs"))
-        return min((row for row in rows if row.file), key=_trial_order, default=None)
+        return smallest(self._catalogue.deployments_of(record, "tfjs"))
 
     def _program(self, row: DeploymentRow) -> tuple[Snippet, Markup] | None:
         """Returns how a program runs a deployment, and that program as HTML."""
@@ -294,11 +293,6 @@ def _or_reason(
         return read(folder, record)
     except UntrustedFileError as error:
         return str(error)
-
-
-def _trial_order(row: DeploymentRow) -> tuple[bool, int]:
-    """Returns a sort key: the smallest download first, but weights of 8 bits last."""
-    return row.weights == "uint8", row.bytes
 
 
 def _changelog(text: RenderedMarkdown | str) -> str | None:
