@@ -28,7 +28,6 @@ class Deployment:
         options: what users can choose.
         extra: the packages that its writer needs; None if it needs none.
         packages: those whose versions may change its bytes.
-        runtimes: those that run it.
         pixels: the dtype of images, in NumPy's words, by the option.
         write: writes a model to a path that does not exist: a file, or a folder. Its progress receives what is worth
             knowing of long work.
@@ -44,7 +43,6 @@ class Deployment:
     options: type[DeploymentOptions]
     extra: str | None
     packages: tuple[str, ...]
-    runtimes: tuple[str, ...]
     pixels: Mapping[Pixels, str]
     write: Callable[[Path, "InferenceModel", Any, "Progress"], None]
     recognizes: Callable[[Path], bool]
@@ -115,7 +113,6 @@ DEPLOYMENTS: dict[str, Deployment] = {
         options=OnnxOptions,
         extra="onnx",
         packages=("onnx",),
-        runtimes=("onnxruntime",),
         pixels={"float": "float32", "uint8": "uint8"},
         write=_write_onnx,
         recognizes=_is_onnx,
@@ -129,7 +126,6 @@ DEPLOYMENTS: dict[str, Deployment] = {
         options=TfjsOptions,
         extra=None,
         packages=(),
-        runtimes=("tensorflow",),
         pixels={"float": "float32", "uint8": "uint8"},
         write=_write_tfjs,
         recognizes=_is_tfjs,
@@ -143,7 +139,6 @@ DEPLOYMENTS: dict[str, Deployment] = {
         options=TfliteOptions,
         extra="tflite",
         packages=("flatbuffers", "tflite"),
-        runtimes=("tensorflow",),
         pixels={"float": "float32", "uint8": "uint8"},
         write=_write_tflite,
         recognizes=_is_tflite,

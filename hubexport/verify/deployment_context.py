@@ -76,10 +76,11 @@ class DeploymentContext:
     @property
     def runtime_versions(self) -> dict[str, str]:
         """The versions of what ran it, if a check did, and of what decides its bytes."""
-        names = self.spec.packages
+        versions = {name: metadata.version(name) for name in self.spec.packages}
         if "inference" in vars(self):
-            names += self.spec.deployment.runtimes
-        return {name: metadata.version(name) for name in names}
+            engine, _, version = self.inference.engine.rpartition(" ")
+            versions[engine] = version
+        return versions
 
     @functools.cached_property
     def report(self) -> DeploymentReport:
