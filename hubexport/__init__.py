@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from hubexport.checkpoints.checkpoint_report import CheckpointReport as CheckpointReport
     from hubexport.checkpoints.download_cache import Downloads as Downloads
     from hubexport.comparison import Comparison as Comparison
-    from hubexport.comparison import compare as compare
     from hubexport.config_files import list_variants as list_variants
     from hubexport.config_files import load_variant as load_variant
     from hubexport.config_writing import variant_yaml as variant_yaml
     from hubexport.conversion import convert as convert
+    from hubexport.deployment_comparison import compare as compare
     from hubexport.deployments.options import OnnxOptions as OnnxOptions
     from hubexport.deployments.options import TfjsOptions as TfjsOptions
     from hubexport.deployments.options import TfliteOptions as TfliteOptions
@@ -81,7 +81,7 @@ _MODULES = {
     "build_modules": "hubexport.build",
     "check_release": "hubexport.release.check",
     "classify": "hubexport.images.classification",
-    "compare": "hubexport.comparison",
+    "compare": "hubexport.deployment_comparison",
     "convert": "hubexport.conversion",
     "describe": "hubexport.description",
     "evaluate": "hubexport.evaluation.evaluate_module",

@@ -20,7 +20,7 @@ from hubexport.progress import Progress
 
 _NOT_COMPARED = "not compared"
 # What the summary calls what was compared.
-_VALUES = {"all": "values", "averaged": "averaged values", "raw": "plain values"}
+_VALUES = {"all": "values", "averaged": "averaged values", "raw": "plain values", "folded": "folded values"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Comparison:
     """The result of comparing A and B.
 
     Attributes:
-        compared: which values were compared: `all`, or of a network's variables the `averaged` or `raw` ones, or how
-            many of each, like `158 averaged, 104 raw`.
+        compared: which values were compared: `all`; of a network's variables the `averaged` or `raw` ones, or how many
+            of each, like `158 averaged, 104 raw`; or the `folded` ones of a deployment.
         equal: how many variables are the same bit for bit.
         differences: the other variables, sorted by name.
     """
@@ -82,7 +82,9 @@ class Comparison:
         return all(absolute is not None and absolute <= tolerance for absolute in largest)
 
 
-def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress: Progress | None = None) -> Comparison:
+def compare_checkpoints(
+    a: str | Path, b: str | Path, *, weights: Weights = "auto", progress: Progress | None = None
+) -> Comparison:
     """Compares the values of two checkpoints or modules.
 
     All values are compared by name if A and B use the same framework's names, and both or neither have moving averages.
@@ -109,12 +111,12 @@ def compare(a: str | Path, b: str | Path, *, weights: Weights = "auto", progress
     ):
         averages = {has_averages(opened_a.native), has_averages(opened_b.native)}
         if _layout(opened_a) == _layout(opened_b) and len(averages) == 1:
-            return _compare_values("all", opened_a.native, opened_b.native)
+            return compare_values("all", opened_a.native, opened_b.native)
         names_a, names_b = _network_names(opened_a, weights), _network_names(opened_b, weights)
         values_a, values_b = Renamed(opened_a.slim_values(), names_a), Renamed(opened_b.slim_values(), names_b)
         recognized = all(opened.recognition for opened in (opened_a, opened_b))
         compared = _choices(names_a, names_b) if any(averages) and recognized else "all"
-        return _compare_values(compared, values_a, values_b)
+        return compare_values(compared, values_a, values_b)
 
 
 def _layout(opened: OpenedCheckpoint) -> tuple[str, Scope] | None:
@@ -140,7 +142,8 @@ def _choices(names_a: Mapping[str, str], names_b: Mapping[str, str]) -> str:
     return summarize_weights("averaged" if {names_a.get(n, n), names_b.get(n, n)} != {n} else "raw" for n in names)
 
 
-def _compare_values(compared: str, a: StoredValues, b: StoredValues) -> Comparison:
+def compare_values(compared: str, a: StoredValues, b: StoredValues) -> Comparison:
+    """Compares values by name; `compared` says which they are, see `Comparison`."""
     names = sorted({*a.shapes, *b.shapes})
     differences = [difference for name in names if (difference := _difference(name, a, b))]
     return Comparison(compared, len(names) - len(differences), tuple(differences))

@@ -298,7 +298,7 @@ from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.checkpoints.safetensors_file import write_safetensors
 from hubexport.checkpoints.sources import resolve_source
 from hubexport.checkpoints.v2_bundle import write_bundle
-from hubexport.comparison import compare
+from hubexport.deployment_comparison import compare
 from hubexport.progress import Progress
 source, folder = map(Path, sys.argv[1:])
 with open_checkpoint(resolve_source(source, None, Progress()), Progress()) as opened:

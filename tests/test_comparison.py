@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.v2_bundle import write_bundle
-from hubexport.comparison import compare
 from hubexport.conversion import convert
+from hubexport.deployment_comparison import compare
 from hubexport.errors import CheckpointError
 from hubexport.variants import ModuleSpec
 from tests.checkpoints import network_values, training_values, write_v1, write_v2

@@ -10,8 +10,8 @@ import pytest
 import safetensors.numpy
 
 from hubexport import build_modules
-from hubexport.comparison import compare
 from hubexport.conversion import convert
+from hubexport.deployment_comparison import compare
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
 from tests.checkpoints import network_values, write_v2

@@ -12,9 +12,9 @@ import tensorflow as tf
 from hubexport.build import build_modules
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.sources import resolve_source
-from hubexport.comparison import compare
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
+from hubexport.deployment_comparison import compare
 from hubexport.description import describe
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress

@@ -19,7 +19,7 @@ _FLOORS = [
     ["checkpoints"],
     ["formats"],
     ["build", "comparison", "conversion", "modules", "selection"],
-    ["batch", "checkpoint_variant", "consumers", "description", "runtime"],
+    ["batch", "checkpoint_variant", "consumers", "deployment_comparison", "description", "runtime"],
     ["images"],
     ["evaluation", "verify"],
     ["release"],

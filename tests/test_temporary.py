@@ -11,9 +11,9 @@ import pytest
 
 from hubexport.build import build_modules
 from hubexport.checkpoints.v2_bundle import write_bundle
-from hubexport.comparison import compare
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
+from hubexport.deployment_comparison import compare
 from hubexport.description import describe
 from hubexport.errors import TemporaryFileError
 from hubexport.verify.verify_module import verify_module

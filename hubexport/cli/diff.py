@@ -42,7 +42,7 @@ def _tolerance(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the differences. Returns 0 if there are none beyond the tolerance, else 1."""
-    from hubexport.comparison import compare
+    from hubexport.deployment_comparison import compare
 
     with shown_progress() as progress:
         comparison = compare(args.a, args.b, weights=args.weights, progress=progress)

@@ -48,6 +48,10 @@ class DeploymentOptions:
         """What a model cannot be written again without, in the plural, as part of a sentence; None for nothing."""
         return None
 
+    def without_calibration(self) -> "DeploymentOptions":
+        """Returns what can be written without photographs, with the same values before they are rounded."""
+        return self
+
     def as_json(self) -> dict[str, Any]:
         """Returns all choices, as values that JSON has."""
         return dataclasses.asdict(self)
@@ -261,6 +265,10 @@ class TfliteOptions(DeploymentOptions):
         """The photographs of a calibration that a manifest tells of."""
         record = self.calibration
         return f"{record.images:,} photographs" if isinstance(record, CalibrationRecord) else None
+
+    def without_calibration(self) -> "TfliteOptions":
+        """Returns these options for floats, if they are for int8."""
+        return self if self.calibration is None else dataclasses.replace(self, quantize="none", calibration=None)
 
     def as_json(self) -> dict[str, Any]:
         """Returns all choices; the images of a calibration are those of any folder."""

@@ -31,6 +31,7 @@ class TfliteTensor:
         scales: what an integer is multiplied with, after its zero point is subtracted; one, or one for each place of an
             axis. Empty if the numbers stand for themselves.
         zero_points: as many.
+        axis: the one whose places have scales of their own, if there are several.
         data: where its values begin in the file, and how many bytes they have; None unless it is a constant.
     """
 
@@ -39,6 +40,7 @@ class TfliteTensor:
     shape: tuple[int | None, ...]
     scales: npt.NDArray[np.float32]
     zero_points: npt.NDArray[np.int64]
+    axis: int
     data: tuple[int, int] | None
 
 
@@ -168,6 +170,7 @@ def _tensor(tensor: FlatTable, buffers: Sequence[tuple[int, int]]) -> TfliteTens
         shape=tuple(None if length < 0 else length for length in signature or shape),
         scales=quantization.numbers(2, "float32") if quantization else np.zeros(0, np.float32),
         zero_points=quantization.numbers(3, "int64") if quantization else np.zeros(0, np.int64),
+        axis=quantization.number(6, "int32") if quantization else 0,
         data=place if place[1] else None,
     )
 
