@@ -19,15 +19,13 @@ from hubexport.networks.numpy_forward import Forward
 from hubexport.networks.registry import FAMILIES
 from tests.environments import ONNX, TF2ONNX, python_or_skip, run_consumer
 
-_ALWAYS = "mobilenet_v2_035_96"
-
 
 def _smallest_variants():
     """One of each family, with the smallest images."""
     smallest = {}
     for variant in sorted(list_variants(), key=lambda one: (one.image_size, one.name)):
         smallest.setdefault(variant.network, variant.name)
-    return sorted(set(smallest.values()) - {_ALWAYS})
+    return sorted(smallest.values())
 
 
 def _run(path, images):
@@ -36,14 +34,9 @@ def _run(path, images):
     return session.run(None, {name: images})[0]
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(_ALWAYS, marks=pytest.mark.consumers),
-        *(pytest.param(name, marks=pytest.mark.prove) for name in _smallest_variants()),
-    ],
-)
+@pytest.mark.parametrize("name", _smallest_variants())
 def test_our_model_is_no_larger_than_that_of_tf2onnx_and_gives_the_same_numbers(tmp_path, name):
     """tf2onnx converts the TF2 module; inspect reads its file, too."""
     python, variant = python_or_skip(TF2ONNX), load_variant(name)
