@@ -23,12 +23,10 @@ from hubexport.protos import Message
 from hubexport.runtime.steady_copy import steady_copy
 from hubexport.system.garbage_collection import rare_collections
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
-from hubexport.variants import Variant
-from hubexport.verify.config import config_of
+from hubexport.verify.artifact_context import ArtifactContext
 from hubexport.verify.expected_values import ExpectedValues
-from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, ImageErrors, measure_layer_errors
-from hubexport.verify.sample_images import SampleImages, SampleKind, extreme_images, random_images
+from hubexport.verify.sample_images import SampleImages, extreme_images, random_images
 from hubexport.verify.training_reference import TrainingReference, measure_training, training_gammas
 from hubexport.verify.two_precisions import TwoPrecisions
 
@@ -41,16 +39,10 @@ _COTANGENT_SEED = 2
 LEARNING_RATE = 1e-3
 
 
-class VerificationContext:
-    """Everything about one module that checks ask for, until the context ends.
+class VerificationContext(ArtifactContext):
+    """Everything about one module that checks ask for, until the context ends; see also `ArtifactContext`.
 
-    Args:
-        module: the module, and what it should be.
-        expected: the values that it should have; None if no checkpoint was given.
-        photographs: the user's, resized for the module; None if none were given.
-        progress: is told when TensorFlow starts.
     Attributes:
-        measurements: the errors of all layers, by the kind of sample images, as far as checks have measured them.
         used_tensorflow: whether a check has run anything in the installed TensorFlow.
     """
 
@@ -61,19 +53,8 @@ class VerificationContext:
         photographs: SampleImages | None,
         progress: Progress,
     ) -> None:
-        self.module = module
-        self.expected = expected
-        self.measurements: dict[SampleKind, list[ImageErrors]] = {}
+        super().__init__(module, expected, photographs, progress)
         self.used_tensorflow = False
-        self._photographs = photographs
-        self._progress = progress
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "VerificationContext":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
 
     @property
     def runtime_versions(self) -> dict[str, str]:
@@ -94,11 +75,6 @@ class VerificationContext:
     def stored_values(self) -> dict[str, Array]:
         """All values that the module stores, by variable name; see `hubexport.modules.values.read_stored_values`."""
         return read_stored_values(self.module)
-
-    @functools.cached_property
-    def config(self) -> Variant | None:
-        """The config of the module's variant, see `hubexport.verify.config`."""
-        return config_of(self.module)
 
     @property
     def network(self) -> Network:
@@ -128,17 +104,6 @@ class VerificationContext:
     def extreme_images(self) -> SampleImages:
         """All 0, and all 1."""
         return extreme_images(*self.network.default_image_size)
-
-    @property
-    def photographs(self) -> SampleImages:
-        """The user's photographs.
-
-        Raises:
-            NotApplicable: none were given.
-        """
-        if self._photographs is None:
-            raise NotApplicable("no photographs were given (--images)")
-        return self._photographs
 
     @functools.cached_property
     def training_images(self) -> Array:

@@ -1,7 +1,6 @@
 """Everything about one deployment that checks ask for, each part computed when a check first needs it."""
 
 from collections.abc import Mapping
-import contextlib
 import functools
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -17,8 +16,7 @@ from hubexport.modules.identity import ModuleIdentity
 from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.networks.network import Network
 from hubexport.progress import Progress
-from hubexport.variants import Variant
-from hubexport.verify.config import config_of
+from hubexport.verify.artifact_context import ArtifactContext
 from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import NotApplicable
 from hubexport.verify.layer_errors import (
@@ -29,7 +27,7 @@ from hubexport.verify.layer_errors import (
     output_floor,
 )
 from hubexport.verify.quantization_steps import quantized_outputs
-from hubexport.verify.sample_images import SampleImages, SampleKind
+from hubexport.verify.sample_images import SampleImages
 from hubexport.verify.two_precisions import TwoPrecisions
 
 if TYPE_CHECKING:
@@ -39,16 +37,11 @@ if TYPE_CHECKING:
 LIMIT_IN_STEP_FLOORS = 4
 
 
-class DeploymentContext:
-    """Everything about one deployment that checks ask for, until the context ends.
+class DeploymentContext(ArtifactContext):
+    """Everything about one deployment that checks ask for, until the context ends; see also `ArtifactContext`.
 
-    Args:
-        module: the deployment, and what it should be.
-        expected: the values that it should have been made of; None if no checkpoint was given.
-        photographs: the user's, resized for it; None if none were given.
-        progress: is told when a runtime starts.
     Attributes:
-        measurements: the errors of its outputs, by the kind of sample images, as far as checks have measured them.
+        spec: what it should be.
     """
 
     def __init__(
@@ -58,20 +51,9 @@ class DeploymentContext:
         photographs: SampleImages | None,
         progress: Progress,
     ) -> None:
+        super().__init__(module, expected, photographs, progress)
         assert isinstance(module.spec, DeploymentSpec)
-        self.module = module
         self.spec: DeploymentSpec = module.spec
-        self.measurements: dict[SampleKind, list[ImageErrors]] = {}
-        self.expected = expected
-        self._photographs = photographs
-        self._progress = progress
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "DeploymentContext":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
 
     @property
     def runtime_versions(self) -> dict[str, str]:
@@ -86,11 +68,6 @@ class DeploymentContext:
     def report(self) -> DeploymentReport:
         """The deployment as `hubexport inspect` describes it."""
         return self.spec.deployment.report(self.module.directory / self.spec.deployment.file)
-
-    @functools.cached_property
-    def config(self) -> Variant | None:
-        """The config of its variant, see `hubexport.verify.config`."""
-        return config_of(self.module)
 
     @property
     def values(self) -> Mapping[str, Array]:
@@ -126,17 +103,6 @@ class DeploymentContext:
     @functools.cached_property
     def _network_and_outputs(self) -> tuple[Network, dict[str, str]]:
         return with_outputs(self.module.network, self.spec.endpoints, softmax=self.spec.options.softmax)
-
-    @property
-    def photographs(self) -> SampleImages:
-        """The user's photographs.
-
-        Raises:
-            NotApplicable: none were given.
-        """
-        if self._photographs is None:
-            raise NotApplicable("no photographs were given (--images)")
-        return self._photographs
 
     @functools.cached_property
     def inference(self) -> "ImageModule":

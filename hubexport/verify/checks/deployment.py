@@ -12,8 +12,7 @@ import numpy as np
 
 from hubexport.build import write_module
 from hubexport.deployments.inference_model import INPUT
-from hubexport.formats.manifest import MANIFEST, changed_files
-from hubexport.system.digests import tree_files
+from hubexport.formats.manifest import MANIFEST
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.deployment_context import DeploymentContext
@@ -23,6 +22,7 @@ from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, layer_difference, wor
 from hubexport.verify.manifest_differences import manifest_differences
 from hubexport.verify.sample_images import SampleImages, extreme_images, random_images
 
+REBUILD = CheckGroup("deployment", proof="rebuild", subject="deployment")
 GROUP = CheckGroup("deployment", proof="computation", subject="deployment")
 
 _ODD_BATCH = 3
@@ -31,11 +31,7 @@ _ODD_BATCH = 3
 @GROUP.check
 def digests(context: DeploymentContext) -> Finding:
     """The files are exactly those listed in hubexport.json, with the same SHA-256 digests."""
-    directory, manifest = context.module.directory, context.module.manifest
-    if manifest is None:
-        raise NotApplicable(f"there is no {MANIFEST}")
-    changed = changed_files(directory, tree_files(directory), manifest.sha256)
-    return nothing_wrong(changed, f"{len(manifest.sha256)} files match their listed digests", "files")
+    return context.listed_digests()
 
 
 @GROUP.check
@@ -49,7 +45,7 @@ def manifest(context: DeploymentContext) -> Finding:
     return nothing_wrong((f"{MANIFEST}: {problem}" for problem in problems), explanation, "differences")
 
 
-@GROUP.check
+@REBUILD.check
 def rebuild(context: DeploymentContext) -> Finding:
     """Every file is the one that hubexport writes from the checkpoint."""
     module, values = context.module, context.values

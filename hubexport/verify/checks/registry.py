@@ -11,7 +11,7 @@ from hubexport.verify.result import Subject
 CHECKS: tuple[Check, ...] = tuple(
     check for group in (rebuild, structure, weights, numbers, behaviour, consumers) for check in group.GROUP.checks
 )
-DEPLOYMENT_CHECKS: tuple[Check, ...] = tuple(deployment.GROUP.checks)
+DEPLOYMENT_CHECKS: tuple[Check, ...] = (*deployment.REBUILD.checks, *deployment.GROUP.checks)
 
 
 def select_checks(

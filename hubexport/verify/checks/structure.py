@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from hubexport.checkpoints.stored_values import StoredValues
 from hubexport.errors import printable
-from hubexport.formats.manifest import MANIFEST, changed_files
+from hubexport.formats.manifest import MANIFEST
 from hubexport.layouts.tf2 import OBJECT_GRAPH_KEY
 from hubexport.modules.op_versions import known_tensorflows
 from hubexport.modules.values import open_stored_values
 from hubexport.networks.network import Network
 from hubexport.system.damage import DamageError
-from hubexport.system.digests import tree_files
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.declaration_problems import (
@@ -41,11 +40,7 @@ _FIRST_WITH_ATTACHMENT = 3
 @GROUP.check
 def digests(context: VerificationContext) -> Finding:
     """The files are exactly those listed in hubexport.json, with the same SHA-256 digests."""
-    directory, manifest = context.module.directory, context.module.manifest
-    if manifest is None:
-        raise NotApplicable(f"there is no {MANIFEST}")
-    changed = changed_files(directory, tree_files(directory), manifest.sha256)
-    return nothing_wrong(changed, f"{len(manifest.sha256)} files match their listed digests", "files")
+    return context.listed_digests()
 
 
 @GROUP.check
