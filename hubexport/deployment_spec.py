@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from hubexport.deployments.options import DeploymentOptions
 from hubexport.deployments.registry import DEPLOYMENTS, Deployment
-from hubexport.errors import UsageError, check_choice
+from hubexport.errors import UsageError, check_choice, either
 from hubexport.networks.endpoint_keys import EndpointRequest, endpoint_keys
 from hubexport.variants import ModuleSpec, Variant
 
@@ -152,6 +152,12 @@ def deployment_requests(
         options = {option: value for option, value in chosen.items() if option in known}
         used.update(options)
         if quantization:
+            if options.get("quantize", quantization) != quantization and format_ not in names:
+                raise UsageError(
+                    f"{name} and the quantization {options['quantize']} exclude each other",
+                    why="the name of a deployment says how its values are stored",
+                    fix="leave out one of them",
+                )
             if "quantize" not in known:
                 raise UsageError(
                     f"there is no deployment {name}",
@@ -166,7 +172,7 @@ def deployment_requests(
         having = [name for name, one in DEPLOYMENTS.items() if unused[0] in option_names(one)]
         raise UsageError(
             f"no deployment takes the option {unused[0]}",
-            why=f"it is one of {' and '.join(having)}",
+            why=f"it is one of {either(having)}",
             fix="leave it out, or add such a deployment",
         )
     return tuple(requests)
@@ -183,6 +189,12 @@ def with_deployments(
     """Returns a variant's modules, followed by the deployments of each.
 
     Raises:
-        UsageError: the network has no such endpoint.
+        UsageError: the network has no such endpoint, or no module has a classifier to give probabilities.
     """
+    if any(request.options.softmax for request in requests) and all(one.kind == "feature_vector" for one in modules):
+        raise UsageError(
+            f"no module of {variant.name} has probabilities",
+            why="only feature vectors are asked for, without a classifier",
+            fix="leave the softmax out, or ask for classification, too",
+        )
     return (*modules, *(request.of(variant, module) for module in modules for request in requests))

@@ -2,6 +2,7 @@
 
 import json
 
+from PIL import Image
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -9,12 +10,14 @@ import onnxruntime
 import pytest
 
 from hubexport.build import BuildOrder, build_modules
+from hubexport.checkpoints.v2_bundle import write_bundle
 from hubexport.config_files import load_variant
 from hubexport.conversion import convert
 from hubexport.deployment_spec import deployment_requests, with_deployments
-from hubexport.deployments.options import CalibrationRecord, OnnxOptions
+from hubexport.deployments.options import TFJS_QUANTIZATIONS, CalibrationRecord, OnnxOptions
 from hubexport.errors import ModuleError, UsageError
 from hubexport.formats.manifest import read_manifest
+from hubexport.images.calibration import Calibration
 from hubexport.progress import Progress
 from hubexport.release.check import check_release
 from hubexport.release.index import read_index
@@ -23,6 +26,7 @@ from hubexport.release.release_modules import release_modules
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
 from hubexport.verify.verify_module import verify_module
+from tests.checkpoints import network_values
 from tests.command import hubexport
 
 _FEATURES, _CLASSES = ModuleSpec.parse("feature_vector/3"), ModuleSpec.parse("classification/5")
@@ -292,6 +296,61 @@ def test_a_manifest_of_no_known_format_is_an_error(small, tmp_path):
         assert word in str(caught.value)
 
 
+def test_the_module_of_the_same_build_is_a_checkpoint_too(small, tmp_path):
+    """Its manifest tells of the checkpoint that both are from."""
+    write_bundle(tmp_path / "model.ckpt", network_values())
+    specs = with_deployments(small, [_CLASSES], deployment_requests(["onnx"], {}))
+    module, folder = build_modules(small, specs, checkpoint=tmp_path / "model.ckpt", output_dir=tmp_path / "m")
+    for checkpoint in (module, tmp_path / "model.ckpt"):
+        found = verify_module(folder, checkpoint=checkpoint, variant=small)
+        assert found.passed, found.failed
+    [other] = build_modules(small, [_CLASSES], checkpoint="synthetic:1", output_dir=tmp_path / "other")
+    assert "deployment.manifest" in _failed(verify_module(folder, checkpoint=other, variant=small))
+
+
+def test_a_pass_without_a_checkpoint_says_what_it_leaves_open(small, tmp_path):
+    """Whoever wrote a deployment may say anything in it."""
+    [folder] = _build(small, tmp_path, "onnx")
+    assert "NOT compared" in verify_module(folder, variant=small).summary
+    assert "NOT compared" not in verify_module(folder, variant=small, checkpoint="synthetic:1").summary
+
+
+@pytest.mark.parametrize("change", ["manifest of another", "damaged manifest", "weights of another"])
+def test_photographs_are_not_classified_by_what_the_manifest_does_not_describe(small, tmp_path, change):
+    """Figures would be reported as another model's."""
+    [folder], [other] = (_build(small, tmp_path / layout, "onnx", layout=layout) for layout in ("nhwc", "nchw"))
+    Image.new("RGB", (96, 96)).save(tmp_path / "photo.png")
+    assert hubexport("classify", folder, tmp_path / "photo.png").returncode == 0
+    if change == "damaged manifest":
+        (folder / "hubexport.json").write_text("{")
+    else:
+        name = "hubexport.json" if change == "manifest of another" else "model.onnx"
+        (folder / name).write_bytes((other / name).read_bytes())
+    for path in (folder, folder / "model.onnx"):
+        done = hubexport("classify", path, tmp_path / "photo.png")
+        assert done.returncode == 1 and "hubexport.json" in done.stderr, done.stderr
+
+
+def test_files_that_convert_wrote_are_not_verified_but_compared(small, tmp_path):
+    """The error says what to do."""
+    path = convert("synthetic:1", tmp_path / "m.onnx", "onnx", variant=small)
+    done = hubexport("verify", path, "--checkpoint", "synthetic:1")
+    assert done.returncode == 1
+    assert "--deployment onnx" in done.stderr and "hubexport diff" in done.stderr
+
+
+def test_names_and_options_that_contradict_each_other_are_refused(small):
+    """And a softmax that no model would have."""
+    with pytest.raises(UsageError, match="exclude"):
+        deployment_requests(["tfjs-uint16"], {"quantize": "uint8"})
+    plain, named = deployment_requests(["tfjs", "tfjs-uint16"], {"quantize": "uint8"})
+    assert (plain.options.quantize, named.options.quantize) == ("uint8", "uint16")
+    with pytest.raises(UsageError, match="probabilities"):
+        with_deployments(small, [_FEATURES], deployment_requests(["onnx"], {"softmax": True}))
+    with pytest.raises(UsageError, match="did you mean 'MobilenetV2/layer_4'"):
+        with_deployments(small, [_CLASSES], deployment_requests(["onnx"], {}, ["layer_4"]))
+
+
 @pytest.fixture
 def dist(small, tmp_path):
     """A release of a module and its deployment."""
@@ -340,6 +399,24 @@ def test_a_second_run_makes_nothing_and_other_options_are_refused(dist, small):
     assert [outcome.result for outcome in same] == ["up to date", "up to date"]
     assert other[0].result == "up to date" and "never change" in other[1].result.why
     assert _files(dist) == before
+
+
+@pytest.mark.slow
+def test_the_audit_accepts_what_a_release_makes_of_each_quantization(small, tmp_path):
+    """Integers included, whose manifest counts photographs."""
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (96, 96, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    names = ["onnx", *(f"tfjs-{one}" for one in TFJS_QUANTIZATIONS[1:]), "tflite-dynamic", "tflite-int8"]
+    requests = deployment_requests(names, {"calibration": Calibration(tmp_path / "photos")})
+    specs = with_deployments(small, [_CLASSES], requests)
+    options = ReleaseOptions(checkpoint="synthetic:1", checks=_CHECKS)
+    outcomes = release_modules([BuildOrder(small, specs)], options, tmp_path / "dist")
+    assert [outcome.result for outcome in outcomes] == ["made"] * len(specs)
+    assert not check_release(tmp_path / "dist", Progress()).problems
+    records = {record.spec.name: record for record in read_index(tmp_path / "dist").deployments()}
+    assert records["tflite-int8"].deployment.options["calibration"]["images"] == 3
 
 
 def test_the_audit_finds_a_complete_release_right(dist):

@@ -15,7 +15,7 @@ from hubexport.deployments.options import (
     DeploymentOptions,
 )
 from hubexport.deployments.registry import DEPLOYMENTS
-from hubexport.errors import UsageError
+from hubexport.errors import UsageError, either
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[Depl
     """
     from hubexport.deployment_spec import deployment_requests
 
-    given = [_FLAGS[name] for name in _choices(args)] + ["--outputs"] * bool(outputs_of(args))
+    given = [_FLAGS[name] for name in _given(args)] + ["--outputs"] * bool(outputs_of(args))
     if given and not args.deployment:
         raise UsageError(
             f"{given[0]} needs --deployment",
@@ -120,15 +120,21 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the options that the command line gives, by name, whatever formats have them.
 
     Raises:
+        ImageError: there are no photographs to calibrate with, or one cannot be read.
         MissingExtraError: packages that calibration needs are missing.
     """
-    chosen = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
+    chosen = {name: getattr(args, name) for name in _given(args)}
     if "calibration" in chosen:
         require_extras("--calibration", "tensorflow")
         from hubexport.images.calibration import Calibration
 
         chosen["calibration"] = Calibration(chosen["calibration"])
+        chosen["calibration"].record()  # Fails now if there are no images, not after the modules are built.
     return chosen
+
+
+def _given(args: argparse.Namespace) -> list[str]:
+    return [name for name in _FLAGS if getattr(args, name) is not None]
 
 
 def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
@@ -159,17 +165,16 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
         UsageError: the format has no such option, or the option has no such choice.
         MissingExtraError: packages that calibration needs are missing.
     """
-    chosen = _choices(args)
     options = DEPLOYMENTS[to].options if to in DEPLOYMENTS else None
-    for name in chosen:
+    for name in _given(args):
         if options is None or name not in _option_names(options):
             having = [one for one, format_ in DEPLOYMENTS.items() if name in _option_names(format_.options)]
             raise UsageError(
                 f"{command} takes no {_FLAGS[name]}",
-                why=f"only {' and '.join(having)} {'have' if len(having) > 1 else 'has'} this option",
+                why=f"only {either(having)} has this option",
                 fix=f"leave {_FLAGS[name]} out",
             )
-    return options(**chosen) if options else None
+    return options(**_choices(args)) if options else None
 
 
 def _option_names(options: type[DeploymentOptions]) -> set[str]:

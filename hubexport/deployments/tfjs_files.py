@@ -5,7 +5,9 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 from pathlib import Path
+import re
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +19,7 @@ from hubexport.system.damage import DamageError
 from hubexport.system.regular_files import open_regular_file, read_regular_file
 
 MODEL_FILE = "model.json"
+_SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
 
 # The largest networks take 3 MB. Objects in memory may take 20 times as many.
 _MAX_JSON_BYTES = 16 << 20
@@ -148,13 +151,14 @@ def is_tfjs_model(path: Path) -> bool:
     file = _model_file(path)
     if not file.is_file():
         return False
+    is_beside_weights = file.name == MODEL_FILE and any(map(_SHARD.fullmatch, os.listdir(file.parent)))
     with file.open("rb") as opened:
         if not opened.read(_START_BYTES).lstrip().startswith(b"{"):
-            return False
+            return is_beside_weights
     try:
         return _is_graph_model(_described(file))
-    except (OSError, DamageError):  # It is no JSON, or much too large.
-        return False
+    except (OSError, DamageError):  # It is no JSON, or much too large; unless it was one, by what lies beside it.
+        return is_beside_weights
 
 
 def tfjs_files(folder: Path) -> Collection[str] | None:

@@ -59,7 +59,11 @@ def identify(
     try:
         manifest = read_manifest(directory)
     except ManifestError as error:
-        raise _unidentified(shown_as, str(error)) from error
+        raise ModuleError(
+            f"cannot tell what {shown_as} should be",
+            why=str(error),
+            fix=f"restore {MANIFEST} from a copy; or remove it, and give --variant and --module KIND/VERSION",
+        ) from error
     deployed = manifest.deployment if manifest else None
     if deployed is None and not (directory / MODULE_FILE).is_file():
         raise no_module_error(directory, shown_as)

@@ -25,8 +25,9 @@ def endpoint_keys(network: Network, family: Family, endpoints: EndpointRequest) 
     for key in endpoints:
         if key not in network.endpoints:
             first, *_, last = network.endpoints
+            longer = next((one for one in network.endpoints if one.endswith(f"/{key}")), key)
             raise UsageError(
-                f"{family.title} has no endpoint {key}{guess(key, network.endpoints)}",
+                f"{family.title} has no endpoint {key}{guess(longer, network.endpoints)}",
                 why=f"its {len(network.endpoints)} endpoints go from {first} to {last}",
                 fix="use one of them, or ask for all",
             )

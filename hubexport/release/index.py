@@ -108,7 +108,7 @@ class DeploymentRecord(_Strict):
         contents: the files in its folder, sorted by path.
     """
 
-    options: Mapping[str, bool | int | str | None]
+    options: Mapping[str, bool | int | str | Mapping[str, int | str] | None]
     endpoints: tuple[str, ...] = Field(strict=False)
     written_with: Mapping[str, str]
     contents: tuple[ReleaseFile, ...] = Field(strict=False)

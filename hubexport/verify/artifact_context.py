@@ -89,4 +89,6 @@ class ArtifactContext:
         if manifest is None:
             raise NotApplicable(f"there is no {MANIFEST}")
         changed = changed_files(directory, tree_files(directory), manifest.sha256)
-        return nothing_wrong(changed, f"{len(manifest.sha256)} files match their listed digests", "files")
+        count = len(manifest.sha256)
+        matching = "1 file matches its" if count == 1 else f"{count} files match their"
+        return nothing_wrong(changed, f"{matching} listed digest{'s' * (count != 1)}", "files")

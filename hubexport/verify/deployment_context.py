@@ -1,6 +1,7 @@
 """Everything about one deployment that checks ask for, each part computed when a check first needs it."""
 
 from collections.abc import Mapping
+import contextlib
 import functools
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -107,14 +108,15 @@ class DeploymentContext(ArtifactContext):
     @functools.cached_property
     def inference(self) -> "ImageModule":
         """The deployment in the runtime that is installed for its format."""
-        from hubexport.runtime.deployment_runners import opened_deployment
+        from hubexport.runtime.deployment_runners import RUNNERS, opened_deployment
 
-        self._progress.step(f"starting a runtime for {self.spec.deployment.title}")
         size = self.module.variant.image_size
         hints = InterfaceHints(image_size=(size, size) if None in self.module.network.image_shape else None)
         path = self.module.directory / self.spec.deployment.file
         interface = deployment_interface(path, self.spec.deployment, hints)
-        return self._stack.enter_context(opened_deployment(interface))
+        in_tensorflow = RUNNERS[self.spec.format].extra == "tensorflow"
+        with self._progress.tensorflow_starting() if in_tensorflow else contextlib.nullcontext():
+            return self._stack.enter_context(opened_deployment(interface))
 
     def errors(self, samples: SampleImages) -> list[ImageErrors]:
         """Compares all outputs with the network in float64, image by image.

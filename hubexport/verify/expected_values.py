@@ -12,6 +12,7 @@ from hubexport.checkpoints.restore import RestoredValues, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
 from hubexport.checkpoints.weights_choice import ONLY, Choice, Weights
 from hubexport.errors import CheckpointError
+from hubexport.formats.manifest import MANIFEST, MAX_MANIFEST_BYTES, ManifestError, parse_manifest
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
 
@@ -30,6 +31,8 @@ class ExpectedValues:
         values: the values by variable name.
         provenance: returns what `hubexport.json` says of a module with these values: its fields `values`, `weights`
             and `checkpoint`.
+        provenance_of_module: returns what the manifest of the module that holds these values says of them, in the same
+            form; None if they are in no module, or in one without a valid manifest.
         other: reads the network's other values in the checkpoint, by `averaged` or `raw`; empty if it has only one
             choice.
         frozen_graph: reads the publisher's frozen graph, a serialized GraphDef; returns None if the checkpoint comes
@@ -40,6 +43,7 @@ class ExpectedValues:
     weights: str
     values: Mapping[str, Array]
     provenance: Callable[[], Mapping[str, Any]]
+    provenance_of_module: Callable[[], Mapping[str, Any] | None]
     other: Callable[[], Mapping[str, Mapping[str, Array]]]
     frozen_graph: Callable[[], bytes | None]
 
@@ -74,9 +78,21 @@ def read_expected_values(
             **provenance_fields(source, in_module=restored.in_module),
             "weights": restored.weights(),
         },
+        provenance_of_module=functools.partial(_provenance_of_module, source, restored),
         other=functools.partial(_other_values, source, module, restored),
         frozen_graph=functools.partial(source.read_beside, _FROZEN_GRAPH),
     )
+
+
+def _provenance_of_module(source: Source, restored: RestoredValues) -> Mapping[str, Any] | None:
+    if not restored.in_module:
+        return None
+    try:
+        manifest = parse_manifest(source.read_in_module(MANIFEST, MAX_MANIFEST_BYTES) or b"")
+    except ManifestError:
+        return None
+    checkpoint = manifest.checkpoint.model_dump(exclude_none=True)
+    return {"values": manifest.values, "weights": manifest.weights, "checkpoint": checkpoint}
 
 
 def _other_values(

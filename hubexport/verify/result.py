@@ -122,7 +122,10 @@ class Verification:
         """The verdict and the number of checks by status, in one line."""
         counts = {status: sum(result.status == status for result in self.results) for status in get_args(Status)}
         by_status = ", ".join(f"{count} {_STATUS_WORDS[status]}" for status, count in counts.items() if count)
-        return f"{'PASSED' if self.passed else 'FAILED'}: {by_status}, in {self.seconds:.1f} s"
+        # Whoever wrote a deployment may say anything in it.
+        unproved = self.passed and self.checkpoint is None and self.facts.get("deployment")
+        advice = "; what it computes was NOT compared: give --checkpoint" if unproved else ""
+        return f"{'PASSED' if self.passed else 'FAILED'}: {by_status}, in {self.seconds:.1f} s{advice}"
 
     def as_json(self) -> dict[str, Any]:
         """Returns the verification for `json.dumps`, always with the same keys. NaN and infinity become None."""

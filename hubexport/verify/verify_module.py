@@ -11,9 +11,10 @@ import numpy as np
 
 from hubexport.consumers.registry import PinnedConsumer
 from hubexport.deployment_spec import DeploymentSpec
-from hubexport.deployments.registry import deployment_in
-from hubexport.errors import UsageError
+from hubexport.deployments.registry import DEPLOYMENTS, deployment_at, deployment_in
+from hubexport.errors import ModuleError, UsageError
 from hubexport.extras import require_extras
+from hubexport.formats.manifest import MANIFEST
 from hubexport.images.image_files import find_images
 from hubexport.labels import module_labels, read_labels
 from hubexport.modules.identity import ModuleIdentity, identify
@@ -93,11 +94,13 @@ def verify_module(
     image_files = find_images(images)
     if isinstance(labels, (str, Path)):
         labels = read_labels(Path(labels))
+    _check_is_built(path)
     with opened_artifact_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
         deployed = isinstance(module.spec, DeploymentSpec)
         if deployed:
             selected = _deployment_checks(checks, consumers, module)
+            _require_engine(module)
         if (consumers or needs_tensorflow(selected)) and (long := warning_of_length(module, consumers)):
             progress.note(long)
         manifest = module.manifest
@@ -119,6 +122,33 @@ def verify_module(
                 versions=_versions(context),
                 seconds=time.perf_counter() - started,
             )
+
+
+def _require_engine(module: ModuleIdentity) -> None:
+    from hubexport.runtime.deployment_runners import RUNNERS
+
+    assert isinstance(module.spec, DeploymentSpec)
+    if extra := RUNNERS[module.spec.format].extra:
+        require_extras(f"hubexport verify of a deployment for {module.spec.deployment.title}", extra)
+
+
+def _check_is_built(path: str | Path) -> None:
+    """Refuses a deployment that says not what it should be."""
+    if is_address(path):
+        return
+    found = deployment_at(Path(path))
+    if found is None:
+        return
+    deployment, file = found
+    folder = file if file.is_dir() else file.parent
+    if Path(path) == file or not (folder / MANIFEST).is_file():
+        name = next(name for name, one in DEPLOYMENTS.items() if one == deployment)
+        raise ModuleError(
+            f"cannot tell what {path} should be",
+            why=f"verify judges the folder of a deployment, by its {MANIFEST}",
+            fix=f"build one with `hubexport build --deployment {name}`, and verify that folder; or compare this one's "
+            "values with `hubexport diff`",
+        )
 
 
 def _deployment_checks(

@@ -40,7 +40,11 @@ def manifest(context: DeploymentContext) -> Finding:
     if context.module.manifest is None:
         raise NotApplicable(f"there is no {MANIFEST}")
     expected = context.expected
-    problems = manifest_differences(context.module, context.config, expected.provenance() if expected else None)
+    provenance = None
+    if expected:
+        # A module that was built with it tells of the checkpoint that both are from.
+        provenance = expected.provenance_of_module() or expected.provenance()
+    problems = manifest_differences(context.module, context.config, provenance)
     explanation = f"it describes a deployment from {expected.shown_as}" if expected else "its fields fit each other"
     return nothing_wrong((f"{MANIFEST}: {problem}" for problem in problems), explanation, "differences")
 
@@ -150,5 +154,5 @@ def batches(context: DeploymentContext) -> Finding:
     alone = np.concatenate([context.inference.run(image[np.newaxis])["default"] for image in images])
     errors = context.errors(random_images(height, width))
     [main, *_] = context.outputs.values()
-    limit = LIMIT_IN_FLOORS * worst_deviation(errors, main).floor
-    return within(layer_difference(together, alone), limit, f"batches of 1 and {_ODD_BATCH} compared")
+    in_floors = layer_difference(together, alone) / worst_deviation(errors, main).floor
+    return within(in_floors, LIMIT_IN_FLOORS, f"batches of 1 and {_ODD_BATCH} compared", "floors")
