@@ -162,12 +162,11 @@ def test_a_folder_with_such_a_file(tmp_path, name: str, make: Callable[[Path], N
     assert fix in error.fix
 
 
-@pytest.mark.parametrize("command", ["diff", "convert", "build"])
+@pytest.mark.parametrize("command", ["convert", "build"])
 def test_every_command_says_it(tmp_path, config_dir, command):
     """In three lines, and without output."""
     _onnx(tmp_path / "model.onnx")
     arguments = {
-        "diff": ["diff", tmp_path / "model.onnx", tmp_path / "model.onnx"],
         "convert": ["convert", tmp_path / "model.onnx", tmp_path / "c.ckpt", "--to", "slim"],
         "build": [
             *("build", "--variant", "small", "--config_dir", config_dir, "--checkpoint", tmp_path / "model.onnx"),
