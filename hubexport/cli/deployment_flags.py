@@ -13,6 +13,7 @@ from hubexport.deployments.options import (
     TFJS_QUANTIZATIONS,
     TFLITE_QUANTIZATIONS,
     DeploymentOptions,
+    TfliteOptions,
 )
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import UsageError, either
@@ -111,6 +112,8 @@ def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[Depl
             fix=f"add --deployment {' or '.join(DEPLOYMENTS)}, or leave out {given[0]}",
         )
     requests = deployment_requests(args.deployment, _choices(args), outputs_of(args))
+    for request in requests:
+        _check_calibration(request.options)
     for extra in sorted({extra for one in requests if (extra := DEPLOYMENTS[one.format].extra)}):
         require_extras(f"{command} --deployment", extra)
     return requests
@@ -120,7 +123,6 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the options that the command line gives, by name, whatever formats have them.
 
     Raises:
-        ImageError: there are no photographs to calibrate with, or one cannot be read.
         MissingExtraError: packages that calibration needs are missing.
     """
     chosen = {name: getattr(args, name) for name in _given(args)}
@@ -129,8 +131,17 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
         from hubexport.images.calibration import Calibration
 
         chosen["calibration"] = Calibration(chosen["calibration"])
-        chosen["calibration"].record()  # Fails now if there are no images, not after the modules are built.
     return chosen
+
+
+def _check_calibration(options: DeploymentOptions) -> None:
+    """Fails if there are no photographs, before modules are built.
+
+    Raises:
+        ImageError: there are none, or one cannot be read.
+    """
+    if isinstance(options, TfliteOptions) and options.calibration is not None:
+        options.calibration.record()
 
 
 def _given(args: argparse.Namespace) -> list[str]:
@@ -174,7 +185,11 @@ def chosen_options(args: argparse.Namespace, command: str, to: str) -> Deploymen
                 why=f"only {either(having)} has this option",
                 fix=f"leave {_FLAGS[name]} out",
             )
-    return options(**_choices(args)) if options else None
+    if options is None:
+        return None
+    chosen = options(**_choices(args))
+    _check_calibration(chosen)
+    return chosen
 
 
 def _option_names(options: type[DeploymentOptions]) -> set[str]:
