@@ -15,6 +15,7 @@ from hubexport.checkpoints.archives import MODULE_FILE, MODULE_PREFIX
 from hubexport.checkpoints.containers import Container
 from hubexport.checkpoints.huggingface_directory import CONFIG
 from hubexport.deployments.onnx_file import looks_like_onnx
+from hubexport.deployments.tfjs_files import SHARD
 from hubexport.errors import CheckpointError
 from hubexport.system.damage import DamageError
 from hubexport.system.proto_wire import Bytes, PartOfFile, bytes_fields, read_varint
@@ -25,7 +26,6 @@ _START_BYTES = 4096
 _MAX_JSON_BYTES = 64 << 20
 _FLATBUFFER_OF_TFLITE = b"TFL3"
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
-_SHARD_OF_TFJS = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
 _COMMENTS = rb"(?:\s|#[^\n]*\n)*"
 _SAVED_MODEL_TEXT = re.compile(_COMMENTS + rb"(saved_model_schema_version\s*:|meta_graphs\s*\{)")
 _GRAPH_TEXT = re.compile(_COMMENTS + rb"(node|library|versions)\s*\{")
@@ -84,7 +84,7 @@ def foreign_format(path: Path, container: Container | None) -> ForeignFormat | N
             return ForeignFormat("a pointer of Git LFS", "the file itself was not fetched", "run `git lfs pull` there")
         if start.lstrip().startswith(b"{"):
             return _json_format(path)
-        if _SHARD_OF_TFJS.fullmatch(path.name):
+        if SHARD.fullmatch(path.name):
             return ForeignFormat("a data file of TensorFlow.js", "model.json tells what is in it", "use its folder")
         return _text_format(start, path) or _message_format(PartOfFile(file, 0, os.fstat(file.fileno()).st_size), path)
 

@@ -19,7 +19,8 @@ from hubexport.system.damage import DamageError
 from hubexport.system.regular_files import open_regular_file, read_regular_file
 
 MODEL_FILE = "model.json"
-_SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
+# The names of its files of weights.
+SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
 
 # The largest networks take 3 MB. Objects in memory may take 20 times as many.
 _MAX_JSON_BYTES = 16 << 20
@@ -151,7 +152,7 @@ def is_tfjs_model(path: Path) -> bool:
     file = _model_file(path)
     if not file.is_file():
         return False
-    is_beside_weights = file.name == MODEL_FILE and any(map(_SHARD.fullmatch, os.listdir(file.parent)))
+    is_beside_weights = file.name == MODEL_FILE and any(map(SHARD.fullmatch, os.listdir(file.parent)))
     with file.open("rb") as opened:
         if not opened.read(_START_BYTES).lstrip().startswith(b"{"):
             return is_beside_weights
