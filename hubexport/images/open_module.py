@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.deployments.registry import Deployment, deployment_at
 from hubexport.engines import Engine, usable_engine
-from hubexport.errors import ModuleError, UsageError
-from hubexport.formats.manifest import MANIFEST, ManifestError, changed_files, read_manifest
+from hubexport.errors import UsageError
 from hubexport.images.resizing import describe_resize
-from hubexport.modules.deployment_interface import DeploymentInterface, deployment_interface
+from hubexport.modules.deployment_interface import DeploymentInterface, check_unchanged, deployment_interface
 from hubexport.modules.image_interface import ImageInterface
 from hubexport.modules.interface_hints import InterfaceHints
 from hubexport.modules.opening import is_address, opened_artifact_directory, unreadable_error
@@ -78,29 +77,10 @@ def found_interface(module: str | Path, progress: Progress, hints: InterfaceHint
             path, shown_as = artifact.directory, artifact.shown_as
         if deployment := _deployment_at(path):
             format_, file = deployment
-            _check_unchanged(file, str(shown_as))
+            check_unchanged(file, str(shown_as))
             yield deployment_interface(file, format_, hints, str(shown_as))
         else:
             yield saved_model_interface(path, shown_as, hints)
-
-
-def _check_unchanged(file: Path, shown_as: str) -> None:
-    """Refuses a deployment that is not what its manifest describes: results would be reported as of another one."""
-    folder = file if file.is_dir() else file.parent
-    try:
-        manifest = read_manifest(folder)
-        if manifest is None or manifest.deployment is None or not (file == folder or file.name in manifest.sha256):
-            return
-        listed = [folder / name for name in manifest.sha256 if (folder / name).is_file()]
-        why = next(changed_files(folder, listed, manifest.sha256), None)
-    except ManifestError as error:
-        why = str(error)
-    if why is not None:
-        raise ModuleError(
-            f"{shown_as} is not what its {MANIFEST} describes",
-            why=why,
-            fix=f"restore it from a copy, or move the model away from that {MANIFEST}",
-        )
 
 
 def _deployment_at(path: Path) -> tuple[Deployment, Path] | None:

@@ -13,7 +13,7 @@ from hubexport.deployments.options import LAYOUTS, Layout
 from hubexport.deployments.registry import Deployment
 from hubexport.deployments.report import DeployedTensor, DeploymentReport
 from hubexport.errors import ModuleError
-from hubexport.formats.manifest import Manifest, ManifestError, read_manifest
+from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, changed_files, read_manifest
 from hubexport.modules.image_interface import (
     FEATURES_ENDPOINT,
     ImageInterface,
@@ -121,13 +121,41 @@ def deployment_interface(
     )
 
 
-def _manifest_of(path: Path) -> Manifest | None:
-    """Returns the manifest beside a deployment's file, or in its folder; None if none lists it."""
+def check_unchanged(path: Path, shown_as: str) -> None:
+    """Checks that a deployment is what its manifest describes: results would be reported as of another one.
+
+    Args:
+        path: its file or folder.
+        shown_as: what errors call it.
+    Raises:
+        ModuleError: it is not, or the manifest is damaged.
+    """
     folder = path if path.is_dir() else path.parent
     try:
-        manifest = read_manifest(folder)
+        manifest = _listing_manifest(path)
+        listed = [folder / name for name in manifest.sha256 if (folder / name).is_file()] if manifest else []
+        why = next(changed_files(folder, listed, manifest.sha256), None) if manifest else None
+    except ManifestError as error:
+        why = str(error)
+    if why is not None:
+        raise ModuleError(
+            f"{shown_as} is not what its {MANIFEST} describes",
+            why=why,
+            fix=f"restore it from a copy, or move the model away from that {MANIFEST}",
+        )
+
+
+def _manifest_of(path: Path) -> Manifest | None:
+    """Returns the manifest that lists a deployment's file or is in its folder; None if there is none to be read."""
+    try:
+        return _listing_manifest(path)
     except ManifestError:
         return None
+
+
+def _listing_manifest(path: Path) -> Manifest | None:
+    folder = path if path.is_dir() else path.parent
+    manifest = read_manifest(folder)
     return manifest if manifest and (path == folder or path.name in manifest.sha256) else None
 
 
