@@ -1,6 +1,11 @@
 """The extras of the installation: the packages of each, and the error for one that is missing."""
 
+from collections.abc import Sequence
 import importlib.util
+import json
+from pathlib import Path
+import shlex
+from urllib.parse import unquote, urlsplit
 
 from hubexport.errors import MissingExtraError
 
@@ -44,8 +49,32 @@ def require_extras(needed_for: str, *extras: str) -> None:
         raise MissingExtraError(
             f"{needed_for} needs the optional packages of {' and '.join(f'[{extra}]' for extra in lacking)}",
             why=f"not installed: {', '.join(packages)}",
-            fix=f"run pip install 'hubexport[{','.join(lacking)}]'",
+            fix=f"run {install_command(lacking)}",
         )
+
+
+def install_command(extras: Sequence[str]) -> str:
+    """Returns the pip command that adds extras to this installation: from the folder or file that it came from."""
+    path, option = _installed_from()
+    source = f"{path or 'hubexport'}[{','.join(extras)}]"
+    return f"pip install {option}{shlex.quote(source)}"
+
+
+def _installed_from() -> tuple[Path | None, str]:
+    """Returns the folder or file that pip installed hubexport from, and the option that pip then needs.
+
+    pip notes the place in `direct_url.json`, and nothing if the package came from an index.
+    """
+    import importlib.metadata  # Slow, and for errors alone.
+
+    # A checkout has a record without a note as well.
+    records = (one.read_text("direct_url.json") for one in importlib.metadata.distributions(name="hubexport"))
+    noted = json.loads(next(filter(None, records), "{}"))
+    url = urlsplit(noted.get("url", ""))
+    path = Path(unquote(url.path))
+    if url.scheme != "file" or not path.exists():
+        return None, ""
+    return path, "--editable " * bool(noted.get("dir_info", {}).get("editable"))
 
 
 def installed_extras() -> list[str]:

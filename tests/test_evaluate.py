@@ -281,7 +281,7 @@ def test_without_beam_a_runner_is_an_error(modules, records, monkeypatch):
     assert done.stderr.splitlines() == [
         "ERROR hubexport evaluate needs the optional packages of [beam]",
         "  why: not installed: no_such_beam",
-        "  fix: run pip install 'hubexport[beam]'",
+        f"  fix: run {extras.install_command(['beam'])}",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import configparser
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -64,8 +65,35 @@ def test_one_error_names_all_that_is_missing(monkeypatch):
     assert str(caught.value).splitlines() == [
         "hubexport release needs the optional packages of [beam] and [release]",
         "  why: not installed: no_such_beam, no_such_jinja",
-        "  fix: run pip install 'hubexport[beam,release]'",
+        f"  fix: run {extras.install_command(['beam', 'release'])}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("noted", "command"),
+    [
+        (None, "pip install 'hubexport[beam,onnx]'"),
+        ({"url": "file://{folder}/my%20checkout", "dir_info": {}}, "pip install '{folder}/my checkout[beam,onnx]'"),
+        (
+            {"url": "file://{folder}/my%20checkout", "dir_info": {"editable": True}},
+            "pip install --editable '{folder}/my checkout[beam,onnx]'",
+        ),
+        ({"url": "file://{folder}/gone", "dir_info": {}}, "pip install 'hubexport[beam,onnx]'"),
+        ({"url": "https://example.org/hubexport.whl", "archive_info": {}}, "pip install 'hubexport[beam,onnx]'"),
+    ],
+    ids=["from an index", "from a folder", "editable", "from a folder that is gone", "from an address"],
+)
+def test_extras_are_installed_from_where_hubexport_came_from(tmp_path, monkeypatch, noted, command):
+    """A command with the bare name would look for it on an index, and find another package or none."""
+    (tmp_path / "my checkout").mkdir()
+    information = tmp_path / "hubexport-0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: hubexport\nVersion: 0\n")
+    if noted is not None:
+        noted = noted | {"url": noted["url"].format(folder=tmp_path)}
+        (information / "direct_url.json").write_text(json.dumps(noted))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert extras.install_command(["beam", "onnx"]) == command.format(folder=tmp_path)
 
 
 # Runs the command line as if only what the base requires were installed.
@@ -124,7 +152,7 @@ def test_a_command_whose_extra_is_missing_says_so_first(tmp_path, arguments, ext
     what, why, fix = done.stderr.splitlines()
     assert what.startswith(f"ERROR hubexport {arguments[0]}")
     assert why.startswith("  why: not installed: ")
-    assert fix == f"  fix: run pip install 'hubexport[{extra}]'"
+    assert fix == f"  fix: run {extras.install_command(extra.split(','))}"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +186,7 @@ def test_the_light_commands_need_no_extra(tmp_path):
 def test_a_public_name_whose_extra_is_missing_says_so(tmp_path, name, extra):
     """The error is that of the commands."""
     done = _light([], tmp_path, f"import hubexport\nhubexport.{name}")
-    assert done.stderr.splitlines()[-1] == f"  fix: run pip install 'hubexport[{extra}]'"
+    assert done.stderr.splitlines()[-1] == f"  fix: run {extras.install_command([extra])}"
 
 
 def test_every_base_requirement_is_installed_and_declared_once():

@@ -14,6 +14,7 @@ from hubexport import ModuleSpec, build_modules
 from hubexport.cli import features as command
 from hubexport.config_files import load_variant
 from hubexport.errors import ImageError, OutputError, UsageError
+from hubexport.extras import install_command
 from hubexport.images.feature_extraction import check_output, extract_features
 from tests.archives import member, tgz
 from tests.open_interface import OpenInterface
@@ -252,7 +253,7 @@ def test_formats_that_cannot_be_written_are_refused_early(tmp_path, monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find_spec(name))
     with pytest.raises(UsageError) as raised:
         _run("missing", image, "--output", tmp_path / "f.parquet")
-    assert "pip install 'hubexport[parquet]'" in raised.value.fix
+    assert install_command(["parquet"]) in raised.value.fix
 
 
 def test_outputs_that_cannot_be_written_are_errors(tmp_path):
