@@ -129,7 +129,7 @@ def test_files_do_not_take_the_place_of_closed_streams(tmp_path):
 def test_paths_of_any_bytes_are_printed(tmp_path, encoding):
     """As the bytes on the disk, so that the next program finds the files."""
     folder = os.fsdecode(tmp_path.as_posix().encode() + b"/b\xff")
-    line = f"{shlex.join(command(*_BUILD, '--output_dir'))} $'b\\xff'"
+    line = f"{shlex.join(command(*_BUILD, '--output-dir'))} $'b\\xff'"
     done = subprocess.run(
         ["bash", "-c", line],
         env=environment({"PYTHONIOENCODING": encoding}),

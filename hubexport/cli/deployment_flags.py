@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from hubexport.cli.arguments import add_list
 from hubexport.deployments.options import (
     DEFAULT_OPSET,
     LAYOUTS,
@@ -68,7 +69,7 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--calibration",
-        metavar="IMAGES",
+        metavar="DIR",
         help="for --quantize int8: a folder of some 100 photographs like those of later use, which tell the ranges of "
         "intermediate results",
     )
@@ -81,13 +82,7 @@ def add_deployment(parser: argparse.ArgumentParser, what: str) -> None:
         parser: of a command that makes modules.
         what: what the flag does, for its help.
     """
-    parser.add_argument(
-        "--deployment",
-        action="append",
-        default=[],
-        metavar="FORMAT",
-        help=f"{what}: {', '.join(DEPLOYMENTS)}. Repeat the flag for more",
-    )
+    add_list(parser, "--deployment", metavar="FORMAT", help=f"{what}: {', '.join(DEPLOYMENTS)}")
     add_outputs(parser, "deployments")
     add_deployment_flags(parser)
 
@@ -150,19 +145,14 @@ def _given(args: argparse.Namespace) -> list[str]:
 
 def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
     """Adds the flag for intermediate results."""
-    parser.add_argument(
-        "--outputs",
-        "--endpoints",
-        dest="outputs",
-        nargs="*",
-        metavar="KEY",
-        help=f"for {what}: give these intermediate results as well, or all of them without a KEY",
+    add_list(
+        parser, "--outputs", metavar="KEY", help=f"for {what}: give these intermediate results as well, or all of them"
     )
 
 
 def outputs_of(args: argparse.Namespace) -> Sequence[str] | Literal["all"]:
     """Returns the keys of the intermediate results that the command line asks for, or `all`."""
-    return () if args.outputs is None else args.outputs or "all"
+    return "all" if "all" in args.outputs else args.outputs
 
 
 def chosen_options(args: argparse.Namespace, command: str, to: str) -> DeploymentOptions | None:
