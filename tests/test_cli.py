@@ -96,6 +96,7 @@ _SPY = (
         pytest.param(["classify", "{module}", "/nowhere.jpg"], id="nothing to classify"),
         pytest.param(["features", "{module}", "/nowhere.jpg", "--output", "x.npy"], id="no features"),
         pytest.param(["evaluate", "{module}", "--data", "/nowhere"], id="nothing to evaluate with"),
+        pytest.param(["completion", "bash"], id="completion"),
         pytest.param(["release", "--help"], id="release help", marks=pytest.mark.slow),
         pytest.param(["release", "--checkpoint", "synthetic", "--dry-run"], id="release plan"),
         pytest.param(

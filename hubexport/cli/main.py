@@ -17,6 +17,7 @@ from hubexport.cli import (
     build,
     check,
     classify,
+    completion,
     consumers,
     convert,
     diff,
@@ -56,6 +57,7 @@ _COMMANDS = {
     "serve": serve,
     "site": site,
     "list": list_variants,
+    "completion": completion,
 }
 
 # The exit status that shells report after SIGINT and SIGTERM: 128 + the signal's number.
