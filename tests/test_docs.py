@@ -324,11 +324,13 @@ def test_every_flag_is_in_its_table(page, name):
     """And no other flag."""
     [table] = [match[0] for match in _FLAG_TABLE.finditer(_PAGES[page]) if match[1] == name]
     shown = {
-        flag for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE) for flag in re.findall(r"`(--\w+)", row)
+        flag for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE) for flag in re.findall(r"`(--[\w-]+)", row)
     }
     if name == "release":
         shown |= {"--beam-option"}  # In the row of --runner.
-    offered = set(re.findall(r"--\w+", hubexport(name, "--help").stdout)) - {"--help", "--helpfull"}
+    offered = set(re.findall(r"^  (?:-\w[^,]*, )?(--[\w-]+)", hubexport(name, "--help").stdout, re.MULTILINE)) - {
+        "--help"
+    }
     assert shown == offered
 
 

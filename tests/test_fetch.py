@@ -150,7 +150,8 @@ def test_a_variant_without_an_archive_is_an_error(place):
             [
                 "ERROR hubexport fetch: no --variant",
                 "  why: it says which archives to download",
-                "  fix: write `hubexport fetch --variant NAME` with a name from `hubexport list`, or all; or add --list",
+                "  fix: write `hubexport fetch --variant NAME` with a name from `hubexport list`, or all; or add "
+                "--list",
             ],
             id="no variant",
         ),

@@ -45,7 +45,7 @@ def add_variants(parser: argparse.ArgumentParser, what: str, default: str | None
         "--variant",
         metavar="NAME",
         help=f"{what}: names from `hubexport list`, patterns like 'mobilenet_v2_*_96', or all. Patterns and all skip "
-        f"what a variant lacks{f' (default: {default})' if default else ''}",
+        f"variants without a published checkpoint{f' (default: {default})' if default else ''}",
     )
 
 
@@ -55,7 +55,7 @@ def add_modules(parser: argparse.ArgumentParser) -> None:
         parser,
         "--module",
         metavar="KIND[/VERSION]",
-        help="the modules: the kind feature_vector or classification, alone or with a version from 1 to 5 (default: "
+        help="their modules: the kind feature_vector or classification, alone or with a version from 1 to 5 (default: "
         "those in each variant's config)",
     )
 

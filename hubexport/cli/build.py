@@ -39,7 +39,6 @@ _WITH_NAME = ("publisher", "labels", "image_size", "network", "depth_multiplier"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport build`."""
     add_variants(parser, "the variants to build")
-    _add_name_arguments(parser)
     add_modules(parser)
     parser.add_argument(
         "--checkpoint",
@@ -49,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "archives, each named like the published one or its variant; or {variant} for the name (default: download the "
         "archives that the configs name)",
     )
-    add_deployment(parser, "also write each module for use without TensorFlow, below DIR/deployments")
     add_weights(parser)
     add_scope(parser)
     add_output_dir(parser, "modules", "write modules to DIR/PUBLISHER/COLLECTION/NAME/KIND/VERSION")
@@ -58,38 +56,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_download_arguments(parser)
     add_config_dir(parser)
     add_quiet(parser)
+    _add_name_arguments(parser)
+    add_deployment(parser, "also write each module for use without TensorFlow, below DIR/deployments")
 
 
 def _add_name_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group("without a config")
+    group.add_argument(
         "--name",
         metavar="NAME",
-        help="in place of --variant: build modules of what --checkpoint holds, recognized, and call them "
+        help="in place of --variant: build what --checkpoint holds, recognized, and call the modules "
         "PUBLISHER/models/NAME/KIND/VERSION; the config that this stands for is printed to stderr",
     )
-    parser.add_argument("--publisher", metavar="NAME", help="with --name: the publisher in handles (default: local)")
-    parser.add_argument(
+    group.add_argument("--publisher", metavar="NAME", help="the publisher in handles (default: local)")
+    group.add_argument(
         "--labels",
         metavar="FILE",
-        help="with --name: a text file with one class name per line (default: the names that come with the checkpoint)",
+        help="a text file with one class name per line (default: the names that come with the checkpoint)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--image-size",
         type=positive,
         metavar="N",
-        help="with --name: the height and width of the images (default: what the checkpoint says)",
+        help="the height and width of the images (default: what the checkpoint says)",
     )
-    parser.add_argument("--network", metavar="NAME", help="with --name: the network, where the checkpoint fits several")
-    parser.add_argument(
+    group.add_argument("--network", metavar="NAME", help="the network, where the checkpoint fits several")
+    group.add_argument(
         "--depth-multiplier",
         type=float,
         metavar="N",
-        help="with --name: the depth multiplier of a MobileNet, if it is not a published one",
+        help="the depth multiplier of a MobileNet, if it is not a published one",
     )
-    parser.add_argument(
+    group.add_argument(
         "--print-config",
         action="store_true",
-        help="with --name: build nothing, and print the config to stdout; to be saved as NAME.yaml for --config-dir",
+        help="build nothing, and print the config to stdout; to be saved as NAME.yaml for --config-dir",
     )
 
 

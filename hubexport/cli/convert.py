@@ -3,7 +3,7 @@
 import argparse
 
 from hubexport.cli.arguments import add_config_dir, add_quiet, add_scope, add_weights
-from hubexport.cli.deployment_flags import add_deployment_flags, add_outputs, chosen_options, outputs_of
+from hubexport.cli.deployment_flags import add_deployment_flags, chosen_options, outputs_of
 from hubexport.cli.progress_display import shown_progress
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.extras import require_extras
@@ -41,13 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("feature_vector", "classification"),
         help="feature_vector leaves the classifier out, classification requires one (default: what SOURCE has)",
     )
-    add_outputs(parser, "whole models")
-    add_deployment_flags(parser)
     add_weights(parser)
     add_scope(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
     add_config_dir(parser)
     add_quiet(parser)
+    add_deployment_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -35,7 +35,13 @@ _FLAGS = {
 
 def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     """Adds a flag for each option of each format."""
-    group = parser.add_argument_group("deployments")
+    _add_options(parser.add_argument_group("whole models"))
+
+
+def _add_options(group: argparse._ArgumentGroup) -> None:
+    add_list(
+        group, "--outputs", metavar="KEY", help="give these intermediate results as well; all stands for each of them"
+    )
     group.add_argument(
         "--input",
         dest="pixels",
@@ -82,9 +88,9 @@ def add_deployment(parser: argparse.ArgumentParser, what: str) -> None:
         parser: of a command that makes modules.
         what: what the flag does, for its help.
     """
-    add_list(parser, "--deployment", metavar="FORMAT", help=f"{what}: {', '.join(DEPLOYMENTS)}")
-    add_outputs(parser, "deployments")
-    add_deployment_flags(parser)
+    group = parser.add_argument_group("deployments")
+    add_list(group, "--deployment", metavar="FORMAT", help=f"{what}: {', '.join(DEPLOYMENTS)}")
+    _add_options(group)
 
 
 def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[DeploymentRequest, ...]":
@@ -141,13 +147,6 @@ def _check_calibration(options: DeploymentOptions) -> None:
 
 def _given(args: argparse.Namespace) -> list[str]:
     return [name for name in _FLAGS if getattr(args, name) is not None]
-
-
-def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds the flag for intermediate results."""
-    add_list(
-        parser, "--outputs", metavar="KEY", help=f"for {what}: give these intermediate results as well, or all of them"
-    )
 
 
 def outputs_of(args: argparse.Namespace) -> Sequence[str] | Literal["all"]:

@@ -47,7 +47,7 @@ def mistake(parser: argparse.ArgumentParser, message: str, words: Sequence[str],
         return UsageError(
             f"{parser.prog}: {_and([f'no {name}' for name in found['names'].split(', ')])}",
             why=f"the command needs {'them' if ', ' in found['names'] else 'it'}",
-            fix=f"write `{_usage(parser)}`; see {parser.prog} --help",
+            fix=f"write `{short_usage(parser)}`; see {parser.prog} --help",
         )
     if action is None:
         return UsageError(f"{parser.prog}: {problem}", why="it cannot be understood", fix=f"see {parser.prog} --help")
@@ -77,7 +77,7 @@ def unknown_words(
             why="commas separate the values of a flag",
             fix=f"write {words[position - 1]} {','.join(values)}",
         )
-    takes = " ".join(_shown(action) for action in parser._actions if not action.option_strings)
+    takes = " ".join(_form(action) for action in parser._actions if not action.option_strings)
     return UsageError(
         f"{parser.prog}: unknown argument {' '.join(left)}",
         why=f"the command takes {f'{takes} and flags' if takes else 'only flags'}",
@@ -164,15 +164,17 @@ def _value_of(flag: str, words: Sequence[str]) -> str:
     return "…"
 
 
-def _usage(parser: argparse.ArgumentParser) -> str:
-    """Returns the command with what it cannot do without."""
-    needed = (_form(action) for action in parser._actions if action.required)
-    return " ".join([parser.prog, *needed])
+def short_usage(parser: argparse.ArgumentParser) -> str:
+    """Returns a command with its arguments and what else it cannot do without."""
+    shown = [action for action in parser._actions if action.required or not action.option_strings]
+    return " ".join([parser.prog, *map(_form, shown)])
 
 
 def _form(action: argparse.Action) -> str:
-    """Returns a flag or argument as it is written, like `--jobs N`."""
-    return f"{_shown(action)} {_metavars(action)}".rstrip() if action.option_strings else _shown(action)
+    """Returns a flag or argument as it is written, like `--jobs N` or `[PATTERN ...]`."""
+    if action.option_strings:
+        return f"{_shown(action)} {_metavars(action)}".rstrip()
+    return {"?": "[{}]", "*": "[{} ...]", "+": "{} ..."}.get(str(action.nargs), "{}").format(_shown(action))
 
 
 def _metavars(action: argparse.Action) -> str:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from absl.flags import argparse_flags
 
-from hubexport.cli.mistakes import mistake, unknown_words
+from hubexport.cli.mistakes import mistake, short_usage, unknown_words
 
 
 class Parser(argparse_flags.ArgumentParser):
@@ -19,12 +19,21 @@ class Parser(argparse_flags.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         # If prefixes were allowed, a new flag could change the meaning of an existing command line.
         super().__init__(allow_abbrev=False, **options)
+        self._positionals.title, self._optionals.title = "arguments", "flags"
+        self._option_string_actions["--help"].help = "show this help"
+        is_command = " " in self.prog  # absl's flags are told of once, in the help of the whole.
+        self._option_string_actions["--helpfull"].help = argparse.SUPPRESS if is_command else "also show absl's flags"
         self.whole: Parser = self
         self._given: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = self._with_hyphens(args or ())
         return super().parse_known_args(self._given, namespace)
+
+    def format_help(self) -> str:
+        # argparse would show all flags in the usage, and again below.
+        self.usage = f"{short_usage(self)} [flags]"
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise mistake(self, message, self._given, self._commands())

@@ -51,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport release`."""
     add_variants(parser, "the variants to release", "all")
     add_modules(parser)
-    add_deployment(parser, "also release each module for use without TensorFlow")
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
@@ -92,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config_dir(parser)
     add_quiet(parser)
+    add_deployment(parser, "also release each module for use without TensorFlow")
 
 
 def run(args: argparse.Namespace) -> int:

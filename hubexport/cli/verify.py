@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="photographs to run the module on: files, folders or patterns",
+        help="photographs to run the module on: a file, a folder or a pattern. Repeat the flag for more",
     )
     parser.add_argument(
         "--labels",
