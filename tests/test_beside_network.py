@@ -188,7 +188,7 @@ def test_a_module_names_its_network(tmp_path, spec):
         done = _build(tmp_path, "alike_caffe_20", "--module", "feature_vector/5", "--overwrite", checkpoint=source)
         assert done.returncode == 0, done.stderr
         done = hubexport("convert", source, tmp_path / "d", "--to", "huggingface")
-        assert done.returncode == 1 and "no huggingface format for alike_caffe\n" in done.stderr
+        assert done.returncode == 2 and "no huggingface format for alike_caffe\n" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_likelier_network_is_named_where_a_format_lacks_both(tmp_path):
     for classes, name in ((5, "alike_caffe"), (7, "alike")):
         write_v2(tmp_path / "c", _values(classes))
         done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "huggingface")
-        assert done.returncode == 1 and f"no huggingface format for {name}\n" in done.stderr
+        assert done.returncode == 2 and f"no huggingface format for {name}\n" in done.stderr
 
 
 def test_each_of_two_networks_in_one_checkpoint_can_be_used(tmp_path):

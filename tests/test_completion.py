@@ -28,6 +28,7 @@ _LINES = [
     ("hubexport list mobilenet_v2_14", {_OF_140}),
     ("hubexport convert a b --to on", {"onnx"}),
     ("hubexport release --checks rebuild,weights.eq", {"rebuild,weights.equal"}),
+    ("hubexport build --deployment onnx,tflite-i", {"onnx,tflite-int8"}),
     ("hubexport verify a_mod", {"a_module"}),
     ("hubexport build --output-dir a_fol", {"a_folder"}),
     ("hubexport list --format json x --form", {"--format"}),

@@ -135,9 +135,9 @@ def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir)
     assert done.returncode == 1
     assert "FAILED" in done.stdout
     done = hubexport("verify", folder, "--checks", "weights")
-    assert done.returncode == 1 and "deployment" in done.stderr
+    assert done.returncode == 2 and "deployment" in done.stderr
     done = hubexport("build", "--variant", "small", *how, "--opset", 15, *where)
-    assert done.returncode == 1 and "--opset needs --deployment" in done.stderr
+    assert done.returncode == 2 and "--opset needs --deployment" in done.stderr
 
 
 def test_a_calibration_goes_to_the_deployments_that_need_one():

@@ -102,8 +102,8 @@ def test_processes_of_a_build_need_no_streams(tmp_path):
 def test_failures_keep_their_exit_status(tmp_path, redirection):
     """Even if stderr cannot be written."""
     done = _shell(tmp_path, redirection, "bild")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert redirection != ">&-" or done.stderr.startswith("ERROR hubexport: argument COMMAND: invalid choice: 'bild'")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert redirection != ">&-" or done.stderr.startswith("ERROR hubexport: no command bild")
     assert "stdout" not in done.stderr, "nothing was to be written there"
 
 

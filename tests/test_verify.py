@@ -234,7 +234,7 @@ def test_a_wrong_number_of_labels_is_refused_before_anything_is_checked(small, t
     )
     (tmp_path / "six.txt").write_text("one\ntwo\nthree\nfour\nfive\nsix\n")
     done = hubexport("verify", path, "--images", DATA / "images", "--labels", tmp_path / "six.txt")
-    assert done.returncode == 1 and "there are 6 labels for 7 classes" in done.stderr
+    assert done.returncode == 2 and "there are 6 labels for 7 classes" in done.stderr
     assert "checking" not in done.stderr and not done.stdout
 
 

@@ -127,9 +127,12 @@ def _consumers() -> tuple[str, ...]:
 
 
 def _deployments() -> tuple[str, ...]:
+    from hubexport.deployments.options import TFJS_QUANTIZATIONS, TFLITE_QUANTIZATIONS
     from hubexport.deployments.registry import DEPLOYMENT_FORMATS
 
-    return DEPLOYMENT_FORMATS
+    quantized = {"tfjs": TFJS_QUANTIZATIONS, "tflite": TFLITE_QUANTIZATIONS}
+    names = (f"{format_}-{how}" for format_, choices in quantized.items() for how in choices if how != "none")
+    return *DEPLOYMENT_FORMATS, *names
 
 
 def _networks() -> tuple[str, ...]:
