@@ -27,7 +27,7 @@ environment:
 
 demo:  ## build modules, load one in TensorFlow, and show it photographs (at most 2 minutes)
 	@scripts/environment.sh .venv-demo tensorflow "70 packages, 600 MB (1.9 GB on disk)" "$(PYTHON)"
-	@.venv-demo/bin/python scripts/demo.py --real_archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output_dir $(DEMO)
+	@.venv-demo/bin/python scripts/demo.py --real-archive $(REAL_ARCHIVE) --photographs $(DATA)/images --output-dir $(DEMO)
 
 test: environment  ## prove the main promises (at most 5 minutes on two cores)
 	$(PYTEST) -m "not ($(LONG) or prove)"
@@ -77,11 +77,11 @@ bench: environment  ## measure against baselines that each script names
 	$(BIN)/python scripts/benchmark_convert.py $(REAL_ARCHIVE)
 	$(BIN)/python scripts/benchmark_deploy.py
 	$(BIN)/python scripts/benchmark_verify.py
-	$(BIN)/hubexport build --variant mobilenet_v2_075_192 --checkpoint synthetic --output_dir $(DEMO) --overwrite
+	$(BIN)/hubexport build --variant mobilenet_v2_075_192 --checkpoint synthetic --output-dir $(DEMO) --overwrite
 	$(BIN)/python scripts/benchmark_evaluate.py $(DEMO)/google/imagenet/mobilenet_v2_075_192/classification/2
 	$(BIN)/python scripts/benchmark_release.py
 	$(BIN)/python scripts/benchmark_release.py --scale
-	$(BIN)/hubexport release --checkpoint synthetic --verify structure.digests --output_dir $(DEMO)/dist
+	$(BIN)/hubexport release --checkpoint synthetic --checks structure.digests --output-dir $(DEMO)/dist
 	$(BIN)/python scripts/benchmark_serve.py $(DEMO)/dist
 
 pins:  ## write today's package versions to constraints/, for PYTHON

@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("folder", metavar="FOLDER")
     parser.add_argument("--output", metavar="DIR", default="fine_tuned", help="(default: fine_tuned)")
     parser.add_argument("--epochs", metavar="N", type=int, default=10, help="(default: 10)")
-    parser.add_argument("--batch_size", metavar="N", type=int, default=16, help="(default: 16)")
-    parser.add_argument("--learning_rate", metavar="X", type=float, default=0.001, help="(default: 0.001)")
+    parser.add_argument("--batch-size", metavar="N", type=int, default=16, help="(default: 16)")
+    parser.add_argument("--learning-rate", metavar="X", type=float, default=0.001, help="(default: 0.001)")
     args = parser.parse_args()
 
     keras.utils.set_random_seed(1)

@@ -12,13 +12,11 @@ from pathlib import Path
 import time
 
 from hubexport.build import BuildOptions, BuildOrder, build_order, check_modules_fit, module_directories, needed_bytes
-from hubexport.errors import DownloadError, HubexportError, check_positive
+from hubexport.checkpoints.checkpoint_choice import checkpoint_for
+from hubexport.errors import CheckpointError, DownloadError, HubexportError, check_positive
 from hubexport.progress import Progress
 from hubexport.system.process_pool import in_processes
 from hubexport.variants import ModuleSpec
-
-# In `--checkpoint`, this stands for the name of the variant that is built.
-VARIANT_PLACEHOLDER = "{variant}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +78,13 @@ def _check_free_space(orders: Sequence[BuildOrder], options: BuildOptions) -> No
 
 def _build(order: BuildOrder, progress: Progress, options: BuildOptions) -> list[BuildOutcome]:
     start = time.monotonic()
-    checkpoint = options.checkpoint and str(options.checkpoint).replace(VARIANT_PLACEHOLDER, order.variant.name)
-    results = _results(order, dataclasses.replace(options, checkpoint=checkpoint), progress)
+    results: dict[ModuleSpec, Path | HubexportError]
+    try:
+        checkpoint = checkpoint_for(order.variant, options.checkpoint)
+    except CheckpointError as error:
+        results = dict.fromkeys(order.modules, error)
+    else:
+        results = _results(order, dataclasses.replace(options, checkpoint=checkpoint), progress)
     seconds = (time.monotonic() - start) / len(results)
     return [BuildOutcome(order.variant.handle(spec), result, seconds) for spec, result in results.items()]
 

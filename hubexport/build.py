@@ -34,7 +34,7 @@ from hubexport.system.destinations import check_destination, check_sources_kept
 from hubexport.system.free_space import check_free_space
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant, check_variant, module_specs
 
-_OTHERWISE = "choose another --output_dir"
+_OTHERWISE = "choose another --output-dir"
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -66,7 +66,8 @@ class BuildOptions:
     """How to build modules; see `build_modules`.
 
     Attributes:
-        checkpoint: `build_batch` replaces `{variant}` in it by the name of each variant.
+        checkpoint: `build_batch` takes what stands for the sources of all variants, see
+            `hubexport.checkpoints.checkpoint_choice.checkpoint_for`.
     Raises:
         UsageError: `weights` is none of `auto`, `averaged` and `raw`.
     """

@@ -166,7 +166,7 @@ def _only_network(opened: OpenedCheckpoint, network: str | None, depth_multiplie
     """Returns the one network of a checkpoint that is wanted."""
     recognition = opened.recognition
     if recognition is None:
-        raise opened.unrecognized_error("name a depth multiplier of its own with --depth_multiplier")
+        raise opened.unrecognized_error("name a depth multiplier of its own with --depth-multiplier")
     suitable = [
         one
         for one in recognition.possible
@@ -181,7 +181,7 @@ def _only_network(opened: OpenedCheckpoint, network: str | None, depth_multiplie
         raise CheckpointError(
             f"{opened.shown_as} does not hold the network that is asked for",
             why=f"this is {titles}",
-            fix="leave out --network and --depth_multiplier, or use another checkpoint",
+            fix="leave out --network and --depth-multiplier, or use another checkpoint",
         )
     return suitable[0]
 
@@ -203,14 +203,14 @@ def _image_size(source: Source, opened: OpenedCheckpoint, family: Family, given:
         raise CheckpointError(
             f"cannot tell the image size of {opened.shown_as}",
             why="it does not say which size its network was trained on",
-            fix=f"add the height and width in pixels, like --image_size {_EXAMPLE_SIZE}",
+            fix=f"add the height and width in pixels, like --image-size {_EXAMPLE_SIZE}",
         )
     if problem := family.size_problem(size):
         kind, whose = (UsageError, "") if given else (CheckpointError, f"{opened.shown_as} is for such images, but ")
         raise kind(
             f"modules of {family.title} do not take images of {size} pixels",
             why=f"{whose}the size must be {problem}",
-            fix=f"choose another, like --image_size {_EXAMPLE_SIZE}",
+            fix=f"choose another, like --image-size {_EXAMPLE_SIZE}",
         )
     return size
 

@@ -54,6 +54,17 @@ def list_variants(config_dir: str | Path | None = None) -> list[Variant]:
     return [_load(path) for _, path in sorted(_config_files(config_dir).items())]
 
 
+def variant_names(config_dir: str | Path | None = None) -> list[str]:
+    """Returns the names of all variants, sorted, without reading their files.
+
+    Args:
+        config_dir: as for `list_variants`.
+    Raises:
+        ConfigError: the folder cannot be read.
+    """
+    return sorted(_config_files(config_dir))
+
+
 def load_variant(name: str, config_dir: str | Path | None = None) -> Variant:
     """Loads one variant.
 
@@ -95,11 +106,16 @@ def _no_variant(name: str, files: Mapping[str, Path]) -> ConfigError:
     if str(name).endswith("*"):  # It nearly matches the beginning of a name.
         near = {f"{known[:length]}*" for known in files for length in range(len(name) - 2, len(name) + 1)}
     in_other_case = fnmatch.filter(files, in_lower_case)
-    hint = f" (did you mean {in_lower_case!r}?)" if in_other_case else guess(name, sorted(near))
+    if in_other_case:
+        hint = f" (did you mean {in_lower_case!r}?)"
+    elif name and not is_pattern and any(in_lower_case in known for known in files):
+        hint = f" (did you mean '*{in_lower_case}*'?)"
+    else:
+        hint = guess(name, sorted(near))
     return ConfigError(
         f"no variant {name!r}{hint}",
         why=f"none of the {len(files)} known variants {'matches it' if is_pattern else 'has this name'}",
-        fix="use a name that `hubexport list` shows, or pass the folder of its YAML file with --config_dir",
+        fix="use a name that `hubexport list` shows, or pass the folder of its YAML file with --config-dir",
     )
 
 
@@ -111,7 +127,7 @@ def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"no folder {folder}",
-                why=f"--config_dir cannot be read: {getattr(error, 'strerror', None) or error}",
+                why=f"--config-dir cannot be read: {getattr(error, 'strerror', None) or error}",
                 fix="use a folder of YAML files",
             ) from None
         files |= {path.stem: path for path in paths if path.suffix == ".yaml"}

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class HubexportError(Exception):
-    """A failure that is not a bug in hubexport; the command line prints it and exits with status 1.
+    """A failure that is not a bug in hubexport; the command line prints it.
 
     Args:
         what: one line: what could not be done, and with which file or object.

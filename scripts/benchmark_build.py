@@ -101,7 +101,7 @@ def compare(variant: Variant, kind: str, runs: int, folder: Path) -> None:
     ours = folder / "ours" / variant.publisher / variant.collection / variant.name / kind / str(version)
     theirs = folder / "theirs"
     module = ["--variant", variant.name, "--module", f"{kind}/{version}"]
-    target = ["--checkpoint", str(checkpoint), "--output_dir", str(folder / "ours"), "--overwrite"]
+    target = ["--checkpoint", str(checkpoint), "--output-dir", str(folder / "ours"), "--overwrite"]
     commands = {
         "hubexport build": ["-m", "hubexport", "build", *module, *target],
         "(a) hub exporter": exporter_command(variant, kind, checkpoint, theirs),
@@ -138,7 +138,7 @@ def measure_memory(variant: Variant, folder: Path) -> None:
     modules = ["feature_vector/3", "classification/5"]
     print(f"{variant.name}, a checkpoint of {data_path(checkpoint, 0, 1).stat().st_size / 1e6:.0f} MB\n")
     for built in ([modules[0]], [modules[1]], modules):
-        target = ["--checkpoint", str(checkpoint), "--output_dir", str(folder / "ours"), "--overwrite"]
+        target = ["--checkpoint", str(checkpoint), "--output-dir", str(folder / "ours"), "--overwrite"]
         options = [f"--module={module}" for module in built]
         cost = measure(["-m", "hubexport", "build", "--variant", variant.name, *options, *target])
         verdict_text = "reached" if cost.peak_mib <= MEMORY_GOAL_MIB else "MISSED"
@@ -177,8 +177,8 @@ def compare_all(variants: Sequence[Variant], runs: int, jobs: int, folder: Path)
 def build_command(modules: Sequence[str], variants: Sequence[str], jobs: int, folder: Path) -> list[str]:
     """Returns Python's arguments to build modules of variants from the checkpoints in a folder."""
     shutil.rmtree(folder / "ours", ignore_errors=True)
-    target = ["--checkpoint", f"{folder}/{{variant}}.ckpt", "--output_dir", str(folder / "ours")]
-    options = ["--jobs", str(jobs), "--config_dir", str(folder), *target]
+    target = ["--checkpoint", f"{folder}/{{variant}}.ckpt", "--output-dir", str(folder / "ours")]
+    options = ["--jobs", str(jobs), "--config-dir", str(folder), *target]
     return ["-m", "hubexport", "build", *(f"--variant={name}" for name in variants), *modules, *options]
 
 

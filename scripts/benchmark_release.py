@@ -1,12 +1,12 @@
 """Compares releases with TensorFlow Hub's own exporter, and measures their cost by stage, size and number of modules.
 
-    python scripts/benchmark_release.py [--variants NAME ...] [--verify CHECK ...] [--runs N] [--jobs N]
+    python scripts/benchmark_release.py [--variant NAME[,...]] [--checks NAME[,...]] [--runs N] [--jobs N]
     python scripts/benchmark_release.py --scale [--counts N ...] [--records N]
 
 The first command releases every variant in three versions and both kinds, into an empty folder and then once more.
 Figures are medians. Each run is a whole process; they alternate with the exporter's, so that load on the machine
 affects both. By default, modules are verified by the checks of structure alone, which need no TensorFlow, and that time
-does not count; `--verify all` measures real releases. It needs the development environment: tensorflow-hub 0.15 is the
+does not count; `--checks all` measures real releases. It needs the development environment: tensorflow-hub 0.15 is the
 last with an exporter.
 
 The second command releases copies of one variant, from a checkpoint on the disk, and measures what grows with their
@@ -64,11 +64,17 @@ read_index(Path(sys.argv[1]))
 """
 
 
+def _listed(text: str) -> list[str]:
+    return text.split(",")
+
+
 def main() -> None:
     """Measures, and prints figures and goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", default=["all"])
-    parser.add_argument("--verify", nargs="+", default=["structure"], help="checks, or all (default: structure)")
+    parser.add_argument(
+        "--variant", type=_listed, default=["all"], help="names with commas between them (default: all)"
+    )
+    parser.add_argument("--checks", type=_listed, default=["structure"], help="checks, or all (default: structure)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes that share the work (default: 2)")
     parser.add_argument("--scale", action="store_true", help="measure copies of one variant instead")
@@ -81,7 +87,7 @@ def main() -> None:
         if args.scale:
             measure_growth(args.counts, args.records, Path(folder))
         else:
-            compare(select_variants(args.variants), args.verify, args.runs, args.jobs, Path(folder))
+            compare(select_variants(args.variant), args.checks, args.runs, args.jobs, Path(folder))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +110,7 @@ class ReleaseRun:
 def release_modules(folder: Path, *arguments: str) -> ReleaseRun:
     """Releases the configs in `folder` into `folder/dist`."""
     report = folder / "report.json"
-    options = ["--config_dir", str(folder), "--output_dir", str(folder / "dist"), "--format", "json"]
+    options = ["--config-dir", str(folder), "--output-dir", str(folder / "dist"), "--format", "json"]
     cost = measure(["-c", HUBEXPORT, str(report), "release", *options, *arguments])
     return ReleaseRun(cost, json.loads(report.read_text()))
 
@@ -124,8 +130,8 @@ def compare(variants: Sequence[Variant], checks: Sequence[str], runs: int, jobs:
         write_config(variant, variant.name, modules, folder)
     sample = [variant for variant in variants if variant.name in EXPORTED_VARIANTS] or variants[:1]
     checkpoints = {variant.name: write_checkpoint(variant, folder) for variant in sample}
-    verify = [] if checks == ["all"] else ["--verify", *checks]
-    command = ["--variants", *(variant.name for variant in variants), "--checkpoint", "synthetic", *verify]
+    verify = [] if checks == ["all"] else ["--checks", ",".join(checks)]
+    command = ["--variant", ",".join(variant.name for variant in variants), "--checkpoint", "synthetic", *verify]
     cold: list[ReleaseRun] = []
     warm: list[ReleaseRun] = []
     checked: list[ProcessCost] = []
@@ -134,7 +140,7 @@ def compare(variants: Sequence[Variant], checks: Sequence[str], runs: int, jobs:
         shutil.rmtree(folder / "dist", ignore_errors=True)
         cold.append(release_modules(folder, *command, "--jobs", str(jobs)))
         warm.append(release_modules(folder, *command, "--jobs", str(jobs)))
-        checked.append(measure(["-m", "hubexport", "release", "--check", str(folder / "dist")]))
+        checked.append(measure(["-m", "hubexport", "check", str(folder / "dist")]))
         for variant in sample:
             for kind in KINDS:
                 export = exporter_command(variant, kind, checkpoints[variant.name], folder / "theirs")
@@ -158,7 +164,7 @@ def report(
     print(f"{'':28}{'wall s':>9}{'cpu s':>9}{'peak MiB':>10}")
     cold_costs = [run.cost for run in cold]
     medians = {"cold": median_cost(cold_costs), "warm": median_cost([run.cost for run in warm])}
-    for name, cost in {**medians, "--check": median_cost(checked)}.items():
+    for name, cost in {**medians, "check": median_cost(checked)}.items():
         print(f"{name:28}{cost.wall_s:9.2f}{cost.cpu_s:9.2f}{cost.peak_mib:10.0f}")
     print(f"{'exporter, one module':28}{statistics.mean(exported_s):9.2f}  mean of {len(exported_s)}")
     print(f"{'archives':28}{cold[0].megabytes:9.0f} MB\n")
@@ -219,7 +225,7 @@ def measure_growth(counts: Sequence[int], records: int, folder: Path) -> None:
 def copies_arguments(count: int, folder: Path) -> list[str]:
     """Returns the arguments of `hubexport release` for some copies."""
     names = [f"copy_{number:04}" for number in range(count)]
-    return ["--variants", *names, "--checkpoint", f"{folder}/{{variant}}.ckpt", "--verify", "structure"]
+    return ["--variant", ",".join(names), "--checkpoint", f"{folder}/{{variant}}.ckpt", "--checks", "structure"]
 
 
 def report_bytes(few: int, many: int, folder: Path) -> None:
@@ -230,9 +236,9 @@ def report_bytes(few: int, many: int, folder: Path) -> None:
         transfers[count] = transferred_bytes(
             [
                 "release",
-                "--config_dir",
+                "--config-dir",
                 str(folder),
-                "--output_dir",
+                "--output-dir",
                 str(folder / "dist"),
                 *copies_arguments(count, folder),
             ]

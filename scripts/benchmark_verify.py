@@ -76,7 +76,7 @@ def measure_all(name: str, runs: int, folder: Path) -> dict[str, ProcessCost]:
     variant = load_variant(name)
     checkpoint = str(write_checkpoint(variant, folder))
     built = folder / variant.publisher / variant.collection / variant.name
-    target = ["--variant", name, "--checkpoint", checkpoint, "--output_dir", str(folder), "--overwrite"]
+    target = ["--variant", name, "--checkpoint", checkpoint, "--output-dir", str(folder), "--overwrite"]
     commands: dict[str, list[str]] = {IMPORT: ["-c", "import tensorflow"], START: ["-m", "hubexport", "--version"]}
     for module in MODULES:
         verify = ["-m", "hubexport", "verify", str(built / module), "--checkpoint", checkpoint]

@@ -1,6 +1,6 @@
 """The program of `make demo`: builds modules, loads one as any program would, and lets it classify photographs.
 
-python scripts/demo.py --real_archive ARCHIVE --photographs DIRECTORY --output_dir DIRECTORY, in the checkout
+python scripts/demo.py --real-archive ARCHIVE --photographs DIRECTORY --output-dir DIRECTORY, in the checkout
 """
 
 import argparse
@@ -20,7 +20,7 @@ from hubexport.progress import tensorflow_hushed
 
 # The variant of the documentation's examples; its checkpoint must be downloaded.
 _DEFAULT_VARIANT = "mobilenet_v2_075_192"
-# The variant of --real_archive.
+# The variant of --real-archive.
 _ARCHIVE_VARIANT = "mobilenet_v2_100_224"
 _EXAMPLES = Path("examples")
 _REACHABLE_TIMEOUT_S = 5
@@ -30,14 +30,14 @@ _PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 def main() -> None:
     """Builds modules, loads one, classifies photographs, and suggests what to do next."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--real_archive", type=Path, help=f"a checkpoint archive of {_ARCHIVE_VARIANT}")
+    parser.add_argument("--real-archive", type=Path, help=f"a checkpoint archive of {_ARCHIVE_VARIANT}")
     parser.add_argument("--photographs", type=Path, default=_EXAMPLES, help="a folder of pictures")
-    parser.add_argument("--output_dir", type=Path, required=True, help="where modules go")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where modules go")
     args = parser.parse_args()
 
     variant, checkpoint = _choose_weights(args.real_archive)
     _title("Build the modules")
-    _hubexport("build", "--variant", variant.name, *checkpoint, "--output_dir", args.output_dir, "--overwrite")
+    _hubexport("build", "--variant", variant.name, *checkpoint, "--output-dir", args.output_dir, "--overwrite")
     path = args.output_dir / variant.handle(variant.select_modules(["classification"])[0])
 
     photographs = args.photographs if args.photographs.is_dir() else _EXAMPLES

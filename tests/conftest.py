@@ -68,8 +68,10 @@ def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small_release")
     (folder / "small.yaml").write_text(SMALL)
     modules = ("feature_vector/1", "feature_vector/2", "feature_vector/5", "classification/3", "classification/5")
-    arguments = ("--config_dir", folder, "--variants", "small", "--checkpoint", "synthetic", "--output_dir")
-    done = hubexport("release", *arguments, folder / "dist", "--verify", "structure.digests", "--modules", *modules)
+    arguments = ("--config-dir", folder, "--variant", "small", "--checkpoint", "synthetic", "--output-dir")
+    done = hubexport(
+        "release", *arguments, folder / "dist", "--checks", "structure.digests", "--module", ",".join(modules)
+    )
     assert done.returncode == 0, done.stderr
     return folder / "dist"
 

@@ -22,7 +22,7 @@ dataset: made up
 modules: [{modules}]
 """
 # A check that takes almost no time and no TensorFlow.
-CHEAP = ("--verify", "structure.digests")
+CHEAP = ("--checks", "structure.digests")
 # The names of hidden files and folders of a running release begin with this.
 HIDDEN = ".hubexport-"
 

@@ -191,12 +191,12 @@ def test_all_checks_pass_for_one_variant_of_each_family(tmp_path, name, module):
 @pytest.mark.parametrize("name", _SMALLEST.values())
 def test_one_variant_of_each_family_is_released(tmp_path, name):
     """With all modules of its config, and the release that is written passes its check."""
-    options = ("--checkpoint", "synthetic", "--verify", "structure", "weights", "--output_dir", tmp_path / "dist")
-    done = hubexport("release", "--variants", name, *options)
+    options = ("--checkpoint", "synthetic", "--checks", "structure,weights", "--output-dir", tmp_path / "dist")
+    done = hubexport("release", "--variant", name, *options)
     assert done.returncode == 0, done.stderr
     for module in _VARIANTS[name].modules:
         assert (tmp_path / "dist" / "google" / "imagenet" / name / f"{module}.tar.gz").is_file()
-    checked = hubexport("release", "--check", tmp_path / "dist")
+    checked = hubexport("check", tmp_path / "dist")
     assert checked.returncode == 0, checked.stdout
     shutil.rmtree(tmp_path / "dist")
 

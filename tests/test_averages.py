@@ -316,7 +316,7 @@ def test_every_command_reads_a_manifest_with_both_kinds(small, config_dir, tmp_p
     done = hubexport("inspect", module)
     assert done.returncode == 0
     assert "trained, 158 averaged, 104 raw, from c" in done.stdout
-    flags = ("--config_dir", config_dir, "--checkpoint", tmp_path / "c", "--check", "weights")
+    flags = ("--config-dir", config_dir, "--checkpoint", tmp_path / "c", "--checks", "weights")
     done = hubexport("verify", module, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     done = hubexport("diff", module, tmp_path / "c")
@@ -324,10 +324,10 @@ def test_every_command_reads_a_manifest_with_both_kinds(small, config_dir, tmp_p
         0,
         "262 values (158 averaged, 104 raw) compared: 262 equal bit for bit, 0 different\n",
     )
-    release = ("release", "--config_dir", config_dir, "--output_dir", tmp_path / "dist", "--variants", "small")
-    done = hubexport(*release, "--checkpoint", tmp_path / "c", "--verify", "structure.digests", "weights.equal")
+    release = ("release", "--config-dir", config_dir, "--output-dir", tmp_path / "dist", "--variant", "small")
+    done = hubexport(*release, "--checkpoint", tmp_path / "c", "--checks", "structure.digests,weights.equal")
     assert done.returncode == 0, done.stderr
-    done = hubexport("release", "--check", tmp_path / "dist")
+    done = hubexport("check", tmp_path / "dist")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -376,7 +376,7 @@ def test_an_archive_may_have_averages_in_a_checkpoint_of_their_own(config_dir, t
     small = (config_dir / "small.yaml").read_text()
     (config_dir / "two.yaml").write_text(small.replace("small.ckpt", "model-7\n  raw_name: model.ckpt-7"))
     archive = _two_checkpoints(tmp_path, *folders)
-    options = ("--config_dir", config_dir, "--output_dir", tmp_path / "m", "--weights", weights)
+    options = ("--config-dir", config_dir, "--output-dir", tmp_path / "m", "--weights", weights)
     done = hubexport("build", "--variant", "two", "--checkpoint", archive, *options)
     if (folders, weights) == (("ema",), "raw"):
         assert done.returncode == 1 and "some variables have only averaged values" in done.stderr
@@ -400,7 +400,7 @@ def _module_of_two(config_dir, tmp_path, archive, step):
     """Builds a module of `two`, whose config names both checkpoints of an archive."""
     small = (config_dir / "small.yaml").read_text()
     (config_dir / "two.yaml").write_text(small.replace("small.ckpt", f"model-{step}\n  raw_name: model.ckpt-{step}"))
-    options = ("--config_dir", config_dir, "--output_dir", tmp_path / "m", "--module", _CLASSES)
+    options = ("--config-dir", config_dir, "--output-dir", tmp_path / "m", "--module", _CLASSES)
     done = hubexport("build", "--variant", "two", "--checkpoint", archive, *options)
     return done, tmp_path / "m" / "google" / "imagenet" / "two" / "classification" / "2"
 
@@ -410,7 +410,7 @@ def test_the_two_checkpoints_of_a_published_archive_are_known_without_the_varian
     archive = _two_checkpoints(tmp_path, "ema", "pristine", step=_STEP)
     done, module = _module_of_two(config_dir, tmp_path, archive, _STEP)
     assert done.returncode == 0, done.stderr
-    done = hubexport("verify", module, "--checkpoint", archive, "--check", "weights.equal")
+    done = hubexport("verify", module, "--checkpoint", archive, "--checks", "weights.equal")
     assert done.returncode == 0, done.stdout + done.stderr
     done = hubexport("inspect", archive, "--format", "json")
     assert json.loads(done.stdout)["averaged_copies"] == _ALL + 1, done.stderr  # The step has one, too.
@@ -431,13 +431,13 @@ def test_a_module_of_a_config_of_ones_own_is_verified_with_its_variant(config_di
     """Without it nothing tells which of the archive's checkpoints has the averages. The fix works."""
     archive = _two_checkpoints(tmp_path, "ema", "pristine")
     _, module = _module_of_two(config_dir, tmp_path, archive, 7)
-    verify = ("verify", module, "--checkpoint", archive, "--check", "weights.equal")
+    verify = ("verify", module, "--checkpoint", archive, "--checks", "weights.equal")
     done = hubexport(*verify)
     assert done.returncode == 1
     assert "like DIRECTORY/v3/ema/model-7, or pass a --variant whose config names it" in " ".join(
         (done.stdout + done.stderr).split()
     )
-    done = hubexport(*verify, "--variant", "two", "--config_dir", config_dir)
+    done = hubexport(*verify, "--variant", "two", "--config-dir", config_dir)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -467,6 +467,6 @@ def test_a_config_names_two_checkpoints_or_one(config_dir):
     """One checkpoint cannot hold both kinds of values under the same names."""
     small = (config_dir / "small.yaml").read_text()
     (config_dir / "small.yaml").write_text(small.replace("small.ckpt", "m\n  raw_name: m"))
-    done = hubexport("list", "--config_dir", config_dir)
+    done = hubexport("list", "--config-dir", config_dir)
     assert done.returncode == 1
     assert "'checkpoint.raw_name': found 'm', must be the prefix of another checkpoint than `name`" in done.stderr

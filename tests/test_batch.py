@@ -197,7 +197,7 @@ def test_build_says_what_a_pattern_skips(configs, tmp_path):
     (configs / "two.yaml").write_text(
         _CONFIG.format(num_classes=5) + _PUBLISHED.replace("name:", f"sha256: '{'1' * 64}', name:")
     )
-    arguments = ("--config_dir", configs, "--output_dir", tmp_path / "m", "--cache_dir", tmp_path / "c", "--offline")
+    arguments = ("--config-dir", configs, "--output-dir", tmp_path / "m", "--cache-dir", tmp_path / "c", "--offline")
     done = hubexport("build", "--variant", "t*", "--variant", "one", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("skipping 1 variant without a published checkpoint: three\n")
@@ -211,7 +211,7 @@ def test_variants_with_and_without_averages_build_in_one_run(configs, tmp_path):
     values = {"one": network_values(num_classes=7), "two": {**network_values(num_classes=5, seed=2), **averaged}}
     for name, stored in values.items():
         write_v2(tmp_path / f"{name}.ckpt", stored)
-    arguments = ("--config_dir", configs, "--output_dir", tmp_path / "m", "--module", "feature_vector/3")
+    arguments = ("--config-dir", configs, "--output-dir", tmp_path / "m", "--module", "feature_vector/3")
     done = hubexport(
         "build", "--variant", "one", "--variant", "two", *arguments, "--checkpoint", f"{tmp_path}/{{variant}}.ckpt"
     )
@@ -298,8 +298,8 @@ def test_each_variant_has_its_own_checkpoint(configs, tmp_path):
 
 def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkpoint, tmp_path):
     """Paths on stdout, errors and the table on stderr, status 1."""
-    arguments = ("--variant", "t*", "--variant", "one", "--config_dir", configs, "--weights", "raw", "--jobs", "2")
-    done = hubexport("build", *arguments, "--checkpoint", checkpoint, "--output_dir", "m", cwd=tmp_path)
+    arguments = ("--variant", "t*", "--variant", "one", "--config-dir", configs, "--weights", "raw", "--jobs", "2")
+    done = hubexport("build", *arguments, "--checkpoint", checkpoint, "--output-dir", "m", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "m/google/imagenet/three/feature_vector/3",
@@ -318,21 +318,21 @@ def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkp
 def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):
     """A module that is missing in one of the configs, or an invalid number of processes."""
     (configs / "two.yaml").write_text(_CONFIG.format(num_classes=5).replace("feature_vector/3, ", ""))
-    arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
-    done = hubexport("build", *arguments, "--module", "feature_vector", "--output_dir", tmp_path / "m")
-    assert done.returncode == 1
+    arguments = ("--variant", "one", "--variant", "two", "--config-dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *arguments, "--module", "feature_vector", "--output-dir", tmp_path / "m")
+    assert done.returncode == 2
     assert done.stderr.startswith("ERROR --module feature_vector needs a version")
     for jobs in ("0", "-1", "many"):
-        done = hubexport("build", *arguments, "--jobs", jobs, "--output_dir", tmp_path / "m")
-        assert done.returncode == 1
-        assert "argument --jobs" in done.stderr
+        done = hubexport("build", *arguments, "--jobs", jobs, "--output-dir", tmp_path / "m")
+        assert done.returncode == 2
+        assert f"--jobs {jobs}: not valid" in done.stderr
     assert not (tmp_path / "m").exists()
 
 
 def test_warnings_of_other_processes_are_printed(configs, tmp_path):
     """Nobody should mistake synthetic weights for trained ones."""
-    arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--checkpoint", "synthetic")
-    done = hubexport("build", *arguments, "--jobs", "2", "--output_dir", tmp_path / "m")
+    arguments = ("--variant", "one", "--variant", "two", "--config-dir", configs, "--checkpoint", "synthetic")
+    done = hubexport("build", *arguments, "--jobs", "2", "--output-dir", tmp_path / "m")
     for name in ("one", "two"):
         assert f"WARNING SYNTHETIC weights: {name} is UNTRAINED" in done.stderr
     assert "2 of 2 variants done" in done.stderr
@@ -389,7 +389,7 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_half_written(tmp_pat
         "synthetic",
         "--jobs",
         "2",
-        "--output_dir",
+        "--output-dir",
         tmp_path / "m",
     )
     process = subprocess.Popen(
@@ -425,9 +425,9 @@ def test_an_interrupted_run_does_not_wait_for_its_workers(configs, tmp_path, num
         for name, sha256 in (("one", "1" * 64), ("two", "2" * 64)):
             published = f"checkpoint: {{url: {address}, sha256: '{sha256}', name: x.ckpt}}\n"
             (configs / f"{name}.yaml").write_text(_CONFIG.format(num_classes=7) + published)
-        arguments = ("--variant", "one", "--variant", "two", "--config_dir", configs, "--jobs", "2")
+        arguments = ("--variant", "one", "--variant", "two", "--config-dir", configs, "--jobs", "2")
         process = subprocess.Popen(
-            command("build", *arguments, "--output_dir", tmp_path / "m"),
+            command("build", *arguments, "--output-dir", tmp_path / "m"),
             env=environment({"HUBEXPORT_CACHE_DIR": str(tmp_path / "cache")}),
             stderr=subprocess.PIPE,
             text=True,
@@ -474,7 +474,7 @@ def test_workers_do_not_outlive_a_killed_command(tmp_path):
         "synthetic",
         "--jobs",
         "2",
-        "--output_dir",
+        "--output-dir",
         tmp_path / "m",
     )
     process = subprocess.Popen(

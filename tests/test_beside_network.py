@@ -87,7 +87,7 @@ def _inspected(path):
 
 
 def _build(tmp_path, name, *options, checkpoint="c"):
-    folders = ("--config_dir", tmp_path / "configs", "--output_dir", tmp_path / "modules")
+    folders = ("--config-dir", tmp_path / "configs", "--output-dir", tmp_path / "modules")
     return hubexport("build", "--variant", name, "--checkpoint", tmp_path / checkpoint, *folders, *options)
 
 
@@ -135,7 +135,7 @@ def test_a_mean_tells_the_network(tmp_path):
 def test_the_published_number_of_classes_of_another_network_is_refused(tmp_path, module):
     """Where nothing else tells two networks apart, and the variant has another number. Features, too."""
     write_v2(tmp_path / "c", _values(7))
-    options = ("--config_dir", tmp_path / "configs", "--variant", "alike_caffe_20")
+    options = ("--config-dir", tmp_path / "configs", "--variant", "alike_caffe_20")
     for done in (
         _build(tmp_path, "alike_caffe_20", "--module", module),
         hubexport("convert", tmp_path / "c", tmp_path / "d.safetensors", "--to", "safetensors", *options),
@@ -188,7 +188,7 @@ def test_a_module_names_its_network(tmp_path, spec):
         done = _build(tmp_path, "alike_caffe_20", "--module", "feature_vector/5", "--overwrite", checkpoint=source)
         assert done.returncode == 0, done.stderr
         done = hubexport("convert", source, tmp_path / "d", "--to", "huggingface")
-        assert done.returncode == 1 and "no huggingface format for alike_caffe\n" in done.stderr
+        assert done.returncode == 2 and "no huggingface format for alike_caffe\n" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_module_whose_manifest_tells_nothing_is_whatever_is_asked_for(tmp_path
     (module / "hubexport.json").unlink()
     if manifest is not None:
         (module / "hubexport.json").write_text(manifest)
-    options = ("--to", "slim", "--variant", "alike_20", "--config_dir", tmp_path / "configs", "--overwrite")
+    options = ("--to", "slim", "--variant", "alike_20", "--config-dir", tmp_path / "configs", "--overwrite")
     for source in (module, _packed(module, tmp_path / "module.tar.gz")):
         done = hubexport("convert", source, tmp_path / "d", *options)
         assert done.returncode == 0, done.stderr
@@ -213,7 +213,7 @@ def test_the_likelier_network_is_named_where_a_format_lacks_both(tmp_path):
     for classes, name in ((5, "alike_caffe"), (7, "alike")):
         write_v2(tmp_path / "c", _values(classes))
         done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "huggingface")
-        assert done.returncode == 1 and f"no huggingface format for {name}\n" in done.stderr
+        assert done.returncode == 2 and f"no huggingface format for {name}\n" in done.stderr
 
 
 def test_each_of_two_networks_in_one_checkpoint_can_be_used(tmp_path):
@@ -232,7 +232,7 @@ def test_each_of_two_networks_in_one_checkpoint_can_be_used(tmp_path):
         done = hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "slim")
         assert done.returncode == 1 and not list(tmp_path.glob("d.*"))
         assert "why: it holds all variables of Other and Alike\n  fix: pass the variant with --variant" in done.stderr
-        options = ("--to", "slim", "--config_dir", tmp_path / "configs", "--overwrite")
+        options = ("--to", "slim", "--config-dir", tmp_path / "configs", "--overwrite")
         for name, values in (("other_20", others), ("alike_20", _values())):
             done = _build(tmp_path, name)
             assert (done.returncode, "WARN" in done.stderr) == (0, False), done.stderr
@@ -284,14 +284,14 @@ def test_raw_values_of_another_network_than_the_averages(tmp_path):
 def test_another_mean_is_refused_before_anything_is_written(tmp_path, mean, shown):
     """By build, convert and release, which name it; inspect reports it as a problem."""
     write_v2(tmp_path / "c", _values(mean_rgb=mean))
-    configs = ("--config_dir", tmp_path / "configs")
-    release = ("release", *configs, "--variants", "alike_caffe_20", "--checkpoint", tmp_path / "c")
+    configs = ("--config-dir", tmp_path / "configs")
+    release = ("release", *configs, "--variant", "alike_caffe_20", "--checkpoint", tmp_path / "c")
     before = sorted(tmp_path.rglob("*"))
     for done in (
         _build(tmp_path, "alike_caffe_20"),
         hubexport("convert", tmp_path / "c", tmp_path / "d.safetensors", "--to", "safetensors"),
         hubexport("convert", tmp_path / "c", tmp_path / "d", "--to", "tf2", "--variant", "alike_caffe_20", *configs),
-        hubexport(*release, "--output_dir", tmp_path / "dist", "--verify", "structure"),
+        hubexport(*release, "--output-dir", tmp_path / "dist", "--checks", "structure"),
     ):
         assert done.returncode == 1
         assert f"its mean of RGB, Alike/mean_rgb, is {shown}, but modules of Alike from Caffe have" in done.stderr
@@ -366,7 +366,7 @@ def test_a_checkpoint_with_an_auxiliary_head_is_used_like_any_other(tmp_path, na
     status, lines, _ = _inspected(tmp_path / "c")
     assert (status, lines["network"], lines["classes"], lines["step"]) == (0, name, "1001", "7")
     assert lines["besides"] == "auxiliary head: 10 variables, not exported"
-    options = ("--output_dir", tmp_path / "modules", "--module", "classification/5")
+    options = ("--output-dir", tmp_path / "modules", "--module", "classification/5")
     done = hubexport("build", "--variant", name, "--checkpoint", tmp_path / "c", *options)
     assert done.returncode == 0, done.stderr
     built = BundleReader(tmp_path / "modules/google/imagenet" / name / "classification/5/variables/variables")

@@ -123,28 +123,28 @@ def test_synthetic_values_are_recorded_and_cause_a_warning(small, tmp_path):
 @pytest.mark.parametrize("form", ["directory", "prefix", "archive"])
 def test_values_of_an_untrained_module_stay_synthetic(config_dir, tmp_path, form):
     """In the manifest and in a release, which remains valid. Those of a trained module stay trained."""
-    build = ("build", "--config_dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
-    hubexport(*build, "--checkpoint", "synthetic:1", "--output_dir", tmp_path / "first")
+    build = ("build", "--config-dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
+    hubexport(*build, "--checkpoint", "synthetic:1", "--output-dir", tmp_path / "first")
     module = tmp_path / "first" / "google" / "imagenet" / "small" / "feature_vector" / "2"
     shutil.make_archive(str(tmp_path / "packed"), "gztar", module)
     prefix = module / "variables" / "variables"
     source = {"directory": module, "prefix": prefix, "archive": tmp_path / "packed.tar.gz"}[form]
-    done = hubexport(*build, "--checkpoint", source, "--output_dir", tmp_path / "second")
+    done = hubexport(*build, "--checkpoint", source, "--output-dir", tmp_path / "second")
     assert done.returncode == 0 and "UNTRAINED" in done.stderr, done.stderr
     [again] = tmp_path.glob("second/**/hubexport.json")
     assert json.loads(again.read_text())["values"] == "synthetic"
     assert (again.parent / "saved_model.pb").read_bytes() == (module / "saved_model.pb").read_bytes()
     if form == "directory":
-        release = ("release", "--config_dir", config_dir, "--variants", "small", "--modules", "feature_vector/2")
-        output = ("--output_dir", tmp_path / "dist", "--verify", "structure.digests")
+        release = ("release", "--config-dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
+        output = ("--output-dir", tmp_path / "dist", "--checks", "structure.digests")
         done = hubexport(*release, "--checkpoint", source, *output)
         assert done.returncode == 0, done.stderr
-        done = hubexport("release", "--check", tmp_path / "dist")
+        done = hubexport("check", tmp_path / "dist")
         assert done.returncode == 0, done.stdout + done.stderr
     manifest = json.loads((module / "hubexport.json").read_text())
     (module / "hubexport.json").write_text(json.dumps({**manifest, "values": "trained"}))
     shutil.make_archive(str(tmp_path / "packed"), "gztar", module)
-    done = hubexport(*build, "--checkpoint", source, "--output_dir", tmp_path / "third")
+    done = hubexport(*build, "--checkpoint", source, "--output-dir", tmp_path / "third")
     assert done.returncode == 0 and "UNTRAINED" not in done.stderr, done.stderr
     [again] = tmp_path.glob("third/**/hubexport.json")
     assert json.loads(again.read_text())["values"] == "trained"
@@ -152,27 +152,27 @@ def test_values_of_an_untrained_module_stay_synthetic(config_dir, tmp_path, form
 
 def test_a_module_whose_manifest_is_damaged_is_no_source(config_dir, tmp_path):
     """Whether its values are trained is not known. Nothing is written."""
-    build = ("build", "--config_dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
-    hubexport(*build, "--checkpoint", "synthetic:1", "--output_dir", tmp_path / "first")
+    build = ("build", "--config-dir", config_dir, "--variant", "small", "--module", "feature_vector/2")
+    hubexport(*build, "--checkpoint", "synthetic:1", "--output-dir", tmp_path / "first")
     module = tmp_path / "first" / "google" / "imagenet" / "small" / "feature_vector" / "2"
     for content, why in (("{", "hubexport.json is not valid JSON"), ("x" * (1 << 20 | 1), "it is larger than 1 MiB")):
         (module / "hubexport.json").write_text(content)
         shutil.make_archive(str(tmp_path / "packed"), "gztar", module)
         for source in (module, tmp_path / "packed.tar.gz"):
-            done = hubexport(*build, "--checkpoint", source, "--output_dir", tmp_path / "second")
+            done = hubexport(*build, "--checkpoint", source, "--output-dir", tmp_path / "second")
             assert done.returncode == 1 and why.removeprefix("it is ") in done.stderr, done.stderr
     assert not [path for path in (tmp_path / "second").rglob("*") if path.is_file()]
 
 
 def test_two_builds_have_the_same_bytes(checkpoint, config_dir, tmp_path):
     """Even with another folder, process, hash seed, time zone and umask."""
-    arguments = ["build", "--variant", "small", "--config_dir", config_dir, "--checkpoint"]
+    arguments = ["build", "--variant", "small", "--config-dir", config_dir, "--checkpoint"]
     shutil.copytree(checkpoint.parent, tmp_path / "elsewhere" / "deep")
     first = hubexport_process(
-        *(*arguments, checkpoint, "--output_dir", tmp_path / "1"), env={"PYTHONHASHSEED": "1", "TZ": "UTC"}
+        *(*arguments, checkpoint, "--output-dir", tmp_path / "1"), env={"PYTHONHASHSEED": "1", "TZ": "UTC"}
     )
     second = hubexport_process(
-        *(*arguments, tmp_path / "elsewhere" / "deep" / "model.ckpt", "--output_dir", "2/3"),
+        *(*arguments, tmp_path / "elsewhere" / "deep" / "model.ckpt", "--output-dir", "2/3"),
         env={"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
         cwd=tmp_path,
     )
@@ -236,11 +236,11 @@ def _build_arguments(config_dir, checkpoint, output_dir):
         "build",
         "--variant",
         "small",
-        "--config_dir",
+        "--config-dir",
         config_dir,
         "--checkpoint",
         checkpoint,
-        "--output_dir",
+        "--output-dir",
         output_dir,
     ]
 
@@ -350,7 +350,7 @@ def test_an_interrupted_build_ends_at_once(config_dir, tmp_path, sig, status):
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         config.write_text(config.read_text().replace("https://example.invalid", address))
         with subprocess.Popen(
-            command("build", "--variant", "small", "--config_dir", config_dir, "--output_dir", tmp_path / "m"),
+            command("build", "--variant", "small", "--config-dir", config_dir, "--output-dir", tmp_path / "m"),
             env=environment({"HUBEXPORT_CACHE_DIR": str(tmp_path / "cache"), "NO_PROXY": "*"}),
             stderr=subprocess.PIPE,
             text=True,

@@ -96,7 +96,7 @@ def test_photographs_get_their_published_classes(trained, module, capsys):
     The names of the classes are the module's own.
     """
     images = DATA / "images"
-    assert _run(trained[module], images, "--top", 3, "--batch_size", 3, "--format", "json") == 0
+    assert _run(trained[module], images, "--top", 3, "--batch-size", 3, "--format", "json") == 0
     printed = capsys.readouterr()
     found = {Path(image["file"]).name: image["top"] for image in json.loads(printed.out)["images"]}
     expected = json.loads((images / "expected_top3.json").read_text())

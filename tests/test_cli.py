@@ -1,4 +1,4 @@
-"""The command line: results on stdout, everything else on stderr, exit status 1 for any failure."""
+"""The command line: results on stdout, everything else on stderr, exit status 1 for failures, and 2 for mistakes."""
 
 import fcntl
 import json
@@ -60,10 +60,10 @@ _SPY = (
             id="a build of a TF2 SavedModel",
         ),
         pytest.param(
-            ["build", "--variant", "bad", "--config_dir", "{configs}"], id="bad config", marks=pytest.mark.slow
+            ["build", "--variant", "bad", "--config-dir", "{configs}"], id="bad config", marks=pytest.mark.slow
         ),
         pytest.param(
-            ["build", "--name", "flowers", "--checkpoint", "{checkpoint}", "--image_size", "96"], id="a build by name"
+            ["build", "--name", "flowers", "--checkpoint", "{checkpoint}", "--image-size", "96"], id="a build by name"
         ),
         pytest.param(["fetch", "--list"], id="fetch list"),
         pytest.param(["convert", "--help"], id="convert help", marks=pytest.mark.slow),
@@ -88,21 +88,22 @@ _SPY = (
         pytest.param(["inspect", "{module}"], id="inspect a module"),
         pytest.param(["diff", "{checkpoint}", "{module}"], id="diff"),
         pytest.param(["show-mapping", "--to", "keras"], id="show-mapping"),
-        pytest.param(["verify", "{module}", "--check", "structure", "--check", "weights"], id="verify files"),
-        pytest.param(["verify", "--list_checks"], id="verify list"),
-        pytest.param(["verify", "{module}", "--check", "numbrs"], id="no such check", marks=pytest.mark.slow),
+        pytest.param(["verify", "{module}", "--checks", "structure", "--checks", "weights"], id="verify files"),
+        pytest.param(["verify", "--list-checks"], id="verify list"),
+        pytest.param(["verify", "{module}", "--checks", "numbrs"], id="no such check", marks=pytest.mark.slow),
         pytest.param(["verify", "/nowhere"], id="nothing to verify", marks=pytest.mark.slow),
         pytest.param(["consumers", "list"], id="consumers"),
         pytest.param(["classify", "{module}", "/nowhere.jpg"], id="nothing to classify"),
         pytest.param(["features", "{module}", "/nowhere.jpg", "--output", "x.npy"], id="no features"),
         pytest.param(["evaluate", "{module}", "--data", "/nowhere"], id="nothing to evaluate with"),
+        pytest.param(["completion", "bash"], id="completion"),
         pytest.param(["release", "--help"], id="release help", marks=pytest.mark.slow),
-        pytest.param(["release", "--checkpoint", "synthetic", "--dry_run"], id="release plan"),
+        pytest.param(["release", "--checkpoint", "synthetic", "--dry-run"], id="release plan"),
         pytest.param(
-            ["release", "--variants", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--verify", "structure"],
+            ["release", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--checks", "structure"],
             id="release proved by files",
         ),
-        pytest.param(["release", "--check", "/nowhere"], id="no release", marks=pytest.mark.slow),
+        pytest.param(["check", "/nowhere"], id="no release", marks=pytest.mark.slow),
         pytest.param(["serve", "--help"], id="serve help", marks=pytest.mark.slow),
         pytest.param(["serve", "/nowhere"], id="nothing to serve", marks=pytest.mark.slow),
         pytest.param(["serve", "{release}", "--host", "no.such.host.invalid"], id="nowhere to serve"),
@@ -128,37 +129,9 @@ def test_answers_without_importing_tensorflow(config_dir, small, small_release, 
     assert "Traceback" not in done.stderr
 
 
-_COMMANDS = (
-    *("build", "fetch", "inspect", "convert", "diff", "show-mapping"),
-    *("verify", "consumers", "classify", "features", "evaluate", "release", "serve", "site", "list"),
-)
-
-
-def _quoted(words):
-    return ", ".join(f"'{word}'" for word in words)
-
-
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        pytest.param(
-            ["bild"],
-            [
-                f"ERROR hubexport: argument COMMAND: invalid choice: 'bild' (choose from {_quoted(_COMMANDS)})",
-                "  why: unknown: bild (did you mean 'build'?)",
-                "  fix: see hubexport --help",
-            ],
-            id="command",
-        ),
-        pytest.param(
-            ["build", "--variannt", "mobilenet_v2_050_96"],
-            [
-                "ERROR hubexport build: unknown argument: --variannt mobilenet_v2_050_96",
-                "  why: unknown: --variannt (did you mean '--variant'?)",
-                "  fix: see hubexport build --help",
-            ],
-            id="flag",
-        ),
         pytest.param(
             ["list", "--verbosity=loud"],
             [
@@ -181,26 +154,24 @@ def _quoted(words):
     ],
 )
 def test_errors_are_what_why_and_fix_on_stderr(arguments, lines):
-    """With nothing on stdout, exit status 1, and no traceback."""
+    """With nothing on stdout, exit status 2, and no traceback."""
     done = hubexport(*arguments)
-    # From Python 3.12 on, the choices are not quoted.
-    found = [line.replace(", ".join(_COMMANDS), _quoted(_COMMANDS)) for line in done.stderr.splitlines()]
-    assert found == lines
+    assert done.stderr.splitlines() == lines
     assert done.stdout == ""
-    assert done.returncode == 1
+    assert done.returncode == 2
 
 
 def test_prefixes_of_flags_are_not_taken():
     """A new flag could change their meaning."""
     done = hubexport("build", "--vari", "mobilenet_v2_050_96")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--vari (did you mean '--variant'?)" in done.stderr
 
 
 def test_build_prints_one_path_per_module_and_the_rest_on_stderr(tmp_path):
     """Without a terminal, stderr has plain lines, and none from TensorFlow."""
     done = hubexport(
-        *("build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--output_dir", tmp_path / "m")
+        *("build", "--variant", "mobilenet_v2_050_96", "--checkpoint", "synthetic", "--output-dir", tmp_path / "m")
     )
     assert done.returncode == 0, done.stderr
     handle = tmp_path / "m" / "google" / "imagenet" / "mobilenet_v2_050_96"
@@ -217,7 +188,7 @@ def test_build_prints_one_path_per_module_and_the_rest_on_stderr(tmp_path):
 def test_a_v1_checkpoint_needs_no_tensorflow(config_dir, tmp_path):
     """Although no other program reads this format without it."""
     write_v1(tmp_path / "old.ckpt", network_values())
-    options = ("--config_dir", config_dir, "--output_dir", tmp_path / "m")
+    options = ("--config-dir", config_dir, "--output-dir", tmp_path / "m")
     done = hubexport("build", "--variant", "small", "--checkpoint", tmp_path / "old.ckpt", *options)
     assert done.stderr.splitlines()[:3] == [
         f"reading {tmp_path / 'old.ckpt'}",
@@ -246,7 +217,7 @@ def test_build_shows_a_moving_display_on_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
     arguments = ("build", "--variant", "mobilenet_v2_050_96", "--module", "feature_vector/1")
     process = subprocess.Popen(
-        command(*arguments, "--checkpoint", "synthetic", "--output_dir", tmp_path / "m"),
+        command(*arguments, "--checkpoint", "synthetic", "--output-dir", tmp_path / "m"),
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=environment({"TERM": "xterm", "COLUMNS": "120"}),
@@ -392,7 +363,7 @@ def test_list_as_json_has_everything():
 
 def test_list_takes_the_users_configs(config_dir):
     """Beside the built-in ones. Dashes stand for missing published figures."""
-    [line] = [line for line in hubexport("list", "--config_dir", config_dir).stdout.splitlines() if " small " in line]
+    [line] = [line for line in hubexport("list", "--config-dir", config_dir).stdout.splitlines() if " small " in line]
     assert line.split() == "small 0.35 96 7 11* 0.39* - - - 2".split()
 
 
@@ -413,7 +384,7 @@ def test_a_reader_that_closes_the_pipe_is_not_an_error():
 def test_without_a_network_the_error_says_what_to_do(tmp_path):
     """The proxy does not exist, so the config's address cannot be reached."""
     env = {"HUBEXPORT_CACHE_DIR": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
-    done = hubexport("build", "--variant", "mobilenet_v2_075_192", "--output_dir", tmp_path / "m", env=env)
+    done = hubexport("build", "--variant", "mobilenet_v2_075_192", "--output-dir", tmp_path / "m", env=env)
     assert done.returncode == 1
     what, _, fix = done.stderr[done.stderr.index("ERROR") :].splitlines()[:3]
     assert what.startswith("ERROR cannot download https://storage.googleapis.com/mobilenet_v2/")

@@ -166,7 +166,7 @@ def test_the_command_prints_json(tmp_path):
 def test_an_invalid_tolerance_is_refused(tolerance):
     """It must be a number of 0 or more."""
     done = hubexport("diff", "a", "b", "--tolerance", tolerance)
-    assert done.returncode == 1 and "--tolerance" in done.stderr
+    assert done.returncode == 2 and "--tolerance" in done.stderr
 
 
 def test_the_error_names_the_damaged_checkpoint(tmp_path):

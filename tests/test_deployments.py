@@ -122,8 +122,8 @@ def test_what_cannot_be_written_is_refused_by_name(small, names, chosen, outputs
 
 def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir):
     """As a user would do it."""
-    where = ("--config_dir", config_dir)
-    how = ("--checkpoint", "synthetic", "--output_dir", tmp_path / "m", "--module", "classification/5")
+    where = ("--config-dir", config_dir)
+    how = ("--checkpoint", "synthetic", "--output-dir", tmp_path / "m", "--module", "classification/5")
     done = hubexport("build", "--variant", "small", *how, "--deployment", "onnx", "--softmax", *where)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "m/deployments/google/imagenet/small/classification/5/onnx"
@@ -134,10 +134,10 @@ def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir)
     done = hubexport("verify", folder, "--checkpoint", "synthetic:2", "--variant", "small", *where)
     assert done.returncode == 1
     assert "FAILED" in done.stdout
-    done = hubexport("verify", folder, "--check", "weights")
-    assert done.returncode == 1 and "deployment" in done.stderr
+    done = hubexport("verify", folder, "--checks", "weights")
+    assert done.returncode == 2 and "deployment" in done.stderr
     done = hubexport("build", "--variant", "small", *how, "--opset", 15, *where)
-    assert done.returncode == 1 and "--opset needs --deployment" in done.stderr
+    assert done.returncode == 2 and "--opset needs --deployment" in done.stderr
 
 
 def test_a_calibration_goes_to_the_deployments_that_need_one():
@@ -453,12 +453,12 @@ def test_the_audit_finds_what_was_changed(dist, damage, path):
 
 def test_the_command_line_releases_deployments(tmp_path, config_dir):
     """And prints where each lies."""
-    how = ("--checkpoint", "synthetic", "--config_dir", config_dir, "--verify", *_CHECKS)
-    what = ("--variants", "small", "--modules", "classification/5", "--deployment", "onnx")
-    done = hubexport("release", *what, *how, "--output_dir", tmp_path / "dist")
+    how = ("--checkpoint", "synthetic", "--config-dir", config_dir, "--checks", ",".join(_CHECKS))
+    what = ("--variant", "small", "--module", "classification/5", "--deployment", "onnx")
+    done = hubexport("release", *what, *how, "--output-dir", tmp_path / "dist")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == str(tmp_path / "dist" / _HANDLE / "model.onnx")
-    assert hubexport("release", "--check", tmp_path / "dist").returncode == 0
+    assert hubexport("check", tmp_path / "dist").returncode == 0
     page = (tmp_path / "dist" / f"{_HANDLE}.md").read_text()
     assert page.startswith(f"# ONNX {_HANDLE}\n")
     assert np.all([word in page for word in ("parent-model: google/imagenet/small/classification/5", "UNTRAINED")])

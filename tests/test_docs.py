@@ -249,9 +249,9 @@ def test_one_liners_run(tmp_path):
         if "flowers_075_192" in line:
             assert f"hubexport {line}\n" in _blocks("variants.md", "sh"), "which another test builds"
         elif name == "build" and "--checkpoint" not in arguments:
-            assert "is not in the cache" in hubexport(name, *arguments, "--offline", "--cache_dir", tmp_path).stderr
+            assert "is not in the cache" in hubexport(name, *arguments, "--offline", "--cache-dir", tmp_path).stderr
         elif name in ("build", "convert", "inspect"):
-            output_dir = ["--output_dir", f"modules_{number}"] if name == "build" else []
+            output_dir = ["--output-dir", f"modules_{number}"] if name == "build" else []
             done = hubexport(name, *arguments, *output_dir, cwd=tmp_path)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
 
@@ -262,8 +262,8 @@ def test_the_demo_names_what_is_in_photographs(tmp_path):
     """`make demo` with the real weights, in an existing environment."""
     photographs = DATA / "images"
     done = subprocess.run(
-        [command()[0], REPOSITORY / "scripts" / "demo.py", "--real_archive", REAL_ARCHIVE, "--photographs", photographs]
-        + ["--output_dir", tmp_path],
+        [command()[0], REPOSITORY / "scripts" / "demo.py", "--real-archive", REAL_ARCHIVE, "--photographs", photographs]
+        + ["--output-dir", tmp_path],
         cwd=REPOSITORY,
         env={**environment(), "PATH": os.environ["PATH"]},
         capture_output=True,
@@ -324,11 +324,13 @@ def test_every_flag_is_in_its_table(page, name):
     """And no other flag."""
     [table] = [match[0] for match in _FLAG_TABLE.finditer(_PAGES[page]) if match[1] == name]
     shown = {
-        flag for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE) for flag in re.findall(r"`(--\w+)", row)
+        flag for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE) for flag in re.findall(r"`(--[\w-]+)", row)
     }
     if name == "release":
-        shown |= {"--beam_option"}  # In the row of --runner.
-    offered = set(re.findall(r"--\w+", hubexport(name, "--help").stdout)) - {"--help", "--helpfull"}
+        shown |= {"--beam-option"}  # In the row of --runner.
+    offered = set(re.findall(r"^  (?:-\w[^,]*, )?(--[\w-]+)", hubexport(name, "--help").stdout, re.MULTILINE)) - {
+        "--help"
+    }
     assert shown == offered
 
 

@@ -509,7 +509,7 @@ def test_a_cache_that_cannot_be_written_is_a_clean_error(server, tmp_path, place
     with pytest.raises(DownloadError, match="cannot store net.tgz in the cache") as caught:
         fetch(server.published(), Progress(), Downloads(tmp_path / place))
     assert str(tmp_path / place) in caught.value.why
-    assert "--cache_dir" in caught.value.fix
+    assert "--cache-dir" in caught.value.fix
     assert server.requests == []
 
 

@@ -72,7 +72,7 @@ def test_photographs_get_their_published_classes_from_an_onnx_model(tmp_path, op
     """The names of the classes are in the file. Evaluating them gives the figures of the module."""
     variant = load_variant("mobilenet_v2_100_224")
     path = convert(REAL_ARCHIVE, tmp_path / "m.onnx", "onnx", variant=variant, options=options)
-    done = hubexport("classify", path, DATA / "images", "--top", 3, "--format", "json", "--batch_size", 3)
+    done = hubexport("classify", path, DATA / "images", "--top", 3, "--format", "json", "--batch-size", 3)
     assert done.returncode == 0, done.stderr
     assert f"engine: {_ENGINE}" in done.stderr.splitlines()
     printed = json.loads(done.stdout)
@@ -202,7 +202,7 @@ def test_modules_of_others_are_refused_by_name_for_onnx_runtime(tmp_path, photos
         ("changed", "saved_model.pb"),
         ("bare", "no hubexport.json"),
     ):
-        done = hubexport("classify", tmp_path / name, photos, "--engine", "onnx", "--output_kind", "logits")
+        done = hubexport("classify", tmp_path / name, photos, "--engine", "onnx", "--output-kind", "logits")
         assert done.returncode == 1
         assert f"ERROR cannot run {tmp_path / name} in ONNX Runtime" in done.stderr
         assert why in done.stderr and "--engine tensorflow" in done.stderr
@@ -242,8 +242,8 @@ def test_models_of_others_are_refused_without_hints(tmp_path, photos):
     path = _foreign_onnx(tmp_path / "m.onnx")
     done = hubexport("classify", path, photos)
     assert done.returncode == 1
-    assert f"cannot tell how to run {path} on images" in done.stderr and "--input_range LOW HIGH" in done.stderr
-    done = hubexport("classify", path, photos, "--input_range", 0, 1, "--output_kind", "logits", "--top", 1)
+    assert f"cannot tell how to run {path} on images" in done.stderr and "--input-range LOW HIGH" in done.stderr
+    done = hubexport("classify", path, photos, "--input-range", 0, 1, "--output-kind", "logits", "--top", 1)
     assert done.returncode == 0, done.stderr
 
 

@@ -69,7 +69,7 @@ def test_beam_finds_what_a_local_evaluation_finds(capsys, module, records, cache
     """All figures and the skipped images are equal, and no files stay behind."""
     local, _ = run_evaluate(capsys, module, "--data", records)
     by_beam, said = run_evaluate(
-        capsys, module, "--data", records, "--runner", "DirectRunner", "--beam_option", "direct_num_workers=1"
+        capsys, module, "--data", records, "--runner", "DirectRunner", "--beam-option", "direct_num_workers=1"
     )
     assert by_beam.pop("engine") is None and local.pop("engine").startswith("TensorFlow ")
     for found in (local, by_beam):
@@ -138,7 +138,7 @@ def test_labels_are_checked_by_workers(capsys, module, records, tmp_path):
     [
         pytest.param(["NoRunner"], "NoRunner", "Unexpected pipeline runner: NoRunner", id="runner"),
         pytest.param(
-            ["DirectRunner", "--beam_option", "direct_num_workers=many"],
+            ["DirectRunner", "--beam-option", "direct_num_workers=many"],
             "DirectRunner",
             "argument --direct_num_workers: invalid int value: 'many'",
             id="option",

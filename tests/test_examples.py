@@ -130,7 +130,7 @@ def _draw_stripes(folder, number):
 def test_keras_fine_tuning_tells_two_classes_apart(modules, tmp_path):
     """Starting from made-up weights, it gets nine of ten new images right."""
     _draw_stripes(tmp_path / "stripes", 50)
-    options = ("--output", tmp_path / "fine_tuned", "--epochs", 15, "--batch_size", 8)
+    options = ("--output", tmp_path / "fine_tuned", "--epochs", 15, "--batch-size", 8)
     lines = _printed("keras_fine_tuning.py", modules["feature_vector/5"], tmp_path / "stripes", *options)
     predicted = [line.rpartition(" ")[0].split(": ") for line in lines if line.startswith(str(tmp_path / "stripes"))]
     assert len(predicted) == len({path for path, _ in predicted}) == 20

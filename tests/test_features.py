@@ -116,7 +116,7 @@ def test_features_are_what_tensorflow_hub_computes(built, photographs, wanted, m
         source = tmp_path / "packed.tar.gz"
         source.write_bytes(tgz(*(member(str(path.relative_to(built[module])), path.read_bytes()) for path in files)))
     output = tmp_path / "f.npy"
-    assert _run(source, photographs, "--output", output, "--batch_size", 2) == 0
+    assert _run(source, photographs, "--output", output, "--batch-size", 2) == 0
     names, found = _read(output)
     assert names == [str(path) for path in sorted(photographs.iterdir())]
     assert (found.dtype, found.shape) == (np.float32, (3, 1280))

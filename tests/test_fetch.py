@@ -54,7 +54,7 @@ class _Place:
         (self.folder / file).write_bytes(content)
 
     def arguments(self, *arguments):
-        return ("fetch", *arguments, "--config_dir", self.configs, "--cache_dir", self.cache)
+        return ("fetch", *arguments, "--config-dir", self.configs, "--cache-dir", self.cache)
 
     def fetch(self, *arguments, env=None):
         return hubexport(*self.arguments(*arguments), env={"NO_PROXY": "*", **(env or {})})
@@ -148,9 +148,10 @@ def test_a_variant_without_an_archive_is_an_error(place):
         pytest.param(
             [],
             [
-                "ERROR hubexport fetch: the following arguments are required: --variant",
-                "  why: the command line is incomplete or invalid",
-                "  fix: see hubexport fetch --help",
+                "ERROR hubexport fetch: no --variant",
+                "  why: it says which archives to download",
+                "  fix: write `hubexport fetch --variant NAME` with a name from `hubexport list`, or all; or add "
+                "--list",
             ],
             id="no variant",
         ),
@@ -167,7 +168,7 @@ def test_a_variant_without_an_archive_is_an_error(place):
             ["--variant", "one", "--format", "json"],
             [
                 "ERROR --format json needs --list",
-                "  why: only --list prints a table or JSON",
+                "  why: only --list has a choice of formats",
                 "  fix: add --list, or remove --format",
             ],
             id="format",
@@ -179,7 +180,7 @@ def test_errors_are_what_why_and_fix(place, arguments, lines):
     done = place.fetch(*arguments)
     assert done.stderr.splitlines() == lines
     assert done.stdout == ""
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert place.server.requests == []
 
 
@@ -391,7 +392,7 @@ def test_a_pattern_skips_variants_without_an_archive(place):
     assert (done.returncode, done.stdout) == (0, f"{place.folder / 'one.tgz'}\n")
     assert done.stderr.startswith("skipping 1 variant without a published checkpoint: none\n")
     done = place.fetch("--variant", "one", "--variant", "no*")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         "ERROR 'no*' leaves nothing to do",
         "  why: it matches 1 variant without a published checkpoint: none",

@@ -169,8 +169,8 @@ def test_every_command_says_it(tmp_path, config_dir, command):
     arguments = {
         "convert": ["convert", tmp_path / "model.onnx", tmp_path / "c.ckpt", "--to", "slim"],
         "build": [
-            *("build", "--variant", "small", "--config_dir", config_dir, "--checkpoint", tmp_path / "model.onnx"),
-            *("--output_dir", tmp_path / "modules"),
+            *("build", "--variant", "small", "--config-dir", config_dir, "--checkpoint", tmp_path / "model.onnx"),
+            *("--output-dir", tmp_path / "modules"),
         ],
     }[command]
     done = hubexport(*arguments)
@@ -392,7 +392,7 @@ def test_names_tell_whose_network_it_is(tmp_path, config_dir, title, names):
     )
     done = hubexport("convert", tmp_path / "x.safetensors", tmp_path / "c", "--to", "slim")
     assert done.returncode == 1 and wanted in done.stderr
-    variant = ("--variant", "small", "--config_dir", config_dir, "--output_dir", tmp_path / "modules")
+    variant = ("--variant", "small", "--config-dir", config_dir, "--output-dir", tmp_path / "modules")
     done = hubexport("build", "--checkpoint", tmp_path / "x.safetensors", *variant)
     assert done.returncode == 1 and wanted in done.stderr
     assert not (tmp_path / "modules").exists()

@@ -47,7 +47,7 @@ def test_modules_for_which_there_is_no_room_are_not_begun(small, tmp_path, free)
         build_modules(small, _MODULES, checkpoint="synthetic", output_dir=folder)
     assert caught.value.what == f"cannot write modules to {folder}"
     assert caught.value.why == f"the values take 3.32 MB, and 3.32 MB are free on the disk of {tmp_path}"
-    assert caught.value.fix == "free space there, or choose another --output_dir"
+    assert caught.value.fix == "free space there, or choose another --output-dir"
     assert asked == [tmp_path] and not (tmp_path / "new").exists()
     free(needed)
     assert len(build_modules(small, _MODULES, checkpoint="synthetic", output_dir=folder)) == 2

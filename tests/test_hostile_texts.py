@@ -212,7 +212,7 @@ def test_what_is_not_a_file_is_not_read(no_file, tmp_path):
     (configs / "bad.yaml").symlink_to(path.absolute())
     assert why in _refusal(configs).why
     done = hubexport("list", f"--flagfile={path}")
-    assert done.returncode == 1 and why in done.stderr
+    assert done.returncode == 2 and why in done.stderr
     assert hubexport("--flagfile=/dev/null", "--version").returncode == 0
 
 

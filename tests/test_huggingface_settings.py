@@ -146,7 +146,7 @@ def test_settings_are_refused_by_every_command_that_takes_values(model, small, c
     assert done.returncode == 1 and done.stdout.count("\n  PROBLEM           config.json: ") == 2, done.stdout
     done = hubexport("inspect", model, "--format", "json")
     assert done.returncode == 1 and len(json.loads(done.stdout)["problems"]) == 2
-    done = hubexport("build", "--config_dir", config_dir, "--variant", "small", "--checkpoint", model)
+    done = hubexport("build", "--config-dir", config_dir, "--variant", "small", "--checkpoint", model)
     assert done.returncode == 1
     assert "tf_padding is false, and must be true" in done.stderr
 
@@ -185,7 +185,7 @@ def test_an_unpublished_depth_multiplier_is_taken_from_the_settings(tmp_path):
     from tests.conftest import SMALL  # The variant of a network that no config has.
 
     (tmp_path / "odd.yaml").write_text(SMALL.replace("0.35", "0.6"))
-    flags = ("--to", "huggingface", "--variant", "odd", "--config_dir", tmp_path, "--weights", "raw")
+    flags = ("--to", "huggingface", "--variant", "odd", "--config-dir", tmp_path, "--weights", "raw")
     done = hubexport("convert", tmp_path / "c", tmp_path / "hf", *flags)
     assert done.returncode == 0, done.stderr
     back = convert(tmp_path / "hf", tmp_path / "back", "slim")

@@ -141,7 +141,7 @@ def test_a_module_in_a_keras_model_is_found(tmp_path):
     model.save_weights(tmp_path / "tensorflow")
     for file in ("saved_model", "m.h5", "tensorflow"):
         done = hubexport(
-            "build", "--name", "flowers", "--checkpoint", tmp_path / file, "--image_size", 96, cwd=tmp_path
+            "build", "--name", "flowers", "--checkpoint", tmp_path / file, "--image-size", 96, cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr
         loaded = tf.saved_model.load(str(tmp_path / "modules/local/models/flowers/classification/5"))

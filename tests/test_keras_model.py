@@ -201,7 +201,7 @@ def test_outputs_are_those_that_are_wanted(tmp_path, small, options, outputs):
 def test_the_command_line_asks_for_all_endpoints(tmp_path):
     """The archive can be inspected."""
     path = tmp_path / "c.keras"
-    done = hubexport("convert", "synthetic:1", path, "--to", "keras", "--variant", _VARIANT, "--endpoints")
+    done = hubexport("convert", "synthetic:1", path, "--to", "keras", "--variant", _VARIANT, "--outputs", "all")
     assert done.returncode == 0, done.stderr
     network = load_variant(_VARIANT).network_for("classification")
     assert _config(path)["output_layers"].keys() == {"default", *network.endpoints}

@@ -65,7 +65,7 @@ def test_built_in_modules_carry_the_names(built):
 def test_modules_without_a_background_have_a_name_less(tmp_path, names):
     """Of the same file."""
     (tmp_path / "mine.yaml").write_text(f"extends: caffe_imagenet\n{_NETWORK}")
-    arguments = ("--config_dir", tmp_path, "--variant", "mine", "--module", "classification/3")
+    arguments = ("--config-dir", tmp_path, "--variant", "mine", "--module", "classification/3")
     done = hubexport("build", *arguments, "--checkpoint", "synthetic", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     labels = tmp_path / done.stdout.strip() / "assets" / "labels.txt"
@@ -76,7 +76,7 @@ def test_modules_have_names_in_the_form_of_unix(config_dir, tmp_path):
     """Whatever the line ends of the variant's file, as programs read modules that know no other."""
     (config_dir / "names.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\nc\r\nd\r\ne\r\nf\r\n\xc3\xa9")
     (config_dir / "small.yaml").write_text((config_dir / "small.yaml").read_text() + "labels: names.txt\n")
-    arguments = ("--config_dir", config_dir, "--variant", "small", "--module", "classification/5")
+    arguments = ("--config-dir", config_dir, "--variant", "small", "--module", "classification/5")
     done = hubexport("build", *arguments, "--checkpoint", "synthetic", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     content = (tmp_path / done.stdout.strip() / "assets" / "labels.txt").read_bytes()

@@ -27,7 +27,7 @@ def _build(python, output_dir):
         ("mobilenet_v2_035_96", "--module=feature_vector/5", "--module=classification/4"),
     ):
         command = [python, "-m", "hubexport", "build", "--variant", variant, "--checkpoint", "synthetic:1", *modules]
-        subprocess.run([*command, "--output_dir", output_dir], env=environment(), check=True, capture_output=True)
+        subprocess.run([*command, "--output-dir", output_dir], env=environment(), check=True, capture_output=True)
     return {str(path.relative_to(output_dir)): file_sha256(path) for path in tree_files(output_dir)}
 
 
@@ -65,10 +65,10 @@ def test_both_ends_of_the_supported_range_convert_to_the_same_bytes(newest, tmp_
 
 def _release(python, folder):
     folder.mkdir()
-    chosen = ["--variants", "mobilenet_v2_035_96", "--modules", "feature_vector/2", "classification/5"]
+    chosen = ["--variant", "mobilenet_v2_035_96", "--module", "feature_vector/2,classification/5"]
     command = [python, "-m", "hubexport", "release", *chosen, "--checkpoint", "synthetic:1"]
     done = subprocess.run(
-        [*command, "--verify", "structure", "weights"], cwd=folder, env=environment(), capture_output=True, check=False
+        [*command, "--checks", "structure,weights"], cwd=folder, env=environment(), capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return {path.relative_to(folder / "dist"): file_sha256(path) for path in tree_files(folder / "dist")}
@@ -86,9 +86,9 @@ def test_both_ends_of_the_supported_range_release_the_same_archives_and_pages(ne
 
 def test_a_module_passes_verification_on_the_newest_tensorflow(newest, tmp_path):
     """In numbers and behaviour; the built bytes are the same at both ends."""
-    build = ["build", "--variant", "mobilenet_v2_035_96", "--module", "classification/5", "--output_dir", tmp_path]
-    verify = ["verify", tmp_path / "google/imagenet/mobilenet_v2_035_96/classification/5", "--check", "numbers"]
-    for arguments in (build, [*verify, "--check", "behaviour", "--check", "consumers"]):
+    build = ["build", "--variant", "mobilenet_v2_035_96", "--module", "classification/5", "--output-dir", tmp_path]
+    verify = ["verify", tmp_path / "google/imagenet/mobilenet_v2_035_96/classification/5", "--checks", "numbers"]
+    for arguments in (build, [*verify, "--checks", "behaviour", "--checks", "consumers"]):
         command = [newest, "-m", "hubexport", *arguments, "--checkpoint", "synthetic:1"]
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -242,8 +242,8 @@ def test_values_are_float32_and_each_is_there_once(model):
 def test_the_command_line_takes_all_options(tmp_path, small, config_dir):
     """And asks for all endpoints."""
     path = tmp_path / "m.onnx"
-    options = ("--opset", 15, "--layout", "nchw", "--input", "uint8", "--softmax", "--endpoints")
-    where = ("--to", "onnx", "--variant", "small", "--config_dir", config_dir)
+    options = ("--opset", 15, "--layout", "nchw", "--input", "uint8", "--softmax", "--outputs", "all")
+    where = ("--to", "onnx", "--variant", "small", "--config-dir", config_dir)
     done = hubexport("convert", "synthetic:1", path, *where, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{path}\n"

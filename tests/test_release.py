@@ -395,7 +395,7 @@ def test_fail_fast_stops_at_the_first_failure(two_variants, archives, tmp_path):
     options = ReleaseOptions(checkpoint=str(archives), weights="raw", checks=_CHECKS)
     outcomes = release_modules(two_variants, options, tmp_path / "dist", fail_fast=True)
     assert _results(outcomes) == [CheckpointError, ReleaseError]
-    assert outcomes[1].result.why == "another artifact failed, and --fail_fast stops at the first failure"
+    assert outcomes[1].result.why == "another artifact failed, and --fail-fast stops at the first failure"
     assert read_index(tmp_path / "dist") is None
     # A checkpoint of another network fails later, when the first artifact is finished.
     (archives / "two.tgz").write_bytes(_archive(tmp_path, num_classes=5))
@@ -480,7 +480,7 @@ def test_an_archive_without_a_digest_is_refused(unpinned):
         assert _results(outcomes) == [CheckpointError]
         assert outcomes[0].result.what == "the published archive of small is not pinned"
         assert outcomes[0].result.why.startswith(f"the config has no SHA-256 for {url}, ")
-        assert outcomes[0].result.fix == f"put {pin} under `checkpoint` in the config, or add --accept_unpinned"
+        assert outcomes[0].result.fix == f"put {pin} under `checkpoint` in the config, or add --accept-unpinned"
         assert unpinned.server.requests == []
         memory = memory_path(unpinned.variant.checkpoint, unpinned.options.downloads)
         memory.parent.mkdir(parents=True, exist_ok=True)

@@ -529,7 +529,7 @@ def test_the_command_says_what_is_unproven(forged, tmp_path):
     forged.edit_text("page", "The networks are described in", "You find the networks in")
     forged.seal()
     forged.written(tmp_path / "dist")
-    done = hubexport("release", "--check", "dist", cwd=tmp_path)
+    done = hubexport("check", "dist", cwd=tmp_path)
     assert done.returncode == 0
     assert f"{OLD}.md: unproven: is not what hubexport writes for this module: line 2" in done.stderr
     verdict = "complete and correct, but 1 file by another hubexport cannot be proven: 2 artifacts, 14 files"

@@ -83,9 +83,9 @@ class _Undisturbed:
 def undisturbed(tmp_path_factory) -> _Undisturbed:
     """The release that all others are compared with."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    given = ("--config_dir", two_variants(folder / "configs"), "--checkpoint", "synthetic:1", *CHEAP)
-    arguments = ("--variants", "one", "two", *given, "--output_dir")
-    assert make_release("--variants", "one", *given, "--output_dir", folder / "first").status == 0
+    given = ("--config-dir", two_variants(folder / "configs"), "--checkpoint", "synthetic:1", *CHEAP)
+    arguments = ("--variant", "one,two", *given, "--output-dir")
+    assert make_release("--variant", "one", *given, "--output-dir", folder / "first").status == 0
     started = time.monotonic()
     assert make_release(*arguments, folder / "both").status == 0
     seconds = time.monotonic() - started
@@ -246,10 +246,10 @@ def test_an_interrupted_release_of_two_processes_ends_at_once(tmp_path, number, 
     temporary.mkdir()
     for name in ("one", "two", "three"):
         write_config(configs, name, "classification/3", "classification/5", "feature_vector/5")
-    given = ("--variants", "one", "two", "three", "--config_dir", configs, "--checkpoint", "synthetic:1", *CHEAP)
+    given = ("--variant", "one,two,three", "--config-dir", configs, "--checkpoint", "synthetic:1", *CHEAP)
     directory = tmp_path / "dist"
     process = subprocess.Popen(
-        command("release", *given, "--jobs", "2", "--output_dir", directory),
+        command("release", *given, "--jobs", "2", "--output-dir", directory),
         env=environment({"TMPDIR": str(temporary)}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -276,7 +276,7 @@ def test_an_interrupted_release_of_two_processes_ends_at_once(tmp_path, number, 
     if number != signal.SIGKILL:
         assert hidden(directory) == []
         assert list(temporary.iterdir()) == []
-    done = make_release(*given, "--output_dir", directory)
+    done = make_release(*given, "--output-dir", directory)
     assert done.status == 0, done.stderr
     assert ("listed" in done.stderr) == moment.startswith("google")
     assert len(listed(directory)) == 9 * 5 + 2
@@ -407,8 +407,8 @@ def test_published_content_is_never_replaced(undisturbed, tmp_path, change):
     write_config(tmp_path / "configs", "one", "classification/3", num_classes=5 if change == "config" else 7)
     write_config(tmp_path / "configs", "two", "feature_vector/5")
     seed = 2 if change == "checkpoint" else 1
-    given = ("--config_dir", tmp_path / "configs", "--checkpoint", f"synthetic:{seed}", *CHEAP)
-    done = make_release("--variants", "one", "two", *given, "--output_dir", directory)
+    given = ("--config-dir", tmp_path / "configs", "--checkpoint", f"synthetic:{seed}", *CHEAP)
+    done = make_release("--variant", "one,two", *given, "--output-dir", directory)
     _assert_failed_with(done, f"ERROR {_ONE} is already published", "1 FAILED, 1 made")
     after = contents(directory)
     assert before.keys() < after.keys()
@@ -418,7 +418,7 @@ def test_published_content_is_never_replaced(undisturbed, tmp_path, change):
     (directory / f"{_ONE}.md").unlink()
     before = contents(directory)
     _assert_failed_with(
-        make_release("--variants", "one", *given, "--output_dir", directory), f"ERROR {_ONE} is already published"
+        make_release("--variant", "one", *given, "--output-dir", directory), f"ERROR {_ONE} is already published"
     )
     assert contents(directory) == before
 
@@ -431,8 +431,8 @@ def archives(undisturbed, tmp_path_factory) -> tuple[Path, Path]:
     """Two checkpoints that fit `one` and `two`: packed modules of another release."""
     folder = tmp_path_factory.mktemp("archives")
     for seed in ("1", "2"):
-        given = ("--config_dir", undisturbed.arguments[4], "--checkpoint", f"synthetic:{seed}", *CHEAP)
-        assert make_release("--variants", "one", *given, "--output_dir", folder / seed).status == 0
+        given = ("--config-dir", undisturbed.arguments[4], "--checkpoint", f"synthetic:{seed}", *CHEAP)
+        assert make_release("--variant", "one", *given, "--output-dir", folder / seed).status == 0
         shutil.copyfile(folder / seed / f"{_ONE}.tar.gz", folder / f"{seed}.tgz")
     return folder / "1.tgz", folder / "2.tgz"
 
@@ -450,19 +450,19 @@ def from_archives(undisturbed, archives, tmp_path) -> tuple[str | Path, ...]:
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
 def test_one_bad_checkpoint_stops_no_other_artifact_without_fail_fast(from_archives, archives, tmp_path, order):
-    """With --fail_fast, nothing is published, and finished artifacts wait."""
-    given = ("--variants", *order, *from_archives[3:])
+    """With --fail-fast, nothing is published, and finished artifacts wait."""
+    given = ("--variant", ",".join(order), *from_archives[3:])
     bad = tmp_path / "archives" / "two.tgz"
     _cut(bad)
     fast, going = tmp_path / "fast", tmp_path / "going"
-    _assert_failed_with(make_release(*given, fast, "--fail_fast"), "two.tgz", f"{_ONE} was not made")
+    _assert_failed_with(make_release(*given, fast, "--fail-fast"), "two.tgz", f"{_ONE} was not made")
     assert not (fast / _INDEX).exists()
-    for options in ((), ("--keep_going",)):
+    for options in ((), ("--keep-going",)):
         _assert_failed_with(make_release(*given, going, *options), "two.tgz")
         assert {_ONE} == {artifact["handle"] for artifact in json.loads((going / _INDEX).read_text())["artifacts"]}
         assert check_release(going, Progress()).problems == ()
     published = contents(going)
-    _assert_failed_with(make_release(*given, going, "--fail_fast"), "two.tgz")
+    _assert_failed_with(make_release(*given, going, "--fail-fast"), "two.tgz")
     assert contents(going) == published
     shutil.copyfile(archives[0], bad)
     for directory in (fast, going):
@@ -476,7 +476,7 @@ def test_an_artifact_finished_before_a_failure_waits_for_the_next_run(undisturbe
     """It is verified, and only has to be listed."""
     directory = tmp_path / "dist"
     given = (*undisturbed.arguments, directory)
-    _assert_failed_with(make_release(*given, "--fail_fast", before=disprove_two), f"{_TWO} failed verification")
+    _assert_failed_with(make_release(*given, "--fail-fast", before=disprove_two), f"{_TWO} failed verification")
     assert not (directory / _INDEX).exists()
     assert (directory / f"{_ONE}.json").exists()
     assert "1 listed, 1 made" in make_release(*given).stderr
@@ -495,7 +495,7 @@ def test_an_artifact_finished_before_a_failure_waits_for_the_next_run(undisturbe
 )
 def test_a_checkpoint_that_changes_while_it_is_read_is_noticed(from_archives, archives, tmp_path, step, checks):
     """At any step from the plan to the verification. The next run uses the new content."""
-    arguments = (*from_archives[:-2], *checks, "--output_dir")
+    arguments = (*from_archives[:-2], *checks, "--output-dir")
     path = tmp_path / "archives" / "one.tgz"
     done = make_release(*arguments, tmp_path / "dist", before=functools.partial(rewrite_at, step, archives[1], path))
     _assert_failed_with(done, f"ERROR {path} changed while it was read", "1 FAILED, 1 made")

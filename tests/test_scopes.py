@@ -276,9 +276,9 @@ def test_what_is_outside_gives_way():
 
 def test_every_command_that_builds_takes_a_scope(towers, config_dir, tmp_path):
     """The manifest records it, and `verify` looks there."""
-    options = ("--config_dir", config_dir, "--checkpoint", towers)
+    options = ("--config-dir", config_dir, "--checkpoint", towers)
     chosen = ("--scope", "tower_1/")
-    build = ("build", "--variant", "small", "--module", "classification/2", "--output_dir", tmp_path / "m")
+    build = ("build", "--variant", "small", "--module", "classification/2", "--output-dir", tmp_path / "m")
     refused = hubexport(*build, *options)
     assert refused.returncode == 1 and "--scope tower_0/MobilenetV2" in refused.stderr
     built = hubexport(*build, *options, *chosen)
@@ -286,19 +286,19 @@ def test_every_command_that_builds_takes_a_scope(towers, config_dir, tmp_path):
     module = Path(built.stdout.strip())
     assert json.loads((module / "hubexport.json").read_text())["checkpoint"]["scope"] == "tower_1"
     _assert_equal(_stored(module / "variables" / "variables"), network_values(seed=2))
-    checks = ("--check", "rebuild", "--check", "weights")
+    checks = ("--checks", "rebuild", "--checks", "weights")
     for scope, status in ((), 0), (chosen, 0), (("--scope", "tower_0"), 1):
         assert hubexport("verify", module, *options, *checks, *scope).returncode == status
 
 
 def test_a_release_takes_a_scope(towers, config_dir, tmp_path):
     """It is an input: another scope would change what is published."""
-    release = ("release", "--config_dir", config_dir, "--checkpoint", towers, "--variants", "small")
-    release += ("--modules", "feature_vector/5", "--verify", "rebuild", "weights", "--output_dir", tmp_path / "dist")
+    release = ("release", "--config-dir", config_dir, "--checkpoint", towers, "--variant", "small")
+    release += ("--module", "feature_vector/5", "--checks", "rebuild,weights", "--output-dir", tmp_path / "dist")
     done = hubexport(*release, "--scope", "tower_1")
     assert done.returncode == 0, done.stderr
-    assert hubexport("release", "--check", tmp_path / "dist").returncode == 0
-    again = hubexport(*release, "--scope", "tower_0", "--dry_run")
+    assert hubexport("check", tmp_path / "dist").returncode == 0
+    again = hubexport(*release, "--scope", "tower_0", "--dry-run")
     assert again.returncode == 1 and "refuse" in again.stdout
 
 

@@ -48,10 +48,10 @@ def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "small.yaml").write_text(SMALL)
     for name in _PUBLISHED:
         shutil.copy(REPOSITORY / "configs" / f"{name}.yaml", folder)
-    arguments = ("--config_dir", folder, "--checkpoint", "synthetic", "--output_dir", folder / "dist")
-    modules = ("--modules", "feature_vector/3", "feature_vector/4", "classification/4")
+    arguments = ("--config-dir", folder, "--checkpoint", "synthetic", "--output-dir", folder / "dist")
+    modules = ("--module", "feature_vector/3,feature_vector/4,classification/4")
     done = hubexport(
-        "release", "--variants", "small", *_PUBLISHED, *arguments, *modules, "--verify", "structure.digests"
+        "release", "--variant", "small", *_PUBLISHED, *arguments, *modules, "--checks", "structure.digests"
     )
     assert done.returncode == 0, done.stderr
     return folder / "dist"
@@ -62,7 +62,7 @@ def _server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("labels")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(_LABELS) + "\n")
-    with serving(release, "--enable_try", "--labels", str(labels)) as server:
+    with serving(release, "--enable-try", "--labels", str(labels)) as server:
         yield server
 
 

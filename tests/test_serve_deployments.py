@@ -125,7 +125,7 @@ def test_downloads_of_models_are_counted(deployed_release):
 def test_with_tokens_models_need_one(deployed_release, tmp_path):
     """Pages of other sites cannot send it."""
     (tmp_path / "tokens").write_text("a-token-of-many-characters\n")
-    with serving(deployed_release, "--token_file", str(tmp_path / "tokens")) as server:
+    with serving(deployed_release, "--token-file", str(tmp_path / "tokens")) as server:
         assert server.get(f"/{_BELOW}/onnx/model.onnx").status == 401
         answer = server.get(f"/{_BELOW}/onnx/model.onnx", authorization="Bearer a-token-of-many-characters")
     assert answer.status == 200

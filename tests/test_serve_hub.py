@@ -110,7 +110,7 @@ def test_programs_can_send_a_token(small_release, tmp_path):
     }
     [consumer] = [consumer for consumer in CONSUMERS if consumer.name == "tf2.15"]
     python = python_or_skip(consumer.environment)
-    with serving(small_release, "--token_file", str(tmp_path / "tokens")) as server:
+    with serving(small_release, "--token-file", str(tmp_path / "tokens")) as server:
         task["url"] = f"{server.url}/{_VECTOR}/5"
         [facts] = run_consumer(python, "load_by_url.py", [task], tmp_path)["modules"]
         assert (Path(facts["path"]) / "saved_model.pb").is_file()

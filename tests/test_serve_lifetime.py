@@ -102,9 +102,9 @@ def test_a_new_release_is_served_and_old_downloads_are_finished(dist, tmp_path):
         with _slow_connection(server) as connection:
             connection.sendall(b"GET /%s.tar.gz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % _HANDLE.encode())
             got = connection.recv(1000)
-            arguments = ("--config_dir", tmp_path, "--variants", "small", "--checkpoint", "synthetic")
-            modules = ("--modules", "classification/1", "--verify", "structure.digests")
-            done = hubexport("release", *arguments, *modules, "--output_dir", dist)
+            arguments = ("--config-dir", tmp_path, "--variant", "small", "--checkpoint", "synthetic")
+            modules = ("--module", "classification/1", "--checks", "structure.digests")
+            done = hubexport("release", *arguments, *modules, "--output-dir", dist)
             assert done.returncode == 0, done.stderr
             _wait(lambda: server.get("/google/imagenet/small/classification/1").status == 200)
             while chunk := connection.recv(1 << 16):
@@ -144,8 +144,8 @@ def test_an_index_with_a_number_that_is_not_finite_is_an_error(dist, tmp_path, c
     (tmp_path / "small.yaml").write_text(SMALL)
     arguments = {
         "serve": [dist, "--port", "0"],
-        "site": [dist, "--output_dir", tmp_path / "site"],
-        "release": ["--config_dir", tmp_path, "--variants", "small", "--checkpoint", "synthetic", "--output_dir", dist],
+        "site": [dist, "--output-dir", tmp_path / "site"],
+        "release": ["--config-dir", tmp_path, "--variant", "small", "--checkpoint", "synthetic", "--output-dir", dist],
     }
     done = hubexport(command, *arguments[command])
     assert done.returncode == 1
@@ -237,7 +237,7 @@ def _open_files(server: Server) -> list[str]:
 
 def test_the_limit_of_open_files_is_raised(small_release):
     """As far as the system permits, and silently."""
-    with serving(small_release, "--max_connections", "500", open_files=(128, 4096)) as server:
+    with serving(small_release, "--max-connections", "500", open_files=(128, 4096)) as server:
         soft, _ = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         assert soft > 1000
         assert server.log() == []
@@ -265,7 +265,7 @@ def test_connections_are_limited_to_what_the_system_permits(small_release):
 
 def test_a_server_without_file_descriptors_waits_for_some(small_release):
     """Other programs may take all that the system has. The log stays short, and JSON."""
-    with serving(small_release, "--max_connections", "100") as server, contextlib.ExitStack() as stack:
+    with serving(small_release, "--max-connections", "100") as server, contextlib.ExitStack() as stack:
         _, hard = before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (5, hard))
         for _ in range(50):
@@ -325,29 +325,29 @@ def test_a_flood_of_warnings_leaves_few_lines(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "status", "words"),
     [
-        (["{dist}", "--host", "203.0.113.7"], "ERROR cannot listen on 203.0.113.7, port 8500"),
-        (["{dist}", "--host", "no.such.host.invalid"], "ERROR cannot listen on no.such.host.invalid"),
-        (["{nothing}"], "it has no index.json"),
-        (["{dist}", "--port", "70000"], "argument --port"),
-        (["{dist}", "--url", "models.example"], "--url models.example: not a valid address"),
-        (["{dist}", "--bucket", "s3://models"], "argument --bucket"),
-        (["{dist}", "--labels", "names.txt"], "add --enable_try"),
-        (["{dist}", "--enable_try", "--labels", "{nothing}"], "cannot read labels"),
-        (["{dist}", "--token_file", "{nothing}"], "cannot read tokens from"),
-        (["{dist}", "--token_file", "{short}"], "token 2 is shorter than 16 characters"),
-        (["{dist}", "--token_file", "{empty}"], "it contains no tokens"),
+        (["{dist}", "--host", "203.0.113.7"], 1, "ERROR cannot listen on 203.0.113.7, port 8500"),
+        (["{dist}", "--host", "no.such.host.invalid"], 1, "ERROR cannot listen on no.such.host.invalid"),
+        (["{nothing}"], 1, "it has no index.json"),
+        (["{dist}", "--port", "70000"], 2, "--port"),
+        (["{dist}", "--url", "models.example"], 2, "--url models.example: not a valid address"),
+        (["{dist}", "--bucket", "s3://models"], 2, "--bucket"),
+        (["{dist}", "--labels", "names.txt"], 2, "add --enable-try"),
+        (["{dist}", "--enable-try", "--labels", "{nothing}"], 2, "cannot read labels"),
+        (["{dist}", "--token-file", "{nothing}"], 1, "cannot read tokens from"),
+        (["{dist}", "--token-file", "{short}"], 1, "token 2 is shorter than 16 characters"),
+        (["{dist}", "--token-file", "{empty}"], 1, "it contains no tokens"),
     ],
 )
 @pytest.mark.slow
-def test_a_server_that_cannot_start_says_why(dist, tmp_path, arguments, words):
+def test_a_server_that_cannot_start_says_why(dist, tmp_path, arguments, status, words):
     """In three lines; it does not listen."""
     (tmp_path / "short").write_text("0123456789abcdef\nshort\n")
     (tmp_path / "empty").write_text("# nothing\n\n")
     places = {name: tmp_path / name for name in ("dist", "nothing", "short", "empty")}
     done = hubexport("serve", *(argument.format(**places) for argument in arguments))
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == status and done.stdout == ""
     what, why, fix = done.stderr.splitlines()
     assert words in done.stderr
     assert what.startswith("ERROR ") and why.startswith("  why: ") and fix.startswith("  fix: ")

@@ -292,7 +292,7 @@ def _connections(server: Server) -> int:
 @pytest.mark.slow
 def test_too_many_connections_are_refused(small_release):
     """With 503, until others are closed."""
-    with serving(small_release, "--max_connections", "20") as server:
+    with serving(small_release, "--max-connections", "20") as server:
         with contextlib.ExitStack() as stack:
             for _ in range(25):
                 stack.enter_context(server.connection())
@@ -361,7 +361,7 @@ def test_random_bytes_do_no_harm(server):
 def test_tokens(small_release, tmp_path):
     """Programs send them as Bearer, browsers as the password; only the health check is open to all."""
     (tmp_path / "tokens").write_text("# of the pipeline\n0123456789abcdef\n\nfedcba9876543210\n")
-    with serving(small_release, "--token_file", str(tmp_path / "tokens")) as server:
+    with serving(small_release, "--token-file", str(tmp_path / "tokens")) as server:
         for path in ("/", f"/{_HANDLE}", f"/{_HANDLE}.tar.gz", "/index.json", "/metrics", "/nothing"):
             answer = server.get(path)
             assert answer.status == 401 and "Bearer" in answer.headers["www-authenticate"]
@@ -396,7 +396,7 @@ _UNENDING = b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\
 
 @pytest.fixture(scope="module", name="impatient")
 def _impatient(small_release: Path) -> Iterator[Server]:
-    with serving(small_release, "--max_connections", "50", limits=_SHORT) as server:
+    with serving(small_release, "--max-connections", "50", limits=_SHORT) as server:
         yield server
 
 

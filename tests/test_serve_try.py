@@ -41,7 +41,7 @@ def _server(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("labels")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(_LABELS) + "\n")
-    with serving(small_release, "--enable_try", "--labels", str(labels)) as server:
+    with serving(small_release, "--enable-try", "--labels", str(labels)) as server:
         yield server
 
 
@@ -94,7 +94,7 @@ def test_an_archive_without_the_listed_digest_classifies_nothing(small_release, 
     archive = dist / f"{_MODULE}.tar.gz"
     good = archive.read_bytes()
     archive.write_bytes((dist / "google/imagenet/small/classification/3.tar.gz").read_bytes())
-    with serving(dist, "--enable_try") as server:
+    with serving(dist, "--enable-try") as server:
         refused = _upload(server, _form(_picture()))
         assert refused.status == 500 and "/" not in refused.text
         assert "classification/5.tar.gz has " in server.logged(level="error")["why"]
@@ -237,7 +237,7 @@ def test_too_many_forms_at_once_are_refused(server):
 
 def test_the_public_address_is_an_origin_of_its_own(small_release):
     """Behind a proxy that names the server by another one."""
-    with serving(small_release, "--enable_try", "--url", "https://Models.Example:443/hub") as server:
+    with serving(small_release, "--enable-try", "--url", "https://Models.Example:443/hub") as server:
         for origin, status in (
             ("https://models.example", 422),
             ("https://models.example:8443", 403),

@@ -117,8 +117,8 @@ def _choose(browser: Browser, file: Path) -> None:
 @pytest.mark.slow
 def test_photographs_are_what_they_show(tmp_path):
     """The same classes as those of `hubexport classify`, in the same order; and nothing is uploaded."""
-    arguments = ("--variants", "mobilenet_v2_100_224", "--modules", "classification/5", "--checkpoint", REAL_ARCHIVE)
-    done = hubexport("release", *arguments, "--output_dir", tmp_path / "dist", "--verify", "structure.digests")
+    arguments = ("--variant", "mobilenet_v2_100_224", "--module", "classification/5", "--checkpoint", REAL_ARCHIVE)
+    done = hubexport("release", *arguments, "--output-dir", tmp_path / "dist", "--checks", "structure.digests")
     assert done.returncode == 0, done.stderr
     convert(REAL_ARCHIVE, tmp_path / "model", "tfjs", variant=load_variant("mobilenet_v2_100_224"))
     files = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}

@@ -348,7 +348,7 @@ def test_only_a_site_is_replaced(small_release, tmp_path, make):
     before = _names(tmp_path)
     with pytest.raises(OutputError, match="is not a site") as caught:
         write_site(small_release, tmp_path / "site", _URL)
-    assert "choose another --output_dir" in caught.value.fix
+    assert "choose another --output-dir" in caught.value.fix
     assert _names(tmp_path) == before
 
 
@@ -452,12 +452,12 @@ def test_two_sites_of_one_release_are_the_same(small_release, site, tmp_path):
 
 def test_the_command_tells_what_it_wrote(small_release, tmp_path):
     """In a line on stdout."""
-    done = hubexport("site", small_release, "--output_dir", tmp_path / "out", "--url", f"{_URL}/", "--unpack")
+    done = hubexport("site", small_release, "--output-dir", tmp_path / "out", "--url", f"{_URL}/", "--unpack")
     assert done.returncode == 0, done.stderr
     written = tree_files(tmp_path / "out")
     size = sum(path.stat().st_size for path in written)
     assert done.stdout == f"{tmp_path / 'out'}: 8 pages, {len(written)} files, {size / 1e6:.1f} MB, for {_URL}\n"
-    again = hubexport("site", small_release, "--output_dir", tmp_path)
+    again = hubexport("site", small_release, "--output-dir", tmp_path)
     assert (again.returncode, again.stdout) == (1, "")
     assert "is not a site" in again.stderr and "\n  fix: " in again.stderr
 

@@ -102,8 +102,8 @@ def test_processes_of_a_build_need_no_streams(tmp_path):
 def test_failures_keep_their_exit_status(tmp_path, redirection):
     """Even if stderr cannot be written."""
     done = _shell(tmp_path, redirection, "bild")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert redirection != ">&-" or done.stderr.startswith("ERROR hubexport: argument COMMAND: invalid choice: 'bild'")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert redirection != ">&-" or done.stderr.startswith("ERROR hubexport: no command bild")
     assert "stdout" not in done.stderr, "nothing was to be written there"
 
 
@@ -129,7 +129,7 @@ def test_files_do_not_take_the_place_of_closed_streams(tmp_path):
 def test_paths_of_any_bytes_are_printed(tmp_path, encoding):
     """As the bytes on the disk, so that the next program finds the files."""
     folder = os.fsdecode(tmp_path.as_posix().encode() + b"/b\xff")
-    line = f"{shlex.join(command(*_BUILD, '--output_dir'))} $'b\\xff'"
+    line = f"{shlex.join(command(*_BUILD, '--output-dir'))} $'b\\xff'"
     done = subprocess.run(
         ["bash", "-c", line],
         env=environment({"PYTHONIOENCODING": encoding}),

@@ -331,8 +331,8 @@ def test_a_model_that_only_gives_features_has_no_classifier(tmp_path, small):
 def test_the_command_line_takes_all_options(tmp_path, small, config_dir):
     """And asks for all endpoints."""
     path = tmp_path / "m"
-    options = ("--quantize", "uint8", "--input", "uint8", "--softmax", "--endpoints")
-    where = ("--to", "tfjs", "--variant", "small", "--config_dir", config_dir)
+    options = ("--quantize", "uint8", "--input", "uint8", "--softmax", "--outputs", "all")
+    where = ("--to", "tfjs", "--variant", "small", "--config-dir", config_dir)
     done = hubexport("convert", "synthetic:1", path, *where, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{path}\n"
@@ -387,11 +387,11 @@ def test_a_model_is_a_folder(tmp_path, small):
 
 def test_formats_refuse_each_others_options(tmp_path, config_dir):
     """By the flag's name."""
-    where = ("--variant", "small", "--config_dir", config_dir)
+    where = ("--variant", "small", "--config-dir", config_dir)
     done = hubexport("convert", "synthetic", tmp_path / "m", "--to", "tfjs", "--layout", "nchw", *where)
-    assert done.returncode == 1 and "--layout" in done.stderr
+    assert done.returncode == 2 and "--layout" in done.stderr
     done = hubexport("convert", "synthetic", tmp_path / "m.onnx", "--to", "onnx", "--quantize", "float16", *where)
-    assert done.returncode == 1 and "--quantize" in done.stderr
+    assert done.returncode == 2 and "--quantize" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configs"]
 
 

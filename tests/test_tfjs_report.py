@@ -112,7 +112,7 @@ def test_photographs_get_their_published_classes(tmp_path):
     options = TfjsOptions(softmax=True, pixels="uint8")
     variant = load_variant("mobilenet_v2_100_224")
     folder = convert(REAL_ARCHIVE, tmp_path / "m", "tfjs", variant=variant, options=options)
-    done = hubexport("classify", folder, DATA / "images", "--top", 3, "--format", "json", "--batch_size", 3)
+    done = hubexport("classify", folder, DATA / "images", "--top", 3, "--format", "json", "--batch-size", 3)
     assert done.returncode == 0, done.stderr
     found = {Path(image["file"]).name: image["top"] for image in json.loads(done.stdout)["images"]}
     expected = json.loads((DATA / "images" / "expected_top3.json").read_text())

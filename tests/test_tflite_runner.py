@@ -76,7 +76,7 @@ def test_outputs_are_those_of_the_network(tmp_path, small, pixels):
 def test_features_come_from_the_command_line(tmp_path, small, config_dir, photographs):
     """As from a module."""
     path = tmp_path / "m.tflite"
-    where = ("--to", "tflite", "--variant", "small", "--config_dir", config_dir, "--kind", "feature_vector")
+    where = ("--to", "tflite", "--variant", "small", "--config-dir", config_dir, "--kind", "feature_vector")
     assert hubexport("convert", "synthetic:1", path, *where).returncode == 0
     done = hubexport("features", path, photographs, "--output", tmp_path / "features.npy")
     assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ def test_photographs_are_what_they_show_to_a_published_model(tmp_path):
     with tarfile.open(REAL_ARCHIVE) as archive:
         path = tmp_path / "m.tflite"
         path.write_bytes(archive.extractfile("./mobilenet_v2_1.0_224_quant.tflite").read())
-    options = ("--output_kind", "probabilities", "--format", "json", "--top", "1")
+    options = ("--output-kind", "probabilities", "--format", "json", "--top", "1")
     done = hubexport("classify", path, DATA / "images", *options)
     assert done.returncode == 0, done.stderr
     wanted = json.loads((DATA / "images" / "expected_top3.json").read_text())

@@ -296,8 +296,8 @@ def test_an_archive_with_a_checkpoint_and_a_module(zoo, tmp_path, config_dir, co
         "inspect": lambda source: ["inspect", source],
         "convert": lambda source: ["convert", source, tmp_path / "c.ckpt", "--to", "slim"],
         "build": lambda source: [
-            *("build", "--variant", "small", "--config_dir", config_dir, "--checkpoint", source),
-            *("--module", "feature_vector/3", "--output_dir", tmp_path / "modules"),
+            *("build", "--variant", "small", "--config-dir", config_dir, "--checkpoint", source),
+            *("--module", "feature_vector/3", "--output-dir", tmp_path / "modules"),
         ],
     }[command]
     done = hubexport(*arguments(archive))

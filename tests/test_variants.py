@@ -72,7 +72,7 @@ def test_seed_modules_are_what_their_configs_build():
 
 
 def test_a_users_config_is_found_beside_the_built_in_ones(tmp_path):
-    """--config_dir adds variants."""
+    """--config-dir adds variants."""
     variant = _load(tmp_path, _GOOD.replace("network:", "publisher: me\nnetwork:"))
     assert variant.num_classes == 5
     assert variant.handle(variant.modules[0]) == "me/imagenet/flowers/feature_vector/2"

@@ -24,7 +24,7 @@ from tests.data import DATA, REAL_ARCHIVE, needs_data
 from tests.environments import python_or_skip
 from tests.servers import answer, running_server
 
-_CHEAP = ["--check", "structure", "--check", "weights"]
+_CHEAP = ["--checks", "structure", "--checks", "weights"]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_command_passes_a_module_and_fails_a_damaged_one(module):
 
 def test_json_has_figures_and_limits(module):
     """Standard output holds one JSON object and nothing else."""
-    done = hubexport("verify", module, "--checkpoint", "synthetic:2", "--format", "json", "--check", "weights.equal")
+    done = hubexport("verify", module, "--checkpoint", "synthetic:2", "--format", "json", "--checks", "weights.equal")
     verification = json.loads(done.stdout)
     assert done.returncode == 1 and verification["passed"] is False
     assert verification["facts"]["variant"] == "small" and verification["checkpoint"] == "synthetic:2"
@@ -67,7 +67,7 @@ def test_json_has_figures_and_limits(module):
 def test_each_check_says_what_proves_it(module):
     """In the table and in JSON: a rebuild, hubexport's own computation, or a program that loads the module."""
     assert {check.proof for check in CHECKS} == {"rebuild", "computation", "program"}
-    rows = hubexport("verify", module, "--check", "rebuild", "--check", "weights").stdout.splitlines()
+    rows = hubexport("verify", module, "--checks", "rebuild", "--checks", "weights").stdout.splitlines()
     words = dict(row.split()[:2] for row in rows if row.strip().startswith(("rebuild.", "weights.")))
     assert words["rebuild.files"] == "rebuild" and words["weights.sound"] == "computation"
 
@@ -122,7 +122,7 @@ def test_checks_are_selected_by_name_group_and_pattern():
 
 def test_the_list_of_checks_names_each_with_its_promise():
     """Each name is unique, and each promise is a sentence."""
-    lines = hubexport("verify", "--list_checks").stdout.splitlines()
+    lines = hubexport("verify", "--list-checks").stdout.splitlines()
     checks = (*CHECKS, *DEPLOYMENT_CHECKS)
     assert len(lines) == len(checks) == len({check.name for check in checks})
     assert all(check.promise.endswith(".") and check.promise in "".join(lines) for check in checks)
@@ -141,7 +141,7 @@ def test_a_module_without_a_manifest_is_verified_if_flags_say_what_it_should_be(
         *_CHEAP,
         "--variant",
         "small",
-        "--config_dir",
+        "--config-dir",
         config_dir,
     )
     done = hubexport(*arguments, "--module", "feature_vector/3")
@@ -217,7 +217,7 @@ def test_a_missing_tensorflow_hub_fails_only_the_consumers_check(module, tmp_pat
         "    if name == 'tensorflow-hub': raise m.PackageNotFoundError(name)\n"
         "    return real(name)\n"
         "m.version = version\n"
-        f"sys.argv = ['hubexport', 'verify', {str(module)!r}, '--check', 'consumers', '--check', 'structure.ops']\n"
+        f"sys.argv = ['hubexport', 'verify', {str(module)!r}, '--checks', 'consumers', '--checks', 'structure.ops']\n"
         "from hubexport.cli.main import run; run()\n"
     )
     done = subprocess.run([command()[0], "-c", code], env=environment(), capture_output=True, text=True, check=False)
@@ -234,7 +234,7 @@ def test_a_wrong_number_of_labels_is_refused_before_anything_is_checked(small, t
     )
     (tmp_path / "six.txt").write_text("one\ntwo\nthree\nfour\nfive\nsix\n")
     done = hubexport("verify", path, "--images", DATA / "images", "--labels", tmp_path / "six.txt")
-    assert done.returncode == 1 and "there are 6 labels for 7 classes" in done.stderr
+    assert done.returncode == 2 and "there are 6 labels for 7 classes" in done.stderr
     assert "checking" not in done.stderr and not done.stdout
 
 

@@ -34,14 +34,14 @@ def test_a_long_proof_is_said_to_be_long(name, module, consumers, said):
     """Large networks in many TensorFlows take long; those that cannot load the module take nothing."""
     line = warning_of_length(_identity(name, module), consumers)
     assert (line is None) == (said is None)
-    assert line is None or (said in line and "--consumers" in line and "--check rebuild" in line)
+    assert line is None or (said in line and "--consumers" in line and "--checks rebuild" in line)
 
 
 def test_the_checks_themselves_may_be_long(monkeypatch):
     """Then there are no TensorFlows to leave out."""
     monkeypatch.setattr("hubexport.verify.duration._LONG_S", 100.0)
     line = warning_of_length(_identity("nasnet_large", "feature_vector/5"), ())
-    assert "--check rebuild" in line and "TensorFlows" not in line
+    assert "--checks rebuild" in line and "TensorFlows" not in line
 
 
 def test_only_a_proof_with_tensorflow_is_announced(small, tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def new_pipeline(by: Beam) -> beam.Pipeline:
             f"Apache Beam cannot start {by.runner}",
             why=" ".join(why.split()),
             fix="use a runner like DirectRunner, FlinkRunner, SparkRunner or DataflowRunner, with its own options in "
-            "--beam_option",
+            "--beam-option",
         ) from error
 
 

@@ -105,7 +105,7 @@ def _download_locked(archive: Path, progress: Progress) -> Iterator[None]:
         raise DownloadError(
             f"cannot store {archive.name} in the cache",
             why=f"{error.strerror}: {error.filename or archive.parent}",
-            fix="free space there, or pass a writable folder with --cache_dir",
+            fix="free space there, or pass a writable folder with --cache-dir",
         ) from error
 
 

@@ -326,6 +326,6 @@ def _other_network(recognition: Recognition, variant: Variant) -> tuple[str, str
         return (
             f"it was trained with {recognition.num_classes} outputs, not {variant.num_classes}",
             f"set num_classes: {recognition.num_classes} in a config of your own, and pass its folder with "
-            "--config_dir",
+            "--config-dir",
         )
     return None

@@ -12,9 +12,90 @@ if TYPE_CHECKING:
     from hubexport.checkpoints.download_cache import Downloads
 
 
+def comma_separated(text: str) -> list[str]:
+    """Parses the value of a flag that takes several, for argparse; see `add_list`."""
+    values = text.split(",")
+    if not all(values):
+        raise argparse.ArgumentTypeError(f"{text}: must be a value, or several with commas between them")
+    return values
+
+
+def add_list(parser: argparse._ActionsContainer, flag: str, *, metavar: str, help: str) -> None:
+    """Adds a flag that takes several values: after commas, or with the flag repeated.
+
+    Args:
+        parser: the command's parser.
+        flag: the flag.
+        metavar: what one value is called.
+        help: the help text.
+    """
+    parser.add_argument(flag, action="extend", type=comma_separated, default=[], metavar=f"{metavar}[,...]", help=help)
+
+
+def add_variants(parser: argparse.ArgumentParser, what: str, default: str | None = None) -> None:
+    """Adds the flag that selects variants.
+
+    Args:
+        parser: the command's parser.
+        what: what the command does with them, like `the variants to build`.
+        default: the variants without the flag, for its help; None if there are none.
+    """
+    add_list(
+        parser,
+        "--variant",
+        metavar="NAME",
+        help=f"{what}: names from `hubexport list`, patterns like 'mobilenet_v2_*_96', or all. Patterns and all skip "
+        f"variants without a published checkpoint{f' (default: {default})' if default else ''}",
+    )
+
+
+def add_modules(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that selects the modules of variants."""
+    add_list(
+        parser,
+        "--module",
+        metavar="KIND[/VERSION]",
+        help="their modules: the kind feature_vector or classification, alone or with a version from 1 to 5 (default: "
+        "those in each variant's config)",
+    )
+
+
+def add_checks(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds the flag that selects checks.
+
+    Args:
+        parser: the command's parser.
+        default: the checks without the flag, for its help.
+    """
+    add_list(
+        parser,
+        "--checks",
+        metavar="NAME",
+        help="run only these checks: names or groups from `hubexport verify --list-checks`, or '*' for all (default: "
+        f"{default})",
+    )
+
+
+def add_output_dir(parser: argparse.ArgumentParser, default: str, help: str) -> None:
+    """Adds the folder that a command writes to."""
+    parser.add_argument("-o", "--output-dir", default=default, metavar="DIR", help=f"{help} (default: {default})")
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Adds the number of processes."""
+    parser.add_argument("-j", "--jobs", type=positive, default=1, metavar="N", help="work in N processes (default: 1)")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that silences progress."""
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print no progress and no notes, only results, warnings and errors"
+    )
+
+
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the folder of the user's own configs."""
-    parser.add_argument("--config_dir", metavar="DIR", help="a folder with YAML files for your own variants")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with YAML files for your own variants")
 
 
 def add_format_argument(parser: argparse.ArgumentParser, *formats: str) -> None:
@@ -48,7 +129,7 @@ def add_scope(parser: argparse.ArgumentParser) -> None:
 def add_download_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say where published archives are kept, and where they are downloaded from."""
     parser.add_argument(
-        "--cache_dir",
+        "--cache-dir",
         metavar="DIR",
         help="where to keep downloaded archives (default: $HUBEXPORT_CACHE_DIR, or hubexport in your cache folder)",
     )
@@ -74,7 +155,7 @@ def downloads_of(args: argparse.Namespace) -> "Downloads":
 def add_beam_option(parser: argparse.ArgumentParser) -> None:
     """Adds the options for Apache Beam. Each command adds its own flag for the runner."""
     parser.add_argument(
-        "--beam_option",
+        "--beam-option",
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
@@ -87,7 +168,7 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
 
     Args:
         runner: the name of one of Beam's runners; None if Beam is not used.
-        options: the values of `--beam_option`.
+        options: the values of `--beam-option`.
     Raises:
         UsageError: there are options for Beam, but it is not used.
     """
@@ -96,9 +177,9 @@ def beam_of(runner: str | None, options: Sequence[str]) -> "Beam | None":
     if runner is None:
         if options:
             raise UsageError(
-                f"--beam_option {options[0]} needs --runner",
+                f"--beam-option {options[0]} needs --runner",
                 why="without --runner, Apache Beam is not used",
-                fix="add --runner, or remove --beam_option",
+                fix="add --runner, or remove --beam-option",
             )
         return None
     return Beam(runner, tuple(options))

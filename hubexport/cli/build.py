@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from hubexport.cli.arguments import (
     add_config_dir,
     add_download_arguments,
+    add_jobs,
+    add_modules,
+    add_output_dir,
+    add_quiet,
     add_scope,
+    add_variants,
     add_weights,
     downloads_of,
     positive,
@@ -33,106 +38,82 @@ _WITH_NAME = ("publisher", "labels", "image_size", "network", "depth_multiplier"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport build`."""
-    parser.add_argument(
-        "--variant",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="the variant to build: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', or all. Patterns "
-        "and all skip variants without a checkpoint, and modules that a variant lacks. Repeat the flag for more",
-    )
-    _add_name_arguments(parser)
-    parser.add_argument(
-        "--module",
-        action="append",
-        default=[],
-        metavar="KIND[/VERSION]",
-        help="the kind of module, feature_vector or classification, and its version, 1 to 5; a kind alone means the "
-        "versions in the config. Repeat the flag for more (default: all modules in the config)",
-    )
+    add_variants(parser, "the variants to build")
+    add_modules(parser)
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
         help="a published archive (.tgz), a directory with one checkpoint, a prefix like model.ckpt, any other source "
-        "that `hubexport convert` reads, or synthetic[:SEED] for made-up weights; {variant} in it stands for each "
-        "variant's name (default: download the archive that the config names)",
+        "that `hubexport convert` reads, or synthetic[:SEED] for made-up weights. For several variants: a directory of "
+        "archives, each named like the published one or its variant; or {variant} for the name (default: download the "
+        "archives that the configs name)",
     )
-    add_deployment(parser, "also write each module for use without TensorFlow, below DIR/deployments")
     add_weights(parser)
     add_scope(parser)
-    parser.add_argument(
-        "--output_dir",
-        default="modules",
-        metavar="DIR",
-        help="write modules to DIR/PUBLISHER/COLLECTION/NAME/KIND/VERSION (default: modules)",
-    )
+    add_output_dir(parser, "modules", "write modules to DIR/PUBLISHER/COLLECTION/NAME/KIND/VERSION")
     parser.add_argument("--overwrite", action="store_true", help="replace existing modules")
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="build variants in N processes at once (default: 1)",
-    )
+    add_jobs(parser)
     add_download_arguments(parser)
     add_config_dir(parser)
+    add_quiet(parser)
+    _add_name_arguments(parser)
+    add_deployment(parser, "also write each module for use without TensorFlow, below DIR/deployments")
 
 
 def _add_name_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group("without a config")
+    group.add_argument(
         "--name",
         metavar="NAME",
-        help="in place of --variant: build modules of what --checkpoint holds, recognized, and call them "
+        help="in place of --variant: build what --checkpoint holds, recognized, and call the modules "
         "PUBLISHER/models/NAME/KIND/VERSION; the config that this stands for is printed to stderr",
     )
-    parser.add_argument("--publisher", metavar="NAME", help="with --name: the publisher in handles (default: local)")
-    parser.add_argument(
+    group.add_argument("--publisher", metavar="NAME", help="the publisher in handles (default: local)")
+    group.add_argument(
         "--labels",
         metavar="FILE",
-        help="with --name: a text file with one class name per line (default: the names that come with the checkpoint)",
+        help="a text file with one class name per line (default: the names that come with the checkpoint)",
     )
-    parser.add_argument(
-        "--image_size",
+    group.add_argument(
+        "--image-size",
         type=positive,
-        metavar="PIXELS",
-        help="with --name: the height and width of the images (default: what the checkpoint says)",
+        metavar="N",
+        help="the height and width of the images (default: what the checkpoint says)",
     )
-    parser.add_argument(
-        "--network", metavar="FAMILY", help="with --name: the network, where the checkpoint fits several"
-    )
-    parser.add_argument(
-        "--depth_multiplier",
+    group.add_argument("--network", metavar="NAME", help="the network, where the checkpoint fits several")
+    group.add_argument(
+        "--depth-multiplier",
         type=float,
-        metavar="X",
-        help="with --name: the depth multiplier of a MobileNet, if it is not a published one",
+        metavar="N",
+        help="the depth multiplier of a MobileNet, if it is not a published one",
     )
-    parser.add_argument(
-        "--print_config",
+    group.add_argument(
+        "--print-config",
         action="store_true",
-        help="with --name: build nothing, and print the config to stdout; to be saved as NAME.yaml for --config_dir",
+        help="build nothing, and print the config to stdout; to be saved as NAME.yaml for --config-dir",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Builds modules, prints the path of each, and returns the exit status."""
     _check_flags(args)
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         if args.name is not None:
             variant, config = _recognized_variant(args, progress)
             if args.print_config:
                 progress.result(config)
                 return 0
-            how = "to save it, repeat the command with --print_config, and send stdout to that file"
+            how = "to save it, repeat the command with --print-config, and send stdout to that file"
             progress.note(f"# {variant.name}.yaml: the config that --name stands for; {how}\n{config}")
             modules: "_Modules" = ((variant, variant.modules),)
         else:
-            modules = _selected_modules(args)
+            modules = _selected_modules(args, progress)
         outcomes = _build(modules, args, progress)
     for outcome in outcomes:
         if not isinstance(outcome.result, HubexportError):
             print(outcome.result)
     status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
-    if len(outcomes) > 1:
+    if len(outcomes) > 1 and not args.quiet:
         _print_table(outcomes)
     return status
 
@@ -140,18 +121,25 @@ def run(args: argparse.Namespace) -> int:
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that contradict each other, and those without which others mean nothing."""
     if args.name is None:
-        for flag in _WITH_NAME:
-            if getattr(args, flag) not in (None, False):
+        for name in _WITH_NAME:
+            flag = name.replace("_", "-")
+            if getattr(args, name) not in (None, False):
                 raise UsageError(
                     f"--{flag} needs --name",
                     why="without it, the config of the variant says what to build",
                     fix=f"build what is in a checkpoint with --name, or leave out --{flag}",
                 )
         if not args.variant:
-            args.parser.error("one of the arguments --variant and --name is required")
+            raise UsageError(
+                "hubexport build: no --variant and no --name",
+                why="one of them says what to build",
+                fix="write `hubexport build --variant NAME` with a name from `hubexport list`, or "
+                "`hubexport build --name NAME --checkpoint SOURCE`",
+            )
         return
-    for flag in ("variant", "config_dir"):
-        if getattr(args, flag):
+    for name in ("variant", "config_dir"):
+        flag = name.replace("_", "-")
+        if getattr(args, name):
             raise UsageError(
                 f"--name {args.name} and --{flag} exclude each other",
                 why="--name makes the variant of the checkpoint itself, not of a config",
@@ -167,8 +155,8 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _recognized_variant(args: argparse.Namespace, progress: ShownProgress) -> "tuple[Variant, str]":
     """Returns the variant that the checkpoint holds, and its config."""
-    from hubexport.batch import VARIANT_PLACEHOLDER
     from hubexport.checkpoint_variant import DEFAULT_PUBLISHER, recognize_variant
+    from hubexport.checkpoints.checkpoint_choice import VARIANT_PLACEHOLDER
     from hubexport.config_writing import variant_yaml
 
     variant = recognize_variant(
@@ -186,13 +174,13 @@ def _recognized_variant(args: argparse.Namespace, progress: ShownProgress) -> "t
     return variant, variant_yaml(variant).rstrip()
 
 
-def _selected_modules(args: argparse.Namespace) -> "_Modules":
-    """Returns the variants with configs, and prints which of them are skipped."""
+def _selected_modules(args: argparse.Namespace, progress: ShownProgress) -> "_Modules":
+    """Returns the variants with configs, and notes which of them are skipped."""
     from hubexport.selection import select_modules
 
     selection = select_modules(args.variant, args.module, args.config_dir, published_only=args.checkpoint is None)
     for line in selection.skipped:
-        print(line, file=sys.stderr)
+        progress.note(line)
     return selection.modules
 
 

@@ -8,7 +8,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.arguments import add_format_argument, positive
+from hubexport.cli.arguments import add_format_argument, add_quiet, positive
 from hubexport.cli.image_arguments import add_image_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
 from hubexport.engines import usable_engine
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=positive, default=5, metavar="N", help="how many classes to print for each image (default: 5)"
     )
     add_format_argument(parser, "text", "csv", "json")
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     classified: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     failure = None
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         results = classify(
             args.module,
             images,

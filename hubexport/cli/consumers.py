@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.arguments import add_format_argument
+from hubexport.cli.arguments import add_format_argument, add_quiet
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import new_table, print_table
@@ -27,14 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = _add_action(
         actions, "list", _list, "list all consumers, the modules they load, and whether they are set up"
     )
-    add_format_argument(listing, "table", "json")
-    for name, action, help_ in (
-        ("create", _create, "set up consumers with packages from pip: up to 2 GB each, 8.4 GB for all"),
-        ("remove", _remove, "delete consumers from the disk"),
-    ):
-        _add_action(actions, name, action, help_).add_argument(
-            "names", nargs="+", metavar="NAME", help="a name from `hubexport consumers list`, or all"
-        )
+    add_format_argument(listing, "text", "json")
+    creating = _add_action(
+        actions, "create", _create, "set up consumers with packages from pip: up to 2 GB each, 8.4 GB for all"
+    )
+    add_quiet(creating)
+    for action in (creating, _add_action(actions, "remove", _remove, "delete consumers from the disk")):
+        action.add_argument("names", nargs="+", metavar="NAME", help="a name from `hubexport consumers list`, or all")
 
 
 def _add_action(
@@ -99,7 +98,7 @@ def _create(args: argparse.Namespace) -> int:
 
     consumers = select_consumers(args.names)
     errors = []
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         for consumer in consumers:
             try:
                 progress.result(f"{consumer.name:14}{create(consumer.environment, progress)}")

@@ -2,12 +2,12 @@
 
 import argparse
 
-from hubexport.cli.arguments import add_config_dir, add_scope, add_weights
-from hubexport.cli.deployment_flags import add_deployment_flags, add_outputs, chosen_options, outputs_of
+from hubexport.cli.arguments import add_config_dir, add_quiet, add_scope, add_weights
+from hubexport.cli.deployment_flags import add_deployment_flags, chosen_options, outputs_of
 from hubexport.cli.progress_display import shown_progress
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.extras import require_extras
-from hubexport.layouts.conversion_targets import TARGETS
+from hubexport.layouts.conversion_targets import TARGETS, format_of_target
 
 SUMMARY = "convert trained weights to another framework's format"
 
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with keras, .keras is a whole model for Keras 3, .h5 and .weights.h5 are weights for Keras' own MobileNetV2; "
         "onnx and tflite are whole models for inference",
     )
-    parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
+    parser.add_argument(
+        "--to", choices=TARGETS, help="the format to write (default: what TARGET's name tells, like .onnx or .keras)"
+    )
     parser.add_argument(
         "--variant",
         metavar="NAME",
@@ -39,29 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("feature_vector", "classification"),
         help="feature_vector leaves the classifier out, classification requires one (default: what SOURCE has)",
     )
-    add_outputs(parser, "whole models")
-    add_deployment_flags(parser)
     add_weights(parser)
     add_scope(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
     add_config_dir(parser)
+    add_quiet(parser)
+    add_deployment_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Converts the source, prints the target's path, and returns the exit status."""
     from hubexport.config_files import load_variant
 
-    options = chosen_options(args, f"hubexport convert --to {args.to}", args.to)
-    if (deployment := DEPLOYMENTS.get(args.to)) and deployment.extra:
-        require_extras(f"hubexport convert --to {args.to}", deployment.extra)
+    to = format_of_target(args.target, args.to)
+    options = chosen_options(args, f"hubexport convert --to {to}", to)
+    if (deployment := DEPLOYMENTS.get(to)) and deployment.extra:
+        require_extras(f"hubexport convert --to {to}", deployment.extra)
     variant = load_variant(args.variant, args.config_dir) if args.variant else None
     from hubexport.conversion import convert  # Imports NumPy, which errors need not wait for.
 
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         target = convert(
             args.source,
             args.target,
-            args.to,
+            to,
             variant=variant,
             weights=args.weights,
             scope=args.scope,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from hubexport.cli.arguments import add_list
 from hubexport.deployments.options import (
     DEFAULT_OPSET,
     LAYOUTS,
@@ -34,7 +35,13 @@ _FLAGS = {
 
 def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     """Adds a flag for each option of each format."""
-    group = parser.add_argument_group("deployments")
+    _add_options(parser.add_argument_group("whole models"))
+
+
+def _add_options(group: argparse._ArgumentGroup) -> None:
+    add_list(
+        group, "--outputs", metavar="KEY", help="give these intermediate results as well; all stands for each of them"
+    )
     group.add_argument(
         "--input",
         dest="pixels",
@@ -68,7 +75,7 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--calibration",
-        metavar="IMAGES",
+        metavar="DIR",
         help="for --quantize int8: a folder of some 100 photographs like those of later use, which tell the ranges of "
         "intermediate results",
     )
@@ -81,15 +88,9 @@ def add_deployment(parser: argparse.ArgumentParser, what: str) -> None:
         parser: of a command that makes modules.
         what: what the flag does, for its help.
     """
-    parser.add_argument(
-        "--deployment",
-        action="append",
-        default=[],
-        metavar="FORMAT",
-        help=f"{what}: {', '.join(DEPLOYMENTS)}. Repeat the flag for more",
-    )
-    add_outputs(parser, "deployments")
-    add_deployment_flags(parser)
+    group = parser.add_argument_group("deployments")
+    add_list(group, "--deployment", metavar="FORMAT", help=f"{what}: {', '.join(DEPLOYMENTS)}")
+    _add_options(group)
 
 
 def requested_deployments(args: argparse.Namespace, command: str) -> "tuple[DeploymentRequest, ...]":
@@ -148,21 +149,9 @@ def _given(args: argparse.Namespace) -> list[str]:
     return [name for name in _FLAGS if getattr(args, name) is not None]
 
 
-def add_outputs(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds the flag for intermediate results."""
-    parser.add_argument(
-        "--outputs",
-        "--endpoints",
-        dest="outputs",
-        nargs="*",
-        metavar="KEY",
-        help=f"for {what}: give these intermediate results as well, or all of them without a KEY",
-    )
-
-
 def outputs_of(args: argparse.Namespace) -> Sequence[str] | Literal["all"]:
     """Returns the keys of the intermediate results that the command line asks for, or `all`."""
-    return () if args.outputs is None else args.outputs or "all"
+    return "all" if "all" in args.outputs else args.outputs
 
 
 def chosen_options(args: argparse.Namespace, command: str, to: str) -> DeploymentOptions | None:

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_format_argument, add_weights
+from hubexport.cli.arguments import add_format_argument, add_quiet, add_weights
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import cell, new_table, print_table
 
@@ -23,11 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=_tolerance,
         default=0.0,
-        metavar="X",
-        help="exit with status 0 if no numbers differ by more than X (default: 0)",
+        metavar="N",
+        help="exit with status 0 if no numbers differ by more than N (default: 0)",
     )
     add_weights(parser)
-    add_format_argument(parser, "table", "json")
+    add_format_argument(parser, "text", "json")
+    add_quiet(parser)
 
 
 def _tolerance(text: str) -> float:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the differences. Returns 0 if there are none beyond the tolerance, else 1."""
     from hubexport.deployment_comparison import compare
 
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         comparison = compare(args.a, args.b, weights=args.weights, progress=progress)
     if args.format == "json":
         print(json.dumps(comparison.as_json(), indent=2))

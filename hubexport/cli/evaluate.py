@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_beam_option, add_config_dir, add_format_argument, beam_of, positive
+from hubexport.cli.arguments import add_beam_option, add_config_dir, add_format_argument, add_quiet, beam_of, positive
 from hubexport.cli.image_arguments import add_run_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
 from hubexport.engines import usable_engine
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         required=True,
-        metavar="DIR|TFRECORDS",
+        metavar="PATH",
         help="a folder with one subfolder of images per class; or TFRecords: a file, a folder, or a pattern like "
         "'imagenet/validation-*-of-00128'",
     )
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a text file with one label per line, for subfolders named by label (default: the module's own)",
     )
     parser.add_argument(
-        "--labels_offset",
+        "--labels-offset",
         type=int,
         default=0,
         metavar="N",
@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_beam_option(parser)
     add_format_argument(parser, "text", "json")
     add_config_dir(parser)
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         evaluate,  # Imports NumPy and Pillow; errors need not wait for them.
     )
 
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
 
         def report(evaluation: "Evaluation") -> None:
             progress.result(json.dumps(evaluation.as_json(), indent=2) if args.format == "json" else _text(evaluation))

@@ -6,6 +6,7 @@ the same order. A FILE that ends in .parquet becomes a table with the columns `f
 
 import argparse
 
+from hubexport.cli.arguments import add_quiet
 from hubexport.cli.image_arguments import add_image_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
 from hubexport.engines import usable_engine
@@ -17,8 +18,9 @@ SUMMARY = "compute feature vectors of images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport features`."""
     add_image_arguments(parser)
-    parser.add_argument("--output", required=True, metavar="FILE", help="the file to write: ….npy or ….parquet")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write: ….npy or ….parquet")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     images = find_images(args.images)
     from hubexport.images.feature_extraction import extract_features  # Imports NumPy, which errors need not wait for.
 
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         written = extract_features(
             args.module,
             images,

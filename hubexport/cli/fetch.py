@@ -7,9 +7,9 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hubexport.cli.arguments import add_config_dir, add_download_arguments, downloads_of
+from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_quiet, add_variants, downloads_of
 from hubexport.cli.error_lines import print_errors
-from hubexport.cli.progress_display import shown_progress
+from hubexport.cli.progress_display import ShownProgress, shown_progress
 from hubexport.cli.text_tables import new_table, print_table
 from hubexport.errors import CheckpointError, HubexportError, UsageError
 
@@ -26,21 +26,16 @@ SUMMARY = "download published archives, or list what the cache holds"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport fetch`."""
-    parser.add_argument(
-        "--variant",
-        action="append",
-        metavar="NAME",
-        help="the variant whose archive to download: a name from `hubexport list`, a pattern like 'mobilenet_v2_*_96', "
-        "or all. Patterns and all skip variants without an archive. Repeat the flag for more",
-    )
+    add_variants(parser, "the variants whose archives to download")
     add_download_arguments(parser)
     parser.add_argument(
         "--list",
         action="store_true",
         help="download nothing; list the archives with their sizes, and whether the cache holds them intact",
     )
-    parser.add_argument("--format", choices=("table", "json"), help="the output format of --list (default: table)")
+    parser.add_argument("--format", choices=("text", "json"), help="the output format of --list (default: text)")
     add_config_dir(parser)
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,30 +48,34 @@ def run(args: argparse.Namespace) -> int:
         _list(variants, downloads, args.format)
         return 0
     if not args.variant:
-        args.parser.error("the following arguments are required: --variant")
+        raise UsageError(
+            "hubexport fetch: no --variant",
+            why="it says which archives to download",
+            fix="write `hubexport fetch --variant NAME` with a name from `hubexport list`, or all; or add --list",
+        )
     if args.format:
         raise UsageError(
             f"--format {args.format} needs --list",
-            why="only --list prints a table or JSON",
+            why="only --list has a choice of formats",
             fix="add --list, or remove --format",
         )
     from hubexport.selection import select_modules
 
     selection = select_modules(args.variant, config_dir=args.config_dir)
-    for line in selection.skipped:
-        print(line, file=sys.stderr)
-    return _fetch([variant for variant, _ in selection.modules], downloads)
+    with shown_progress(args.quiet) as progress:
+        for line in selection.skipped:
+            progress.note(line)
+        return _fetch([variant for variant, _ in selection.modules], downloads, progress)
 
 
-def _fetch(variants: "Sequence[Variant]", downloads: "Downloads") -> int:
-    with shown_progress() as progress:
-        outcomes = list(_outcomes(variants, downloads, progress))
+def _fetch(variants: "Sequence[Variant]", downloads: "Downloads", progress: ShownProgress) -> int:
+    outcomes = list(_outcomes(variants, downloads, progress))
     archives = [outcome for outcome in outcomes if not isinstance(outcome, HubexportError)]
     for path, was_cached in archives:
         if was_cached:
-            print(f"already in the cache: {path}", file=sys.stderr)
+            progress.note(f"already in the cache: {path}")
     for path, _ in archives:
-        print(path)
+        progress.result(str(path))
     return print_errors(outcome for outcome in outcomes if isinstance(outcome, HubexportError))
 
 

@@ -33,7 +33,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
         batch_size: the default batch size.
     """
     parser.add_argument(
-        "--batch_size",
+        "--batch-size",
         type=positive,
         default=batch_size,
         metavar="N",
@@ -46,7 +46,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
         "a fraction of the time (default: tensorflow, or onnx if TensorFlow is not installed)",
     )
     parser.add_argument(
-        "--input_range",
+        "--input-range",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
@@ -54,13 +54,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
         "common signatures for images; other SavedModels, such as those of Keras, need this flag)",
     )
     parser.add_argument(
-        "--output_kind",
+        "--output-kind",
         choices=OUTPUT_KINDS,
         help="what the module's output is (default: what the module tells; SavedModels without the common signatures "
         "for images need this flag)",
     )
     parser.add_argument(
-        "--image_size",
+        "--image-size",
         nargs=2,
         type=positive,
         metavar=("HEIGHT", "WIDTH"),

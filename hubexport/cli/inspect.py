@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_format_argument
+from hubexport.cli.arguments import add_format_argument, add_quiet
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import cell, new_table, print_table
 from hubexport.errors import printable
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`hubexport convert` reads",
     )
     parser.add_argument("--variables", action="store_true", help="list the variables of a checkpoint or weights file")
-    add_format_argument(parser, "table", "json")
+    add_format_argument(parser, "text", "json")
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.deployments.report import DeploymentReport
     from hubexport.description import describe
 
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         report = describe(args.path, progress=progress)
     status = 1 if report.has_problems else 0
     if args.format == "json":

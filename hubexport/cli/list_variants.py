@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="which variants to list: names or patterns of names like 'mobilenet_v2_*_96' (default: all)",
     )
-    add_format_argument(parser, "table", "json")
+    add_format_argument(parser, "text", "json")
     add_config_dir(parser)
 
 

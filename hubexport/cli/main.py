@@ -3,19 +3,21 @@
 import argparse
 from collections.abc import Callable, Sequence
 import gc
+import importlib.metadata
 import os
 from pathlib import Path
-import re
+import platform
 import signal
 import sys
 from typing import Any, NoReturn
 
 from absl import app, flags
-from absl.flags import argparse_flags
 
 from hubexport.cli import (
     build,
+    check,
     classify,
+    completion,
     consumers,
     convert,
     diff,
@@ -31,8 +33,10 @@ from hubexport.cli import (
     verify,
 )
 from hubexport.cli.error_lines import print_errors
+from hubexport.cli.old_spellings import todays_list, todays_words
+from hubexport.cli.parser import Parser
 from hubexport.cli.streams import prepare_streams
-from hubexport.errors import HubexportError, UsageError, guess
+from hubexport.errors import HubexportError, UsageError
 from hubexport.system.regular_files import read_regular_file
 from hubexport.version import __version__
 
@@ -49,9 +53,11 @@ _COMMANDS = {
     "features": features,
     "evaluate": evaluate,
     "release": release,
+    "check": check,
     "serve": serve,
     "site": site,
     "list": list_variants,
+    "completion": completion,
 }
 
 # The exit status that shells report after SIGINT and SIGTERM: 128 + the signal's number.
@@ -93,29 +99,60 @@ def _status_of(work: Callable[[], None]) -> Any:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="hubexport",
-        description="Turns TF-Slim image checkpoints into TensorFlow Hub modules.",
-        epilog="Run `hubexport COMMAND --help` for the flags of a command; --helpfull adds those of absl.",
-    )
-    parser.add_argument("--version", action="version", version=f"hubexport {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in _COMMANDS.items():
-        command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
-        command.add_arguments(command_parser)
-        command_parser.set_defaults(run=command.run, parser=command_parser)
+    parser = new_parser()
+    if len(argv) == 1:
+        parser.print_help()
+        parser.exit()
     _check_flagfiles(argv)
     try:
-        args, unknown = parser.parse_known_args(list(argv[1:]))
+        words, warnings = todays_words(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=True), _COMMANDS)
+        args, left = parser.parse_known_args(words)
+        if left and (rewritten := todays_list(args.parser.prog.partition(" ")[2], words, left)):
+            words, more = rewritten
+            warnings += more
+            args, left = parser.parse_known_args(words)
     except flags.Error as error:
         raise UsageError(
             f"hubexport: {str(error).removeprefix('ERROR:: ')}",
             why="an absl flag has an invalid value",
             fix="see hubexport --helpfull",
         ) from None
-    if unknown:
-        args.parser.error(f"unknown argument: {' '.join(unknown)}")
+    for warning in warnings:
+        print(f"WARNING {warning}", file=sys.stderr)
+    if left:
+        args.parser.refuse_unknown(left)
     return args
+
+
+def new_parser() -> Parser:
+    """Returns the parser of the whole command line."""
+    parser = Parser(
+        prog="hubexport",
+        description="Turns TF-Slim image checkpoints into TensorFlow Hub modules.",
+        epilog="Run `hubexport COMMAND --help` for the flags of a command; --helpfull adds those of absl. A flag with "
+        "[,...] takes several values: separate them with commas, or repeat the flag.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the versions of hubexport and its base")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in _COMMANDS.items():
+        command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
+        command.add_arguments(command_parser)
+        command_parser.set_defaults(run=command.run, parser=command_parser)
+        command_parser.whole = parser
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the versions that a report of a bug needs, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        print(f"hubexport {__version__}\nPython {platform.python_version()}")
+        for package in ("NumPy", "TensorFlow"):
+            try:
+                print(f"{package} {importlib.metadata.version(package)}")
+            except importlib.metadata.PackageNotFoundError:
+                print(f"{package} is not installed")
+        parser.exit()
 
 
 def _check_flagfiles(argv: Sequence[str]) -> None:
@@ -133,32 +170,3 @@ def _check_flagfiles(argv: Sequence[str]) -> None:
                     why=error.strerror or str(error),
                     fix="use a text file with one flag per line",
                 ) from None
-
-
-# From Python 3.12 on, the choices are not quoted.
-_INVALID_CHOICE = re.compile(r".*: invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
-
-
-class _Parser(argparse_flags.ArgumentParser):
-    """Raises mistakes in a command line as UsageErrors, and suggests what was meant."""
-
-    def __init__(self, **options: Any) -> None:
-        # If prefixes were allowed, a new flag could change the meaning of an existing command line.
-        super().__init__(allow_abbrev=False, **options)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self._given = [word.partition("=")[0] for word in args or ()]
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        known = [option for action in self._actions for option in action.option_strings]
-        unknown = [word for word in self._given if word.startswith("--") and word not in known]
-        if choice := _INVALID_CHOICE.fullmatch(message.splitlines()[0]):
-            unknown.append(choice["word"])
-            known += re.findall(r"[\w-]+", choice["known"])
-        guesses = [f"{word}{guess(word, known)}" for word in unknown if guess(word, known)]
-        raise UsageError(
-            f"{self.prog}: {message.splitlines()[0]}",
-            why=f"unknown: {', '.join(guesses)}" if guesses else "the command line is incomplete or invalid",
-            fix=f"see {self.prog} --help",
-        )

@@ -13,8 +13,15 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def shown_progress() -> "Iterator[ShownProgress]":
-    """Yields the display that suits stderr, and clears it at the end."""
+def shown_progress(quiet: bool = False) -> "Iterator[ShownProgress]":
+    """Yields the display that suits stderr, and clears it at the end.
+
+    Args:
+        quiet: show warnings and results only.
+    """
+    if quiet:
+        yield _QuietProgress()
+        return
     if not sys.stderr.isatty():
         yield ShownProgress()
         return
@@ -58,6 +65,14 @@ class ShownProgress(Progress):
 
     def _print(self, text: str, style: str | None = None) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+class _QuietProgress(ShownProgress):
+    def step(self, message: str) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        pass
 
 
 class _TerminalProgress(ShownProgress):

@@ -39,22 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bucket",
         type=_bucket,
-        metavar="gs://BUCKET/PATH",
-        help="where the unpacked modules are, for tf-hub-format=uncompressed (default: none)",
+        metavar="URL",
+        help="where the unpacked modules are, like gs://BUCKET/PATH, for tf-hub-format=uncompressed (default: none)",
     )
     parser.add_argument(
-        "--enable_try",
+        "--enable-try",
         action="store_true",
         help="let people classify photographs on a module's page; this machine does the work",
     )
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="with --enable_try: a text file with one class name per line, for modules without their own",
+        help="with --enable-try: a text file with one class name per line, for modules without their own",
     )
     add_tfjs(parser)
     parser.add_argument(
-        "--token_file",
+        "--token-file",
         metavar="FILE",
         help="a text file with one token per line; answer only requests that have one of them",
     )
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many processes answer requests; more may pay where cores are free for them (default: 1)",
     )
     parser.add_argument(
-        "--max_connections",
+        "--max-connections",
         type=positive,
         default=2000,
         metavar="N",
@@ -76,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grace",
         type=positive,
         default=30,
-        metavar="SECONDS",
-        help="how long answers in progress may take after the server is told to stop (default: 30)",
+        metavar="N",
+        help="how many seconds answers in progress may take after the server is told to stop (default: 30)",
     )
 
 
@@ -86,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
     require_extras("hubexport serve", "serve")
     if args.labels and not args.enable_try:
         raise UsageError(
-            "--labels needs --enable_try",
+            "--labels needs --enable-try",
             why="without it, the server classifies no photographs",
-            fix="add --enable_try",
+            fix="add --enable-try",
         )
     if args.workers > 1 and args.enable_try:
         raise UsageError(
-            f"--enable_try and --workers {args.workers} exclude each other",
+            f"--enable-try and --workers {args.workers} exclude each other",
             why="the limits for photographs hold for one process",
             fix="leave out one of them",
         )

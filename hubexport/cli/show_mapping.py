@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"the variant whose variables to print; a family's variants share the names (default: {_DEFAULT_VARIANT})",
     )
-    add_format_argument(parser, "table", "json")
+    add_format_argument(parser, "text", "json")
     add_config_dir(parser)
 
 

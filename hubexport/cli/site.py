@@ -6,7 +6,7 @@ With a small rule on the server, programs load modules from there by URL; docs/h
 import argparse
 from pathlib import Path
 
-from hubexport.cli.arguments import add_tfjs, base_url, tfjs_of
+from hubexport.cli.arguments import add_output_dir, add_quiet, add_tfjs, base_url, tfjs_of
 from hubexport.cli.progress_display import shown_progress
 from hubexport.extras import require_extras
 
@@ -16,12 +16,7 @@ SUMMARY = "write a release and its pages as files for any web server"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport site`."""
     parser.add_argument("directory", metavar="DIR", help="the release's folder, made by `hubexport release`")
-    parser.add_argument(
-        "--output_dir",
-        default="site",
-        metavar="DIR",
-        help="the site's folder; an older site there is replaced (default: site)",
-    )
+    add_output_dir(parser, "site", "the site's folder; an older site there is replaced")
     parser.add_argument(
         "--url",
         metavar="URL",
@@ -33,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write the modules unpacked, to copy to a bucket for tf-hub-format=uncompressed",
     )
     add_tfjs(parser)
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.site.static_site import write_site
 
     tfjs = tfjs_of(args)
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         site = write_site(
             Path(args.directory), Path(args.output_dir), url, unpack=args.unpack, tfjs=tfjs, progress=progress
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
-from hubexport.cli.arguments import add_config_dir, add_format_argument, add_scope
+from hubexport.cli.arguments import add_checks, add_config_dir, add_format_argument, add_list, add_quiet, add_scope
 from hubexport.cli.progress_display import shown_progress
 from hubexport.cli.text_tables import cell, new_table, print_table
 from hubexport.errors import UsageError, printable
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="photographs to run the module on: files, folders or patterns",
+        help="photographs to run the module on: a file, a folder or a pattern. Repeat the flag for more",
     )
     parser.add_argument(
         "--labels",
@@ -50,18 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="FILE", help="also write an HTML report to FILE")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
     add_format_argument(parser, "text", "json")
-    parser.add_argument(
-        "--check",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="run only this check or group (like weights); may be repeated (default: all)",
-    )
-    parser.add_argument("--list_checks", action="store_true", help="print what each check promises, and exit")
-    parser.add_argument(
+    add_checks(parser, "all")
+    parser.add_argument("--list-checks", action="store_true", help="print what each check promises, and exit")
+    add_list(
+        parser,
         "--consumers",
-        nargs="+",
-        default=[],
         metavar="NAME",
         help="also try the module in these TensorFlows (see `hubexport consumers list`); takes minutes",
     )
@@ -73,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the kind and version it should be (default: as in hubexport.json)",
     )
     add_config_dir(parser)
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
     from hubexport.variants import module_spec
     from hubexport.verify.checks.registry import select_checks
 
-    checks = select_checks(args.check, "--check")
+    checks = select_checks(args.checks, "--checks")
     if args.list_checks:
-        for check in (*checks, *select_checks(args.check, "--check", "deployment")):
+        for check in (*checks, *select_checks(args.checks, "--checks", "deployment")):
             print(f"{check.name:28}{check.promise}")
         return 0
     if args.module is None:
@@ -105,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             check_destination(report, overwrite=args.overwrite)
     from hubexport.verify.verify_module import verify_module
 
-    with shown_progress() as progress:
+    with shown_progress(args.quiet) as progress:
         verification = verify_module(
             args.module,
             checkpoint=args.checkpoint,
@@ -114,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             labels=args.labels,
             variant=variant,
             spec=spec,
-            checks=args.check or None,
+            checks=args.checks or None,
             consumers=consumers,
             progress=progress,
         )

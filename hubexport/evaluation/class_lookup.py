@@ -77,7 +77,7 @@ class ClassLookup:
         raise DataError(
             f"{self.source} do not match the module",
             why=f"there are {len(self.labels):,} labels{less} for {num_classes:,} classes",
-            fix="use a text file with one class name per line, or set --labels_offset to the line of class 0, "
+            fix="use a text file with one class name per line, or set --labels-offset to the line of class 0, "
             "counted from 0",
         )
 
@@ -115,6 +115,6 @@ def check_label(label: int, num_classes: int, of: str) -> None:
         raise DataError(
             f"the label of {of} does not fit the module",
             why=f"it is class {label}, but the module's {num_classes:,} classes are 0 to {num_classes - 1}",
-            fix="use --labels_offset 1 if the data numbers classes from 1 and the module has no background class, or "
-            "--labels_offset -1 if the data numbers them from 0 and the module has one",
+            fix="use --labels-offset 1 if the data numbers classes from 1 and the module has no background class, or "
+            "--labels-offset -1 if the data numbers them from 0 and the module has one",
         )

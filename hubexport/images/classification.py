@@ -214,14 +214,14 @@ def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArra
             raise ModuleError(
                 f"the outputs of {interface.shown_as} are not probabilities",
                 why=off if nonnegative else "some are negative",
-                fix="use --output_kind logits if they are logits",
+                fix="use --output-kind logits if they are logits",
             )
         return outputs.astype(np.float64)
     if interface.hints.output_kind is None and outputs.shape[1] > 1 and nonnegative and deviation < _ROUNDING:
         raise ModuleError(
             f"the outputs of {interface.shown_as} look like probabilities, not logits",
             why="for each image none is negative, and their sum is 1",
-            fix="add --output_kind probabilities, or --output_kind logits if they are logits all the same",
+            fix="add --output-kind probabilities, or --output-kind logits if they are logits all the same",
         )
     return softmax(outputs)
 

@@ -97,7 +97,7 @@ def deployment_interface(
         raise ModuleError(
             f"cannot tell how to run {shown_as} on images",
             why="nothing in it says which range of intensities it takes, or what its output means",
-            fix="give both with --input_range LOW HIGH and --output_kind KIND",
+            fix="give both with --input-range LOW HIGH and --output-kind KIND",
         )
     lengths = images.shape or ()
     taken = lengths[1:3] if layout == "nhwc" else lengths[2:4]

@@ -91,13 +91,13 @@ def chosen_image_size(
             raise ModuleError(
                 f"cannot run {shown_as} on images of {_size_text(hints.image_size)} pixels",
                 why=f"it takes images of {_size_text(taken)} pixels",
-                fix="leave out --image_size",
+                fix="leave out --image-size",
             )
         if smallest and min(hints.image_size) < smallest:
             raise ModuleError(
                 f"cannot run {shown_as} on images of {_size_text(hints.image_size)} pixels",
                 why=f"its network needs images of at least {smallest} x {smallest} pixels",
-                fix=f"use --image_size {smallest} {smallest} or more, or leave it out",
+                fix=f"use --image-size {smallest} {smallest} or more, or leave it out",
             )
         return hints.image_size
     height, width = (length or other for length, other in zip(taken, default, strict=True))
@@ -105,7 +105,7 @@ def chosen_image_size(
         raise ModuleError(
             f"cannot tell which size {shown_as} takes images in",
             why="it takes images of any size, and names no default one",
-            fix="give the size that it was trained on, like --image_size 224 224",
+            fix="give the size that it was trained on, like --image-size 224 224",
         )
     return height, width
 
@@ -129,7 +129,7 @@ def unknown_output_error(what: str) -> ModuleError:
     return ModuleError(
         what,
         why="nothing in the module says whether its output is logits, probabilities or features",
-        fix=f"give --output_kind {either(OUTPUT_KINDS)}",
+        fix=f"give --output-kind {either(OUTPUT_KINDS)}",
     )
 
 

@@ -172,7 +172,7 @@ def _foreign_interface(report: ModuleReport, directory: Path, hints: InterfaceHi
         raise ModuleError(
             f"cannot tell how to run {report.path} on images",
             why=f"{look}; nothing in it says which range of intensities it takes, or what its output means",
-            fix="give both with --input_range LOW HIGH and --output_kind KIND; Keras' MobileNetV2, for example, takes "
+            fix="give both with --input-range LOW HIGH and --output-kind KIND; Keras' MobileNetV2, for example, takes "
             "-1 1 and returns probabilities",
         )
     graph = next((graph for graph in report.graph_versions if _SERVING_TAG in graph.tags), report.graph_versions[0])

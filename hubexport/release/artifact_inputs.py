@@ -12,11 +12,10 @@ from typing import Any
 import pydantic
 from pydantic import ConfigDict
 
-from hubexport.batch import VARIANT_PLACEHOLDER
-from hubexport.checkpoints.download_cache import Downloads, archive_path, file_name, pinned
-from hubexport.checkpoints.sources import ArchiveSource, checked_scope, read_failures_reported, resolve_source
+from hubexport.checkpoints.download_cache import Downloads, archive_path, pinned
+from hubexport.checkpoints.sources import ArchiveSource, checked_scope, resolve_source
 from hubexport.deployment_spec import DeploymentSpec
-from hubexport.errors import CheckpointError, either
+from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
 from hubexport.release.config_facts import ConfigFacts, digest
 from hubexport.release.options import FOR_EACH_MODULE, ReleaseOptions
@@ -28,8 +27,6 @@ from hubexport.version import __version__
 
 # Published modules never change: one with different values of these needs another handle.
 CONTENT = ("network", "checkpoint", "weights", "deployment")
-
-_ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
 
 
 class ArtifactInputs(pydantic.BaseModel):
@@ -81,41 +78,6 @@ class ArtifactInputs(pydantic.BaseModel):
         return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]
 
 
-def checkpoint_for(variant: Variant, named: str | Path | None) -> str | None:
-    """Returns the `--checkpoint` of `hubexport build` for one variant of a release.
-
-    Args:
-        variant: the variant.
-        named: the release's `--checkpoint`: anything that `hubexport build` takes, with `{variant}` for the variant's
-            name; or a directory of archives, each named like the published one or like its variant.
-    Returns:
-        None if `named` is None: the build downloads the published archive.
-    Raises:
-        CheckpointError: `named` is a directory of archives, and none is the variant's.
-    """
-    if named is None:
-        return None
-    text = str(named).replace(VARIANT_PLACEHOLDER, variant.name)
-    directory = Path(text)
-    if not directory.is_dir():
-        return text
-    names = [f"{variant.name}{suffix}" for suffix in _ARCHIVE_SUFFIXES]
-    if variant.checkpoint is not None:
-        names.insert(0, file_name(variant.checkpoint.url))
-    for name in names:
-        if (directory / name).is_file():
-            return str(directory / name)
-    with read_failures_reported(directory):
-        archives = [path.name for path in directory.iterdir() if path.name.endswith(_ARCHIVE_SUFFIXES)]
-    if archives:
-        raise CheckpointError(
-            f"no checkpoint for {variant.name} in {directory}",
-            why=f"it holds archives, but none named {either(names)}",
-            fix="add it, or limit --variants to those that are there",
-        )
-    return text
-
-
 def pinned_variant(variant: Variant, text: str | None, options: ReleaseOptions, progress: Progress) -> Variant:
     """Returns a variant with the SHA-256 of its published archive, as if its config had it, if that can be known.
 
@@ -154,7 +116,7 @@ def unpinned_error(variant: Variant, sha256: str | None) -> CheckpointError:
     return CheckpointError(
         f"the published archive of {variant.name} is not pinned",
         why=f"the config has no SHA-256 for {variant.checkpoint.url}, which may serve another file one day",
-        fix=f"put {pin} under `checkpoint` in the config, or add --accept_unpinned",
+        fix=f"put {pin} under `checkpoint` in the config, or add --accept-unpinned",
     )
 
 

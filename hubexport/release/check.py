@@ -120,7 +120,7 @@ def _no_release(directory: Path, why: str) -> ReleaseError:
     return ReleaseError(
         f"no release in {directory}",
         why=why,
-        fix="give the --output_dir of a finished `hubexport release`",
+        fix="give the folder of a finished `hubexport release`",
     )
 
 

@@ -343,6 +343,6 @@ def read_record(directory: Path, handle: str) -> ArtifactRecord | None:
 
 
 def _damaged(
-    path: Path, why: str, fix: str = "restore it from a copy of the release, or choose another --output_dir"
+    path: Path, why: str, fix: str = "restore it from a copy of the release, or choose another --output-dir"
 ) -> ReleaseError:
     return ReleaseError(f"cannot read {path}", why=why, fix=fix)

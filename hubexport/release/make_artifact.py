@@ -71,7 +71,7 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
     if isinstance(artifact.spec, DeploymentSpec):
         return PackedModule(artifact, task, module, values, file_sha256(module / MANIFEST), seconds)
     archive = task.staged(artifact, "archive")
-    with write_failures_reported(f"cannot pack {artifact.handle}", archive, "choose another --output_dir"):
+    with write_failures_reported(f"cannot pack {artifact.handle}", archive, "choose another --output-dir"):
         archive.parent.mkdir(parents=True, exist_ok=True)
         pack(module, archive, mtime=task.options.source_date_epoch)
         shutil.rmtree(module)
@@ -123,7 +123,7 @@ def verify_and_describe(packed: PackedModule, progress: Progress) -> MadeArtifac
             )
         started = time.monotonic()
         with write_failures_reported(
-            f"cannot write the pages of {artifact.handle}", task.folder, "choose another --output_dir"
+            f"cannot write the pages of {artifact.handle}", task.folder, "choose another --output-dir"
         ):
             record, staged = describe_artifact(packed, verification)
         return MadeArtifact(artifact, record, staged, {**seconds, "describe": time.monotonic() - started})

@@ -16,8 +16,8 @@ class ReleaseOptions:
     """How to make the artifacts of a release.
 
     Attributes:
-        checkpoint: the source of the values, see `hubexport.release.artifact_inputs.checkpoint_for`. Defaults to the
-            published checkpoints in the variants' configs, which are downloaded.
+        checkpoint: the source of the values, see `hubexport.checkpoints.checkpoint_choice.checkpoint_for`. Defaults to
+            the published checkpoints in the variants' configs, which are downloaded.
         weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`.
         url: the address at which the release will be served, without a slash at the end.
         checks: the checks that each module has to pass, by name or group. Empty means `FOR_EACH_MODULE`, and the others

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from hubexport.build import BuildOrder
+from hubexport.checkpoints.checkpoint_choice import checkpoint_for
 from hubexport.errors import HubexportError, ReleaseError
 from hubexport.progress import Progress
 from hubexport.release.artifact_inputs import (
     CONTENT,
     ArtifactInputs,
-    checkpoint_for,
     checkpoint_provenance,
     inputs_of,
     pinned_variant,
@@ -144,7 +144,7 @@ def _plan_published(
             ReleaseError(
                 f"{artifact.handle} is already published",
                 why=f"its content would change because of {_listed(changed)}, and published modules never change",
-                fix="release it as an unpublished version, or into another --output_dir",
+                fix="release it as an unpublished version, or into another --output-dir",
             ),
         )
     damage = _damage(record, directory, with_digests=False)

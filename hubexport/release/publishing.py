@@ -43,7 +43,7 @@ def release_lock(directory: Path) -> Iterator[None]:
             raise ReleaseError(
                 f"another release is running in {directory}",
                 why=str(error),
-                fix="wait until it finishes, or choose another --output_dir",
+                fix="wait until it finishes, or choose another --output-dir",
             ) from None
         yield
 
@@ -83,7 +83,7 @@ def _repairs(
         raise ReleaseError(
             f"{record.handle} is damaged, and the rebuilt files differ from the published ones",
             why=f"different bytes in {', '.join(different)}",
-            fix="restore its files from a copy of the release, or make a new release in another --output_dir",
+            fix="restore its files from a copy of the release, or make a new release in another --output-dir",
         )
     return {file.path: staged[file.path] for file in damaged}
 
@@ -115,7 +115,7 @@ def publish_index(records: Iterable[ArtifactRecord], published: ReleaseIndex, di
             raise ReleaseError(
                 f"{directory} has too many artifacts: {len(artifacts):,}",
                 why=f"its index would exceed {MAX_INDEX_BYTES >> 20} MiB, the most that hubexport reads",
-                fix="release the rest into another --output_dir",
+                fix="release the rest into another --output-dir",
             )
         # A run may be killed between the two. Then SHA256SUMS lists more than the index, but nothing that is missing.
         changed = _write(index.sums(), directory / SHA256SUMS, scratch)

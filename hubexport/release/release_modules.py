@@ -12,10 +12,10 @@ from typing import Literal, TypeVar
 
 from hubexport.beam.options import Beam
 from hubexport.build import BuildOrder
+from hubexport.checkpoints.checkpoint_choice import checkpoint_for
 from hubexport.checkpoints.download import fetch
 from hubexport.errors import HubexportError, ReleaseError, check_positive
 from hubexport.progress import Progress
-from hubexport.release.artifact_inputs import checkpoint_for
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
 from hubexport.release.make_artifact import build_and_pack, ready_to_verify, verify_and_describe
@@ -88,7 +88,7 @@ def release_modules(
     if index and not _actions(plan) & {"make", "list"} and shared_files_are_intact(index, directory):
         return [_outcome_without_work(artifact) for artifact in plan]
     failures_reported = write_failures_reported(
-        f"cannot write the release to {directory}", directory, "choose another --output_dir"
+        f"cannot write the release to {directory}", directory, "choose another --output-dir"
     )
     with failures_reported, release_lock(directory):
         # Another run may have published in the meantime, or replaced artifacts that wait to be listed.
@@ -193,7 +193,7 @@ class _Run:
         if isinstance(finished, FailedArtifact):
             result = finished.error
         else:
-            what, fix = f"cannot publish {artifact.handle}", "choose another --output_dir"
+            what, fix = f"cannot publish {artifact.handle}", "choose another --output-dir"
             try:
                 with write_failures_reported(what, self.directory, fix):
                     move_into_place(finished.record, finished.staged, self.directory, record)
@@ -205,7 +205,7 @@ class _Run:
     def _not_made(self, artifact: PlannedArtifact) -> ReleaseOutcome:
         error = ReleaseError(
             f"{artifact.handle} was not made",
-            why="another artifact failed, and --fail_fast stops at the first failure",
+            why="another artifact failed, and --fail-fast stops at the first failure",
             fix="fix that failure, and run the same command again",
         )
         return ReleaseOutcome(artifact, error, self.published.get(artifact.handle))

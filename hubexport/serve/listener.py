@@ -11,7 +11,7 @@ from hubexport.errors import ServerError
 from hubexport.serve.file_responses import MAX_OPEN_FILES
 from hubexport.serve.log import LOG
 
-# Connections beyond --max_connections that get an answer: 503. Still further ones are closed at once.
+# Connections beyond --max-connections that get an answer: 503. Still further ones are closed at once.
 _REFUSED_CONNECTIONS = 32
 # Two releases while one replaces the other, the refused connections, and what else a server opens.
 _OTHER_FILES = 2 * MAX_OPEN_FILES + _REFUSED_CONNECTIONS + 64
@@ -50,7 +50,7 @@ def fitted_connections(wanted: int) -> int:
             fix=f"permit more: ulimit -n {files}",
         )
     facts = {"max_connections": fitted, "wanted": wanted, "open_files": soft, "fix": f"ulimit -n {files}"}
-    LOG.warning("serving fewer connections than --max_connections", extra={"facts": facts})
+    LOG.warning("serving fewer connections than --max-connections", extra={"facts": facts})
     return fitted
 
 

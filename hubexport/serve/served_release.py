@@ -71,7 +71,7 @@ class ServedRelease:
             raise ReleaseError(
                 f"cannot serve {directory}",
                 why="it has no index.json, so nothing is published there",
-                fix=f"make a release: hubexport release --output_dir {directory}",
+                fix=f"make a release: hubexport release --output-dir {directory}",
             )
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(UntrustedFolder(directory))

@@ -95,7 +95,7 @@ def write_site(
         progress.note(f"{output_dir} is a link: the site goes to {final}")
     replaced = _check_place(final, directory.resolve())
     root = _root(site.url)
-    failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "choose another --output_dir")
+    failures = write_failures_reported(f"cannot write the site to {output_dir}", final, "choose another --output-dir")
     with failures, scratch_directory(final.parent) as scratch:
         staged = scratch / "site"
         staged.mkdir()
@@ -133,7 +133,7 @@ def _check_place(final: Path, release: Path) -> bool:
         raise OutputError(
             f"cannot write the site to {final}",
             why="the site would replace that folder, and the release is in it",
-            fix="choose another --output_dir",
+            fix="choose another --output-dir",
         )
     try:
         if not any(final.iterdir()):
@@ -149,7 +149,7 @@ def _check_place(final: Path, release: Path) -> bool:
         raise OutputError(
             f"{final} already exists, and is not a site",
             why=f"it has no {_RULE_INDEX} from hubexport, and its contents would be lost",
-            fix="choose another --output_dir, or delete it",
+            fix="choose another --output-dir, or delete it",
         )
     return True
 
@@ -277,7 +277,7 @@ class _SiteWriter:
         return ReleaseError(
             f"cannot make a site of {self.directory}",
             why=f"{path}: {why}",
-            fix=f"restore it from a copy of the release; `hubexport release --check {self.directory}` shows more",
+            fix=f"restore it from a copy of the release; `hubexport check {self.directory}` shows more",
         )
 
 

@@ -25,7 +25,7 @@ def warning_of_length(module: ModuleIdentity, consumers: Sequence[Consumer]) -> 
     fewer = "name fewer TensorFlows after --consumers, or " if used else ""
     return (
         f"proving {module.shown_as}{where} takes about {seconds / 60:.0f} minutes with two cores; "
-        f"for a quick answer {fewer}choose checks, like --check rebuild --check weights"
+        f"for a quick answer {fewer}choose checks, like --checks rebuild,weights"
     )
 
 

@@ -64,7 +64,7 @@ def verify_module(
         spec: the kind and version that it should have, as a `ModuleSpec` or as text like `feature_vector/2`. Defaults
             to the manifest's.
         checks: names like `weights.equal`, groups like `weights`, or patterns like `numbers.*`. The checks run in the
-            order of `hubexport verify --list_checks`. Defaults to all of them.
+            order of `hubexport verify --list-checks`. Defaults to all of them.
         consumers: other TensorFlows to try the module in, which takes minutes.
         progress: is told of each step.
     Raises:

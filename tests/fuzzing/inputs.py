@@ -282,8 +282,8 @@ def _read_images(folder: Path) -> object:
 
 def _write_release(folder: Path) -> None:
     _write_config(folder)
-    command = [sys.executable, "-m", "hubexport", "release", "--variants", "small", "--config_dir", folder]
-    command += ["--checkpoint", "synthetic", "--output_dir", folder / "dist", "--verify", "structure.digests"]
+    command = [sys.executable, "-m", "hubexport", "release", "--variant", "small", "--config-dir", folder]
+    command += ["--checkpoint", "synthetic", "--output-dir", folder / "dist", "--checks", "structure.digests"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
 
 
