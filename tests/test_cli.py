@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import struct
 import subprocess
 import termios
@@ -340,16 +339,13 @@ def test_list_names_what_is_near_to_a_pattern_without_a_match(pattern, near, why
     assert f"none of the {len(list_variants())} known variants {why}" in done.stderr
 
 
-@pytest.mark.parametrize("columns", [80, 60, 30])
-def test_list_cuts_no_figure_off_on_a_narrow_terminal(columns, monkeypatch):
-    """Headings and remarks are wrapped there, or the columns are in several tables. Lines fit if a name does."""
-    patterns = ("mobilenet_*", "resnet_v2*", "vgg*")
-    whole = hubexport("list", *patterns).stdout
+def test_tables_fit_a_real_terminal(monkeypatch):
+    """Of the width that the system tells, not one in the environment. tests/test_text_tables.py tries other tables."""
     monkeypatch.delenv("COLUMNS", raising=False)
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 60, 0, 0))
     process = subprocess.Popen(
-        command("list", *patterns), stdout=theirs, stderr=subprocess.PIPE, env=environment({"TERM": "xterm"})
+        command("list", "mobilenet_v2_*"), stdout=theirs, stderr=subprocess.PIPE, env=environment({"TERM": "xterm"})
     )
     os.close(theirs)
     shown = b""
@@ -357,23 +353,10 @@ def test_list_cuts_no_figure_off_on_a_narrow_terminal(columns, monkeypatch):
         shown += block
     os.close(ours)
     assert process.wait(timeout=60) == 0, process.stderr.read()
-    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
-    assert "…" not in text
-    assert columns < 60 or max(map(len, text.splitlines())) <= columns
-    remark = re.compile(r"\b(at|299|px)\b")
-    assert len(_rows(whole)) == 16 + 22 + 8 + 3 + 2
-    assert _rows(remark.sub(" ", text)) == _rows(remark.sub(" ", whole))
-    assert text.count(" 299 ") == whole.count(" 299 ") == 6
-
-
-def _rows(text: str) -> dict[str, list[str]]:
-    """Returns the cells of each variant in the tables that `list` prints, in the order of the columns."""
-    rows: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if re.match(r" (mobilenet|inception|resnet|vgg)_\w+ ", line):
-            name, *cells = line.split()
-            rows.setdefault(name, []).extend(cells)
-    return rows
+    lines = shown.decode().splitlines()
+    assert 50 < max(map(len, lines)) <= 60
+    assert "mobilenet_v2_035_128" in {line.split()[0] for line in lines if line}
+    assert any(line.startswith("columns left out on this terminal: ") for line in lines)
 
 
 def test_list_as_json_has_everything():
