@@ -45,6 +45,7 @@ _TABLES = {
         _FILE_CHECKS,
         False,
     ),
+    "list of checks": (["verify", "--list_checks"], {check.name for check in select_checks([], "--check")}, False),
     "release plan": (
         ["release", "--variants", _VARIANT, "--modules", "feature_vector/5", "classification/5", "--deployment", "onnx"]
         + ["--checkpoint", "synthetic", "--dry_run"],
@@ -89,18 +90,29 @@ def test_tables_in_files_have_a_line_for_each_row(folder, tmp_path, name):
     """With all columns, aligned. Only long sentences stand below their row."""
     lines = _printed(folder, tmp_path, name, None)
     _, names, _ = _TABLES[name]
-    rows = [line for line in lines if line.startswith(" ") and line.split()[0] in names]
+    rows = [line for line in lines if re.match(r" \S", line) and line.split()[0] in names]
     assert sorted(row.split()[0] for row in rows) == sorted(names)
     assert all(line == line.rstrip() and "…" not in line for line in lines)
     assert not any(line.startswith("columns left out") for line in lines)
-    if name in ("verify", "release plan", "build", "failing build"):
+    if name in ("verify", "list of checks", "release plan", "build", "failing build"):
         assert max(map(len, rows)) <= 120
-    else:
-        assert {len(re.match(r" \S+ +", row)[0]) for row in rows if name != "list"} != {0}
+    elif name != "list":  # Which has a table for each family of networks.
+        assert len({len(re.match(r" \S+ +", row)[0]) for row in rows}) == 1, "where the second column begins"
     if name == "show-mapping":
         printed = {tuple(re.split(r" {2,}", row.strip()))[:3:2] for row in rows}
         described = json.loads(hubexport(*_TABLES[name][0], "--format", "json").stdout)
         assert printed == {(row["TF-Slim"]["name"], row["Keras .h5"]["name"]) for row in described}
+
+
+def test_facts_fit_their_terminal(folder):
+    """Their texts are wrapped between words, below each other. In a file, each is one line."""
+    arguments = ("inspect", f"modules/{_HANDLE}/feature_vector/5")
+    whole = hubexport(*arguments, cwd=folder).stdout.splitlines()
+    narrow = hubexport(*arguments, cwd=folder, columns=60).stdout.splitlines()
+    assert max(map(len, narrow)) <= 60 < max(map(len, whole))
+    assert "  handle" in narrow and f"    {_HANDLE}/feature_vector/5" in narrow
+    assert [line for line in narrow if len(line) - len(line.lstrip()) == 20]
+    assert " ".join(narrow).split() == " ".join(whole).split()
 
 
 _COLUMNS = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_format_argument
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import Column, print_table
+from hubexport.cli.text_tables import Column, print_fact, print_table
 from hubexport.errors import printable
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = _deployment_lines(report) if isinstance(report, DeploymentReport) else _module_lines(report)
     for label, text in lines:
-        print(f"  {label:18}{text}")
+        print_fact(label, text, sys.stdout)
     if args.variables and isinstance(report, CheckpointReport):
         _print_variables(report.variables)
     return status

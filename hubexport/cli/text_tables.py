@@ -11,6 +11,8 @@ _Piece = tuple[str, str]
 
 # Spaces before each line, between two columns, and before what stands below a row.
 _EDGE, _BETWEEN, _BELOW = 1, 2, 4
+# The columns that the labels of facts take.
+_LABELS = 20
 # Without a terminal, a sentence stands in its row if the row is not longer than this.
 _LONGEST_ROW = 120
 
@@ -81,6 +83,17 @@ def print_text(text: str, stream: IO[str]) -> None:
     terminal = _terminal_width(stream)
     for line in text.splitlines():
         print(*([line] if terminal is None else _wrapped(line, terminal)), sep="\n", file=stream)
+
+
+def print_fact(label: str, text: str, stream: IO[str]) -> None:
+    """Prints a line with a label and a text. Terminals get several lines where the text is too long for one."""
+    terminal, start = _terminal_width(stream), f"{f'  {label}':{_LABELS}}"
+    first, *others = [text] if terminal is None else _wrapped(text, terminal - _LABELS)
+    indent = _LABELS
+    if terminal is not None and max(map(_length, [first, *others])) > terminal - _LABELS:
+        # A name is longer than the room beside the label.
+        first, others, indent = "", _wrapped(text, terminal - _BELOW), _BELOW
+    print((start + first).rstrip(), *(" " * indent + line for line in others), sep="\n", file=stream)
 
 
 def _terminal_width(stream: IO[str]) -> int | None:

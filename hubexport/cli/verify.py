@@ -85,8 +85,9 @@ def run(args: argparse.Namespace) -> int:
 
     checks = select_checks(args.check, "--check")
     if args.list_checks:
-        for check in (*checks, *select_checks(args.check, "--check", "deployment")):
-            print(f"{check.name:28}{check.promise}")
+        listed = (*checks, *select_checks(args.check, "--check", "deployment"))
+        names, promises = [check.name for check in listed], [check.promise for check in listed]
+        print_table([Column("check", names), Column("promise", promises, kind="sentence")], sys.stdout)
         return 0
     if args.module is None:
         raise UsageError(
