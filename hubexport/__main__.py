@@ -1,5 +1,5 @@
 """Runs the command line for `python -m hubexport`."""
 
-from hubexport.cli.main import run
+from hubexport.cli.entry import run
 
 run()

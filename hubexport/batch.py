@@ -26,7 +26,8 @@ class BuildOutcome:
     Attributes:
         handle: the module's handle.
         result: its directory, or the error that kept it from being built.
-        seconds: its share of the time that its variant took.
+        seconds: how long it took to write the module, without the checkpoint, which is read once for all modules of a
+            variant; or how long it took to fail. 0 if that is not known, as after a process was killed.
     """
 
     handle: str
@@ -77,35 +78,32 @@ def _check_free_space(orders: Sequence[BuildOrder], options: BuildOptions) -> No
 
 
 def _build(order: BuildOrder, progress: Progress, options: BuildOptions) -> list[BuildOutcome]:
-    start = time.monotonic()
-    results: dict[ModuleSpec, Path | HubexportError]
     try:
         checkpoint = checkpoint_for(order.variant, options.checkpoint)
     except CheckpointError as error:
-        results = dict.fromkeys(order.modules, error)
-    else:
-        results = _results(order, dataclasses.replace(options, checkpoint=checkpoint), progress)
-    seconds = (time.monotonic() - start) / len(results)
-    return [BuildOutcome(order.variant.handle(spec), result, seconds) for spec, result in results.items()]
+        return [BuildOutcome(order.variant.handle(spec), error, 0.0) for spec in order.modules]
+    return _outcomes(order, dataclasses.replace(options, checkpoint=checkpoint), progress)
 
 
-def _results(order: BuildOrder, options: BuildOptions, progress: Progress) -> dict[ModuleSpec, Path | HubexportError]:
-    existing = _published(order, options)
+def _outcomes(order: BuildOrder, options: BuildOptions, progress: Progress) -> list[BuildOutcome]:
+    handle, existing, started = order.variant.handle, _published(order, options), time.monotonic()
     try:
-        return dict(zip(order.modules, build_order(order, options, progress), strict=True))
+        built = build_order(order, options, progress)
+        return [BuildOutcome(handle(one.spec), one.directory, one.seconds) for one in built]
     except HubexportError as error:
         # What cannot be downloaded for one module cannot be downloaded for another.
         if len(order.modules) == 1 or isinstance(error, DownloadError):
-            return dict.fromkeys(order.modules, error)
-    results: dict[ModuleSpec, Path | HubexportError] = {}
+            seconds = time.monotonic() - started
+            return [BuildOutcome(handle(spec), error, seconds) for spec in order.modules]
+    outcomes: list[BuildOutcome] = []
     # Modules that were in their places before the failure are complete.
     published = _published(order, options, but=existing)
     for spec in order.modules:
         if spec in published:
-            results[spec] = published[spec]
+            outcomes.append(BuildOutcome(handle(spec), published[spec], 0.0))
         else:
-            results |= _results(dataclasses.replace(order, modules=(spec,)), options, progress)
-    return results
+            outcomes += _outcomes(dataclasses.replace(order, modules=(spec,)), options, progress)
+    return outcomes
 
 
 def _published(order: BuildOrder, options: BuildOptions, but: Collection[ModuleSpec] = ()) -> dict[ModuleSpec, Path]:

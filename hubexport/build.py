@@ -1,10 +1,12 @@
 """Builds modules: the trained values of a checkpoint go into networks, and these into module directories."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 from contextlib import AbstractContextManager
 import dataclasses
 from pathlib import Path
+import time
 from typing import Any
 
 from hubexport.arrays import FLOAT_BYTES, Value
@@ -83,6 +85,21 @@ class BuildOptions:
         check_weights(self.weights)
 
 
+@dataclasses.dataclass(frozen=True)
+class BuiltModule:
+    """A module that was built.
+
+    Attributes:
+        spec: its kind and version.
+        directory: where it is.
+        seconds: how long it took to write it, without the checkpoint, which is read once for all modules of an order.
+    """
+
+    spec: ModuleSpec
+    directory: Path
+    seconds: float
+
+
 def build_modules(
     variant: Variant,
     modules: Sequence[ModuleSpec | str] = (),
@@ -127,7 +144,7 @@ def build_modules(
     """
     order = BuildOrder(variant, modules)
     options = BuildOptions(checkpoint, weights, output_dir, overwrite, downloads, scope)
-    return build_order(order, options, progress or Progress())
+    return [built.directory for built in build_order(order, options, progress or Progress())]
 
 
 def module_directories(order: BuildOrder, options: BuildOptions) -> dict[ModuleSpec, Path]:
@@ -135,8 +152,8 @@ def module_directories(order: BuildOrder, options: BuildOptions) -> dict[ModuleS
     return {spec: Path(options.output_dir) / order.variant.handle(spec) for spec in order.modules}
 
 
-def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) -> list[Path]:
-    """Builds the modules of one order; see `build_modules` for results and errors."""
+def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) -> list[BuiltModule]:
+    """Builds the modules of one order, and returns them in its order; see `build_modules` for errors."""
     variant, directories = order.variant, module_directories(order, options)
     for spec in order.modules:
         if isinstance(spec, DeploymentSpec) and spec.deployment.extra:
@@ -149,6 +166,7 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
     source = resolve_source(options.checkpoint, variant, progress, options.downloads, options.scope)
     for directory in directories.values():
         check_sources_kept(directory, [directory], source.paths)
+    seconds = dict.fromkeys(order.modules, 0.0)
     variables = {v.name: v for spec in order.modules for v in variant.network_for(spec.kind).variables}
     with open_and_restore(source, list(variables.values()), options.weights, variant, progress) as restored:
         provenance = provenance_fields(source, in_module=restored.in_module)
@@ -156,18 +174,28 @@ def build_order(order: BuildOrder, options: BuildOptions, progress: Progress) ->
             staged = {spec: scratch / str(spec).replace("/", "-") for spec in order.modules}
             for spec in order.modules:
                 progress.step(f"writing {variant.handle(spec)}")
-                network = variant.network_for(spec.kind, spec.version)
-                write_module(staged[spec], variant, spec, network, restored.values, progress)
-                restored.check_finite()  # The source may have changed since it was checked.
-                weights = restored.weights(network.variables)
-                write_manifest(staged[spec], variant, spec, network, {**provenance, "weights": weights})
+                with _timed(seconds, spec):
+                    network = variant.network_for(spec.kind, spec.version)
+                    write_module(staged[spec], variant, spec, network, restored.values, progress)
+                    restored.check_finite()  # The source may have changed since it was checked.
+                    weights = restored.weights(network.variables)
+                    write_manifest(staged[spec], variant, spec, network, {**provenance, "weights": weights})
             for spec, directory in directories.items():
-                publish_directory(staged[spec], directory, overwrite=options.overwrite)
+                with _timed(seconds, spec):
+                    publish_directory(staged[spec], directory, overwrite=options.overwrite)
     if provenance["values"] == "synthetic":
         progress.warn(
             f"SYNTHETIC weights: {variant.name} is UNTRAINED; its modules run, but their outputs mean nothing"
         )
-    return list(directories.values())
+    return [BuiltModule(spec, directory, seconds[spec]) for spec, directory in directories.items()]
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[ModuleSpec, float], spec: ModuleSpec) -> Iterator[None]:
+    """Adds the time that the context takes to what a module took before."""
+    started = time.monotonic()
+    yield
+    seconds[spec] += time.monotonic() - started
 
 
 def needed_bytes(order: BuildOrder) -> int:

@@ -1,6 +1,6 @@
 """Finds the YAML files of variants, reads them strictly, and explains the mistakes in them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import fnmatch
 from pathlib import Path
@@ -16,6 +16,8 @@ from hubexport.networks.registry import FAMILIES
 from hubexport.variants import LabelFile, PublishedCheckpoint, PublishedFigures, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
+# What the names of YAML files end in.
+_SUFFIXES = (".yaml", ".yml")
 # The key that names a file of values that variants share.
 _FAMILY_KEY = "extends"
 # In such a file, the place of a value of the variant, like `{image_size}`.
@@ -69,7 +71,7 @@ def load_variant(name: str, config_dir: str | Path | None = None) -> Variant:
     """Loads one variant.
 
     Args:
-        name: the name of the variant's file without `.yaml`, like `mobilenet_v2_075_192`.
+        name: the name of the variant's file without `.yaml` or `.yml`, like `mobilenet_v2_075_192`.
         config_dir: as for `list_variants`.
     Raises:
         ConfigError: there is no such variant, or its file is not a valid config.
@@ -123,14 +125,31 @@ def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for folder in [builtin_config_dir(), *([Path(config_dir)] if config_dir is not None else [])]:
         try:
-            paths = sorted(folder.iterdir())
+            paths = list(folder.iterdir())
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"no folder {folder}",
                 why=f"--config-dir cannot be read: {getattr(error, 'strerror', None) or error}",
                 fix="use a folder of YAML files",
             ) from None
-        files |= {path.stem: path for path in paths if path.suffix == ".yaml"}
+        files |= _by_name(paths)
+    return files
+
+
+def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Returns the YAML files among the files of a folder, by their names without `.yaml` or `.yml`.
+
+    Raises:
+        ConfigError: two files differ in nothing else.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(paths):
+        if path.suffix in _SUFFIXES and (other := files.setdefault(path.stem, path)) != path:
+            raise ConfigError(
+                f"two files for {path.stem}: {other} and {path.name}",
+                why="both endings mean the same, so the files contradict each other",
+                fix="remove or rename one of them",
+            )
     return files
 
 
@@ -185,11 +204,11 @@ def _with_family(document: Document) -> Document:
 
 
 def _family_file(document: Document) -> Path:
-    """Finds `families/NAME.yaml` beside the variant's file, or among the built-in ones."""
+    """Finds `families/NAME.yaml` or `.yml` beside the variant's file, or among the built-in ones."""
     name = document.value[_FAMILY_KEY]
     families: dict[str, Path] = {}
     for folder in (builtin_config_dir(), document.path.parent):
-        families |= {path.stem: path for path in (folder / "families").glob("*.yaml")}
+        families |= _by_name((folder / "families").glob("*.y*ml"))
     if not isinstance(name, str) or name not in families:
         raise _invalid(
             document.place((_FAMILY_KEY,)),

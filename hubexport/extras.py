@@ -12,7 +12,7 @@ from hubexport.errors import MissingExtraError
 # The packages to import of each extra in setup.cfg; tests/test_extras.py compares the two.
 _PACKAGES = {
     "tensorflow": ("jinja2", "markupsafe", "matplotlib", "PIL", "tensorflow", "tensorflow_hub", "tf_slim"),
-    "release": ("cyclonedx", "deflate", "jinja2", "packageurl", "packaging"),
+    "release": ("cyclonedx", "deflate", "jinja2", "packageurl"),
     "serve": (
         "anyio",
         "httptools",

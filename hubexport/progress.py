@@ -9,6 +9,9 @@ import sys
 
 from absl import logging as absl_logging
 
+# Whether `tensorflow_hushed` has done its work in this process.
+_is_hushed = False
+
 
 class Progress:
     """Receives reports, and shows nothing. The subclasses in `hubexport.cli.progress_display` show them."""
@@ -52,14 +55,17 @@ class Warnings(Progress):
 
 @contextlib.contextmanager
 def tensorflow_hushed() -> Iterator[None]:
-    """Hides TensorFlow's messages at its start and afterwards, unless the user has asked for them.
+    """Hides TensorFlow's messages at its start and afterwards, unless absl's `--verbosity 1` asks for them.
 
-    The environment variable silences what its C++ parts log. From 2.16 on, a few start-up messages ignore it, so stderr
-    itself is redirected meanwhile. Exceptions are raised all the same.
+    The environment variable silences what its C++ parts log. Many machines set it for other programs, so its value does
+    not tell what the user of this one wants. From 2.16 on, a few start-up messages ignore it, so stderr itself is
+    redirected meanwhile, once. Exceptions are raised all the same.
     """
-    if absl_logging.get_verbosity() > absl_logging.INFO or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    global _is_hushed
+    if _is_hushed or absl_logging.get_verbosity() > absl_logging.INFO:
         yield
         return
+    _is_hushed = True
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with stderr_hidden():
         yield

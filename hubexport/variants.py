@@ -141,6 +141,21 @@ def _family_versions(modules: tuple[ModuleSpec, ...], info: ValidationInfo) -> t
     return modules
 
 
+def _spdx_identifier(text: str) -> str:
+    """Returns the identifier of a license as SPDX writes it, whose list ignores case."""
+    from packaging import licenses  # Its list of some 700 licenses is only for configs that name one.
+
+    try:
+        return licenses.canonicalize_license_expression(text)
+    except licenses.InvalidLicenseExpression:
+        # The list itself is not in the package's documentation: without it, there is just no guess.
+        known = [license_["id"] for license_ in getattr(licenses, "LICENSES", {}).values()]
+        raise ValueError(
+            f"an identifier in SPDX's list of licenses, like Apache-2.0{guess(text, known)}, or LicenseRef-NAME for "
+            "another license"
+        ) from None
+
+
 def _another_checkpoint(raw_name: str | None, info: ValidationInfo) -> str | None:
     if raw_name is not None and raw_name == info.data.get("name"):
         raise ValueError("the prefix of another checkpoint than `name`")
@@ -228,7 +243,7 @@ class Variant(StrictModel, SpreadParameters):
     """One trained network at one size.
 
     Attributes:
-        name: the name of the variant's file, without `.yaml`.
+        name: the name of the variant's file, without `.yaml` or `.yml`.
         publisher: the first part of the modules' handles.
         collection: the second part of the modules' handles.
         network: the name of the network's family in `hubexport.networks.registry`.
@@ -238,7 +253,8 @@ class Variant(StrictModel, SpreadParameters):
         dataset: the name of the training data.
         labels: the names of the classes, or the file that has them; in a config also its path alone. None if the
             classes have no names.
-        license: the SPDX identifier of the trained values' license, like `Apache-2.0`; None if it is unknown.
+        license: the identifier of the trained values' license in SPDX's list, like `Apache-2.0`, or `LicenseRef-NAME`
+            for another one; None if it is unknown.
         checkpoint: the published archive; None if users must pass `--checkpoint`.
         published: the publishers' figures; None if there are none.
         modules: the modules to build by default.
@@ -253,7 +269,14 @@ class Variant(StrictModel, SpreadParameters):
     num_classes: Annotated[int, Field(gt=0, le=_MAX_CLASSES)]
     dataset: _Line
     labels: Annotated[LabelFile | ClassNames | None, WrapValidator(_labels)] = None
-    license: Annotated[_Line, _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0")] | None = None
+    license: (
+        Annotated[
+            _Line,
+            _matching(r"[A-Za-z0-9][\w.+-]*", "an SPDX identifier like Apache-2.0"),
+            AfterValidator(_spdx_identifier),
+        ]
+        | None
+    ) = None
     checkpoint: PublishedCheckpoint | None = None
     published: PublishedFigures | None = None
     modules: Annotated[

@@ -19,20 +19,38 @@ from tests.data import REPOSITORY
 _LOGGERS = (logging.root, logging.getLogger("absl"))
 
 
+class _Terminal(io.StringIO):
+    """What rich takes for a terminal. Its width is that in the environment."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def hubexport(
-    *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
+    *arguments: str | Path,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    columns: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command line in this process, and captures its stdout and stderr.
 
     File descriptors, signals and imports are those of this process. Tests of these use `hubexport_process`.
+
+    Args:
+        arguments: the command line.
+        env: changes of the environment.
+        cwd: the working directory.
+        columns: the width of the terminal that stdout and stderr go to; None if they go to files.
     """
     words = ["hubexport", *map(str, arguments)]
-    out, err, status = io.StringIO(), io.StringIO(), None
+    out, err = (io.StringIO() if columns is None else _Terminal() for _ in range(2))
+    status = None
+    env = {**(env or {}), **({} if columns is None else {"TERM": "xterm", "COLUMNS": str(columns)})}
     terminates = signal.getsignal(signal.SIGTERM)
     try:
         with (
             mock.patch.object(sys, "argv", words),
-            mock.patch.dict(os.environ, env or {}),
+            mock.patch.dict(os.environ, env),
             _working_directory(cwd),
             _logging_restored(),
             flagsaver.flagsaver(),

@@ -1,22 +1,28 @@
 """Many modules in one run: patterns, processes, and failures of single modules."""
 
 import contextlib
+import itertools
 import json
 import os
 from pathlib import Path
 import pickle
+import re
 import signal
 import socket
 import subprocess
 import time
+import types
 
 import pytest
 
-from hubexport import HubexportError, ModuleSpec, build_modules, list_variants
+from hubexport import HubexportError, ModuleSpec
+from hubexport import build as hubexport_build
+from hubexport import build_modules, list_variants
 from hubexport.batch import build_batch
 from hubexport.build import BuildOptions, BuildOrder
 from hubexport.checkpoints.recognize import AVERAGED_SUFFIX
 from hubexport.config_files import select_variants
+from hubexport.deployment_spec import deployment_requests, with_deployments
 from hubexport.errors import CheckpointError, ConfigError, UsageError
 from hubexport.selection import select_modules
 from hubexport.system.atomic_output import publish_directory
@@ -248,6 +254,35 @@ def test_one_modules_failure_stops_no_other(configs, checkpoint, tmp_path, jobs)
             assert outcome.seconds > 0
 
 
+def test_each_module_has_its_own_time(configs, tmp_path, monkeypatch):
+    """Not a share of the variant's, and without the checkpoint. Deployments, too. The clock is the test's."""
+    clock = types.SimpleNamespace(now=0.0)
+    seconds = {"feature_vector/3": 3, "classification/5": 5, "feature_vector/3/onnx": 7, "classification/5/onnx": 11}
+    write, opened = hubexport_build.write_module, hubexport_build.open_and_restore
+    publish = hubexport_build.publish_directory
+
+    def slow_write(directory, variant, spec, *args):
+        clock.now += seconds[str(spec)]
+        write(directory, variant, spec, *args)
+
+    def slow_open(*args):
+        clock.now += 100
+        return opened(*args)
+
+    def slow_publish(*args, **options):
+        clock.now += 0.25
+        publish(*args, **options)
+
+    monkeypatch.setattr(hubexport_build, "write_module", slow_write)
+    monkeypatch.setattr(hubexport_build, "open_and_restore", slow_open)
+    monkeypatch.setattr(hubexport_build, "publish_directory", slow_publish)
+    monkeypatch.setattr(hubexport_build, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+    [order] = _orders(configs, "one")
+    specs = with_deployments(order.variant, order.modules, deployment_requests(["onnx"], {}))
+    outcomes = build_batch([BuildOrder(order.variant, specs)], BuildOptions("synthetic", output_dir=tmp_path / "m"))
+    assert {str(spec): one.seconds - 0.25 for spec, one in zip(specs, outcomes, strict=True)} == seconds
+
+
 def test_the_number_of_processes_changes_no_byte(configs, tmp_path):
     """One process and three give the same bytes."""
     orders = _orders(configs, "one", "two", "three")
@@ -310,9 +345,10 @@ def test_the_command_prints_a_table_and_fails_if_one_module_does(configs, checkp
     ]
     assert done.stderr.count("ERROR cannot restore two") == 1
     table = [line.split() for line in done.stderr[done.stderr.index("module ") :].splitlines()]
-    assert ["google/imagenet/two/feature_vector/3", "built"] in [line[:2] for line in table]
-    assert ["google/imagenet/two/classification/5", "FAILED:"] in [line[:2] for line in table]
-    assert "5 built, 1 failed" in done.stderr
+    results = {line[0]: [*line[2:], *below][0] for line, below in itertools.pairwise(table) if line}
+    assert results["google/imagenet/two/feature_vector/3"] == "built"
+    assert results["google/imagenet/two/classification/5"] == "FAILED:"
+    assert re.search(r"^5 built, 1 failed, in [0-9.]+ s$", done.stderr, re.MULTILINE)
 
 
 def test_a_usage_error_stops_all_before_anything_is_built(configs, tmp_path):

@@ -131,14 +131,31 @@ def test_labels_come_from_the_module(untrained, tmp_path, capsys):
         pytest.param("feature_vector/5", False, marks=pytest.mark.slow),
     ],
 )
-def test_feature_vectors_are_not_taken_for_logits(untrained, tmp_path, module, manifest):
+def test_feature_vectors_are_not_taken_for_logits(untrained, tmp_path, capsys, module, manifest):
     """Even if another program made the module, without a manifest."""
     copied = shutil.copytree(untrained[module], tmp_path / "m")
     if not manifest:
         (copied / "hubexport.json").unlink()
     with pytest.raises(ModuleError) as raised:
         _run(copied, *_images(tmp_path, 1))
-    assert "hubexport features" in raised.value.fix
+    assert raised.value.fix == "use a classification module, or run `hubexport features`"
+    assert "starting TensorFlow" not in capsys.readouterr().err, "which takes seconds"
+
+
+def test_the_classification_module_of_the_same_network_is_named(untrained, tmp_path, capsys):
+    """If it is beside the feature vector module."""
+    with pytest.raises(ModuleError) as raised:
+        _run(untrained["feature_vector/3"], *_images(tmp_path, 1))
+    assert raised.value.fix == f"use {untrained['classification/3']}, or run `hubexport features`"
+    assert "starting TensorFlow" not in capsys.readouterr().err
+
+
+def test_labels_that_do_not_fit_are_refused_before_tensorflow_starts(untrained, tmp_path, capsys):
+    """The files of a module tell how many classes it has."""
+    (tmp_path / "labels.txt").write_text("one\ntwo\n")
+    with pytest.raises(UsageError, match="the labels do not match"):
+        _run(untrained["classification/3"], *_images(tmp_path, 1), "--labels", tmp_path / "labels.txt")
+    assert "starting TensorFlow" not in capsys.readouterr().err
 
 
 def test_a_module_without_manifest_classifies(untrained, tmp_path, capsys):

@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import threading
+import time
 
 import pytest
 import requests
@@ -24,7 +25,7 @@ from hubexport.checkpoints.download_cache import (
 )
 from hubexport.errors import CheckpointError, DownloadError, UsageError
 from hubexport.progress import Progress
-from hubexport.system import http_download
+from hubexport.system import http_download, reachability
 from hubexport.variants import PublishedCheckpoint
 from tests.archives import member, tgz
 from tests.servers import ARCHIVE, SHA256, answer, running_server, serve, serve_some, serve_when_told
@@ -388,16 +389,89 @@ def test_an_endless_download_is_stopped(server, cache, monkeypatch, length):
     assert _files(cache) == []
 
 
-def test_no_network(server, cache, ear):
-    """The error says what to do instead."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as reserved:
-        port = reserved.getsockname()[1]
-    published = PublishedCheckpoint(url=f"http://127.0.0.1:{port}/x.tgz", sha256=SHA256, name="x.ckpt")
+def _unreachable(cache, url):
+    """Asks for an archive, and returns the error and the seconds until it came."""
+    started = time.monotonic()
     with pytest.raises(DownloadError) as caught:
-        fetch(published, ear, cache)
-    assert "refused" in caught.value.why
-    assert "pass it with --checkpoint" in caught.value.fix
-    assert len(ear.warnings) == 4
+        fetch(PublishedCheckpoint(url=url, sha256=SHA256, name="x.ckpt"), Progress(), cache)
+    return caught.value, time.monotonic() - started
+
+
+@contextlib.contextmanager
+def _closed_port():
+    """A port that nobody else gets meanwhile, and that refuses connections."""
+    with contextlib.closing(socket.socket()) as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+def test_a_server_that_is_not_there_is_told_at_once(server, cache):
+    """The error says what to do instead: nobody waits for five attempts."""
+    with _closed_port() as port:
+        error, seconds = _unreachable(cache, f"http://127.0.0.1:{port}/x.tgz")
+    assert error.why == f"no connection to 127.0.0.1, port {port}: Connection refused"
+    assert f"download http://127.0.0.1:{port}/x.tgz elsewhere and pass it as --checkpoint FILE" in error.fix
+    assert "--checkpoint synthetic" in error.fix
+    assert seconds < 1
+    assert _files(cache) == []
+
+
+def test_a_name_that_does_not_exist_is_told_at_once(server, cache, monkeypatch):
+    """As on a machine without a network. The system's own look-up may fail late, or never."""
+    error, seconds = _unreachable(cache, "http://nowhere.invalid/x.tgz")
+    assert error.why.startswith("cannot look up nowhere.invalid: ")
+    # Where names are looked up at all, the answer of the network is awaited.
+    assert seconds < reachability._LIMIT_S + 1
+    hanging = threading.Event()
+    monkeypatch.setattr(reachability, "_LIMIT_S", 0.2)
+    monkeypatch.setattr(reachability.socket, "getaddrinfo", lambda *_, **__: hanging.wait(60))
+    error, seconds = _unreachable(cache, "http://nowhere.invalid/x.tgz")
+    hanging.set()
+    assert error.why == "cannot look up nowhere.invalid: no answer within 0.2 s"
+    assert seconds < 1
+
+
+def test_a_server_that_takes_no_connection_is_told_soon(server, cache, monkeypatch):
+    """Its queue is full, so the system drops what asks for another connection, as where packets are lost."""
+    monkeypatch.setattr(reachability, "_LIMIT_S", 0.2)
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listening.getsockname()
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        error, seconds = _unreachable(cache, f"http://127.0.0.1:{address[1]}/x.tgz")
+    assert error.why == f"no answer from 127.0.0.1, port {address[1]} within 0.2 s"
+    assert seconds < 1
+
+
+def test_a_proxy_that_is_not_there_is_told_at_once(server, cache, monkeypatch):
+    """With or without a scheme. The name of the server is the proxy's to look up."""
+    monkeypatch.setenv("NO_PROXY", "")
+    with _closed_port() as port:
+        for scheme in ("http://", ""):
+            monkeypatch.setenv("HTTP_PROXY", f"{scheme}127.0.0.1:{port}")
+            error, seconds = _unreachable(cache, "http://nowhere.invalid/x.tgz")
+            assert error.why == f"no connection to the proxy 127.0.0.1, port {port}: Connection refused"
+            assert seconds < 1
+
+
+def test_a_server_that_vanishes_during_a_download_is_asked_again(server, cache, ear, monkeypatch):
+    """It was there before."""
+    server.acts = [serve_some(_HALF), serve]
+    attempts = []
+
+    def get(*args, **options):
+        attempts.append(args)
+        if len(attempts) == 2:
+            raise requests.ConnectionError("Connection refused")
+        return real_get(*args, **options)
+
+    real_get = http_download.requests.get
+    monkeypatch.setattr(http_download.requests, "get", get)
+    assert fetch(server.published(), ear, cache).read_bytes() == ARCHIVE
+    assert len(attempts) == 3 and len(ear.warnings) == 2
 
 
 def test_an_untrusted_certificate_is_not_retried(server, cache, ear, monkeypatch):

@@ -85,7 +85,7 @@ def test_the_wheel_names_its_command_and_pythons(wheel):
     """As setup.cfg does."""
     archive = zipfile.ZipFile(wheel)
     [folder] = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
-    assert "hubexport = hubexport.cli.main:run" in archive.read(f"{folder}/entry_points.txt").decode()
+    assert "hubexport = hubexport.cli.entry:run" in archive.read(f"{folder}/entry_points.txt").decode()
     assert "Requires-Python: <3.14,>=3.10" in archive.read(f"{folder}/METADATA").decode()
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from hubexport.serve import release_watcher
 from hubexport.serve.listener import Listener
-from hubexport.serve.log import LOG, json_log_on_stderr
+from hubexport.serve.log import LOG, log_on_stderr
 from hubexport.serve.metrics import Metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
@@ -312,7 +312,7 @@ def test_a_flood_of_warnings_leaves_few_lines(capsys):
         record.created = created
         logger.handle(record)
 
-    with json_log_on_stderr():
+    with log_on_stderr():
         for number in range(1000):
             warn(number / 1000, f"text {number}")
             LOG.info("request")

@@ -219,9 +219,9 @@ def test_workers_do_not_tear_each_others_lines_apart():
     """A pipe takes only short ones whole."""
     program = """if True:
         import os
-        from hubexport.serve.log import LOG, json_log_on_stderr
+        from hubexport.serve.log import LOG, log_on_stderr
 
-        with json_log_on_stderr(shared=True):
+        with log_on_stderr(shared=True):
             os.fork()
             os.fork()
             for _ in range(50):

@@ -53,10 +53,25 @@ def module(tmp_path_factory):
     "arguments",
     [
         *(["list"], ["--help"], _BUILD),
+        pytest.param(["list", "--format", "json"], marks=pytest.mark.slow),
         pytest.param(["--version"], marks=pytest.mark.slow),
+        pytest.param(["--helpfull"], marks=pytest.mark.slow),
+        pytest.param(["show-mapping", "--to", "keras"], marks=pytest.mark.slow),
+        pytest.param(["show-mapping", "--to", "keras", "--format", "json"], marks=pytest.mark.slow),
+        pytest.param(["fetch", "--list"], marks=pytest.mark.slow),
+        pytest.param(["fetch", "--list", "--format", "json"], marks=pytest.mark.slow),
+        pytest.param(["consumers", "list"], marks=pytest.mark.slow),
+        pytest.param(["consumers", "list", "--format", "json"], marks=pytest.mark.slow),
+        pytest.param(["verify", "--list-checks"], marks=pytest.mark.slow),
+        pytest.param(["verify", "{module}", "--check", "structure"], marks=pytest.mark.slow),
+        pytest.param(["verify", "{module}", "--check", "structure", "--format", "json"], marks=pytest.mark.slow),
+        pytest.param(["inspect", "{module}", "--variables"], marks=pytest.mark.slow),
+        pytest.param(["diff", "{module}", "{module}", "--format", "json"], marks=pytest.mark.slow),
+        pytest.param(["release", "--checkpoint", "synthetic", "--dry-run"], marks=pytest.mark.slow),
+        pytest.param(["release", "--checkpoint", "synthetic", "--dry-run", "--format", "json"], marks=pytest.mark.slow),
         pytest.param(["inspect", "{module}", "--format", "json"], marks=pytest.mark.slow),
     ],
-    ids=["list", "help", "build", "version", "inspect"],
+    ids=lambda arguments: " ".join(word for word in arguments if word[:1].isalpha() or word[:2] == "--")[:40],
 )
 def test_results_that_cannot_be_written_are_an_error(tmp_path, module, arguments, redirection, why):
     """Stderr says so once, after the work is done."""

@@ -290,6 +290,52 @@ def test_a_missing_config_dir_is_an_error(tmp_path):
             list_variants(folder)
 
 
+@pytest.mark.parametrize("named", ["Apache-2.0", "CC-BY-NC-4.0", "GPL-2.0-only", "LicenseRef-my-terms", "apache-2.0"])
+def test_licenses_are_those_of_spdx(tmp_path, named):
+    """In SPDX's spelling, whose list ignores case."""
+    variant = _load(tmp_path, f"{_GOOD}license: {named}\n")
+    assert variant.license == named.replace("apache", "Apache")
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("Apache-2", "(did you mean 'Apache-2.0'?)"),
+        ("CC-BY-5.0", "(did you mean 'CC-BY-"),
+        ("proprietary", "or LicenseRef-NAME for another license"),
+        ("MIT OR Apache-2.0", "must be an SPDX identifier like Apache-2.0"),
+    ],
+)
+def test_other_licenses_are_refused(tmp_path, named, why):
+    """With a guess, if one is near."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, f"{_GOOD}license: {named}\n")
+    assert caught.value.what == f"{tmp_path / 'flowers.yaml'}:18: not a valid variant"
+    assert f"'license': found {named!r}, must be an" in caught.value.why and why in caught.value.why
+
+
+def test_configs_may_end_in_yml(tmp_path):
+    """Those of families, too. One replaces a built-in one as well."""
+    (tmp_path / "families").mkdir()
+    (tmp_path / "families" / "mine.yml").write_text(_GOOD.replace("image_size: 96\n", ""))
+    for name in ("flowers", "mobilenet_v2_050_96"):
+        (tmp_path / f"{name}.yml").write_text("extends: mine\nimage_size: 128\n")
+        assert load_variant(name, tmp_path).image_size == 128
+    assert len(list_variants(tmp_path)) == len(list_variants()) + 1
+
+
+@pytest.mark.parametrize("folder", [".", "families"])
+def test_two_files_of_one_name_are_refused(tmp_path, folder):
+    """Whichever was read, the other would be ignored silently."""
+    (tmp_path / "families").mkdir()
+    (tmp_path / "flowers.yaml").write_text("extends: flowers\n")
+    for ending in ("yaml", "yml"):
+        (tmp_path / folder / f"flowers.{ending}").write_text("extends: flowers\n" if folder == "." else _GOOD)
+    with pytest.raises(ConfigError) as caught:
+        load_variant("flowers", tmp_path)
+    assert caught.value.what == f"two files for flowers: {tmp_path / folder / 'flowers.yaml'} and flowers.yml"
+
+
 def test_modules_can_be_asked_for_by_kind_or_by_version(tmp_path):
     """For any variant, in any version, without duplicates."""
     variant = _load(tmp_path, _GOOD)

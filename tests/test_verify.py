@@ -122,10 +122,12 @@ def test_checks_are_selected_by_name_group_and_pattern():
 
 def test_the_list_of_checks_names_each_with_its_promise():
     """Each name is unique, and each promise is a sentence."""
-    lines = hubexport("verify", "--list-checks").stdout.splitlines()
-    checks = (*CHECKS, *DEPLOYMENT_CHECKS)
-    assert len(lines) == len(checks) == len({check.name for check in checks})
-    assert all(check.promise.endswith(".") and check.promise in "".join(lines) for check in checks)
+    printed = hubexport("verify", "--list-checks").stdout
+    names = [check.name for check in (*CHECKS, *DEPLOYMENT_CHECKS)]
+    assert len(names) == len(set(names))
+    assert [line.split()[0] for line in printed.splitlines() if line[1:].partition(" ")[0] in names] == names
+    for check in (*CHECKS, *DEPLOYMENT_CHECKS):
+        assert check.promise.endswith(".") and check.promise in printed
 
 
 def test_a_module_without_a_manifest_is_verified_if_flags_say_what_it_should_be(module, config_dir):

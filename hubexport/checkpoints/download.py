@@ -199,5 +199,6 @@ def _complete(url: str, partial: Path, progress: Progress) -> bool:
         raise DownloadError(
             f"cannot download {without_password(url)}",
             why=f"{error}{kept}",
-            fix="check the network and proxy settings, or download the archive elsewhere and pass it with --checkpoint",
+            fix=f"check the network and proxy settings, or download {without_password(url)} elsewhere and pass it "
+            "as --checkpoint FILE; --checkpoint synthetic builds without trained values",
         ) from error

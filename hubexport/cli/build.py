@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import (
@@ -21,7 +22,7 @@ from hubexport.cli.arguments import (
 from hubexport.cli.deployment_flags import add_deployment, requested_deployments
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import ShownProgress, shown_progress
-from hubexport.cli.text_tables import new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 from hubexport.errors import HubexportError, UsageError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _add_name_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Builds modules, prints the path of each, and returns the exit status."""
     _check_flags(args)
+    started = time.monotonic()
     with shown_progress(args.quiet) as progress:
         if args.name is not None:
             variant, config = _recognized_variant(args, progress)
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             print(outcome.result)
     status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
     if len(outcomes) > 1 and not args.quiet:
-        _print_table(outcomes)
+        _print_table(outcomes, time.monotonic() - started)
     return status
 
 
@@ -197,13 +199,16 @@ def _build(modules: "_Modules", args: argparse.Namespace, progress: ShownProgres
     return build_batch(orders, options, jobs=args.jobs, progress=progress)
 
 
-def _print_table(outcomes: "Sequence[BuildOutcome]") -> None:
+def _print_table(outcomes: "Sequence[BuildOutcome]", seconds: float) -> None:
     failed = sum(isinstance(outcome.result, HubexportError) for outcome in outcomes)
-    table = new_table(show_footer=True)
-    table.add_column("module", no_wrap=True, footer=f"{len(outcomes) - failed} built, {failed} failed")
-    table.add_column("result")
-    table.add_column("seconds", justify="right", footer=f"{sum(outcome.seconds for outcome in outcomes):.2f}")
-    for outcome in outcomes:
-        result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else "built"
-        table.add_row(outcome.handle, result, f"{outcome.seconds:.2f}")
-    print_table(table, sys.stderr)
+    columns = [
+        Column("module", [outcome.handle for outcome in outcomes]),
+        Column("seconds", [f"{one.seconds:.2f}" if one.seconds else "-" for one in outcomes], 1, kind="figure"),
+        Column("result", [_result(outcome) for outcome in outcomes], kind="sentence"),
+    ]
+    print_table(columns, sys.stderr, everything="a wider terminal shows all")
+    print(f"{len(outcomes) - failed} built, {failed} failed, in {seconds:.2f} s", file=sys.stderr)
+
+
+def _result(outcome: "BuildOutcome") -> str:
+    return f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else "built"

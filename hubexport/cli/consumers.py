@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from hubexport.cli.arguments import add_format_argument, add_quiet
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 from hubexport.errors import HubexportError
 
 if TYPE_CHECKING:
     from hubexport.consumers.registry import PinnedConsumer
+    from hubexport.modules.module_report import Format
 
 SUMMARY = "manage the TensorFlow versions in which verify tries modules"
 
@@ -76,20 +77,29 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _print_table(consumers: "Sequence[PinnedConsumer]") -> None:
-    table = new_table()
-    for heading in ("consumer", "Python", "TensorFlow", "tensorflow_hub"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("TF1 Hub modules", "TF2 SavedModels", "state"):
-        table.add_column(heading)
-    for consumer in consumers:
-        loads = consumer.loads
-        tf1, tf2 = (", ".join(map(str, loads[format_])) for format_ in ("TF1 Hub module", "TF2 SavedModel"))
-        api = "hub.Module" if consumer.has_hub_module else "hub.load"
-        state = consumer.environment.state
-        shown = f"needs Python {consumer.python}" if state == "Python missing" else state
-        versions = (consumer.name, consumer.python, consumer.tensorflow, consumer.tensorflow_hub)
-        table.add_row(*versions, f"{tf1} by {api}", tf2 or "-", shown)
-    print_table(table, sys.stdout)
+    columns = [
+        Column("consumer", [one.name for one in consumers]),
+        Column("Python", [one.python for one in consumers], importance=1),
+        Column("TensorFlow", [one.tensorflow for one in consumers], importance=4),
+        Column("tensorflow_hub", [one.tensorflow_hub for one in consumers], importance=2),
+        Column("TF1 Hub modules", [_tf1_versions(one) for one in consumers], importance=3, kind="words"),
+        Column("TF2 SavedModels", [_versions(one, "TF2 SavedModel") or "-" for one in consumers], 3, kind="words"),
+        Column("state", [_state(one) for one in consumers], importance=5, kind="words"),
+    ]
+    print_table(columns, sys.stdout)
+
+
+def _tf1_versions(consumer: "PinnedConsumer") -> str:
+    return f"{_versions(consumer, 'TF1 Hub module')} by {'hub.Module' if consumer.has_hub_module else 'hub.load'}"
+
+
+def _versions(consumer: "PinnedConsumer", format_: "Format") -> str:
+    return ", ".join(str(version) for version in consumer.loads[format_])
+
+
+def _state(consumer: "PinnedConsumer") -> str:
+    state = consumer.environment.state
+    return f"needs Python {consumer.python}" if state == "Python missing" else state
 
 
 def _create(args: argparse.Namespace) -> int:

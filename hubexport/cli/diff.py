@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_format_argument, add_quiet, add_weights
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import cell, new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 
 if TYPE_CHECKING:
     from hubexport.comparison import Comparison
@@ -55,16 +55,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(comparison: "Comparison") -> None:
-    if comparison.differences:
-        table = new_table()
-        for heading in ("variable", "differs in", "A", "B"):
-            table.add_column(heading, no_wrap=True)
-        for heading in ("numbers", "largest difference", "relative"):
-            table.add_column(heading, justify="right")
-        for variable in comparison.differences:
-            count = "-" if variable.differing is None else f"{variable.differing:,}"
-            sizes = (variable.largest_absolute, variable.largest_relative)
-            figures = ("-" if size is None else f"{size:.3g}" for size in sizes)
-            table.add_row(cell(variable.name), variable.problem, variable.a or "-", variable.b or "-", count, *figures)
-        print_table(table, sys.stdout)
+    if found := comparison.differences:
+        columns = [
+            Column("variable", [one.name for one in found]),
+            Column("differs in", [one.problem for one in found], importance=5),
+            Column("A", [one.a or "-" for one in found], importance=4),
+            Column("B", [one.b or "-" for one in found], importance=4),
+            Column("numbers", [_figure(one.differing, ",") for one in found], importance=2, kind="figure"),
+            Column("largest difference", [_figure(one.largest_absolute) for one in found], importance=3, kind="figure"),
+            Column("relative", [_figure(one.largest_relative) for one in found], importance=1, kind="figure"),
+        ]
+        print_table(columns, sys.stdout)
     print(comparison.summary)
+
+
+def _figure(number: float | None, format_spec: str = ".3g") -> str:
+    return "-" if number is None else f"{number:{format_spec}}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hubexport.cli.arguments import add_config_dir, add_download_arguments, add_quiet, add_variants, downloads_of
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import ShownProgress, shown_progress
-from hubexport.cli.text_tables import new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 from hubexport.errors import CheckpointError, HubexportError, UsageError
 
 if TYPE_CHECKING:
@@ -133,23 +133,25 @@ def _as_json(variant: "Variant", archive: "CachedArchive | None") -> dict[str, A
 
 
 def _print_table(listed: "Sequence[tuple[Variant, CachedArchive | None]]") -> None:
-    from rich.text import Text
+    rows = [_row(variant, archive) for variant, archive in listed]
+    files, sizes, states, paths = zip(*rows, strict=True)
+    columns = [
+        Column("variant", [variant.name for variant, _ in listed]),
+        Column("file", files, importance=2),
+        Column("size (MB)", sizes, importance=3, kind="figure"),
+        Column("state", states, importance=4, kind="words"),
+        Column("path", paths, importance=1),
+    ]
+    print_table(columns, sys.stdout)
 
+
+def _row(variant: "Variant", archive: "CachedArchive | None") -> tuple[str, str, str, str]:
+    """Returns the archive's name, size, state and path."""
     from hubexport.checkpoints.download_cache import file_name
 
-    table = new_table()
-    table.add_column("variant", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    table.add_column("size (MB)", justify="right")
-    table.add_column("state", overflow="fold")
-    table.add_column("path", overflow="fold")
-    for variant, archive in listed:
-        if variant.checkpoint is None or archive is None:
-            table.add_row(variant.name, "-", "-", "not published", "-")
-            continue
-        size = f"{archive.size / 1e6:.1f}" if archive.size else "-"
-        unpinned = ", not pinned" * (variant.checkpoint.sha256 is None)
-        state = "".join([archive.state, unpinned, *(f", set aside: {path.name}" for path in archive.set_aside)])
-        # rich would take brackets in a path for markup.
-        table.add_row(variant.name, file_name(variant.checkpoint.url), size, state, Text(str(archive.path)))
-    print_table(table, sys.stdout)
+    if variant.checkpoint is None or archive is None:
+        return "-", "-", "not published", "-"
+    size = f"{archive.size / 1e6:.1f}" if archive.size else "-"
+    unpinned = ", not pinned" * (variant.checkpoint.sha256 is None)
+    state = "".join([archive.state, unpinned, *(f", set aside: {path.name}" for path in archive.set_aside)])
+    return file_name(variant.checkpoint.url), size, state, str(archive.path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_format_argument, add_quiet
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import cell, new_table, print_table
+from hubexport.cli.text_tables import Column, print_fact, print_table
 from hubexport.errors import printable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = _deployment_lines(report) if isinstance(report, DeploymentReport) else _module_lines(report)
     for label, text in lines:
-        print(f"  {label:18}{text}")
+        print_fact(label, text, sys.stdout)
     if args.variables and isinstance(report, CheckpointReport):
         _print_variables(report.variables)
     return status
@@ -209,14 +209,20 @@ def _oldest_tensorflow(compatibility: "Compatibility") -> str:
 
 
 def _print_variables(variables: "tuple[VariableReport, ...]") -> None:
-    table = new_table()
-    for heading in ("variable", "shape", "dtype"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("norm", "minimum", "maximum", "NaN", "infinite"):
-        table.add_column(heading, justify="right")
-    for variable in variables:
-        numbers = (variable.norm, variable.minimum, variable.maximum)
-        figures = ("-" if number is None else f"{number:.5g}" for number in numbers)
-        counts = ("-" if count is None else str(count) for count in (variable.nan_count, variable.infinite_count))
-        table.add_row(cell(variable.name), str(list(variable.shape)), variable.dtype, *figures, *counts)
-    print_table(table, sys.stdout)
+    columns = [
+        Column("variable", [one.name for one in variables]),
+        Column("shape", [str(list(one.shape)) for one in variables], importance=6),
+        Column("dtype", [one.dtype for one in variables], importance=5),
+        Column("norm", [_figure(one.norm) for one in variables], importance=2, kind="figure"),
+        Column("minimum", [_figure(one.minimum) for one in variables], importance=1, kind="figure"),
+        Column("maximum", [_figure(one.maximum) for one in variables], importance=1, kind="figure"),
+        Column("NaN", [_figure(one.nan_count) for one in variables], importance=4, kind="figure"),
+        Column("infinite", [_figure(one.infinite_count) for one in variables], importance=3, kind="figure"),
+    ]
+    print_table(columns, sys.stdout)
+
+
+def _figure(number: float | None) -> str:
+    if number is None:
+        return "-"
+    return str(number) if isinstance(number, int) else f"{number:.5g}"

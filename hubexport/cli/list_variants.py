@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import itertools
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hubexport.cli.arguments import add_config_dir, add_format_argument
-from hubexport.cli.text_tables import print_columns, print_text
+from hubexport.cli.text_tables import Column, print_table, print_text
 
 if TYPE_CHECKING:
     from hubexport.network_figures import NetworkFigures
@@ -25,6 +25,20 @@ _IF_SHARED = {
     "classes": "{} classes",
     "versions": "module versions {}",
 }
+
+# Which columns narrow terminals show: those of a family's parameters, like a depth multiplier, are the most important.
+_IMPORTANCE = {
+    "versions": 1,
+    "Pixel 1 ms": 2,
+    "top-5 %": 3,
+    "params (M)": 4,
+    "MACs (M)": 5,
+    "top-1 %": 6,
+    "classes": 7,
+    "pixels": 8,
+}
+_OF_PARAMETERS = 9
+_KINDS: dict[str, Literal["name", "words"]] = {"variant": "name", "versions": "words"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,12 +85,16 @@ def _print_group(listed: "Sequence[tuple[Variant, NetworkFigures]]") -> None:
     columns = {heading: [row.get(heading, "") for row in rows] for heading in headings}
     shared = {heading: columns[heading][0] for heading in _IF_SHARED if len(set(columns[heading])) == 1}
     print_text("\n".join(_heading([variant for variant, _ in listed], shared)), sys.stdout)
-    shown = {
-        heading: [cell or "-" for cell in cells]
+    table = [
+        Column(heading, [cell or "-" for cell in cells], _importance(heading), _KINDS.get(heading, "figure"))
         for heading, cells in columns.items()
         if any(cells) and heading not in shared
-    }
-    print_columns(shown, sys.stdout, texts=("variant", "versions"))
+    ]
+    print_table(table, sys.stdout)
+
+
+def _importance(heading: str) -> int | None:
+    return None if heading == "variant" else _IMPORTANCE.get(heading, _OF_PARAMETERS)
 
 
 def _heading(variants: "Sequence[Variant]", shared: Mapping[str, str]) -> Iterator[str]:

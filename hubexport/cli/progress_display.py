@@ -39,10 +39,14 @@ class ShownProgress(Progress):
     """Prints steps, notes and warnings to stderr as plain lines, and results to stdout in between."""
 
     def __init__(self) -> None:
+        self._steps: set[str] = set()
         self._warnings: set[str] = set()
 
     def step(self, message: str) -> None:
-        self._print(message)
+        # A checkpoint is opened once to recognize its network and once to take its values, or once for each check.
+        if message not in self._steps:
+            self._steps.add(message)
+            self._print(message)
 
     def note(self, message: str) -> None:
         self._print(message)

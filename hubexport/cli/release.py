@@ -31,7 +31,7 @@ from hubexport.cli.arguments import (
 from hubexport.cli.deployment_flags import add_deployment, requested_deployments
 from hubexport.cli.error_lines import print_errors
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import cell, new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 from hubexport.errors import HubexportError
 from hubexport.extras import require_extras
 
@@ -149,12 +149,13 @@ def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: 
         planned = [{"handle": item.handle, "action": item.action, "why": item.why} for item in plan]
         print(json.dumps(planned, indent=2))
     else:
-        _print_table(
-            ["artifact", "action", "why"],
-            [[artifact.handle, artifact.action, artifact.why] for artifact in plan],
-            _counts([artifact.action for artifact in plan]),
-            sys.stdout,
-        )
+        columns = [
+            Column("artifact", [artifact.handle for artifact in plan]),
+            Column("action", [artifact.action for artifact in plan], importance=1),
+            Column("why", [artifact.why for artifact in plan], kind="sentence"),
+        ]
+        print_table(columns, sys.stdout)
+        print(_counts([artifact.action for artifact in plan]))
     return print_errors(item.error for item in plan if item.error)
 
 
@@ -171,14 +172,21 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, args:
     status = print_errors(outcome.result for outcome in outcomes if isinstance(outcome.result, HubexportError))
     if args.quiet:
         return status
-    rows = []
-    for outcome in outcomes:
-        result = f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
-        size = f"{outcome.record.bytes / 1e6:.1f}" if outcome.record else "-"
-        checks = str(outcome.record.checks.passed) if outcome.record else "-"
-        rows.append([outcome.artifact.handle, result, size, checks, f"{sum(outcome.seconds.values()):.1f}"])
-    summary = _counts([result.partition(":")[0] for _, result, *_ in rows])
-    _print_table(["artifact", "result", "MB", "checks passed", "seconds"], rows, summary, sys.stderr)
+    records = [outcome.record for outcome in outcomes]
+    results = [
+        f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
+        for outcome in outcomes
+    ]
+    seconds = [f"{sum(outcome.seconds.values()):.1f}" for outcome in outcomes]
+    columns = [
+        Column("artifact", [outcome.artifact.handle for outcome in outcomes]),
+        Column("MB", [f"{one.bytes / 1e6:.1f}" if one else "-" for one in records], importance=2, kind="figure"),
+        Column("checks passed", [str(one.checks.passed) if one else "-" for one in records], 3, kind="figure"),
+        Column("seconds", seconds, importance=1, kind="figure"),
+        Column("result", results, kind="sentence"),
+    ]
+    print_table(columns, sys.stderr)
+    print(_counts([result.partition(":")[0] for result in results]), file=sys.stderr)
     return status
 
 
@@ -197,13 +205,3 @@ def _as_json(outcome: "ReleaseOutcome") -> dict[str, Any]:
 
 def _counts(words: Sequence[str]) -> str:
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], summary: str, stream: Any) -> None:
-    table = new_table()
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("MB", "checks passed", "seconds") else "left")
-    for row in rows:
-        table.add_row(*map(cell, row))
-    print_table(table, stream)
-    print(summary, file=stream)

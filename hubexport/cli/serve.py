@@ -1,6 +1,6 @@
 """Serves a release: programs load its modules by URL, and people browse them.
 
-By default it listens on this machine only. Its log goes to stderr, one line of JSON per request.
+By default it listens on this machine only. Its log goes to stderr, one line per request.
 """
 
 import argparse
@@ -79,6 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many seconds answers in progress may take after the server is told to stop (default: 30)",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="the form of the log: text for people, json for programs; auto: text if stderr is a terminal, else json "
+        "(default: auto)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         read_labels(labels)
     tokens = read_tokens(Path(args.token_file)) if args.token_file else None
     trials = Trials(labels=labels) if args.enable_try else None
-    listen = ListenOptions(args.host, args.port, args.max_connections, args.grace, args.workers)
+    listen = ListenOptions(args.host, args.port, args.max_connections, args.grace, args.workers, args.log_format)
     serve(Path(args.directory), listen, AppOptions(url, args.bucket, tokens, tfjs_of(args)), trials, sys.stdout)
     return 0
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from hubexport.cli.arguments import add_config_dir, add_format_argument
-from hubexport.cli.text_tables import new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 from hubexport.layouts.conversion_targets import LAYOUT_TARGETS
 
 SUMMARY = "print what another framework calls each variable"
@@ -54,10 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_table(rows: list[dict[str, dict[str, Any]]]) -> None:
-    table = new_table()
+    columns = []
     for heading in rows[0]:
-        table.add_column(heading, no_wrap=True)
-        table.add_column("shape", no_wrap=True)
-    for row in rows:
-        table.add_row(*(cell for column in row.values() for cell in (column["name"], str(column["shape"]))))
-    print_table(table, sys.stdout)
+        columns.append(Column(heading, [row[heading]["name"] for row in rows]))
+        columns.append(Column(f"{heading} shape", [str(row[heading]["shape"]) for row in rows], importance=1))
+    print_table(columns, sys.stdout)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_checks, add_config_dir, add_format_argument, add_list, add_quiet, add_scope
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import cell, new_table, print_table
+from hubexport.cli.text_tables import Column, print_table
 from hubexport.errors import UsageError, printable
 from hubexport.extras import require_extras
 
 if TYPE_CHECKING:
-    from hubexport.verify.result import Verification
+    from hubexport.verify.result import CheckResult, Verification
 
 SUMMARY = "prove that a module is right"
 
-_STYLES = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
+_STYLES = {"pass": "green", "FAIL": "bold red", "not applicable": "dim"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
     checks = select_checks(args.checks, "--checks")
     if args.list_checks:
-        for check in (*checks, *select_checks(args.checks, "--checks", "deployment")):
-            print(f"{check.name:28}{check.promise}")
+        listed = (*checks, *select_checks(args.checks, "--checks", "deployment"))
+        names, promises = [check.name for check in listed], [check.promise for check in listed]
+        print_table([Column("check", names), Column("promise", promises, kind="sentence")], sys.stdout)
         return 0
     if args.module is None:
         raise UsageError(
@@ -138,20 +139,25 @@ def _write_failures_reported(path: Path) -> AbstractContextManager[None]:
 
 
 def _print(verification: "Verification") -> None:
-    from rich.text import Text
-
-    table = new_table()
-    for heading in ("check", "proof", "result"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("measured", "limit"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("what was found")
-    for result in verification.results:
-        status = Text(result.status.upper() if result.status == "fail" else result.status, _STYLES[result.status])
-        figures = ("-" if figure is None else f"{figure:.3g}" for figure in (result.measured, result.limit))
-        table.add_row(result.check, result.proof, status, *figures, cell(result.explanation))
-    print_table(table, sys.stdout)
+    results = verification.results
+    columns = [
+        Column("check", [result.check for result in results]),
+        Column("proof", [result.proof for result in results], importance=1),
+        Column("result", [_status(result) for result in results], styles=_STYLES),
+        Column("measured", [_figure(result.measured) for result in results], importance=3, kind="figure"),
+        Column("limit", [_figure(result.limit) for result in results], importance=2, kind="figure"),
+        Column("what was found", [result.explanation for result in results], kind="sentence"),
+    ]
+    print_table(columns, sys.stdout)
     for result in verification.failed:
         for detail in result.details:
             print(f"{result.check}: {printable(detail)}")
     print(verification.summary)
+
+
+def _status(result: "CheckResult") -> str:
+    return result.status.upper() if result.status == "fail" else result.status
+
+
+def _figure(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.3g}"

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,15 +142,14 @@ def classify(
     check_positive(top=top, batch_size=batch_size)
     progress = progress or Progress()
     files = find_images(images)
-    if isinstance(labels, (str, Path)):
-        labels = read_labels(Path(labels))
+    names = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels
     with contextlib.ExitStack() as stack:
+        hints = InterfaceHints(input_range, output_kind, image_size)
         opened = stack.enter_context(
-            opened_module(module, progress, InterfaceHints(input_range, output_kind, image_size), engine)
+            opened_module(module, progress, hints, engine, check=lambda one: _fitting_labels(names, one))
         )
         interface = opened.interface
-        labels = interface.class_names() if labels is None else labels
-        check_labels(labels, count_classes(interface), interface.shown_as)
+        names = _fitting_labels(names, interface)
         progress.step(f"classifying {image_count_text(len(files))}")
         height, width, _ = interface.image_shape
         batches = apply_to_files(
@@ -161,7 +161,20 @@ def classify(
             progress=progress,
             unreadable=unreadable,
         )
-        return Classifications(opened.engine, _classify_batches(batches, interface, labels, top, stack.pop_all()))
+        return Classifications(opened.engine, _classify_batches(batches, interface, names, top, stack.pop_all()))
+
+
+def _fitting_labels(labels: Sequence[str] | None, interface: ImageInterface) -> Sequence[str] | None:
+    """Returns the names of a module's classes: the caller's, or else its own.
+
+    Raises:
+        ModuleError: it has no classes.
+        UsageError: the names cannot be read, or there are more or fewer than classes.
+    """
+    classes = count_classes(interface)
+    labels = interface.class_names() if labels is None else labels
+    check_labels(labels, classes, interface.shown_as)
+    return labels
 
 
 def _classify_batches(
@@ -189,9 +202,15 @@ def count_classes(interface: ImageInterface) -> int:
         raise ModuleError(
             f"cannot classify with {interface.shown_as}",
             why="it outputs feature vectors, not class logits",
-            fix="use a classification module, or run `hubexport features`",
+            fix=f"use {_sibling(interface.shown_as) or 'a classification module'}, or run `hubexport features`",
         )
     return interface.output_shape[0]
+
+
+def _sibling(shown_as: str) -> str | None:
+    """Returns the path of the classification module beside a feature vector module; None if there is none."""
+    sibling = Path(re.sub(r"\bfeature_vector\b(?!.*\bfeature_vector\b)", "classification", shown_as))
+    return str(sibling) if str(sibling) != shown_as and sibling.exists() else None
 
 
 def class_probabilities(outputs: Array, interface: ImageInterface) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Opens a module or deployment to run on images: a path, an address, or one that is already open."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ def opened_module(
     progress: Progress,
     hints: InterfaceHints = InterfaceHints(),
     engine: Engine | None = None,
+    check: Callable[[ImageInterface], object] = lambda _: None,
 ) -> "Iterator[ImageModule]":
     """Opens a module or deployment for the duration of the context.
 
@@ -35,6 +36,7 @@ def opened_module(
         progress: receives the download, the start of the engine, and a note on the size that images are resized to.
         hints: how to run a module that does not say it itself. An open module takes no hints.
         engine: what runs it, see `opened_interface`. An open module takes none.
+        check: raises an error for a module that is of no use to the caller, before an engine starts.
     Raises:
         MissingExtraError: packages of the engine are missing.
         ModuleError: the module cannot be opened, or does not say how to run it.
@@ -44,6 +46,7 @@ def opened_module(
     with contextlib.ExitStack() as stack:
         if isinstance(module, (str, Path)):
             interface = stack.enter_context(found_interface(module, progress, hints))
+            check(interface)
             module = stack.enter_context(opened_interface(interface, progress, engine))
         elif hints != InterfaceHints() or engine:
             raise UsageError(

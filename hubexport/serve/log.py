@@ -1,4 +1,4 @@
-"""The server's log: one line of JSON for each request and event, whoever reports it."""
+"""The server's log: one line for each request and event, whoever reports it, as JSON or for people."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -7,10 +7,14 @@ import logging
 import sys
 import tempfile
 import time
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO, get_args
 
+from hubexport.errors import printable
 from hubexport.system.locks import turn_of_this_process
 from hubexport.system.temporary import temporary_failures_reported
+
+LogForm = Literal["auto", "text", "json"]
+LOG_FORMS: tuple[LogForm, ...] = get_args(LogForm)
 
 ACCESS_LOG = logging.getLogger("hubexport.serve.access")
 LOG = logging.getLogger("hubexport.serve")
@@ -35,6 +39,23 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+class TextLines(logging.Formatter):
+    """Formats each record for people: requests as time, status, method, path, bytes and milliseconds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line, and the traceback of a failure that nobody foresaw."""
+        facts: dict[str, Any] = dict(getattr(record, "facts", {}))
+        line = time.strftime("%H:%M:%S", time.localtime(record.created))
+        if record.name == ACCESS_LOG.name:
+            asked = "?".join(filter(None, (facts["path"], facts["query"])))
+            sent = f"{facts['bytes']:,} bytes in {facts['seconds'] * 1000:.1f} ms"
+            return f"{line} {facts['status']} {printable(facts['method'])} {printable(asked)}  {sent}"
+        level = f"{record.levelname} " * (record.levelno > logging.INFO)
+        details = "".join(f"; {name}: {value}" for name, value in facts.items())
+        line = f"{line} {level}{printable(f'{record.getMessage()}{details}')}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class RateLimit(logging.Filter):
@@ -91,16 +112,18 @@ class _WholeLines(logging.StreamHandler[TextIO]):
 
 
 @contextlib.contextmanager
-def json_log_on_stderr(*, shared: bool = False) -> Iterator[None]:
+def log_on_stderr(form: LogForm = "json", *, shared: bool = False) -> Iterator[None]:
     """Sends all that is logged to stderr, that of libraries included, until the context ends.
 
     Args:
+        form: the form of its lines; `auto` is `text` on a terminal, and otherwise `json`.
         shared: whether processes that this one forks log, too.
     Raises:
         TemporaryFileError: the processes need a temporary file that cannot be made.
     """
     handler = _WholeLines() if shared else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    is_text = sys.stderr.isatty() if form == "auto" else form == "text"
+    handler.setFormatter(TextLines() if is_text else JsonLines())
     handler.addFilter(RateLimit())
     handlers, level = logging.root.handlers[:], logging.root.level
     # The information that libraries log is of no interest, their warnings are.

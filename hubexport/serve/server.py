@@ -19,7 +19,7 @@ from hubexport.serve import protocol
 from hubexport.serve.app import AppOptions, make_app
 from hubexport.serve.connection_limit import ConnectionLimit
 from hubexport.serve.listener import Listener, fitted_connections
-from hubexport.serve.log import json_log_on_stderr
+from hubexport.serve.log import LogForm, log_on_stderr
 from hubexport.serve.metrics import Metrics, forget_process, shared_metrics
 from hubexport.serve.release_watcher import ReleaseWatcher
 from hubexport.serve.served_release import ServedRelease
@@ -41,6 +41,7 @@ class ListenOptions:
         max_connections: how many connections are served at once; requests on further ones are answered with 503.
         grace_seconds: how long responses in progress may take once the server is told to stop.
         workers: how many processes answer requests.
+        log_form: the form of the log's lines.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +49,7 @@ class ListenOptions:
     max_connections: int = 2000
     grace_seconds: int = 30
     workers: int = 1
+    log_form: LogForm = "auto"
 
 
 def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: Trials | None, stdout: TextIO) -> None:
@@ -65,7 +67,7 @@ def serve(directory: Path, listen: ListenOptions, options: AppOptions, trials: T
         TemporaryFileError: several processes cannot share their metrics.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(json_log_on_stderr(shared=listen.workers > 1))
+        stack.enter_context(log_on_stderr(listen.log_form, shared=listen.workers > 1))
         limit = ConnectionLimit(fitted_connections(listen.max_connections), listen.workers)
         sockets = stack.enter_context(_bound_sockets(listen, limit.max_connections))
         address = _address(listen.host, sockets[0].getsockname()[1])

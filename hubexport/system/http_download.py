@@ -15,6 +15,7 @@ from urllib3 import Retry
 
 from hubexport.errors import HubexportError
 from hubexport.progress import Progress
+from hubexport.system.reachability import unreachable_reason
 
 # For the connection, and between two pieces of the answer.
 _TIMEOUT_S = 30
@@ -69,7 +70,8 @@ def download(
         progress: shows the download, and warns before each further attempt.
         query: parameters to add to the address.
         gzip_only: refuse content that does not begin like a gzip file.
-        attempts: the number of attempts, if the failures may be temporary.
+        attempts: the number of attempts, if the failures may be temporary. A server that cannot be reached in the
+            first place is not tried again: without a network, nobody should have to wait.
     Returns:
         Whether `target` still begins with its old content. The server may have changed the file in the meantime.
     Raises:
@@ -88,6 +90,8 @@ def download(
         status_forcelist=(HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)),
         backoff_factor=_FIRST_WAIT_S,
     )
+    if why := unreachable_reason(url):
+        raise HttpError(without_password(why))
     while True:
         attempt = len(retry.history) + 1
         try:
