@@ -20,7 +20,7 @@ _HANDLE = f"google/imagenet/{_VARIANT}"
 _NETWORK = load_variant(_VARIANT).network_for("classification")
 _VARIABLES = {variable.name for variable in _NETWORK.variables}
 _VARIANTS = {variant.name for variant in list_variants()}
-_FILE_CHECKS = {check.name for check in select_checks(["structure", "weights"], "--check")}
+_FILE_CHECKS = {check.name for check in select_checks(["structure", "weights"], "--checks")}
 _MODULES = {f"{_HANDLE}/{kind}/5" for kind in ("feature_vector", "classification")}
 _DEPLOYMENTS = {f"deployments/{handle}/onnx" for handle in _MODULES}
 _KEYS = ("--module", "feature_vector/5", "--module", "classification/5", "--deployment", "onnx")
@@ -41,13 +41,13 @@ _TABLES = {
     "list": (["list"], _VARIANTS, False),
     "show-mapping": (["show-mapping", "--to", "keras", "--variant", _VARIANT], _VARIABLES, False),
     "verify": (
-        ["verify", f"modules/{_HANDLE}/feature_vector/5", "--check", "structure", "--check", "weights"],
+        ["verify", f"modules/{_HANDLE}/feature_vector/5", "--checks", "structure,weights"],
         _FILE_CHECKS,
         False,
     ),
-    "list of checks": (["verify", "--list-checks"], {check.name for check in select_checks([], "--check")}, False),
+    "list of checks": (["verify", "--list-checks"], {check.name for check in select_checks([], "--checks")}, False),
     "release plan": (
-        ["release", "--variants", _VARIANT, "--modules", "feature_vector/5", "classification/5", "--deployment", "onnx"]
+        ["release", "--variant", _VARIANT, "--module", "feature_vector/5,classification/5", "--deployment", "onnx"]
         + ["--checkpoint", "synthetic", "--dry-run"],
         _MODULES | _DEPLOYMENTS,
         False,
