@@ -12,12 +12,12 @@ from hubexport.cli.text_tables import Column, print_table
 if TYPE_CHECKING:
     from hubexport.comparison import Comparison
 
-SUMMARY = "compare two checkpoints, weights files or modules"
+SUMMARY = "compare two checkpoints, weights files, modules or deployments"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `hubexport diff`."""
-    parser.add_argument("a", metavar="A", help="any source that `hubexport convert` reads")
+    parser.add_argument("a", metavar="A", help="any source that `hubexport convert` reads, or a deployment")
     parser.add_argument("b", metavar="B", help="the source to compare it with")
     parser.add_argument(
         "--tolerance",
