@@ -1,4 +1,4 @@
-"""Compares two checkpoints, weights files or modules, variable by variable."""
+"""Compares two checkpoints, weights files, modules or deployments, variable by variable."""
 
 import argparse
 import json

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a module (a directory, a .tar.gz, or an http or https address), a deployment for ONNX, TF.js or TFLite, or any source that "
-        "`hubexport convert` reads",
+        help="a module (a directory, a .tar.gz, or an http or https address), a deployment for ONNX, TF.js or TFLite, "
+        "or any source that `hubexport convert` reads",
     )
     parser.add_argument("--variables", action="store_true", help="list the variables of a checkpoint or weights file")
     add_format_argument(parser, "text", "json")
