@@ -123,7 +123,7 @@ def test_the_catalogue_links_to_deployments(release):
 def test_a_deployments_text_names_this_sites_addresses(release):
     """Even if the release was made for another site."""
     text = _page(release, f"{_BELOW}/onnx").one("section", id="documentation").text
-    assert f"{_URL}/{_BELOW}/onnx/" in text and "tfhub.dev" not in text
+    assert f"{_URL}/{_BELOW}/onnx/" in text and "YOUR_HUB" not in text
 
 
 def test_browsers_try_the_smaller_model(release):

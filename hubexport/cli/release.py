@@ -72,9 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", default="dist", metavar="DIR", help="the release's folder (default: dist)")
     parser.add_argument(
         "--url",
-        default="https://tfhub.dev",
         metavar="URL",
-        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://tfhub.dev)",
+        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://YOUR_HUB, for "
+        "users to replace)",
     )
     parser.add_argument(
         "--verify",
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     options = ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
-        url=base_url(args.url),
+        url=base_url(args.url) if args.url is not None else ReleaseOptions.url,
         checks=tuple(check.name for check in checks) if args.verify else (),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
+from hubexport.release.options import UNKNOWN_URL
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
 from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
@@ -80,7 +81,7 @@ class Pages:
         self._environment.globals |= {
             "site": self,
             "version": __version__,
-            "host": urlsplit(self._url).netloc,
+            "host": "" if self._url == UNKNOWN_URL else urlsplit(self._url).netloc,
             "root": self._root,
             "slash": self._slash,
             "static": static,
@@ -208,7 +209,7 @@ class Pages:
 
     def _render(self, template: str, *, path: str | None, **facts: Any) -> str:
         """Renders a template; `path` is the page's path below the root, None if search engines must not list it."""
-        canonical = None if path is None else f"{self._url}{path}"
+        canonical = None if path is None or self._url == UNKNOWN_URL else f"{self._url}{path}"
         return self._environment.get_template(template).render(canonical=canonical, **facts)
 
     def _is_tried(self, record: ArtifactRecord) -> bool:
