@@ -419,13 +419,16 @@ def test_charts_link_to_modules(small_release, tmp_path):
     """The catalogue has one chart for each cost."""
     figures = {"macs_millions": 9, "parameters_millions": 1.5, "top1_percent": 50, "top5_percent": 70}
     figures["pixel1_cpu_ms"] = 9.5
-    changed = _forged(small_release, tmp_path, lambda release: release.record(_SAVED_MODEL).update(published=figures))
+    facts = {"values": "trained", "published": figures}
+    changed = _forged(small_release, tmp_path, lambda release: release.record(_SAVED_MODEL).update(facts))
     with _opened(changed) as (pages, _):
         page = tree(pages.catalogue())
         figures = list(page.all("figure"))
-        assert [len(list(figure.all("svg"))) for figure in figures] == [1, 1]
         for figure in figures:
-            assert [link["href"] for link in figure.all("a")] == [f"{_ROOT}/{_SAVED_MODEL}"]
+            for screen in ("chart-wide", "chart-narrow"):
+                drawn = figure.one("div", class_=screen).one("svg")
+                assert [link["href"] for link in drawn.all("a")] == [f"{_ROOT}/{_SAVED_MODEL}"]
+        assert len(figures) == 2
         _check_policy(page)
         ids = [element["id"] for element in page.all() if "id" in element.attributes]
         assert len(ids) == len(set(ids))

@@ -17,9 +17,9 @@ from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.release.options import UNKNOWN_URL
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
-from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
 from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
+from hubexport.site.catalogue_charts import CatalogueChart, catalogue_chart
 from hubexport.site.deployment_snippets import deployment_snippet
 from hubexport.site.deployment_tables import DeploymentRow, deployment_files, smallest
 from hubexport.site.listing import ROWS_PER_PAGE, address_query, list_page, search_choices
@@ -76,7 +76,7 @@ class Pages:
         self._assets = page_assets(tfjs)
         self._choices = search_choices(catalogue)
         self._drawing_charts = threading.Lock()
-        self._charts: tuple[Markup, ...] | None = None
+        self._charts: tuple[CatalogueChart, ...] | None = None
         self._environment = template_environment()
         self._environment.globals |= {
             "site": self,
@@ -242,13 +242,13 @@ class Pages:
                     return record
         return records[0] if records else None
 
-    def _drawn_charts(self) -> tuple[Markup, ...]:
+    def _drawn_charts(self) -> tuple[CatalogueChart, ...]:
         """Returns the accuracy charts, drawn once; none if no point is a module of this release."""
         with self._drawing_charts:
             if self._charts is None:
                 points = accuracy_points(self._catalogue, self.link)
                 costs: tuple[Cost, ...] = get_args(Cost) if any(point.link for point in points) else ()
-                self._charts = tuple(Markup(accuracy_chart(points, cost)) for cost in costs)
+                self._charts = tuple(catalogue_chart(points, cost) for cost in costs)
             return self._charts
 
     def _text(self, file: ReleaseFile | None, record: ArtifactRecord | None) -> RenderedMarkdown | str:
