@@ -565,7 +565,7 @@ def test_relative_links_lead_into_the_release(small_release, tmp_path):
     for static, slash in ((False, ""), (True, "/")):
         with _opened(folder, static=static) as (pages, catalogue):
             prose = tree(pages.module(catalogue.records[_HUB])).one(class_="prose")
-            assert [link["href"] for link in prose.all("a")] == [
+            assert [urljoin(f"{_ROOT}/{_HUB}{slash}", link["href"]) for link in prose.all("a")] == [
                 f"{_ROOT}/{_HUB}.card.md",
                 f"{_ROOT}/{_SAVED_MODEL}{slash}#try",
                 f"{_ROOT}/{_FEATURES}{slash}",
@@ -676,6 +676,7 @@ def test_texts_have_enough_contrast(theme):
 _NODE = """
 const vm = require("vm"), fs = require("fs");
 const [rows, queries] = JSON.parse(fs.readFileSync(0, "utf8"));
+globalThis.location = { protocol: "http:" };
 globalThis.document = {
   documentElement: { classList: { add() {} } }, querySelectorAll: () => [], getElementById: () => null,
 };

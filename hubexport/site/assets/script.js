@@ -88,10 +88,10 @@ function wantedBy(form) {
   return Object.fromEntries(new FormData(form));
 }
 
-function address(form) {
+function queryOf(form) {
   const fields = Object.entries(wantedBy(form)).filter(([, value]) => value);
   const query = new URLSearchParams(fields).toString();
-  return form.getAttribute("action") + (query && `?${query}`);
+  return query && `?${query}`;
 }
 
 // The same rule as on the server: a single version must match the whole search.
@@ -130,7 +130,7 @@ async function part(response, selector) {
 let asked = 0;
 async function ask(form) {
   const number = ++asked;
-  const results = await part(await fetch(address(form)), "#results");
+  const results = await part(await fetch(form.getAttribute("action") + queryOf(form)), "#results");
   if (number === asked && results) {
     document.getElementById("results").replaceWith(results);
     makeSortable();
@@ -143,7 +143,7 @@ function makeSearchable(form) {
   let waiting;
   const search = () => {
     const table = document.querySelector("#results table");
-    history.replaceState(null, "", address(form));
+    history.replaceState(null, "", location.pathname + queryOf(form));
     clearTimeout(waiting);
     if ("complete" in table.dataset) filter(form, table);
     else waiting = setTimeout(() => ask(form).catch(() => form.submit()), 200);
@@ -257,6 +257,17 @@ async function askServer(form, file) {
   throw new Refusal(answer?.textContent ?? "The server did not answer. Try again in a moment.");
 }
 
+// A folder opened as a file is a list of its files: its page is the index in it.
+function linkToIndexes() {
+  for (const link of document.querySelectorAll("a[href]")) {
+    const address = new URL(link.getAttribute("href"), location.href);
+    if (address.protocol !== "file:" || !address.pathname.endsWith("/")) continue;
+    address.pathname += "index.html";
+    link.setAttribute("href", address.href);
+  }
+}
+
+if (location.protocol === "file:") linkToIndexes();
 makeSortable();
 const search = document.getElementById("search");
 if (search) makeSearchable(search);
