@@ -114,7 +114,7 @@ def test_programs_follow_the_options(small_release, tmp_path, name, options, sho
 def test_the_catalogue_links_to_deployments(release):
     """One of each format, beside the module's versions."""
     with _opened(release) as (pages, _):
-        rows = tree(pages.catalogue()).one("tbody").all("tr")
+        rows = [*tree(pages.catalogue()).one("tbody").all("tr")]
     links = [[link["href"] for link in row.all("a") if "deployments/" in link["href"]] for row in rows]
     assert [f"/{_BELOW}/{name}" for name in ("onnx", "tfjs", "tflite-float16")] in links
     assert [] in links

@@ -409,7 +409,8 @@ def _without_modules(release: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"), [(_made_for_two, "https://another.example, https://other.example"), (_without_modules, "no module")]
+    ("change", "why"),
+    [(_made_for_two, "https://another.example, https://other.example"), (_without_modules, "no module")],
 )
 def test_an_unknown_address_is_an_error(release, tmp_path, change, why):
     """The error asks for --url, which works."""

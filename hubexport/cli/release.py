@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="URL",
-        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://YOUR_HUB, for "
-        "users to replace)",
+        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://YOUR_HUB, "
+        "for users to replace)",
     )
     parser.add_argument(
         "--verify",

@@ -89,8 +89,8 @@ def release_modules(
         return [_outcome_without_work(artifact) for artifact in plan]
     if options.url == UNKNOWN_URL and "make" in _actions(plan):
         progress.warn(
-            f"without --url, the pages of these artifacts tell users to load {UNKNOWN_URL}/HANDLE; published pages never "
-            "change, so give the address where the release will be served"
+            f"without --url, the pages of these artifacts tell users to load {UNKNOWN_URL}/HANDLE; published pages "
+            "never change, so give the address where the release will be served"
         )
     failures_reported = write_failures_reported(
         f"cannot write the release to {directory}", directory, "choose another --output_dir"

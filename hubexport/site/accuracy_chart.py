@@ -158,7 +158,7 @@ class _Chart:
             self._lines.setdefault(point.series, []).append(point)
         self._titles_above = layout.keys_left < layout.left
         key_rows = math.ceil(len(self._groups) / _KEYS_IN_ROW)
-        keys = _KEY_ROW * (key_rows + 2 * self._titles_above) + 2 * _SIZES_ROW
+        keys = _KEY_ROW * (key_rows + 2 * self._titles_above) + _SIZES_ROW
         self.height = _TOP + layout.plot_height + _AXIS_TITLE + keys
         accuracies = [point.top1_percent for point in drawn]
         self.description = (

@@ -43,11 +43,13 @@ def _notes(points: Sequence[AccuracyPoint], cost: Cost) -> list[str]:
     solid = "Solid points are modules on this hub that have these figures."
     if others := [point for point in drawn if point.presence != "here"]:
         present = any(point.presence != "absent" for point in others)
-        solid += f" Hollow ones are not on this hub{', or only untrained or with other values' * present}."
+        solid += f" Hollow ones are not on this hub{', or are here untrained or with other values' * present}."
     notes = [solid, "Accuracy and latency are the publishers', accuracy on ImageNet's validation images."]
     if counted := dict.fromkeys(name for point in drawn for name in point.counted):
         notes.append(f"Where the publishers give no {' or '.join(counted)}, hubexport counted them.")
-    notes.append("Labels: image size, at the end of a line after what tells networks of one colour apart.")
+    notes.append(
+        "Labels are image sizes; that at the end of a line also tells networks of one colour apart, like 0.75 (224)."
+    )
     if left_out := [point.variant for point in points if point.cost(cost) is None]:
         names = ", ".join(left_out[:2]) + (f" and {len(left_out) - 2} more" if len(left_out) > 2 else "")
         notes.append(f"Not shown, for lack of a published figure: {names}.")

@@ -86,7 +86,6 @@ class Pages:
             "host": "" if self._url == UNKNOWN_URL else urlsplit(self._url).netloc,
             "slash": self._slash,
             "static": static,
-            "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
             "assets": {name: asset.path for name, asset in self._assets.items()},
         }
 
@@ -241,11 +240,11 @@ class Pages:
         return same or self._catalogue.newest(f"{folder}/{other}")
 
     def _example(self) -> ArtifactRecord | None:
+        """Returns the module of the catalogue's example: of the best format and kind; then trained, then small."""
         records = [versions[0] for versions in self._catalogue.modules.values()]
         for example in _EXAMPLES:
-            for record in reversed(records):
-                if (record.format, record.kind) == example:
-                    return record
+            if found := [record for record in records if (record.format, record.kind) == example]:
+                return min(found, key=lambda record: (record.values == "synthetic", record.bytes, record.handle))
         return records[0] if records else None
 
     def _drawn_charts(self) -> tuple[CatalogueChart, ...]:
