@@ -351,7 +351,7 @@ def test_points_link_to_modules(browser, modules, figure):
     """By a click. Pointing at one shows its name and figures."""
     browser.open("/")
     assert len(_points(browser, figure)) == len(_PUBLISHED)
-    assert "here untrained" in browser.one(f".charts figure:nth-child({figure}) .notes").text
+    assert "here untrained" in browser.one("#costs .notes").text
     for index in range(len(_PUBLISHED)):
         browser.open("/")
         point = _points(browser, figure)[index]

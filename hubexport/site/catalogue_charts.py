@@ -41,7 +41,7 @@ def _notes(points: Sequence[AccuracyPoint], cost: Cost) -> list[str]:
     """Returns what readers of a chart should know: where its figures come from, and what its points mean."""
     drawn = [point for point in points if point.cost(cost) is not None]
     solid = "Solid points are modules on this hub that have these figures."
-    if others := [point for point in drawn if point.presence != "here"]:
+    if others := [point for point in points if point.presence != "here"]:
         present = any(point.presence != "absent" for point in others)
         solid += f" Hollow ones are not on this hub{', or are here untrained or with other values' * present}."
     notes = [solid, "Accuracy and latency are the publishers', accuracy on ImageNet's validation images."]
@@ -52,5 +52,5 @@ def _notes(points: Sequence[AccuracyPoint], cost: Cost) -> list[str]:
     )
     if left_out := [point.variant for point in points if point.cost(cost) is None]:
         names = ", ".join(left_out[:2]) + (f" and {len(left_out) - 2} more" if len(left_out) > 2 else "")
-        notes.append(f"Not shown, for lack of a published figure: {names}.")
+        notes.append(f"Not shown, for lack of a published {cost.replace('_', '-')}: {names}.")
     return notes

@@ -104,6 +104,7 @@ class Pages:
         found = list(self._catalogue.records.values()) if query == SearchQuery() else self._catalogue.select(query)
         shown = list_page(self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE)
         example = self._example()
+        charts = self._drawn_charts() if query == SearchQuery() and shown.page == 1 else ()
         return self._render(
             "catalogue.html",
             # Search engines need no pages of search results.
@@ -114,7 +115,9 @@ class Pages:
             choices=self._choices,
             address_query=address_query,
             example=example and highlight(_EXAMPLE_CODE.format(address=f"{self._url}/{example.handle}")),
-            charts=self._drawn_charts() if query == SearchQuery() and shown.page == 1 else (),
+            charts=charts,
+            # Charts have most notes in common.
+            chart_notes=dict.fromkeys(note for chart in charts for note in chart.notes),
         )
 
     def module(self, record: ArtifactRecord) -> str:
