@@ -48,7 +48,7 @@ def with_deployments(
         chosen = {"pixels": "float", "softmax": False, **_OPTIONS[form], **({"quantize": stored} if stored else {})}
         record = json.loads(json.dumps(given))
         record |= {"handle": handle, "format": form, "files": {}}
-        text = f"# {name} {handle}\nA model.\n\n## Usage\n\nDownload `https://tfhub.dev/{handle}/`.\n"
+        text = f"# {name} {handle}\nA model.\n\n## Usage\n\nDownload `https://YOUR_HUB/{handle}/`.\n"
         record["files"]["page"] = _written(folder, f"{handle}.md", text.encode())
         manifest = {"hubexport.json": b"{}\n"}
         record["deployment"] = {

@@ -496,7 +496,7 @@ def test_an_archive_without_a_digest_can_be_accepted(unpinned):
     assert _results(
         _release(unpinned.variant, unpinned.folder / "dist", _OLD, options=unpinned.accepting, progress=progress)
     ) == ["made"]
-    assert [unpinned.digest in text for text in warned] == [True]
+    assert sum(unpinned.digest in text for text in warned) == 1
     assert len(unpinned.server.requests) == 1
     [record] = read_index(unpinned.folder / "dist").artifacts
     wanted = {"source": "small.tgz", "sha256": unpinned.digest, "published": True}

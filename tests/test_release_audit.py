@@ -446,7 +446,7 @@ def test_what_another_hubexport_made_alike_is_proven(forged, tmp_path):
 
 _OTHERWISE = {
     "page": _text("page", "The networks are described in", "You find the networks in"),
-    "encoded_address": _text("page", "asset-path: https://tfhub.dev/g", "asset-path: https://tfhub.dev/%67"),
+    "encoded_address": _text("page", "asset-path: https://YOUR_HUB/g", "asset-path: https://YOUR_HUB/%67"),
     "card": _text("card", "## Limitations", "## Limits"),
     "statement": lambda forged: forged.edit_json("provenance", lambda document: document.update(_more="x")),
     "report": _result(proof="rebuild"),

@@ -478,7 +478,7 @@ _BUILD, _RUN = ("predicate", "buildDefinition"), ("predicate", "runDetails")
 _IN_TEXTS = {
     "title": (*_page(f"# Module {OLD}\n", f"# Module {NEW}\n"), "its title is not"),
     "no_title": (*_page("# Module", "\n# Module"), "its title is not"),
-    "asset": (*_page("asset-path: https://tfhub.dev/", "asset-path: https://example.org/"), "its asset-path is not"),
+    "asset": (*_page("asset-path: https://YOUR_HUB/", "asset-path: https://example.org/"), "its asset-path is not"),
     "no_asset": (*_page("<!-- asset-path", "<!-- assets"), "its asset-path is not"),
     "two_assets": (
         *_page("\n<!-- asset-path: ", "\n<!-- asset-path: x -->\n<!-- asset-path: "),

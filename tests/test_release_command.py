@@ -242,7 +242,44 @@ def test_published_archives_are_fetched_once(place):
     assert "small.ckpt" in page and "UNTRAINED" not in page
     done = hubexport(*arguments, "--module", "feature_vector/3", "--offline", "--cache-dir", "another", cwd=place)
     assert done.returncode == 1
-    assert done.stderr.startswith("looking for finished artifacts in dist\nERROR small.tgz is not in the cache")
+    assert "\nERROR small.tgz is not in the cache" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_an_address_users_see_that_they_must_replace_it(place):
+    """Programs on pages stay valid, and a warning comes first."""
+    done = hubexport(*_ARGUMENTS, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[1].startswith("WARNING without --url, the pages of these artifacts tell users to ")
+    for module in ("feature_vector/2", "classification/2"):
+        page = (place / f"dist/google/imagenet/small/{module}.md").read_text()
+        programs = [program for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "https:" in program]
+        assert programs
+        for program in programs:
+            compile(program, module, "exec")
+            assert f'"https://YOUR_HUB/google/imagenet/small/{module}"' in program
+    done = hubexport(*_ARGUMENTS, "--url", "https://models.example", "--output_dir", "other", cwd=place)
+    assert (done.returncode, "--url" in done.stderr) == (0, False)
+    assert not [path for path in (place / "other").rglob("*") if path.is_file() and b"YOUR_HUB" in path.read_bytes()]
+
+
+def test_modules_made_for_the_former_default_address_are_kept(place):
+    """They are published, and the address is none of their content. New ones get today's default."""
+    arguments = ("--modules", "feature_vector/2")
+    done = hubexport(*_ARGUMENTS, *arguments, "--url", "https://tfhub.dev", cwd=place)
+    assert done.returncode == 0, done.stderr
+    kept = {path: digest for path, digest in _digests(place / "dist").items() if path.startswith("google/imagenet/")}
+    done = hubexport(*_ARGUMENTS, "--dry_run", cwd=place)
+    assert [line.strip().split(maxsplit=2)[1:] for line in done.stdout.splitlines() if "small" in line] == [
+        ["keep", "published before --url changed"],
+        ["make", "new"],
+    ]
+    done = hubexport(*_ARGUMENTS, cwd=place)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "1 kept, 1 made"), done.stderr
+    assert kept and kept.items() <= _digests(place / "dist").items()
+    index = json.loads((place / "dist/index.json").read_text())
+    assert [record["inputs"]["url"] for record in index["artifacts"]] == ["https://YOUR_HUB", "https://tfhub.dev"]
+    done = hubexport("release", "--check", "dist", cwd=place)
+    assert (done.returncode, done.stderr.count("unproven")) == (0, 0), done.stdout
 
 
 def test_an_archive_without_a_digest_needs_a_flag(place):

@@ -18,6 +18,7 @@ from tests.command import hubexport
 from tests.conftest import SMALL
 from tests.data import REPOSITORY
 from tests.html_tree import tree
+from tests.releases import as_json
 from tests.serving import Server, serving
 
 pytestmark = pytest.mark.browser
@@ -55,6 +56,24 @@ def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     )
     assert done.returncode == 0, done.stderr
     return folder / "dist"
+
+
+@pytest.fixture(scope="module", name="others")
+def _others(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of two publishers and three groups, with all optional columns. Its files do not match its index."""
+    folder = tmp_path_factory.mktemp("others") / "dist"
+    shutil.copytree(release, folder)
+    index = json.loads((folder / INDEX).read_text())
+    given = next(record for record in index["artifacts"] if record["handle"] == _CLASSIFIER[1:])
+    for handle in ("acme/plants/mine/classification/5", "google/imagenet/resnet_v2_50/classification/5"):
+        record = {name: value for name, value in given.items() if name != "depth_multiplier"}
+        record |= {"handle": handle, "variant": handle.split("/")[2], "network": "resnet_v2_50", "image_size": 224}
+        record |= {"values": "trained", "published": {"top1_percent": 70.5, "pixel1_cpu_ms": 500.0}}
+        record["inputs"] = record["inputs"] | {"source_date_epoch": 1735689599}
+        index["artifacts"].append(record)
+    index["artifacts"].sort(key=lambda record: record["handle"])
+    (folder / INDEX).write_bytes(as_json(index))
+    return folder
 
 
 @pytest.fixture(scope="module", name="server")
@@ -99,7 +118,7 @@ def _modules(release: Path) -> dict[str, dict]:
 def _rows(browser: Browser) -> list[str]:
     """Returns the visible modules of the list: name and kind."""
     return browser.run(
-        "return [...document.querySelectorAll('#results tbody tr')].filter((row) => row.checkVisibility())"
+        "return [...document.querySelectorAll('#results tbody tr[data-handle]')].filter((row) => row.checkVisibility())"
         ".map((row) => `${row.cells[0].querySelector('a').innerText} ${row.cells[1].innerText}`)"
     )
 
@@ -140,7 +159,7 @@ def test_words_narrow_the_list(browser):
 def test_the_search_survives_a_reload_and_a_visit_to_a_module(browser):
     """Going back leads to the same list, which can be searched and cleared as before."""
     browser.open("/")
-    browser.one("#q").send_keys("mobilenet vector")
+    browser.one("#q").send_keys("imagenet/mobilenet vector")
     _choose(browser, "size", "96")
     _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
     browser.driver.refresh()
@@ -149,7 +168,7 @@ def test_the_search_survives_a_reload_and_a_visit_to_a_module(browser):
     assert browser.path == "/google/imagenet/mobilenet_v2_035_96/feature_vector/4"
     browser.driver.back()
     _wait_for_rows(browser, "mobilenet_v2_035_96 feature vector")
-    assert browser.one("#q").get_attribute("value") == "mobilenet vector"
+    assert browser.one("#q").get_attribute("value") == "imagenet/mobilenet vector"
     assert Select(browser.one("#size")).first_selected_option.text.startswith("96")
     _choose(browser, "size", "")
     _wait_for_rows(browser, *_VECTOR_ROWS[1:])
@@ -241,11 +260,90 @@ def test_columns_sort_the_list(browser, modules, query):
             assert browser.run("return document.querySelectorAll('[aria-sort]').length") == 1
 
 
+def test_unknown_values_are_sorted_last(browser):
+    """In both directions: feature vectors have no classes."""
+    browser.open("/")
+    [head] = [
+        cell for cell in browser.driver.find_elements("css selector", "#results thead th") if "Classes" in cell.text
+    ]
+    for shown in (["7", "1,001", "1,001"], ["1,001", "1,001", "7"]):
+        head.find_element("css selector", "button").click()
+        assert browser.shown("#results td[data-label='Classes']") == [*shown, "–", "–", "–"]
+
+
+def test_sorting_dissolves_groups_and_a_third_click_restores_them(others, window):
+    """The rows stay those that were found. A group without any has no heading."""
+    headings = ["acme publisher", "MobileNet V2", "ResNet V2"]
+    with serving(others) as server:
+        window.driver.get(server.url)
+        assert window.shown("#results tr.group") == headings
+        at_first = _rows(window)
+        [head] = [
+            cell for cell in window.driver.find_elements("css selector", "#results thead th") if "Image" in cell.text
+        ]
+        for _ in range(2):
+            head.find_element("css selector", "button").click()
+            assert window.shown("#results tr.group") == []
+            assert sorted(_rows(window)) == sorted(at_first) != _rows(window)
+        window.one("#q").send_keys("resnet50")
+        _wait_for_rows(window, "mine classification", "resnet_v2_50 classification")
+        head.find_element("css selector", "button").click()
+        assert window.shown("#results tr.group") == ["acme publisher", "ResNet V2"]
+        window.one("#results tbody th a")
+        window.one(".search [data-clear]").click()
+        window.until(lambda: _rows(window) == at_first)
+        assert window.shown("#results tr.group") == headings
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("page", ["", "acme"])
+def test_all_columns_fit_the_screen(others, window, width, page):
+    """The table needs no scroll bar, and the page none either. Neither do charts, whose text is large enough."""
+    with serving(others) as server:
+        window.emulate(width)
+        window.driver.get(f"{server.url}/{page}")
+        assert window.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        frame = window.one(".modules")
+        assert window.run("return arguments[0].scrollWidth - arguments[0].clientWidth", frame) <= 0
+        assert window.violations() == []
+        if not page:
+            charts = [
+                chart for chart in window.driver.find_elements("css selector", "svg.chart") if chart.is_displayed()
+            ]
+            assert len(charts) == 2
+            for chart in charts:
+                box = window.run("return arguments[0].getBoundingClientRect().toJSON()", chart)
+                shown, drawn = box["width"], float(chart.get_dom_attribute("viewBox").split()[2])
+                assert 12 * shown / drawn >= 11 and box["right"] <= width
+    window.emulate()
+
+
+_OVERLAPS = """
+const texts = [...arguments[0].querySelectorAll("text")].map((text) => text.getBoundingClientRect());
+return texts.flatMap((one, number) => texts.slice(number + 1).filter((other) =>
+  Math.min(one.right, other.right) - Math.max(one.left, other.left) > 1
+  && Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 4)).length;
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 1152, 700, 390, 360])
+def test_texts_of_charts_do_not_overlap(others, window, width):
+    """In the fonts of a real browser; their boxes are higher than their digits."""
+    with serving(others) as server:
+        window.emulate(width)
+        window.driver.get(server.url)
+        for chart in window.driver.find_elements("css selector", "svg.chart"):
+            if chart.is_displayed():
+                assert window.run(_OVERLAPS, chart) == 0
+    window.emulate()
+
+
 # Charts
 
 
 def _points(browser: Browser, figure: int = 1) -> list:
-    return browser.driver.find_elements("css selector", f".charts figure:nth-child({figure}) a")
+    links = browser.driver.find_elements("css selector", f".charts figure:nth-child({figure}) a")
+    return [link for link in links if link.is_displayed()]
 
 
 @pytest.mark.parametrize("figure", [1, 2], ids=["multiply-adds", "latency"])
@@ -253,6 +351,7 @@ def test_points_link_to_modules(browser, modules, figure):
     """By a click. Pointing at one shows its name and figures."""
     browser.open("/")
     assert len(_points(browser, figure)) == len(_PUBLISHED)
+    assert "here untrained" in browser.one("#costs .notes").text
     for index in range(len(_PUBLISHED)):
         browser.open("/")
         point = _points(browser, figure)[index]
@@ -260,7 +359,8 @@ def test_points_link_to_modules(browser, modules, figure):
         browser.hover(point.find_element("css selector", "circle"))
         assert browser.run("return arguments[0].matches(':hover')", point)
         [name] = [name for name in _PUBLISHED if name in title]
-        assert re.search(r"4[0-9.]+%|5[0-9.]+%|6[0-9.]+%", title)
+        assert re.search(r"(4|5|6)[0-9.]+%", title) and title.endswith("; untrained on this hub")
+        assert "chart-hollow" in point.get_attribute("class")
         point.find_element("css selector", "circle").click()
         assert browser.path.startswith(f"/google/imagenet/{name}/")
         assert browser.one("h1").text.startswith(f"google/imagenet/{name}/")
@@ -270,8 +370,9 @@ def test_points_by_keys(browser):
     """Tab moves a visible focus to them, and Enter follows their links."""
     browser.open("/")
     point = _points(browser)[0]
-    browser.run("document.querySelector('.charts .scroll').focus()")
+    browser.run("arguments[0].focus()", point)
     browser.press(Keys.TAB)
+    browser.press(Keys.TAB, shift=True)
     assert browser.driver.switch_to.active_element == point
     before = point.screenshot_as_png
     browser.press(Keys.TAB)

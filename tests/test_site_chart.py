@@ -17,6 +17,7 @@ from hubexport.release.index import ReleaseIndex
 from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import AccuracyPoint, accuracy_points
 from hubexport.site.catalogue import Catalogue
+from hubexport.site.catalogue_charts import catalogue_chart
 from tests.command import environment
 from tests.data import REPOSITORY
 
@@ -82,6 +83,11 @@ def _labelled_points(svg: ElementTree.Element) -> dict[str, ElementTree.Element]
     return {element.attrib["aria-label"].partition(": ")[0]: element for element in told}
 
 
+def _notes(found: list[AccuracyPoint], cost: str, beginning: str) -> list[str]:
+    """Returns the notes of a chart that begin so."""
+    return [note for note in catalogue_chart(found, cost).notes if note.startswith(beginning)]
+
+
 def _circle(point: ElementTree.Element) -> tuple[float, float, float]:
     circle = point.find("circle")
     return float(circle.attrib["cx"]), float(circle.attrib["cy"]), float(circle.attrib["r"])
@@ -139,25 +145,51 @@ def test_axis_labels_fit_the_points(cost):
 
 
 def test_points_of_the_release_are_links_to_the_newest_version(record):
-    """Other points say that they are not in the release, and have no link."""
+    """Other points say that they are not on this hub, and have no link."""
     variant = "mobilenet_v2_075_192"
     catalogue = _catalogue(_mobilenet(record, variant, 2), _mobilenet(record, variant, 5))
     told = _labelled_points(_drawn(accuracy_points(catalogue, _link), "multiply_adds"))
     assert {name: point.get("href") for name, point in told.items() if point.tag == "a"} == {
         variant: f"/google/imagenet/{variant}/classification/5/"
     }
-    label = f"{variant}: 68.7% top-1, 153 million multiply-adds, 2.61 million parameters, untrained in this release"
-    assert told[variant].attrib["aria-label"] == told[variant].find("title").text == label
     absent = told["mobilenet_v2_100_224"]
-    assert "chart-absent" in absent.attrib["class"] and absent.attrib["role"] == "img"
-    assert absent.attrib["aria-label"].endswith(", not in this release")
+    assert "chart-hollow" in absent.attrib["class"] and absent.attrib["role"] == "img"
+    assert absent.attrib["aria-label"].endswith("; not on this hub")
 
 
-def test_points_of_trained_modules_have_no_remark(record):
-    """Only synthetic values make a point untrained."""
-    trained = _mobilenet(record, "mobilenet_v2_075_192", 5) | {"values": "trained"}
-    told = _labelled_points(_drawn(accuracy_points(_catalogue(trained), _link), "multiply_adds"))
-    assert told["mobilenet_v2_075_192"].attrib["aria-label"].endswith(" million parameters")
+_CARRIED = {"values": "trained", "published": {"top1_percent": 68.7, "macs_millions": 153, "parameters_millions": 2.61}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "remark"),
+    [
+        pytest.param(_CARRIED, "", id="published"),
+        pytest.param({"values": "synthetic"}, "; untrained on this hub", id="synthetic"),
+        pytest.param({**_CARRIED, "values": "synthetic"}, "; untrained on this hub", id="forged"),
+        pytest.param({"values": "trained"}, "; on this hub with other values", id="own training"),
+        pytest.param({**_CARRIED, "weights": "raw"}, "; on this hub with other values", id="raw"),
+    ],
+)
+def test_only_points_of_modules_with_the_published_values_are_solid(record, facts, remark):
+    """Others are hollow and say what the module is: the accuracy is not theirs."""
+    variant = "mobilenet_v2_075_192"
+    module = _mobilenet(record, variant, 5) | {name: fact for name, fact in facts.items() if name != "weights"}
+    module["inputs"] = module["inputs"] | {"weights": facts.get("weights", "auto")}
+    found = accuracy_points(_catalogue(module), _link)
+    point = _labelled_points(_drawn(found, "multiply_adds"))[variant]
+    label = f"{variant}: 68.7% top-1, 153 million multiply-adds, 2.61 million parameters{remark}"
+    assert point.attrib["aria-label"] == point.find("title").text == label
+    assert ("chart-hollow" in point.attrib["class"]) == bool(remark)
+    [solid, *_] = catalogue_chart(found, "multiply_adds").notes
+    assert ("here untrained or with other values" in solid) == bool(remark)
+
+
+def test_an_older_version_with_the_published_values_is_linked(record):
+    """A newer one without them has no accuracy to show."""
+    variant = "mobilenet_v2_075_192"
+    catalogue = _catalogue(_mobilenet(record, variant, 3, **_CARRIED), _mobilenet(record, variant, 5))
+    [point] = [point for point in accuracy_points(catalogue, _link) if point.link]
+    assert (point.link, point.presence) == (f"/google/imagenet/{variant}/classification/3/", "here")
 
 
 def test_without_classification_the_feature_vectors_are_linked(record):
@@ -181,8 +213,9 @@ def test_another_network_under_a_published_name_is_not_linked(record, other):
 def test_figures_of_a_record_come_before_those_of_the_configs(record):
     """A record has the figures of the very checkpoint that the module was made from."""
     figures = {"macs_millions": 300, "parameters_millions": 3.47, "top1_percent": 71.25, "top5_percent": 91.0}
-    own = _renamed(record, "acme/imagenet/other/classification/5", published={**figures, "pixel1_cpu_ms": None})
-    known = _mobilenet(record, "mobilenet_v2_100_224", 5, published={**figures, "pixel1_cpu_ms": 70.5})
+    trained = record | {"values": "trained"}
+    own = _renamed(trained, "acme/imagenet/other/classification/5", published={**figures, "pixel1_cpu_ms": None})
+    known = _mobilenet(trained, "mobilenet_v2_100_224", 5, published={**figures, "pixel1_cpu_ms": 70.5})
     found = {point.variant: point for point in accuracy_points(_catalogue(own, known), _link)}
     assert len(found) == 62
     assert (found["other"].multiply_adds_millions, found["other"].latency_ms) == (300, None)
@@ -195,9 +228,9 @@ def test_figures_of_a_record_come_before_those_of_the_configs(record):
 )
 def test_malformed_figures_are_ignored(record, published):
     """The index is untrusted. The config's figures are drawn instead."""
-    known = _mobilenet(record, "mobilenet_v2_100_224", 5, published=published)
+    known = _mobilenet(record, "mobilenet_v2_100_224", 5, values="trained", published=published)
     [point] = [point for point in accuracy_points(_catalogue(known), _link) if point.link]
-    assert (point.multiply_adds_millions, point.top1_percent) == (300, 71.8)
+    assert (point.multiply_adds_millions, point.top1_percent, point.presence) == (300, 71.8, "other values")
 
 
 def test_points_without_the_cost_are_left_out_and_named():
@@ -206,21 +239,24 @@ def test_points_without_the_cost_are_left_out_and_named():
     lacking = [dataclasses.replace(point, latency_ms=None) for point in found[:2]]
     svg = _drawn([*lacking, *found[2:]], "latency")
     assert set(_labelled_points(svg)) == {point.variant for point in found[2:]}
-    notes = [text.text for text in svg.iter("text") if text.text.startswith("Not shown")]
-    assert len(notes) == 1 and all(point.variant in notes[0] for point in lacking)
+    [note] = _notes([*lacking, *found[2:]], "latency", "Not shown")
+    assert all(point.variant in note for point in lacking)
     assert accuracy_chart(lacking, "latency") == accuracy_chart([], "multiply_adds") == ""
 
 
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 @pytest.mark.parametrize("cost", _COSTS)
-def test_a_chart_has_nothing_that_the_policy_forbids(cost):
+def test_a_chart_has_nothing_that_the_policy_forbids(cost, narrow):
     """No styles, scripts, event handlers, links to other hosts, or fixed sizes."""
-    text = accuracy_chart(accuracy_points(_catalogue(), _link), cost)
+    text = accuracy_chart(accuracy_points(_catalogue(), _link), cost, narrow=narrow)
     svg = ElementTree.fromstring(text)
     assert {element.tag for element in svg.iter()} <= {*("svg", "g", "a", "path", "text", "circle", "title", "desc")}
     names = {name for element in svg.iter() for name in element.attrib}
     assert not [name for name in names if name == "style" or name.startswith("on") or "{" in name]
     assert "font-family" not in text and "url(" not in text and "<?xml" not in text and "<!" not in text
-    assert {"width", "height"}.isdisjoint(svg.attrib) and svg.attrib["viewBox"].startswith("0 0 720 ")
+    assert {"width", "height"}.isdisjoint(svg.attrib) and svg.attrib["viewBox"].startswith(
+        "0 0 358 " if narrow else "0 0 576 "
+    )
 
 
 def test_hostile_names_are_text():
@@ -229,34 +265,35 @@ def test_hostile_names_are_text():
     hostile = dataclasses.replace(first, variant=_HOSTILE, link='/"><script>x</script>')
     lacking = dataclasses.replace(second, variant=_HOSTILE, latency_ms=None)
     text = accuracy_chart([hostile, lacking, *others], "latency")
+    [note] = _notes([hostile, lacking, *others], "latency", "Not shown")
+    assert _HOSTILE in note
     assert "<script" not in text
     svg = ElementTree.fromstring(text)
     [link] = svg.iter("a")
     assert link.attrib["href"] == hostile.link and link.attrib["aria-label"].startswith(f"{_HOSTILE}: ")
-    assert any(_HOSTILE in note.text for note in svg.iter("text"))
 
 
 def test_two_charts_on_a_page_share_no_ids():
     """Ids that a chart refers to exist in it."""
     found = accuracy_points(_catalogue(), _link)
     ids = []
-    for cost in _COSTS:
-        svg = _drawn(found, cost)
+    for cost, narrow in itertools.product(_COSTS, (False, True)):
+        svg = ElementTree.fromstring(accuracy_chart(found, cost, narrow=narrow))
         own = [element.attrib["id"] for element in svg.iter() if "id" in element.attrib]
         assert {svg.attrib["aria-labelledby"], svg.attrib["aria-describedby"]} == set(own)
         assert svg.attrib["role"] == "group"
         ids += own
-    assert len(set(ids)) == len(ids) == 4
+    assert len(set(ids)) == len(ids) == 8
 
 
-def test_labels_overlap_no_point_and_no_other_label():
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_labels_overlap_no_point_and_no_other_label(narrow):
     """Digits are at most two thirds as wide as high, and as high as the font."""
-    svg = _drawn(accuracy_points(_catalogue(), _link), "multiply_adds")
+    svg = ElementTree.fromstring(accuracy_chart(accuracy_points(_catalogue(), _link), "multiply_adds", narrow=narrow))
     circles = [_circle(point) for point in _labelled_points(svg).values()]
     labels = _above_the_key(svg)
-    assert {"1.40 (224)", "0.25 (224)", "50 (299)", "large 1.00 (224)", "V4 (299)", "16 (224)"} <= {
-        text.text for text in labels
-    }
+    wide = {"0.25 (224)", "1.40 (224)", "V4 (299)"}
+    assert ({"0.25 (224)"} if narrow else wide) <= {text.text for text in labels}, {text.text for text in labels}
     boxes = [(float(text.attrib["x"]), float(text.attrib["y"]) - 4, 3.6 * len(text.text)) for text in labels]
     assert len(boxes) >= 15
     for x, y, half in boxes:
@@ -269,7 +306,7 @@ def test_labels_overlap_no_point_and_no_other_label():
 def _above_the_key(svg: ElementTree.Element) -> list[ElementTree.Element]:
     """Returns the small texts in the plot itself."""
     small = [text for text in svg.iter("text") if text.get("font-size") == "12px"]
-    [key] = [float(text.attrib["y"]) for text in small if text.text == "Network"]
+    [key] = [float(text.attrib["y"]) for text in small if text.text == "Family"]
     return [text for text in small if float(text.attrib["y"]) < key]
 
 
@@ -282,16 +319,17 @@ def test_costs_that_publishers_do_not_give_are_counted():
     svg = _drawn([*found.values()], "multiply_adds")
     label = _labelled_points(svg)["resnet_v2_50"].attrib["aria-label"]
     assert "6,536 million multiply-adds, 25.52 million parameters (multiply-adds and parameters counted)" in label
-    [note] = [text.text for text in svg.iter("text") if "hubexport counted them" in (text.text or "")]
+    [note] = _notes([*found.values()], "multiply_adds", "Where the publishers give no")
     assert "multiply-adds or parameters" in note
     published = [point for point in found.values() if not point.counted]
     assert len(published) == 46
-    assert not [text for text in _drawn(published, "multiply_adds").iter("text") if "counted" in text.text]
+    assert not [note for note in catalogue_chart(published, "multiply_adds").notes if "counted" in note]
 
 
 def test_a_record_with_its_accuracy_alone_gets_counted_costs(record):
     """Its network is the record's, at the record's size."""
-    own = _renamed(record, "acme/imagenet/other/classification/5", published={"top1_percent": 60.0})
+    figures = {"values": "trained", "published": {"top1_percent": 60.0}}
+    own = _renamed(record, "acme/imagenet/other/classification/5", **figures)
     [point] = [point for point in accuracy_points(_catalogue(own), _link) if point.variant == "other"]
     assert (point.multiply_adds_millions, point.parameters_millions) == (round(record["multiply_adds"] / 1e6), 0.39)
     assert point.counted == ("multiply-adds", "parameters")

@@ -369,6 +369,14 @@ def test_an_unknown_format_has_no_newest_version(host):
     assert host.get(f"/{_VECTOR}?format=constructor").status == 404
 
 
+@pytest.mark.parametrize("path", [f"{_VECTOR}/2", f"{_CLASSES}/5", "google"])
+def test_nginx_adds_the_slash_that_links_on_pages_need(nginx, path):
+    """They lead from folder to folder. Only a folder with a page gets it."""
+    answer = nginx.get(f"/{path}?a=b")
+    assert (answer.status, answer.headers["location"]) == (301, f"/{path}/?a=b")
+    assert nginx.get("/google/imagenet").status == nginx.get("/google/imagenet/").status == 404
+
+
 @pytest.mark.parametrize("path", ["", f"{_VECTOR}/2/", f"{_CLASSES}/5/", "google/"])
 def test_people_get_pages(host, path):
     """Even where programs get modules. Other parameters change nothing."""
@@ -408,7 +416,7 @@ def test_nginx_sends_the_policy_with_everything(nginx, path, status):
     ("path", "media_type"),
     [
         ("/", "text/html; charset=utf-8"),
-        (f"/{_VECTOR}/2", "text/html; charset=utf-8"),
+        (f"/{_VECTOR}/2/", "text/html; charset=utf-8"),
         (f"/{_VECTOR}/2.md", "text/markdown; charset=utf-8"),
         ("/index.json", "application/json"),
         ("/SHA256SUMS", "text/plain; charset=utf-8"),

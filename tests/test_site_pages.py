@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import concurrent.futures
 import contextlib
+import fnmatch
 import gzip
 import hashlib
 import io
@@ -12,12 +13,13 @@ import re
 import shutil
 import subprocess
 import tarfile
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 
-from hubexport.config_files import load_variant
+from hubexport.config_files import list_variants, load_variant
 from hubexport.errors import ImageError
 from hubexport.images.classification import Score
 from hubexport.networks.family import DepthMultiplier
@@ -109,12 +111,15 @@ def test_published_figures_are_shown_if_there_are_some(small_release, tmp_path):
         "top5_percent": 91,
         "pixel1_cpu_ms": None,
     }
-    changed = _forged(small_release, tmp_path, lambda release: release.record(_HUB).update(published=figures))
+    facts = {"values": "trained", "published": figures}
+    changed = _forged(small_release, tmp_path, lambda release: release.record(_SAVED_MODEL).update(facts))
     with _opened(changed) as (pages, catalogue):
-        shown = _facts(tree(pages.module(catalogue.records[_HUB])))
+        shown = _facts(tree(pages.module(catalogue.records[_SAVED_MODEL])))
         assert (shown["Top-1 accuracy"], "Latency" in shown) == ("71.8% top-5 91.0%", False)
-        assert "Top-1 accuracy" not in _facts(tree(pages.module(catalogue.records[_SAVED_MODEL])))
-        heads = [head.text for head in tree(pages.catalogue()).one("thead").all("th")]
+        assert "Top-1 accuracy" not in _facts(tree(pages.module(catalogue.records[_HUB])))
+        page = tree(pages.catalogue())
+        heads = [head.text for head in page.one("thead").all("th")]
+        assert [cell.text for cell in page.all("td", data_label="Top-1")] == ["71.8%", "–"]
     with _opened(small_release) as (pages, _):
         assert heads == [*(head.text for head in tree(pages.catalogue()).one("thead").all("th")), "Top-1"]
 
@@ -323,8 +328,13 @@ def test_pages_are_accessible(small_release):
                 assert "alt" in picture.attributes
 
 
+def _rows(page: Element) -> list[Element]:
+    """Returns the rows of modules, without the headings of their groups."""
+    return [row for body in page.all("tbody") for row in body.all("tr") if "data-handle" in row.attributes]
+
+
 def _shown_handles(page: Element) -> list[str]:
-    return [row["data-handle"] for row in page.one("tbody").all("tr")]
+    return [row["data-handle"] for row in _rows(page)]
 
 
 def test_the_catalogue_lists_each_module_once_with_its_versions(pages, index_records):
@@ -332,7 +342,7 @@ def test_the_catalogue_lists_each_module_once_with_its_versions(pages, index_rec
     page = tree(pages.catalogue())
     handles = sorted({handle.rpartition("/")[0] for handle in index_records})
     assert _shown_handles(page) == handles
-    for row, handle in zip(page.one("tbody").all("tr"), handles):
+    for row, handle in zip(_rows(page), handles, strict=True):
         versions = sorted(
             (record["version"] for record in index_records.values() if record["handle"].startswith(f"{handle}/"))
         )[::-1]
@@ -344,6 +354,107 @@ def test_the_catalogue_lists_each_module_once_with_its_versions(pages, index_rec
     assert "data-complete" in page.one("table").attributes
 
 
+def _by_others(record: ArtifactRecord, handle: str, **facts: Any) -> ArtifactRecord:
+    """Returns a copy of a record with another handle."""
+    _, _, variant, kind, version = handle.split("/")
+    update = {"handle": handle, "variant": variant, "kind": kind, "version": int(version), **facts}
+    return record.model_copy(update=update)
+
+
+def _shown_groups(page: Element) -> list[tuple[str | None, list[str]]]:
+    """Returns the headings of the groups in a table of modules, and the handles below each."""
+    found = []
+    for body in page.all("tbody"):
+        heading, *_ = [row for row in body.all("tr", class_="group")] or [None]
+        handles = [row["data-handle"] for row in body.all("tr") if "data-handle" in row.attributes]
+        found.append((heading and heading.text, handles))
+    return found
+
+
+def test_modules_are_grouped_by_family_after_those_of_others(small_release, records):
+    """Families are in the order of the networks' documentation; those of one group together."""
+    record = records[_SAVED_MODEL]
+    others = [_by_others(record, f"{name}/classification/5") for name in ("local/own/x", "acme/b/y", "acme/a/z")]
+    with UntrustedFolder(small_release) as folder:
+        pages = Pages(Catalogue(_all_variants(record, *others)), folder, url=_URL)
+        groups = _shown_groups(tree(pages.catalogue()))
+        heads = [head.text for head in tree(pages.catalogue()).one("thead").all("th")]
+        [(heading, alone)] = _shown_groups(tree(pages.publisher("acme")))
+    assert groups[0] == ("acme publisher", ["acme/a/z/classification", "acme/b/y/classification"])
+    assert groups[1] == ("local publisher", ["local/own/x/classification"])
+    assert (heading, alone) == (None, groups[0][1])
+    titles = [heading for heading, _ in groups[2:]]
+    assert (
+        titles
+        == "MobileNet V1, MobileNet V2, MobileNet V3, Inception, ResNet V1, ResNet V2, VGG, NASNet-A, PNASNet-5".split(
+            ", "
+        )
+    )
+    named = {heading: [handle.split("/")[2] for handle in handles] for heading, handles in groups}
+    assert set(named["MobileNet V2"]) == _variants_like("mobilenet_v2_*")
+    assert set(named["Inception"]) == _variants_like("inception_*")
+    assert named["MobileNet V2"][:2] == ["mobilenet_v2_035_96", "mobilenet_v2_035_128"]
+    assert sum(map(len, named.values())) == len(list_variants()) + 3
+    assert "Publisher" in heads
+    assert {variant.publisher for variant in list_variants()} == {"google"}
+
+
+def test_the_catalogue_has_few_columns(pages, records, small_release):
+    """Those of publishers, dates and accuracy only where they tell modules apart."""
+    common = ["Module", "Kind", "Versions", "Image", "Classes", "Parameters", "Multiply-adds", "Download"]
+    page = tree(pages.catalogue())
+    assert [head.text for head in page.one("thead").all("th")] == common
+    record = records[_SAVED_MODEL]
+    dated = record.model_copy(update={"inputs": record.inputs.model_copy(update={"source_date_epoch": 1735689599})})
+    index = ReleaseIndex(artifacts=(_by_others(record, "acme/own/x/feature_vector/5", num_classes=None), dated))
+    with UntrustedFolder(small_release) as folder:
+        page = tree(Pages(Catalogue(index), folder, url=_URL).catalogue())
+    assert [head.text for head in page.one("thead").all("th")] == [*common[:3], "Publisher", "Date", *common[3:]]
+    cells = [
+        {cell["data-label"]: cell.text for cell in row.all("td") if "data-label" in cell.attributes}
+        for row in _rows(page)
+    ]
+    assert [row["Publisher"] for row in cells] == ["acme", "google"]
+    assert [row["Date"] for row in cells] == ["–", "2024-12-31"]
+    assert [row["Classes"] for row in cells] == ["–", "7"]
+    archive = json.loads((small_release / "index.json").read_text())["artifacts"][1]["files"]["archive"]
+    [_, download] = page.all("td", data_label="Download")
+    assert (download.one("data")["value"], archive["path"]) == (str(archive["bytes"]), f"{_SAVED_MODEL}.tar.gz")
+
+
+_MEASURED = SimpleNamespace(top1_percent=61.5, top5_percent=None, images=50000, dataset="my flowers")
+
+
+@pytest.mark.parametrize(
+    ("facts", "weights", "shown"),
+    [
+        pytest.param({"values": "trained", "published": {"top1_percent": 71.8}}, "auto", "71.8%", id="published"),
+        pytest.param({"values": "trained", "published": {"top1_percent": 71.8}}, "raw", None, id="of averages"),
+        pytest.param({"values": "synthetic", "published": {"top1_percent": 71.8}}, "auto", None, id="synthetic"),
+        pytest.param({"values": "trained", "published": {"top1_percent": 718.0}}, "auto", None, id="malformed"),
+        pytest.param({"values": "trained", "published": {"top5_percent": 91.0}}, "auto", None, id="another figure"),
+        pytest.param({"values": "trained", "published": None}, "auto", None, id="none"),
+        pytest.param({"values": "trained", "measured": _MEASURED}, "auto", "61.5% measured", id="measured"),
+        pytest.param(
+            {"values": "trained", "published": {"top1_percent": 71.8}, "measured": _MEASURED},
+            "auto",
+            "71.8%",
+            id="both",
+        ),
+    ],
+)
+def test_the_catalogue_shows_only_the_accuracy_of_a_modules_own_values(records, small_release, facts, weights, shown):
+    """That of its publishers, or one that was measured here, which is marked."""
+    record = records[_SAVED_MODEL]
+    facts = facts | {"inputs": record.inputs.model_copy(update={"weights": weights})}
+    index = ReleaseIndex(artifacts=(record.model_copy(update=facts),))
+    with UntrustedFolder(small_release) as folder:
+        page = tree(Pages(Catalogue(index), folder, url=_URL).catalogue())
+    assert [cell.text for cell in page.all("td", data_label="Top-1")] == ([shown] if shown else [])
+    if shown and "measured" in shown:
+        assert page.one("span", title="Measured on 50,000 images of my flowers").text == "measured"
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -352,6 +463,8 @@ def test_the_catalogue_lists_each_module_once_with_its_versions(pages, index_rec
         (SearchQuery(kind="classification", format="hub"), ["classification"]),
         (SearchQuery(size="96", family="mobilenet_v2"), ["classification", "feature_vector"]),
         (SearchQuery(version="2", format="saved_model_2"), []),
+        (SearchQuery(values="synthetic", version="3"), ["classification"]),
+        (SearchQuery(values="trained"), []),
         (SearchQuery(q=_HOSTILE), []),
     ],
 )
@@ -419,13 +532,16 @@ def test_charts_link_to_modules(small_release, tmp_path):
     """The catalogue has one chart for each cost."""
     figures = {"macs_millions": 9, "parameters_millions": 1.5, "top1_percent": 50, "top5_percent": 70}
     figures["pixel1_cpu_ms"] = 9.5
-    changed = _forged(small_release, tmp_path, lambda release: release.record(_SAVED_MODEL).update(published=figures))
+    facts = {"values": "trained", "published": figures}
+    changed = _forged(small_release, tmp_path, lambda release: release.record(_SAVED_MODEL).update(facts))
     with _opened(changed) as (pages, _):
         page = tree(pages.catalogue())
         figures = list(page.all("figure"))
-        assert [len(list(figure.all("svg"))) for figure in figures] == [1, 1]
         for figure in figures:
-            assert [link["href"] for link in figure.all("a")] == [f"{_ROOT}/{_SAVED_MODEL}"]
+            for screen in ("chart-wide", "chart-narrow"):
+                drawn = figure.one("div", class_=screen).one("svg")
+                assert [link["href"] for link in drawn.all("a")] == [f"{_ROOT}/{_SAVED_MODEL}"]
+        assert len(figures) == 2
         _check_policy(page)
         ids = [element["id"] for element in page.all() if "id" in element.attributes]
         assert len(ids) == len(set(ids))
@@ -562,7 +678,7 @@ def test_relative_links_lead_into_the_release(small_release, tmp_path):
     for static, slash in ((False, ""), (True, "/")):
         with _opened(folder, static=static) as (pages, catalogue):
             prose = tree(pages.module(catalogue.records[_HUB])).one(class_="prose")
-            assert [link["href"] for link in prose.all("a")] == [
+            assert [urljoin(f"{_ROOT}/{_HUB}{slash}", link["href"]) for link in prose.all("a")] == [
                 f"{_ROOT}/{_HUB}.card.md",
                 f"{_ROOT}/{_SAVED_MODEL}{slash}#try",
                 f"{_ROOT}/{_FEATURES}{slash}",
@@ -673,6 +789,7 @@ def test_texts_have_enough_contrast(theme):
 _NODE = """
 const vm = require("vm"), fs = require("fs");
 const [rows, queries] = JSON.parse(fs.readFileSync(0, "utf8"));
+globalThis.location = { protocol: "http:" };
 globalThis.document = {
   documentElement: { classList: { add() {} } }, querySelectorAll: () => [], getElementById: () => null,
 };
@@ -687,23 +804,32 @@ console.log(JSON.stringify(queries.map((query) => made.map((row) => fits(row, qu
 def test_the_script_finds_what_the_server_finds(pages, small_release):
     """Both implement the same rule."""
     words = ["", "small", "CLASSIFICATION/3", "made up", "mobilenet", "small/feature_vector/2 made", " google  5 "]
+    words += ["MobileNet-v2 0.35", "- /", "mobilenet35"]
     queries = [
-        SearchQuery(q=q, kind=kind, version=version, format=form, size=size)
+        SearchQuery(q=q, kind=kind, version=version, format=form, size=size, values=values)
         for q in words
         for kind in ("", "classification")
         for version in ("", "2", "5")
         for form in ("", "hub")
-        for size in ("", "96", "224")
+        for size, values in (("", ""), ("96", "synthetic"), ("96", "trained"), ("224", ""))
     ]
-    page = tree(pages.catalogue())
+    with _opened(small_release) as (_, catalogue):
+        for query, found in zip(queries, _found_by_script(tree(pages.catalogue()), queries), strict=True):
+            assert found == {record.handle.rpartition("/")[0] for record in catalogue.select(query)}, query
+
+
+def _found_by_script(page: Element, queries: list[SearchQuery]) -> list[set[str]]:
+    """Returns the unversioned handles that the page's script finds for each query."""
     rows = [
         {name.removeprefix("data-"): value for name, value in row.attributes.items()}
         | {
             "versions": [
-                {"version": one["data-version"], "format": one["data-format"]} for one in row.all("a", class_="version")
+                {"version": one["data-version"], "format": one["data-format"]}
+                for one in row.all("a", class_="version")
+                if "data-version" in one.attributes
             ]
         }
-        for row in page.one("tbody").all("tr")
+        for row in _rows(page)
     ]
     script = Path(__file__).parents[1] / "hubexport" / "site" / "assets" / "script.js"
     done = subprocess.run(
@@ -713,8 +839,69 @@ def test_the_script_finds_what_the_server_finds(pages, small_release):
         text=True,
         check=True,
     )
-    handles = [row["handle"] for row in rows]
-    with _opened(small_release) as (_, catalogue):
-        for query, fits in zip(queries, json.loads(done.stdout), strict=True):
-            found = {record.handle.rpartition("/")[0] for record in catalogue.select(query)}
-            assert {handle for handle, one in zip(handles, fits) if one} == found, query
+    return [{row["handle"] for row, fits in zip(rows, one) if fits} for one in json.loads(done.stdout)]
+
+
+def _all_variants(record: ArtifactRecord, *others: ArtifactRecord) -> ReleaseIndex:
+    """Returns an index with a classification module of each built-in variant, and others."""
+    facts = ("network", "family_parameters", "image_size", "num_classes", "dataset")
+    made = [
+        record.model_copy(
+            update={
+                **{fact: getattr(variant, fact) for fact in facts},
+                "handle": f"google/imagenet/{variant.name}/classification/5",
+                "variant": variant.name,
+            }
+        )
+        for variant in list_variants()
+    ]
+    return ReleaseIndex(artifacts=tuple(sorted([*made, *others], key=lambda one: one.handle)))
+
+
+def _variants_like(*patterns: str) -> set[str]:
+    return {one.name for one in list_variants() if any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns)}
+
+
+# What people type, and which built-in variants they mean.
+_SPELLINGS = {
+    "mobilenetv2": ["mobilenet_v2_*"],
+    "mobilenet-v2": ["mobilenet_v2_*"],
+    "MobileNet V2": ["mobilenet_v2_*"],
+    "mobilenet_v2": ["mobilenet_v2_*"],
+    "mobilenetv2 0.75": ["mobilenet_v2_075_*"],
+    "v2 1.4": ["mobilenet_v2_140_*"],
+    "inception v3": ["inception_v3*"],
+    "inceptionv3": ["inception_v3*"],
+    "Inception-V3": ["inception_v3*"],
+    "resnet50": ["resnet_v?_50*"],
+    "ResNet-50": ["resnet_v?_50*"],
+    "resnetv2": ["resnet_v2_*", "inception_resnet_v2"],
+    "resnet v1 101": ["resnet_v1_101*"],
+    "inceptionresnet": ["inception_resnet_v2"],
+    "vgg16": ["vgg_16*"],
+    "nasnet mobile": ["*nasnet_mobile"],
+    "imagenet/mobilenet_v1": ["mobilenet_v1_*"],
+    "imagenet/mobilenetv1": [],
+    "v22": [],
+    "mobilenetv3 v1": [],
+}
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no node is installed")
+def test_names_are_found_however_they_are_spelled(small_release, records):
+    """By the server and by the script; and modules of people's own by the names of their networks."""
+    facts = {"publisher": "acme", "variant": "flowers", "dataset": "flowers", "num_classes": 5}
+    facts |= {"network": "resnet_v2_50", "family_parameters": load_variant("resnet_v2_50").family_parameters}
+    facts["handle"] = "acme/plants/flowers/classification/5"
+    own = records[_SAVED_MODEL].model_copy(update={name: facts[name] for name in facts if name != "publisher"})
+    catalogue = Catalogue(_all_variants(records[_SAVED_MODEL], own))
+    queries = [SearchQuery(q=words) for words in _SPELLINGS]
+    with UntrustedFolder(small_release) as folder:
+        page = tree(Pages(catalogue, folder, url=_URL).catalogue())
+    for query, by_script in zip(queries, _found_by_script(page, queries), strict=True):
+        expected = {f"google/imagenet/{name}/classification" for name in _variants_like(*_SPELLINGS[query.q])}
+        if query.q in ("resnet50", "ResNet-50", "resnetv2"):
+            expected.add("acme/plants/flowers/classification")
+        assert {record.handle.rpartition("/")[0] for record in catalogue.select(query)} == expected, query.q
+        assert by_script == expected, query.q
+        assert expected or not _SPELLINGS[query.q]

@@ -61,10 +61,10 @@ def _edit_index(release: Path, change: Callable[[dict], object]) -> None:
     (release / "index.json").write_text(json.dumps(index))
 
 
-def _edit_artifact(release: Path, change: Callable[[dict], object]) -> None:
+def _edit_artifact(release: Path, change: Callable[[dict], object], number: int = 0) -> None:
     """Changes an artifact's record, in the index and in its own file."""
-    _edit_index(release, lambda index: change(index["artifacts"][0]))
-    artifact = json.loads((release / "index.json").read_text())["artifacts"][0]
+    _edit_index(release, lambda index: change(index["artifacts"][number]))
+    artifact = json.loads((release / "index.json").read_text())["artifacts"][number]
     record = json.dumps(artifact, indent=2, ensure_ascii=False) + "\n"
     (release / f"{artifact['handle']}.json").write_text(record)
 
@@ -378,11 +378,30 @@ def test_the_address_defaults_to_the_releases(small_release, tmp_path):
     made_for = {
         record["inputs"]["url"] for record in json.loads((small_release / "index.json").read_text())["artifacts"]
     }
-    assert {write_site(small_release, tmp_path / "site").url} == made_for == {"https://tfhub.dev"}
+    assert {write_site(small_release, tmp_path / "site").url} == made_for == {"https://YOUR_HUB"}
+
+
+def test_a_site_without_an_address_shows_one_to_replace(small_release, tmp_path):
+    """A warning says so, and search engines are told no address."""
+    done = hubexport("site", small_release, "--output_dir", tmp_path / "site")
+    assert (done.returncode, "WARNING the release does not say where it will be served" in done.stderr) == (0, True)
+    page = (tmp_path / "site/google/imagenet/small/classification/5/index.html").read_text()
+    assert "https://YOUR_HUB/google/imagenet/small/classification/5" in page
+    for path in (tmp_path / "site").rglob("*.html"):
+        assert 'rel="canonical"' not in path.read_text() and '"noindex"' in path.read_text()
+    done = hubexport("site", small_release, "--output_dir", tmp_path / "site", "--url", _URL)
+    assert (done.returncode, done.stderr.count("WARNING")) == (0, 0)
+
+
+def test_the_address_of_some_modules_is_that_of_all(release, tmp_path):
+    """Nobody said where the others will be served."""
+    _edit_artifact(release, lambda artifact: artifact["inputs"].update(url="https://other.example/hub"))
+    assert write_site(release, tmp_path / "site").url == "https://other.example/hub"
 
 
 def _made_for_two(release: Path) -> None:
-    _edit_artifact(release, lambda artifact: artifact["inputs"].update(url="https://other.example"))
+    for number, url in enumerate(("https://other.example", "https://another.example")):
+        _edit_artifact(release, lambda artifact, url=url: artifact["inputs"].update(url=url), number)
 
 
 def _without_modules(release: Path) -> None:
@@ -390,7 +409,8 @@ def _without_modules(release: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"), [(_made_for_two, "https://other.example, https://tfhub.dev"), (_without_modules, "no module")]
+    ("change", "why"),
+    [(_made_for_two, "https://another.example, https://other.example"), (_without_modules, "no module")],
 )
 def test_an_unknown_address_is_an_error(release, tmp_path, change, why):
     """The error asks for --url, which works."""

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module",
         metavar="MODULE",
-        help="a classification module: a directory, a .tar.gz, or an http or https address; or a deployment for ONNX, TF.js or TFLite",
+        help="a classification module: a directory, a .tar.gz, or an http or https address; or a deployment for ONNX, "
+        "TF.js or TFLite",
     )
     parser.add_argument(
         "--data",

@@ -13,7 +13,8 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module",
         metavar="MODULE",
-        help="a module: a directory, a .tar.gz, or an http or https address on a hub server; or a deployment for ONNX, TF.js or TFLite",
+        help="a module: a directory, a .tar.gz, or an http or https address on a hub server; or a deployment for ONNX, "
+        "TF.js or TFLite",
     )
     parser.add_argument(
         "images",

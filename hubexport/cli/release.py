@@ -62,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_dir(parser, "dist", "the release's folder")
     parser.add_argument(
         "--url",
-        default="https://tfhub.dev",
         metavar="URL",
-        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://tfhub.dev)",
+        help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://YOUR_HUB, "
+        "for users to replace)",
     )
     add_checks(parser, "rebuild, structure and weights for each module, and the others for one of each distinct graph")
     add_jobs(parser)
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     options = ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
-        url=base_url(args.url),
+        url=base_url(args.url) if args.url is not None else ReleaseOptions.url,
         checks=tuple(check.name for check in checks) if args.checks else (),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),

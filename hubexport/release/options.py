@@ -9,6 +9,8 @@ from hubexport.verify.checks.registry import select_checks
 
 # They tell one module from another with the same graph, and need no TensorFlow.
 FOR_EACH_MODULE = ("rebuild", "structure", "weights")
+# Where a release is served whose user has not said it. Host names have no underscores: no hub has this one.
+UNKNOWN_URL = "https://YOUR_HUB"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,8 @@ class ReleaseOptions:
         checkpoint: the source of the values, see `hubexport.checkpoints.checkpoint_choice.checkpoint_for`. Defaults to
             the published checkpoints in the variants' configs, which are downloaded.
         weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`.
-        url: the address at which the release will be served, without a slash at the end.
+        url: the address at which the release will be served, without a slash at the end. Defaults to
+            `UNKNOWN_URL`, which users of the pages have to replace.
         checks: the checks that each module has to pass, by name or group. Empty means `FOR_EACH_MODULE`, and the others
             for one module of each distinct graph.
         source_date_epoch: the time of the files in archives, in seconds since 1970.
@@ -34,7 +37,7 @@ class ReleaseOptions:
 
     checkpoint: str | Path | None = None
     weights: Weights = "auto"
-    url: str = "https://tfhub.dev"
+    url: str = UNKNOWN_URL
     checks: tuple[str, ...] = ()
     source_date_epoch: int = 0
     downloads: Downloads = Downloads()

@@ -19,7 +19,7 @@ from hubexport.progress import Progress
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
 from hubexport.release.make_artifact import build_and_pack, ready_to_verify, verify_and_describe
-from hubexport.release.options import ReleaseOptions
+from hubexport.release.options import UNKNOWN_URL, ReleaseOptions
 from hubexport.release.plan import PlannedArtifact, make_plan
 from hubexport.release.publishing import move_into_place, publish_index, release_lock, shared_files_are_intact
 from hubexport.system.atomic_output import scratch_directory, write_failures_reported
@@ -87,6 +87,11 @@ def release_modules(
     plan = make_plan(orders, options, directory, index, progress)
     if index and not _actions(plan) & {"make", "list"} and shared_files_are_intact(index, directory):
         return [_outcome_without_work(artifact) for artifact in plan]
+    if options.url == UNKNOWN_URL and "make" in _actions(plan):
+        progress.warn(
+            f"without --url, the pages of these artifacts tell users to load {UNKNOWN_URL}/HANDLE; published pages "
+            "never change, so give the address where the release will be served"
+        )
     failures_reported = write_failures_reported(
         f"cannot write the release to {directory}", directory, "choose another --output-dir"
     )

@@ -1,6 +1,7 @@
 """Charts of accuracy over cost, as in the MobileNet V2 paper.
 
-Families of one group have a colour. Lines join networks that differ in their image size alone. Points link to modules.
+Families of one group have a colour. Lines join networks that differ in their image size alone. Points link to modules;
+those of modules that have the figures are solid, all others hollow.
 `assets/chart.css` sets the colours by class: the pages' policy allows no inline styles.
 """
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
 from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
-from hubexport.site.accuracy_points import AccuracyPoint, Cost
+from hubexport.site.accuracy_points import AccuracyPoint, Cost, Presence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,27 +26,49 @@ _COLOURS = (
     *("#bb66ff", "#dd66bb", "#000033", "#330000"),
 )
 
-# Sizes are in pixels on a wide screen.
-_WIDTH = 720
-_PLOT_HEIGHT = 460
-_LEFT, _RIGHT, _TOP = 62, 690, 14
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How large a chart is on a screen that shows it in its own size, and where its parts are, in pixels.
+
+    Attributes:
+        width: of the chart.
+        plot_height: of the plot, without the labels of its axes.
+        left, right: the edges of the plot.
+        keys_left: where keys begin. In a narrow chart, their titles are above them, not beside.
+        key_width: the distance of keys in a row; three fit.
+        radius: of a point with a million parameters.
+    """
+
+    width: int
+    plot_height: int
+    left: int
+    right: int
+    keys_left: int
+    key_width: int
+    radius: float
+
+
+# Pages show each where its text is at least 11 pixels high: the narrow one on phones.
+_WIDE = _Layout(width=576, plot_height=400, left=56, right=556, keys_left=196, key_width=122, radius=4.2)
+_NARROW = _Layout(width=358, plot_height=400, left=48, right=348, keys_left=12, key_width=116, radius=3.4)
+_TOP = 14
+_AXIS_TITLE = 64
 _TEXT = 14
 _SMALL_TEXT = 12
 # Above and below the key of sizes.
 _SIZES_ROW = 34
 _KEY_ROW = 20
 _KEYS_IN_ROW = 3
-_NOTE_ROW = 18
-# The radius of a point with a million parameters.
-_RADIUS = 5.0
 # Millions of parameters in the key of sizes.
 _SIZES = (1, 5, 25, 125)
 _SIZE_WIDTH = 70
 _KEY_RADIUS = 6.0
-_KEYS_LEFT = 220
-_KEY_WIDTH = 160
 # Width and height of a digit, about the same in any font; letters are not wider on average.
 _DIGIT = (7.2, 11.0)
+# The ticks of the cost axis in each decade, best first: the first are taken whose labels do not touch.
+_TICKS = ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
+_TICK_DIGIT = 8.0
 _GAP = 3.0
 # Lines and texts are tested for overlap as rows of dots.
 _DOTS_APART = 4
@@ -67,26 +90,43 @@ class _CostTexts:
 
 _COST_TEXTS: Mapping[Cost, _CostTexts] = {
     "multiply_adds": _CostTexts(
-        "Accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:,.10g} million multiply-adds"
+        "Top-1 accuracy vs. multiply-adds", "Multiply-adds (millions)", "{:,.10g} million multiply-adds"
     ),
-    "latency": _CostTexts("Accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "{:g} ms on a Pixel 1 CPU"),
+    "latency": _CostTexts(
+        "Top-1 accuracy vs. latency", "Latency (ms, Pixel 1 CPU)", "latency {:g} ms on a Pixel 1 CPU"
+    ),
+}
+# What a point's tooltip says of its module on this hub, after the network's figures.
+_PRESENCE_TEXTS: Mapping[Presence, str] = {
+    "here": "",
+    "untrained": "; untrained on this hub",
+    "other values": "; on this hub with other values",
+    "absent": "; not on this hub",
 }
 
 
-def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost) -> str:
+def chart_title(cost: Cost) -> str:
+    """Returns what a chart shows, in a few words."""
+    return _COST_TEXTS[cost].title
+
+
+def accuracy_chart(points: Sequence[AccuracyPoint], cost: Cost, *, narrow: bool = False) -> str:
     """Draws a chart of accuracy over the cost of one image.
 
     Args:
-        points: the networks. The chart names those without this cost and leaves them out.
+        points: the networks. Those without this cost are left out.
         cost: `multiply_adds` or `latency`.
+        narrow: whether the chart is for phones.
     Returns:
         An `<svg>` element for a page, the same for the same points; see `inline_svg`. Empty if no point has this cost.
     """
     if all(point.cost(cost) is None for point in points):
         return ""
-    chart = _Chart(points, cost)
-    svg = draw_svg(_WIDTH, chart.height, chart.draw, font_size=_TEXT)
-    return inline_svg(svg, chart.marks, cost.replace("_", "-"), _COST_TEXTS[cost].title, chart.description)
+    layout = _NARROW if narrow else _WIDE
+    chart = _Chart(points, cost, layout)
+    svg = draw_svg(layout.width, chart.height, chart.draw, font_size=_TEXT)
+    name = cost.replace("_", "-") + "-narrow" * narrow
+    return inline_svg(svg, chart.marks, name, chart_title(cost), chart.description)
 
 
 class _Chart:
@@ -95,15 +135,17 @@ class _Chart:
     Args:
         points: the networks, group by group; those without the cost are left out.
         cost: the horizontal axis.
+        layout: the chart's size, and the places of its parts.
     Attributes:
         height: the chart's height in pixels.
         marks: the chart's circles, by the names of their markers; filled by `draw`.
         description: what the chart shows, in words.
     """
 
-    def __init__(self, points: Sequence[AccuracyPoint], cost: Cost) -> None:
+    def __init__(self, points: Sequence[AccuracyPoint], cost: Cost, layout: _Layout) -> None:
         self.marks: dict[str, Mark] = {}
         self._cost: Cost = cost
+        self._layout = layout
         # A group has the same colour in all charts of these points.
         groups = dict.fromkeys(point.group for point in points)
         self._series = {group: number for number, group in enumerate(groups)}
@@ -114,44 +156,34 @@ class _Chart:
         self._lines: dict[tuple[str, str], list[AccuracyPoint]] = {}
         for point in sorted(drawn, key=self._place):
             self._lines.setdefault(point.series, []).append(point)
-        self._notes = self._notes_below([point.variant for point in points if point.cost(cost) is None])
+        self._titles_above = layout.keys_left < layout.left
         key_rows = math.ceil(len(self._groups) / _KEYS_IN_ROW)
-        self.height = _TOP + _PLOT_HEIGHT + 70 + _KEY_ROW * key_rows + 2 * _SIZES_ROW + _NOTE_ROW * len(self._notes)
+        keys = _KEY_ROW * (key_rows + 2 * self._titles_above) + _SIZES_ROW
+        self.height = _TOP + layout.plot_height + _AXIS_TITLE + keys
         accuracies = [point.top1_percent for point in drawn]
         self.description = (
             f"{len(drawn)} networks with top-1 accuracies from {min(accuracies):g}% to {max(accuracies):g}%. Larger "
             "points have more parameters. Lines join networks that differ in their image size alone. "
-            f"{sum(point.link is not None for point in drawn)} of the points link to modules."
+            f"{sum(point.presence == 'here' for point in drawn)} of the points are modules on this hub that have these "
+            "figures."
         )
-
-    def _notes_below(self, left_out: Sequence[str]) -> list[str]:
-        notes = ["Figures from the checkpoints' publishers; accuracy on ImageNet's validation set."]
-        if counted := dict.fromkeys(name for point in self._points for name in point.counted):
-            notes.append(f"Where the publishers give no {' or '.join(counted)}, hubexport counted them.")
-        notes.append("Labels: image size, at the end of a line after what tells networks of one colour apart.")
-        if any(point.link is None for point in self._points):
-            notes.append("Hollow points are not in this release.")
-        if left_out:
-            names = ", ".join(left_out[:2]) + (f" and {len(left_out) - 2} more" if len(left_out) > 2 else "")
-            notes.append(f"Not shown, for lack of a published figure: {names}.")
-        return notes
 
     def _tooltip(self, point: AccuracyPoint) -> str:
         figure = _COST_TEXTS[self._cost].figure.format(point.cost(self._cost))
-        remark = ", not in this release" if point.link is None else ", untrained in this release" * point.untrained
         counted = f" ({' and '.join(point.counted)} counted)" if point.counted else ""
         return (
             f"{point.variant}: {point.top1_percent:g}% top-1, {figure}, {point.parameters_millions:g} million "
-            f"parameters{counted}{remark}"
+            f"parameters{counted}{_PRESENCE_TEXTS[point.presence]}"
         )
 
     def draw(self, figure: "Figure") -> None:
         """Draws the chart into an empty figure."""
         self._draw_plot(figure)
-        self._draw_keys_and_notes(figure)
+        self._draw_keys(figure)
 
     def _draw_plot(self, figure: "Figure") -> None:
-        axes = add_plain_axes(figure, _LEFT, _TOP, _RIGHT, _TOP + _PLOT_HEIGHT, grid=f"{CLASS}grid")
+        left, right, bottom = self._layout.left, self._layout.right, _TOP + self._layout.plot_height
+        axes = add_plain_axes(figure, left, _TOP, right, bottom, grid=f"{CLASS}grid")
         self._set_scales(axes)
         for line in self._lines.values():
             series = self._series[line[0].group]
@@ -159,8 +191,8 @@ class _Chart:
             axes.plot(*zip(*map(self._place, line)), color=_colour(series), linewidth=1.5, gid=name)
         for point in self._points:
             series = self._series[point.group]
-            classes = f"{CLASS}point {_series(series)}" + ("" if point.link is not None else f" {CLASS}absent")
-            circle = Circle(_colour(series), _radius(point.parameters_millions))
+            classes = f"{CLASS}point {_series(series)}" + ("" if point.presence == "here" else f" {CLASS}hollow")
+            circle = Circle(_colour(series), self._radius(point.parameters_millions))
             self._add_circle(axes, *self._place(point), Mark(classes, circle, self._tooltip(point), point.link))
         for (x, y), text in self._labels(axes):
             _text(figure, x, y, text, ha="center")
@@ -171,19 +203,32 @@ class _Chart:
         return cost, point.top1_percent
 
     def _set_scales(self, axes: "Axes") -> None:
-        from matplotlib.ticker import LogLocator
-
         costs, accuracies = zip(*map(self._place, self._points))
         axes.set_xscale("log")
         lowest, highest = min(costs) / 1.2, max(costs) * 1.2
         axes.set_xlim(lowest, highest)
         axes.set_ylim(min(accuracies) - 4, max(accuracies) + 4)
-        candidates = LogLocator(subs=(1, 2, 5), numticks=100).tick_values(lowest, highest)
-        ticks = [tick for tick in candidates if lowest <= tick <= highest]
+        ticks = self._ticks(lowest, highest)
         axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel(_COST_TEXTS[self._cost].axis)
         axes.set_ylabel("Top-1 accuracy (%)")
+
+    def _ticks(self, lowest: float, highest: float) -> list[float]:
+        """Returns the ticks of the cost axis: as many as have room for their labels."""
+        from matplotlib.ticker import LogLocator
+
+        width = (self._layout.right - self._layout.left) / math.log(highest / lowest)
+        for subs in _TICKS:
+            candidates = LogLocator(subs=subs, numticks=100).tick_values(lowest, highest)
+            ticks = [float(tick) for tick in candidates if lowest <= tick <= highest]
+            if all(width * math.log(b / a) >= _TICK_DIGIT * len(f"{b:,.10g}") for a, b in itertools.pairwise(ticks)):
+                break
+        return ticks
+
+    def _radius(self, parameters_millions: float) -> float:
+        """Returns a point's radius. Its area grows with the root of the parameters: networks differ a hundredfold."""
+        return self._layout.radius * parameters_millions**0.25
 
     def _add_circle(self, where: "Axes | Figure", x: float, y: float, mark: Mark) -> None:
         name = f"{CLASS}mark-{len(self.marks)}"
@@ -195,7 +240,7 @@ class _Chart:
         circles = {
             point.variant: (
                 *map(float, axes.transData.transform(self._place(point))),
-                _radius(point.parameters_millions),
+                self._radius(point.parameters_millions),
             )
             for point in self._points
         }
@@ -206,7 +251,7 @@ class _Chart:
             for text, (right, up) in itertools.product(self._label_texts(point), _SIDES):
                 width, height = _DIGIT[0] * len(text), _DIGIT[1]
                 box = _Box(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
-                inside = _LEFT <= box.x - width / 2 and box.x + width / 2 <= _RIGHT
+                inside = self._layout.left <= box.x - width / 2 and box.x + width / 2 <= self._layout.right
                 if inside and not any(box.touches(*circle) for circle in taken):
                     taken += box.dots()
                     yield (box.x, box.y), text
@@ -228,25 +273,26 @@ class _Chart:
                 for dot in range(dots):
                     yield x + (to_x - x) * dot / dots, y + (to_y - y) * dot / dots, 1.0
 
-    def _draw_keys_and_notes(self, figure: "Figure") -> None:
-        y = self.height - _TOP - _PLOT_HEIGHT - 70.0
-        _text(figure, _LEFT, y, "Network")
+    def _draw_keys(self, figure: "Figure") -> None:
+        layout = self._layout
+        titles_left = layout.keys_left - _KEY_RADIUS if self._titles_above else layout.left
+        y = float(self.height - _TOP - layout.plot_height - _AXIS_TITLE)
+        _text(figure, titles_left, y, "Family")
+        y -= _KEY_ROW * self._titles_above
         for row in range(0, len(self._groups), _KEYS_IN_ROW):
             for column, group in enumerate(self._groups[row : row + _KEYS_IN_ROW]):
-                x, series = _KEYS_LEFT + column * _KEY_WIDTH, self._series[group]
+                x, series = layout.keys_left + column * layout.key_width, self._series[group]
                 circle = Circle(_colour(series), _KEY_RADIUS)
                 self._add_circle(figure, x, y, Mark(f"{CLASS}key {_series(series)}", circle))
                 _text(figure, x + 12, y, group)
             y -= _KEY_ROW
         y -= _SIZES_ROW - _KEY_ROW
-        _text(figure, _LEFT, y, "Parameters (millions)")
+        _text(figure, titles_left, y, "Parameters (millions)")
+        y -= _KEY_ROW * self._titles_above
         for column, millions in enumerate(_SIZES):
-            x = _KEYS_LEFT + column * _SIZE_WIDTH
-            self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", _radius(millions))))
-            _text(figure, x + _radius(millions) + 6, y, str(millions))
-        for note in self._notes:
-            y -= _SIZES_ROW if note is self._notes[0] else _NOTE_ROW
-            _text(figure, _LEFT, y, note)
+            x = layout.keys_left + column * _SIZE_WIDTH
+            self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", self._radius(millions))))
+            _text(figure, x + self._radius(millions) + 6, y, str(millions))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,11 +314,6 @@ class _Box:
         """Yields the box as a row of circles."""
         for offset in range(0, math.ceil(self.width), _DOTS_APART):
             yield self.x - self.width / 2 + offset, self.y, self.height / 2
-
-
-def _radius(parameters_millions: float) -> float:
-    """Returns a point's radius. Its area grows with the root of the parameters: networks differ a hundredfold."""
-    return _RADIUS * parameters_millions**0.25
 
 
 def _series(index: int) -> str:

@@ -13,6 +13,8 @@ from hubexport.site.catalogue import Catalogue
 from hubexport.variants import PublishedFigures, Variant
 
 Cost = Literal["multiply_adds", "latency"]
+# What a hub has of a network: a module with its published values, one with made-up values, one with other values, none.
+Presence = Literal["here", "untrained", "other values", "absent"]
 
 # What readers call the figures that hubexport counts.
 _TITLES = {"macs_millions": "multiply-adds", "parameters_millions": "parameters"}
@@ -33,7 +35,7 @@ class AccuracyPoint:
         top1_percent: accuracy on the ImageNet validation set.
         counted: which of `multiply-adds` and `parameters` hubexport counted, for lack of a published figure.
         link: the address of its module's page; None if the release has no such module.
-        untrained: whether that module has synthetic values, to which these figures do not apply.
+        presence: what the release has of the network. The figures are true of the module `here` alone.
     """
 
     variant: str
@@ -46,7 +48,7 @@ class AccuracyPoint:
     top1_percent: float
     counted: tuple[str, ...]
     link: str | None
-    untrained: bool = False
+    presence: Presence
 
     @property
     def series(self) -> tuple[str, str]:
@@ -63,7 +65,7 @@ def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str])
 
     Args:
         catalogue: the release's. If it has both kinds of a network, the point links to the classification module.
-        link: returns the address of a module's page. Points link to modules with synthetic values, too.
+        link: returns the address of a module's page.
     Returns:
         The points, by family, parameters and image size, in the order of `network_order`.
     """
@@ -72,22 +74,28 @@ def accuracy_points(catalogue: Catalogue, link: Callable[[ArtifactRecord], str])
     for name, variant in variants.items():
         if variant.published and (point := _point(variant, variant.published, None)):
             found[name] = variant, point
-    for handle, (record, *_) in catalogue.modules.items():
+    for handle, versions in catalogue.modules.items():
+        record = next((version for version in versions if carried_figures(version)), versions[0])
         name = handle.rpartition("/")[0]
         if record.kind != "classification" and f"{name}/classification" in catalogue.modules:
             continue
-        if (figures := _figures(record)) and (point := _point(record, figures, link(record))):
+        if (figures := carried_figures(record)) and (point := _point(record, figures, link(record))):
             found[name] = record, point
         elif name in found and _is_same_network(record, variants[name]):
             _, point = found[name]
-            untrained = record.values == "synthetic"
-            found[name] = record, dataclasses.replace(point, link=link(record), untrained=untrained)
+            presence: Presence = "untrained" if record.values == "synthetic" else "other values"
+            found[name] = record, dataclasses.replace(point, link=link(record), presence=presence)
     ordered = sorted(found.values(), key=lambda one: (*network_order(one[0]), one[1].variant))
     return [point for _, point in ordered]
 
 
-def _figures(record: ArtifactRecord) -> PublishedFigures | None:
-    """Returns a record's published figures; None if they are missing or malformed."""
+def carried_figures(record: ArtifactRecord) -> PublishedFigures | None:
+    """Returns the published figures that are true of a module's values; None if there are none, or malformed ones.
+
+    Publishers measured the averages of variables that have them: their figures are not those of raw values.
+    """
+    if record.values == "synthetic" or record.inputs.weights == "raw":
+        return None
     try:
         # JSON has integers for whole figures.
         return PublishedFigures.model_validate(record.published, strict=False) if record.published else None
@@ -120,4 +128,5 @@ def _point(source: ArtifactRecord | Variant, figures: PublishedFigures, link: st
         top1_percent=figures.top1_percent,
         counted=tuple(_TITLES[name] for name in known.counted),
         link=link,
+        presence="absent" if link is None else "here",
     )

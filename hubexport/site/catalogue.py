@@ -17,12 +17,15 @@ class SearchQuery:
     """A search for modules, as its form sends it; an empty field matches everything.
 
     Attributes:
-        q: words that must all occur in the module's handle or in its dataset's name.
+        q: words that must all occur in the module's handle, or in the name of its network or dataset. Only words with a
+            slash must be written as in the handle; for others, see `squashed`. The version of a network may be missing:
+            `resnet50` finds `resnet_v2_50`.
         family: the network's name.
         size: height and width of the module's images in pixels.
         kind: `feature_vector` or `classification`.
         version: the module's version.
         format: `hub` or `saved_model_2`.
+        values: `trained` or `synthetic`.
     """
 
     q: str = ""
@@ -31,15 +34,37 @@ class SearchQuery:
     kind: str = ""
     version: str = ""
     format: str = ""
+    values: str = ""
 
     def matches(self, record: ArtifactRecord) -> bool:
         """Tells whether a module fits the search."""
-        wanted = (self.family, self.size, self.kind, self.version, self.format)
-        facts = (record.network, str(record.image_size), record.kind, str(record.version), record.format)
-        text = f"{record.handle} {record.dataset}".casefold()
-        return all(not want or want == fact for want, fact in zip(wanted, facts)) and all(
-            word in text for word in self.q.casefold().split()
-        )
+        wanted = (self.family, self.size, self.kind, self.version, self.format, self.values)
+        size, version = str(record.image_size), str(record.version)
+        facts = (record.network, size, record.kind, version, record.format, record.values)
+        if not all(not want or want == fact for want, fact in zip(wanted, facts)):
+            return False
+        handle, text = record.handle.lower(), _search_text(record)
+        # The same rule is in script.js.
+        return all(word in handle if "/" in word else squashed(word) in text for word in self.q.lower().split())
+
+
+def squashed(text: str) -> str:
+    """Returns what all ways of writing a name have in common: no capitals, no dots, and gaps between digits alone.
+
+    Example:
+        >>> squashed("mobilenet_v2_075_192"), squashed("MobileNet-V2"), squashed("0.75")
+        ('mobilenetv2 075 192', 'mobilenetv2', '075')
+    """
+    text = re.sub(r"[\s_/-]+", " ", text.lower().replace(".", "")).strip()
+    return re.sub(" ([^0-9])", r"\1", re.sub("([^0-9]) ", r"\1", text))
+
+
+def _search_text(record: ArtifactRecord) -> str:
+    """Returns a module's names, squashed, with and without the versions of networks."""
+    handle, _, version = record.handle.lower().rpartition("/")
+    names = f"{handle}|{record.family.short_name(record.family_parameters)}|{record.dataset}".lower()
+    without_versions = re.sub(r"[\s_/-]v[0-9]+(?![0-9a-z])", "", names)
+    return f"{squashed(handle)}{version}|{squashed(names)}|{squashed(without_versions)}"
 
 
 class Catalogue:

@@ -2,24 +2,54 @@
 
 from collections.abc import Sequence
 import dataclasses
+import datetime
+import itertools
 from urllib.parse import urlencode
 
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.network_figures import network_order
 from hubexport.networks.registry import FAMILIES
 from hubexport.release.index import ArtifactRecord
+from hubexport.site.accuracy_points import carried_figures
 from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
 
 # On a page from a server. A static site has all modules on one page.
 ROWS_PER_PAGE = 200
 
+# The publisher of the built-in configs. Other publishers' modules are those of this hub's own people.
+_PUBLISHED = "google"
+
 KINDS = {"feature_vector": "feature vector", "classification": "classification"}
+VALUES = {"trained": "trained", "synthetic": "untrained"}
 # Each format's name, and its short name for a badge.
 FORMATS = {
     "hub": ("TF1 Hub format", "TF1"),
     "saved_model_2": ("TF2 SavedModel", "TF2"),
     **{name: (deployment.title, deployment.title) for name, deployment in DEPLOYMENTS.items()},
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """The accuracy of a module's values.
+
+    Attributes:
+        top1_percent: the top-1 accuracy.
+        measured_on: the images on which the module itself was measured; None if its publishers measured the values.
+    """
+
+    top1_percent: float
+    measured_on: str | None = None
+
+
+def accuracy(record: ArtifactRecord) -> Accuracy | None:
+    """Returns the accuracy of a module's values: the publishers', or else a measured one; None without either."""
+    figures = carried_figures(record)
+    if figures and figures.top1_percent is not None:
+        return Accuracy(figures.top1_percent)
+    if measured := getattr(record, "measured", None):
+        return Accuracy(measured.top1_percent, f"{measured.images:,} images of {measured.dataset}")
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +65,21 @@ class ListingRow:
         return self.versions[0]
 
     @property
-    def top1(self) -> float | None:
-        """The published top-1 accuracy in percent; None if there is none."""
-        return (self.newest.published or {}).get("top1_percent")
+    def accuracy(self) -> Accuracy | None:
+        """The accuracy of that version's values; None if it is not known."""
+        return accuracy(self.newest)
+
+    @property
+    def dated(self) -> datetime.date | None:
+        """The date of the files in that version's archive, in UTC; None if nobody set one."""
+        seconds = self.newest.inputs.source_date_epoch
+        return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date() if seconds else None
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """The publisher, and the title of the group of families: empty for a publisher whose modules are one group."""
+        publisher = self.newest.publisher
+        return publisher, self.newest.family.group_title if publisher == _PUBLISHED else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +99,26 @@ class Listing:
     total: int
     page: int
     pages: int
+
+    @property
+    def groups(self) -> list[tuple[str, str, list[ListingRow]]]:
+        """The rows by publisher and group of families, see `ListingRow.group`."""
+        return [(*group, list(rows)) for group, rows in itertools.groupby(self.rows, lambda row: row.group)]
+
+    @property
+    def publishers(self) -> set[str]:
+        """The publishers of these modules."""
+        return {row.newest.publisher for row in self.rows}
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the accuracy of any of these modules is known."""
+        return any(row.accuracy for row in self.rows)
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether any of these modules is dated."""
+        return any(row.dated for row in self.rows)
 
     @property
     def complete(self) -> bool:
@@ -82,7 +144,7 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
         page: the page's number, from 1; one out of range means the nearest page.
         per_page: the number of modules on a page; None for all.
     """
-    ordered = sorted(records, key=lambda record: (*network_order(record), record.handle))
+    ordered = sorted(records, key=_order)
     handles = list(dict.fromkeys(map(unversioned, ordered)))
     per_page = per_page or max(len(handles), 1)
     pages = max(-(-len(handles) // per_page), 1)
@@ -91,6 +153,12 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
         ListingRow(handle, catalogue.modules[handle]) for handle in handles[(page - 1) * per_page : page * per_page]
     ]
     return Listing(rows, len(handles), len(catalogue.modules), page, pages)
+
+
+def _order(record: ArtifactRecord) -> tuple[object, ...]:
+    """Returns a key that sorts modules: those of this hub's own people first, by publisher, then by network."""
+    is_published = record.publisher == _PUBLISHED
+    return is_published, record.publisher, network_order(record), record.handle
 
 
 def search_choices(catalogue: Catalogue) -> list[SearchChoice]:
@@ -102,12 +170,14 @@ def search_choices(catalogue: Catalogue) -> list[SearchChoice]:
     kinds = sorted({record.kind for record in records})
     versions = sorted({record.version for record in records})
     formats = sorted({record.format for record in records})
+    values = sorted({record.values for record in records}, reverse=True)
     return [
         SearchChoice("family", "Family", families),
         SearchChoice("size", "Image size", [(str(size), f"{size} px") for size in sizes]),
         SearchChoice("kind", "Kind", [(kind, KINDS[kind]) for kind in kinds]),
         SearchChoice("version", "Version", [(str(version), str(version)) for version in versions]),
         SearchChoice("format", "Format", [(form, FORMATS[form][0]) for form in formats]),
+        SearchChoice("values", "Values", [(kind, VALUES[kind]) for kind in values]),
     ]
 
 

@@ -15,16 +15,18 @@ from markupsafe import Markup
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord, ReleaseFile
+from hubexport.release.options import UNKNOWN_URL
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
-from hubexport.site.accuracy_chart import accuracy_chart
 from hubexport.site.accuracy_points import Cost, accuracy_points
 from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
+from hubexport.site.catalogue_charts import CatalogueChart, catalogue_chart
 from hubexport.site.deployment_snippets import deployment_snippet
 from hubexport.site.deployment_tables import DeploymentRow, deployment_files, smallest
 from hubexport.site.listing import ROWS_PER_PAGE, address_query, list_page, search_choices
 from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
 from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
 from hubexport.site.page_assets import page_assets
+from hubexport.site.page_links import PageLinks, way_up
 from hubexport.site.snippets import Snippet, snippets
 from hubexport.site.template_environment import template_environment
 from hubexport.version import __version__
@@ -48,8 +50,10 @@ class Pages:
     Args:
         catalogue: the release's catalogue.
         folder: the release's folder, open while pages are rendered.
-        url: where the site is served. Links begin with its path.
-        static: whether pages are files, so that their addresses end in a slash and mean an `index.html`.
+        url: where the site is served.
+        static: whether pages are files: their addresses end in a slash and mean an `index.html`, and their links lead
+            from page to page, so that they work wherever the files are. Links of a server's pages begin with the path
+            of the site.
         can_try: whether the server classifies photographs.
         tfjs: the content of TF.js, with which browsers classify photographs where a module has a deployment for it;
             None if they do not.
@@ -75,24 +79,17 @@ class Pages:
         self._assets = page_assets(tfjs)
         self._choices = search_choices(catalogue)
         self._drawing_charts = threading.Lock()
-        self._charts: tuple[Markup, ...] | None = None
+        self._charts: tuple[CatalogueChart, ...] | None = None
         self._environment = template_environment()
         self._environment.globals |= {
-            "site": self,
             "version": __version__,
-            "host": urlsplit(self._url).netloc,
-            "root": self._root,
+            "host": "" if self._url == UNKNOWN_URL else urlsplit(self._url).netloc,
             "slash": self._slash,
             "static": static,
-            "has_top1": any((r.published or {}).get("top1_percent") is not None for r in catalogue.records.values()),
             "assets": {name: asset.path for name, asset in self._assets.items()},
         }
 
-    def link(self, record: ArtifactRecord) -> str:
-        """Returns the path of the page of a module or deployment."""
-        return f"{self._root}{self._path(record)}"
-
-    def deployments(self, record: ArtifactRecord) -> list[ArtifactRecord]:
+    def _shown_deployments(self, record: ArtifactRecord) -> list[ArtifactRecord]:
         """Returns the most precise deployment of a module in each format."""
         by_format = {one.format: one for one in reversed(self._catalogue.deployments_of(record))}
         return [*reversed(by_format.values())]
@@ -107,6 +104,7 @@ class Pages:
         found = list(self._catalogue.records.values()) if query == SearchQuery() else self._catalogue.select(query)
         shown = list_page(self._catalogue, found, page=page, per_page=None if self._static else ROWS_PER_PAGE)
         example = self._example()
+        charts = self._drawn_charts() if query == SearchQuery() and shown.page == 1 else ()
         return self._render(
             "catalogue.html",
             # Search engines need no pages of search results.
@@ -117,17 +115,19 @@ class Pages:
             choices=self._choices,
             address_query=address_query,
             example=example and highlight(_EXAMPLE_CODE.format(address=f"{self._url}/{example.handle}")),
-            charts=self._drawn_charts() if query == SearchQuery() and shown.page == 1 else (),
+            charts=charts,
+            # Charts have most notes in common.
+            chart_notes=dict.fromkeys(note for chart in charts for note in chart.notes),
         )
 
     def module(self, record: ArtifactRecord) -> str:
         """Returns the page of a module."""
         publisher = record.handle.partition("/")[0]
         address = f"{self._url}/{record.handle}"
-        text = self._text(record.files.get("page"), record)
+        text = self._text(record.files.get("page"), self._path(record), record)
         deployments = [DeploymentRow.of(deployed) for deployed in self._catalogue.deployments_of(record)]
         twin = self._twin(record)
-        programs = [self._program(DeploymentRow.of(deployed)) for deployed in self.deployments(record)]
+        programs = [self._program(DeploymentRow.of(deployed)) for deployed in self._shown_deployments(record)]
         return self._render(
             "module.html",
             path=self._path(record),
@@ -167,7 +167,7 @@ class Pages:
             module=module,
             try_module=module is not None and self._trial_model(module) == row,
             program=self._program(row),
-            text=self._text(record.files.get("page"), record),
+            text=self._text(record.files.get("page"), self._path(record), record),
             report=_or_reason(read_report, self._folder, record),
             files=deployment_files(record),
         )
@@ -176,11 +176,12 @@ class Pages:
         """Returns the page of a publisher: its own text, and its modules."""
         handles = [handle for handle in self._catalogue.modules if handle.startswith(f"{name}/")]
         records = [self._catalogue.modules[handle][0] for handle in handles]
+        path = f"/{name}{self._slash}"
         return self._render(
             "publisher.html",
-            path=f"/{name}{self._slash}",
+            path=path,
             name=name,
-            text=self._text(self._catalogue.publishers.get(name), None),
+            text=self._text(self._catalogue.publishers.get(name), path, None),
             listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None),
             found=len(records),
         )
@@ -208,8 +209,16 @@ class Pages:
 
     def _render(self, template: str, *, path: str | None, **facts: Any) -> str:
         """Renders a template; `path` is the page's path below the root, None if search engines must not list it."""
-        canonical = None if path is None else f"{self._url}{path}"
-        return self._environment.get_template(template).render(canonical=canonical, **facts)
+        canonical = None if path is None or self._url == UNKNOWN_URL else f"{self._url}{path}"
+        links = self._links(path)
+        return self._environment.get_template(template).render(
+            canonical=canonical, site=links, root=links.root, **facts
+        )
+
+    def _links(self, path: str | None) -> PageLinks:
+        """Returns the links of the page with a path below the root; None for one that is shown at any address."""
+        root = way_up(path) if self._static and path is not None else self._root
+        return PageLinks(root, self._slash, self._shown_deployments)
 
     def _is_tried(self, record: ArtifactRecord) -> bool:
         """Returns whether people can try a module on its page."""
@@ -234,24 +243,24 @@ class Pages:
         return same or self._catalogue.newest(f"{folder}/{other}")
 
     def _example(self) -> ArtifactRecord | None:
+        """Returns the module of the catalogue's example: of the best format and kind; then trained, then small."""
         records = [versions[0] for versions in self._catalogue.modules.values()]
         for example in _EXAMPLES:
-            for record in reversed(records):
-                if (record.format, record.kind) == example:
-                    return record
+            if found := [record for record in records if (record.format, record.kind) == example]:
+                return min(found, key=lambda record: (record.values == "synthetic", record.bytes, record.handle))
         return records[0] if records else None
 
-    def _drawn_charts(self) -> tuple[Markup, ...]:
+    def _drawn_charts(self) -> tuple[CatalogueChart, ...]:
         """Returns the accuracy charts, drawn once; none if no point is a module of this release."""
         with self._drawing_charts:
             if self._charts is None:
-                points = accuracy_points(self._catalogue, self.link)
+                points = accuracy_points(self._catalogue, self._links("/").link)
                 costs: tuple[Cost, ...] = get_args(Cost) if any(point.link for point in points) else ()
-                self._charts = tuple(Markup(accuracy_chart(points, cost)) for cost in costs)
+                self._charts = tuple(catalogue_chart(points, cost) for cost in costs)
             return self._charts
 
-    def _text(self, file: ReleaseFile | None, record: ArtifactRecord | None) -> RenderedMarkdown | str:
-        """Renders a Markdown file of the release; returns what is wrong with the file if it cannot."""
+    def _text(self, file: ReleaseFile | None, path: str, record: ArtifactRecord | None) -> RenderedMarkdown | str:
+        """Renders a Markdown file of the release for the page with this path; if it cannot, returns what is wrong."""
         if file is None:
             return "is not listed"
         try:
@@ -262,7 +271,7 @@ class Pages:
             return f"has {len(text):,} characters, too many for this page"
         if record:
             text = self._with_our_addresses(text, record)
-        resolve = functools.partial(self._resolved, f"{self._root}/{file.path}")
+        resolve = functools.partial(self._resolved, self._links(path), f"{self._root}/{file.path}")
         return render_markdown(text, resolve=resolve, level=3 if record else 2, without_title=True)
 
     def _with_our_addresses(self, text: str, record: ArtifactRecord) -> str:
@@ -275,14 +284,14 @@ class Pages:
                 text = text.replace(f"{old}/{below}", f"{self._url}/{below}")
         return text
 
-    def _resolved(self, base: str, href: str) -> str | None:
+    def _resolved(self, links: PageLinks, base: str, href: str) -> str | None:
         """Returns where a link without a scheme leads; None if the release has nothing there."""
         path, _, fragment = urljoin(base, href).partition("#")
         inside = path.removeprefix(f"{self._root}/")
         fragment = f"#{fragment}" if fragment else ""
         if record := self._catalogue.records.get(inside) or self._catalogue.deployments.get(inside):
-            return f"{self.link(record)}{fragment}"
-        return f"{path}{fragment}" if inside in self._catalogue.files else None
+            return f"{links.link(record)}{fragment}"
+        return f"{links.root}/{inside}{fragment}" if inside in self._catalogue.files else None
 
 
 def _or_reason(

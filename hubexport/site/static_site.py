@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from hubexport.errors import OutputError, ReleaseError, UsageError
 from hubexport.progress import Progress
 from hubexport.release.index import INDEX, SHA256SUMS, ReleaseFile, ReleaseIndex, as_json, read_index
+from hubexport.release.options import UNKNOWN_URL
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, opened_listed
 from hubexport.site.catalogue import Catalogue
 from hubexport.site.hosting_files import (
@@ -88,7 +89,7 @@ def write_site(
         raise ReleaseError(
             f"no release in {directory}", why=f"it has no {INDEX}", fix="give a folder made by `hubexport release`"
         )
-    site = WrittenSite(output_dir, url or _own_url(index, directory))
+    site = WrittenSite(output_dir, url or _own_url(index, directory, progress))
     # If `output_dir` is a link, the site goes where it leads.
     final = output_dir.resolve()
     if output_dir.is_symlink():
@@ -110,9 +111,10 @@ def write_site(
     return site
 
 
-def _own_url(index: ReleaseIndex, directory: Path) -> str:
-    """Returns the URL that the release's modules were made for."""
-    urls = {record.inputs.url for record in index.artifacts}
+def _own_url(index: ReleaseIndex, directory: Path, progress: Progress) -> str:
+    """Returns the URL that the release's modules were made for; of some, nobody may have said it."""
+    made_for = {record.inputs.url for record in index.artifacts}
+    urls = made_for - {UNKNOWN_URL} or made_for
     if len(urls) != 1:
         raise ReleaseError(
             f"cannot tell where the site of {directory} will be served",
@@ -120,6 +122,10 @@ def _own_url(index: ReleaseIndex, directory: Path) -> str:
             fix="give its address, like --url https://hub.example.org",
         )
     [url] = urls
+    if url == UNKNOWN_URL:
+        progress.warn(
+            f"the release does not say where it will be served: without --url, programs on the pages load {url}/HANDLE"
+        )
     return url.rstrip("/")
 
 

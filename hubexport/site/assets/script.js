@@ -55,29 +55,56 @@ for (const element of document.querySelectorAll("[data-copy]")) {
   }
 }
 
-// Sorting: a click sorts a column by its `<data>` values or its text; a second click reverses the order.
+// Sorting: a click sorts a column by its `<data>` values or its text, and dissolves the groups. A second click reverses
+// the order, a third brings back the groups.
+const NONE = "–";
+
 function order(row, column) {
   const cell = row.cells[column];
   const data = cell.querySelector("data");
   return data ? Number(data.value) : cell.textContent.trim();
 }
 
-function sort(table, column) {
-  const head = table.tHead.rows[0].cells;
-  const descending = head[column].getAttribute("aria-sort") === "ascending";
-  for (const cell of head) cell.removeAttribute("aria-sort");
-  head[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
+function sorted(rows, column, descending) {
   const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
-  const rows = [...table.tBodies[0].rows].map((row) => [order(row, column), row]);
-  rows.sort(([a], [b]) => (descending ? compare(b, a) : compare(a, b)));
-  table.tBodies[0].append(...rows.map(([, row]) => row));
+  const keyed = rows.map((row) => [order(row, column), row]);
+  const known = keyed.filter(([key]) => key !== NONE).sort(([a], [b]) => (descending ? compare(b, a) : compare(a, b)));
+  return [...known, ...keyed.filter(([key]) => key === NONE)].map(([, row]) => row);
+}
+
+function moduleRows(table) {
+  return [...table.querySelectorAll("tbody tr[data-handle]")];
+}
+
+function hideEmptyGroups(table) {
+  for (const heading of table.querySelectorAll("tr.group")) {
+    heading.hidden = !heading.parentElement.querySelector("tr[data-handle]:not([hidden])");
+  }
 }
 
 function makeSortable() {
   for (const table of document.querySelectorAll("table[data-sortable]")) {
-    [...table.tHead.rows[0].cells].forEach((cell, column) => {
+    const groups = [...table.tBodies].map((body) => [body, [...body.rows]]);
+    const rows = moduleRows(table);
+    const all = document.createElement("tbody");
+    const head = [...table.tHead.rows[0].cells];
+    const sort = (column) => {
+      const next = { ascending: "descending", descending: null }[head[column].getAttribute("aria-sort")];
+      for (const cell of head) cell.removeAttribute("aria-sort");
+      for (const body of [...table.tBodies]) body.remove();
+      if (next === null) {
+        for (const [body, own] of groups) body.append(...own);
+        table.append(...groups.map(([body]) => body));
+        hideEmptyGroups(table);
+      } else {
+        head[column].setAttribute("aria-sort", next ?? "ascending");
+        all.append(...sorted(rows, column, next === "descending"));
+        table.append(all);
+      }
+    };
+    head.forEach((cell, column) => {
       const pressed = button(cell.textContent.trim());
-      pressed.addEventListener("click", () => sort(table, column));
+      pressed.addEventListener("click", () => sort(column));
       cell.replaceChildren(pressed);
     });
   }
@@ -88,23 +115,34 @@ function wantedBy(form) {
   return Object.fromEntries(new FormData(form));
 }
 
-function address(form) {
+function queryOf(form) {
   const fields = Object.entries(wantedBy(form)).filter(([, value]) => value);
   const query = new URLSearchParams(fields).toString();
-  return form.getAttribute("action") + (query && `?${query}`);
+  return query && `?${query}`;
+}
+
+// What all ways of writing a name have in common: no capitals, no dots, and gaps between digits alone.
+function squashed(text) {
+  const apart = text.toLowerCase().replaceAll(".", "").replace(/[\s_/-]+/g, " ").trim();
+  return apart.replace(/([^0-9]) /g, "$1").replace(/ ([^0-9])/g, "$1");
 }
 
 // The same rule as on the server: a single version must match the whole search.
 function fits(row, wanted) {
   const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
   const facts = row.dataset;
+  const handle = squashed(facts.handle);
+  const names = `${facts.handle}|${facts.network}|${facts.dataset}`;
+  const others = `${squashed(names)}|${squashed(names.replace(/[\s_/-]v[0-9]+(?![0-9a-z])/g, ""))}`;
   return (
-    ["family", "size", "kind"].every((name) => !wanted[name] || wanted[name] === facts[name]) &&
+    ["family", "size", "kind", "values"].every((name) => !wanted[name] || wanted[name] === facts[name]) &&
     [...row.querySelectorAll("[data-version]")].some(({ dataset: one }) => {
-      const text = `${facts.handle}/${one.version} ${facts.dataset}`;
+      const text = `${handle}${one.version}|${others}`;
       return (
         ["version", "format"].every((name) => !wanted[name] || wanted[name] === one[name]) &&
-        words.every((word) => text.includes(word))
+        words.every((word) =>
+          word.includes("/") ? `${facts.handle}/${one.version}`.includes(word) : text.includes(squashed(word)),
+        )
       );
     })
   );
@@ -112,12 +150,13 @@ function fits(row, wanted) {
 
 function filter(form, table) {
   const wanted = wantedBy(form);
-  const rows = [...table.tBodies[0].rows];
+  const rows = moduleRows(table);
   let found = 0;
   for (const row of rows) {
     row.hidden = !fits(row, wanted);
     found += !row.hidden;
   }
+  hideEmptyGroups(table);
   document.getElementById("count").textContent = `${found} of ${rows.length} module${rows.length === 1 ? "" : "s"}`;
   document.getElementById("nothing").hidden = found > 0;
 }
@@ -130,7 +169,7 @@ async function part(response, selector) {
 let asked = 0;
 async function ask(form) {
   const number = ++asked;
-  const results = await part(await fetch(address(form)), "#results");
+  const results = await part(await fetch(form.getAttribute("action") + queryOf(form)), "#results");
   if (number === asked && results) {
     document.getElementById("results").replaceWith(results);
     makeSortable();
@@ -143,7 +182,7 @@ function makeSearchable(form) {
   let waiting;
   const search = () => {
     const table = document.querySelector("#results table");
-    history.replaceState(null, "", address(form));
+    history.replaceState(null, "", location.pathname + queryOf(form));
     clearTimeout(waiting);
     if ("complete" in table.dataset) filter(form, table);
     else waiting = setTimeout(() => ask(form).catch(() => form.submit()), 200);
@@ -257,6 +296,17 @@ async function askServer(form, file) {
   throw new Refusal(answer?.textContent ?? "The server did not answer. Try again in a moment.");
 }
 
+// A folder opened as a file is a list of its files: its page is the index in it.
+function linkToIndexes() {
+  for (const link of document.querySelectorAll("a[href]")) {
+    const address = new URL(link.getAttribute("href"), location.href);
+    if (address.protocol !== "file:" || !address.pathname.endsWith("/")) continue;
+    address.pathname += "index.html";
+    link.setAttribute("href", address.href);
+  }
+}
+
+if (location.protocol === "file:") linkToIndexes();
 makeSortable();
 const search = document.getElementById("search");
 if (search) makeSearchable(search);
