@@ -77,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://tfhub.dev)",
     )
     parser.add_argument(
+        "--measured",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="accuracies to publish: what `hubexport evaluate --format json` printed for modules of this release",
+    )
+    parser.add_argument(
         "--verify",
         nargs="+",
         default=[],
@@ -125,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
     from hubexport.deployment_spec import with_deployments
+    from hubexport.release.measurements import read_measurements
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
     from hubexport.selection import select_modules
@@ -143,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,
         scope=args.scope,
+        measured=read_measurements(args.measured),
     )
     directory = Path(args.output_dir)
     if args.dry_run:
