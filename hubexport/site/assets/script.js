@@ -42,7 +42,7 @@ async function copy(text, pressed) {
 
 for (const element of document.querySelectorAll("[data-copy]")) {
   const isCode = element.matches("pre");
-  const pressed = button("Copy", `Copy ${isCode ? "this program" : element.dataset.copy}`);
+  const pressed = button("Copy", `Copy ${isCode ? element.dataset.what ?? "this program" : element.dataset.copy}`);
   pressed.className = "copy";
   pressed.addEventListener("click", () => copy(element.dataset.copy || element.textContent.trimEnd() + "\n", pressed));
   if (isCode) {

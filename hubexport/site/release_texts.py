@@ -1,0 +1,76 @@
+"""Renders the Markdown files of a release for its pages."""
+
+from collections.abc import Collection
+import functools
+from urllib.parse import quote, urljoin, urlsplit
+
+from hubexport.deployment_spec import DEPLOYMENTS_ROOT
+from hubexport.release.index import ArtifactRecord, ReleaseFile
+from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
+from hubexport.site.catalogue import Catalogue
+from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, render_markdown
+
+_ADDRESS_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
+
+
+class ReleaseTexts:
+    """Renders the Markdown files of a release, with links that lead into the site.
+
+    Args:
+        catalogue: the release's catalogue.
+        folder: the release's folder, open while texts are rendered.
+        url: where the site is served, without a slash at the end.
+        slash: what the addresses of pages end in.
+    """
+
+    def __init__(self, catalogue: Catalogue, folder: UntrustedFolder, url: str, slash: str) -> None:
+        self._catalogue = catalogue
+        self._folder = folder
+        self._url = url
+        self._root = urlsplit(url).path
+        self._slash = slash
+
+    def render(
+        self, file: ReleaseFile | None, record: ArtifactRecord | None, without: Collection[str] = ()
+    ) -> RenderedMarkdown | str:
+        """Renders a file.
+
+        Args:
+            file: the file; None if none is listed.
+            record: the module or deployment that it is about, if it is about one.
+            without: headings that are left out, see `hubexport.site.markdown.render_markdown`.
+        Returns:
+            What is wrong with the file if it cannot be rendered.
+        """
+        if file is None:
+            return "is not listed"
+        try:
+            text = read_listed(self._folder, file)
+        except UntrustedFileError as error:
+            return str(error)
+        if len(text) > MAX_MARKDOWN:
+            return f"has {len(text):,} characters, too many for this page"
+        if record:
+            text = self._with_our_addresses(text, record)
+        resolve = functools.partial(self._resolved, f"{self._root}/{file.path}")
+        level = 3 if record else 2
+        return render_markdown(text, resolve=resolve, level=level, without_title=True, without=without)
+
+    def _with_our_addresses(self, text: str, record: ArtifactRecord) -> str:
+        """Replaces the address that the release was made for by this site's."""
+        made_for = record.inputs.url.rstrip("/")
+        if "://" not in made_for:
+            return text
+        for old in {made_for, quote(made_for, safe=_ADDRESS_CHARACTERS)}:
+            for below in (f"{record.publisher}/", DEPLOYMENTS_ROOT):
+                text = text.replace(f"{old}/{below}", f"{self._url}/{below}")
+        return text
+
+    def _resolved(self, base: str, href: str) -> str | None:
+        """Returns where a link without a scheme leads; None if the release has nothing there."""
+        path, _, fragment = urljoin(base, href).partition("#")
+        inside = path.removeprefix(f"{self._root}/")
+        fragment = f"#{fragment}" if fragment else ""
+        if inside in self._catalogue.records or inside in self._catalogue.deployments:
+            return f"{self._root}/{inside}{self._slash}{fragment}"
+        return f"{path}{fragment}" if inside in self._catalogue.files else None
