@@ -16,6 +16,7 @@ function button(text, label) {
 }
 
 // Copying: `data-copy` is the text to copy; if it is empty, the element's own text is copied.
+let silencing;
 async function copy(text, pressed) {
   try {
     await navigator.clipboard.writeText(text);
@@ -36,8 +37,9 @@ async function copy(text, pressed) {
   setTimeout(() => {
     pressed.textContent = "Copy";
     pressed.classList.remove("done");
-    announce("");
   }, 2000);
+  clearTimeout(silencing); // Of an earlier copy, or it would silence this one.
+  silencing = setTimeout(() => announce(""), 2000);
 }
 
 for (const element of document.querySelectorAll("[data-copy]")) {
