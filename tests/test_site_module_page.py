@@ -21,7 +21,7 @@ from hubexport.release.facts import MeasuredFigures
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
 from hubexport.release.untrusted_folder import UntrustedFolder
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.markdown import render_markdown
+from hubexport.site.markdown import ShownElsewhere, render_markdown
 from hubexport.site.module_text import citation, first_sentence, limits
 from hubexport.site.pages import Pages
 from hubexport.site.siblings import Siblings
@@ -209,6 +209,8 @@ Program.
 
 Kept.
 
+    program()
+
 ## Other
 
 Kept, too. [Usage](#usage)
@@ -217,11 +219,8 @@ Kept, too. [Usage](#usage)
 
 def test_sections_are_left_out_by_their_headings():
     """Only the text of that heading, and of the description only the line below the title."""
-    made = tree(
-        str(
-            render_markdown(_TEXT, resolve=lambda href: href, without_title=True, without={"", "usage", "nothing"}).html
-        )
-    )
+    shown = ShownElsewhere({"", "usage", "nothing"}, programs={"below usage"})
+    made = tree(str(render_markdown(_TEXT, resolve=lambda href: href, without_title=True, elsewhere=shown).html))
     assert [one.text.removesuffix(" #") for one in made.all() if re.fullmatch("h[2-6]|p", one.tag)] == [
         "Before.",
         "Below usage",
@@ -230,7 +229,8 @@ def test_sections_are_left_out_by_their_headings():
         "Kept, too. Usage",
     ]
     whole = tree(str(render_markdown(_TEXT, resolve=lambda href: href, without_title=True).html))
-    assert "The description." in whole.text and "Program." in whole.text
+    assert all(text in whole.text for text in ("The description.", "Program.", "program()"))
+    assert "program()" not in made.text
 
 
 def _sentences(element: Element) -> list[str]:

@@ -7,6 +7,7 @@ import unicodedata
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.page_facts import IMAGENET
+from hubexport.site.markdown import ShownElsewhere
 
 # Whose handles the built-in configs have.
 _PUBLISHER = "google"
@@ -42,23 +43,24 @@ def citation(record: ArtifactRecord) -> str:
     return f"@misc{{{key},\n{entries}}}\n"
 
 
-def shown_elsewhere(record: ArtifactRecord, figures: Mapping[str, float | None]) -> set[str]:
-    """Returns the headings of a module's or deployment's Markdown page whose text its HTML page shows in other places.
+def shown_elsewhere(record: ArtifactRecord, figures: Mapping[str, float | None]) -> ShownElsewhere:
+    """Returns what the HTML page of a module or deployment shows in other places than the text of its Markdown page.
 
     Args:
         record: the module or deployment.
         figures: the published figures that the page shows.
     """
-    shown = {"", "citation", "proof"}
+    sections = {"", "citation", "proof"}
     if record.values == "synthetic":
-        shown.add("untrained")
-    if record.deployment is None:
-        shown |= {"overview", "hub.module for tensorflow 1", "tf2 savedmodel", "module", "usage"}
-        if record.measured:
-            shown.add("measured accuracy")
-        if any(figure is not None for figure in figures.values()):
-            shown.add("published figures")
-    return shown
+        sections.add("untrained")
+    if record.deployment:
+        return ShownElsewhere(sections, programs={"usage"})
+    sections |= {"overview", "hub.module for tensorflow 1", "tf2 savedmodel", "module", "usage"}
+    if record.measured:
+        sections.add("measured accuracy")
+    if any(figure is not None for figure in figures.values()):
+        sections.add("published figures")
+    return ShownElsewhere(sections)
 
 
 def _network(record: ArtifactRecord) -> str:

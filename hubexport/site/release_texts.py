@@ -1,6 +1,5 @@
 """Renders the Markdown files of a release for its pages."""
 
-from collections.abc import Collection
 import functools
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -8,7 +7,7 @@ from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.release.index import ArtifactRecord, ReleaseFile
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
 from hubexport.site.catalogue import Catalogue
-from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, render_markdown
+from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, ShownElsewhere, render_markdown
 
 _ADDRESS_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
 
@@ -31,14 +30,14 @@ class ReleaseTexts:
         self._slash = slash
 
     def render(
-        self, file: ReleaseFile | None, record: ArtifactRecord | None, without: Collection[str] = ()
+        self, file: ReleaseFile | None, record: ArtifactRecord | None, elsewhere: ShownElsewhere = ShownElsewhere()
     ) -> RenderedMarkdown | str:
         """Renders a file.
 
         Args:
             file: the file; None if none is listed.
             record: the module or deployment that it is about, if it is about one.
-            without: headings that are left out, see `hubexport.site.markdown.render_markdown`.
+            elsewhere: what the page shows in other places.
         Returns:
             What is wrong with the file if it cannot be rendered.
         """
@@ -54,7 +53,7 @@ class ReleaseTexts:
             text = self._with_our_addresses(text, record)
         resolve = functools.partial(self._resolved, f"{self._root}/{file.path}")
         level = 3 if record else 2
-        return render_markdown(text, resolve=resolve, level=level, without_title=True, without=without)
+        return render_markdown(text, resolve=resolve, level=level, without_title=True, elsewhere=elsewhere)
 
     def _with_our_addresses(self, text: str, record: ArtifactRecord) -> str:
         """Replaces the address that the release was made for by this site's."""
