@@ -155,7 +155,7 @@ probabilities = tf.nn.softmax({module.result}[0]).numpy()
 import tensorflow as tf
 import tensorflow_hub as hub
 
-path = hub.resolve({module.address})  # downloads the module, once
+path = hub.resolve({module.address})  # downloads it once
 module = hub.load(path)
 photo = tf.io.decode_image(tf.io.read_file("photo.jpg"), channels=3, expand_animations=False)
 images = tf.image.resize(photo[tf.newaxis], [{module.size}, {module.size}], antialias=True) / 255  # in [0, 1]
