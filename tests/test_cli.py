@@ -255,7 +255,7 @@ def test_an_interrupt_during_the_imports_ends_the_process_silently(ignored):
 def test_a_checkpoint_that_is_read_for_each_module_is_named_once(config_dir, tmp_path):
     """If one module fails, each is built by itself."""
     write_v1(tmp_path / "old.ckpt", network_values(num_classes=5))
-    options = ("--config_dir", config_dir, "--output_dir", tmp_path / "m", "--module", "classification/3")
+    options = ("--config-dir", config_dir, "--output-dir", tmp_path / "m", "--module", "classification/3")
     done = hubexport(
         *("build", "--variant", "small", "--checkpoint", tmp_path / "old.ckpt", "--module", "feature_vector/3"),
         *options,

@@ -257,18 +257,18 @@ def test_without_an_address_users_see_that_they_must_replace_it(place):
         for program in programs:
             compile(program, module, "exec")
             assert f'"https://YOUR_HUB/google/imagenet/small/{module}"' in program
-    done = hubexport(*_ARGUMENTS, "--url", "https://models.example", "--output_dir", "other", cwd=place)
+    done = hubexport(*_ARGUMENTS, "--url", "https://models.example", "--output-dir", "other", cwd=place)
     assert (done.returncode, "--url" in done.stderr) == (0, False)
     assert not [path for path in (place / "other").rglob("*") if path.is_file() and b"YOUR_HUB" in path.read_bytes()]
 
 
 def test_modules_made_for_the_former_default_address_are_kept(place):
     """They are published, and the address is none of their content. New ones get today's default."""
-    arguments = ("--modules", "feature_vector/2")
+    arguments = ("--module", "feature_vector/2")
     done = hubexport(*_ARGUMENTS, *arguments, "--url", "https://tfhub.dev", cwd=place)
     assert done.returncode == 0, done.stderr
     kept = {path: digest for path, digest in _digests(place / "dist").items() if path.startswith("google/imagenet/")}
-    done = hubexport(*_ARGUMENTS, "--dry_run", cwd=place)
+    done = hubexport(*_ARGUMENTS, "--dry-run", cwd=place)
     assert [line.strip().split(maxsplit=2)[1:] for line in done.stdout.splitlines() if "small" in line] == [
         ["keep", "published before --url changed"],
         ["make", "new"],
@@ -278,7 +278,7 @@ def test_modules_made_for_the_former_default_address_are_kept(place):
     assert kept and kept.items() <= _digests(place / "dist").items()
     index = json.loads((place / "dist/index.json").read_text())
     assert [record["inputs"]["url"] for record in index["artifacts"]] == ["https://YOUR_HUB", "https://tfhub.dev"]
-    done = hubexport("release", "--check", "dist", cwd=place)
+    done = hubexport("check", "dist", cwd=place)
     assert (done.returncode, done.stderr.count("unproven")) == (0, 0), done.stdout
 
 

@@ -276,7 +276,7 @@ _MORE_FAMILIES = {
         "values": r"The published values were trained with Caffe by the paper's authors, and converted\. They have no ",
     },
     ("mobilenet_edgetpu_100_224", "feature_vector/5"): {
-        "paper": r"The networks are described in Suyog Gupta, Berkin Akin: \"Accelerator-aware Neural .*, 2020\. This",
+        "paper": r"The networks are described in Suyog Gupta, Berkin Akin: \"Accelerator-aware Neural .*, 2020\.",
     },
     ("inception_v3", "classification/1"): {
         "authors": r"Christian Szegedy, Vincent Vanhoucke, .*: \"Rethinking the Inception Architecture",

@@ -383,13 +383,13 @@ def test_the_address_defaults_to_the_releases(small_release, tmp_path):
 
 def test_a_site_without_an_address_shows_one_to_replace(small_release, tmp_path):
     """A warning says so, and search engines are told no address."""
-    done = hubexport("site", small_release, "--output_dir", tmp_path / "site")
+    done = hubexport("site", small_release, "--output-dir", tmp_path / "site")
     assert (done.returncode, "WARNING the release does not say where it will be served" in done.stderr) == (0, True)
     page = (tmp_path / "site/google/imagenet/small/classification/5/index.html").read_text()
     assert "https://YOUR_HUB/google/imagenet/small/classification/5" in page
     for path in (tmp_path / "site").rglob("*.html"):
         assert 'rel="canonical"' not in path.read_text() and '"noindex"' in path.read_text()
-    done = hubexport("site", small_release, "--output_dir", tmp_path / "site", "--url", _URL)
+    done = hubexport("site", small_release, "--output-dir", tmp_path / "site", "--url", _URL)
     assert (done.returncode, done.stderr.count("WARNING")) == (0, 0)
 
 

@@ -129,7 +129,7 @@ def test_failed_checks_come_first():
         *("numbers.slim", "numbers.float64"),
         "consumers.others",
     ]
-    folded = checks.one("details")
+    folded = checks.one("section", aria_labelledby="group-1").one("ul", class_="checks").one("details")
     assert "open" not in folded.attributes and [one.text for one in folded.all("li")] == ["one", "two"]
     for link, failure in zip(checks.all("a"), failures.all("li", class_="fail"), strict=True):
         assert link.attributes["href"] == f"#{failure.attributes['id']}" and link.text in failure.text
@@ -143,6 +143,38 @@ def test_groups_have_a_fixed_order():
     assert groups == ["structure", "weights", "numbers", "behaviour", "consumers", "zebra"]
 
 
+def test_passed_checks_fold_into_a_line_a_group():
+    """The line says how many there are. A group with a failed check is open, and no script is needed."""
+    page = _page(_verification())
+    lines = {}
+    for group in page.one(id="checks").all("section", class_="group"):
+        folded = next(group.all("details"))
+        assert {one.tag for one in next(group.all("summary")).all()} <= {"h3", "span", "svg", "use"}
+        lines[group.one("h3").text] = ("open" in folded.attributes, group.one("span", class_="counts").text)
+    assert lines == {
+        "structure": (True, "1 failed 1 passed"),
+        "numbers": (True, "1 failed 1 passed"),
+        "consumers": (False, "1 not applicable"),
+    }
+
+
+@pytest.mark.parametrize("status", ["pass", "fail"])
+def test_float32_floors_are_explained_where_they_are_used(status):
+    """In the group, and beside failed checks; nowhere else."""
+    results = [
+        CheckResult("weights.equal", "pass", "fine"),
+        CheckResult("numbers.a", status, "b", 3, 10, "float32 floors"),
+    ]
+    page = _page(_minimal(*results))
+    explained = {
+        section["aria-labelledby"]: "A float32 floor is how far" in section.text
+        for section in page.one("main").all("section")
+        if section["aria-labelledby"] != "checks-heading"
+    }
+    expected = {"group-1": False, "group-2": True}
+    assert explained == (expected if status == "pass" else {"failures-heading": True, **expected})
+
+
 def test_each_group_says_what_proves_it():
     """A rebuild, an independent computation, or a program."""
     results = [
@@ -150,7 +182,8 @@ def test_each_group_says_what_proves_it():
         CheckResult("weights.equal", "pass", "fine", proof="computation"),
         CheckResult("consumers.tf1.15", "pass", "fine", proof="program"),
     ]
-    subjects = [next(group.all("p")).text for group in _page(_minimal(*results)).all("section", class_="group")]
+    groups = _page(_minimal(*results)).all("section", class_="group")
+    subjects = [group.one("span", class_="subject").text for group in groups]
     proofs = ["proved by rebuild", "proved by independent computation", "proved by a program"]
     assert [subject.partition("; ")[2] for subject in subjects] == proofs
 

@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'imagenet/validation-*-of-00128'",
     )
     parser.add_argument(
+        "--data-name",
+        metavar="NAME",
+        help="what people call the data, like 'ImageNet, validation'; a release publishes it with the accuracy "
+        "(default: the last part of --data)",
+    )
+    parser.add_argument(
         "--labels",
         metavar="FILE",
         help="a text file with one label per line, for subfolders named by label (default: the module's own)",
@@ -108,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
             state=args.state,
             beam=beam,
             config_dir=args.config_dir,
+            data_name=args.data_name,
             report=report,
             progress=progress,
         )

@@ -66,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the release will be served; its pages tell users to load URL/HANDLE (default: https://YOUR_HUB, "
         "for users to replace)",
     )
+    parser.add_argument(
+        "--measured",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an accuracy to publish: what `hubexport evaluate --format json` printed for a module of this release. "
+        "Repeat the flag for more",
+    )
     add_checks(parser, "rebuild, structure and weights for each module, and the others for one of each distinct graph")
     add_jobs(parser)
     parser.add_argument(
@@ -104,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
     from hubexport.deployment_spec import with_deployments
+    from hubexport.release.measurements import read_measurements
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
     from hubexport.selection import select_modules
@@ -125,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,
         scope=args.scope,
+        measured=read_measurements(args.measured),
     )
     directory = Path(args.output_dir)
     if args.dry_run:

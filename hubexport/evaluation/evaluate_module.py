@@ -36,6 +36,7 @@ def evaluate(
     state: str | Path | None = None,
     beam: Beam | None = None,
     config_dir: str | Path | None = None,
+    data_name: str | None = None,
     report: Callable[[Evaluation], None] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -73,6 +74,8 @@ def evaluate(
             share it. Defaults to a folder in the cache.
         beam: the Apache Beam runner that does the work. Defaults to this process.
         config_dir: a folder with configs of your own variants. The published accuracy comes from a variant's config.
+        data_name: what people call the data, like `ImageNet, validation`: a release shows it with the accuracy.
+            Defaults to the last part of `data`.
         report: called with the result before the kept results are removed. If it raises, they stay, and the next call
             has nothing left to classify.
         progress: receives each step, and a warning for each image that cannot be read.
@@ -108,7 +111,7 @@ def evaluate(
         task = EvaluationTask(interface, find_dataset(data_path, classes, limit, progress), options)
         with opened_results(state, task.key()) as results:
             measurement = measure_dataset(task, results, beam=beam, progress=progress)
-            evaluation = conclude(task, str(data), measurement, config_dir, progress)
+            evaluation = conclude(task, str(data), data_name, measurement, config_dir, progress)
             if report:
                 report(evaluation)
             results.remove()

@@ -1,7 +1,8 @@
 """The result of an evaluation, with the published accuracy beside the measured one."""
 
 import dataclasses
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 from typing import Any
 
 from hubexport.config_files import load_variant
@@ -10,7 +11,7 @@ from hubexport.evaluation.accuracy_counts import AccuracyCounts, percent, standa
 from hubexport.evaluation.evaluation_preprocessing import PREPROCESSINGS
 from hubexport.evaluation.evaluation_task import EvaluationTask
 from hubexport.evaluation.measure_dataset import Measurement
-from hubexport.formats.manifest import Manifest, ManifestError
+from hubexport.formats.manifest import Manifest, ManifestError, values_sha256
 from hubexport.progress import Progress
 from hubexport.variants import PublishedFigures
 
@@ -61,6 +62,9 @@ class Evaluation:
         seconds: the time that these images took, without the start of the engine.
         engine: the program that ran the module, and its version; None if no images were left, or workers of Beam ran
             it.
+        data_name: what people call the data.
+        handle: the module's handle according to its manifest; None if the manifest does not say.
+        values_sha256: a digest of the values that were measured, see `hubexport.formats.manifest.values_sha256`.
     """
 
     module: str
@@ -72,6 +76,9 @@ class Evaluation:
     images_now: int
     seconds: float
     engine: str | None = None
+    data_name: str = ""
+    handle: str | None = None
+    values_sha256: str | None = None
 
     @property
     def top1(self) -> Accuracy:
@@ -92,7 +99,10 @@ class Evaluation:
         """Returns the evaluation in a form that `json.dumps` accepts, always with the same keys."""
         return {
             "module": self.module,
+            "handle": self.handle,
+            "values_sha256": self.values_sha256,
             "data": self.data,
+            "data_name": self.data_name,
             "values": self.values,
             "preprocessing": self.preprocessing,
             "engine": self.engine,
@@ -111,13 +121,19 @@ class Evaluation:
 
 
 def conclude(
-    task: EvaluationTask, data: str, measurement: Measurement, config_dir: str | Path | None, progress: Progress
+    task: EvaluationTask,
+    data: str,
+    data_name: str | None,
+    measurement: Measurement,
+    config_dir: str | Path | None,
+    progress: Progress,
 ) -> Evaluation:
     """Puts the published figures beside the measured ones.
 
     Args:
         task: the module, the dataset and the options.
         data: the path or pattern of the dataset, as the user wrote it.
+        data_name: what people call the dataset. Defaults to the last part of `data`.
         measurement: the counts, and the speed of this run.
         config_dir: a folder of configs beside the built-in ones. The published figures come from the variant's config.
         progress: receives a warning if the published figures cannot be found.
@@ -140,6 +156,9 @@ def conclude(
         images_now=measurement.images_now,
         seconds=measurement.seconds,
         engine=measurement.engine,
+        data_name=data_name or PurePath(os.path.abspath(data)).name or data,
+        handle=manifest.handle if manifest else None,
+        values_sha256=values_sha256(task.file_digests),
     )
 
 

@@ -1,6 +1,8 @@
 """One evaluation, as everything that takes part in it sees it: a module, a dataset and the options."""
 
+from collections.abc import Mapping
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any
@@ -30,22 +32,30 @@ class EvaluationTask:
     dataset: Dataset
     options: EvaluationOptions
 
-    def key(self) -> str:
-        """Returns a SHA-256 of everything that the result depends on: the module's files, the data and the options.
+    @functools.cached_property
+    def file_digests(self) -> Mapping[str, str]:
+        """The SHA-256 of each of the module's files, by its path in the module.
 
         Raises:
             ModuleError: the module's files cannot be read.
         """
         try:
-            files = {name: file_sha256(path) for name, path in self.interface.files().items()}
+            return {name: file_sha256(path) for name, path in self.interface.files().items()}
         except OSError as error:
             raise ModuleError(
                 f"cannot read module {self.interface.shown_as}",
                 why=f"{error.strerror or error}: {error.filename or self.interface.path}",
                 fix="make its files readable",
             ) from error
+
+    def key(self) -> str:
+        """Returns a SHA-256 of everything that the result depends on: the module's files, the data and the options.
+
+        Raises:
+            ModuleError: the module's files cannot be read.
+        """
         facts: dict[str, Any] = {
-            "module": files,
+            "module": self.file_digests,
             "data": self.dataset.listing,
             "preprocessing": self.options.preprocessing,
         }

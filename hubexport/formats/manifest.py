@@ -5,6 +5,7 @@ may have written a manifest: its fields are checked like all foreign input, and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from hubexport.variants import ModuleSpec, Variant
 from hubexport.version import __version__
 
 MANIFEST = "hubexport.json"
+# The folder of a SavedModel's values.
+_VARIABLES = "variables/"
 # A manifest of ours has about 900 bytes.
 MAX_MANIFEST_BYTES = 1 << 20
 # Up to here a float64 holds every whole number, so programs in any language read the same one.
@@ -193,6 +196,18 @@ def changed_files(directory: Path, files: Iterable[Path], sha256: Mapping[str, s
                     yield f"{printable(name)} has changed"
             except OSError as error:
                 yield f"{printable(name)} cannot be read: {error.strerror}"
+
+
+def values_sha256(sha256: Mapping[str, str]) -> str:
+    """Returns a digest of a module's values: the same for all modules whose files hold the same values the same way.
+
+    Args:
+        sha256: the digest of each file, by its path in the module: of a module its `variables` count, and of a
+            deployment, which holds values beside its graph, all files. The manifest itself never counts.
+    """
+    files = {name: digest for name, digest in sha256.items() if name != MANIFEST}
+    counted = {name: digest for name, digest in files.items() if name.startswith(_VARIABLES)} or files
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def write_manifest(

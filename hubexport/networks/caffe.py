@@ -19,6 +19,7 @@ def pretrained_models(archives: str) -> PretrainedModels:
         archives,
         about="The published values were trained with Caffe by the paper's authors, and converted. They have no "
         "background class.",
+        trained_by="the authors of its paper",
     )
 
 

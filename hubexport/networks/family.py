@@ -93,26 +93,30 @@ class PretrainedModels:
         archives: how the address of each archive begins.
         about: what is true of their values, but not of every network of the family, in Markdown; empty if pages need
             not say it.
+        trained_by: who trained them, as it follows "by".
     """
 
     title: str
     page: str
     archives: str
     about: str = ""
+    trained_by: str = "Google"
 
 
-def models_of_tf_slim(archives: str, about: str = "") -> PretrainedModels:
+def models_of_tf_slim(archives: str, about: str = "", trained_by: str = "Google") -> PretrainedModels:
     """Returns the place of the checkpoints that TF-Slim's own page lists.
 
     Args:
         archives: how the name of each archive begins, like `inception_v3_`.
         about: see `PretrainedModels`.
+        trained_by: see `PretrainedModels`.
     """
     return PretrainedModels(
         title="pre-trained models of TF-Slim",
         page="https://github.com/tensorflow/models/blob/master/research/slim/README.md#pre-trained-models",
         archives=f"https://storage.googleapis.com/download.tensorflow.org/models/{archives}",
         about=about,
+        trained_by=trained_by,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SerializerFunctionWrapHandler
 
 from hubexport.checkpoints.download_cache import Downloads, archive_path, pinned
 from hubexport.checkpoints.sources import ArchiveSource, checked_scope, resolve_source
@@ -18,6 +18,7 @@ from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
 from hubexport.release.config_facts import ConfigFacts, digest
+from hubexport.release.facts import MeasuredFigures
 from hubexport.release.options import FOR_EACH_MODULE, ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec, Variant
@@ -47,6 +48,8 @@ class ArtifactInputs(pydantic.BaseModel):
         checks: the names of the checks that the module had to pass.
         graph_checks: the names of further checks that it had to pass, or another module with the same graph.
         source_date_epoch: the time of the files in the archive, in seconds since 1970.
+        measured: a digest of the accuracy that was measured; None if there is none, as in releases from before there
+            was this field.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -64,6 +67,15 @@ class ArtifactInputs(pydantic.BaseModel):
     # Releases before there was this field had none.
     graph_checks: tuple[str, ...] = pydantic.Field((), strict=False)
     source_date_epoch: int
+    measured: str | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_measured(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what older records do not have: they must come out as they were."""
+        fields: dict[str, Any] = serialize(self)
+        if self.measured is None:
+            del fields["measured"]
+        return fields
 
     @property
     def packages(self) -> dict[str, str]:
@@ -177,7 +189,13 @@ def inputs_of(
         checks=tuple(check.name for check in for_each),
         graph_checks=tuple(check.name for check in others),
         source_date_epoch=options.source_date_epoch,
+        measured=measured_sha256(options.measured.get(variant.handle(spec))),
     )
+
+
+def measured_sha256(measured: MeasuredFigures | None) -> str | None:
+    """Returns a digest of a measured accuracy; None if there is none."""
+    return digest(measured.model_dump(mode="json")) if measured else None
 
 
 @functools.cache

@@ -51,6 +51,7 @@ def artifact_record(
         files={role: files[role] for role in roles(spec)},
         sbom=bill,
         deployment=_deployment(spec, contents),
+        measured=facts.measured,
     )
 
 

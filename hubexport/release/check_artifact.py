@@ -9,6 +9,7 @@ import pydantic
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import UsageError
 from hubexport.formats.manifest import MANIFEST, CheckpointOrigin
+from hubexport.release.artifact_inputs import measured_sha256
 from hubexport.release.check_archive import read_archive
 from hubexport.release.check_contents import ArtifactContents, contents_findings, is_ours
 from hubexport.release.check_deployment import read_deployment
@@ -73,6 +74,10 @@ def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
     if (record.num_classes is None) != (record.kind == "feature_vector"):
         yield f"a {record.kind} module cannot have {record.num_classes or 'no'} classes"
     yield from _values_findings(record)
+    if record.measured and record.num_classes is None:
+        yield "has an accuracy, but no classes"
+    if record.inputs.measured != measured_sha256(record.measured):
+        yield "its inputs have another measured accuracy"
     for role in roles(spec):
         if role not in record.files:
             yield f"has no {role}"

@@ -7,7 +7,7 @@ import pydantic
 
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import HubexportError
-from hubexport.formats.manifest import MANIFEST, manifest_content, manifest_fields
+from hubexport.formats.manifest import MANIFEST, manifest_content, manifest_fields, values_sha256
 from hubexport.labels import MODULE_LABELS, parse_labels
 from hubexport.release.artifact_inputs import program_sha256
 from hubexport.release.artifact_record import artifact_record
@@ -62,6 +62,8 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
         if contents.report.graph_sha256 not in (None, graph):
             what = f"is about another {MANIFEST if record.deployment else MODULE_FILE} than this artifact's"
             yield Finding(record.files["verification"].path, what)
+        if record.measured and record.measured.values_sha256 != values_sha256(contents.archive.digests):
+            yield Finding(path, "has an accuracy that was measured on other values")
         if contents.config is None:
             what = "another hubexport made it, and its statement does not have the facts of its pages"
             yield Finding(path, what, is_problem=False)
@@ -150,6 +152,7 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
         bytes=sum(file.bytes for file in record.contents),
         exporter=record.inputs.exporter,
         class_names=None if labels is None else parse_labels(labels, MODULE_LABELS),
+        measured=record.measured,
     )
 
 

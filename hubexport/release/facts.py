@@ -82,6 +82,36 @@ class VerificationProof(pydantic.BaseModel):
     graph_proved_by: str | None = None
 
 
+class MeasuredFigures(pydantic.BaseModel):
+    """The accuracy of an artifact that `hubexport evaluate` measured before the release.
+
+    Attributes:
+        top1_percent: how often the right class had the highest score, in percent.
+        top5_percent: how often it was among the five with the highest scores, in percent; None if nobody counted.
+        images: the number of images.
+        dataset: what the user calls them.
+        preprocessing: how the images were prepared, in words.
+        engine: the program that ran the artifact, and its version; None if that is not known.
+        values_sha256: a digest of the values that were measured, see `hubexport.formats.manifest.values_sha256`.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    top1_percent: Annotated[float, Field(ge=0, le=100)]
+    top5_percent: Annotated[float, Field(ge=0, le=100)] | None
+    images: Annotated[int, Field(gt=0)]
+    dataset: Annotated[str, Field(min_length=1, max_length=200)]
+    preprocessing: Annotated[str, Field(max_length=200)]
+    engine: Annotated[str, Field(max_length=200)] | None
+    values_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> "MeasuredFigures":
+        if self.top5_percent is not None and self.top5_percent < self.top1_percent:
+            raise ValueError("the top-5 accuracy is below the top-1 accuracy")
+        return self
+
+
 @dataclasses.dataclass(frozen=True)
 class ModuleFacts:
     """The facts about one packed module.
@@ -96,6 +126,7 @@ class ModuleFacts:
         bytes: the size of its `.tar.gz`, or of all files of a deployment.
         exporter: the version of hubexport that built it.
         class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
+        measured: its accuracy, if it was measured before the release.
     """
 
     variant: Variant
@@ -107,6 +138,7 @@ class ModuleFacts:
     bytes: int
     exporter: str
     class_names: Sequence[str] | None = None
+    measured: MeasuredFigures | None = None
 
     @property
     def handle(self) -> str:

@@ -26,15 +26,15 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from hubexport.deployment_spec import DEPLOYMENTS_ROOT, DeploymentSpec
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.errors import ReleaseError
 from hubexport.formats.manifest import MANIFEST
-from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters
+from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters, spread_parameters
 from hubexport.release.artifact_inputs import ArtifactInputs
-from hubexport.release.facts import Format, VerificationProof
+from hubexport.release.facts import Format, MeasuredFigures, VerificationProof
 from hubexport.system.digests import file_sha256
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec
@@ -140,6 +140,8 @@ class ArtifactRecord(_Strict, SpreadParameters):
         files: its own files, by role.
         sbom: the bill of materials of the environment in which it was made; artifacts share these files.
         deployment: how it was written, and its files; None for a module, whose files are in its archive.
+        measured: the accuracy that was measured on it; None if there is none, as in releases from before there was this
+            field.
     """
 
     handle: _Path
@@ -163,6 +165,14 @@ class ArtifactRecord(_Strict, SpreadParameters):
     files: Mapping[Role, ReleaseFile]
     sbom: ReleaseFile
     deployment: DeploymentRecord | None = None
+    measured: MeasuredFigures | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _spread(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = spread_parameters(serialize(self), self.family_parameters)
+        if self.measured is None:  # Older records have no such field, and must come out as they were.
+            del fields["measured"]
+        return fields
 
     @pydantic.model_validator(mode="before")
     @classmethod

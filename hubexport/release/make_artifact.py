@@ -21,6 +21,7 @@ from hubexport.release.artifact_inputs import checkpoint_provenance
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
 from hubexport.release.describe_artifact import describe_artifact
 from hubexport.release.facts import ValuesOrigin
+from hubexport.release.measurements import check_values
 from hubexport.release.packing import pack
 from hubexport.release.plan import PlannedArtifact
 from hubexport.system.atomic_output import write_failures_reported
@@ -66,6 +67,8 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
     assert manifest, "hubexport has just written it"
     if manifest.checkpoint.model_dump(exclude_none=True) != task.checkpoint_facts:
         raise _changed(task)
+    if measured := task.options.measured.get(artifact.handle):
+        check_values(measured, artifact.handle, manifest.sha256)
     values = ValuesOrigin.of(manifest, task.options.weights)
     seconds = {"build": build_seconds}
     if isinstance(artifact.spec, DeploymentSpec):

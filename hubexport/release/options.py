@@ -1,10 +1,12 @@
 """What the user of a release decides, for all its artifacts alike."""
 
+from collections.abc import Mapping
 import dataclasses
 from pathlib import Path
 
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.weights_choice import Weights, check_weights
+from hubexport.release.facts import MeasuredFigures
 from hubexport.verify.checks.registry import select_checks
 
 # They tell one module from another with the same graph, and need no TensorFlow.
@@ -31,6 +33,7 @@ class ReleaseOptions:
             `hubexport.checkpoints.download.pin`.
         scope: what the names of the network's variables begin with in the checkpoints, see
             `hubexport.checkpoints.scope_choice`. Defaults to what the names themselves tell.
+        measured: accuracies that were measured, by handle, see `hubexport.release.measurements`.
     Raises:
         UsageError: `weights` is none of `auto`, `averaged` and `raw`, or a check does not exist.
     """
@@ -43,6 +46,7 @@ class ReleaseOptions:
     downloads: Downloads = Downloads()
     accept_unpinned: bool = False
     scope: str | None = None
+    measured: Mapping[str, MeasuredFigures] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_weights(self.weights)

@@ -19,7 +19,7 @@ from hubexport.release.facts import ModuleFacts
 from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS, ModuleSpec
 
 # ImageNet's name in our own configs, and for people.
-_IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
+IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
 IMAGENET_NAME = "ImageNet (ILSVRC-2012-CLS)"
 # What people call weights by their role, after "all" and the name of their layers.
 _WEIGHTS: Mapping[Role, str] = {
@@ -59,6 +59,8 @@ class PageFacts:
         may_be_published: whether the values may come from the published archive, of which the config has no SHA-256.
         has_figures: whether the checkpoint's publishers gave figures.
         claims_figures: whether the published accuracy was measured with these values.
+        measured_with: code spans with the images on which accuracy was measured, their preprocessing, and the program
+            that ran the module; empty if it was not measured.
     """
 
     def __init__(self, facts: ModuleFacts) -> None:
@@ -77,8 +79,8 @@ class PageFacts:
         self.title = page_title(spec, facts.handle)
         self.asset_path = _address(f"{facts.url}/{asset_path(spec, facts.handle)}")
         self.parent = variant.handle(spec.module) if isinstance(spec, DeploymentSpec) else None
-        self.dataset = IMAGENET_NAME if variant.dataset == _IMAGENET else _code(variant.dataset)
-        self.imagenet = variant.dataset == _IMAGENET and not values.synthetic
+        self.dataset = IMAGENET_NAME if variant.dataset == IMAGENET else _code(variant.dataset)
+        self.imagenet = variant.dataset == IMAGENET and not values.synthetic
         names = facts.class_names
         self.classes = (_code(names[0]), _code(names[-1])) if names else None
         self.classes_known = self.imagenet and variant.num_classes == 1001 and not names
@@ -90,6 +92,12 @@ class PageFacts:
         figures = variant.published.model_dump(exclude={"accuracy_image_size"}) if variant.published else {}
         self.has_figures = any(figure is not None for figure in figures.values())
         self.claims_figures = False
+        measured = facts.measured
+        self.measured_with = (
+            [_code(text or "") for text in (measured.dataset, measured.preprocessing, measured.engine)]
+            if measured
+            else []
+        )
         unpinned = variant.checkpoint is not None and variant.checkpoint.sha256 is None
         self.may_be_published = unpinned and not values.published and not values.synthetic
         if values.published and variant.checkpoint:

@@ -18,6 +18,7 @@ from hubexport.release.artifact_inputs import (
     unpinned_error,
 )
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_record
+from hubexport.release.measurements import check_all_used
 from hubexport.release.options import ReleaseOptions
 from hubexport.system.digests import file_sha256
 from hubexport.variants import ModuleSpec, Variant
@@ -44,6 +45,7 @@ _INPUT_NAMES = {
     "checks": "the selected checks",
     "graph_checks": "the selected checks",
     "source_date_epoch": "SOURCE_DATE_EPOCH",
+    "measured": "the measured accuracy",
 }
 
 
@@ -94,7 +96,10 @@ def make_plan(
         progress: is told of each variant.
     Returns:
         All artifacts, in the order of `orders`.
+    Raises:
+        UsageError: an accuracy was measured on something that is none of them.
     """
+    check_all_used(options.measured, {order.variant.handle(spec) for order in orders for spec in order.modules})
     published = {record.handle: record for record in index.artifacts} if index else {}
     plan: list[PlannedArtifact] = []
     progress.step(f"looking for finished artifacts in {directory}")

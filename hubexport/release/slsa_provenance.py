@@ -58,6 +58,7 @@ def statement(
                     "checks": list(inputs.checks),
                     **({"graphChecks": list(inputs.graph_checks)} if inputs.graph_checks else {}),
                     "sourceDateEpoch": inputs.source_date_epoch,
+                    **({"measured": inputs.measured} if inputs.measured else {}),
                 },
                 "internalParameters": {
                     "network": inputs.network,

@@ -1,6 +1,6 @@
 """Renders untrusted Markdown as harmless HTML."""
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 import dataclasses
 import re
 from typing import Any
@@ -53,6 +53,20 @@ class Heading:
 
 
 @dataclasses.dataclass(frozen=True)
+class ShownElsewhere:
+    """What a page shows in other places than a text, so that it is left out of the text.
+
+    Attributes:
+        sections: headings in lower case, each with its own text: what follows up to the next heading. The empty one
+            stands for the paragraph in the line below the title, in which pages describe themselves.
+        programs: headings in lower case, in whose own text programs are left out.
+    """
+
+    sections: Collection[str] = ()
+    programs: Collection[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class RenderedMarkdown:
     """Rendered Markdown, and its headings in order."""
 
@@ -60,7 +74,14 @@ class RenderedMarkdown:
     headings: tuple[Heading, ...]
 
 
-def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_title: bool = False) -> RenderedMarkdown:
+def render_markdown(
+    text: str,
+    *,
+    resolve: Resolve,
+    level: int = 2,
+    without_title: bool = False,
+    elsewhere: ShownElsewhere = ShownElsewhere(),
+) -> RenderedMarkdown:
     """Renders Markdown without HTML or images; links lead only to the web, to mail addresses and into this site.
 
     Args:
@@ -68,13 +89,27 @@ def render_markdown(text: str, *, resolve: Resolve, level: int = 2, without_titl
         resolve: resolves links without a scheme.
         level: the level of the highest headings in the HTML, from 2 to 6.
         without_title: leave out the heading that the text begins with.
+        elsewhere: what to leave out.
     """
     environment: dict[str, Any] = {"resolve": resolve}
     tokens = _PARSER.parse(text, environment)
     if without_title and tokens and tokens[0].type == "heading_open":
-        del tokens[:3]  # Every heading is three tokens.
+        described = "" in elsewhere.sections and len(tokens) > 3 and tokens[3].type == "paragraph_open"
+        has_description = described and tokens[0].map and tokens[3].map and tokens[3].map[0] == tokens[0].map[1]
+        del tokens[: 6 if has_description else 3]  # Every heading is three tokens, and so is every paragraph.
+    tokens = list(_without(tokens, elsewhere))
     headings = tuple(_number_headings(tokens, level))
     return RenderedMarkdown(Markup(_PARSER.renderer.render(tokens, _PARSER.options, environment)), headings)
+
+
+def _without(tokens: Sequence[Token], elsewhere: ShownElsewhere) -> Iterator[Token]:
+    heading = None
+    for number, token in enumerate(tokens):
+        if token.type == "heading_open" and not token.level:
+            heading = tokens[number + 1].content.strip().casefold()
+        is_program = token.type in ("fence", "code_block") and heading in elsewhere.programs
+        if heading not in elsewhere.sections and not is_program:
+            yield token
 
 
 def highlight(code: str, language: str = "python") -> Markup:

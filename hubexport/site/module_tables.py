@@ -9,7 +9,8 @@ import pydantic
 from pydantic import ConfigDict
 
 from hubexport.checkpoints.archives import MODULE_FILE
-from hubexport.errors import ModuleError
+from hubexport.errors import ModuleError, UsageError
+from hubexport.labels import MODULE_LABELS, parse_labels
 from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.modules.module_report import parse_saved_model
 from hubexport.networks.costs import multiply_adds
@@ -26,6 +27,8 @@ from hubexport.system.tars import ArchiveError, read_near_start
 
 # Far more than our graphs need. The file is read into memory.
 _MAX_GRAPH_BYTES = 16 << 20
+# Enough for the names of twenty thousand classes.
+_MAX_LABELS_BYTES = 1 << 20
 # Pages show no more than these.
 _MAX_SIGNATURES = 20
 _MAX_TENSORS = 500
@@ -149,6 +152,26 @@ def _table(
     return SignatureTable(name, rows[:_MAX_TENSORS])
 
 
+def read_class_names(folder: UntrustedFolder, record: ArtifactRecord) -> list[str]:
+    """Reads the names of a module's classes from its archive, without reading the rest or comparing its digest.
+
+    Returns:
+        The names, class 0 first; empty if the module has none, or none that are one for each of its classes.
+    Raises:
+        UntrustedFileError: the archive is missing or damaged.
+    """
+    file = record.files.get("archive")
+    if file is None or record.num_classes is None:
+        return []
+    with folder.open(file.path) as opened, os_errors_converted():
+        try:
+            content = read_near_start(Path(file.path), opened, MODULE_LABELS.as_posix(), _MAX_LABELS_BYTES)
+            names = parse_labels(content, MODULE_LABELS) if content else []
+        except (ArchiveError, UsageError) as error:
+            raise UntrustedFileError(error.why) from None
+    return names if len(names) == record.num_classes else []
+
+
 def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:
     """Reads the report of `hubexport verify`.
 
@@ -178,6 +201,12 @@ def layer_rows(record: ArtifactRecord) -> list[LayerRow]:
         )
         for layer in network.layers
     ]
+
+
+def trainable_parameters(record: ArtifactRecord) -> int:
+    """Returns the number of values in a module's network that training changes by gradients."""
+    network = record.family.network(record.family_parameters, record.image_size, record.num_classes)
+    return sum(variable.size for variable in network.variables if variable.trainable)
 
 
 def file_rows(record: ArtifactRecord) -> list[tuple[ReleaseFile, str]]:

@@ -34,7 +34,7 @@ def page_assets(tfjs: bytes | None = None) -> Mapping[str, PageAsset]:
         tfjs: the content of TF.js, as `tf.js`; None if pages do not run models.
     """
     folder = resources.files("hubexport.site") / "assets"
-    names = ("style.css", "script.js", "icon.svg") if tfjs is None else ("style.css", "script.js", "try.js", "icon.svg")
+    names = ["style.css", "script.js", "tabs.js", "icon.svg", *(["try.js"] if tfjs is not None else [])]
     contents = {name: (folder / name).read_bytes() for name in names}
     contents["style.css"] += b"\n" + (folder / "chart.css").read_bytes()
     if tfjs is not None:

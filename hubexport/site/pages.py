@@ -5,28 +5,37 @@ scripts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import functools
+import datetime
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
-from hubexport.deployment_spec import DEPLOYMENTS_ROOT
 from hubexport.errors import HubexportError
-from hubexport.release.index import ArtifactRecord, ReleaseFile
+from hubexport.release.index import ArtifactRecord
 from hubexport.release.options import UNKNOWN_URL
-from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder, read_listed
+from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder
 from hubexport.site.accuracy_points import Cost, accuracy_points
 from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
 from hubexport.site.catalogue_charts import CatalogueChart, catalogue_chart
 from hubexport.site.deployment_snippets import deployment_snippet
 from hubexport.site.deployment_tables import DeploymentRow, deployment_files, smallest
 from hubexport.site.listing import ROWS_PER_PAGE, address_query, list_page, search_choices
-from hubexport.site.markdown import MAX_MARKDOWN, RenderedMarkdown, highlight, render_markdown
-from hubexport.site.module_tables import file_rows, layer_rows, read_interface, read_report
+from hubexport.site.markdown import RenderedMarkdown, highlight
+from hubexport.site.module_tables import (
+    file_rows,
+    layer_rows,
+    read_class_names,
+    read_interface,
+    read_report,
+    trainable_parameters,
+)
+from hubexport.site.module_text import citation, first_sentence, limits, shown_elsewhere
 from hubexport.site.page_assets import page_assets
 from hubexport.site.page_links import PageLinks, way_up
+from hubexport.site.release_texts import ReleaseTexts
+from hubexport.site.siblings import Siblings
 from hubexport.site.snippets import Snippet, snippets
 from hubexport.site.template_environment import template_environment
 from hubexport.version import __version__
@@ -40,8 +49,12 @@ _Table = TypeVar("_Table")
 _EXAMPLES = (("saved_model_2", "classification"), ("saved_model_2", "feature_vector"), ("hub", "classification"))
 _EXAMPLE_CODE = 'import tensorflow_hub as hub\n\nmodule = hub.load("{address}")\n'
 # The published figures that a module's page shows.
-_FIGURES = ("top1_percent", "top5_percent", "accuracy_image_size", "pixel1_cpu_ms")
-_ADDRESS_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
+_FIGURES = (
+    *("top1_percent", "top5_percent", "accuracy_image_size", "pixel1_cpu_ms"),
+    *("macs_millions", "parameters_millions"),
+)
+# A page shows the names of so many classes.
+_MAX_NAMES = 2000
 
 
 class Pages:
@@ -78,6 +91,8 @@ class Pages:
         self._can_try = can_try
         self._assets = page_assets(tfjs)
         self._choices = search_choices(catalogue)
+        self._siblings = Siblings(catalogue)
+        self._texts = ReleaseTexts(catalogue, folder, self._url)
         self._drawing_charts = threading.Lock()
         self._charts: tuple[CatalogueChart, ...] | None = None
         self._environment = template_environment()
@@ -124,7 +139,9 @@ class Pages:
         """Returns the page of a module."""
         publisher = record.handle.partition("/")[0]
         address = f"{self._url}/{record.handle}"
-        text = self._text(record.files.get("page"), self._path(record), record)
+        figures = {name: (record.published or {}).get(name) for name in _FIGURES}
+        text = self._text(record, figures)
+        names = self._class_names(record)
         deployments = [DeploymentRow.of(deployed) for deployed in self._catalogue.deployments_of(record)]
         twin = self._twin(record)
         programs = [self._program(DeploymentRow.of(deployed)) for deployed in self._shown_deployments(record)]
@@ -138,12 +155,24 @@ class Pages:
             publisher=publisher if publisher in self._catalogue.publishers else None,
             collection="/".join(record.handle.split("/")[:-3]),
             any_size=record.family.takes_any_size(record.version),
-            figures={name: (record.published or {}).get(name) for name in _FIGURES},
+            figures=figures,
+            trainable=trainable_parameters(record),
+            sentence=first_sentence(record),
+            limits=limits(record),
+            citation=citation(record),
+            date=_date(record.inputs.source_date_epoch),
+            names=names[:_MAX_NAMES],
+            last_name=names[-1] if names else "",
+            left_out_names=len(names[_MAX_NAMES:]),
+            siblings=self._siblings.of(record),
             changelog=_changelog(text),
             text=text,
             twin=twin,
             tf1=self._catalogue.newest(unversioned(record), "hub") if record.format != "hub" else None,
-            snippets=[(snippet, highlight(snippet.code)) for snippet in snippets(record, address)],
+            snippets=[
+                (snippet, highlight(snippet.code, snippet.language))
+                for snippet in snippets(record, address, has_labels=bool(names))
+            ],
             interface=_or_reason(read_interface, self._folder, record),
             deployments=deployments,
             programs=[program for program in programs if program],
@@ -167,7 +196,9 @@ class Pages:
             module=module,
             try_module=module is not None and self._trial_model(module) == row,
             program=self._program(row),
-            text=self._text(record.files.get("page"), self._path(record), record),
+            text=self._text(record, {}),
+            sentence=first_sentence(record),
+            citation=citation(record),
             report=_or_reason(read_report, self._folder, record),
             files=deployment_files(record),
         )
@@ -181,7 +212,7 @@ class Pages:
             "publisher.html",
             path=path,
             name=name,
-            text=self._text(self._catalogue.publishers.get(name), path, None),
+            text=self._texts.render(self._catalogue.publishers.get(name), self._links(path)),
             listing=list_page(self._catalogue, records[:ROWS_PER_PAGE], page=1, per_page=None),
             found=len(records),
         )
@@ -259,39 +290,16 @@ class Pages:
                 self._charts = tuple(catalogue_chart(points, cost) for cost in costs)
             return self._charts
 
-    def _text(self, file: ReleaseFile | None, path: str, record: ArtifactRecord | None) -> RenderedMarkdown | str:
-        """Renders a Markdown file of the release for the page with this path; if it cannot, returns what is wrong."""
-        if file is None:
-            return "is not listed"
+    def _text(self, record: ArtifactRecord, figures: Mapping[str, Any]) -> RenderedMarkdown | str:
+        """Renders a module's or deployment's own page for its page here, without what that shows in other places."""
+        links, elsewhere = self._links(self._path(record)), shown_elsewhere(record, figures)
+        return self._texts.render(record.files.get("page"), links, record, elsewhere)
+
+    def _class_names(self, record: ArtifactRecord) -> list[str]:
         try:
-            text = read_listed(self._folder, file)
-        except UntrustedFileError as error:
-            return str(error)
-        if len(text) > MAX_MARKDOWN:
-            return f"has {len(text):,} characters, too many for this page"
-        if record:
-            text = self._with_our_addresses(text, record)
-        resolve = functools.partial(self._resolved, self._links(path), f"{self._root}/{file.path}")
-        return render_markdown(text, resolve=resolve, level=3 if record else 2, without_title=True)
-
-    def _with_our_addresses(self, text: str, record: ArtifactRecord) -> str:
-        """Replaces the address that the release was made for by this site's."""
-        made_for = record.inputs.url.rstrip("/")
-        if "://" not in made_for:
-            return text
-        for old in {made_for, quote(made_for, safe=_ADDRESS_CHARACTERS)}:
-            for below in (f"{record.publisher}/", DEPLOYMENTS_ROOT):
-                text = text.replace(f"{old}/{below}", f"{self._url}/{below}")
-        return text
-
-    def _resolved(self, links: PageLinks, base: str, href: str) -> str | None:
-        """Returns where a link without a scheme leads; None if the release has nothing there."""
-        path, _, fragment = urljoin(base, href).partition("#")
-        inside = path.removeprefix(f"{self._root}/")
-        fragment = f"#{fragment}" if fragment else ""
-        if record := self._catalogue.records.get(inside) or self._catalogue.deployments.get(inside):
-            return f"{links.link(record)}{fragment}"
-        return f"{links.root}/{inside}{fragment}" if inside in self._catalogue.files else None
+            return read_class_names(self._folder, record)
+        except UntrustedFileError:  # Where the signatures would be, the page says what is wrong with the archive.
+            return []
 
 
 def _or_reason(
@@ -302,6 +310,14 @@ def _or_reason(
         return read(folder, record)
     except UntrustedFileError as error:
         return str(error)
+
+
+def _date(epoch: int) -> str | None:
+    """Returns the date of a release in ISO 8601; None if nobody said a date."""
+    try:
+        return datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).date().isoformat() if epoch else None
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def _changelog(text: RenderedMarkdown | str) -> str | None:

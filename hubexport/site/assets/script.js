@@ -16,6 +16,7 @@ function button(text, label) {
 }
 
 // Copying: `data-copy` is the text to copy; if it is empty, the element's own text is copied.
+let silencing;
 async function copy(text, pressed) {
   try {
     await navigator.clipboard.writeText(text);
@@ -36,13 +37,14 @@ async function copy(text, pressed) {
   setTimeout(() => {
     pressed.textContent = "Copy";
     pressed.classList.remove("done");
-    announce("");
   }, 2000);
+  clearTimeout(silencing); // Of an earlier copy, or it would silence this one.
+  silencing = setTimeout(() => announce(""), 2000);
 }
 
 for (const element of document.querySelectorAll("[data-copy]")) {
   const isCode = element.matches("pre");
-  const pressed = button("Copy", `Copy ${isCode ? "this program" : element.dataset.copy}`);
+  const pressed = button("Copy", `Copy ${isCode ? element.dataset.what ?? "this program" : element.dataset.copy}`);
   pressed.className = "copy";
   pressed.addEventListener("click", () => copy(element.dataset.copy || element.textContent.trimEnd() + "\n", pressed));
   if (isCode) {

@@ -61,6 +61,11 @@ class _Check:
     bar: LimitBar | None
     anchor: str
 
+    @property
+    def has_floors(self) -> bool:
+        """Whether it speaks of float32 floors."""
+        return "floor" in self.result.unit or "floor" in self.result.explanation
+
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
@@ -72,6 +77,11 @@ class _Group:
     def proof(self) -> str:
         """What proves the group's promises."""
         return ", ".join(dict.fromkeys(_PROOFS[check.result.proof] for check in self.checks))
+
+    @property
+    def has_floors(self) -> bool:
+        """Whether a check of the group speaks of float32 floors."""
+        return any(check.has_floors for check in self.checks)
 
     def count(self, status: str) -> int:
         return sum(check.result.status == status for check in self.checks)
@@ -91,6 +101,7 @@ def render(verification: Verification) -> str:
         verification=verification,
         name=handle if handle and isinstance(handle, str) else verification.path,
         failures=[check for check in checks if check.result.status == "fail"],
+        failures_have_floors=any(check.has_floors for check in checks if check.result.status == "fail"),
         groups=list(_groups(checks)),
         has_bars=any(check.bar for check in checks),
         counts={status: sum(check.result.status == status for check in checks) for status in _STATUS_WORDS},
