@@ -100,10 +100,10 @@ def separate_words(words: Sequence[str], left: Sequence[str], flags: Collection[
     """
     for position, word in enumerate(words[:-1], start=1):
         values = list(_up_to_a_flag(words[position:]))
-        # The first of the values is the flag's; the command may have taken more as arguments.
-        meant = len(values) - (len(values) - 1 - len(left))
-        if word in flags and len(values) > 1 and list(left) == values[len(values) - len(left) :]:
-            return position, values[:meant]
+        # The first of the values is the flag's. The command may have taken the next ones as arguments, in place of the
+        # last ones, which it left over.
+        if word in flags and len(values) > len(left) and list(left) == values[-len(left) :]:
+            return position, values[: 1 + len(left)]
     return None
 
 
@@ -117,7 +117,7 @@ def todays_list(command: str, words: Sequence[str], left: Sequence[str]) -> tupl
     if not (found := separate_words(words, left, flags)):
         return None
     position, values = found
-    if len(values) != 1 + len(left):
+    if values[1:] != list(left):
         return None
     old, today = words[position - 1 : position + len(values)], [words[position - 1], ",".join(values)]
     rest = words[position + len(values) :]
