@@ -144,7 +144,7 @@ def test_values_that_were_not_measured_are_refused(place, tmp_path):
 def test_a_measurement_of_no_artifact_is_refused(place, tmp_path):
     """It is named, and nothing is made."""
     done = _release(place, tmp_path / "dist", "--measured", "measured.json", modules="feature_vector/5")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"--measured: this run does not release {_HANDLE}\n" in done.stderr
     assert not (tmp_path / "dist").exists()
 
@@ -152,7 +152,7 @@ def test_a_measurement_of_no_artifact_is_refused(place, tmp_path):
 def test_two_measurements_of_a_module_are_refused(place, tmp_path):
     """Whichever was meant, one of them would be lost."""
     done = _release(place, tmp_path / "dist", "--measured", "measured.json", "--measured", "measured1.json")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--measured measured1.json: another file is about the same module\n" in done.stderr
 
 

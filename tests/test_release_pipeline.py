@@ -69,8 +69,8 @@ def test_hubexport_accepts_every_command():
 
 def test_an_invalid_command_would_be_found():
     """Because the parser is strict."""
-    with pytest.raises(UsageError, match="unknown argument"):
-        _parsed("hubexport release --checks all | cat")
+    with pytest.raises(UsageError, match="no flag --everything"):
+        _parsed("hubexport release --everything | cat")
 
 
 @pytest.mark.parametrize("pipeline", ["github", "gitlab"])
@@ -82,7 +82,7 @@ def test_a_pipeline_plans_releases_and_checks_one_folder(pipeline):
     assert not release.dry_run
     assert fetch.variant == ["all"]
     assert (release.jobs, release.offline) == (2, True), "what was not fetched shall not be looked for elsewhere"
-    assert plan.output_dir == release.output_dir == check.check == "dist"
+    assert plan.output_dir == release.output_dir == check.directory == "dist"
     assert plan.url == release.url == "$RELEASE_URL"
     assert plan.config_dir == fetch.config_dir == release.config_dir == "configs"
 

@@ -46,8 +46,8 @@ def read_measurements(paths: Sequence[str | Path]) -> dict[str, MeasuredFigures]
     Returns:
         The figures, by the handle of the module or deployment that they were measured on.
     Raises:
-        UsageError: a file cannot be read, is no evaluation, does not say which module it is of, or is of the same one
-            as another.
+        ReleaseError: a file cannot be read, is no evaluation, or does not say which module it is of.
+        UsageError: two files are of the same one.
     """
     measured: dict[str, MeasuredFigures] = {}
     origins: dict[str, str | Path] = {}
@@ -76,7 +76,7 @@ def check_all_used(measured: Mapping[str, MeasuredFigures], handles: set[str]) -
         raise UsageError(
             f"--measured: this run does not release {printable(unused[0])}",
             why="a measured accuracy is published with the module or deployment that it was measured on",
-            fix="select that one with --variants, --modules and --deployment, or leave the file out",
+            fix="select that one with --variant, --module and --deployment, or leave the file out",
             details=[f"{printable(handle)} is not released either" for handle in unused[1:]],
         )
 
@@ -128,8 +128,8 @@ def _read(path: Path) -> tuple[str, MeasuredFigures]:
         raise _unusable(path, ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))) from error
 
 
-def _unusable(path: Path, why: str) -> UsageError:
-    return UsageError(
+def _unusable(path: Path, why: str) -> ReleaseError:
+    return ReleaseError(
         f"--measured {path}: no accuracy to publish",
         why=why,
         fix="give what `hubexport evaluate --format json` printed for a module of hubexport",

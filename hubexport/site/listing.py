@@ -47,7 +47,7 @@ def accuracy(record: ArtifactRecord) -> Accuracy | None:
     figures = carried_figures(record)
     if figures and figures.top1_percent is not None:
         return Accuracy(figures.top1_percent)
-    if measured := getattr(record, "measured", None):
+    if measured := record.measured:
         return Accuracy(measured.top1_percent, f"{measured.images:,} images of {measured.dataset}")
     return None
 
