@@ -120,35 +120,33 @@ def _rows(
     columns: Sequence[Column], sentences: Column | None, terminal: int | None, rule: str
 ) -> Iterator[Sequence[_Piece]]:
     """Yields the lines of a table with a row for each row."""
-    widths = [one.width() for one in columns]
-    if terminal is not None:
-        narrowest = [one.narrowest() for one in columns]
-        while _table_width(widths) > terminal and widths != narrowest:
-            widest = max(range(len(widths)), key=lambda number: widths[number] - narrowest[number])
-            widths[widest] -= 1
-    row_width = _table_width(widths)
-    room = (_LONGEST_ROW if terminal is None else terminal) - row_width - _BETWEEN
-    rows = range(len(columns[0].cells))
-    texts = ["" for _ in rows] if sentences is None else sentences.cells
-    in_rows = [_length(text) <= max(room, 0) for text in texts]
-    longest = max((_length(text) for text, in_row in zip(texts, in_rows, strict=True) if in_row), default=0)
-    heading = sentences.heading if sentences and longest else ""
-    if heading and _length(heading) <= room:
-        longest = max(longest, _length(heading))
-    else:
-        heading = ""
+    widths = _widths(columns, terminal)
+    room = (_LONGEST_ROW if terminal is None else terminal) - _table_width(widths) - _BETWEEN
+    texts = sentences.cells if sentences else [""] * len(columns[0].cells)
+    beside = [text if _length(text) <= room else "" for text in texts]
+    heading = sentences.heading if sentences and any(beside) and _length(sentences.heading) <= room else ""
     headings = [_wrapped(one.heading, width) for one, width in zip(columns, widths, strict=True)]
     yield from _row(columns, widths, headings, heading, above=True)
-    yield [(" " * _EDGE + rule * (row_width - _EDGE + (_BETWEEN + longest if longest else 0)), "")]
-    for row in rows:
+    end = max(map(_length, [heading, *beside]))
+    yield [(" " * _EDGE + rule * (_table_width(widths) - _EDGE + (_BETWEEN + end if end else 0)), "")]
+    for row, text in enumerate(texts):
         cells = [
             [one.cells[row]] if one.kind == "name" else _wrapped(one.cells[row], width)
             for one, width in zip(columns, widths, strict=True)
         ]
-        yield from _row(columns, widths, cells, texts[row] if in_rows[row] else "")
-        if not in_rows[row]:
-            below = [texts[row]] if terminal is None else _wrapped(texts[row], terminal - _BELOW)
+        yield from _row(columns, widths, cells, beside[row])
+        if beside[row] != text:
+            below = [text] if terminal is None else _wrapped(text, terminal - _BELOW)
             yield from ([(" " * _BELOW + line, "")] for line in below)
+
+
+def _widths(columns: Sequence[Column], terminal: int | None) -> list[int]:
+    """Returns the widths of columns, which are narrowed where a terminal needs it."""
+    widths, narrowest = [one.width() for one in columns], [one.narrowest() for one in columns]
+    while terminal is not None and _table_width(widths) > terminal and widths != narrowest:
+        widest = max(range(len(widths)), key=lambda number: widths[number] - narrowest[number])
+        widths[widest] -= 1
+    return widths
 
 
 def _row(
