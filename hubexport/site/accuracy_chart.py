@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubexport.plots.drawing import add_marker, add_plain_axes, draw_svg
 from hubexport.plots.inline_svg import CLASS, Circle, Mark, inline_svg
+from hubexport.plots.text_boxes import TextBox, dots_along
 from hubexport.site.accuracy_points import AccuracyPoint, Cost, Presence
 
 if TYPE_CHECKING:
@@ -70,13 +71,8 @@ _DIGIT = (7.2, 11.0)
 _TICKS = ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
 _TICK_DIGIT = 8.0
 _GAP = 3.0
-# Lines and texts are tested for overlap as rows of dots.
-_DOTS_APART = 4
 # Places for a label beside its point, as steps to the right and up, best first. Lines go to the upper right.
 _SIDES = ((-0.7, 0.7), (0.0, 1.0), (-1.0, 0.0), (0.7, -0.7), (0.0, -1.0), (1.0, 0.0), (0.7, 0.7), (-0.7, -0.7))
-
-# x and y of the center, and the radius.
-_Circle = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,13 +240,14 @@ class _Chart:
             )
             for point in self._points
         }
-        taken = [*circles.values(), *self._dots(axes)]
+        lines = [axes.transData.transform(line.get_xydata()).tolist() for line in axes.get_lines()]
+        taken = [*circles.values(), *itertools.chain.from_iterable(map(dots_along, lines))]
         for point in sorted(self._points, key=lambda point: point is not self._lines[point.series][-1]):
             x, y, radius = circles[point.variant]
             away = radius + _GAP
             for text, (right, up) in itertools.product(self._label_texts(point), _SIDES):
                 width, height = _DIGIT[0] * len(text), _DIGIT[1]
-                box = _Box(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
+                box = TextBox(x + right * (away + width / 2), y + up * (away + height / 2), width, height)
                 inside = self._layout.left <= box.x - width / 2 and box.x + width / 2 <= self._layout.right
                 if inside and not any(box.touches(*circle) for circle in taken):
                     taken += box.dots()
@@ -263,15 +260,6 @@ class _Chart:
         if point is not line[-1]:
             return [str(point.image_size)]
         return [f"{point.network} ({point.image_size})", point.network] if point.network else [point.group]
-
-    def _dots(self, axes: "Axes") -> Iterator[_Circle]:
-        """Yields the lines as rows of dots."""
-        for line in axes.get_lines():
-            corners = axes.transData.transform(line.get_xydata())
-            for (x, y), (to_x, to_y) in itertools.pairwise(corners):
-                dots = max(math.ceil(math.hypot(to_x - x, to_y - y) / _DOTS_APART), 1)
-                for dot in range(dots):
-                    yield x + (to_x - x) * dot / dots, y + (to_y - y) * dot / dots, 1.0
 
     def _draw_keys(self, figure: "Figure") -> None:
         layout = self._layout
@@ -293,27 +281,6 @@ class _Chart:
             x = layout.keys_left + column * _SIZE_WIDTH
             self._add_circle(figure, x, y, Mark(f"{CLASS}size", Circle("none", self._radius(millions))))
             _text(figure, x + self._radius(millions) + 6, y, str(millions))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Box:
-    """The box of a text: its center and its size."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def touches(self, x: float, y: float, radius: float) -> bool:
-        """Tells whether a circle overlaps the box."""
-        apart_x = max(abs(self.x - x) - self.width / 2, 0)
-        apart_y = max(abs(self.y - y) - self.height / 2, 0)
-        return math.hypot(apart_x, apart_y) < radius
-
-    def dots(self) -> Iterator[_Circle]:
-        """Yields the box as a row of circles."""
-        for offset in range(0, math.ceil(self.width), _DOTS_APART):
-            yield self.x - self.width / 2 + offset, self.y, self.height / 2
 
 
 def _series(index: int) -> str:

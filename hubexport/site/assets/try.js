@@ -152,7 +152,9 @@ function classifierOf(form) {
   };
 }
 
-for (const form of document.querySelectorAll("form[data-model]")) {
+// A page that was opened as a file may not fetch a model.
+const canFetch = location.protocol !== "file:";
+for (const form of canFetch ? document.querySelectorAll("form[data-model]") : []) {
   form.hidden = false;
   document.getElementById("untried").hidden = true;
   form.addEventListener("submit", (event) => event.preventDefault());
