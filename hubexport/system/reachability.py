@@ -32,9 +32,8 @@ def unreachable_reason(url: str) -> str | None:
     Returns:
         Why there is no connection; None if there is one, or if the address is not valid.
     """
-    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-    what = "the proxy " if proxy else ""
     try:
+        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
         # Like requests, this takes a proxy without a scheme for one that speaks HTTP.
         parts = urlsplit(url if not proxy else proxy if "://" in proxy else f"http://{proxy}")
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, _SOCKS_PORT)
@@ -42,6 +41,7 @@ def unreachable_reason(url: str) -> str | None:
         return None
     if not host:
         return None
+    what = "the proxy " if proxy else ""
     deadline = time.monotonic() + _LIMIT_S
     try:
         return _failed_connection(_look_up(host, port), f"{what}{host}, port {port}", deadline)
