@@ -247,13 +247,13 @@ def test_build_takes_a_directory_of_archives(config_dir, tmp_path):
     ("target", "to", "status", "said"),
     [
         ("x.onnx", (), 0, ""),
-        ("x.keras", (), 0, ""),
-        ("x.weights.h5", (), 0, ""),
-        ("x.safetensors", (), 0, ""),
+        pytest.param("x.keras", (), 0, "", marks=pytest.mark.slow),
+        pytest.param("x.weights.h5", (), 0, "", marks=pytest.mark.slow),
+        pytest.param("x.safetensors", (), 0, "", marks=pytest.mark.slow),
         ("x", (), 2, "no --to, and the name x does not tell the format"),
         ("x.onnx", ("--to", "keras"), 2, "--to keras and the name x.onnx contradict each other"),
         ("x.h5", ("--to", "tfjs"), 2, "fix: write --to keras, or use another name"),
-        ("x.other", ("--to", "slim"), 0, ""),
+        pytest.param("x.other", ("--to", "slim"), 0, "", marks=pytest.mark.slow),
     ],
 )
 def test_convert_goes_by_the_name_of_the_target(tmp_path, target, to, status, said):

@@ -132,7 +132,9 @@ def new_parser() -> Parser:
         epilog="Run `hubexport COMMAND --help` for the flags of a command; --helpfull adds those of absl. A flag with "
         "[,...] takes several values: separate them with commas, or repeat the flag.",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the versions of hubexport, Python, NumPy and TensorFlow")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of hubexport, Python, NumPy and TensorFlow"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
