@@ -173,6 +173,14 @@ def test_a_long_list_of_siblings_is_cut(record):
     assert many[70] in found.records
 
 
+def test_a_forged_version_of_another_kind_has_a_page(small_release, record):
+    """Its siblings cannot be told."""
+    forged = _changed(record, handle="google/imagenet/small/classification/4", version=4, kind="feature_vector")
+    with _opened(small_release, record, forged, _sized(record, 0.5, 96)) as pages:
+        ids = {one.attributes.get("id") for one in tree(pages.module(forged)).all("section")}
+    assert "use" in ids and "siblings" not in ids
+
+
 def test_measured_accuracy_stands_beside_the_published_one(small_release, record):
     """Each says whose it is."""
     measured = MeasuredFigures(

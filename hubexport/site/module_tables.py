@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from hubexport.checkpoints.archives import MODULE_FILE
 from hubexport.errors import ModuleError, UsageError
-from hubexport.labels import MODULE_LABELS, parse_labels
+from hubexport.labels import MODULE_LABELS, labels_problem, parse_labels
 from hubexport.modules.graph_version_report import GraphVersionReport, TensorReport, describe_graph_version
 from hubexport.modules.module_report import parse_saved_model
 from hubexport.networks.costs import multiply_adds
@@ -169,7 +169,7 @@ def read_class_names(folder: UntrustedFolder, record: ArtifactRecord) -> list[st
             names = parse_labels(content, MODULE_LABELS) if content else []
         except (ArchiveError, UsageError) as error:
             raise UntrustedFileError(error.why) from None
-    return names if len(names) == record.num_classes else []
+    return [] if labels_problem(names, record.num_classes) else names
 
 
 def read_report(folder: UntrustedFolder, record: ArtifactRecord) -> ReportTable:

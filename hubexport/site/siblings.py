@@ -58,10 +58,12 @@ class Siblings:
 
     def of(self, record: ArtifactRecord) -> SiblingList | None:
         """Returns the siblings of a module; None if it has none."""
-        handles = self._groups[_group(record)]
-        if len(handles) == 1:
+        # A forged index may say different things of two versions of a module: only the newest one counts.
+        handles = self._groups.get(_group(record), [])
+        if len(handles) < 2:
             return None
-        first = max(0, min(self._places[unversioned(record)] - _MAX_SIBLINGS // 2, len(handles) - _MAX_SIBLINGS))
+        place = self._places.get(unversioned(record), 0)
+        first = max(0, min(place - _MAX_SIBLINGS // 2, len(handles) - _MAX_SIBLINGS))
         shown = [self._nearest(handle, record) for handle in handles[first : first + _MAX_SIBLINGS]]
         return SiblingList(record.family.group_title, shown, len(handles) - len(shown))
 
