@@ -275,6 +275,7 @@ def test_sorting_dissolves_groups_and_a_third_click_restores_them(others, window
     """The rows stay those that were found. A group without any has no heading."""
     headings = ["acme publisher", "MobileNet V2", "ResNet V2"]
     with serving(others) as server:
+        window.emulate()
         window.driver.get(server.url)
         assert window.shown("#results tr.group") == headings
         at_first = _rows(window)
