@@ -96,7 +96,7 @@ def undisturbed(tmp_path_factory) -> _Undisturbed:
 @pytest.fixture(scope="module")
 def alone(undisturbed) -> _Undisturbed:
     """The same release of `one` alone."""
-    arguments = [argument for argument in undisturbed.arguments if argument != "two"]
+    arguments = ["one" if argument == "one,two" else argument for argument in undisturbed.arguments]
     files = contents(undisturbed.first)
     return dataclasses.replace(undisturbed, arguments=tuple(arguments), files=files, seconds=undisturbed.seconds / 2)
 
@@ -431,7 +431,7 @@ def archives(undisturbed, tmp_path_factory) -> tuple[Path, Path]:
     """Two checkpoints that fit `one` and `two`: packed modules of another release."""
     folder = tmp_path_factory.mktemp("archives")
     for seed in ("1", "2"):
-        given = ("--config-dir", undisturbed.arguments[4], "--checkpoint", f"synthetic:{seed}", *CHEAP)
+        given = ("--config-dir", undisturbed.arguments[3], "--checkpoint", f"synthetic:{seed}", *CHEAP)
         assert make_release("--variant", "one", *given, "--output-dir", folder / seed).status == 0
         shutil.copyfile(folder / seed / f"{_ONE}.tar.gz", folder / f"{seed}.tgz")
     return folder / "1.tgz", folder / "2.tgz"
@@ -451,7 +451,7 @@ def from_archives(undisturbed, archives, tmp_path) -> tuple[str | Path, ...]:
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
 def test_one_bad_checkpoint_stops_no_other_artifact_without_fail_fast(from_archives, archives, tmp_path, order):
     """With --fail-fast, nothing is published, and finished artifacts wait."""
-    given = ("--variant", ",".join(order), *from_archives[3:])
+    given = ("--variant", ",".join(order), *from_archives[2:])
     bad = tmp_path / "archives" / "two.tgz"
     _cut(bad)
     fast, going = tmp_path / "fast", tmp_path / "going"
