@@ -193,7 +193,7 @@ def test_measured_accuracy_stands_beside_the_published_one(small_release, record
         values_sha256="0" * 64,
     )
     figures = {"top1_percent": 71.8, "top5_percent": 91.0}
-    made = _changed(record, measured=measured, published=figures)
+    made = _changed(record, values="trained", measured=measured, published=figures)
     with _opened(small_release, made) as pages:
         section = tree(pages.module(made)).one("section", id="facts")
     facts = {one.one("dt").text: one.one("dd").text for one in section.one("dl").all("div")}

@@ -16,7 +16,7 @@ from hubexport.errors import HubexportError
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.options import UNKNOWN_URL
 from hubexport.release.untrusted_folder import UntrustedFileError, UntrustedFolder
-from hubexport.site.accuracy_points import Cost, accuracy_points
+from hubexport.site.accuracy_points import Cost, accuracy_points, carried_figures
 from hubexport.site.catalogue import Catalogue, SearchQuery, module_handle, unversioned
 from hubexport.site.catalogue_charts import CatalogueChart, catalogue_chart
 from hubexport.site.deployment_snippets import deployment_snippet
@@ -139,7 +139,8 @@ class Pages:
         """Returns the page of a module."""
         publisher = record.handle.partition("/")[0]
         address = f"{self._url}/{record.handle}"
-        figures = {name: (record.published or {}).get(name) for name in _FIGURES}
+        carried = carried_figures(record)
+        figures = {name: getattr(carried, name, None) for name in _FIGURES}
         text = self._text(record, figures)
         names = self._class_names(record)
         deployments = [DeploymentRow.of(deployed) for deployed in self._catalogue.deployments_of(record)]
