@@ -203,6 +203,13 @@ def test_measured_accuracy_stands_beside_the_published_one(small_release, record
     assert "the releaser’s" in remark and "“validation <b>”" in remark and "was not measured again" in remark
 
 
+def test_a_page_shows_no_accuracy_of_other_values(small_release, record):
+    """The published one is of trained values, and made-up ones do not have it."""
+    made = _changed(record, values="synthetic", published={"top1_percent": 71.8})
+    with _opened(small_release, made) as pages:
+        assert "71.8" not in tree(pages.module(made)).one("section", id="facts").text
+
+
 _TEXT = """\
 # Title
 The description.
