@@ -133,10 +133,8 @@ def _check_program(answer: dict) -> None:
     assert answer["stdout"]
 
 
-@pytest.mark.parametrize(
-    ("page", "number"),
-    [pytest.param(page, number, marks=[] if page == "README.md" else pytest.mark.slow) for page, number in _PROGRAMS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "number"), _PROGRAMS)
 def test_programs_run(run_programs, page, number):
     """Each runs on its own, and prints something."""
     missing = _missing(_blocks(page, "python")[number], has_module=hasattr(hub, "Module"), keras=version("keras"))

@@ -95,7 +95,16 @@ def test_photographs_get_their_published_classes_from_an_onnx_model(tmp_path, op
     assert (evaluation["engine"], evaluation["images"], evaluation["top1"]["right"]) == (_ENGINE, 8, 8)
 
 
-@pytest.mark.parametrize("name", ["classification/3", "classification/5", "feature_vector/3", "feature_vector/5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classification/5",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("classification/3", "feature_vector/3", "feature_vector/5")
+        ),
+    ],
+)
 def test_both_engines_give_the_same_numbers(modules, photos, tmp_path, name):
     """Outputs and features, in both formats and kinds of modules; the engine is named."""
     images = _images(3)

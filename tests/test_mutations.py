@@ -78,8 +78,9 @@ def resnets(resnet, tmp_path_factory):
     return dict(zip(("TF1", "TF2"), built, strict=True))
 
 
-# Among the quick tests, one in test_verify.py verifies an intact TF1 module.
-@pytest.mark.parametrize("format_", [pytest.param("TF1", marks=pytest.mark.slow), "TF2"])
+# Among the quick tests, one in test_verify.py verifies an intact module.
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["TF1", "TF2"])
 def test_intact_modules_pass(modules, checkpoint, format_):
     """Otherwise the other tests would prove nothing. The check of a release takes no limit for a raised one."""
     import tensorflow as tf
@@ -168,6 +169,7 @@ def test_running_the_module_catches_subtle_damage(modules, variant, checkpoint, 
     _assert_fails(damaged, checks, checkpoint, variant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutation", "format_"), _all_cases(MUTATIONS))
 def test_a_rebuild_catches_each_damage(modules, variant, checkpoint, tmp_path, mutation, format_):
     """Whatever the other checks find, a rebuild finds first, and says it in words."""

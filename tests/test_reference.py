@@ -214,14 +214,18 @@ def _name(variable):
 
 
 def _runs() -> Iterator[Any]:
-    """Returns each case in inference and in training, in each format that the family has modules of."""
+    """Returns each case in inference and in training, in each format that the family has modules of.
+
+    `make test` tries inference alone: other quick tests train.
+    """
     for case, marks in _cases():
         formats = (
             {"tf1": _emitted, "tf2": _emitted_functions} if case.spec.version <= 3 else {"tf2": _emitted_functions}
         )
         for mode, training in (("inference", False), ("training", True)):
             for name, emitted in formats.items():
-                yield pytest.param(case, training, emitted, id=f"{case}-{mode}-{name}", marks=marks)
+                in_group = marks or (pytest.mark.slow if training else ())
+                yield pytest.param(case, training, emitted, id=f"{case}-{mode}-{name}", marks=in_group)
 
 
 @pytest.mark.parametrize(("case", "training", "emitted"), _runs())
