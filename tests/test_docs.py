@@ -154,6 +154,7 @@ def test_programs_run_on_the_newest_tensorflow(run_programs, page):
             _check_program(answer)
 
 
+@pytest.mark.slow
 def test_programs_show_their_real_output(run_programs):
     """Comments after `print` in the README show the real output."""
     shown = 0
