@@ -30,9 +30,12 @@ class _Model:
 
     @property
     def numpy_images(self) -> str:
-        """An image in NumPy."""
-        lengths = [1, 3, self.size, self.size] if self.nchw else [1, self.size, self.size, 3]
-        return f"np.zeros({lengths}, np.{'uint8' if self.pixels == 'uint8' else 'float32'})"
+        """Lines that read a photograph into NumPy."""
+        dtype, scale = ("uint8", "") if self.pixels == "uint8" else ("float32", " / 255")
+        axes = ".transpose(2, 0, 1)" if self.nchw else ""
+        return f"""\
+photo = Image.open("photo.jpg").convert("RGB").resize(({self.size}, {self.size}))
+images = np.asarray(photo, np.{dtype}){axes}[np.newaxis]{scale}"""
 
 
 def output_key(record: ArtifactRecord) -> str:
@@ -70,13 +73,14 @@ import urllib.request
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 
 path, _ = urllib.request.urlretrieve({model.url})
 session = onnxruntime.InferenceSession(path)
-images = {model.numpy_images}
+{model.numpy_images}
 [{model.output}] = session.run(["{model.output}"], {{"images": images}})
 """
-    return Snippet("ONNX Runtime", code, "pip install onnxruntime numpy")
+    return Snippet("ONNX Runtime", code, "pip install onnxruntime numpy pillow")
 
 
 def _tfjs(model: _Model) -> Snippet:
@@ -97,15 +101,16 @@ def _tflite(model: _Model) -> Snippet:
     code = f"""\
 import urllib.request
 
-import numpy as np
+from PIL import Image
 from ai_edge_litert.interpreter import Interpreter
+import numpy as np
 
 path, _ = urllib.request.urlretrieve({model.url})
 run = Interpreter(path).get_signature_runner("serving_default")
-images = {model.numpy_images}
+{model.numpy_images}
 {model.output} = run(images=images)["{model.output}"]
 """
-    return Snippet("LiteRT", code, "pip install ai-edge-litert numpy")
+    return Snippet("LiteRT", code, "pip install ai-edge-litert numpy pillow")
 
 
 _SNIPPETS: Mapping[str, Callable[[_Model], Snippet]] = {"onnx": _onnx, "tfjs": _tfjs, "tflite": _tflite}
