@@ -99,10 +99,10 @@ def test_a_deployment_has_a_page(release, name):
 @pytest.mark.parametrize(
     ("name", "options", "shown"),
     [
-        ("onnx", {"layout": "nchw"}, "np.asarray(photo, np.float32).transpose(2, 0, 1)[np.newaxis] / 255\n"),
+        ("onnx", {"layout": "nchw"}, "np.asarray(photo, np.float32).transpose(2, 0, 1)[np.newaxis] / 255"),
         ("onnx", {"softmax": True}, '[probabilities] = session.run(["probabilities"], {"images": images})'),
         ("tfjs", {"pixels": "uint8"}, "model.predict(resized.round().toInt())"),
-        ("tflite-dynamic", {"pixels": "uint8"}, "np.asarray(photo, np.uint8)[np.newaxis]\n"),
+        ("tflite-dynamic", {"pixels": "uint8"}, "np.asarray(photo, np.uint8)[np.newaxis] logits = run"),
     ],
 )
 def test_programs_follow_the_options(small_release, tmp_path, name, options, shown):
