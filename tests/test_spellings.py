@@ -112,6 +112,13 @@ def test_old_spellings_in_a_flag_file(tmp_path):
     assert "google/imagenet/vgg_16/feature_vector/5" in done.stdout
 
 
+def test_a_line_of_a_flag_file_is_one_word(tmp_path):
+    """With an equals sign before the value."""
+    (tmp_path / "flags").write_text("--variant vgg_16\n")
+    done = hubexport("build", f"--flagfile={tmp_path / 'flags'}")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "  fix: write --variant=vgg_16")
+
+
 def test_a_list_of_words_goes_on_working_where_it_is_unambiguous():
     """Only `--consumers` and `--outputs` kept their names. A word that can be the module is the module."""
     done = hubexport("verify", "nowhere", "--consumers", "tf1.15", "tf2.15")
@@ -140,7 +147,17 @@ def test_a_list_of_words_goes_on_working_where_it_is_unambiguous():
         ("serve d --variant x", "no flag --variant", "flag of `build`, `fetch`, `convert`", "serve --help"),
         ("diff a b --tolernce 1", "no flag --tolernce (did you mean '--tolerance'?)", "", "diff --help"),
         ("diff a b c", "unknown argument c", "takes A B and flags", "leave it out"),
-        ("build x", "unknown argument x", "takes only flags", "leave it out"),
+        ("build x y", "unknown argument x y", "takes only flags", "--variant x,y"),
+        ("check d x", "unknown argument x", "takes DIR and flags", "leave it out"),
+        ("-q list", "-q stands before the command", "flags follow it", "`hubexport list … -q`"),
+        (
+            "--variant x build",
+            "--variant stands before the command",
+            "flags follow it",
+            "`hubexport build … --variant`",
+        ),
+        ("--foo", "no flag --foo", "no flag of this name", "hubexport --help"),
+        ("list --verbosity=some", "flag --verbosity=some: not a whole number", "absl flag", "--helpfull"),
         ("biuld", "no command biuld (did you mean 'build'?)", "there are build, fetch,", "hubexport --help"),
         ("consumers lst", "no action lst (did you mean 'list'?)", "list, create and remove", "consumers --help"),
         ("convert", "no SOURCE and no TARGET", "needs them", "`hubexport convert SOURCE TARGET`"),

@@ -61,6 +61,15 @@ _TABLES = {
 }
 
 
+# What these tables are read for.
+_HEADINGS = {
+    "verify": {"result", "found"},
+    "release plan": {"action", "why"},
+    "build": {"result"},
+    "failing build": {"result"},
+}
+
+
 def _printed(folder, tmp_path, name, columns):
     """Returns the lines that hold the table."""
     arguments, _, on_stderr = _TABLES[name]
@@ -83,6 +92,7 @@ def test_tables_fit_their_terminal(folder, tmp_path, name, columns):
         assert "…" not in line and line == line.rstrip()
     words = {word for line in lines for word in line.split()}
     assert _TABLES[name][1] <= words
+    assert _HEADINGS.get(name, set()) <= {word.rstrip(":") for word in words}
 
 
 @pytest.mark.parametrize("name", _TABLES)
@@ -164,6 +174,7 @@ class _Terminal(io.StringIO):
             [
                 "                           count of",
                 " name                        things  remark",
+                "    why",
                 " ─────────────────────────────────────────────",
                 " a_name_of_21_characters          1  some",
                 "                                     words",
@@ -180,6 +191,7 @@ class _Terminal(io.StringIO):
             [
                 "                          count of",
                 " name                       things",
+                "    why",
                 " ─────────────────────────────────",
                 " a_name_of_21_characters         1",
                 "    a short reason",

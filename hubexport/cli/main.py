@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 from pathlib import Path
 import platform
+import re
 import signal
 import sys
 from typing import Any, NoReturn
@@ -106,14 +107,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _check_flagfiles(argv)
     try:
         words, warnings = todays_words(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=True), _COMMANDS)
+        parser.check_order(words, _COMMANDS)
         args, left = parser.parse_known_args(words)
         if left and (rewritten := todays_list(args.parser.prog.partition(" ")[2], words, left)):
             words, more = rewritten
             warnings += more
             args, left = parser.parse_known_args(words)
     except flags.Error as error:
+        problem = re.sub("invalid literal for int.*", "not a whole number", str(error).removeprefix("ERROR:: "))
         raise UsageError(
-            f"hubexport: {str(error).removeprefix('ERROR:: ')}",
+            f"hubexport: {problem}",
             why="an absl flag has an invalid value",
             fix="see hubexport --helpfull",
         ) from None

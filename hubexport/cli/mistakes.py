@@ -23,6 +23,7 @@ _INVALID_VALUE = re.compile(r"invalid (?P<type>\w+) value: '(?P<value>.*)'")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.*)")
 _EXCLUDED = re.compile(r"not allowed with argument (?P<other>\S+)")
 _EXPLICIT = re.compile(r"ignored explicit argument '(?P<value>.*)'")
+_SPACED_FLAG = re.compile(r"(?P<flag>--[\w-]+)\s+(?P<value>.+)")
 _TYPES = {"int": "a whole number", "float": "a number"}
 
 
@@ -77,11 +78,27 @@ def unknown_words(
             why="commas separate the values of a flag",
             fix=f"write {words[position - 1]} {','.join(values)}",
         )
+    if line := _SPACED_FLAG.fullmatch(left[0]):
+        return UsageError(
+            f"{parser.prog}: unknown argument {left[0]}",
+            why="it is one word, as is each line of a --flagfile",
+            fix=f"write {line['flag']}={line['value']}",
+        )
     takes = " ".join(_form(action) for action in parser._actions if not action.option_strings)
+    variants = not takes and "--variant" in parser._option_string_actions
     return UsageError(
         f"{parser.prog}: unknown argument {' '.join(left)}",
         why=f"the command takes {f'{takes} and flags' if takes else 'only flags'}",
-        fix=f"leave it out; see {parser.prog} --help",
+        fix=f"write --variant {','.join(left)}" if variants else f"leave it out; see {parser.prog} --help",
+    )
+
+
+def misplaced_flag(program: str, word: str, command: str) -> UsageError:
+    """Returns the error for a flag before the command, which a file of `--flagfile` may have brought there."""
+    return UsageError(
+        f"{program}: {word.partition('=')[0]} stands before the command",
+        why="a command's flags follow it, and so does --flagfile with them",
+        fix=f"write `{program} {command} … {word}`",
     )
 
 
@@ -157,7 +174,7 @@ def _unknown_flags(parser: argparse.ArgumentParser, words: Sequence[str]) -> Ite
 
 def _value_of(flag: str, words: Sequence[str]) -> str:
     """Returns what was given as the value of a flag that the parser does not know."""
-    for word, following in zip(words, (*words[1:], "-"), strict=True):
+    for word, following in itertools.pairwise((*words, "-")):
         name, equals, value = word.partition("=")
         if name == flag:
             return value if equals else "…" if following.startswith("-") else following

@@ -1,12 +1,13 @@
 """The parser of the command line: argparse with absl's flags, the old spellings, and errors that help."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+import itertools
 from typing import Any, NoReturn
 
 from absl.flags import argparse_flags
 
-from hubexport.cli.mistakes import mistake, short_usage, unknown_words
+from hubexport.cli.mistakes import misplaced_flag, mistake, short_usage, unknown_words
 
 
 class Parser(argparse_flags.ArgumentParser):
@@ -37,6 +38,13 @@ class Parser(argparse_flags.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise mistake(self, message, self._given, self._commands())
+
+    def check_order(self, words: Sequence[str], commands: Collection[str]) -> None:
+        """Refuses flags of a command that stand before it, where argparse would know neither."""
+        before = list(itertools.takewhile(lambda word: word not in commands, words))
+        for word in before if len(before) < len(words) else ():
+            if word.startswith("-") and word.partition("=")[0] not in self._option_string_actions:
+                raise misplaced_flag(self.prog, word, words[len(before)])
 
     def refuse_unknown(self, words: Sequence[str]) -> NoReturn:
         """Raises a UsageError for words that the command does not know."""

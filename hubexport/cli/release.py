@@ -161,7 +161,7 @@ def _plan(orders: "Sequence[BuildOrder]", options: "ReleaseOptions", directory: 
     else:
         columns = [
             Column("artifact", [artifact.handle for artifact in plan]),
-            Column("action", [artifact.action for artifact in plan], importance=1),
+            Column("action", [artifact.action for artifact in plan]),
             Column("why", [artifact.why for artifact in plan], kind="sentence"),
         ]
         print_table(columns, sys.stdout)

@@ -123,10 +123,14 @@ def _rows(
     widths = _widths(columns, terminal)
     room = (_LONGEST_ROW if terminal is None else terminal) - _table_width(widths) - _BETWEEN
     texts = sentences.cells if sentences else [""] * len(columns[0].cells)
-    beside = [text if _length(text) <= room else "" for text in texts]
-    heading = sentences.heading if sentences and any(beside) and _length(sentences.heading) <= room else ""
+    # Where their heading has no room, sentences have none either.
+    fits = sentences is not None and _length(sentences.heading) <= room
+    beside = [text if fits and _length(text) <= room else "" for text in texts]
+    heading = sentences.heading if sentences and any(beside) else ""
     headings = [_wrapped(one.heading, width) for one, width in zip(columns, widths, strict=True)]
     yield from _row(columns, widths, headings, heading, above=True)
+    if sentences and not heading:
+        yield [(" " * _BELOW + sentences.heading, "")]
     end = max(map(_length, [heading, *beside]))
     yield [(" " * _EDGE + rule * (_table_width(widths) - _EDGE + (_BETWEEN + end if end else 0)), "")]
     for row, text in enumerate(texts):
