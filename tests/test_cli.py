@@ -134,7 +134,7 @@ def test_answers_without_importing_tensorflow(config_dir, small, small_release, 
         pytest.param(
             ["list", "--verbosity=loud"],
             [
-                "ERROR hubexport: flag --verbosity=loud: invalid literal for int() with base 10: 'loud'",
+                "ERROR hubexport: flag --verbosity=loud: not a whole number",
                 "  why: an absl flag has an invalid value",
                 "  fix: see hubexport --helpfull",
             ],
