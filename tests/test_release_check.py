@@ -644,7 +644,7 @@ def test_no_release(tmp_path):
     ]:
         with pytest.raises(ReleaseError, match="no release in") as caught:
             _check(path)
-        assert why in caught.value.why and "--output-dir" in caught.value.fix
+        assert why in caught.value.why and "folder" in caught.value.fix
 
 
 def _with_index(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:

@@ -300,7 +300,7 @@ def test_a_killed_worker_costs_at_most_its_own_artifact(undisturbed, tmp_path, m
     monkeypatch.setattr("hubexport.system.process_pool._start_worker", _die_at_two)
     monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
     monkeypatch.setenv("DIE_IN", f"{step} {times}")
-    configs = undisturbed.arguments[4]
+    configs = undisturbed.arguments[3]
     orders = [
         BuildOrder(variant, variant.modules) for variant in (load_variant(name, configs) for name in ("one", "two"))
     ]
@@ -483,7 +483,7 @@ def test_an_artifact_finished_before_a_failure_waits_for_the_next_run(undisturbe
     assert contents(directory) == undisturbed.files
 
 
-@pytest.mark.parametrize("checks", [CHEAP[1:], ("structure.digests", "weights")])
+@pytest.mark.parametrize("checks", ["structure.digests", "structure.digests,weights"])
 @pytest.mark.parametrize(
     "step",
     [
@@ -495,7 +495,7 @@ def test_an_artifact_finished_before_a_failure_waits_for_the_next_run(undisturbe
 )
 def test_a_checkpoint_that_changes_while_it_is_read_is_noticed(from_archives, archives, tmp_path, step, checks):
     """At any step from the plan to the verification. The next run uses the new content."""
-    arguments = (*from_archives[:-2], *checks, "--output-dir")
+    arguments = (*from_archives[:-2], checks, "--output-dir")
     path = tmp_path / "archives" / "one.tgz"
     done = make_release(*arguments, tmp_path / "dist", before=functools.partial(rewrite_at, step, archives[1], path))
     _assert_failed_with(done, f"ERROR {path} changed while it was read", "1 FAILED, 1 made")
@@ -614,7 +614,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_unless_there_is_nothing_to_
 def test_a_clock_that_jumps_changes_no_byte(from_archives, tmp_path):
     """Back and forth by years, so that input files appear to come from the future."""
     assert make_release(*from_archives, tmp_path / "calm").status == 0
-    for path in (*(tmp_path / "archives").iterdir(), *Path(from_archives[4]).iterdir()):
+    for path in (*(tmp_path / "archives").iterdir(), *Path(from_archives[3]).iterdir()):
         os.utime(path, (4e9, 4e9))
     done = make_release(*from_archives, tmp_path / "jumping", before=jump)
     assert done.status == 0, done.stderr

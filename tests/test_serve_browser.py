@@ -52,7 +52,7 @@ def _release(small_release: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     arguments = ("--config-dir", folder, "--checkpoint", "synthetic", "--output-dir", folder / "dist")
     modules = ("--module", "feature_vector/3,feature_vector/4,classification/4")
     done = hubexport(
-        "release", "--variant", "small", *_PUBLISHED, *arguments, *modules, "--checks", "structure.digests"
+        "release", "--variant", ",".join(["small", *_PUBLISHED]), *arguments, *modules, "--checks", "structure.digests"
     )
     assert done.returncode == 0, done.stderr
     return folder / "dist"

@@ -104,7 +104,7 @@ def test_no_button_is_dead(site, browser):
         browser.open(str(page))
         for button in browser.driver.find_elements("css selector", "main button"):
             if button.is_displayed() and not browser.run("return arguments[0].closest('thead')", button):
-                assert button.text == "Copy", page
+                assert button.text == "Copy" or button.get_attribute("role") == "tab", page
         if buttons := [one for one in browser.driver.find_elements("css selector", ".copy") if one.is_displayed()]:
             buttons[0].click()
             browser.until(lambda pressed=buttons[0]: pressed.text == "Copied")

@@ -234,7 +234,7 @@ def test_synthetic_values_depend_on_the_name_and_the_seed_alone():
 @pytest.mark.slow
 def test_synthetic_values_are_those_of_the_independent_script(tmp_path):
     """The reference outputs were computed from that script's checkpoints, so they are those of synthetic:1."""
-    command = [sys.executable, MAKE_CHECKPOINT, "--depth-multiplier", "0.5", "--image-size", "96", tmp_path]
+    command = [sys.executable, MAKE_CHECKPOINT, "--depth_multiplier", "0.5", "--image_size", "96", tmp_path]
     subprocess.run([*map(str, command)], check=True, capture_output=True)
     with tf.Graph().as_default():
         subprocess.run(["tar", "xzf", str(tmp_path / "mobilenet_v2_0.5_96.tgz"), "-C", str(tmp_path)], check=True)
