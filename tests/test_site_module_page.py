@@ -354,7 +354,13 @@ def _unpacked(release: Path, record: ArtifactRecord, folder: Path) -> ArtifactRe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("handle", ["classification/3", "classification/5", "feature_vector/2", "feature_vector/5"])
+@pytest.mark.parametrize(
+    "handle",
+    [
+        *("classification/3", "classification/5", "feature_vector/5"),
+        pytest.param("feature_vector/2", marks=pytest.mark.prove),
+    ],
+)
 def test_all_programs_for_this_python_run(small_release, records, tmp_path, handle):
     """Those of a page, on a photograph, from the packed module."""
     record = _unpacked(small_release, records[f"google/imagenet/small/{handle}"], tmp_path)

@@ -86,7 +86,7 @@ def _check(folder, files, model, images, keras):
     ("keras", "models"),
     [
         # The others take minutes.
-        pytest.param("3", ["tutorial", "rescaled"], id="3, two models"),
+        pytest.param("3", ["tutorial"], id="3, one model"),
         *(pytest.param(keras, _MODELS, id=keras, marks=pytest.mark.prove) for keras in _KERASES),
     ],
 )

@@ -75,11 +75,12 @@ def test_dropped_paths_make_no_check_fail(modules, spec):
     assert "Dropping/drop_0 comes before them" in results["behaviour.dropout"].explanation
 
 
+@pytest.mark.prove
 @pytest.mark.consumers
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("spec", "consumer"),
-    [pytest.param("classification/3", "tf1.15", marks=pytest.mark.prove), ("classification/5", "tf2.21")],
+    [("classification/3", "tf1.15"), ("classification/5", "tf2.21")],
 )
 def test_dropped_paths_make_no_consumer_fail(modules, spec, consumer):
     """It trains until each path was kept, and compares the averages of replicas before anything is dropped."""
