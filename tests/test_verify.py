@@ -116,6 +116,13 @@ def test_checks_are_selected_by_name_group_and_pattern():
     ]
     assert [check.name for check in select_checks(["*.signatures"])] == ["structure.signatures", "numbers.signatures"]
     assert select_checks([]) == CHECKS
+    assert [check.name for check in select_checks(["numbers.random", "structure"], subject="deployment")] == [
+        "deployment.digests",
+        "deployment.interface",
+        "deployment.random",
+    ]
+    assert not select_checks(["weights"], subject="deployment") and not select_checks(["deployment"])
+    assert {check.counterpart for check in DEPLOYMENT_CHECKS} < {check.name for check in CHECKS}
     with pytest.raises(UsageError, match="did you mean 'weights.equal'"):
         select_checks(["weights.equl"])
 

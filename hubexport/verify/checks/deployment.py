@@ -23,18 +23,19 @@ from hubexport.verify.manifest_differences import manifest_differences
 from hubexport.verify.sample_images import SampleImages, extreme_images, random_images
 
 REBUILD = CheckGroup("deployment", proof="rebuild", subject="deployment")
-GROUP = CheckGroup("deployment", proof="computation", subject="deployment")
+FILES = CheckGroup("deployment", proof="computation", subject="deployment")
+OUTPUTS = CheckGroup("deployment", proof="computation", needs_runtime=True, subject="deployment")
 
 _ODD_BATCH = 3
 
 
-@GROUP.check
+@FILES.counterpart_of("structure.digests")
 def digests(context: DeploymentContext) -> Finding:
     """The files are exactly those listed in hubexport.json, with the same SHA-256 digests."""
     return context.listed_digests()
 
 
-@GROUP.check
+@FILES.counterpart_of("rebuild.manifest")
 def manifest(context: DeploymentContext) -> Finding:
     """hubexport.json says what hubexport writes: of the network, and of the checkpoint if one is given."""
     if context.module.manifest is None:
@@ -49,7 +50,7 @@ def manifest(context: DeploymentContext) -> Finding:
     return nothing_wrong((f"{MANIFEST}: {problem}" for problem in problems), explanation, "differences")
 
 
-@REBUILD.check
+@REBUILD.counterpart_of("rebuild.files")
 def rebuild(context: DeploymentContext) -> Finding:
     """Every file is the one that hubexport writes from the checkpoint."""
     module, values = context.module, context.values
@@ -72,7 +73,7 @@ def rebuild(context: DeploymentContext) -> Finding:
     return nothing_wrong(problems, f"what is written from {context.expected.shown_as} is the same", "differences")
 
 
-@GROUP.check
+@FILES.counterpart_of("structure.signatures")
 def interface(context: DeploymentContext) -> Finding:
     """It takes `images`, and gives the outputs that were asked for, under their names."""
     report, spec, network = context.report, context.spec, context.network
@@ -101,19 +102,19 @@ def _shown(tensors: Sequence[tuple[str, str, tuple[int | None, ...] | None]]) ->
     return " and ".join(f"{name} {dtype} {list(shape or ())}" for name, dtype, shape in tensors)
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.random")
 def random(context: DeploymentContext) -> Finding:
     """On noise and soft clouds, every output matches the float64 network."""
     return _outputs(context, random_images(*context.network.default_image_size))
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.extremes")
 def extremes(context: DeploymentContext) -> Finding:
     """On images of all 0 and all 1, every output matches the float64 network."""
     return _outputs(context, extreme_images(*context.network.default_image_size))
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.sizes")
 def sizes(context: DeploymentContext) -> Finding:
     """On images of another size and shape, every output matches the float64 network, if it takes them."""
     height, width = context.network.default_image_size
@@ -123,7 +124,7 @@ def sizes(context: DeploymentContext) -> Finding:
     return _outputs(context, random_images(height * 3 // 8 * 2, width // 4 * 2 + 1), kept=False)
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.photographs")
 def photographs(context: DeploymentContext) -> Finding:
     """On photographs, every output matches the float64 network."""
     return _outputs(context, context.photographs)
@@ -145,7 +146,7 @@ def _outputs(context: DeploymentContext, samples: SampleImages, *, kept: bool = 
     return within(in_floors[name], LIMIT_IN_FLOORS, explanation, "floors")
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.batches")
 def batches(context: DeploymentContext) -> Finding:
     """An image's output does not depend on its batch: alone, or with 2 others."""
     height, width = context.network.default_image_size

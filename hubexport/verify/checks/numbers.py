@@ -24,7 +24,7 @@ from hubexport.verify.layer_errors import (
 from hubexport.verify.sample_images import SampleImages, random_images
 from hubexport.verify.signature_problems import promised_signatures
 
-GROUP = CheckGroup("numbers", proof="computation", needs_tensorflow=True)
+GROUP = CheckGroup("numbers", proof="computation", needs_runtime=True)
 
 # Two float32 networks may err in opposite directions.
 _LIMIT_BETWEEN_MODULES_IN_FLOORS = 2 * LIMIT_IN_FLOORS
