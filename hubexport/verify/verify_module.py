@@ -54,7 +54,8 @@ def verify_module(
     Args:
         path: a module's directory, a packed module, or its address on a hub server.
         checkpoint: the checkpoint that the module should have been made from, in any of the forms that
-            `hubexport.checkpoints.sources` lists. Without it, the module is compared with its own values.
+            `hubexport.checkpoints.sources` lists, or a directory of archives with the variant's. Without it, the module
+            is compared with its own values.
         scope: what the names of the network's variables begin with in the checkpoint. Defaults to the manifest's scope,
             or else to what the names tell.
         images: photographs: one or more files, folders and patterns, as for `hubexport.classify`.

@@ -45,7 +45,7 @@ def manifest(context: DeploymentContext) -> Finding:
     if expected:
         # A module that was built with it tells of the checkpoint that both are from.
         provenance = expected.provenance_of_module() or expected.provenance()
-    problems = manifest_differences(context.module, context.config, provenance)
+    problems = manifest_differences(context.module, context.module.config, provenance)
     explanation = f"it describes a deployment from {expected.shown_as}" if expected else "its fields fit each other"
     return nothing_wrong((f"{MANIFEST}: {problem}" for problem in problems), explanation, "differences")
 
@@ -59,9 +59,9 @@ def rebuild(context: DeploymentContext) -> Finding:
         raise NotApplicable(f"it was written with {' and '.join(other)}, and bytes depend on that")
     if (missing := context.spec.options.missing) is not None:
         raise NotApplicable(f"it was written with {missing}, which are not here")
-    variant = context.config or module.variant
+    variant = context.module.config or module.variant
     names = context.report.metadata.get("class_names")
-    if context.config is None and names:
+    if context.module.config is None and names:
         # Only a config tells what the classes are called.
         variant = variant.model_copy(update={"labels": names})
     what = f"cannot write {module.shown_as} again"
@@ -92,7 +92,8 @@ def interface(context: DeploymentContext) -> Finding:
         if gives.pop(name, ()) != (None, *axes):
             problems.append(f"it does not give {name} {[None, *axes]}")
     problems += [f"it gives {name}, too" for name in gives]
-    wanted_names = context.config.class_names() if context.config and spec.kind == "classification" else None
+    config = context.module.config
+    wanted_names = config.class_names() if config and spec.kind == "classification" else None
     if wanted_names is not None and report.metadata.get("class_names") != wanted_names:
         problems.append("the names of its classes are not those of its config")
     return nothing_wrong(problems, f"{_shown(takes)} to {', '.join(context.outputs)}")
