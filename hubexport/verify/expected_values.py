@@ -67,15 +67,16 @@ def read_expected_values(
     if scope is None and module.manifest:
         scope = module.manifest.checkpoint.scope
     # Only a config tells the name of the published archive.
-    checkpoint = checkpoint_for(module.config or module.variant, checkpoint)
-    source = resolve_source(checkpoint, module.variant, progress, scope=scope)
+    chosen = checkpoint_for(module.config or module.variant, checkpoint)
+    assert chosen is not None, "None stands for no checkpoint but None"
+    source = resolve_source(chosen, module.variant, progress, scope=scope)
     recorded = module.manifest.weights if module.manifest else None
     weights: Weights = "raw" if recorded == "raw" else "auto" if recorded in (None, ONLY) else "averaged"
     with open_checkpoint(source, progress, module.variant) as opened:
         restored = restore_values(opened, variables, weights)
         values = {name: value.read() for name, value in restored.values.items()}
     return ExpectedValues(
-        checkpoint,
+        chosen,
         restored.weights(),
         values,
         provenance=lambda: {
