@@ -132,6 +132,7 @@ def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir)
     done = hubexport("verify", folder, "--checkpoint", "synthetic", "--variant", "small", *where)
     assert done.returncode == 0, done.stdout
     assert "deployment.random" in done.stdout and "PASSED" in done.stdout
+    assert " probabilities of 2 images; the same best class for " in " ".join(done.stdout.split())
     done = hubexport("verify", folder, "--checkpoint", "synthetic:2", "--variant", "small", *where)
     assert done.returncode == 1
     assert "FAILED" in done.stdout

@@ -13,6 +13,7 @@ import numpy as np
 from hubexport.build import write_module
 from hubexport.deployments.inference_model import INPUT
 from hubexport.formats.manifest import MANIFEST
+from hubexport.readable_numbers import counted
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.deployment_context import DeploymentContext
@@ -139,7 +140,8 @@ def _outputs(context: DeploymentContext, samples: SampleImages, *, kept: bool = 
         assert worst.error is not None, "every output was compared"
         in_floors[name] = worst.error / worst.floor
     name = max(in_floors, key=lambda name: in_floors[name])
-    explanation = f"{name} is the worst of {len(in_floors)} outputs of {len(errors)} images"
+    which = f"{name} is the worst of {counted(len(in_floors), 'output')}" if len(in_floors) > 1 else name
+    explanation = f"{which} of {counted(len(errors), 'image')}"
     if context.spec.kind == "classification":
         [main, *_] = context.outputs.values()
         same = sum(int(image.output.argmax()) == int(image.exact[main].argmax()) for image in errors)
