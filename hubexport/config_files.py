@@ -16,7 +16,7 @@ from hubexport.networks.registry import FAMILIES
 from hubexport.variants import LabelFile, PublishedCheckpoint, PublishedFigures, Variant
 from hubexport.yaml_lines import Document, Place, read_yaml
 
-# What the names of YAML files end in.
+# What the names of YAML files end in, in small letters or capitals.
 _SUFFIXES = (".yaml", ".yml")
 # The key that names a file of values that variants share.
 _FAMILY_KEY = "extends"
@@ -137,14 +137,14 @@ def _config_files(config_dir: str | Path | None) -> dict[str, Path]:
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Returns the YAML files among the files of a folder, by their names without `.yaml` or `.yml`.
+    """Returns the YAML files among the files of a folder, by their names without the suffix.
 
     Raises:
         ConfigError: two files differ in nothing else.
     """
     files: dict[str, Path] = {}
     for path in sorted(paths):
-        if path.suffix in _SUFFIXES and (other := files.setdefault(path.stem, path)) != path:
+        if path.suffix.lower() in _SUFFIXES and (other := files.setdefault(path.stem, path)) != path:
             raise ConfigError(
                 f"two files for {path.stem}: {other} and {path.name}",
                 why="both endings mean the same, so the files contradict each other",
@@ -208,7 +208,7 @@ def _family_file(document: Document) -> Path:
     name = document.value[_FAMILY_KEY]
     families: dict[str, Path] = {}
     for folder in (builtin_config_dir(), document.path.parent):
-        families |= _by_name((folder / "families").glob("*.y*ml"))
+        families |= _by_name((folder / "families").glob("*"))
     if not isinstance(name, str) or name not in families:
         raise _invalid(
             document.place((_FAMILY_KEY,)),

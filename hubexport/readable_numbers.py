@@ -22,6 +22,16 @@ def short_count(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a count with its noun, which takes an s for more than one.
+
+    Example:
+        >>> counted(1, "output"), counted(1200, "image")
+        ('1 output', '1,200 images')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def short_bytes(count: int) -> str:
     """Returns the size of a file in decimal units.
 

@@ -240,7 +240,7 @@ def test_a_checkpoint_without_classifier_gives_features_alone(checkpoints):
             "slim", ["--image-size", "100"], "modules of MobileNet V2 do not take images of 100", "224", id="size"
         ),
         pytest.param("odd", ["--image-size", "96"], "cannot identify the network", "--depth-multiplier", id="unknown"),
-        pytest.param("nowhere", [], "no checkpoint", "use a .tgz archive", id="missing"),
+        pytest.param("nowhere", [], "no checkpoint", "a Keras or safetensors file, or a module;", id="missing"),
         pytest.param("hf", ["--labels", "few.txt"], "the labels do not name the classes", "one name for", id="labels"),
         pytest.param("hf", ["--labels", "none.txt"], "cannot read labels", "use a text file", id="no labels"),
         pytest.param(

@@ -318,6 +318,22 @@ def test_list_as_a_table_has_a_line_per_variant():
     assert "VGG: 2 variants, images of 224 x 224 pixels, 1000 classes, module versions 3, 5" in lines
 
 
+@pytest.mark.parametrize(
+    ("modules", "versions"),
+    [
+        ("[feature_vector/5, classification/5]", "version 5"),
+        ("[classification/5]", "version 5 (classification)"),
+        ("[feature_vector/3, classification/5]", "versions 3 (feature_vector), 5 (classification)"),
+    ],
+)
+def test_list_counts_versions_and_classes(tmp_path, modules, versions):
+    """One is no plural."""
+    facts = "network: vgg_16, image_size: 224, num_classes: 1, dataset: made up"
+    (tmp_path / "mine.yaml").write_text(f"{{{facts}, modules: {modules}}}\n")
+    printed = hubexport("list", "mine", "--config-dir", tmp_path).stdout.splitlines()
+    assert printed[0] == f"VGG: 1 variant, images of 224 x 224 pixels, 1 class, module {versions}"
+
+
 def test_list_marks_what_hubexport_counted_and_where_accuracy_was_measured():
     """The counts are those of TF-Slim's own graph, 3,482,257,408 and 25,524,969."""
     lines = hubexport("list", "resnet_v2_50").stdout.splitlines()

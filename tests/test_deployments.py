@@ -23,6 +23,7 @@ from hubexport.release.check import check_release
 from hubexport.release.index import read_index
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.release_modules import release_modules
+from hubexport.runtime.deployment_runners import Runner
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
 from hubexport.verify.verify_module import verify_module
@@ -131,11 +132,17 @@ def test_the_command_line_builds_verifies_and_tells_damage(tmp_path, config_dir)
     done = hubexport("verify", folder, "--checkpoint", "synthetic", "--variant", "small", *where)
     assert done.returncode == 0, done.stdout
     assert "deployment.random" in done.stdout and "PASSED" in done.stdout
+    assert " probabilities of 2 images; the same best class for " in " ".join(done.stdout.split())
     done = hubexport("verify", folder, "--checkpoint", "synthetic:2", "--variant", "small", *where)
     assert done.returncode == 1
     assert "FAILED" in done.stdout
     done = hubexport("verify", folder, "--checks", "weights")
-    assert done.returncode == 2 and "deployment" in done.stderr
+    assert done.returncode == 2 and "of modules" in done.stderr
+    done = hubexport("verify", folder, "--checks", "structure", "--format", "json")
+    ran = [one["check"] for one in json.loads(done.stdout)["results"]]
+    assert (done.returncode, ran) == (0, ["deployment.digests", "deployment.interface"])
+    done = hubexport("verify", tmp_path / "m/google/imagenet/small/classification/5", "--checks", "deployment")
+    assert (done.returncode, done.stdout) == (2, "") and "of deployments" in done.stderr
     done = hubexport("build", "--variant", "small", *how, "--opset", 15, *where)
     assert done.returncode == 2 and "--opset needs --deployment" in done.stderr
 
@@ -380,6 +387,61 @@ def test_a_release_has_the_files_of_a_deployment_as_programs_load_them(dist, sma
     statement = json.loads((dist / f"{_HANDLE}.provenance.json").read_text())
     assert {one["name"] for one in statement["subject"]} >= {f"{_HANDLE}/model.onnx", f"{_HANDLE}/hubexport.json"}
     assert verify_module(dist / _HANDLE, checkpoint="synthetic", variant=small).passed
+
+
+@pytest.mark.parametrize(
+    ("chosen", "of_module", "of_deployment"),
+    [
+        pytest.param(
+            ["rebuild.files", "structure.digests", "weights"],
+            {"rebuild.files", "structure.digests", "weights.equal", "weights.sound"},
+            {"deployment.rebuild", "deployment.digests"},
+            id="counterparts",
+        ),
+        pytest.param(
+            ["weights.equal", "deployment.manifest"], {"weights.equal"}, {"deployment.manifest"}, id="one of each"
+        ),
+    ],
+)
+def test_a_release_runs_no_checks_but_the_selected_ones(small, tmp_path, monkeypatch, chosen, of_module, of_deployment):
+    """And neither they nor the pages run a deployment."""
+    monkeypatch.setattr("hubexport.runtime.deployment_runners.RUNNERS", {"tfjs": Runner("no extra", None, None)})
+    specs = with_deployments(small, [_CLASSES], deployment_requests(["tfjs"], {}))
+    options = ReleaseOptions(checkpoint="synthetic", checks=tuple(chosen))
+    outcomes = release_modules([BuildOrder(small, specs)], options, tmp_path / "dist")
+    assert [outcome.result for outcome in outcomes] == ["made", "made"]
+    for outcome, wanted in zip(outcomes, (of_module, of_deployment), strict=True):
+        report = json.loads((tmp_path / "dist" / f"{outcome.artifact.handle}.verify.json").read_text())
+        assert {one["check"] for one in report["checks"]} == wanted == {*outcome.record.inputs.checks}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "named"),
+    [("deployment.digests", "google/imagenet/small/classification/5"), ("weights", _HANDLE)],
+    ids=["of deployments", "of modules"],
+)
+def test_a_release_needs_a_check_for_each_artifact(tmp_path, config_dir, chosen, named):
+    """It says so before it makes anything, and plans nothing either."""
+    how = ("--checkpoint", "synthetic", "--config-dir", config_dir, "--output-dir", tmp_path / "dist")
+    what = ("--variant", "small", "--module", "classification/5", "--deployment", "onnx", "--checks", chosen)
+    for more in ((), ("--dry-run",)):
+        done = hubexport("release", *what, *how, *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"no checks to run on {named}\n" in done.stderr
+    assert not (tmp_path / "dist").exists()
+
+
+def test_what_a_release_recorded_of_its_checks_stays_valid(small, tmp_path):
+    """Releases once ran all checks of deployments where only checks of modules were selected."""
+    specs = with_deployments(small, [_CLASSES], deployment_requests(["onnx"], {}))
+    order = BuildOrder(small, specs)
+    release_modules([order], ReleaseOptions(checkpoint="synthetic", checks=_CHECKS), tmp_path / "dist")
+    before = _files(tmp_path / "dist")
+    narrower = ReleaseOptions(checkpoint="synthetic", checks=_CHECKS[:2])
+    outcomes = release_modules([order], narrower, tmp_path / "dist")
+    assert [outcome.result for outcome in outcomes] == ["up to date", "kept"]
+    assert _files(tmp_path / "dist") == before
+    assert not check_release(tmp_path / "dist", Progress()).problems
 
 
 def test_a_second_run_makes_nothing_and_other_options_are_refused(dist, small):

@@ -530,7 +530,7 @@ def test_offline_uses_no_network(server, cache, content, state):
     with pytest.raises(DownloadError, match="net.tgz is not in the cache") as caught:
         fetch(server.published(), Progress(), offline)
     assert caught.value.why == f"{path} {state}, and --offline forbids downloading it"
-    assert "hubexport fetch" in caught.value.fix
+    assert "`hubexport fetch --variant NAME`" in caught.value.fix
     assert server.requests == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
-from hubexport.verify.checks.registry import CHECKS, select_checks
+from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, select_checks
 from hubexport.verify.highest_limits import highest_limit
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import training_values, write_v2
@@ -141,7 +141,7 @@ def test_each_damage_is_caught(modules, variant, checkpoint, tmp_path, mutation,
 def test_each_subtle_damage_is_caught(modules, variant, checkpoint, tmp_path, mutation, format_):
     """The same for what a look at some outputs misses. This test runs the checks that do without TensorFlow."""
     damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
-    checks = [check for check in select_checks(_expected(mutation, format_)) if not check.needs_tensorflow]
+    checks = [check for check in select_checks(_expected(mutation, format_)) if not check.needs_runtime]
     _assert_fails(damaged, checks, checkpoint, variant)
 
 
@@ -150,7 +150,7 @@ def _run_cases():
     tried, cases = collections.Counter(), []
     for number, mutation in enumerate(SUBTLE_MUTATIONS):
         for format_ in mutation.formats:
-            checks = [check.name for check in select_checks(_expected(mutation, format_)) if check.needs_tensorflow]
+            checks = [check.name for check in select_checks(_expected(mutation, format_)) if check.needs_runtime]
             if not checks:
                 continue
             in_turn = format_ == mutation.formats[number % len(mutation.formats)]
@@ -165,7 +165,7 @@ def _run_cases():
 def test_running_the_module_catches_subtle_damage(modules, variant, checkpoint, tmp_path, mutation, format_):
     """Each check that is named finds it without building the module again."""
     damaged = _damaged(mutation, format_, modules[format_], tmp_path / "module")
-    checks = [check for check in select_checks(_expected(mutation, format_)) if check.needs_tensorflow]
+    checks = [check for check in select_checks(_expected(mutation, format_)) if check.needs_runtime]
     _assert_fails(damaged, checks, checkpoint, variant)
 
 
@@ -261,3 +261,6 @@ def test_the_page_on_verification_lists_all_checks_and_mutations():
         caught_by = ", ".join(f"`{name}`" for name in mutation.caught_by)
         wanted.append(f"{mutation.name} | {', '.join(mutation.formats)} | {caught_by}")
     assert rows == wanted
+    table = page[page.index("| check | what holds of a deployment that passes |") :].split("\n\n")[0]
+    rows = re.findall(r"^\| (.+) \|$", table, re.MULTILINE)[2:]
+    assert rows == [f"`{check.name}` | {check.promise} | `{check.counterpart}`" for check in DEPLOYMENT_CHECKS]

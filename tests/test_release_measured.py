@@ -161,8 +161,13 @@ def test_two_measurements_of_a_module_are_refused(place, tmp_path):
     [
         (lambda found: found.update(handle=None), "it does not say which module was measured"),
         (lambda found: found.update(images=0), "no image was classified"),
-        (lambda found: found["top1"].update(percent=101.0), "top1_percent: Input should be less than or equal to 100"),
-        (lambda found: found["top1"].update(percent=float("nan")), "top1_percent: Input should be"),
+        (
+            lambda found: found["top1"].update(percent=101.0),
+            "why: top1.percent: Input should be less than or equal to 100",
+        ),
+        (lambda found: found["top1"].update(percent=float("nan")), "why: top1.percent: Input should be"),
+        (lambda found: found.update(data_name=""), "why: data_name: String should have at least 1 character"),
+        (lambda found: found["top1"].update(percent="50"), "why: top1.percent: Input should be a valid number"),
         (lambda found: found["top5"].update(percent=0.0), "the top-5 accuracy is below the top-1 accuracy"),
         (lambda found: found.update(images="many"), "images: Input should be a valid integer"),
         (lambda found: found.clear(), "handle: Field required"),

@@ -270,6 +270,11 @@ def test_build_takes_a_directory_of_archives(config_dir, tmp_path):
         ("x", (), 2, "no --to, and the name x does not tell the format"),
         ("x.onnx", ("--to", "keras"), 2, "--to keras and the name x.onnx contradict each other"),
         ("x.h5", ("--to", "tfjs"), 2, "fix: write --to keras, or use another name"),
+        ("x.ONNX", (), 2, "fix: use a name that ends in .onnx"),
+        ("x.Tflite", (), 2, "fix: use a name that ends in .tflite"),
+        ("x.KERAS", (), 2, "or in .keras for a whole model of Keras 3"),
+        ("x.ONNX", ("--to", "tfjs"), 2, "fix: write --to onnx, or use another name"),
+        pytest.param("x.SAFETENSORS", (), 0, "", marks=pytest.mark.slow),
         pytest.param("x.other", ("--to", "slim"), 0, "", marks=pytest.mark.slow),
     ],
 )

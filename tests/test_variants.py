@@ -314,12 +314,13 @@ def test_other_licenses_are_refused(tmp_path, named, why):
     assert f"'license': found {named!r}, must be an" in caught.value.why and why in caught.value.why
 
 
-def test_configs_may_end_in_yml(tmp_path):
+@pytest.mark.parametrize("ending", ["yml", "YAML", "Yml"])
+def test_configs_may_end_in_yml_and_in_capitals(tmp_path, ending):
     """Those of families, too. One replaces a built-in one as well."""
     (tmp_path / "families").mkdir()
-    (tmp_path / "families" / "mine.yml").write_text(_GOOD.replace("image_size: 96\n", ""))
+    (tmp_path / "families" / f"mine.{ending}").write_text(_GOOD.replace("image_size: 96\n", ""))
     for name in ("flowers", "mobilenet_v2_050_96"):
-        (tmp_path / f"{name}.yml").write_text("extends: mine\nimage_size: 128\n")
+        (tmp_path / f"{name}.{ending}").write_text("extends: mine\nimage_size: 128\n")
         assert load_variant(name, tmp_path).image_size == 128
     assert len(list_variants(tmp_path)) == len(list_variants()) + 1
 

@@ -19,6 +19,8 @@ from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, select_c
 from hubexport.verify.layer_errors import rounding_floor
 from hubexport.verify.sample_images import extreme_images, random_images
 from hubexport.verify.verify_module import verify_module
+from tests.archives import member, tgz
+from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, needs_data
 from tests.environments import python_or_skip
@@ -116,6 +118,13 @@ def test_checks_are_selected_by_name_group_and_pattern():
     ]
     assert [check.name for check in select_checks(["*.signatures"])] == ["structure.signatures", "numbers.signatures"]
     assert select_checks([]) == CHECKS
+    assert [check.name for check in select_checks(["numbers.random", "structure"], subject="deployment")] == [
+        "deployment.digests",
+        "deployment.interface",
+        "deployment.random",
+    ]
+    assert not select_checks(["weights"], subject="deployment") and not select_checks(["deployment"])
+    assert {check.counterpart for check in DEPLOYMENT_CHECKS} < {check.name for check in CHECKS}
     with pytest.raises(UsageError, match="did you mean 'weights.equal'"):
         select_checks(["weights.equl"])
 
@@ -169,6 +178,28 @@ def test_a_checkpoint_of_another_network_is_an_error(module, tmp_path):
     )
     with pytest.raises(CheckpointError, match="cannot restore small"):
         verify_module(str(module), checkpoint=str(path), checks=select_checks(["weights"]))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_0.35_96.tgz", "mobilenet_v2_035_96.tar.gz"])
+def test_a_folder_of_archives_has_the_modules_checkpoint(tmp_path, name):
+    """As it had when the module was built: named like the published archive, or like the variant."""
+    archives, stored = tmp_path / "archives", load_variant("mobilenet_v2_035_96").checkpoint.name
+    archives.mkdir()
+    write_v2(tmp_path / stored, network_values(num_classes=1001))
+    for archive, prefix in ((name, stored), ("mobilenet_v2_050_96.tgz", "missing")):
+        members = [member(path.name, path.read_bytes()) for path in sorted(tmp_path.glob(f"{prefix}.*"))]
+        (archives / archive).write_bytes(tgz(*members))
+    how = ("--checkpoint", archives, "--variant", "mobilenet_v2_035_96")
+    done = hubexport("build", *how, "--module", "feature_vector/5", "--output-dir", tmp_path / "m")
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "m/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
+    done = hubexport("verify", path, *how[:2], "--checks", "rebuild,weights", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["checkpoint"] == str(archives / name)
+    (archives / name).unlink()
+    done = hubexport("verify", path, *how[:2], "--checks", "weights")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no checkpoint for mobilenet_v2_035_96" in done.stderr and "mobilenet_v2_0.35_96.tgz" in done.stderr
 
 
 def test_without_a_checkpoint_the_module_is_compared_with_its_own_values(module):

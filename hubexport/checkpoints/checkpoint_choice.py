@@ -43,6 +43,6 @@ def checkpoint_for(variant: Variant, named: str | Path | None) -> str | None:
         raise CheckpointError(
             f"no checkpoint for {variant.name} in {directory}",
             why=f"it holds archives, but none named {either(names)}",
-            fix="add it, or limit --variant to those that are there",
+            fix=f"add it, or give {variant.name} a checkpoint of its own with --checkpoint",
         )
     return text

@@ -58,7 +58,8 @@ def files_at_prefix(prefix: Path) -> CheckpointFiles:
         raise CheckpointError(
             f"no checkpoint {prefix}",
             why=f"there is no such file or directory, and no {index.name}",
-            fix="use a .tgz archive, a directory, a prefix like model.ckpt, or synthetic",
+            fix="use a .tgz archive, a directory, a prefix like model.ckpt, a Keras or safetensors file, or a module; "
+            "for a named variant also synthetic",
         )
     paths = shards(prefix)
     counts = {int(match["count"]) for path in paths if (match := _SHARD.search(path.name))} or {1}

@@ -86,7 +86,7 @@ def _not_cached(published: PublishedCheckpoint, state: str) -> DownloadError:
     return DownloadError(
         f"{file_name(published.url)} is not in the cache",
         why=f"{state}, and --offline forbids downloading it",
-        fix="run `hubexport fetch` while online, or pass a copy with --checkpoint",
+        fix="run `hubexport fetch --variant NAME` while online, or pass a copy with --checkpoint",
     )
 
 

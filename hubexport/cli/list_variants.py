@@ -22,8 +22,8 @@ _COUNTED = "*"
 # Columns that a heading stands for if all its variants have the same value.
 _IF_SHARED = {
     "pixels": "images of {0} x {0} pixels",
-    "classes": "{} classes",
-    "versions": "module versions {}",
+    "classes": "{0} class{es}",
+    "versions": "module version{s} {0}",
 }
 
 # Which columns narrow terminals show: those of a family's parameters, like a depth multiplier, are the most important.
@@ -102,7 +102,10 @@ def _heading(variants: "Sequence[Variant]", shared: Mapping[str, str]) -> Iterat
     families = {variant.network: variant.family for variant in variants}
     group = variants[0].family.group
     counted = f"{len(variants)} variant{'s' * (len(variants) != 1)}"
-    facts = [_IF_SHARED[heading].format(text) for heading, text in shared.items()]
+    facts = [
+        _IF_SHARED[heading].format(text, s="s" * ("," in text), es="es" * (text != "1"))
+        for heading, text in shared.items()
+    ]
     yield ", ".join([f"{variants[0].family.group_title}: {counted}", *facts])
     if group:
         yield f"{group.summary[0].upper()}{group.summary[1:]}."

@@ -74,7 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an accuracy to publish: what `hubexport evaluate --format json` printed for a module of this release. "
         "Repeat the flag for more",
     )
-    add_checks(parser, "rebuild, structure and weights for each module, and the others for one of each distinct graph")
+    add_checks(
+        parser,
+        "rebuild, structure and weights for each module, the others for one of each distinct graph, and all for each "
+        "deployment",
+    )
     add_jobs(parser)
     parser.add_argument(
         "--runner",
@@ -104,17 +108,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes or plans a release, prints the outcome for each artifact, and returns the exit status."""
-    from hubexport.verify.checks.registry import needs_tensorflow, select_checks
+    from hubexport.verify.checks.registry import need_runtime, select_checks
 
     checks = select_checks(args.checks, "--checks")
     beam = beam_of(_BEAM_RUNNERS.get(args.runner, args.runner), args.beam_option)
-    extras = {"tensorflow": needs_tensorflow(checks) and not args.dry_run, "beam": beam is not None}
+    extras = {"tensorflow": need_runtime(checks) and not args.dry_run, "beam": beam is not None}
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
     from hubexport.deployment_spec import with_deployments
     from hubexport.release.measurements import read_measurements
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
+    from hubexport.runtime.deployment_runners import RUNNERS
     from hubexport.selection import select_modules
 
     selection = select_modules(
@@ -124,12 +129,15 @@ def run(args: argparse.Namespace) -> int:
         for line in selection.skipped:
             print(line, file=sys.stderr)
     requests = requested_deployments(args, "hubexport release")
+    if not args.dry_run and need_runtime(select_checks(args.checks, "--checks", "deployment")):
+        runtimes = {RUNNERS[request.format].extra for request in requests}
+        require_extras("hubexport release --deployment", *filter(None, runtimes))
     orders = [BuildOrder(variant, with_deployments(variant, specs, requests)) for variant, specs in selection.modules]
     options = ReleaseOptions(
         checkpoint=args.checkpoint,
         weights=args.weights,
         url=base_url(args.url) if args.url is not None else ReleaseOptions.url,
-        checks=tuple(check.name for check in checks) if args.checks else (),
+        checks=tuple(args.checks),
         source_date_epoch=source_date_epoch(),
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,

@@ -31,7 +31,8 @@ def format_of_target(target: str, to: Target | None) -> Target:
         UsageError: the name tells no format or another one than `to`.
     """
     suffix = PurePath(target).suffix
-    told = _SUFFIXES.get(suffix, to)
+    # Who writes it refuses capitals where programs do not know them.
+    told = _SUFFIXES.get(suffix.lower(), to)
     if told is None:
         others = [name for name in TARGETS if name not in _SUFFIXES.values()]
         raise UsageError(

@@ -1,13 +1,15 @@
 """A module and what it should be, as its `hubexport.json` or the caller says."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import pydantic
 
 from hubexport.checkpoints.archives import MODULE_FILE
+from hubexport.config_files import load_variant
 from hubexport.deployment_spec import DeploymentSpec
-from hubexport.errors import ModuleError, UsageError
+from hubexport.errors import ConfigError, ModuleError, UsageError
 from hubexport.formats.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 from hubexport.modules.module_report import no_module_error
 from hubexport.networks.network import Network
@@ -40,6 +42,20 @@ class ModuleIdentity:
     def is_tf1(self) -> bool:
         """Whether the module should have the TF1 Hub format, and not be a TF2 SavedModel."""
         return self.spec.version in TF1_VERSIONS
+
+    @functools.cached_property
+    def config(self) -> Variant | None:
+        """The config of its variant: the caller's, or the built-in one of its name and network.
+
+        None if only the manifest describes the variant.
+        """
+        if not self.described:
+            return self.variant
+        try:
+            builtin = load_variant(self.variant.name)
+        except ConfigError:
+            return None
+        return builtin if builtin.network_for(self.spec.kind, self.spec.version) == self.network else None
 
 
 def identify(

@@ -23,7 +23,8 @@ from hubexport.release.options import FOR_EACH_MODULE, ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec, Variant
 from hubexport.verify.check import Check
-from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, select_checks
+from hubexport.verify.checks.registry import CHECKS, checks_to_run, select_checks
+from hubexport.verify.result import Subject
 from hubexport.version import __version__
 
 # Published modules never change: one with different values of these needs another handle.
@@ -165,17 +166,11 @@ def inputs_of(
         checkpoint: what `hubexport.json` says of the checkpoint.
         options: the release's options. Of these, `checkpoint` and `downloads` do not count.
     Raises:
-        UsageError: the file of labels cannot be read.
+        UsageError: the file of labels cannot be read, or the options select checks of modules for a deployment, or of
+            deployments for a module, alone.
     """
     config = ConfigFacts.of(variant)
-    others: tuple[Check, ...] = ()
-    if isinstance(spec, DeploymentSpec):
-        # Checks that are selected by name may be of modules alone.
-        for_each = select_checks(options.checks, subject="deployment") or DEPLOYMENT_CHECKS
-    else:
-        for_each = select_checks(options.checks or FOR_EACH_MODULE) or select_checks(FOR_EACH_MODULE)
-        if not options.checks:
-            others = tuple(check for check in CHECKS if check not in for_each)
+    for_each, others = checks_of(variant, spec, options)
     return ArtifactInputs(
         network=config.network_sha256(),
         checkpoint=checkpoint,
@@ -191,6 +186,21 @@ def inputs_of(
         source_date_epoch=options.source_date_epoch,
         measured=measured_sha256(options.measured.get(variant.handle(spec))),
     )
+
+
+def checks_of(
+    variant: Variant, spec: ModuleSpec, options: ReleaseOptions
+) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+    """Returns the checks that an artifact has to pass, and those that it or another with the same graph has to pass.
+
+    Raises:
+        UsageError: the options select no check of what it is.
+    """
+    if options.checks or isinstance(spec, DeploymentSpec):
+        subject: Subject = "deployment" if isinstance(spec, DeploymentSpec) else "module"
+        return checks_to_run(options.checks, variant.handle(spec), subject), ()
+    for_each = select_checks(FOR_EACH_MODULE)
+    return for_each, tuple(check for check in CHECKS if check not in for_each)
 
 
 def measured_sha256(measured: MeasuredFigures | None) -> str | None:

@@ -16,6 +16,9 @@ from hubexport.system.regular_files import read_regular_file
 # An evaluation lists the images that it skipped.
 _MAX_BYTES = 16 << 20
 
+# Where an evaluation has the fields of `MeasuredFigures` that it calls otherwise.
+_PLACES = {"top1_percent": "top1.percent", "top5_percent": "top5.percent", "dataset": "data_name"}
+
 
 class _Accuracy(pydantic.BaseModel):
     model_config = ConfigDict(strict=True)
@@ -124,7 +127,8 @@ def _read(path: Path) -> tuple[str, MeasuredFigures]:
         )
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(printable(str(part)) for part in first["loc"])
+        names = ".".join(printable(str(part)) for part in first["loc"])
+        place = _PLACES.get(names, names)
         raise _unusable(path, ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))) from error
 
 

@@ -25,8 +25,9 @@ class ReleaseOptions:
         weights: `auto`, `averaged` or `raw`, see `hubexport.checkpoints.restore`.
         url: the address at which the release will be served, without a slash at the end. Defaults to
             `UNKNOWN_URL`, which users of the pages have to replace.
-        checks: the checks that each module has to pass, by name or group. Empty means `FOR_EACH_MODULE`, and the others
-            for one module of each distinct graph.
+        checks: the checks that each module and deployment has to pass, by name or group; each artifact needs one of
+            its own. Empty means `FOR_EACH_MODULE` for each module and the others for one module of each distinct graph,
+            and all checks of deployments for each deployment.
         source_date_epoch: the time of the files in archives, in seconds since 1970.
         downloads: where published checkpoints are cached, and where they are downloaded from.
         accept_unpinned: also use published checkpoints whose configs have no SHA-256, see

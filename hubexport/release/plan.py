@@ -13,6 +13,7 @@ from hubexport.release.artifact_inputs import (
     CONTENT,
     ArtifactInputs,
     checkpoint_provenance,
+    checks_of,
     inputs_of,
     pinned_variant,
     unpinned_error,
@@ -97,8 +98,12 @@ def make_plan(
     Returns:
         All artifacts, in the order of `orders`.
     Raises:
-        UsageError: an accuracy was measured on something that is none of them.
+        UsageError: an accuracy was measured on something that is none of them, or the options select no check for one
+            of them.
     """
+    for order in orders:
+        for spec in order.modules:
+            checks_of(order.variant, spec, options)
     check_all_used(options.measured, {order.variant.handle(spec) for order in orders for spec in order.modules})
     published = {record.handle: record for record in index.artifacts} if index else {}
     plan: list[PlannedArtifact] = []

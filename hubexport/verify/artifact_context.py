@@ -1,16 +1,12 @@
 """What checks of modules and of deployments ask for alike."""
 
 import contextlib
-import functools
 from typing import TypeVar
 
-from hubexport.config_files import load_variant
-from hubexport.errors import ConfigError
 from hubexport.formats.manifest import MANIFEST, changed_files
 from hubexport.modules.identity import ModuleIdentity
 from hubexport.progress import Progress
 from hubexport.system.digests import tree_files
-from hubexport.variants import Variant
 from hubexport.verify.expected_values import ExpectedValues
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
 from hubexport.verify.layer_errors import ImageErrors
@@ -52,21 +48,6 @@ class ArtifactContext:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-
-    @functools.cached_property
-    def config(self) -> Variant | None:
-        """The config of its variant: the caller's, or the built-in one of its name and network.
-
-        None if only the manifest describes the variant.
-        """
-        variant, spec = self.module.variant, self.module.spec
-        if not self.module.described:
-            return variant
-        try:
-            builtin = load_variant(variant.name)
-        except ConfigError:
-            return None
-        return builtin if builtin.network_for(spec.kind, spec.version) == self.module.network else None
 
     @property
     def photographs(self) -> SampleImages:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import inspect
 import time
 from typing import Any, TypeVar
@@ -27,16 +28,19 @@ class Check:
         run: tests the promise, given the context of a verification of its subject. Raises NotApplicable if there is
             nothing to look at.
         proof: what it proves the promise by.
-        needs_tensorflow: whether it runs anything in the installed TensorFlow.
+        needs_runtime: whether it runs anything: a module in the installed TensorFlow, a deployment in the runtime of
+            its format.
         subject: what it is a promise about.
+        counterpart: for a check of deployments, the name of the check of modules that promises the same.
     """
 
     name: str
     promise: str
     run: Callable[[Any], Finding]
     proof: Proof
-    needs_tensorflow: bool = False
+    needs_runtime: bool = False
     subject: Subject = "module"
+    counterpart: str | None = None
 
 
 class CheckGroup:
@@ -45,22 +49,30 @@ class CheckGroup:
     Args:
         name: the first part of the checks' names.
         proof: what the checks prove their promises by.
-        needs_tensorflow: whether the checks run anything in the installed TensorFlow.
+        needs_runtime: whether the checks run anything, see `Check`.
         subject: what they are promises about.
     """
 
-    def __init__(self, name: str, *, proof: Proof, needs_tensorflow: bool = False, subject: Subject = "module") -> None:
+    def __init__(self, name: str, *, proof: Proof, needs_runtime: bool = False, subject: Subject = "module") -> None:
         self._name = name
         self._proof = proof
-        self._needs_tensorflow = needs_tensorflow
+        self._needs_runtime = needs_runtime
         self._subject = subject
         self.checks: list[Check] = []
 
     def check(self, function: _Function) -> _Function:
         """Adds a function as a check. It gives the check its name, and the first line of its docstring the promise."""
+        return self._added(function, None)
+
+    def counterpart_of(self, name: str) -> Callable[[_Function], _Function]:
+        """Like `check`, for a check of deployments that promises what the named check promises of modules."""
+        return functools.partial(self._added, counterpart=name)
+
+    def _added(self, function: _Function, counterpart: str | None) -> _Function:
         promise = (inspect.getdoc(function) or "").partition("\n")[0]
         name = f"{self._name}.{function.__name__}"
-        self.checks.append(Check(name, promise, function, self._proof, self._needs_tensorflow, self._subject))
+        check = Check(name, promise, function, self._proof, self._needs_runtime, self._subject, counterpart)
+        self.checks.append(check)
         return function
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hubexport.arrays import Array
 from hubexport.build import provenance_fields
+from hubexport.checkpoints.checkpoint_choice import checkpoint_for
 from hubexport.checkpoints.open_checkpoint import open_checkpoint
 from hubexport.checkpoints.restore import RestoredValues, restore_values
 from hubexport.checkpoints.sources import Source, resolve_source
@@ -54,7 +55,8 @@ def read_expected_values(
     """Reads the values that a module should have.
 
     Args:
-        checkpoint: the checkpoint, in any of the forms that `hubexport.checkpoints.sources` lists.
+        checkpoint: the checkpoint, in any of the forms that `hubexport.checkpoints.sources` lists, or what stands for
+            those of many variants, see `hubexport.checkpoints.checkpoint_choice.checkpoint_for`.
         module: the module. Its manifest says whether it should have averaged or raw values.
         progress: is told of each step.
         scope: what the names of the network's variables begin with in the checkpoint. Defaults to the manifest's scope.
@@ -64,14 +66,17 @@ def read_expected_values(
     variables = module.network.variables
     if scope is None and module.manifest:
         scope = module.manifest.checkpoint.scope
-    source = resolve_source(checkpoint, module.variant, progress, scope=scope)
+    # Only a config tells the name of the published archive.
+    chosen = checkpoint_for(module.config or module.variant, checkpoint)
+    assert chosen is not None, "None stands for no checkpoint but None"
+    source = resolve_source(chosen, module.variant, progress, scope=scope)
     recorded = module.manifest.weights if module.manifest else None
     weights: Weights = "raw" if recorded == "raw" else "auto" if recorded in (None, ONLY) else "averaged"
     with open_checkpoint(source, progress, module.variant) as opened:
         restored = restore_values(opened, variables, weights)
         values = {name: value.read() for name, value in restored.values.items()}
     return ExpectedValues(
-        checkpoint,
+        chosen,
         restored.weights(),
         values,
         provenance=lambda: {

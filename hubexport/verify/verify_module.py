@@ -24,7 +24,7 @@ from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check, run_check
 from hubexport.verify.checks.consumers import checks_in
-from hubexport.verify.checks.registry import needs_tensorflow, select_checks
+from hubexport.verify.checks.registry import checks_to_run, need_runtime, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.deployment_context import DeploymentContext
@@ -54,7 +54,8 @@ def verify_module(
     Args:
         path: a module's directory, a packed module, or its address on a hub server.
         checkpoint: the checkpoint that the module should have been made from, in any of the forms that
-            `hubexport.checkpoints.sources` lists. Without it, the module is compared with its own values.
+            `hubexport.checkpoints.sources` lists, or a directory of archives with the variant's. Without it, the module
+            is compared with its own values.
         scope: what the names of the network's variables begin with in the checkpoint. Defaults to the manifest's scope,
             or else to what the names tell.
         images: photographs: one or more files, folders and patterns, as for `hubexport.classify`.
@@ -84,7 +85,7 @@ def verify_module(
         )
     selected = select_checks(checks or ())
     is_deployment = not is_address(path) and deployment_in(Path(path)) is not None
-    if images or labels or (needs_tensorflow(selected) and not is_deployment):
+    if images or labels or (need_runtime(selected) and not is_deployment):
         require_extras("hubexport verify", "tensorflow")
     started = time.perf_counter()
     progress = progress or Progress()
@@ -98,10 +99,16 @@ def verify_module(
     with opened_artifact_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
         deployed = isinstance(module.spec, DeploymentSpec)
+        if deployed and consumers:
+            raise UsageError(
+                f"{module.shown_as} runs in no TensorFlow",
+                why="it is a deployment, and --consumers tries modules",
+                fix="leave the consumers out; the checks run it in the runtime of its format",
+            )
+        selected = checks_to_run(checks or (), module.shown_as, "deployment" if deployed else "module")
         if deployed:
-            selected = _deployment_checks(checks, consumers, module)
-            _require_engine(module)
-        if (consumers or needs_tensorflow(selected)) and (long := warning_of_length(module, consumers)):
+            _require_packages(module, runs=need_runtime(selected))
+        if (consumers or need_runtime(selected)) and (long := warning_of_length(module, consumers)):
             progress.note(long)
         manifest = module.manifest
         labels = _labels(labels, module) if image_files else None
@@ -124,12 +131,14 @@ def verify_module(
             )
 
 
-def _require_engine(module: ModuleIdentity) -> None:
+def _require_packages(module: ModuleIdentity, *, runs: bool) -> None:
+    """Checks that the packages which write a deployment are there, and those that run it if a check does."""
     from hubexport.runtime.deployment_runners import RUNNERS
 
     assert isinstance(module.spec, DeploymentSpec)
-    if extra := RUNNERS[module.spec.format].extra:
-        require_extras(f"hubexport verify of a deployment for {module.spec.deployment.title}", extra)
+    deployment = module.spec.deployment
+    extras = {deployment.extra, RUNNERS[module.spec.format].extra if runs else None}
+    require_extras(f"hubexport verify of a deployment for {deployment.title}", *filter(None, extras))
 
 
 def _check_is_built(path: str | Path) -> None:
@@ -149,24 +158,6 @@ def _check_is_built(path: str | Path) -> None:
             fix=f"build one with `hubexport build --deployment {name}`, and verify that folder; or compare this one's "
             "values with `hubexport diff`",
         )
-
-
-def _deployment_checks(
-    checks: Sequence[Check | str] | None, consumers: Sequence[PinnedConsumer], module: ModuleIdentity
-) -> tuple[Check, ...]:
-    if consumers:
-        raise UsageError(
-            f"{module.shown_as} runs in no TensorFlow",
-            why="it is a deployment, and --consumers tries modules",
-            fix="leave the consumers out; the checks run it in the runtime of its format",
-        )
-    if selected := select_checks(checks or (), subject="deployment"):
-        return selected
-    raise UsageError(
-        f"no checks to run on {module.shown_as}",
-        why="it is a deployment, and the selected checks are of modules",
-        fix="select checks of the group deployment, or none to run all",
-    )
 
 
 def _labels(labels: Sequence[str] | None, module: ModuleIdentity) -> Sequence[str] | None:

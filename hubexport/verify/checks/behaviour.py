@@ -18,7 +18,7 @@ from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, with
 from hubexport.verify.gradient_errors import GradientBatch, gradient_errors, have_effect
 from hubexport.verify.layer_errors import LIMIT_IN_FLOORS, layer_difference, op_shown_by
 
-GROUP = CheckGroup("behaviour", proof="computation", needs_tensorflow=True)
+GROUP = CheckGroup("behaviour", proof="computation", needs_runtime=True)
 
 # Up to version 2, modules have TF-Slim's momentum. Later ones have that of the modules on tfhub.dev.
 _MOMENTUM = 0.99

@@ -14,7 +14,7 @@ from hubexport.verify.check import Check, CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong
 
-GROUP = CheckGroup("consumers", proof="program", needs_tensorflow=True)
+GROUP = CheckGroup("consumers", proof="program", needs_runtime=True)
 
 
 @GROUP.check

@@ -13,6 +13,7 @@ import numpy as np
 from hubexport.build import write_module
 from hubexport.deployments.inference_model import INPUT
 from hubexport.formats.manifest import MANIFEST
+from hubexport.readable_numbers import counted
 from hubexport.system.temporary import temporary_directory, temporary_failures_reported
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.deployment_context import DeploymentContext
@@ -23,18 +24,19 @@ from hubexport.verify.manifest_differences import manifest_differences
 from hubexport.verify.sample_images import SampleImages, extreme_images, random_images
 
 REBUILD = CheckGroup("deployment", proof="rebuild", subject="deployment")
-GROUP = CheckGroup("deployment", proof="computation", subject="deployment")
+FILES = CheckGroup("deployment", proof="computation", subject="deployment")
+OUTPUTS = CheckGroup("deployment", proof="computation", needs_runtime=True, subject="deployment")
 
 _ODD_BATCH = 3
 
 
-@GROUP.check
+@FILES.counterpart_of("structure.digests")
 def digests(context: DeploymentContext) -> Finding:
     """The files are exactly those listed in hubexport.json, with the same SHA-256 digests."""
     return context.listed_digests()
 
 
-@GROUP.check
+@FILES.counterpart_of("rebuild.manifest")
 def manifest(context: DeploymentContext) -> Finding:
     """hubexport.json says what hubexport writes: of the network, and of the checkpoint if one is given."""
     if context.module.manifest is None:
@@ -44,12 +46,12 @@ def manifest(context: DeploymentContext) -> Finding:
     if expected:
         # A module that was built with it tells of the checkpoint that both are from.
         provenance = expected.provenance_of_module() or expected.provenance()
-    problems = manifest_differences(context.module, context.config, provenance)
+    problems = manifest_differences(context.module, context.module.config, provenance)
     explanation = f"it describes a deployment from {expected.shown_as}" if expected else "its fields fit each other"
     return nothing_wrong((f"{MANIFEST}: {problem}" for problem in problems), explanation, "differences")
 
 
-@REBUILD.check
+@REBUILD.counterpart_of("rebuild.files")
 def rebuild(context: DeploymentContext) -> Finding:
     """Every file is the one that hubexport writes from the checkpoint."""
     module, values = context.module, context.values
@@ -58,9 +60,9 @@ def rebuild(context: DeploymentContext) -> Finding:
         raise NotApplicable(f"it was written with {' and '.join(other)}, and bytes depend on that")
     if (missing := context.spec.options.missing) is not None:
         raise NotApplicable(f"it was written with {missing}, which are not here")
-    variant = context.config or module.variant
+    variant = context.module.config or module.variant
     names = context.report.metadata.get("class_names")
-    if context.config is None and names:
+    if context.module.config is None and names:
         # Only a config tells what the classes are called.
         variant = variant.model_copy(update={"labels": names})
     what = f"cannot write {module.shown_as} again"
@@ -72,7 +74,7 @@ def rebuild(context: DeploymentContext) -> Finding:
     return nothing_wrong(problems, f"what is written from {context.expected.shown_as} is the same", "differences")
 
 
-@GROUP.check
+@FILES.counterpart_of("structure.signatures")
 def interface(context: DeploymentContext) -> Finding:
     """It takes `images`, and gives the outputs that were asked for, under their names."""
     report, spec, network = context.report, context.spec, context.network
@@ -91,7 +93,8 @@ def interface(context: DeploymentContext) -> Finding:
         if gives.pop(name, ()) != (None, *axes):
             problems.append(f"it does not give {name} {[None, *axes]}")
     problems += [f"it gives {name}, too" for name in gives]
-    wanted_names = context.config.class_names() if context.config and spec.kind == "classification" else None
+    config = context.module.config
+    wanted_names = config.class_names() if config and spec.kind == "classification" else None
     if wanted_names is not None and report.metadata.get("class_names") != wanted_names:
         problems.append("the names of its classes are not those of its config")
     return nothing_wrong(problems, f"{_shown(takes)} to {', '.join(context.outputs)}")
@@ -101,19 +104,19 @@ def _shown(tensors: Sequence[tuple[str, str, tuple[int | None, ...] | None]]) ->
     return " and ".join(f"{name} {dtype} {list(shape or ())}" for name, dtype, shape in tensors)
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.random")
 def random(context: DeploymentContext) -> Finding:
     """On noise and soft clouds, every output matches the float64 network."""
     return _outputs(context, random_images(*context.network.default_image_size))
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.extremes")
 def extremes(context: DeploymentContext) -> Finding:
     """On images of all 0 and all 1, every output matches the float64 network."""
     return _outputs(context, extreme_images(*context.network.default_image_size))
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.sizes")
 def sizes(context: DeploymentContext) -> Finding:
     """On images of another size and shape, every output matches the float64 network, if it takes them."""
     height, width = context.network.default_image_size
@@ -123,7 +126,7 @@ def sizes(context: DeploymentContext) -> Finding:
     return _outputs(context, random_images(height * 3 // 8 * 2, width // 4 * 2 + 1), kept=False)
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.photographs")
 def photographs(context: DeploymentContext) -> Finding:
     """On photographs, every output matches the float64 network."""
     return _outputs(context, context.photographs)
@@ -137,7 +140,8 @@ def _outputs(context: DeploymentContext, samples: SampleImages, *, kept: bool = 
         assert worst.error is not None, "every output was compared"
         in_floors[name] = worst.error / worst.floor
     name = max(in_floors, key=lambda name: in_floors[name])
-    explanation = f"{name} is the worst of {len(in_floors)} outputs of {len(errors)} images"
+    which = f"{name} is the worst of {counted(len(in_floors), 'output')}" if len(in_floors) > 1 else name
+    explanation = f"{which} of {counted(len(errors), 'image')}"
     if context.spec.kind == "classification":
         [main, *_] = context.outputs.values()
         same = sum(int(image.output.argmax()) == int(image.exact[main].argmax()) for image in errors)
@@ -145,7 +149,7 @@ def _outputs(context: DeploymentContext, samples: SampleImages, *, kept: bool = 
     return within(in_floors[name], LIMIT_IN_FLOORS, explanation, "floors")
 
 
-@GROUP.check
+@OUTPUTS.counterpart_of("numbers.batches")
 def batches(context: DeploymentContext) -> Finding:
     """An image's output does not depend on its batch: alone, or with 2 others."""
     height, width = context.network.default_image_size

@@ -9,6 +9,7 @@ import numpy as np
 
 from hubexport.arrays import Array
 from hubexport.networks.numpy_forward import Forward
+from hubexport.readable_numbers import counted
 from hubexport.verify.check import CheckGroup
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.finding import Finding, NotApplicable, nothing_wrong, within
@@ -24,7 +25,7 @@ from hubexport.verify.layer_errors import (
 from hubexport.verify.sample_images import SampleImages, random_images
 from hubexport.verify.signature_problems import promised_signatures
 
-GROUP = CheckGroup("numbers", proof="computation", needs_tensorflow=True)
+GROUP = CheckGroup("numbers", proof="computation", needs_runtime=True)
 
 # Two float32 networks may err in opposite directions.
 _LIMIT_BETWEEN_MODULES_IN_FLOORS = 2 * LIMIT_IN_FLOORS
@@ -54,7 +55,7 @@ def _default_output(context: VerificationContext, samples: SampleImages) -> Find
     worst = worst_deviation(context.layer_errors(samples), context.default_layer)
     assert worst.error is not None, "every module shows its default output"
     name = _default_output_name(context)
-    explanation = f"{name} of {len(samples.names)} images against float64; float32 floor {worst.floor:.1e}"
+    explanation = f"{name} of {counted(len(samples.names), 'image')} against float64; float32 floor {worst.floor:.1e}"
     return within(worst.error, LIMIT_IN_FLOORS * worst.floor, explanation)
 
 

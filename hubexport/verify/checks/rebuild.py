@@ -23,11 +23,11 @@ GROUP = CheckGroup("rebuild", proof="rebuild")
 def files(context: VerificationContext) -> Finding:
     """Every file is the one that hubexport builds from the checkpoint, or else from the module's own values."""
     module, revision = context.module, _manifest(context).format_revision
-    directory, variant, classes = module.directory, context.config or module.variant, module.network.num_classes
+    directory, variant, classes = module.directory, module.config or module.variant, module.network.num_classes
     problems, remarks = [], []
     if revision != FORMAT_REVISION:
         remarks.append(f"compared part by part: it has format revision {revision}, not {FORMAT_REVISION}")
-    if context.config is None and classes and (names := module_labels(directory)):
+    if module.config is None and classes and (names := module_labels(directory)):
         # Only a config tells what the classes are called.
         variant = variant.model_copy(update={"labels": LabelFile(file=str(directory / MODULE_LABELS))})
         remarks.append(f"the names of classes are its own: give --variant {variant.name}")
@@ -47,7 +47,7 @@ def manifest(context: VerificationContext) -> Finding:
     """hubexport.json says what hubexport writes: of the network, and of the checkpoint if one is given."""
     _manifest(context)
     expected = context.expected
-    problems = manifest_differences(context.module, context.config, expected.provenance() if expected else None)
+    problems = manifest_differences(context.module, context.module.config, expected.provenance() if expected else None)
     explanation = "its fields fit each other; no checkpoint was given (--checkpoint)"
     if expected:
         explanation = f"it describes a module from {expected.shown_as}"

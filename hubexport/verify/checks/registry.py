@@ -11,7 +11,11 @@ from hubexport.verify.result import Subject
 CHECKS: tuple[Check, ...] = tuple(
     check for group in (rebuild, structure, weights, numbers, behaviour, consumers) for check in group.GROUP.checks
 )
-DEPLOYMENT_CHECKS: tuple[Check, ...] = (*deployment.REBUILD.checks, *deployment.GROUP.checks)
+DEPLOYMENT_CHECKS: tuple[Check, ...] = (
+    *deployment.REBUILD.checks,
+    *deployment.FILES.checks,
+    *deployment.OUTPUTS.checks,
+)
 
 
 def select_checks(
@@ -24,12 +28,14 @@ def select_checks(
         flag: what messages call `patterns`.
         subject: what is to be checked.
     Returns:
-        None of them if the patterns match checks of the other subject alone.
+        None of them if the patterns match checks of the other subject alone. A check of deployments is also selected by
+        what selects its counterpart among the checks of modules: `numbers` selects `deployment.random`.
     Raises:
         UsageError: a pattern matches no check, or `patterns` is a string.
     """
     check_list(checks=patterns)
-    selected: set[str] = set()
+    checks = CHECKS if subject == "module" else DEPLOYMENT_CHECKS
+    selected: set[str | None] = set()
     names = [check.name for check in (*CHECKS, *DEPLOYMENT_CHECKS)]
     for pattern in (item.name if isinstance(item, Check) else str(item) for item in patterns):
         matches = {name for name in names if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
@@ -40,10 +46,34 @@ def select_checks(
                 fix="use one of these, or a group like weights",
             )
         selected |= matches
-    checks = CHECKS if subject == "module" else DEPLOYMENT_CHECKS
-    return tuple(check for check in checks if check.name in selected) if selected else checks
+    if not selected:
+        return checks
+    return tuple(check for check in checks if {check.name, check.counterpart} & selected)
 
 
-def needs_tensorflow(checks: Sequence[Check]) -> bool:
-    """Tells whether any of these checks runs something in the installed TensorFlow."""
-    return any(check.needs_tensorflow for check in checks)
+def checks_to_run(
+    patterns: Iterable[Check | str], shown_as: str, subject: Subject, flag: str = "checks"
+) -> tuple[Check, ...]:
+    """Returns the selected checks of one artifact, in the order in which they run.
+
+    Args:
+        patterns: as for `select_checks`.
+        shown_as: what messages call the artifact.
+        subject: what it is.
+        flag: what messages call `patterns`.
+    Raises:
+        UsageError: as for `select_checks`; or all that is selected is of the other subject.
+    """
+    if selected := select_checks(patterns, flag, subject):
+        return selected
+    other, example = ("deployment", "weights") if subject == "module" else ("module", "deployment")
+    raise UsageError(
+        f"no checks to run on {shown_as}",
+        why=f"it is a {subject}, and the selected checks are of {other}s",
+        fix=f"add checks of {subject}s, like {example}, or leave the selection out",
+    )
+
+
+def need_runtime(checks: Sequence[Check]) -> bool:
+    """Tells whether any of these checks runs something: a module in the installed TensorFlow, or a deployment."""
+    return any(check.needs_runtime for check in checks)
