@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from hubexport import ModuleSpec, build_modules, list_variants, load_variant
+from hubexport.deployment_spec import deployment_requests
 from hubexport.networks.registry import FAMILIES
 from hubexport.release.facts import ModuleFacts, ValuesOrigin, VerificationProof
 from hubexport.release.pages import model_card, module_page, publisher_page
@@ -48,6 +49,12 @@ def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED,
         exporter="1.2.3",
         class_names=found.class_names() if spec.startswith("classification") else None,
     )
+
+
+def _as_onnx(facts: ModuleFacts) -> ModuleFacts:
+    """Returns the facts about a deployment of the module."""
+    [request] = deployment_requests(["onnx"], {})
+    return dataclasses.replace(facts, spec=request.of(facts.variant, facts.spec))
 
 
 @pytest.fixture
@@ -633,6 +640,29 @@ def test_the_best_values_of_a_checkpoint_have_its_published_accuracy(document, w
     """Which these are, the manifest says. Checkpoints of 2017 have no averages."""
     text = document(_facts("resnet_v2_50", "classification/3", dataclasses.replace(_PUBLISHED, weights=weights)))
     assert said in text and "| 75.6 % |" in text
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
+@pytest.mark.parametrize("spec", ["classification/2", "feature_vector/5", "classification/5/onnx"])
+@pytest.mark.parametrize("values", [_OWN, _PUBLISHED, _SYNTHETIC])
+def test_an_unknown_dataset_is_not_named(flowers, document, spec, values):
+    """A config that `build --name` printed says `unknown`: pages say that they cannot tell, and name no such dataset."""
+    variant = flowers.model_copy(update={"dataset": "unknown"})
+    if values.published:
+        variant = variant.model_copy(update={"checkpoint": load_variant("mobilenet_v2_075_192").checkpoint})
+    facts = _facts(variant, spec.removesuffix("/onnx"), values)
+    if spec.endswith("/onnx"):
+        facts = _as_onnx(facts)
+    text = document(facts).replace("accuracy is unknown", "")
+    assert "unknown" not in text
+    trained = not values.synthetic
+    assert ("trained on a dataset that this release does not name" in text) == trained
+    assert ("for image classification; the module's config does not say on which images." in text) == trained
+    if document is model_card:
+        assert _head(text)["kaggle"]["trainingData"] == []
+        assert ("This release does not say what it was trained on." in text) == trained
+        intended = "Use it to classify images into its 7 classes, or fine-tune it"
+        assert (intended in text) == (trained and spec in ("classification/2", "classification/5"))
 
 
 def test_the_page_of_an_own_variant_has_its_own_facts(flowers):
