@@ -24,7 +24,7 @@ from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check, run_check
 from hubexport.verify.checks.consumers import checks_in
-from hubexport.verify.checks.registry import needs_tensorflow, select_checks
+from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, needs_tensorflow, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.deployment_context import DeploymentContext
@@ -98,8 +98,9 @@ def verify_module(
     with opened_artifact_directory(path, progress) as opened:
         module = identify(opened.directory, str(opened.shown_as), variant, spec)
         deployed = isinstance(module.spec, DeploymentSpec)
+        available = CHECKS
         if deployed:
-            selected = _deployment_checks(checks, consumers, module)
+            available, selected = DEPLOYMENT_CHECKS, _deployment_checks(checks, consumers, module)
             _require_engine(module)
         if (consumers or needs_tensorflow(selected)) and (long := warning_of_length(module, consumers)):
             progress.note(long)
@@ -121,6 +122,7 @@ def verify_module(
                 photographs=classified_photographs(context, labels),
                 versions=_versions(context),
                 seconds=time.perf_counter() - started,
+                not_selected=tuple(check.name for check in available if check not in selected),
             )
 
 
