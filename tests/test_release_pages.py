@@ -617,6 +617,15 @@ def test_own_values_claim_no_published_accuracy(document, flowers):
 
 
 @pytest.mark.parametrize("document", [module_page, model_card])
+def test_the_accuracy_of_a_deployment_is_its_own(document, flowers):
+    """That of the module it was made from may be known: only of the model itself, the page says that it is not."""
+    module = _facts(flowers, "classification/5", _OWN)
+    assert "Their accuracy is unknown." in document(module)
+    deployment = document(_as_onnx(module))
+    assert "The accuracy of this model was not measured." in deployment and "accuracy is unknown" not in deployment
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
 def test_raw_values_do_not_claim_the_accuracy_of_averages(document):
     """If there may be averages, the published figures were measured with them."""
     raw = dataclasses.replace(_PUBLISHED, weights="raw", requested="raw")

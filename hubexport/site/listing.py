@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.network_figures import network_order
 from hubexport.networks.registry import FAMILIES
+from hubexport.release.facts import MeasuredFigures
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.accuracy_points import carried_figures
 from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
@@ -35,11 +36,11 @@ class Accuracy:
 
     Attributes:
         top1_percent: the top-1 accuracy.
-        measured_on: the images on which the module itself was measured; None if its publishers measured the values.
+        measured: the measurement of the module itself; None if its publishers measured the values.
     """
 
     top1_percent: float
-    measured_on: str | None = None
+    measured: MeasuredFigures | None = None
 
 
 def accuracy(record: ArtifactRecord) -> Accuracy | None:
@@ -48,7 +49,7 @@ def accuracy(record: ArtifactRecord) -> Accuracy | None:
     if figures and figures.top1_percent is not None:
         return Accuracy(figures.top1_percent)
     if measured := record.measured:
-        return Accuracy(measured.top1_percent, f"{measured.images:,} images of {measured.dataset}")
+        return Accuracy(measured.top1_percent, measured)
     return None
 
 
