@@ -25,6 +25,9 @@ TF1_VERSIONS = (1, 2, 3)
 TF2_VERSIONS = (4, 5)
 VERSIONS = TF1_VERSIONS + TF2_VERSIONS
 
+# Whose handles the built-in configs have. Modules of other publishers are those of a hub's own people.
+BUILTIN_PUBLISHER = "google"
+
 # The dataset in the config of a checkpoint, none of which tells what it was trained on.
 UNKNOWN_DATASET = "unknown"
 
@@ -269,7 +272,7 @@ class Variant(StrictModel, SpreadParameters):
     """
 
     name: _Segment
-    publisher: _Segment = "google"
+    publisher: _Segment = BUILTIN_PUBLISHER
     collection: _Segment = "imagenet"
     network: NetworkName
     family_parameters: FamilyParameters

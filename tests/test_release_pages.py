@@ -199,6 +199,44 @@ def test_the_changelog_ends_with_the_version(kind, number):
     assert ("persistent=True" in changelog) == (number == 5)
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "Version 1 is the TF1 Hub format; its images have a fixed size."),
+        (4, "Version 4 is a SavedModel of TensorFlow 2; its images have a fixed size."),
+        (5, "Version 5 is a SavedModel of TensorFlow 2 with the signature serving_default; its images have a fixed"),
+    ],
+)
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_own_modules_have_no_history(flowers, document, number, said):
+    """What changed on tfhub.dev is not what changed in a module that was never there, whoever its handle names."""
+    built_in = load_variant("mobilenet_v2_075_192")
+    for own in (flowers, flowers.model_copy(update={"publisher": "google", "collection": "imagenet"})):
+        text = document(_facts(own, f"classification/{number}", _OWN))
+        stands_for = (
+            "The version stands for a format that modules of all publishers have, and counts no changes of this"
+        )
+        assert f"Version {stands_for} one. {said}" in _words(text)
+        assert not any(word in text for word in ("tfhub.dev's", "Initial release", "## Changelog", "## Versions"))
+    theirs = built_in.model_copy(update={"publisher": "me"})
+    assert "Initial release" not in document(_facts(theirs, f"classification/{number}"))
+    assert "Initial release" in document(_facts(built_in, f"classification/{number}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("mobilenet_v1_025_128", "any height and width."),
+        ("inception_v3", "any height and width of at least 75 x 75 pixels."),
+    ],
+)
+def test_own_modules_say_which_images_their_version_takes(name, sizes):
+    """From version 3 on, those of some families take any size."""
+    own = load_variant(name).model_copy(update={"publisher": "me"})
+    text = module_page(_facts(own, "feature_vector/3"))
+    assert f"Version 3 is the TF1 Hub format; its images have {sizes}" in text
+
+
 _OPEN = r"By default, the size of the images is height x width = {0} x {0} pixels\. Images of other sizes work as well"
 _FIXED = r"The size of the images is fixed: height x width = {0} x {0} pixels\."
 _NO_V2 = r"Version 1 Initial release\. Version 3 Takes images of any height and width\. For fine-tuning, .* 0\.99"
@@ -655,7 +693,7 @@ def test_the_best_values_of_a_checkpoint_have_its_published_accuracy(document, w
 @pytest.mark.parametrize("spec", ["classification/2", "feature_vector/5", "classification/5/onnx"])
 @pytest.mark.parametrize("values", [_OWN, _PUBLISHED, _SYNTHETIC])
 def test_an_unknown_dataset_is_not_named(flowers, document, spec, values):
-    """A config that `build --name` printed says `unknown`: pages say that they cannot tell, and name no such dataset."""
+    """A config that `build --name` printed says `unknown`: pages say that they cannot tell."""
     variant = flowers.model_copy(update={"dataset": "unknown"})
     if values.published:
         variant = variant.model_copy(update={"checkpoint": load_variant("mobilenet_v2_075_192").checkpoint})

@@ -287,7 +287,7 @@ def test_nothing_is_there_twice(small_release, records, handle):
         page = tree(pages.module(records[handle]))
     headings = [one.text.removesuffix(" #") for one in page.all() if re.fullmatch("h[23]", one.tag)]
     assert len(set(headings)) == len(headings)
-    assert {"Network", "Training", "Fine-tuning", "Changelog"} < set(headings)
+    assert {"Network", "Training", "Fine-tuning", "Version"} < set(headings)
     assert not {"Usage", "Proof", "Overview", "UNTRAINED"} & set(headings)
     documentation = page.one("section", id="documentation")
     rest = page.one("main").text.replace(documentation.text, "")

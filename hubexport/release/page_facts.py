@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import re
 from urllib.parse import quote, urlsplit
 
+from hubexport.config_files import is_builtin
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import printable
 from hubexport.networks.costs import multiply_adds
@@ -16,7 +17,7 @@ from hubexport.networks.family import PretrainedModels
 from hubexport.networks.ops import BatchNorm, Dropout, MatMul, Role
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
-from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS, ModuleSpec, is_known_dataset
+from hubexport.variants import BUILTIN_PUBLISHER, TF1_VERSIONS, TF2_VERSIONS, ModuleSpec, is_known_dataset
 
 # ImageNet's name in our own configs, and for people.
 IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
@@ -139,6 +140,11 @@ class PageFacts:
     def measured_on(self) -> str:
         """What the published accuracy was measured on, as it follows the name of the accuracy."""
         return " on ImageNet's validation images" if self.imagenet else ""
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the module is a published one, whose versions came one after the other on tfhub.dev."""
+        return self.variant.publisher == BUILTIN_PUBLISHER and is_builtin(self.variant.name)
 
     @property
     def first_tf2_version(self) -> int:

@@ -13,12 +13,10 @@ from hubexport.release.facts import MeasuredFigures
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.accuracy_points import carried_figures
 from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
+from hubexport.variants import BUILTIN_PUBLISHER
 
 # On a page from a server. A static site has all modules on one page.
 ROWS_PER_PAGE = 200
-
-# The publisher of the built-in configs. Other publishers' modules are those of this hub's own people.
-_PUBLISHED = "google"
 
 KINDS = {"feature_vector": "feature vector", "classification": "classification"}
 VALUES = {"trained": "trained", "synthetic": "untrained"}
@@ -80,7 +78,7 @@ class ListingRow:
     def group(self) -> tuple[str, str]:
         """The publisher, and the title of the group of families: empty for a publisher whose modules are one group."""
         publisher = self.newest.publisher
-        return publisher, self.newest.family.group_title if publisher == _PUBLISHED else ""
+        return publisher, self.newest.family.group_title if publisher == BUILTIN_PUBLISHER else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +156,7 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
 
 def _order(record: ArtifactRecord) -> tuple[object, ...]:
     """Returns a key that sorts modules: those of this hub's own people first, by publisher, then by network."""
-    is_published = record.publisher == _PUBLISHED
+    is_published = record.publisher == BUILTIN_PUBLISHER
     return is_published, record.publisher, network_order(record), record.handle
 
 

@@ -8,10 +8,7 @@ from hubexport.readable_numbers import two_decimals
 from hubexport.release.index import ArtifactRecord
 from hubexport.release.page_facts import IMAGENET, UNNAMED_DATASET
 from hubexport.site.markdown import ShownElsewhere
-from hubexport.variants import is_known_dataset
-
-# Whose handles the built-in configs have.
-_PUBLISHER = "google"
+from hubexport.variants import BUILTIN_PUBLISHER, is_known_dataset
 
 
 def first_sentence(record: ArtifactRecord) -> str:
@@ -84,7 +81,7 @@ def _training(record: ArtifactRecord) -> str:
     if record.values == "synthetic":
         return "untrained: its values are made up"
     trained = f"trained on {_dataset(record) or UNNAMED_DATASET}"
-    if record.publisher != _PUBLISHER:
+    if record.publisher != BUILTIN_PUBLISHER:
         return f"{trained}, published by {record.publisher}"
     if not record.inputs.checkpoint.get("published"):
         return f"{trained}, from a checkpoint that is not proved to be the published one"
