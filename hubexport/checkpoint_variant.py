@@ -21,12 +21,19 @@ from hubexport.modules.saved_model_interface import saved_model_interface
 from hubexport.networks.family import Family, Parameters
 from hubexport.networks.registry import FAMILIES
 from hubexport.progress import Progress, Warnings
-from hubexport.variants import KINDS, ModuleSpec, Variant, check_handle_part, module_spec, what_must_be
+from hubexport.variants import (
+    KINDS,
+    UNKNOWN_DATASET,
+    ModuleSpec,
+    Variant,
+    check_handle_part,
+    module_spec,
+    what_must_be,
+)
 
-# No tool knows who trained a checkpoint, and on what.
+# No tool knows who trained a checkpoint.
 DEFAULT_PUBLISHER = "local"
 _COLLECTION = "models"
-_DATASET = "unknown"
 
 # Every family takes images of this size.
 _EXAMPLE_SIZE = 224
@@ -108,7 +115,7 @@ def recognize_variant(
             "image_size": _image_size(source, opened, found.family, image_size),
             # A variant needs a number of classes, even where its network has no classifier.
             "num_classes": found.num_classes or 1,
-            "dataset": _DATASET,
+            "dataset": UNKNOWN_DATASET,
             "labels": _labels(labels, source, opened, found.num_classes, progress),
             "modules": [f"{kind}/{found.family.versions[-1]}" for kind in kinds],
         }

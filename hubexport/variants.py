@@ -25,6 +25,12 @@ TF1_VERSIONS = (1, 2, 3)
 TF2_VERSIONS = (4, 5)
 VERSIONS = TF1_VERSIONS + TF2_VERSIONS
 
+# Whose handles the built-in configs have. Modules of other publishers are those of a hub's own people.
+BUILTIN_PUBLISHER = "google"
+
+# The dataset in the config of a checkpoint, none of which tells what it was trained on.
+UNKNOWN_DATASET = "unknown"
+
 # Far above any published network. A larger number is a typing error, and would fill the disk.
 _MAX_CLASSES = 1_000_000
 _MAX_LINE_CHARACTERS = 1000
@@ -60,6 +66,11 @@ class ModuleSpec(pydantic.BaseModel):
         if version not in map(str, VERSIONS):
             raise ValueError(f"KIND/VERSION with the version {either(VERSIONS)}")
         return cls(kind=kind, version=int(version))
+
+
+def is_known_dataset(dataset: str) -> bool:
+    """Tells whether the dataset in a config is one, and not the word for an unknown one."""
+    return dataset.strip().lower() != UNKNOWN_DATASET
 
 
 def module_spec(module: ModuleSpec | str) -> ModuleSpec:
@@ -250,7 +261,7 @@ class Variant(StrictModel, SpreadParameters):
         family_parameters: the family's parameters, like a depth multiplier; in a config, keys beside the others.
         image_size: the height and width of the images in pixels; the default of modules that take any size.
         num_classes: the number of classes that the checkpoint was trained for, including the background class.
-        dataset: the name of the training data.
+        dataset: the name of the training data, or `UNKNOWN_DATASET`.
         labels: the names of the classes, or the file that has them; in a config also its path alone. None if the
             classes have no names.
         license: the identifier of the trained values' license in SPDX's list, like `Apache-2.0`, or `LicenseRef-NAME`
@@ -261,7 +272,7 @@ class Variant(StrictModel, SpreadParameters):
     """
 
     name: _Segment
-    publisher: _Segment = "google"
+    publisher: _Segment = BUILTIN_PUBLISHER
     collection: _Segment = "imagenet"
     network: NetworkName
     family_parameters: FamilyParameters

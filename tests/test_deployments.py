@@ -26,6 +26,7 @@ from hubexport.release.release_modules import release_modules
 from hubexport.runtime.deployment_runners import Runner
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec
+from hubexport.verify.checks.registry import DEPLOYMENT_CHECKS
 from hubexport.verify.verify_module import verify_module
 from tests.checkpoints import network_values
 from tests.command import hubexport
@@ -318,6 +319,16 @@ def test_a_pass_without_a_checkpoint_says_what_it_leaves_open(small, tmp_path):
     [folder] = _build(small, tmp_path, "onnx")
     assert "NOT compared" in verify_module(folder, variant=small).summary
     assert "NOT compared" not in verify_module(folder, variant=small, checkpoint="synthetic:1").summary
+
+
+def test_a_verification_names_the_checks_that_were_not_selected(small, tmp_path):
+    """Those of deployments, and none of modules."""
+    [folder] = _build(small, tmp_path, "onnx")
+    verification = verify_module(folder, variant=small, checks=["deployment.digests", "weights"])
+    assert [result.check for result in verification.results] == ["deployment.digests"]
+    assert {*verification.not_selected} == {check.name for check in DEPLOYMENT_CHECKS} - {"deployment.digests"}
+    assert f"; {len(DEPLOYMENT_CHECKS) - 1} other checks were not selected" in verification.summary
+    assert verify_module(folder, variant=small, checkpoint="synthetic:1").not_selected == ()
 
 
 @pytest.mark.parametrize("change", ["manifest of another", "damaged manifest", "weights of another"])

@@ -123,6 +123,9 @@ def test_the_same_measurement_is_up_to_date(place, dist):
     done = _release(place, dist, "--dry-run")
     assert "published before the measured accuracy changed" in " ".join(done.stdout.split())
     assert done.stdout.splitlines()[-1] == "1 keep"
+    done = _release(place, dist)
+    assert "kept: published before the measured accuracy changed" in " ".join(done.stderr.split())
+    assert done.stderr.splitlines()[-1] == "1 kept"
 
 
 def test_an_unpublished_artifact_is_made_again_for_another_measurement(place, dist, tmp_path):

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from hubexport import ModuleSpec, build_modules, list_variants, load_variant
+from hubexport.deployment_spec import deployment_requests
 from hubexport.networks.registry import FAMILIES
 from hubexport.release.facts import ModuleFacts, ValuesOrigin, VerificationProof
 from hubexport.release.pages import model_card, module_page, publisher_page
@@ -48,6 +49,12 @@ def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED,
         exporter="1.2.3",
         class_names=found.class_names() if spec.startswith("classification") else None,
     )
+
+
+def _as_onnx(facts: ModuleFacts) -> ModuleFacts:
+    """Returns the facts about a deployment of the module."""
+    [request] = deployment_requests(["onnx"], {})
+    return dataclasses.replace(facts, spec=request.of(facts.variant, facts.spec))
 
 
 @pytest.fixture
@@ -190,6 +197,44 @@ def test_the_changelog_ends_with_the_version(kind, number):
     changes = {2: "UPDATE_OPS", 3: "tensorflow-hub>=0.2.0", 4: "`hub.Module` cannot", 5: "`serving_default`"}
     assert [n for n, change in changes.items() if change in changelog] == list(range(2, number + 1))
     assert ("persistent=True" in changelog) == (number == 5)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "Version 1 is the TF1 Hub format; its images have a fixed size."),
+        (4, "Version 4 is a SavedModel of TensorFlow 2; its images have a fixed size."),
+        (5, "Version 5 is a SavedModel of TensorFlow 2 with the signature serving_default; its images have a fixed"),
+    ],
+)
+@pytest.mark.parametrize("document", [module_page, model_card])
+def test_own_modules_have_no_history(flowers, document, number, said):
+    """What changed on tfhub.dev is not what changed in a module that was never there, whoever its handle names."""
+    built_in = load_variant("mobilenet_v2_075_192")
+    for own in (flowers, flowers.model_copy(update={"publisher": "google", "collection": "imagenet"})):
+        text = document(_facts(own, f"classification/{number}", _OWN))
+        stands_for = (
+            "The version stands for a format that modules of all publishers have, and counts no changes of this"
+        )
+        assert f"Version {stands_for} one. {said}" in _words(text)
+        assert not any(word in text for word in ("tfhub.dev's", "Initial release", "## Changelog", "## Versions"))
+    theirs = built_in.model_copy(update={"publisher": "me"})
+    assert "Initial release" not in document(_facts(theirs, f"classification/{number}"))
+    assert "Initial release" in document(_facts(built_in, f"classification/{number}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("mobilenet_v1_025_128", "any height and width."),
+        ("inception_v3", "any height and width of at least 75 x 75 pixels."),
+    ],
+)
+def test_own_modules_say_which_images_their_version_takes(name, sizes):
+    """From version 3 on, those of some families take any size."""
+    own = load_variant(name).model_copy(update={"publisher": "me"})
+    text = module_page(_facts(own, "feature_vector/3"))
+    assert f"Version 3 is the TF1 Hub format; its images have {sizes}" in text
 
 
 _OPEN = r"By default, the size of the images is height x width = {0} x {0} pixels\. Images of other sizes work as well"
@@ -610,6 +655,15 @@ def test_own_values_claim_no_published_accuracy(document, flowers):
 
 
 @pytest.mark.parametrize("document", [module_page, model_card])
+def test_the_accuracy_of_a_deployment_is_its_own(document, flowers):
+    """That of the module it was made from may be known: only of the model itself, the page says that it is not."""
+    module = _facts(flowers, "classification/5", _OWN)
+    assert "Their accuracy is unknown." in document(module)
+    deployment = document(_as_onnx(module))
+    assert "The accuracy of this model was not measured." in deployment and "accuracy is unknown" not in deployment
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
 def test_raw_values_do_not_claim_the_accuracy_of_averages(document):
     """If there may be averages, the published figures were measured with them."""
     raw = dataclasses.replace(_PUBLISHED, weights="raw", requested="raw")
@@ -633,6 +687,29 @@ def test_the_best_values_of_a_checkpoint_have_its_published_accuracy(document, w
     """Which these are, the manifest says. Checkpoints of 2017 have no averages."""
     text = document(_facts("resnet_v2_50", "classification/3", dataclasses.replace(_PUBLISHED, weights=weights)))
     assert said in text and "| 75.6 % |" in text
+
+
+@pytest.mark.parametrize("document", [module_page, model_card])
+@pytest.mark.parametrize("spec", ["classification/2", "feature_vector/5", "classification/5/onnx"])
+@pytest.mark.parametrize("values", [_OWN, _PUBLISHED, _SYNTHETIC])
+def test_an_unknown_dataset_is_not_named(flowers, document, spec, values):
+    """A config that `build --name` printed says `unknown`: pages say that they cannot tell."""
+    variant = flowers.model_copy(update={"dataset": "unknown"})
+    if values.published:
+        variant = variant.model_copy(update={"checkpoint": load_variant("mobilenet_v2_075_192").checkpoint})
+    facts = _facts(variant, spec.removesuffix("/onnx"), values)
+    if spec.endswith("/onnx"):
+        facts = _as_onnx(facts)
+    text = document(facts).replace("accuracy is unknown", "")
+    assert "unknown" not in text
+    trained = not values.synthetic
+    assert ("trained on a dataset that this release does not name" in text) == trained
+    assert ("for image classification; the module's config does not say on which images." in text) == trained
+    if document is model_card:
+        assert _head(text)["kaggle"]["trainingData"] == []
+        assert ("This release does not say what it was trained on." in text) == trained
+        intended = "Use it to classify images into its 7 classes, or fine-tune it"
+        assert (intended in text) == (trained and spec in ("classification/2", "classification/5"))
 
 
 def test_the_page_of_an_own_variant_has_its_own_facts(flowers):

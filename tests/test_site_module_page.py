@@ -81,7 +81,13 @@ _PUBLISHED = {"source": "a.tgz", "sha256": "0" * 64, "published": True}
         ),
         (
             {"values": "trained", "dataset": _IMAGENET, "num_classes": None, "num_features": 1280},
-            f"{_SMALL}, trained on ImageNet, published by google; returns feature vectors of 1,280 numbers.",
+            f"{_SMALL}, trained on ImageNet, from a checkpoint that is not proved to be the published one; returns "
+            "feature vectors of 1,280 numbers.",
+        ),
+        (
+            {"values": "trained", "dataset": "unknown", "handle": "me/garden/small/classification/5"},
+            f"{_SMALL}, trained on a dataset that this release does not name, published by me; returns scores of 7 "
+            "classes.",
         ),
     ],
 )
@@ -102,6 +108,28 @@ def test_networks_from_caffe_were_trained_by_others(record):
         "its paper; returns scores of 1,000 classes."
     )
     assert not any("must have" in limit for limit in limits(made))
+    assert any(limit.startswith("Images may have any size, but") for limit in limits(made))
+
+
+def test_networks_of_any_size_may_have_a_smallest_one(record):
+    """Smaller images are refused."""
+    variant = load_variant("inception_v3")
+    facts = {"network": variant.network, "family_parameters": variant.family_parameters, "image_size": 299}
+    [limit, *_] = limits(_changed(record, **facts, values="trained", dataset=_IMAGENET, version=5))
+    assert limit.startswith("Images must have at least 75 × 75 pixels, but it was made for 299 × 299 pixels:")
+
+
+@pytest.mark.parametrize("values", ["trained", "synthetic"])
+def test_an_unknown_dataset_has_no_name(small_release, record, values):
+    """A config that was made from a checkpoint alone says `unknown`, which is no dataset."""
+    unknown = _changed(record, values=values, dataset="unknown")
+    assert not any("unknown" in limit for limit in limits(unknown))
+    told = any("does not say what it was trained on" in limit for limit in limits(unknown))
+    assert told == (values == "trained")
+    with _opened(small_release, unknown) as pages:
+        facts = tree(pages.module(unknown)).one(id="facts")
+    [dataset] = [row.one("dd").text for row in facts.all("div") if row.one("dt").text == "Dataset"]
+    assert dataset == {"trained": "not stated", "synthetic": "none"}[values]
 
 
 def test_limits_are_those_of_the_module(record):
@@ -259,7 +287,7 @@ def test_nothing_is_there_twice(small_release, records, handle):
         page = tree(pages.module(records[handle]))
     headings = [one.text.removesuffix(" #") for one in page.all() if re.fullmatch("h[23]", one.tag)]
     assert len(set(headings)) == len(headings)
-    assert {"Network", "Training", "Fine-tuning", "Changelog"} < set(headings)
+    assert {"Network", "Training", "Fine-tuning", "Version"} < set(headings)
     assert not {"Usage", "Proof", "Overview", "UNTRAINED"} & set(headings)
     documentation = page.one("section", id="documentation")
     rest = page.one("main").text.replace(documentation.text, "")

@@ -438,7 +438,9 @@ _MEASURED = SimpleNamespace(top1_percent=61.5, top5_percent=None, images=50000, 
         pytest.param({"values": "trained", "published": {"top1_percent": 718.0}}, "auto", None, id="malformed"),
         pytest.param({"values": "trained", "published": {"top5_percent": 91.0}}, "auto", None, id="another figure"),
         pytest.param({"values": "trained", "published": None}, "auto", None, id="none"),
-        pytest.param({"values": "trained", "measured": _MEASURED}, "auto", "61.5% measured", id="measured"),
+        pytest.param(
+            {"values": "trained", "measured": _MEASURED}, "auto", "61.5% measured, 50,000 images", id="measured"
+        ),
         pytest.param(
             {"values": "trained", "published": {"top1_percent": 71.8}, "measured": _MEASURED},
             "auto",
@@ -456,7 +458,7 @@ def test_the_catalogue_shows_only_the_accuracy_of_a_modules_own_values(records, 
         page = tree(Pages(Catalogue(index), folder, url=_URL).catalogue())
     assert [cell.text for cell in page.all("td", data_label="Top-1")] == ([shown] if shown else [])
     if shown and "measured" in shown:
-        assert page.one("span", title="Measured on 50,000 images of my flowers").text == "measured"
+        assert page.one("span", title="Measured on 50,000 images of my flowers").text == "measured, 50,000 images"
 
 
 @pytest.mark.parametrize(

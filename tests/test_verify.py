@@ -47,7 +47,9 @@ def test_the_command_passes_a_module_and_fails_a_damaged_one(module):
     """It prints a line for each check and a summary, and its exit status tells the verdict."""
     done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP)
     assert done.returncode == 0, done.stderr
-    assert "weights.equal" in done.stdout and done.stdout.splitlines()[-1].startswith("PASSED: 12 passed, 1 not applic")
+    verdict = done.stdout.splitlines()[-1]
+    assert "weights.equal" in done.stdout and verdict.startswith("PASSED: 12 passed, 1 not applicable, in ")
+    assert verdict.endswith(f" s; {len(CHECKS) - 13} other checks were not selected")
     (module / "surplus").touch()
     done = hubexport("verify", module, "--checkpoint", "synthetic:1", *_CHEAP)
     assert done.returncode == 1 and not done.stderr.count("ERROR")
@@ -64,6 +66,7 @@ def test_json_has_figures_and_limits(module):
     [result] = verification["results"]
     assert (result["status"], result["measured"], result["limit"], result["unit"]) == ("fail", 260, 0, "variables")
     assert result["proof"] == "computation"
+    assert verification["not_selected"] == [check.name for check in CHECKS if check.name != "weights.equal"]
 
 
 def test_each_check_says_what_proves_it(module):

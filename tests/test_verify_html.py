@@ -117,6 +117,23 @@ def test_the_verdict(statuses, word, sentence):
     assert counts == {word: str(statuses.count(kind)) for word, kind in kinds.items()}
 
 
+@pytest.mark.parametrize(
+    ("statuses", "not_selected", "sentence"),
+    [
+        (["pass", "pass", "not applicable"], 40, "2 selected checks passed. 40 others were not run."),
+        (["pass"], 1, "The one selected check passed. 1 other was not run."),
+        (["pass", "fail"], 40, "1 of 2 applicable checks failed. 40 others were not run."),
+        (["not applicable"], 40, "No check failed, but none passed either. 40 others were not run."),
+    ],
+)
+def test_the_verdict_on_selected_checks(statuses, not_selected, sentence):
+    """It says how many others did not run, and does not speak of all."""
+    verification = _minimal(*(CheckResult(f"a.b{i}", status, "why") for i, status in enumerate(statuses)))
+    verification = dataclasses.replace(verification, not_selected=tuple(f"a.c{i}" for i in range(not_selected)))
+    header = _page(verification).one("header").text
+    assert sentence in header and "All applicable" not in header
+
+
 def test_failed_checks_come_first():
     """They are at the top with open details, and again in their groups before passed checks."""
     page = _page(_verification())

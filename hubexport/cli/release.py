@@ -191,10 +191,7 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, args:
     if args.quiet:
         return status
     records = [outcome.record for outcome in outcomes]
-    results = [
-        f"FAILED: {outcome.result.what}" if isinstance(outcome.result, HubexportError) else outcome.result
-        for outcome in outcomes
-    ]
+    results = [_result(outcome) for outcome in outcomes]
     seconds = [f"{sum(outcome.seconds.values()):.1f}" for outcome in outcomes]
     columns = [
         Column("artifact", [outcome.artifact.handle for outcome in outcomes]),
@@ -206,6 +203,13 @@ def _print_outcomes(outcomes: "Sequence[ReleaseOutcome]", directory: Path, args:
     print_table(columns, sys.stderr)
     print(_counts([result.partition(":")[0] for result in results]), file=sys.stderr)
     return status
+
+
+def _result(outcome: "ReleaseOutcome") -> str:
+    """Returns what became of an artifact, as the table shows it: a word, and after a colon what explains it."""
+    if isinstance(outcome.result, HubexportError):
+        return f"FAILED: {outcome.result.what}"
+    return f"kept: {outcome.artifact.why}" if outcome.result == "kept" else outcome.result
 
 
 def _as_json(outcome: "ReleaseOutcome") -> dict[str, Any]:

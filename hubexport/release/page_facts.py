@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import re
 from urllib.parse import quote, urlsplit
 
+from hubexport.config_files import is_builtin
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import printable
 from hubexport.networks.costs import multiply_adds
@@ -16,11 +17,13 @@ from hubexport.networks.family import PretrainedModels
 from hubexport.networks.ops import BatchNorm, Dropout, MatMul, Role
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.facts import ModuleFacts
-from hubexport.variants import TF1_VERSIONS, TF2_VERSIONS, ModuleSpec
+from hubexport.variants import BUILTIN_PUBLISHER, TF1_VERSIONS, TF2_VERSIONS, ModuleSpec, is_known_dataset
 
 # ImageNet's name in our own configs, and for people.
 IMAGENET = "ILSVRC-2012-CLS (ImageNet)"
 IMAGENET_NAME = "ImageNet (ILSVRC-2012-CLS)"
+# What a network was trained on if its config does not tell.
+UNNAMED_DATASET = "a dataset that this release does not name"
 # What people call weights by their role, after "all" and the name of their layers.
 _WEIGHTS: Mapping[Role, str] = {
     "kernel": "ordinary",
@@ -46,7 +49,7 @@ class PageFacts:
         title: the first line of its page.
         asset_path: the address of what users load.
         parent: the handle of the module that it is a deployment of; None for a module.
-        dataset: the dataset's well-known name, or a code span.
+        dataset: the dataset's well-known name, or a code span; None if nobody said what it is.
         imagenet: whether the network was trained on ImageNet.
         classes: code spans with the names of the first and the last class; None if the module has no labels.
         classes_known: whether the classes are a background class and ImageNet's 1000.
@@ -79,7 +82,7 @@ class PageFacts:
         self.title = page_title(spec, facts.handle)
         self.asset_path = _address(f"{facts.url}/{asset_path(spec, facts.handle)}")
         self.parent = variant.handle(spec.module) if isinstance(spec, DeploymentSpec) else None
-        self.dataset = IMAGENET_NAME if variant.dataset == IMAGENET else _code(variant.dataset)
+        self.dataset = _dataset(variant.dataset)
         self.imagenet = variant.dataset == IMAGENET and not values.synthetic
         names = facts.class_names
         self.classes = (_code(names[0]), _code(names[-1])) if names else None
@@ -137,6 +140,11 @@ class PageFacts:
     def measured_on(self) -> str:
         """What the published accuracy was measured on, as it follows the name of the accuracy."""
         return " on ImageNet's validation images" if self.imagenet else ""
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the module is a published one, whose versions came one after the other on tfhub.dev."""
+        return self.variant.publisher == BUILTIN_PUBLISHER and is_builtin(self.variant.name)
 
     @property
     def first_tf2_version(self) -> int:
@@ -221,7 +229,7 @@ class PageFacts:
     @property
     def description(self) -> str:
         """The module's purpose, in one line."""
-        values = f"trained on {self.dataset}"
+        values = f"trained on {self.dataset or UNNAMED_DATASET}"
         if self.facts.values.synthetic:
             values = "UNTRAINED: its values are made up"
         task = "Image feature vectors from" if self.kind == "feature_vector" else "Image classification by"
@@ -240,6 +248,12 @@ def page_title(spec: ModuleSpec, handle: str) -> str:
 def asset_path(spec: ModuleSpec, handle: str) -> str:
     """Returns the path in the release of what users load: the archive, or the main file of a deployment."""
     return f"{handle}/{spec.deployment.file}" if isinstance(spec, DeploymentSpec) else f"{handle}.tar.gz"
+
+
+def _dataset(name: str) -> str | None:
+    if not is_known_dataset(name):
+        return None
+    return IMAGENET_NAME if name == IMAGENET else _code(name)
 
 
 def _scientific(number: float) -> str:

@@ -141,7 +141,7 @@ def _kaggle(m: PageFacts, license_id: str | None) -> dict[str, Any]:
     }
     if license_id in _KAGGLE_LICENSES:
         fields["licenseName"] = _KAGGLE_LICENSES[license_id]
-    trained_on = [] if m.facts.values.synthetic else [one_line(m.variant.dataset)]
+    trained_on = [one_line(m.variant.dataset)] if m.dataset and not m.facts.values.synthetic else []
     return fields | {"fineTunable": m.parent is None, "trainingData": trained_on, "modelInstanceType": "Unspecified"}
 
 

@@ -9,15 +9,14 @@ from urllib.parse import urlencode
 from hubexport.deployments.registry import DEPLOYMENTS
 from hubexport.network_figures import network_order
 from hubexport.networks.registry import FAMILIES
+from hubexport.release.facts import MeasuredFigures
 from hubexport.release.index import ArtifactRecord
 from hubexport.site.accuracy_points import carried_figures
 from hubexport.site.catalogue import Catalogue, SearchQuery, unversioned
+from hubexport.variants import BUILTIN_PUBLISHER
 
 # On a page from a server. A static site has all modules on one page.
 ROWS_PER_PAGE = 200
-
-# The publisher of the built-in configs. Other publishers' modules are those of this hub's own people.
-_PUBLISHED = "google"
 
 KINDS = {"feature_vector": "feature vector", "classification": "classification"}
 VALUES = {"trained": "trained", "synthetic": "untrained"}
@@ -35,11 +34,11 @@ class Accuracy:
 
     Attributes:
         top1_percent: the top-1 accuracy.
-        measured_on: the images on which the module itself was measured; None if its publishers measured the values.
+        measured: the measurement of the module itself; None if its publishers measured the values.
     """
 
     top1_percent: float
-    measured_on: str | None = None
+    measured: MeasuredFigures | None = None
 
 
 def accuracy(record: ArtifactRecord) -> Accuracy | None:
@@ -48,7 +47,7 @@ def accuracy(record: ArtifactRecord) -> Accuracy | None:
     if figures and figures.top1_percent is not None:
         return Accuracy(figures.top1_percent)
     if measured := record.measured:
-        return Accuracy(measured.top1_percent, f"{measured.images:,} images of {measured.dataset}")
+        return Accuracy(measured.top1_percent, measured)
     return None
 
 
@@ -79,7 +78,7 @@ class ListingRow:
     def group(self) -> tuple[str, str]:
         """The publisher, and the title of the group of families: empty for a publisher whose modules are one group."""
         publisher = self.newest.publisher
-        return publisher, self.newest.family.group_title if publisher == _PUBLISHED else ""
+        return publisher, self.newest.family.group_title if publisher == BUILTIN_PUBLISHER else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +156,7 @@ def list_page(catalogue: Catalogue, records: Sequence[ArtifactRecord], *, page: 
 
 def _order(record: ArtifactRecord) -> tuple[object, ...]:
     """Returns a key that sorts modules: those of this hub's own people first, by publisher, then by network."""
-    is_published = record.publisher == _PUBLISHED
+    is_published = record.publisher == BUILTIN_PUBLISHER
     return is_published, record.publisher, network_order(record), record.handle
 
 

@@ -6,11 +6,9 @@ import unicodedata
 
 from hubexport.readable_numbers import two_decimals
 from hubexport.release.index import ArtifactRecord
-from hubexport.release.page_facts import IMAGENET
+from hubexport.release.page_facts import IMAGENET, UNNAMED_DATASET
 from hubexport.site.markdown import ShownElsewhere
-
-# Whose handles the built-in configs have.
-_PUBLISHER = "google"
+from hubexport.variants import BUILTIN_PUBLISHER, is_known_dataset
 
 
 def first_sentence(record: ArtifactRecord) -> str:
@@ -82,11 +80,20 @@ def _any_size(record: ArtifactRecord) -> bool:
 def _training(record: ArtifactRecord) -> str:
     if record.values == "synthetic":
         return "untrained: its values are made up"
-    dataset = "ImageNet" if record.dataset == IMAGENET else record.dataset
+    trained = f"trained on {_dataset(record) or UNNAMED_DATASET}"
+    if record.publisher != BUILTIN_PUBLISHER:
+        return f"{trained}, published by {record.publisher}"
+    if not record.inputs.checkpoint.get("published"):
+        return f"{trained}, from a checkpoint that is not proved to be the published one"
     published = record.family.pretrained
-    if published and record.publisher == _PUBLISHER and record.inputs.checkpoint.get("published"):
-        return f"trained on {dataset} by {published.trained_by}"
-    return f"trained on {dataset}, published by {record.publisher}"
+    return f"{trained} by {published.trained_by}" if published else trained
+
+
+def _dataset(record: ArtifactRecord) -> str | None:
+    """Returns what people call the dataset that a module was trained on; None if its config does not tell."""
+    if not is_known_dataset(record.dataset):
+        return None
+    return "ImageNet" if record.dataset == IMAGENET else record.dataset
 
 
 def _results(record: ArtifactRecord) -> str:
@@ -96,19 +103,21 @@ def _results(record: ArtifactRecord) -> str:
 
 
 def _limits(record: ArtifactRecord) -> Iterator[str]:
-    dataset = "ImageNet" if record.dataset == IMAGENET else record.dataset
     if record.values == "synthetic":
         yield "It is untrained: its outputs mean nothing. It is for trying programs that load, serve or train modules."
     size = f"{record.image_size} × {record.image_size}"
     if _any_size(record):
         smallest = record.family.smallest_size
-        least = f"at least {smallest} × {smallest} pixels" if smallest > 1 else "any size"
-        yield f"Images may have {least}, but it was made for {size} pixels: in other sizes, results may be worse."
+        least = f"must have at least {smallest} × {smallest} pixels" if smallest > 1 else "may have any size"
+        yield f"Images {least}, but it was made for {size} pixels: in other sizes, results may be worse."
     else:
         yield f"Images must have {size} pixels, with red, green and blue. Resizing others to a square distorts them."
     if record.values == "synthetic":
         return
-    yield f"It learned from {dataset} alone, and was not tested on other kinds of images for this release."
+    if dataset := _dataset(record):
+        yield f"It learned from {dataset} alone, and was not tested on other kinds of images for this release."
+    else:
+        yield "This release does not say what it was trained on. Test it on your own kind of images first."
     if record.dataset == IMAGENET:
         yield "ImageNet's photographs come from the web, and do not show all regions, cultures and people alike."
     if record.num_classes is not None:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from hubexport import readable_numbers
 from hubexport.site.listing import FORMATS, KINDS
+from hubexport.variants import is_known_dataset
 
 
 def template_environment() -> jinja2.Environment:
@@ -20,6 +21,7 @@ def template_environment() -> jinja2.Environment:
     )
     environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
     environment.tests["text"] = lambda value: isinstance(value, str)
+    environment.tests["known_dataset"] = is_known_dataset
     # Lines may break after slashes.
     environment.filters["breakable"] = lambda path: Markup("/<wbr>").join(path.split("/"))
     environment.filters["quoted"] = lambda text: quote(text, safe="")

@@ -96,6 +96,7 @@ class Verification:
         photographs: the user's photographs with their classes; empty for feature vectors.
         versions: the versions of the software that took part, like `{"TensorFlow": "2.15.1"}`.
         seconds: how long the whole verification took.
+        not_selected: the names of the checks that the user did not select, which did not run.
     """
 
     path: str
@@ -106,6 +107,7 @@ class Verification:
     photographs: tuple[Photograph, ...]
     versions: Mapping[str, str]
     seconds: float
+    not_selected: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[CheckResult, ...]:
@@ -119,13 +121,15 @@ class Verification:
 
     @property
     def summary(self) -> str:
-        """The verdict and the number of checks by status, in one line."""
+        """The verdict and the number of checks by status, and of those that were not selected, in one line."""
         counts = {status: sum(result.status == status for result in self.results) for status in get_args(Status)}
         by_status = ", ".join(f"{count} {_STATUS_WORDS[status]}" for status, count in counts.items() if count)
         # Whoever wrote a deployment may say anything in it.
         unproved = self.passed and self.checkpoint is None and self.facts.get("deployment")
         advice = "; what it computes was NOT compared: give --checkpoint" if unproved else ""
-        return f"{'PASSED' if self.passed else 'FAILED'}: {by_status}, in {self.seconds:.1f} s{advice}"
+        others = len(self.not_selected)
+        left_out = f"; {others} other check{' was' if others == 1 else 's were'} not selected" if others else ""
+        return f"{'PASSED' if self.passed else 'FAILED'}: {by_status}, in {self.seconds:.1f} s{left_out}{advice}"
 
     def as_json(self) -> dict[str, Any]:
         """Returns the verification for `json.dumps`, always with the same keys. NaN and infinity become None."""

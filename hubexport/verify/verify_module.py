@@ -24,7 +24,7 @@ from hubexport.progress import Progress
 from hubexport.variants import ModuleSpec, Variant, check_variant, module_spec
 from hubexport.verify.check import Check, run_check
 from hubexport.verify.checks.consumers import checks_in
-from hubexport.verify.checks.registry import checks_to_run, need_runtime, select_checks
+from hubexport.verify.checks.registry import CHECKS, DEPLOYMENT_CHECKS, checks_to_run, need_runtime, select_checks
 from hubexport.verify.classified_photographs import classified_photographs
 from hubexport.verify.context import VerificationContext
 from hubexport.verify.deployment_context import DeploymentContext
@@ -105,6 +105,7 @@ def verify_module(
                 why="it is a deployment, and --consumers tries modules",
                 fix="leave the consumers out; the checks run it in the runtime of its format",
             )
+        available = DEPLOYMENT_CHECKS if deployed else CHECKS
         selected = checks_to_run(checks or (), module.shown_as, "deployment" if deployed else "module")
         if deployed:
             _require_packages(module, runs=need_runtime(selected))
@@ -128,6 +129,7 @@ def verify_module(
                 photographs=classified_photographs(context, labels),
                 versions=_versions(context),
                 seconds=time.perf_counter() - started,
+                not_selected=tuple(check.name for check in available if check not in selected),
             )
 
 
