@@ -395,6 +395,9 @@ def test_a_release_has_the_files_of_a_deployment_as_programs_load_them(dist, sma
     assert record.bytes == sum((dist / file.path).stat().st_size for file in record.contents)
     report = json.loads((dist / f"{_HANDLE}.verify.json").read_text())
     assert {one["check"] for one in report["checks"]} >= {"deployment.random", "deployment.rebuild"}
+    for suffix in (".md", ".card.md"):
+        page = (dist / f"{_HANDLE}{suffix}").read_text()
+        assert "Its outputs were compared with the network in float64" in page and "None of them ran" not in page
     statement = json.loads((dist / f"{_HANDLE}.provenance.json").read_text())
     assert {one["name"] for one in statement["subject"]} >= {f"{_HANDLE}/model.onnx", f"{_HANDLE}/hubexport.json"}
     assert verify_module(dist / _HANDLE, checkpoint="synthetic", variant=small).passed
@@ -424,6 +427,10 @@ def test_a_release_runs_no_checks_but_the_selected_ones(small, tmp_path, monkeyp
     for outcome, wanted in zip(outcomes, (of_module, of_deployment), strict=True):
         report = json.loads((tmp_path / "dist" / f"{outcome.artifact.handle}.verify.json").read_text())
         assert {one["check"] for one in report["checks"]} == wanted == {*outcome.record.inputs.checks}
+    for suffix in (".md", ".card.md"):
+        page = (tmp_path / "dist" / f"{outcome.artifact.handle}{suffix}").read_text()
+        assert "None of them ran the model." in page and "were compared" not in page
+    assert not check_release(tmp_path / "dist", Progress()).problems
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
         sha256=record.digest_file.sha256,
         bytes=sum(file.bytes for file in record.contents),
         exporter=record.inputs.exporter,
+        outputs_compared=contents.report.outputs_compared,
         class_names=None if labels is None else parse_labels(labels, MODULE_LABELS),
         measured=record.measured,
     )

@@ -91,6 +91,7 @@ def _facts(packed: PackedModule, report: VerificationReport, sha256: str, size: 
         sha256=sha256,
         bytes=size,
         exporter=inputs.exporter,
+        outputs_compared=report.outputs_compared,
         class_names=variant.class_names() if has_labels else None,
         measured=packed.measured,
     )

@@ -125,6 +125,7 @@ class ModuleFacts:
         sha256: the digest of its `.tar.gz`, or of a deployment's `hubexport.json`, in lower-case hexadecimal.
         bytes: the size of its `.tar.gz`, or of all files of a deployment.
         exporter: the version of hubexport that built it.
+        outputs_compared: of a deployment, whether a check compared its outputs with those of the network.
         class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
         measured: its accuracy, if it was measured before the release.
     """
@@ -137,6 +138,7 @@ class ModuleFacts:
     sha256: str
     bytes: int
     exporter: str
+    outputs_compared: bool = False
     class_names: Sequence[str] | None = None
     measured: MeasuredFigures | None = None
 

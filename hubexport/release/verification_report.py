@@ -7,10 +7,13 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from hubexport.release.facts import VerificationProof
+from hubexport.verify.checks import deployment
 from hubexport.verify.result import Verification
 
 # This check measures random numbers, which differ from one verification to the next.
 _RANDOM_CHECK = "behaviour.dropout"
+# These compare the outputs of deployments with those of the network.
+_COMPARING = {check.name for check in deployment.OUTPUTS.checks}
 
 
 class ReportedCheck(pydantic.BaseModel):
@@ -77,6 +80,11 @@ class VerificationReport(pydantic.BaseModel):
             graph_sha256=graph_sha256,
             graph_proved_by=graph_proved_by,
         )
+
+    @property
+    def outputs_compared(self) -> bool:
+        """Whether a check compared a deployment's outputs with those of the network."""
+        return any(check.check in _COMPARING and check.status == "pass" for check in self.checks)
 
     def proof(self) -> VerificationProof:
         """Sums up the report for the index and the pages.
