@@ -126,6 +126,7 @@ class ModuleFacts:
         bytes: the size of its `.tar.gz`, or of all files of a deployment.
         exporter: the version of hubexport that built it.
         class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
+        has_class_names: whether a deployment contains the names of its classes.
         measured: its accuracy, if it was measured before the release.
     """
 
@@ -138,6 +139,7 @@ class ModuleFacts:
     bytes: int
     exporter: str
     class_names: Sequence[str] | None = None
+    has_class_names: bool = False
     measured: MeasuredFigures | None = None
 
     @property
