@@ -721,6 +721,9 @@ def test_the_answer_to_a_photograph_has_classes_or_an_error(pages, records):
     answer = page.one(id="answer")
     assert [item.text for item in answer.all("li")] == ["dog class 208 83.1%", "class 3 < 0.1%"]
     assert [float(bar["value"]) for bar in answer.all("progress")] == [0.8314, 0.0002]
+    assert "this answer means nothing" in answer.one("p", class_="warn").text
+    trained = records[_HUB].model_copy(update={"values": "trained"})
+    assert "means nothing" not in pages.trial(trained, [Score(208, "dog", 0.8314)], None)
     wrong = ImageError("cannot read the image", why="it is no picture", fix="choose another one")
     notice = tree(pages.trial(records[_HUB], None, wrong)).one(role="alert")
     assert [line.text for line in notice.all("p")] == [
