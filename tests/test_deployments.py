@@ -532,7 +532,9 @@ def test_the_audit_finds_what_was_changed(dist, damage, path):
 
 
 def test_the_command_line_releases_deployments(tmp_path, config_dir):
-    """And prints where each lies."""
+    """And prints where each lies. The page tells where the names of the classes are."""
+    with (config_dir / "small.yaml").open("a") as config:
+        config.write("labels: [daisy, rose, tulip, poppy, lily, iris, aster]\n")
     how = ("--checkpoint", "synthetic", "--config-dir", config_dir, "--checks", ",".join(_CHECKS))
     what = ("--variant", "small", "--module", "classification/5", "--deployment", "onnx")
     done = hubexport("release", *what, *how, "--output-dir", tmp_path / "dist")
@@ -542,3 +544,4 @@ def test_the_command_line_releases_deployments(tmp_path, config_dir):
     page = (tmp_path / "dist" / f"{_HANDLE}.md").read_text()
     assert page.startswith(f"# ONNX {_HANDLE}\n")
     assert np.all([word in page for word in ("parent-model: google/imagenet/small/classification/5", "UNTRAINED")])
+    assert "The names of the classes are in the model's metadata" in page

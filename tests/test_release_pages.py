@@ -51,10 +51,11 @@ def _facts(variant: str | Variant, spec: str, values: ValuesOrigin = _PUBLISHED,
     )
 
 
-def _as_onnx(facts: ModuleFacts) -> ModuleFacts:
+def _as_deployment(facts: ModuleFacts, name: str) -> ModuleFacts:
     """Returns the facts about a deployment of the module."""
-    [request] = deployment_requests(["onnx"], {})
-    return dataclasses.replace(facts, spec=request.of(facts.variant, facts.spec))
+    [request] = deployment_requests([name], {})
+    deployed = request.of(facts.variant, facts.spec)
+    return dataclasses.replace(facts, spec=deployed, class_names=None, has_class_names=facts.class_names is not None)
 
 
 @pytest.fixture
@@ -654,12 +655,20 @@ def test_own_values_claim_no_published_accuracy(document, flowers):
     )
 
 
+@pytest.mark.parametrize("deployment", ["onnx", "tfjs", "tflite"])
+def test_the_page_of_a_deployment_says_where_its_names_are(flowers, deployment):
+    """If it has some: the page knows."""
+    named = _as_deployment(_facts(flowers, "classification/5", _OWN), deployment)
+    assert "The names of the classes are in " in module_page(named)
+    assert "names of the classes" not in module_page(dataclasses.replace(named, has_class_names=False))
+
+
 @pytest.mark.parametrize("document", [module_page, model_card])
 def test_the_accuracy_of_a_deployment_is_its_own(document, flowers):
     """That of the module it was made from may be known: only of the model itself, the page says that it is not."""
     module = _facts(flowers, "classification/5", _OWN)
     assert "Their accuracy is unknown." in document(module)
-    deployment = document(_as_onnx(module))
+    deployment = document(_as_deployment(module, "onnx"))
     assert "The accuracy of this model was not measured." in deployment and "accuracy is unknown" not in deployment
 
 
@@ -699,7 +708,7 @@ def test_an_unknown_dataset_is_not_named(flowers, document, spec, values):
         variant = variant.model_copy(update={"checkpoint": load_variant("mobilenet_v2_075_192").checkpoint})
     facts = _facts(variant, spec.removesuffix("/onnx"), values)
     if spec.endswith("/onnx"):
-        facts = _as_onnx(facts)
+        facts = _as_deployment(facts, "onnx")
     text = document(facts).replace("accuracy is unknown", "")
     assert "unknown" not in text
     trained = not values.synthetic

@@ -362,9 +362,13 @@ def test_the_first_program_classifies_a_photograph(tmp_path, version):
         format="hub" if version == 3 else "saved_model_2",
         image_size=224,
     )
-    first = snippets(record, str(module), has_labels=True)[0]
+    first, *others = snippets(record, str(module), has_labels=True)
     lines = _printed(first.code, tmp_path).splitlines()
     assert len(lines) == 5
+    [keras] = [one for one in others if one.title == "Keras 2"]
+    assert re.fullmatch(
+        rf" *\d+\.\d%  {re.escape(expected[name][0][1])}", _printed(keras.code, tmp_path).splitlines()[0]
+    )
     assert re.fullmatch(rf" *\d+\.\d%  {re.escape(expected[name][0][1])}", lines[0]), lines
     percents = [float(line.split("%")[0]) for line in lines]
     assert percents == sorted(percents, reverse=True) and 0 < percents[0] <= 100

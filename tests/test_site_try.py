@@ -150,6 +150,7 @@ def test_the_answer_is_shown_and_accessible(browser, tmp_path):
     percents = [float(text.lstrip("< ").rstrip("%")) for text in browser.shown("#answer .percent")]
     assert percents == sorted(percents, reverse=True) and 0 < percents[0] <= 100
     assert browser.run("return document.activeElement.id") == "answer"
+    assert "this answer means nothing" in browser.shown("#answer .notice")[0]
     browser.run("for (const row of document.querySelectorAll('details tbody tr:nth-child(n + 6)')) row.remove()")
     assert browser.violations() == []
 

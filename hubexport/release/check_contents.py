@@ -142,6 +142,7 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
     """
     archive, config = contents.archive, contents.config
     labels = archive.labels
+    named = record.kind == "classification" and config is not None and config.labels_sha256 is not None
     return ModuleFacts(
         variant=config.variant if config else _variant_of(record),
         spec=record.spec,
@@ -153,6 +154,7 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
         exporter=record.inputs.exporter,
         outputs_compared=contents.report.outputs_compared,
         class_names=None if labels is None else parse_labels(labels, MODULE_LABELS),
+        has_class_names=named and record.deployment is not None,
         measured=record.measured,
     )
 

@@ -81,7 +81,8 @@ def describe_artifact(packed: PackedModule, verification: Verification) -> tuple
 
 def _facts(packed: PackedModule, report: VerificationReport, sha256: str, size: int) -> ModuleFacts:
     inputs, variant, spec = packed.inputs, packed.artifact.variant, packed.artifact.spec
-    has_labels = spec.kind == "classification" and not isinstance(spec, DeploymentSpec)
+    deployed = isinstance(spec, DeploymentSpec)
+    names = variant.class_names() if spec.kind == "classification" else None
     return ModuleFacts(
         variant=variant,
         spec=spec,
@@ -92,7 +93,8 @@ def _facts(packed: PackedModule, report: VerificationReport, sha256: str, size: 
         bytes=size,
         exporter=inputs.exporter,
         outputs_compared=report.outputs_compared,
-        class_names=variant.class_names() if has_labels else None,
+        class_names=None if deployed else names,
+        has_class_names=deployed and names is not None,
         measured=packed.measured,
     )
 

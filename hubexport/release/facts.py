@@ -127,6 +127,7 @@ class ModuleFacts:
         exporter: the version of hubexport that built it.
         outputs_compared: of a deployment, whether a check compared its outputs with those of the network.
         class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
+        has_class_names: whether a deployment contains the names of its classes.
         measured: its accuracy, if it was measured before the release.
     """
 
@@ -140,6 +141,7 @@ class ModuleFacts:
     exporter: str
     outputs_compared: bool = False
     class_names: Sequence[str] | None = None
+    has_class_names: bool = False
     measured: MeasuredFigures | None = None
 
     @property

@@ -41,7 +41,9 @@ class Snippet:
 
 
 def snippets(record: ArtifactRecord, address: str, *, has_labels: bool = False) -> list[Snippet]:
-    """Returns the programs that load a module, that of the module's own format first. That one reads a photograph.
+    """Returns the programs that load a module, that of the module's own format first.
+
+    That one reads a photograph, and so do those of Keras.
 
     Args:
         record: the module.
@@ -119,7 +121,8 @@ def _for_saved_model(module: _Module) -> Iterator[Snippet]:
         yield Snippet(
             "Keras 3",
             _keras_3(module),
-            "Keras 3 has no hub.KerasLayer. Its TFSMLayer runs modules for inference, with TensorFlow as backend.",
+            "In TensorFlow 2.16 and newer. Keras 3 has no hub.KerasLayer; its TFSMLayer runs modules for inference, "
+            "with TensorFlow as backend.",
         )
     yield Snippet(
         "TensorFlow 1",
@@ -143,24 +146,29 @@ module = hub.load({module.address})
 
 
 def _hub_load(module: _Module) -> str:
-    if not module.is_classifier:
-        end = f"print({module.result}.shape, {module.result}[0, :5].numpy())\n"
-    else:
-        end = f"""\
-probabilities = tf.nn.softmax({module.result}[0]).numpy()
-{_names(module)}for number in probabilities.argsort()[:-6:-1]:
-    print(f"{{probabilities[number]:6.1%}}  {_name(module)}")
-"""
     return f"""\
 import tensorflow as tf
 import tensorflow_hub as hub
 
 path = hub.resolve({module.address})  # downloads it once
 module = hub.load(path)
+{_on_photograph(module, "module(images)")}"""
+
+
+def _on_photograph(module: _Module, call: str) -> str:
+    """Returns the lines that read a photograph in TensorFlow 2, call a module at `path`, and print its results."""
+    start = f"""\
 photo = tf.io.decode_image(tf.io.read_file("photo.jpg"), channels=3, expand_animations=False)
 images = tf.image.resize(photo[tf.newaxis], [{module.size}, {module.size}], antialias=True) / 255  # in [0, 1]
-{module.result} = module(images)  # {module.shape}
-{end}"""
+{module.result} = {call}  # {module.shape}
+"""
+    if not module.is_classifier:
+        return f"{start}print({module.result}.shape, {module.result}[0, :5].numpy())\n"
+    return f"""\
+{start}probabilities = tf.nn.softmax({module.result}[0]).numpy()
+{_names(module)}for number in probabilities.argsort()[:-6:-1]:
+    print(f"{{probabilities[number]:6.1%}}  {_name(module)}")
+"""
 
 
 def _hub_module(module: _Module) -> str:
@@ -211,23 +219,22 @@ def _keras_2(module: _Module) -> str:
 import tensorflow as tf  # TensorFlow 2.16 and newer: import tf_keras, and write tf_keras for tf.keras
 import tensorflow_hub as hub
 
-layer = hub.KerasLayer({module.address})
-model = tf.keras.Sequential([layer])
+path = hub.resolve({module.address})  # downloads it once
+model = tf.keras.Sequential([hub.KerasLayer(path)])
 model.build([None, {module.size}, {module.size}, 3])
-{module.result} = model({module.images})  # {module.shape}
-"""
+{_on_photograph(module, "model(images)")}"""
 
 
 def _keras_3(module: _Module) -> str:
+    call = f'layer(images)["{_SERVING_OUTPUTS[module.record.kind]}"]'
     return f"""\
 import keras
 import tensorflow as tf
 import tensorflow_hub as hub
 
-path = hub.resolve({module.address})
+path = hub.resolve({module.address})  # downloads it once
 layer = keras.layers.TFSMLayer(path, call_endpoint="serving_default")
-{module.result} = layer({module.images})["{_SERVING_OUTPUTS[module.record.kind]}"]  # {module.shape}
-"""
+{_on_photograph(module, call)}"""
 
 
 def _serving(module: _Module) -> str:

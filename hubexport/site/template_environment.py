@@ -9,6 +9,9 @@ from hubexport import readable_numbers
 from hubexport.site.listing import FORMATS, KINDS
 from hubexport.variants import is_known_dataset
 
+# Beside what an untrained module says of a photograph.
+_MEANS_NOTHING = "The module is untrained: its values are made up, so this answer means nothing."
+
 
 def template_environment() -> jinja2.Environment:
     """Returns the environment that loads the templates. It escapes what they insert."""
@@ -19,7 +22,12 @@ def template_environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"readable": readable_numbers, "KINDS": KINDS, "FORMATS": FORMATS}
+    environment.globals |= {
+        "readable": readable_numbers,
+        "KINDS": KINDS,
+        "FORMATS": FORMATS,
+        "MEANS_NOTHING": _MEANS_NOTHING,
+    }
     environment.tests["text"] = lambda value: isinstance(value, str)
     environment.tests["known_dataset"] = is_known_dataset
     # Lines may break after slashes.

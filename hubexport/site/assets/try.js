@@ -92,7 +92,7 @@ function element(name, className, ...content) {
 }
 
 // The same elements as in the server's answer.
-function answerWith(probabilities, names) {
+function answerWith(probabilities, names, remark) {
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
   const items = order.slice(0, TOP).map((index) => {
     const label = element("span", "label", names?.[index] ?? `class ${index}`);
@@ -103,6 +103,7 @@ function answerWith(probabilities, names) {
     return element("li", "", label, " ", element("span", "percent", percent(probabilities[index])), " ", bar);
   });
   const answer = element("div", "answer", element("h2", "", "Top classes"), element("ol", "scores", ...items));
+  if (remark) answer.append(element("p", "notice warn", remark));
   answer.id = "answer";
   answer.tabIndex = -1;
   return answer;
@@ -120,7 +121,7 @@ function loadScript(source) {
 
 // Returns a function that classifies files with the form's model. It loads TF.js and the model when it is first called.
 function classifierOf(form) {
-  const { runtime, model: address, size, output, mapped } = form.dataset;
+  const { runtime, model: address, size, output, mapped, remark } = form.dataset;
   let loading = null;
   const load = async () => {
     if (!window.tf) await loadScript(runtime);
@@ -148,7 +149,7 @@ function classifierOf(form) {
     const scores = await (made instanceof tf.Tensor ? made : made[output]).data();
     tf.dispose([given, made]);
     if (!scores.every(Number.isFinite)) throw new Refusal("The model does not run in this browser. Try another one.");
-    return answerWith(output === "logits" ? softmax(scores) : [...scores], model.metadata?.class_names);
+    return answerWith(output === "logits" ? softmax(scores) : [...scores], model.metadata?.class_names, remark);
   };
 }
 
