@@ -116,9 +116,10 @@ def run(args: argparse.Namespace) -> int:
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
     from hubexport.deployment_spec import with_deployments
-    from hubexport.release.measurements import read_measurements
+    from hubexport.release.measurements import MEASUREMENTS
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
+    from hubexport.release.result_files import read_results
     from hubexport.runtime.deployment_runners import RUNNERS
     from hubexport.selection import select_modules
 
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,
         scope=args.scope,
-        measured=read_measurements(args.measured),
+        measured=read_results(MEASUREMENTS, args.measured),
     )
     directory = Path(args.output_dir)
     if args.dry_run:

@@ -92,7 +92,7 @@ def _facts(packed: PackedModule, report: VerificationReport, sha256: str, size: 
         bytes=size,
         exporter=inputs.exporter,
         class_names=variant.class_names() if has_labels else None,
-        measured=packed.measured,
+        **packed.task.options.results_of(packed.artifact.handle),
     )
 
 

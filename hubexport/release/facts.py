@@ -1,8 +1,8 @@
 """The facts about one packed module that its page, its card and the index tell."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import ConfigDict, Field
@@ -16,6 +16,15 @@ from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 MODULE_FORMATS = ("hub", "saved_model_2")
 # Of a module, or of a deployment.
 Format = Annotated[str, Field(pattern=f"^({'|'.join((*MODULE_FORMATS, *DEPLOYMENTS))})$")]
+
+
+# What people may publish of what commands found out about an artifact: the field of its record, and what it is called.
+RESULTS = {"measured": "measured accuracy"}
+
+
+def without_missing_results(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out results that there are not: older records have no such fields, and must come out as they were."""
+    return {name: value for name, value in fields.items() if name not in RESULTS or value is not None}
 
 
 def artifact_format(spec: ModuleSpec) -> str:

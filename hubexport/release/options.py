@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.release.facts import MeasuredFigures
+from hubexport.release.facts import RESULTS, MeasuredFigures
 from hubexport.verify.checks.registry import select_checks
 
 # They tell one module from another with the same graph, and need no TensorFlow.
@@ -52,3 +53,7 @@ class ReleaseOptions:
     def __post_init__(self) -> None:
         check_weights(self.weights)
         select_checks(self.checks)
+
+    def results_of(self, handle: str) -> dict[str, Any]:
+        """Returns the results to publish with an artifact, by the names in `RESULTS`; None where there are none."""
+        return {name: getattr(self, name).get(handle) for name in RESULTS}
