@@ -51,6 +51,7 @@ class ArtifactInputs(pydantic.BaseModel):
         source_date_epoch: the time of the files in the archive, in seconds since 1970.
         measured: a digest of the accuracy that was measured; None if there is none, as in releases from before there
             was this field.
+        sample: a digest of the result for a photograph; None as for `measured`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -69,6 +70,7 @@ class ArtifactInputs(pydantic.BaseModel):
     graph_checks: tuple[str, ...] = pydantic.Field((), strict=False)
     source_date_epoch: int
     measured: str | None = None
+    sample: str | None = None
 
     @pydantic.model_serializer(mode="wrap")
     def _without_missing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -66,6 +66,8 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
         for name, title in RESULTS.items():
             if (result := getattr(record, name)) and result.values_sha256 != values:
                 yield Finding(path, f"has a {title} of other values than its own")
+        if record.sample and (problem := record.sample.problem(record.num_classes or 0, facts.class_names)):
+            yield Finding(path, f"has a sample result that it cannot have: {problem}")
         if contents.config is None:
             what = "another hubexport made it, and its statement does not have the facts of its pages"
             yield Finding(path, what, is_problem=False)
@@ -155,6 +157,7 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
         exporter=record.inputs.exporter,
         class_names=None if labels is None else parse_labels(labels, MODULE_LABELS),
         measured=record.measured,
+        sample=record.sample,
     )
 
 

@@ -24,6 +24,7 @@ from hubexport.release.facts import ValuesOrigin
 from hubexport.release.packing import pack
 from hubexport.release.plan import PlannedArtifact
 from hubexport.release.result_files import check_values
+from hubexport.release.samples import check_classes
 from hubexport.system.atomic_output import write_failures_reported
 from hubexport.system.digests import file_sha256
 from hubexport.verify.verify_module import verify_module
@@ -69,6 +70,8 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
         raise _changed(task)
     for name, result in task.options.results_of(artifact.handle).items():
         check_values(name, result, artifact.handle, manifest.sha256)
+    if sample := task.options.sample.get(artifact.handle):
+        check_classes(sample, artifact.variant, artifact.spec)
     values = ValuesOrigin.of(manifest, task.options.weights)
     seconds = {"build": build_seconds}
     if isinstance(artifact.spec, DeploymentSpec):

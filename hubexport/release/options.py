@@ -7,7 +7,7 @@ from typing import Any
 
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.release.facts import RESULTS, MeasuredFigures
+from hubexport.release.facts import RESULTS, MeasuredFigures, SampleResult
 from hubexport.verify.checks.registry import select_checks
 
 # They tell one module from another with the same graph, and need no TensorFlow.
@@ -36,6 +36,7 @@ class ReleaseOptions:
         scope: what the names of the network's variables begin with in the checkpoints, see
             `hubexport.checkpoints.scope_choice`. Defaults to what the names themselves tell.
         measured: accuracies that were measured, by handle, see `hubexport.release.measurements`.
+        sample: results for a photograph, by handle, see `hubexport.release.samples`.
     Raises:
         UsageError: `weights` is none of `auto`, `averaged` and `raw`, or a check does not exist.
     """
@@ -49,6 +50,7 @@ class ReleaseOptions:
     accept_unpinned: bool = False
     scope: str | None = None
     measured: Mapping[str, MeasuredFigures] = dataclasses.field(default_factory=dict)
+    sample: Mapping[str, SampleResult] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_weights(self.weights)

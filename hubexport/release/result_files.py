@@ -37,6 +37,7 @@ class ResultFile(Generic[_Result]):
         command: the command that prints the file.
         parse: makes a result of the JSON. It raises ValueError, or `pydantic.ValidationError`.
         keys: the keys by which such a file can be told from other JSON.
+        subject: what such a file is about.
         places: where the JSON has the fields that the result calls otherwise.
     """
 
@@ -44,6 +45,7 @@ class ResultFile(Generic[_Result]):
     command: str
     parse: Callable[[object], _Result]
     keys: frozenset[str]
+    subject: str = "a module of hubexport"
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -126,8 +128,8 @@ def _read(kind: ResultFile[_Result], path: Path) -> tuple[str, _Result]:
         return document["handle"], kind.parse(document)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        names = ".".join(printable(str(part)) for part in first["loc"])
-        why = ": ".join(filter(None, (kind.places.get(names, names), first["msg"].removeprefix("Value error, "))))
+        place = ".".join(kind.places.get(str(part), printable(str(part))) for part in first["loc"])
+        why = ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))
         raise _unusable(kind, path, why) from error
     except ValueError as error:
         raise _unusable(kind, path, str(error)) from error
@@ -137,5 +139,5 @@ def _unusable(kind: ResultFile[_Result], path: Path, why: str) -> ReleaseError:
     return ReleaseError(
         f"--{kind.name} {path}: no {RESULTS[kind.name]} to publish",
         why=why,
-        fix=f"give what `hubexport {kind.command} --format json` printed for a module of hubexport",
+        fix=f"give what `hubexport {kind.command} --format json` printed for {kind.subject}",
     )
