@@ -232,7 +232,7 @@ def test_measured_accuracy_stands_beside_the_published_one(small_release, record
 
 
 def test_a_sample_result_stands_below_the_first_program(small_release, record):
-    """As that program prints it, with names as text. The page's text does not repeat it, and other tabs have none."""
+    """In the form that it prints, with names as text. The page's text does not repeat it, and other tabs have none."""
     sample = SampleResult(
         photograph="grace <b>.jpg",
         classes=(
@@ -249,8 +249,8 @@ def test_a_sample_result_stands_below_the_first_program(small_release, record):
     program, printed = first.all("pre")
     assert "{probabilities[number]:6.1%}" in program.text
     assert printed.raw_text == " 75.3%  military <i>uniform</i>\n  3.1%  class 1"
-    said = "What it prints for grace <b>.jpg, according to hubexport classify with TensorFlow 2.15.1:"
-    assert said in [one.text for one in first.all(class_="remark")]
+    [*_, remark] = first.all(class_="remark")
+    assert remark.text.startswith("What hubexport classify found in grace <b>.jpg, with TensorFlow 2.15.1.")
     assert others and all(len([*one.all("pre")]) == 1 for one in others)
     assert {"sample result"} == shown_elsewhere(made, {}).sections - shown_elsewhere(record, {}).sections
 
