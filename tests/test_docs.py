@@ -24,6 +24,7 @@ from hubexport.formats.tf1_hub import saved_model_bytes
 from hubexport.networks.mobilenet_v2 import mobilenet_v2
 from hubexport.networks.ops import BatchNorm
 from hubexport.networks.registry import FAMILIES
+from hubexport.release.facts import RESULTS
 from tests.checkpoints import network_values, write_v2
 from tests.command import command, environment, hubexport
 from tests.data import DATA, REAL_ARCHIVE, REPOSITORY, needs_data
@@ -346,6 +347,11 @@ def test_every_error_in_the_table_exists_in_the_code():
     composed = "cannot {verb} module"
     assert composed in code
     code = code.replace(composed, "cannot load module")
+    composed_of_results = re.findall(r'f".*RESULTS\[.*"|f"--\{name\}.*"', code)
+    assert composed_of_results
+    for name, title in RESULTS.items():
+        for text in composed_of_results:
+            code += re.sub(r"\{RESULTS\[.*?\]\}", title, text).replace("--{name}", f"--{name}")
     errors = re.findall(r"^\| `([^`]*…[^`]*)` \|", _PAGES["errors.md"], re.MULTILINE)
     assert len(errors) >= 27
     for error in errors:

@@ -140,7 +140,7 @@ def test_values_that_were_not_measured_are_refused(place, tmp_path):
     """The handle alone says nothing about the values."""
     done = _release(place, tmp_path / "dist", "--measured", "measured1.json")
     assert done.returncode == 1
-    assert f"ERROR {_HANDLE} does not have the values that were measured\n" in done.stderr
+    assert f"ERROR {_HANDLE} does not have the values of its measured accuracy\n" in done.stderr
     assert not (tmp_path / "dist" / "index.json").exists()
 
 
@@ -162,7 +162,7 @@ def test_two_measurements_of_a_module_are_refused(place, tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda found: found.update(handle=None), "it does not say which module was measured"),
+        (lambda found: found.update(handle=None), "it does not say which module it is of"),
         (lambda found: found.update(images=0), "no image was classified"),
         (
             lambda found: found["top1"].update(percent=101.0),
@@ -173,7 +173,7 @@ def test_two_measurements_of_a_module_are_refused(place, tmp_path):
         (lambda found: found["top1"].update(percent="50"), "why: top1.percent: Input should be a valid number"),
         (lambda found: found["top5"].update(percent=0.0), "the top-5 accuracy is below the top-1 accuracy"),
         (lambda found: found.update(images="many"), "images: Input should be a valid integer"),
-        (lambda found: found.clear(), "handle: Field required"),
+        (lambda found: found.clear(), "why: `hubexport evaluate` did not print it"),
     ],
 )
 def test_what_is_no_evaluation_is_refused(place, measured, tmp_path, change, why):
@@ -184,7 +184,7 @@ def test_what_is_no_evaluation_is_refused(place, measured, tmp_path, change, why
     (tmp_path / "odd.json").write_text(json.dumps(changed))
     done = _release(place, tmp_path / "dist", "--measured", tmp_path / "odd.json")
     assert done.returncode == 1
-    assert f"--measured {tmp_path}/odd.json: no accuracy to publish\n" in done.stderr
+    assert f"--measured {tmp_path}/odd.json: no measured accuracy to publish\n" in done.stderr
     assert why in done.stderr
 
 
@@ -233,7 +233,7 @@ def test_a_measurement_of_other_values_is_found(dist, tmp_path):
     )
     forged.seal()
     checked = check_release(forged.written(tmp_path / "forged"))
-    assert "has an accuracy that was measured on other values" in [problem.what for problem in checked.problems]
+    assert "has a measured accuracy of other values than its own" in [problem.what for problem in checked.problems]
 
 
 def test_records_without_a_measurement_have_no_such_field(place, tmp_path):

@@ -17,12 +17,12 @@ import pytest
 from hubexport.build import build_modules
 from hubexport.config_files import load_variant
 from hubexport.networks.family import DepthMultiplier
-from hubexport.release.facts import MeasuredFigures
+from hubexport.release.facts import MeasuredFigures, SampleClass, SampleResult
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_index
 from hubexport.release.untrusted_folder import UntrustedFolder
 from hubexport.site.catalogue import Catalogue
 from hubexport.site.markdown import ShownElsewhere, render_markdown
-from hubexport.site.module_text import citation, first_sentence, limits
+from hubexport.site.module_text import citation, first_sentence, limits, shown_elsewhere
 from hubexport.site.pages import Pages
 from hubexport.site.siblings import Siblings
 from hubexport.site.snippets import snippets
@@ -229,6 +229,30 @@ def test_measured_accuracy_stands_beside_the_published_one(small_release, record
     assert facts["Top-1 accuracy, measured"] == "70.12% top-5 89.50% of 50,000 images"
     [remark] = [one.text for one in section.all(class_="remark") if "measured accuracy" in one.text]
     assert "the releaser’s" in remark and "“validation <b>”" in remark and "was not measured again" in remark
+
+
+def test_a_sample_result_stands_below_the_first_program(small_release, record):
+    """In the form that it prints, with names as text. The page's text does not repeat it, and other tabs have none."""
+    sample = SampleResult(
+        photograph="grace <b>.jpg",
+        classes=(
+            SampleClass(number=653, name="military <i>uniform</i>", probability=0.7526),
+            SampleClass(number=1, name=None, probability=0.0312),
+        ),
+        engine="TensorFlow 2.15.1",
+        values_sha256="0" * 64,
+    )
+    made = _changed(record, sample=sample)
+    with _opened(small_release, made) as pages:
+        section = tree(pages.module(made)).one("section", id="use")
+    first, *others = [one for one in section.all("div") if one.attributes.get("id")]
+    program, printed = first.all("pre")
+    assert "{probabilities[number]:6.1%}" in program.text
+    assert printed.raw_text == " 75.3%  military <i>uniform</i>\n  3.1%  class 1"
+    [*_, remark] = first.all(class_="remark")
+    assert remark.text.startswith("What hubexport classify found in grace <b>.jpg, with TensorFlow 2.15.1.")
+    assert others and all(len([*one.all("pre")]) == 1 for one in others)
+    assert {"sample result"} == shown_elsewhere(made, {}).sections - shown_elsewhere(record, {}).sections
 
 
 def test_a_page_shows_no_accuracy_of_other_values(small_release, record):

@@ -13,10 +13,12 @@ from hubexport.cli.image_arguments import add_image_arguments, run_arguments
 from hubexport.cli.progress_display import shown_progress
 from hubexport.engines import usable_engine
 from hubexport.errors import ImageError, printable
+from hubexport.formats.manifest import ManifestError, values_sha256
 from hubexport.images.image_files import find_images
 
 if TYPE_CHECKING:
     from hubexport.images.classification import Classification
+    from hubexport.modules.image_interface import ImageInterface
 
 SUMMARY = "print the most probable classes of images"
 
@@ -44,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     images = find_images(args.images)
     from hubexport.images.classification import classify  # Imports NumPy and Pillow, which errors need not wait for.
 
+    subject: dict[str, str | None] = {}
     classified: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     failure = None
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         )
         if args.format == "csv":
             progress.result(_csv([_CSV_HEADINGS]))
+        if args.format == "json":
+            subject = _subject(results.interface)
         try:
             for image in results:
                 if args.format == "json":
@@ -69,10 +74,23 @@ def run(args: argparse.Namespace) -> int:
         except ImageError as error:
             failure = error  # No image can be read. JSON still lists the files.
         if args.format == "json":
-            progress.result(json.dumps({"engine": results.engine, "images": classified, "skipped": skipped}, indent=2))
+            facts = {**subject, "engine": results.engine, "images": classified, "skipped": skipped}
+            progress.result(json.dumps(facts, indent=2))
         if failure:
             raise failure
     return 0
+
+
+def _subject(interface: "ImageInterface") -> dict[str, str | None]:
+    """Returns which module it is: the handle that its manifest has, if any, and a digest of its values."""
+    try:
+        manifest = interface.manifest()
+    except ManifestError:
+        manifest = None
+    return {
+        "handle": manifest.handle if manifest else None,
+        "values_sha256": values_sha256(interface.file_digests()),
+    }
 
 
 def _as_text(image: "Classification") -> str:

@@ -74,6 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an accuracy to publish: what `hubexport evaluate --format json` printed for a module of this release. "
         "Repeat the flag for more",
     )
+    parser.add_argument(
+        "--sample",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a result to show on a page: what `hubexport classify --format json` printed for one photograph and a "
+        "module of this release. Repeat the flag for more",
+    )
     add_checks(
         parser,
         "rebuild, structure and weights for each module, the others for one of each distinct graph, and all for each "
@@ -116,9 +124,11 @@ def run(args: argparse.Namespace) -> int:
     require_extras("hubexport release", "release", *(extra for extra, is_needed in extras.items() if is_needed))
     from hubexport.build import BuildOrder
     from hubexport.deployment_spec import with_deployments
-    from hubexport.release.measurements import read_measurements
+    from hubexport.release.measurements import MEASUREMENTS
     from hubexport.release.options import ReleaseOptions
     from hubexport.release.packing import source_date_epoch
+    from hubexport.release.result_files import read_results
+    from hubexport.release.samples import SAMPLES
     from hubexport.runtime.deployment_runners import RUNNERS
     from hubexport.selection import select_modules
 
@@ -142,7 +152,8 @@ def run(args: argparse.Namespace) -> int:
         downloads=downloads_of(args),
         accept_unpinned=args.accept_unpinned,
         scope=args.scope,
-        measured=read_measurements(args.measured),
+        measured=read_results(MEASUREMENTS, args.measured),
+        sample=read_results(SAMPLES, args.sample),
     )
     directory = Path(args.output_dir)
     if args.dry_run:

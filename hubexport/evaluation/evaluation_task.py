@@ -8,12 +8,10 @@ import json
 from typing import Any
 
 from hubexport.engines import Engine
-from hubexport.errors import ModuleError
 from hubexport.evaluation.evaluation_options import EvaluationOptions
 from hubexport.evaluation.find_dataset import Dataset
 from hubexport.modules.image_interface import ImageInterface
 from hubexport.modules.interface_hints import InterfaceHints
-from hubexport.system.digests import file_sha256
 
 _FIRST_ENGINE: Engine = "tensorflow"
 
@@ -39,14 +37,7 @@ class EvaluationTask:
         Raises:
             ModuleError: the module's files cannot be read.
         """
-        try:
-            return {name: file_sha256(path) for name, path in self.interface.files().items()}
-        except OSError as error:
-            raise ModuleError(
-                f"cannot read module {self.interface.shown_as}",
-                why=f"{error.strerror or error}: {error.filename or self.interface.path}",
-                fix="make its files readable",
-            ) from error
+        return self.interface.file_digests()
 
     def key(self) -> str:
         """Returns a SHA-256 of everything that the result depends on: the module's files, the data and the options.

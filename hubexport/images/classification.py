@@ -62,13 +62,16 @@ class Classifications(Iterator[Classification]):
 
     Args:
         engine: what computes them.
+        interface: how the module is run.
         found: makes them.
     Attributes:
         engine: the program that runs the module, and its version, like `ONNX Runtime 1.20.0`.
+        interface: how the module is run. Its files may be gone after the last image.
     """
 
-    def __init__(self, engine: str, found: Generator[Classification, None, None]) -> None:
+    def __init__(self, engine: str, interface: ImageInterface, found: Generator[Classification, None, None]) -> None:
         self.engine = engine
+        self.interface = interface
         self._found = found
 
     def __next__(self) -> Classification:
@@ -161,7 +164,8 @@ def classify(
             progress=progress,
             unreadable=unreadable,
         )
-        return Classifications(opened.engine, _classify_batches(batches, interface, names, top, stack.pop_all()))
+        found = _classify_batches(batches, interface, names, top, stack.pop_all())
+        return Classifications(opened.engine, interface, found)
 
 
 def _fitting_labels(labels: Sequence[str] | None, interface: ImageInterface) -> Sequence[str] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from hubexport.errors import ModuleError, either
 from hubexport.formats.manifest import Manifest
 from hubexport.modules.interface_hints import OUTPUT_KINDS, InterfaceHints, OutputKind
-from hubexport.system.digests import tree_files
+from hubexport.system.digests import file_sha256, tree_files
 
 # What names of endpoints end in, in all of TF-Slim's networks for images: the pooled features, and the classes.
 FEATURES_ENDPOINT = "global_pool"
@@ -65,6 +65,21 @@ class ImageInterface(abc.ABC):
         if self.path.is_file():
             return {self.path.name: self.path}
         return {path.relative_to(self.path).as_posix(): path for path in tree_files(self.path)}
+
+    def file_digests(self) -> dict[str, str]:
+        """Returns the SHA-256 of each of the model's files by name.
+
+        Raises:
+            ModuleError: they cannot be read.
+        """
+        try:
+            return {name: file_sha256(path) for name, path in self.files().items()}
+        except OSError as error:
+            raise ModuleError(
+                f"cannot read module {self.shown_as}",
+                why=f"{error.strerror or error}: {error.filename or self.path}",
+                fix="make its files readable",
+            ) from error
 
 
 def chosen_image_size(

@@ -18,7 +18,7 @@ from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import CheckpointError
 from hubexport.progress import Progress
 from hubexport.release.config_facts import ConfigFacts, digest
-from hubexport.release.facts import MeasuredFigures
+from hubexport.release.facts import without_missing_results
 from hubexport.release.options import FOR_EACH_MODULE, ReleaseOptions
 from hubexport.system.digests import file_sha256, tree_files
 from hubexport.variants import ModuleSpec, Variant
@@ -51,6 +51,7 @@ class ArtifactInputs(pydantic.BaseModel):
         source_date_epoch: the time of the files in the archive, in seconds since 1970.
         measured: a digest of the accuracy that was measured; None if there is none, as in releases from before there
             was this field.
+        sample: a digest of the result for a photograph; None as for `measured`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -69,14 +70,11 @@ class ArtifactInputs(pydantic.BaseModel):
     graph_checks: tuple[str, ...] = pydantic.Field((), strict=False)
     source_date_epoch: int
     measured: str | None = None
+    sample: str | None = None
 
     @pydantic.model_serializer(mode="wrap")
-    def _without_measured(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what older records do not have: they must come out as they were."""
-        fields: dict[str, Any] = serialize(self)
-        if self.measured is None:
-            del fields["measured"]
-        return fields
+    def _without_missing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_missing_results(serialize(self))
 
     @property
     def packages(self) -> dict[str, str]:
@@ -184,7 +182,7 @@ def inputs_of(
         checks=tuple(check.name for check in for_each),
         graph_checks=tuple(check.name for check in others),
         source_date_epoch=options.source_date_epoch,
-        measured=measured_sha256(options.measured.get(variant.handle(spec))),
+        **{name: result_sha256(result) for name, result in options.results_of(variant.handle(spec)).items()},
     )
 
 
@@ -203,9 +201,9 @@ def checks_of(
     return for_each, tuple(check for check in CHECKS if check not in for_each)
 
 
-def measured_sha256(measured: MeasuredFigures | None) -> str | None:
-    """Returns a digest of a measured accuracy; None if there is none."""
-    return digest(measured.model_dump(mode="json")) if measured else None
+def result_sha256(result: pydantic.BaseModel | None) -> str | None:
+    """Returns a digest of a result; None if there is none."""
+    return digest(result.model_dump(mode="json")) if result else None
 
 
 @functools.cache

@@ -52,6 +52,7 @@ def artifact_record(
         sbom=bill,
         deployment=_deployment(spec, contents),
         measured=facts.measured,
+        sample=facts.sample,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hubexport.errors import HubexportError
 from hubexport.release.artifact_inputs import ArtifactInputs
-from hubexport.release.facts import MeasuredFigures, ValuesOrigin
+from hubexport.release.facts import ValuesOrigin
 from hubexport.release.index import ArtifactRecord, Role, path_in_release
 from hubexport.release.options import ReleaseOptions
 from hubexport.release.plan import PlannedArtifact
@@ -64,11 +64,6 @@ class PackedModule:
         """What it is made from."""
         assert self.artifact.inputs, "a plan refuses artifacts of unknown inputs"
         return self.artifact.inputs
-
-    @property
-    def measured(self) -> MeasuredFigures | None:
-        """The accuracy that was measured on it, if any."""
-        return self.task.options.measured.get(self.artifact.handle)
 
 
 @dataclasses.dataclass(frozen=True)

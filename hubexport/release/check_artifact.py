@@ -9,14 +9,14 @@ import pydantic
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.errors import UsageError
 from hubexport.formats.manifest import MANIFEST, CheckpointOrigin
-from hubexport.release.artifact_inputs import measured_sha256
+from hubexport.release.artifact_inputs import result_sha256
 from hubexport.release.check_archive import read_archive
 from hubexport.release.check_contents import ArtifactContents, contents_findings, is_ours
 from hubexport.release.check_deployment import read_deployment
 from hubexport.release.check_report import read_report
 from hubexport.release.check_sbom import Bill, bill_findings
 from hubexport.release.config_facts import ConfigFacts
-from hubexport.release.facts import artifact_format
+from hubexport.release.facts import RESULTS, artifact_format
 from hubexport.release.findings import Finding, collected, findings_about, json_document
 from hubexport.release.index import ArtifactRecord, Role, path_in_release, record_path, roles
 from hubexport.release.page_facts import asset_path, page_title
@@ -74,10 +74,12 @@ def _entry_findings(record: ArtifactRecord) -> Iterator[str]:
     if (record.num_classes is None) != (record.kind == "feature_vector"):
         yield f"a {record.kind} module cannot have {record.num_classes or 'no'} classes"
     yield from _values_findings(record)
-    if record.measured and record.num_classes is None:
-        yield "has an accuracy, but no classes"
-    if record.inputs.measured != measured_sha256(record.measured):
-        yield "its inputs have another measured accuracy"
+    for name, title in RESULTS.items():
+        result = getattr(record, name)
+        if result and record.num_classes is None:
+            yield f"has a {title}, but no classes"
+        if getattr(record.inputs, name) != result_sha256(result):
+            yield f"its inputs have another {title}"
     for role in roles(spec):
         if role not in record.files:
             yield f"has no {role}"

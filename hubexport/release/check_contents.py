@@ -13,7 +13,7 @@ from hubexport.release.artifact_inputs import program_sha256
 from hubexport.release.artifact_record import artifact_record
 from hubexport.release.check_archive import ArchiveContents
 from hubexport.release.config_facts import ConfigFacts
-from hubexport.release.facts import ModuleFacts, ValuesOrigin
+from hubexport.release.facts import RESULTS, ModuleFacts, ValuesOrigin
 from hubexport.release.findings import Finding, first_difference
 from hubexport.release.index import ArtifactRecord, Role, as_json, record_path
 from hubexport.release.pages import model_card, module_page
@@ -62,8 +62,12 @@ def contents_findings(record: ArtifactRecord, contents: ArtifactContents) -> Ite
         if contents.report.graph_sha256 not in (None, graph):
             what = f"is about another {MANIFEST if record.deployment else MODULE_FILE} than this artifact's"
             yield Finding(record.files["verification"].path, what)
-        if record.measured and record.measured.values_sha256 != values_sha256(contents.archive.digests):
-            yield Finding(path, "has an accuracy that was measured on other values")
+        values = values_sha256(contents.archive.digests)
+        for name, title in RESULTS.items():
+            if (result := getattr(record, name)) and result.values_sha256 != values:
+                yield Finding(path, f"has a {title} of other values than its own")
+        if record.sample and (problem := record.sample.problem(record.num_classes or 0, facts.class_names)):
+            yield Finding(path, f"has a sample result that it cannot have: {problem}")
         if contents.config is None:
             what = "another hubexport made it, and its statement does not have the facts of its pages"
             yield Finding(path, what, is_problem=False)
@@ -156,6 +160,7 @@ def _facts(record: ArtifactRecord, contents: ArtifactContents) -> ModuleFacts:
         class_names=None if labels is None else parse_labels(labels, MODULE_LABELS),
         has_class_names=named and record.deployment is not None,
         measured=record.measured,
+        sample=record.sample,
     )
 
 

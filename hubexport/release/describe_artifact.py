@@ -95,7 +95,7 @@ def _facts(packed: PackedModule, report: VerificationReport, sha256: str, size: 
         outputs_compared=report.outputs_compared,
         class_names=None if deployed else names,
         has_class_names=deployed and names is not None,
-        measured=packed.measured,
+        **packed.task.options.results_of(packed.artifact.handle),
     )
 
 

@@ -1,14 +1,15 @@
 """The facts about one packed module that its page, its card and the index tell."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from hubexport.deployment_spec import DeploymentSpec
 from hubexport.deployments.registry import DEPLOYMENTS
+from hubexport.errors import printable
 from hubexport.formats.manifest import Manifest
 from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 
@@ -16,6 +17,19 @@ from hubexport.variants import TF1_VERSIONS, ModuleSpec, Variant
 MODULE_FORMATS = ("hub", "saved_model_2")
 # Of a module, or of a deployment.
 Format = Annotated[str, Field(pattern=f"^({'|'.join((*MODULE_FORMATS, *DEPLOYMENTS))})$")]
+
+
+# What people may publish of what commands found out about an artifact: the field of its record, and what it is called.
+RESULTS = {"measured": "measured accuracy", "sample": "sample result"}
+
+MAX_SAMPLE_CLASSES = 5
+# Modules that declare probabilities may be off by as much, see `hubexport.images.classification`.
+_MAX_SUM = 1.01
+
+
+def without_missing_results(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out results that there are not: older records have no such fields, and must come out as they were."""
+    return {name: value for name, value in fields.items() if name not in RESULTS or value is not None}
 
 
 def artifact_format(spec: ModuleSpec) -> str:
@@ -112,6 +126,74 @@ class MeasuredFigures(pydantic.BaseModel):
         return self
 
 
+class SampleClass(pydantic.BaseModel):
+    """One of the most probable classes of a photograph.
+
+    Attributes:
+        number: the class's index in the artifact's output, from 0.
+        name: the class's name; None if the classes have no names.
+        probability: from 0 to 1.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    number: Annotated[int, Field(ge=0)]
+    name: Annotated[str, Field(max_length=1000)] | None
+    probability: Annotated[float, Field(ge=0, le=1)]
+
+
+class SampleResult(pydantic.BaseModel):
+    """What `hubexport classify` found in a photograph with an artifact before the release.
+
+    Attributes:
+        photograph: the name of the photograph's file.
+        classes: its most probable classes, the best one first.
+        engine: the program that ran the artifact, and its version.
+        values_sha256: a digest of the artifact's values, see `hubexport.formats.manifest.values_sha256`.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    photograph: Annotated[str, Field(min_length=1, max_length=255, pattern="^[^/]+$")]
+    classes: Annotated[tuple[SampleClass, ...], Field(min_length=1, max_length=MAX_SAMPLE_CLASSES, strict=False)]
+    engine: Annotated[str, Field(min_length=1, max_length=200)]
+    values_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> "SampleResult":
+        probabilities = [one.probability for one in self.classes]
+        if probabilities != sorted(probabilities, reverse=True):
+            raise ValueError("a class is more probable than the one before it")
+        if sum(probabilities) > _MAX_SUM:
+            raise ValueError("the probabilities sum to more than 1")
+        if len({one.number for one in self.classes}) < len(self.classes):
+            raise ValueError("a class is there twice")
+        return self
+
+    @property
+    def lines(self) -> list[str]:
+        """The classes as the programs on a module's page print them, like ` 77.1%  Egyptian cat`."""
+        return [
+            f"{one.probability:6.1%}  {f'class {one.number}' if one.name is None else printable(one.name)}"
+            for one in self.classes
+        ]
+
+    def problem(self, num_classes: int, names: Sequence[str] | None) -> str | None:
+        """Says why an artifact cannot have this result; None if it can.
+
+        Args:
+            num_classes: how many classes the artifact has.
+            names: what they are called; None if that is not known.
+        """
+        for one in self.classes:
+            if one.number >= num_classes:
+                return f"class {one.number} is not one of its {num_classes}"
+            known = names[one.number] if names and one.number < len(names) else None
+            if None not in (known, one.name) and known != one.name:
+                return f"class {one.number} is called {printable(str(known))}, not {printable(str(one.name))}"
+        return None
+
+
 @dataclasses.dataclass(frozen=True)
 class ModuleFacts:
     """The facts about one packed module.
@@ -129,6 +211,7 @@ class ModuleFacts:
         class_names: the names of the classes in its `assets/labels.txt`; None if it has none.
         has_class_names: whether a deployment contains the names of its classes.
         measured: its accuracy, if it was measured before the release.
+        sample: its result for a photograph, if there is one.
     """
 
     variant: Variant
@@ -143,6 +226,7 @@ class ModuleFacts:
     class_names: Sequence[str] | None = None
     has_class_names: bool = False
     measured: MeasuredFigures | None = None
+    sample: SampleResult | None = None
 
     @property
     def handle(self) -> str:

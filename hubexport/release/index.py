@@ -34,7 +34,7 @@ from hubexport.errors import ReleaseError
 from hubexport.formats.manifest import MANIFEST
 from hubexport.networks.family_fields import FamilyParameters, NetworkName, SpreadParameters, spread_parameters
 from hubexport.release.artifact_inputs import ArtifactInputs
-from hubexport.release.facts import Format, MeasuredFigures, VerificationProof
+from hubexport.release.facts import Format, MeasuredFigures, SampleResult, VerificationProof, without_missing_results
 from hubexport.system.digests import file_sha256
 from hubexport.system.regular_files import read_regular_file
 from hubexport.variants import ModuleSpec
@@ -142,6 +142,7 @@ class ArtifactRecord(_Strict, SpreadParameters):
         deployment: how it was written, and its files; None for a module, whose files are in its archive.
         measured: the accuracy that was measured on it; None if there is none, as in releases from before there was this
             field.
+        sample: its result for a photograph; None as for `measured`.
     """
 
     handle: _Path
@@ -166,13 +167,11 @@ class ArtifactRecord(_Strict, SpreadParameters):
     sbom: ReleaseFile
     deployment: DeploymentRecord | None = None
     measured: MeasuredFigures | None = None
+    sample: SampleResult | None = None
 
     @pydantic.model_serializer(mode="wrap")
     def _spread(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = spread_parameters(serialize(self), self.family_parameters)
-        if self.measured is None:  # Older records have no such field, and must come out as they were.
-            del fields["measured"]
-        return fields
+        return without_missing_results(spread_parameters(serialize(self), self.family_parameters))
 
     @pydantic.model_validator(mode="before")
     @classmethod

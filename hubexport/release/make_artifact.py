@@ -21,9 +21,10 @@ from hubexport.release.artifact_inputs import checkpoint_provenance
 from hubexport.release.artifact_tasks import ArtifactTask, FailedArtifact, MadeArtifact, PackedModule
 from hubexport.release.describe_artifact import describe_artifact
 from hubexport.release.facts import ValuesOrigin
-from hubexport.release.measurements import check_values
 from hubexport.release.packing import pack
 from hubexport.release.plan import PlannedArtifact
+from hubexport.release.result_files import check_values
+from hubexport.release.samples import check_classes
 from hubexport.system.atomic_output import write_failures_reported
 from hubexport.system.digests import file_sha256
 from hubexport.verify.verify_module import verify_module
@@ -67,8 +68,10 @@ def _pack(artifact: PlannedArtifact, task: ArtifactTask, module: Path, build_sec
     assert manifest, "hubexport has just written it"
     if manifest.checkpoint.model_dump(exclude_none=True) != task.checkpoint_facts:
         raise _changed(task)
-    if measured := task.options.measured.get(artifact.handle):
-        check_values(measured, artifact.handle, manifest.sha256)
+    for name, result in task.options.results_of(artifact.handle).items():
+        check_values(name, result, artifact.handle, manifest.sha256)
+    if sample := task.options.sample.get(artifact.handle):
+        check_classes(sample, artifact.variant, artifact.spec)
     values = ValuesOrigin.of(manifest, task.options.weights)
     seconds = {"build": build_seconds}
     if isinstance(artifact.spec, DeploymentSpec):

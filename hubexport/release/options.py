@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from hubexport.checkpoints.download_cache import Downloads
 from hubexport.checkpoints.weights_choice import Weights, check_weights
-from hubexport.release.facts import MeasuredFigures
+from hubexport.release.facts import RESULTS, MeasuredFigures, SampleResult
 from hubexport.verify.checks.registry import select_checks
 
 # They tell one module from another with the same graph, and need no TensorFlow.
@@ -35,6 +36,7 @@ class ReleaseOptions:
         scope: what the names of the network's variables begin with in the checkpoints, see
             `hubexport.checkpoints.scope_choice`. Defaults to what the names themselves tell.
         measured: accuracies that were measured, by handle, see `hubexport.release.measurements`.
+        sample: results for a photograph, by handle, see `hubexport.release.samples`.
     Raises:
         UsageError: `weights` is none of `auto`, `averaged` and `raw`, or a check does not exist.
     """
@@ -48,7 +50,12 @@ class ReleaseOptions:
     accept_unpinned: bool = False
     scope: str | None = None
     measured: Mapping[str, MeasuredFigures] = dataclasses.field(default_factory=dict)
+    sample: Mapping[str, SampleResult] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
         select_checks(self.checks)
+
+    def results_of(self, handle: str) -> dict[str, Any]:
+        """Returns the results to publish with an artifact, by the names in `RESULTS`; None where there are none."""
+        return {name: getattr(self, name).get(handle) for name in RESULTS}

@@ -64,6 +64,8 @@ class PageFacts:
         claims_figures: whether the published accuracy was measured with these values.
         measured_with: code spans with the images on which accuracy was measured, their preprocessing, and the program
             that ran the module; empty if it was not measured.
+        sample_of: code spans with the photograph of the sample result, and the program that ran the module; empty if
+            there is none.
     """
 
     def __init__(self, facts: ModuleFacts) -> None:
@@ -101,6 +103,8 @@ class PageFacts:
             if measured
             else []
         )
+        sample = facts.sample
+        self.sample_of = [_code(sample.photograph), _code(sample.engine)] if sample else []
         unpinned = variant.checkpoint is not None and variant.checkpoint.sha256 is None
         self.may_be_published = unpinned and not values.published and not values.synthetic
         if values.published and variant.checkpoint:

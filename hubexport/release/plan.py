@@ -18,9 +18,10 @@ from hubexport.release.artifact_inputs import (
     pinned_variant,
     unpinned_error,
 )
+from hubexport.release.facts import RESULTS
 from hubexport.release.index import ArtifactRecord, ReleaseIndex, read_record
-from hubexport.release.measurements import check_all_used
 from hubexport.release.options import ReleaseOptions
+from hubexport.release.result_files import check_all_used
 from hubexport.system.digests import file_sha256
 from hubexport.variants import ModuleSpec, Variant
 
@@ -46,7 +47,7 @@ _INPUT_NAMES = {
     "checks": "the selected checks",
     "graph_checks": "the selected checks",
     "source_date_epoch": "SOURCE_DATE_EPOCH",
-    "measured": "the measured accuracy",
+    **{name: f"the {title}" for name, title in RESULTS.items()},
 }
 
 
@@ -98,13 +99,14 @@ def make_plan(
     Returns:
         All artifacts, in the order of `orders`.
     Raises:
-        UsageError: an accuracy was measured on something that is none of them, or the options select no check for one
-            of them.
+        UsageError: a result is of something that is none of them, or the options select no check for one of them.
     """
     for order in orders:
         for spec in order.modules:
             checks_of(order.variant, spec, options)
-    check_all_used(options.measured, {order.variant.handle(spec) for order in orders for spec in order.modules})
+    handles = {order.variant.handle(spec) for order in orders for spec in order.modules}
+    for name in RESULTS:
+        check_all_used(name, getattr(options, name), handles)
     published = {record.handle: record for record in index.artifacts} if index else {}
     plan: list[PlannedArtifact] = []
     progress.step(f"looking for finished artifacts in {directory}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from hubexport.release.artifact_inputs import ArtifactInputs
 from hubexport.release.config_facts import ConfigFacts
+from hubexport.release.facts import RESULTS
 from hubexport.release.index import ReleaseFile
 from hubexport.variants import PublishedCheckpoint
 
@@ -58,7 +59,7 @@ def statement(
                     "checks": list(inputs.checks),
                     **({"graphChecks": list(inputs.graph_checks)} if inputs.graph_checks else {}),
                     "sourceDateEpoch": inputs.source_date_epoch,
-                    **({"measured": inputs.measured} if inputs.measured else {}),
+                    **{name: sha256 for name in RESULTS if (sha256 := getattr(inputs, name))},
                 },
                 "internalParameters": {
                     "network": inputs.network,

@@ -56,6 +56,8 @@ def shown_elsewhere(record: ArtifactRecord, figures: Mapping[str, float | None])
     sections |= {"overview", "hub.module for tensorflow 1", "tf2 savedmodel", "module", "usage"}
     if record.measured:
         sections.add("measured accuracy")
+    if record.sample:
+        sections.add("sample result")
     if any(figure is not None for figure in figures.values()):
         sections.add("published figures")
     return ShownElsewhere(sections)
