@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hubexport.cli.arguments import add_checks, add_config_dir, add_format_argument, add_list, add_quiet, add_scope
 from hubexport.cli.progress_display import shown_progress
-from hubexport.cli.text_tables import Column, print_table
+from hubexport.cli.text_tables import Column, print_table, print_text
 from hubexport.errors import UsageError, printable
 from hubexport.extras import require_extras
 
@@ -152,7 +152,7 @@ def _print(verification: "Verification") -> None:
     for result in verification.failed:
         for detail in result.details:
             print(f"{result.check}: {printable(detail)}")
-    print(verification.summary)
+    print_text(verification.summary, sys.stdout)
 
 
 def _status(result: "CheckResult") -> str:
