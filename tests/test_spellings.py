@@ -156,6 +156,7 @@ def test_a_list_of_words_goes_on_working_where_it_is_unambiguous():
             "flags follow it",
             "`hubexport build … --variant`",
         ),
+        ("list -v", "--verbosity without a value", "it takes N", "write --verbosity N"),
         ("--foo", "no flag --foo", "no flag of this name", "hubexport --help"),
         ("list --verbosity=some", "flag --verbosity=some: not a whole number", "absl flag", "--helpfull"),
         ("biuld", "no command biuld (did you mean 'build'?)", "there are build, fetch,", "hubexport --help"),

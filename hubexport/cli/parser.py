@@ -24,6 +24,7 @@ class Parser(argparse_flags.ArgumentParser):
         self._option_string_actions["--help"].help = "show this help"
         is_command = " " in self.prog  # absl's flags are told of once, in the help of the whole.
         self._option_string_actions["--helpfull"].help = argparse.SUPPRESS if is_command else "also show absl's flags"
+        self._option_string_actions["--verbosity"].metavar = "N"  # absl would say that it takes VERBOSITY.
         self.whole: Parser = self
         self._given: Sequence[str] = ()
 
